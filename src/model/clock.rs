@@ -1,0 +1,67 @@
+//! The time of day, handed in from outside so that tests can move it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+
+/// Milliseconds since 1970-01-01 UTC.
+pub type Millis = i64;
+
+/// Where the server takes its time from.
+#[derive(Clone, Debug, Default)]
+pub enum Clock {
+    /// The machine's clock.
+    #[default]
+    System,
+    /// A clock that stands still until it is set.
+    Manual(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// The time now.
+    pub fn now(&self) -> Millis {
+        match self {
+            Self::System => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| {
+                    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+                }),
+            Self::Manual(time) => time.load(Ordering::SeqCst),
+        }
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds and `Z` (contract, section 1).
+pub fn rfc3339(time: Millis) -> String {
+    let format =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(time) * 1_000_000)
+        .ok()
+        .and_then(|moment| moment.format(&format).ok())
+        .unwrap_or_else(|| "9999-12-31T23:59:59.999Z".to_owned())
+}
+
+/// Reads an RFC 3339 time of any offset; `None` for anything else.
+pub fn parse_rfc3339(text: &str) -> Option<Millis> {
+    let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_with_milliseconds_and_z_and_read_back() {
+        assert_eq!(rfc3339(1_764_000_000_007), "2025-11-24T16:00:00.007Z");
+        assert_eq!(
+            parse_rfc3339("2025-11-24T17:00:00.007+01:00"),
+            Some(1_764_000_000_007)
+        );
+        assert_eq!(parse_rfc3339("tomorrow"), None);
+    }
+}

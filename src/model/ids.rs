@@ -1,0 +1,250 @@
+//! Time-ordered ids: a prefix and a UUIDv7 (RFC 9562) on the wire, 16 bytes in the file.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use super::clock::Millis;
+
+/// The millisecond and counter of an id as one number of 60 bits: creation order, key of its row, and a stream cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tick(pub i64);
+
+/// Counter steps within a millisecond.
+const STEPS: i64 = 1 << 12;
+
+impl Tick {
+    /// The tick of a millisecond and a counter below 4,096.
+    pub fn new(time: Millis, counter: i64) -> Self {
+        Self(time * STEPS + counter)
+    }
+
+    /// Its millisecond.
+    pub fn millis(self) -> Millis {
+        self.0 / STEPS
+    }
+
+    /// Its counter within the millisecond.
+    pub fn counter(self) -> i64 {
+        self.0 % STEPS
+    }
+}
+
+/// Hands out ticks that only grow, also when the clock stands or goes back.
+#[derive(Debug)]
+pub struct Ticker {
+    last: Tick,
+}
+
+impl Ticker {
+    /// Starts behind `last`, the greatest tick that was ever handed out.
+    pub fn after(last: Tick) -> Self {
+        Self { last }
+    }
+
+    /// The next tick, of millisecond `now` unless that has been passed already.
+    pub fn next(&mut self, now: Millis) -> Tick {
+        self.last = Tick::new(now, 0).max(Tick(self.last.0 + 1));
+        self.last
+    }
+}
+
+/// A kind of thing that has ids.
+pub trait Kind {
+    /// What its ids begin with, such as `ses_`.
+    const PREFIX: &'static str;
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {}
+        impl Kind for $name {
+            const PREFIX: &'static str = $prefix;
+        }
+    )*};
+}
+
+kinds! {
+    /// A chat session.
+    SessionKind = "ses_";
+    /// A message.
+    MessageKind = "msg_";
+    /// A turn.
+    TurnKind = "trn_";
+    /// A channel.
+    ChannelKind = "chn_";
+    /// An install.
+    InstallKind = "ins_";
+    /// An API key.
+    KeyKind = "key_";
+    /// A knowledge article.
+    ArticleKind = "art_";
+    /// An audit event.
+    AuditKind = "aud_";
+    /// A session token.
+    TokenKind = "jti_";
+}
+
+/// An id of one kind of thing.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id<K> {
+    bytes: [u8; 16],
+    kind: PhantomData<K>,
+}
+
+impl<K> Clone for Id<K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for Id<K> {}
+
+/// Names a session.
+pub type SessionId = Id<SessionKind>;
+/// Names a message.
+pub type MessageId = Id<MessageKind>;
+/// Names a turn.
+pub type TurnId = Id<TurnKind>;
+/// Names a channel.
+pub type ChannelId = Id<ChannelKind>;
+/// Names an install.
+pub type InstallId = Id<InstallKind>;
+/// Names an API key.
+pub type KeyId = Id<KeyKind>;
+/// Names a knowledge article.
+pub type ArticleId = Id<ArticleKind>;
+/// Names an audit event.
+pub type AuditId = Id<AuditKind>;
+/// Names a session token.
+pub type TokenId = Id<TokenKind>;
+
+impl<K> Id<K> {
+    /// A UUIDv7 of this tick whose last 62 bits are `random`.
+    pub fn new(tick: Tick, random: u64) -> Self {
+        let high = (u64::try_from(tick.millis()).unwrap_or(0) << 16)
+            | 0x7000
+            | u64::try_from(tick.counter()).unwrap_or(0);
+        let low = (random >> 2) | (1 << 63);
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&high.to_be_bytes());
+        bytes[8..].copy_from_slice(&low.to_be_bytes());
+        Self::from_bytes(bytes)
+    }
+
+    /// The id that was stored as these bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self {
+            bytes,
+            kind: PhantomData,
+        }
+    }
+
+    /// The bytes to store.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.bytes
+    }
+
+    /// Its millisecond and counter: the key of its row.
+    pub fn tick(&self) -> Tick {
+        let mut high = [0; 8];
+        high.copy_from_slice(&self.bytes[..8]);
+        let high = u64::from_be_bytes(high);
+        let millis = i64::try_from(high >> 16).unwrap_or(0);
+        let counter = i64::try_from(high & 0x0fff).unwrap_or(0);
+        Tick::new(millis, counter)
+    }
+}
+
+impl<K: Kind> Id<K> {
+    /// Reads an id exactly as this server writes it; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let body = text.strip_prefix(K::PREFIX)?;
+        let uuid = Uuid::try_parse(body).ok()?;
+        let id = Self::from_bytes(uuid.into_bytes());
+        let canonical = uuid.get_version_num() == 7 && id.to_string() == text;
+        canonical.then_some(id)
+    }
+}
+
+impl<K: Kind> fmt::Display for Id<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut buffer = Uuid::encode_buffer();
+        f.write_str(K::PREFIX)?;
+        f.write_str(
+            Uuid::from_bytes(self.bytes)
+                .hyphenated()
+                .encode_lower(&mut buffer),
+        )
+    }
+}
+
+impl<K: Kind> fmt::Debug for Id<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<K: Kind> Serialize for Id<K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_version_7_uuid_that_keeps_its_tick() {
+        let id = SessionId::new(Tick::new(1_764_000_000_007, 4_095), u64::MAX);
+        assert_eq!(id.to_string(), "ses_019ab697-e807-7fff-bfff-ffffffffffff");
+        assert_eq!(id.tick(), Tick::new(1_764_000_000_007, 4_095));
+        assert_eq!(SessionId::parse(&id.to_string()), Some(id));
+    }
+
+    #[test]
+    fn an_id_in_any_other_spelling_is_no_id() {
+        for text in [
+            "019ab697-e807-7fff-bfff-ffffffffffff",
+            "msg_019ab697-e807-7fff-bfff-ffffffffffff",
+            "ses_019AB697-e807-7fff-bfff-ffffffffffff",
+            "ses_019ab697e8077fffbfffffffffffffff",
+            "ses_019ab697-e807-4fff-bfff-ffffffffffff",
+            "ses_",
+            "",
+        ] {
+            assert_eq!(SessionId::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn ticks_grow_while_the_clock_stands_and_when_it_goes_back() {
+        let mut ticker = Ticker::after(Tick::new(100, 7));
+        let ticks = [
+            ticker.next(100),
+            ticker.next(99),
+            ticker.next(200),
+            ticker.next(150),
+        ];
+        assert_eq!(
+            ticks,
+            [
+                Tick::new(100, 8),
+                Tick::new(100, 9),
+                Tick::new(200, 0),
+                Tick::new(200, 1)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_millisecond_that_is_used_up_runs_into_the_next() {
+        let mut ticker = Ticker::after(Tick::new(100, 4_095));
+        assert_eq!(ticker.next(100), Tick::new(101, 0));
+    }
+}

@@ -1,0 +1,120 @@
+//! Names that come from outside: tenants, M365 tenants, bots, companies, agents (contract, section 1, Ids).
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident: $read:path, $rule:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The form it must have, as a phrase for a message.
+            pub const RULE: &'static str = $rule;
+
+            /// Reads one; `None` for text of another form.
+            pub fn parse(text: &str) -> Option<Self> {
+                $read(text).map(|name| Self(name.into()))
+            }
+
+            /// As it is stored and shown.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+    )*};
+}
+
+names! {
+    /// A tenant (an MSP).
+    ClientId: client_id, "must be 1 to 63 of a-z, 0-9 and '-', not starting with '-'";
+    /// A Microsoft directory; compared without case, kept in lower case.
+    M365TenantId: lower_case_id, "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'";
+    /// A bot; compared without case, kept in lower case.
+    BotId: lower_case_id, "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'";
+    /// One of an MSP's client companies, as its PSA names it.
+    CompanyId: company_id, "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
+}
+
+fn client_id(text: &str) -> Option<String> {
+    let fits = (1..=63).contains(&text.len())
+        && !text.starts_with('-')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    fits.then(|| text.to_owned())
+}
+
+fn id_characters(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn lower_case_id(text: &str) -> Option<String> {
+    id_characters(text).then(|| text.to_ascii_lowercase())
+}
+
+fn company_id(text: &str) -> Option<String> {
+    (id_characters(text) && text != "health" && text != "unlinked-tenants").then(|| text.to_owned())
+}
+
+/// An agent's number, unique over the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct AgentId(pub i64);
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An MSP as the file names it: the first part of every key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantNo(pub i64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_and_bot_ids_compare_without_case() {
+        assert_eq!(M365TenantId::parse("AbC-1"), M365TenantId::parse("abc-1"));
+        assert_eq!(BotId::parse("AbC.1").unwrap().as_str(), "abc.1");
+    }
+
+    #[test]
+    fn names_of_another_form_are_refused() {
+        let long = "a".repeat(64);
+        for text in ["", "-a", "A", "a b", "ä", long.as_str()] {
+            assert_eq!(ClientId::parse(text), None, "{text}");
+        }
+        for text in ["", "health", "unlinked-tenants", "a/b", "a b", "é"] {
+            assert_eq!(CompanyId::parse(text), None, "{text}");
+        }
+        assert!(CompanyId::parse("Health").is_some());
+    }
+}
