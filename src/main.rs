@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The command line's entry.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    switchboard::cli::main()
+}

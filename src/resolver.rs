@@ -1,24 +1,15 @@
 //! Who answers, acting for which MSP, for which client company: facts in, verdict and reason out (contract, section 3).
 //!
 //! It knows neither HTTP nor SQL. It asks a [`Directory`] and returns a [`Resolution`] that carries the rule that
-//! decided, or a [`Verdict::Refused`] that says why nobody may answer.
+//! decided, or a [`Refused`] that says why nobody may answer.
 
+use crate::error::{Code, Refusal};
 use crate::model::ids::ChannelId;
 use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
+pub use crate::model::tenant::Tenant;
 use crate::model::words::{
     Access, AgentState, Audience, AutonomyType, ChannelStatus, ManagedAgentKey, Role, Rule,
 };
-
-/// A tenant (an MSP).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tenant {
-    /// As the file names it.
-    pub no: TenantNo,
-    /// As the wire names it.
-    pub client_id: ClientId,
-    /// For messages to its clients' staff.
-    pub name: String,
-}
 
 /// What the resolver needs to know of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,7 +166,7 @@ pub struct Resolution {
     pub agent: Agent,
     /// The acting tenant.
     pub tenant: Tenant,
-    /// The company, for an `END_USER` agent.
+    /// The company that the session is pinned to, or tried as.
     pub company: Option<CompanyId>,
     /// The channel that routed here.
     pub channel: Option<Channel>,
@@ -530,10 +521,58 @@ fn tried_company<D: Directory>(
     let Some(company) = CompanyId::parse(named) else {
         return Ok(Err(Refused::UnknownCompany));
     };
-    let known = directory.has_company(tenant_no(asker), &company)?;
+    let known = directory.has_company(asker.tenant().no, &company)?;
     Ok(known.then_some(company).ok_or(Refused::UnknownCompany))
 }
 
-fn tenant_no(asker: &Asker) -> TenantNo {
-    asker.tenant().no
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::MalformedClientId => Self::invalid("client_id", ClientId::RULE),
+            Refused::UnknownTenant
+            | Refused::UnknownAgent
+            | Refused::UnknownCompany
+            | Refused::RoutedElsewhere => Self::new(Code::NotFound),
+            Refused::ChannelDisconnected => Self::new(Code::ChannelDisconnected),
+            Refused::AgentNotAllowed => Self::new(Code::AgentNotAllowed),
+            Refused::AgentNotConversational => Self::new(Code::AgentNotConversational),
+            Refused::AgentDisabled => Self::new(Code::AgentDisabled),
+            Refused::AgentAccessDenied => Self::new(Code::AgentAccessDenied),
+            Refused::EndCompanyRequired => Self::new(Code::EndCompanyRequired),
+            Refused::EndCompanyNotMapped(not_mapped) => not_mapped.refusal(),
+        }
+    }
+}
+
+impl NotMapped {
+    /// The refusal as the end user may see it: it names the MSP and the directory, and no company.
+    pub fn refusal(&self) -> Refusal {
+        let msp = &self.tenant.name;
+        let message = match (&self.inbound, self.linked_companies) {
+            (None, _) => format!(
+                "This chat cannot tell which organisation you belong to, since the message names no Microsoft 365 tenant. \
+                 Please contact {msp}."
+            ),
+            (Some(inbound), 0) => format!(
+                "Your organisation is not set up for this chat yet. Please ask {msp}: \
+                 its administrator has to link one company to the Microsoft 365 tenant {inbound}."
+            ),
+            (Some(inbound), 1) => format!(
+                "Your organisation's set-up has changed since this chat began. Please start a new chat, or ask {msp}: \
+                 its administrator has linked another company to the Microsoft 365 tenant {inbound}."
+            ),
+            (Some(inbound), several) => format!(
+                "Your organisation is not set up for this chat yet. Please ask {msp}: \
+                 its administrator has to leave exactly one company linked to the Microsoft 365 tenant {inbound}; {several} are linked now."
+            ),
+        };
+        Refusal::new(Code::EndCompanyNotMapped)
+            .saying(message)
+            .with(
+                "inbound_tenant_id",
+                self.inbound.as_ref().map(M365TenantId::as_str),
+            )
+            .with("client_id", self.tenant.client_id.as_str())
+            .with("linked_companies", self.linked_companies)
+    }
 }

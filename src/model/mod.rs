@@ -1,6 +1,9 @@
-//! The nouns: ids, names, agents, channels, sessions. Parsed once at the door, then carried as types.
+//! The nouns: ids, names, callers, sessions. Parsed once at the door, then carried as types.
 
+pub mod caller;
 pub mod clock;
 pub mod ids;
 pub mod names;
+pub mod session;
+pub mod tenant;
 pub mod words;

@@ -164,5 +164,7 @@ words! {
         DashboardUser = "dashboard_user",
         /// A client's member of staff, held to one session.
         EndUserSession = "end_user_session",
+        /// The operator, at the command line; only in audit events.
+        Operator = "operator",
     }
 }

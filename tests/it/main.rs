@@ -1,1 +1,11 @@
-fn main() {}
+//! Tests of Switchboard from outside the crate, one binary for all.
+
+mod openai_client;
+mod random;
+mod resolver_cases;
+mod resolver_model;
+mod resolver_random_worlds;
+mod resolver_small_worlds;
+mod resolver_tally;
+mod scripted_model;
+mod world;

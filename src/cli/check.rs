@@ -1,0 +1,33 @@
+//! `check`: exit 1 for damage; who would be refused today is a warning.
+
+use super::{Common, Failed, open, print};
+use crate::store::{check, database_file};
+
+pub(super) fn run(common: &Common) -> Result<(), Failed> {
+    if !database_file(&common.folder()).is_file() {
+        return Err(Failed::saying(format!(
+            "there is no data in {}; give another --data",
+            common.folder().display()
+        )));
+    }
+    let store = open(common)?;
+    let findings = store.read(check::run)?;
+    for warning in &findings.warnings {
+        print(format_args!("warning: {warning}"))?;
+    }
+    if !findings.damage.is_empty() {
+        return Err(Failed(
+            findings
+                .damage
+                .iter()
+                .map(|damage| format!("damage: {damage}"))
+                .collect(),
+        ));
+    }
+    print(format_args!(
+        "ok: {} sessions, {} messages, {} warnings",
+        findings.sessions,
+        findings.messages,
+        findings.warnings.len()
+    ))
+}

@@ -1,0 +1,119 @@
+//! `demo`: a small world on a folder of its own, with commands to paste.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Common, Failed, Limits, print, seed, serve};
+use crate::model::clock::Clock;
+use crate::store::{Store, database_file};
+
+/// The demo world, in the program.
+const WORLD: &str = include_str!("../../fixtures/demo.json");
+/// The environment of its keys, which are public: they are in the fixture.
+const ENVIRONMENT: &str = "demo";
+const RELAY_KEY: &str = "neo_sk_demo_relay0000platform";
+const NORTHWIND_KEY: &str = "neo_sk_demo_northwind00000000";
+const SHARED_BOT: &str = "b07fab1e-c0de-4bee-8ace-facade0fb075";
+const CONTOSO: &str = "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e";
+const TAILSPIN: &str = "0ddba110-face-4fee-9add-1eaf1ed0dd01";
+/// Ports that are tried after the one that was asked for.
+const NEXT_PORTS: u16 = 100;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Where to listen; on this machine only, since the demo's keys are public
+    #[arg(
+        long,
+        env = "SWITCHBOARD_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080"
+    )]
+    listen: SocketAddr,
+
+    #[command(flatten)]
+    limits: Limits,
+}
+
+pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> {
+    if !arguments.listen.ip().is_loopback() {
+        return Err(Failed::saying(format!(
+            "the demo listens on this machine only, since its keys are public; {} is not a loopback address",
+            arguments.listen
+        )));
+    }
+    let folder = common
+        .data
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("./switchboard-demo"));
+    let is_new = !database_file(&folder).is_file();
+    let store = Store::open(&folder, Clock::System)?;
+    let _lock = store.lock_for_serving()?;
+    if is_new {
+        // Only a new folder: what was tried out and linked in an older one is kept.
+        seed::take(&store, WORLD, ENVIRONMENT)?;
+    }
+    let listener = bind(arguments.listen)?;
+    let address = listener.local_addr()?;
+    if address.port() != arguments.listen.port() && arguments.listen.port() != 0 {
+        print(format_args!(
+            "Port {} is taken; this is the next free one.",
+            arguments.listen.port()
+        ))?;
+    }
+    print(welcome(
+        &format!("http://{address}"),
+        &folder.display().to_string(),
+    ))?;
+    serve::until_stopped(store, ENVIRONMENT, &arguments.limits, listener)
+}
+
+fn bind(listen: SocketAddr) -> Result<TcpListener, Failed> {
+    let mut address = listen;
+    let last = listen.port().saturating_add(NEXT_PORTS);
+    loop {
+        match TcpListener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() < last => {
+                address.set_port(address.port() + 1);
+            }
+            Err(error) => {
+                return Err(Failed::saying(format!(
+                    "cannot listen on {address}: {error}"
+                )));
+            }
+        }
+    }
+}
+
+fn welcome(url: &str, folder: &str) -> String {
+    let create = |key: &str, body: &str| {
+        format!(
+            "curl -s {url}/public-api/chat/sessions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{body}'"
+        )
+    };
+    let technician = create(
+        NORTHWIND_KEY,
+        r#"{"agent_id": 102, "title": "Printer on floor 3"}"#,
+    );
+    let pinned = create(
+        RELAY_KEY,
+        &format!(
+            r#"{{"agent_id": 101, "bot_id": "{SHARED_BOT}", "inbound_tenant_id": "{CONTOSO}"}}"#
+        ),
+    );
+    let refused = create(
+        RELAY_KEY,
+        &format!(
+            r#"{{"agent_id": 101, "bot_id": "{SHARED_BOT}", "inbound_tenant_id": "{TAILSPIN}"}}"#
+        ),
+    );
+    format!(
+        "Switchboard's demo serves on {url}; its data is kept in {folder}. Ctrl-C stops it.\n\n\
+         A technician of Northwind IT opens a session with an internal agent:\n\n{technician}\n\n\
+         Somebody at Contoso writes to the bot in Teams; the session comes out pinned to the company 1001:\n\n{pinned}\n\n\
+         Somebody at Tailspin Toys does, whose directory no company is linked to (end_company_not_mapped):\n\n{refused}\n"
+    )
+}

@@ -1,0 +1,162 @@
+//! `keys create`, `list`, `rotate` and `revoke`; a new key is shown once, alone on the last line of stdout.
+
+use clap::Subcommand;
+use serde_json::Map;
+
+use super::seed::find;
+use super::{Common, Failed, column, open, operator, print, tenants};
+use crate::auth::api_key;
+use crate::error::Error;
+use crate::model::clock::{Millis, parse_rfc3339, rfc3339};
+use crate::model::ids::KeyId;
+use crate::store::keys::{self, KeyRecord, NewKey};
+use crate::store::{WriteTx, audit};
+
+#[derive(Subcommand)]
+pub(super) enum Keys {
+    /// Make a key; it is shown once, alone on the last line
+    Create {
+        /// The tenant that it acts for
+        #[arg(long, value_name = "CLIENT_ID")]
+        tenant: String,
+        /// What it is for
+        #[arg(long, value_parser = tenants::name)]
+        name: String,
+        /// It serves the platform: it may name other tenants and be routed by bots
+        #[arg(long)]
+        platform: bool,
+        /// When it ends, such as 2027-01-31T00:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        expires: Option<Millis>,
+    },
+    /// List a tenant's keys: id, name, hint, kind, state, made at, ends at, last used at
+    List {
+        /// The tenant
+        #[arg(long, value_name = "CLIENT_ID")]
+        tenant: String,
+    },
+    /// Make a key's successor; the old one goes on working for 24 hours
+    Rotate {
+        /// The key's id
+        #[arg(value_parser = key_id)]
+        key_id: KeyId,
+    },
+    /// End a key at once, and the tokens that it minted
+    Revoke {
+        /// The key's id
+        #[arg(value_parser = key_id)]
+        key_id: KeyId,
+    },
+}
+
+fn key_id(text: &str) -> Result<KeyId, String> {
+    KeyId::parse(text).ok_or_else(|| "must be a key's id, as 'keys list' shows it".to_owned())
+}
+
+fn time(text: &str) -> Result<Millis, String> {
+    parse_rfc3339(text)
+        .ok_or_else(|| "must be an RFC 3339 time, such as 2027-01-31T00:00:00Z".to_owned())
+}
+
+pub(super) fn run(common: &Common, command: &Keys) -> Result<(), Failed> {
+    let store = open(common)?;
+    match command {
+        Keys::Create {
+            tenant,
+            name,
+            platform,
+            expires,
+        } => {
+            if expires.is_some_and(|expires| expires <= store.now()) {
+                return Err(Failed::saying("--expires must lie ahead"));
+            }
+            let tenant = store.read(|reader| find(reader, tenant))?;
+            let key = api_key::generate(&common.environment)?;
+            let new = NewKey {
+                tenant: tenant.no,
+                name: name.clone(),
+                platform: *platform,
+                expires_at: *expires,
+                sha256: api_key::sha256(&key),
+                hint: api_key::hint(&key),
+            };
+            let id = store.write_now(move |tx| {
+                let id = keys::create(tx, &new)?;
+                record(tx, "api_key.create", id, &keys::by_id(tx.reader(), id)?)?;
+                Ok(id)
+            })?;
+            print(format_args!("{id}\t{}", column(name)))?;
+            print(key)
+        }
+        Keys::List { tenant } => {
+            let now = store.now();
+            let keys = store.read(|reader| keys::all(reader, find(reader, tenant)?.no))?;
+            keys.iter().try_for_each(|key| print(line(key, now)))
+        }
+        Keys::Rotate { key_id } => {
+            let key = api_key::generate(&common.environment)?;
+            let (sha256, hint, id) = (api_key::sha256(&key), api_key::hint(&key), *key_id);
+            let (new_id, old) = store.write_now(move |tx| {
+                let (new_id, old) = keys::rotate(tx, id, sha256, hint)?;
+                record(tx, "api_key.rotate", id, &Some(old.clone()))?;
+                Ok((new_id, old))
+            })?;
+            print(format_args!("{new_id}\t{}", column(&old.name)))?;
+            print(key)
+        }
+        Keys::Revoke { key_id } => {
+            let id = *key_id;
+            let key = store.write_now(move |tx| {
+                let key = keys::revoke(tx, id)?;
+                record(tx, "api_key.revoke", id, &Some(key.clone()))?;
+                Ok(key)
+            })?;
+            print(format_args!("{id}\t{}\trevoked", column(&key.name)))
+        }
+    }
+}
+
+fn record(
+    tx: &mut WriteTx<'_>,
+    action: &'static str,
+    id: KeyId,
+    key: &Option<KeyRecord>,
+) -> Result<(), Error> {
+    let Some(key) = key else {
+        return Ok(());
+    };
+    let mut details = Map::new();
+    details.insert("name".to_owned(), key.name.as_str().into());
+    audit::record(
+        tx,
+        &audit::Event {
+            tenant: key.tenant,
+            actor: operator(),
+            action,
+            target: Some(id.to_string()),
+            details,
+            request_id: None,
+        },
+    )
+}
+
+fn line(key: &KeyRecord, now: Millis) -> String {
+    let kind = if key.platform { "platform" } else { "tenant" };
+    let state = if key.revoked_at.is_some() {
+        "revoked"
+    } else if key.is_living(now) {
+        "active"
+    } else {
+        "expired"
+    };
+    let or_dash = |time: Option<Millis>| time.map_or_else(|| "-".to_owned(), rfc3339);
+    format!(
+        "{}\t{}\t…{}\t{kind}\t{state}\t{}\t{}\t{}",
+        key.id,
+        column(&key.name),
+        key.hint,
+        rfc3339(key.created_at),
+        or_dash(key.expires_at),
+        or_dash(key.last_used_at),
+    )
+}

@@ -1,0 +1,141 @@
+//! The command line: one file a command; results on stdout, logs and errors on stderr (contract, section 12).
+
+mod check;
+mod demo;
+mod keys;
+mod seed;
+mod serve;
+mod tenants;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Common, Limits, Serve};
+use crate::error::Error;
+use crate::model::caller::Actor;
+use crate::model::clock::Clock;
+use crate::model::words::CallerKind;
+use crate::store::{OpenError, Store};
+
+#[derive(Parser)]
+#[command(
+    name = "switchboard",
+    version,
+    about = "Decides which chat agent answers, acting for which MSP and for which client company; keeps the conversation.",
+    after_help = "Begin with 'switchboard demo': it serves a small world to try things on and prints commands to paste.\n\
+                  To run it for real:\n  \
+                  switchboard tenants create --client-id northwind-it --name 'Northwind IT'\n  \
+                  switchboard keys create --tenant northwind-it --name relay --platform\n  \
+                  switchboard serve\n\
+                  Every flag has a variable, shown as [env: …]; a flag beats its variable."
+)]
+struct CommandLine {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve a small demo world on this machine and print commands to paste
+    Demo(demo::Arguments),
+    /// Run the server
+    Serve(Serve),
+    /// Take a seed file: all of it, or nothing
+    Import(seed::Import),
+    /// Write tenants as a seed file on stdout, without keys
+    Export(seed::Export),
+    /// Make and list tenants (MSPs)
+    #[command(subcommand)]
+    Tenants(tenants::Tenants),
+    /// Make, list, rotate and revoke API keys
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Look a data folder over: exit 1 for damage; who would be refused is a warning
+    Check,
+}
+
+/// Why a command failed: one clear line, or one a problem.
+struct Failed(Vec<String>);
+
+impl Failed {
+    fn saying(line: impl Into<String>) -> Self {
+        Self(vec![line.into()])
+    }
+}
+
+impl From<OpenError> for Failed {
+    fn from(error: OpenError) -> Self {
+        Self::saying(error.0)
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::saying(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::saying(error.to_string())
+    }
+}
+
+/// Runs the program. Exit 0: done; 1: failed; 2: wrong usage.
+pub fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    env_logger::Builder::from_env(
+        env_logger::Env::default().default_filter_or("warn,switchboard=info"),
+    )
+    .format_timestamp_millis()
+    .init();
+    let outcome = match line.command {
+        Command::Demo(arguments) => demo::run(&line.common, &arguments),
+        Command::Serve(arguments) => serve::run(&line.common, &arguments),
+        Command::Import(arguments) => seed::import(&line.common, &arguments),
+        Command::Export(arguments) => seed::export(&line.common, &arguments),
+        Command::Tenants(command) => tenants::run(&line.common, &command),
+        Command::Keys(command) => keys::run(&line.common, &command),
+        Command::Check => check::run(&line.common),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed(lines)) => {
+            for line in lines {
+                // With stderr gone there is nobody left to tell.
+                let _ = writeln!(io::stderr(), "{line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn open(common: &Common) -> Result<Store, Failed> {
+    Ok(Store::open(&common.folder(), Clock::System)?)
+}
+
+/// Prints a result; a closed pipe ends the program's say, not in a panic.
+fn print(line: impl fmt::Display) -> Result<(), Failed> {
+    writeln!(io::stdout(), "{line}").map_err(Failed::from)
+}
+
+/// Who acts at the command line, in audit events.
+fn operator() -> Actor {
+    Actor {
+        kind: CallerKind::Operator,
+        id: "command-line".to_owned(),
+        name: None,
+    }
+}
+
+/// One column of a line: without the characters that would break lines and columns.
+fn column(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}

@@ -1,0 +1,85 @@
+//! `serve`: the server, from its lock to its drained end.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::rt::System;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Common, Failed, Limits, Serve, open};
+use crate::auth::Authenticator;
+use crate::auth::session_token::SigningSecret;
+use crate::http::{self, App};
+use crate::store::Store;
+
+/// How often what is past its time is removed.
+const CLEAN_UP_EVERY: Duration = Duration::from_secs(600);
+/// How often new messages enter the search index, so that a search has little left to add.
+const INDEX_EVERY: Duration = Duration::from_secs(5);
+
+pub(super) fn run(common: &Common, arguments: &Serve) -> Result<(), Failed> {
+    let store = open(common)?;
+    let _lock = store.lock_for_serving()?;
+    let listener = TcpListener::bind(arguments.listen).map_err(|error| {
+        Failed::saying(format!("cannot listen on {}: {error}", arguments.listen))
+    })?;
+    until_stopped(store, &common.environment, &arguments.limits, listener)
+}
+
+/// Serves until a signal says to stop, then drains.
+pub(super) fn until_stopped(
+    store: Store,
+    environment: &str,
+    limits: &Limits,
+    listener: TcpListener,
+) -> Result<(), Failed> {
+    let signing = SigningSecret::of_folder(store.folder()).map_err(Failed::saying)?;
+    let authenticator = Authenticator::new(environment.to_owned(), signing);
+    let app = App::new(store, authenticator, limits.clone());
+    let address = listener.local_addr()?;
+    System::new().block_on(async move {
+        let server = http::serve(Arc::clone(&app), listener)?;
+        log::info!("listening on http://{address} (environment {environment})");
+        let handle = server.handle();
+        let keeper = actix_web::rt::spawn(keep_house(app.store.clone()));
+        let mut interrupted = signal(SignalKind::interrupt())?;
+        let mut terminated = signal(SignalKind::terminate())?;
+        let draining = Arc::clone(&app);
+        actix_web::rt::spawn(async move {
+            tokio::select! {
+                _ = interrupted.recv() => {}
+                _ = terminated.recv() => {}
+            }
+            log::info!("shutting down: running requests end, no new ones are taken");
+            draining.drain();
+            tokio::select! {
+                () = handle.stop(true) => {}
+                // A second signal does not wait any longer.
+                _ = interrupted.recv() => std::process::exit(1),
+                _ = terminated.recv() => std::process::exit(1),
+            }
+        });
+        server.await?;
+        keeper.abort();
+        log::info!("stopped");
+        Ok(())
+    })
+}
+
+/// What is done beside the requests: clean-up, and the search index.
+async fn keep_house(store: Store) {
+    let mut clean_up = tokio::time::interval(CLEAN_UP_EVERY);
+    let mut index = tokio::time::interval(INDEX_EVERY);
+    loop {
+        let outcome = tokio::select! {
+            _ = clean_up.tick() => {
+                async { store.purge_idempotency_keys().await?; store.purge_session_tokens().await }.await
+            }
+            _ = index.tick() => store.complete_search().await,
+        };
+        if let Err(error) = outcome {
+            log::warn!("housekeeping has to wait: {error}");
+        }
+    }
+}

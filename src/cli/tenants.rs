@@ -1,0 +1,95 @@
+//! `tenants create` and `tenants list`.
+
+use clap::Subcommand;
+use serde_json::Map;
+
+use super::{Common, Failed, column, open, operator, print};
+use crate::model::clock::rfc3339;
+use crate::model::names::{ClientId, M365TenantId};
+use crate::seed::NAME;
+use crate::store::audit;
+use crate::store::tenants::{self, NewTenant};
+
+#[derive(Subcommand)]
+pub(super) enum Tenants {
+    /// Make a tenant and its managed agent; prints its client id
+    Create {
+        /// Its name on the wire: 1 to 63 of a-z, 0-9 and '-'
+        #[arg(long, value_name = "ID", value_parser = client_id)]
+        client_id: ClientId,
+        /// Its name for people
+        #[arg(long, value_parser = name)]
+        name: String,
+        /// The Microsoft directory that its people sign in with
+        #[arg(long, value_name = "ID", value_parser = directory)]
+        entra_tenant_id: Option<M365TenantId>,
+    },
+    /// List tenants: client id, name, directory, made at
+    List,
+}
+
+fn client_id(text: &str) -> Result<ClientId, String> {
+    ClientId::parse(text).ok_or_else(|| ClientId::RULE.to_owned())
+}
+
+fn directory(text: &str) -> Result<M365TenantId, String> {
+    M365TenantId::parse(text).ok_or_else(|| M365TenantId::RULE.to_owned())
+}
+
+/// A name for people: 1 to 200 characters.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    if (1..=NAME).contains(&text.chars().count()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must have 1 to {NAME} characters"))
+    }
+}
+
+pub(super) fn run(common: &Common, command: &Tenants) -> Result<(), Failed> {
+    let store = open(common)?;
+    match command {
+        Tenants::Create {
+            client_id,
+            name,
+            entra_tenant_id,
+        } => {
+            let new = NewTenant {
+                client_id: client_id.clone(),
+                name: name.clone(),
+                entra_tenant_id: entra_tenant_id.clone(),
+                rate_limit_per_minute: None,
+                retention_days: None,
+            };
+            store.write_now(move |tx| {
+                let tenant = tenants::create(tx, &new)?;
+                audit::record(
+                    tx,
+                    &audit::Event {
+                        tenant,
+                        actor: operator(),
+                        action: "tenant.create",
+                        target: Some(new.client_id.to_string()),
+                        details: Map::new(),
+                        request_id: None,
+                    },
+                )
+            })?;
+            print(client_id)
+        }
+        Tenants::List => {
+            for tenant in store.read(tenants::all)? {
+                let directory = tenant
+                    .entra_tenant_id
+                    .as_ref()
+                    .map_or("-", M365TenantId::as_str);
+                print(format_args!(
+                    "{}\t{}\t{directory}\t{}",
+                    tenant.client_id,
+                    column(&tenant.name),
+                    rfc3339(tenant.created_at.0)
+                ))?;
+            }
+            Ok(())
+        }
+    }
+}

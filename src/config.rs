@@ -1,0 +1,100 @@
+//! Every flag and its variable, read once, typed and documented (contract, section 12).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::auth::{api_key, rate_limit};
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// The data folder; made, with its parents, if it is missing [default: ./switchboard-data; demo: ./switchboard-demo]
+    #[arg(long, global = true, env = "SWITCHBOARD_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// The environment's name: part of every API key, so that keys of one cannot be used in another
+    #[arg(long = "env", global = true, env = "SWITCHBOARD_ENV", value_name = "NAME", default_value = "dev", value_parser = environment)]
+    pub environment: String,
+}
+
+impl Common {
+    /// The data folder that was asked for, or the usual one.
+    pub fn folder(&self) -> PathBuf {
+        self.data
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("./switchboard-data"))
+    }
+}
+
+fn environment(text: &str) -> Result<String, String> {
+    if api_key::is_environment(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 16 of a-z and 0-9".to_owned())
+    }
+}
+
+/// What a server takes.
+#[derive(Args, Clone, Debug)]
+pub struct Serve {
+    /// Where to listen
+    #[arg(
+        long,
+        env = "SWITCHBOARD_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub listen: SocketAddr,
+
+    /// How it behaves
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// What a server's behaviour depends on, wherever it listens.
+#[derive(Args, Clone, Debug)]
+pub struct Limits {
+    /// The address that clients reach this server by, for the links that it gives out
+    #[arg(long, env = "SWITCHBOARD_PUBLIC_URL", value_name = "URL", value_parser = url)]
+    pub public_url: Option<String>,
+
+    /// Requests a minute and tenant, for tenants without a figure of their own; 0: no limit
+    #[arg(long, env = "SWITCHBOARD_RATE_LIMIT", value_name = "N", default_value_t = rate_limit::DEFAULT_PER_MINUTE,
+          value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
+    pub rate_limit: i64,
+
+    /// An origin whose pages may call this server from a browser; may be given several times
+    #[arg(long = "cors-origin", env = "SWITCHBOARD_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = url)]
+    pub cors_origins: Vec<String>,
+
+    /// Threads that serve requests; by default one a core
+    #[arg(long, env = "SWITCHBOARD_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+
+    /// Connections that may be open at one time
+    #[arg(long, env = "SWITCHBOARD_MAX_CONNECTIONS", value_name = "N", default_value_t = 25_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections: u32,
+
+    /// Seconds that running requests have to end in, at a shutdown
+    #[arg(long, env = "SWITCHBOARD_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 30,
+          value_parser = clap::value_parser!(u64).range(0..=3_600))]
+    pub drain_seconds: u64,
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('/');
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    match rest {
+        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => {
+            Ok(text.to_owned())
+        }
+        Some(_) | None => {
+            Err("must be an http or https URL, such as https://chat.example.com".to_owned())
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! Reads JSON objects from outside, field by field, and names what is wrong by its path.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Refusal};
+
+/// A field as it was sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Field<T> {
+    /// Not there.
+    #[default]
+    Absent,
+    /// An explicit `null`.
+    Null,
+    /// A value of the right form.
+    Set(T),
+}
+
+impl<T> Field<T> {
+    /// The value, where absent and `null` are the same.
+    pub fn value(self) -> Option<T> {
+        match self {
+            Self::Set(value) => Some(value),
+            Self::Absent | Self::Null => None,
+        }
+    }
+
+    /// What a thing becomes: absent leaves `current`, `null` resets to `default`.
+    pub fn over(self, current: T, default: T) -> T {
+        match self {
+            Self::Absent => current,
+            Self::Null => default,
+            Self::Set(value) => value,
+        }
+    }
+
+    /// As [`Field::over`], for what may be missing.
+    pub fn over_optional(self, current: Option<T>) -> Option<T> {
+        match self {
+            Self::Absent => current,
+            Self::Null => None,
+            Self::Set(value) => Some(value),
+        }
+    }
+
+    /// A change: absent changes nothing, `null` resets to `default`.
+    pub fn change(self, default: T) -> Option<T> {
+        match self {
+            Self::Absent => None,
+            Self::Null => Some(default),
+            Self::Set(value) => Some(value),
+        }
+    }
+}
+
+/// One thing that is wrong: where, what stands there, and why it will not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The path, such as `tenants[0].agents[1].name`.
+    pub path: String,
+    /// What stands there, shortened; empty for what must not be shown.
+    pub value: String,
+    /// Why it will not do, as a phrase behind the path.
+    pub reason: String,
+}
+
+/// Problems found so far.
+#[derive(Debug, Default)]
+pub struct Problems(RefCell<Vec<Problem>>);
+
+impl Problems {
+    /// Adds one.
+    pub fn add(&self, path: impl Into<String>, value: &Value, reason: impl Into<String>) {
+        let problem = Problem {
+            path: path.into(),
+            value: shortened(value),
+            reason: reason.into(),
+        };
+        self.0.borrow_mut().push(problem);
+    }
+
+    /// All of them, in the order they were found.
+    pub fn into_all(self) -> Vec<Problem> {
+        self.0.into_inner()
+    }
+
+    /// The first as a refusal, if there is one.
+    ///
+    /// # Errors
+    /// `validation_error` with field and reason.
+    pub fn into_result(self) -> Result<(), Error> {
+        match self.0.into_inner().into_iter().next() {
+            Some(first) => Err(Refusal::invalid(first.path, first.reason).into()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn shortened(value: &Value) -> String {
+    const SHOWN: usize = 80;
+    let text = value.to_string();
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// One JSON object and where it stands.
+pub struct Fields<'a> {
+    map: &'a Map<String, Value>,
+    path: String,
+    problems: &'a Problems,
+}
+
+impl<'a> Fields<'a> {
+    /// The object at the root; `None`, with a problem, for anything else.
+    pub fn root(value: &'a Value, problems: &'a Problems) -> Option<Self> {
+        let Some(map) = value.as_object() else {
+            problems.add("body", value, "must be a JSON object");
+            return None;
+        };
+        Some(Self {
+            map,
+            path: String::new(),
+            problems,
+        })
+    }
+
+    /// The path of a field.
+    pub fn path(&self, name: &str) -> String {
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
+    }
+
+    /// Where this object stands.
+    pub fn here(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether a field is there and not `null`.
+    pub fn has(&self, name: &str) -> bool {
+        !matches!(self.map.get(name), None | Some(Value::Null))
+    }
+
+    /// Says that a field will not do.
+    pub fn refuse(&self, name: &str, reason: impl Into<String>) {
+        let value = self.map.get(name).unwrap_or(&Value::Null);
+        self.problems.add(self.path(name), value, reason);
+    }
+
+    /// As [`Fields::refuse`], for a field whose value must not be shown.
+    pub fn refuse_secret(&self, name: &str, reason: impl Into<String>) {
+        self.problems
+            .add(self.path(name), &Value::String("…".to_owned()), reason);
+    }
+
+    fn read<T>(&self, name: &str, read: impl FnOnce(&'a Value) -> Result<T, String>) -> Field<T> {
+        match self.map.get(name) {
+            None => Field::Absent,
+            Some(Value::Null) => Field::Null,
+            Some(value) => match read(value) {
+                Ok(value) => Field::Set(value),
+                Err(reason) => {
+                    self.refuse(name, reason);
+                    Field::Absent
+                }
+            },
+        }
+    }
+
+    /// A string of so many characters.
+    pub fn text(&self, name: &str, characters: RangeInclusive<usize>) -> Field<String> {
+        self.read(name, |value| text(value, &characters).map(str::to_owned))
+    }
+
+    /// A string that must be there.
+    pub fn required_text(&self, name: &str, characters: RangeInclusive<usize>) -> String {
+        self.required(name, self.text(name, characters))
+            .unwrap_or_default()
+    }
+
+    /// A field that must be there; says so if it is not.
+    pub fn required<T>(&self, name: &str, field: Field<T>) -> Option<T> {
+        let value = field.value();
+        if value.is_none() && !self.has(name) {
+            self.refuse(name, "is required");
+        }
+        value
+    }
+
+    /// A string of a form that `parse` reads and `rule` describes.
+    pub fn parsed<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+        rule: &str,
+    ) -> Field<T> {
+        self.read(name, |value| {
+            parse(string(value)?).ok_or_else(|| rule.to_owned())
+        })
+    }
+
+    /// One of a few words.
+    pub fn word<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+        choices: &str,
+    ) -> Field<T> {
+        self.parsed(name, parse, &format!("must be one of {choices}"))
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&self, name: &str) -> Field<bool> {
+        self.read(name, |value| {
+            value
+                .as_bool()
+                .ok_or_else(|| "must be true or false".to_owned())
+        })
+    }
+
+    /// A whole number in a range.
+    pub fn integer(&self, name: &str, range: RangeInclusive<i64>) -> Field<i64> {
+        self.read(name, |value| integer(value, &range))
+    }
+
+    /// Up to so many strings.
+    pub fn texts(
+        &self,
+        name: &str,
+        most: usize,
+        characters: RangeInclusive<usize>,
+    ) -> Field<Vec<String>> {
+        self.items(name, most, |value| {
+            text(value, &characters).map(str::to_owned)
+        })
+    }
+
+    /// Up to so many whole numbers.
+    pub fn integers(&self, name: &str, most: usize) -> Field<Vec<i64>> {
+        self.items(name, most, |value| integer(value, &(i64::MIN..=i64::MAX)))
+    }
+
+    fn items<T>(
+        &self,
+        name: &str,
+        most: usize,
+        read: impl Fn(&Value) -> Result<T, String>,
+    ) -> Field<Vec<T>> {
+        let Some(Value::Array(values)) = self.map.get(name) else {
+            return self.read(name, |_| Err("must be an array".to_owned()));
+        };
+        if values.len() > most {
+            self.refuse(name, format!("must have at most {most} entries"));
+            return Field::Absent;
+        }
+        let mut items = Vec::with_capacity(values.len());
+        for (index, value) in values.iter().enumerate() {
+            match read(value) {
+                Ok(item) => items.push(item),
+                Err(reason) => {
+                    self.problems
+                        .add(format!("{}[{index}]", self.path(name)), value, reason);
+                }
+            }
+        }
+        Field::Set(items)
+    }
+
+    /// Pairs of strings: at most 16, keys to 64 characters, values to 512.
+    pub fn metadata(&self, name: &str) -> Field<crate::model::session::Metadata> {
+        const PAIRS: usize = 16;
+        self.read(name, |value| {
+            let map = value.as_object().ok_or("must be an object of strings")?;
+            if map.len() > PAIRS {
+                return Err(format!("must have at most {PAIRS} pairs"));
+            }
+            let pairs = map.iter().map(|(key, value)| {
+                text_within(key, &(1..=64)).map_err(|reason| format!("has a key that {reason}"))?;
+                let value = text(value, &(0..=512))
+                    .map_err(|reason| format!("has a value, at {key:?}, that {reason}"))?;
+                Ok((key.clone(), value.to_owned()))
+            });
+            pairs.collect()
+        })
+    }
+
+    /// An absolute URL (contract, section 1, Size).
+    pub fn url(&self, name: &str, schemes: &[&str]) -> Field<String> {
+        self.read(name, |value| {
+            let text = text(value, &(1..=2_048))?;
+            let fits = schemes.iter().any(|scheme| {
+                text.strip_prefix(scheme)
+                    .and_then(|rest| rest.strip_prefix("://"))
+                    .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+            }) && !text.chars().any(|c| c.is_whitespace() || c.is_control());
+            if fits {
+                Ok(text.to_owned())
+            } else {
+                Err(format!("must be an absolute {} URL", schemes.join(" or ")))
+            }
+        })
+    }
+
+    /// The objects of an array.
+    pub fn objects(&self, name: &str) -> Vec<Fields<'a>> {
+        let values = match self.map.get(name) {
+            None | Some(Value::Null) => return Vec::new(),
+            Some(Value::Array(values)) => values,
+            Some(_) => {
+                self.refuse(name, "must be an array");
+                return Vec::new();
+            }
+        };
+        let mut objects = Vec::with_capacity(values.len());
+        for (index, value) in values.iter().enumerate() {
+            let mut path = self.path(name);
+            write!(path, "[{index}]").unwrap_or_default();
+            match value.as_object() {
+                Some(map) => objects.push(Fields {
+                    map,
+                    path,
+                    problems: self.problems,
+                }),
+                None => self.problems.add(path, value, "must be an object"),
+            }
+        }
+        objects
+    }
+
+    /// An object inside this one.
+    pub fn object(&self, name: &str) -> Field<Fields<'a>> {
+        self.read(name, |value| {
+            let map = value.as_object().ok_or("must be an object")?;
+            Ok(Fields {
+                map,
+                path: self.path(name),
+                problems: self.problems,
+            })
+        })
+    }
+}
+
+fn string(value: &Value) -> Result<&str, String> {
+    value.as_str().ok_or_else(|| "must be a string".to_owned())
+}
+
+fn integer(value: &Value, range: &RangeInclusive<i64>) -> Result<i64, String> {
+    let number = value.as_i64().ok_or("must be a whole number")?;
+    if range.contains(&number) {
+        Ok(number)
+    } else {
+        Err(format!("must be from {} to {}", range.start(), range.end()))
+    }
+}
+
+fn text<'a>(value: &'a Value, characters: &RangeInclusive<usize>) -> Result<&'a str, String> {
+    let text = string(value)?;
+    text_within(text, characters)?;
+    Ok(text)
+}
+
+fn text_within(text: &str, characters: &RangeInclusive<usize>) -> Result<(), String> {
+    let (least, most) = (*characters.start(), *characters.end());
+    let count = text.chars().count();
+    if count < least {
+        return Err("must not be empty".to_owned());
+    }
+    if count > most {
+        return Err(format!("must have at most {most} characters"));
+    }
+    if text.contains('\0') {
+        return Err("must not contain U+0000".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! Where a list goes on: opaque to clients, and good for the list that gave it only (contract, section 1, Lists).
+
+use std::fmt::Write;
+
+use super::envelope::Pagination;
+use super::extract::Query;
+use crate::auth::api_key::hash;
+use crate::error::{Refusal, Result};
+use crate::model::ids::Tick;
+
+const DEFAULT_SIZE: usize = 50;
+const LARGEST_SIZE: usize = 200;
+const CHECK_BYTES: usize = 8;
+
+/// Which list a cursor belongs to: its name, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct List<'a> {
+    /// Such as `sessions`.
+    pub name: &'a str,
+    /// Such as a tenant's number or a session's id.
+    pub owner: &'a str,
+}
+
+/// What part of a list is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Rows.
+    pub size: usize,
+    /// The last row that the caller has.
+    pub after: Option<Tick>,
+}
+
+impl Page {
+    /// Reads `page_size` and `cursor`.
+    ///
+    /// # Errors
+    /// `validation_error` for a size out of range, and for a damaged or foreign cursor.
+    pub fn of(query: &Query, list: List<'_>) -> Result<Self> {
+        let size = query
+            .number("page_size", 1..=LARGEST_SIZE)?
+            .unwrap_or(DEFAULT_SIZE);
+        let after = query.parsed(
+            "cursor",
+            |text| decode(text, list),
+            "is damaged, or was given by another list; begin again without it",
+        )?;
+        Ok(Self { size, after })
+    }
+
+    /// Rows to fetch: one more than asked for, to see whether there is more.
+    pub fn fetch(&self) -> usize {
+        self.size + 1
+    }
+
+    /// Cuts what was fetched to the page, and says whether there is more.
+    pub fn cut<T>(
+        &self,
+        rows: &mut Vec<T>,
+        list: List<'_>,
+        key: impl Fn(&T) -> Tick,
+    ) -> Pagination {
+        let has_more = rows.len() > self.size;
+        rows.truncate(self.size);
+        let next_cursor = rows
+            .last()
+            .filter(|_| has_more)
+            .map(|last| encode(key(last), list));
+        Pagination {
+            has_more,
+            next_cursor,
+        }
+    }
+}
+
+fn check(tick: Tick, list: List<'_>) -> [u8; CHECK_BYTES] {
+    let sum = hash(format!("{}\0{}\0{}", list.name, list.owner, tick.0).as_bytes());
+    let mut check = [0; CHECK_BYTES];
+    check.copy_from_slice(&sum[..CHECK_BYTES]);
+    check
+}
+
+fn encode(tick: Tick, list: List<'_>) -> String {
+    let mut text = format!("{:016x}", tick.0);
+    for byte in check(tick, list) {
+        write!(text, "{byte:02x}").unwrap_or_default();
+    }
+    text
+}
+
+fn decode(text: &str, list: List<'_>) -> Option<Tick> {
+    let tick = Tick(i64::from_str_radix(text.get(..16)?, 16).ok()?);
+    (encode(tick, list) == text).then_some(tick)
+}
+
+/// Keys that lie before and behind every row.
+pub const BEFORE_ALL: Tick = Tick(-1);
+/// See [`BEFORE_ALL`].
+pub const BEHIND_ALL: Tick = Tick(i64::MAX);
+
+/// Refuses a parameter that has to be something and is empty.
+///
+/// # Errors
+/// `validation_error`.
+pub fn not_empty<'a>(name: &str, text: Option<&'a str>) -> Result<Option<&'a str>> {
+    match text {
+        Some("") => Err(Refusal::invalid(name, "must not be empty").into()),
+        Some(_) | None => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_good_for_its_own_list_only() {
+        let list = List {
+            name: "sessions",
+            owner: "1",
+        };
+        let cursor = encode(Tick(77), list);
+        assert_eq!(decode(&cursor, list), Some(Tick(77)));
+        assert_eq!(decode(&cursor, List { owner: "2", ..list }), None);
+        assert_eq!(
+            decode(
+                &cursor,
+                List {
+                    name: "messages",
+                    ..list
+                }
+            ),
+            None
+        );
+        assert_eq!(decode(&cursor.to_uppercase(), list), None);
+        assert_eq!(decode("", list), None);
+        assert_eq!(decode("é€é€é€é€é€é€", list), None);
+    }
+}

@@ -1,0 +1,293 @@
+//! Messages: appended after every check of the contract's section 4, and listed.
+
+use actix_web::{HttpRequest, web};
+use serde::Serialize;
+
+use super::App;
+use super::cursor::{BEFORE_ALL, BEHIND_ALL, List, Page};
+use super::envelope::{Outcome, Reply};
+use super::extract::{Body, Query, path_id};
+use super::permit::{Anyone, Permit, Sender};
+use super::sessions::{asker, find};
+use crate::error::{Code, Error, Refusal, Result};
+use crate::fields::Fields;
+use crate::model::caller::{Caller, Reach, Who};
+use crate::model::ids::SessionId;
+use crate::model::session::{Appended, Message, Session};
+use crate::model::words::{ChannelStatus, ModelTier, Rule};
+use crate::resolver::{self, Linked, NotMapped};
+use crate::store::messages::{self, NewMessage};
+use crate::store::{Reader, agents, channels, companies, tenants, turns, unlinked};
+
+/// Characters that a message may have (contract, section 1, Size).
+const MESSAGE: usize = 32_000;
+/// Files that a message may carry.
+const ATTACHMENTS: usize = 6;
+/// Characters of a title that is taken from a first message.
+const TAKEN_TITLE: usize = 80;
+
+struct Said {
+    message: String,
+    attachments: usize,
+    client_message_id: Option<String>,
+    model_tier: ModelTier,
+}
+
+impl Said {
+    fn read(fields: &Fields<'_>) -> Self {
+        let attachments = fields.objects("attachments");
+        if attachments.len() > ATTACHMENTS {
+            fields.refuse(
+                "attachments",
+                format!("must have at most {ATTACHMENTS} entries"),
+            );
+        }
+        for attachment in &attachments {
+            attachment.required_text("blob_path", 1..=1_024);
+            attachment.required_text("mime", 1..=256);
+            attachment.text("alt", 0..=1_000);
+            attachment.text("filename", 0..=255);
+        }
+        let message = fields
+            .text("message", 0..=MESSAGE)
+            .value()
+            .unwrap_or_default();
+        if message.is_empty() && attachments.is_empty() {
+            fields.refuse("message", "must not be empty without an attachment");
+        }
+        Self {
+            message,
+            attachments: attachments.len(),
+            client_message_id: fields.text("client_message_id", 1..=128).value(),
+            model_tier: fields
+                .word("model_tier", ModelTier::parse, &ModelTier::choices())
+                .value()
+                .unwrap_or(ModelTier::Fast),
+        }
+    }
+}
+
+/// The reply of an append.
+#[derive(Serialize)]
+pub(super) struct Accepted {
+    #[serde(flatten)]
+    appended: Appended,
+    show_agent_progress_steps: bool,
+}
+
+/// Why an append is refused, and what the admin should see of it.
+enum Refused {
+    Plainly(Error),
+    NotMapped(NotMapped),
+}
+
+impl<E: Into<Error>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self::Plainly(error.into())
+    }
+}
+
+pub(super) async fn append(
+    app: web::Data<App>,
+    caller: Permit<Sender>,
+    request: HttpRequest,
+    body: Body,
+) -> Outcome<Accepted> {
+    let said = body.read(Said::read)?;
+    let id: SessionId = path_id(&request, "session_id")?;
+    let checked = app
+        .store
+        .read(|reader| match check(reader, &caller, id, &said) {
+            Ok(session) => Ok(Ok(session)),
+            Err(Refused::NotMapped(not_mapped)) => Ok(Err(not_mapped)),
+            Err(Refused::Plainly(error)) => Err(error),
+        })?;
+    let session = match checked {
+        Ok(session) => session,
+        Err(not_mapped) => {
+            let refusal = not_mapped.refusal();
+            app.store
+                .write(move |tx| unlinked::remember(tx, &not_mapped))
+                .await?;
+            return Err(refusal.into());
+        }
+    };
+    let show_agent_progress_steps = session.show_agent_progress_steps;
+    let new = NewMessage {
+        session: id,
+        tenant: session.inside.tenant,
+        title: title_of(&said.message),
+        content: said.message,
+        model_tier: said.model_tier,
+        client_message_id: said.client_message_id,
+    };
+    let appended = app
+        .store
+        .write(move |tx| messages::append(tx, &new))
+        .await?;
+    Ok(Reply::accepted(Accepted {
+        appended,
+        show_agent_progress_steps,
+    }))
+}
+
+/// The checks at every append, in the contract's order.
+fn check(
+    reader: &Reader<'_>,
+    caller: &Caller,
+    id: SessionId,
+    said: &Said,
+) -> Result<Session, Refused> {
+    let session = find(reader, caller, id, Reach::Read)?;
+    if let Some(client_message_id) = &said.client_message_id
+        && let Some(first) = turns::accepted(reader, id, client_message_id)?
+    {
+        return Err(messages::duplicate(&first).into());
+    }
+    if said.attachments > 0 {
+        return Err(Refusal::invalid(
+            "attachments[0].blob_path",
+            "names no file that was uploaded for this session",
+        )
+        .into());
+    }
+    if session.archived_at.is_some() {
+        return Err(Code::SessionArchived.into());
+    }
+    let agent = agents::facts_of(reader, session.inside.tenant, session.agent_id)?
+        .filter(|agent| agent.state == crate::model::words::AgentState::Enabled)
+        .ok_or(Code::AgentDisabled)?;
+    check_channel(reader, &session)?;
+    check_link(reader, &session)?;
+    if let Who::DashboardUser { .. } = caller.who
+        && !resolver::may_use(&agent, &asker(caller)?)
+    {
+        return Err(Code::AgentAccessDenied.into());
+    }
+    if caller.reach(&session.facts()) < Reach::Write {
+        return Err(Code::Forbidden.into());
+    }
+    if turns::waiting(reader, id)? >= turns::MOST_WAITING {
+        return Err(Code::TooManyPendingTurns.into());
+    }
+    Ok(session)
+}
+
+/// The channel that routed here must still work, and still be installed.
+fn check_channel(reader: &Reader<'_>, session: &Session) -> Result<()> {
+    let Some(id) = session.channel_id else {
+        return Ok(());
+    };
+    let channel = channels::facts_of(reader, id)?
+        .filter(|channel| !channel.deleted && channel.status == ChannelStatus::Active)
+        .ok_or(Code::ChannelDisconnected)?;
+    if session.resolution.rule == Rule::WhiteLabelInstall
+        && let Some(inbound) = &session.inside.pinned_by
+        && !channels::is_installed(reader, channel.owner, id, inbound)?
+    {
+        return Err(Code::ChannelDisconnected.into());
+    }
+    Ok(())
+}
+
+/// The link that pinned a session must still lead to its company, and to no other.
+fn check_link(reader: &Reader<'_>, session: &Session) -> Result<(), Refused> {
+    let (Some(inbound), Some(channel)) = (&session.inside.pinned_by, session.channel_id) else {
+        return Ok(());
+    };
+    let tenant = session.inside.tenant;
+    let linked_companies = match companies::linked(reader, tenant, inbound)? {
+        Linked::One(company) if Some(&company) == session.end_company_id.as_ref() => {
+            return Ok(());
+        }
+        Linked::One(_) => 1,
+        Linked::Not(companies) => companies,
+    };
+    Err(Refused::NotMapped(NotMapped {
+        tenant: tenants::by_no(reader, tenant)?.tenant(),
+        inbound: Some(inbound.clone()),
+        linked_companies,
+        channel,
+        bot: channels::bot_of(reader, channel)?,
+    }))
+}
+
+/// The title that a first message gives: its first line, cut between words.
+fn title_of(message: &str) -> Option<String> {
+    let line = message
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())?;
+    let Some((end, _)) = line.char_indices().nth(TAKEN_TITLE) else {
+        return Some(line.to_owned());
+    };
+    let cut = &line[..end];
+    let cut = cut
+        .rfind(char::is_whitespace)
+        .map_or(cut, |space| &cut[..space]);
+    Some(format!("{}…", cut.trim_end()))
+}
+
+pub(super) async fn list(
+    app: web::Data<App>,
+    caller: Permit<Anyone>,
+    request: HttpRequest,
+    query: Query,
+) -> Outcome<Vec<Message>> {
+    let newest_first = query
+        .word(
+            "order",
+            |text| match text {
+                "asc" => Some(false),
+                "desc" => Some(true),
+                _ => None,
+            },
+            "asc, desc",
+        )?
+        .unwrap_or(false);
+    let id: SessionId = path_id(&request, "session_id")?;
+    let owner = id.to_string();
+    let name = if newest_first {
+        "messages, newest first"
+    } else {
+        "messages"
+    };
+    let list = List {
+        name,
+        owner: &owner,
+    };
+    let page = Page::of(&query, list)?;
+    let mut found = app.store.read(|reader| {
+        find(reader, &caller, id, Reach::Read)?;
+        if newest_first {
+            messages::page_before(reader, id, page.after.unwrap_or(BEHIND_ALL), page.fetch())
+        } else {
+            messages::page_after(reader, id, page.after.unwrap_or(BEFORE_ALL), page.fetch())
+        }
+    })?;
+    let pagination = page.cut(&mut found, list, |message| message.id.tick());
+    Ok(Reply::ok(found).paged(pagination))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_the_first_line_cut_between_words() {
+        assert_eq!(
+            title_of("\n  My printer is on fire \nsince noon"),
+            Some("My printer is on fire".to_owned())
+        );
+        assert_eq!(title_of(" \n"), None);
+        let long = "word ".repeat(40);
+        assert_eq!(
+            title_of(&long),
+            Some(format!("{}…", "word ".repeat(16).trim_end()))
+        );
+        assert_eq!(
+            title_of(&"é".repeat(100)),
+            Some(format!("{}…", "é".repeat(80)))
+        );
+    }
+}

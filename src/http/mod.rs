@@ -1,0 +1,121 @@
+//! The door: routes, callers, bodies in; envelopes out.
+
+mod agents;
+mod context;
+mod cors;
+mod cursor;
+mod door;
+pub mod envelope;
+mod extract;
+mod messages;
+mod meta;
+mod permit;
+pub mod router;
+mod sessions;
+mod tenant;
+mod tokens;
+mod turns;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
+use actix_web::{App as ActixApp, HttpServer, web};
+use tokio::sync::watch;
+
+use crate::auth::Authenticator;
+use crate::auth::rate_limit::RateLimiter;
+use crate::config::Limits;
+use crate::store::Store;
+use crate::turns::signals::Signals;
+
+/// How long a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// What every handler works with.
+pub struct App {
+    /// The data folder.
+    pub store: Store,
+    /// Who calls.
+    pub authenticator: Authenticator,
+    /// How often.
+    pub limiter: RateLimiter,
+    /// Who waits for what.
+    pub signals: Signals,
+    /// The configuration.
+    pub limits: Limits,
+    draining: AtomicBool,
+    drained: watch::Sender<()>,
+}
+
+impl App {
+    /// Everything that a server needs.
+    pub fn new(store: Store, authenticator: Authenticator, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            limiter: RateLimiter::new(limits.rate_limit),
+            store,
+            authenticator,
+            signals: Signals::default(),
+            limits,
+            draining: AtomicBool::new(false),
+            drained: watch::Sender::new(()),
+        })
+    }
+
+    /// Takes no new work from now on; what waits for something is told to end.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        self.drained.send_replace(());
+    }
+
+    /// Whether new work is refused.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Resolves when the server begins to drain.
+    pub async fn begins_to_drain(&self) {
+        let mut drained = self.drained.subscribe();
+        while !self.is_draining() {
+            if drained.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Serves on a bound listener until it is stopped by its handle.
+///
+/// # Errors
+/// The listener cannot be used.
+pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
+    let workers = app.limits.workers.map_or_else(
+        || std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+        usize::from,
+    );
+    let per_worker = (app.limits.max_connections as usize).div_ceil(workers);
+    let drain_seconds = app.limits.drain_seconds;
+    let app = web::Data::from(app);
+    let server = HttpServer::new(move || {
+        ActixApp::new()
+            .app_data(app.clone())
+            .configure(router::configure)
+            .default_service(web::to(router::unknown_route))
+            .wrap(from_fn(door::pass))
+    })
+    .workers(workers)
+    .max_connections(per_worker)
+    .client_request_timeout(HEAD_TIMEOUT)
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(drain_seconds)
+    .disable_signals()
+    .listen(listener)?
+    .run();
+    Ok(server)
+}

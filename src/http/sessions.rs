@@ -1,0 +1,525 @@
+//! Chat sessions: created where the resolver says, listed, changed, removed (contract, sections 3 and 4).
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, web};
+use serde::Serialize;
+use serde_json::Map;
+use serde_json::value::RawValue;
+
+use super::App;
+use super::context::Context;
+use super::cursor::{BEHIND_ALL, List, Page, not_empty};
+use super::envelope::{Gone, Outcome, Reply};
+use super::extract::{Body, Query, path_id};
+use super::permit::{Anyone, Chatter, Keeper, Member, Permit};
+use crate::auth::api_key;
+use crate::error::{Code, Error, Refusal, Result};
+use crate::fields::Fields;
+use crate::model::caller::{Caller, Reach, Who};
+use crate::model::ids::{ChannelId, SessionId};
+use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId};
+use crate::model::session::{Metadata, Session};
+use crate::model::words::{ManagedAgentKey, Role, Rule, SessionChannel};
+use crate::resolver::{self, Asker, Choice, Purpose, Refused, Resolution};
+use crate::store::idempotency::{self, Known, Repeatable};
+use crate::store::sessions::{self, NewSession, Scope, SessionChange, SessionFilter};
+use crate::store::{Reader, audit, search, tenants, unlinked};
+
+/// Characters that a title may have (contract, section 1, Size).
+const TITLE: usize = 200;
+/// How long a search may take to bring its index up to date before it answers with what there is.
+const INDEX_WAIT: Duration = Duration::from_secs(10);
+
+/// A body of `POST /chat/sessions`, its form checked.
+struct Ask {
+    agent_id: Option<i64>,
+    managed: Option<ManagedAgentKey>,
+    title: Option<String>,
+    client_id: Option<String>,
+    bot_id: Option<BotId>,
+    inbound_tenant_id: Option<M365TenantId>,
+    end_company_id: Option<String>,
+    metadata: Metadata,
+}
+
+impl Ask {
+    fn read(fields: &Fields<'_>, is_routed: bool) -> Self {
+        // Who is not routed by them has them ignored, whatever they say; they must be strings that are not empty.
+        let bot_rule = BotId::RULE;
+        let (bot_id, inbound_tenant_id) = if is_routed {
+            (
+                fields.parsed("bot_id", BotId::parse, bot_rule).value(),
+                fields
+                    .parsed("inbound_tenant_id", M365TenantId::parse, M365TenantId::RULE)
+                    .value(),
+            )
+        } else {
+            let given = |name| fields.text(name, 1..=usize::MAX).value();
+            let stand_in = |text: String| text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+            (
+                given("bot_id")
+                    .map(stand_in)
+                    .and_then(|text| BotId::parse(text.get(..1)?)),
+                given("inbound_tenant_id")
+                    .map(stand_in)
+                    .and_then(|text| M365TenantId::parse(text.get(..1)?)),
+            )
+        };
+        Self {
+            agent_id: fields.integer("agent_id", i64::MIN..=i64::MAX).value(),
+            managed: fields
+                .word(
+                    "managed_agent_key",
+                    ManagedAgentKey::parse,
+                    &ManagedAgentKey::choices(),
+                )
+                .value(),
+            title: fields.text("title", 0..=TITLE).value(),
+            client_id: fields.text("client_id", 0..=usize::MAX).value(),
+            bot_id,
+            inbound_tenant_id,
+            end_company_id: fields.text("end_company_id", 1..=usize::MAX).value(),
+            metadata: fields.metadata("metadata").value().unwrap_or_default(),
+        }
+    }
+
+    /// The call's own rules begin: who names a tenant, and what is chosen.
+    fn request(&self, caller: &Caller) -> Result<resolver::Request> {
+        refuse_client_id(caller, self.client_id.as_deref())?;
+        let choice = match (self.agent_id, self.managed) {
+            (Some(id), None) => Choice::Agent(AgentId(id)),
+            (None, Some(key)) => Choice::Managed(key),
+            (Some(_), Some(_)) | (None, None) => {
+                return Err(Refusal::invalid(
+                    "agent_id, managed_agent_key",
+                    "are two of which exactly one must be given",
+                )
+                .into());
+            }
+        };
+        Ok(resolver::Request {
+            choice,
+            client_id: self.client_id.clone(),
+            bot_id: self.bot_id.clone(),
+            inbound_tenant_id: self.inbound_tenant_id.clone(),
+            end_company_id: self.end_company_id.clone(),
+        })
+    }
+}
+
+/// Only the platform names a tenant, also where it would be the caller's own (contract, section 1, Order of checks).
+pub(super) fn refuse_client_id(caller: &Caller, client_id: Option<&str>) -> Result<()> {
+    if client_id.is_some() && !caller.is_platform() {
+        return Err(Refusal::new(Code::ClientIdNotAllowed)
+            .with("field", "client_id")
+            .into());
+    }
+    Ok(())
+}
+
+pub(super) fn asker(caller: &Caller) -> Result<Asker> {
+    let tenant = caller.tenant.clone();
+    match &caller.who {
+        Who::ServiceAccount { platform: true, .. } => Ok(Asker::Platform(tenant)),
+        Who::ServiceAccount {
+            platform: false, ..
+        } => Ok(Asker::ServiceAccount(tenant)),
+        Who::DashboardUser { id, role, .. } => Ok(Asker::User {
+            tenant,
+            id: id.clone(),
+            role: *role,
+        }),
+        Who::EndUserSession { .. } => Err(Code::Forbidden.into()),
+    }
+}
+
+/// The account of a repeatable request, unique over the server.
+fn account(caller: &Caller) -> String {
+    let actor = caller.actor();
+    format!(
+        "{}/{}/{}",
+        caller.tenant.no.0,
+        actor.kind.as_str(),
+        actor.id
+    )
+}
+
+fn repeatable(request: &HttpRequest, caller: &Caller, body: &Body) -> Result<Option<Repeatable>> {
+    const HEADER: &str = "Idempotency-Key";
+    let Some(key) = request.headers().get(HEADER) else {
+        return Ok(None);
+    };
+    let key = key.as_bytes();
+    if !(1..=128).contains(&key.len()) || !key.iter().all(u8::is_ascii_graphic) {
+        return Err(Refusal::invalid(HEADER, "must be 1 to 128 visible characters").into());
+    }
+    Ok(Some(Repeatable {
+        account: account(caller),
+        key: String::from_utf8_lossy(key).into_owned(),
+        body_sha256: api_key::hash(&body.bytes),
+    }))
+}
+
+/// What to answer to a request that is known; nothing, if it is the first.
+fn known_reply(known: Known) -> Result<Option<Box<RawValue>>> {
+    match known {
+        Known::No => Ok(None),
+        Known::OtherBody => Err(Code::IdempotencyKeyReused.into()),
+        Known::Deleted => Err(Code::NotFound.into()),
+        Known::Reply(json) => RawValue::from_string(json)
+            .map(Some)
+            .map_err(|error| Error::Internal(error.into())),
+    }
+}
+
+/// The only thing that a repeat needs of a first reply.
+#[derive(serde::Deserialize)]
+struct Named<'a> {
+    id: &'a str,
+}
+
+fn replay(reply: Box<RawValue>) -> Outcome<Box<RawValue>> {
+    let id = serde_json::from_str::<Named<'_>>(reply.get())
+        .map_err(|error| Error::Internal(error.into()))?
+        .id
+        .to_owned();
+    Ok(Reply::created(format_args!("/chat/sessions/{id}"), reply).replayed())
+}
+
+pub(super) async fn create(
+    app: web::Data<App>,
+    caller: Permit<Chatter>,
+    request: HttpRequest,
+    body: Body,
+) -> Outcome<Box<RawValue>> {
+    let ask = body.read(|fields| Ask::read(fields, caller.is_platform()))?;
+    let repeatable = repeatable(&request, &caller, &body)?;
+    if let Some(repeatable) = &repeatable {
+        let now = app.store.now();
+        let known = app
+            .store
+            .read(|reader| idempotency::find(reader, repeatable, now))?;
+        if let Some(reply) = known_reply(known)? {
+            return replay(reply);
+        }
+    }
+    let asked = ask.request(&caller)?;
+    let asker = asker(&caller)?;
+    let outcome = app
+        .store
+        .read(|reader| resolver::resolve(reader, &asker, &asked, Purpose::Create))?;
+    let resolution = match outcome {
+        Ok(resolution) => resolution,
+        Err(Refused::EndCompanyNotMapped(not_mapped)) => {
+            let refusal = not_mapped.refusal();
+            app.store
+                .write(move |tx| unlinked::remember(tx, &not_mapped))
+                .await?;
+            return Err(refusal.into());
+        }
+        Err(refused) => return Err(Refusal::from(refused).into()),
+    };
+    let warnings = resolution.warnings.clone();
+    let tried_as = tried_as(&resolution, &caller, &request);
+    let new = new_session(&ask, &caller, resolution)?;
+    let written = app
+        .store
+        .write(move |tx| {
+            if let Some(repeatable) = &repeatable {
+                let known = idempotency::find(tx.reader(), repeatable, tx.now())?;
+                if let Some(reply) = known_reply(known)? {
+                    return Ok(Written::Before(reply));
+                }
+            }
+            let session = sessions::insert(tx, new)?;
+            if let Some(mut event) = tried_as {
+                event.target = Some(session.id.to_string());
+                audit::record(tx, &event)?;
+            }
+            let json = serde_json::value::to_raw_value(&session)
+                .map_err(|error| Error::Internal(error.into()))?;
+            if let Some(repeatable) = &repeatable {
+                idempotency::keep(tx, repeatable, session.id, json.get())?;
+            }
+            Ok(Written::Now(session.id, json))
+        })
+        .await?;
+    match written {
+        Written::Before(reply) => replay(reply),
+        Written::Now(id, json) => {
+            Ok(Reply::created(format_args!("/chat/sessions/{id}"), json).warning(warnings))
+        }
+    }
+}
+
+enum Written {
+    Now(SessionId, Box<RawValue>),
+    Before(Box<RawValue>),
+}
+
+/// Somebody looks at an agent through a company's eyes: that is worth a record.
+fn tried_as(
+    resolution: &Resolution,
+    caller: &Caller,
+    request: &HttpRequest,
+) -> Option<audit::Event> {
+    let company = resolution
+        .company
+        .as_ref()
+        .filter(|_| resolution.rule == Rule::Selected)?;
+    let mut details = Map::new();
+    details.insert("end_company_id".to_owned(), company.as_str().into());
+    details.insert("agent_id".to_owned(), resolution.agent.id.0.into());
+    Some(audit::Event {
+        tenant: caller.tenant.no,
+        actor: caller.actor(),
+        action: "session.create_as_company",
+        target: None,
+        details,
+        request_id: Some(Context::of(request).request_id),
+    })
+}
+
+fn new_session(ask: &Ask, caller: &Caller, resolution: Resolution) -> Result<NewSession> {
+    let channel = match &caller.who {
+        Who::DashboardUser { .. } => SessionChannel::Dashboard,
+        Who::ServiceAccount { platform: true, .. } => SessionChannel::Teams,
+        Who::ServiceAccount { .. } | Who::EndUserSession { .. } => SessionChannel::Api,
+    };
+    Ok(NewSession {
+        agent_id: resolution.agent.id,
+        channel,
+        title: ask.title.clone().filter(|title| !title.is_empty()),
+        show_agent_progress_steps: resolution
+            .channel
+            .as_ref()
+            .is_none_or(|channel| channel.show_agent_progress_steps),
+        channel_id: resolution.channel.as_ref().map(|channel| channel.id),
+        tenant: resolution.tenant,
+        company: resolution.company,
+        pinned_by: resolution.pinned_by,
+        rule: resolution.rule,
+        created_by: caller.actor(),
+        platform_tenant: caller.is_platform().then_some(caller.tenant.no),
+        metadata_json: serde_json::to_string(&ask.metadata)
+            .map_err(|error| Error::Internal(error.into()))?,
+        metadata: ask.metadata.clone(),
+    })
+}
+
+/// What a dry run tells.
+#[derive(Serialize)]
+pub(super) struct Verdict {
+    rule: Rule,
+    agent_id: AgentId,
+    agent_name: String,
+    client_id: ClientId,
+    end_company_id: Option<CompanyId>,
+    channel_id: Option<ChannelId>,
+}
+
+pub(super) async fn resolve(
+    app: web::Data<App>,
+    caller: Permit<Chatter>,
+    body: Body,
+) -> Outcome<Verdict> {
+    let may_ask_as_the_relay = match &caller.who {
+        Who::ServiceAccount { .. }
+        | Who::DashboardUser {
+            role: Role::Admin, ..
+        } => true,
+        Who::DashboardUser { .. } | Who::EndUserSession { .. } => false,
+    };
+    let ask = body.read(|fields| Ask::read(fields, may_ask_as_the_relay))?;
+    let asked = ask.request(&caller)?;
+    let asker = asker(&caller)?;
+    let resolution = app
+        .store
+        .read(|reader| resolver::resolve(reader, &asker, &asked, Purpose::DryRun))?
+        .map_err(Refusal::from)?;
+    let verdict = Verdict {
+        rule: resolution.rule,
+        agent_id: resolution.agent.id,
+        agent_name: resolution.agent.name,
+        client_id: resolution.tenant.client_id,
+        end_company_id: resolution.company,
+        channel_id: resolution.channel.map(|channel| channel.id),
+    };
+    Ok(Reply::ok(verdict).warning(resolution.warnings))
+}
+
+/// The session of the path, if the caller may go so far with it.
+///
+/// # Errors
+/// `not_found` for what does not exist, and alike for what this caller may not see; `forbidden` for what it may only read.
+pub(super) fn find(
+    reader: &Reader<'_>,
+    caller: &Caller,
+    id: SessionId,
+    need: Reach,
+) -> Result<Session> {
+    let session = sessions::by_id(reader, id)?.ok_or(Code::NotFound)?;
+    match caller.reach(&session.facts()) {
+        Reach::None => Err(Code::NotFound.into()),
+        reach if reach < need => Err(Code::Forbidden.into()),
+        Reach::Read | Reach::Write | Reach::Own => Ok(session),
+    }
+}
+
+pub(super) async fn get(
+    app: web::Data<App>,
+    caller: Permit<Anyone>,
+    request: HttpRequest,
+) -> Outcome<Session> {
+    let id = path_id(&request, "session_id")?;
+    Ok(Reply::ok(
+        app.store
+            .read(|reader| find(reader, &caller, id, Reach::Read))?,
+    ))
+}
+
+pub(super) async fn list(
+    app: web::Data<App>,
+    caller: Permit<Member>,
+    query: Query,
+) -> Outcome<Vec<Session>> {
+    let client_id = query.text("client_id");
+    refuse_client_id(&caller, client_id)?;
+    let client_id = query.parsed("client_id", ClientId::parse, ClientId::RULE)?;
+    let filter = SessionFilter {
+        archived: query
+            .word(
+                "archived",
+                |text| match text {
+                    "false" => Some(Some(false)),
+                    "true" => Some(Some(true)),
+                    "all" => Some(None),
+                    _ => None,
+                },
+                "false, true, all",
+            )?
+            .unwrap_or(Some(false)),
+        agent: query.number("agent_id", i64::MIN..=i64::MAX)?.map(AgentId),
+        channel: query.parsed("channel_id", ChannelId::parse, "must be a channel's id")?,
+        company: query.parsed("end_company_id", CompanyId::parse, CompanyId::RULE)?,
+    };
+    let scope = match client_id {
+        Some(client_id) => {
+            let acting = app
+                .store
+                .read(|reader| tenants::by_client_id(reader, &client_id))?
+                .ok_or(Code::NotFound)?;
+            Scope::Platform {
+                acting: acting.no,
+                home: caller.tenant.no,
+            }
+        }
+        None => match &caller.who {
+            Who::DashboardUser {
+                id,
+                role: Role::User | Role::Viewer,
+                ..
+            } => Scope::User {
+                tenant: caller.tenant.no,
+                user: id.clone(),
+            },
+            Who::DashboardUser { .. } | Who::ServiceAccount { .. } | Who::EndUserSession { .. } => {
+                Scope::Tenant(caller.tenant.no)
+            }
+        },
+    };
+    let owner = format!("{scope:?}");
+    let list = List {
+        name: "sessions",
+        owner: &owner,
+    };
+    let page = Page::of(&query, list)?;
+    let before = page.after.unwrap_or(BEHIND_ALL);
+    let mut found = match not_blank(query.text("q")) {
+        None => app
+            .store
+            .read(|reader| sessions::page(reader, &scope, &filter, before, page.fetch()))?,
+        Some(q) => {
+            let words = search::words(q);
+            if !words.is_empty() {
+                tokio::time::timeout(INDEX_WAIT, app.store.complete_search())
+                    .await
+                    .map_err(|_| Code::Overloaded)??;
+            }
+            app.store
+                .read_long(move |reader| {
+                    sessions::search_page(reader, &scope, &filter, &words, before, page.fetch())
+                })
+                .await?
+        }
+    };
+    let pagination = page.cut(&mut found, list, |session| session.id.tick());
+    Ok(Reply::ok(found).paged(pagination))
+}
+
+fn not_blank(q: Option<&str>) -> Option<&str> {
+    not_empty("q", q).ok().flatten()
+}
+
+pub(super) async fn patch(
+    app: web::Data<App>,
+    caller: Permit<Chatter>,
+    request: HttpRequest,
+    body: Body,
+) -> Outcome<Session> {
+    let change = body.read(|fields| SessionChange {
+        title: fields
+            .text("title", 0..=TITLE)
+            .change(String::new())
+            .map(|title| Some(title).filter(|title| !title.is_empty())),
+        archived: fields.boolean("archived").change(false),
+        shared: fields.boolean("shared").change(false),
+        metadata: fields.metadata("metadata").change(Metadata::default()),
+    })?;
+    let id = path_id(&request, "session_id")?;
+    app.store
+        .read(|reader| find(reader, &caller, id, Reach::Write))?;
+    let session = app
+        .store
+        .write(move |tx| sessions::change(tx, id, change))
+        .await?;
+    Ok(Reply::ok(session))
+}
+
+pub(super) async fn reset(
+    app: web::Data<App>,
+    caller: Permit<Chatter>,
+    request: HttpRequest,
+) -> Outcome<Session> {
+    let id = path_id(&request, "session_id")?;
+    app.store
+        .read(|reader| find(reader, &caller, id, Reach::Write))?;
+    let session = app
+        .store
+        .write(move |tx| {
+            let archive = SessionChange {
+                archived: Some(true),
+                ..SessionChange::default()
+            };
+            let session = sessions::change(tx, id, archive)?;
+            crate::store::turns::cancel_waiting(tx, id)?;
+            Ok(session)
+        })
+        .await?;
+    app.signals.ring(id);
+    Ok(Reply::ok(session))
+}
+
+pub(super) async fn delete(
+    app: web::Data<App>,
+    caller: Permit<Keeper>,
+    request: HttpRequest,
+) -> Result<Gone> {
+    let id = path_id(&request, "session_id")?;
+    app.store
+        .read(|reader| find(reader, &caller, id, Reach::Own))?;
+    app.store.write(move |tx| sessions::delete(tx, id)).await?;
+    app.signals.ring(id);
+    Ok(Gone)
+}

@@ -1,0 +1,147 @@
+//! Tokens for one session, for a client's own staff (contract, section 8).
+
+use actix_web::{HttpRequest, web};
+use serde::Serialize;
+
+use super::App;
+use super::envelope::{Gone, Outcome, Reply};
+use super::extract::{Body, path_id};
+use super::permit::{Chatter, Permit};
+use super::sessions::{find, refuse_client_id};
+use crate::auth::session_token::{self, NewClaims};
+use crate::error::{Code, Error, Refusal, Result};
+use crate::fields::Fields;
+use crate::model::caller::{Reach, Who};
+use crate::model::clock::Timestamp;
+use crate::model::ids::{SessionId, TokenId};
+use crate::model::names::ClientId;
+use crate::store::tokens::{self, NewToken};
+
+const DEFAULT_TTL_SECONDS: i64 = 3_600;
+
+struct Ask {
+    session_id: Option<String>,
+    client_id: Option<String>,
+    end_user: Option<String>,
+    end_user_email: Option<String>,
+    end_company_id: Option<String>,
+    allowed_agent_ids: Option<Vec<i64>>,
+    ttl_seconds: i64,
+}
+
+impl Ask {
+    fn read(fields: &Fields<'_>) -> Self {
+        Self {
+            session_id: fields.required("session_id", fields.text("session_id", 1..=128)),
+            client_id: fields.text("client_id", 0..=usize::MAX).value(),
+            end_user: fields.text("end_user", 1..=256).value(),
+            end_user_email: fields.text("end_user_email", 1..=320).value(),
+            end_company_id: fields.text("end_company_id", 1..=64).value(),
+            allowed_agent_ids: fields.integers("allowed_agent_ids", 1_000).value(),
+            ttl_seconds: fields
+                .integer("ttl_seconds", 60..=86_400)
+                .value()
+                .unwrap_or(DEFAULT_TTL_SECONDS),
+        }
+    }
+}
+
+/// The reply of a mint.
+#[derive(Serialize)]
+pub(super) struct Minted {
+    token: String,
+    jti: TokenId,
+    session_id: SessionId,
+    expires_at: Timestamp,
+}
+
+pub(super) async fn mint(
+    app: web::Data<App>,
+    caller: Permit<Chatter>,
+    body: Body,
+) -> Outcome<Minted> {
+    let ask = body.read(Ask::read)?;
+    refuse_client_id(&caller, ask.client_id.as_deref())?;
+    let named = match &ask.client_id {
+        Some(client_id) => Some(
+            ClientId::parse(client_id)
+                .ok_or_else(|| Refusal::invalid("client_id", ClientId::RULE))?,
+        ),
+        None => None,
+    };
+    let id = ask
+        .session_id
+        .as_deref()
+        .and_then(SessionId::parse)
+        .ok_or(Code::NotFound)?;
+    let session = app
+        .store
+        .read(|reader| find(reader, &caller, id, Reach::Write))?;
+    if named.is_some_and(|client_id| client_id != session.client_id) {
+        return Err(Code::NotFound.into());
+    }
+    if ask
+        .allowed_agent_ids
+        .is_some_and(|allowed| !allowed.contains(&session.agent_id.0))
+    {
+        return Err(Refusal::new(Code::AgentNotAllowed)
+            .saying("allowed_agent_ids does not hold the session's agent. Add it, or leave the list out.")
+            .with("field", "allowed_agent_ids")
+            .into());
+    }
+    let now = app.store.now();
+    let (iat, exp) = (now / 1_000, now / 1_000 + ask.ttl_seconds);
+    let new = NewToken {
+        session: id,
+        tenant: session.inside.tenant,
+        minted_by: caller.actor(),
+        minted_by_key: match &caller.who {
+            Who::ServiceAccount { key, .. } => Some(key.tick()),
+            Who::DashboardUser { .. } | Who::EndUserSession { .. } => None,
+        },
+        end_user: ask.end_user.clone(),
+        end_user_email: ask.end_user_email,
+        company: ask.end_company_id,
+        expires_at: exp * 1_000,
+    };
+    let jti = app.store.write(move |tx| tokens::insert(tx, &new)).await?;
+    let token = session_token::sign(
+        app.authenticator.signing(),
+        &NewClaims {
+            jti,
+            session_id: id,
+            client_id: &session.client_id,
+            end_company_id: session.end_company_id.as_ref(),
+            end_user: ask.end_user.as_deref(),
+            iat,
+            exp,
+        },
+    )?;
+    Ok(Reply::created(
+        format_args!("/sessions/{jti}"),
+        Minted {
+            token,
+            jti,
+            session_id: id,
+            expires_at: Timestamp(exp * 1_000),
+        },
+    ))
+}
+
+pub(super) async fn revoke(
+    app: web::Data<App>,
+    caller: Permit<Chatter>,
+    request: HttpRequest,
+) -> Result<Gone> {
+    let jti: TokenId = path_id(&request, "jti")?;
+    app.store.read(|reader| {
+        let token = tokens::by_jti(reader, jti)?.ok_or(Code::NotFound)?;
+        find(reader, &caller, token.session, Reach::Write).map_err(|error| match error {
+            // Who may not end a token is not told that there is one.
+            Error::Refused(_) => Code::NotFound.into(),
+            Error::Internal(_) => error,
+        })
+    })?;
+    app.store.write(move |tx| tokens::revoke(tx, jti)).await?;
+    Ok(Gone)
+}

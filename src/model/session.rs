@@ -1,0 +1,236 @@
+//! Sessions, messages and turns as the wire shows them (contract, sections 3 and 4).
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::caller::{Actor, SessionFacts};
+use super::clock::Timestamp;
+use super::ids::{ChannelId, MessageId, SessionId, Tick, TurnId};
+use super::names::{AgentId, ClientId, CompanyId, M365TenantId, TenantNo};
+use super::words::{MessageRole, ModelTier, Rating, Rule, SessionChannel, TurnStatus};
+
+/// Pairs of strings that a client keeps with a session.
+pub type Metadata = BTreeMap<String, String>;
+
+/// A session.
+#[derive(Clone, Debug, Serialize)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// The agent that answers.
+    pub agent_id: AgentId,
+    /// The acting tenant.
+    pub client_id: ClientId,
+    /// Where it comes from.
+    pub channel: SessionChannel,
+    /// Its title.
+    pub title: Option<String>,
+    /// When it was archived, if it is.
+    pub archived_at: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// Whether clients show the agent's steps.
+    pub show_agent_progress_steps: bool,
+    /// The channel that routed here.
+    pub channel_id: Option<ChannelId>,
+    /// The company that it is pinned to.
+    pub end_company_id: Option<CompanyId>,
+    /// Who made it.
+    pub created_by: Actor,
+    /// Whether the tenant's other users may read it.
+    pub shared: bool,
+    /// How many messages it has.
+    pub message_count: i64,
+    /// What its client keeps with it.
+    pub metadata: Metadata,
+    /// Why this agent answers.
+    pub resolution: Decision,
+    /// What the file knows beside, for the rules.
+    #[serde(skip)]
+    pub inside: Inside,
+}
+
+/// Why this agent answers; kept unchanged for the session's life.
+#[derive(Clone, Debug, Serialize)]
+pub struct Decision {
+    /// The rule that decided.
+    pub rule: Rule,
+    /// The channel that routed here.
+    pub channel_id: Option<ChannelId>,
+    /// When.
+    pub decided_at: Timestamp,
+}
+
+/// What the rules need of a session and the wire does not show.
+#[derive(Clone, Debug)]
+pub struct Inside {
+    /// The acting tenant as the file names it.
+    pub tenant: TenantNo,
+    /// The home of the platform account that made it, if one did.
+    pub platform_tenant: Option<TenantNo>,
+    /// The M365 tenant that pinned it.
+    pub pinned_by: Option<M365TenantId>,
+}
+
+impl Session {
+    /// What decides who may do what with it.
+    pub fn facts(&self) -> SessionFacts {
+        SessionFacts {
+            id: self.id,
+            tenant: self.inside.tenant,
+            platform_tenant: self.inside.platform_tenant,
+            created_by: self.created_by.clone(),
+            shared: self.shared,
+        }
+    }
+}
+
+/// A place in a session's stream: `<milliseconds>-<sequence>` (contract, section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor(pub Tick);
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0.millis(), self.0.counter())
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What an append gave.
+#[derive(Clone, Debug, Serialize)]
+pub struct Appended {
+    /// The message.
+    pub user_message_id: MessageId,
+    /// The turn that will answer it.
+    pub chat_turn_id: TurnId,
+    /// Where its answer begins in the stream.
+    pub since_cursor: Cursor,
+}
+
+/// A message.
+#[derive(Clone, Debug, Serialize)]
+pub struct Message {
+    /// Its id.
+    pub id: MessageId,
+    /// Who said it.
+    pub role: MessageRole,
+    /// Parts of an AI SDK `UIMessage`.
+    pub parts: Parts,
+    /// The text alone.
+    pub content: String,
+    /// Its files.
+    pub attachments: Vec<Attachment>,
+    /// The turn that it belongs to.
+    pub chat_turn_id: TurnId,
+    /// Which model answers, or answered.
+    pub model_tier: ModelTier,
+    /// Why an answer ended.
+    pub finish_reason: Option<String>,
+    /// When.
+    pub created_at: Timestamp,
+    /// What a reader thought of it.
+    pub feedback: Option<Feedback>,
+}
+
+/// Parts of an AI SDK `UIMessage`, as a client hands them to the SDK.
+#[derive(Clone, Debug)]
+pub enum Parts {
+    /// One text part.
+    Text(String),
+    /// Several, as they were stored.
+    Stored(Box<RawValue>),
+}
+
+#[derive(Serialize)]
+struct TextPart<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    text: &'a str,
+}
+
+impl Serialize for Parts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) if text.is_empty() => serializer.collect_seq([(); 0]),
+            Self::Text(text) => serializer.collect_seq([TextPart { kind: "text", text }]),
+            Self::Stored(parts) => parts.serialize(serializer),
+        }
+    }
+}
+
+/// A file of a message.
+#[derive(Clone, Debug, Serialize)]
+pub struct Attachment {
+    /// Where it is kept.
+    pub blob_path: String,
+    /// What it is.
+    pub mime: String,
+}
+
+/// What a reader thought of an answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Feedback {
+    /// Good or bad.
+    pub rating: Option<Rating>,
+    /// In words.
+    pub comment: Option<String>,
+}
+
+/// A turn.
+#[derive(Clone, Debug, Serialize)]
+pub struct Turn {
+    /// Its id.
+    pub id: TurnId,
+    /// Where it stands.
+    pub status: TurnStatus,
+    /// Why it failed.
+    pub error: Option<TurnError>,
+    /// The answer, or what there is of it.
+    pub assistant_message: Option<Message>,
+    /// What it cost.
+    pub usage: Option<Usage>,
+    /// When it was accepted.
+    pub queued_at: Timestamp,
+    /// When its answer began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+impl Turn {
+    /// Whether nothing more will happen to it.
+    pub fn has_ended(&self) -> bool {
+        match self.status {
+            TurnStatus::Queued | TurnStatus::Running => false,
+            TurnStatus::Completed | TurnStatus::Failed | TurnStatus::Cancelled => true,
+        }
+    }
+}
+
+/// Why a turn failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct TurnError {
+    /// What a client branches on.
+    pub code: String,
+    /// A sentence for the user.
+    pub message: String,
+}
+
+/// What a turn cost.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Usage {
+    /// Tokens read.
+    pub input_tokens: i64,
+    /// Tokens written.
+    pub output_tokens: i64,
+}

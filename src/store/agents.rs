@@ -1,0 +1,359 @@
+//! Agents.
+
+use serde::Serialize;
+
+use super::WriteTx;
+use super::sqlite::{Reader, json};
+use crate::error::Result;
+use crate::model::clock::Timestamp;
+use crate::model::ids::Tick;
+use crate::model::names::{AgentId, TenantNo};
+use crate::model::words::{Access, AgentState, Audience, AutonomyType, ManagedAgentKey};
+use crate::resolver;
+
+/// Numbers that the server gives start here; those of a seed file may be any.
+const FIRST_GIVEN: i64 = 1_000_000;
+
+/// An agent as the wire shows it (contract, section 6).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AgentRecord {
+    /// Its number as a string.
+    pub id: String,
+    /// Its number.
+    pub agent_id: AgentId,
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// How it works.
+    pub autonomy_type: AutonomyType,
+    /// Whom it may talk to.
+    pub audience: Audience,
+    /// Which dashboard users may use it.
+    pub access: Access,
+    /// Those users.
+    pub allowed_users: Vec<String>,
+    /// Whether it answers.
+    pub state: AgentState,
+    /// How it answers.
+    pub agent_settings: AgentSettings,
+    /// Set for an agent that the server provides.
+    pub managed_agent_key: Option<ManagedAgentKey>,
+    /// Grows with every change.
+    pub version: i64,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// Creation order.
+    #[serde(skip)]
+    pub seq: Tick,
+    /// The MSP that it belongs to.
+    #[serde(skip)]
+    pub tenant: TenantNo,
+}
+
+/// How an agent answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AgentSettings {
+    /// What it is told about its work.
+    pub custom_instructions: Option<String>,
+    /// What it says first.
+    pub welcome_message: Option<String>,
+    /// What a person might ask.
+    pub suggested_prompts: Vec<String>,
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT agent_id, seq, tenant_no, name, description, autonomy_type, audience, access, allowed_users, state, \
+             custom_instructions, welcome_message, suggested_prompts, managed_agent_key, version, created_at, updated_at \
+             FROM agents ",
+            $rest
+        )
+    };
+}
+
+fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<AgentRecord> {
+    let agent_id: AgentId = row.get("agent_id")?;
+    Ok(AgentRecord {
+        id: agent_id.to_string(),
+        agent_id,
+        name: row.get("name")?,
+        description: row.get("description")?,
+        autonomy_type: row.get("autonomy_type")?,
+        audience: row.get("audience")?,
+        access: row.get("access")?,
+        allowed_users: json(row, "allowed_users")?,
+        state: row.get("state")?,
+        agent_settings: AgentSettings {
+            custom_instructions: row.get("custom_instructions")?,
+            welcome_message: row.get("welcome_message")?,
+            suggested_prompts: json(row, "suggested_prompts")?,
+        },
+        managed_agent_key: row.get("managed_agent_key")?,
+        version: row.get("version")?,
+        created_at: Timestamp(row.get("created_at")?),
+        updated_at: Timestamp(row.get("updated_at")?),
+        seq: row.get("seq")?,
+        tenant: row.get("tenant_no")?,
+    })
+}
+
+const BY_ID: &str = select!("WHERE agent_id = ?1");
+
+/// The agent with this number, whoever owns it.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn by_id(reader: &Reader<'_>, id: AgentId) -> Result<Option<AgentRecord>> {
+    reader.optional(BY_ID, [id], record)
+}
+
+/// The tenant's agent with this number.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn of_tenant(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    id: AgentId,
+) -> Result<Option<AgentRecord>> {
+    Ok(by_id(reader, id)?.filter(|agent| agent.tenant == tenant))
+}
+
+const ALL: &str = select!("WHERE tenant_no = ?1 ORDER BY seq");
+
+/// All agents of a tenant, oldest first.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<AgentRecord>> {
+    reader.all(ALL, [tenant], record)
+}
+
+/// Which agents a list holds.
+#[derive(Clone, Debug, Default)]
+pub struct AgentFilter {
+    /// Only those in this state.
+    pub state: Option<AgentState>,
+    /// Only those for this audience.
+    pub audience: Option<Audience>,
+    /// Only those that work so.
+    pub autonomy_type: Option<AutonomyType>,
+    /// Only those whose name holds this text, without case.
+    pub q: Option<String>,
+}
+
+const PAGE: &str = select!(
+    "WHERE tenant_no = ?1 AND seq < ?2
+       AND (?3 IS NULL OR state = ?3)
+       AND (?4 IS NULL OR audience = ?4)
+       AND (?5 IS NULL OR autonomy_type = ?5)
+       AND (?6 IS NULL OR instr(lower(name), lower(?6)) > 0)
+     ORDER BY seq DESC LIMIT ?7"
+);
+
+/// A page of a tenant's agents, newest first, from before a tick.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn page(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    filter: &AgentFilter,
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<AgentRecord>> {
+    reader.all(
+        PAGE,
+        rusqlite::params![
+            tenant,
+            before,
+            filter.state,
+            filter.audience,
+            filter.autonomy_type,
+            filter.q,
+            limit
+        ],
+        record,
+    )
+}
+
+macro_rules! select_facts {
+    ($rest:literal) => {
+        concat!(
+            "SELECT agent_id, tenant_no, name, autonomy_type, audience, access, allowed_users, state FROM agents ",
+            $rest
+        )
+    };
+}
+
+fn facts(row: &rusqlite::Row<'_>) -> rusqlite::Result<(TenantNo, resolver::Agent)> {
+    let access = row.get("access")?;
+    let allowed_users = match access {
+        Access::SpecificUsers => json(row, "allowed_users")?,
+        Access::AllUsers | Access::AdminsOnly => Vec::new(),
+    };
+    let agent = resolver::Agent {
+        id: row.get("agent_id")?,
+        name: row.get("name")?,
+        autonomy_type: row.get("autonomy_type")?,
+        audience: row.get("audience")?,
+        access,
+        allowed_users,
+        state: row.get("state")?,
+    };
+    Ok((row.get("tenant_no")?, agent))
+}
+
+const FACTS: &str = select_facts!("WHERE agent_id = ?1");
+
+/// What the resolver needs of the tenant's agent with this number.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn facts_of(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    id: AgentId,
+) -> Result<Option<resolver::Agent>> {
+    let found = reader.optional(FACTS, [id], facts)?;
+    Ok(found
+        .filter(|(owner, _)| *owner == tenant)
+        .map(|(_, agent)| agent))
+}
+
+const MANAGED: &str = select_facts!("WHERE tenant_no = ?1 AND managed_agent_key = ?2");
+
+/// What the resolver needs of the tenant's managed agent.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn managed_facts(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    key: ManagedAgentKey,
+) -> Result<Option<resolver::Agent>> {
+    Ok(reader
+        .optional(MANAGED, (tenant, key), facts)?
+        .map(|(_, agent)| agent))
+}
+
+const NEXT_ID: &str =
+    "SELECT max(?1, coalesce((SELECT max(agent_id) + 1 FROM agents WHERE agent_id >= ?1), ?1))";
+
+/// The next number that the server gives.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn next_id(reader: &Reader<'_>) -> Result<AgentId> {
+    reader.one(NEXT_ID, [FIRST_GIVEN], |row| row.get(0))
+}
+
+const INSERT: &str = "
+INSERT INTO agents (agent_id, seq, tenant_no, name, description, autonomy_type, audience, access, allowed_users, state,
+                    custom_instructions, welcome_message, suggested_prompts, managed_agent_key, version, created_at, updated_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+
+/// Makes an agent; its order, times and version are set here.
+///
+/// # Errors
+/// A unique index: the number, or the managed key, is taken.
+pub fn insert(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
+    let (now, seq) = (tx.now(), tx.tick());
+    let settings = &agent.agent_settings;
+    tx.reader()
+        .execute(
+            INSERT,
+            rusqlite::params![
+                agent.agent_id,
+                seq,
+                agent.tenant,
+                agent.name,
+                agent.description,
+                agent.autonomy_type,
+                agent.audience,
+                agent.access,
+                list(&agent.allowed_users)?,
+                agent.state,
+                settings.custom_instructions,
+                settings.welcome_message,
+                list(&settings.suggested_prompts)?,
+                agent.managed_agent_key,
+                1,
+                now,
+                now,
+            ],
+        )
+        .map(drop)
+}
+
+/// Makes a tenant's managed `NEO_SUPPORT` agent.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn insert_managed(tx: &mut WriteTx<'_>, tenant: TenantNo) -> Result<()> {
+    let agent_id = next_id(tx.reader())?;
+    insert(tx, &managed(tenant, agent_id))
+}
+
+/// The managed agent as every tenant gets it.
+pub fn managed(tenant: TenantNo, agent_id: AgentId) -> AgentRecord {
+    AgentRecord {
+        id: agent_id.to_string(),
+        agent_id,
+        name: "Neo Support".to_owned(),
+        description: Some(
+            "Answers technicians' questions where no other agent is routed.".to_owned(),
+        ),
+        autonomy_type: AutonomyType::Conversational,
+        audience: Audience::Msp,
+        access: Access::AllUsers,
+        allowed_users: Vec::new(),
+        state: AgentState::Enabled,
+        agent_settings: AgentSettings::default(),
+        managed_agent_key: Some(ManagedAgentKey::NeoSupport),
+        version: 1,
+        created_at: Timestamp(0),
+        updated_at: Timestamp(0),
+        seq: Tick(0),
+        tenant,
+    }
+}
+
+const UPDATE: &str = "
+UPDATE agents SET name = ?2, description = ?3, access = ?4, allowed_users = ?5, state = ?6, custom_instructions = ?7,
+                  welcome_message = ?8, suggested_prompts = ?9, version = version + 1, updated_at = ?10
+WHERE agent_id = ?1";
+
+/// Writes what can change of an agent.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn update(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
+    let settings = &agent.agent_settings;
+    let now = tx.now();
+    tx.reader()
+        .execute(
+            UPDATE,
+            rusqlite::params![
+                agent.agent_id,
+                agent.name,
+                agent.description,
+                agent.access,
+                list(&agent.allowed_users)?,
+                agent.state,
+                settings.custom_instructions,
+                settings.welcome_message,
+                list(&settings.suggested_prompts)?,
+                now,
+            ],
+        )
+        .map(drop)
+}
+
+fn list(items: &[String]) -> Result<String> {
+    serde_json::to_string(items).map_err(|error| crate::error::Error::Internal(error.into()))
+}

@@ -1,0 +1,116 @@
+//! Looks a data folder over: is the file whole, does it agree with itself, and who would be refused today.
+
+use super::sqlite::Reader;
+use crate::error::Result;
+
+/// What was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// The file is damaged, or contradicts itself.
+    pub damage: Vec<String>,
+    /// Chats that would be refused for want of a mapping.
+    pub warnings: Vec<String>,
+    /// Sessions in the file.
+    pub sessions: i64,
+    /// Messages in the file.
+    pub messages: i64,
+}
+
+const INTEGRITY: &str = "PRAGMA integrity_check";
+const FOREIGN_KEYS: &str = "PRAGMA foreign_key_check";
+const COUNTS: &str = "SELECT (SELECT count(*) FROM sessions) AS sessions, (SELECT count(*) FROM messages) AS messages";
+
+/// Rules that hold in every file, each with the rows that break it.
+const CONSISTENCY: &[(&str, &str)] = &[
+    (
+        "a session's message_count is not the number of its messages",
+        "SELECT hex(s.id) AS what FROM sessions s
+         WHERE s.message_count <> (SELECT count(*) FROM messages m WHERE m.session_seq = s.seq) LIMIT 20",
+    ),
+    (
+        "a user's message has no turn",
+        "SELECT hex(m.id) AS what FROM messages m LEFT JOIN turns t ON t.seq = m.turn_seq
+         WHERE t.seq IS NULL OR t.session_seq <> m.session_seq LIMIT 20",
+    ),
+    (
+        "a turn's message is missing",
+        "SELECT hex(t.id) AS what FROM turns t
+         WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.session_seq = t.session_seq AND m.id = t.user_message_id) LIMIT 20",
+    ),
+    (
+        "a turn belongs to another tenant than its session",
+        "SELECT hex(t.id) AS what FROM turns t JOIN sessions s ON s.seq = t.session_seq WHERE s.tenant_no <> t.tenant_no LIMIT 20",
+    ),
+    (
+        "a tenant has no NEO_SUPPORT agent",
+        "SELECT client_id AS what FROM tenants t
+         WHERE NOT EXISTS (SELECT 1 FROM agents a WHERE a.tenant_no = t.tenant_no AND a.managed_agent_key = 'NEO_SUPPORT')",
+    ),
+    (
+        "a living channel's agent is missing, another tenant's, or of another audience",
+        "SELECT internal_name AS what FROM channels c
+         WHERE deleted_at IS NULL AND NOT EXISTS (
+           SELECT 1 FROM agents a WHERE a.agent_id = c.agent_id AND a.tenant_no = c.tenant_no AND a.audience = c.audience) LIMIT 20",
+    ),
+    (
+        "an install does not agree with its channel",
+        "SELECT hex(i.id) AS what FROM installs i JOIN channels c ON c.seq = i.channel_seq
+         WHERE c.tenant_no <> i.tenant_no OR (c.deleted_at IS NULL AND c.bot_id IS NOT i.bot_id) OR c.audience <> 'END_USER' LIMIT 20",
+    ),
+    (
+        "a pinned session has no company",
+        "SELECT hex(id) AS what FROM sessions WHERE inbound_m365_tenant_id IS NOT NULL AND psa_company_id IS NULL LIMIT 20",
+    ),
+];
+
+/// Mappings that would refuse somebody, as sentences for the operator.
+const MAPPINGS: &[&str] = &[
+    "SELECT t.client_id || ': the M365 tenant ' || i.m365_tenant_id || ' is installed, and ' ||
+            (SELECT count(*) FROM end_companies e WHERE e.tenant_no = i.tenant_no AND e.m365_tenant_id = i.m365_tenant_id) ||
+            ' companies are linked to it; link exactly one' AS what
+     FROM installs i JOIN tenants t ON t.tenant_no = i.tenant_no
+     WHERE 1 <> (SELECT count(*) FROM end_companies e WHERE e.tenant_no = i.tenant_no AND e.m365_tenant_id = i.m365_tenant_id)
+     ORDER BY i.seq",
+    "SELECT t.client_id || ': the companies ' || group_concat(e.psa_company_id, ', ') || ' share the M365 tenant ' || e.m365_tenant_id ||
+            '; leave one of them linked' AS what
+     FROM end_companies e JOIN tenants t ON t.tenant_no = e.tenant_no
+     WHERE e.m365_tenant_id IS NOT NULL GROUP BY e.tenant_no, e.m365_tenant_id HAVING count(*) > 1",
+    "SELECT t.client_id || ': the channel ' || c.internal_name || ' cannot answer: its agent ' || c.agent_id || ' is ' ||
+            CASE WHEN a.state = 'DISABLED' THEN 'DISABLED' ELSE a.autonomy_type END AS what
+     FROM channels c JOIN tenants t ON t.tenant_no = c.tenant_no JOIN agents a ON a.agent_id = c.agent_id
+     WHERE c.deleted_at IS NULL AND c.status = 'ACTIVE' AND (a.state = 'DISABLED' OR a.autonomy_type <> 'CONVERSATIONAL')
+     ORDER BY c.seq",
+];
+
+/// Looks at everything; long on a large file.
+///
+/// # Errors
+/// The file cannot be read at all.
+pub fn run(reader: &Reader<'_>) -> Result<Findings> {
+    let mut findings = Findings::default();
+    let integrity: Vec<String> = reader.all(INTEGRITY, [], |row| row.get(0))?;
+    findings
+        .damage
+        .extend(integrity.into_iter().filter(|line| line != "ok"));
+    let orphans: Vec<String> = reader.all(FOREIGN_KEYS, [], |row| row.get(0))?;
+    findings.damage.extend(
+        orphans
+            .iter()
+            .map(|table| format!("a row of {table} refers to one that is missing")),
+    );
+    for (rule, sql) in CONSISTENCY {
+        let broken: Vec<String> = reader.all(sql, [], |row| row.get("what"))?;
+        findings
+            .damage
+            .extend(broken.iter().map(|what| format!("{rule}: {what}")));
+    }
+    for sql in MAPPINGS {
+        findings
+            .warnings
+            .extend(reader.all::<String>(sql, [], |row| row.get("what"))?);
+    }
+    (findings.sessions, findings.messages) = reader.one(COUNTS, [], |row| {
+        Ok((row.get("sessions")?, row.get("messages")?))
+    })?;
+    Ok(findings)
+}

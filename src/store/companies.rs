@@ -1,0 +1,171 @@
+//! End companies: an MSP's clients, each linked to a Microsoft directory or not.
+
+use super::sqlite::Reader;
+use super::{WriteTx, unlinked};
+use crate::error::Result;
+use crate::model::names::{CompanyId, M365TenantId, TenantNo};
+use crate::resolver::Linked;
+
+/// An end company.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompanyRecord {
+    /// As the MSP's PSA names it.
+    pub psa_company_id: CompanyId,
+    /// Its name.
+    pub psa_company_name: String,
+    /// The link: the directory that its staff write from.
+    pub tenant_id: Option<M365TenantId>,
+    /// What agents are told about it.
+    pub custom_instructions: Option<String>,
+    /// What the agent is told when its staff talk.
+    pub custom_instructions_for_user_facing_chat: Option<String>,
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT psa_company_id, psa_company_name, m365_tenant_id, custom_instructions, \
+             custom_instructions_for_user_facing_chat FROM end_companies ",
+            $rest
+        )
+    };
+}
+
+fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<CompanyRecord> {
+    Ok(CompanyRecord {
+        psa_company_id: row.get("psa_company_id")?,
+        psa_company_name: row.get("psa_company_name")?,
+        tenant_id: row.get("m365_tenant_id")?,
+        custom_instructions: row.get("custom_instructions")?,
+        custom_instructions_for_user_facing_chat: row
+            .get("custom_instructions_for_user_facing_chat")?,
+    })
+}
+
+const BY_ID: &str = select!("WHERE tenant_no = ?1 AND psa_company_id = ?2");
+
+/// The tenant's company of this id.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn by_id(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    id: &CompanyId,
+) -> Result<Option<CompanyRecord>> {
+    reader.optional(BY_ID, (tenant, id), record)
+}
+
+const ALL: &str = select!("WHERE tenant_no = ?1 ORDER BY seq");
+
+/// All companies of a tenant, oldest first.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<CompanyRecord>> {
+    reader.all(ALL, [tenant], record)
+}
+
+const EXISTS: &str = "SELECT 1 FROM end_companies WHERE tenant_no = ?1 AND psa_company_id = ?2";
+
+/// Whether the tenant has this company.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn exists(reader: &Reader<'_>, tenant: TenantNo, id: &CompanyId) -> Result<bool> {
+    Ok(reader.optional(EXISTS, (tenant, id), |_| Ok(()))?.is_some())
+}
+
+const LINKED: &str = "
+SELECT count(*) AS companies, min(psa_company_id) AS only_one
+FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2";
+
+/// The tenant's companies that carry this directory.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn linked(reader: &Reader<'_>, tenant: TenantNo, directory: &M365TenantId) -> Result<Linked> {
+    reader.one(LINKED, (tenant, directory), |row| {
+        let companies: u64 = row.get("companies")?;
+        Ok(match companies {
+            1 => Linked::One(row.get("only_one")?),
+            _ => Linked::Not(companies),
+        })
+    })
+}
+
+const INSERT: &str = "
+INSERT INTO end_companies (tenant_no, psa_company_id, seq, psa_company_name, m365_tenant_id, custom_instructions,
+                           custom_instructions_for_user_facing_chat, created_at, updated_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)";
+
+/// Makes a company.
+///
+/// # Errors
+/// A unique index: the tenant has one of this id.
+pub fn insert(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -> Result<()> {
+    let (now, seq) = (tx.now(), tx.tick());
+    tx.reader().execute(
+        INSERT,
+        (
+            tenant,
+            &company.psa_company_id,
+            seq,
+            &company.psa_company_name,
+            &company.tenant_id,
+            &company.custom_instructions,
+            &company.custom_instructions_for_user_facing_chat,
+            now,
+        ),
+    )?;
+    forget_refusals(tx, tenant, [company.tenant_id.as_ref(), None])
+}
+
+const UPDATE: &str = "
+UPDATE end_companies SET psa_company_name = ?3, m365_tenant_id = ?4, custom_instructions = ?5,
+                         custom_instructions_for_user_facing_chat = ?6, updated_at = ?7
+WHERE tenant_no = ?1 AND psa_company_id = ?2";
+
+/// Writes what can change of a company; `before` is what it was.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn update(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    before: &CompanyRecord,
+    company: &CompanyRecord,
+) -> Result<()> {
+    let now = tx.now();
+    tx.reader().execute(
+        UPDATE,
+        (
+            tenant,
+            &company.psa_company_id,
+            &company.psa_company_name,
+            &company.tenant_id,
+            &company.custom_instructions,
+            &company.custom_instructions_for_user_facing_chat,
+            now,
+        ),
+    )?;
+    forget_refusals(
+        tx,
+        tenant,
+        [company.tenant_id.as_ref(), before.tenant_id.as_ref()],
+    )
+}
+
+/// A refusal's trace goes when exactly one company is linked, by adding a link or by taking a second one away.
+fn forget_refusals(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    directories: [Option<&M365TenantId>; 2],
+) -> Result<()> {
+    for directory in directories.into_iter().flatten() {
+        if let Linked::One(_) = linked(tx.reader(), tenant, directory)? {
+            unlinked::forget(tx, tenant, directory)?;
+        }
+    }
+    Ok(())
+}

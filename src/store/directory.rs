@@ -1,0 +1,44 @@
+//! The facts that the resolver asks for, each one indexed read.
+
+use super::sqlite::Reader;
+use super::{agents, channels, companies, tenants};
+use crate::error::{Error, Result};
+use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
+use crate::model::words::ManagedAgentKey;
+use crate::resolver::{Agent, Channel, Directory, Linked, Tenant};
+
+impl Directory for Reader<'_> {
+    type Error = Error;
+
+    fn tenant(&self, client_id: &ClientId) -> Result<Option<Tenant>> {
+        Ok(tenants::by_client_id(self, client_id)?.map(|record| record.tenant()))
+    }
+
+    fn tenant_by_no(&self, no: TenantNo) -> Result<Tenant> {
+        Ok(tenants::by_no(self, no)?.tenant())
+    }
+
+    fn installed_channel(&self, bot: &BotId, inbound: &M365TenantId) -> Result<Option<Channel>> {
+        channels::installed(self, bot, inbound)
+    }
+
+    fn active_channels(&self, tenant: TenantNo, bot: &BotId) -> Result<Vec<Channel>> {
+        channels::active(self, tenant, bot)
+    }
+
+    fn agent(&self, tenant: TenantNo, id: AgentId) -> Result<Option<Agent>> {
+        agents::facts_of(self, tenant, id)
+    }
+
+    fn managed_agent(&self, tenant: TenantNo, key: ManagedAgentKey) -> Result<Option<Agent>> {
+        agents::managed_facts(self, tenant, key)
+    }
+
+    fn linked(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<Linked> {
+        companies::linked(self, tenant, inbound)
+    }
+
+    fn has_company(&self, tenant: TenantNo, company: &CompanyId) -> Result<bool> {
+        companies::exists(self, tenant, company)
+    }
+}

@@ -1,0 +1,941 @@
+//! Takes a seed file in one transaction, and writes one (contract, section 11).
+
+use serde_json::{Map, Value, json};
+
+use super::agents::{AgentRecord, AgentSettings};
+use super::articles::ArticleRecord;
+use super::channels::{ChannelRecord, InstallRecord};
+use super::companies::CompanyRecord;
+use super::sqlite::Reader;
+use super::tenants::{NewTenant, TenantRecord};
+use super::users::UserRecord;
+use super::{WriteTx, agents, articles, audit, channels, companies, keys, tenants, users};
+use crate::error::{Error, Result};
+use crate::fields::{Field, Problem, Problems};
+use crate::model::caller::Actor;
+use crate::model::clock::Timestamp;
+use crate::model::ids::Tick;
+use crate::model::names::{AgentId, BotId, M365TenantId, TenantNo};
+use crate::model::words::{
+    Access, AgentState, Audience, AutonomyType, ChannelStatus, ManagedAgentKey, Role, Transport,
+};
+use crate::seed::{
+    Seed, SeedAgent, SeedArticle, SeedChannel, SeedCompany, SeedInstall, SeedKey, SeedTenant,
+    SeedUser,
+};
+
+/// How much an import did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Things that are new.
+    pub created: usize,
+    /// Things that changed.
+    pub updated: usize,
+    /// Things that were so already.
+    pub unchanged: usize,
+}
+
+/// Why nothing was imported.
+#[derive(Debug, thiserror::Error)]
+#[error("the file has {} problems", .0.len())]
+pub struct Rejected(pub Vec<Problem>);
+
+/// Takes a file, all of it or nothing.
+///
+/// # Errors
+/// [`Rejected`], as the cause of an inner error, with every problem that the file has with what is there.
+pub fn apply(tx: &mut WriteTx<'_>, seed: &Seed, actor: &Actor) -> Result<Imported> {
+    let mut import = Import {
+        tx,
+        problems: Problems::default(),
+        done: Imported::default(),
+    };
+    let mut known = Vec::new();
+    for tenant in &seed.tenants {
+        let before = import.done;
+        if let Some(no) = import.tenant(tenant)? {
+            known.push((no, tenant, before));
+        }
+    }
+    for (no, tenant, before) in &known {
+        import.contents(*no, tenant)?;
+        if import.done.created + import.done.updated > before.created + before.updated {
+            audit::record(
+                import.tx,
+                &audit::Event {
+                    tenant: *no,
+                    actor: actor.clone(),
+                    action: "seed.import",
+                    target: Some(tenant.client_id.to_string()),
+                    details: Map::new(),
+                    request_id: None,
+                },
+            )?;
+        }
+    }
+    for (no, tenant, _) in &known {
+        import.check_directories(*no, tenant)?;
+    }
+    let done = import.done;
+    let problems = import.problems.into_all();
+    if problems.is_empty() {
+        Ok(done)
+    } else {
+        Err(Error::Internal(Box::new(Rejected(problems))))
+    }
+}
+
+struct Import<'a, 'tx> {
+    tx: &'a mut WriteTx<'tx>,
+    problems: Problems,
+    done: Imported,
+}
+
+impl Import<'_, '_> {
+    fn refuse(&self, path: &str, field: &str, value: impl ToString, reason: impl Into<String>) {
+        self.problems.add(
+            format!("{path}.{field}"),
+            &Value::String(value.to_string()),
+            reason,
+        );
+    }
+
+    fn require(&self, path: &str, field: &str) {
+        self.problems.add(
+            format!("{path}.{field}"),
+            &Value::Null,
+            "is required for a new one",
+        );
+    }
+
+    /// Counts a known thing; whether it has to be written.
+    fn differs<T: PartialEq>(&mut self, before: &T, after: &T) -> bool {
+        let differs = before != after;
+        if differs {
+            self.done.updated += 1;
+        } else {
+            self.done.unchanged += 1;
+        }
+        differs
+    }
+
+    fn tenant(&mut self, seed: &SeedTenant) -> Result<Option<TenantNo>> {
+        let known = tenants::by_client_id(self.tx.reader(), &seed.client_id)?;
+        let (before, is_new) = match &known {
+            Some(known) => (as_new(known), false),
+            None => (blank(seed), true),
+        };
+        if is_new && seed.name.clone().value().is_none() {
+            self.require(&seed.path, "name");
+        }
+        let after = NewTenant {
+            client_id: seed.client_id.clone(),
+            name: seed
+                .name
+                .clone()
+                .over(before.name.clone(), before.name.clone()),
+            entra_tenant_id: seed
+                .entra_tenant_id
+                .clone()
+                .over_optional(before.entra_tenant_id.clone()),
+            rate_limit_per_minute: seed
+                .rate_limit_per_minute
+                .clone()
+                .over_optional(before.rate_limit_per_minute),
+            retention_days: seed
+                .retention_days
+                .clone()
+                .over_optional(before.retention_days),
+        };
+        let outcome = match &known {
+            None => {
+                self.done.created += 1;
+                tenants::insert(self.tx, &after)
+            }
+            Some(known) => {
+                let changed = (
+                    &after.name,
+                    &after.entra_tenant_id,
+                    after.rate_limit_per_minute,
+                    after.retention_days,
+                ) != (
+                    &before.name,
+                    &before.entra_tenant_id,
+                    before.rate_limit_per_minute,
+                    before.retention_days,
+                );
+                if self.differs(&false, &changed) {
+                    tenants::update(self.tx, known.no, &after).map(|()| known.no)
+                } else {
+                    Ok(known.no)
+                }
+            }
+        };
+        match outcome {
+            Ok(no) => Ok(Some(no)),
+            Err(Error::Refused(_)) => {
+                let directory = after
+                    .entra_tenant_id
+                    .as_ref()
+                    .map_or_else(String::new, ToString::to_string);
+                self.refuse(
+                    &seed.path,
+                    "entra_tenant_id",
+                    directory,
+                    "is another tenant's already",
+                );
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn contents(&mut self, tenant: TenantNo, seed: &SeedTenant) -> Result<()> {
+        for agent in &seed.agents {
+            self.agent(tenant, agent)?;
+        }
+        if agents::managed_facts(self.tx.reader(), tenant, ManagedAgentKey::NeoSupport)?.is_none() {
+            agents::insert_managed(self.tx, tenant)?;
+            self.done.created += 1;
+        }
+        for company in &seed.end_companies {
+            self.company(tenant, company)?;
+        }
+        let mut bound = Vec::new();
+        for channel in &seed.channels {
+            if let Some(record) = self.channel(tenant, channel)? {
+                bound.push((channel, record));
+            }
+        }
+        for (seed, channel) in &bound {
+            for install in &seed.installs {
+                self.install(channel, install)?;
+            }
+            self.check_internal(seed, channel)?;
+        }
+        for article in &seed.knowledge_articles {
+            self.article(tenant, article)?;
+        }
+        for user in &seed.users {
+            self.user(tenant, user)?;
+        }
+        for key in &seed.api_keys {
+            self.key(tenant, key)?;
+        }
+        Ok(())
+    }
+
+    fn agent(&mut self, tenant: TenantNo, seed: &SeedAgent) -> Result<()> {
+        let known = agents::by_id(self.tx.reader(), seed.agent_id)?;
+        if known.as_ref().is_some_and(|known| known.tenant != tenant) {
+            self.refuse(
+                &seed.path,
+                "agent_id",
+                seed.agent_id,
+                "is another tenant's agent",
+            );
+            return Ok(());
+        }
+        let is_managed = matches!(seed.managed_agent_key, Field::Set(_));
+        let before = match &known {
+            Some(known) => known.clone(),
+            None if is_managed => agents::managed(tenant, seed.agent_id),
+            None => new_agent(tenant, seed),
+        };
+        let after = changed_agent(&before, seed);
+        if let Some(known) = &known {
+            if after.autonomy_type != known.autonomy_type {
+                self.refuse(
+                    &seed.path,
+                    "autonomy_type",
+                    after.autonomy_type.as_str(),
+                    "cannot change",
+                );
+            }
+            if after.audience != known.audience {
+                self.refuse(
+                    &seed.path,
+                    "audience",
+                    after.audience.as_str(),
+                    "cannot change",
+                );
+            }
+            let named = seed
+                .managed_agent_key
+                .clone()
+                .over_optional(known.managed_agent_key);
+            if named != known.managed_agent_key {
+                let value = named.map_or("null", ManagedAgentKey::as_str);
+                self.refuse(&seed.path, "managed_agent_key", value, "cannot change");
+            }
+            if self.differs(known, &after) {
+                agents::update(self.tx, &after)?;
+            }
+            return Ok(());
+        }
+        if seed.name.clone().value().is_none() && !is_managed {
+            self.require(&seed.path, "name");
+            return Ok(());
+        }
+        if is_managed
+            && let Some(other) =
+                agents::managed_facts(self.tx.reader(), tenant, ManagedAgentKey::NeoSupport)?
+        {
+            self.refuse(
+                &seed.path,
+                "managed_agent_key",
+                ManagedAgentKey::NeoSupport.as_str(),
+                format!("is the tenant's agent {} already", other.id),
+            );
+            return Ok(());
+        }
+        self.done.created += 1;
+        agents::insert(self.tx, &after)
+    }
+
+    fn company(&mut self, tenant: TenantNo, seed: &SeedCompany) -> Result<()> {
+        let known = companies::by_id(self.tx.reader(), tenant, &seed.psa_company_id)?;
+        let before = known.clone().unwrap_or_else(|| CompanyRecord {
+            psa_company_id: seed.psa_company_id.clone(),
+            psa_company_name: String::new(),
+            tenant_id: None,
+            custom_instructions: None,
+            custom_instructions_for_user_facing_chat: None,
+        });
+        let after = CompanyRecord {
+            psa_company_id: before.psa_company_id.clone(),
+            psa_company_name: seed
+                .psa_company_name
+                .clone()
+                .over(before.psa_company_name.clone(), before.psa_company_name),
+            tenant_id: seed.tenant_id.clone().over_optional(before.tenant_id),
+            custom_instructions: seed
+                .custom_instructions
+                .clone()
+                .over_optional(before.custom_instructions),
+            custom_instructions_for_user_facing_chat: seed
+                .custom_instructions_for_user_facing_chat
+                .clone()
+                .over_optional(before.custom_instructions_for_user_facing_chat),
+        };
+        match known {
+            Some(known) => {
+                if self.differs(&known, &after) {
+                    companies::update(self.tx, tenant, &known, &after)?;
+                }
+                Ok(())
+            }
+            None if after.psa_company_name.is_empty() => {
+                self.require(&seed.path, "psa_company_name");
+                Ok(())
+            }
+            None => {
+                self.done.created += 1;
+                companies::insert(self.tx, tenant, &after)
+            }
+        }
+    }
+
+    fn channel(&mut self, tenant: TenantNo, seed: &SeedChannel) -> Result<Option<ChannelRecord>> {
+        let known = channels::named(self.tx.reader(), tenant, &seed.internal_name)?;
+        let before = match &known {
+            Some(known) => known.clone(),
+            None => {
+                let Some(audience) = seed.audience.clone().value() else {
+                    self.require(&seed.path, "audience");
+                    return Ok(None);
+                };
+                let Some(agent_id) = seed.agent_id.clone().value() else {
+                    self.require(&seed.path, "agent_id");
+                    return Ok(None);
+                };
+                new_channel(self.tx, tenant, seed, audience, agent_id)?
+            }
+        };
+        let after = changed_channel(&before, seed);
+        if after.audience != before.audience {
+            self.refuse(
+                &seed.path,
+                "audience",
+                after.audience.as_str(),
+                "cannot change",
+            );
+            return Ok(None);
+        }
+        match agents::of_tenant(self.tx.reader(), tenant, after.agent_id)? {
+            None => {
+                self.refuse(
+                    &seed.path,
+                    "agent_id",
+                    after.agent_id,
+                    "is no agent of this tenant",
+                );
+                return Ok(None);
+            }
+            Some(agent) if agent.audience != after.audience => {
+                self.refuse(
+                    &seed.path,
+                    "agent_id",
+                    after.agent_id,
+                    format!(
+                        "is an {} agent; the channel is {}",
+                        agent.audience.as_str(),
+                        after.audience.as_str()
+                    ),
+                );
+                return Ok(None);
+            }
+            Some(_) => {}
+        }
+        match &known {
+            Some(known) => {
+                if known.bot_id != after.bot_id
+                    && !self.bot_is_free(&seed.path, after.id.tick(), &after)?
+                {
+                    return Ok(None);
+                }
+                if self.differs(known, &after) {
+                    channels::update(self.tx, &after)?;
+                }
+            }
+            None => {
+                let deleted =
+                    channels::latest_deleted(self.tx.reader(), tenant, &seed.internal_name)?;
+                if let Some(deleted) = deleted
+                    && !self.bot_is_free(&seed.path, deleted, &after)?
+                {
+                    return Ok(None);
+                }
+                channels::insert(self.tx, &after)?;
+                if let Some(deleted) = deleted
+                    && after.audience == Audience::EndUser
+                {
+                    channels::take_over(self.tx, deleted, &after)?;
+                }
+                self.done.created += 1;
+            }
+        }
+        Ok(Some(after))
+    }
+
+    /// Whether the installs of a channel can follow it to its bot.
+    fn bot_is_free(
+        &mut self,
+        path: &str,
+        installs_of: Tick,
+        channel: &ChannelRecord,
+    ) -> Result<bool> {
+        let Some(bot) = &channel.bot_id else {
+            return Ok(true);
+        };
+        for install in channels::installs_of(self.tx.reader(), installs_of)? {
+            let directory = &install.end_client_tenant_id;
+            if self.is_held_by_another(channel.tenant, bot, directory)? {
+                self.refuse(
+                    path,
+                    "bot_id",
+                    bot,
+                    format!("is installed for {directory} by another tenant"),
+                );
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn is_held_by_another(
+        &self,
+        tenant: TenantNo,
+        bot: &BotId,
+        directory: &M365TenantId,
+    ) -> Result<bool> {
+        let held = channels::routed(self.tx.reader(), bot, directory)?;
+        Ok(held.is_some_and(|install| install.tenant != tenant))
+    }
+
+    fn install(&mut self, channel: &ChannelRecord, seed: &SeedInstall) -> Result<()> {
+        let directory = &seed.end_client_tenant_id;
+        if channel.audience != Audience::EndUser {
+            self.refuse(
+                &seed.path,
+                "end_client_tenant_id",
+                directory,
+                "only END_USER channels have installs",
+            );
+            return Ok(());
+        }
+        if let Some(bot) = &channel.bot_id
+            && self.is_held_by_another(channel.tenant, bot, directory)?
+        {
+            self.refuse(
+                &seed.path,
+                "end_client_tenant_id",
+                directory,
+                "is installed for this bot by another tenant",
+            );
+            return Ok(());
+        }
+        let bound = channels::bound(self.tx.reader(), channel.tenant, directory)?;
+        match bound {
+            Some(bound) if bound.channel_seq == channel.id.tick() => {
+                self.done.unchanged += 1;
+                return Ok(());
+            }
+            Some(bound) => {
+                channels::delete_install(self.tx, bound.id)?;
+                self.done.updated += 1;
+            }
+            None => self.done.created += 1,
+        }
+        let id = self.tx.new_id()?;
+        channels::insert_install(
+            self.tx,
+            &InstallRecord {
+                id,
+                tenant: channel.tenant,
+                channel_seq: channel.id.tick(),
+                bot_id: channel.bot_id.clone(),
+                end_client_tenant_id: directory.clone(),
+            },
+        )
+    }
+
+    fn check_internal(&mut self, seed: &SeedChannel, channel: &ChannelRecord) -> Result<()> {
+        if let Some(bot) = &channel.bot_id
+            && channel.audience == Audience::Msp
+            && channel.status == ChannelStatus::Active
+            && channels::has_other_active_internal(
+                self.tx.reader(),
+                channel.tenant,
+                bot,
+                channel.id.tick(),
+            )?
+        {
+            self.refuse(
+                &seed.path,
+                "bot_id",
+                bot,
+                "has another ACTIVE MSP channel in this tenant",
+            );
+        }
+        Ok(())
+    }
+
+    fn article(&mut self, tenant: TenantNo, seed: &SeedArticle) -> Result<()> {
+        let known = articles::titled(self.tx.reader(), tenant, &seed.title)?;
+        let before = match &known {
+            Some(known) => known.clone(),
+            None => ArticleRecord {
+                id: self.tx.new_id()?,
+                title: seed.title.clone(),
+                body: String::new(),
+                url: None,
+                // An article is for the MSP's own people unless it says otherwise: the less shown.
+                audience: Audience::Msp,
+                end_company_id: None,
+                agent_ids: Vec::new(),
+            },
+        };
+        let agent_ids = match seed.agent_ids.clone() {
+            Field::Set(ids) => Field::Set(ids.into_iter().map(AgentId).collect()),
+            Field::Null => Field::Null,
+            Field::Absent => Field::Absent,
+        };
+        let after = ArticleRecord {
+            id: before.id,
+            title: before.title,
+            body: seed.body.clone().over(before.body.clone(), before.body),
+            url: seed.url.clone().over_optional(before.url),
+            audience: seed.audience.clone().over(before.audience, Audience::Msp),
+            end_company_id: seed
+                .end_company_id
+                .clone()
+                .over_optional(before.end_company_id),
+            agent_ids: agent_ids.over(before.agent_ids, Vec::new()),
+        };
+        if let Some(company) = &after.end_company_id
+            && !companies::exists(self.tx.reader(), tenant, company)?
+        {
+            self.refuse(
+                &seed.path,
+                "end_company_id",
+                company,
+                "is no company of this tenant",
+            );
+            return Ok(());
+        }
+        for agent in &after.agent_ids {
+            if agents::of_tenant(self.tx.reader(), tenant, *agent)?.is_none() {
+                self.refuse(&seed.path, "agent_ids", agent, "is no agent of this tenant");
+                return Ok(());
+            }
+        }
+        match known {
+            Some(known) => {
+                if self.differs(&known, &after) {
+                    articles::update(self.tx, &after)?;
+                }
+                Ok(())
+            }
+            None if after.body.is_empty() => {
+                self.require(&seed.path, "body");
+                Ok(())
+            }
+            None => {
+                self.done.created += 1;
+                articles::insert(self.tx, tenant, &after)
+            }
+        }
+    }
+
+    fn user(&mut self, tenant: TenantNo, seed: &SeedUser) -> Result<()> {
+        let known = users::by_id(self.tx.reader(), tenant, &seed.id)?;
+        let before = known.clone().unwrap_or_else(|| UserRecord {
+            id: seed.id.clone(),
+            name: None,
+            email: None,
+            role: Role::User,
+        });
+        let after = UserRecord {
+            id: before.id,
+            name: seed.name.clone().over_optional(before.name),
+            email: seed.email.clone().over_optional(before.email),
+            role: seed.role.clone().over(before.role, Role::User),
+        };
+        let write = match &known {
+            Some(known) => self.differs(known, &after),
+            None => {
+                self.done.created += 1;
+                true
+            }
+        };
+        if write {
+            users::upsert(self.tx, tenant, &after)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn key(&mut self, tenant: TenantNo, seed: &SeedKey) -> Result<()> {
+        let named = keys::named(self.tx.reader(), tenant, &seed.name)?;
+        if let Some(known) = named.iter().find(|key| key.sha256 == seed.sha256) {
+            if seed
+                .platform
+                .clone()
+                .value()
+                .is_some_and(|platform| platform != known.platform)
+            {
+                self.refuse(&seed.path, "platform", !known.platform, "cannot change");
+            }
+            self.done.unchanged += 1;
+            return Ok(());
+        }
+        if !named.is_empty() {
+            self.refuse(
+                &seed.path,
+                "name",
+                &seed.name,
+                "is known with another key; rotate that one, or choose another name",
+            );
+            return Ok(());
+        }
+        if keys::by_sha256(self.tx.reader(), &seed.sha256)?.is_some() {
+            self.refuse(&seed.path, "key", "…", "is in use under another name");
+            return Ok(());
+        }
+        let new = keys::NewKey {
+            tenant,
+            name: seed.name.clone(),
+            platform: seed.platform.clone().value().unwrap_or(false),
+            expires_at: None,
+            sha256: seed.sha256,
+            hint: seed.hint.clone(),
+        };
+        self.done.created += 1;
+        keys::create(self.tx, &new).map(drop)
+    }
+
+    /// A bot must never be installed into the directory of another MSP's own people.
+    fn check_directories(&mut self, tenant: TenantNo, seed: &SeedTenant) -> Result<()> {
+        for (client_id, directory) in foreign_homes(self.tx.reader(), tenant)? {
+            self.problems.add(
+                format!("{}.channels", seed.path),
+                &Value::String(directory.to_string()),
+                format!("is installed by {client_id}, and is the directory that another tenant signs in with"),
+            );
+        }
+        Ok(())
+    }
+}
+
+const FOREIGN_HOMES: &str = "
+SELECT o.client_id AS client_id, i.m365_tenant_id AS m365_tenant_id
+FROM installs i
+JOIN tenants h ON h.entra_tenant_id = i.m365_tenant_id AND h.tenant_no <> i.tenant_no
+JOIN tenants o ON o.tenant_no = i.tenant_no
+WHERE i.tenant_no = ?1 OR h.tenant_no = ?1";
+
+fn foreign_homes(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<(String, M365TenantId)>> {
+    reader.all(FOREIGN_HOMES, [tenant], |row| {
+        Ok((row.get("client_id")?, row.get("m365_tenant_id")?))
+    })
+}
+
+fn as_new(known: &TenantRecord) -> NewTenant {
+    NewTenant {
+        client_id: known.client_id.clone(),
+        name: known.name.clone(),
+        entra_tenant_id: known.entra_tenant_id.clone(),
+        rate_limit_per_minute: known.rate_limit_per_minute,
+        retention_days: known.retention_days,
+    }
+}
+
+fn blank(seed: &SeedTenant) -> NewTenant {
+    NewTenant {
+        client_id: seed.client_id.clone(),
+        name: String::new(),
+        entra_tenant_id: None,
+        rate_limit_per_minute: None,
+        retention_days: None,
+    }
+}
+
+fn new_agent(tenant: TenantNo, seed: &SeedAgent) -> AgentRecord {
+    AgentRecord {
+        id: seed.agent_id.to_string(),
+        agent_id: seed.agent_id,
+        name: String::new(),
+        description: None,
+        autonomy_type: seed
+            .autonomy_type
+            .clone()
+            .value()
+            .unwrap_or(AutonomyType::Conversational),
+        audience: seed.audience.clone().value().unwrap_or(Audience::Msp),
+        access: Access::AllUsers,
+        allowed_users: Vec::new(),
+        state: AgentState::Enabled,
+        agent_settings: AgentSettings::default(),
+        managed_agent_key: None,
+        version: 1,
+        created_at: Timestamp(0),
+        updated_at: Timestamp(0),
+        seq: Tick(0),
+        tenant,
+    }
+}
+
+fn changed_agent(before: &AgentRecord, seed: &SeedAgent) -> AgentRecord {
+    let current = before.agent_settings.clone();
+    let agent_settings = match &seed.settings {
+        Field::Absent => current,
+        Field::Null => AgentSettings::default(),
+        Field::Set(settings) => AgentSettings {
+            custom_instructions: settings
+                .custom_instructions
+                .clone()
+                .over_optional(current.custom_instructions),
+            welcome_message: settings
+                .welcome_message
+                .clone()
+                .over_optional(current.welcome_message),
+            suggested_prompts: settings
+                .suggested_prompts
+                .clone()
+                .over(current.suggested_prompts, Vec::new()),
+        },
+    };
+    AgentRecord {
+        name: seed
+            .name
+            .clone()
+            .over(before.name.clone(), before.name.clone()),
+        description: seed
+            .description
+            .clone()
+            .over_optional(before.description.clone()),
+        autonomy_type: seed
+            .autonomy_type
+            .clone()
+            .over(before.autonomy_type, AutonomyType::Conversational),
+        audience: seed.audience.clone().over(before.audience, Audience::Msp),
+        access: seed.access.clone().over(before.access, Access::AllUsers),
+        allowed_users: seed
+            .allowed_users
+            .clone()
+            .over(before.allowed_users.clone(), Vec::new()),
+        state: seed.state.clone().over(before.state, AgentState::Enabled),
+        agent_settings,
+        ..before.clone()
+    }
+}
+
+fn new_channel(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    seed: &SeedChannel,
+    audience: Audience,
+    agent_id: AgentId,
+) -> Result<ChannelRecord> {
+    Ok(ChannelRecord {
+        id: tx.new_id()?,
+        tenant,
+        internal_name: seed.internal_name.clone(),
+        audience,
+        transport: Transport::Teams,
+        status: ChannelStatus::Active,
+        bot_id: None,
+        agent_id,
+        display_name: None,
+        description: None,
+        welcome_message: None,
+        color_icon_url: None,
+        outline_icon_url: None,
+        relay_prefix: None,
+        show_agent_progress_steps: true,
+    })
+}
+
+fn changed_channel(before: &ChannelRecord, seed: &SeedChannel) -> ChannelRecord {
+    let before = before.clone();
+    ChannelRecord {
+        id: before.id,
+        tenant: before.tenant,
+        internal_name: before.internal_name,
+        audience: seed.audience.clone().over(before.audience, before.audience),
+        transport: seed
+            .transport
+            .clone()
+            .over(before.transport, Transport::Teams),
+        status: seed
+            .status
+            .clone()
+            .over(before.status, ChannelStatus::Active),
+        bot_id: seed.bot_id.clone().over_optional(before.bot_id),
+        agent_id: seed.agent_id.clone().over(before.agent_id, before.agent_id),
+        display_name: seed.display_name.clone().over_optional(before.display_name),
+        description: seed.description.clone().over_optional(before.description),
+        welcome_message: seed
+            .welcome_message
+            .clone()
+            .over_optional(before.welcome_message),
+        color_icon_url: seed
+            .color_icon_url
+            .clone()
+            .over_optional(before.color_icon_url),
+        outline_icon_url: seed
+            .outline_icon_url
+            .clone()
+            .over_optional(before.outline_icon_url),
+        relay_prefix: seed.relay_prefix.clone().over_optional(before.relay_prefix),
+        show_agent_progress_steps: seed
+            .show_agent_progress_steps
+            .clone()
+            .over(before.show_agent_progress_steps, true),
+    }
+}
+
+/// Writes a file of the tenants given, in the format that [`apply`] takes, without keys.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn export(reader: &Reader<'_>, tenants: &[TenantRecord]) -> Result<Value> {
+    let tenants = tenants
+        .iter()
+        .map(|tenant| export_tenant(reader, tenant))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(json!({ "tenants": tenants }))
+}
+
+fn export_tenant(reader: &Reader<'_>, tenant: &TenantRecord) -> Result<Value> {
+    let agents: Vec<Value> = agents::all(reader, tenant.no)?
+        .iter()
+        .map(export_agent)
+        .collect();
+    let companies: Vec<Value> = companies::all(reader, tenant.no)?
+        .iter()
+        .map(|company| {
+            json!({
+                "psa_company_id": company.psa_company_id,
+                "psa_company_name": company.psa_company_name,
+                "tenant_id": company.tenant_id,
+                "custom_instructions": company.custom_instructions,
+                "custom_instructions_for_user_facing_chat": company.custom_instructions_for_user_facing_chat,
+            })
+        })
+        .collect();
+    let channels = channels::living(reader, tenant.no)?
+        .iter()
+        .map(|channel| export_channel(reader, channel))
+        .collect::<Result<Vec<_>>>()?;
+    let articles: Vec<Value> = articles::all(reader, tenant.no)?
+        .iter()
+        .map(|article| {
+            json!({
+                "title": article.title,
+                "body": article.body,
+                "url": article.url,
+                "audience": article.audience,
+                "end_company_id": article.end_company_id,
+                "agent_ids": article.agent_ids,
+            })
+        })
+        .collect();
+    let users: Vec<Value> = users::all(reader, tenant.no)?
+        .iter()
+        .map(|user| {
+            json!({ "id": user.id, "name": user.name, "email": user.email, "role": user.role })
+        })
+        .collect();
+    Ok(json!({
+        "client_id": tenant.client_id,
+        "name": tenant.name,
+        "entra_tenant_id": tenant.entra_tenant_id,
+        "rate_limit_per_minute": tenant.rate_limit_per_minute,
+        "retention_days": tenant.retention_days,
+        "agents": agents,
+        "end_companies": companies,
+        "channels": channels,
+        "knowledge_articles": articles,
+        "users": users,
+    }))
+}
+
+fn export_agent(agent: &AgentRecord) -> Value {
+    json!({
+        "agent_id": agent.agent_id,
+        "name": agent.name,
+        "description": agent.description,
+        "autonomy_type": agent.autonomy_type,
+        "audience": agent.audience,
+        "access": agent.access,
+        "allowed_users": agent.allowed_users,
+        "state": agent.state,
+        "managed_agent_key": agent.managed_agent_key,
+        "agent_settings": agent.agent_settings,
+    })
+}
+
+fn export_channel(reader: &Reader<'_>, channel: &ChannelRecord) -> Result<Value> {
+    let installs: Vec<Value> = channels::installs_of(reader, channel.id.tick())?
+        .iter()
+        .map(|install| json!({ "end_client_tenant_id": install.end_client_tenant_id }))
+        .collect();
+    Ok(json!({
+        "internal_name": channel.internal_name,
+        "audience": channel.audience,
+        "transport": channel.transport,
+        "status": channel.status,
+        "bot_id": channel.bot_id,
+        "agent_id": channel.agent_id,
+        "display_name": channel.display_name,
+        "description": channel.description,
+        "welcome_message": channel.welcome_message,
+        "color_icon_url": channel.color_icon_url,
+        "outline_icon_url": channel.outline_icon_url,
+        "relay_prefix": channel.relay_prefix,
+        "show_agent_progress_steps": channel.show_agent_progress_steps,
+        "installs": installs,
+    }))
+}

@@ -1,0 +1,271 @@
+//! API keys: only their SHA-256 is kept.
+
+use super::WriteTx;
+use super::sqlite::{Reader, is_taken};
+use crate::error::{Code, Refusal, Result};
+use crate::model::clock::Millis;
+use crate::model::ids::{KeyId, Tick};
+use crate::model::names::TenantNo;
+use crate::model::tenant::Tenant;
+
+/// How long a rotated key goes on working: 24 hours.
+pub const ROTATION_OVERLAP_MS: Millis = 24 * 60 * 60 * 1_000;
+
+/// A key, without the key.
+#[derive(Clone, Debug)]
+pub struct KeyRecord {
+    /// Its id.
+    pub id: KeyId,
+    /// The first key's id: rotation keeps the account.
+    pub account: KeyId,
+    /// The MSP that it acts for.
+    pub tenant: TenantNo,
+    /// Its name.
+    pub name: String,
+    /// Its last four characters.
+    pub hint: String,
+    /// Whether it serves the platform.
+    pub platform: bool,
+    /// When it was made.
+    pub created_at: Millis,
+    /// When it ends.
+    pub expires_at: Option<Millis>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<Millis>,
+    /// When it was revoked.
+    pub revoked_at: Option<Millis>,
+    /// What is kept of the key itself.
+    pub sha256: [u8; 32],
+}
+
+impl KeyRecord {
+    /// Whether it can be used at a time.
+    pub fn is_living(&self, now: Millis) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|expires| expires > now)
+    }
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, account_id, tenant_no, name, sha256, hint, platform, created_at, expires_at, last_used_at, revoked_at \
+             FROM api_keys ",
+            $rest
+        )
+    };
+}
+
+fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<KeyRecord> {
+    Ok(KeyRecord {
+        id: row.get("id")?,
+        account: row.get("account_id")?,
+        tenant: row.get("tenant_no")?,
+        name: row.get("name")?,
+        hint: row.get("hint")?,
+        platform: row.get("platform")?,
+        created_at: row.get("created_at")?,
+        expires_at: row.get("expires_at")?,
+        last_used_at: row.get("last_used_at")?,
+        revoked_at: row.get("revoked_at")?,
+        sha256: row.get("sha256")?,
+    })
+}
+
+/// A key that was shown, with the tenant that it acts for.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// The key.
+    pub key: KeyRecord,
+    /// Its tenant.
+    pub tenant: Tenant,
+    /// That tenant's own figure.
+    pub rate_limit_per_minute: Option<i64>,
+}
+
+const BY_SHA256: &str = "
+SELECT k.id AS id, k.account_id AS account_id, k.tenant_no AS tenant_no, k.name AS name, k.sha256 AS sha256, k.hint AS hint,
+       k.platform AS platform, k.created_at AS created_at, k.expires_at AS expires_at, k.last_used_at AS last_used_at,
+       k.revoked_at AS revoked_at, t.client_id AS client_id, t.name AS tenant_name, t.rate_limit_per_minute AS rate_limit_per_minute
+FROM api_keys k JOIN tenants t ON t.tenant_no = k.tenant_no
+WHERE k.sha256 = ?1";
+
+/// The key with this SHA-256, revoked and expired ones too.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn by_sha256(reader: &Reader<'_>, sha256: &[u8; 32]) -> Result<Option<Credential>> {
+    reader.optional(BY_SHA256, [sha256], |row| {
+        let key = record(row)?;
+        let tenant = Tenant {
+            no: key.tenant,
+            client_id: row.get("client_id")?,
+            name: row.get("tenant_name")?,
+        };
+        Ok(Credential {
+            key,
+            tenant,
+            rate_limit_per_minute: row.get("rate_limit_per_minute")?,
+        })
+    })
+}
+
+const BY_ID: &str = select!("WHERE seq = ?1 AND id = ?2");
+
+/// The key with this id.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn by_id(reader: &Reader<'_>, id: KeyId) -> Result<Option<KeyRecord>> {
+    reader.optional(BY_ID, (id.tick(), id), record)
+}
+
+const ALL: &str = select!("WHERE tenant_no = ?1 ORDER BY seq");
+
+/// All keys of a tenant, oldest first.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<KeyRecord>> {
+    reader.all(ALL, [tenant], record)
+}
+
+const NAMED: &str = select!("WHERE tenant_no = ?1 AND name = ?2 ORDER BY seq");
+
+/// All keys of a tenant with this name: ended ones, and both of a rotation's overlap.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn named(reader: &Reader<'_>, tenant: TenantNo, name: &str) -> Result<Vec<KeyRecord>> {
+    reader.all(NAMED, (tenant, name), record)
+}
+
+/// What a key is made of.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// The MSP that it acts for.
+    pub tenant: TenantNo,
+    /// Its name.
+    pub name: String,
+    /// Whether it serves the platform.
+    pub platform: bool,
+    /// When it ends.
+    pub expires_at: Option<Millis>,
+    /// What is kept of the key itself.
+    pub sha256: [u8; 32],
+    /// Its last four characters.
+    pub hint: String,
+}
+
+const INSERT: &str = "
+INSERT INTO api_keys (seq, id, tenant_no, account_id, name, sha256, hint, platform, created_at, expires_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+
+fn insert(tx: &mut WriteTx<'_>, new: &NewKey, account: Option<KeyId>) -> Result<KeyId> {
+    let id: KeyId = tx.new_id()?;
+    let now = tx.now();
+    let done = tx.reader().execute(
+        INSERT,
+        (
+            id.tick(),
+            id,
+            new.tenant,
+            account.unwrap_or(id),
+            &new.name,
+            new.sha256,
+            &new.hint,
+            new.platform,
+            now,
+            new.expires_at,
+        ),
+    );
+    match done {
+        Ok(_) => Ok(id),
+        Err(error) if is_taken(&error) => Err(Refusal::new(Code::AlreadyExists)
+            .saying("This very key is in use already. Make another one.")
+            .with("field", "key")
+            .into()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the first key of an account.
+///
+/// # Errors
+/// `already_exists` when the tenant has a living key of this name.
+pub fn create(tx: &mut WriteTx<'_>, new: &NewKey) -> Result<KeyId> {
+    let now = tx.now();
+    if named(tx.reader(), new.tenant, &new.name)?
+        .iter()
+        .any(|key| key.is_living(now))
+    {
+        return Err(Refusal::new(Code::AlreadyExists)
+            .saying(format!(
+                "There is a key named {:?} already. Choose another name, or rotate that key.",
+                new.name
+            ))
+            .with("field", "name")
+            .into());
+    }
+    insert(tx, new, None)
+}
+
+const END_AT: &str = "UPDATE api_keys SET expires_at = ?2 WHERE seq = ?1";
+
+/// Makes the next key of an account; the old one goes on working for 24 hours at most.
+///
+/// # Errors
+/// `not_found` when there is no living key with this id.
+pub fn rotate(
+    tx: &mut WriteTx<'_>,
+    id: KeyId,
+    sha256: [u8; 32],
+    hint: String,
+) -> Result<(KeyId, KeyRecord)> {
+    let now = tx.now();
+    let old = by_id(tx.reader(), id)?
+        .filter(|key| key.is_living(now))
+        .ok_or_else(|| {
+            Refusal::new(Code::NotFound).saying("There is no living key with this id.")
+        })?;
+    let new = NewKey {
+        tenant: old.tenant,
+        name: old.name.clone(),
+        platform: old.platform,
+        expires_at: old.expires_at,
+        sha256,
+        hint,
+    };
+    let new_id = insert(tx, &new, Some(old.account))?;
+    let overlap = now + ROTATION_OVERLAP_MS;
+    let ends = old
+        .expires_at
+        .map_or(overlap, |expires| expires.min(overlap));
+    tx.reader().execute(END_AT, (id.tick(), ends))?;
+    Ok((new_id, old))
+}
+
+const REVOKE: &str =
+    "UPDATE api_keys SET revoked_at = ?3 WHERE seq = ?1 AND id = ?2 AND revoked_at IS NULL";
+
+/// Revokes a key at once; a revoked one stays as it is.
+///
+/// # Errors
+/// `not_found` when there is no key with this id.
+pub fn revoke(tx: &mut WriteTx<'_>, id: KeyId) -> Result<KeyRecord> {
+    let key = by_id(tx.reader(), id)?
+        .ok_or_else(|| Refusal::new(Code::NotFound).saying("There is no key with this id."))?;
+    let now = tx.now();
+    tx.reader().execute(REVOKE, (id.tick(), id, now))?;
+    Ok(key)
+}
+
+const USED: &str =
+    "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), ?2) WHERE seq = ?1";
+
+/// Records the minute in which a key was used.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn record_use(tx: &mut WriteTx<'_>, key: Tick, minute: Millis) -> Result<()> {
+    tx.reader().execute(USED, (key, minute)).map(drop)
+}

@@ -1,0 +1,210 @@
+//! Messages: appended with their turn, listed in order.
+
+use serde_json::value::RawValue;
+
+use super::sqlite::Reader;
+use super::{WriteTx, search, turns};
+use crate::error::{Code, Refusal, Result};
+use crate::model::clock::Timestamp;
+use crate::model::ids::{MessageId, SessionId, Tick, TurnId};
+use crate::model::names::TenantNo;
+use crate::model::session::{Appended, Cursor, Feedback, Message, Parts};
+use crate::model::words::{MessageRole, ModelTier, Rating};
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT m.id AS id, m.role AS role, m.content AS content, m.parts AS parts, m.finish_reason AS finish_reason, \
+             m.rating AS rating, m.comment AS comment, m.created_at AS created_at, t.id AS turn_id, t.model_tier AS model_tier \
+             FROM messages m JOIN turns t ON t.seq = m.turn_seq ",
+            $rest
+        )
+    };
+}
+
+fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Message> {
+    let content: String = row.get("content")?;
+    let parts: Option<String> = row.get("parts")?;
+    let rating: Option<Rating> = row.get("rating")?;
+    let comment: Option<String> = row.get("comment")?;
+    let parts = match parts {
+        None => Parts::Text(content.clone()),
+        Some(parts) => Parts::Stored(RawValue::from_string(parts).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
+        })?),
+    };
+    Ok(Message {
+        id: row.get("id")?,
+        role: row.get("role")?,
+        parts,
+        content,
+        attachments: Vec::new(),
+        chat_turn_id: row.get("turn_id")?,
+        model_tier: row.get("model_tier")?,
+        finish_reason: row.get("finish_reason")?,
+        created_at: Timestamp(row.get("created_at")?),
+        feedback: (rating.is_some() || comment.is_some()).then_some(Feedback { rating, comment }),
+    })
+}
+
+const OLDEST_FIRST: &str =
+    select!("WHERE m.session_seq = ?1 AND m.seq > ?2 ORDER BY m.seq LIMIT ?3");
+const NEWEST_FIRST: &str =
+    select!("WHERE m.session_seq = ?1 AND m.seq < ?2 ORDER BY m.seq DESC LIMIT ?3");
+const BY_ID: &str = select!("WHERE m.seq = ?2 AND m.session_seq = ?1 AND m.id = ?3");
+
+/// A page of a session's messages, oldest first, from behind a tick.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn page_after(
+    reader: &Reader<'_>,
+    session: SessionId,
+    after: Tick,
+    limit: usize,
+) -> Result<Vec<Message>> {
+    reader.all(OLDEST_FIRST, (session.tick(), after, limit), record)
+}
+
+/// A page of a session's messages, newest first, from before a tick.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn page_before(
+    reader: &Reader<'_>,
+    session: SessionId,
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<Message>> {
+    reader.all(NEWEST_FIRST, (session.tick(), before, limit), record)
+}
+
+/// The session's message with this id.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn by_id(reader: &Reader<'_>, session: SessionId, id: MessageId) -> Result<Option<Message>> {
+    reader.optional(BY_ID, (session.tick(), id.tick(), id), record)
+}
+
+/// A message that a person sends.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    /// Its session.
+    pub session: SessionId,
+    /// The session's tenant.
+    pub tenant: TenantNo,
+    /// What it says.
+    pub content: String,
+    /// The title that the session takes if it has none and this is its first message.
+    pub title: Option<String>,
+    /// Which model is to answer.
+    pub model_tier: ModelTier,
+    /// The client's own name for it, so that a repeat is recognised.
+    pub client_message_id: Option<String>,
+}
+
+const COUNT_IN: &str = "
+UPDATE sessions SET message_count = message_count + 1, updated_at = ?2 WHERE seq = ?1 AND archived = 0
+RETURNING message_count, title IS NULL AS untitled";
+const TAKE_TITLE: &str = "UPDATE sessions SET title = ?2 WHERE seq = ?1";
+const STANDS: &str = "SELECT 1 FROM sessions WHERE seq = ?1";
+const INSERT: &str = "
+INSERT INTO messages (seq, id, session_seq, turn_seq, role, content, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
+/// Appends a message and queues the turn that will answer it.
+///
+/// What other requests of the same group may have changed is looked at again here: a repeat, the archive, the waiting turns.
+///
+/// # Errors
+/// `duplicate_client_message`, `session_archived`, `too_many_pending_turns`, `not_found` when the session was deleted meanwhile.
+pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
+    if let Some(client_message_id) = &new.client_message_id
+        && let Some(first) = turns::accepted(tx.reader(), new.session, client_message_id)?
+    {
+        return Err(duplicate(&first).into());
+    }
+    let now = tx.now();
+    let counted = tx
+        .reader()
+        .optional(COUNT_IN, (new.session.tick(), now), |row| {
+            Ok((
+                row.get::<_, i64>("message_count")?,
+                row.get::<_, bool>("untitled")?,
+            ))
+        })?;
+    let Some((message_count, untitled)) = counted else {
+        let stands = tx
+            .reader()
+            .optional(STANDS, [new.session.tick()], |_| Ok(()))?
+            .is_some();
+        return Err(if stands {
+            Code::SessionArchived
+        } else {
+            Code::NotFound
+        }
+        .into());
+    };
+    if turns::waiting(tx.reader(), new.session)? >= turns::MOST_WAITING {
+        return Err(Code::TooManyPendingTurns.into());
+    }
+    if message_count == 1
+        && untitled
+        && let Some(title) = &new.title
+    {
+        tx.reader()
+            .execute(TAKE_TITLE, (new.session.tick(), title))?;
+        search::add_title(tx.reader(), new.tenant, new.session.tick(), title)?;
+    }
+    let message: MessageId = tx.new_id()?;
+    let turn: TurnId = tx.new_id()?;
+    let since = if message_count == 1 {
+        Tick(0)
+    } else {
+        turn.tick()
+    };
+    tx.reader().execute(
+        INSERT,
+        (
+            message.tick(),
+            message,
+            new.session.tick(),
+            turn.tick(),
+            MessageRole::User,
+            &new.content,
+            now,
+        ),
+    )?;
+    turns::insert(tx, new, turn, message, since)?;
+    Ok(Appended {
+        user_message_id: message,
+        chat_turn_id: turn,
+        since_cursor: Cursor(since),
+    })
+}
+
+/// The refusal of a message that was accepted before, with the first reply's ids.
+pub fn duplicate(first: &Appended) -> Refusal {
+    Refusal::new(Code::DuplicateClientMessage)
+        .with("user_message_id", first.user_message_id.to_string())
+        .with("chat_turn_id", first.chat_turn_id.to_string())
+        .with("since_cursor", first.since_cursor.to_string())
+}
+
+const INDEXED: &str = "SELECT seq, content FROM messages WHERE session_seq = ?1 AND seq <= ?2";
+
+/// Takes a session's messages out of the search index, before they go.
+pub(super) fn leave_search(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    session: SessionId,
+) -> Result<()> {
+    let indexed: Vec<(Tick, String)> =
+        reader.all(INDEXED, (session.tick(), search::done(reader)?), |row| {
+            Ok((row.get("seq")?, row.get("content")?))
+        })?;
+    for (message, content) in &indexed {
+        search::remove_message(reader, tenant, *message, content)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,290 @@
+//! The only place with SQL: one SQLite file, a pool of readers, one writer that commits many requests at once.
+
+mod checkpoint;
+pub mod migrations;
+pub mod sqlite;
+mod writer;
+
+pub mod agents;
+pub mod articles;
+pub mod audit;
+pub mod channels;
+pub mod check;
+pub mod companies;
+mod directory;
+pub mod idempotency;
+pub mod import;
+pub mod keys;
+pub mod messages;
+pub mod search;
+pub mod sessions;
+pub mod tenants;
+pub mod tokens;
+pub mod turns;
+pub mod unlinked;
+pub mod users;
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use r2d2::{Pool, PooledConnection};
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::OpenFlags;
+
+pub use self::sqlite::Reader;
+pub use self::writer::WriteTx;
+use self::writer::Writer;
+use crate::error::{Error, Refusal, Result};
+use crate::model::clock::{Clock, Millis};
+
+/// The database's name in the data folder.
+const FILE: &str = "switchboard.db";
+/// Held by the one `serve` of a data folder.
+const SERVE_LOCK: &str = "serve.lock";
+/// Held while a schema is brought up to date.
+const MIGRATE_LOCK: &str = "migrate.lock";
+/// Connections that read at one time; handlers read on the server's few threads, long reads on the blocking pool.
+const READERS: u32 = 8;
+/// How long a request waits for one of them.
+const READER_WAIT: Duration = Duration::from_secs(5);
+
+/// A write that changes nothing.
+const TRIAL: &str = "UPDATE search_progress SET done_seq = done_seq";
+
+/// A data folder that cannot be used, in a sentence for the operator.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct OpenError(pub String);
+
+/// One data folder: its file, its readers and its writer. Clones share them.
+#[derive(Clone)]
+pub struct Store {
+    folder: Arc<PathBuf>,
+    readers: Pool<SqliteConnectionManager>,
+    writer: Arc<Writer>,
+    clock: Clock,
+}
+
+/// Keeps a second `serve` off a data folder for as long as it lives.
+#[derive(Debug)]
+pub struct ServeLock {
+    _file: File,
+}
+
+impl Store {
+    /// Opens a data folder, makes it if it is missing, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// A sentence for the operator: no permission, a file that is no database, a damaged or newer schema.
+    pub fn open(folder: &Path, clock: Clock) -> Result<Self, OpenError> {
+        make_folder(folder).map_err(|error| {
+            OpenError(format!(
+                "cannot make the data folder {}: {error}",
+                folder.display()
+            ))
+        })?;
+        let path = folder.join(FILE);
+        make_private_file(&path)
+            .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
+        let broken = |error: rusqlite::Error| OpenError(describe(&path, &error));
+
+        let mut connection = sqlite::open_writer(&path).map_err(broken)?;
+        {
+            let _lock = lock_for_migration(folder)?;
+            migrations::run(&mut connection, &path)?;
+        }
+        let last = sqlite::last_tick(&connection).map_err(broken)?;
+        let readers = Pool::builder()
+            .max_size(READERS)
+            .min_idle(Some(1))
+            .connection_timeout(READER_WAIT)
+            .test_on_check_out(false)
+            .build(
+                SqliteConnectionManager::file(&path)
+                    .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+                    .with_init(|connection| sqlite::prepare_reader(connection)),
+            )
+            .map_err(|error| OpenError(format!("cannot read {}: {error}", path.display())))?;
+        let checkpoints = checkpoint::start(&path).map_err(broken)?;
+        let writer = Writer::start(connection, clock.clone(), last, checkpoints);
+        Ok(Self {
+            folder: Arc::new(folder.to_owned()),
+            readers,
+            writer: Arc::new(writer),
+            clock,
+        })
+    }
+
+    /// Takes the folder for a server.
+    ///
+    /// # Errors
+    /// A sentence for the operator if another server has it.
+    pub fn lock_for_serving(&self) -> Result<ServeLock, OpenError> {
+        let path = self.folder.join(SERVE_LOCK);
+        let file = open_lock(&path)
+            .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
+        match file.try_lock() {
+            Ok(()) => Ok(ServeLock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(OpenError(format!(
+                "another switchboard serves the data folder {}; stop it first, or give this one its own --data",
+                self.folder.display()
+            ))),
+            Err(TryLockError::Error(error)) => Err(OpenError(format!(
+                "cannot lock {}: {error}",
+                path.display()
+            ))),
+        }
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
+    /// Runs one step of a request on one snapshot of the file, on the calling thread.
+    ///
+    /// # Errors
+    /// Whatever `step` returns; `overloaded` when no reader comes free in time.
+    pub fn read<T>(&self, step: impl FnOnce(&Reader<'_>) -> Result<T>) -> Result<T> {
+        let connection = self.reader()?;
+        sqlite::on_a_snapshot(&connection, step)
+    }
+
+    /// Runs a step that can be long on the blocking pool.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn read_long<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || store.read(step))
+            .await
+            .map_err(|error| Error::Internal(error.into()))?
+    }
+
+    /// Has the writer run `change` in its next group; resolves once the group is on disk.
+    ///
+    /// # Errors
+    /// Whatever `change` returns (it is rolled back alone), `overloaded` when the queue is full, `storage_full`.
+    pub fn write<T, F>(&self, change: F) -> impl Future<Output = Result<T>> + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut WriteTx<'_>) -> Result<T> + Send + 'static,
+    {
+        let reply = self.writer.submit(change);
+        async move {
+            reply?
+                .await
+                .map_err(|_| Error::internal("the writer has stopped"))?
+        }
+    }
+
+    /// As [`Store::write`], for the command line.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn write_now<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut WriteTx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let reply = self.writer.submit(change)?;
+        reply
+            .blocking_recv()
+            .map_err(|_| Error::internal("the writer has stopped"))?
+    }
+
+    /// Whether changes can be written; after a group that could not be, a trial tells when they can again.
+    ///
+    /// # Errors
+    /// Why they cannot: `storage_full`, `overloaded`.
+    pub async fn check_writable(&self) -> Result<()> {
+        if self.writer.is_writable() {
+            return Ok(());
+        }
+        self.write(|tx| tx.reader().execute(TRIAL, []).map(drop))
+            .await
+    }
+
+    fn reader(&self) -> Result<PooledConnection<SqliteConnectionManager>> {
+        self.readers
+            .get()
+            .map_err(|_| Refusal::new(crate::error::Code::Overloaded).into())
+    }
+}
+
+/// The database file of a data folder.
+pub fn database_file(folder: &Path) -> PathBuf {
+    folder.join(FILE)
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent()
+        && !parent.as_os_str().is_empty()
+    {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// SQLite gives its side files the permissions of the main one.
+fn make_private_file(path: &Path) -> io::Result<()> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    Ok(())
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+fn lock_for_migration(folder: &Path) -> Result<File, OpenError> {
+    let path = folder.join(MIGRATE_LOCK);
+    let refused = |error| OpenError(format!("cannot lock {}: {error}", path.display()));
+    let file = open_lock(&path).map_err(refused)?;
+    file.lock().map_err(refused)?;
+    Ok(file)
+}
+
+fn describe(path: &Path, error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => {
+            format!(
+                "{} is no database, or is damaged; restore it from a backup",
+                path.display()
+            )
+        }
+        Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
+            format!("{} is damaged; restore it from a backup", path.display())
+        }
+        _ => format!("cannot open {}: {error}", path.display()),
+    }
+}

@@ -1,0 +1,459 @@
+//! Sessions: made, listed by keyset ranges, changed, and removed with all that hangs on them.
+
+use std::collections::HashSet;
+
+use super::sqlite::{Reader, json};
+use super::{WriteTx, idempotency, messages, search};
+use crate::error::{Code, Error, Result};
+use crate::model::caller::Actor;
+use crate::model::clock::Timestamp;
+use crate::model::ids::{ChannelId, SessionId, Tick};
+use crate::model::names::{AgentId, CompanyId, M365TenantId, TenantNo};
+use crate::model::session::{Decision, Inside, Metadata, Session};
+use crate::model::tenant::Tenant;
+use crate::model::words::{Rule, SessionChannel};
+
+macro_rules! select {
+    ($rest:expr) => {
+        concat!(
+            "SELECT s.id AS id, s.tenant_no AS tenant_no, t.client_id AS client_id, s.agent_id AS agent_id, s.channel AS channel, \
+             s.title AS title, s.show_agent_progress_steps AS show_agent_progress_steps, s.channel_id AS channel_id, \
+             s.psa_company_id AS psa_company_id, s.inbound_m365_tenant_id AS inbound_m365_tenant_id, s.rule AS rule, \
+             s.created_by_kind AS created_by_kind, s.created_by_id AS created_by_id, s.created_by_name AS created_by_name, \
+             s.platform_tenant_no AS platform_tenant_no, s.shared AS shared, s.message_count AS message_count, \
+             s.metadata AS metadata, s.archived_at AS archived_at, s.created_at AS created_at, s.updated_at AS updated_at \
+             FROM sessions s JOIN tenants t ON t.tenant_no = s.tenant_no ",
+            $rest
+        )
+    };
+}
+
+fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Session> {
+    let created_at = Timestamp(row.get("created_at")?);
+    let channel_id = row.get("channel_id")?;
+    Ok(Session {
+        id: row.get("id")?,
+        agent_id: row.get("agent_id")?,
+        client_id: row.get("client_id")?,
+        channel: row.get("channel")?,
+        title: row.get("title")?,
+        archived_at: row.get::<_, Option<i64>>("archived_at")?.map(Timestamp),
+        created_at,
+        updated_at: Timestamp(row.get("updated_at")?),
+        show_agent_progress_steps: row.get("show_agent_progress_steps")?,
+        channel_id,
+        end_company_id: row.get("psa_company_id")?,
+        created_by: Actor {
+            kind: row.get("created_by_kind")?,
+            id: row.get("created_by_id")?,
+            name: row.get("created_by_name")?,
+        },
+        shared: row.get("shared")?,
+        message_count: row.get("message_count")?,
+        metadata: json(row, "metadata")?,
+        resolution: Decision {
+            rule: row.get("rule")?,
+            channel_id,
+            decided_at: created_at,
+        },
+        inside: Inside {
+            tenant: row.get("tenant_no")?,
+            platform_tenant: row.get("platform_tenant_no")?,
+            pinned_by: row.get("inbound_m365_tenant_id")?,
+        },
+    })
+}
+
+const BY_ID: &str = select!("WHERE s.seq = ?1 AND s.id = ?2");
+
+/// The session with this id, whoever may see it.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Session>> {
+    reader.optional(BY_ID, (id.tick(), id), record)
+}
+
+/// What a session is made of.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// The acting tenant.
+    pub tenant: Tenant,
+    /// The agent that answers.
+    pub agent_id: AgentId,
+    /// Where it comes from.
+    pub channel: SessionChannel,
+    /// Its title.
+    pub title: Option<String>,
+    /// Whether clients show the agent's steps.
+    pub show_agent_progress_steps: bool,
+    /// The channel that routed here.
+    pub channel_id: Option<ChannelId>,
+    /// The company that it is pinned to.
+    pub company: Option<CompanyId>,
+    /// The M365 tenant that pinned it.
+    pub pinned_by: Option<M365TenantId>,
+    /// The rule that decided.
+    pub rule: Rule,
+    /// Who makes it.
+    pub created_by: Actor,
+    /// The home of the platform account that makes it.
+    pub platform_tenant: Option<TenantNo>,
+    /// What its client keeps with it.
+    pub metadata: Metadata,
+    /// The same as JSON, written before the writer's turn.
+    pub metadata_json: String,
+}
+
+const INSERT: &str = "
+INSERT INTO sessions (seq, id, tenant_no, agent_id, channel, title, show_agent_progress_steps, channel_seq, channel_id, psa_company_id,
+                      inbound_m365_tenant_id, rule, created_by_kind, created_by_id, created_by_name, platform_tenant_no, metadata,
+                      created_at, updated_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18)";
+
+/// Makes a session.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
+    let id: SessionId = tx.new_id()?;
+    let now = tx.now();
+    tx.reader().execute(
+        INSERT,
+        rusqlite::params![
+            id.tick(),
+            id,
+            new.tenant.no,
+            new.agent_id,
+            new.channel,
+            new.title,
+            new.show_agent_progress_steps,
+            new.channel_id.map(|channel| channel.tick()),
+            new.channel_id,
+            new.company,
+            new.pinned_by,
+            new.rule,
+            new.created_by.kind,
+            new.created_by.id,
+            new.created_by.name,
+            new.platform_tenant,
+            new.metadata_json,
+            now,
+        ],
+    )?;
+    if let Some(title) = &new.title {
+        search::add_title(tx.reader(), new.tenant.no, id.tick(), title)?;
+    }
+    let now = Timestamp(now);
+    Ok(Session {
+        id,
+        agent_id: new.agent_id,
+        client_id: new.tenant.client_id,
+        channel: new.channel,
+        title: new.title,
+        archived_at: None,
+        created_at: now,
+        updated_at: now,
+        show_agent_progress_steps: new.show_agent_progress_steps,
+        channel_id: new.channel_id,
+        end_company_id: new.company,
+        created_by: new.created_by,
+        shared: false,
+        message_count: 0,
+        metadata: new.metadata,
+        resolution: Decision {
+            rule: new.rule,
+            channel_id: new.channel_id,
+            decided_at: now,
+        },
+        inside: Inside {
+            tenant: new.tenant.no,
+            platform_tenant: new.platform_tenant,
+            pinned_by: new.pinned_by,
+        },
+    })
+}
+
+/// Whose sessions a list shows.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    /// All of a tenant.
+    Tenant(TenantNo),
+    /// Those that a platform tenant's accounts made in a tenant.
+    Platform {
+        /// Where they act.
+        acting: TenantNo,
+        /// Where the accounts are at home.
+        home: TenantNo,
+    },
+    /// A user's own and those that others share.
+    User {
+        /// The user's tenant.
+        tenant: TenantNo,
+        /// The user.
+        user: String,
+    },
+}
+
+/// Which of them.
+#[derive(Clone, Debug, Default)]
+pub struct SessionFilter {
+    /// Archived ones only, living ones only, or both.
+    pub archived: Option<bool>,
+    /// Those that this agent answers.
+    pub agent: Option<AgentId>,
+    /// Those that this channel routed.
+    pub channel: Option<ChannelId>,
+    /// Those of this company.
+    pub company: Option<CompanyId>,
+}
+
+/// The conditions that every range adds to its index: whose, and the filters that another index serves.
+macro_rules! range {
+    ($keys:literal) => {
+        select!(concat!(
+            "WHERE s.tenant_no = :tenant AND s.archived = :archived AND s.seq < :before AND ",
+            $keys,
+            " AND (:agent IS NULL OR s.agent_id = :agent)
+              AND (:channel IS NULL OR s.channel_seq = :channel)
+              AND (:company IS NULL OR s.psa_company_id = :company)
+              AND (:home IS NULL OR s.platform_tenant_no = :home)
+              AND (:user IS NULL OR s.shared = 1 OR (s.created_by_kind = 'dashboard_user' AND s.created_by_id = :user))
+              ORDER BY s.seq DESC LIMIT :limit"
+        ))
+    };
+}
+
+const OF_TENANT: &str = range!("1");
+const OF_PLATFORM: &str = range!("s.platform_tenant_no = :home");
+const OF_COMPANY: &str = range!("s.psa_company_id = :company");
+const OF_CHANNEL: &str = range!("s.channel_seq = :channel");
+const OF_AGENT: &str = range!("s.agent_id = :agent");
+const OF_USER: &str = range!("s.created_by_kind = 'dashboard_user' AND s.created_by_id = :user");
+const SHARED: &str = range!("s.shared = 1");
+
+/// Every range's SQL, for the test that reads its plan.
+pub const RANGES: &[(&str, &str)] = &[
+    ("sessions_newest", OF_TENANT),
+    ("sessions_of_platform", OF_PLATFORM),
+    ("sessions_of_company", OF_COMPANY),
+    ("sessions_of_channel", OF_CHANNEL),
+    ("sessions_of_agent", OF_AGENT),
+    ("sessions_of_user", OF_USER),
+    ("sessions_shared", SHARED),
+];
+
+/// A page of sessions, newest first, from before a tick.
+///
+/// A list is one or a few ranges of indexes, each read newest first and merged.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn page(
+    reader: &Reader<'_>,
+    scope: &Scope,
+    filter: &SessionFilter,
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<Session>> {
+    let ranges: &[&str] = match scope {
+        _ if filter.company.is_some() => &[OF_COMPANY],
+        _ if filter.channel.is_some() => &[OF_CHANNEL],
+        Scope::User { .. } => &[OF_USER, SHARED],
+        Scope::Platform { .. } => &[OF_PLATFORM],
+        Scope::Tenant(_) if filter.agent.is_some() => &[OF_AGENT],
+        Scope::Tenant(_) => &[OF_TENANT],
+    };
+    let archived: &[bool] = match filter.archived {
+        Some(true) => &[true],
+        Some(false) => &[false],
+        None => &[false, true],
+    };
+    let mut found: Vec<Session> = Vec::new();
+    for sql in ranges {
+        for archived in archived {
+            found.extend(range(reader, sql, scope, filter, *archived, before, limit)?);
+        }
+    }
+    found.sort_unstable_by_key(|session| std::cmp::Reverse(session.id.tick()));
+    found.dedup_by_key(|session| session.id);
+    found.truncate(limit);
+    Ok(found)
+}
+
+fn range(
+    reader: &Reader<'_>,
+    sql: &str,
+    scope: &Scope,
+    filter: &SessionFilter,
+    archived: bool,
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<Session>> {
+    let (tenant, home, user) = match scope {
+        Scope::Tenant(tenant) => (tenant, None, None),
+        Scope::Platform { acting, home } => (acting, Some(home), None),
+        Scope::User { tenant, user } => (tenant, None, Some(user)),
+    };
+    let channel = filter.channel.map(|channel| channel.tick());
+    reader.all(
+        sql,
+        rusqlite::named_params! {
+            ":tenant": tenant,
+            ":archived": archived,
+            ":before": before,
+            ":agent": filter.agent,
+            ":channel": channel,
+            ":company": filter.company,
+            ":home": home,
+            ":user": user,
+            ":limit": limit,
+        },
+        record,
+    )
+}
+
+const ONE_OF_SCOPE: &str = select!(
+    "WHERE s.seq = :seq AND s.tenant_no = :tenant
+       AND (:archived IS NULL OR s.archived = :archived)
+       AND (:agent IS NULL OR s.agent_id = :agent)
+       AND (:channel IS NULL OR s.channel_seq = :channel)
+       AND (:company IS NULL OR s.psa_company_id = :company)
+       AND (:home IS NULL OR s.platform_tenant_no = :home)
+       AND (:user IS NULL OR s.shared = 1 OR (s.created_by_kind = 'dashboard_user' AND s.created_by_id = :user))"
+);
+
+/// A page of the sessions whose titles and messages hold all of these words, newest first.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn search_page(
+    reader: &Reader<'_>,
+    scope: &Scope,
+    filter: &SessionFilter,
+    words: &[String],
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<Session>> {
+    let (tenant, home, user) = match scope {
+        Scope::Tenant(tenant) => (*tenant, None, None),
+        Scope::Platform { acting, home } => (*acting, Some(home), None),
+        Scope::User { tenant, user } => (*tenant, None, Some(user)),
+    };
+    let Some((first, others)) = words.split_first() else {
+        return Ok(Vec::new());
+    };
+    let mut matching = search::sessions_with(reader, tenant, first)?;
+    for word in others {
+        let also: HashSet<Tick> = search::sessions_with(reader, tenant, word)?
+            .into_iter()
+            .collect();
+        matching.retain(|session| also.contains(session));
+    }
+    matching.retain(|session| *session < before);
+    matching.sort_unstable_by(|one, other| other.cmp(one));
+    matching.dedup();
+
+    let channel = filter.channel.map(|channel| channel.tick());
+    let mut found = Vec::new();
+    for seq in matching {
+        let session = reader.optional(
+            ONE_OF_SCOPE,
+            rusqlite::named_params! {
+                ":seq": seq,
+                ":tenant": tenant,
+                ":archived": filter.archived,
+                ":agent": filter.agent,
+                ":channel": channel,
+                ":company": filter.company,
+                ":home": home,
+                ":user": user,
+            },
+            record,
+        )?;
+        found.extend(session);
+        if found.len() == limit {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// What a PATCH changes; `None` leaves as it is.
+#[derive(Clone, Debug, Default)]
+pub struct SessionChange {
+    /// A new title, or none.
+    pub title: Option<Option<String>>,
+    /// Into the archive, or out of it.
+    pub archived: Option<bool>,
+    /// Whether the tenant's other users may read it.
+    pub shared: Option<bool>,
+    /// What its client keeps with it.
+    pub metadata: Option<Metadata>,
+}
+
+const UPDATE: &str = "
+UPDATE sessions SET title = ?2, archived = ?3, archived_at = ?4, shared = ?5, metadata = ?6, updated_at = ?7 WHERE seq = ?1";
+
+/// Changes a session and gives it as it is then.
+///
+/// # Errors
+/// `not_found` when it was deleted meanwhile.
+pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Result<Session> {
+    let mut session = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
+    let now = Timestamp(tx.now());
+    if let Some(title) = change.title {
+        search::replace_title(
+            tx.reader(),
+            session.inside.tenant,
+            id.tick(),
+            session.title.as_deref(),
+            title.as_deref(),
+        )?;
+        session.title = title;
+    }
+    match change.archived {
+        Some(true) => session.archived_at = session.archived_at.or(Some(now)),
+        Some(false) => session.archived_at = None,
+        None => {}
+    }
+    session.shared = change.shared.unwrap_or(session.shared);
+    session.metadata = change.metadata.unwrap_or(session.metadata);
+    session.updated_at = now;
+    let metadata =
+        serde_json::to_string(&session.metadata).map_err(|error| Error::Internal(error.into()))?;
+    tx.reader().execute(
+        UPDATE,
+        (
+            id.tick(),
+            &session.title,
+            session.archived_at.is_some(),
+            session.archived_at.map(|at| at.0),
+            session.shared,
+            metadata,
+            now.0,
+        ),
+    )?;
+    Ok(session)
+}
+
+const DELETE: &str = "DELETE FROM sessions WHERE seq = ?1 AND id = ?2";
+
+/// Removes a session with its messages, turns, tokens and its part of the search index.
+///
+/// # Errors
+/// `not_found` when it was deleted meanwhile.
+pub fn delete(tx: &mut WriteTx<'_>, id: SessionId) -> Result<()> {
+    let session = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
+    let tenant = session.inside.tenant;
+    search::replace_title(
+        tx.reader(),
+        tenant,
+        id.tick(),
+        session.title.as_deref(),
+        None,
+    )?;
+    messages::leave_search(tx.reader(), tenant, id)?;
+    idempotency::forget_session(tx.reader(), id)?;
+    tx.reader().execute(DELETE, (id.tick(), id)).map(drop)
+}

@@ -1,0 +1,270 @@
+//! How connections are set up, and how SQLite's values and errors become ours.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Params, Row};
+
+use crate::error::{Code, Error, Result};
+use crate::model::ids::{Id, Tick};
+use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
+
+/// How long a connection waits for another process, such as the command line beside a server.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Statements that a connection keeps prepared.
+const STATEMENTS: usize = 128;
+
+/// A connection on one snapshot of the file.
+pub struct Reader<'a> {
+    connection: &'a Connection,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads through a connection that somebody else holds in a transaction.
+    pub(super) fn within(connection: &'a Connection) -> Self {
+        Self { connection }
+    }
+
+    /// The one row, or none.
+    pub(super) fn optional<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        Ok(rows.next()?.map(read).transpose()?)
+    }
+
+    /// The one row that must be there.
+    pub(super) fn one<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.query_row(params, read)?)
+    }
+
+    /// All rows.
+    pub(super) fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map(params, read)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Runs a statement and says how many rows it changed.
+    pub(super) fn execute(&self, sql: &str, params: impl Params) -> Result<usize> {
+        Ok(self.connection.prepare_cached(sql)?.execute(params)?)
+    }
+}
+
+/// Opens the connection that writes.
+pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "secure_delete", "ON")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // 32 MiB: the right-hand edges of every index, and the pages of the sessions that are talking now.
+    connection.pragma_update(None, "cache_size", -32_768)?;
+    // Checkpoints have a connection of their own, off the hot path.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
+}
+
+/// Sets up a connection that reads.
+pub(super) fn prepare_reader(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "query_only", "ON")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "cache_size", -16_384)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(())
+}
+
+/// Runs `step` in one read transaction.
+pub(super) fn on_a_snapshot<T>(
+    connection: &Connection,
+    step: impl FnOnce(&Reader<'_>) -> Result<T>,
+) -> Result<T> {
+    let reader = Reader { connection };
+    let _snapshot = Snapshot::begin(connection)?;
+    step(&reader)
+}
+
+/// Ends the read transaction also when a step fails or panics.
+struct Snapshot<'a> {
+    connection: &'a Connection,
+}
+
+impl<'a> Snapshot<'a> {
+    fn begin(connection: &'a Connection) -> Result<Self> {
+        connection.prepare_cached("BEGIN DEFERRED")?.execute([])?;
+        Ok(Self { connection })
+    }
+}
+
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        let ended = self
+            .connection
+            .prepare_cached("COMMIT")
+            .and_then(|mut statement| statement.execute([]));
+        if let Err(error) = ended {
+            log::error!("a read transaction did not end: {error}");
+        }
+    }
+}
+
+const LAST_TICK: &str = "
+SELECT max(
+  coalesce((SELECT max(seq) FROM sessions), 0),
+  coalesce((SELECT max(seq) FROM messages), 0),
+  coalesce((SELECT max(seq) FROM turns), 0),
+  coalesce((SELECT max(seq) FROM channels), 0),
+  coalesce((SELECT max(seq) FROM installs), 0),
+  coalesce((SELECT max(seq) FROM api_keys), 0),
+  coalesce((SELECT max(seq) FROM knowledge_articles), 0),
+  coalesce((SELECT max(seq) FROM audit_events), 0),
+  coalesce((SELECT max(seq) FROM tenants), 0),
+  coalesce((SELECT max(seq) FROM agents), 0),
+  coalesce((SELECT max(seq) FROM end_companies), 0),
+  coalesce((SELECT max(seq) FROM users), 0),
+  coalesce((SELECT max(seq) FROM unlinked_tenants), 0))";
+
+/// The greatest tick in the file: ids go on behind it, also when the clock was set back between two starts.
+pub(super) fn last_tick(connection: &Connection) -> rusqlite::Result<Tick> {
+    connection
+        .query_row(LAST_TICK, [], |row| row.get(0))
+        .map(Tick)
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Code::StorageFull.into(),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Code::Overloaded.into(),
+            _ => Self::Internal(error.into()),
+        }
+    }
+}
+
+/// Whether a statement failed on a unique index: what it wanted to add is there already.
+pub(super) fn is_taken(error: &Error) -> bool {
+    let Error::Internal(cause) = error else {
+        return false;
+    };
+    cause
+        .downcast_ref::<rusqlite::Error>()
+        .is_some_and(|error| {
+            matches!(
+                error.sqlite_error().map(|failure| failure.extended_code),
+                Some(
+                    rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE
+                        | rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY
+                )
+            )
+        })
+}
+
+impl<K> ToSql for Id<K> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Blob(self.as_bytes())))
+    }
+}
+
+impl<K> FromSql for Id<K> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        <[u8; 16]>::column_result(value).map(Self::from_bytes)
+    }
+}
+
+macro_rules! integers {
+    ($($name:ident),*) => {$(
+        impl ToSql for $name {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(self.0.into())
+            }
+        }
+
+        impl FromSql for $name {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                i64::column_result(value).map(Self)
+            }
+        }
+    )*};
+}
+
+integers!(Tick, AgentId, TenantNo);
+
+macro_rules! texts {
+    ($($name:ident),*) => {$(
+        impl ToSql for $name {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(self.as_str().into())
+            }
+        }
+
+        impl FromSql for $name {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                let text = value.as_str()?;
+                Self::parse(text).ok_or_else(|| FromSqlError::Other(unreadable(text)))
+            }
+        }
+    )*};
+}
+
+texts!(ClientId, M365TenantId, BotId, CompanyId);
+
+mod words {
+    use super::*;
+    use crate::model::words::*;
+
+    texts!(
+        Audience,
+        AutonomyType,
+        Access,
+        AgentState,
+        ChannelStatus,
+        Transport,
+        ManagedAgentKey,
+        SessionChannel,
+        Role,
+        Rule,
+        TurnStatus,
+        ModelTier,
+        MessageRole,
+        Rating,
+        CallerKind
+    );
+}
+
+fn unreadable(text: &str) -> Box<dyn std::error::Error + Send + Sync> {
+    format!("the file holds {text:?}, which this version does not know").into()
+}
+
+/// Reads a column that holds JSON that this server wrote.
+pub(super) fn json<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: &str,
+) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
+    })
+}

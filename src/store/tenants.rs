@@ -1,0 +1,190 @@
+//! Tenants (MSPs).
+
+use serde::Serialize;
+
+use super::sqlite::{Reader, is_taken};
+use super::{WriteTx, agents};
+use crate::error::{Code, Refusal, Result};
+use crate::model::clock::Timestamp;
+use crate::model::names::{ClientId, M365TenantId, TenantNo};
+use crate::resolver::Tenant;
+
+/// A tenant as `GET /tenant` shows it (contract, section 7).
+#[derive(Clone, Debug, Serialize)]
+pub struct TenantRecord {
+    /// Its name on the wire.
+    pub client_id: ClientId,
+    /// Its name for people.
+    pub name: String,
+    /// The directory that its people sign in with.
+    pub entra_tenant_id: Option<M365TenantId>,
+    /// How long idle and archived sessions are kept; `None`: for ever.
+    pub retention_days: Option<i64>,
+    /// Requests a minute; `None`: the server's figure, 0: no limit.
+    #[serde(skip)]
+    pub rate_limit_per_minute: Option<i64>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// As the file names it.
+    #[serde(skip)]
+    pub no: TenantNo,
+}
+
+impl TenantRecord {
+    /// What the resolver needs of it.
+    pub fn tenant(&self) -> Tenant {
+        Tenant {
+            no: self.no,
+            client_id: self.client_id.clone(),
+            name: self.name.clone(),
+        }
+    }
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT tenant_no, client_id, name, entra_tenant_id, retention_days, rate_limit_per_minute, created_at FROM tenants ",
+            $rest
+        )
+    };
+}
+
+const BY_CLIENT_ID: &str = select!("WHERE client_id = ?1");
+const BY_NO: &str = select!("WHERE tenant_no = ?1");
+const ALL: &str = select!("ORDER BY seq");
+
+fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<TenantRecord> {
+    Ok(TenantRecord {
+        client_id: row.get("client_id")?,
+        name: row.get("name")?,
+        entra_tenant_id: row.get("entra_tenant_id")?,
+        retention_days: row.get("retention_days")?,
+        rate_limit_per_minute: row.get("rate_limit_per_minute")?,
+        created_at: Timestamp(row.get("created_at")?),
+        no: row.get("tenant_no")?,
+    })
+}
+
+/// The tenant with this `client_id`.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn by_client_id(reader: &Reader<'_>, client_id: &ClientId) -> Result<Option<TenantRecord>> {
+    reader.optional(BY_CLIENT_ID, [client_id], record)
+}
+
+/// The tenant with this number.
+///
+/// # Errors
+/// The file cannot be read, or has no such tenant.
+pub fn by_no(reader: &Reader<'_>, no: TenantNo) -> Result<TenantRecord> {
+    reader.one(BY_NO, [no], record)
+}
+
+/// All tenants, oldest first.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn all(reader: &Reader<'_>) -> Result<Vec<TenantRecord>> {
+    reader.all(ALL, [], record)
+}
+
+/// What a tenant is made of.
+#[derive(Clone, Debug)]
+pub struct NewTenant {
+    /// Its name on the wire.
+    pub client_id: ClientId,
+    /// Its name for people.
+    pub name: String,
+    /// The directory that its people sign in with.
+    pub entra_tenant_id: Option<M365TenantId>,
+    /// Requests a minute.
+    pub rate_limit_per_minute: Option<i64>,
+    /// Days that idle sessions are kept.
+    pub retention_days: Option<i64>,
+}
+
+const INSERT: &str = "
+INSERT INTO tenants (seq, client_id, name, entra_tenant_id, rate_limit_per_minute, retention_days, created_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+RETURNING tenant_no";
+
+/// Makes a tenant, without its managed agent.
+///
+/// # Errors
+/// `already_exists` when its `client_id` or its directory is taken.
+pub fn insert(tx: &mut WriteTx<'_>, new: &NewTenant) -> Result<TenantNo> {
+    let (now, seq) = (tx.now(), tx.tick());
+    tx.reader()
+        .one(
+            INSERT,
+            (
+                seq,
+                &new.client_id,
+                &new.name,
+                &new.entra_tenant_id,
+                new.rate_limit_per_minute,
+                new.retention_days,
+                now,
+            ),
+            |row| row.get("tenant_no"),
+        )
+        .map_err(|error| {
+            if is_taken(&error) {
+                taken(new).into()
+            } else {
+                error
+            }
+        })
+}
+
+/// Makes a tenant and its managed `NEO_SUPPORT` agent.
+///
+/// # Errors
+/// As [`insert`].
+pub fn create(tx: &mut WriteTx<'_>, new: &NewTenant) -> Result<TenantNo> {
+    let tenant = insert(tx, new)?;
+    agents::insert_managed(tx, tenant)?;
+    Ok(tenant)
+}
+
+fn taken(new: &NewTenant) -> Refusal {
+    let directory = new
+        .entra_tenant_id
+        .as_ref()
+        .map_or_else(String::new, |directory| {
+            format!(", or another tenant signs in with the directory {directory}")
+        });
+    Refusal::new(Code::AlreadyExists)
+        .saying(format!(
+            "There is a tenant {} already{directory}.",
+            new.client_id
+        ))
+        .with("field", "client_id")
+}
+
+const UPDATE: &str = "
+UPDATE tenants SET name = ?2, entra_tenant_id = ?3, rate_limit_per_minute = ?4, retention_days = ?5
+WHERE tenant_no = ?1";
+
+/// Writes what can change of a tenant.
+///
+/// # Errors
+/// `already_exists` when its directory is taken.
+pub fn update(tx: &mut WriteTx<'_>, no: TenantNo, changed: &NewTenant) -> Result<()> {
+    let done = tx.reader().execute(
+        UPDATE,
+        (
+            no,
+            &changed.name,
+            &changed.entra_tenant_id,
+            changed.rate_limit_per_minute,
+            changed.retention_days,
+        ),
+    );
+    match done {
+        Err(error) if is_taken(&error) => Err(taken(changed).into()),
+        outcome => outcome.map(drop),
+    }
+}

@@ -1,0 +1,149 @@
+//! Tokens that were minted for one session (contract, section 8).
+
+use super::sqlite::Reader;
+use super::{Store, WriteTx};
+use crate::error::Result;
+use crate::model::caller::Actor;
+use crate::model::clock::Millis;
+use crate::model::ids::{SessionId, Tick, TokenId};
+use crate::model::names::{ClientId, TenantNo};
+use crate::model::tenant::Tenant;
+
+/// How long an ended token is remembered, so that its reason stays exact: a day.
+const REMEMBERED_MS: Millis = 24 * 60 * 60 * 1_000;
+/// Tokens that one clean-up removes at most.
+const BATCH: usize = 1_000;
+
+/// What a token is made of.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// Its session.
+    pub session: SessionId,
+    /// The session's tenant.
+    pub tenant: TenantNo,
+    /// Who mints it.
+    pub minted_by: Actor,
+    /// The key that mints it: revoking the key revokes the token.
+    pub minted_by_key: Option<Tick>,
+    /// Whom it is for.
+    pub end_user: Option<String>,
+    /// That person's address.
+    pub end_user_email: Option<String>,
+    /// The company that the minter named; recorded only.
+    pub company: Option<String>,
+    /// When it ends.
+    pub expires_at: Millis,
+}
+
+const INSERT: &str = "
+INSERT INTO session_tokens (jti, session_seq, tenant_no, minted_by_kind, minted_by_id, minted_by_key, end_user, end_user_email,
+                            psa_company_id, created_at, expires_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+
+/// Records a token.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn insert(tx: &mut WriteTx<'_>, new: &NewToken) -> Result<TokenId> {
+    let jti: TokenId = tx.new_id()?;
+    let now = tx.now();
+    tx.reader().execute(
+        INSERT,
+        (
+            jti,
+            new.session.tick(),
+            new.tenant,
+            new.minted_by.kind,
+            &new.minted_by.id,
+            new.minted_by_key,
+            &new.end_user,
+            &new.end_user_email,
+            &new.company,
+            now,
+            new.expires_at,
+        ),
+    )?;
+    Ok(jti)
+}
+
+/// A token as it stands now.
+#[derive(Clone, Debug)]
+pub struct TokenRecord {
+    /// Its session.
+    pub session: SessionId,
+    /// The session's tenant.
+    pub tenant: Tenant,
+    /// That tenant's own figure.
+    pub rate_limit_per_minute: Option<i64>,
+    /// Whom it is for.
+    pub end_user: Option<String>,
+    /// Whether it, or the key that minted it, was revoked.
+    pub revoked: bool,
+}
+
+const BY_JTI: &str = "
+SELECT s.id AS session_id, t.tenant_no AS tenant_no, t.client_id AS client_id, t.name AS tenant_name,
+       t.rate_limit_per_minute AS rate_limit_per_minute, k.end_user AS end_user,
+       k.revoked_at IS NOT NULL OR (a.seq IS NOT NULL AND a.revoked_at IS NOT NULL) AS revoked
+FROM session_tokens k
+JOIN sessions s ON s.seq = k.session_seq
+JOIN tenants t ON t.tenant_no = k.tenant_no
+LEFT JOIN api_keys a ON a.seq = k.minted_by_key
+WHERE k.jti = ?1";
+
+/// The token with this `jti`; it goes with its session.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn by_jti(reader: &Reader<'_>, jti: TokenId) -> Result<Option<TokenRecord>> {
+    reader.optional(BY_JTI, [jti], |row| {
+        let client_id: ClientId = row.get("client_id")?;
+        Ok(TokenRecord {
+            session: row.get("session_id")?,
+            tenant: Tenant {
+                no: row.get("tenant_no")?,
+                client_id,
+                name: row.get("tenant_name")?,
+            },
+            rate_limit_per_minute: row.get("rate_limit_per_minute")?,
+            end_user: row.get("end_user")?,
+            revoked: row.get("revoked")?,
+        })
+    })
+}
+
+const REVOKE: &str =
+    "UPDATE session_tokens SET revoked_at = coalesce(revoked_at, ?2) WHERE jti = ?1";
+
+/// Revokes a token at once.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn revoke(tx: &mut WriteTx<'_>, jti: TokenId) -> Result<()> {
+    let now = tx.now();
+    tx.reader().execute(REVOKE, (jti, now)).map(drop)
+}
+
+const PURGE: &str = "
+DELETE FROM session_tokens WHERE jti IN (
+  SELECT jti FROM session_tokens WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)";
+
+impl Store {
+    /// Removes tokens that ended a day ago, in small batches.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub async fn purge_session_tokens(&self) -> Result<()> {
+        loop {
+            let removed = self
+                .write(|tx| {
+                    let ended = tx.now() - REMEMBERED_MS;
+                    tx.reader().execute(PURGE, (ended, BATCH))
+                })
+                .await?;
+            if removed < BATCH {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The one writer: it takes what waits, runs each change in a savepoint, commits all of it once, and only then answers.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::checkpoint::Checkpoints;
+use super::sqlite::Reader;
+use crate::error::{Code, Error, Result};
+use crate::model::clock::{Clock, Millis};
+use crate::model::ids::{Id, Tick, Ticker};
+
+/// Changes that may wait; more are refused as `overloaded`.
+const QUEUE: usize = 4_096;
+/// Changes in one commit: enough to share an fsync, few enough to bound how long the first waits for the last.
+const GROUP: usize = 256;
+
+/// One change's view of the transaction: it reads what was written before it, in its group too.
+pub struct WriteTx<'a> {
+    reader: Reader<'a>,
+    ticker: &'a mut Ticker,
+    random: &'a SystemRandom,
+    now: Millis,
+}
+
+impl<'a> WriteTx<'a> {
+    /// Reads within the transaction.
+    pub fn reader(&self) -> &Reader<'a> {
+        &self.reader
+    }
+
+    /// The time of the group.
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// A tick greater than any before it.
+    pub fn tick(&mut self) -> Tick {
+        self.ticker.next(self.now)
+    }
+
+    /// A new id, greater than any before it.
+    ///
+    /// # Errors
+    /// The system has no random bytes.
+    pub fn new_id<K>(&mut self) -> Result<Id<K>> {
+        let mut bytes = [0; 8];
+        self.random
+            .fill(&mut bytes)
+            .map_err(|_| Error::internal("the system has no random bytes"))?;
+        Ok(Id::new(self.tick(), u64::from_ne_bytes(bytes)))
+    }
+}
+
+/// A change and its waiting caller, whatever its result's type.
+trait Pending: Send {
+    /// Runs the change; whether it is to be kept.
+    fn run(&mut self, tx: &mut WriteTx<'_>) -> bool;
+    /// Answers the caller, once the group is on disk or has failed.
+    fn answer(self: Box<Self>, failed: Option<&GroupFailed>);
+}
+
+struct Change<F, T> {
+    change: Option<F>,
+    result: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<F, T> Pending for Change<F, T>
+where
+    F: FnOnce(&mut WriteTx<'_>) -> Result<T> + Send,
+    T: Send,
+{
+    fn run(&mut self, tx: &mut WriteTx<'_>) -> bool {
+        let Some(change) = self.change.take() else {
+            return false;
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| change(tx)))
+            .unwrap_or_else(|_| Err(Error::internal("a change panicked")));
+        let keep = result.is_ok();
+        self.result = Some(result);
+        keep
+    }
+
+    fn answer(self: Box<Self>, failed: Option<&GroupFailed>) {
+        let result = match (failed, self.result) {
+            (Some(failed), _) => Err(failed.as_error()),
+            (None, Some(result)) => result,
+            (None, None) => Err(Error::internal("a change was not run")),
+        };
+        // The caller may have gone; what it asked for is done all the same.
+        drop(self.reply.send(result));
+    }
+}
+
+/// Why a whole group was not committed.
+enum GroupFailed {
+    Full,
+    Busy,
+    Broken(String),
+}
+
+impl GroupFailed {
+    fn as_error(&self) -> Error {
+        match self {
+            Self::Full => Code::StorageFull.into(),
+            Self::Busy => Code::Overloaded.into(),
+            Self::Broken(cause) => Error::internal(cause.as_str()),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for GroupFailed {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::Full,
+            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
+                Self::Busy
+            }
+            _ => Self::Broken(format!("a group was not committed: {error}")),
+        }
+    }
+}
+
+/// The handle to the writer's thread; the thread ends when the handle is dropped.
+pub(super) struct Writer {
+    queue: Option<SyncSender<Box<dyn Pending>>>,
+    writable: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    pub(super) fn start(
+        connection: Connection,
+        clock: Clock,
+        last: Tick,
+        checkpoints: Checkpoints,
+    ) -> Self {
+        let (queue, waiting) = sync_channel(QUEUE);
+        let writable = Arc::new(AtomicBool::new(true));
+        let mut group_writer = GroupWriter {
+            connection,
+            clock,
+            ticker: Ticker::after(last),
+            random: SystemRandom::new(),
+            checkpoints,
+            writable: Arc::clone(&writable),
+        };
+        let thread = std::thread::spawn(move || group_writer.work(&waiting));
+        Self {
+            queue: Some(queue),
+            writable,
+            thread: Mutex::new(Some(thread)),
+        }
+    }
+
+    pub(super) fn submit<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut WriteTx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<T>>> {
+        let (reply, receiver) = oneshot::channel();
+        let pending = Box::new(Change {
+            change: Some(change),
+            result: None,
+            reply,
+        });
+        let Some(queue) = &self.queue else {
+            return Err(Error::internal("the writer has stopped"));
+        };
+        match queue.try_send(pending) {
+            Ok(()) => Ok(receiver),
+            Err(TrySendError::Full(_)) => Err(Code::Overloaded.into()),
+            Err(TrySendError::Disconnected(_)) => Err(Error::internal("the writer has stopped")),
+        }
+    }
+
+    pub(super) fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // What waits is still written: the thread ends when the queue is empty and closed.
+        self.queue = None;
+        let thread = self.thread.lock().ok().and_then(|mut thread| thread.take());
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            log::error!("the writer's thread had panicked");
+        }
+    }
+}
+
+struct GroupWriter {
+    connection: Connection,
+    clock: Clock,
+    ticker: Ticker,
+    random: SystemRandom,
+    checkpoints: Checkpoints,
+    writable: Arc<AtomicBool>,
+}
+
+impl GroupWriter {
+    fn work(&mut self, waiting: &Receiver<Box<dyn Pending>>) {
+        let mut group = Vec::with_capacity(GROUP);
+        while let Ok(first) = waiting.recv() {
+            group.push(first);
+            group.extend(waiting.try_iter().take(GROUP - 1));
+            let outcome = self.commit(&mut group);
+            self.writable.store(outcome.is_ok(), Ordering::Relaxed);
+            let failed = outcome.err();
+            for pending in group.drain(..) {
+                pending.answer(failed.as_ref());
+            }
+            if failed.is_none() {
+                self.checkpoints.after_commit(&self.connection);
+            }
+        }
+    }
+
+    fn commit(&mut self, group: &mut [Box<dyn Pending>]) -> Result<(), GroupFailed> {
+        execute(&self.connection, "BEGIN IMMEDIATE")?;
+        let outcome = self
+            .run_all(group)
+            .and_then(|()| execute(&self.connection, "COMMIT"));
+        if let Err(error) = outcome {
+            // A full disk may have rolled back already; there is nothing left to undo then.
+            if !self.connection.is_autocommit() {
+                execute(&self.connection, "ROLLBACK")?;
+            }
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    fn run_all(&mut self, group: &mut [Box<dyn Pending>]) -> rusqlite::Result<()> {
+        let now = self.clock.now();
+        for pending in group {
+            execute(&self.connection, "SAVEPOINT change")?;
+            let mut tx = WriteTx {
+                reader: Reader::within(&self.connection),
+                ticker: &mut self.ticker,
+                random: &self.random,
+                now,
+            };
+            if !pending.run(&mut tx) {
+                if self.connection.is_autocommit() {
+                    // SQLite undid the whole group by itself, as it does when the disk is full.
+                    return Err(disk_full());
+                }
+                execute(&self.connection, "ROLLBACK TO change")?;
+            }
+            execute(&self.connection, "RELEASE change")?;
+        }
+        Ok(())
+    }
+}
+
+fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
+}
+
+fn disk_full() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None)
+}

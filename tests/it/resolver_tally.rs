@@ -1,0 +1,109 @@
+//! Counts what the resolver and its model agreed on.
+
+use std::collections::BTreeMap;
+use std::panic;
+use std::thread;
+
+use switchboard::model::words::Rule;
+use switchboard::resolver::Refused;
+
+use crate::resolver_model::{Question, agreed};
+use crate::world::World;
+
+/// How often each outcome was seen, so that a test that compared nothing cannot pass.
+#[derive(Default)]
+pub struct Tally {
+    pub worlds: u64,
+    rules: [u64; 4],
+    refusals: [u64; REFUSALS.len()],
+}
+
+const REFUSALS: [&str; 12] = [
+    "malformed client_id",
+    "unknown tenant",
+    "unknown agent",
+    "unknown company",
+    "routed elsewhere",
+    "channel disconnected",
+    "agent not allowed",
+    "agent not conversational",
+    "agent disabled",
+    "agent access denied",
+    "end company required",
+    "end company not mapped",
+];
+
+impl Tally {
+    pub fn compare(&mut self, world: &World, questions: &[Question]) {
+        self.worlds += 1;
+        for question in questions {
+            match agreed(world, question) {
+                Ok(resolution) => {
+                    let rules = Rule::ALL.iter();
+                    for (count, rule) in self.rules.iter_mut().zip(rules) {
+                        *count += u64::from(*rule == resolution.rule);
+                    }
+                }
+                Err(refused) => {
+                    self.refusals[match refused {
+                        Refused::MalformedClientId => 0,
+                        Refused::UnknownTenant => 1,
+                        Refused::UnknownAgent => 2,
+                        Refused::UnknownCompany => 3,
+                        Refused::RoutedElsewhere => 4,
+                        Refused::ChannelDisconnected => 5,
+                        Refused::AgentNotAllowed => 6,
+                        Refused::AgentNotConversational => 7,
+                        Refused::AgentDisabled => 8,
+                        Refused::AgentAccessDenied => 9,
+                        Refused::EndCompanyRequired => 10,
+                        Refused::EndCompanyNotMapped(_) => 11,
+                    }] += 1;
+                }
+            }
+        }
+    }
+
+    fn add(mut self, other: &Self) -> Self {
+        self.worlds += other.worlds;
+        for (count, more) in self.rules.iter_mut().zip(other.rules) {
+            *count += more;
+        }
+        for (count, more) in self.refusals.iter_mut().zip(other.refusals) {
+            *count += more;
+        }
+        self
+    }
+
+    pub fn questions(&self) -> u64 {
+        self.rules.iter().chain(&self.refusals).sum()
+    }
+
+    pub fn assert_each_outcome_was_seen(&self) {
+        let rules = Rule::ALL.iter().map(|rule| rule.as_str()).zip(self.rules);
+        let counts: BTreeMap<_, _> = rules
+            .chain(REFUSALS.into_iter().zip(self.refusals))
+            .collect();
+        println!(
+            "{} worlds, {} questions: {counts:#?}",
+            self.worlds,
+            self.questions()
+        );
+        assert!(
+            counts.values().all(|count| *count > 0),
+            "an outcome was never seen: {counts:#?}"
+        );
+    }
+}
+
+/// Shares work between two threads and adds up what they saw.
+pub fn on_two_threads(work: impl Fn(usize) -> Tally + Sync) -> Tally {
+    thread::scope(|scope| {
+        let other = scope.spawn(|| work(1));
+        let own = work(0);
+        match other.join() {
+            Ok(tally) => own.add(&tally),
+            Err(panic) => panic::resume_unwind(panic),
+        }
+    })
+}

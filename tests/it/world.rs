@@ -1,0 +1,254 @@
+//! A world of tenants, agents, channels, installs and companies in plain lists, which the resolver can ask.
+
+use std::convert::Infallible;
+
+use switchboard::model::ids::{ChannelId, Tick};
+use switchboard::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
+use switchboard::model::words::{
+    Access, AgentState, Audience, AutonomyType, ChannelStatus, ManagedAgentKey,
+};
+use switchboard::resolver::{Agent, Channel, Directory, Linked, Tenant};
+
+/// Everything that is the case. Channels stand in the order of their age.
+#[derive(Debug, Default)]
+pub struct World {
+    pub tenants: Vec<Tenant>,
+    pub agents: Vec<AgentFact>,
+    pub channels: Vec<ChannelFact>,
+    pub companies: Vec<CompanyFact>,
+}
+
+/// An agent, whose it is, and whether the server provides it.
+#[derive(Debug)]
+pub struct AgentFact {
+    pub owner: TenantNo,
+    pub managed: Option<ManagedAgentKey>,
+    pub agent: Agent,
+}
+
+/// A channel, its bot, and the M365 tenants that it is installed for.
+#[derive(Debug)]
+pub struct ChannelFact {
+    pub channel: Channel,
+    pub bot: Option<BotId>,
+    pub installs: Vec<M365TenantId>,
+}
+
+/// An end company and its link.
+#[derive(Clone, Debug)]
+pub struct CompanyFact {
+    pub owner: TenantNo,
+    pub id: CompanyId,
+    pub link: Option<M365TenantId>,
+}
+
+impl ChannelFact {
+    /// Registers it for a bot.
+    pub fn of_bot(&mut self, name: &str) -> &mut Self {
+        self.bot = Some(bot(name));
+        self
+    }
+
+    /// Installs its bot for an M365 tenant.
+    pub fn installed_for(&mut self, name: &str) -> &mut Self {
+        self.installs.push(directory(name));
+        self
+    }
+
+    /// Disconnects it.
+    pub fn disconnected(&mut self) -> &mut Self {
+        self.channel.status = ChannelStatus::Disconnected;
+        self
+    }
+
+    /// Deletes it.
+    pub fn deleted(&mut self) -> &mut Self {
+        self.channel.deleted = true;
+        self
+    }
+}
+
+/// A bot by a name that is known to be well formed.
+pub fn bot(name: &str) -> BotId {
+    BotId::parse(name).unwrap()
+}
+
+/// An M365 tenant by a name that is known to be well formed.
+pub fn directory(name: &str) -> M365TenantId {
+    M365TenantId::parse(name).unwrap()
+}
+
+/// A company by a name that is known to be well formed.
+pub fn company(name: &str) -> CompanyId {
+    CompanyId::parse(name).unwrap()
+}
+
+impl World {
+    /// Adds a tenant with its `NEO_SUPPORT` agent, as the server does.
+    pub fn add_tenant(&mut self, client_id: &str) -> TenantNo {
+        let no = TenantNo(i64::try_from(self.tenants.len()).unwrap() + 1);
+        self.tenants.push(Tenant {
+            no,
+            client_id: ClientId::parse(client_id).unwrap(),
+            name: format!("The MSP {client_id}"),
+        });
+        let support = self.add_agent(no, AgentId(900 + no.0), Audience::Msp);
+        support.managed = Some(ManagedAgentKey::NeoSupport);
+        no
+    }
+
+    /// Adds an agent that chats, is enabled and open to all users, until the caller changes that.
+    pub fn add_agent(
+        &mut self,
+        owner: TenantNo,
+        id: AgentId,
+        audience: Audience,
+    ) -> &mut AgentFact {
+        self.agents.push(AgentFact {
+            owner,
+            managed: None,
+            agent: Agent {
+                id,
+                name: format!("Agent {id}"),
+                autonomy_type: AutonomyType::Conversational,
+                audience,
+                access: Access::AllUsers,
+                allowed_users: Vec::new(),
+                state: AgentState::Enabled,
+            },
+        });
+        self.agents.last_mut().unwrap()
+    }
+
+    /// Adds a living `ACTIVE` channel without a bot, younger than all others, until the caller changes that.
+    pub fn add_channel(
+        &mut self,
+        owner: TenantNo,
+        agent_id: AgentId,
+        audience: Audience,
+    ) -> &mut ChannelFact {
+        let age = i64::try_from(self.channels.len()).unwrap() + 1;
+        self.channels.push(ChannelFact {
+            channel: Channel {
+                id: ChannelId::new(Tick(age), 0),
+                owner,
+                audience,
+                status: ChannelStatus::Active,
+                deleted: false,
+                agent_id,
+                show_agent_progress_steps: true,
+            },
+            bot: None,
+            installs: Vec::new(),
+        });
+        self.channels.last_mut().unwrap()
+    }
+
+    /// Adds a company.
+    pub fn add_company(&mut self, owner: TenantNo, id: CompanyId, link: Option<M365TenantId>) {
+        self.companies.push(CompanyFact { owner, id, link });
+    }
+
+    /// The tenant with this number.
+    pub fn tenant_numbered(&self, no: TenantNo) -> &Tenant {
+        self.tenants.iter().find(|tenant| tenant.no == no).unwrap()
+    }
+
+    /// The agent with this number, to be changed.
+    pub fn agent_numbered(&mut self, id: AgentId) -> &mut Agent {
+        let mut facts = self.agents.iter_mut();
+        &mut facts.find(|fact| fact.agent.id == id).unwrap().agent
+    }
+
+    /// Whether the store would take this install: one per bot and M365 tenant on the server, one per tenant and
+    /// M365 tenant. Those of deleted channels count: they hold their place.
+    pub fn may_install(
+        &self,
+        owner: TenantNo,
+        bot: Option<&BotId>,
+        directory: &M365TenantId,
+    ) -> bool {
+        !self.channels.iter().any(|fact| {
+            let same_bot = bot.is_some() && fact.bot.as_ref() == bot;
+            fact.installs.contains(directory) && (same_bot || fact.channel.owner == owner)
+        })
+    }
+}
+
+impl Directory for World {
+    type Error = Infallible;
+
+    fn tenant(&self, client_id: &ClientId) -> Result<Option<Tenant>, Infallible> {
+        let found = self
+            .tenants
+            .iter()
+            .find(|tenant| tenant.client_id == *client_id);
+        Ok(found.cloned())
+    }
+
+    fn tenant_by_no(&self, no: TenantNo) -> Result<Tenant, Infallible> {
+        Ok(self.tenant_numbered(no).clone())
+    }
+
+    fn installed_channel(
+        &self,
+        bot: &BotId,
+        inbound: &M365TenantId,
+    ) -> Result<Option<Channel>, Infallible> {
+        let mut of_bot = self
+            .channels
+            .iter()
+            .filter(|fact| fact.bot.as_ref() == Some(bot));
+        let found = of_bot.find(|fact| {
+            fact.channel.audience == Audience::EndUser && fact.installs.contains(inbound)
+        });
+        Ok(found.map(|fact| fact.channel.clone()))
+    }
+
+    fn active_channels(&self, tenant: TenantNo, bot: &BotId) -> Result<Vec<Channel>, Infallible> {
+        let of_bot = self
+            .channels
+            .iter()
+            .filter(|fact| fact.bot.as_ref() == Some(bot));
+        Ok(of_bot
+            .map(|fact| &fact.channel)
+            .filter(|channel| channel.owner == tenant && !channel.deleted)
+            .filter(|channel| channel.status == ChannelStatus::Active)
+            .cloned()
+            .collect())
+    }
+
+    fn agent(&self, tenant: TenantNo, id: AgentId) -> Result<Option<Agent>, Infallible> {
+        let mut own = self.agents.iter().filter(|fact| fact.owner == tenant);
+        let found = own.find(|fact| fact.agent.id == id);
+        Ok(found.map(|fact| fact.agent.clone()))
+    }
+
+    fn managed_agent(
+        &self,
+        tenant: TenantNo,
+        key: ManagedAgentKey,
+    ) -> Result<Option<Agent>, Infallible> {
+        let mut own = self.agents.iter().filter(|fact| fact.owner == tenant);
+        let found = own.find(|fact| fact.managed == Some(key));
+        Ok(found.map(|fact| fact.agent.clone()))
+    }
+
+    fn linked(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<Linked, Infallible> {
+        let own = self
+            .companies
+            .iter()
+            .filter(|company| company.owner == tenant);
+        let mut carrying = own.filter(|company| company.link.as_ref() == Some(inbound));
+        Ok(match (carrying.next(), carrying.count()) {
+            (Some(only), 0) => Linked::One(only.id.clone()),
+            (None, _) => Linked::Not(0),
+            (Some(_), others) => Linked::Not(others as u64 + 1),
+        })
+    }
+
+    fn has_company(&self, tenant: TenantNo, company: &CompanyId) -> Result<bool, Infallible> {
+        let mut own = self.companies.iter().filter(|fact| fact.owner == tenant);
+        Ok(own.any(|fact| fact.id == *company))
+    }
+}
