@@ -10,6 +10,7 @@ CREATE TABLE tenants (
   entra_tenant_id       TEXT UNIQUE,                   -- a directory signs in to one MSP only
   rate_limit_per_minute INTEGER CHECK (rate_limit_per_minute >= 0), -- NULL: the server's; 0: none
   retention_days        INTEGER CHECK (retention_days > 0),         -- NULL: for ever
+  knowledge_version     INTEGER NOT NULL DEFAULT 0,    -- grows with every change of an article: what was built from them is stale
   created_at            INTEGER NOT NULL
 ) STRICT;
 
@@ -195,7 +196,6 @@ CREATE TABLE messages (
   role          TEXT NOT NULL CHECK (role IN ('user', 'assistant')),
   content       TEXT NOT NULL,
   parts         TEXT,                                  -- JSON; NULL: one text part with the content
-  attachments   TEXT,                                  -- JSON; NULL: none
   finish_reason TEXT,
   rating        TEXT CHECK (rating IN ('UP', 'DOWN')),
   comment       TEXT,
@@ -212,7 +212,7 @@ CREATE TABLE turns (
   model_tier           TEXT NOT NULL CHECK (model_tier IN ('FAST', 'SMART')),
   client_message_id    TEXT,
   user_message_id      BLOB NOT NULL,
-  assistant_message_id BLOB,
+  assistant_message_id BLOB NOT NULL,                  -- made with the turn, so that an answer that runs again keeps it
   since_tick           INTEGER NOT NULL,               -- the cursor just before the turn's start: 0 for a session's first turn
   error_code           TEXT,
   error_message        TEXT,
@@ -220,11 +220,37 @@ CREATE TABLE turns (
   output_tokens        INTEGER,
   queued_at            INTEGER NOT NULL,
   started_at           INTEGER,
-  finished_at          INTEGER
+  finished_at          INTEGER,
+  terminal_tick        INTEGER                         -- the cursor of its last envelope; NULL while its stream has still to be written
 ) STRICT;
 CREATE INDEX turns_of_session ON turns (session_seq);
+CREATE INDEX turns_unsettled ON turns (session_seq) WHERE terminal_tick IS NULL; -- the queue
 CREATE INDEX turns_waiting ON turns (session_seq) WHERE status = 'QUEUED';
 CREATE UNIQUE INDEX turns_deduplicated ON turns (session_seq, client_message_id) WHERE client_message_id IS NOT NULL;
+
+CREATE TABLE turn_logs (                               -- a settled turn's envelopes, one unbroken run of the session's stream
+  turn_seq    INTEGER PRIMARY KEY REFERENCES turns (seq) ON DELETE CASCADE,
+  session_seq INTEGER NOT NULL,
+  last_tick   INTEGER NOT NULL,
+  log         TEXT NOT NULL                            -- JSON; deltas are joined, with the places where they were cut
+) STRICT;
+CREATE INDEX turn_logs_of_session ON turn_logs (session_seq, last_tick);     -- which run a cursor lies in or before
+
+CREATE TABLE attachments (
+  seq          INTEGER PRIMARY KEY,
+  id           BLOB NOT NULL,
+  session_seq  INTEGER NOT NULL REFERENCES sessions (seq) ON DELETE CASCADE,
+  mime         TEXT NOT NULL,
+  filename     TEXT,
+  bytes        INTEGER NOT NULL DEFAULT 0,
+  content      BLOB,                                   -- NULL until it was uploaded
+  message_seq  INTEGER,                                -- NULL until a message carries it
+  alt          TEXT,
+  created_at   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX attachments_of_session ON attachments (session_seq);
+CREATE INDEX attachments_of_message ON attachments (message_seq) WHERE message_seq IS NOT NULL;
+CREATE INDEX attachments_waiting ON attachments (created_at) WHERE message_seq IS NULL;
 
 CREATE TABLE idempotency_keys (
   account_id  TEXT NOT NULL,

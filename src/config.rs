@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use crate::auth::{api_key, rate_limit};
+use crate::turns::openai;
 
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
@@ -78,7 +80,16 @@ pub struct Limits {
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
 
-    /// Seconds that running requests have to end in, at a shutdown
+    /// Turns that are answered at one time
+    #[arg(long, env = "SWITCHBOARD_TURN_CONCURRENCY", value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub turn_concurrency: u16,
+
+    /// Who writes the answers
+    #[command(flatten)]
+    pub model: Model,
+
+    /// Seconds that running requests and answers have to end in, at a shutdown
     #[arg(long, env = "SWITCHBOARD_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(0..=3_600))]
     pub drain_seconds: u64,
@@ -96,5 +107,53 @@ fn url(text: &str) -> Result<String, String> {
         Some(_) | None => {
             Err("must be an http or https URL, such as https://chat.example.com".to_owned())
         }
+    }
+}
+
+/// The model that writes the answers; without one the built-in responder does.
+#[derive(Args, Clone, Debug)]
+pub struct Model {
+    /// The base URL of an OpenAI-compatible server, such as http://127.0.0.1:11434/v1; its key comes in SWITCHBOARD_MODEL_API_KEY
+    #[arg(long, env = "SWITCHBOARD_MODEL_URL", value_name = "URL", value_parser = url, requires = "model_fast", requires = "model_smart")]
+    pub model_url: Option<String>,
+
+    /// The model for FAST turns
+    #[arg(long, env = "SWITCHBOARD_MODEL_FAST", value_name = "NAME")]
+    pub model_fast: Option<String>,
+
+    /// The model for SMART turns
+    #[arg(long, env = "SWITCHBOARD_MODEL_SMART", value_name = "NAME")]
+    pub model_smart: Option<String>,
+
+    /// Seconds for connecting, for the first byte, and of silence
+    #[arg(long, env = "SWITCHBOARD_MODEL_TIMEOUT", value_name = "SECONDS", default_value_t = 30,
+          value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub model_timeout: u64,
+
+    /// Tokens that the instructions, the articles and the history may take together
+    #[arg(long, env = "SWITCHBOARD_MODEL_CONTEXT_TOKENS", value_name = "N", default_value_t = 8_192,
+          value_parser = clap::value_parser!(u32).range(256..=10_000_000))]
+    pub model_context_tokens: u32,
+}
+
+/// The variable that holds the model's key; no flag, since flags show in process lists.
+const MODEL_API_KEY: &str = "SWITCHBOARD_MODEL_API_KEY";
+
+impl Model {
+    /// The client of the configured model, if there is one.
+    ///
+    /// # Errors
+    /// A sentence that says which setting is wrong.
+    pub fn client(&self) -> Result<Option<openai::Client>, String> {
+        let (Some(url), Some(fast), Some(smart)) =
+            (&self.model_url, &self.model_fast, &self.model_smart)
+        else {
+            return Ok(None);
+        };
+        let mut settings = openai::Settings::new(url, fast, smart);
+        settings.api_key = std::env::var(MODEL_API_KEY).ok();
+        settings.timeout = Duration::from_secs(self.model_timeout);
+        settings.context_tokens = self.model_context_tokens as usize;
+        openai::Client::new(settings).map(Some)
     }
 }

@@ -12,6 +12,7 @@ use crate::auth::Authenticator;
 use crate::auth::session_token::SigningSecret;
 use crate::http::{self, App};
 use crate::store::Store;
+use crate::turns::respond::Responders;
 
 /// How often what is past its time is removed.
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(600);
@@ -36,9 +37,11 @@ pub(super) fn until_stopped(
 ) -> Result<(), Failed> {
     let signing = SigningSecret::of_folder(store.folder()).map_err(Failed::saying)?;
     let authenticator = Authenticator::new(environment.to_owned(), signing);
-    let app = App::new(store, authenticator, limits.clone());
+    let responders = Responders::new(limits.model.client().map_err(Failed::saying)?);
+    let app = App::new(store, authenticator, responders, limits.clone())?;
     let address = listener.local_addr()?;
     System::new().block_on(async move {
+        app.engine.recover().await?;
         let server = http::serve(Arc::clone(&app), listener)?;
         log::info!("listening on http://{address} (environment {environment})");
         let handle = server.handle();
@@ -53,6 +56,10 @@ pub(super) fn until_stopped(
             }
             log::info!("shutting down: running requests end, no new ones are taken");
             draining.drain();
+            draining
+                .engine
+                .stop(Duration::from_secs(draining.limits.drain_seconds))
+                .await;
             tokio::select! {
                 () = handle.stop(true) => {}
                 // A second signal does not wait any longer.

@@ -136,6 +136,19 @@ impl Query {
         self.parsed(name, parse, &format!("must be one of {choices}"))
     }
 
+    /// `true` or `false`, where absent is `false`.
+    ///
+    /// # Errors
+    /// `validation_error` for anything else.
+    pub fn flag(&self, name: &str) -> Result<bool> {
+        let parse = |text: &str| match text {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        };
+        Ok(self.word(name, parse, "true, false")?.unwrap_or(false))
+    }
+
     /// A whole number in a range.
     ///
     /// # Errors

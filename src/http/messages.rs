@@ -12,9 +12,9 @@ use super::sessions::{asker, find};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::fields::Fields;
 use crate::model::caller::{Caller, Reach, Who};
-use crate::model::ids::SessionId;
-use crate::model::session::{Appended, Message, Session};
-use crate::model::words::{ChannelStatus, ModelTier, Rule};
+use crate::model::ids::{MessageId, SessionId};
+use crate::model::session::{Appended, Feedback, Message, Session};
+use crate::model::words::{AgentState, ChannelStatus, ModelTier, Rating, Rule};
 use crate::resolver::{self, Linked, NotMapped};
 use crate::store::messages::{self, NewMessage};
 use crate::store::{Reader, agents, channels, companies, tenants, turns, unlinked};
@@ -121,9 +121,14 @@ pub(super) async fn append(
         model_tier: said.model_tier,
         client_message_id: said.client_message_id,
     };
+    let engine = app.engine.clone();
     let appended = app
         .store
-        .write(move |tx| messages::append(tx, &new))
+        .write(move |tx| {
+            let appended = messages::append(tx, &new)?;
+            tx.afterwards(move || engine.wake(new.tenant, new.session));
+            Ok(appended)
+        })
         .await?;
     Ok(Reply::accepted(Accepted {
         appended,
@@ -155,7 +160,7 @@ fn check(
         return Err(Code::SessionArchived.into());
     }
     let agent = agents::facts_of(reader, session.inside.tenant, session.agent_id)?
-        .filter(|agent| agent.state == crate::model::words::AgentState::Enabled)
+        .filter(|agent| agent.state == AgentState::Enabled)
         .ok_or(Code::AgentDisabled)?;
     check_channel(reader, &session)?;
     check_link(reader, &session)?;
@@ -267,6 +272,35 @@ pub(super) async fn list(
     })?;
     let pagination = page.cut(&mut found, list, |message| message.id.tick());
     Ok(Reply::ok(found).paged(pagination))
+}
+
+/// Characters that a comment may have.
+const COMMENT: usize = 4_000;
+
+pub(super) async fn give_feedback(
+    app: web::Data<App>,
+    caller: Permit<Sender>,
+    request: HttpRequest,
+    body: Body,
+) -> Outcome<Message> {
+    let feedback = body.read(|fields| Feedback {
+        rating: fields
+            .word("rating", Rating::parse, &Rating::choices())
+            .value(),
+        comment: fields
+            .text("comment", 0..=COMMENT)
+            .value()
+            .filter(|comment| !comment.is_empty()),
+    })?;
+    let session: SessionId = path_id(&request, "session_id")?;
+    let message: MessageId = path_id(&request, "message_id")?;
+    app.store
+        .read(|reader| find(reader, &caller, session, Reach::Write))?;
+    let message = app
+        .store
+        .write(move |tx| messages::give_feedback(tx, session, message, &feedback))
+        .await?;
+    Ok(Reply::ok(message))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod cors;
 mod cursor;
 mod door;
 pub mod envelope;
+mod events;
 mod extract;
 mod messages;
 mod meta;
@@ -31,6 +32,8 @@ use crate::auth::Authenticator;
 use crate::auth::rate_limit::RateLimiter;
 use crate::config::Limits;
 use crate::store::Store;
+use crate::turns::engine::Engine;
+use crate::turns::respond::Responders;
 use crate::turns::signals::Signals;
 
 /// How long a client may take to send a request's head.
@@ -48,6 +51,8 @@ pub struct App {
     pub limiter: RateLimiter,
     /// Who waits for what.
     pub signals: Signals,
+    /// Who answers.
+    pub engine: Engine,
     /// The configuration.
     pub limits: Limits,
     draining: AtomicBool,
@@ -56,16 +61,27 @@ pub struct App {
 
 impl App {
     /// Everything that a server needs.
-    pub fn new(store: Store, authenticator: Authenticator, limits: Limits) -> Arc<Self> {
-        Arc::new(Self {
+    ///
+    /// # Errors
+    /// The threads that answer cannot be made.
+    pub fn new(
+        store: Store,
+        authenticator: Authenticator,
+        responders: Responders,
+        limits: Limits,
+    ) -> io::Result<Arc<Self>> {
+        let signals = Signals::default();
+        let concurrency = usize::from(limits.turn_concurrency);
+        Ok(Arc::new(Self {
             limiter: RateLimiter::new(limits.rate_limit),
+            engine: Engine::new(store.clone(), signals.clone(), responders, concurrency)?,
             store,
             authenticator,
-            signals: Signals::default(),
+            signals,
             limits,
             draining: AtomicBool::new(false),
             drained: watch::Sender::new(()),
-        })
+        }))
     }
 
     /// Takes no new work from now on; what waits for something is told to end.

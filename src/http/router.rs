@@ -6,7 +6,7 @@ use actix_web::http::Method;
 use actix_web::{FromRequest, Handler, Responder, Route, web};
 use futures_util::FutureExt;
 
-use super::{agents, messages, meta, sessions, tenant, tokens, turns};
+use super::{agents, events, messages, meta, sessions, tenant, tokens, turns};
 use crate::error::{Code, Error, Refusal};
 
 /// Every path is served below this prefix, and by the same handler without it.
@@ -67,6 +67,21 @@ pub fn table() -> Vec<Row> {
             Method::GET,
             "/chat/sessions/{session_id}/turns/{chat_turn_id}",
             turns::get,
+        ),
+        row(
+            Method::PUT,
+            "/chat/sessions/{session_id}/messages/{message_id}/feedback",
+            messages::give_feedback,
+        ),
+        row(
+            Method::POST,
+            "/chat/sessions/{session_id}/cancel",
+            turns::cancel,
+        ),
+        row(
+            Method::GET,
+            "/chat/sessions/{session_id}/events",
+            events::stream_events,
         ),
         row(Method::POST, "/sessions", tokens::mint),
         row(Method::DELETE, "/sessions/{jti}", tokens::revoke),

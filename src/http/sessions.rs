@@ -13,6 +13,7 @@ use super::cursor::{BEHIND_ALL, List, Page, not_empty};
 use super::envelope::{Gone, Outcome, Reply};
 use super::extract::{Body, Query, path_id};
 use super::permit::{Anyone, Chatter, Keeper, Member, Permit};
+use super::turns::call_off;
 use crate::auth::api_key;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::fields::Fields;
@@ -24,7 +25,7 @@ use crate::model::words::{ManagedAgentKey, Role, Rule, SessionChannel};
 use crate::resolver::{self, Asker, Choice, Purpose, Refused, Resolution};
 use crate::store::idempotency::{self, Known, Repeatable};
 use crate::store::sessions::{self, NewSession, Scope, SessionChange, SessionFilter};
-use crate::store::{Reader, audit, search, tenants, unlinked};
+use crate::store::{Reader, audit, search, tenants, turns, unlinked};
 
 /// Characters that a title may have (contract, section 1, Size).
 const TITLE: usize = 200;
@@ -495,19 +496,16 @@ pub(super) async fn reset(
     let id = path_id(&request, "session_id")?;
     app.store
         .read(|reader| find(reader, &caller, id, Reach::Write))?;
-    let session = app
-        .store
-        .write(move |tx| {
-            let archive = SessionChange {
-                archived: Some(true),
-                ..SessionChange::default()
-            };
-            let session = sessions::change(tx, id, archive)?;
-            crate::store::turns::cancel_waiting(tx, id)?;
-            Ok(session)
-        })
-        .await?;
-    app.signals.ring(id);
+    let session = call_off(&app, id, |tx, id| {
+        let archive = SessionChange {
+            archived: Some(true),
+            ..SessionChange::default()
+        };
+        let session = sessions::change(tx, id, archive)?;
+        turns::cancel(tx, id)?;
+        Ok(session)
+    })
+    .await?;
     Ok(Reply::ok(session))
 }
 
@@ -519,7 +517,17 @@ pub(super) async fn delete(
     let id = path_id(&request, "session_id")?;
     app.store
         .read(|reader| find(reader, &caller, id, Reach::Own))?;
-    app.store.write(move |tx| sessions::delete(tx, id)).await?;
-    app.signals.ring(id);
+    let (engine, signals) = (app.engine.clone(), app.signals.clone());
+    app.store
+        .write(move |tx| {
+            let tenant = sessions::tenant_of(tx.reader(), id)?;
+            sessions::delete(tx, id)?;
+            tx.afterwards(move || {
+                engine.cancel(tenant, id);
+                signals.ring(id);
+            });
+            Ok(())
+        })
+        .await?;
     Ok(Gone)
 }

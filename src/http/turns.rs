@@ -3,17 +3,21 @@
 use std::time::Duration;
 
 use actix_web::{HttpRequest, web};
+use serde::Serialize;
 
 use super::App;
 use super::envelope::{Outcome, Reply};
 use super::extract::{Query, path_id};
-use super::permit::{Anyone, Permit};
+use super::permit::{Anyone, Permit, Sender};
 use super::sessions::find;
-use crate::error::Code;
+use crate::error::{Code, Error, Result};
 use crate::model::caller::Reach;
 use crate::model::ids::{SessionId, TurnId};
 use crate::model::session::Turn;
-use crate::store::turns;
+use crate::store::{WriteTx, sessions, turns};
+
+/// How long a cancel waits for what was said to be stored.
+const SETTLING: Duration = Duration::from_secs(2);
 
 pub(super) async fn get(
     app: web::Data<App>,
@@ -45,4 +49,57 @@ pub(super) async fn get(
             () = app.begins_to_drain() => return Ok(Reply::ok(found)),
         }
     }
+}
+
+/// How many turns were called off.
+#[derive(Serialize)]
+pub(super) struct Cancelled {
+    cancelled: usize,
+}
+
+pub(super) async fn cancel(
+    app: web::Data<App>,
+    caller: Permit<Sender>,
+    request: HttpRequest,
+) -> Outcome<Cancelled> {
+    let session: SessionId = path_id(&request, "session_id")?;
+    app.store
+        .read(|reader| find(reader, &caller, session, Reach::Write))?;
+    let cancelled = call_off(&app, session, turns::cancel).await?;
+    Ok(Reply::ok(Cancelled { cancelled }))
+}
+
+/// Changes a session so that its turns are called off, and waits a little for their streams to end.
+pub(super) async fn call_off<T: Send + 'static>(
+    app: &App,
+    session: SessionId,
+    change: impl FnOnce(&mut WriteTx<'_>, SessionId) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let mut listener = app.signals.listen(session);
+    let engine = app.engine.clone();
+    let done = app
+        .store
+        .write(move |tx| {
+            let done = change(tx, session)?;
+            let tenant = sessions::tenant_of(tx.reader(), session)?;
+            tx.afterwards(move || engine.cancel(tenant, session));
+            Ok(done)
+        })
+        .await?;
+    app.signals.ring(session);
+    let settled = async {
+        while app
+            .store
+            .read(|reader| turns::oldest_unsettled(reader, session))?
+            .is_some()
+        {
+            listener.rung().await;
+        }
+        Ok::<(), Error>(())
+    };
+    // Only a courtesy: what was called off stays so, whether or not its stream has ended already.
+    tokio::time::timeout(SETTLING, settled)
+        .await
+        .unwrap_or(Ok(()))?;
+    Ok(done)
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
@@ -32,22 +34,34 @@ impl Tick {
     }
 }
 
-/// Hands out ticks that only grow, also when the clock stands or goes back.
-#[derive(Debug)]
+/// Hands out ticks that only grow, also when the clock stands or goes back. Clones share them.
+#[derive(Clone, Debug)]
 pub struct Ticker {
-    last: Tick,
+    last: Arc<AtomicI64>,
 }
 
 impl Ticker {
     /// Starts behind `last`, the greatest tick that was ever handed out.
     pub fn after(last: Tick) -> Self {
-        Self { last }
+        Self {
+            last: Arc::new(AtomicI64::new(last.0)),
+        }
     }
 
     /// The next tick, of millisecond `now` unless that has been passed already.
-    pub fn next(&mut self, now: Millis) -> Tick {
-        self.last = Tick::new(now, 0).max(Tick(self.last.0 + 1));
-        self.last
+    pub fn next(&self, now: Millis) -> Tick {
+        let next = |last: i64| Tick::new(now, 0).0.max(last + 1);
+        let mut last = self.last.load(Ordering::Relaxed);
+        loop {
+            let tick = next(last);
+            match self
+                .last
+                .compare_exchange_weak(last, tick, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) => return Tick(tick),
+                Err(other) => last = other,
+            }
+        }
     }
 }
 
@@ -224,7 +238,7 @@ mod tests {
 
     #[test]
     fn ticks_grow_while_the_clock_stands_and_when_it_goes_back() {
-        let mut ticker = Ticker::after(Tick::new(100, 7));
+        let ticker = Ticker::after(Tick::new(100, 7));
         let ticks = [
             ticker.next(100),
             ticker.next(99),
@@ -244,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_millisecond_that_is_used_up_runs_into_the_next() {
-        let mut ticker = Ticker::after(Tick::new(100, 4_095));
+        let ticker = Ticker::after(Tick::new(100, 4_095));
         assert_eq!(ticker.next(100), Tick::new(101, 0));
     }
 }

@@ -1,5 +1,6 @@
 //! The nouns: ids, names, callers, sessions. Parsed once at the door, then carried as types.
 
+pub mod article;
 pub mod caller;
 pub mod clock;
 pub mod ids;

@@ -94,6 +94,17 @@ impl Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor(pub Tick);
 
+impl Cursor {
+    /// Reads a cursor exactly as it is written; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (millis, counter) = text.split_once('-')?;
+        let (millis, counter): (i64, i64) = (millis.parse().ok()?, counter.parse().ok()?);
+        let fits = (0..1 << 48).contains(&millis) && (0..1 << 12).contains(&counter);
+        let cursor = fits.then(|| Self(Tick::new(millis, counter)))?;
+        (cursor.to_string() == text).then_some(cursor)
+    }
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.0.millis(), self.0.counter())

@@ -78,6 +78,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)";
 /// A unique index: the title is taken. A foreign key: no such company.
 pub fn insert(tx: &mut WriteTx<'_>, tenant: TenantNo, article: &ArticleRecord) -> Result<()> {
     let now = tx.now();
+    changed(tx, tenant)?;
     tx.reader()
         .execute(
             INSERT,
@@ -105,8 +106,9 @@ WHERE seq = ?1";
 ///
 /// # Errors
 /// As [`insert`].
-pub fn update(tx: &mut WriteTx<'_>, article: &ArticleRecord) -> Result<()> {
+pub fn update(tx: &mut WriteTx<'_>, tenant: TenantNo, article: &ArticleRecord) -> Result<()> {
     let now = tx.now();
+    changed(tx, tenant)?;
     tx.reader()
         .execute(
             UPDATE,
@@ -122,6 +124,58 @@ pub fn update(tx: &mut WriteTx<'_>, article: &ArticleRecord) -> Result<()> {
             ),
         )
         .map(drop)
+}
+
+const CHANGED: &str =
+    "UPDATE tenants SET knowledge_version = knowledge_version + 1 WHERE tenant_no = ?1";
+
+/// What was built from a tenant's articles is stale from now on.
+fn changed(tx: &mut WriteTx<'_>, tenant: TenantNo) -> Result<()> {
+    tx.reader().execute(CHANGED, [tenant]).map(drop)
+}
+
+const VERSION: &str = "SELECT knowledge_version FROM tenants WHERE tenant_no = ?1";
+
+/// Grows with every change of a tenant's articles.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn version(reader: &Reader<'_>, tenant: TenantNo) -> Result<i64> {
+    reader.one(VERSION, [tenant], |row| row.get("knowledge_version"))
+}
+
+/// Which articles a session may see (contract, section 6).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Sight {
+    /// The acting tenant.
+    pub tenant: TenantNo,
+    /// The agent that answers.
+    pub agent: AgentId,
+    /// Whom it answers.
+    pub audience: Audience,
+    /// The company that the session is pinned to.
+    pub company: Option<CompanyId>,
+}
+
+const VISIBLE_TO_MSP: &str = select!("WHERE tenant_no = ?1 ORDER BY seq");
+const VISIBLE_TO_END_USERS: &str = select!(
+    "WHERE tenant_no = ?1 AND audience = 'END_USER' AND (psa_company_id IS NULL OR psa_company_id = ?2) ORDER BY seq"
+);
+
+/// The articles that a session may see, oldest first.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn visible(reader: &Reader<'_>, sight: &Sight) -> Result<Vec<ArticleRecord>> {
+    let mut articles = match sight.audience {
+        Audience::Msp => reader.all(VISIBLE_TO_MSP, [sight.tenant], record)?,
+        Audience::EndUser => {
+            reader.all(VISIBLE_TO_END_USERS, (sight.tenant, &sight.company), record)?
+        }
+    };
+    articles
+        .retain(|article| article.agent_ids.is_empty() || article.agent_ids.contains(&sight.agent));
+    Ok(articles)
 }
 
 fn agents(article: &ArticleRecord) -> Result<String> {

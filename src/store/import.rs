@@ -573,7 +573,7 @@ impl Import<'_, '_> {
         match known {
             Some(known) => {
                 if self.differs(&known, &after) {
-                    articles::update(self.tx, &after)?;
+                    articles::update(self.tx, tenant, &after)?;
                 }
                 Ok(())
             }

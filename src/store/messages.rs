@@ -3,6 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::sqlite::Reader;
+use super::turns::Settlement;
 use super::{WriteTx, search, turns};
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Timestamp;
@@ -175,12 +176,115 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
             now,
         ),
     )?;
-    turns::insert(tx, new, turn, message, since)?;
+    let answer: MessageId = tx.new_id()?;
+    turns::insert(tx, new, turn, message, answer, since)?;
     Ok(Appended {
         user_message_id: message,
         chat_turn_id: turn,
         since_cursor: Cursor(since),
     })
+}
+
+const INSERT_ANSWER: &str = "
+INSERT INTO messages (seq, id, session_seq, turn_seq, role, content, parts, finish_reason, created_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+const COUNT_ANSWER: &str =
+    "UPDATE sessions SET message_count = message_count + 1, updated_at = ?2 WHERE seq = ?1";
+
+/// Adds a turn's answer.
+pub(super) fn insert_answer(
+    tx: &mut WriteTx<'_>,
+    settlement: &Settlement,
+    finish_reason: &str,
+) -> Result<()> {
+    let now = tx.now();
+    let (answer, session) = (settlement.answer, settlement.session);
+    tx.reader().execute(
+        INSERT_ANSWER,
+        (
+            answer.tick(),
+            answer,
+            session.tick(),
+            settlement.id.tick(),
+            MessageRole::Assistant,
+            &settlement.content,
+            &settlement.parts,
+            finish_reason,
+            now,
+        ),
+    )?;
+    tx.reader().execute(COUNT_ANSWER, (session.tick(), now))?;
+    if answer.tick() <= search::done(tx.reader())? {
+        // Its id is older than messages that are in the index already: the background pass will not come by again.
+        search::add_message(
+            tx.reader(),
+            settlement.tenant,
+            answer.tick(),
+            &settlement.content,
+        )?;
+    }
+    Ok(())
+}
+
+/// A message as a responder is told of it.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// The message.
+    pub id: MessageId,
+    /// Who said it.
+    pub role: MessageRole,
+    /// What was said.
+    pub content: String,
+}
+
+/// Messages that a responder is told of at most; its own budget is smaller.
+const TOLD: i64 = 400;
+const CONVERSATION: &str = "
+SELECT id, role, content FROM messages WHERE session_seq = ?1 AND turn_seq <= ?2 ORDER BY seq DESC LIMIT ?3";
+
+/// What was said up to a turn's own message, oldest first.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn conversation(reader: &Reader<'_>, session: SessionId, turn: TurnId) -> Result<Vec<Said>> {
+    let mut said = reader.all(CONVERSATION, (session.tick(), turn.tick(), TOLD), |row| {
+        Ok(Said {
+            id: row.get("id")?,
+            role: row.get("role")?,
+            content: row.get("content")?,
+        })
+    })?;
+    said.reverse();
+    Ok(said)
+}
+
+const FEEDBACK: &str =
+    "UPDATE messages SET rating = ?3, comment = ?4 WHERE seq = ?1 AND session_seq = ?2";
+
+/// Records what a reader thought of an answer.
+///
+/// # Errors
+/// `not_found` when the session has no such message, `validation_error` for a message that is no answer.
+pub fn give_feedback(
+    tx: &mut WriteTx<'_>,
+    session: SessionId,
+    id: MessageId,
+    feedback: &Feedback,
+) -> Result<Message> {
+    let message = by_id(tx.reader(), session, id)?.ok_or(Code::NotFound)?;
+    if message.role != MessageRole::Assistant {
+        return Err(Refusal::invalid("message_id", "must name an assistant's message").into());
+    }
+    tx.reader().execute(
+        FEEDBACK,
+        (
+            id.tick(),
+            session.tick(),
+            feedback.rating,
+            &feedback.comment,
+        ),
+    )?;
+    Ok(by_id(tx.reader(), session, id)?.ok_or(Code::NotFound)?)
 }
 
 /// The refusal of a message that was accepted before, with the first reply's ids.

@@ -16,6 +16,7 @@ pub mod idempotency;
 pub mod import;
 pub mod keys;
 pub mod messages;
+pub mod passage_index;
 pub mod search;
 pub mod sessions;
 pub mod tenants;
@@ -41,6 +42,7 @@ pub use self::writer::WriteTx;
 use self::writer::Writer;
 use crate::error::{Error, Refusal, Result};
 use crate::model::clock::{Clock, Millis};
+use crate::model::ids::{Tick, Ticker};
 
 /// The database's name in the data folder.
 const FILE: &str = "switchboard.db";
@@ -68,6 +70,7 @@ pub struct Store {
     readers: Pool<SqliteConnectionManager>,
     writer: Arc<Writer>,
     clock: Clock,
+    ticker: Ticker,
 }
 
 /// Keeps a second `serve` off a data folder for as long as it lives.
@@ -98,7 +101,7 @@ impl Store {
             let _lock = lock_for_migration(folder)?;
             migrations::run(&mut connection, &path)?;
         }
-        let last = sqlite::last_tick(&connection).map_err(broken)?;
+        let ticker = Ticker::after(sqlite::last_tick(&connection).map_err(broken)?);
         let readers = Pool::builder()
             .max_size(READERS)
             .min_idle(Some(1))
@@ -111,12 +114,13 @@ impl Store {
             )
             .map_err(|error| OpenError(format!("cannot read {}: {error}", path.display())))?;
         let checkpoints = checkpoint::start(&path).map_err(broken)?;
-        let writer = Writer::start(connection, clock.clone(), last, checkpoints);
+        let writer = Writer::start(connection, clock.clone(), ticker.clone(), checkpoints);
         Ok(Self {
             folder: Arc::new(folder.to_owned()),
             readers,
             writer: Arc::new(writer),
             clock,
+            ticker,
         })
     }
 
@@ -149,6 +153,11 @@ impl Store {
     /// The time now.
     pub fn now(&self) -> Millis {
         self.clock.now()
+    }
+
+    /// A tick greater than any before it; those of ids and of stream cursors are one sequence.
+    pub fn tick(&self) -> Tick {
+        self.ticker.next(self.clock.now())
     }
 
     /// Runs one step of a request on one snapshot of the file, on the calling thread.

@@ -105,6 +105,18 @@ pub(super) fn done(reader: &Reader<'_>) -> Result<Tick> {
     reader.one(DONE, [], |row| row.get("done_seq"))
 }
 
+/// Puts one message into the index.
+pub(super) fn add_message(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    message: Tick,
+    content: &str,
+) -> Result<()> {
+    reader
+        .execute(ADD_MESSAGE, (message, scope(tenant), content))
+        .map(drop)
+}
+
 /// Takes a message out of the index, by the text that went in.
 pub(super) fn remove_message(
     reader: &Reader<'_>,
@@ -125,7 +137,7 @@ fn add_waiting(tx: &mut WriteTx<'_>) -> Result<bool> {
             Ok((row.get("seq")?, row.get("tenant_no")?, row.get("content")?))
         })?;
     for (seq, tenant, content) in &waiting {
-        reader.execute(ADD_MESSAGE, (seq, scope(*tenant), content))?;
+        add_message(reader, *tenant, *seq, content)?;
     }
     if let Some((last, ..)) = waiting.last() {
         reader.execute(SET_DONE, [last])?;

@@ -74,6 +74,17 @@ pub fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Session>> {
     reader.optional(BY_ID, (id.tick(), id), record)
 }
 
+const TENANT_OF: &str = "SELECT tenant_no FROM sessions WHERE seq = ?1 AND id = ?2";
+
+/// The tenant that a session acts for.
+///
+/// # Errors
+/// `not_found` when it was deleted meanwhile.
+pub fn tenant_of(reader: &Reader<'_>, id: SessionId) -> Result<TenantNo> {
+    let found = reader.optional(TENANT_OF, (id.tick(), id), |row| row.get("tenant_no"))?;
+    found.ok_or_else(|| Code::NotFound.into())
+}
+
 /// What a session is made of.
 #[derive(Clone, Debug)]
 pub struct NewSession {

@@ -25,10 +25,14 @@ const GROUP: usize = 256;
 /// One change's view of the transaction: it reads what was written before it, in its group too.
 pub struct WriteTx<'a> {
     reader: Reader<'a>,
-    ticker: &'a mut Ticker,
+    ticker: &'a Ticker,
     random: &'a SystemRandom,
     now: Millis,
+    afterwards: &'a mut Vec<Afterwards>,
 }
+
+/// What is to happen once a change is on disk.
+type Afterwards = Box<dyn FnOnce() + Send>;
 
 impl<'a> WriteTx<'a> {
     /// Reads within the transaction.
@@ -39,6 +43,11 @@ impl<'a> WriteTx<'a> {
     /// The time of the group.
     pub fn now(&self) -> Millis {
         self.now
+    }
+
+    /// Has something done once this change is on disk, whether or not its caller still waits.
+    pub fn afterwards(&mut self, then: impl FnOnce() + Send + 'static) {
+        self.afterwards.push(Box::new(then));
     }
 
     /// A tick greater than any before it.
@@ -140,7 +149,7 @@ impl Writer {
     pub(super) fn start(
         connection: Connection,
         clock: Clock,
-        last: Tick,
+        ticker: Ticker,
         checkpoints: Checkpoints,
     ) -> Self {
         let (queue, waiting) = sync_channel(QUEUE);
@@ -148,7 +157,8 @@ impl Writer {
         let mut group_writer = GroupWriter {
             connection,
             clock,
-            ticker: Ticker::after(last),
+            ticker,
+            afterwards: Vec::new(),
             random: SystemRandom::new(),
             checkpoints,
             writable: Arc::clone(&writable),
@@ -206,6 +216,7 @@ struct GroupWriter {
     random: SystemRandom,
     checkpoints: Checkpoints,
     writable: Arc<AtomicBool>,
+    afterwards: Vec<Afterwards>,
 }
 
 impl GroupWriter {
@@ -217,6 +228,10 @@ impl GroupWriter {
             let outcome = self.commit(&mut group);
             self.writable.store(outcome.is_ok(), Ordering::Relaxed);
             let failed = outcome.err();
+            let afterwards = self.afterwards.drain(..);
+            if failed.is_none() {
+                afterwards.for_each(|then| then());
+            }
             for pending in group.drain(..) {
                 pending.answer(failed.as_ref());
             }
@@ -247,11 +262,14 @@ impl GroupWriter {
             execute(&self.connection, "SAVEPOINT change")?;
             let mut tx = WriteTx {
                 reader: Reader::within(&self.connection),
-                ticker: &mut self.ticker,
+                ticker: &self.ticker,
                 random: &self.random,
                 now,
+                afterwards: &mut self.afterwards,
             };
+            let wanted_before = tx.afterwards.len();
             if !pending.run(&mut tx) {
+                tx.afterwards.truncate(wanted_before);
                 if self.connection.is_autocommit() {
                     // SQLite undid the whole group by itself, as it does when the disk is full.
                     return Err(disk_full());

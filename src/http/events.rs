@@ -1,0 +1,380 @@
+//! The stream of a session's answers, from any cursor, for any number of readers (contract, section 5).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::time::Instant;
+
+use super::App;
+use super::extract::{Query, path_id};
+use super::permit::{Anyone, Permit};
+use super::sessions::find;
+use crate::error::{Error, Refusal, Result};
+use crate::model::caller::Reach;
+use crate::model::ids::{SessionId, Tick, TurnId};
+use crate::model::session::Cursor;
+use crate::store::turns;
+use crate::turns::log::{DONE, Frame, first_tick, frames_after};
+use crate::turns::signals::Listener;
+
+/// How often a comment keeps proxies awake.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How often a reader's right to read is looked at again.
+const RECHECK: Duration = Duration::from_secs(10);
+const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
+
+/// Where a reader stands.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Reading this turn, behind this cursor.
+    Turn(TurnId, Tick),
+    /// Between turns: the next event behind this cursor says which turn is read.
+    Behind(Tick),
+    /// Ahead of all events, as after a crash: the next start behind this cursor.
+    NextStart(Tick),
+}
+
+/// One reader.
+struct Reading {
+    app: web::Data<App>,
+    credential: Option<Vec<u8>>,
+    session: SessionId,
+    follows: bool,
+    place: Place,
+    listener: Listener,
+    waiting: VecDeque<Bytes>,
+    next_comment: Instant,
+    next_check: Instant,
+    /// Nothing more comes.
+    is_over: bool,
+}
+
+pub(super) async fn stream_events(
+    app: web::Data<App>,
+    caller: Permit<Anyone>,
+    request: HttpRequest,
+    query: Query,
+) -> Result<HttpResponse> {
+    let session: SessionId = path_id(&request, "session_id")?;
+    let follows = query.flag("follow")?;
+    let resumes = query.flag("resume")?;
+    app.store
+        .read(|reader| find(reader, &caller, session, Reach::Read))?;
+    let since = since(&request, &query)?;
+    // Listening begins before the first look, so that nothing in between is missed.
+    let listener = app.signals.listen(session);
+    let Some(place) = begin(&app, session, since, follows, resumes)? else {
+        return Ok(HttpResponse::NoContent().finish());
+    };
+    let now = Instant::now();
+    let reading = Reading {
+        credential: request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .map(|credential| credential.as_bytes().to_vec()),
+        session,
+        follows,
+        place,
+        listener,
+        waiting: VecDeque::new(),
+        next_comment: now + HEARTBEAT,
+        next_check: now + RECHECK,
+        is_over: false,
+        app,
+    };
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/event-stream"))
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header(("x-accel-buffering", "no"))
+        .insert_header(("x-vercel-ai-ui-message-stream", "v1"))
+        .streaming(stream::unfold(
+            Box::new(reading),
+            |mut reading| async move {
+                let next = reading.next().await?;
+                Some((next, reading))
+            },
+        )))
+}
+
+/// The cursor that the client sent; the header wins.
+fn since(request: &HttpRequest, query: &Query) -> Result<Option<Tick>> {
+    let header = request
+        .headers()
+        .get("Last-Event-Id")
+        .map(|cursor| String::from_utf8_lossy(cursor.as_bytes()).into_owned());
+    let (name, text) = match (&header, query.text("since")) {
+        (Some(cursor), _) => ("Last-Event-Id", cursor.as_str()),
+        (None, Some(cursor)) => ("since", cursor),
+        (None, None) => return Ok(None),
+    };
+    match Cursor::parse(text) {
+        Some(cursor) => Ok(Some(cursor.0)),
+        None => Err(Refusal::invalid(
+            name,
+            "is no cursor of a stream; send one as it was given, or none",
+        )
+        .into()),
+    }
+}
+
+/// Where a reader begins; nothing, if there is nothing to read and nothing to wait for.
+fn begin(
+    app: &App,
+    session: SessionId,
+    since: Option<Tick>,
+    follows: bool,
+    resumes: bool,
+) -> Result<Option<Place>> {
+    let live = app.engine.live().of(session);
+    let (place, is_idle) = app.store.read(|reader| {
+        let is_idle = turns::oldest_unsettled(reader, session)?.is_none();
+        let Some(since) = since else {
+            let newest = turns::newest(reader, session)?;
+            let place = match newest {
+                Some(turn) => Some(Place::Turn(turn.id, Tick(-1))),
+                None => follows.then_some(Place::Behind(Tick(-1))),
+            };
+            return Ok((place, is_idle));
+        };
+        if let Some(turn) = turns::of_since(reader, session, since)? {
+            return Ok((Some(Place::Turn(turn.id, Tick(-1))), is_idle));
+        }
+        let (newest_since, newest_stored) = turns::newest_ticks(reader, session)?;
+        let newest_live = live.as_ref().and_then(|turn| turn.last_tick());
+        let newest_event = newest_live.map_or(newest_stored, |tick| tick.max(newest_stored));
+        if since > newest_event && since > newest_since {
+            if is_idle {
+                return Err(
+                    Refusal::invalid("since", "lies ahead of all that this session has").into(),
+                );
+            }
+            return Ok((Some(Place::NextStart(app.store.tick())), is_idle));
+        }
+        let has_more = since < newest_event;
+        let place = (has_more || !is_idle || follows).then_some(Place::Behind(since));
+        Ok((place, is_idle))
+    })?;
+    Ok(place.filter(|_| follows || !(resumes && is_idle)))
+}
+
+impl Reading {
+    /// The next bytes: events as they come, a comment now and then, an error to break the connection.
+    async fn next(&mut self) -> Option<Result<Bytes>> {
+        loop {
+            if let Some(bytes) = self.waiting.pop_front() {
+                return Some(Ok(bytes));
+            }
+            if self.is_over {
+                return None;
+            }
+            match self.look() {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => {
+                    self.is_over = true;
+                    return Some(Err(error));
+                }
+            }
+            let now = Instant::now();
+            if now >= self.next_check {
+                self.next_check = now + RECHECK;
+                if let Err(error) = self.check_right() {
+                    self.is_over = true;
+                    return Some(Err(error));
+                }
+            }
+            if now >= self.next_comment {
+                self.next_comment = now + HEARTBEAT;
+                return Some(Ok(COMMENT));
+            }
+            if self.app.is_draining() && self.app.engine.live().of(self.session).is_none() {
+                return self.end_at_shutdown();
+            }
+            let until = self.next_check.min(self.next_comment);
+            tokio::select! {
+                () = self.listener.rung() => {}
+                () = tokio::time::sleep_until(until) => {}
+                () = self.app.begins_to_drain(), if !self.app.is_draining() => {}
+            }
+        }
+    }
+
+    /// A follower between turns has had all that there is; whoever waits for a turn must not take the end for an answer.
+    fn end_at_shutdown(&mut self) -> Option<Result<Bytes>> {
+        self.is_over = true;
+        match self.place {
+            Place::Behind(_) if self.follows => Some(Ok(DONE)),
+            Place::Behind(_) | Place::Turn(..) | Place::NextStart(_) => {
+                Some(Err(Error::internal("the server shuts down")))
+            }
+        }
+    }
+
+    /// Whether the credential still counts and still reaches the session.
+    fn check_right(&self) -> Result<()> {
+        let caller = self
+            .app
+            .authenticator
+            .caller(&self.app.store, self.credential.as_deref())?;
+        self.app
+            .store
+            .read(|reader| find(reader, &caller, self.session, Reach::Read))?;
+        Ok(())
+    }
+
+    /// Looks for events where this reader stands; whether anything came of it.
+    fn look(&mut self) -> Result<bool> {
+        match self.place {
+            Place::Turn(turn, after) => self.look_in_turn(turn, after),
+            Place::Behind(after) => self.look_behind(after),
+            Place::NextStart(after) => self.look_for_start(after),
+        }
+    }
+
+    fn look_in_turn(&mut self, turn: TurnId, after: Tick) -> Result<bool> {
+        let live = self
+            .app
+            .engine
+            .live()
+            .of(self.session)
+            .filter(|live| live.id == turn);
+        if let Some(live) = live {
+            let news = live.after(after);
+            return self.take(turn, after, news.frames, news.has_ended);
+        }
+        let stored = self.app.store.read(|reader| {
+            if turns::is_settled(reader, turn)?.is_none() {
+                return Err(Error::internal("the session was deleted"));
+            }
+            turns::log_of(reader, turn)
+        })?;
+        match stored {
+            Some(run) => {
+                let frames = frames_of(&run.log, after)?;
+                self.take(turn, after, frames, true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Takes up a turn's events; the terminal one ends the stream, or leads on to the next turn.
+    fn take(
+        &mut self,
+        turn: TurnId,
+        after: Tick,
+        frames: Vec<Frame>,
+        has_ended: bool,
+    ) -> Result<bool> {
+        let Some(last) = frames.last().map(|frame| frame.tick) else {
+            // Nothing behind the terminal event: this turn has been read.
+            if has_ended {
+                self.finish_turn(after);
+            }
+            return Ok(has_ended);
+        };
+        if after == Tick(-1) {
+            // Always before a turn's start, so that a right that has ended shows nothing of it.
+            self.check_right()?;
+        }
+        self.waiting.extend(joined(frames));
+        if has_ended {
+            self.finish_turn(last);
+        } else {
+            self.place = Place::Turn(turn, last);
+        }
+        Ok(true)
+    }
+
+    fn finish_turn(&mut self, last: Tick) {
+        if self.follows {
+            self.place = Place::Behind(last);
+        } else {
+            self.waiting.push_back(DONE);
+            self.is_over = true;
+        }
+    }
+
+    fn look_behind(&mut self, after: Tick) -> Result<bool> {
+        let live = self.app.engine.live().of(self.session);
+        let stored = self.app.store.read(|reader| {
+            find_deleted(reader, self.session)?;
+            turns::log_after(reader, self.session, after)
+        })?;
+        if let Some(run) = stored {
+            let is_from_start = first_tick(&run.log).map_err(unreadable)? > after;
+            self.place = Place::Turn(run.id, if is_from_start { Tick(-1) } else { after });
+            return Ok(true);
+        }
+        if let Some(live) = live
+            && let (Some(first), Some(last)) = (live.first_tick(), live.last_tick())
+            && (last > after || first > after)
+        {
+            self.place = Place::Turn(live.id, if first > after { Tick(-1) } else { after });
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn look_for_start(&mut self, after: Tick) -> Result<bool> {
+        let live: Option<Arc<_>> = self.app.engine.live().of(self.session);
+        if let Some(live) = live
+            && live.first_tick().is_some_and(|first| first > after)
+        {
+            self.place = Place::Turn(live.id, Tick(-1));
+            return Ok(true);
+        }
+        let stored = self.app.store.read(|reader| {
+            find_deleted(reader, self.session)?;
+            turns::log_after(reader, self.session, after)
+        })?;
+        if let Some(run) = stored {
+            if first_tick(&run.log).map_err(unreadable)? > after {
+                self.place = Place::Turn(run.id, Tick(-1));
+                return Ok(true);
+            }
+            // It had begun before: the one behind it is the next to start.
+            let last = frames_of(&run.log, Tick(-1))?
+                .last()
+                .map_or(after, |frame| frame.tick);
+            self.place = Place::NextStart(last.max(after));
+            return Ok(last > after);
+        }
+        Ok(false)
+    }
+}
+
+fn find_deleted(reader: &crate::store::Reader<'_>, session: SessionId) -> Result<()> {
+    match crate::store::sessions::by_id(reader, session)? {
+        Some(_) => Ok(()),
+        None => Err(Error::internal("the session was deleted")),
+    }
+}
+
+fn frames_of(log: &str, after: Tick) -> Result<Vec<Frame>> {
+    frames_after(log, after).map_err(unreadable)
+}
+
+fn unreadable(error: serde_json::Error) -> Error {
+    Error::Internal(error.into())
+}
+
+/// Several events that are there at once go out in one piece.
+fn joined(frames: Vec<Frame>) -> Option<Bytes> {
+    match frames.as_slice() {
+        [] => None,
+        [frame] => Some(frame.bytes.clone()),
+        frames => {
+            let length = frames.iter().map(|frame| frame.bytes.len()).sum();
+            let mut all = Vec::with_capacity(length);
+            for frame in frames {
+                all.extend_from_slice(&frame.bytes);
+            }
+            Some(all.into())
+        }
+    }
+}

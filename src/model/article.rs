@@ -1,0 +1,442 @@
+//! A knowledge article, and how its Markdown is cut into passages that can be shown on their own.
+
+use super::ids::ArticleId;
+
+/// A knowledge article as far as answers need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Article {
+    /// Its id.
+    pub id: ArticleId,
+    /// Its title.
+    pub title: String,
+    /// Its text, Markdown.
+    pub body: String,
+    /// Where people can read it, if anywhere.
+    pub url: Option<String>,
+}
+
+/// A part of an article that makes sense on its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passage {
+    /// The headings that it stands under, outermost first.
+    pub heading: Option<String>,
+    /// All headings over it and in it.
+    pub topics: String,
+    /// Its Markdown as written; headings inside it are bold lines, which every chat client can show.
+    pub text: String,
+}
+
+/// A passage that has this many words may end where its section ends.
+const ENOUGH_WORDS: usize = 25;
+/// A passage ends before it would have more words than this, where it can.
+const MOST_WORDS: usize = 160;
+/// A list up to this many words stays whole.
+const MOST_LIST_WORDS: usize = 320;
+
+impl Article {
+    /// Cuts the body at headings, and long sections between blocks; code and tables stay whole, and so do usual lists.
+    /// A short article is one passage. There is always at least one, if an empty one.
+    pub fn passages(&self) -> Vec<Passage> {
+        let blocks = blocks(&self.body);
+        let words: usize = blocks.iter().map(|block| block.words).sum();
+        let mut cutter = Cutter {
+            short: words <= MOST_WORDS,
+            ..Cutter::default()
+        };
+        for block in blocks {
+            match block.kind {
+                Kind::Heading(1) if block.text.eq_ignore_ascii_case(self.title.trim()) => {}
+                Kind::Heading(level) => cutter.section(level, block.text),
+                Kind::List | Kind::Prose | Kind::Verbatim => cutter.add(&block),
+            }
+        }
+        cutter.finish()
+    }
+}
+
+#[derive(Default)]
+struct Cutter {
+    short: bool,
+    path: Vec<(usize, String)>,
+    heading: Option<String>,
+    topics: String,
+    text: String,
+    words: usize,
+    passages: Vec<Passage>,
+}
+
+impl Cutter {
+    fn section(&mut self, level: usize, name: String) {
+        while self.path.last().is_some_and(|(outer, _)| *outer >= level) {
+            self.path.pop();
+        }
+        if self.text.is_empty() || (!self.short && self.words >= ENOUGH_WORDS) {
+            self.path.push((level, name));
+            self.cut();
+        } else {
+            self.append(&format!("**{name}**"));
+            self.topics = format!("{}\n{name}", self.topics);
+            self.path.push((level, name));
+        }
+    }
+
+    fn add(&mut self, block: &Block) {
+        let introduced = self.text.trim_end().ends_with(':');
+        if self.words >= ENOUGH_WORDS && self.words + block.words > MOST_WORDS && !introduced {
+            self.cut();
+        }
+        self.append(&block.text);
+        self.words += block.words;
+    }
+
+    fn append(&mut self, text: &str) {
+        if !self.text.is_empty() {
+            self.text.push_str("\n\n");
+        }
+        self.text.push_str(text);
+    }
+
+    fn cut(&mut self) {
+        let names: Vec<_> = self.path.iter().map(|(_, name)| name.as_str()).collect();
+        let next = (!names.is_empty()).then(|| names.join(" › "));
+        let topics = std::mem::replace(&mut self.topics, next.clone().unwrap_or_default());
+        let heading = std::mem::replace(&mut self.heading, next);
+        if !self.text.is_empty() {
+            let text = std::mem::take(&mut self.text);
+            self.passages.push(Passage {
+                heading,
+                topics,
+                text,
+            });
+        }
+        self.words = 0;
+    }
+
+    fn finish(mut self) -> Vec<Passage> {
+        self.cut();
+        if self.passages.is_empty() {
+            self.passages.push(Passage {
+                heading: None,
+                topics: self.topics,
+                text: String::new(),
+            });
+        }
+        self.passages
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Heading(usize),
+    List,
+    Prose,
+    /// Code, a table, a quotation: nothing that may be cut.
+    Verbatim,
+}
+
+struct Block {
+    kind: Kind,
+    text: String,
+    words: usize,
+}
+
+/// The blocks of a Markdown text: runs of lines up to a blank one, where a fence or a list may hold blank lines.
+fn blocks(markdown: &str) -> Vec<Block> {
+    let mut reader = Reader::default();
+    for line in markdown.lines() {
+        reader.read(line);
+    }
+    if let (Some(mark), Some(block)) = (reader.fence, &mut reader.open) {
+        // What follows in an answer must not become code.
+        block.text.push('\n');
+        block.text.push_str(mark);
+    }
+    reader.close();
+    reader.done
+}
+
+#[derive(Default)]
+struct Reader<'a> {
+    done: Vec<Block>,
+    open: Option<Block>,
+    /// The mark that opened the fence that the next line is in, with its indentation.
+    fence: Option<&'a str>,
+    blank_lines: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn read(&mut self, line: &'a str) {
+        let content = line.trim();
+        let before = line.len() - line.trim_start().len();
+        let tabs = line[..before].matches('\t').count();
+        let indent = before + 3 * tabs;
+        let mark = fence_mark(content);
+        if let Some(opening) = self.fence {
+            self.append(line);
+            let closes = mark == content && mark.starts_with(opening.trim_start());
+            self.fence = self.fence.filter(|_| !closes);
+            return;
+        }
+        if content.is_empty() {
+            self.blank_lines += 1;
+            return;
+        }
+        let list = self.open.as_ref().filter(|block| block.kind == Kind::List);
+        let in_item = list.is_some() && indent >= 2;
+        let next_item = list.filter(|_| !in_item && is_list_item(content));
+        let goes_on = match next_item {
+            Some(list) => list.words <= MOST_LIST_WORDS,
+            None => in_item || self.blank_lines == 0,
+        };
+        if !goes_on {
+            self.close();
+        }
+        if let Some(level) = heading_level(content).filter(|_| !in_item && indent < 4) {
+            self.close();
+            self.done.push(heading(level, content));
+            return;
+        }
+        let block = self.append(line);
+        if block.kind == Kind::Prose {
+            if !mark.is_empty() || indent > 3 || content.starts_with(['|', '>', '<']) {
+                block.kind = Kind::Verbatim;
+            } else if is_list_item(content) {
+                block.kind = Kind::List;
+            }
+        }
+        self.fence = (!mark.is_empty()).then(|| &line[..before + mark.len()]);
+    }
+
+    fn append(&mut self, line: &str) -> &mut Block {
+        let block = self.open.get_or_insert_with(|| Block {
+            kind: Kind::Prose,
+            text: String::new(),
+            words: 0,
+        });
+        if !block.text.is_empty() {
+            let breaks = std::iter::repeat_n('\n', self.blank_lines + 1);
+            block.text.extend(breaks);
+        }
+        self.blank_lines = 0;
+        block.text.push_str(line);
+        block.words += line.split_whitespace().count();
+        block
+    }
+
+    fn close(&mut self) {
+        self.blank_lines = 0;
+        let Some(block) = self.open.take() else {
+            return;
+        };
+        if block.kind != Kind::Prose || block.words <= MOST_WORDS {
+            self.done.push(block);
+            return;
+        }
+        for text in paragraphs(&block.text) {
+            self.done.push(Block {
+                kind: Kind::Prose,
+                words: text.split_whitespace().count(),
+                text: text.to_owned(),
+            });
+        }
+    }
+}
+
+/// Cuts an overlong paragraph after sentences, never inside code, emphasis or a link.
+fn paragraphs(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut words, mut ticks, mut stars, mut brackets) = (0, 0, 0, 0, 0_i32);
+    let mut previous = ' ';
+    for (at, character) in text.char_indices() {
+        if character.is_whitespace() {
+            words += 1;
+            let whole = ticks % 2 == 0 && stars % 2 == 0 && brackets <= 0;
+            if matches!(previous, '.' | '!' | '?') && whole && words >= MOST_WORDS * 3 / 4 {
+                parts.push(text[start..at].trim());
+                start = at;
+                words = 0;
+            }
+        }
+        // A run of marks opens or closes as one.
+        ticks += usize::from(character == '`' && previous != '`');
+        stars += usize::from(character == '*' && previous != '*');
+        brackets +=
+            i32::from(matches!(character, '[' | '(')) - i32::from(matches!(character, ']' | ')'));
+        previous = character;
+    }
+    parts.push(text[start..].trim());
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+fn heading(level: usize, text: &str) -> Block {
+    let text = text.trim_matches(|c: char| matches!(c, '#' | '*' | '_') || c.is_whitespace());
+    Block {
+        kind: Kind::Heading(level),
+        text: text.to_owned(),
+        words: text.split_whitespace().count(),
+    }
+}
+
+fn heading_level(content: &str) -> Option<usize> {
+    let level = content.bytes().take_while(|b| *b == b'#').count();
+    let rest = &content[level..];
+    ((1..=6).contains(&level) && (rest.is_empty() || rest.starts_with([' ', '\t'])))
+        .then_some(level)
+}
+
+fn is_list_item(content: &str) -> bool {
+    let digits = content.bytes().take_while(u8::is_ascii_digit).count();
+    let rest = if digits > 0 {
+        content[digits..].strip_prefix(['.', ')'])
+    } else {
+        content.strip_prefix(['-', '*', '+'])
+    };
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
+}
+
+/// The backticks or tildes that open or close a code fence; nothing on other lines.
+fn fence_mark(content: &str) -> &str {
+    let Some(mark) = content.chars().next().filter(|c| matches!(c, '`' | '~')) else {
+        return "";
+    };
+    let rest = content.trim_start_matches(mark);
+    let long = content.len() - rest.len() >= 3;
+    if long && !rest.contains('`') {
+        &content[..content.len() - rest.len()]
+    } else {
+        ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ids::Tick;
+
+    fn passages(body: &str) -> Vec<Passage> {
+        let article = Article {
+            id: ArticleId::new(Tick(1), 1),
+            title: "Title".to_owned(),
+            body: body.to_owned(),
+            url: None,
+        };
+        article.passages()
+    }
+
+    fn texts(body: &str) -> Vec<String> {
+        passages(body)
+            .into_iter()
+            .map(|passage| passage.text)
+            .collect()
+    }
+
+    fn words(number: usize) -> String {
+        vec!["word"; number].join(" ")
+    }
+
+    #[test]
+    fn a_short_article_is_one_passage_without_its_title() {
+        let body = "# Title\n\nFirst.\n\n## Steps\n\n1. One\n2. Two\n";
+        assert_eq!(
+            passages(body),
+            [Passage {
+                heading: None,
+                topics: "\nSteps".to_owned(),
+                text: "First.\n\n**Steps**\n\n1. One\n2. Two".to_owned(),
+            }]
+        );
+    }
+
+    #[test]
+    fn a_long_article_is_cut_at_headings_and_each_passage_knows_those_over_it() {
+        let body = format!(
+            "{0}\n\n## On *Windows*\n\n### First\n\n{0}\n\n### Second\n{0}\n\n## End\n\n{0}",
+            words(60)
+        );
+        let found: Vec<_> = passages(&body)
+            .into_iter()
+            .map(|passage| passage.heading)
+            .collect();
+        let expected = [
+            None,
+            Some("On *Windows › First"),
+            Some("On *Windows › Second"),
+            Some("End"),
+        ];
+        assert_eq!(found, expected.map(|name| name.map(str::to_owned)));
+    }
+
+    #[test]
+    fn a_section_of_a_few_words_is_shown_with_the_next() {
+        let body = format!(
+            "## Note\n\nShort.\n\n## Long\n\n{}\n\n{}",
+            words(100),
+            words(100)
+        );
+        assert_eq!(
+            texts(&body),
+            [format!("Short.\n\n**Long**\n\n{}", words(100)), words(100)]
+        );
+    }
+
+    #[test]
+    fn code_stays_whole_with_blank_lines_and_number_signs_in_it() {
+        let code = format!("```sh\n# {0}\n\n- {0}\n\n# {0}\n```", words(90));
+        let body = format!("{}\n\n{code}\n\n# After\n\n{}", words(60), words(60));
+        assert_eq!(texts(&body), [words(60), code, words(60)]);
+    }
+
+    #[test]
+    fn code_that_is_never_closed_is_closed_in_its_list_too() {
+        assert_eq!(texts("```\n# code"), ["```\n# code\n```"]);
+        assert_eq!(
+            texts("- a\n\n  ~~~\n  code"),
+            ["- a\n\n  ~~~\n  code\n  ~~~"]
+        );
+    }
+
+    #[test]
+    fn a_list_stays_whole_and_with_the_line_that_introduces_it() {
+        let list = format!(
+            "1. {0}\n\n   {0}\n\n   # {0}\n2. {0}\n\n\n3.\t{0}",
+            words(30)
+        );
+        let body = format!("{0}\n\n{0}\n\nDo this:\n\n{list}\n\n{0}", words(70));
+        let expected = [
+            format!("{0}\n\n{0}\n\nDo this:\n\n{list}", words(70)),
+            words(70),
+        ];
+        assert_eq!(texts(&body), expected);
+    }
+
+    #[test]
+    fn a_list_of_unusual_length_is_cut_between_its_items() {
+        let item = format!("- {}", words(99));
+        let body = [item.as_str(); 8].join("\n");
+        assert_eq!(
+            texts(&body),
+            [[item.as_str(); 4].join("\n"), [item.as_str(); 4].join("\n")]
+        );
+    }
+
+    #[test]
+    fn a_paragraph_of_unusual_length_is_cut_after_sentences_outside_of_code_and_emphasis() {
+        let sentence = format!("{}.", words(60));
+        let marked = format!("**{sentence} {sentence} {sentence}**");
+        let body = format!("{sentence} {sentence} {marked} {sentence}");
+        assert_eq!(
+            texts(&body),
+            [
+                format!("{sentence} {sentence}"),
+                format!("{marked} {sentence}")
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_gives_one_empty_passage() {
+        assert_eq!(texts(""), [""]);
+        assert_eq!(texts("# Title\n\n## Later"), [""]);
+    }
+}

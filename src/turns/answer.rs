@@ -1,0 +1,194 @@
+//! An answer as it grows: its pieces become envelopes for the readers, a log and a message for the store.
+
+use serde::Serialize;
+
+use super::envelope::Envelope;
+use super::live::LiveTurn;
+use super::log::{DeltaKind, Frame, LogWriter};
+use super::responder::Piece;
+use crate::model::ids::Tick;
+
+/// The media type of a source that is an article of ours.
+const ARTICLE: &str = "text/markdown";
+
+/// Where envelopes go: to the live readers at once, and into the log.
+pub struct Answer<'a> {
+    live: &'a LiveTurn,
+    log: LogWriter,
+    open: Option<Open>,
+    parts: Vec<Part>,
+}
+
+/// The part that deltas belong to now.
+struct Open {
+    kind: DeltaKind,
+    id: String,
+}
+
+/// A part of an AI SDK `UIMessage`.
+#[derive(Serialize)]
+#[serde(
+    tag = "type",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
+enum Part {
+    Text {
+        text: String,
+    },
+    Reasoning {
+        text: String,
+    },
+    SourceUrl {
+        source_id: String,
+        url: String,
+        title: String,
+    },
+    SourceDocument {
+        source_id: String,
+        media_type: &'static str,
+        title: String,
+    },
+}
+
+impl Part {
+    /// What deltas are added to.
+    fn said(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Text { text } | Self::Reasoning { text } => Some(text),
+            Self::SourceUrl { .. } | Self::SourceDocument { .. } => None,
+        }
+    }
+
+    /// What belongs to the message's text.
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text { text } => Some(text),
+            Self::Reasoning { .. } | Self::SourceUrl { .. } | Self::SourceDocument { .. } => None,
+        }
+    }
+}
+
+/// What is kept of an answer.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The text alone.
+    pub content: String,
+    /// Its parts as JSON, unless they are one text.
+    pub parts: Option<String>,
+}
+
+impl<'a> Answer<'a> {
+    /// An answer for the readers of a live turn.
+    pub fn new(live: &'a LiveTurn) -> Self {
+        Self {
+            live,
+            log: LogWriter::default(),
+            open: None,
+            parts: Vec::new(),
+        }
+    }
+
+    /// Sends an envelope that is no delta.
+    pub fn send(&mut self, tick: Tick, envelope: &Envelope<'_>) {
+        self.log.add(tick, envelope);
+        self.live.push(Frame::of(tick, envelope));
+    }
+
+    /// Sends a piece; `tick` gives a cursor for each of its envelopes.
+    pub fn say(&mut self, piece: &Piece, tick: impl Fn() -> Tick) {
+        match piece {
+            Piece::Text(text) => self.delta(DeltaKind::Text, text, &tick),
+            Piece::Reasoning(text) => self.delta(DeltaKind::Reasoning, text, &tick),
+            Piece::SourceUrl { id, url, title } => {
+                self.send(
+                    tick(),
+                    &Envelope::SourceUrl {
+                        source_id: id,
+                        url,
+                        title,
+                    },
+                );
+                self.parts.push(Part::SourceUrl {
+                    source_id: id.clone(),
+                    url: url.clone(),
+                    title: title.clone(),
+                });
+            }
+            Piece::SourceDocument { id, title } => {
+                let envelope = Envelope::SourceDocument {
+                    source_id: id,
+                    media_type: ARTICLE,
+                    title,
+                };
+                self.send(tick(), &envelope);
+                self.parts.push(Part::SourceDocument {
+                    source_id: id.clone(),
+                    media_type: ARTICLE,
+                    title: title.clone(),
+                });
+            }
+        }
+    }
+
+    fn delta(&mut self, kind: DeltaKind, delta: &str, tick: &impl Fn() -> Tick) {
+        if self.open.as_ref().is_none_or(|open| open.kind != kind) {
+            self.close(tick);
+            let id = (self.parts.len() + 1).to_string();
+            let begin = match kind {
+                DeltaKind::Text => Envelope::TextStart { id: &id },
+                DeltaKind::Reasoning => Envelope::ReasoningStart { id: &id },
+            };
+            self.send(tick(), &begin);
+            self.parts.push(match kind {
+                DeltaKind::Text => Part::Text {
+                    text: String::new(),
+                },
+                DeltaKind::Reasoning => Part::Reasoning {
+                    text: String::new(),
+                },
+            });
+            self.open = Some(Open { kind, id });
+        }
+        let Some(open) = &self.open else { return };
+        let tick = tick();
+        self.log.add_delta(tick, kind, &open.id, delta);
+        self.live
+            .push(Frame::of(tick, &kind.delta(&open.id, delta)));
+        let said = self.parts.iter_mut().rev().find_map(Part::said);
+        if let Some(said) = said {
+            said.push_str(delta);
+        }
+    }
+
+    /// Ends the part that is open: a reader forgets open parts at the step's end.
+    pub fn close(&mut self, tick: impl Fn() -> Tick) {
+        if let Some(open) = self.open.take() {
+            let end = match open.kind {
+                DeltaKind::Text => Envelope::TextEnd { id: &open.id },
+                DeltaKind::Reasoning => Envelope::ReasoningEnd { id: &open.id },
+            };
+            self.send(tick(), &end);
+        }
+    }
+
+    /// Whether any word of an answer was said.
+    pub fn has_text(&self) -> bool {
+        self.parts
+            .iter()
+            .filter_map(Part::text)
+            .any(|text| !text.is_empty())
+    }
+
+    /// What to keep, and the log so far.
+    pub fn finish(self) -> (Kept, LogWriter) {
+        let content: String = self.parts.iter().filter_map(Part::text).collect();
+        let parts = match self.parts.as_slice() {
+            [] | [Part::Text { .. }] => None,
+            parts => serde_json::to_string(parts)
+                .inspect_err(|error| log::error!("an answer's parts were not written: {error}"))
+                .ok(),
+        };
+        (Kept { content, parts }, self.log)
+    }
+}

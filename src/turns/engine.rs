@@ -1,0 +1,357 @@
+//! Runs turns: takes them from the durable queue, has them answered, and stores and ends their streams.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, watch};
+
+use super::answer::Answer;
+use super::envelope::{Envelope, FinishMetadata, StartMetadata};
+use super::live::{LiveTurn, LiveTurns};
+use super::log::Frame;
+use super::queue::{Queue, Waiting};
+use super::respond::{Brief, Responders};
+use super::responder::{Failure, FinishReason, Piece};
+use super::signals::Signals;
+use crate::error::{Error, Result};
+use crate::model::ids::SessionId;
+use crate::model::names::TenantNo;
+use crate::model::session::Usage;
+use crate::store::Store;
+use crate::store::turns::{self, End, Settlement, Unsettled};
+
+/// Threads that run turns; each turn is mostly waiting.
+const THREADS: usize = 2;
+/// Pieces that may wait between a responder and the stream.
+const PIECES: usize = 64;
+/// How long to wait before a turn that could not be stored, or read, is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+
+/// Answers turns. Clones share it.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    signals: Signals,
+    live: LiveTurns,
+    responders: Responders,
+    queue: Mutex<Queue>,
+    /// `None` once the engine has stopped.
+    runtime: Mutex<Option<Runtime>>,
+    /// How many turns run, for who waits for them to end.
+    running: watch::Sender<usize>,
+    stopping: watch::Sender<bool>,
+}
+
+impl Engine {
+    /// An engine that lets so many turns run at one time.
+    ///
+    /// # Errors
+    /// The threads cannot be made.
+    pub fn new(
+        store: Store,
+        signals: Signals,
+        responders: Responders,
+        concurrency: usize,
+    ) -> std::io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("turns")
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                store,
+                signals,
+                live: LiveTurns::default(),
+                responders,
+                queue: Mutex::new(Queue::new(concurrency)),
+                runtime: Mutex::new(Some(runtime)),
+                running: watch::Sender::new(0),
+                stopping: watch::Sender::new(false),
+            }),
+        })
+    }
+
+    /// Turns that are being answered.
+    pub fn live(&self) -> &LiveTurns {
+        &self.inner.live
+    }
+
+    /// Takes up what a dead process left.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub async fn recover(&self) -> Result<()> {
+        let left = self.inner.store.write(turns::recover).await?;
+        for (tenant, session) in left {
+            self.wake(tenant, session);
+        }
+        Ok(())
+    }
+
+    /// A session has a turn to run, or to end.
+    pub fn wake(&self, tenant: TenantNo, session: SessionId) {
+        self.inner.queue().add(Waiting { tenant, session });
+        self.inner.dispatch();
+    }
+
+    /// Stops the answer that is running in a session; its status is on disk already.
+    pub fn cancel(&self, tenant: TenantNo, session: SessionId) {
+        if let Some(live) = self.inner.live.of(session) {
+            live.cancel();
+        }
+        self.wake(tenant, session);
+    }
+
+    /// Takes up no more turns, lets the running ones end for so long, and leaves the rest to the next start.
+    pub async fn stop(&self, limit: Duration) {
+        self.inner.stopping.send_replace(true);
+        let mut running = self.inner.running.subscribe();
+        let ended = tokio::time::timeout(limit, running.wait_for(|running| *running == 0)).await;
+        if ended.is_err() {
+            log::warn!("some answers were cut off; they run again at the next start");
+        }
+        let runtime = self
+            .inner
+            .runtime
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Inner {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts as many turns as may run.
+    fn dispatch(self: &Arc<Self>) {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(runtime) = runtime.as_ref() else {
+            return;
+        };
+        loop {
+            if *self.stopping.borrow() {
+                return;
+            }
+            let next = {
+                let mut queue = self.queue();
+                let next = queue.take();
+                self.running.send_replace(queue.running());
+                next
+            };
+            let Some(waiting) = next else { return };
+            let inner = Arc::clone(self);
+            runtime.spawn(async move {
+                // A task of its own, so that a panic ends one turn's try and not the queue's place.
+                let turn = Arc::clone(&inner);
+                let outcome = tokio::spawn(async move { turn.run_one(waiting).await }).await;
+                let has_more = match outcome {
+                    Ok(Ok(has_more)) => has_more,
+                    Ok(Err(error)) => {
+                        log::error!("a turn could not be run and is tried again: {error}");
+                        tokio::time::sleep(TRY_AGAIN).await;
+                        true
+                    }
+                    Err(error) => {
+                        log::error!("a turn's try ended badly and is made again: {error}");
+                        tokio::time::sleep(TRY_AGAIN).await;
+                        true
+                    }
+                };
+                let running = {
+                    let mut queue = inner.queue();
+                    queue.done(waiting, has_more);
+                    queue.running()
+                };
+                inner.running.send_replace(running);
+                inner.dispatch();
+            });
+        }
+    }
+
+    /// Runs a session's oldest turn, if it has one; whether it may have more.
+    async fn run_one(&self, waiting: Waiting) -> Result<bool> {
+        let session = waiting.session;
+        let turn = self
+            .store
+            .read(|reader| turns::oldest_unsettled(reader, session))?;
+        let Some(turn) = turn else {
+            return Ok(false);
+        };
+        let live = self.live.begin(session, turn.id);
+        let outcome = self.answer(waiting, &turn, &live).await;
+        self.live.forget(session);
+        self.signals.ring(session);
+        outcome.map(|()| true)
+    }
+
+    async fn answer(&self, waiting: Waiting, turn: &Unsettled, live: &LiveTurn) -> Result<()> {
+        let session = waiting.session;
+        let started_at = self.store.now();
+        let tick = || self.store.tick();
+        let mut answer = Answer::new(live);
+        answer.send(
+            tick(),
+            &Envelope::Start {
+                message_id: turn.answer,
+                message_metadata: StartMetadata {
+                    chat_turn_id: turn.id,
+                },
+            },
+        );
+        let end = if turn.is_cancelled {
+            End::Cancelled
+        } else {
+            answer.send(tick(), &Envelope::StartStep);
+            self.signals.ring(session);
+            let id = turn.id;
+            // Nobody waits for this: a crash before it is on disk finds the turn waiting, which is as good.
+            drop(self.store.write(move |tx| turns::begin(tx, id, started_at)));
+            self.respond(waiting, turn, live, &mut answer).await
+        };
+        answer.close(tick);
+        if let End::Completed { .. } = end {
+            answer.send(tick(), &Envelope::FinishStep);
+        }
+        self.signals.ring(session);
+        let (kept, log) = answer.finish();
+        let settlement = Arc::new(Settlement {
+            id: turn.id,
+            session,
+            tenant: waiting.tenant,
+            answer: turn.answer,
+            content: kept.content,
+            parts: kept.parts,
+            end,
+        });
+        let log = Arc::new(log);
+        loop {
+            let (settlement, log) = (Arc::clone(&settlement), Arc::clone(&log));
+            let settled = self
+                .store
+                .write(move |tx| {
+                    turns::settle(tx, &settlement, started_at, |tick, end| {
+                        log.to_json(tick, &terminal(end))
+                            .map_err(|error| Error::Internal(error.into()))
+                    })
+                })
+                .await;
+            match settled {
+                Ok(Some((tick, end))) => {
+                    live.end(Frame::of(tick, &terminal(&end)));
+                    return Ok(());
+                }
+                // The session was deleted: nobody may read on.
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    log::warn!("an answer waits for the disk: {error}");
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Has the turn answered, and streams what is said.
+    async fn respond(
+        &self,
+        waiting: Waiting,
+        turn: &Unsettled,
+        live: &LiveTurn,
+        answer: &mut Answer<'_>,
+    ) -> End {
+        let session = waiting.session;
+        let brief = Brief {
+            session,
+            turn: turn.id,
+            tier: turn.model_tier,
+        };
+        let (sender, mut pieces) = mpsc::channel::<Piece>(PIECES);
+        let responding = self.responders.respond(&self.store, brief, sender);
+        tokio::pin!(responding);
+        let tick = || self.store.tick();
+        let mut ended = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = live.is_cancelled() => return End::Cancelled,
+                piece = pieces.recv() => match piece {
+                    Some(piece) => {
+                        answer.say(&piece, tick);
+                        // What has been said meanwhile goes out with it.
+                        while let Ok(piece) = pieces.try_recv() {
+                            answer.say(&piece, tick);
+                        }
+                        self.signals.ring(session);
+                    }
+                    None => break,
+                },
+                outcome = &mut responding, if ended.is_none() => ended = Some(outcome),
+            }
+        }
+        let outcome = match ended {
+            Some(outcome) => outcome,
+            None => responding.await,
+        };
+        match outcome {
+            Ok(answered) if answer.has_text() => End::Completed {
+                finish_reason: match answered.finish_reason {
+                    FinishReason::Stop
+                    | FinishReason::Length
+                    | FinishReason::ContentFilter
+                    | FinishReason::ToolCalls
+                    | FinishReason::Other => answered.finish_reason.as_str(),
+                },
+                usage: answered.usage.map(|usage| Usage {
+                    input_tokens: usage.input_tokens,
+                    output_tokens: usage.output_tokens,
+                }),
+            },
+            Ok(_) => failed(
+                turn,
+                Failure {
+                    code: "model_empty_reply",
+                    message:
+                        "The assistant gave no answer. Please ask again, perhaps in other words."
+                            .to_owned(),
+                    log: "the answer had no text".to_owned(),
+                },
+            ),
+            Err(failure) => failed(turn, failure),
+        }
+    }
+}
+
+fn failed(turn: &Unsettled, failure: Failure) -> End {
+    log::warn!("{} {}: {}", turn.id, failure.code, failure.log);
+    End::Failed {
+        code: failure.code.to_owned(),
+        message: failure.message,
+    }
+}
+
+/// The envelope that ends a turn.
+fn terminal(end: &End) -> Envelope<'_> {
+    match end {
+        End::Completed {
+            finish_reason,
+            usage,
+        } => Envelope::Finish {
+            finish_reason,
+            message_metadata: usage.map(|usage| FinishMetadata { usage }),
+        },
+        End::Failed { message, .. } => Envelope::Error {
+            error_text: message,
+        },
+        End::Cancelled => Envelope::Abort,
+    }
+}

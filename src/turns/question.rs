@@ -1,0 +1,297 @@
+//! What a message asks: the words to look for, whether it leans on what was said before, and small talk.
+
+use crate::store::passage_index::Term;
+
+/// A message, read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Question {
+    /// Its content words.
+    pub terms: Vec<Term>,
+    /// Whether it cannot be understood without the messages before it.
+    pub leans_on_earlier: bool,
+    /// Whether it says that what was shown did not help, or asks for something else.
+    pub wants_more: bool,
+    /// Set when it is nothing but small talk.
+    pub small_talk: Option<SmallTalk>,
+}
+
+/// Kinds of small talk. Of several in one message the first of this list gets the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SmallTalk {
+    /// How are you?
+    Wellbeing,
+    /// Who are you?
+    Identity,
+    /// Thank you.
+    Thanks,
+    /// Goodbye.
+    Farewell,
+    /// What can you do?
+    Abilities,
+    /// Hello.
+    Greeting,
+    /// All right.
+    Assent,
+}
+
+/// Content words of a message beyond these are left out from its middle: what is wanted stands at an end.
+const MOST_TERMS: usize = 48;
+
+/// Longer phrases stand before those that they contain.
+const SMALL_TALK: &[(SmallTalk, &str)] = &[
+    (
+        SmallTalk::Wellbeing,
+        "how are you, how are things, how is it going, hows it going, how do you do, whats up",
+    ),
+    (
+        SmallTalk::Identity,
+        "who are you, what are you, are you a bot, are you a robot, are you human, \
+         are you real, whats your name, what is your name, who am i talking to, \
+         introduce yourself",
+    ),
+    (
+        SmallTalk::Thanks,
+        "thank you very much, thank you so much, thank you, thanks a lot, many thanks, thanks, \
+         thx, cheers, much appreciated, thats all",
+    ),
+    (
+        SmallTalk::Farewell,
+        "good bye, goodbye, bye bye, bye, see you later, see you, good night, have a nice day, \
+         have a good day",
+    ),
+    (
+        SmallTalk::Abilities,
+        "what can you help me with, what can you help with, what can you do, what do you do, \
+         what do you know, what can i ask, how can you help, how do you work, can you help, \
+         need help, help me, help",
+    ),
+    (
+        SmallTalk::Greeting,
+        "hello, hi, hiya, hey, good morning, good afternoon, good evening, good day, morning, \
+         greetings, anybody there, anyone there",
+    ),
+    (
+        SmallTalk::Assent,
+        "ok, okay, yes, yep, no, nope, great, perfect, cool, nice, super, fine, understood, \
+         got it, alright, all right, test, testing",
+    ),
+];
+
+/// Words that say that something is still wrong, whatever politeness stands around them.
+const TROUBLE: &[&str] = &[
+    "still",
+    "doesnt",
+    "didnt",
+    "wont",
+    "cant",
+    "isnt",
+    "fails",
+    "failed",
+    "broken",
+    "not working",
+];
+
+/// What asks for something else than was shown.
+const MORE: &[&str] = &["else", "more", "other", "another"];
+
+/// What a message that goes on with a topic may begin with.
+const CONNECTIVES: &[&str] = &[
+    "and",
+    "or",
+    "but",
+    "also",
+    "then",
+    "what about",
+    "how about",
+    "same",
+];
+
+/// What stands for something that was named before.
+const REFERENCES: &[&str] = &[
+    "it", "its", "this", "that", "thats", "these", "those", "them", "they", "same", "instead",
+];
+
+/// Words that do not tell one question from another, those that only say that there is a problem included.
+const STOP_WORDS: &str = " \
+    a able about above after afternoon again against ago all alright also always am an and \
+    another any anybody anymore anyone anything anyway are arent around as asap ask asked \
+    asking asks at away back be because been before being below best better between bit both \
+    broke broken but by bye came can cannot cant cheers come cool correctly could couldnt \
+    currently day days dear detail details did didnt different do does doesnt doing done dont \
+    down during each else error errors etc even evening ever every everyone everything exactly \
+    explain fail failed failing fails few find fine first fix fixed for friday from further \
+    gave get gets getting give given go goes going gone good goodbye got great greetings guys \
+    had hadnt happen happened happening happens has hasnt have havent having he hello help \
+    helped helps her here hers hey hi him hint his hiya hope hour hours how however i id if ill \
+    im immediately in instead into is isnt issue issues it its ive just keep keeps kind kindly \
+    know last later let lets like likely ll long look looking lot made make makes many may \
+    maybe me mean means might minutes monday month months more morning most much must my myself \
+    need needed needs never next nice night no nobody nope nor not nothing now of off often oh \
+    ok okay on once one ones only onto or other our out over own perfect please pls possible \
+    previously problem problems properly question quick quickly quite rather really receive \
+    received receives recently regards right said same saturday say says seem seems she should \
+    shouldnt show simply since so some somebody someone something sometimes soon sorry step \
+    steps still stop stopped stops such suddenly sunday super sure take takes team tell than \
+    thank thanks that thats the their theirs them then there theres these they theyre thing \
+    things think this those though through thursday thus thx to today together told tomorrow \
+    tonight too tried trouble try trying tuesday two under understood unfortunately until up \
+    upon urgent urgently us use used useful uses using usually ve very via want wanted wants \
+    was wasnt way we wednesday week weekend weeks well went were werent weve what whatever \
+    whats when whenever where wheres whether which while who whoever whom whose why will with \
+    within without wonder wondering wont work worked working works would wouldnt wrong year \
+    years yep yes yesterday yet you your youre yours yourself ";
+
+/// Words that say what to do rather than with what: they count little.
+const WEAK_WORDS: &[&str] = &[
+    "set up",
+    "setup",
+    "configure",
+    "new",
+    "change",
+    "add",
+    "create",
+    "request",
+    "order",
+    "install",
+    "open",
+    "company",
+    "office",
+];
+
+/// Words that people use for the same thing. As [`words`] gives them.
+const SYNONYMS: &[&str] = &[
+    "sign in, log in, login, log on, logon, signin, signing in, logging in, logged in, \
+     signed in",
+    "mfa, 2fa, multi factor, multifactor, two factor, authenticator, second factor",
+    "wifi, wi fi, wireless, wlan",
+    "email, e mail, mail",
+    "laptop, computer, pc, notebook, workstation",
+    "phone, mobile, smartphone, cell, iphone, android",
+    "mac, macbook, macos",
+    "print, printer, printing, printout",
+    "phishing, phish, suspicious, scam, fraudulent, spam, fake",
+    "onboarding, onboard, new starter, new hire, new employee, new joiner, new colleague, \
+     new user",
+    "offboarding, offboard, leaver",
+    "restore, recover, recovery, undelete, retrieve",
+    "deleted, delete, removed, remove, erased",
+    "backup, back up, backed up",
+    "forgot, forgotten, forget, lost, reset",
+    "password, passcode, passphrase",
+    "vpn, remote access",
+    "home, remotely",
+    "phone number, telephone number",
+    "onedrive, one drive",
+    "sharepoint, share point",
+    "sync, synchronise, synchronize, synchronisation, synchronization",
+    "set up, setup, configure, configuration",
+    "screen, monitor, display",
+    "helpdesk, help desk, service desk, support desk",
+    "out of office, automatic reply, auto reply",
+];
+
+/// Reads a message to someone of this name.
+pub fn read(message: &str, name: &str) -> Question {
+    let said = words(message);
+    let (rest, kind) = without_small_talk(&said);
+    let terms = terms(&rest);
+    let names = words(name);
+    let only_names = terms.iter().all(|term| names.contains(&term.word));
+    let trouble = contains_any(&rest, TROUBLE);
+    let small_talk = (only_names || said.len() == 1) && !trouble;
+    let goes_on = CONNECTIVES.iter().any(|phrase| starts_with(&rest, phrase));
+    let refers = terms.len() <= 2 && contains_any(&rest, REFERENCES);
+    Question {
+        small_talk: kind.filter(|_| small_talk),
+        leans_on_earlier: goes_on || refers || terms.len() <= 1,
+        wants_more: trouble || contains_any(&rest, MORE),
+        terms,
+    }
+}
+
+/// Lower-case words without apostrophes; everything else that is no letter or digit parts words.
+fn words(text: &str) -> Vec<String> {
+    let text = text.replace(['\'', '’'], "").to_lowercase();
+    let parts = text.split(|character: char| !character.is_alphanumeric());
+    parts
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn starts_with(words: &[String], phrase: &str) -> bool {
+    let mut words = words.iter();
+    phrase
+        .split(' ')
+        .all(|part| words.next().is_some_and(|word| word == part))
+}
+
+fn contains_any(words: &[String], phrases: &[&str]) -> bool {
+    (0..words.len()).any(|from| {
+        phrases
+            .iter()
+            .any(|phrase| starts_with(&words[from..], phrase))
+    })
+}
+
+/// The words outside small talk, and the kind of that. Single words stay: they may be part of a question.
+fn without_small_talk(said: &[String]) -> (Vec<String>, Option<SmallTalk>) {
+    let mut rest = Vec::new();
+    let mut kinds = Vec::new();
+    let mut from = 0;
+    while from < said.len() {
+        let found = SMALL_TALK.iter().find_map(|(kind, phrases)| {
+            let mut phrases = phrases.split(", ");
+            let phrase = phrases.find(|phrase| starts_with(&said[from..], phrase))?;
+            Some((*kind, phrase.split(' ').count()))
+        });
+        let length = found.map_or(1, |(_, length)| length);
+        if length == 1 {
+            rest.push(said[from].clone());
+        }
+        kinds.extend(found.map(|(kind, _)| kind));
+        from += length;
+    }
+    (rest, kinds.into_iter().min())
+}
+
+fn terms(words: &[String]) -> Vec<Term> {
+    let mut terms = Vec::new();
+    let mut meant: Vec<&str> = Vec::new();
+    let mut from = 0;
+    while from < words.len() {
+        let word = words[from].as_str();
+        let singular = word.strip_suffix('s').unwrap_or(word);
+        let group = SYNONYMS
+            .iter()
+            .flat_map(|group| group.split(", ").map(move |phrase| (*group, phrase)))
+            .filter(|(_, phrase)| *phrase == singular || starts_with(&words[from..], phrase))
+            .max_by_key(|(_, phrase)| phrase.len());
+        let length = group.map_or(1, |(_, phrase)| phrase.split(' ').count());
+        let meaning = group.map_or(singular, |(group, _)| group);
+        let digit = word.len() == 1 && word.as_bytes()[0].is_ascii_digit();
+        let stop = group.is_none() && (digit || STOP_WORDS.contains(&format!(" {word} ")));
+        if !stop && !meant.contains(&meaning) {
+            meant.push(meaning);
+            let word = words[from..from + length].join(" ");
+            let synonyms = group.map_or("", |(group, _)| group).split(", ");
+            terms.push(Term {
+                synonyms: synonyms
+                    .filter(|other| *other != word && !other.is_empty())
+                    .map(str::to_owned)
+                    .collect(),
+                weight: if WEAK_WORDS.contains(&word.as_str()) {
+                    0.4
+                } else {
+                    1.0
+                },
+                word,
+            });
+        }
+        from += length;
+    }
+    if terms.len() > MOST_TERMS {
+        terms.drain(MOST_TERMS / 2..terms.len() - MOST_TERMS / 2);
+    }
+    terms
+}

@@ -1,0 +1,299 @@
+//! Who writes an answer, and what they are told: never more than the session may see (contract, section 13).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+
+use super::builtin::{self, BuiltinQuestion, word_by_word};
+use super::openai;
+use super::responder::{Answered, Failure, FinishReason, Past, Piece, Question};
+use crate::error::{Code, Error, Result};
+use crate::model::article::Article;
+use crate::model::ids::{SessionId, TurnId};
+use crate::model::session::Session;
+use crate::model::words::{Audience, MessageRole, ModelTier};
+use crate::store::agents::AgentRecord;
+use crate::store::articles::{self, Sight};
+use crate::store::companies::{self, CompanyRecord};
+use crate::store::messages::{self, Said};
+use crate::store::passage_index::PassageIndex;
+use crate::store::{Reader, Store, agents, sessions, tenants};
+
+/// Indexes that are kept; one more makes room by dropping them all, which costs a rebuild and no answer.
+const INDEXES: usize = 256;
+/// Passages that a model is given.
+const PASSAGES: usize = 6;
+
+/// Which turn is to be answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Brief {
+    /// Its session.
+    pub session: SessionId,
+    /// The turn.
+    pub turn: TurnId,
+    /// Which model is to answer.
+    pub tier: ModelTier,
+}
+
+/// The built-in responder, and a model if one is configured.
+pub struct Responders {
+    model: Option<openai::Client>,
+    indexes: Arc<Indexes>,
+}
+
+/// Indexes over the articles that a session may see, by what it may see and the articles' version.
+type Indexes = Mutex<HashMap<Sight, (i64, Arc<Mutex<PassageIndex>>)>>;
+
+/// All that a responder may know of a turn.
+struct Facts {
+    session: Session,
+    agent: AgentRecord,
+    tenant: String,
+    company: Option<CompanyRecord>,
+    said: Vec<Said>,
+    sight: Sight,
+    version: i64,
+}
+
+impl Responders {
+    /// The built-in responder, or a model before it.
+    pub fn new(model: Option<openai::Client>) -> Self {
+        Self {
+            model,
+            indexes: Arc::default(),
+        }
+    }
+
+    /// Has a turn answered; pieces come as they are said.
+    ///
+    /// # Errors
+    /// A [`Failure`] that a user can read.
+    pub async fn respond(
+        &self,
+        store: &Store,
+        brief: Brief,
+        pieces: mpsc::Sender<Piece>,
+    ) -> Result<Answered, Failure> {
+        let facts = store
+            .read(|reader| facts(reader, brief))
+            .map_err(unprepared)?;
+        let index = self.index(store, &facts).await.map_err(unprepared)?;
+        match &self.model {
+            None => answer_built_in(facts, index, pieces).await,
+            Some(model) => {
+                let question =
+                    tokio::task::spawn_blocking(move || question(&facts, &index, brief.tier))
+                        .await
+                        .map_err(|error| unprepared(Error::Internal(error.into())))?
+                        .map_err(unprepared)?;
+                model.answer(question, pieces).await
+            }
+        }
+    }
+
+    /// The index of what a session may see, built anew when an article has changed.
+    async fn index(&self, store: &Store, facts: &Facts) -> Result<Arc<Mutex<PassageIndex>>> {
+        let sight = facts.sight.clone();
+        {
+            let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((version, index)) = indexes.get(&sight)
+                && *version == facts.version
+            {
+                return Ok(Arc::clone(index));
+            }
+        }
+        let seen = sight.clone();
+        let (version, index) = store
+            .read_long(move |reader| {
+                let version = articles::version(reader, seen.tenant)?;
+                let visible: Vec<Article> = articles::visible(reader, &seen)?
+                    .into_iter()
+                    .map(|article| Article {
+                        id: article.id,
+                        title: article.title,
+                        body: article.body,
+                        url: article.url,
+                    })
+                    .collect();
+                let index =
+                    PassageIndex::build(&visible).map_err(|error| Error::Internal(error.into()))?;
+                Ok((version, Arc::new(Mutex::new(index))))
+            })
+            .await?;
+        let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        if indexes.len() >= INDEXES && !indexes.contains_key(&sight) {
+            indexes.clear();
+        }
+        indexes.insert(sight, (version, Arc::clone(&index)));
+        Ok(index)
+    }
+}
+
+fn unprepared(error: Error) -> Failure {
+    Failure {
+        code: "internal_error",
+        message: "The assistant could not prepare an answer. Please try again in a moment."
+            .to_owned(),
+        log: error.to_string(),
+    }
+}
+
+fn facts(reader: &Reader<'_>, brief: Brief) -> Result<Facts> {
+    let session = sessions::by_id(reader, brief.session)?.ok_or(Code::NotFound)?;
+    let tenant = session.inside.tenant;
+    let agent = agents::of_tenant(reader, tenant, session.agent_id)?.ok_or(Code::AgentDisabled)?;
+    let company = match &session.end_company_id {
+        Some(company) => companies::by_id(reader, tenant, company)?,
+        None => None,
+    };
+    // A session with a company is its staff's, whatever its agent has become.
+    let audience = match session.end_company_id {
+        Some(_) => Audience::EndUser,
+        None => agent.audience,
+    };
+    let sight = Sight {
+        tenant,
+        agent: session.agent_id,
+        audience,
+        company: session.end_company_id.clone(),
+    };
+    Ok(Facts {
+        tenant: tenants::by_no(reader, tenant)?.name,
+        said: messages::conversation(reader, brief.session, brief.turn)?,
+        version: articles::version(reader, tenant)?,
+        session,
+        agent,
+        company,
+        sight,
+    })
+}
+
+impl Facts {
+    /// The user's own messages, oldest first.
+    fn asked(&self) -> Vec<String> {
+        let of_user = |said: &&Said| said.role == MessageRole::User;
+        self.said
+            .iter()
+            .filter(of_user)
+            .map(|said| said.content.clone())
+            .collect()
+    }
+}
+
+async fn answer_built_in(
+    facts: Facts,
+    index: Arc<Mutex<PassageIndex>>,
+    pieces: mpsc::Sender<Piece>,
+) -> Result<Answered, Failure> {
+    let composed = tokio::task::spawn_blocking(move || {
+        let index = index.lock().unwrap_or_else(PoisonError::into_inner);
+        builtin::compose(
+            &BuiltinQuestion {
+                messages: &facts.asked(),
+                agent: &facts.agent.name,
+                welcome_message: facts.agent.agent_settings.welcome_message.as_deref(),
+                company: facts
+                    .company
+                    .as_ref()
+                    .map(|company| company.psa_company_name.as_str()),
+                tenant: &facts.tenant,
+                audience: facts.sight.audience,
+            },
+            &index,
+        )
+    })
+    .await
+    .map_err(|error| unprepared(Error::Internal(error.into())))?
+    .map_err(|error| unprepared(Error::Internal(error.into())))?;
+    for piece in composed {
+        match piece {
+            Piece::Text(text) => {
+                for word in word_by_word(&text) {
+                    if pieces.send(Piece::Text(word.to_owned())).await.is_err() {
+                        break;
+                    }
+                }
+            }
+            Piece::Reasoning(_) | Piece::SourceUrl { .. } | Piece::SourceDocument { .. } => {
+                if pieces.send(piece).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(Answered {
+        finish_reason: FinishReason::Stop,
+        usage: None,
+    })
+}
+
+/// What a model is asked: instructions, what the articles say, and the conversation.
+fn question(facts: &Facts, index: &Mutex<PassageIndex>, tier: ModelTier) -> Result<Question> {
+    let mut system = format!(
+        "You are {}, an assistant of the managed service provider {}.",
+        facts.agent.name, facts.tenant
+    );
+    let mut add = |title: &str, text: Option<&str>| {
+        if let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) {
+            system.push_str("\n\n");
+            system.push_str(title);
+            system.push('\n');
+            system.push_str(text);
+        }
+    };
+    add(
+        "Instructions:",
+        facts.agent.agent_settings.custom_instructions.as_deref(),
+    );
+    if let (Some(company), Some(_)) = (&facts.company, &facts.session.end_company_id) {
+        add(
+            "You are talking to staff of this company:",
+            Some(&company.psa_company_name),
+        );
+        add(
+            "Instructions for this company:",
+            company.custom_instructions_for_user_facing_chat.as_deref(),
+        );
+    }
+    let asked = facts.asked();
+    let index = index.lock().unwrap_or_else(PoisonError::into_inner);
+    let hits = builtin::find(&asked, &facts.agent.name, &index)
+        .map_err(|error| Error::Internal(error.into()))?;
+    let passages: Vec<String> = hits
+        .iter()
+        .take(PASSAGES)
+        .filter_map(|hit| {
+            let article = index.articles().get(hit.article)?;
+            Some(format!("## {}\n{}", article.title, hit.passage))
+        })
+        .collect();
+    add(
+        "Knowledge articles that may help:",
+        Some(&passages.join("\n\n")),
+    );
+    Ok(Question {
+        tier,
+        system,
+        history: history(&facts.said),
+    })
+}
+
+/// User and assistant in turn: what a failed turn left unanswered is joined to what was said next.
+fn history(said: &[Said]) -> Vec<Past> {
+    let mut history: Vec<Past> = Vec::new();
+    for said in said {
+        match history.last_mut() {
+            Some(last) if last.role == said.role => {
+                last.text.push_str("\n\n");
+                last.text.push_str(&said.content);
+            }
+            Some(_) | None => history.push(Past {
+                role: said.role,
+                text: said.content.clone(),
+                images: Vec::new(),
+            }),
+        }
+    }
+    history
+}
