@@ -1,6 +1,7 @@
 //! `keys create`, `list`, `rotate` and `revoke`; a new key is shown once, alone on the last line of stdout.
 
 use clap::Subcommand;
+use clap::builder::BoolishValueParser;
 use serde_json::Map;
 
 use super::seed::find;
@@ -17,22 +18,22 @@ pub(super) enum Keys {
     /// Make a key; it is shown once, alone on the last line
     Create {
         /// The tenant that it acts for
-        #[arg(long, value_name = "CLIENT_ID")]
+        #[arg(long, env = "SWITCHBOARD_TENANT", value_name = "CLIENT_ID")]
         tenant: String,
         /// What it is for
-        #[arg(long, value_parser = tenants::name)]
+        #[arg(long, env = "SWITCHBOARD_NAME", value_parser = tenants::name)]
         name: String,
         /// It serves the platform: it may name other tenants and be routed by bots
-        #[arg(long)]
+        #[arg(long, env = "SWITCHBOARD_PLATFORM", value_parser = BoolishValueParser::new())]
         platform: bool,
         /// When it ends, such as 2027-01-31T00:00:00Z
-        #[arg(long, value_name = "TIME", value_parser = time)]
+        #[arg(long, env = "SWITCHBOARD_EXPIRES", value_name = "TIME", value_parser = time)]
         expires: Option<Millis>,
     },
     /// List a tenant's keys: id, name, hint, kind, state, made at, ends at, last used at
     List {
         /// The tenant
-        #[arg(long, value_name = "CLIENT_ID")]
+        #[arg(long, env = "SWITCHBOARD_TENANT", value_name = "CLIENT_ID")]
         tenant: String,
     },
     /// Make a key's successor; the old one goes on working for 24 hours

@@ -22,7 +22,7 @@ pub(super) struct Import {
 #[derive(Args)]
 pub(super) struct Export {
     /// This tenant alone
-    #[arg(long, value_name = "CLIENT_ID")]
+    #[arg(long, env = "SWITCHBOARD_TENANT", value_name = "CLIENT_ID")]
     tenant: Option<String>,
 }
 

@@ -15,13 +15,13 @@ pub(super) enum Tenants {
     /// Make a tenant and its managed agent; prints its client id
     Create {
         /// Its name on the wire: 1 to 63 of a-z, 0-9 and '-'
-        #[arg(long, value_name = "ID", value_parser = client_id)]
+        #[arg(long, env = "SWITCHBOARD_CLIENT_ID", value_name = "ID", value_parser = client_id)]
         client_id: ClientId,
         /// Its name for people
-        #[arg(long, value_parser = name)]
+        #[arg(long, env = "SWITCHBOARD_NAME", value_parser = name)]
         name: String,
         /// The Microsoft directory that its people sign in with
-        #[arg(long, value_name = "ID", value_parser = directory)]
+        #[arg(long, env = "SWITCHBOARD_ENTRA_TENANT_ID", value_name = "ID", value_parser = directory)]
         entra_tenant_id: Option<M365TenantId>,
     },
     /// List tenants: client id, name, directory, made at
