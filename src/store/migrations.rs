@@ -25,8 +25,8 @@ pub fn newest() -> i64 {
         .unwrap_or(0)
 }
 
-/// Applies what is missing, each migration in a transaction of its own.
-pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+/// Whether the file is one that this version can use; an empty one is.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let broken = |error: rusqlite::Error| OpenError(describe(path, &error));
     let known = newest();
     let has_history = exists(connection, HISTORY_EXISTS).map_err(broken)?;
@@ -47,6 +47,11 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), OpenEr
             path.display()
         )));
     }
+    Ok(())
+}
+
+/// Applies what is missing, each migration in a transaction of its own.
+pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     embedded::migrations::runner()
         .run(connection)
         .map(drop)

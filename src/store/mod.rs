@@ -99,6 +99,8 @@ impl Store {
         let mut connection = sqlite::open_writer(&path).map_err(broken)?;
         {
             let _lock = lock_for_migration(folder)?;
+            migrations::check(&connection, &path)?;
+            sqlite::prepare_writer(&connection).map_err(broken)?;
             migrations::run(&mut connection, &path)?;
         }
         let ticker = Ticker::after(sqlite::last_tick(&connection).map_err(broken)?);

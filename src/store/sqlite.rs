@@ -67,13 +67,18 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Opens the connection that writes.
+/// Opens the connection that writes; nothing is changed yet, since the file may be another program's.
 pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+/// Sets up the connection that writes.
+pub(super) fn prepare_writer(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
@@ -84,7 +89,7 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     // Checkpoints have a connection of their own, off the hot path.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    Ok(connection)
+    Ok(())
 }
 
 /// Sets up a connection that reads.
