@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -17,7 +18,8 @@ const RESTART_WAIT: Duration = Duration::from_millis(50);
 
 /// The writer's side: it counts commits, wakes the background connection and guards the log's size.
 pub(super) struct Checkpoints {
-    wake: SyncSender<()>,
+    wake: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
     log: std::path::PathBuf,
     commits: u32,
 }
@@ -31,11 +33,12 @@ pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     let (wake, woken) = sync_channel(1);
-    std::thread::spawn(move || copy_back(&connection, &woken));
+    let thread = std::thread::spawn(move || copy_back(&connection, &woken));
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     Ok(Checkpoints {
-        wake,
+        wake: Some(wake),
+        thread: Some(thread),
         log: log.into(),
         commits: 0,
     })
@@ -65,7 +68,19 @@ impl Checkpoints {
         }
         if i64::try_from(bytes / 4_096).unwrap_or(i64::MAX) > WORTH_COPYING {
             // A full channel means that the background connection has been woken already.
-            let _ = self.wake.try_send(());
+            let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
+        }
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        // Waited for, so that the last connection to close is known to close: it moves the whole log into the main file.
+        self.wake = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the thread of the checkpoints had panicked");
         }
     }
 }
