@@ -42,12 +42,13 @@ pub(super) fn until_stopped(
     let address = listener.local_addr()?;
     System::new().block_on(async move {
         app.engine.recover().await?;
+        // Before anybody is told that it listens: whoever waits for that may stop it at once.
+        let mut interrupted = signal(SignalKind::interrupt())?;
+        let mut terminated = signal(SignalKind::terminate())?;
         let server = http::serve(Arc::clone(&app), listener)?;
         log::info!("listening on http://{address} (environment {environment})");
         let handle = server.handle();
         let keeper = actix_web::rt::spawn(keep_house(app.store.clone()));
-        let mut interrupted = signal(SignalKind::interrupt())?;
-        let mut terminated = signal(SignalKind::terminate())?;
         let draining = Arc::clone(&app);
         actix_web::rt::spawn(async move {
             tokio::select! {
