@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::{Common, Failed, Limits, print, seed, serve};
 use crate::model::clock::Clock;
-use crate::store::{Store, database_file};
+use crate::store::{Store, tenants};
 
 /// The demo world, in the program.
 const WORLD: &str = include_str!("../../fixtures/demo.json");
@@ -48,11 +48,10 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> 
         .data
         .clone()
         .unwrap_or_else(|| PathBuf::from("./switchboard-demo"));
-    let is_new = !database_file(&folder).is_file();
     let store = Store::open(&folder, Clock::System)?;
     let _lock = store.lock_for_serving()?;
-    if is_new {
-        // Only a new folder: what was tried out and linked in an older one is kept.
+    if store.read(tenants::all)?.is_empty() {
+        // Only into an empty folder: what was tried out and linked in an older one is kept.
         seed::take(&store, WORLD, ENVIRONMENT)?;
     }
     let listener = bind(arguments.listen)?;
