@@ -1,6 +1,6 @@
 //! `check`: exit 1 for damage; who would be refused today is a warning.
 
-use super::{Common, Failed, open, print};
+use super::{Common, Failed, column, open, print};
 use crate::store::{check, database_file};
 
 pub(super) fn run(common: &Common) -> Result<(), Failed> {
@@ -13,14 +13,14 @@ pub(super) fn run(common: &Common) -> Result<(), Failed> {
     let store = open(common)?;
     let findings = store.read(check::run)?;
     for warning in &findings.warnings {
-        print(format_args!("warning: {warning}"))?;
+        print(format_args!("warning: {}", column(warning)))?;
     }
     if !findings.damage.is_empty() {
         return Err(Failed(
             findings
                 .damage
                 .iter()
-                .map(|damage| format!("damage: {damage}"))
+                .map(|damage| format!("damage: {}", column(damage)))
                 .collect(),
         ));
     }

@@ -121,7 +121,8 @@ fn open(common: &Common) -> Result<Store, Failed> {
 
 /// Prints a result; a closed pipe ends the program's say, not in a panic.
 fn print(line: impl fmt::Display) -> Result<(), Failed> {
-    writeln!(io::stdout(), "{line}").map_err(Failed::from)
+    writeln!(io::stdout(), "{line}")
+        .map_err(|error| Failed::saying(format!("cannot write the result: {error}")))
 }
 
 /// Who acts at the command line, in audit events.
