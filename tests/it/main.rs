@@ -1,6 +1,9 @@
 //! Tests of Switchboard from outside the crate, one binary for all.
 
+mod command_line;
+mod layers;
 mod openai_client;
+mod process;
 mod random;
 mod resolver_cases;
 mod resolver_model;

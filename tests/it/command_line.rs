@@ -1,0 +1,1026 @@
+//! The command line as an operator meets it: help, exit codes, flags and variables, tenants and keys, folders that cannot be used.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::process::{Client, Place, Server, finish, id_and_key, program, read_reply};
+
+/// Every command, with the flags of its own.
+const COMMANDS: &[(&[&str], &[&str])] = &[
+    (
+        &["serve"],
+        &[
+            "--listen",
+            "--public-url",
+            "--rate-limit",
+            "--cors-origin",
+            "--workers",
+            "--max-connections",
+            "--drain-seconds",
+        ],
+    ),
+    (&["demo"], &["--listen"]),
+    (&["import"], &[]),
+    (&["export"], &["--tenant"]),
+    (
+        &["tenants", "create"],
+        &["--client-id", "--name", "--entra-tenant-id"],
+    ),
+    (&["tenants", "list"], &[]),
+    (
+        &["keys", "create"],
+        &["--tenant", "--name", "--platform", "--expires"],
+    ),
+    (&["keys", "list"], &["--tenant"]),
+    (&["keys", "rotate"], &[]),
+    (&["keys", "revoke"], &[]),
+    (&["check"], &[]),
+];
+
+fn with_tenant() -> Place {
+    let place = Place::new();
+    place.ok([
+        "tenants",
+        "create",
+        "--client-id",
+        "northwind-it",
+        "--name",
+        "Northwind IT",
+    ]);
+    place
+}
+
+fn who_am_i(server: &Server, key: &str) -> u16 {
+    server.client().get(key, "/whoami").status
+}
+
+#[test]
+fn the_help_of_every_command_names_its_flags() {
+    let top = finish(&mut program(["--help"]));
+    assert_eq!(top.code, 0);
+    for (command, flags) in COMMANDS {
+        assert!(top.stdout.contains(command[0]), "{command:?}");
+        let mut line = command.to_vec();
+        line.push("--help");
+        let help = finish(&mut program(line));
+        assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{command:?}");
+        for flag in flags.iter().chain(&["--data", "--env"]) {
+            assert!(
+                help.stdout.contains(&format!("{flag} "))
+                    || help.stdout.contains(&format!("{flag}\n")),
+                "{command:?} {flag}: {}",
+                help.stdout
+            );
+        }
+    }
+}
+
+#[test]
+fn every_flag_has_a_variable() {
+    for (command, _) in COMMANDS {
+        let mut line = command.to_vec();
+        line.push("--help");
+        let help = finish(&mut program(line)).stdout;
+        for line in help.lines() {
+            let line = line.trim_start();
+            let is_flag = line.starts_with("--");
+            assert!(
+                !is_flag || line.contains("[env: SWITCHBOARD_"),
+                "{command:?}: {line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_version_is_the_package_s() {
+    let done = finish(&mut program(["--version"]));
+    assert_eq!(
+        done.stdout.trim(),
+        concat!("switchboard ", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn wrong_usage_is_exit_2_and_touches_no_folder() {
+    let place = Place::new();
+    for line in [
+        vec![],
+        vec!["frobnicate"],
+        vec!["keys"],
+        vec!["tenants"],
+        vec!["import"],
+        vec!["import", "a.json", "b.json"],
+        vec!["serve", "--listen", "8080"],
+        vec!["serve", "--rate-limit", "-1"],
+        vec!["serve", "--workers", "0"],
+        vec!["serve", "--public-url", "chat.example.com"],
+        vec!["serve", "--nothing"],
+        vec!["--env", "Prod", "check"],
+        vec!["--env", "", "check"],
+        vec!["--env", "abcdefghijklmnopq", "check"],
+        vec!["tenants", "create", "--client-id", "northwind-it"],
+        vec!["tenants", "create", "--client-id", "North", "--name", "N"],
+        vec!["tenants", "create", "--client-id", "n", "--name", ""],
+        vec!["keys", "create", "--tenant", "northwind-it"],
+        vec![
+            "keys",
+            "create",
+            "--tenant",
+            "n",
+            "--name",
+            "n",
+            "--expires",
+            "tomorrow",
+        ],
+        vec!["keys", "rotate"],
+        vec!["keys", "rotate", "nonsense"],
+        vec!["keys", "revoke", "ses_01890a5d-ac96-774b-bcce-b302099a8057"],
+    ] {
+        let done = place.run(&line);
+        assert_eq!(done.code, 2, "{line:?}: {done:?}");
+        assert_eq!(done.stdout, "", "{line:?}");
+        assert!(!done.stderr.is_empty(), "{line:?}");
+    }
+    assert!(!place.data().exists());
+}
+
+#[test]
+fn a_failure_is_exit_1_with_one_line_that_says_what_is_wrong() {
+    let place = with_tenant();
+    let unknown = "key_01890a5d-ac96-774b-bcce-b302099a8057";
+    for (line, says) in [
+        (vec!["import", "missing.json"], "missing.json"),
+        (vec!["import", "."], "cannot read ."),
+        (vec!["export", "--tenant", "nobody"], "nobody"),
+        (vec!["export", "--tenant", "No Such"], "No Such"),
+        (vec!["keys", "list", "--tenant", "nobody"], "nobody"),
+        (
+            vec!["keys", "create", "--tenant", "nobody", "--name", "n"],
+            "nobody",
+        ),
+        (
+            vec![
+                "keys",
+                "create",
+                "--tenant",
+                "northwind-it",
+                "--name",
+                "n",
+                "--expires",
+                "2001-01-01T00:00:00Z",
+            ],
+            "--expires",
+        ),
+        (vec!["keys", "rotate", unknown], "no living key"),
+        (vec!["keys", "revoke", unknown], "no key"),
+        (
+            vec![
+                "tenants",
+                "create",
+                "--client-id",
+                "northwind-it",
+                "--name",
+                "Again",
+            ],
+            "northwind-it",
+        ),
+        (vec!["serve", "--listen", "192.0.2.1:1"], "192.0.2.1:1"),
+    ] {
+        let done = place.run(&line);
+        assert!(done.failure().contains(says), "{line:?}: {done:?}");
+        assert_eq!(done.stdout, "", "{line:?}");
+    }
+}
+
+#[test]
+fn a_folder_without_data_fails_the_check_and_is_not_made() {
+    let place = Place::new();
+    assert!(place.run(["check"]).failure().contains("there is no data"));
+    assert!(!place.data().exists());
+}
+
+#[test]
+fn the_folder_is_made_with_its_parents_for_its_owner_alone() {
+    let place = Place::new();
+    let folder = place.path().join("a/b c/données");
+    let done = finish(
+        program(["tenants", "list", "--data"])
+            .arg(&folder)
+            .current_dir(place.path()),
+    );
+    assert_eq!((done.code, done.stdout.as_str()), (0, ""), "{done:?}");
+    let server = {
+        let mut command = program(["serve", "--listen", "127.0.0.1:0", "--data"]);
+        command.arg(&folder);
+        Server::start(command)
+    };
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+        names.push(path.file_name().unwrap().to_str().unwrap().to_owned());
+    }
+    for name in ["switchboard.db", "switchboard.db-wal", "signing.secret"] {
+        assert!(names.iter().any(|found| found == name), "{names:?}");
+    }
+    server.stop();
+}
+
+#[test]
+fn without_data_the_usual_folder_in_the_current_one_is_used() {
+    let place = Place::new();
+    let done = finish(program(["tenants", "list"]).current_dir(place.path()));
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(
+        place
+            .path()
+            .join("switchboard-data/switchboard.db")
+            .is_file()
+    );
+}
+
+#[test]
+fn a_path_that_cannot_be_a_folder_is_refused_in_one_sentence() {
+    let place = Place::new();
+    let file = place.file("occupied", "text");
+    for folder in [file.clone(), format!("{file}/below")] {
+        let done = place.run(["tenants", "list", "--data", &folder]);
+        assert!(done.failure().contains("occupied"), "{done:?}");
+    }
+    assert_eq!(fs::read_to_string(file).unwrap(), "text");
+}
+
+#[test]
+fn the_variable_of_data_and_env_works_and_the_flag_beats_it() {
+    let place = with_tenant();
+    let listed = place.ok(["tenants", "list"]);
+    assert!(listed.starts_with("northwind-it\t"));
+    let other = place.path().join("other");
+    let done = finish(place.command(["tenants", "list", "--data"]).arg(&other));
+    assert_eq!((done.code, done.stdout.as_str()), (0, ""));
+
+    let create = ["keys", "create", "--tenant", "northwind-it", "--name"];
+    let done = finish(
+        place
+            .command(create)
+            .arg("from the variable")
+            .env("SWITCHBOARD_ENV", "staging"),
+    );
+    assert!(id_and_key(&done.stdout).1.starts_with("neo_sk_staging_"));
+    let done = finish(
+        place
+            .command(create)
+            .args(["from the flag", "--env", "prod"])
+            .env("SWITCHBOARD_ENV", "staging"),
+    );
+    assert!(id_and_key(&done.stdout).1.starts_with("neo_sk_prod_"));
+    let done = finish(
+        place
+            .command(["tenants", "list"])
+            .env("SWITCHBOARD_ENV", "No Good"),
+    );
+    assert_eq!(done.code, 2, "{done:?}");
+}
+
+#[test]
+fn the_variables_of_tenants_and_keys_work_and_the_flags_beat_them() {
+    let place = Place::new();
+    let done = finish(
+        place
+            .command(["tenants", "create"])
+            .env("SWITCHBOARD_CLIENT_ID", "fabrikam")
+            .env("SWITCHBOARD_NAME", "Fabrikam")
+            .env("SWITCHBOARD_ENTRA_TENANT_ID", "FAB-DIR"),
+    );
+    assert_eq!(done.stdout, "fabrikam\n", "{done:?}");
+    let done = finish(
+        place
+            .command(["tenants", "create", "--client-id", "tailspin"])
+            .args(["--name", "Tailspin", "--entra-tenant-id", "tail-dir"])
+            .env("SWITCHBOARD_CLIENT_ID", "fabrikam")
+            .env("SWITCHBOARD_NAME", "Fabrikam")
+            .env("SWITCHBOARD_ENTRA_TENANT_ID", "fab-dir"),
+    );
+    assert_eq!(done.stdout, "tailspin\n", "{done:?}");
+    let tenants = place.ok(["tenants", "list"]);
+    let columns: Vec<Vec<&str>> = tenants
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
+    assert_eq!(columns[0][..3], ["fabrikam", "Fabrikam", "fab-dir"]);
+    assert_eq!(columns[1][..3], ["tailspin", "Tailspin", "tail-dir"]);
+
+    let variables = [
+        ("SWITCHBOARD_TENANT", "fabrikam"),
+        ("SWITCHBOARD_NAME", "relay"),
+        ("SWITCHBOARD_PLATFORM", "true"),
+        ("SWITCHBOARD_EXPIRES", "2999-01-31T00:00:00Z"),
+    ];
+    let done = finish(place.command(["keys", "create"]).envs(variables));
+    assert_eq!(done.code, 0, "{done:?}");
+    let done = finish(
+        place
+            .command(["keys", "create", "--tenant", "tailspin", "--name", "flags"])
+            .args(["--expires", "2998-01-31T00:00:00Z"])
+            .envs(variables)
+            .env("SWITCHBOARD_PLATFORM", "false"),
+    );
+    assert_eq!(done.code, 0, "{done:?}");
+    let keys = finish(
+        place
+            .command(["keys", "list"])
+            .env("SWITCHBOARD_TENANT", "fabrikam"),
+    )
+    .stdout;
+    assert!(keys.contains("\trelay\t") && keys.contains("\tplatform\t"));
+    assert!(keys.contains("2999-01-31T00:00:00.000Z"), "{keys}");
+    let keys = finish(
+        place
+            .command(["keys", "list", "--tenant", "tailspin"])
+            .env("SWITCHBOARD_TENANT", "fabrikam"),
+    )
+    .stdout;
+    assert!(keys.contains("\tflags\t") && !keys.contains("\tplatform\t"));
+    assert!(keys.contains("2998-01-31T00:00:00.000Z"), "{keys}");
+
+    let client_ids = |exported: &str| {
+        let exported: serde_json::Value = serde_json::from_str(exported).unwrap();
+        let tenants = exported["tenants"].as_array().unwrap().clone();
+        tenants
+            .iter()
+            .map(|tenant| tenant["client_id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let done = finish(
+        place
+            .command(["export"])
+            .env("SWITCHBOARD_TENANT", "tailspin"),
+    );
+    assert_eq!(client_ids(&done.stdout), ["tailspin"]);
+    let done = finish(
+        place
+            .command(["export", "--tenant", "fabrikam"])
+            .env("SWITCHBOARD_TENANT", "tailspin"),
+    );
+    assert_eq!(client_ids(&done.stdout), ["fabrikam"]);
+    assert_eq!(client_ids(&place.ok(["export"])), ["fabrikam", "tailspin"]);
+}
+
+#[test]
+fn the_variables_of_serve_work_and_the_flags_beat_them() {
+    let place = with_tenant();
+    let (_, key) = place.new_key("northwind-it", "script");
+    let variables = [
+        ("SWITCHBOARD_LISTEN", "127.0.0.1:0"),
+        ("SWITCHBOARD_PUBLIC_URL", "https://chat.example.com"),
+        ("SWITCHBOARD_RATE_LIMIT", "7"),
+        (
+            "SWITCHBOARD_CORS_ORIGIN",
+            "https://one.example.com,https://two.example.com",
+        ),
+        ("SWITCHBOARD_WORKERS", "1"),
+        ("SWITCHBOARD_MAX_CONNECTIONS", "10"),
+        ("SWITCHBOARD_DRAIN_SECONDS", "1"),
+    ];
+    let allowed = |server: &Server, origin: &str| {
+        let reply = server
+            .client()
+            .call("GET", &key, "/whoami", &[("origin", origin)], None)
+            .unwrap();
+        assert_eq!(reply.status, 200, "{reply:?}");
+        (
+            reply.header("x-ratelimit-limit").map(str::to_owned),
+            reply
+                .header("access-control-allow-origin")
+                .map(str::to_owned),
+        )
+    };
+    let limit = |figure: &str| Some(figure.to_owned());
+
+    let mut command = place.command(["serve"]);
+    command.envs(variables);
+    let server = Server::start(command);
+    for origin in ["https://one.example.com", "https://two.example.com"] {
+        assert_eq!(
+            allowed(&server, origin),
+            (limit("7"), Some(origin.to_owned()))
+        );
+    }
+    assert_eq!(
+        allowed(&server, "https://three.example.com"),
+        (limit("7"), None)
+    );
+    server.stop();
+
+    let mut command = place.command(["serve", "--rate-limit", "9"]);
+    command
+        .args(["--listen", "127.0.0.1:0"])
+        .args(["--cors-origin", "https://three.example.com"])
+        .args(["--cors-origin", "https://four.example.com"])
+        .envs(variables)
+        .env("SWITCHBOARD_LISTEN", "192.0.2.1:1");
+    let server = Server::start(command);
+    for origin in ["https://three.example.com", "https://four.example.com"] {
+        assert_eq!(
+            allowed(&server, origin),
+            (limit("9"), Some(origin.to_owned()))
+        );
+    }
+    assert_eq!(
+        allowed(&server, "https://one.example.com"),
+        (limit("9"), None)
+    );
+    server.stop();
+
+    for (name, _) in variables {
+        let mut command = place.command(["serve"]);
+        let done = finish(command.env(name, "no good"));
+        assert_eq!(done.code, 2, "{name}: {done:?}");
+    }
+}
+
+#[test]
+fn tenants_are_made_and_listed_one_a_line() {
+    let place = Place::new();
+    let create = |client_id: &str, name: &str, more: &[&str]| {
+        let mut line = vec!["tenants", "create", "--client-id", client_id];
+        line.extend(["--name", name]);
+        line.extend(more);
+        place.run(line)
+    };
+    let done = create("zebra", "Zebra\nTabs\there", &[]);
+    assert_eq!(done.stdout, "zebra\n", "{done:?}");
+    assert_eq!(
+        create("alpha", "Alpha", &["--entra-tenant-id", "ABC"]).code,
+        0
+    );
+    let taken = create("beta", "Beta", &["--entra-tenant-id", "abc"]);
+    assert!(taken.failure().contains("abc"), "{taken:?}");
+    let listed = place.ok(["tenants", "list"]);
+    let lines: Vec<&str> = listed.lines().collect();
+    assert_eq!(lines.len(), 2, "{listed}");
+    assert!(lines[0].starts_with("zebra\tZebra Tabs here\t-\t20"));
+    assert!(lines[1].starts_with("alpha\tAlpha\tabc\t20"));
+    let exported: serde_json::Value = serde_json::from_str(&place.ok(["export"])).unwrap();
+    for tenant in exported["tenants"].as_array().unwrap() {
+        let agents = tenant["agents"].as_array().unwrap();
+        assert_eq!(agents.len(), 1, "{tenant}");
+        assert_eq!(agents[0]["managed_agent_key"], "NEO_SUPPORT");
+    }
+}
+
+#[test]
+fn a_new_key_is_alone_on_the_last_line_and_works_over_http_at_once() {
+    let place = with_tenant();
+    let server = place.serve::<&str>([]);
+    let made = place.ok([
+        "keys",
+        "create",
+        "--tenant",
+        "northwind-it",
+        "--name",
+        "relay",
+        "--platform",
+    ]);
+    let lines: Vec<&str> = made.lines().collect();
+    assert!(lines[0].starts_with("key_"), "{made}");
+    let key = lines.last().unwrap();
+    let secret = key.strip_prefix("neo_sk_dev_").unwrap();
+    assert_eq!(secret.len(), 43);
+    assert!(secret.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    let reply = server.client().get(key, "/whoami").data();
+    assert_eq!(reply["client_id"], "northwind-it");
+    assert_eq!(reply["platform"], true);
+    assert_eq!(
+        reply["id"].as_str().unwrap(),
+        lines[0].split('\t').next().unwrap()
+    );
+
+    let (_, plain) = place.new_key("northwind-it", "script");
+    assert_eq!(
+        server.client().get(&plain, "/whoami").data()["platform"],
+        false
+    );
+    for name in ["signing.secret", "switchboard.db", "switchboard.db-wal"] {
+        let bytes = fs::read(place.data().join(name)).unwrap();
+        let found = bytes
+            .windows(secret.len())
+            .any(|part| part == secret.as_bytes());
+        assert!(!found, "{name} holds a key");
+    }
+}
+
+#[test]
+fn keys_are_listed_one_a_line_with_their_id_first_and_never_whole() {
+    let place = with_tenant();
+    let (first, first_key) = place.new_key("northwind-it", "first\tof\nall");
+    let (second, _) = id_and_key(&place.ok([
+        "keys",
+        "create",
+        "--tenant",
+        "northwind-it",
+        "--name",
+        "second",
+        "--platform",
+        "--expires",
+        "2999-01-31T00:00:00+02:00",
+    ]));
+    place.ok(["keys", "revoke", &first]);
+    let listed = place.ok(["keys", "list", "--tenant", "northwind-it"]);
+    let lines: Vec<Vec<&str>> = listed
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
+    assert_eq!(lines.len(), 2, "{listed}");
+    let hint = format!("…{}", &first_key[first_key.len() - 4..]);
+    assert_eq!(
+        lines[0][..5],
+        [first.as_str(), "first of all", &hint, "tenant", "revoked"]
+    );
+    assert_eq!((lines[1][0], lines[1][1]), (second.as_str(), "second"));
+    assert_eq!((lines[1][3], lines[1][4]), ("platform", "active"));
+    assert_eq!(lines[1][6], "2999-01-30T22:00:00.000Z");
+    assert!(!listed.contains("neo_sk_"), "{listed}");
+}
+
+#[test]
+fn a_key_that_is_revoked_beside_a_running_server_ends_at_once_with_its_tokens() {
+    let place = Place::with_demo_world();
+    let server = place.serve_demo_world();
+    let (id, key) = id_and_key(&place.ok([
+        "--env",
+        "demo",
+        "keys",
+        "create",
+        "--tenant",
+        "northwind-it",
+        "--name",
+        "script",
+    ]));
+    let client = server.client();
+    let session = client
+        .post(&key, "/chat/sessions", &json!({"agent_id": 102}))
+        .data();
+    let token = client
+        .post(&key, "/sessions", &json!({"session_id": session["id"]}))
+        .data();
+    let token = token["token"].as_str().unwrap();
+    let path = format!("/chat/sessions/{}", session["id"].as_str().unwrap());
+    assert_eq!(client.get(token, &path).status, 200);
+
+    place.ok(["keys", "revoke", &id]);
+    for credential in [key.as_str(), token] {
+        let reply = client.get(credential, &path);
+        assert_eq!(reply.status, 401, "{reply:?}");
+        assert_eq!(
+            reply.json()["error"]["details"]["reason"],
+            "revoked",
+            "{reply:?}"
+        );
+    }
+    assert_eq!(place.run(["keys", "revoke", &id]).code, 0);
+    assert!(
+        place
+            .run(["keys", "rotate", &id])
+            .failure()
+            .contains("no living key")
+    );
+}
+
+#[test]
+fn a_rotated_key_and_its_successor_both_work_and_act_as_one_account() {
+    let place = with_tenant();
+    let server = place.serve::<&str>([]);
+    let (old_id, old) = place.new_key("northwind-it", "script");
+    let (new_id, new) = id_and_key(&place.ok(["keys", "rotate", &old_id]));
+    assert_ne!((&old_id, &old), (&new_id, &new));
+    assert!(new_id.starts_with("key_") && new.starts_with("neo_sk_dev_"));
+    assert_eq!(
+        (who_am_i(&server, &old), who_am_i(&server, &new)),
+        (200, 200)
+    );
+    let listed = place.ok(["keys", "list", "--tenant", "northwind-it"]);
+    let lines: Vec<Vec<&str>> = listed
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
+    assert_eq!(lines.len(), 2, "{listed}");
+    assert_ne!(lines[0][6], "-", "the old one ends: {listed}");
+    assert_eq!(lines[1][6], "-", "the new one does not: {listed}");
+
+    let agent = server.client().get(&new, "/agents").data()[0]["agent_id"].clone();
+    let created = |key: &str| {
+        server
+            .client()
+            .post(key, "/chat/sessions", &json!({"agent_id": agent}))
+            .data()["created_by"]["id"]
+            .clone()
+    };
+    assert_eq!(created(&old), old_id.as_str());
+    assert_eq!(created(&new), old_id.as_str());
+
+    place.ok(["keys", "revoke", &old_id]);
+    assert_eq!(
+        (who_am_i(&server, &old), who_am_i(&server, &new)),
+        (401, 200)
+    );
+}
+
+#[test]
+fn a_key_ends_when_it_expires() {
+    let place = with_tenant();
+    let (id, key) = id_and_key(&place.ok([
+        "keys",
+        "create",
+        "--tenant",
+        "northwind-it",
+        "--name",
+        "short",
+        "--expires",
+        "2999-01-01T00:00:00Z",
+    ]));
+    // Set back in the closed file, so that the test need not wait for it.
+    let file = place.closed_file();
+    assert_eq!(
+        file.execute("UPDATE api_keys SET expires_at = created_at + 1", [])
+            .unwrap(),
+        1
+    );
+    drop(file);
+    let server = place.serve::<&str>([]);
+    let reply = server.client().get(&key, "/whoami");
+    assert_eq!(reply.status, 401);
+    assert_eq!(reply.json()["error"]["details"]["reason"], "expired");
+    assert!(
+        place
+            .ok(["keys", "list", "--tenant", "northwind-it"])
+            .contains("\texpired\t")
+    );
+    assert!(
+        place
+            .run(["keys", "rotate", &id])
+            .failure()
+            .contains("no living key")
+    );
+}
+
+#[test]
+fn a_key_s_name_is_free_again_once_it_has_ended() {
+    let place = with_tenant();
+    let (id, _) = place.new_key("northwind-it", "script");
+    let again = ["keys", "create", "--tenant", "northwind-it"];
+    let done = place.run(again.iter().chain(&["--name", "script"]));
+    assert!(done.failure().contains("script"), "{done:?}");
+    assert_eq!(done.stdout, "");
+    place.ok(["keys", "revoke", &id]);
+    place.ok(again.iter().chain(&["--name", "script"]));
+    place.ok([
+        "tenants",
+        "create",
+        "--client-id",
+        "other",
+        "--name",
+        "Other",
+    ]);
+    place.new_key("other", "script");
+}
+
+#[test]
+fn a_key_of_another_environment_is_told_apart() {
+    let place = with_tenant();
+    let (_, key) = place.new_key("northwind-it", "script");
+    let server = place.serve(["--env", "prod"]);
+    let reply = server.client().get(&key, "/whoami");
+    assert_eq!(
+        reply.json()["error"]["details"]["reason"],
+        "wrong_environment"
+    );
+}
+
+#[test]
+fn what_is_imported_beside_a_running_server_is_served_at_once() {
+    let place = with_tenant();
+    let server = place.serve::<&str>([]);
+    let (_, key) = place.new_key("northwind-it", "script");
+    let world = json!({"tenants": [{"client_id": "northwind-it", "name": "Northwind & Sons", "agents": [
+        {"agent_id": 7, "name": "Imported"}]}]});
+    let file = place.file("world.json", world.to_string());
+    place.ok(["import", &file]);
+    let client = server.client();
+    assert_eq!(
+        client.get(&key, "/tenant").data()["name"],
+        "Northwind & Sons"
+    );
+    assert_eq!(client.get(&key, "/agents/7").data()["name"], "Imported");
+    let created = client.post(&key, "/chat/sessions", &json!({"agent_id": 7}));
+    assert_eq!(created.status, 201);
+    assert!(
+        place
+            .ok(["check"])
+            .ends_with("ok: 1 sessions, 0 messages, 0 warnings\n")
+    );
+    assert!(place.ok(["export"]).contains("Northwind & Sons"));
+}
+
+#[test]
+fn a_second_server_on_one_folder_is_refused_in_one_sentence() {
+    let place = with_tenant();
+    let server = place.serve::<&str>([]);
+    for command in ["serve", "demo"] {
+        let done = place.run([command, "--listen", "127.0.0.1:0"]);
+        let line = done.failure();
+        assert!(line.contains("another switchboard serves"), "{line}");
+        assert!(line.contains(place.data().to_str().unwrap()), "{line}");
+        assert_eq!(done.stdout, "");
+    }
+    assert_eq!(server.client().get("", "/health").status, 200);
+    server.stop();
+    place.serve::<&str>([]).crash();
+    place.serve::<&str>([]).stop();
+}
+
+#[test]
+fn a_taken_port_is_said_in_one_sentence() {
+    let place = with_tenant();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let done = place.run(["serve", "--listen", &address]);
+    assert!(done.failure().contains(&address), "{done:?}");
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_refused_and_left_alone() {
+    let place = with_tenant();
+    let file = place.closed_file();
+    file.execute(
+        "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) VALUES (9999, 'later', '', '')",
+        [],
+    )
+    .unwrap();
+    drop(file);
+    let before = fs::read(place.database()).unwrap();
+    for line in [
+        vec!["serve", "--listen", "127.0.0.1:0"],
+        vec!["check"],
+        vec!["export"],
+    ] {
+        let done = place.run(&line);
+        assert!(done.failure().contains("newer"), "{line:?}: {done:?}");
+    }
+    assert_eq!(fs::read(place.database()).unwrap(), before);
+}
+
+#[test]
+fn a_database_of_another_program_is_refused_and_left_alone() {
+    let place = Place::new();
+    fs::create_dir(place.data()).unwrap();
+    let file = rusqlite::Connection::open(place.database()).unwrap();
+    file.execute_batch("CREATE TABLE recipes (name TEXT); INSERT INTO recipes VALUES ('soup')")
+        .unwrap();
+    drop(file);
+    let before = fs::read(place.database()).unwrap();
+    for line in [vec!["serve", "--listen", "127.0.0.1:0"], vec!["check"]] {
+        let done = place.run(&line);
+        assert!(
+            done.failure().contains("another program"),
+            "{line:?}: {done:?}"
+        );
+    }
+    assert!(fs::read(place.database()).unwrap() == before);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let place = Place::new();
+    fs::create_dir(place.data()).unwrap();
+    let text = "a shopping list, long enough to be looked at as a file's head\n".repeat(100);
+    fs::write(place.database(), &text).unwrap();
+    for line in [
+        vec!["serve", "--listen", "127.0.0.1:0"],
+        vec!["check"],
+        vec!["tenants", "list"],
+    ] {
+        let done = place.run(&line);
+        assert!(done.failure().contains("no database"), "{line:?}: {done:?}");
+    }
+    assert_eq!(fs::read_to_string(place.database()).unwrap(), text);
+}
+
+#[test]
+fn damage_at_the_file_s_head_is_refused_in_one_sentence() {
+    let place = Place::with_demo_world();
+    drop(place.closed_file());
+    let bytes = fs::read(place.database()).unwrap();
+    let cut_off = &bytes[..5_000];
+    let mut overwritten = bytes.clone();
+    overwritten[100..4_096].fill(0xa5);
+    for damaged in [cut_off, &overwritten] {
+        fs::write(place.database(), damaged).unwrap();
+        for line in [vec!["serve", "--listen", "127.0.0.1:0"], vec!["check"]] {
+            let done = place.run(&line);
+            assert!(done.failure().contains("damaged"), "{line:?}: {done:?}");
+        }
+    }
+}
+
+#[test]
+fn the_check_finds_damage_in_the_middle_of_the_file() {
+    let place = Place::with_demo_world();
+    assert_eq!(place.run(["check"]).code, 0);
+    let page = {
+        let file = place.closed_file();
+        file.query_row(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'knowledge_articles_titled'",
+            [],
+            |row| row.get::<_, u64>(0),
+        )
+        .unwrap()
+    };
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(place.database())
+        .unwrap();
+    file.seek(SeekFrom::Start((page - 1) * 4_096 + 8)).unwrap();
+    file.write_all(&[0xa5; 4_000]).unwrap();
+    drop(file);
+    let done = place.run(["check"]);
+    assert_eq!(done.code, 1, "{done:?}");
+    assert!(!done.stderr.is_empty() && !done.stderr.contains("panicked"));
+}
+
+#[test]
+fn the_check_finds_what_contradicts_itself() {
+    let place = Place::with_demo_world();
+    let file = place.closed_file();
+    file.execute_batch(
+        "DELETE FROM agents WHERE managed_agent_key IS NOT NULL;
+         UPDATE installs SET bot_id = 'stray' WHERE seq = (SELECT min(seq) FROM installs)",
+    )
+    .unwrap();
+    drop(file);
+    let done = place.run(["check"]);
+    assert_eq!(done.code, 1, "{done:?}");
+    for says in ["northwind-it", "NEO_SUPPORT", "an install does not agree"] {
+        assert!(done.stderr.contains(says), "{done:?}");
+    }
+}
+
+#[test]
+fn who_would_be_refused_is_a_warning_of_the_check() {
+    let place = Place::with_demo_world();
+    let done = place.run(["check"]);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    let warnings = lines.len() - 1;
+    assert!(warnings >= 3, "{done:?}");
+    assert!(
+        lines[..warnings]
+            .iter()
+            .all(|line| line.starts_with("warning: "))
+    );
+    assert_eq!(
+        lines[warnings],
+        format!("ok: 0 sessions, 0 messages, {warnings} warnings")
+    );
+    assert!(done.stdout.contains("0ddba110-face-4fee-9add-1eaf1ed0dd01"));
+}
+
+#[test]
+fn a_signal_ends_the_server_with_exit_0() {
+    for signal in ["TERM", "INT"] {
+        let place = with_tenant();
+        let server = place.serve::<&str>([]);
+        server.signal(signal);
+        let (status, log) = server.wait();
+        assert_eq!(status.code(), Some(0), "{signal}: {log:#?}");
+        assert!(log.last().unwrap().contains("stopped"), "{log:#?}");
+    }
+}
+
+#[test]
+fn whatever_ends_by_itself_leaves_all_data_in_the_one_file() {
+    let place = Place::with_demo_world();
+    let log = place.data().join("switchboard.db-wal");
+    assert!(!log.exists());
+    let server = place.serve_demo_world();
+    let created = server.client().post(
+        crate::process::NORTHWIND,
+        "/chat/sessions",
+        &json!({"agent_id": 102}),
+    );
+    assert_eq!(created.status, 201);
+    assert!(log.exists());
+    server.stop();
+    assert!(!log.exists());
+    let copy = Place::new();
+    fs::create_dir(copy.data()).unwrap();
+    fs::copy(place.database(), copy.database()).unwrap();
+    assert!(copy.ok(["check"]).contains("ok: 1 sessions"));
+}
+
+#[test]
+fn a_connection_that_is_only_kept_does_not_hold_up_the_end() {
+    let place = with_tenant();
+    // Far longer than a failing test waits, so that waiting for it fails the test.
+    let server = place.serve(["--drain-seconds", "3600"]);
+    let mut kept = TcpStream::connect(server.address()).unwrap();
+    kept.write_all(b"GET /health HTTP/1.1\r\nhost: switchboard\r\n\r\n")
+        .unwrap();
+    assert_eq!(read_reply(&mut kept).unwrap().status, 200);
+    server.signal("TERM");
+    let mut rest = Vec::new();
+    kept.set_read_timeout(Some(std::time::Duration::from_secs(60)))
+        .unwrap();
+    let ended = kept.read_to_end(&mut rest);
+    assert!(ended.is_ok(), "the connection was not closed: {ended:?}");
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+}
+
+#[test]
+fn a_request_that_runs_when_the_signal_comes_gets_its_reply() {
+    let place = with_tenant();
+    let (_, key) = place.new_key("northwind-it", "script");
+    let server = place.serve::<&str>([]);
+    let client = server.client();
+    let agent = client.get(&key, "/agents").data()[0]["agent_id"].clone();
+    let body = json!({"agent_id": agent, "title": "half sent when the signal came"}).to_string();
+    let mut running = TcpStream::connect(server.address()).unwrap();
+    running
+        .set_read_timeout(Some(std::time::Duration::from_secs(60)))
+        .unwrap();
+    let head = format!(
+        "POST /chat/sessions HTTP/1.1\r\nhost: switchboard\r\nauthorization: Bearer {key}\r\nexpect: 100-continue\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    running.write_all(head.as_bytes()).unwrap();
+    // The interim reply says that the request is running; its body is still to come.
+    let mut interim = [0; 25];
+    running.read_exact(&mut interim).unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    server.signal("TERM");
+    server.logs("shutting down");
+    running.write_all(body.as_bytes()).unwrap();
+    let reply = read_reply(&mut running).unwrap();
+    assert!([201, 503].contains(&reply.status), "{reply:?}");
+    assert_eq!(
+        reply.json()["meta"]["request_id"].as_str().unwrap().len(),
+        36
+    );
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+}
+
+#[test]
+fn results_into_a_closed_pipe_end_the_command_without_a_panic() {
+    let place = Place::with_demo_world();
+    for line in [
+        vec!["export"],
+        vec!["tenants", "list"],
+        vec!["check"],
+        vec!["keys", "list", "--tenant", "northwind-it"],
+        vec!["--help"],
+    ] {
+        let mut child = place
+            .command(&line)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut stderr)
+            .unwrap();
+        let code = child.wait().unwrap().code();
+        assert!(!stderr.contains("panicked"), "{line:?}: {stderr}");
+        assert!(matches!(code, Some(0 | 1)), "{line:?}: {code:?}");
+        assert!(stderr.lines().count() <= 1, "{line:?}: {stderr}");
+    }
+}
+
+#[test]
+fn an_ipv6_address_is_served_where_there_is_one() {
+    let place = with_tenant();
+    let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else {
+        return;
+    };
+    drop(listener);
+    let mut command = place.command(["serve"]);
+    command.args(["--listen", "[::1]:0"]);
+    let server = Server::start(command);
+    assert_eq!(Client::new(server.address()).get("", "/ready").status, 200);
+}

@@ -1,0 +1,492 @@
+//! Actors for tests of the program as an operator has it: commands, servers, signals, and a plain HTTP client.
+
+use std::ffi::OsStr;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a test waits for what must happen; only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The demo world, as the program carries it.
+pub const DEMO_WORLD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/demo.json");
+/// The demo world's keys.
+pub const RELAY: &str = "neo_sk_demo_relay0000platform";
+pub const NORTHWIND: &str = "neo_sk_demo_northwind00000000";
+pub const FABRIKAM: &str = "neo_sk_demo_fabrikam000000000";
+
+/// A folder of one test's own; the data folder lies in it.
+pub struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// A place whose data folder holds the demo world.
+    pub fn with_demo_world() -> Self {
+        let place = Self::new();
+        let done = place.run(["--env", "demo", "import", DEMO_WORLD]);
+        assert_eq!(done.code, 0, "{done:?}");
+        place
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.path().join("data")
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.data().join("switchboard.db")
+    }
+
+    /// Opens the database of a data folder that nobody serves, with all that was written in its one file.
+    pub fn closed_file(&self) -> rusqlite::Connection {
+        let file = rusqlite::Connection::open(self.database()).unwrap();
+        file.pragma_update(None, "wal_checkpoint", "TRUNCATE")
+            .unwrap();
+        file
+    }
+
+    /// Writes a file beside the data folder.
+    pub fn file(&self, name: &str, text: impl AsRef<[u8]>) -> String {
+        let path = self.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// The program, in this place and on its data folder, with no variable of the test's own surroundings.
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = program(arguments);
+        command
+            .current_dir(self.path())
+            .env("SWITCHBOARD_DATA", self.data());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Done {
+        finish(&mut self.command(arguments))
+    }
+
+    /// Runs a command that must succeed; its stdout.
+    pub fn ok<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> String {
+        let done = self.run(arguments);
+        assert_eq!(done.code, 0, "{done:?}");
+        done.stdout
+    }
+
+    /// Starts `serve` on a free port and waits until it listens.
+    pub fn serve<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Server {
+        let mut command = self.command(["serve", "--listen", "127.0.0.1:0"]);
+        command.args(arguments);
+        Server::start(command)
+    }
+
+    /// Starts `serve` for the demo world's keys.
+    pub fn serve_demo_world(&self) -> Server {
+        self.serve(["--env", "demo", "--rate-limit", "0"])
+    }
+
+    /// Makes a key; its id and the key.
+    pub fn new_key(&self, tenant: &str, name: &str) -> (String, String) {
+        id_and_key(&self.ok(["keys", "create", "--tenant", tenant, "--name", name]))
+    }
+}
+
+/// What a command that makes a key prints: its id first, the key alone on the last line.
+pub fn id_and_key(stdout: &str) -> (String, String) {
+    let id = stdout.split('\t').next().unwrap();
+    let key = stdout.lines().last().unwrap();
+    (id.to_owned(), key.to_owned())
+}
+
+/// The program without the variables of the test's own surroundings.
+pub fn program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
+    for (name, _) in std::env::vars_os() {
+        let name_text = name.to_string_lossy();
+        if name_text.starts_with("SWITCHBOARD_") || name_text.starts_with("RUST_LOG") {
+            command.env_remove(&name);
+        }
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Done {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    /// The one line on stderr of a command that failed.
+    pub fn failure(&self) -> &str {
+        assert_eq!(self.code, 1, "{self:?}");
+        let lines: Vec<&str> = self.stderr.lines().collect();
+        assert_eq!(lines.len(), 1, "{self:?}");
+        assert!(lines[0].len() > 10, "{self:?}");
+        lines[0]
+    }
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output
+                .status
+                .code()
+                .unwrap_or_else(|| panic!("ended by a signal: {output:?}")),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// Runs a command to its end.
+pub fn finish(command: &mut Command) -> Done {
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _watch = Watch::over(&child);
+    child.wait_with_output().unwrap().into()
+}
+
+/// Sends a process a signal.
+fn send(signal: &str, process: u32) -> bool {
+    Command::new("kill")
+        .arg(format!("-{signal}"))
+        .arg(process.to_string())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap()
+        .success()
+}
+
+/// Ends a process that does not end by itself, so that a test fails instead of hanging.
+struct Watch {
+    _over: Sender<()>,
+}
+
+impl Watch {
+    fn over(child: &Child) -> Self {
+        let process = child.id();
+        let (over, done) = channel();
+        thread::spawn(move || {
+            if done.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                send("KILL", process);
+            }
+        });
+        Self { _over: over }
+    }
+}
+
+/// The lines that a process writes, as they come.
+struct Lines {
+    heard: Arc<(Mutex<Heard>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Heard {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Lines {
+    fn of(stream: impl Read + Send + 'static) -> Self {
+        let heard = Arc::new((Mutex::new(Heard::default()), Condvar::new()));
+        let hearing = Arc::clone(&heard);
+        let thread = thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                hearing.0.lock().unwrap().lines.push(line);
+                hearing.1.notify_all();
+            }
+            hearing.0.lock().unwrap().ended = true;
+            hearing.1.notify_all();
+        });
+        Self {
+            heard,
+            thread: Some(thread),
+        }
+    }
+
+    fn wait_for(&self, wanted: &str) -> Option<String> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut heard = self.heard.0.lock().unwrap();
+        loop {
+            if let Some(line) = heard.lines.iter().find(|line| line.contains(wanted)) {
+                return Some(line.clone());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if heard.ended || left.is_zero() {
+                return None;
+            }
+            heard = self.heard.1.wait_timeout(heard, left).unwrap().0;
+        }
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.heard.0.lock().unwrap().lines.clone()
+    }
+
+    fn to_the_end(&mut self) -> Vec<String> {
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+        self.all()
+    }
+}
+
+/// A running `serve` or `demo`; it is killed when the test is done with it.
+pub struct Server {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+    address: String,
+}
+
+impl Server {
+    /// Starts a command that serves and waits until it says that it listens.
+    pub fn start(command: Command) -> Self {
+        Self::try_start(command)
+            .unwrap_or_else(|done| panic!("the server did not come up: {done:?}"))
+    }
+
+    /// As [`Server::start`], for a server that may refuse to.
+    pub fn try_start(mut command: Command) -> Result<Self, Done> {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = Lines::of(child.stdout.take().unwrap());
+        let mut stderr = Lines::of(child.stderr.take().unwrap());
+        let Some(line) = stderr.wait_for("listening on http://") else {
+            child.kill().unwrap();
+            return Err(Done {
+                code: child.wait().unwrap().code().unwrap_or(-1),
+                stdout: stdout.to_the_end().join("\n"),
+                stderr: stderr.to_the_end().join("\n"),
+            });
+        };
+        let (_, rest) = line.split_once("http://").unwrap();
+        let address = rest.split_whitespace().next().unwrap().to_owned();
+        Ok(Self {
+            child,
+            stdout,
+            stderr,
+            address,
+        })
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.rsplit_once(':').unwrap().1.parse().unwrap()
+    }
+
+    pub fn client(&self) -> Client {
+        Client {
+            address: self.address.clone(),
+        }
+    }
+
+    /// Waits for a line of its log.
+    pub fn logs(&self, wanted: &str) -> String {
+        self.stderr
+            .wait_for(wanted)
+            .unwrap_or_else(|| panic!("no line says {wanted:?}: {:#?}", self.stderr.all()))
+    }
+
+    /// Waits for a line on its stdout.
+    pub fn says(&self, wanted: &str) -> String {
+        self.stdout
+            .wait_for(wanted)
+            .unwrap_or_else(|| panic!("no line says {wanted:?}: {:#?}", self.stdout.all()))
+    }
+
+    /// What it has written to stdout so far.
+    pub fn said(&self) -> Vec<String> {
+        self.stdout.all()
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        assert!(send(name, self.child.id()));
+    }
+
+    /// Ends it with SIGKILL, as a crash does.
+    pub fn crash(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end; how it ended and all that it logged.
+    pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
+        let _watch = Watch::over(&self.child);
+        // Its end closes its stderr, so that reading to the end needs no polling.
+        let log = self.stderr.to_the_end();
+        (self.child.wait().unwrap(), log)
+    }
+
+    /// Ends it as an operator does; all that it logged.
+    pub fn stop(self) -> Vec<String> {
+        self.signal("TERM");
+        let (status, log) = self.wait();
+        assert_eq!(status.code(), Some(0), "{log:#?}");
+        log
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already; there is nothing to do then.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A plain client: one connection a call, over the wire's own text.
+#[derive(Clone)]
+pub struct Client {
+    address: String,
+}
+
+/// A reply as it came over the wire.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Reply {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// What was asked for.
+    pub fn data(&self) -> Value {
+        self.json()["data"].take()
+    }
+
+    /// The code of a refusal.
+    pub fn code(&self) -> String {
+        self.json()["error"]["code"].as_str().unwrap().to_owned()
+    }
+
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+impl Client {
+    pub fn new(address: impl Into<String>) -> Self {
+        Self {
+            address: address.into(),
+        }
+    }
+
+    pub fn get(&self, key: &str, path: &str) -> Reply {
+        self.call("GET", key, path, &[], None).unwrap()
+    }
+
+    pub fn post(&self, key: &str, path: &str, body: &Value) -> Reply {
+        self.call("POST", key, path, &[], Some(body)).unwrap()
+    }
+
+    /// One call; an error when the server goes away before its whole reply is there.
+    pub fn call(
+        &self,
+        method: &str,
+        key: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> io::Result<Reply> {
+        let mut stream = TcpStream::connect(&self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        let body = body.map_or_else(String::new, Value::to_string);
+        let mut head = format!(
+            "{method} /public-api{path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n",
+            self.address
+        );
+        if !key.is_empty() {
+            head += &format!("authorization: Bearer {key}\r\n");
+        }
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        if !body.is_empty() {
+            head += &format!(
+                "content-type: application/json\r\ncontent-length: {}\r\n",
+                body.len()
+            );
+        }
+        stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
+        read_reply(&mut stream)
+    }
+}
+
+/// Reads one reply of known length, up to its last byte.
+pub fn read_reply(stream: &mut TcpStream) -> io::Result<Reply> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 8_192];
+    loop {
+        if let Some(reply) = whole_reply(&bytes) {
+            return Ok(reply);
+        }
+        let read = stream.read(&mut buffer)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        bytes.extend_from_slice(&buffer[..read]);
+    }
+}
+
+fn whole_reply(bytes: &[u8]) -> Option<Reply> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let mut reply = Reply {
+        status,
+        head,
+        body: String::new(),
+    };
+    let length: usize = match reply.header("content-length") {
+        Some(length) => length.parse().unwrap(),
+        None => 0,
+    };
+    let body = bytes.get(end + 4..end + 4 + length)?;
+    reply.body = String::from_utf8(body.to_vec()).unwrap();
+    Some(reply)
+}
