@@ -1,7 +1,10 @@
 //! Tests of Switchboard from outside the crate, one binary for all.
 
 mod command_line;
+mod credentials;
 mod layers;
+mod log_book;
+mod messages;
 mod openai_client;
 mod process;
 mod random;
@@ -11,4 +14,7 @@ mod resolver_random_worlds;
 mod resolver_small_worlds;
 mod resolver_tally;
 mod scripted_model;
+mod sessions;
+mod support;
+mod wire;
 mod world;

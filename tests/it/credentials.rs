@@ -1,0 +1,411 @@
+//! Whose word counts: keys and tokens, every reason to turn one away, and what is kept of them.
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+use switchboard::auth::api_key;
+use switchboard::model::ids::KeyId;
+use switchboard::store::keys;
+
+use crate::log_book;
+use crate::support::{Actor, DAY, MINUTE, NORTHWIND, RELAY, SECOND, START, Server, technician};
+use crate::wire::{Reply, Request};
+
+/// Goes on only with a 401 for this reason.
+#[track_caller]
+fn turned_away(reply: &Reply, reason: &str) {
+    assert_eq!(reply.status, 401, "{}", reply.text());
+    assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+    let error = reply.error();
+    assert_eq!(error["code"], "unauthorized");
+    assert_eq!(error["details"], json!({ "reason": reason }), "{error}");
+    assert!(error["message"].as_str().unwrap().ends_with('.'));
+}
+
+/// The id of an actor's key, as the file has it.
+fn key_of(server: &Server, credential: &str) -> KeyId {
+    let sha256 = api_key::sha256(credential);
+    let found = server
+        .app
+        .store
+        .read(|reader| keys::by_sha256(reader, &sha256));
+    found.unwrap().unwrap().key.id
+}
+
+/// Makes a key's successor.
+fn rotate(server: &Server, credential: &str, next: &str) {
+    let id = key_of(server, credential);
+    let (sha256, hint) = (api_key::sha256(next), api_key::hint(next));
+    server
+        .app
+        .store
+        .write_now(move |tx| keys::rotate(tx, id, sha256, hint))
+        .unwrap();
+}
+
+/// Ends a key.
+fn revoke(server: &Server, credential: &str) {
+    let id = key_of(server, credential);
+    server
+        .app
+        .store
+        .write_now(move |tx| keys::revoke(tx, id))
+        .unwrap();
+}
+
+/// A token signed with this server's own secret.
+fn forged(server: &Server, algorithm: Algorithm, kind: &str, claims: &Value) -> String {
+    let secret = std::fs::read(server.folder().join("signing.secret")).unwrap();
+    let mut header = Header::new(algorithm);
+    header.typ = Some(kind.to_owned());
+    jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(&secret)).unwrap()
+}
+
+#[test]
+fn no_credential_is_missing() {
+    let server = Server::demo();
+    turned_away(&server.anyone().gets("/whoami"), "missing");
+}
+
+#[test]
+fn what_is_neither_key_nor_token_is_malformed() {
+    let server = Server::demo();
+    let long = format!("Bearer {}", "a".repeat(5_000));
+    let headers = [
+        "",
+        "Bearer",
+        "Bearer ",
+        NORTHWIND,
+        "Basic dXNlcjpwYXNz",
+        "Bearer nonsense",
+        "Bearer neo_sk_demo_1234567",
+        "Bearer neo_sk_demo_12345678!",
+        "Bearer neo_sk_DEMO_123456789",
+        "Bearer neo_sk_demo",
+        "Bearer neo_sk_",
+        "Bearer neo_pk_demo_123456789",
+        "Bearer a.b",
+        "Bearer a.b.c.d",
+        "Bearer ..",
+        "Bearer a.b.c",
+        "Bearer eyJhbGciOiJub25lIn0.e30.",
+        "Bearer \u{e9}",
+        "Bearer ' OR 1=1 --",
+        long.as_str(),
+    ];
+    for header in headers {
+        let actor = Actor::new(server.address, Some(header.to_owned()));
+        turned_away(&actor.gets("/whoami"), "malformed");
+    }
+}
+
+#[test]
+fn the_scheme_is_read_without_case() {
+    let server = Server::demo();
+    for scheme in ["bearer", "BEARER", "Bearer "] {
+        let actor = Actor::new(server.address, Some(format!("{scheme} {NORTHWIND}")));
+        actor.gets("/whoami").expect(200);
+    }
+}
+
+#[test]
+fn a_key_that_nobody_was_given_is_unknown() {
+    let server = Server::demo();
+    for key in [
+        "neo_sk_demo_12345678",
+        "neo_sk_demo_northwind00000001",
+        &NORTHWIND
+            .to_uppercase()
+            .replace("NEO_SK_DEMO", "neo_sk_demo"),
+    ] {
+        turned_away(&server.holder_of(key).gets("/whoami"), "unknown");
+    }
+}
+
+#[test]
+fn a_key_of_another_environment_is_told_so() {
+    let server = Server::demo();
+    for key in ["neo_sk_prod_northwind00000000", "neo_sk_dev_12345678"] {
+        turned_away(&server.holder_of(key).gets("/whoami"), "wrong_environment");
+    }
+}
+
+#[test]
+fn a_revoked_key_ends_at_once() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    northwind.gets("/whoami").expect(200);
+    revoke(&server, NORTHWIND);
+    turned_away(&northwind.gets("/whoami"), "revoked");
+    server.relay().gets("/whoami").expect(200);
+}
+
+#[test]
+fn a_rotated_key_works_for_a_day_beside_its_successor_and_both_are_one_account() {
+    let server = Server::demo();
+    let successor = "neo_sk_demo_successor00000000";
+    let (old, new) = (server.northwind(), server.holder_of(successor));
+    turned_away(&new.gets("/whoami"), "unknown");
+    let account = old.gets("/whoami").expect(200).data();
+    rotate(&server, NORTHWIND, successor);
+    assert_ne!(key_of(&server, NORTHWIND), key_of(&server, successor));
+    assert_eq!(account["id"], key_of(&server, NORTHWIND).to_string());
+
+    server.passes(DAY - 1);
+    for actor in [&old, &new] {
+        assert_eq!(actor.gets("/whoami").expect(200).data(), account);
+        assert_eq!(
+            actor.opens(technician()).expect(201).data()["created_by"]["id"],
+            account["id"]
+        );
+    }
+    server.passes(1);
+    turned_away(&old.gets("/whoami"), "expired");
+    assert_eq!(new.gets("/whoami").expect(200).data(), account);
+
+    let third = "neo_sk_demo_third000000000000";
+    rotate(&server, successor, third);
+    assert_eq!(
+        server.holder_of(third).gets("/whoami").expect(200).data(),
+        account
+    );
+}
+
+#[test]
+fn the_use_of_a_key_is_recorded_to_the_minute() {
+    let server = Server::demo();
+    let last_used = || -> Option<i64> {
+        // What was recorded waits with the writer, which takes things in turn.
+        server.app.store.write_now(|_| Ok(())).unwrap();
+        server.stored("SELECT last_used_at FROM api_keys WHERE name = 'PSA integration (demo)'")
+    };
+    let northwind = server.northwind();
+    assert_eq!(last_used(), None);
+    northwind.gets("/whoami").expect(200);
+    assert_eq!(last_used(), Some(START));
+    server.passes(MINUTE + 59 * SECOND + 999);
+    northwind.gets("/whoami").expect(200);
+    assert_eq!(last_used(), Some(START + MINUTE));
+    server.passes(1);
+    assert_eq!(last_used(), Some(START + MINUTE));
+    northwind.gets("/whoami").expect(200);
+    assert_eq!(last_used(), Some(START + 2 * MINUTE));
+    server.relay().gets("/whoami").expect(200);
+    assert_eq!(last_used(), Some(START + 2 * MINUTE));
+}
+
+#[test]
+fn whoami_tells_every_kind_of_caller_who_it_is() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let session = northwind.session(technician());
+    assert_eq!(
+        northwind.gets("/whoami").expect(200).data(),
+        json!({
+            "kind": "service_account", "id": key_of(&server, NORTHWIND).to_string(), "name": "PSA integration (demo)",
+            "client_id": "northwind-it", "role": null, "platform": false, "session_id": null,
+        })
+    );
+    assert_eq!(
+        server.relay().gets("/whoami").expect(200).data(),
+        json!({
+            "kind": "service_account", "id": key_of(&server, RELAY).to_string(), "name": "Teams relay (demo)",
+            "client_id": "relay-platform", "role": null, "platform": true, "session_id": null,
+        })
+    );
+    let minted = northwind
+        .mints(json!({ "session_id": session, "end_user": "Mia" }))
+        .expect(201)
+        .data();
+    let guest = server.holder_of(minted["token"].as_str().unwrap());
+    assert_eq!(
+        guest.gets("/whoami").expect(200).data(),
+        json!({
+            "kind": "end_user_session", "id": minted["jti"], "name": "Mia",
+            "client_id": "northwind-it", "role": null, "platform": false, "session_id": session,
+        })
+    );
+}
+
+#[test]
+fn a_token_is_turned_away_for_the_reason_that_is_so() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let session = northwind.session(technician());
+    let minted = northwind
+        .mints(json!({ "session_id": session }))
+        .expect(201)
+        .data();
+    let good = json!({
+        "iss": "switchboard:session", "aud": "switchboard:session-api", "sub": session, "jti": minted["jti"],
+        "session_id": session, "client_id": "northwind-it", "iat": START / 1_000, "exp": START / 1_000 + 60,
+    });
+    let with = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        claims
+    };
+    let without = |name: &str| {
+        let mut claims = good.clone();
+        claims.as_object_mut().unwrap().remove(name);
+        claims
+    };
+    let shows = |algorithm: Algorithm, kind: &str, claims: &Value| {
+        server
+            .holder_of(&forged(&server, algorithm, kind, claims))
+            .gets("/whoami")
+    };
+    let kind = "session+jwt";
+    shows(Algorithm::HS256, kind, &good).expect(200);
+
+    for (claims, reason) in [
+        (with("iss", "switchboard:sign-in".into()), "wrong_issuer"),
+        (
+            with(
+                "iss",
+                "https://login.microsoftonline.com/common/v2.0".into(),
+            ),
+            "wrong_issuer",
+        ),
+        (without("iss"), "missing_claim"),
+        (without("aud"), "missing_claim"),
+        (without("jti"), "missing_claim"),
+        (without("exp"), "missing_claim"),
+        (
+            with("aud", "switchboard:sign-in-api".into()),
+            "wrong_audience",
+        ),
+        (with("exp", (START / 1_000).into()), "expired"),
+        (with("exp", 0.into()), "expired"),
+        (with("exp", i64::MIN.into()), "expired"),
+        (
+            with("jti", "jti_019ab697-e807-7000-8000-000000000000".into()),
+            "revoked",
+        ),
+    ] {
+        turned_away(&shows(Algorithm::HS256, kind, &claims), reason);
+    }
+    for (algorithm, kind) in [
+        (Algorithm::HS384, kind),
+        (Algorithm::HS512, kind),
+        (Algorithm::HS256, "JWT"),
+        (Algorithm::HS256, "signin+jwt"),
+        (Algorithm::HS256, "SESSION+JWT"),
+    ] {
+        turned_away(&shows(algorithm, kind, &good), "bad_signature");
+    }
+
+    let token = minted["token"].as_str().unwrap();
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let first = if signature.starts_with('A') { "B" } else { "A" };
+    for damaged in [
+        format!("{signed}."),
+        format!("{signed}.{first}{}", &signature[1..]),
+        format!("{signed}.{}", &signature[..20]),
+    ] {
+        turned_away(&server.holder_of(&damaged).gets("/whoami"), "bad_signature");
+    }
+    let other_server = Server::demo();
+    turned_away(
+        &other_server.holder_of(token).gets("/whoami"),
+        "bad_signature",
+    );
+    server.holder_of(token).gets("/whoami").expect(200);
+}
+
+#[test]
+fn a_credential_is_checked_before_what_it_asks_for() {
+    let server = Server::demo();
+    let holder = server.holder_of("neo_sk_demo_12345678");
+    for request in [
+        Request::new("GET", "/chat/sessions/nonsense"),
+        Request::new("POST", "/chat/sessions").text("{"),
+        Request::new("DELETE", "/chat/sessions/nonsense"),
+        Request::new("GET", "/chat/sessions?page_size=0"),
+    ] {
+        turned_away(&holder.sends(request), "unknown");
+    }
+}
+
+#[test]
+fn no_credential_is_ever_in_a_reply_or_in_the_log() {
+    let book = log_book::open();
+    let server = Server::demo();
+    let secret = "neo_sk_demo_hushhushhushhushhush";
+    server.changes(
+        "northwind-it",
+        json!({ "api_keys": [{ "name": "Hush", "key": secret }] }),
+    );
+    let actor = server.holder_of(secret);
+    let session = actor.session(technician());
+    let minted = actor
+        .mints(json!({ "session_id": session }))
+        .expect(201)
+        .data();
+    let token = minted["token"].as_str().unwrap();
+    let guest = server.holder_of(token);
+    let says_the_key = json!({ "message": "hello", "client_message_id": "c", "model_tier": "x" });
+    let replies = [
+        actor.gets("/whoami"),
+        actor.gets("/tenant"),
+        actor.gets(&format!("/nowhere?key={secret}")),
+        actor.gets(&format!("/agents?q={secret}&cursor={secret}")),
+        actor.gets(&format!("/chat/sessions/{secret}")),
+        actor.appends(&session, says_the_key),
+        actor.lists("q=hush"),
+        actor.removes("nonsense"),
+        guest.gets("/whoami"),
+        guest.reads(&session),
+        guest.gets("/tenant"),
+        server.holder_of(&format!("{secret}x")).gets("/whoami"),
+    ];
+    revoke(&server, secret);
+    for reply in replies
+        .into_iter()
+        .chain([actor.gets("/whoami"), guest.gets("/whoami")])
+    {
+        let told = format!("{:?} {}", reply.headers, reply.text());
+        assert!(
+            !told.contains("hushhush") && !told.contains(token),
+            "{told}"
+        );
+    }
+    let whole = book.lines();
+    assert!(
+        whole
+            .iter()
+            .any(|line| line.contains("northwind-it/service_account:"))
+    );
+    for line in whole {
+        assert!(
+            !line.contains("hushhush") && !line.contains(token),
+            "{line}"
+        );
+    }
+    let kept: i64 = server.stored("SELECT count(*) FROM api_keys WHERE hint = 'hush'");
+    assert_eq!(kept, 1);
+    for file in std::fs::read_dir(server.folder()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(8).any(|window| window == b"hushhush"));
+    }
+}
+
+#[test]
+fn a_failure_is_in_the_log_under_its_request_id() {
+    let book = log_book::open();
+    let server = Server::demo();
+    let session = server.northwind().session(technician());
+    server.tampers("UPDATE sessions SET metadata = 'hardly JSON'");
+    let id = "0d1e2f30-4152-4637-8899-aabbccddee01";
+    server
+        .northwind()
+        .sends(Request::new("GET", format!("/chat/sessions/{session}")).header("x-request-id", id))
+        .refused(500, "internal_error");
+    let lines: Vec<String> = book
+        .lines()
+        .into_iter()
+        .filter(|line| line.contains(id))
+        .collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("ERROR"));
+    assert!(lines[1].contains("GET /chat/sessions/{session_id} 500"));
+}

@@ -1,0 +1,47 @@
+//! Everything that the program logs while the tests run.
+
+use std::sync::{Mutex, OnceLock};
+
+use log::{LevelFilter, Log, Metadata, Record};
+
+static BOOK: OnceLock<Book> = OnceLock::new();
+
+/// The lines so far, of all tests of this binary.
+pub struct Book {
+    lines: Mutex<Vec<String>>,
+}
+
+/// Opens the book; what was logged before is not in it.
+pub fn open() -> &'static Book {
+    BOOK.get_or_init(|| {
+        log::set_logger(&Writer).unwrap();
+        log::set_max_level(LevelFilter::Info);
+        Book {
+            lines: Mutex::default(),
+        }
+    })
+}
+
+impl Book {
+    /// What is in it.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+}
+
+struct Writer;
+
+impl Log for Writer {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if let Some(book) = BOOK.get() {
+            let line = format!("{} {}", record.level(), record.args());
+            book.lines.lock().unwrap().push(line);
+        }
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,497 @@
+//! A server on a real port over a real file, a clock that the test moves, and callers that speak HTTP to it.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
+
+use actix_web::dev::ServerHandle;
+use actix_web::rt::System;
+use clap::Parser;
+use rusqlite::{Connection as File, OpenFlags};
+use serde_json::{Value, json};
+use switchboard::auth::Authenticator;
+use switchboard::auth::session_token::SigningSecret;
+use switchboard::config::Limits;
+use switchboard::http::{self, App};
+use switchboard::model::caller::Actor as Recorded;
+use switchboard::model::clock::{Clock, Millis};
+use switchboard::model::words::CallerKind;
+use switchboard::seed;
+use switchboard::store::{Store, database_file, import};
+use tempfile::TempDir;
+
+use crate::wire::{Connection, Reply, Request};
+
+/// The world that `switchboard demo` serves.
+pub const DEMO: &str = include_str!("../../fixtures/demo.json");
+/// The environment of its keys.
+pub const ENVIRONMENT: &str = "demo";
+/// The relay's key: a platform service account of the tenant `relay-platform`.
+pub const RELAY: &str = "neo_sk_demo_relay0000platform";
+/// An ordinary service account of `northwind-it`.
+pub const NORTHWIND: &str = "neo_sk_demo_northwind00000000";
+/// An ordinary service account of `fabrikam-support`.
+pub const FABRIKAM: &str = "neo_sk_demo_fabrikam000000000";
+
+/// The bot that both MSPs' white-label channels carry.
+pub const SHARED_BOT: &str = "b07fab1e-c0de-4bee-8ace-facade0fb075";
+/// The bot of Northwind's technicians.
+pub const TECHNICIAN_BOT: &str = "b07a1fa0-c0de-4bee-8ace-feed0a1fa001";
+/// The M365 tenant of Contoso, Northwind's company 1001.
+pub const CONTOSO: &str = "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e";
+/// The M365 tenant that two of Northwind's companies share.
+pub const FOURTH_COFFEE: &str = "c0ffee00-be4d-4ade-8d0e-decafdecaf00";
+/// The M365 tenant that Northwind's bot is installed for and no company is linked to.
+pub const TAILSPIN: &str = "0ddba110-face-4fee-9add-1eaf1ed0dd01";
+/// The M365 tenant of Woodgrove Bank, Fabrikam's company WOOD-01.
+pub const WOODGROVE: &str = "5afe5afe-ba5e-4ca5-8e11-b0a4d0ff1ce5";
+
+/// When every test begins: 2025-11-24T16:00:00.000Z.
+pub const START: Millis = 1_764_000_000_000;
+/// A second, a minute and a day of the manual clock.
+pub const SECOND: Millis = 1_000;
+/// See [`SECOND`].
+pub const MINUTE: Millis = 60 * SECOND;
+/// See [`SECOND`].
+pub const DAY: Millis = 24 * 60 * MINUTE;
+
+/// A server's flags, read as the program reads them, so that a new flag needs no change here.
+#[derive(Parser)]
+#[command(args_override_self = true)]
+struct Flags {
+    #[command(flatten)]
+    limits: Limits,
+}
+
+/// A running server; it stops when it is dropped.
+pub struct Server {
+    /// What its handlers work with.
+    pub app: Arc<App>,
+    /// Its port.
+    pub address: SocketAddr,
+    clock: Arc<AtomicI64>,
+    folder: Arc<TempDir>,
+    flags: Vec<String>,
+    handle: ServerHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Serves the demo world, without a limit on requests.
+    pub fn demo() -> Self {
+        Self::serving(DEMO, &[])
+    }
+
+    /// Serves a world of its own.
+    pub fn of(world: &Value) -> Self {
+        Self::serving(&world.to_string(), &[])
+    }
+
+    /// Serves a seed file with these flags.
+    pub fn serving(world: &str, flags: &[&str]) -> Self {
+        let folder = Arc::new(TempDir::new().unwrap());
+        let clock = Arc::new(AtomicI64::new(START));
+        let flags = ["server", "--workers=2", "--rate-limit=0"]
+            .iter()
+            .chain(flags)
+            .map(|flag| (*flag).to_owned())
+            .collect();
+        let server = Self::start(folder, clock, flags);
+        server.takes(world);
+        server
+    }
+
+    fn start(folder: Arc<TempDir>, clock: Arc<AtomicI64>, flags: Vec<String>) -> Self {
+        let store = Store::open(folder.path(), Clock::Manual(Arc::clone(&clock))).unwrap();
+        let signing = SigningSecret::of_folder(store.folder()).unwrap();
+        let authenticator = Authenticator::new(ENVIRONMENT.to_owned(), signing);
+        let app = App::new(store, authenticator, Flags::parse_from(&flags).limits);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ready, handle) = mpsc::channel();
+        let served = Arc::clone(&app);
+        let thread = thread::spawn(move || {
+            System::new().block_on(async move {
+                let server = http::serve(served, listener).unwrap();
+                ready.send(server.handle()).unwrap();
+                server.await.unwrap();
+            });
+        });
+        Self {
+            app,
+            address,
+            clock,
+            folder,
+            flags,
+            handle: handle.recv().unwrap(),
+            thread: Some(thread),
+        }
+    }
+
+    /// Stops it, and starts another on the same folder and clock, on another port.
+    pub fn restarted(self) -> Self {
+        let (folder, clock, flags) = (
+            Arc::clone(&self.folder),
+            Arc::clone(&self.clock),
+            self.flags.clone(),
+        );
+        drop(self);
+        Self::start(folder, clock, flags)
+    }
+
+    /// Imports a seed file beside the running server, as the command line does.
+    pub fn takes(&self, world: &str) {
+        let seed = seed::parse(world, ENVIRONMENT).unwrap();
+        let operator = Recorded {
+            kind: CallerKind::Operator,
+            id: "test".to_owned(),
+            name: None,
+        };
+        self.app
+            .store
+            .write_now(move |tx| import::apply(tx, &seed, &operator))
+            .unwrap();
+    }
+
+    /// Imports changes to one tenant's things.
+    pub fn changes(&self, client_id: &str, mut tenant: Value) {
+        tenant["client_id"] = client_id.into();
+        self.takes(&json!({ "tenants": [tenant] }).to_string());
+    }
+
+    /// Lets time pass.
+    pub fn passes(&self, time: Millis) {
+        self.clock.fetch_add(time, Ordering::SeqCst);
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// One value out of the file, read beside the server.
+    pub fn stored<T: rusqlite::types::FromSql>(&self, sql: &str) -> T {
+        let file = File::open_with_flags(
+            database_file(self.folder()),
+            OpenFlags::SQLITE_OPEN_READ_ONLY,
+        )
+        .unwrap();
+        file.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// Writes to the file beside the server, for a state that no call and no import can make.
+    pub fn tampers(&self, sql: &str) -> usize {
+        let file = File::open(database_file(self.folder())).unwrap();
+        file.execute(sql, []).unwrap()
+    }
+
+    /// Who shows this credential.
+    pub fn holder_of(&self, credential: &str) -> Actor {
+        Actor::new(self.address, Some(format!("Bearer {credential}")))
+    }
+
+    /// The relay.
+    pub fn relay(&self) -> Actor {
+        self.holder_of(RELAY)
+    }
+
+    /// Northwind's ordinary account.
+    pub fn northwind(&self) -> Actor {
+        self.holder_of(NORTHWIND)
+    }
+
+    /// Fabrikam's ordinary account.
+    pub fn fabrikam(&self) -> Actor {
+        self.holder_of(FABRIKAM)
+    }
+
+    /// Who shows no credential.
+    pub fn anyone(&self) -> Actor {
+        Actor::new(self.address, None)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The order is given by the call; its future only tells when it is done, and so does the thread's end.
+        drop(self.handle.stop(false));
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(
+            thread::panicking() || !matches!(ended, Some(Err(_))),
+            "the server's thread panicked"
+        );
+    }
+}
+
+/// Somebody who sends requests.
+pub struct Actor {
+    address: SocketAddr,
+    authorization: Option<String>,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Actor {
+    /// Somebody with this `Authorization` header.
+    pub fn new(address: SocketAddr, authorization: Option<String>) -> Self {
+        Self {
+            address,
+            authorization,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Sends a request as it is, but for the credential.
+    #[track_caller]
+    pub fn sends(&self, mut request: Request) -> Reply {
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        let idle = self.idle.lock().unwrap().pop();
+        let connection = idle.unwrap_or_else(|| Connection::open(self.address));
+        let (reply, connection) = connection.exchange(&request).unwrap();
+        self.idle.lock().unwrap().extend(connection);
+        reply.unwrap_or_else(|| {
+            panic!(
+                "{} {} got no reply, but a closed connection",
+                request.method, request.target
+            )
+        })
+    }
+
+    /// GET, below the prefix.
+    #[track_caller]
+    pub fn gets(&self, path: &str) -> Reply {
+        self.sends(Request::new("GET", format!("/public-api{path}")))
+    }
+
+    /// POST, below the prefix.
+    #[track_caller]
+    pub fn posts(&self, path: &str, body: Value) -> Reply {
+        self.sends(Request::new("POST", format!("/public-api{path}")).json(&body))
+    }
+
+    /// PATCH, below the prefix.
+    #[track_caller]
+    pub fn patches(&self, path: &str, body: Value) -> Reply {
+        self.sends(Request::new("PATCH", format!("/public-api{path}")).json(&body))
+    }
+
+    /// DELETE, below the prefix.
+    #[track_caller]
+    pub fn deletes(&self, path: &str) -> Reply {
+        self.sends(Request::new("DELETE", format!("/public-api{path}")))
+    }
+
+    /// Asks for a session.
+    #[track_caller]
+    pub fn opens(&self, body: Value) -> Reply {
+        self.posts("/chat/sessions", body)
+    }
+
+    /// Asks for a session under an `Idempotency-Key`.
+    #[track_caller]
+    pub fn opens_once(&self, key: &str, body: Value) -> Reply {
+        self.sends(
+            Request::new("POST", "/public-api/chat/sessions")
+                .header("idempotency-key", key)
+                .json(&body),
+        )
+    }
+
+    /// Opens a session and gives its id.
+    #[track_caller]
+    pub fn session(&self, body: Value) -> String {
+        self.opens(body).expect(201).id()
+    }
+
+    /// Asks who would answer.
+    #[track_caller]
+    pub fn asks_who_answers(&self, body: Value) -> Reply {
+        self.posts("/chat/sessions/resolve", body)
+    }
+
+    /// Reads a session.
+    #[track_caller]
+    pub fn reads(&self, session: &str) -> Reply {
+        self.gets(&format!("/chat/sessions/{session}"))
+    }
+
+    /// Lists sessions; `query` without the question mark.
+    #[track_caller]
+    pub fn lists(&self, query: &str) -> Reply {
+        self.gets(&format!("/chat/sessions?{query}"))
+    }
+
+    /// Changes a session.
+    #[track_caller]
+    pub fn changes(&self, session: &str, body: Value) -> Reply {
+        self.patches(&format!("/chat/sessions/{session}"), body)
+    }
+
+    /// Resets a session.
+    #[track_caller]
+    pub fn resets(&self, session: &str) -> Reply {
+        self.posts(&format!("/chat/sessions/{session}/reset"), json!({}))
+    }
+
+    /// Deletes a session.
+    #[track_caller]
+    pub fn removes(&self, session: &str) -> Reply {
+        self.deletes(&format!("/chat/sessions/{session}"))
+    }
+
+    /// Appends a message of this text.
+    #[track_caller]
+    pub fn says(&self, session: &str, text: &str) -> Reply {
+        self.appends(session, json!({ "message": text }))
+    }
+
+    /// Appends a message.
+    #[track_caller]
+    pub fn appends(&self, session: &str, body: Value) -> Reply {
+        self.posts(&format!("/chat/sessions/{session}/messages"), body)
+    }
+
+    /// Lists a session's messages.
+    #[track_caller]
+    pub fn messages(&self, session: &str, query: &str) -> Reply {
+        self.gets(&format!("/chat/sessions/{session}/messages?{query}"))
+    }
+
+    /// Looks at a turn.
+    #[track_caller]
+    pub fn turn(&self, session: &str, turn: &str, query: &str) -> Reply {
+        self.gets(&format!("/chat/sessions/{session}/turns/{turn}?{query}"))
+    }
+
+    /// Asks for a token.
+    #[track_caller]
+    pub fn mints(&self, body: Value) -> Reply {
+        self.posts("/sessions", body)
+    }
+
+    /// Mints a token for a session and gives it to somebody.
+    #[track_caller]
+    pub fn guest_of(&self, session: &str) -> Self {
+        let minted = self.mints(json!({ "session_id": session })).expect(201);
+        let token = minted.data()["token"].as_str().unwrap().to_owned();
+        Self::new(self.address, Some(format!("Bearer {token}")))
+    }
+}
+
+impl Reply {
+    /// Goes on only with this status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.text());
+        self
+    }
+
+    /// What a success says.
+    #[track_caller]
+    pub fn data(&self) -> Value {
+        self.json()["data"].clone()
+    }
+
+    /// The id of what was made, or read.
+    #[track_caller]
+    pub fn id(&self) -> String {
+        let data = self.data();
+        let id = data["id"].as_str();
+        id.unwrap_or_else(|| panic!("{} has no id", self.text()))
+            .to_owned()
+    }
+
+    /// What a refusal says.
+    #[track_caller]
+    pub fn error(&self) -> Value {
+        self.json()["error"].clone()
+    }
+
+    /// Goes on only with a refusal of this status and code.
+    #[track_caller]
+    pub fn refused(self, status: u16, code: &str) -> Self {
+        assert_eq!(
+            (self.status, self.error()["code"].as_str()),
+            (status, Some(code)),
+            "{}",
+            self.text()
+        );
+        self
+    }
+
+    /// Goes on only with a `validation_error` that names this field and reason.
+    #[track_caller]
+    pub fn refused_field(self, field: &str, reason: &str) -> Self {
+        assert_eq!(
+            (self.status, self.error()),
+            (
+                400,
+                json!({
+                    "code": "validation_error",
+                    "message": format!("{field} {reason}."),
+                    "details": { "field": field, "reason": reason },
+                })
+            )
+        );
+        self
+    }
+
+    /// Goes on only with the one reply to what does not exist or is somebody else's.
+    #[track_caller]
+    pub fn not_found(self) -> Self {
+        assert_eq!((self.status, self.error()), (404, not_found()));
+        self
+    }
+
+    /// The ids of a list's items, in its order.
+    #[track_caller]
+    pub fn ids(&self) -> Vec<String> {
+        let data = self.data();
+        let items = data.as_array();
+        items
+            .unwrap_or_else(|| panic!("{} is no list", self.text()))
+            .iter()
+            .map(|item| item["id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Where a list goes on.
+    #[track_caller]
+    pub fn next_cursor(&self) -> Option<String> {
+        let json = self.json();
+        json["meta"]["pagination"]["next_cursor"]
+            .as_str()
+            .map(str::to_owned)
+    }
+}
+
+/// The one error of a 404.
+pub fn not_found() -> Value {
+    json!({ "code": "not_found", "message": "There is no such thing here. Check the address and the id." })
+}
+
+/// A session with Northwind's technician assistant.
+pub fn technician() -> Value {
+    json!({ "agent_id": 102 })
+}
+
+/// The relay's request for somebody of this M365 tenant who writes to the shared bot.
+pub fn from(directory: &str) -> Value {
+    json!({ "managed_agent_key": "NEO_SUPPORT", "bot_id": SHARED_BOT, "inbound_tenant_id": directory })
+}
+
+/// An agent of a seed file.
+pub fn agent(id: i64, audience: &str) -> Value {
+    json!({
+        "agent_id": id, "name": format!("Agent {id}"), "autonomy_type": "CONVERSATIONAL", "audience": audience,
+    })
+}
+
+/// A channel of a seed file.
+pub fn channel(name: &str, audience: &str, bot: &str, agent: i64) -> Value {
+    json!({
+        "internal_name": name, "audience": audience, "transport": "TEAMS", "bot_id": bot, "agent_id": agent,
+    })
+}
