@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, web};
 
 use super::App;
-use super::cursor::{BEHIND_ALL, List, Page, not_empty};
+use super::cursor::{BEHIND_ALL, List, Page};
 use super::envelope::{Outcome, Reply};
 use super::extract::Query;
 use super::permit::{Member, Permit};
@@ -32,7 +32,7 @@ pub(super) async fn list(
             AutonomyType::parse,
             &AutonomyType::choices(),
         )?,
-        q: query.text("q").filter(|q| !q.is_empty()).map(str::to_owned),
+        q: query.search()?.map(str::to_owned),
     };
     let before = page.after.unwrap_or(BEHIND_ALL);
     let mut agents = app
@@ -51,12 +51,17 @@ pub(super) async fn get(
     let id = request
         .match_info()
         .get("agent_id")
-        .and_then(|text| not_empty("agent_id", Some(text)).ok().flatten())
-        .and_then(|text| text.parse().ok())
+        .and_then(agent_id)
         .ok_or(Code::NotFound)?;
     let agent = app
         .store
-        .read(|reader| agents::of_tenant(reader, caller.tenant.no, AgentId(id)))?
+        .read(|reader| agents::of_tenant(reader, caller.tenant.no, id))?
         .ok_or(Code::NotFound)?;
     Ok(Reply::ok(agent))
+}
+
+/// Reads a number in its one spelling, so that an agent has one address.
+fn agent_id(text: &str) -> Option<AgentId> {
+    let id = AgentId(text.parse().ok()?);
+    (id.to_string() == text).then_some(id)
 }

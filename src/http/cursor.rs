@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::envelope::Pagination;
 use super::extract::Query;
 use crate::auth::api_key::hash;
-use crate::error::{Refusal, Result};
+use crate::error::Result;
 use crate::model::ids::Tick;
 
 const DEFAULT_SIZE: usize = 50;
@@ -96,17 +96,6 @@ fn decode(text: &str, list: List<'_>) -> Option<Tick> {
 pub const BEFORE_ALL: Tick = Tick(-1);
 /// See [`BEFORE_ALL`].
 pub const BEHIND_ALL: Tick = Tick(i64::MAX);
-
-/// Refuses a parameter that has to be something and is empty.
-///
-/// # Errors
-/// `validation_error`.
-pub fn not_empty<'a>(name: &str, text: Option<&'a str>) -> Result<Option<&'a str>> {
-    match text {
-        Some("") => Err(Refusal::invalid(name, "must not be empty").into()),
-        Some(_) | None => Ok(text),
-    }
-}
 
 #[cfg(test)]
 mod tests {

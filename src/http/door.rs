@@ -44,6 +44,7 @@ pub(super) async fn pass(
     {
         let mut reply = cors::preflight();
         cors::allow(reply.headers_mut(), origin);
+        put(reply.headers_mut(), REQUEST_ID, &request_id.to_string());
         return Ok(request.into_response(reply));
     }
 

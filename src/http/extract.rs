@@ -108,6 +108,19 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
+    /// The text that a list is searched for; none, when it is empty.
+    ///
+    /// # Errors
+    /// `validation_error` for U+0000, which is refused wherever it is sent.
+    pub fn search(&self) -> Result<Option<&str>> {
+        match self.text("q") {
+            Some(q) if q.contains('\0') => {
+                Err(Refusal::invalid("q", "must not contain U+0000").into())
+            }
+            q => Ok(q.filter(|q| !q.is_empty())),
+        }
+    }
+
     /// A parameter that `parse` reads.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::App;
 use super::context::Context;
-use super::cursor::{BEHIND_ALL, List, Page, not_empty};
+use super::cursor::{BEHIND_ALL, List, Page};
 use super::envelope::{Gone, Outcome, Reply};
 use super::extract::{Body, Query, path_id};
 use super::permit::{Anyone, Chatter, Keeper, Member, Permit};
@@ -437,7 +437,7 @@ pub(super) async fn list(
     };
     let page = Page::of(&query, list)?;
     let before = page.after.unwrap_or(BEHIND_ALL);
-    let mut found = match not_blank(query.text("q")) {
+    let mut found = match query.search()? {
         None => app
             .store
             .read(|reader| sessions::page(reader, &scope, &filter, before, page.fetch()))?,
@@ -457,10 +457,6 @@ pub(super) async fn list(
     };
     let pagination = page.cut(&mut found, list, |session| session.id.tick());
     Ok(Reply::ok(found).paged(pagination))
-}
-
-fn not_blank(q: Option<&str>) -> Option<&str> {
-    not_empty("q", q).ok().flatten()
 }
 
 pub(super) async fn patch(

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod credentials;
+mod envelope;
 mod layers;
 mod log_book;
 mod messages;
