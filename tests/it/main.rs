@@ -1,5 +1,6 @@
 //! Tests of Switchboard from outside the crate, one binary for all.
 
+mod codes;
 mod command_line;
 mod credentials;
 mod envelope;
@@ -8,7 +9,9 @@ mod log_book;
 mod messages;
 mod openai_client;
 mod process;
+mod query_plans;
 mod random;
+mod rate_limit;
 mod resolver_cases;
 mod resolver_model;
 mod resolver_random_worlds;
@@ -17,5 +20,6 @@ mod resolver_tally;
 mod scripted_model;
 mod sessions;
 mod support;
+mod tokens;
 mod wire;
 mod world;

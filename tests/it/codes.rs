@@ -1,0 +1,182 @@
+//! Every code of the contract is provoked here, or listed with the reason why none can provoke it yet.
+
+use std::collections::BTreeSet;
+
+use rusqlite::Connection;
+use serde_json::json;
+use switchboard::error::Code;
+use switchboard::store::database_file;
+
+use crate::support::{CONTOSO, DEMO, SHARED_BOT, Server, TAILSPIN, WOODGROVE, from, technician};
+use crate::wire::{Reply, Request};
+
+/// A way to be refused with a code.
+type Provocation = fn() -> Reply;
+
+const PROVOKED: &[(Code, Provocation)] = &[
+    (Code::ValidationError, || {
+        Server::demo().northwind().opens(json!({}))
+    }),
+    (Code::Unauthorized, || {
+        Server::demo().anyone().gets("/whoami")
+    }),
+    (Code::Forbidden, || {
+        let server = Server::demo();
+        server
+            .relay()
+            .removes(&server.relay().session(from(CONTOSO)))
+    }),
+    (Code::ClientIdNotAllowed, || {
+        Server::demo().northwind().lists("client_id=northwind-it")
+    }),
+    (Code::AgentNotAllowed, || {
+        Server::demo()
+            .relay()
+            .opens(json!({ "agent_id": 102, "bot_id": SHARED_BOT, "inbound_tenant_id": CONTOSO }))
+    }),
+    (Code::NotFound, || {
+        Server::demo().northwind().opens(json!({ "agent_id": 201 }))
+    }),
+    (Code::MethodNotAllowed, || {
+        Server::demo().anyone().deletes("/whoami")
+    }),
+    (Code::EndCompanyNotMapped, || {
+        Server::demo().relay().opens(from(TAILSPIN))
+    }),
+    (Code::ChannelDisconnected, || {
+        let server = Server::demo();
+        let channel = json!({ "internal_name": "Helpline bot", "status": "DISCONNECTED" });
+        server.changes("fabrikam-support", json!({ "channels": [channel] }));
+        server.relay().opens(from(WOODGROVE))
+    }),
+    (Code::AgentDisabled, || {
+        Server::demo().northwind().opens(json!({ "agent_id": 103 }))
+    }),
+    (Code::DuplicateClientMessage, || {
+        let server = Server::demo();
+        let session = server.northwind().session(technician());
+        let body = json!({ "message": "Hello", "client_message_id": "c" });
+        server
+            .northwind()
+            .appends(&session, body.clone())
+            .expect(202);
+        server.northwind().appends(&session, body)
+    }),
+    (Code::SessionArchived, || {
+        let server = Server::demo();
+        let session = server.northwind().session(technician());
+        server.northwind().resets(&session).expect(200);
+        server.northwind().says(&session, "Hello")
+    }),
+    (Code::TooManyPendingTurns, || {
+        let server = Server::demo();
+        let session = server.northwind().session(technician());
+        for _ in 0..16 {
+            server.northwind().says(&session, "Hello").expect(202);
+        }
+        server.northwind().says(&session, "Hello")
+    }),
+    (Code::PayloadTooLarge, || {
+        let request = Request::new("POST", "/chat/sessions").text(" ".repeat(300_000));
+        Server::demo().northwind().sends(request)
+    }),
+    (Code::UnsupportedMediaType, || {
+        Server::demo()
+            .northwind()
+            .sends(Request::new("POST", "/chat/sessions").bytes("{}"))
+    }),
+    (Code::AgentNotConversational, || {
+        Server::demo().northwind().opens(json!({ "agent_id": 105 }))
+    }),
+    (Code::EndCompanyRequired, || {
+        Server::demo().northwind().opens(json!({ "agent_id": 101 }))
+    }),
+    (Code::IdempotencyKeyReused, || {
+        let server = Server::demo();
+        server.northwind().opens_once("k", technician()).expect(201);
+        server
+            .northwind()
+            .opens_once("k", json!({ "agent_id": 100 }))
+    }),
+    (Code::RateLimited, || {
+        let server = Server::serving(DEMO, &["--rate-limit=1"]);
+        server.northwind().gets("/whoami").expect(200);
+        server.northwind().gets("/whoami")
+    }),
+    (Code::InternalError, || {
+        let server = Server::demo();
+        let session = server.northwind().session(technician());
+        server.tampers("UPDATE sessions SET metadata = 'no JSON'");
+        server.northwind().reads(&session)
+    }),
+    (Code::Overloaded, || {
+        let server = Server::demo();
+        let mut file = Connection::open(database_file(server.folder())).unwrap();
+        // Somebody else writes for longer than a request waits.
+        let held = file
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+            .unwrap();
+        let reply = server.northwind().opens(technician());
+        held.rollback().unwrap();
+        server.northwind().opens(technician()).expect(201);
+        reply
+    }),
+    (Code::ShuttingDown, || {
+        let server = Server::demo();
+        server.app.drain();
+        server.northwind().gets("/whoami")
+    }),
+];
+
+const NOT_YET: &[(Code, &str)] = &[
+    (
+        Code::AgentAccessDenied,
+        "binds dashboard users, who cannot sign in yet",
+    ),
+    (Code::LastAdmin, "users have no calls yet"),
+    (
+        Code::AgentManagedByNeo,
+        "agents cannot be changed by a call yet",
+    ),
+    (
+        Code::AgentUpdateConflict,
+        "agents cannot be changed by a call yet",
+    ),
+    (Code::AgentInUse, "agents cannot be changed by a call yet"),
+    (Code::InstallConflict, "channels have no calls yet"),
+    (Code::CompanyAlreadyBound, "channels have no calls yet"),
+    (Code::AudienceMismatch, "channels have no calls yet"),
+    (
+        Code::AlreadyExists,
+        "nothing with a unique name is made by a call yet",
+    ),
+    (Code::TooManyAttachments, "attachments have no calls yet"),
+    (Code::StorageFull, "needs a full disk"),
+];
+
+#[test]
+fn every_code_is_provoked_or_cannot_be_yet() {
+    let listed: Vec<&str> = PROVOKED
+        .iter()
+        .map(|(code, _)| code)
+        .chain(NOT_YET.iter().map(|(code, _)| code))
+        .map(|code| code.as_str())
+        .collect();
+    let names: BTreeSet<&str> = listed.iter().copied().collect();
+    let all: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(names, all);
+    assert_eq!(listed.len(), names.len(), "a code is listed twice");
+    assert!(NOT_YET.iter().all(|(_, reason)| !reason.is_empty()));
+    for (code, provocation) in PROVOKED {
+        let reply = provocation().refused(code.status(), code.as_str());
+        assert_eq!(
+            reply.header("retry-after").is_some(),
+            matches!(code.status(), 429 | 503),
+            "{code:?}"
+        );
+        assert!(
+            reply.error()["message"].as_str().unwrap().ends_with('.'),
+            "{code:?}"
+        );
+    }
+}
