@@ -1,8 +1,8 @@
 //! Tokens that were minted for one session (contract, section 8).
 
 use super::sqlite::Reader;
-use super::{Store, WriteTx};
-use crate::error::Result;
+use super::{Store, WriteTx, sessions};
+use crate::error::{Code, Result};
 use crate::model::caller::Actor;
 use crate::model::clock::Millis;
 use crate::model::ids::{SessionId, Tick, TokenId};
@@ -43,8 +43,11 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 /// Records a token.
 ///
 /// # Errors
-/// The file cannot be written.
+/// `not_found` when its session was deleted meanwhile.
 pub fn insert(tx: &mut WriteTx<'_>, new: &NewToken) -> Result<TokenId> {
+    if sessions::by_id(tx.reader(), new.session)?.is_none() {
+        return Err(Code::NotFound.into());
+    }
     let jti: TokenId = tx.new_id()?;
     let now = tx.now();
     tx.reader().execute(

@@ -2,6 +2,7 @@
 
 mod codes;
 mod command_line;
+mod concurrency;
 mod credentials;
 mod envelope;
 mod layers;

@@ -1,0 +1,205 @@
+//! What holds when many ask at one time.
+
+use std::collections::BTreeSet;
+use std::sync::Barrier;
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::support::{Actor, Server, technician};
+use crate::wire::Reply;
+
+/// Lets so many send at one moment, each on a connection of its own, and gathers what they got.
+fn at_once(
+    count: usize,
+    sender: &Actor,
+    send: impl Fn(&Actor, usize) -> Reply + Sync,
+) -> Vec<Reply> {
+    let start = Barrier::new(count);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..count)
+            .map(|number| {
+                let (start, send) = (&start, &send);
+                scope.spawn(move || {
+                    start.wait();
+                    send(sender, number)
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    })
+}
+
+fn with_status(replies: &[Reply], status: u16) -> Vec<&Reply> {
+    replies
+        .iter()
+        .filter(|reply| reply.status == status)
+        .collect()
+}
+
+#[test]
+fn of_200_appends_of_one_message_one_is_accepted_and_the_others_get_its_ids() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let session = northwind.session(technician());
+    let body = json!({ "message": "Hello", "client_message_id": "c-1" });
+    let replies = at_once(200, &northwind, |actor, _| {
+        actor.appends(&session, body.clone())
+    });
+    let accepted = with_status(&replies, 202);
+    assert_eq!((accepted.len(), with_status(&replies, 409).len()), (1, 199));
+    let first = accepted[0].data();
+    for reply in with_status(&replies, 409) {
+        let error = reply.error();
+        assert_eq!(error["code"], "duplicate_client_message");
+        for id in ["user_message_id", "chat_turn_id", "since_cursor"] {
+            assert_eq!(error["details"][id], first[id]);
+        }
+    }
+    assert_eq!(server.stored::<i64>("SELECT count(*) FROM turns"), 1);
+    assert_eq!(server.stored::<i64>("SELECT count(*) FROM messages"), 1);
+    assert_eq!(
+        northwind.reads(&session).expect(200).data()["message_count"],
+        1
+    );
+}
+
+#[test]
+fn of_64_creates_with_one_idempotency_key_one_makes_the_session() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let replies = at_once(64, &northwind, |actor, _| {
+        actor.opens_once("k", technician())
+    });
+    let ids: BTreeSet<String> = replies.iter().map(Reply::id).collect();
+    assert_eq!((with_status(&replies, 201).len(), ids.len()), (64, 1));
+    let first = replies
+        .iter()
+        .filter(|reply| reply.header("idempotent-replayed").is_none());
+    assert_eq!(first.count(), 1);
+    assert_eq!(server.stored::<i64>("SELECT count(*) FROM sessions"), 1);
+}
+
+#[test]
+fn of_creates_with_one_idempotency_key_and_other_bodies_one_wins() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let replies = at_once(32, &northwind, |actor, number| {
+        actor.opens_once("k", json!({ "agent_id": 102, "title": number.to_string() }))
+    });
+    assert_eq!(
+        (
+            with_status(&replies, 201).len(),
+            with_status(&replies, 422).len()
+        ),
+        (1, 31)
+    );
+    for reply in with_status(&replies, 422) {
+        assert_eq!(reply.error()["code"], "idempotency_key_reused");
+    }
+    assert_eq!(server.stored::<i64>("SELECT count(*) FROM sessions"), 1);
+}
+
+#[test]
+fn of_48_messages_at_once_16_are_accepted() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let session = northwind.session(technician());
+    let replies = at_once(48, &northwind, |actor, number| {
+        actor.says(&session, &number.to_string())
+    });
+    let accepted = with_status(&replies, 202);
+    assert_eq!((accepted.len(), with_status(&replies, 409).len()), (16, 32));
+    for reply in with_status(&replies, 409) {
+        assert_eq!(reply.error()["code"], "too_many_pending_turns");
+    }
+    let cursors: BTreeSet<String> = accepted
+        .iter()
+        .map(|reply| reply.data()["since_cursor"].to_string())
+        .collect();
+    assert_eq!(cursors.len(), 16, "no other turn has a turn's pair");
+    assert_eq!(
+        northwind.reads(&session).expect(200).data()["message_count"],
+        16
+    );
+    assert_eq!(northwind.messages(&session, "").expect(200).ids().len(), 16);
+}
+
+#[test]
+fn no_turn_is_left_waiting_in_a_session_that_was_reset_meanwhile() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    for _ in 0..8 {
+        let session = northwind.session(technician());
+        let replies = at_once(9, &northwind, |actor, number| {
+            if number == 4 {
+                actor.resets(&session)
+            } else {
+                actor.says(&session, "Hello")
+            }
+        });
+        for reply in &replies {
+            assert!(matches!(reply.status, 200 | 202 | 409), "{}", reply.text());
+        }
+        let accepted = i64::try_from(with_status(&replies, 202).len()).unwrap();
+        assert_eq!(
+            northwind.reads(&session).expect(200).data()["message_count"],
+            accepted
+        );
+    }
+    assert_eq!(
+        server.stored::<i64>("SELECT count(*) FROM turns WHERE status <> 'CANCELLED'"),
+        0
+    );
+}
+
+#[test]
+fn who_writes_in_a_session_that_is_deleted_meanwhile_leaves_nothing_behind() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    for _ in 0..8 {
+        let session = northwind.session(technician());
+        let replies = at_once(12, &northwind, |actor, number| match number % 6 {
+            0 => actor.says(&session, "Hello"),
+            1 => actor.changes(&session, json!({ "title": "Changed" })),
+            2 => actor.mints(json!({ "session_id": session })),
+            3 => actor.resets(&session),
+            4 => actor.lists("q=hello"),
+            _ => actor.removes(&session),
+        });
+        for reply in replies {
+            assert!(
+                matches!(reply.status, 200..=204 | 404 | 409),
+                "{}",
+                reply.text()
+            );
+        }
+    }
+    for table in ["sessions", "messages", "turns", "session_tokens"] {
+        assert_eq!(
+            server.stored::<i64>(&format!("SELECT count(*) FROM {table}")),
+            0,
+            "{table}"
+        );
+    }
+    assert_eq!(northwind.lists("q=hello").expect(200).data(), json!([]));
+    assert_eq!(
+        northwind.lists("q=changed&archived=all").expect(200).data(),
+        Value::Array(Vec::new())
+    );
+}
+
+#[test]
+fn ids_given_at_one_time_are_all_different() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let replies = at_once(100, &northwind, |actor, _| actor.opens(technician()));
+    let ids: BTreeSet<String> = replies.iter().map(Reply::id).collect();
+    assert_eq!(ids.len(), 100);
+    // The clock stands still, and still the list is in the order of the ids.
+    let listed = northwind.lists("page_size=200").expect(200).ids();
+    assert_eq!(listed, ids.into_iter().rev().collect::<Vec<_>>());
+}
