@@ -1,0 +1,173 @@
+//! The requests that are measured, written out once so that sending one costs next to nothing.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::client::Source;
+
+/// The ordinary key of the world's first MSP.
+const ORDINARY_KEY: &str = "neo_sk_bench_northwind00000000";
+/// The relay's key.
+const RELAY_KEY: &str = "neo_sk_bench_relay0000platform";
+/// An agent of the first MSP for its technicians.
+const AGENT: i64 = 102;
+/// The white-label bot, and where it is installed: the agent and the M365 tenant.
+const BOT: &str = "b07fab1e-c0de-4bee-8ace-facade0fb075";
+const INSTALLS: [(i64, &str); 4] = [
+    (101, "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e"),
+    (101, "0ddba110-face-4fee-9add-1eaf1ed0dd01"),
+    (101, "c0ffee00-be4d-4ade-8d0e-decafdecaf00"),
+    (201, "adbead00-70b0-4a7e-8a11-5ade0f0e5ea1"),
+];
+/// Messages that a session takes before too many of its turns could be waiting.
+const APPENDS_PER_SESSION: usize = 15;
+const MESSAGE: &str = "The printer on the second floor shows error 0x0000011b since this morning. I restarted it twice; \
+                       other people can print. What can I try before somebody comes over?";
+
+fn post(key: &str, path: &str, header: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST /public-api{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n{header}\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn get(path: &str) -> Vec<u8> {
+    format!(
+        "GET /public-api{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ORDINARY_KEY}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+fn create_body() -> String {
+    format!(r#"{{"agent_id": {AGENT}}}"#)
+}
+
+fn routed_body((agent, inbound): (i64, &str)) -> String {
+    format!(r#"{{"agent_id": {agent}, "bot_id": "{BOT}", "inbound_tenant_id": "{inbound}"}}"#)
+}
+
+/// A few requests in turn.
+pub struct Rotating {
+    requests: Vec<Vec<u8>>,
+    sent: AtomicUsize,
+}
+
+impl Rotating {
+    fn new(requests: Vec<Vec<u8>>) -> Self {
+        Self {
+            requests,
+            sent: AtomicUsize::new(0),
+        }
+    }
+
+    /// An ordinary service account opens sessions with an agent of its own.
+    pub fn creates() -> Self {
+        Self::new(vec![create()])
+    }
+
+    /// The relay opens sessions where a white-label bot is installed.
+    pub fn white_label_creates() -> Self {
+        let routed = |install| post(RELAY_KEY, "/chat/sessions", "", &routed_body(install));
+        Self::new(INSTALLS.map(routed).into())
+    }
+
+    /// The relay asks how it would be routed.
+    pub fn dry_runs() -> Self {
+        let routed = |install| {
+            post(
+                RELAY_KEY,
+                "/chat/sessions/resolve",
+                "",
+                &routed_body(install),
+            )
+        };
+        Self::new(INSTALLS.map(routed).into())
+    }
+
+    /// The newest sessions of a tenant.
+    pub fn list_pages() -> Self {
+        Self::new(vec![get("/chat/sessions?page_size=20")])
+    }
+
+    /// The first messages of these sessions.
+    pub fn message_pages(sessions: &[String]) -> Self {
+        let page = |id: &String| get(&format!("/chat/sessions/{id}/messages?page_size=20"));
+        Self::new(sessions.iter().map(page).collect())
+    }
+}
+
+impl Source for Rotating {
+    fn next(&self, request: &mut Vec<u8>) -> bool {
+        let turn = self.sent.fetch_add(1, Ordering::Relaxed) % self.requests.len();
+        request.extend_from_slice(&self.requests[turn]);
+        true
+    }
+}
+
+/// The request of a plain create.
+pub fn create() -> Vec<u8> {
+    post(ORDINARY_KEY, "/chat/sessions", "", &create_body())
+}
+
+/// Creates, each with an `Idempotency-Key` of its own.
+pub struct Keyed {
+    /// Sets this run's keys apart from those that the file has.
+    run: u128,
+    sent: AtomicUsize,
+}
+
+impl Keyed {
+    pub fn new() -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Self {
+            run: since.map_or(0, |since| since.as_nanos()),
+            sent: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Source for Keyed {
+    fn next(&self, request: &mut Vec<u8>) -> bool {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        let header = format!("Idempotency-Key: {:x}-{number}\r\n", self.run);
+        let body = create_body();
+        request.extend_from_slice(&post(ORDINARY_KEY, "/chat/sessions", &header, &body));
+        true
+    }
+}
+
+/// Messages, dealt out over many sessions.
+pub struct Appends {
+    requests: Vec<Vec<u8>>,
+    sent: AtomicUsize,
+}
+
+impl Appends {
+    pub fn new(sessions: &[String]) -> Self {
+        let body = serde_json::json!({ "message": MESSAGE }).to_string();
+        let append = |id: &String| {
+            post(
+                ORDINARY_KEY,
+                &format!("/chat/sessions/{id}/messages"),
+                "",
+                &body,
+            )
+        };
+        Self {
+            requests: sessions.iter().map(append).collect(),
+            sent: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Source for Appends {
+    fn next(&self, request: &mut Vec<u8>) -> bool {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        if number >= self.requests.len() * APPENDS_PER_SESSION {
+            return false;
+        }
+        request.extend_from_slice(&self.requests[number % self.requests.len()]);
+        true
+    }
+}

@@ -1,0 +1,92 @@
+//! The program under load: the built binary on a data folder, as an operator would run it.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Failed;
+
+/// The environment that the keys of the world name.
+const ENVIRONMENT: &str = "bench";
+const PROGRAM: &str = env!("CARGO_BIN_EXE_switchboard");
+/// How long a server may take until it listens.
+const START: Duration = Duration::from_secs(30);
+
+/// A running server; it ends with this value.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Starts one on a folder, with the log that it writes by default.
+    pub fn start(data: &Path, log: &Path) -> Result<Self, Failed> {
+        let child = program(data)
+            .args(["serve", "--listen", "127.0.0.1:0", "--rate-limit", "0"])
+            .stdout(Stdio::null())
+            .stderr(File::create(log)?)
+            .spawn()?;
+        let mut server = Self {
+            child,
+            address: ([127, 0, 0, 1], 0).into(),
+        };
+        let latest = Instant::now() + START;
+        loop {
+            let written = fs::read_to_string(log)?;
+            if let Some(address) = address_in(&written) {
+                server.address = address;
+                return Ok(server);
+            }
+            if Instant::now() > latest || server.child.try_wait()?.is_some() {
+                return Err(format!("the server does not listen: {written}").into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The process, for a profiler.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // What was acknowledged is on disk; nothing else is worth waiting for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Takes a world into a data folder, which is made.
+pub fn import(data: &Path, world: &str) -> Result<(), Failed> {
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), world)?;
+    let done = program(data).arg("import").arg(file.path()).output()?;
+    if !done.status.success() {
+        return Err(format!("import: {}", String::from_utf8_lossy(&done.stderr)).into());
+    }
+    Ok(())
+}
+
+fn program(data: &Path) -> Command {
+    let mut command = Command::new(PROGRAM);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SWITCHBOARD_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env_remove("RUST_LOG")
+        .args(["--env", ENVIRONMENT, "--data"])
+        .arg(data)
+        .stdin(Stdio::null());
+    command
+}
+
+fn address_in(log: &str) -> Option<SocketAddr> {
+    let (_, rest) = log.split_once("listening on http://")?;
+    rest.split_once(' ')?.0.parse().ok()
+}
