@@ -7,7 +7,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use time::macros::format_description;
 
 /// Milliseconds since 1970-01-01 UTC.
 pub type Millis = i64;
@@ -48,12 +47,30 @@ impl Clock {
 
 /// RFC 3339 in UTC with milliseconds and `Z` (contract, section 1).
 pub fn rfc3339(time: Millis) -> String {
-    let format =
-        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(time) * 1_000_000)
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(time) * 1_000_000);
+    let Some(moment) = moment
         .ok()
-        .and_then(|moment| moment.format(&format).ok())
-        .unwrap_or_else(|| "9999-12-31T23:59:59.999Z".to_owned())
+        .filter(|moment| (0..=9_999).contains(&moment.year()))
+    else {
+        return "9999-12-31T23:59:59.999Z".to_owned();
+    };
+    // Every session and message has several: digits by hand cost a tenth of a format description.
+    let mut text = String::with_capacity(24);
+    let mut put = |number: u32, digits: u32, then: char| {
+        for place in (0..digits).rev() {
+            let digit = number / 10_u32.pow(place) % 10;
+            text.push(char::from_digit(digit, 10).unwrap_or('0'));
+        }
+        text.push(then);
+    };
+    put(moment.year().unsigned_abs(), 4, '-');
+    put(u32::from(u8::from(moment.month())), 2, '-');
+    put(u32::from(moment.day()), 2, 'T');
+    put(u32::from(moment.hour()), 2, ':');
+    put(u32::from(moment.minute()), 2, ':');
+    put(u32::from(moment.second()), 2, '.');
+    put(u32::from(moment.millisecond()), 3, 'Z');
+    text
 }
 
 /// Reads an RFC 3339 time of any offset; `None` for anything else.
