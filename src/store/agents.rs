@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::WriteTx;
-use super::sqlite::{Reader, json};
+use super::sqlite::{Reader, Row, json};
 use crate::error::Result;
 use crate::model::clock::Timestamp;
 use crate::model::ids::Tick;
@@ -75,7 +75,7 @@ macro_rules! select {
     };
 }
 
-fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<AgentRecord> {
+fn record(row: &Row<'_>) -> rusqlite::Result<AgentRecord> {
     let agent_id: AgentId = row.get("agent_id")?;
     Ok(AgentRecord {
         id: agent_id.to_string(),
@@ -190,7 +190,7 @@ macro_rules! select_facts {
     };
 }
 
-fn facts(row: &rusqlite::Row<'_>) -> rusqlite::Result<(TenantNo, resolver::Agent)> {
+fn facts(row: &Row<'_>) -> rusqlite::Result<(TenantNo, resolver::Agent)> {
     let access = row.get("access")?;
     let allowed_users = match access {
         Access::SpecificUsers => json(row, "allowed_users")?,
@@ -241,15 +241,15 @@ pub fn managed_facts(
         .map(|(_, agent)| agent))
 }
 
-const NEXT_ID: &str =
-    "SELECT max(?1, coalesce((SELECT max(agent_id) + 1 FROM agents WHERE agent_id >= ?1), ?1))";
+const NEXT_ID: &str = "
+SELECT max(?1, coalesce((SELECT max(agent_id) + 1 FROM agents WHERE agent_id >= ?1), ?1)) AS next_id";
 
 /// The next number that the server gives.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn next_id(reader: &Reader<'_>) -> Result<AgentId> {
-    reader.one(NEXT_ID, [FIRST_GIVEN], |row| row.get(0))
+    reader.one(NEXT_ID, [FIRST_GIVEN], |row| row.get("next_id"))
 }
 
 const INSERT: &str = "

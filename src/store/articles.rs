@@ -1,7 +1,7 @@
 //! Knowledge articles.
 
 use super::WriteTx;
-use super::sqlite::{Reader, json};
+use super::sqlite::{Reader, Row, json};
 use crate::error::{Error, Result};
 use crate::model::ids::ArticleId;
 use crate::model::names::{AgentId, CompanyId, TenantNo};
@@ -35,7 +35,7 @@ macro_rules! select {
     };
 }
 
-fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<ArticleRecord> {
+fn record(row: &Row<'_>) -> rusqlite::Result<ArticleRecord> {
     let agent_ids: Vec<i64> = json(row, "agent_ids")?;
     Ok(ArticleRecord {
         id: row.get("id")?,

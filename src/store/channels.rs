@@ -1,7 +1,7 @@
 //! Channels and their installs.
 
 use super::WriteTx;
-use super::sqlite::Reader;
+use super::sqlite::{Reader, Row};
 use crate::error::Result;
 use crate::model::ids::{ChannelId, InstallId, Tick};
 use crate::model::names::{AgentId, BotId, M365TenantId, TenantNo};
@@ -68,7 +68,7 @@ macro_rules! select {
     };
 }
 
-fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<ChannelRecord> {
+fn record(row: &Row<'_>) -> rusqlite::Result<ChannelRecord> {
     Ok(ChannelRecord {
         id: row.get("id")?,
         tenant: row.get("tenant_no")?,
@@ -140,7 +140,7 @@ macro_rules! facts {
     };
 }
 
-fn facts(row: &rusqlite::Row<'_>) -> rusqlite::Result<resolver::Channel> {
+fn facts(row: &Row<'_>) -> rusqlite::Result<resolver::Channel> {
     Ok(resolver::Channel {
         id: row.get("id")?,
         owner: row.get("tenant_no")?,
@@ -313,7 +313,7 @@ macro_rules! select_install {
     };
 }
 
-fn install(row: &rusqlite::Row<'_>) -> rusqlite::Result<InstallRecord> {
+fn install(row: &Row<'_>) -> rusqlite::Result<InstallRecord> {
     Ok(InstallRecord {
         id: row.get("id")?,
         tenant: row.get("tenant_no")?,

@@ -88,11 +88,11 @@ const MAPPINGS: &[&str] = &[
 /// The file cannot be read at all.
 pub fn run(reader: &Reader<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
-    let integrity: Vec<String> = reader.all(INTEGRITY, [], |row| row.get(0))?;
+    let integrity: Vec<String> = reader.all(INTEGRITY, [], |row| row.get("integrity_check"))?;
     findings
         .damage
         .extend(integrity.into_iter().filter(|line| line != "ok"));
-    let orphans: Vec<String> = reader.all(FOREIGN_KEYS, [], |row| row.get(0))?;
+    let orphans: Vec<String> = reader.all(FOREIGN_KEYS, [], |row| row.get("table"))?;
     findings.damage.extend(
         orphans
             .iter()

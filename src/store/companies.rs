@@ -1,6 +1,6 @@
 //! End companies: an MSP's clients, each linked to a Microsoft directory or not.
 
-use super::sqlite::Reader;
+use super::sqlite::{Reader, Row};
 use super::{WriteTx, unlinked};
 use crate::error::Result;
 use crate::model::names::{CompanyId, M365TenantId, TenantNo};
@@ -31,7 +31,7 @@ macro_rules! select {
     };
 }
 
-fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<CompanyRecord> {
+fn record(row: &Row<'_>) -> rusqlite::Result<CompanyRecord> {
     Ok(CompanyRecord {
         psa_company_id: row.get("psa_company_id")?,
         psa_company_name: row.get("psa_company_name")?,

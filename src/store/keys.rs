@@ -1,7 +1,7 @@
 //! API keys: only their SHA-256 is kept.
 
 use super::WriteTx;
-use super::sqlite::{Reader, is_taken};
+use super::sqlite::{Reader, Row, is_taken};
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Millis;
 use crate::model::ids::{KeyId, Tick};
@@ -48,14 +48,14 @@ impl KeyRecord {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, account_id, tenant_no, name, sha256, hint, platform, created_at, expires_at, last_used_at, revoked_at \
+            "SELECT id, account_id, tenant_no, name, hint, platform, created_at, expires_at, last_used_at, revoked_at, sha256 \
              FROM api_keys ",
             $rest
         )
     };
 }
 
-fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<KeyRecord> {
+fn record(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
     Ok(KeyRecord {
         id: row.get("id")?,
         account: row.get("account_id")?,
@@ -83,9 +83,9 @@ pub struct Credential {
 }
 
 const BY_SHA256: &str = "
-SELECT k.id AS id, k.account_id AS account_id, k.tenant_no AS tenant_no, k.name AS name, k.sha256 AS sha256, k.hint AS hint,
+SELECT k.id AS id, k.account_id AS account_id, k.tenant_no AS tenant_no, k.name AS name, k.hint AS hint,
        k.platform AS platform, k.created_at AS created_at, k.expires_at AS expires_at, k.last_used_at AS last_used_at,
-       k.revoked_at AS revoked_at, t.client_id AS client_id, t.name AS tenant_name, t.rate_limit_per_minute AS rate_limit_per_minute
+       k.revoked_at AS revoked_at, k.sha256 AS sha256, t.client_id AS client_id, t.name AS tenant_name, t.rate_limit_per_minute AS rate_limit_per_minute
 FROM api_keys k JOIN tenants t ON t.tenant_no = k.tenant_no
 WHERE k.sha256 = ?1";
 

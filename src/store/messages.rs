@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::sqlite::Reader;
+use super::sqlite::{Reader, Row};
 use super::turns::Settlement;
 use super::{WriteTx, search, turns};
 use crate::error::{Code, Refusal, Result};
@@ -15,15 +15,15 @@ use crate::model::words::{MessageRole, ModelTier, Rating};
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT m.id AS id, m.role AS role, m.content AS content, m.parts AS parts, m.finish_reason AS finish_reason, \
-             m.rating AS rating, m.comment AS comment, m.created_at AS created_at, t.id AS turn_id, t.model_tier AS model_tier \
+            "SELECT m.content AS content, m.parts AS parts, m.rating AS rating, m.comment AS comment, m.id AS id, m.role AS role, \
+             t.id AS turn_id, t.model_tier AS model_tier, m.finish_reason AS finish_reason, m.created_at AS created_at \
              FROM messages m JOIN turns t ON t.seq = m.turn_seq ",
             $rest
         )
     };
 }
 
-fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Message> {
+fn record(row: &Row<'_>) -> rusqlite::Result<Message> {
     let content: String = row.get("content")?;
     let parts: Option<String> = row.get("parts")?;
     let rating: Option<Rating> = row.get("rating")?;
@@ -130,8 +130,8 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
         .reader()
         .optional(COUNT_IN, (new.session.tick(), now), |row| {
             Ok((
-                row.get::<_, i64>("message_count")?,
-                row.get::<_, bool>("untitled")?,
+                row.get::<i64>("message_count")?,
+                row.get::<bool>("untitled")?,
             ))
         })?;
     let Some((message_count, untitled)) = counted else {

@@ -152,7 +152,7 @@ impl Store {
     /// The file cannot be read or written.
     pub async fn complete_search(&self) -> Result<()> {
         let behind =
-            self.read(|reader| reader.one(IS_BEHIND, [], |row| row.get::<_, bool>("behind")))?;
+            self.read(|reader| reader.one(IS_BEHIND, [], |row| row.get::<bool>("behind")))?;
         if !behind {
             return Ok(());
         }

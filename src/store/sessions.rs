@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::sqlite::{Reader, json};
+use super::sqlite::{Reader, Row, json};
 use super::{WriteTx, idempotency, messages, search};
 use crate::error::{Code, Error, Result};
 use crate::model::caller::Actor;
@@ -16,19 +16,20 @@ use crate::model::words::{Rule, SessionChannel};
 macro_rules! select {
     ($rest:expr) => {
         concat!(
-            "SELECT s.id AS id, s.tenant_no AS tenant_no, t.client_id AS client_id, s.agent_id AS agent_id, s.channel AS channel, \
-             s.title AS title, s.show_agent_progress_steps AS show_agent_progress_steps, s.channel_id AS channel_id, \
-             s.psa_company_id AS psa_company_id, s.inbound_m365_tenant_id AS inbound_m365_tenant_id, s.rule AS rule, \
-             s.created_by_kind AS created_by_kind, s.created_by_id AS created_by_id, s.created_by_name AS created_by_name, \
-             s.platform_tenant_no AS platform_tenant_no, s.shared AS shared, s.message_count AS message_count, \
-             s.metadata AS metadata, s.archived_at AS archived_at, s.created_at AS created_at, s.updated_at AS updated_at \
+            "SELECT s.created_at AS created_at, s.channel_id AS channel_id, s.id AS id, s.agent_id AS agent_id, \
+             t.client_id AS client_id, s.channel AS channel, s.title AS title, s.archived_at AS archived_at, \
+             s.updated_at AS updated_at, s.show_agent_progress_steps AS show_agent_progress_steps, \
+             s.psa_company_id AS psa_company_id, s.created_by_kind AS created_by_kind, s.created_by_id AS created_by_id, \
+             s.created_by_name AS created_by_name, s.shared AS shared, s.message_count AS message_count, \
+             s.metadata AS metadata, s.rule AS rule, s.tenant_no AS tenant_no, s.platform_tenant_no AS platform_tenant_no, \
+             s.inbound_m365_tenant_id AS inbound_m365_tenant_id \
              FROM sessions s JOIN tenants t ON t.tenant_no = s.tenant_no ",
             $rest
         )
     };
 }
 
-fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Session> {
+fn record(row: &Row<'_>) -> rusqlite::Result<Session> {
     let created_at = Timestamp(row.get("created_at")?);
     let channel_id = row.get("channel_id")?;
     Ok(Session {
@@ -37,7 +38,7 @@ fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<Session> {
         client_id: row.get("client_id")?,
         channel: row.get("channel")?,
         title: row.get("title")?,
-        archived_at: row.get::<_, Option<i64>>("archived_at")?.map(Timestamp),
+        archived_at: row.get::<Option<i64>>("archived_at")?.map(Timestamp),
         created_at,
         updated_at: Timestamp(row.get("updated_at")?),
         show_agent_progress_steps: row.get("show_agent_progress_steps")?,

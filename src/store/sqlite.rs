@@ -1,10 +1,11 @@
 //! How connections are set up, and how SQLite's values and errors become ours.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, OpenFlags, Params, Row};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Params};
 
 use crate::error::{Code, Error, Result};
 use crate::model::ids::{Id, Tick};
@@ -35,7 +36,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Option<T>> {
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query(params)?;
-        Ok(rows.next()?.map(read).transpose()?)
+        Ok(rows.next()?.map(|row| read(&Row::of(row))).transpose()?)
     }
 
     /// The one row that must be there.
@@ -46,7 +47,7 @@ impl<'a> Reader<'a> {
         read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
         let mut statement = self.connection.prepare_cached(sql)?;
-        Ok(statement.query_row(params, read)?)
+        Ok(statement.query_row(params, |row| read(&Row::of(row)))?)
     }
 
     /// All rows.
@@ -54,16 +55,51 @@ impl<'a> Reader<'a> {
         &self,
         sql: &str,
         params: impl Params,
-        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+        mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
         let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map(params, read)?;
+        let rows = statement.query_map(params, |row| read(&Row::of(row)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Runs a statement and says how many rows it changed.
     pub(super) fn execute(&self, sql: &str, params: impl Params) -> Result<usize> {
         Ok(self.connection.prepare_cached(sql)?.execute(params)?)
+    }
+}
+
+/// A row whose columns are read by name.
+///
+/// SQLite compares a name with those of all columns. Rows are read in the order of their SELECT, so each name is looked
+/// for where the last one was found.
+pub(super) struct Row<'a> {
+    row: &'a rusqlite::Row<'a>,
+    next: Cell<usize>,
+}
+
+impl<'a> Row<'a> {
+    fn of(row: &'a rusqlite::Row<'a>) -> Self {
+        Self {
+            row,
+            next: Cell::new(0),
+        }
+    }
+
+    /// The value of a column.
+    pub(super) fn get<T: FromSql>(&self, name: &str) -> rusqlite::Result<T> {
+        let statement = self.row.as_ref();
+        let next = self.next.get();
+        let is_it = |place: &usize| {
+            statement
+                .column_name(*place)
+                .is_ok_and(|column| column == name)
+        };
+        let place = (next..statement.column_count())
+            .chain(0..next)
+            .find(is_it)
+            .ok_or_else(|| rusqlite::Error::InvalidColumnName(name.to_owned()))?;
+        self.next.set(place + 1);
+        self.row.get(place)
     }
 }
 

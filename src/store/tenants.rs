@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::sqlite::{Reader, is_taken};
+use super::sqlite::{Reader, Row, is_taken};
 use super::{WriteTx, agents};
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Timestamp;
@@ -54,7 +54,7 @@ const BY_CLIENT_ID: &str = select!("WHERE client_id = ?1");
 const BY_NO: &str = select!("WHERE tenant_no = ?1");
 const ALL: &str = select!("ORDER BY seq");
 
-fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<TenantRecord> {
+fn record(row: &Row<'_>) -> rusqlite::Result<TenantRecord> {
     Ok(TenantRecord {
         client_id: row.get("client_id")?,
         name: row.get("name")?,

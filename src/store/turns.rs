@@ -1,7 +1,7 @@
 //! Turns: the durable queue of what is to be answered.
 
 use super::messages::NewMessage;
-use super::sqlite::Reader;
+use super::sqlite::{Reader, Row};
 use super::{WriteTx, messages};
 use crate::error::Result;
 use crate::model::clock::{Millis, Timestamp};
@@ -108,8 +108,8 @@ pub fn by_id(reader: &Reader<'_>, session: SessionId, id: TurnId) -> Result<Opti
                     output_tokens,
                 }),
             queued_at: Timestamp(row.get("queued_at")?),
-            started_at: row.get::<_, Option<i64>>("started_at")?.map(Timestamp),
-            finished_at: row.get::<_, Option<i64>>("finished_at")?.map(Timestamp),
+            started_at: row.get::<Option<i64>>("started_at")?.map(Timestamp),
+            finished_at: row.get::<Option<i64>>("finished_at")?.map(Timestamp),
         };
         Ok((turn, answer))
     })?;
@@ -318,7 +318,7 @@ pub struct Run {
     pub is_settled: bool,
 }
 
-fn run(row: &rusqlite::Row<'_>) -> rusqlite::Result<Run> {
+fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
     Ok(Run {
         id: row.get("id")?,
         is_settled: row.get("is_settled")?,
@@ -381,7 +381,7 @@ pub struct StoredRun {
     pub log: String,
 }
 
-fn stored_run(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredRun> {
+fn stored_run(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
     Ok(StoredRun {
         id: row.get("id")?,
         log: row.get("log")?,

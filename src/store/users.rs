@@ -1,7 +1,7 @@
 //! People who sign in through Entra ID.
 
 use super::WriteTx;
-use super::sqlite::Reader;
+use super::sqlite::{Reader, Row};
 use crate::error::Result;
 use crate::model::names::TenantNo;
 use crate::model::words::Role;
@@ -23,7 +23,7 @@ const ALL: &str = "SELECT user_id, name, email, role FROM users WHERE tenant_no 
 const BY_ID: &str =
     "SELECT user_id, name, email, role FROM users WHERE tenant_no = ?1 AND user_id = ?2";
 
-fn record(row: &rusqlite::Row<'_>) -> rusqlite::Result<UserRecord> {
+fn record(row: &Row<'_>) -> rusqlite::Result<UserRecord> {
     Ok(UserRecord {
         id: row.get("user_id")?,
         name: row.get("name")?,
