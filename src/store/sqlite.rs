@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Params};
 
@@ -103,6 +104,13 @@ impl<'a> Row<'a> {
     }
 }
 
+/// Keeps a statement's plan whatever is bound to it: SQLite would otherwise compile a list anew for each page.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map(drop)
+}
+
 /// Opens the connection that writes; nothing is changed yet, since the file may be another program's.
 pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
@@ -125,7 +133,8 @@ pub(super) fn prepare_writer(connection: &Connection) -> rusqlite::Result<()> {
     // Checkpoints have a connection of their own, off the hot path.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    Ok(())
+    keep_plans(&connection)?;
+    Ok(connection)
 }
 
 /// Sets up a connection that reads.
@@ -135,6 +144,7 @@ pub(super) fn prepare_reader(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "cache_size", -16_384)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    keep_plans(connection)?;
     Ok(())
 }
 
