@@ -17,6 +17,7 @@ use switchboard::model::ids::{KeyId, SessionId, Ticker};
 use switchboard::store::database_file;
 
 use crate::Failed;
+use crate::client::Target;
 
 /// Rows in one transaction of SQLite alone.
 const GROUP: usize = 64;
@@ -25,7 +26,7 @@ const CONNECTIONS: u32 = 8;
 
 /// A server in this process, on threads of its own; it ends with this value.
 pub struct Inside {
-    pub address: SocketAddr,
+    address: SocketAddr,
     handle: ServerHandle,
     thread: Option<JoinHandle<()>>,
 }
@@ -61,6 +62,17 @@ impl Inside {
             handle: starts.recv_timeout(Duration::from_secs(10))?,
             thread: Some(thread),
         })
+    }
+}
+
+impl Target for Inside {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// It shares its process with the client.
+    fn cpu(&self) -> Option<Duration> {
+        None
     }
 }
 

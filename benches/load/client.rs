@@ -24,6 +24,13 @@ pub trait Source: Send + Sync {
     fn next(&self, request: &mut Vec<u8>) -> bool;
 }
 
+/// A server under load.
+pub trait Target {
+    fn address(&self) -> SocketAddr;
+    /// What its process has spent so far, where that can be known apart from the client's.
+    fn cpu(&self) -> Option<Duration>;
+}
+
 /// The figures of one cell.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
@@ -32,6 +39,9 @@ pub struct Measured {
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub errors: usize,
+    /// What the server's process spent on one request; less noisy than a rate where others use the machine too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_cpu_us: Option<f64>,
     /// The first reply that was not a success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_error: Option<String>,
@@ -155,15 +165,19 @@ struct Seen {
     errors: usize,
     first_error: Option<String>,
     last: Option<Instant>,
+    /// Those of the warm-up too.
+    answered: usize,
 }
 
 /// Keeps `connections` busy for a time; a request counts if it was sent and answered within it.
 pub fn measure(
-    address: SocketAddr,
+    target: &dyn Target,
     connections: usize,
     duration: Duration,
     source: &Arc<dyn Source>,
 ) -> Result<Measured, Failed> {
+    let address = target.address();
+    let cpu_before = target.cpu();
     // Half of the cores at most: the server is to have the others.
     let threads = std::thread::available_parallelism()
         .map_or(1, |cores| cores.get() / 2)
@@ -189,6 +203,8 @@ pub fn measure(
     .flatten()
     .collect();
 
+    let cpu = target.cpu().zip(cpu_before);
+    let answered: usize = seen.iter().map(|one| one.answered).sum();
     let mut latencies_us: Vec<u32> = seen
         .iter()
         .flat_map(|one| one.latencies_us.iter().copied())
@@ -205,6 +221,8 @@ pub fn measure(
         p50_ms: percentile_ms(&latencies_us, 0.50),
         p99_ms: percentile_ms(&latencies_us, 0.99),
         errors: seen.iter().map(|one| one.errors).sum(),
+        server_cpu_us: cpu
+            .map(|(after, before)| (after - before).as_secs_f64() * 1e6 / answered as f64),
         first_error: seen.into_iter().find_map(|one| one.first_error),
     })
 }
@@ -258,6 +276,7 @@ async fn talk(address: SocketAddr, window: Window, source: Arc<dyn Source>) -> i
         let sent = Instant::now();
         let (status, body) = connection.exchange(&request).await?;
         let answered = Instant::now();
+        seen.answered += 1;
         if !(200..300).contains(&status) {
             seen.errors += 1;
             seen.first_error

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use client::{Measured, Source, ask, measure};
+use client::{Measured, Source, Target, ask, measure};
 use fill::Filled;
 use report::{Ratio, Report};
 use requests::{Appends, Keyed, Rotating};
@@ -163,14 +163,14 @@ fn measure_all(options: &Options) -> Result<Report, Failed> {
     }
     for connections in &options.connections {
         for what in ALL.into_iter().filter(|what| wanted(what)) {
-            let address = match what {
+            let target: &dyn Target = match what {
                 SQLITE => continue,
-                FIXED_JSON => fixed.address,
-                COMMIT_PER_REQUEST => plain.address,
-                _ => server.address,
+                FIXED_JSON => &fixed,
+                COMMIT_PER_REQUEST => &plain,
+                _ => &server,
             };
             let source = source(what, &server, &filled, duration)?;
-            let measured = measure(address, *connections, duration, &source)?;
+            let measured = measure(target, *connections, duration, &source)?;
             report.add(what, *connections, measured);
         }
     }
@@ -244,18 +244,12 @@ fn compare_files(options: &Options) -> Result<Report, Failed> {
             for _ in 0..ROUNDS {
                 let source_of_small = source(what, &on_small, &small, duration)?;
                 let source_of_big = source(what, &on_big, &big, duration)?;
-                rounds.0.push(measure(
-                    on_small.address,
-                    connections,
-                    duration,
-                    &source_of_small,
-                )?);
-                rounds.1.push(measure(
-                    on_big.address,
-                    connections,
-                    duration,
-                    &source_of_big,
-                )?);
+                rounds
+                    .0
+                    .push(measure(&on_small, connections, duration, &source_of_small)?);
+                rounds
+                    .1
+                    .push(measure(&on_big, connections, duration, &source_of_big)?);
             }
             let (small_file, big_file) = (middle(rounds.0), middle(rounds.1));
             report.ratios.push(Ratio {

@@ -134,21 +134,24 @@ impl Report {
             let _ = writeln!(text, "{line}");
         };
         line(format_args!(
-            "{:<20} {:>11} {:>10} {:>9} {:>9} {:>6}",
-            "what", "connections", "requests/s", "p50 ms", "p99 ms", "errors"
+            "{:<20} {:>11} {:>10} {:>9} {:>9} {:>6} {:>13}",
+            "what", "connections", "requests/s", "p50 ms", "p99 ms", "errors", "server CPU us"
         ));
         let mut cells: Vec<&Cell> = self.cells.iter().collect();
         let first = |what| self.cells.iter().position(|cell| cell.what == what);
         cells.sort_by_key(|cell| (first(cell.what), cell.connections));
         for cell in cells {
             line(format_args!(
-                "{:<20} {:>11} {:>10.0} {:>9.3} {:>9.3} {:>6}",
+                "{:<20} {:>11} {:>10.0} {:>9.3} {:>9.3} {:>6} {:>13}",
                 cell.what,
                 cell.connections,
                 cell.measured.per_second,
                 cell.measured.p50_ms,
                 cell.measured.p99_ms,
-                cell.measured.errors
+                cell.measured.errors,
+                cell.measured
+                    .server_cpu_us
+                    .map_or("-".to_owned(), |us| format!("{us:.1}")),
             ));
         }
         if let Some(rows) = self.sqlite_rows_per_second {

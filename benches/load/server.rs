@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Failed;
+use crate::client::Target;
 
 /// The environment that the keys of the world name.
 const ENVIRONMENT: &str = "bench";
@@ -49,6 +50,22 @@ impl Server {
     /// The process, for a profiler.
     pub fn process(&self) -> u32 {
         self.child.id()
+    }
+}
+
+impl Target for Server {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// User and system time of `/proc`, in hundredths of a second; nothing where there is no `/proc`.
+    fn cpu(&self) -> Option<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process())).ok()?;
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let mut fields = fields.split(' ').skip(11);
+        let user: u64 = fields.next()?.parse().ok()?;
+        let system: u64 = fields.next()?.parse().ok()?;
+        Some(Duration::from_millis((user + system) * 10))
     }
 }
 
