@@ -133,8 +133,8 @@ pub(super) fn prepare_writer(connection: &Connection) -> rusqlite::Result<()> {
     // Checkpoints have a connection of their own, off the hot path.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    keep_plans(&connection)?;
-    Ok(connection)
+    keep_plans(connection)?;
+    Ok(())
 }
 
 /// Sets up a connection that reads.
@@ -187,6 +187,7 @@ SELECT max(
   coalesce((SELECT max(seq) FROM sessions), 0),
   coalesce((SELECT max(seq) FROM messages), 0),
   coalesce((SELECT max(seq) FROM turns), 0),
+  coalesce((SELECT last_tick FROM turn_logs ORDER BY turn_seq DESC LIMIT 1), 0),
   coalesce((SELECT max(seq) FROM channels), 0),
   coalesce((SELECT max(seq) FROM installs), 0),
   coalesce((SELECT max(seq) FROM api_keys), 0),

@@ -131,7 +131,11 @@ impl Engine {
 impl Drop for Inner {
     fn drop(&mut self) {
         // A runtime must not be waited for on a thread of another one.
-        let runtime = self.runtime.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let runtime = self
+            .runtime
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::rt::System;
@@ -19,6 +20,7 @@ use switchboard::model::clock::{Clock, Millis};
 use switchboard::model::words::CallerKind;
 use switchboard::seed;
 use switchboard::store::{Store, database_file, import};
+use switchboard::turns::respond::Responders;
 use tempfile::TempDir;
 
 use crate::wire::{Connection, Reply, Request};
@@ -73,6 +75,8 @@ pub struct Server {
     clock: Arc<AtomicI64>,
     folder: Arc<TempDir>,
     flags: Vec<String>,
+    /// Turns are answered; else they wait, so that what waiting turns do can be seen.
+    answers: bool,
     handle: ServerHandle,
     thread: Option<JoinHandle<()>>,
 }
@@ -90,6 +94,15 @@ impl Server {
 
     /// Serves a seed file with these flags.
     pub fn serving(world: &str, flags: &[&str]) -> Self {
+        Self::begin(world, flags, false)
+    }
+
+    /// Serves the demo world with these flags, and answers what is asked.
+    pub fn answering(flags: &[&str]) -> Self {
+        Self::begin(DEMO, flags, true)
+    }
+
+    fn begin(world: &str, flags: &[&str], answers: bool) -> Self {
         let folder = Arc::new(TempDir::new().unwrap());
         let clock = Arc::new(AtomicI64::new(START));
         let flags = ["server", "--workers=2", "--rate-limit=0"]
@@ -97,22 +110,34 @@ impl Server {
             .chain(flags)
             .map(|flag| (*flag).to_owned())
             .collect();
-        let server = Self::start(folder, clock, flags);
+        let server = Self::start(folder, clock, flags, answers);
         server.takes(world);
         server
     }
 
-    fn start(folder: Arc<TempDir>, clock: Arc<AtomicI64>, flags: Vec<String>) -> Self {
+    fn start(
+        folder: Arc<TempDir>,
+        clock: Arc<AtomicI64>,
+        flags: Vec<String>,
+        answers: bool,
+    ) -> Self {
         let store = Store::open(folder.path(), Clock::Manual(Arc::clone(&clock))).unwrap();
         let signing = SigningSecret::of_folder(store.folder()).unwrap();
         let authenticator = Authenticator::new(ENVIRONMENT.to_owned(), signing);
-        let app = App::new(store, authenticator, Flags::parse_from(&flags).limits);
+        let limits = Flags::parse_from(&flags).limits;
+        let responders = Responders::new(limits.model.client().unwrap());
+        let app = App::new(store, authenticator, responders, limits).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (ready, handle) = mpsc::channel();
         let served = Arc::clone(&app);
         let thread = thread::spawn(move || {
             System::new().block_on(async move {
+                if answers {
+                    served.engine.recover().await.unwrap();
+                } else {
+                    served.engine.stop(Duration::ZERO).await;
+                }
                 let server = http::serve(served, listener).unwrap();
                 ready.send(server.handle()).unwrap();
                 server.await.unwrap();
@@ -124,6 +149,7 @@ impl Server {
             clock,
             folder,
             flags,
+            answers,
             handle: handle.recv().unwrap(),
             thread: Some(thread),
         }
@@ -131,13 +157,14 @@ impl Server {
 
     /// Stops it, and starts another on the same folder and clock, on another port.
     pub fn restarted(self) -> Self {
-        let (folder, clock, flags) = (
+        let (folder, clock, flags, answers) = (
             Arc::clone(&self.folder),
             Arc::clone(&self.clock),
             self.flags.clone(),
+            self.answers,
         );
         drop(self);
-        Self::start(folder, clock, flags)
+        Self::start(folder, clock, flags, answers)
     }
 
     /// Imports a seed file beside the running server, as the command line does.

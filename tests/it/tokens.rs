@@ -246,7 +246,7 @@ fn a_list_of_allowed_agents_must_hold_the_sessions_own() {
 
 #[test]
 fn a_token_opens_its_session_and_nothing_else() {
-    let server = Server::demo();
+    let server = Server::answering(&[]);
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let guest = northwind.guest_of(&session);
@@ -260,15 +260,24 @@ fn a_token_opens_its_session_and_nothing_else() {
             .replace("{session_id}", &session)
             .replace("{chat_turn_id}", &turn)
             .replace("{agent_id}", "102")
+            .replace("{message_id}", "msg_019ab697-e807-7000-8000-000000000000")
             .replace("{jti}", "jti_019ab697-e807-7000-8000-000000000000");
-        let request = Request::new(row.method.as_str(), path)
-            .json(&json!({ "message": "Hello", "agent_id": 102 }));
+        let request = Request::new(
+            row.method.as_str(),
+            path.replace("/events", "/events?resume=true"),
+        )
+        .json(&json!({ "message": "Hello", "agent_id": 102 }));
         let reply = guest.sends(request);
         match (row.method.as_str(), row.path) {
             ("GET", "/health" | "/ready" | "/whoami")
             | ("GET", "/chat/sessions/{session_id}")
             | ("GET", "/chat/sessions/{session_id}/messages")
-            | ("GET", "/chat/sessions/{session_id}/turns/{chat_turn_id}") => reply.expect(200),
+            | ("GET", "/chat/sessions/{session_id}/turns/{chat_turn_id}")
+            | ("POST", "/chat/sessions/{session_id}/cancel") => reply.expect(200),
+            ("GET", "/chat/sessions/{session_id}/events") => reply.expect(204),
+            ("PUT", "/chat/sessions/{session_id}/messages/{message_id}/feedback") => {
+                reply.not_found()
+            }
             ("POST", "/chat/sessions/{session_id}/messages") => reply.expect(202),
             _ => reply.refused(403, "forbidden"),
         };
