@@ -1,0 +1,607 @@
+//! What is somebody else's is, byte for byte, what does not exist: every route, asked by every kind of caller.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use switchboard::auth::api_key;
+use switchboard::http::router;
+use switchboard::store::keys;
+
+use crate::support::{Actor, CONTOSO, SHARED_BOT, Server, WOODGROVE, from, technician};
+use crate::wire::{Reply, Request};
+
+/// One of each kind of thing that a request can name.
+#[derive(Clone, Debug)]
+struct Things {
+    session: String,
+    turn: String,
+    token: String,
+    channel: String,
+    agent: i64,
+    /// The agent that talks to companies.
+    helper: i64,
+    company: &'static str,
+    client_id: &'static str,
+}
+
+/// Things that nobody has.
+fn absent() -> Things {
+    let id = |prefix: &str| format!("{prefix}_019ab697-e807-7abc-8def-0123456789ab");
+    Things {
+        session: id("ses"),
+        turn: id("trn"),
+        token: id("jti"),
+        channel: id("chn"),
+        agent: 987_654,
+        helper: 987_655,
+        company: "NO-SUCH-COMPANY",
+        client_id: "no-such-tenant",
+    }
+}
+
+/// How a route is asked for things; `own` is what the caller may name where a request needs something that works.
+type Ask = fn(things: &Things, own: &Things) -> Vec<Request>;
+
+/// A line of the walk: a route, who of the callers gets how far with its own things, and the questions.
+struct Row {
+    method: &'static str,
+    path: &'static str,
+    /// What its own things get: the relay, an MSP's account, a session's token.
+    own: [u16; 3],
+    ask: Ask,
+}
+
+fn get(path: String) -> Vec<Request> {
+    vec![Request::new("GET", path)]
+}
+
+fn post(path: &str, bodies: impl IntoIterator<Item = Value>) -> Vec<Request> {
+    let bodies = bodies.into_iter();
+    bodies
+        .map(|body| Request::new("POST", path).json(&body))
+        .collect()
+}
+
+fn choices(things: &Things, own: &Things) -> [Value; 3] {
+    [
+        json!({ "agent_id": things.agent }),
+        json!({ "agent_id": own.agent, "client_id": things.client_id }),
+        json!({ "agent_id": things.agent, "end_company_id": things.company, "bot_id": "no-bot", "title": "x" }),
+    ]
+}
+
+const PLAN: &[Row] = &[
+    Row {
+        method: "GET",
+        path: "/health",
+        own: [200; 3],
+        ask: |_, _| get("/health".to_owned()),
+    },
+    Row {
+        method: "GET",
+        path: "/ready",
+        own: [200; 3],
+        ask: |_, _| get("/ready".to_owned()),
+    },
+    Row {
+        method: "GET",
+        path: "/whoami",
+        own: [200; 3],
+        ask: |things, _| get(format!("/whoami?client_id={}", things.client_id)),
+    },
+    Row {
+        method: "GET",
+        path: "/tenant",
+        own: [200, 200, 403],
+        ask: |things, _| get(format!("/tenant?client_id={}", things.client_id)),
+    },
+    Row {
+        method: "GET",
+        path: "/agents",
+        own: [200, 200, 403],
+        ask: |things, _| {
+            get(format!(
+                "/agents?client_id={}&q={}",
+                things.client_id, things.agent
+            ))
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/agents/{agent_id}",
+        own: [200, 200, 403],
+        ask: |things, _| get(format!("/agents/{}", things.agent)),
+    },
+    Row {
+        method: "POST",
+        path: "/chat/sessions",
+        own: [201, 201, 403],
+        ask: |things, own| {
+            let mut asked = post("/chat/sessions", choices(things, own));
+            asked.extend(post(
+                "/chat/sessions",
+                [json!({ "agent_id": own.helper, "end_company_id": things.company })],
+            ));
+            asked
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/chat/sessions",
+        own: [200, 200, 403],
+        ask: |things, _| {
+            let Things {
+                agent,
+                channel,
+                company,
+                client_id,
+                ..
+            } = things;
+            [
+                format!("agent_id={agent}"),
+                format!("channel_id={channel}&archived=all"),
+                format!("end_company_id={company}"),
+                format!("end_company_id={company}&channel_id={channel}&agent_id={agent}"),
+                format!("client_id={client_id}"),
+                "q=secret".to_owned(),
+            ]
+            .map(|query| Request::new("GET", format!("/chat/sessions?{query}")))
+            .to_vec()
+        },
+    },
+    Row {
+        method: "POST",
+        path: "/chat/sessions/resolve",
+        own: [200, 200, 403],
+        ask: |things, own| {
+            let mut asked = post("/chat/sessions/resolve", choices(things, own));
+            asked.extend(post(
+                "/chat/sessions/resolve",
+                [json!({ "agent_id": own.helper, "end_company_id": things.company })],
+            ));
+            asked
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/chat/sessions/{session_id}",
+        own: [200; 3],
+        ask: |things, _| get(format!("/chat/sessions/{}", things.session)),
+    },
+    Row {
+        method: "PATCH",
+        path: "/chat/sessions/{session_id}",
+        own: [200, 200, 403],
+        ask: |things, _| {
+            let path = format!("/chat/sessions/{}", things.session);
+            [json!({}), json!({ "title": "Taken over", "shared": true, "archived": true, "metadata": null })]
+                .map(|body| Request::new("PATCH", path.clone()).json(&body))
+                .to_vec()
+        },
+    },
+    Row {
+        method: "DELETE",
+        path: "/chat/sessions/{session_id}",
+        own: [204, 204, 403],
+        ask: |things, _| {
+            vec![Request::new(
+                "DELETE",
+                format!("/chat/sessions/{}", things.session),
+            )]
+        },
+    },
+    Row {
+        method: "POST",
+        path: "/chat/sessions/{session_id}/reset",
+        own: [200, 200, 403],
+        ask: |things, _| {
+            vec![Request::new(
+                "POST",
+                format!("/chat/sessions/{}/reset", things.session),
+            )]
+        },
+    },
+    Row {
+        method: "POST",
+        path: "/chat/sessions/{session_id}/messages",
+        own: [202; 3],
+        ask: |things, _| {
+            let path = format!("/chat/sessions/{}/messages", things.session);
+            post(
+                &path,
+                [
+                    json!({ "message": "Hello" }),
+                    json!({ "message": "Hello", "client_message_id": "known" }),
+                    json!({ "message": "Hello", "attachments": [{ "blob_path": "x", "mime": "image/png" }] }),
+                ],
+            )
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/chat/sessions/{session_id}/messages",
+        own: [200; 3],
+        ask: |things, _| {
+            let path = format!("/chat/sessions/{}/messages", things.session);
+            [path.clone(), format!("{path}?order=desc&page_size=1")]
+                .map(|path| Request::new("GET", path))
+                .to_vec()
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/chat/sessions/{session_id}/turns/{chat_turn_id}",
+        own: [200; 3],
+        ask: |things, own| {
+            [
+                format!("/chat/sessions/{}/turns/{}", things.session, things.turn),
+                format!(
+                    "/chat/sessions/{}/turns/{}?wait_seconds=60",
+                    own.session, things.turn
+                ),
+                format!("/chat/sessions/{}/turns/{}", things.session, own.turn),
+            ]
+            .map(|path| Request::new("GET", path))
+            .to_vec()
+        },
+    },
+    Row {
+        method: "POST",
+        path: "/sessions",
+        own: [201, 201, 403],
+        ask: |things, own| {
+            post(
+                "/sessions",
+                [
+                    json!({ "session_id": things.session }),
+                    json!({ "session_id": things.session, "ttl_seconds": 60, "end_company_id": own.company }),
+                    json!({ "session_id": things.session, "client_id": things.client_id }),
+                    json!({ "session_id": own.session, "client_id": things.client_id }),
+                ],
+            )
+        },
+    },
+    Row {
+        method: "DELETE",
+        path: "/sessions/{jti}",
+        own: [204, 204, 403],
+        ask: |things, _| {
+            vec![Request::new(
+                "DELETE",
+                format!("/sessions/{}", things.token),
+            )]
+        },
+    },
+];
+
+/// All of a reply but its request id, its time and the name of what it made: no reply tells what was asked for.
+fn told(reply: &Reply) -> (u16, Vec<(String, String)>, String) {
+    let mut body = reply.text();
+    let mut headers = reply.headers.clone();
+    headers
+        .retain(|(name, _)| !matches!(name.as_str(), "x-request-id" | "date" | "content-length"));
+    if let Ok(json) = serde_json::from_slice::<Value>(&reply.body) {
+        let request_id = json["meta"]["request_id"].as_str().unwrap();
+        body = body.replace(request_id, "<request_id>");
+        body = body.replace(&json["meta"]["timings_ms"].to_string(), "<timings>");
+        if reply.status == 201 {
+            body = body.replace(json["data"]["id"].as_str().unwrap_or("<none>"), "<made>");
+            headers.retain(|(name, _)| name != "location");
+        }
+    }
+    headers.sort();
+    (reply.status, headers, body)
+}
+
+/// Makes a session with a secret message, and a token for it.
+fn things_of(
+    actor: &Actor,
+    body: Value,
+    agent: i64,
+    company: &'static str,
+    client_id: &'static str,
+) -> Things {
+    let session = actor.session(body);
+    let said = actor
+        .appends(
+            &session,
+            json!({ "message": "A secret", "client_message_id": "known" }),
+        )
+        .expect(202)
+        .data();
+    let minted = actor
+        .mints(json!({ "session_id": session }))
+        .expect(201)
+        .data();
+    Things {
+        turn: said["chat_turn_id"].as_str().unwrap().to_owned(),
+        token: minted["jti"].as_str().unwrap().to_owned(),
+        session,
+        channel: absent().channel,
+        agent,
+        helper: agent - 1,
+        company,
+        client_id,
+    }
+}
+
+/// Everybody who asks, and whose things they must not see.
+struct Stage {
+    server: Server,
+    northwinds: Things,
+    fabrikams: Things,
+    relays: Things,
+    other_platforms: Things,
+}
+
+const OTHER_PLATFORM: &str = "neo_sk_demo_otherplatform00";
+const SPENT: &str = "neo_sk_demo_spent0000000000";
+
+impl Stage {
+    fn new() -> Self {
+        let server = Server::demo();
+        server.changes(
+            "fabrikam-support",
+            json!({
+                "rate_limit_per_minute": 0,
+                "api_keys": [{ "name": "Their relay", "key": OTHER_PLATFORM, "platform": true }],
+            }),
+        );
+        server.changes(
+            "northwind-it",
+            json!({ "api_keys": [{ "name": "Spent", "key": SPENT }] }),
+        );
+        let sha256 = api_key::sha256(SPENT);
+        let spent = server
+            .app
+            .store
+            .read(|reader| keys::by_sha256(reader, &sha256))
+            .unwrap()
+            .unwrap()
+            .key
+            .id;
+        server
+            .app
+            .store
+            .write_now(move |tx| keys::revoke(tx, spent))
+            .unwrap();
+
+        let (relay, other) = (server.relay(), server.holder_of(OTHER_PLATFORM));
+        let channel = |actor: &Actor, directory: &str| {
+            let told = actor.asks_who_answers(from(directory)).expect(200).data();
+            told["channel_id"].as_str().unwrap().to_owned()
+        };
+        let (of_northwind, of_fabrikam) = (channel(&relay, CONTOSO), channel(&relay, WOODGROVE));
+        let mut northwinds = things_of(
+            &server.northwind(),
+            technician(),
+            102,
+            "1001",
+            "northwind-it",
+        );
+        northwinds.channel.clone_from(&of_northwind);
+        let own_agent = json!({ "agent_id": 202 });
+        let mut fabrikams = things_of(
+            &server.fabrikam(),
+            own_agent,
+            202,
+            "WOOD-01",
+            "fabrikam-support",
+        );
+        fabrikams.channel.clone_from(&of_fabrikam);
+        let managed = relay.gets("/agents").expect(200).data()[0]["agent_id"]
+            .as_i64()
+            .unwrap();
+        let mut relays = things_of(&relay, from(CONTOSO), managed, "1001", "relay-platform");
+        relays.channel.clone_from(&of_northwind);
+        let mut other_platforms = things_of(&other, from(CONTOSO), 102, "1001", "northwind-it");
+        other_platforms.channel.clone_from(&of_northwind);
+        Self {
+            server,
+            northwinds,
+            fabrikams,
+            relays,
+            other_platforms,
+        }
+    }
+}
+
+/// Whether a request names a tenant, which is no secret to the platform.
+fn names_a_tenant(request: &Request, things: &Things) -> bool {
+    let body = String::from_utf8_lossy(request.body.as_deref().unwrap_or_default()).into_owned();
+    request
+        .target
+        .contains(&format!("client_id={}", things.client_id))
+        || body.contains("\"client_id\"")
+}
+
+#[test]
+fn the_plan_covers_the_table() {
+    let table = router::table();
+    let routes: BTreeSet<(String, &str)> = table
+        .iter()
+        .map(|row| (row.method.to_string(), row.path))
+        .collect();
+    let planned: BTreeSet<(String, &str)> = PLAN
+        .iter()
+        .map(|row| (row.method.to_owned(), row.path))
+        .collect();
+    assert_eq!(
+        planned, routes,
+        "every route needs a row in the plan of this walk, and no other"
+    );
+    assert_eq!(PLAN.len(), table.len());
+}
+
+#[test]
+fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
+    let stage = Stage::new();
+    let server = &stage.server;
+    let guest = server.northwind().guest_of(&stage.northwinds.session);
+    // Another session of the guest's own tenant is as foreign to it.
+    let neighbours = things_of(
+        &server.northwind(),
+        technician(),
+        102,
+        "1001",
+        "northwind-it",
+    );
+    let callers: [(&str, Actor, Things, Vec<&Things>); 8] = [
+        (
+            "the relay",
+            server.relay(),
+            stage.relays.clone(),
+            vec![&stage.northwinds, &stage.fabrikams, &stage.other_platforms],
+        ),
+        (
+            "another tenant's platform account",
+            server.holder_of(OTHER_PLATFORM),
+            stage.fabrikams.clone(),
+            vec![&stage.northwinds, &stage.relays],
+        ),
+        (
+            "Northwind",
+            server.northwind(),
+            stage.northwinds.clone(),
+            vec![&stage.fabrikams],
+        ),
+        (
+            "Fabrikam",
+            server.fabrikam(),
+            stage.fabrikams.clone(),
+            vec![&stage.northwinds, &stage.relays, &stage.other_platforms],
+        ),
+        (
+            "a guest",
+            guest,
+            stage.northwinds.clone(),
+            vec![&stage.fabrikams, &stage.relays, &neighbours],
+        ),
+        (
+            "a revoked key",
+            server.holder_of(SPENT),
+            stage.northwinds.clone(),
+            vec![&stage.northwinds, &stage.fabrikams],
+        ),
+        (
+            "an unknown key",
+            server.holder_of("neo_sk_demo_unknown00"),
+            stage.northwinds.clone(),
+            vec![&stage.northwinds, &stage.fabrikams],
+        ),
+        (
+            "nobody",
+            server.anyone(),
+            stage.northwinds.clone(),
+            vec![&stage.northwinds, &stage.fabrikams],
+        ),
+    ];
+    let kept = |things: &Things| -> Vec<Value> {
+        let owner = if things.client_id == "fabrikam-support" {
+            server.fabrikam()
+        } else {
+            server.northwind()
+        };
+        let path = format!("/chat/sessions/{}", things.session);
+        [
+            path.clone(),
+            format!("{path}/messages"),
+            format!("{path}/turns/{}", things.turn),
+        ]
+        .map(|path| owner.gets(&path).expect(200).data())
+        .to_vec()
+    };
+    let all = [
+        &stage.northwinds,
+        &stage.fabrikams,
+        &stage.relays,
+        &stage.other_platforms,
+        &neighbours,
+    ];
+    let before: Vec<_> = all.iter().map(|things| kept(things)).collect();
+    let mut compared = 0;
+    for (name, caller, own, foreigners) in &callers {
+        let is_platform = name.contains("relay") || name.contains("platform");
+        for foreign in foreigners {
+            let nothing = absent();
+            for row in PLAN {
+                let asked = (row.ask)(foreign, own)
+                    .into_iter()
+                    .zip((row.ask)(&nothing, own));
+                for (of_foreign, of_absent) in asked {
+                    if is_platform && names_a_tenant(&of_foreign, foreign) {
+                        continue;
+                    }
+                    let (one, other) = (caller.sends(of_foreign.clone()), caller.sends(of_absent));
+                    assert_eq!(
+                        told(&one),
+                        told(&other),
+                        "{name}: {} {} of {foreign:?}",
+                        of_foreign.method,
+                        of_foreign.target
+                    );
+                    compared += 1;
+                }
+            }
+        }
+    }
+    assert!(compared > 500, "only {compared} pairs were compared");
+    let after: Vec<_> = all.iter().map(|things| kept(things)).collect();
+    assert_eq!(after, before, "nobody changed what is not theirs");
+}
+
+#[test]
+fn everybody_gets_as_far_with_their_own_things_as_the_contract_says() {
+    for (place, row) in PLAN.iter().enumerate() {
+        // What one row does must not stand in another's way.
+        let stage = Stage::new();
+        let server = &stage.server;
+        let relay = server.relay();
+        let at_home = relay.session(json!({ "managed_agent_key": "NEO_SUPPORT" }));
+        let said = relay.says(&at_home, "Hello").expect(202).data();
+        let mut relays = stage.relays.clone();
+        relays.session = at_home;
+        relays.turn = said["chat_turn_id"].as_str().unwrap().to_owned();
+        let guest = server.northwind().guest_of(&stage.northwinds.session);
+        let spent = server.holder_of(SPENT);
+        let nobody = server.anyone();
+        for (caller, own, status) in [
+            (&spent, &stage.northwinds, if place < 2 { 200 } else { 401 }),
+            (
+                &nobody,
+                &stage.northwinds,
+                if place < 2 { 200 } else { 401 },
+            ),
+            (&guest, &stage.northwinds, row.own[2]),
+            (&server.northwind(), &stage.northwinds, row.own[1]),
+            (&server.fabrikam(), &stage.fabrikams, row.own[1]),
+            (&relay, &relays, row.own[0]),
+        ] {
+            let first = (row.ask)(own, own).swap_remove(0);
+            let path = first.target.clone();
+            let reply = caller.sends(first);
+            assert_eq!(
+                reply.status,
+                status,
+                "{} {path} by {own:?}: {}",
+                row.method,
+                reply.text()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_hides_where_another_msps_bot_is_installed() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let ask = |agent: i64| {
+        let body =
+            json!({ "agent_id": agent, "bot_id": SHARED_BOT, "inbound_tenant_id": WOODGROVE });
+        northwind.asks_who_answers(body)
+    };
+    let expected = told(&northwind.asks_who_answers(json!({ "agent_id": 987_654 })));
+    for agent in [102, 201, 987_654] {
+        assert_eq!(told(&ask(agent)), expected);
+    }
+}
