@@ -549,6 +549,33 @@ fn a_chunked_body_is_counted_as_it_comes() {
 }
 
 #[test]
+fn a_body_that_does_not_come_to_its_end_is_refused() {
+    let server = Server::demo();
+    for (length, body) in [
+        ("content-length: 50", "{\"agent_id\": 102}"),
+        (
+            "transfer-encoding: chunked",
+            "11\r\n{\"agent_id\": 102}\r\n",
+        ),
+        (
+            "transfer-encoding: chunked",
+            "zz\r\n{\"agent_id\": 102}\r\n0\r\n\r\n",
+        ),
+    ] {
+        let mut connection = Connection::open(server.address);
+        let request = format!(
+            "POST /chat/sessions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {NORTHWIND}\r\n\
+             content-type: application/json\r\n{length}\r\n\r\n{body}"
+        );
+        connection.write(request.as_bytes()).unwrap();
+        connection.hangs_up();
+        let reply = connection.read("POST").unwrap().unwrap();
+        reply.refused_field("body", "ended before all of it had come");
+    }
+    assert_eq!(server.northwind().lists("").ids(), [""; 0]);
+}
+
+#[test]
 fn a_body_of_another_media_type_is_refused() {
     let server = Server::demo();
     let northwind = server.northwind();

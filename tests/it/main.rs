@@ -5,6 +5,7 @@ mod command_line;
 mod concurrency;
 mod credentials;
 mod envelope;
+mod fuzz;
 mod isolation;
 mod layers;
 mod log_book;

@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 client that sends exactly the bytes it is given and keeps every byte of the reply.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -131,6 +131,12 @@ impl Connection {
     /// Writes these bytes.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)
+    }
+
+    /// Says that nothing more will be written.
+    pub fn hangs_up(&self) {
+        // The other side may have gone already.
+        drop(self.stream.get_ref().shutdown(Shutdown::Write));
     }
 
     /// Reads the reply to a request of this method; `None` when the server closed the connection instead.
