@@ -197,9 +197,12 @@ SELECT max(
   coalesce((SELECT max(seq) FROM agents), 0),
   coalesce((SELECT max(seq) FROM end_companies), 0),
   coalesce((SELECT max(seq) FROM users), 0),
-  coalesce((SELECT max(seq) FROM unlinked_tenants), 0))";
+  coalesce((SELECT max(seq) FROM unlinked_tenants), 0),
+  coalesce((SELECT max(done_seq) FROM search_progress), 0))";
 
 /// The greatest tick in the file: ids go on behind it, also when the clock was set back between two starts.
+///
+/// How far the search index has come counts too: the newest message may be gone, and one behind it would never be indexed.
 pub(super) fn last_tick(connection: &Connection) -> rusqlite::Result<Tick> {
     connection
         .query_row(LAST_TICK, [], |row| row.get(0))

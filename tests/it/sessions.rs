@@ -1404,6 +1404,66 @@ fn what_is_deleted_is_not_found_any_more_nor_left_in_the_file() {
     );
 }
 
+#[test]
+fn what_is_said_after_a_restart_is_found_though_the_newest_was_deleted() {
+    let server = Server::demo();
+    let kept = server
+        .northwind()
+        .session(json!({ "agent_id": 102, "title": "Kept" }));
+    let deleted = server.northwind().session(technician());
+    server.northwind().says(&deleted, "bassoon").expect(202);
+    assert_eq!(
+        server.northwind().lists("q=bassoon").expect(200).ids(),
+        [&*deleted]
+    );
+    server.northwind().removes(&deleted).expect(204);
+    // The clock stands still, as if it had been set back between the two starts.
+    let server = server.restarted();
+    server.northwind().says(&kept, "zither").expect(202);
+    assert_eq!(
+        server.northwind().lists("q=zither").expect(200).ids(),
+        [&*kept]
+    );
+    server.northwind().removes(&kept).expect(204);
+    assert_eq!(
+        server.northwind().lists("q=zither").expect(200).ids(),
+        [""; 0]
+    );
+}
+
+#[test]
+fn housekeeping_removes_only_what_is_past_its_time() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let first = northwind.opens_once("k", technician()).expect(201);
+    let minted = northwind
+        .mints(json!({ "session_id": first.id(), "ttl_seconds": 60 }))
+        .expect(201);
+    let guest = server.holder_of(minted.data()["token"].as_str().unwrap());
+    let cleans_up = || {
+        actix_web::rt::System::new().block_on(async {
+            server.app.store.purge_idempotency_keys().await.unwrap();
+            server.app.store.purge_session_tokens().await.unwrap();
+        });
+        ["idempotency_keys", "session_tokens"]
+            .map(|table| server.stored::<i64>(&format!("SELECT count(*) FROM {table}")))
+    };
+    server.passes(DAY - 1);
+    assert_eq!(cleans_up(), [1, 1]);
+    assert_eq!(
+        northwind.opens_once("k", technician()).expect(201).id(),
+        first.id()
+    );
+    server.passes(1);
+    assert_eq!(cleans_up(), [0, 1]);
+    server.passes(MINUTE);
+    assert_eq!(cleans_up(), [0, 0]);
+    assert_eq!(
+        guest.gets("/whoami").refused(401, "unauthorized").error()["details"]["reason"],
+        "expired"
+    );
+}
+
 // Changes and the end.
 
 #[test]
