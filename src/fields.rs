@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use crate::auth::api_key;
 use crate::error::{Error, Refusal};
 
 /// A field as it was sent.
@@ -102,11 +103,24 @@ impl Problems {
 
 fn shortened(value: &Value) -> String {
     const SHOWN: usize = 80;
-    let text = value.to_string();
+    let text = without_keys(&value.to_string());
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
+}
+
+/// A key may stand where it does not belong; it is not shown there either.
+fn without_keys(text: &str) -> String {
+    let mut parts = text.split(api_key::PREFIX);
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        shown += api_key::PREFIX;
+        shown += "…";
+        shown += rest;
+    }
+    shown
 }
 
 /// One JSON object and where it stands.
@@ -159,6 +173,16 @@ impl<'a> Fields<'a> {
     pub fn refuse_secret(&self, name: &str, reason: impl Into<String>) {
         self.problems
             .add(self.path(name), &Value::String("…".to_owned()), reason);
+    }
+
+    /// A string that must be there, and is not shown where it will not do.
+    pub fn required_secret(&self, name: &str) -> Option<&'a str> {
+        match self.map.get(name) {
+            None | Some(Value::Null) => self.refuse(name, "is required"),
+            Some(Value::String(secret)) => return Some(secret),
+            Some(_) => self.refuse_secret(name, "must be a string"),
+        }
+        None
     }
 
     fn read<T>(&self, name: &str, read: impl FnOnce(&'a Value) -> Result<T, String>) -> Field<T> {

@@ -161,6 +161,8 @@ pub struct SeedKey {
 pub const LONG_TEXT: usize = 32_000;
 /// The longest body of an article, in characters; its bytes are bounded too.
 pub const ARTICLE_BYTES: usize = 64 * 1_024;
+/// The longest keys, in bytes.
+const KEY: usize = 512;
 /// The longest names and titles, in characters.
 pub const NAME: usize = 200;
 
@@ -494,14 +496,8 @@ fn user(fields: &Fields<'_>) -> Option<SeedUser> {
 
 fn key(fields: &Fields<'_>, environment: &str) -> Option<SeedKey> {
     let name = fields.required("name", fields.text("name", 1..=NAME));
-    let key = match fields.text("key", 1..=512) {
-        Field::Set(key) => key,
-        Field::Absent | Field::Null => {
-            fields.refuse_secret("key", "is required");
-            return None;
-        }
-    };
-    match api_key::environment_of(&key) {
+    let key = fields.required_secret("key")?;
+    match api_key::environment_of(key).filter(|_| key.len() <= KEY) {
         None => {
             fields.refuse_secret(
                 "key",
@@ -520,8 +516,8 @@ fn key(fields: &Fields<'_>, environment: &str) -> Option<SeedKey> {
     }
     Some(SeedKey {
         path: fields.here().to_owned(),
-        sha256: api_key::sha256(&key),
-        hint: api_key::hint(&key),
+        sha256: api_key::sha256(key),
+        hint: api_key::hint(key),
         platform: fields.boolean("platform"),
         name: name?,
     })
