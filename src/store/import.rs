@@ -35,6 +35,12 @@ pub struct Imported {
     pub unchanged: usize,
 }
 
+impl Imported {
+    fn changes(self) -> usize {
+        self.created + self.updated
+    }
+}
+
 /// Why nothing was imported.
 #[derive(Debug, thiserror::Error)]
 #[error("the file has {} problems", .0.len())]
@@ -50,16 +56,23 @@ pub fn apply(tx: &mut WriteTx<'_>, seed: &Seed, actor: &Actor) -> Result<Importe
         problems: Problems::default(),
         done: Imported::default(),
     };
-    let mut known = Vec::new();
-    for tenant in &seed.tenants {
-        let before = import.done;
-        if let Some(no) = import.tenant(tenant)? {
-            known.push((no, tenant, before));
+    let there = import.release_directories(seed)?;
+    let mut taken = Vec::new();
+    for (tenant, known) in seed.tenants.iter().zip(there) {
+        let before = import.done.changes();
+        if let Some(no) = import.tenant(tenant, known)? {
+            taken.push((no, tenant, import.done.changes() - before));
         }
     }
-    for (no, tenant, before) in &known {
+    for (no, tenant, changes) in &mut taken {
+        let before = import.done.changes();
         import.contents(*no, tenant)?;
-        if import.done.created + import.done.updated > before.created + before.updated {
+        *changes += import.done.changes() - before;
+    }
+    for (no, tenant, changes) in &mut taken {
+        // Behind every agent of the file, whose numbers come first.
+        *changes += import.managed(*no)?;
+        if *changes > 0 {
             audit::record(
                 import.tx,
                 &audit::Event {
@@ -73,7 +86,7 @@ pub fn apply(tx: &mut WriteTx<'_>, seed: &Seed, actor: &Actor) -> Result<Importe
             )?;
         }
     }
-    for (no, tenant, _) in &known {
+    for (no, tenant, _) in &taken {
         import.check_directories(*no, tenant)?;
     }
     let done = import.done;
@@ -119,8 +132,35 @@ impl Import<'_, '_> {
         differs
     }
 
-    fn tenant(&mut self, seed: &SeedTenant) -> Result<Option<TenantNo>> {
-        let known = tenants::by_client_id(self.tx.reader(), &seed.client_id)?;
+    /// The tenants that are there already, in the file's order. A directory that one gives up is free before another
+    /// takes it, whichever of them the file names first.
+    fn release_directories(&mut self, seed: &Seed) -> Result<Vec<Option<TenantRecord>>> {
+        let mut there = Vec::with_capacity(seed.tenants.len());
+        for tenant in &seed.tenants {
+            let known = tenants::by_client_id(self.tx.reader(), &tenant.client_id)?;
+            if let Some(known) = &known
+                && tenant
+                    .entra_tenant_id
+                    .clone()
+                    .over_optional(known.entra_tenant_id.clone())
+                    != known.entra_tenant_id
+            {
+                let released = NewTenant {
+                    entra_tenant_id: None,
+                    ..as_new(known)
+                };
+                tenants::update(self.tx, known.no, &released)?;
+            }
+            there.push(known);
+        }
+        Ok(there)
+    }
+
+    fn tenant(
+        &mut self,
+        seed: &SeedTenant,
+        known: Option<TenantRecord>,
+    ) -> Result<Option<TenantNo>> {
         let (before, is_new) = match &known {
             Some(known) => (as_new(known), false),
             None => (blank(seed), true),
@@ -184,7 +224,7 @@ impl Import<'_, '_> {
                     directory,
                     "is another tenant's already",
                 );
-                Ok(None)
+                Ok(known.map(|known| known.no))
             }
             Err(error) => Err(error),
         }
@@ -193,10 +233,6 @@ impl Import<'_, '_> {
     fn contents(&mut self, tenant: TenantNo, seed: &SeedTenant) -> Result<()> {
         for agent in &seed.agents {
             self.agent(tenant, agent)?;
-        }
-        if agents::managed_facts(self.tx.reader(), tenant, ManagedAgentKey::NeoSupport)?.is_none() {
-            agents::insert_managed(self.tx, tenant)?;
-            self.done.created += 1;
         }
         for company in &seed.end_companies {
             self.company(tenant, company)?;
@@ -223,6 +259,16 @@ impl Import<'_, '_> {
             self.key(tenant, key)?;
         }
         Ok(())
+    }
+
+    /// Gives a tenant without a `NEO_SUPPORT` agent one; how many were made.
+    fn managed(&mut self, tenant: TenantNo) -> Result<usize> {
+        if agents::managed_facts(self.tx.reader(), tenant, ManagedAgentKey::NeoSupport)?.is_some() {
+            return Ok(0);
+        }
+        agents::insert_managed(self.tx, tenant)?;
+        self.done.created += 1;
+        Ok(1)
     }
 
     fn agent(&mut self, tenant: TenantNo, seed: &SeedAgent) -> Result<()> {
@@ -268,6 +314,9 @@ impl Import<'_, '_> {
                 let value = named.map_or("null", ManagedAgentKey::as_str);
                 self.refuse(&seed.path, "managed_agent_key", value, "cannot change");
             }
+            if known.managed_agent_key.is_some() {
+                self.check_managed(seed, &after);
+            }
             if self.differs(known, &after) {
                 agents::update(self.tx, &after)?;
             }
@@ -291,6 +340,19 @@ impl Import<'_, '_> {
         }
         self.done.created += 1;
         agents::insert(self.tx, &after)
+    }
+
+    /// A managed agent is what the server promises, also where the file does not say that it is one.
+    fn check_managed(&self, seed: &SeedAgent, after: &AgentRecord) {
+        let AgentRecord { access, state, .. } = after;
+        if *access != Access::AllUsers {
+            let reason = "is fixed for NEO_SUPPORT: ALL_USERS";
+            self.refuse(&seed.path, "access", access.as_str(), reason);
+        }
+        if *state != AgentState::Enabled {
+            let reason = "is fixed for NEO_SUPPORT: ENABLED";
+            self.refuse(&seed.path, "state", state.as_str(), reason);
+        }
     }
 
     fn company(&mut self, tenant: TenantNo, seed: &SeedCompany) -> Result<()> {
@@ -341,12 +403,15 @@ impl Import<'_, '_> {
         let before = match &known {
             Some(known) => known.clone(),
             None => {
-                let Some(audience) = seed.audience.clone().value() else {
+                let audience = seed.audience.clone().value();
+                if audience.is_none() {
                     self.require(&seed.path, "audience");
-                    return Ok(None);
-                };
-                let Some(agent_id) = seed.agent_id.clone().value() else {
+                }
+                let agent_id = seed.agent_id.clone().value();
+                if agent_id.is_none() {
                     self.require(&seed.path, "agent_id");
+                }
+                let (Some(audience), Some(agent_id)) = (audience, agent_id) else {
                     return Ok(None);
                 };
                 new_channel(self.tx, tenant, seed, audience, agent_id)?
@@ -401,15 +466,15 @@ impl Import<'_, '_> {
             None => {
                 let deleted =
                     channels::latest_deleted(self.tx.reader(), tenant, &seed.internal_name)?;
+                // Only such a channel has installs that it can take over.
+                let deleted = deleted.filter(|_| after.audience == Audience::EndUser);
                 if let Some(deleted) = deleted
                     && !self.bot_is_free(&seed.path, deleted, &after)?
                 {
                     return Ok(None);
                 }
                 channels::insert(self.tx, &after)?;
-                if let Some(deleted) = deleted
-                    && after.audience == Audience::EndUser
-                {
+                if let Some(deleted) = deleted {
                     channels::take_over(self.tx, deleted, &after)?;
                 }
                 self.done.created += 1;
@@ -553,6 +618,7 @@ impl Import<'_, '_> {
                 .over_optional(before.end_company_id),
             agent_ids: agent_ids.over(before.agent_ids, Vec::new()),
         };
+        let mut fits = true;
         if let Some(company) = &after.end_company_id
             && !companies::exists(self.tx.reader(), tenant, company)?
         {
@@ -562,23 +628,26 @@ impl Import<'_, '_> {
                 company,
                 "is no company of this tenant",
             );
-            return Ok(());
+            fits = false;
         }
         for agent in &after.agent_ids {
             if agents::of_tenant(self.tx.reader(), tenant, *agent)?.is_none() {
                 self.refuse(&seed.path, "agent_ids", agent, "is no agent of this tenant");
-                return Ok(());
+                fits = false;
             }
+        }
+        if known.is_none() && after.body.is_empty() {
+            self.require(&seed.path, "body");
+            fits = false;
+        }
+        if !fits {
+            return Ok(());
         }
         match known {
             Some(known) => {
                 if self.differs(&known, &after) {
                     articles::update(self.tx, tenant, &after)?;
                 }
-                Ok(())
-            }
-            None if after.body.is_empty() => {
-                self.require(&seed.path, "body");
                 Ok(())
             }
             None => {
