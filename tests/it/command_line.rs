@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::process::{Client, Place, Server, finish, id_and_key, program, read_reply};
+use crate::process::{Client, NORTHWIND, Place, Server, finish, id_and_key, program, read_reply};
 
 /// Every command, with the flags of its own.
 const COMMANDS: &[(&[&str], &[&str])] = &[
@@ -912,11 +912,9 @@ fn whatever_ends_by_itself_leaves_all_data_in_the_one_file() {
     let log = place.data().join("switchboard.db-wal");
     assert!(!log.exists());
     let server = place.serve_demo_world();
-    let created = server.client().post(
-        crate::process::NORTHWIND,
-        "/chat/sessions",
-        &json!({"agent_id": 102}),
-    );
+    let created = server
+        .client()
+        .post(NORTHWIND, "/chat/sessions", &json!({"agent_id": 102}));
     assert_eq!(created.status, 201);
     assert!(log.exists());
     server.stop();

@@ -250,7 +250,7 @@ impl Lines {
         self.heard.0.lock().unwrap().lines.clone()
     }
 
-    fn to_the_end(&mut self) -> Vec<String> {
+    fn until_the_end(&mut self) -> Vec<String> {
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
@@ -286,8 +286,8 @@ impl Server {
             child.kill().unwrap();
             return Err(Done {
                 code: child.wait().unwrap().code().unwrap_or(-1),
-                stdout: stdout.to_the_end().join("\n"),
-                stderr: stderr.to_the_end().join("\n"),
+                stdout: stdout.until_the_end().join("\n"),
+                stderr: stderr.until_the_end().join("\n"),
             });
         };
         let (_, rest) = line.split_once("http://").unwrap();
@@ -348,7 +348,7 @@ impl Server {
     pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
         let _watch = Watch::over(&self.child);
         // Its end closes its stderr, so that reading to the end needs no polling.
-        let log = self.stderr.to_the_end();
+        let log = self.stderr.until_the_end();
         (self.child.wait().unwrap(), log)
     }
 

@@ -1,0 +1,237 @@
+//! The log: one line a request, and never what must not be in one.
+
+use serde_json::{Value, json};
+
+use crate::process::{Client, FABRIKAM, NORTHWIND, Place, RELAY, Reply, id_and_key};
+
+/// What one request was and how it was answered.
+struct Asked {
+    method: &'static str,
+    route: &'static str,
+    caller: String,
+    reply: Reply,
+}
+
+struct Caller<'a> {
+    client: &'a Client,
+    asked: Vec<Asked>,
+}
+
+impl Caller<'_> {
+    /// Makes a call of which the log must have a line: by whom, on which route.
+    fn call(
+        &mut self,
+        (method, route): (&'static str, &'static str),
+        (key, caller): (&str, &str),
+        path: &str,
+        body: Option<&Value>,
+    ) -> Value {
+        let headers = [("idempotency-key", "KEYOFIDEMPOTENCY")];
+        let reply = self.client.call(method, key, path, &headers, body).unwrap();
+        let json = if reply.body.is_empty() {
+            Value::Null
+        } else {
+            reply.json()
+        };
+        self.asked.push(Asked {
+            method,
+            route,
+            caller: caller.to_owned(),
+            reply,
+        });
+        json["data"].clone()
+    }
+}
+
+#[test]
+fn every_request_has_one_line_and_no_line_shows_a_credential_a_query_or_a_text() {
+    let place = Place::with_demo_world();
+    let made = place.ok([
+        "--env",
+        "demo",
+        "keys",
+        "create",
+        "--tenant",
+        "northwind-it",
+        "--name",
+        "script",
+    ]);
+    let (id, key) = id_and_key(&made);
+    let server = place.serve_demo_world();
+    let client = server.client();
+    let script = format!("northwind-it/service_account:{id}");
+    let script = (key.as_str(), script.as_str());
+    let nobody = ("", "-");
+    let mut caller = Caller {
+        client: &client,
+        asked: Vec::new(),
+    };
+
+    caller.call(("GET", "/health"), nobody, "/health?q=SECRETQUERY", None);
+    caller.call(("GET", "/whoami"), nobody, "/whoami", None);
+    caller.call(("GET", "/whoami"), ("SECRETNONSENSE", "-"), "/whoami", None);
+    caller.call(
+        ("GET", "/whoami"),
+        ("neo_sk_demo_SECRETUNKNOWN", "-"),
+        "/whoami",
+        None,
+    );
+    caller.call(
+        ("GET", "/whoami"),
+        ("neo_sk_prod_SECRETELSEWHERE", "-"),
+        "/whoami",
+        None,
+    );
+    caller.call(
+        ("GET", "/whoami"),
+        ("SECRET.SECRET.SECRET", "-"),
+        "/whoami",
+        None,
+    );
+    // What a route is for decides who may call it, so that an unknown one asks for no credential.
+    caller.call(
+        ("GET", "-"),
+        (&key, "-"),
+        "/no/SECRETROUTE?SECRETQUERY",
+        None,
+    );
+    caller.call(
+        ("PUT", "/chat/sessions"),
+        nobody,
+        "/chat/sessions?SECRETQUERY",
+        None,
+    );
+    let session = caller.call(
+        ("POST", "/chat/sessions"),
+        script,
+        "/chat/sessions?q=SECRETQUERY",
+        Some(&json!({"agent_id": 102, "title": "SECRETTITLE", "metadata": {"SECRETNAME": "SECRETVALUE"}})),
+    );
+    let session_id = session["id"].as_str().unwrap();
+    let token = caller.call(
+        ("POST", "/sessions"),
+        script,
+        "/sessions",
+        Some(&json!({"session_id": session_id, "end_user": "SECRETUSER", "end_user_email": "SECRETMAIL@a.example"})),
+    );
+    let (token, jti) = (
+        token["token"].as_str().unwrap(),
+        token["jti"].as_str().unwrap(),
+    );
+    let end_user = format!("northwind-it/end_user_session:{jti}");
+    let end_user = (token, end_user.as_str());
+    let messages = format!("/chat/sessions/{session_id}/messages");
+    caller.call(
+        ("POST", "/chat/sessions/{session_id}/messages"),
+        end_user,
+        &messages,
+        Some(&json!({"message": "SECRETMESSAGE", "client_message_id": "SECRETCLIENTID"})),
+    );
+    caller.call(
+        ("POST", "/chat/sessions/{session_id}/messages"),
+        end_user,
+        &messages,
+        Some(&json!({"message": ["SECRETMESSAGE"]})),
+    );
+    caller.call(
+        ("GET", "/chat/sessions/{session_id}/messages"),
+        end_user,
+        &messages,
+        None,
+    );
+    caller.call(
+        ("GET", "/chat/sessions/{session_id}"),
+        script,
+        "/chat/sessions/ses_SECRETPATH",
+        None,
+    );
+    caller.call(
+        ("GET", "/chat/sessions"),
+        script,
+        "/chat/sessions?q=SECRETQUERY",
+        None,
+    );
+    caller.call(
+        ("PATCH", "/chat/sessions/{session_id}"),
+        script,
+        &format!("/chat/sessions/{session_id}"),
+        Some(&json!({"title": "SECRETTITLE two"})),
+    );
+    caller.call(
+        ("DELETE", "/sessions/{jti}"),
+        script,
+        &format!("/sessions/{jti}"),
+        None,
+    );
+    caller.call(
+        ("GET", "/chat/sessions/{session_id}/messages"),
+        (token, "-"),
+        &messages,
+        None,
+    );
+    let asked = caller.asked;
+
+    // Others' keys, the relay's and one that is revoked while it is in use.
+    client.get(FABRIKAM, "/whoami");
+    client.get(NORTHWIND, "/whoami");
+    client.post(
+        RELAY,
+        "/chat/sessions",
+        &json!({"client_id": "fabrikam-support", "agent_id": 202, "title": "SECRETTITLE"}),
+    );
+    place.ok(["keys", "revoke", &id]);
+    assert_eq!(client.get(&key, "/whoami").status, 401);
+    let log = server.stop();
+
+    for asked in &asked {
+        let request_id = asked.reply.header("x-request-id").unwrap();
+        let lines: Vec<&String> = log
+            .iter()
+            .filter(|line| line.contains(request_id))
+            .collect();
+        assert_eq!(lines.len(), 1, "{request_id}: {lines:#?}");
+        let (_, line) = lines[0].split_once("switchboard::access] ").unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        assert_eq!(words.len(), 6, "{line}");
+        let status = asked.reply.status.to_string();
+        assert_eq!(
+            words[..5],
+            [
+                request_id,
+                asked.caller.as_str(),
+                asked.method,
+                asked.route,
+                status.as_str()
+            ],
+            "{line}"
+        );
+        let time = words[5].strip_suffix("ms").unwrap();
+        assert!(time.parse::<f64>().unwrap() >= 0.0, "{line}");
+    }
+    let log = log.join("\n");
+    assert_eq!(log.matches("switchboard::access]").count(), asked.len() + 4);
+    assert!(!log.contains("SECRET"), "{log}");
+    for secret in [key.as_str(), token, "neo_sk_", "KEYOFIDEMPOTENCY", "Bearer"] {
+        assert!(!log.contains(secret), "{log}");
+    }
+    let (_, signature) = token.rsplit_once('.').unwrap();
+    assert!(!log.contains(signature), "{log}");
+}
+
+#[test]
+fn a_request_id_that_a_client_gives_is_the_one_in_the_log() {
+    let place = Place::with_demo_world();
+    let server = place.serve_demo_world();
+    let given = "8c3d0f5e-0f0a-4a56-9d1c-2b6f6f1f9a11";
+    for (sent, is_taken) in [(given, true), ("SECRETREQUESTID", false)] {
+        let headers = [("x-request-id", sent)];
+        let reply = server
+            .client()
+            .call("GET", NORTHWIND, "/whoami", &headers, None)
+            .unwrap();
+        assert_eq!(reply.header("x-request-id") == Some(sent), is_taken);
+    }
+    let log = server.stop().join("\n");
+    assert_eq!(log.matches(given).count(), 1, "{log}");
+    assert!(!log.contains("SECRETREQUESTID"), "{log}");
+}
