@@ -341,8 +341,8 @@ const MESSAGE: &str = "
 INSERT INTO messages (seq, id, session_seq, turn_seq, role, content, finish_reason, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 const TURN: &str = "
 INSERT INTO turns (seq, id, session_seq, tenant_no, status, model_tier, user_message_id, assistant_message_id, since_tick,
-                   input_tokens, output_tokens, queued_at, started_at, finished_at)
-VALUES (?1, ?2, ?3, ?4, 'COMPLETED', 'FAST', ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11)";
+                   input_tokens, output_tokens, queued_at, started_at, finished_at, terminal_tick)
+VALUES (?1, ?2, ?3, ?4, 'COMPLETED', 'FAST', ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12)";
 const TITLE_WORDS: &str = "INSERT INTO title_search (rowid, scope, words) VALUES (?1, ?2, ?3)";
 const MESSAGE_WORDS: &str = "INSERT INTO message_search (rowid, scope, words) VALUES (?1, ?2, ?3)";
 
@@ -453,6 +453,7 @@ fn add_session(
             50 + numbers.below(400),
             asked_ms,
             answered_ms,
+            answered.tick(),
         ])?;
     }
     Ok(())

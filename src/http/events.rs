@@ -247,17 +247,18 @@ impl Reading {
             let news = live.after(after);
             return self.take(turn, after, news.frames, news.has_ended);
         }
-        let stored = self.app.store.read(|reader| {
-            if turns::is_settled(reader, turn)?.is_none() {
-                return Err(Error::internal("the session was deleted"));
-            }
-            turns::log_of(reader, turn)
+        let (is_settled, stored) = self.app.store.read(|reader| {
+            let is_settled = turns::is_settled(reader, turn)?
+                .ok_or_else(|| Error::internal("the session was deleted"))?;
+            Ok((is_settled, turns::log_of(reader, turn)?))
         })?;
         match stored {
             Some(run) => {
                 let frames = frames_of(&run.log, after)?;
                 self.take(turn, after, frames, true)
             }
+            // A settled turn without a log has nothing more to say; an unsettled one will.
+            None if is_settled => self.take(turn, after, Vec::new(), true),
             None => Ok(false),
         }
     }

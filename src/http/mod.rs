@@ -17,6 +17,7 @@ mod tenant;
 mod tokens;
 mod turns;
 
+use std::any::Any;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
+use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, HttpServer, web};
 use tokio::sync::watch;
 
@@ -38,6 +40,8 @@ use crate::turns::signals::Signals;
 
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take none of what it was sent.
+const STUCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
@@ -127,6 +131,7 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     })
     .workers(workers)
     .max_connections(per_worker)
+    .on_connect(|connection, _| cut_off_when_stuck(connection))
     .client_request_timeout(HEAD_TIMEOUT)
     .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(drain_seconds)
@@ -134,4 +139,14 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     .listen(listener)?
     .run();
     Ok(server)
+}
+
+/// Has the system end a connection whose client takes nothing: it holds memory here and slows nobody else.
+fn cut_off_when_stuck(connection: &dyn Any) {
+    if let Some(connection) = connection.downcast_ref::<TcpStream>()
+        && let Err(error) =
+            socket2::SockRef::from(connection).set_tcp_user_timeout(Some(STUCK_TIMEOUT))
+    {
+        log::debug!("a connection has no time-out for a client that takes nothing: {error}");
+    }
 }

@@ -15,6 +15,7 @@ use crate::wire::{Reply, Request};
 struct Things {
     session: String,
     turn: String,
+    message: String,
     token: String,
     channel: String,
     agent: i64,
@@ -30,6 +31,7 @@ fn absent() -> Things {
     Things {
         session: id("ses"),
         turn: id("trn"),
+        message: id("msg"),
         token: id("jti"),
         channel: id("chn"),
         agent: 987_654,
@@ -262,6 +264,42 @@ const PLAN: &[Row] = &[
         },
     },
     Row {
+        method: "PUT",
+        path: "/chat/sessions/{session_id}/messages/{message_id}/feedback",
+        // One's own question is found, and is no answer.
+        own: [400; 3],
+        ask: |things, _| {
+            let path = format!(
+                "/chat/sessions/{}/messages/{}/feedback",
+                things.session, things.message
+            );
+            vec![Request::new("PUT", path).json(&json!({ "rating": "UP" }))]
+        },
+    },
+    Row {
+        method: "POST",
+        path: "/chat/sessions/{session_id}/cancel",
+        own: [200; 3],
+        ask: |things, _| {
+            vec![Request::new(
+                "POST",
+                format!("/chat/sessions/{}/cancel", things.session),
+            )]
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/chat/sessions/{session_id}/events",
+        // One's own session is found before the cursor is read, and the cursor is none.
+        own: [400; 3],
+        ask: |things, _| {
+            get(format!(
+                "/chat/sessions/{}/events?since=none",
+                things.session
+            ))
+        },
+    },
+    Row {
         method: "DELETE",
         path: "/sessions/{jti}",
         own: [204, 204, 403],
@@ -315,6 +353,7 @@ fn things_of(
         .data();
     Things {
         turn: said["chat_turn_id"].as_str().unwrap().to_owned(),
+        message: said["user_message_id"].as_str().unwrap().to_owned(),
         token: minted["jti"].as_str().unwrap().to_owned(),
         session,
         channel: absent().channel,
