@@ -414,7 +414,9 @@ impl Mangler {
             // Where a cursor is none, a stream does not begin that would wait for an answer as long as it takes.
             target += if target.contains('?') { "&" } else { "?" };
             target += "since=";
-            target += &self.random.pick(&["none", "0", "-", "1-", "99-99999", "0-0-0", "%00"]);
+            target += self
+                .random
+                .pick(&["none", "0", "-", "1-", "99-99999", "0-0-0", "%00"]);
         }
         let mut request = Request::new(&method, target);
         if let Some(credential) = self.credential() {
