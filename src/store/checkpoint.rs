@@ -1,5 +1,6 @@
 //! Moves what was committed from the write-ahead log into the main file, off the hot path, and bounds the log.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -7,21 +8,27 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-/// Commits between two looks at the log's size.
-const LOOK_EVERY: u32 = 64;
-/// Log frames (of 4 KiB) from which the background connection copies them back.
+/// New log frames (of 4 KiB) from which the background connection copies them back.
 const WORTH_COPYING: i64 = 1_000;
-/// Log bytes from which the writer itself has the log started afresh: 64 MiB.
-const LOG_LIMIT: u64 = 64 << 20;
+/// Log frames from which the writer itself begins the log again: 64 MiB.
+const LOG_LIMIT: i64 = 16_384;
+/// Bytes of the log's file that a long read may leave behind; more are given back.
+const FILE_LIMIT: u64 = 256 << 20;
 /// How long the writer lets readers end before it goes on with the old log.
 const RESTART_WAIT: Duration = Duration::from_millis(50);
 
-/// The writer's side: it counts commits, wakes the background connection and guards the log's size.
+thread_local! {
+    /// The log's frames after the last commit of this thread.
+    static FRAMES: Cell<i64> = const { Cell::new(0) };
+}
+
+/// The writer's side: it follows the log's length, wakes the background connection and guards the log's size.
 pub(super) struct Checkpoints {
     wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
     log: std::path::PathBuf,
-    commits: u32,
+    /// The log's frames when the background connection was last woken.
+    copied: i64,
 }
 
 /// Starts the background connection; it ends with the writer.
@@ -40,7 +47,7 @@ pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
         wake: Some(wake),
         thread: Some(thread),
         log: log.into(),
-        commits: 0,
+        copied: 0,
     })
 }
 
@@ -53,23 +60,49 @@ fn copy_back(connection: &Connection, woken: &Receiver<()>) {
     }
 }
 
+/// Has the connection note the log's length at each commit.
+pub(super) fn watch(writer: &Connection) {
+    writer.wal_hook(Some(|_, frames| {
+        FRAMES.set(i64::from(frames));
+        Ok(())
+    }));
+}
+
 impl Checkpoints {
     pub(super) fn after_commit(&mut self, writer: &Connection) {
-        self.commits += 1;
-        if !self.commits.is_multiple_of(LOOK_EVERY) {
+        let frames = FRAMES.get();
+        if frames < self.copied {
+            // SQLite has begun the log again.
+            self.copied = 0;
+        }
+        if frames - self.copied < WORTH_COPYING {
             return;
         }
-        let bytes = std::fs::metadata(&self.log).map_or(0, |log| log.len());
-        if bytes > LOG_LIMIT {
+        self.copied = frames;
+        if frames > LOG_LIMIT {
             // Under steady load PASSIVE never catches up with the writer, so the log would only grow.
-            if let Err(error) = restart_log(writer) {
-                log::warn!("the write-ahead log could not be started afresh: {error}");
+            if let Err(error) = self.restart_log(writer) {
+                log::warn!("the write-ahead log could not be begun again: {error}");
             }
-        }
-        if i64::try_from(bytes / 4_096).unwrap_or(i64::MAX) > WORTH_COPYING {
+        } else {
             // A full channel means that the background connection has been woken already.
             let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
         }
+    }
+
+    fn restart_log(&self, writer: &Connection) -> rusqlite::Result<()> {
+        let usual = Duration::from_secs(10);
+        let bytes = std::fs::metadata(&self.log).map_or(0, |log| log.len());
+        // Writing over a file is cheaper for the disk than making it longer, so its length is kept.
+        let mode = if bytes > FILE_LIMIT {
+            "TRUNCATE"
+        } else {
+            "RESTART"
+        };
+        writer.busy_timeout(RESTART_WAIT)?;
+        let outcome = checkpoint(writer, mode);
+        writer.busy_timeout(usual)?;
+        outcome
     }
 }
 
@@ -83,14 +116,6 @@ impl Drop for Checkpoints {
             log::error!("the thread of the checkpoints had panicked");
         }
     }
-}
-
-fn restart_log(writer: &Connection) -> rusqlite::Result<()> {
-    let usual = Duration::from_secs(10);
-    writer.busy_timeout(RESTART_WAIT)?;
-    let outcome = checkpoint(writer, "TRUNCATE");
-    writer.busy_timeout(usual)?;
-    outcome
 }
 
 fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<()> {

@@ -116,6 +116,7 @@ impl Store {
             )
             .map_err(|error| OpenError(format!("cannot read {}: {error}", path.display())))?;
         let checkpoints = checkpoint::start(&path).map_err(broken)?;
+        checkpoint::watch(&connection);
         let writer = Writer::start(connection, clock.clone(), ticker.clone(), checkpoints);
         Ok(Self {
             folder: Arc::new(folder.to_owned()),
