@@ -242,15 +242,18 @@ CREATE TABLE attachments (
   session_seq  INTEGER NOT NULL REFERENCES sessions (seq) ON DELETE CASCADE,
   mime         TEXT NOT NULL,
   filename     TEXT,
-  bytes        INTEGER NOT NULL DEFAULT 0,
-  content      BLOB,                                   -- NULL until it was uploaded
+  bytes        INTEGER,                                -- NULL until it was uploaded
   message_seq  INTEGER,                                -- NULL until a message carries it
+  place        INTEGER,                                -- which of the message's files it is
   alt          TEXT,
   created_at   INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX attachments_of_session ON attachments (session_seq);
-CREATE INDEX attachments_of_message ON attachments (message_seq) WHERE message_seq IS NOT NULL;
+CREATE INDEX attachments_of_session ON attachments (session_seq, message_seq); -- a page of messages; what waits
 CREATE INDEX attachments_waiting ON attachments (created_at) WHERE message_seq IS NULL;
+CREATE TABLE attachment_contents (                     -- apart, so that what is said of a file is read and changed without it
+  attachment_seq INTEGER PRIMARY KEY REFERENCES attachments (seq) ON DELETE CASCADE,
+  content        BLOB NOT NULL
+) STRICT;
 
 CREATE TABLE idempotency_keys (
   account_id  TEXT NOT NULL,

@@ -3,6 +3,7 @@
 pub mod api_key;
 pub mod rate_limit;
 pub mod session_token;
+pub mod signed_link;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -14,6 +15,7 @@ use crate::model::ids::Tick;
 use crate::store::{Store, keys, tokens};
 
 use self::session_token::SigningSecret;
+use self::signed_link::LinkKey;
 
 /// Milliseconds of a minute: keys record their last use to the minute.
 const MINUTE: Millis = 60_000;
@@ -22,6 +24,7 @@ const MINUTE: Millis = 60_000;
 pub struct Authenticator {
     environment: String,
     signing: SigningSecret,
+    links: LinkKey,
     /// The minute in which each key's use was last recorded, so that a request costs no write.
     recorded: Mutex<HashMap<Tick, Millis>>,
 }
@@ -31,6 +34,7 @@ impl Authenticator {
     pub fn new(environment: String, signing: SigningSecret) -> Self {
         Self {
             environment,
+            links: LinkKey::of(&signing),
             signing,
             recorded: Mutex::default(),
         }
@@ -39,6 +43,11 @@ impl Authenticator {
     /// What signs this server's own tokens.
     pub fn signing(&self) -> &SigningSecret {
         &self.signing
+    }
+
+    /// What signs links to files.
+    pub fn links(&self) -> &LinkKey {
+        &self.links
     }
 
     /// Who sends this `Authorization` header.

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -27,6 +28,7 @@ const LONGEST: usize = 8 * 1_024;
 pub struct SigningSecret {
     encoding: EncodingKey,
     decoding: DecodingKey,
+    root: hmac::Key,
 }
 
 impl fmt::Debug for SigningSecret {
@@ -74,7 +76,14 @@ impl SigningSecret {
         Ok(Self {
             encoding: EncodingKey::from_secret(&secret),
             decoding: DecodingKey::from_secret(&secret),
+            root: hmac::Key::new(hmac::HMAC_SHA256, &secret),
         })
+    }
+
+    /// A key for another purpose: what it signs is no token, and what a token's key signs is none of that.
+    pub(super) fn derive(&self, purpose: &str) -> hmac::Key {
+        let secret = hmac::sign(&self.root, purpose.as_bytes());
+        hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref())
     }
 }
 

@@ -82,7 +82,12 @@ async fn keep_house(store: Store) {
     loop {
         let outcome = tokio::select! {
             _ = clean_up.tick() => {
-                async { store.purge_idempotency_keys().await?; store.purge_session_tokens().await }.await
+                async {
+                    store.purge_idempotency_keys().await?;
+                    store.purge_session_tokens().await?;
+                    store.purge_attachments().await
+                }
+                .await
             }
             _ = index.tick() => store.complete_search().await,
         };

@@ -4,18 +4,21 @@ use actix_web::{HttpRequest, web};
 use serde::Serialize;
 
 use super::App;
+use super::attachments::sign_links;
 use super::cursor::{BEFORE_ALL, BEHIND_ALL, List, Page};
 use super::envelope::{Outcome, Reply};
 use super::extract::{Body, Query, path_id};
 use super::permit::{Anyone, Permit, Sender};
 use super::sessions::{asker, find};
-use crate::error::{Code, Error, Refusal, Result};
-use crate::fields::Fields;
+use crate::error::{Code, Error, Result};
+use crate::fields::{Field, Fields};
 use crate::model::caller::{Caller, Reach, Who};
+use crate::model::file;
 use crate::model::ids::{MessageId, SessionId};
 use crate::model::session::{Appended, Feedback, Message, Session};
 use crate::model::words::{AgentState, ChannelStatus, ModelTier, Rating, Rule};
 use crate::resolver::{self, Linked, NotMapped};
+use crate::store::attachments::{self, Carried};
 use crate::store::messages::{self, NewMessage};
 use crate::store::{Reader, agents, channels, companies, tenants, turns, unlinked};
 
@@ -28,7 +31,7 @@ const TAKEN_TITLE: usize = 80;
 
 struct Said {
     message: String,
-    attachments: usize,
+    attachments: Vec<Carried>,
     client_message_id: Option<String>,
     model_tier: ModelTier,
 }
@@ -42,12 +45,16 @@ impl Said {
                 format!("must have at most {ATTACHMENTS} entries"),
             );
         }
-        for attachment in &attachments {
-            attachment.required_text("blob_path", 1..=1_024);
-            attachment.required_text("mime", 1..=256);
-            attachment.text("alt", 0..=1_000);
-            attachment.text("filename", 0..=255);
-        }
+        let said = |text: Field<String>| text.value().filter(|text| !text.is_empty());
+        let attachments: Vec<Carried> = attachments
+            .iter()
+            .map(|attachment| Carried {
+                id: file::parse_blob_path(&attachment.required_text("blob_path", 1..=1_024)),
+                mime: attachment.required_text("mime", 1..=256),
+                alt: said(attachment.text("alt", 0..=1_000)),
+                filename: said(attachment.text("filename", 0..=255)),
+            })
+            .collect();
         let message = fields
             .text("message", 0..=MESSAGE)
             .value()
@@ -57,7 +64,7 @@ impl Said {
         }
         Self {
             message,
-            attachments: attachments.len(),
+            attachments,
             client_message_id: fields.text("client_message_id", 1..=128).value(),
             model_tier: fields
                 .word("model_tier", ModelTier::parse, &ModelTier::choices())
@@ -118,6 +125,7 @@ pub(super) async fn append(
         tenant: session.inside.tenant,
         title: title_of(&said.message),
         content: said.message,
+        attachments: said.attachments,
         model_tier: said.model_tier,
         client_message_id: said.client_message_id,
     };
@@ -149,13 +157,7 @@ fn check(
     {
         return Err(messages::duplicate(&first).into());
     }
-    if said.attachments > 0 {
-        return Err(Refusal::invalid(
-            "attachments[0].blob_path",
-            "names no file that was uploaded for this session",
-        )
-        .into());
-    }
+    attachments::check(reader, id, &said.attachments)?;
     if session.archived_at.is_some() {
         return Err(Code::SessionArchived.into());
     }
@@ -271,6 +273,7 @@ pub(super) async fn list(
         }
     })?;
     let pagination = page.cut(&mut found, list, |message| message.id.tick());
+    sign_links(&app, &request, &mut found);
     Ok(Reply::ok(found).paged(pagination))
 }
 

@@ -1,6 +1,7 @@
 //! The door: routes, callers, bodies in; envelopes out.
 
 mod agents;
+mod attachments;
 mod context;
 mod cors;
 mod cursor;

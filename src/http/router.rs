@@ -6,7 +6,7 @@ use actix_web::http::Method;
 use actix_web::{FromRequest, Handler, Responder, Route, web};
 use futures_util::FutureExt;
 
-use super::{agents, events, messages, meta, sessions, tenant, tokens, turns};
+use super::{agents, attachments, events, messages, meta, sessions, tenant, tokens, turns};
 use crate::error::{Code, Error, Refusal};
 
 /// Every path is served below this prefix, and by the same handler without it.
@@ -82,6 +82,21 @@ pub fn table() -> Vec<Row> {
             Method::GET,
             "/chat/sessions/{session_id}/events",
             events::stream_events,
+        ),
+        row(
+            Method::POST,
+            "/chat/sessions/{session_id}/attachments/upload-url",
+            attachments::make_upload_url,
+        ),
+        row(
+            Method::PUT,
+            "/chat/attachments/{attachment_id}",
+            attachments::put,
+        ),
+        row(
+            Method::GET,
+            "/chat/attachments/{attachment_id}",
+            attachments::get,
         ),
         row(Method::POST, "/sessions", tokens::mint),
         row(Method::DELETE, "/sessions/{jti}", tokens::revoke),

@@ -101,6 +101,8 @@ kinds! {
     AuditKind = "aud_";
     /// A session token.
     TokenKind = "jti_";
+    /// A file of a session.
+    AttachmentKind = "att_";
 }
 
 /// An id of one kind of thing.
@@ -136,6 +138,8 @@ pub type ArticleId = Id<ArticleKind>;
 pub type AuditId = Id<AuditKind>;
 /// Names a session token.
 pub type TokenId = Id<TokenKind>;
+/// Names a file of a session.
+pub type AttachmentId = Id<AttachmentKind>;
 
 impl<K> Id<K> {
     /// A UUIDv7 of this tick whose last 62 bits are `random`.

@@ -3,6 +3,7 @@
 pub mod article;
 pub mod caller;
 pub mod clock;
+pub mod file;
 pub mod ids;
 pub mod names;
 pub mod session;

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::caller::{Actor, SessionFacts};
 use super::clock::Timestamp;
-use super::ids::{ChannelId, MessageId, SessionId, Tick, TurnId};
+use super::file;
+use super::ids::{AttachmentId, ChannelId, MessageId, SessionId, Tick, TurnId};
 use super::names::{AgentId, ClientId, CompanyId, M365TenantId, TenantNo};
-use super::words::{MessageRole, ModelTier, Rating, Rule, SessionChannel, TurnStatus};
+use super::words::{FileType, MessageRole, ModelTier, Rating, Rule, SessionChannel, TurnStatus};
 
 /// Pairs of strings that a client keeps with a session.
 pub type Metadata = BTreeMap<String, String>;
@@ -156,8 +158,8 @@ pub struct Message {
 /// Parts of an AI SDK `UIMessage`, as a client hands them to the SDK.
 #[derive(Clone, Debug)]
 pub enum Parts {
-    /// One text part.
-    Text(String),
+    /// One text part, unless it is empty, and the files.
+    Said(String, Vec<FilePart>),
     /// Several, as they were stored.
     Stored(Box<RawValue>),
 }
@@ -169,23 +171,67 @@ struct TextPart<'a> {
     text: &'a str,
 }
 
+/// A file as the AI SDK knows it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename = "file", rename_all = "camelCase")]
+pub struct FilePart {
+    /// What it is.
+    pub media_type: FileType,
+    /// What it is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filename: Option<String>,
+    /// Where it can be fetched, for a while.
+    pub url: String,
+}
+
 impl Serialize for Parts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Text(text) if text.is_empty() => serializer.collect_seq([(); 0]),
-            Self::Text(text) => serializer.collect_seq([TextPart { kind: "text", text }]),
+            Self::Said(text, files) => {
+                let mut parts = serializer.serialize_seq(None)?;
+                if !text.is_empty() {
+                    parts.serialize_element(&TextPart { kind: "text", text })?;
+                }
+                for file in files {
+                    parts.serialize_element(file)?;
+                }
+                parts.end()
+            }
             Self::Stored(parts) => parts.serialize(serializer),
         }
     }
 }
 
 /// A file of a message.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Attachment {
-    /// Where it is kept.
-    pub blob_path: String,
+    /// Names it.
+    pub id: AttachmentId,
     /// What it is.
-    pub mime: String,
+    pub mime: FileType,
+    /// What it is called.
+    pub filename: Option<String>,
+    /// What it shows, in words.
+    pub alt: Option<String>,
+    /// How large it is.
+    pub bytes: i64,
+    /// Where it can be fetched, for a while; empty until somebody who knows the server's address has signed it.
+    pub url: String,
+}
+
+impl Serialize for Attachment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("blob_path", &file::blob_path(self.id))?;
+        fields.serialize_entry("mime", &self.mime)?;
+        fields.serialize_entry("filename", &self.filename)?;
+        if let Some(alt) = &self.alt {
+            fields.serialize_entry("alt", alt)?;
+        }
+        fields.serialize_entry("bytes", &self.bytes)?;
+        fields.serialize_entry("url", &self.url)?;
+        fields.end()
+    }
 }
 
 /// What a reader thought of an answer.

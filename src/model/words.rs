@@ -93,6 +93,29 @@ words! {
         /// Helps the MSP's technicians with Switchboard itself.
         NeoSupport = "NEO_SUPPORT",
     }
+    /// What a message may carry, by media type.
+    FileType {
+        /// A PNG image.
+        Png = "image/png",
+        /// A JPEG image.
+        Jpeg = "image/jpeg",
+        /// A GIF image.
+        Gif = "image/gif",
+        /// A WebP image.
+        Webp = "image/webp",
+        /// A PDF document.
+        Pdf = "application/pdf",
+        /// Plain text.
+        Text = "text/plain",
+        /// A table as text.
+        Csv = "text/csv",
+        /// A Word document of the old kind.
+        Doc = "application/msword",
+        /// A Word document.
+        Docx = "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        /// An Excel workbook.
+        Xlsx = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    }
     /// Where a session comes from.
     SessionChannel {
         /// A dashboard user.

@@ -42,6 +42,16 @@ const CONSISTENCY: &[(&str, &str)] = &[
         "SELECT hex(t.id) AS what FROM turns t JOIN sessions s ON s.seq = t.session_seq WHERE s.tenant_no <> t.tenant_no LIMIT 20",
     ),
     (
+        "a file's content is missing, or not of the size that is said of it",
+        "SELECT hex(a.id) AS what FROM attachments a LEFT JOIN attachment_contents c ON c.attachment_seq = a.seq
+         WHERE a.bytes IS NOT length(c.content) LIMIT 20",
+    ),
+    (
+        "a file's message is missing, or another session's",
+        "SELECT hex(a.id) AS what FROM attachments a LEFT JOIN messages m ON m.seq = a.message_seq
+         WHERE a.message_seq IS NOT NULL AND m.session_seq IS NOT a.session_seq LIMIT 20",
+    ),
+    (
         "a tenant has no NEO_SUPPORT agent",
         "SELECT client_id AS what FROM tenants t
          WHERE NOT EXISTS (SELECT 1 FROM agents a WHERE a.tenant_no = t.tenant_no AND a.managed_agent_key = 'NEO_SUPPORT')",

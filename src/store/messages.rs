@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 
+use super::attachments::{self, Carried};
 use super::sqlite::{Reader, Row};
 use super::turns::Settlement;
 use super::{WriteTx, search, turns};
@@ -29,7 +30,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Message> {
     let rating: Option<Rating> = row.get("rating")?;
     let comment: Option<String> = row.get("comment")?;
     let parts = match parts {
-        None => Parts::Text(content.clone()),
+        None => Parts::Said(content.clone(), Vec::new()),
         Some(parts) => Parts::Stored(RawValue::from_string(parts).map_err(|error| {
             rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
         })?),
@@ -64,7 +65,8 @@ pub fn page_after(
     after: Tick,
     limit: usize,
 ) -> Result<Vec<Message>> {
-    reader.all(OLDEST_FIRST, (session.tick(), after, limit), record)
+    let page = reader.all(OLDEST_FIRST, (session.tick(), after, limit), record)?;
+    with_files(reader, session, page)
 }
 
 /// A page of a session's messages, newest first, from before a tick.
@@ -77,7 +79,27 @@ pub fn page_before(
     before: Tick,
     limit: usize,
 ) -> Result<Vec<Message>> {
-    reader.all(NEWEST_FIRST, (session.tick(), before, limit), record)
+    let page = reader.all(NEWEST_FIRST, (session.tick(), before, limit), record)?;
+    with_files(reader, session, page)
+}
+
+/// Gives each message of a page its files, all read at once.
+fn with_files(
+    reader: &Reader<'_>,
+    session: SessionId,
+    mut page: Vec<Message>,
+) -> Result<Vec<Message>> {
+    let ticks = || page.iter().map(|message| message.id.tick());
+    let (Some(first), Some(last)) = (ticks().min(), ticks().max()) else {
+        return Ok(page);
+    };
+    for (message, attachment) in attachments::of_messages(reader, session, first, last)? {
+        let carrier = page.iter_mut().find(|carrier| carrier.id.tick() == message);
+        if let Some(carrier) = carrier {
+            carrier.attachments.push(attachment);
+        }
+    }
+    Ok(page)
 }
 
 /// The session's message with this id.
@@ -97,6 +119,8 @@ pub struct NewMessage {
     pub tenant: TenantNo,
     /// What it says.
     pub content: String,
+    /// The files that it carries.
+    pub attachments: Vec<Carried>,
     /// The title that the session takes if it has none and this is its first message.
     pub title: Option<String>,
     /// Which model is to answer.
@@ -115,16 +139,17 @@ INSERT INTO messages (seq, id, session_seq, turn_seq, role, content, created_at)
 
 /// Appends a message and queues the turn that will answer it.
 ///
-/// What other requests of the same group may have changed is looked at again here: a repeat, the archive, the waiting turns.
+/// What other requests of the same group may have changed is looked at again here: a repeat, the files, the archive, the waiting turns.
 ///
 /// # Errors
-/// `duplicate_client_message`, `session_archived`, `too_many_pending_turns`, `not_found` when the session was deleted meanwhile.
+/// `validation_error` for a file that it may not carry, `duplicate_client_message`, `session_archived`, `too_many_pending_turns`, `not_found` when the session was deleted meanwhile.
 pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
     if let Some(client_message_id) = &new.client_message_id
         && let Some(first) = turns::accepted(tx.reader(), new.session, client_message_id)?
     {
         return Err(duplicate(&first).into());
     }
+    let files = attachments::check(tx.reader(), new.session, &new.attachments)?;
     let now = tx.now();
     let counted = tx
         .reader()
@@ -176,6 +201,7 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
             now,
         ),
     )?;
+    attachments::attach(tx, message, &files, &new.attachments)?;
     let answer: MessageId = tx.new_id()?;
     turns::insert(tx, new, turn, message, answer, since)?;
     Ok(Appended {

@@ -7,6 +7,7 @@ mod writer;
 
 pub mod agents;
 pub mod articles;
+pub mod attachments;
 pub mod audit;
 pub mod channels;
 pub mod check;

@@ -451,7 +451,7 @@ pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Res
 
 const DELETE: &str = "DELETE FROM sessions WHERE seq = ?1 AND id = ?2";
 
-/// Removes a session with its messages, turns, tokens and its part of the search index.
+/// Removes a session with its messages, turns, files, tokens and its part of the search index.
 ///
 /// # Errors
 /// `not_found` when it was deleted meanwhile.

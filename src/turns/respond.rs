@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::builtin::{self, BuiltinQuestion, word_by_word};
 use super::openai;
-use super::responder::{Answered, Failure, FinishReason, Past, Piece, Question};
+use super::responder::{Answered, Failure, FinishReason, Image, Past, Piece, Question};
 use crate::error::{Code, Error, Result};
 use crate::model::article::Article;
 use crate::model::ids::{SessionId, TurnId};
@@ -15,6 +15,7 @@ use crate::model::session::Session;
 use crate::model::words::{Audience, MessageRole, ModelTier};
 use crate::store::agents::AgentRecord;
 use crate::store::articles::{self, Sight};
+use crate::store::attachments::{self, Shown};
 use crate::store::companies::{self, CompanyRecord};
 use crate::store::messages::{self, Said};
 use crate::store::passage_index::PassageIndex;
@@ -24,6 +25,14 @@ use crate::store::{Reader, Store, agents, sessions, tenants};
 const INDEXES: usize = 256;
 /// Passages that a model is given.
 const PASSAGES: usize = 6;
+
+/// Images that a model is shown at most: each can be large, and many turns run at one time.
+const IMAGES: usize = 4;
+/// Of how many messages, from the newest, those images can be.
+const SHOWN_MESSAGES: usize = 8;
+
+/// What a model is told of a message that is nothing but files that it is not shown.
+const UNSEEN: &str = "(The user sent a file that you cannot see.)";
 
 /// Which turn is to be answered.
 #[derive(Clone, Copy, Debug)]
@@ -82,11 +91,14 @@ impl Responders {
         match &self.model {
             None => answer_built_in(facts, index, pieces).await,
             Some(model) => {
-                let question =
-                    tokio::task::spawn_blocking(move || question(&facts, &index, brief.tier))
-                        .await
-                        .map_err(|error| unprepared(Error::Internal(error.into())))?
-                        .map_err(unprepared)?;
+                let store = store.clone();
+                let question = tokio::task::spawn_blocking(move || {
+                    let images = store.read(|reader| images(reader, &facts))?;
+                    question(&facts, images, &index, brief.tier)
+                })
+                .await
+                .map_err(|error| unprepared(Error::Internal(error.into())))?
+                .map_err(unprepared)?;
                 model.answer(question, pieces).await
             }
         }
@@ -229,7 +241,12 @@ async fn answer_built_in(
 }
 
 /// What a model is asked: instructions, what the articles say, and the conversation.
-fn question(facts: &Facts, index: &Mutex<PassageIndex>, tier: ModelTier) -> Result<Question> {
+fn question(
+    facts: &Facts,
+    images: Vec<Shown>,
+    index: &Mutex<PassageIndex>,
+    tier: ModelTier,
+) -> Result<Question> {
     let mut system = format!(
         "You are {}, an assistant of the managed service provider {}.",
         facts.agent.name, facts.tenant
@@ -275,25 +292,50 @@ fn question(facts: &Facts, index: &Mutex<PassageIndex>, tier: ModelTier) -> Resu
     Ok(Question {
         tier,
         system,
-        history: history(&facts.said),
+        history: history(&facts.said, images),
     })
 }
 
+/// The newest images of what was said last.
+fn images(reader: &Reader<'_>, facts: &Facts) -> Result<Vec<Shown>> {
+    let last_said = &facts.said[facts.said.len().saturating_sub(SHOWN_MESSAGES)..];
+    let (Some(first), Some(last)) = (last_said.first(), last_said.last()) else {
+        return Ok(Vec::new());
+    };
+    attachments::images(reader, facts.session.id, first.id, last.id, IMAGES)
+}
+
 /// User and assistant in turn: what a failed turn left unanswered is joined to what was said next.
-fn history(said: &[Said]) -> Vec<Past> {
+fn history(said: &[Said], images: Vec<Shown>) -> Vec<Past> {
     let mut history: Vec<Past> = Vec::new();
+    let mut images = images.into_iter().peekable();
     for said in said {
-        match history.last_mut() {
-            Some(last) if last.role == said.role => {
-                last.text.push_str("\n\n");
-                last.text.push_str(&said.content);
-            }
-            Some(_) | None => history.push(Past {
+        let is_joined = history.last().is_some_and(|last| last.role == said.role);
+        if !is_joined {
+            history.push(Past {
                 role: said.role,
-                text: said.content.clone(),
+                text: String::new(),
                 images: Vec::new(),
-            }),
+            });
         }
+        let Some(past) = history.last_mut() else {
+            continue;
+        };
+        let shown = past.images.len();
+        while let Some(image) = images.next_if(|image| image.message == said.id) {
+            past.images.push(Image {
+                mime: image.mime.as_str().to_owned(),
+                bytes: image.content,
+            });
+        }
+        let is_unseen =
+            said.role == MessageRole::User && said.content.is_empty() && past.images.len() == shown;
+        // Some models refuse a message that says and shows nothing.
+        let text = if is_unseen { UNSEEN } else { &said.content };
+        if !past.text.is_empty() && !text.is_empty() {
+            past.text.push_str("\n\n");
+        }
+        past.text.push_str(text);
     }
     history
 }

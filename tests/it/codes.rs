@@ -76,6 +76,26 @@ const PROVOKED: &[(Code, Provocation)] = &[
         }
         server.northwind().says(&session, "Hello")
     }),
+    (Code::TooManyAttachments, || {
+        let server = Server::demo();
+        let session = server.northwind().session(technician());
+        for _ in 0..20 {
+            let made = server.northwind().asks_to_upload(&session, "image/png");
+            made.expect(201);
+        }
+        server.northwind().asks_to_upload(&session, "image/png")
+    }),
+    (Code::AlreadyExists, || {
+        let server = Server::demo();
+        let session = server.northwind().session(technician());
+        let made = server.northwind().asks_to_upload(&session, "text/plain");
+        let url = made.expect(201).data()["upload_url"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        server.anyone().follows("PUT", &url, Some(b"x")).expect(200);
+        server.anyone().follows("PUT", &url, Some(b"x"))
+    }),
     (Code::PayloadTooLarge, || {
         let request = Request::new("POST", "/chat/sessions").text(" ".repeat(300_000));
         Server::demo().northwind().sends(request)
@@ -146,11 +166,6 @@ const NOT_YET: &[(Code, &str)] = &[
     (Code::InstallConflict, "channels have no calls yet"),
     (Code::CompanyAlreadyBound, "channels have no calls yet"),
     (Code::AudienceMismatch, "channels have no calls yet"),
-    (
-        Code::AlreadyExists,
-        "nothing with a unique name is made by a call yet",
-    ),
-    (Code::TooManyAttachments, "attachments have no calls yet"),
     (Code::StorageFull, "needs a full disk"),
 ];
 

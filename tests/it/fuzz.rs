@@ -300,6 +300,7 @@ impl Mangler {
             let known = match part {
                 "{session_id}" => self.learnt(|seen| &seen.sessions),
                 "{chat_turn_id}" => self.learnt(|seen| &seen.turns),
+                "{attachment_id}" => "att_019ab697-e807-7000-8000-000000000000".to_owned(),
                 "{jti}" => self.learnt(|seen| &seen.tokens),
                 "{agent_id}" => self
                     .random

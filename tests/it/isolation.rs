@@ -16,6 +16,7 @@ struct Things {
     session: String,
     turn: String,
     message: String,
+    attachment: String,
     token: String,
     channel: String,
     agent: i64,
@@ -32,6 +33,7 @@ fn absent() -> Things {
         session: id("ses"),
         turn: id("trn"),
         message: id("msg"),
+        attachment: id("att"),
         token: id("jti"),
         channel: id("chn"),
         agent: 987_654,
@@ -207,16 +209,23 @@ const PLAN: &[Row] = &[
         method: "POST",
         path: "/chat/sessions/{session_id}/messages",
         own: [202; 3],
-        ask: |things, _| {
+        ask: |things, own| {
             let path = format!("/chat/sessions/{}/messages", things.session);
-            post(
+            let blob_path = format!("chat/attachments/{}", things.attachment);
+            let file = json!({ "blob_path": blob_path, "mime": "text/plain" });
+            let mut asked = post(
                 &path,
                 [
                     json!({ "message": "Hello" }),
                     json!({ "message": "Hello", "client_message_id": "known" }),
                     json!({ "message": "Hello", "attachments": [{ "blob_path": "x", "mime": "image/png" }] }),
                 ],
-            )
+            );
+            asked.extend(post(
+                &format!("/chat/sessions/{}/messages", own.session),
+                [json!({ "message": "Hello", "attachments": [file] })],
+            ));
+            asked
         },
     },
     Row {
@@ -242,6 +251,48 @@ const PLAN: &[Row] = &[
                     own.session, things.turn
                 ),
                 format!("/chat/sessions/{}/turns/{}", things.session, own.turn),
+            ]
+            .map(|path| Request::new("GET", path))
+            .to_vec()
+        },
+    },
+    Row {
+        method: "POST",
+        path: "/chat/sessions/{session_id}/attachments/upload-url",
+        own: [201; 3],
+        ask: |things, _| {
+            post(
+                &format!("/chat/sessions/{}/attachments/upload-url", things.session),
+                [
+                    json!({ "content_type": "image/png" }),
+                    json!({ "content_type": "text/plain", "filename": "x.txt" }),
+                ],
+            )
+        },
+    },
+    Row {
+        method: "PUT",
+        path: "/chat/attachments/{attachment_id}",
+        own: [403; 3],
+        ask: |things, _| {
+            let path = format!("/chat/attachments/{}", things.attachment);
+            [
+                path.clone(),
+                format!("{path}?expires=9999999999&signature={}", "A".repeat(43)),
+            ]
+            .map(|path| Request::new("PUT", path).bytes("x"))
+            .to_vec()
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/chat/attachments/{attachment_id}",
+        own: [403; 3],
+        ask: |things, _| {
+            let path = format!("/chat/attachments/{}", things.attachment);
+            [
+                path.clone(),
+                format!("{path}?expires=9999999999&signature={}", "A".repeat(43)),
             ]
             .map(|path| Request::new("GET", path))
             .to_vec()
@@ -347,6 +398,7 @@ fn things_of(
         )
         .expect(202)
         .data();
+    let waiting = actor.puts_up(&session, "text/plain", b"A secret");
     let minted = actor
         .mints(json!({ "session_id": session }))
         .expect(201)
@@ -354,6 +406,10 @@ fn things_of(
     Things {
         turn: said["chat_turn_id"].as_str().unwrap().to_owned(),
         message: said["user_message_id"].as_str().unwrap().to_owned(),
+        attachment: waiting
+            .strip_prefix("chat/attachments/")
+            .unwrap()
+            .to_owned(),
         token: minted["jti"].as_str().unwrap().to_owned(),
         session,
         channel: absent().channel,
@@ -591,7 +647,13 @@ fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
 
 #[test]
 fn everybody_gets_as_far_with_their_own_things_as_the_contract_says() {
-    for (place, row) in PLAN.iter().enumerate() {
+    for row in PLAN {
+        let without = match row.path {
+            "/health" | "/ready" => 200,
+            // A link needs no credential, but a signature.
+            "/chat/attachments/{attachment_id}" => 403,
+            _ => 401,
+        };
         // What one row does must not stand in another's way.
         let stage = Stage::new();
         let server = &stage.server;
@@ -605,12 +667,8 @@ fn everybody_gets_as_far_with_their_own_things_as_the_contract_says() {
         let spent = server.holder_of(SPENT);
         let nobody = server.anyone();
         for (caller, own, status) in [
-            (&spent, &stage.northwinds, if place < 2 { 200 } else { 401 }),
-            (
-                &nobody,
-                &stage.northwinds,
-                if place < 2 { 200 } else { 401 },
-            ),
+            (&spent, &stage.northwinds, without),
+            (&nobody, &stage.northwinds, without),
             (&guest, &stage.northwinds, row.own[2]),
             (&server.northwind(), &stage.northwinds, row.own[1]),
             (&server.fabrikam(), &stage.fabrikams, row.own[1]),

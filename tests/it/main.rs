@@ -1,5 +1,6 @@
 //! Tests of Switchboard from outside the crate, one binary for all.
 
+mod attachments;
 mod codes;
 mod command_line;
 mod concurrency;

@@ -392,6 +392,40 @@ impl Actor {
         self.gets(&format!("/chat/sessions/{session}/turns/{turn}?{query}"))
     }
 
+    /// Asks for a link to upload a file of this type.
+    #[track_caller]
+    pub fn asks_to_upload(&self, session: &str, content_type: &str) -> Reply {
+        self.posts(
+            &format!("/chat/sessions/{session}/attachments/upload-url"),
+            json!({ "content_type": content_type }),
+        )
+    }
+
+    /// Follows a link that this server gave out.
+    #[track_caller]
+    pub fn follows(&self, method: &str, url: &str, body: Option<&[u8]>) -> Reply {
+        let target = url
+            .strip_prefix("http://switchboard")
+            .unwrap_or_else(|| panic!("{url} leads elsewhere"));
+        let request = Request::new(method, target);
+        self.sends(match body {
+            Some(body) => request.bytes(body),
+            None => request,
+        })
+    }
+
+    /// Uploads a file and gives its path.
+    #[track_caller]
+    pub fn puts_up(&self, session: &str, content_type: &str, content: &[u8]) -> String {
+        let asked = self
+            .asks_to_upload(session, content_type)
+            .expect(201)
+            .data();
+        let url = asked["upload_url"].as_str().unwrap();
+        self.follows("PUT", url, Some(content)).expect(200);
+        asked["blob_path"].as_str().unwrap().to_owned()
+    }
+
     /// Asks for a token.
     #[track_caller]
     pub fn mints(&self, body: Value) -> Reply {

@@ -261,12 +261,16 @@ fn a_token_opens_its_session_and_nothing_else() {
             .replace("{chat_turn_id}", &turn)
             .replace("{agent_id}", "102")
             .replace("{message_id}", "msg_019ab697-e807-7000-8000-000000000000")
+            .replace(
+                "{attachment_id}",
+                "att_019ab697-e807-7000-8000-000000000000",
+            )
             .replace("{jti}", "jti_019ab697-e807-7000-8000-000000000000");
         let request = Request::new(
             row.method.as_str(),
             path.replace("/events", "/events?resume=true"),
         )
-        .json(&json!({ "message": "Hello", "agent_id": 102 }));
+        .json(&json!({ "message": "Hello", "agent_id": 102, "content_type": "image/png" }));
         let reply = guest.sends(request);
         match (row.method.as_str(), row.path) {
             ("GET", "/health" | "/ready" | "/whoami")
@@ -274,6 +278,7 @@ fn a_token_opens_its_session_and_nothing_else() {
             | ("GET", "/chat/sessions/{session_id}/messages")
             | ("GET", "/chat/sessions/{session_id}/turns/{chat_turn_id}")
             | ("POST", "/chat/sessions/{session_id}/cancel") => reply.expect(200),
+            ("POST", "/chat/sessions/{session_id}/attachments/upload-url") => reply.expect(201),
             ("GET", "/chat/sessions/{session_id}/events") => reply.expect(204),
             ("PUT", "/chat/sessions/{session_id}/messages/{message_id}/feedback") => {
                 reply.not_found()

@@ -1,0 +1,169 @@
+//! Files that messages carry: how large, how named, and whether one is what it says it is (contract, section 5).
+
+use super::clock::Millis;
+use super::ids::AttachmentId;
+use super::words::FileType;
+
+/// Bytes that a file may have.
+pub const LARGEST: usize = 10 * 1_024 * 1_024;
+/// How long a link to a file lives.
+pub const LINK_MS: Millis = 15 * 60 * 1_000;
+
+const BLOB_FOLDER: &str = "chat/attachments/";
+
+/// What a client names a file by.
+pub fn blob_path(id: AttachmentId) -> String {
+    format!("{BLOB_FOLDER}{id}")
+}
+
+/// Reads a path exactly as [`blob_path`] writes it; `None` for anything else.
+pub fn parse_blob_path(text: &str) -> Option<AttachmentId> {
+    text.strip_prefix(BLOB_FOLDER).and_then(AttachmentId::parse)
+}
+
+impl FileType {
+    /// Whether a model can look at it.
+    pub fn is_image(self) -> bool {
+        match self {
+            Self::Png | Self::Jpeg | Self::Gif | Self::Webp => true,
+            Self::Pdf | Self::Text | Self::Csv | Self::Doc | Self::Docx | Self::Xlsx => false,
+        }
+    }
+
+    /// Whether these bytes are a file of this type, as far as its beginning, or an archive's directory, tells.
+    pub fn is_content(self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Png => bytes.starts_with(b"\x89PNG\r\n\x1a\n"),
+            Self::Jpeg => bytes.starts_with(b"\xff\xd8\xff"),
+            Self::Gif => bytes.starts_with(b"GIF87a") || bytes.starts_with(b"GIF89a"),
+            Self::Webp => bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP"),
+            Self::Pdf => bytes.starts_with(b"%PDF-"),
+            Self::Text | Self::Csv => std::str::from_utf8(bytes).is_ok() && !bytes.contains(&0),
+            Self::Doc => bytes.starts_with(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
+            Self::Docx => is_open_xml(bytes, b"word/"),
+            Self::Xlsx => is_open_xml(bytes, b"xl/"),
+        }
+    }
+}
+
+/// Whether this is a zip archive with a file in this folder and the list of contents that every OpenXML document has.
+fn is_open_xml(bytes: &[u8], folder: &[u8]) -> bool {
+    const CONTENTS: &[u8] = b"[Content_Types].xml";
+    let Some(names) = zip_names(bytes) else {
+        return false;
+    };
+    names.iter().any(|name| name.starts_with(folder)) && names.contains(&CONTENTS)
+}
+
+/// The names in a zip archive's central directory; `None` for what is no such archive.
+fn zip_names(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    const END_BYTES: usize = 22;
+    const LONGEST_COMMENT: usize = 65_535;
+    const ENTRY_BYTES: usize = 46;
+    if !bytes.starts_with(b"PK\x03\x04") {
+        return None;
+    }
+    // The end record is the last thing but a comment.
+    let earliest = bytes.len().saturating_sub(END_BYTES + LONGEST_COMMENT);
+    let latest = bytes.len().checked_sub(END_BYTES)?;
+    let end = (earliest..=latest)
+        .rev()
+        .find(|at| bytes[*at..].starts_with(b"PK\x05\x06"))?;
+    let entries = number(bytes, end + 10, 2)?;
+    let mut at = number(bytes, end + 16, 4)?;
+    let mut names = Vec::new();
+    for _ in 0..entries {
+        let entry = bytes.get(at..)?;
+        if !entry.starts_with(b"PK\x01\x02") {
+            return None;
+        }
+        let (name, extra, comment) = (
+            number(entry, 28, 2)?,
+            number(entry, 30, 2)?,
+            number(entry, 32, 2)?,
+        );
+        names.push(entry.get(ENTRY_BYTES..ENTRY_BYTES + name)?);
+        at += ENTRY_BYTES + name + extra + comment;
+    }
+    Some(names)
+}
+
+/// A number of so many bytes, the least first.
+fn number(bytes: &[u8], at: usize, length: usize) -> Option<usize> {
+    let bytes = bytes.get(at..at + length)?;
+    Some(
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |number, byte| (number << 8) | usize::from(*byte)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An archive of empty files with these names and a comment.
+    fn zip(names: &[&str], comment: &str) -> Vec<u8> {
+        let mut bytes = b"PK\x03\x04 what the files hold".to_vec();
+        let directory = bytes.len();
+        let two = |number: usize| u16::try_from(number).unwrap().to_le_bytes();
+        for name in names {
+            let mut entry = [0; 46];
+            entry[..4].copy_from_slice(b"PK\x01\x02");
+            entry[28..30].copy_from_slice(&two(name.len()));
+            bytes.extend_from_slice(&entry);
+            bytes.extend_from_slice(name.as_bytes());
+        }
+        let mut end = [0; 22];
+        end[..4].copy_from_slice(b"PK\x05\x06");
+        end[10..12].copy_from_slice(&two(names.len()));
+        end[16..20].copy_from_slice(&u32::try_from(directory).unwrap().to_le_bytes());
+        end[20..22].copy_from_slice(&two(comment.len()));
+        bytes.extend_from_slice(&end);
+        bytes.extend_from_slice(comment.as_bytes());
+        bytes
+    }
+
+    #[test]
+    fn an_open_xml_document_is_told_by_what_its_archive_holds() {
+        let word = zip(&["[Content_Types].xml", "word/document.xml"], "");
+        let excel = zip(&["xl/workbook.xml", "[Content_Types].xml"], "a comment");
+        assert!(FileType::Docx.is_content(&word) && !FileType::Xlsx.is_content(&word));
+        assert!(FileType::Xlsx.is_content(&excel) && !FileType::Docx.is_content(&excel));
+        for other in [
+            zip(&["word/document.xml"], ""),
+            zip(&["[Content_Types].xml", "ppt/slide.xml"], ""),
+            zip(&[], ""),
+            b"PK\x03\x04 word/ [Content_Types].xml".to_vec(),
+        ] {
+            assert!(!FileType::Docx.is_content(&other));
+        }
+    }
+
+    #[test]
+    fn no_cut_or_bent_archive_is_read_beyond_its_end() {
+        let word = zip(&["[Content_Types].xml", "word/document.xml"], "");
+        for length in 0..word.len() {
+            assert!(!FileType::Docx.is_content(&word[..length]), "{length}");
+        }
+        for at in 0..word.len() {
+            let mut bent = word.clone();
+            bent[at] ^= 0xff;
+            FileType::Docx.is_content(&bent);
+        }
+    }
+
+    #[test]
+    fn a_path_is_read_exactly_as_it_is_written() {
+        let id = AttachmentId::parse("att_019ab697-e807-7000-8000-000000000000").unwrap();
+        assert_eq!(parse_blob_path(&blob_path(id)), Some(id));
+        for other in [
+            "",
+            "chat/attachments/",
+            "att_019ab697-e807-7000-8000-000000000000",
+        ] {
+            assert_eq!(parse_blob_path(other), None);
+        }
+    }
+}
