@@ -23,6 +23,7 @@ use switchboard::store::{Store, database_file, import};
 use switchboard::turns::respond::Responders;
 use tempfile::TempDir;
 
+use crate::scripted_model::ScriptedModel;
 use crate::wire::{Connection, Reply, Request};
 
 /// The world that `switchboard demo` serves.
@@ -100,6 +101,23 @@ impl Server {
     /// Serves the demo world with these flags, and answers what is asked.
     pub fn answering(flags: &[&str]) -> Self {
         Self::begin(DEMO, flags, true)
+    }
+
+    /// Serves a world of its own, and answers what is asked.
+    pub fn answering_from(world: &Value, flags: &[&str]) -> Self {
+        Self::begin(&world.to_string(), flags, true)
+    }
+
+    /// Serves the demo world and has this model answer.
+    pub fn asking(model: &ScriptedModel, flags: &[&str]) -> Self {
+        Self::asking_from(DEMO, model, flags)
+    }
+
+    /// Serves a seed file and has this model answer.
+    pub fn asking_from(world: &str, model: &ScriptedModel, flags: &[&str]) -> Self {
+        let url = format!("--model-url={}", model.url());
+        let asks = [url.as_str(), "--model-fast=quick", "--model-smart=deep"];
+        Self::begin(world, &[&asks, flags].concat(), true)
     }
 
     fn begin(world: &str, flags: &[&str], answers: bool) -> Self {

@@ -1,0 +1,696 @@
+//! The stream of answers as its readers see it: where it begins, what it holds to the letter, how it ends.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+use switchboard::model::ids::KeyId;
+use switchboard::store::keys;
+
+use crate::event_reader::{Event, Events, Next, joined, pair, text_of};
+use crate::scripted_model::{Reply as Says, ScriptedModel, said};
+use crate::support::{Actor, CONTOSO, NORTHWIND, Server, from, technician};
+use crate::wire::Request;
+
+/// A conversation of Northwind's account.
+struct Chat<'a> {
+    server: &'a Server,
+    actor: Actor,
+    session: String,
+}
+
+impl<'a> Chat<'a> {
+    fn on(server: &'a Server) -> Self {
+        let actor = server.northwind();
+        let session = actor.session(technician());
+        Self {
+            server,
+            actor,
+            session,
+        }
+    }
+
+    #[track_caller]
+    fn says(&self, text: &str) -> Turn {
+        let data = self.actor.says(&self.session, text).expect(202).data();
+        Turn {
+            id: data["chat_turn_id"].as_str().unwrap().to_owned(),
+            since: data["since_cursor"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    fn stream(&self, query: &str) -> Events {
+        Events::open(self.server.address, NORTHWIND, &self.session, query)
+    }
+
+    fn stream_of(&self, turn: &Turn) -> Events {
+        self.stream(&format!("since={}", turn.since))
+    }
+
+    /// Asks for the stream where there is none.
+    fn asks(&self, query: &str) -> crate::wire::Reply {
+        self.actor
+            .gets(&format!("/chat/sessions/{}/events?{query}", self.session))
+    }
+
+    /// Says something and reads the answer to its end.
+    fn has_answered(&self, text: &str) -> (Turn, Vec<Event>) {
+        let turn = self.says(text);
+        let events = self.stream_of(&turn).rest();
+        (turn, events)
+    }
+
+    fn looks_at(&self, turn: &Turn) -> Value {
+        let looked = self.actor.turn(&self.session, &turn.id, "wait_seconds=60");
+        looked.expect(200).data()
+    }
+
+    /// The answer to a turn, as the list has it.
+    fn answer_to(&self, turn: &Turn) -> Value {
+        let list = self
+            .actor
+            .messages(&self.session, "page_size=200")
+            .expect(200)
+            .data();
+        let answers: Vec<&Value> = (list.as_array().unwrap().iter())
+            .filter(|item| item["role"] == "assistant" && item["chat_turn_id"] == turn.id.as_str())
+            .collect();
+        assert_eq!(answers.len(), 1, "{list}");
+        answers[0].clone()
+    }
+
+    fn cancels(&self) -> u64 {
+        let path = format!("/chat/sessions/{}/cancel", self.session);
+        let data = self.actor.posts(&path, json!({})).expect(200).data();
+        data["cancelled"].as_u64().unwrap()
+    }
+
+    fn rates(&self, message: &str, body: Value) -> crate::wire::Reply {
+        let path = format!(
+            "/public-api/chat/sessions/{}/messages/{message}/feedback",
+            self.session
+        );
+        self.actor.sends(Request::new("PUT", path).json(&body))
+    }
+}
+
+struct Turn {
+    id: String,
+    since: String,
+}
+
+fn kinds(events: &[Event]) -> Vec<&str> {
+    events.iter().map(Event::kind).collect()
+}
+
+fn message_id(events: &[Event]) -> &str {
+    events[0].envelope["messageId"].as_str().unwrap()
+}
+
+fn start_of(message: &Value, turn: &Turn) -> Value {
+    json!({ "type": "start", "messageId": message["id"], "messageMetadata": { "chat_turn_id": turn.id } })
+}
+
+/// A model that says this and then falls silent.
+fn falls_silent_after(words: &[&str]) -> Says {
+    let text: String = words.iter().map(|word| said(word)).collect();
+    Says::events(text).then_hang()
+}
+
+#[test]
+fn a_stream_tells_proxies_and_clients_what_it_is() {
+    let server = Server::answering(&[]);
+    let chat = Chat::on(&server);
+    let turn = chat.says("Hello");
+    let stream = chat.stream_of(&turn);
+    assert_eq!(stream.status, 200);
+    assert_eq!(stream.header("content-type"), Some("text/event-stream"));
+    assert_eq!(stream.header("cache-control"), Some("no-cache"));
+    assert_eq!(stream.header("x-accel-buffering"), Some("no"));
+    assert_eq!(stream.header("x-vercel-ai-ui-message-stream"), Some("v1"));
+    stream.rest();
+}
+
+#[test]
+fn a_models_turn_is_streamed_to_the_letter() {
+    let model = ScriptedModel::start(vec![Says::says("Try the other door.")]);
+    let server = Server::asking(&model, &[]);
+    let chat = Chat::on(&server);
+    let (turn, events) = chat.has_answered("The door is stuck");
+    let answer = chat.answer_to(&turn);
+    assert_eq!(
+        joined(&events),
+        [
+            start_of(&answer, &turn),
+            json!({ "type": "start-step" }),
+            json!({ "type": "text-start", "id": "1" }),
+            json!({ "type": "text-delta", "id": "1", "delta": "Try the other door." }),
+            json!({ "type": "text-end", "id": "1" }),
+            json!({ "type": "finish-step" }),
+            json!({
+                "type": "finish", "finishReason": "stop",
+                "messageMetadata": { "usage": { "input_tokens": 7, "output_tokens": 3 } },
+            }),
+        ]
+    );
+    assert_eq!(answer["content"], "Try the other door.");
+    assert_eq!(answer["finish_reason"], "stop");
+    assert_eq!(
+        answer["parts"],
+        json!([{ "type": "text", "text": "Try the other door." }])
+    );
+}
+
+#[test]
+fn an_article_is_named_as_the_source_in_stream_and_message_alike() {
+    let server = Server::answering(&[]);
+    let chat = Chat::on(&server);
+    for (question, title, url) in [
+        (
+            "How do I connect to the VPN?",
+            "Connect to the VPN",
+            Some("https://help.northwind-it.example/vpn"),
+        ),
+        (
+            "The printer does not print",
+            "The printer does not print",
+            None,
+        ),
+    ] {
+        let (turn, events) = chat.has_answered(question);
+        let answer = chat.answer_to(&turn);
+        let envelopes = joined(&events);
+        assert_eq!(envelopes[0], start_of(&answer, &turn));
+        assert_eq!(
+            envelopes[1..3],
+            [
+                json!({ "type": "start-step" }),
+                json!({ "type": "text-start", "id": "1" })
+            ]
+        );
+        assert_eq!(
+            envelopes[envelopes.len() - 1],
+            json!({ "type": "finish", "finishReason": "stop" })
+        );
+        assert_eq!(
+            envelopes[envelopes.len() - 2],
+            json!({ "type": "finish-step" })
+        );
+        let is_source = |value: &&Value| value["type"].as_str().unwrap().starts_with("source-");
+        let sources: Vec<&Value> = envelopes.iter().filter(is_source).collect();
+        let id = sources[0]["sourceId"].as_str().unwrap();
+        assert!(id.starts_with("art_"));
+        let source = match url {
+            Some(url) => {
+                json!({ "type": "source-url", "sourceId": id, "url": url, "title": title })
+            }
+            None => json!({
+                "type": "source-document", "sourceId": id, "mediaType": "text/markdown", "title": title,
+            }),
+        };
+        assert_eq!(sources[0], &source);
+        assert_eq!(text_of(&events), answer["content"].as_str().unwrap());
+        let parts = answer["parts"].as_array().unwrap();
+        assert_eq!(
+            parts[0],
+            json!({ "type": "text", "text": answer["content"] })
+        );
+        assert_eq!(parts[1..].iter().collect::<Vec<_>>(), sources);
+    }
+}
+
+#[test]
+fn the_first_turn_begins_at_0_0_and_every_other_where_nothing_else_is() {
+    let server = Server::answering(&[]);
+    let chat = Chat::on(&server);
+    let turns: Vec<(Turn, Vec<Event>)> = (0..5).map(|_| chat.has_answered("Hello")).collect();
+    assert_eq!(turns[0].0.since, "0-0");
+    let mut seen = HashSet::new();
+    for (turn, events) in &turns {
+        assert!(seen.insert(turn.since.clone()));
+        for event in events {
+            assert!(seen.insert(event.id.clone()));
+        }
+    }
+    let in_order: Vec<(u64, u64)> = turns
+        .iter()
+        .flat_map(|(turn, events)| {
+            std::iter::once(pair(&turn.since)).chain(events.iter().map(|event| pair(&event.id)))
+        })
+        .collect();
+    assert!(in_order.is_sorted());
+}
+
+#[test]
+fn whoever_reads_a_waiting_turn_never_gets_anothers_envelopes() {
+    let model = ScriptedModel::start(vec![
+        falls_silent_after(&["First "]),
+        Says::says("The second answer."),
+        Says::says("The third answer."),
+    ]);
+    let server = Server::asking(&model, &["--model-timeout=1"]);
+    let chat = Chat::on(&server);
+    let first = chat.says("One");
+    let mut running = chat.stream_of(&first);
+    running.until_said("First ");
+    let (second, third) = (chat.says("Two"), chat.says("Three"));
+    let (of_second, of_third) = (chat.stream_of(&second), chat.stream_of(&third));
+    let (of_second, of_third) = (of_second.rest(), of_third.rest());
+    assert_eq!(running.rest().last().unwrap().kind(), "error");
+    assert_eq!(
+        of_second[0].envelope,
+        start_of(&chat.answer_to(&second), &second)
+    );
+    assert_eq!(text_of(&of_second), "The second answer.");
+    assert_eq!(
+        of_third[0].envelope,
+        start_of(&chat.answer_to(&third), &third)
+    );
+    assert_eq!(text_of(&of_third), "The third answer.");
+}
+
+#[test]
+fn without_a_cursor_a_reader_gets_the_newest_turn() {
+    let server = Server::answering(&[]);
+    let chat = Chat::on(&server);
+    chat.has_answered("Hello");
+    let (newest, events) = chat.has_answered("Who are you?");
+    let again = chat.stream("").rest();
+    assert_eq!(message_id(&again), message_id(&events));
+    assert_eq!(
+        again[0].envelope,
+        start_of(&chat.answer_to(&newest), &newest)
+    );
+    assert_eq!(joined(&again), joined(&events));
+}
+
+#[test]
+fn the_header_wins_over_since() {
+    let server = Server::answering(&[]);
+    let chat = Chat::on(&server);
+    let (first, _) = chat.has_answered("Hello");
+    let (second, events) = chat.has_answered("Who are you?");
+    let read = Events::ask(
+        server.address,
+        NORTHWIND,
+        &chat.session,
+        &format!("since={}", first.since),
+        &format!("last-event-id: {}\r\n", second.since),
+    );
+    assert_eq!(joined(&read.rest()), joined(&events));
+}
+
+#[test]
+fn a_cursor_that_is_none_or_lies_ahead_is_refused() {
+    let server = Server::answering(&[]);
+    let chat = Chat::on(&server);
+    let (_, events) = chat.has_answered("Hello");
+    let malformed = "is no cursor of a stream; send one as it was given, or none";
+    for bad in [
+        "",
+        "0",
+        "-",
+        "0-",
+        "-0",
+        "0-0-0",
+        "00-0",
+        "0-4096",
+        "+1-0",
+        "1-x",
+        "1 -0",
+        "9999999999999999-0",
+    ] {
+        let query: String = form_urlencoded::Serializer::new(String::new())
+            .append_pair("since", bad)
+            .finish();
+        chat.asks(&query).refused_field("since", malformed);
+        if !bad.is_empty() {
+            let request = Request::new(
+                "GET",
+                format!("/public-api/chat/sessions/{}/events", chat.session),
+            );
+            let refused = chat.actor.sends(request.header("last-event-id", bad));
+            refused.refused_field("Last-Event-Id", malformed);
+        }
+    }
+    let (millis, sequence) = pair(&events.last().unwrap().id);
+    for ahead in [
+        format!("{millis}-{}", sequence + 1),
+        format!("{}-0", millis + 1_000),
+    ] {
+        for more in ["", "&resume=true"] {
+            chat.asks(&format!("since={ahead}{more}"))
+                .refused_field("since", "lies ahead of all that this session has");
+        }
+    }
+}
+
+#[test]
+fn there_is_no_stream_where_nothing_is_and_nothing_comes() {
+    let server = Server::answering(&[]);
+    let chat = Chat::on(&server);
+    for query in ["", "resume=true"] {
+        let reply = chat.asks(query);
+        assert_eq!(
+            (reply.status, reply.text()),
+            (204, String::new()),
+            "{query:?}"
+        );
+    }
+    let (turn, events) = chat.has_answered("Hello");
+    let last = &events.last().unwrap().id;
+    for query in [
+        format!("since={last}"),
+        format!("since={last}&resume=true"),
+        format!("since={}&resume=true", turn.since),
+        "resume=true".to_owned(),
+    ] {
+        let reply = chat.asks(&query);
+        assert_eq!(
+            (reply.status, reply.text()),
+            (204, String::new()),
+            "{query:?}"
+        );
+    }
+}
+
+#[test]
+fn a_turn_that_waits_can_be_resumed() {
+    let server = Server::demo();
+    let chat = Chat::on(&server);
+    chat.says("Hello");
+    for query in [
+        "",
+        "resume=true",
+        "since=0-0",
+        "since=0-0&resume=true",
+        "since=999999999999-0&resume=true",
+    ] {
+        assert_eq!(chat.stream(query).status, 200, "{query:?}");
+    }
+}
+
+#[test]
+fn a_follower_reads_all_coming_turns_until_the_server_ends() {
+    let server = Server::answering(&[]);
+    let chat = Chat::on(&server);
+    let mut follower = chat.stream("follow=true");
+    assert_eq!(follower.status, 200);
+    for text in ["Hello", "Who are you?", "How do I connect to the VPN?"] {
+        let turn = chat.says(text);
+        let events = follower.turn();
+        let answer = chat.answer_to(&turn);
+        assert_eq!(events[0].envelope, start_of(&answer, &turn));
+        assert_eq!(text_of(&events), answer["content"].as_str().unwrap());
+    }
+    let mut late = chat.stream("follow=true&since=0-0");
+    let twice: Vec<Event> = (0..3).flat_map(|_| late.turn()).collect();
+    assert_eq!(
+        kinds(&twice)
+            .iter()
+            .filter(|kind| **kind == "start")
+            .count(),
+        3
+    );
+    let mut idle = chat.stream(&format!(
+        "follow=true&resume=true&since={}",
+        twice.last().unwrap().id
+    ));
+    assert_eq!(idle.status, 200);
+    server.app.drain();
+    for stream in [&mut follower, &mut late, &mut idle] {
+        assert_eq!(stream.next(), Next::Done);
+        assert_eq!(stream.next(), Next::End);
+    }
+}
+
+#[test]
+fn a_replay_from_every_cursor_gives_exactly_the_rest() {
+    let words = ["Zürich ", "has ", "🦀 ", "and ", "snow "];
+    let model = ScriptedModel::start(vec![falls_silent_after(&words), Says::says("Next.")]);
+    let server = Server::asking(&model, &[]);
+    let chat = Chat::on(&server);
+    let turn = chat.says("What is there?");
+    let mut live = chat.stream_of(&turn);
+    let mut events = live.until_said("snow ");
+    chat.cancels();
+    events.extend(live.rest());
+    assert_eq!(
+        kinds(&events),
+        [
+            "start",
+            "start-step",
+            "text-start",
+            "text-delta",
+            "text-delta",
+            "text-delta",
+            "text-delta",
+            "text-delta",
+            "text-end",
+            "abort",
+        ]
+    );
+    // What comes behind it is another turn's, and no part of the rest.
+    chat.has_answered("And then?");
+    for (at, event) in events.iter().enumerate() {
+        if event.is_terminal() {
+            continue;
+        }
+        let rest = chat.stream(&format!("since={}", event.id)).rest();
+        assert_eq!(
+            joined(&rest),
+            joined(&events[at + 1..]),
+            "from {}",
+            event.id
+        );
+        let by_header = format!("last-event-id: {}\r\n", event.id);
+        let rest_again =
+            Events::ask(server.address, NORTHWIND, &chat.session, "", &by_header).rest();
+        assert_eq!(rest_again, rest);
+    }
+    let behind = chat
+        .stream(&format!("since={}", events.last().unwrap().id))
+        .rest();
+    assert_eq!(text_of(&behind), "Next.");
+}
+
+#[test]
+fn a_cancelled_turn_keeps_what_it_said_and_ends_with_abort() {
+    let model = ScriptedModel::start(vec![falls_silent_after(&["So ", "far "])]);
+    let server = Server::asking(&model, &[]);
+    let chat = Chat::on(&server);
+    let turn = chat.says("Tell me all");
+    let mut stream = chat.stream_of(&turn);
+    stream.until_said("far ");
+    let waiting: Vec<Turn> = ["Two", "Three"]
+        .iter()
+        .map(|text| chat.says(text))
+        .collect();
+    let readers: Vec<Events> = waiting.iter().map(|turn| chat.stream_of(turn)).collect();
+    assert_eq!(chat.cancels(), 3);
+    assert_eq!(kinds(&stream.rest()), ["text-end", "abort"]);
+    let answer = chat.answer_to(&turn);
+    assert_eq!(
+        (&answer["content"], &answer["finish_reason"]),
+        (&json!("So far "), &json!("cancelled"))
+    );
+    assert_eq!(chat.looks_at(&turn)["status"], "CANCELLED");
+    let mut ids = HashSet::new();
+    for (turn, reader) in waiting.iter().zip(readers) {
+        let events = reader.rest();
+        assert_eq!(kinds(&events), ["start", "abort"]);
+        assert_eq!(
+            events[0].envelope["messageMetadata"]["chat_turn_id"],
+            turn.id.as_str()
+        );
+        assert!(ids.insert(message_id(&events).to_owned()));
+        let looked = chat.looks_at(turn);
+        assert_eq!(
+            (&looked["status"], &looked["assistant_message"]),
+            (&json!("CANCELLED"), &json!(null))
+        );
+    }
+    model.wait_for_hang_up();
+    assert_eq!(model.requests().len(), 1);
+    assert_eq!(chat.cancels(), 0);
+}
+
+#[test]
+fn a_reset_ends_the_turns_with_abort() {
+    let model = ScriptedModel::start(vec![falls_silent_after(&["So ", "far "])]);
+    let server = Server::asking(&model, &[]);
+    let chat = Chat::on(&server);
+    let turn = chat.says("Tell me all");
+    let mut stream = chat.stream_of(&turn);
+    stream.until_said("far ");
+    let waiting = chat.says("And more");
+    let reader = chat.stream_of(&waiting);
+    chat.actor.resets(&chat.session).expect(200);
+    assert_eq!(kinds(&stream.rest()), ["text-end", "abort"]);
+    assert_eq!(kinds(&reader.rest()), ["start", "abort"]);
+    assert_eq!(chat.answer_to(&turn)["finish_reason"], "cancelled");
+    chat.actor.resets(&chat.session).expect(200);
+}
+
+#[test]
+fn a_failed_turn_says_so_in_a_sentence_and_keeps_what_it_said() {
+    let model = ScriptedModel::start(vec![Says::events(said("Half an ") + &said("answer"))]);
+    let server = Server::asking(&model, &[]);
+    let chat = Chat::on(&server);
+    let (turn, events) = chat.has_answered("Tell me all");
+    let sentence = "The assistant's answer broke off. Please try again.";
+    let answer = chat.answer_to(&turn);
+    assert_eq!(
+        joined(&events)[2..],
+        [
+            json!({ "type": "text-start", "id": "1" }),
+            json!({ "type": "text-delta", "id": "1", "delta": "Half an answer" }),
+            json!({ "type": "text-end", "id": "1" }),
+            json!({ "type": "error", "errorText": sentence }),
+        ]
+    );
+    assert_eq!(
+        (&answer["content"], &answer["finish_reason"]),
+        (&json!("Half an answer"), &json!("error"))
+    );
+    let looked = chat.looks_at(&turn);
+    assert_eq!(looked["status"], "FAILED");
+    assert_eq!(
+        looked["error"],
+        json!({ "code": "model_broken_reply", "message": sentence })
+    );
+    assert_eq!(looked["assistant_message"]["id"], answer["id"]);
+}
+
+#[test]
+fn the_deletion_of_a_session_breaks_its_streams() {
+    let model = ScriptedModel::start(vec![falls_silent_after(&["So ", "far "])]);
+    let server = Server::asking(&model, &[]);
+    let chat = Chat::on(&server);
+    let turn = chat.says("Tell me all");
+    let mut reader = chat.stream_of(&turn);
+    reader.until_said("far ");
+    let mut waits = chat.stream_of(&chat.says("And more"));
+    chat.actor.removes(&chat.session).expect(204);
+    for stream in [&mut reader, &mut waits] {
+        // What was under way may still come, but never an end that could be taken for the answer's.
+        let broken = loop {
+            match stream.next() {
+                Next::Event(event) => assert!(!event.is_terminal(), "{event:?}"),
+                end @ (Next::Done | Next::End | Next::Broken | Next::Cut) => break end,
+            }
+        };
+        assert_eq!(broken, Next::Broken);
+    }
+    chat.asks("").not_found();
+}
+
+#[test]
+fn a_follower_whose_token_or_key_is_revoked_sees_nothing_of_the_next_turn() {
+    const SECOND_KEY: &str = "neo_sk_demo_second00000000000";
+    let server = Server::answering(&[]);
+    server.changes(
+        "northwind-it",
+        json!({ "api_keys": [{ "name": "second", "key": SECOND_KEY }] }),
+    );
+    let chat = Chat::on(&server);
+    let minted = chat
+        .actor
+        .mints(json!({ "session_id": chat.session }))
+        .expect(201)
+        .data();
+    let token = minted["token"].as_str().unwrap();
+    let mut followers = [SECOND_KEY, token]
+        .map(|credential| Events::open(server.address, credential, &chat.session, "follow=true"));
+    let mut stays = chat.stream("follow=true");
+    chat.says("Hello");
+    for follower in &mut followers {
+        follower.turn();
+    }
+    stays.turn();
+    let jti = minted["jti"].as_str().unwrap();
+    chat.actor.deletes(&format!("/sessions/{jti}")).expect(204);
+    let key: Vec<u8> = server.stored("SELECT id FROM api_keys WHERE name = 'second'");
+    let key = KeyId::from_bytes(key.try_into().unwrap());
+    server
+        .app
+        .store
+        .write_now(move |tx| keys::revoke(tx, key))
+        .unwrap();
+    chat.says("Hello");
+    for follower in &mut followers {
+        assert_eq!(follower.next(), Next::Broken);
+    }
+    stays.turn();
+}
+
+#[test]
+fn an_answer_is_rated_and_only_an_answer() {
+    let server = Server::answering(&[]);
+    let chat = Chat::on(&server);
+    let (turn, events) = chat.has_answered("Hello");
+    let answer = message_id(&events);
+    assert_eq!(chat.answer_to(&turn)["feedback"], json!(null));
+    for (body, shown) in [
+        (
+            json!({ "rating": "UP", "comment": "Quick" }),
+            json!({ "rating": "UP", "comment": "Quick" }),
+        ),
+        (
+            json!({ "rating": "DOWN" }),
+            json!({ "rating": "DOWN", "comment": null }),
+        ),
+        (json!({ "rating": null }), json!(null)),
+    ] {
+        chat.rates(answer, body).expect(200);
+        assert_eq!(chat.answer_to(&turn)["feedback"], shown);
+    }
+    chat.rates(answer, json!({ "rating": "SIDEWAYS" }))
+        .refused(400, "validation_error");
+    let list = chat.actor.messages(&chat.session, "").expect(200).ids();
+    chat.rates(&list[0], json!({ "rating": "UP" }))
+        .refused(400, "validation_error");
+    let absent = "msg_019ab697-e807-7000-8000-000000000000";
+    chat.rates(absent, json!({ "rating": "UP" })).not_found();
+}
+
+#[test]
+fn a_script_gets_its_answer_by_two_calls() {
+    let model = ScriptedModel::start(vec![Says::says("Try the other door.")]);
+    let server = Server::asking(&model, &[]);
+    let chat = Chat::on(&server);
+    let turn = chat.says("The door is stuck");
+    let looked = chat.looks_at(&turn);
+    assert_eq!(looked["status"], "COMPLETED");
+    assert_eq!(looked["error"], json!(null));
+    assert_eq!(
+        looked["usage"],
+        json!({ "input_tokens": 7, "output_tokens": 3 })
+    );
+    assert_eq!(looked["assistant_message"], chat.answer_to(&turn));
+    for time in ["queued_at", "started_at", "finished_at"] {
+        assert!(looked[time].is_string(), "{looked}");
+    }
+}
+
+#[test]
+fn any_number_of_readers_read_the_same() {
+    let server = Server::answering(&[]);
+    let relay = server.relay();
+    let session = relay.session(from(CONTOSO));
+    let guest = relay
+        .mints(json!({ "session_id": session }))
+        .expect(201)
+        .data();
+    let guest = guest["token"].as_str().unwrap().to_owned();
+    relay
+        .says(&session, "How do I connect to the VPN?")
+        .expect(202);
+    let readers: Vec<Events> = (0..20)
+        .map(|_| Events::open(server.address, &guest, &session, "since=0-0"))
+        .collect();
+    let read: Vec<Vec<Value>> = readers
+        .into_iter()
+        .map(|reader| joined(&reader.rest()))
+        .collect();
+    assert!(read.iter().all(|one| *one == read[0]));
+}
