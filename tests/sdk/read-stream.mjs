@@ -1,0 +1,282 @@
+//! Reads a running server's answers with the AI SDK's own reader, transport and chat.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import {
+  AbstractChat,
+  DefaultChatTransport,
+  parseJsonEventStream,
+  readUIMessageStream,
+  safeValidateUIMessages,
+  uiMessageChunkSchema,
+} from "ai";
+
+const KEY = "neo_sk_demo_northwind00000000";
+const TECHNICIAN = 102;
+const QUESTION = "How do I connect to the VPN?";
+/** Nothing here takes long; what hangs must fail. */
+const LIMIT_MILLISECONDS = 50_000;
+
+const binary = process.argv[2];
+if (!binary) {
+  console.error("usage: node read-stream.mjs PATH_OF_THE_SWITCHBOARD_BINARY");
+  process.exit(2);
+}
+
+const folder = await mkdtemp(join(tmpdir(), "switchboard-sdk-"));
+const server = spawn(binary, ["demo", "--data", join(folder, "data"), "--listen", "127.0.0.1:0"], {
+  stdio: ["ignore", "ignore", "pipe"],
+});
+const stopped = new Promise((resolve) => server.once("close", resolve));
+
+async function end(code) {
+  if (server.exitCode === null) server.kill("SIGKILL");
+  await stopped;
+  await rm(folder, { recursive: true, force: true });
+  process.exit(code);
+}
+
+setTimeout(() => {
+  console.error("the run took too long");
+  void end(1);
+}, LIMIT_MILLISECONDS);
+
+/** The server says on stderr where it listens. */
+function listening() {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.once("exit", () => reject(new Error("the server ended before it listened")));
+    // Its log is read to the end, so that it never waits for room.
+    createInterface({ input: server.stderr }).on("line", (line) => {
+      const found = /listening on (http:\/\/\S+)/.exec(line);
+      if (found) resolve(found[1]);
+    });
+  });
+}
+
+const base = `${await listening().catch(async (error) => {
+  console.error(error);
+  await end(1);
+})}/public-api`;
+const headers = { authorization: `Bearer ${KEY}` };
+
+async function call(method, path, body) {
+  const reply = await fetch(base + path, {
+    method,
+    headers: { ...headers, "content-type": "application/json" },
+    body: body && JSON.stringify(body),
+  });
+  assert.ok(reply.ok, `${method} ${path}: ${reply.status}`);
+  return (await reply.json()).data;
+}
+
+async function session() {
+  return (await call("POST", "/chat/sessions", { agent_id: TECHNICIAN })).id;
+}
+
+function say(id, message) {
+  return call("POST", `/chat/sessions/${id}/messages`, { message });
+}
+
+function list(id) {
+  return call("GET", `/chat/sessions/${id}/messages`);
+}
+
+function eventsUrl(id, since) {
+  return `${base}/chat/sessions/${id}/events${since === undefined ? "" : `?since=${since}`}`;
+}
+
+async function openEvents(id, since) {
+  const reply = await fetch(eventsUrl(id, since), { headers });
+  assert.equal(reply.status, 200);
+  return reply;
+}
+
+/** The chunks of a body, each held to the SDK's own schema. */
+async function chunksOf(body) {
+  const chunks = [];
+  for await (const parsed of parseJsonEventStream({ stream: body, schema: uiMessageChunkSchema })) {
+    assert.ok(parsed.success, String(parsed.error));
+    chunks.push(parsed.value);
+  }
+  return chunks;
+}
+
+/** The message that the SDK's reader makes of these chunks. */
+async function messageOf(chunks) {
+  let message;
+  const reader = readUIMessageStream({
+    stream: ReadableStream.from(chunks),
+    terminateOnError: true,
+    onError: (error) => {
+      throw error;
+    },
+  });
+  for await (const state of reader) message = state;
+  return message;
+}
+
+function textOf(message) {
+  return message.parts.map((part) => (part.type === "text" ? part.text : "")).join("");
+}
+
+/** What a client holds of an answer is what the list gives of it. */
+function isStored(message, stored) {
+  assert.equal(message.role, "assistant");
+  assert.equal(message.id, stored.id);
+  assert.equal(textOf(message), stored.content);
+  assert.ok(stored.content.length > 0);
+  assert.equal(message.metadata.chat_turn_id, stored.chat_turn_id);
+  const sources = (parts) =>
+    parts
+      .filter((part) => part.type.startsWith("source-"))
+      .map((part) => Object.fromEntries(Object.entries(part).filter(([, value]) => value !== undefined)));
+  assert.deepEqual(sources(message.parts), sources(stored.parts));
+}
+
+async function answerOf(id, turn) {
+  const items = await list(id);
+  const stored = items.filter((item) => item.role === "assistant" && item.chat_turn_id === turn);
+  assert.equal(stored.length, 1);
+  return stored[0];
+}
+
+/** A chat that keeps its state in plain fields. */
+class Chat extends AbstractChat {
+  constructor(init) {
+    const state = {
+      status: "ready",
+      error: undefined,
+      messages: init.messages ?? [],
+      pushMessage: (message) => void state.messages.push(message),
+      popMessage: () => void state.messages.pop(),
+      replaceMessage: (index, message) => void (state.messages[index] = message),
+      snapshot: (thing) => structuredClone(thing),
+    };
+    super({ ...init, state });
+  }
+}
+
+/** The SDK posts once and reads the reply; here the post is an append, and its reply the turn's stream. */
+function transport(id) {
+  return new DefaultChatTransport({
+    api: `${base}/chat/sessions/${id}/messages`,
+    headers,
+    prepareSendMessagesRequest: ({ messages }) => {
+      const last = messages.at(-1);
+      return { body: { message: textOf(last), client_message_id: last.id }, headers };
+    },
+    prepareReconnectToStreamRequest: () => ({ api: `${eventsUrl(id)}?resume=true`, headers }),
+    fetch: async (url, init) => {
+      const reply = await fetch(url, init);
+      if (reply.status !== 202) return reply;
+      const { data } = await reply.json();
+      return fetch(eventsUrl(id, data.since_cursor), { headers, signal: init.signal });
+    },
+  });
+}
+
+const tests = {
+  "the SDK's reader makes of the stream the message that the list gives": async () => {
+    const id = await session();
+    const turn = await say(id, QUESTION);
+    const reply = await openEvents(id, turn.since_cursor);
+    assert.equal(reply.headers.get("x-vercel-ai-ui-message-stream"), "v1");
+    const message = await messageOf(await chunksOf(reply.body));
+    isStored(message, await answerOf(id, turn.chat_turn_id));
+  },
+
+  "a stream that was cut after any event goes on from its cursor": async () => {
+    const id = await session();
+    const turn = await say(id, QUESTION);
+    const whole = await (await openEvents(id, turn.since_cursor)).text();
+    const events = whole.split("\n\n").filter((event) => event.startsWith("id: "));
+    assert.ok(events.length >= 6);
+    const stored = await answerOf(id, turn.chat_turn_id);
+    for (let cut = 1; cut < events.length; cut += 1) {
+      const before = new Blob([`${events.slice(0, cut).join("\n\n")}\n\n`]).stream();
+      const cursor = /^id: (\S+)/.exec(events[cut - 1])[1];
+      const rest = await openEvents(id, cursor);
+      const chunks = [...(await chunksOf(before)), ...(await chunksOf(rest.body))];
+      isStored(await messageOf(chunks), stored);
+    }
+  },
+
+  "a connection that is dropped while the answer runs goes on from the last cursor": async () => {
+    const id = await session();
+    const turn = await say(id, QUESTION);
+    const dropped = new AbortController();
+    const reply = await fetch(eventsUrl(id, turn.since_cursor), { headers, signal: dropped.signal });
+    const decoder = new TextDecoder();
+    let text = "";
+    for await (const bytes of reply.body) {
+      text += decoder.decode(bytes, { stream: true });
+      if (text.includes("\n\n")) break;
+    }
+    dropped.abort();
+    // One event is enough: the reader need not have had more before it was cut off.
+    const first = text.slice(0, text.indexOf("\n\n") + 2);
+    const cursor = /^id: (\S+)/.exec(first)[1];
+    const rest = await openEvents(id, cursor);
+    const chunks = [...(await chunksOf(new Blob([first]).stream())), ...(await chunksOf(rest.body))];
+    isStored(await messageOf(chunks), await answerOf(id, turn.chat_turn_id));
+  },
+
+  "a chat over the SDK's transport holds a conversation": async () => {
+    const id = await session();
+    const failures = [];
+    const chat = new Chat({ id, transport: transport(id), onError: (error) => failures.push(error) });
+    for (const [at, text] of [QUESTION, "Thank you"].entries()) {
+      await chat.sendMessage({ text });
+      assert.deepEqual(failures, []);
+      assert.equal(chat.status, "ready");
+      assert.equal(chat.messages.length, 2 * at + 2);
+      const answer = chat.messages.at(-1);
+      isStored(answer, await answerOf(id, answer.metadata.chat_turn_id));
+    }
+    const stored = await list(id);
+    assert.deepEqual(stored.map((item) => item.content), chat.messages.map(textOf));
+  },
+
+  "a chat with nothing to resume stays as it is": async () => {
+    const id = await session();
+    const failures = [];
+    const chat = new Chat({ id, transport: transport(id), onError: (error) => failures.push(error) });
+    await chat.resumeStream();
+    await chat.sendMessage({ text: "Hello" });
+    const before = structuredClone(chat.messages);
+    await chat.resumeStream();
+    assert.deepEqual(failures, []);
+    assert.equal(chat.status, "ready");
+    assert.deepEqual(chat.messages, before);
+  },
+
+  "listed messages are messages of the SDK as they are": async () => {
+    const id = await session();
+    const turn = await say(id, QUESTION);
+    await chunksOf((await openEvents(id, turn.since_cursor)).body);
+    const messages = (await list(id)).map(({ id, role, parts }) => ({ id, role, parts }));
+    const valid = await safeValidateUIMessages({ messages });
+    assert.ok(valid.success, String(valid.error));
+    assert.equal(valid.data.length, 2);
+  },
+};
+
+let passed = 0;
+let failed = 0;
+for (const [name, test] of Object.entries(tests)) {
+  try {
+    await test();
+    passed += 1;
+    console.log(`ok: ${name}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAILED: ${name}\n${error.stack}`);
+  }
+}
+console.log(`${passed} passed, ${failed} failed`);
+await end(failed === 0 ? 0 : 1);
