@@ -3,6 +3,7 @@
 mod attachments;
 mod codes;
 mod command_line;
+mod company_isolation;
 mod concurrency;
 mod crash;
 mod credentials;
