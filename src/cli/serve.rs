@@ -14,6 +14,8 @@ use crate::http::{self, App};
 use crate::store::Store;
 use crate::turns::respond::Responders;
 
+/// How long to wait for the file to be closed, once the server has ended.
+const CLOSING: Duration = Duration::from_secs(5);
 /// How often what is past its time is removed.
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(600);
 /// How often new messages enter the search index, so that a search has little left to add.
@@ -30,6 +32,23 @@ pub(super) fn run(common: &Common, arguments: &Serve) -> Result<(), Failed> {
 
 /// Serves until a signal says to stop, then drains.
 pub(super) fn until_stopped(
+    store: Store,
+    environment: &str,
+    limits: &Limits,
+    listener: TcpListener,
+) -> Result<(), Failed> {
+    let ended = store.ended();
+    let outcome = serve_until_stopped(store, environment, limits, listener);
+    // The server's threads let go of the file a moment after the server has ended.
+    if !ended.wait(CLOSING) {
+        log::warn!(
+            "the database file was not closed in time; its log is taken up at the next start"
+        );
+    }
+    outcome
+}
+
+fn serve_until_stopped(
     store: Store,
     environment: &str,
     limits: &Limits,

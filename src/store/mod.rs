@@ -39,8 +39,8 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::OpenFlags;
 
 pub use self::sqlite::Reader;
-pub use self::writer::WriteTx;
 use self::writer::Writer;
+pub use self::writer::{Ended, WriteTx};
 use crate::error::{Error, Refusal, Result};
 use crate::model::clock::{Clock, Millis};
 use crate::model::ids::{Tick, Ticker};
@@ -147,6 +147,11 @@ impl Store {
                 path.display()
             ))),
         }
+    }
+
+    /// Tells when the file has been closed, which the last clone does when it goes.
+    pub fn ended(&self) -> Ended {
+        self.writer.ended()
     }
 
     /// The data folder.

@@ -2,10 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use rusqlite::Connection;
@@ -143,6 +144,33 @@ pub(super) struct Writer {
     queue: Option<SyncSender<Box<dyn Pending>>>,
     writable: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    ended: Ended,
+}
+
+/// Tells who waits for it that the writer has closed the file.
+#[derive(Clone, Debug, Default)]
+pub struct Ended(Arc<(Mutex<bool>, Condvar)>);
+
+impl Ended {
+    /// Waits until the file is closed, for so long at most; whether it is.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let (has_ended, told) = &*self.0;
+        let has_ended = has_ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let (has_ended, _) = told
+            .wait_timeout_while(has_ended, limit, |has_ended| !*has_ended)
+            .unwrap_or_else(PoisonError::into_inner);
+        *has_ended
+    }
+}
+
+struct SaysSo(Ended);
+
+impl Drop for SaysSo {
+    fn drop(&mut self) {
+        let (has_ended, told) = &*self.0.0;
+        *has_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        told.notify_all();
+    }
 }
 
 impl Writer {
@@ -154,7 +182,7 @@ impl Writer {
     ) -> Self {
         let (queue, waiting) = sync_channel(QUEUE);
         let writable = Arc::new(AtomicBool::new(true));
-        let mut group_writer = GroupWriter {
+        let group_writer = GroupWriter {
             connection,
             clock,
             ticker,
@@ -163,11 +191,20 @@ impl Writer {
             checkpoints,
             writable: Arc::clone(&writable),
         };
-        let thread = std::thread::spawn(move || group_writer.work(&waiting));
+        let ended = Ended::default();
+        let says_so = SaysSo(ended.clone());
+        let thread = std::thread::spawn(move || {
+            // Dropped last, when the connection has been closed.
+            let _says_so = says_so;
+            let mut group_writer = group_writer;
+            group_writer.work(&waiting);
+            drop(group_writer);
+        });
         Self {
             queue: Some(queue),
             writable,
             thread: Mutex::new(Some(thread)),
+            ended,
         }
     }
 
@@ -189,6 +226,10 @@ impl Writer {
             Err(TrySendError::Full(_)) => Err(Code::Overloaded.into()),
             Err(TrySendError::Disconnected(_)) => Err(Error::internal("the writer has stopped")),
         }
+    }
+
+    pub(super) fn ended(&self) -> Ended {
+        self.ended.clone()
     }
 
     pub(super) fn is_writable(&self) -> bool {
