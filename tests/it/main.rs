@@ -17,6 +17,7 @@ mod layers;
 mod log_book;
 mod logs;
 mod messages;
+mod model_turns;
 mod openai_client;
 mod process;
 mod query_plans;

@@ -1,0 +1,323 @@
+//! Turns that a model answers, through the whole server: whatever the model does, each ends as promised.
+
+use serde_json::{Value, json};
+
+use crate::event_reader::{Event, Events, joined, text_of};
+use crate::scripted_model::{RefusedAddress, Reply as Says, ScriptedModel, chunk, said};
+use crate::support::{Actor, DEMO, NORTHWIND, Server, technician};
+
+/// What a user must never read: words of the endpoint's own, and where it is.
+const UPSTREAM: &str = "upstream-secret-words";
+
+const UNREACHED: &str = "The assistant could not be reached. Please try again in a moment.";
+const LATE: &str = "The assistant took too long to answer. Please try again in a moment.";
+const BROKEN: &str = "The assistant's answer broke off. Please try again.";
+const REJECTED: &str = "The assistant could not take this message. If that happens again, please tell an administrator.";
+
+/// A turn that has ended, as its reader, its own call and the list tell it.
+struct Ended {
+    events: Vec<Event>,
+    turn: Value,
+}
+
+struct Chat<'a> {
+    server: &'a Server,
+    actor: Actor,
+    session: String,
+}
+
+impl<'a> Chat<'a> {
+    fn on(server: &'a Server) -> Self {
+        let actor = server.northwind();
+        let session = actor.session(technician());
+        Self {
+            server,
+            actor,
+            session,
+        }
+    }
+
+    fn asks(&self, body: Value) -> Ended {
+        let appended = self.actor.appends(&self.session, body).expect(202).data();
+        let since = appended["since_cursor"].as_str().unwrap();
+        let query = format!("since={since}");
+        let events = Events::open(self.server.address, NORTHWIND, &self.session, &query).rest();
+        let id = appended["chat_turn_id"].as_str().unwrap();
+        let turn = self
+            .actor
+            .turn(&self.session, id, "wait_seconds=60")
+            .expect(200)
+            .data();
+        Ended { events, turn }
+    }
+
+    fn says(&self, text: &str) -> Ended {
+        self.asks(json!({ "message": text }))
+    }
+}
+
+/// Has one turn asked of a model that fails, which must end with this code and sentence and keep these words.
+#[track_caller]
+fn fails(server: &Server, address: &str, code: &str, sentence: &str, kept: &str) {
+    let Ended { events, turn } = Chat::on(server).says("The door is stuck");
+    let last = &events[events.len() - 1].envelope;
+    assert_eq!(*last, json!({ "type": "error", "errorText": sentence }));
+    assert_eq!(text_of(&events), kept);
+    assert_eq!(turn["status"], "FAILED");
+    assert_eq!(turn["error"], json!({ "code": code, "message": sentence }));
+    let message = &turn["assistant_message"];
+    if kept.is_empty() {
+        assert_eq!(*message, json!(null));
+    } else {
+        assert_eq!(
+            (&message["content"], &message["finish_reason"]),
+            (&json!(kept), &json!("error"))
+        );
+    }
+    let shown = turn.to_string() + &json!(joined(&events)).to_string();
+    for hidden in [UPSTREAM, address, "127.0.0.1", "http"] {
+        assert!(!shown.contains(hidden), "{hidden} is shown: {shown}");
+    }
+}
+
+/// The same for one reply that is always given.
+#[track_caller]
+fn fails_for(reply: Says, flags: &[&str], code: &str, sentence: &str, kept: &str) {
+    let model = ScriptedModel::start(vec![reply]);
+    fails(
+        &Server::asking(&model, flags),
+        model.url(),
+        code,
+        sentence,
+        kept,
+    );
+}
+
+#[test]
+fn a_model_that_refuses_connections_ends_the_turn_with_a_sentence() {
+    let refused = RefusedAddress::take();
+    let url = format!("--model-url={}", refused.url());
+    let server = Server::answering(&[&url, "--model-fast=quick", "--model-smart=deep"]);
+    fails(&server, refused.url(), "model_unavailable", UNREACHED, "");
+}
+
+#[test]
+fn a_refusal_of_the_request_is_not_tried_again() {
+    for status in [400, 401, 403, 404, 422] {
+        let model = ScriptedModel::start(vec![Says::status(status, "", UPSTREAM)]);
+        fails(
+            &Server::asking(&model, &[]),
+            model.url(),
+            "model_rejected",
+            REJECTED,
+            "",
+        );
+        assert_eq!(model.requests().len(), 1);
+    }
+}
+
+#[test]
+fn a_busy_model_is_asked_again() {
+    let model = ScriptedModel::start(vec![
+        Says::status(429, "retry-after: 0\r\n", UPSTREAM),
+        Says::status(503, "retry-after: 0\r\n", UPSTREAM),
+        Says::says("Try the other door."),
+    ]);
+    let server = Server::asking(&model, &[]);
+    let ended = Chat::on(&server).says("The door is stuck");
+    assert_eq!(text_of(&ended.events), "Try the other door.");
+    assert_eq!(ended.turn["status"], "COMPLETED");
+    assert_eq!(model.requests().len(), 3);
+}
+
+#[test]
+fn a_model_that_stays_broken_is_asked_four_times_and_no_more() {
+    let model = ScriptedModel::start(vec![Says::status(500, "retry-after: 0\r\n", UPSTREAM)]);
+    fails(
+        &Server::asking(&model, &[]),
+        model.url(),
+        "model_unavailable",
+        UNREACHED,
+        "",
+    );
+    assert_eq!(model.requests().len(), 4);
+}
+
+#[test]
+fn what_is_no_answer_ends_the_turn_as_broken_off() {
+    let line = "x".repeat(10 << 20);
+    for garbage in [
+        Says::raw("SMTP ready upstream-secret-words\r\n\r\n"),
+        Says::nothing(),
+        Says::events(format!("data: {{{UPSTREAM}\n\n")),
+        Says::events(b"data: {\"choices\":[{\"delta\":{\"content\":\"\xff\xfe\"}}]\n\n"),
+        Says::events(format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{line}"
+        )),
+        Says::events(chunk(json!({ "error": { "message": UPSTREAM } }))),
+    ] {
+        fails_for(garbage, &[], "model_broken_reply", BROKEN, "");
+    }
+}
+
+#[test]
+fn what_was_said_before_the_break_is_kept() {
+    for end in [
+        String::new(),
+        format!("data: {{{UPSTREAM}\n\n"),
+        chunk(json!({ "error": { "message": UPSTREAM } })),
+    ] {
+        let reply = Says::events(said("Try the ") + &said("other") + &end);
+        fails_for(reply, &[], "model_broken_reply", BROKEN, "Try the other");
+    }
+}
+
+#[test]
+fn a_silent_model_is_given_up() {
+    let timeout = &["--model-timeout=1"];
+    fails_for(
+        Says::raw("").then_hang(),
+        timeout,
+        "model_timeout",
+        LATE,
+        "",
+    );
+    let reply = Says::events(said("Try the ")).then_hang();
+    fails_for(reply, timeout, "model_timeout", LATE, "Try the ");
+}
+
+#[test]
+fn an_answer_without_words_is_none() {
+    let reply = Says::events(
+        chunk(json!({ "choices": [{ "delta": {}, "finish_reason": "stop" }] }))
+            + "data: [DONE]\n\n",
+    );
+    let sentence = "The assistant gave no answer. Please ask again, perhaps in other words.";
+    fails_for(reply, &[], "model_empty_reply", sentence, "");
+}
+
+#[test]
+fn an_answer_that_never_ends_can_be_called_off() {
+    let reply = Says::events(said("On ")).then_flood(said("and on "));
+    let model = ScriptedModel::start(vec![reply]);
+    let server = Server::asking(&model, &[]);
+    let chat = Chat::on(&server);
+    chat.actor.says(&chat.session, "Tell me all").expect(202);
+    let mut stream = Events::open(server.address, NORTHWIND, &chat.session, "since=0-0");
+    let mut events = stream.until_said("On and on and on ");
+    let path = format!("/chat/sessions/{}/cancel", chat.session);
+    assert_eq!(
+        chat.actor.posts(&path, json!({})).expect(200).data()["cancelled"],
+        1
+    );
+    events.extend(stream.rest());
+    model.wait_for_hang_up();
+    assert_eq!(events[events.len() - 1].kind(), "abort");
+    let messages = chat.actor.messages(&chat.session, "").expect(200).data();
+    assert_eq!(messages[1]["finish_reason"], "cancelled");
+    assert!(messages[1]["content"] == text_of(&events).as_str());
+}
+
+#[test]
+fn thoughts_are_streamed_and_kept_beside_the_answer() {
+    let thought =
+        |text: &str| chunk(json!({ "choices": [{ "delta": { "reasoning_content": text } }] }));
+    let body = thought("A door ")
+        + &thought("has two sides.")
+        + &said("Try the ")
+        + &said("other side.")
+        + &chunk(json!({ "choices": [{ "delta": {}, "finish_reason": "length" }] }))
+        + &chunk(
+            json!({ "choices": [], "usage": { "prompt_tokens": 11, "completion_tokens": 5 } }),
+        )
+        + "data: [DONE]\n\n";
+    let model = ScriptedModel::start(vec![Says::events(body)]);
+    let server = Server::asking(&model, &[]);
+    let Ended { events, turn } =
+        Chat::on(&server).asks(json!({ "message": "The door is stuck", "model_tier": "SMART" }));
+    assert_eq!(
+        joined(&events)[1..],
+        [
+            json!({ "type": "start-step" }),
+            json!({ "type": "reasoning-start", "id": "1" }),
+            json!({ "type": "reasoning-delta", "id": "1", "delta": "A door has two sides." }),
+            json!({ "type": "reasoning-end", "id": "1" }),
+            json!({ "type": "text-start", "id": "2" }),
+            json!({ "type": "text-delta", "id": "2", "delta": "Try the other side." }),
+            json!({ "type": "text-end", "id": "2" }),
+            json!({ "type": "finish-step" }),
+            json!({
+                "type": "finish", "finishReason": "length",
+                "messageMetadata": { "usage": { "input_tokens": 11, "output_tokens": 5 } },
+            }),
+        ]
+    );
+    assert_eq!(
+        turn["usage"],
+        json!({ "input_tokens": 11, "output_tokens": 5 })
+    );
+    let message = &turn["assistant_message"];
+    assert_eq!(message["content"], "Try the other side.");
+    assert_eq!(message["model_tier"], "SMART");
+    assert_eq!(message["finish_reason"], "length");
+    assert_eq!(
+        message["parts"],
+        json!([
+            { "type": "reasoning", "text": "A door has two sides." },
+            { "type": "text", "text": "Try the other side." },
+        ])
+    );
+    let asked = &model.requests()[0].body;
+    assert_eq!(asked["model"], "deep");
+    assert_eq!(asked["stream"], true);
+    assert_eq!(asked["stream_options"], json!({ "include_usage": true }));
+}
+
+#[test]
+fn a_failed_turns_message_is_joined_to_the_next_and_a_kept_answer_is_part_of_the_history() {
+    let model = ScriptedModel::start(vec![
+        Says::status(400, "", UPSTREAM),
+        Says::says("Which door?"),
+        Says::events(said("The left ")),
+        Says::says("Now it opens."),
+    ]);
+    let server = Server::asking_from(DEMO, &model, &[]);
+    let chat = Chat::on(&server);
+    for text in [
+        "The door is stuck",
+        "Are you there?",
+        "The left one",
+        "Go on",
+    ] {
+        chat.says(text);
+    }
+    let histories: Vec<Vec<(String, String)>> = model
+        .requests()
+        .iter()
+        .map(|request| {
+            let messages = request.body["messages"].as_array().unwrap();
+            messages[1..]
+                .iter()
+                .map(|message| {
+                    let field = |name: &str| message[name].as_str().unwrap().to_owned();
+                    (field("role"), field("content"))
+                })
+                .collect()
+        })
+        .collect();
+    let whole = [
+        ("user", "The door is stuck\n\nAre you there?"),
+        ("assistant", "Which door?"),
+        ("user", "The left one"),
+        ("assistant", "The left "),
+        ("user", "Go on"),
+    ]
+    .map(|(role, content)| (role.to_owned(), content.to_owned()));
+    assert_eq!(
+        histories[0],
+        [("user".to_owned(), "The door is stuck".to_owned())]
+    );
+    assert_eq!(histories[1], whole[..1]);
+    assert_eq!(histories[2], whole[..3]);
+    assert_eq!(histories[3], whole);
+}
