@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::event_reader::{Event, Events, joined, text_of};
+use crate::process::{Place, Server as Program};
 use crate::scripted_model::{RefusedAddress, Reply as Says, ScriptedModel, chunk, said};
 use crate::support::{Actor, DEMO, NORTHWIND, Server, technician};
 
@@ -150,7 +151,7 @@ fn what_is_no_answer_ends_the_turn_as_broken_off() {
         Says::raw("SMTP ready upstream-secret-words\r\n\r\n"),
         Says::nothing(),
         Says::events(format!("data: {{{UPSTREAM}\n\n")),
-        Says::events(b"data: {\"choices\":[{\"delta\":{\"content\":\"\xff\xfe\"}}]\n\n"),
+        Says::events(b"data: {\"choices\":[{\"delta\":{\"content\":\"\xff\xfe\"}}]}\n\n"),
         Says::events(format!(
             "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{line}"
         )),
@@ -320,4 +321,48 @@ fn a_failed_turns_message_is_joined_to_the_next_and_a_kept_answer_is_part_of_the
     assert_eq!(histories[1], whole[..1]);
     assert_eq!(histories[2], whole[..3]);
     assert_eq!(histories[3], whole);
+}
+
+#[test]
+fn the_models_key_is_sent_to_the_model_and_shown_to_nobody() {
+    const KEY: &str = "sk-hush-0123456789abcdef";
+    let echo = format!("{UPSTREAM} {KEY}");
+    let model = ScriptedModel::start(vec![Says::status(401, "", &echo)]);
+    let place = Place::with_demo_world();
+    let mut command = place.command(["serve", "--listen=127.0.0.1:0", "--env=demo"]);
+    command
+        .args([
+            "--model-fast=quick",
+            "--model-smart=deep",
+            "--model-url",
+            model.url(),
+        ])
+        .env("SWITCHBOARD_MODEL_API_KEY", KEY);
+    let server = Program::start(command);
+    let client = server.client();
+    let opened = client
+        .post(NORTHWIND, "/chat/sessions", &technician())
+        .data();
+    let session = opened["id"].as_str().unwrap();
+    let path = format!("/chat/sessions/{session}/messages");
+    let appended = client.post(NORTHWIND, &path, &json!({ "message": "The door is stuck" }));
+    assert_eq!(appended.status, 202, "{appended:?}");
+    let events = Events::open(server.address(), NORTHWIND, session, "since=0-0").rest();
+    assert_eq!(
+        events[events.len() - 1].envelope,
+        json!({ "type": "error", "errorText": REJECTED })
+    );
+    let head = &model.requests()[0].head;
+    assert!(
+        head.contains(&format!("authorization: Bearer {KEY}\n")),
+        "{head}"
+    );
+    let log = server.stop();
+    // The operator learns what the endpoint said, but not what it said of the key.
+    let line = log.iter().find(|line| line.contains("model_rejected"));
+    assert!(
+        line.is_some_and(|line| line.contains("401") && line.contains(UPSTREAM)),
+        "{log:#?}"
+    );
+    assert!(!log.iter().any(|line| line.contains(KEY)), "{log:#?}");
 }
