@@ -663,6 +663,7 @@ fn everybody_gets_as_far_with_their_own_things_as_the_contract_says() {
         let mut relays = stage.relays.clone();
         relays.session = at_home;
         relays.turn = said["chat_turn_id"].as_str().unwrap().to_owned();
+        relays.message = said["user_message_id"].as_str().unwrap().to_owned();
         let guest = server.northwind().guest_of(&stage.northwinds.session);
         let spent = server.holder_of(SPENT);
         let nobody = server.anyone();
