@@ -48,6 +48,11 @@ impl Ticker {
         }
     }
 
+    /// Goes on behind `other`, which somebody else handed out.
+    pub fn pass(&self, other: Tick) {
+        self.last.fetch_max(other.0, Ordering::AcqRel);
+    }
+
     /// The next tick, of millisecond `now` unless that has been passed already.
     pub fn next(&self, now: Millis) -> Tick {
         let next = |last: i64| Tick::new(now, 0).0.max(last + 1);

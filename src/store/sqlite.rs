@@ -210,6 +210,13 @@ pub(super) fn last_tick(connection: &Connection) -> rusqlite::Result<Tick> {
         .map(Tick)
 }
 
+/// A number that changes with every commit of another connection, and with none of this one.
+pub(super) fn version_of_others(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("PRAGMA data_version")?
+        .query_row([], |row| row.get(0))
+}
+
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpoints;
-use super::sqlite::Reader;
+use super::sqlite::{self, Reader};
 use crate::error::{Code, Error, Result};
 use crate::model::clock::{Clock, Millis};
 use crate::model::ids::{Id, Tick, Ticker};
@@ -186,6 +186,7 @@ impl Writer {
             connection,
             clock,
             ticker,
+            others: None,
             afterwards: Vec::new(),
             random: SystemRandom::new(),
             checkpoints,
@@ -254,6 +255,8 @@ struct GroupWriter {
     connection: Connection,
     clock: Clock,
     ticker: Ticker,
+    /// The file's version as it was after the last commit of another connection that is known here.
+    others: Option<i64>,
     random: SystemRandom,
     checkpoints: Checkpoints,
     writable: Arc<AtomicBool>,
@@ -297,7 +300,18 @@ impl GroupWriter {
         Ok(())
     }
 
+    /// Another process, such as the command line beside a server, hands out ticks too; what it wrote is passed.
+    fn pass_others(&mut self) -> rusqlite::Result<()> {
+        let others = sqlite::version_of_others(&self.connection)?;
+        if self.others != Some(others) {
+            self.ticker.pass(sqlite::last_tick(&self.connection)?);
+            self.others = Some(others);
+        }
+        Ok(())
+    }
+
     fn run_all(&mut self, group: &mut [Box<dyn Pending>]) -> rusqlite::Result<()> {
+        self.pass_others()?;
         let now = self.clock.now();
         for pending in group {
             execute(&self.connection, "SAVEPOINT change")?;

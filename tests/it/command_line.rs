@@ -21,6 +21,12 @@ const COMMANDS: &[(&[&str], &[&str])] = &[
             "--cors-origin",
             "--workers",
             "--max-connections",
+            "--turn-concurrency",
+            "--model-url",
+            "--model-fast",
+            "--model-smart",
+            "--model-timeout",
+            "--model-context-tokens",
             "--drain-seconds",
         ],
     ),
@@ -728,6 +734,28 @@ fn what_is_imported_beside_a_running_server_is_served_at_once() {
             .ends_with("ok: 1 sessions, 0 messages, 0 warnings\n")
     );
     assert!(place.ok(["export"]).contains("Northwind & Sons"));
+}
+
+#[test]
+fn ids_grow_over_server_and_command_line_together_also_after_the_clock_was_set_back() {
+    let place = Place::with_demo_world();
+    // The newest thing in the file is an hour ahead of the clock.
+    let file = place.closed_file();
+    let ahead = "UPDATE tenants SET seq = seq + 3600000 * 4096 WHERE client_id = 'relay-platform'";
+    assert_eq!(file.execute(ahead, []).unwrap(), 1);
+    drop(file);
+    let server = place.serve_demo_world();
+    let mut ids = Vec::new();
+    for number in 0..3 {
+        ids.push(place.new_key("northwind-it", &format!("script {number}")).0);
+        // Both write to the audit trail: the key's making, and a trial as that company's staff.
+        let body = json!({"agent_id": 101, "end_company_id": "1001"});
+        let created = server.client().post(NORTHWIND, "/chat/sessions", &body);
+        assert_eq!(created.status, 201, "{created:?}");
+        ids.push(created.data()["id"].as_str().unwrap().to_owned());
+    }
+    let bodies: Vec<&str> = ids.iter().map(|id| id.split_once('_').unwrap().1).collect();
+    assert!(bodies.is_sorted(), "{ids:#?}");
 }
 
 #[test]
