@@ -147,7 +147,7 @@ fn begin(
         let (newest_since, newest_stored) = turns::newest_ticks(reader, session)?;
         let newest_live = live.as_ref().and_then(|turn| turn.last_tick());
         let newest_event = newest_live.map_or(newest_stored, |tick| tick.max(newest_stored));
-        if since > newest_event && since > newest_since {
+        if since > newest_event.max(newest_since).max(Tick(0)) {
             if is_idle {
                 return Err(
                     Refusal::invalid("since", "lies ahead of all that this session has").into(),
