@@ -196,13 +196,22 @@ impl Inner {
     /// Runs a session's oldest turn, if it has one; whether it may have more.
     async fn run_one(&self, waiting: Waiting) -> Result<bool> {
         let session = waiting.session;
-        let turn = self
-            .store
-            .read(|reader| turns::oldest_unsettled(reader, session))?;
-        let Some(turn) = turn else {
+        let oldest = || {
+            self.store
+                .read(|reader| turns::oldest_unsettled(reader, session))
+        };
+        let Some(turn) = oldest()? else {
             return Ok(false);
         };
         let live = self.live.begin(session, turn.id);
+        // Looked at again: a cancel that was stored before the turn was live could not reach it.
+        let turn = match oldest() {
+            Ok(Some(turn)) => turn,
+            outcome => {
+                self.live.forget(session);
+                return outcome.map(|_| false);
+            }
+        };
         let outcome = self.answer(waiting, &turn, &live).await;
         self.live.forget(session);
         self.signals.ring(session);
