@@ -71,6 +71,10 @@ pub struct Limits {
     #[arg(long = "cors-origin", env = "SWITCHBOARD_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = url)]
     pub cors_origins: Vec<String>,
 
+    /// Clients come through a proxy that adds their address to X-Forwarded-For: the last one there is written into audit events
+    #[arg(long, env = "SWITCHBOARD_BEHIND_PROXY")]
+    pub behind_proxy: bool,
+
     /// Threads that serve requests; by default one a core
     #[arg(long, env = "SWITCHBOARD_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,

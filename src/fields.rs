@@ -3,11 +3,14 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::auth::api_key;
 use crate::error::{Error, Refusal};
+use crate::model::clock::{Millis, parse_rfc3339};
+use crate::model::names::Name;
 
 /// A field as it was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -128,6 +131,64 @@ pub struct Fields<'a> {
     map: &'a Map<String, Value>,
     path: String,
     problems: &'a Problems,
+    /// Where a reader is drawn instead of served: see [`describe`].
+    sketch: Option<Rc<Sketch>>,
+}
+
+/// What a reader of fields asks for, as it asks.
+#[derive(Debug, Default)]
+struct Sketch {
+    properties: RefCell<Vec<(String, Property)>>,
+    required: RefCell<Vec<String>>,
+}
+
+#[derive(Debug)]
+enum Property {
+    Plain(Value),
+    Object(Rc<Sketch>),
+    Objects(Rc<Sketch>),
+}
+
+impl Sketch {
+    fn schema(&self) -> Value {
+        let required = self.required.borrow();
+        let mut properties = Map::new();
+        for (name, property) in &*self.properties.borrow() {
+            let mut schema = match property {
+                Property::Plain(schema) => schema.clone(),
+                Property::Object(sketch) => sketch.schema(),
+                Property::Objects(sketch) => json!({ "type": "array", "items": sketch.schema() }),
+            };
+            // An explicit null is the same as absent, or resets (contract, section 1).
+            if !required.contains(name)
+                && let Some(kind) = schema.get_mut("type")
+            {
+                *kind = json!([kind, "null"]);
+                if let Some(Value::Array(words)) = schema.get_mut("enum") {
+                    words.push(Value::Null);
+                }
+            }
+            properties.insert(name.clone(), schema);
+        }
+        let mut schema = json!({ "type": "object", "properties": properties });
+        if !required.is_empty() {
+            schema["required"] = json!(*required);
+        }
+        schema
+    }
+}
+
+/// The JSON Schema of the objects that a reader of fields takes: it is run on nothing, and what it asks for is written down.
+pub fn describe(read: impl FnOnce(&Fields<'_>)) -> Value {
+    let (map, problems) = (Map::new(), Problems::default());
+    let sketch = Rc::new(Sketch::default());
+    read(&Fields {
+        map: &map,
+        path: String::new(),
+        problems: &problems,
+        sketch: Some(sketch.clone()),
+    });
+    sketch.schema()
 }
 
 impl<'a> Fields<'a> {
@@ -141,7 +202,46 @@ impl<'a> Fields<'a> {
             map,
             path: String::new(),
             problems,
+            sketch: None,
         })
+    }
+
+    /// Writes down that a field is asked for, where that is what this is for.
+    fn note(&self, name: &str, schema: impl FnOnce() -> Value) {
+        if let Some(sketch) = &self.sketch {
+            let property = Property::Plain(schema());
+            let mut properties = sketch.properties.borrow_mut();
+            properties.push((name.to_owned(), property));
+        }
+    }
+
+    fn note_required(&self, name: &str) {
+        if let Some(sketch) = &self.sketch {
+            sketch.required.borrow_mut().push(name.to_owned());
+        }
+    }
+
+    /// The fields of an object inside this one.
+    fn inner(&self, map: &'a Map<String, Value>, path: String, sketch: Option<Rc<Sketch>>) -> Self {
+        Fields {
+            map,
+            path,
+            problems: self.problems,
+            sketch,
+        }
+    }
+
+    /// The sketch of an object inside this one, once it has been noted as what `property` makes of it.
+    fn sketch_inner(
+        &self,
+        name: &str,
+        property: impl FnOnce(Rc<Sketch>) -> Property,
+    ) -> Option<Rc<Sketch>> {
+        let sketch = self.sketch.as_ref()?;
+        let inner = Rc::new(Sketch::default());
+        let mut properties = sketch.properties.borrow_mut();
+        properties.push((name.to_owned(), property(inner.clone())));
+        Some(inner)
     }
 
     /// The path of a field.
@@ -177,6 +277,8 @@ impl<'a> Fields<'a> {
 
     /// A string that must be there, and is not shown where it will not do.
     pub fn required_secret(&self, name: &str) -> Option<&'a str> {
+        self.note(name, || json!({ "type": "string" }));
+        self.note_required(name);
         match self.map.get(name) {
             None | Some(Value::Null) => self.refuse(name, "is required"),
             Some(Value::String(secret)) => return Some(secret),
@@ -201,6 +303,7 @@ impl<'a> Fields<'a> {
 
     /// A string of so many characters.
     pub fn text(&self, name: &str, characters: RangeInclusive<usize>) -> Field<String> {
+        self.note(name, || text_schema(&characters));
         self.read(name, |value| text(value, &characters).map(str::to_owned))
     }
 
@@ -212,6 +315,7 @@ impl<'a> Fields<'a> {
 
     /// A field that must be there; says so if it is not.
     pub fn required<T>(&self, name: &str, field: Field<T>) -> Option<T> {
+        self.note_required(name);
         let value = field.value();
         if value.is_none() && !self.has(name) {
             self.refuse(name, "is required");
@@ -219,13 +323,20 @@ impl<'a> Fields<'a> {
         value
     }
 
+    /// A name from outside.
+    pub fn named<T: Name>(&self, name: &str) -> Field<T> {
+        self.note(name, || json!({ "type": "string", "pattern": T::PATTERN }));
+        self.parsed(name, T::read, T::RULE)
+    }
+
+    /// A time (RFC 3339).
+    pub fn time(&self, name: &str) -> Field<Millis> {
+        self.note(name, || json!({ "type": "string", "format": "date-time" }));
+        self.parsed(name, parse_rfc3339, TIME_RULE)
+    }
+
     /// A string of a form that `parse` reads and `rule` describes.
-    pub fn parsed<T>(
-        &self,
-        name: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-        rule: &str,
-    ) -> Field<T> {
+    fn parsed<T>(&self, name: &str, parse: impl FnOnce(&str) -> Option<T>, rule: &str) -> Field<T> {
         self.read(name, |value| {
             parse(string(value)?).ok_or_else(|| rule.to_owned())
         })
@@ -238,11 +349,16 @@ impl<'a> Fields<'a> {
         parse: impl FnOnce(&str) -> Option<T>,
         choices: &str,
     ) -> Field<T> {
+        self.note(name, || {
+            let words: Vec<&str> = choices.split(", ").collect();
+            json!({ "type": "string", "enum": words })
+        });
         self.parsed(name, parse, &format!("must be one of {choices}"))
     }
 
     /// `true` or `false`.
     pub fn boolean(&self, name: &str) -> Field<bool> {
+        self.note(name, || json!({ "type": "boolean" }));
         self.read(name, |value| {
             value
                 .as_bool()
@@ -252,6 +368,7 @@ impl<'a> Fields<'a> {
 
     /// A whole number in a range.
     pub fn integer(&self, name: &str, range: RangeInclusive<i64>) -> Field<i64> {
+        self.note(name, || integer_schema(&range));
         self.read(name, |value| integer(value, &range))
     }
 
@@ -262,6 +379,7 @@ impl<'a> Fields<'a> {
         most: usize,
         characters: RangeInclusive<usize>,
     ) -> Field<Vec<String>> {
+        self.note(name, || items_schema(text_schema(&characters), most));
         self.items(name, most, |value| {
             text(value, &characters).map(str::to_owned)
         })
@@ -269,7 +387,9 @@ impl<'a> Fields<'a> {
 
     /// Up to so many whole numbers.
     pub fn integers(&self, name: &str, most: usize) -> Field<Vec<i64>> {
-        self.items(name, most, |value| integer(value, &(i64::MIN..=i64::MAX)))
+        const ANY: RangeInclusive<i64> = i64::MIN..=i64::MAX;
+        self.note(name, || items_schema(integer_schema(&ANY), most));
+        self.items(name, most, |value| integer(value, &ANY))
     }
 
     fn items<T>(
@@ -301,6 +421,13 @@ impl<'a> Fields<'a> {
     /// Pairs of strings: at most 16, keys to 64 characters, values to 512.
     pub fn metadata(&self, name: &str) -> Field<crate::model::session::Metadata> {
         const PAIRS: usize = 16;
+        self.note(name, || {
+            json!({
+                "type": "object", "maxProperties": PAIRS,
+                "propertyNames": { "minLength": 1, "maxLength": 64 },
+                "additionalProperties": { "type": "string", "maxLength": 512 },
+            })
+        });
         self.read(name, |value| {
             let map = value.as_object().ok_or("must be an object of strings")?;
             if map.len() > PAIRS {
@@ -318,8 +445,12 @@ impl<'a> Fields<'a> {
 
     /// An absolute URL (contract, section 1, Size).
     pub fn url(&self, name: &str, schemes: &[&str]) -> Field<String> {
+        self.note(name, || {
+            let pattern = format!(r"^({})://[^/\s\p{{Cc}}][^\s\p{{Cc}}]*$", schemes.join("|"));
+            json!({ "type": "string", "minLength": 1, "maxLength": URL, "pattern": pattern })
+        });
         self.read(name, |value| {
-            let text = text(value, &(1..=2_048))?;
+            let text = text(value, &(1..=URL))?;
             let fits = schemes.iter().any(|scheme| {
                 text.strip_prefix(scheme)
                     .and_then(|rest| rest.strip_prefix("://"))
@@ -335,6 +466,9 @@ impl<'a> Fields<'a> {
 
     /// The objects of an array.
     pub fn objects(&self, name: &str) -> Vec<Fields<'a>> {
+        if let Some(sketch) = self.sketch_inner(name, Property::Objects) {
+            return vec![self.inner(self.map, self.path(name), Some(sketch))];
+        }
         let values = match self.map.get(name) {
             None | Some(Value::Null) => return Vec::new(),
             Some(Value::Array(values)) => values,
@@ -348,11 +482,7 @@ impl<'a> Fields<'a> {
             let mut path = self.path(name);
             write!(path, "[{index}]").unwrap_or_default();
             match value.as_object() {
-                Some(map) => objects.push(Fields {
-                    map,
-                    path,
-                    problems: self.problems,
-                }),
+                Some(map) => objects.push(self.inner(map, path, None)),
                 None => self.problems.add(path, value, "must be an object"),
             }
         }
@@ -361,15 +491,46 @@ impl<'a> Fields<'a> {
 
     /// An object inside this one.
     pub fn object(&self, name: &str) -> Field<Fields<'a>> {
+        if let Some(sketch) = self.sketch_inner(name, Property::Object) {
+            return Field::Set(self.inner(self.map, self.path(name), Some(sketch)));
+        }
         self.read(name, |value| {
             let map = value.as_object().ok_or("must be an object")?;
-            Ok(Fields {
-                map,
-                path: self.path(name),
-                problems: self.problems,
-            })
+            Ok(self.inner(map, self.path(name), None))
         })
     }
+}
+
+/// The form of a time, as a phrase for a message.
+pub const TIME_RULE: &str = "must be a time in RFC 3339, such as 2030-01-31T12:00:00Z";
+/// Characters that a URL may have (contract, section 1, Size).
+const URL: usize = 2_048;
+
+fn text_schema(characters: &RangeInclusive<usize>) -> Value {
+    let mut schema = json!({ "type": "string" });
+    if *characters.start() > 0 {
+        schema["minLength"] = json!(characters.start());
+    }
+    if *characters.end() < usize::MAX {
+        schema["maxLength"] = json!(characters.end());
+    }
+    schema
+}
+
+/// The JSON Schema of whole numbers in a range.
+pub fn integer_schema(range: &RangeInclusive<i64>) -> Value {
+    let mut schema = json!({ "type": "integer", "format": "int64" });
+    if *range.start() > i64::MIN {
+        schema["minimum"] = json!(range.start());
+    }
+    if *range.end() < i64::MAX {
+        schema["maximum"] = json!(range.end());
+    }
+    schema
+}
+
+fn items_schema(item: Value, most: usize) -> Value {
+    json!({ "type": "array", "items": item, "maxItems": most })
 }
 
 fn string(value: &Value) -> Result<&str, String> {

@@ -13,6 +13,7 @@ pub mod store;
 
 pub mod auth;
 
+pub mod draft;
 pub mod fields;
 pub mod seed;
 

@@ -5,7 +5,7 @@
 
 use crate::error::{Code, Refusal};
 use crate::model::ids::ChannelId;
-use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
+use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, Name, TenantNo};
 pub use crate::model::tenant::Tenant;
 use crate::model::words::{
     Access, AgentState, Audience, AutonomyType, ChannelStatus, ManagedAgentKey, Role, Rule,

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use crate::auth::api_key;
-use crate::fields::{Field, Fields, Problem, Problems};
-use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId};
-use crate::model::words::{
-    Access, AgentState, Audience, AutonomyType, ChannelStatus, ManagedAgentKey, Role, Transport,
+use crate::draft::{
+    AgentDraft, ArticleDraft, ChannelDraft, CompanyDraft, LARGEST_NUMBER, NAME, TenantDraft,
 };
+use crate::fields::{Field, Fields, Problem, Problems};
+use crate::model::names::{AgentId, ClientId, CompanyId, M365TenantId};
+use crate::model::words::{Access, AgentState, Audience, AutonomyType, ManagedAgentKey, Role};
 
 /// A whole file.
 #[derive(Debug)]
@@ -27,10 +28,7 @@ pub struct Seed {
 pub struct SeedTenant {
     pub path: String,
     pub client_id: ClientId,
-    pub name: Field<String>,
-    pub entra_tenant_id: Field<M365TenantId>,
-    pub rate_limit_per_minute: Field<i64>,
-    pub retention_days: Field<i64>,
+    pub draft: TenantDraft,
     pub agents: Vec<SeedAgent>,
     pub end_companies: Vec<SeedCompany>,
     pub channels: Vec<SeedChannel>,
@@ -47,26 +45,8 @@ pub struct SeedTenant {
 pub struct SeedAgent {
     pub path: String,
     pub agent_id: AgentId,
-    pub name: Field<String>,
-    pub description: Field<String>,
-    pub autonomy_type: Field<AutonomyType>,
-    pub audience: Field<Audience>,
-    pub access: Field<Access>,
-    pub allowed_users: Field<Vec<String>>,
-    pub state: Field<AgentState>,
+    pub draft: AgentDraft,
     pub managed_agent_key: Field<ManagedAgentKey>,
-    pub settings: Field<SeedSettings>,
-}
-
-#[derive(Debug)]
-#[expect(
-    missing_docs,
-    reason = "the fields are those of the contract, section 11"
-)]
-pub struct SeedSettings {
-    pub custom_instructions: Field<String>,
-    pub welcome_message: Field<String>,
-    pub suggested_prompts: Field<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -77,10 +57,7 @@ pub struct SeedSettings {
 pub struct SeedCompany {
     pub path: String,
     pub psa_company_id: CompanyId,
-    pub psa_company_name: Field<String>,
-    pub tenant_id: Field<M365TenantId>,
-    pub custom_instructions: Field<String>,
-    pub custom_instructions_for_user_facing_chat: Field<String>,
+    pub draft: CompanyDraft,
 }
 
 #[derive(Debug)]
@@ -91,18 +68,7 @@ pub struct SeedCompany {
 pub struct SeedChannel {
     pub path: String,
     pub internal_name: String,
-    pub audience: Field<Audience>,
-    pub transport: Field<Transport>,
-    pub status: Field<ChannelStatus>,
-    pub bot_id: Field<BotId>,
-    pub agent_id: Field<AgentId>,
-    pub display_name: Field<String>,
-    pub description: Field<String>,
-    pub welcome_message: Field<String>,
-    pub color_icon_url: Field<String>,
-    pub outline_icon_url: Field<String>,
-    pub relay_prefix: Field<String>,
-    pub show_agent_progress_steps: Field<bool>,
+    pub draft: ChannelDraft,
     pub installs: Vec<SeedInstall>,
 }
 
@@ -124,11 +90,7 @@ pub struct SeedInstall {
 pub struct SeedArticle {
     pub path: String,
     pub title: String,
-    pub body: Field<String>,
-    pub url: Field<String>,
-    pub audience: Field<Audience>,
-    pub end_company_id: Field<CompanyId>,
-    pub agent_ids: Field<Vec<i64>>,
+    pub draft: ArticleDraft,
 }
 
 #[derive(Debug)]
@@ -157,14 +119,8 @@ pub struct SeedKey {
     pub platform: Field<bool>,
 }
 
-/// The longest instructions, descriptions and welcome texts, in characters.
-pub const LONG_TEXT: usize = 32_000;
-/// The longest body of an article, in characters; its bytes are bounded too.
-pub const ARTICLE_BYTES: usize = 64 * 1_024;
 /// The longest keys, in bytes.
 const KEY: usize = 512;
-/// The longest names and titles, in characters.
-pub const NAME: usize = 200;
 
 /// Reads a file's text.
 ///
@@ -291,16 +247,10 @@ fn named_once<'a>(
 }
 
 fn tenant(fields: &Fields<'_>, environment: &str) -> Option<SeedTenant> {
-    let client_id = fields.required(
-        "client_id",
-        fields.parsed("client_id", ClientId::parse, ClientId::RULE),
-    );
+    let client_id = fields.required("client_id", fields.named::<ClientId>("client_id"));
     let tenant = SeedTenant {
         path: fields.here().to_owned(),
-        name: fields.text("name", 1..=NAME),
-        entra_tenant_id: fields.parsed("entra_tenant_id", M365TenantId::parse, M365TenantId::RULE),
-        rate_limit_per_minute: fields.integer("rate_limit_per_minute", 0..=1_000_000),
-        retention_days: fields.integer("retention_days", 1..=36_500),
+        draft: TenantDraft::read(fields),
         agents: fields.objects("agents").iter().filter_map(agent).collect(),
         end_companies: fields
             .objects("end_companies")
@@ -329,45 +279,25 @@ fn tenant(fields: &Fields<'_>, environment: &str) -> Option<SeedTenant> {
 }
 
 fn agent(fields: &Fields<'_>) -> Option<SeedAgent> {
-    let agent_id = fields.required("agent_id", fields.integer("agent_id", 1..=i64::MAX - 1));
-    let settings = match fields.object("agent_settings") {
-        Field::Absent => Field::Absent,
-        Field::Null => Field::Null,
-        Field::Set(settings) => Field::Set(SeedSettings {
-            custom_instructions: settings.text("custom_instructions", 0..=LONG_TEXT),
-            welcome_message: settings.text("welcome_message", 0..=LONG_TEXT),
-            suggested_prompts: settings.texts("suggested_prompts", 20, 1..=500),
-        }),
-    };
+    let agent_id = fields.required("agent_id", fields.integer("agent_id", 1..=LARGEST_NUMBER));
     let agent = SeedAgent {
         path: fields.here().to_owned(),
-        name: fields.text("name", 1..=NAME),
-        description: fields.text("description", 0..=LONG_TEXT),
-        autonomy_type: fields.word(
-            "autonomy_type",
-            AutonomyType::parse,
-            &AutonomyType::choices(),
-        ),
-        audience: fields.word("audience", Audience::parse, &Audience::choices()),
-        access: fields.word("access", Access::parse, &Access::choices()),
-        allowed_users: fields.texts("allowed_users", 10_000, 1..=128),
-        state: fields.word("state", AgentState::parse, &AgentState::choices()),
+        draft: AgentDraft::read(fields),
         managed_agent_key: fields.word(
             "managed_agent_key",
             ManagedAgentKey::parse,
             &ManagedAgentKey::choices(),
         ),
-        settings,
         agent_id: AgentId(agent_id?),
     };
     if let Field::Set(ManagedAgentKey::NeoSupport) = agent.managed_agent_key {
-        check_managed(fields, &agent);
+        check_managed(fields, &agent.draft);
     }
     Some(agent)
 }
 
 /// A managed agent is what the server promises, whatever a file says (contract, section 6).
-fn check_managed(fields: &Fields<'_>, agent: &SeedAgent) {
+fn check_managed(fields: &Fields<'_>, agent: &AgentDraft) {
     const FIXED: &str = "is fixed for NEO_SUPPORT:";
     if agent
         .autonomy_type
@@ -404,17 +334,10 @@ fn check_managed(fields: &Fields<'_>, agent: &SeedAgent) {
 }
 
 fn company(fields: &Fields<'_>) -> Option<SeedCompany> {
-    let psa_company_id = fields.required(
-        "psa_company_id",
-        fields.parsed("psa_company_id", CompanyId::parse, CompanyId::RULE),
-    );
+    let psa_company_id = fields.required("psa_company_id", fields.named("psa_company_id"));
     Some(SeedCompany {
         path: fields.here().to_owned(),
-        psa_company_name: fields.text("psa_company_name", 1..=NAME),
-        tenant_id: fields.parsed("tenant_id", M365TenantId::parse, M365TenantId::RULE),
-        custom_instructions: fields.text("custom_instructions", 0..=LONG_TEXT),
-        custom_instructions_for_user_facing_chat: fields
-            .text("custom_instructions_for_user_facing_chat", 0..=LONG_TEXT),
+        draft: CompanyDraft::read(fields),
         psa_company_id: psa_company_id?,
     })
 }
@@ -425,25 +348,11 @@ fn channel(fields: &Fields<'_>) -> Option<SeedChannel> {
         .iter()
         .filter_map(install)
         .collect();
-    let internal_name = fields.required("internal_name", fields.text("internal_name", 1..=NAME));
+    let draft = ChannelDraft::read(fields);
+    let internal_name = fields.required("internal_name", draft.internal_name.clone());
     Some(SeedChannel {
         path: fields.here().to_owned(),
-        audience: fields.word("audience", Audience::parse, &Audience::choices()),
-        transport: fields.word("transport", Transport::parse, &Transport::choices()),
-        status: fields.word("status", ChannelStatus::parse, &ChannelStatus::choices()),
-        bot_id: fields.parsed("bot_id", BotId::parse, BotId::RULE),
-        agent_id: match fields.integer("agent_id", i64::MIN..=i64::MAX) {
-            Field::Set(agent) => Field::Set(AgentId(agent)),
-            Field::Null => Field::Null,
-            Field::Absent => Field::Absent,
-        },
-        display_name: fields.text("display_name", 0..=NAME),
-        description: fields.text("description", 0..=LONG_TEXT),
-        welcome_message: fields.text("welcome_message", 0..=LONG_TEXT),
-        color_icon_url: fields.url("color_icon_url", &["https"]),
-        outline_icon_url: fields.url("outline_icon_url", &["https"]),
-        relay_prefix: fields.text("relay_prefix", 0..=NAME),
-        show_agent_progress_steps: fields.boolean("show_agent_progress_steps"),
+        draft,
         installs,
         internal_name: internal_name?,
     })
@@ -452,11 +361,7 @@ fn channel(fields: &Fields<'_>) -> Option<SeedChannel> {
 fn install(fields: &Fields<'_>) -> Option<SeedInstall> {
     let end_client_tenant_id = fields.required(
         "end_client_tenant_id",
-        fields.parsed(
-            "end_client_tenant_id",
-            M365TenantId::parse,
-            M365TenantId::RULE,
-        ),
+        fields.named::<M365TenantId>("end_client_tenant_id"),
     );
     Some(SeedInstall {
         path: fields.here().to_owned(),
@@ -465,20 +370,11 @@ fn install(fields: &Fields<'_>) -> Option<SeedInstall> {
 }
 
 fn article(fields: &Fields<'_>) -> Option<SeedArticle> {
-    let title = fields.required("title", fields.text("title", 1..=NAME));
-    let body = fields.text("body", 1..=ARTICLE_BYTES);
-    if let Field::Set(text) = &body
-        && text.len() > ARTICLE_BYTES
-    {
-        fields.refuse("body", format!("must have at most {ARTICLE_BYTES} bytes"));
-    }
+    let draft = ArticleDraft::read(fields);
+    let title = fields.required("title", draft.title.clone());
     Some(SeedArticle {
         path: fields.here().to_owned(),
-        body,
-        url: fields.url("url", &["https", "http"]),
-        audience: fields.word("audience", Audience::parse, &Audience::choices()),
-        end_company_id: fields.parsed("end_company_id", CompanyId::parse, CompanyId::RULE),
-        agent_ids: fields.integers("agent_ids", 1_000),
+        draft,
         title: title?,
     })
 }

@@ -137,6 +137,7 @@ fn record(
             target: Some(id.to_string()),
             details,
             request_id: None,
+            remote: None,
         },
     )
 }

@@ -4,9 +4,9 @@ use clap::Subcommand;
 use serde_json::Map;
 
 use super::{Common, Failed, column, open, operator, print};
+use crate::draft::NAME;
 use crate::model::clock::rfc3339;
-use crate::model::names::{ClientId, M365TenantId};
-use crate::seed::NAME;
+use crate::model::names::{ClientId, M365TenantId, Name};
 use crate::store::audit;
 use crate::store::tenants::{self, NewTenant};
 
@@ -71,6 +71,7 @@ pub(super) fn run(common: &Common, command: &Tenants) -> Result<(), Failed> {
                         target: Some(new.client_id.to_string()),
                         details: Map::new(),
                         request_id: None,
+                        remote: None,
                     },
                 )
             })?;

@@ -3,18 +3,41 @@
 use actix_web::{HttpRequest, web};
 
 use super::App;
-use super::cursor::{BEHIND_ALL, List, Page};
-use super::envelope::{Outcome, Reply};
-use super::extract::Query;
-use super::permit::{Member, Permit};
-use crate::error::Code;
+use super::context::event_of;
+use super::cursor::{self, BEHIND_ALL, List, Page};
+use super::envelope::{Gone, Outcome, Reply};
+use super::extract::{Body, Query};
+use super::permit::Permit;
+use crate::draft::AgentDraft;
+use crate::error::{Code, Refusal, Result};
+use crate::fields::{Field, Fields};
 use crate::model::names::AgentId;
-use crate::model::words::{AgentState, Audience, AutonomyType};
+use crate::model::words::{AgentState, Audience, AutonomyType, ManagedAgentKey};
 use crate::store::agents::{self, AgentFilter, AgentRecord};
+use crate::store::audit;
+
+fn filter(query: &Query) -> Result<AgentFilter> {
+    Ok(AgentFilter {
+        state: query.word("state", AgentState::parse, &AgentState::choices())?,
+        audience: query.word("audience", Audience::parse, &Audience::choices())?,
+        autonomy_type: query.word(
+            "autonomy_type",
+            AutonomyType::parse,
+            &AutonomyType::choices(),
+        )?,
+        q: query.search()?.map(str::to_owned),
+    })
+}
+
+/// The parameters of the list, for the document.
+pub(super) fn list_query(query: &Query) {
+    drop(filter(query));
+    cursor::describe(query);
+}
 
 pub(super) async fn list(
     app: web::Data<App>,
-    caller: Permit<Member>,
+    caller: Permit,
     query: Query,
 ) -> Outcome<Vec<AgentRecord>> {
     let tenant = caller.tenant.no;
@@ -24,16 +47,7 @@ pub(super) async fn list(
         owner: &owner,
     };
     let page = Page::of(&query, list)?;
-    let filter = AgentFilter {
-        state: query.word("state", AgentState::parse, &AgentState::choices())?,
-        audience: query.word("audience", Audience::parse, &Audience::choices())?,
-        autonomy_type: query.word(
-            "autonomy_type",
-            AutonomyType::parse,
-            &AutonomyType::choices(),
-        )?,
-        q: query.search()?.map(str::to_owned),
-    };
+    let filter = filter(&query)?;
     let before = page.after.unwrap_or(BEHIND_ALL);
     let mut agents = app
         .store
@@ -45,14 +59,10 @@ pub(super) async fn list(
 
 pub(super) async fn get(
     app: web::Data<App>,
-    caller: Permit<Member>,
+    caller: Permit,
     request: HttpRequest,
 ) -> Outcome<AgentRecord> {
-    let id = request
-        .match_info()
-        .get("agent_id")
-        .and_then(agent_id)
-        .ok_or(Code::NotFound)?;
+    let id = path_agent(&request)?;
     let agent = app
         .store
         .read(|reader| agents::of_tenant(reader, caller.tenant.no, id))?
@@ -61,7 +71,167 @@ pub(super) async fn get(
 }
 
 /// Reads a number in its one spelling, so that an agent has one address.
-fn agent_id(text: &str) -> Option<AgentId> {
-    let id = AgentId(text.parse().ok()?);
-    (id.to_string() == text).then_some(id)
+fn path_agent(request: &HttpRequest) -> Result<AgentId> {
+    let text = request.match_info().get("agent_id").unwrap_or_default();
+    let id = text.parse().map(AgentId).ok();
+    id.filter(|id| id.to_string() == text)
+        .ok_or_else(|| Code::NotFound.into())
+}
+
+/// A body that makes an agent; the key of a managed one is read to be refused.
+struct New {
+    draft: AgentDraft,
+    managed: Field<ManagedAgentKey>,
+}
+
+impl New {
+    fn read(fields: &Fields<'_>) -> Self {
+        let draft = AgentDraft::read(fields);
+        fields.required("name", draft.name.clone());
+        if let Field::Set(AutonomyType::ChainedActions | AutonomyType::Agentic) =
+            draft.autonomy_type
+        {
+            fields.refuse(
+                "autonomy_type",
+                "must be CONVERSATIONAL; agents of other kinds come by the seed file",
+            );
+        }
+        Self {
+            draft,
+            managed: fields.word(
+                "managed_agent_key",
+                ManagedAgentKey::parse,
+                &ManagedAgentKey::choices(),
+            ),
+        }
+    }
+}
+
+/// The body of a create, for the document.
+pub(super) fn create_body(fields: &Fields<'_>) {
+    New::read(fields);
+}
+
+pub(super) async fn create(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+    body: Body,
+) -> Outcome<AgentRecord> {
+    let new = body.read(New::read)?;
+    if new.managed.value().is_some() {
+        return Err(Code::AgentManagedByNeo.into());
+    }
+    let tenant = caller.tenant.no;
+    let mut event = event_of(&request, &caller, "agent.create", "");
+    let agent = app
+        .store
+        .write(move |tx| {
+            let id = agents::give_id(tx)?;
+            let fresh = agents::fresh(tenant, id, &new.draft);
+            let agent = fresh.changed(&new.draft, &fresh.agent_settings);
+            agents::insert(tx, &agent)?;
+            event.target = Some(id.to_string());
+            audit::record(tx, &event)?;
+            Ok(agents::by_id(tx.reader(), id)?.ok_or(Code::NotFound)?)
+        })
+        .await?;
+    let id = agent.agent_id;
+    Ok(Reply::created(format_args!("/agents/{id}"), agent))
+}
+
+/// A body that changes an agent.
+struct Change {
+    draft: AgentDraft,
+    version: Option<i64>,
+}
+
+impl Change {
+    fn read(fields: &Fields<'_>) -> Self {
+        let draft = AgentDraft::read(fields);
+        if let Field::Null = draft.name {
+            fields.refuse("name", "must not be null: an agent has a name");
+        }
+        Self {
+            draft,
+            version: fields.integer("version", 1..=i64::MAX).value(),
+        }
+    }
+}
+
+/// The body of a change, for the document.
+pub(super) fn update_body(fields: &Fields<'_>) {
+    Change::read(fields);
+}
+
+pub(super) async fn update(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+    body: Body,
+) -> Outcome<AgentRecord> {
+    let change = body.read(Change::read)?;
+    let id = path_agent(&request)?;
+    let tenant = caller.tenant.no;
+    let mut event = event_of(&request, &caller, "agent.update", id);
+    let agent = app
+        .store
+        .write(move |tx| {
+            let before = own(agents::of_tenant(tx.reader(), tenant, id)?)?;
+            let after = before.changed(&change.draft, &Default::default());
+            for (field, is_other) in [
+                ("audience", after.audience != before.audience),
+                ("autonomy_type", after.autonomy_type != before.autonomy_type),
+            ] {
+                if is_other {
+                    return Err(Refusal::invalid(field, "never changes").into());
+                }
+            }
+            if change
+                .version
+                .is_some_and(|version| version != before.version)
+            {
+                return Err(Refusal::new(Code::AgentUpdateConflict)
+                    .with("version", before.version)
+                    .into());
+            }
+            if after == before {
+                return Ok(before);
+            }
+            agents::update(tx, &after)?;
+            let after = agents::by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
+            event.details = audit::difference(&before, &after)?;
+            audit::record(tx, &event)?;
+            Ok(after)
+        })
+        .await?;
+    Ok(Reply::ok(agent))
+}
+
+pub(super) async fn delete(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+) -> Result<Gone> {
+    let id = path_agent(&request)?;
+    let tenant = caller.tenant.no;
+    let mut event = event_of(&request, &caller, "agent.delete", id);
+    app.store
+        .write(move |tx| {
+            let agent = own(agents::of_tenant(tx.reader(), tenant, id)?)?;
+            agents::delete(tx, &agent)?;
+            event.details.insert("name".to_owned(), agent.name.into());
+            audit::record(tx, &event)
+        })
+        .await?;
+    Ok(Gone)
+}
+
+/// An agent that the tenant may change.
+fn own(found: Option<AgentRecord>) -> Result<AgentRecord> {
+    let agent = found.ok_or(Code::NotFound)?;
+    match agent.managed_agent_key {
+        None => Ok(agent),
+        Some(ManagedAgentKey::NeoSupport) => Err(Code::AgentManagedByNeo.into()),
+    }
 }

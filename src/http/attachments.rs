@@ -5,16 +5,18 @@ use std::fmt::Write as _;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::StreamExt;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
 use super::envelope::{Outcome, Reply};
 use super::extract::{Body, Query, path_id};
-use super::permit::{Permit, Sender};
+use super::permit::Permit;
 use super::router::PREFIX;
 use super::sessions::find;
 use crate::auth::signed_link::LinkUse;
 use crate::error::{Code, Error, Refusal, Result};
+use crate::fields::Fields;
 use crate::model::caller::Reach;
 use crate::model::file::{self, LARGEST, LINK_MS};
 use crate::model::ids::{AttachmentId, SessionId};
@@ -26,7 +28,7 @@ use crate::store::attachments;
 const FILENAME: std::ops::RangeInclusive<usize> = 1..=255;
 
 /// Where a client sends a file, and how it names it then.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct UploadUrl {
     upload_url: String,
     blob_path: String,
@@ -34,19 +36,32 @@ pub(super) struct UploadUrl {
     max_image_bytes: usize,
 }
 
+fn read_upload(fields: &Fields<'_>) -> (Option<FileType>, Option<String>) {
+    let mime = fields.word("content_type", FileType::parse, &FileType::choices());
+    (
+        fields.required("content_type", mime),
+        fields.text("filename", FILENAME).value(),
+    )
+}
+
+/// The body of a request for an upload, for the document.
+pub(super) fn upload_body(fields: &Fields<'_>) {
+    read_upload(fields);
+}
+
+/// The parameters of a signed link, for the document.
+pub(super) fn link_query(query: &Query) {
+    query.text("expires");
+    query.text("signature");
+}
+
 pub(super) async fn make_upload_url(
     app: web::Data<App>,
-    caller: Permit<Sender>,
+    caller: Permit,
     request: HttpRequest,
     body: Body,
 ) -> Outcome<UploadUrl> {
-    let (mime, filename) = body.read(|fields| {
-        let mime = fields.word("content_type", FileType::parse, &FileType::choices());
-        (
-            fields.required("content_type", mime),
-            fields.text("filename", FILENAME).value(),
-        )
-    })?;
+    let (mime, filename) = body.read(read_upload)?;
     let mime = mime.ok_or_else(|| Error::internal("a required field is missing"))?;
     let session: SessionId = path_id(&request, "session_id")?;
     app.store
@@ -139,7 +154,7 @@ fn linked(
 }
 
 /// What was kept of an upload.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Uploaded {
     blob_path: String,
     mime: FileType,

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::ids::Tick;
 
 const DEFAULT_SIZE: usize = 50;
-const LARGEST_SIZE: usize = 200;
+const LARGEST_SIZE: i64 = 200;
 const CHECK_BYTES: usize = 8;
 
 /// Which list a cursor belongs to: its name, and whose it is.
@@ -36,15 +36,17 @@ impl Page {
     /// # Errors
     /// `validation_error` for a size out of range, and for a damaged or foreign cursor.
     pub fn of(query: &Query, list: List<'_>) -> Result<Self> {
-        let size = query
-            .number("page_size", 1..=LARGEST_SIZE)?
-            .unwrap_or(DEFAULT_SIZE);
-        let after = query.parsed(
+        let size = query.number("page_size", 1..=LARGEST_SIZE)?;
+        let size = size.and_then(|size| usize::try_from(size).ok());
+        let after = query.opaque(
             "cursor",
             |text| decode(text, list),
             "is damaged, or was given by another list; begin again without it",
         )?;
-        Ok(Self { size, after })
+        Ok(Self {
+            size: size.unwrap_or(DEFAULT_SIZE),
+            after,
+        })
     }
 
     /// Rows to fetch: one more than asked for, to see whether there is more.
@@ -70,6 +72,15 @@ impl Page {
             next_cursor,
         }
     }
+}
+
+/// The parameters that every list takes, for the document.
+pub fn describe(query: &Query) {
+    let list = List {
+        name: "",
+        owner: "",
+    };
+    drop(Page::of(query, list));
 }
 
 fn check(tick: Tick, list: List<'_>) -> [u8; CHECK_BYTES] {

@@ -1,5 +1,7 @@
 //! What every request passes: it gets an id, its failure an envelope, its reply the common headers, the log a line.
 
+use std::fmt;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -12,7 +14,8 @@ use uuid::Uuid;
 use super::context::Context;
 use super::router::RoutePath;
 use super::{App, cors, envelope};
-use crate::error::Error;
+use crate::error::{Error, Refusal};
+use crate::model::caller::Caller;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
@@ -32,6 +35,7 @@ pub(super) async fn pass(
     request.extensions_mut().insert(Context {
         request_id,
         started: Instant::now(),
+        remote: remote(&request),
         caller: None,
         standing: None,
     });
@@ -50,6 +54,15 @@ pub(super) async fn pass(
 
     let mut response = next.call(request).await?.map_into_boxed_body();
     let failure = response.response().error().map(render);
+    if let (Some(app), Some(refusal)) = (&app, refusal_of(&response)) {
+        let context = Context::of(response.request());
+        let request = response.request();
+        let route = request.app_data::<RoutePath>().map_or("-", |path| path.0);
+        let (method, path) = (request.method().as_str(), request.path());
+        app.refused
+            .record(&app.store, &context, method, route, path, &refusal)
+            .await;
+    }
     if let Some(rendered) = failure {
         let rendered = rendered(response.request());
         response = response.into_response(rendered);
@@ -67,6 +80,14 @@ pub(super) async fn pass(
         cors::allow(headers, origin);
     }
     Ok(response)
+}
+
+/// Our own refusal that a reply carries.
+fn refusal_of(response: &ServiceResponse<impl MessageBody>) -> Option<Refusal> {
+    match response.response().error()?.as_error::<Error>()? {
+        Error::Refused(refusal) => Some((**refusal).clone()),
+        Error::Internal(_) => None,
+    }
 }
 
 /// A failure's envelope; an inner cause is logged here, once, and told to nobody.
@@ -93,6 +114,44 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
+/// A caller as the log names it.
+struct Sender<'a>(Option<&'a Caller>);
+
+impl fmt::Display for Sender<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(caller) = self.0 else {
+            return f.write_str("-");
+        };
+        let actor = caller.actor();
+        let kind = actor.kind.as_str();
+        write!(f, "{}/{kind}:{}", caller.tenant.client_id, actor.id)
+    }
+}
+
+/// From where a request comes. What is sent in `X-Forwarded-For` counts only behind a proxy of ours, which puts the address
+/// that it sees last.
+fn remote(request: &ServiceRequest) -> Option<IpAddr> {
+    let is_behind_proxy = request
+        .app_data::<web::Data<App>>()
+        .is_some_and(|app| app.limits.behind_proxy);
+    let forwarded = request
+        .headers()
+        .get_all("X-Forwarded-For")
+        .last()
+        .filter(|_| is_behind_proxy)
+        .and_then(|header| {
+            header
+                .to_str()
+                .ok()?
+                .rsplit(',')
+                .next()?
+                .trim()
+                .parse()
+                .ok()
+        });
+    forwarded.or_else(|| request.peer_addr().map(|peer| peer.ip()))
+}
+
 /// One line a request: its id, caller, method, route, status and time; never a query, a credential or a text.
 fn write_line(context: &Context, response: &ServiceResponse<BoxBody>) {
     let request = response.request();
@@ -101,7 +160,7 @@ fn write_line(context: &Context, response: &ServiceResponse<BoxBody>) {
         target: "switchboard::access",
         "{} {} {} {route} {} {:.1}ms",
         context.request_id,
-        context.caller.as_deref().unwrap_or("-"),
+        Sender(context.caller.as_deref()),
         request.method(),
         response.status().as_u16(),
         context.elapsed_ms(),

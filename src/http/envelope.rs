@@ -1,12 +1,16 @@
 //! The one shape of every reply, and the one place that renders a refusal (contract, section 1).
 
+use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -39,6 +43,68 @@ pub struct Pagination {
 
 /// What a handler gives.
 pub type Outcome<T> = Result<Reply<T>, Error>;
+
+/// What a handler's success has for a body, for the document of the routes.
+pub trait Gives {
+    /// The status that it has unless the table says otherwise.
+    const STATUS: u16 = 200;
+
+    /// The schema of `data`; none where the body is no envelope.
+    fn data(generator: &mut SchemaGenerator) -> Option<Schema>;
+}
+
+impl<T: JsonSchema> Gives for Outcome<T> {
+    fn data(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<T>())
+    }
+}
+
+impl Gives for Result<Gone, Error> {
+    const STATUS: u16 = 204;
+
+    fn data(_: &mut SchemaGenerator) -> Option<Schema> {
+        None
+    }
+}
+
+impl Gives for Result<HttpResponse, Error> {
+    fn data(_: &mut SchemaGenerator) -> Option<Schema> {
+        None
+    }
+}
+
+/// A `T` that was written as JSON before.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct Written<T> {
+    json: Box<RawValue>,
+    #[serde(skip)]
+    of: PhantomData<T>,
+}
+
+impl<T> Written<T> {
+    /// What was written.
+    pub fn new(json: Box<RawValue>) -> Self {
+        Self {
+            json,
+            of: PhantomData,
+        }
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Written<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+}
 
 impl<T: Serialize> Reply<T> {
     /// 200.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::App;
 use super::extract::{Query, path_id};
-use super::permit::{Anyone, Permit};
+use super::permit::Permit;
 use super::sessions::find;
 use crate::error::{Error, Refusal, Result};
 use crate::model::caller::Reach;
@@ -56,7 +56,7 @@ struct Reading {
 
 pub(super) async fn stream_events(
     app: web::Data<App>,
-    caller: Permit<Anyone>,
+    caller: Permit,
     request: HttpRequest,
     query: Query,
 ) -> Result<HttpResponse> {
@@ -99,6 +99,13 @@ pub(super) async fn stream_events(
                 Some((next, reading))
             },
         )))
+}
+
+/// The parameters of the stream, for the document.
+pub(super) fn stream_query(query: &Query) {
+    query.text("since");
+    drop(query.flag("follow"));
+    drop(query.flag("resume"));
 }
 
 /// The cursor that the client sent; the header wins.

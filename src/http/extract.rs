@@ -1,19 +1,21 @@
 //! Bodies, queries and ids, read with the contract's limits and refused in its words.
 
+use std::cell::RefCell;
 use std::future::{Future, Ready, ready};
 use std::ops::RangeInclusive;
 use std::pin::Pin;
-use std::str::FromStr;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::StreamExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::{Code, Error, Refusal, Result};
-use crate::fields::{Fields, Problems};
+use crate::fields::{Fields, Problems, TIME_RULE, integer_schema};
+use crate::model::clock::{Millis, parse_rfc3339};
 use crate::model::ids::{Id, Kind};
+use crate::model::names::Name;
 
 /// Bytes that a JSON body may have (contract, section 1, Size).
 pub const BODY_LIMIT: usize = 256 * 1_024;
@@ -86,7 +88,11 @@ fn is_json(media_type: &str) -> bool {
 }
 
 /// A query's parameters; those that nobody asks for are ignored.
-pub struct Query(Vec<(String, String)>);
+pub struct Query {
+    pairs: Vec<(String, String)>,
+    /// Where a reader is drawn instead of served: see [`Query::describe`].
+    sketch: Option<RefCell<Vec<(String, Value)>>>,
+}
 
 impl FromRequest for Query {
     type Error = Error;
@@ -94,18 +100,44 @@ impl FromRequest for Query {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let pairs = form_urlencoded::parse(request.query_string().as_bytes());
-        ready(Ok(Self(pairs.into_owned().collect())))
+        ready(Ok(Self {
+            pairs: pairs.into_owned().collect(),
+            sketch: None,
+        }))
     }
 }
 
 impl Query {
-    /// A parameter's text; of several the last.
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.0
+    /// The parameters that a reader asks for, each with its JSON Schema: it is run on nothing, and what it asks for is written
+    /// down.
+    pub fn describe(read: impl FnOnce(&Self)) -> Vec<(String, Value)> {
+        let query = Self {
+            pairs: Vec::new(),
+            sketch: Some(RefCell::default()),
+        };
+        read(&query);
+        query.sketch.map(RefCell::into_inner).unwrap_or_default()
+    }
+
+    fn note(&self, name: &str, schema: impl FnOnce() -> Value) {
+        if let Some(sketch) = &self.sketch {
+            sketch.borrow_mut().push((name.to_owned(), schema()));
+        }
+    }
+
+    /// Of several the last.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.pairs
             .iter()
             .rev()
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// A parameter's text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.note(name, || json!({ "type": "string" }));
+        self.get(name)
     }
 
     /// The text that a list is searched for; none, when it is empty.
@@ -121,19 +153,60 @@ impl Query {
         }
     }
 
-    /// A parameter that `parse` reads.
-    ///
-    /// # Errors
-    /// `validation_error` with `rule`.
-    pub fn parsed<T>(
+    fn parsed<T>(
         &self,
         name: &str,
         parse: impl FnOnce(&str) -> Option<T>,
         rule: &str,
     ) -> Result<Option<T>> {
-        self.text(name)
+        self.get(name)
             .map(|text| parse(text).ok_or_else(|| Refusal::invalid(name, rule).into()))
             .transpose()
+    }
+
+    /// Text that this server gave, and whose form is nobody else's business.
+    ///
+    /// # Errors
+    /// `validation_error` with `rule`.
+    pub fn opaque<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+        rule: &str,
+    ) -> Result<Option<T>> {
+        self.note(name, || json!({ "type": "string" }));
+        self.parsed(name, parse, rule)
+    }
+
+    /// A name from outside.
+    ///
+    /// # Errors
+    /// `validation_error` with the name's rule.
+    pub fn named<T: Name>(&self, name: &str) -> Result<Option<T>> {
+        self.note(name, || json!({ "type": "string", "pattern": T::PATTERN }));
+        self.parsed(name, T::read, T::RULE)
+    }
+
+    /// An id that this server gave.
+    ///
+    /// # Errors
+    /// `validation_error`.
+    pub fn id<K: Kind>(&self, name: &str) -> Result<Option<Id<K>>> {
+        self.note(
+            name,
+            || json!({ "type": "string", "pattern": Id::<K>::pattern() }),
+        );
+        let rule = format!("must be an id that begins with {}", K::PREFIX);
+        self.parsed(name, Id::parse, &rule)
+    }
+
+    /// A time (RFC 3339).
+    ///
+    /// # Errors
+    /// `validation_error`.
+    pub fn time(&self, name: &str) -> Result<Option<Millis>> {
+        self.note(name, || json!({ "type": "string", "format": "date-time" }));
+        self.parsed(name, parse_rfc3339, TIME_RULE)
     }
 
     /// One of a few words.
@@ -146,6 +219,10 @@ impl Query {
         parse: impl FnOnce(&str) -> Option<T>,
         choices: &str,
     ) -> Result<Option<T>> {
+        self.note(name, || {
+            let words: Vec<&str> = choices.split(", ").collect();
+            json!({ "type": "string", "enum": words })
+        });
         self.parsed(name, parse, &format!("must be one of {choices}"))
     }
 
@@ -159,18 +236,18 @@ impl Query {
             "false" => Some(false),
             _ => None,
         };
-        Ok(self.word(name, parse, "true, false")?.unwrap_or(false))
+        self.note(name, || json!({ "type": "boolean" }));
+        Ok(self
+            .parsed(name, parse, "must be one of true, false")?
+            .unwrap_or(false))
     }
 
     /// A whole number in a range.
     ///
     /// # Errors
     /// `validation_error` with the range.
-    pub fn number<T: FromStr + PartialOrd + std::fmt::Display>(
-        &self,
-        name: &str,
-        range: RangeInclusive<T>,
-    ) -> Result<Option<T>> {
+    pub fn number(&self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>> {
+        self.note(name, || integer_schema(&range));
         let rule = format!(
             "must be a whole number from {} to {}",
             range.start(),
@@ -200,5 +277,17 @@ pub fn path_id<K: Kind>(request: &HttpRequest, name: &str) -> Result<Id<K>> {
         .match_info()
         .get(name)
         .and_then(Id::parse)
+        .ok_or_else(|| Code::NotFound.into())
+}
+
+/// A name from outside in the path; text of another form names nothing.
+///
+/// # Errors
+/// `not_found`.
+pub fn path_name<T: Name>(request: &HttpRequest, name: &str) -> Result<T> {
+    request
+        .match_info()
+        .get(name)
+        .and_then(T::read)
         .ok_or_else(|| Code::NotFound.into())
 }

@@ -1,14 +1,15 @@
 //! Messages: appended after every check of the contract's section 4, and listed.
 
 use actix_web::{HttpRequest, web};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
 use super::attachments::sign_links;
-use super::cursor::{BEFORE_ALL, BEHIND_ALL, List, Page};
+use super::cursor::{self, BEFORE_ALL, BEHIND_ALL, List, Page};
 use super::envelope::{Outcome, Reply};
 use super::extract::{Body, Query, path_id};
-use super::permit::{Anyone, Permit, Sender};
+use super::permit::Permit;
 use super::sessions::{asker, find};
 use crate::error::{Code, Error, Result};
 use crate::fields::{Field, Fields};
@@ -75,7 +76,7 @@ impl Said {
 }
 
 /// The reply of an append.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Accepted {
     #[serde(flatten)]
     appended: Appended,
@@ -96,7 +97,7 @@ impl<E: Into<Error>> From<E> for Refused {
 
 pub(super) async fn append(
     app: web::Data<App>,
-    caller: Permit<Sender>,
+    caller: Permit,
     request: HttpRequest,
     body: Body,
 ) -> Outcome<Accepted> {
@@ -235,23 +236,38 @@ fn title_of(message: &str) -> Option<String> {
     Some(format!("{}…", cut.trim_end()))
 }
 
+fn is_newest_first(query: &Query) -> Result<bool> {
+    let order = |text: &str| match text {
+        "asc" => Some(false),
+        "desc" => Some(true),
+        _ => None,
+    };
+    Ok(query.word("order", order, "asc, desc")?.unwrap_or(false))
+}
+
+/// The parameters of the list, for the document.
+pub(super) fn list_query(query: &Query) {
+    drop(is_newest_first(query));
+    cursor::describe(query);
+}
+
+/// The body of an append, for the document.
+pub(super) fn append_body(fields: &Fields<'_>) {
+    Said::read(fields);
+}
+
+/// The body of a feedback, for the document.
+pub(super) fn feedback_body(fields: &Fields<'_>) {
+    read_feedback(fields);
+}
+
 pub(super) async fn list(
     app: web::Data<App>,
-    caller: Permit<Anyone>,
+    caller: Permit,
     request: HttpRequest,
     query: Query,
 ) -> Outcome<Vec<Message>> {
-    let newest_first = query
-        .word(
-            "order",
-            |text| match text {
-                "asc" => Some(false),
-                "desc" => Some(true),
-                _ => None,
-            },
-            "asc, desc",
-        )?
-        .unwrap_or(false);
+    let newest_first = is_newest_first(&query)?;
     let id: SessionId = path_id(&request, "session_id")?;
     let owner = id.to_string();
     let name = if newest_first {
@@ -280,13 +296,8 @@ pub(super) async fn list(
 /// Characters that a comment may have.
 const COMMENT: usize = 4_000;
 
-pub(super) async fn give_feedback(
-    app: web::Data<App>,
-    caller: Permit<Sender>,
-    request: HttpRequest,
-    body: Body,
-) -> Outcome<Message> {
-    let feedback = body.read(|fields| Feedback {
+fn read_feedback(fields: &Fields<'_>) -> Feedback {
+    Feedback {
         rating: fields
             .word("rating", Rating::parse, &Rating::choices())
             .value(),
@@ -294,7 +305,16 @@ pub(super) async fn give_feedback(
             .text("comment", 0..=COMMENT)
             .value()
             .filter(|comment| !comment.is_empty()),
-    })?;
+    }
+}
+
+pub(super) async fn give_feedback(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+    body: Body,
+) -> Outcome<Message> {
+    let feedback = body.read(read_feedback)?;
     let session: SessionId = path_id(&request, "session_id")?;
     let message: MessageId = path_id(&request, "message_id")?;
     app.store

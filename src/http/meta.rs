@@ -1,13 +1,14 @@
 //! Whether the server is alive, and whether it can work (contract, section 10).
 
 use actix_web::web;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
 use super::envelope::{Outcome, Reply};
 use crate::error::Code;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Health {
     status: &'static str,
     version: &'static str,
@@ -20,7 +21,7 @@ pub(super) async fn health() -> Outcome<Health> {
     }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Ready {
     status: &'static str,
 }

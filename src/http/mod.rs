@@ -11,7 +11,9 @@ mod events;
 mod extract;
 mod messages;
 mod meta;
-mod permit;
+pub mod openapi;
+pub mod permit;
+mod refused;
 pub mod router;
 mod sessions;
 mod tenant;
@@ -56,6 +58,8 @@ pub struct App {
     pub limiter: RateLimiter,
     /// Who waits for what.
     pub signals: Signals,
+    /// Who was refused what, for the audit events.
+    refused: refused::Refused,
     /// Who answers.
     pub engine: Engine,
     /// The configuration.
@@ -83,6 +87,7 @@ impl App {
             store,
             authenticator,
             signals,
+            refused: refused::Refused::default(),
             limits,
             draining: AtomicBool::new(false),
             drained: watch::Sender::new(()),

@@ -1,11 +1,11 @@
-//! The permission to act, as a type in a handler's signature: who may call is decided before anything is looked up.
+//! The permission to act: who may make a call is a column of the route table, and decided before anything is looked up.
 
 use std::future::{Ready, ready};
-use std::marker::PhantomData;
 use std::ops::Deref;
+use std::rc::Rc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header;
+use actix_web::http::{Method, header};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use super::App;
@@ -16,59 +16,94 @@ use crate::model::caller::{Caller, Who};
 use crate::model::words::Role;
 
 /// Which callers a call is for (contract, section 2).
-pub trait Policy {
-    /// Whether this one may.
-    fn allows(caller: &Caller) -> bool;
-}
-
-macro_rules! policies {
-    ($($(#[$doc:meta])* $name:ident: $rule:expr;)*) => {$(
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub enum $name {}
-
-        impl Policy for $name {
-            fn allows(caller: &Caller) -> bool {
-                let rule: fn(&Who) -> bool = $rule;
-                rule(&caller.who)
-            }
-        }
-    )*};
-}
-
-policies! {
-    /// Whoever has a credential: `GET /whoami`, and reading the session that one is allowed to read.
-    Anyone: |_| true;
-    /// Whoever has a credential, but a VIEWER: sending messages.
-    Sender: |who| !matches!(who, Who::DashboardUser { role: Role::Viewer, .. });
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Callers {
+    /// Everyone: no credential is asked for.
+    Public,
+    /// Whoever has a credential.
+    Anyone,
+    /// Whoever has a credential, but a VIEWER.
+    Sender,
     /// All but the tokens of one session.
-    Member: |who| !matches!(who, Who::EndUserSession { .. });
+    Member,
     /// Members who may do more than read.
-    Chatter: |who| !matches!(who, Who::EndUserSession { .. } | Who::DashboardUser { role: Role::Viewer, .. });
+    Chatter,
     /// Service accounts and ADMINs.
-    Keeper: |who| matches!(who, Who::ServiceAccount { .. } | Who::DashboardUser { role: Role::Admin, .. });
+    Keeper,
+    /// ADMINs alone: a program never makes itself a key.
+    Admin,
+    /// Service accounts of the platform.
+    Platform,
 }
 
-/// A caller who may make this call.
-pub struct Permit<P> {
-    caller: Caller,
-    policy: PhantomData<P>,
-}
-
-impl<P> Deref for Permit<P> {
-    type Target = Caller;
-
-    fn deref(&self) -> &Caller {
-        &self.caller
+impl Callers {
+    /// Whether this caller is one of them.
+    pub fn allow(self, who: &Who) -> bool {
+        match self {
+            Self::Public | Self::Anyone => true,
+            Self::Sender => !is_viewer(who),
+            Self::Member => !is_of_a_session(who),
+            Self::Chatter => !is_viewer(who) && !is_of_a_session(who),
+            Self::Keeper => is_admin(who) || matches!(who, Who::ServiceAccount { .. }),
+            Self::Admin => is_admin(who),
+            Self::Platform => matches!(who, Who::ServiceAccount { platform: true, .. }),
+        }
     }
 }
 
-impl<P: Policy> Permit<P> {
+fn is_admin(who: &Who) -> bool {
+    matches!(
+        who,
+        Who::DashboardUser {
+            role: Role::Admin,
+            ..
+        }
+    )
+}
+
+fn is_viewer(who: &Who) -> bool {
+    matches!(
+        who,
+        Who::DashboardUser {
+            role: Role::Viewer,
+            ..
+        }
+    )
+}
+
+fn is_of_a_session(who: &Who) -> bool {
+    matches!(who, Who::EndUserSession { .. })
+}
+
+/// Who may make the calls of one address, by method; the router keeps it there.
+#[derive(Clone, Debug)]
+pub(super) struct Admitted(pub(super) Vec<(Method, Callers)>);
+
+/// A caller who may make this call.
+pub struct Permit(Rc<Caller>);
+
+impl Deref for Permit {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
+    }
+}
+
+impl Permit {
     /// Credential, rate limit, role: in this order (contract, section 1, Order of checks).
     fn check(request: &HttpRequest) -> Result<Self> {
         let app = request
             .app_data::<web::Data<App>>()
             .ok_or_else(|| Error::internal("the application's data is missing"))?;
+        let callers = request
+            .app_data::<Admitted>()
+            .and_then(|admitted| {
+                let mut rows = admitted.0.iter();
+                rows.find(|(method, _)| method == request.method())
+            })
+            .map(|(_, callers)| *callers)
+            .ok_or_else(|| Error::internal("a route does not say who may call it"))?;
         if app.is_draining() {
             return Err(Code::ShuttingDown.into());
         }
@@ -76,19 +111,14 @@ impl<P: Policy> Permit<P> {
         let caller = app
             .authenticator
             .caller(&app.store, header.map(header::HeaderValue::as_bytes))?;
+        let caller = Rc::new(caller);
         let admission = app.limiter.admit(
             caller.tenant.no,
             caller.rate_limit_per_minute,
             app.store.now(),
         );
         if let Some(context) = request.extensions_mut().get_mut::<Context>() {
-            let actor = caller.actor();
-            context.caller = Some(format!(
-                "{}/{}:{}",
-                caller.tenant.client_id,
-                actor.kind.as_str(),
-                actor.id
-            ));
+            context.caller = Some(caller.clone());
             context.standing = match admission {
                 Admission::Unlimited => None,
                 Admission::Admitted(standing) | Admission::Refused(standing, _) => Some(standing),
@@ -99,17 +129,14 @@ impl<P: Policy> Permit<P> {
             refusal.retry_after_s = Some(wait_s);
             return Err(refusal.into());
         }
-        if !P::allows(&caller) {
+        if !callers.allow(&caller.who) {
             return Err(Code::Forbidden.into());
         }
-        Ok(Self {
-            caller,
-            policy: PhantomData,
-        })
+        Ok(Self(caller))
     }
 }
 
-impl<P: Policy> FromRequest for Permit<P> {
+impl FromRequest for Permit {
     type Error = Error;
     type Future = Ready<Result<Self>>;
 

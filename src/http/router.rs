@@ -1,13 +1,20 @@
-//! THE table: every route of the server, in one place.
+//! THE table: every route of the server in one place, with who may call it and what the document says of it.
 
 use std::future::Future;
 
 use actix_web::http::Method;
 use actix_web::{FromRequest, Handler, Responder, Route, web};
 use futures_util::FutureExt;
+use schemars::{Schema, SchemaGenerator};
+use serde_json::{Value, json};
 
+use super::envelope::Gives;
+use super::extract::Query;
+use super::openapi;
+use super::permit::{Admitted, Callers};
 use super::{agents, attachments, events, messages, meta, sessions, tenant, tokens, turns};
 use crate::error::{Code, Error, Refusal};
+use crate::fields::{self, Fields};
 
 /// Every path is served below this prefix, and by the same handler without it.
 pub const PREFIX: &str = "/public-api";
@@ -18,7 +25,36 @@ pub struct Row {
     pub method: Method,
     /// The path, without the prefix.
     pub path: &'static str,
+    /// Who may call it.
+    pub callers: Callers,
+    /// What the document says of it.
+    pub operation: Operation,
     route: Route,
+}
+
+/// What the document says of a route (OpenAPI 3.1, Operation Object).
+#[derive(Debug)]
+pub struct Operation {
+    /// Names it for programs that are made from the document.
+    pub id: &'static str,
+    /// Says in a sentence what it does.
+    pub summary: &'static str,
+    /// Its query's parameters, each with a schema.
+    pub query: Vec<(String, Value)>,
+    /// Its body's schema.
+    pub body: Option<Value>,
+    /// A body that works against the demo.
+    pub example: Option<Value>,
+    /// The statuses of its successes.
+    pub successes: Vec<u16>,
+    /// What a success's `data` is.
+    pub data: fn(&mut SchemaGenerator) -> Option<Schema>,
+    /// The media type of a success without an envelope.
+    pub media_type: Option<&'static str>,
+    /// Headers that it reads, each with what it is for.
+    pub headers: Vec<(&'static str, &'static str)>,
+    /// Its own refusals; those that every route has are added.
+    pub refusals: Vec<Code>,
 }
 
 /// The pattern of the path that was matched, for the log.
@@ -27,93 +63,226 @@ pub(super) struct RoutePath(pub(super) &'static str);
 
 /// Every route.
 pub fn table() -> Vec<Row> {
+    let mut table = meta_rows();
+    table.extend(management_rows());
+    table.extend(chat_rows());
+    table
+}
+
+#[rustfmt::skip]
+fn meta_rows() -> Vec<Row> {
     vec![
-        row(Method::GET, "/health", meta::health),
-        row(Method::GET, "/ready", meta::ready),
-        row(Method::GET, "/whoami", tenant::who_am_i),
-        row(Method::GET, "/tenant", tenant::get),
-        row(Method::GET, "/agents", agents::list),
-        row(Method::GET, "/agents/{agent_id}", agents::get),
-        row(Method::POST, "/chat/sessions", sessions::create),
-        row(Method::GET, "/chat/sessions", sessions::list),
-        row(Method::POST, "/chat/sessions/resolve", sessions::resolve),
-        row(Method::GET, "/chat/sessions/{session_id}", sessions::get),
-        row(
-            Method::PATCH,
-            "/chat/sessions/{session_id}",
-            sessions::patch,
-        ),
-        row(
-            Method::DELETE,
-            "/chat/sessions/{session_id}",
-            sessions::delete,
-        ),
-        row(
-            Method::POST,
-            "/chat/sessions/{session_id}/reset",
-            sessions::reset,
-        ),
-        row(
-            Method::POST,
-            "/chat/sessions/{session_id}/messages",
-            messages::append,
-        ),
-        row(
-            Method::GET,
-            "/chat/sessions/{session_id}/messages",
-            messages::list,
-        ),
-        row(
-            Method::GET,
-            "/chat/sessions/{session_id}/turns/{chat_turn_id}",
-            turns::get,
-        ),
-        row(
-            Method::PUT,
-            "/chat/sessions/{session_id}/messages/{message_id}/feedback",
-            messages::give_feedback,
-        ),
-        row(
-            Method::POST,
-            "/chat/sessions/{session_id}/cancel",
-            turns::cancel,
-        ),
-        row(
-            Method::GET,
-            "/chat/sessions/{session_id}/events",
-            events::stream_events,
-        ),
-        row(
-            Method::POST,
-            "/chat/sessions/{session_id}/attachments/upload-url",
-            attachments::make_upload_url,
-        ),
-        row(
-            Method::PUT,
-            "/chat/attachments/{attachment_id}",
-            attachments::put,
-        ),
-        row(
-            Method::GET,
-            "/chat/attachments/{attachment_id}",
-            attachments::get,
-        ),
-        row(Method::POST, "/sessions", tokens::mint),
-        row(Method::DELETE, "/sessions/{jti}", tokens::revoke),
+        row(Method::GET, "/health", Callers::Public, meta::health)
+            .says("health", "Tells that the server is alive"),
+        row(Method::GET, "/ready", Callers::Public, meta::ready)
+            .says("ready", "Tells whether the server can work"),
+        row(Method::GET, "/openapi.json", Callers::Public, openapi::document)
+            .says("openapi", "This document")
+            .gives("application/json"),
+        row(Method::GET, "/whoami", Callers::Anyone, tenant::who_am_i)
+            .says("whoAmI", "Tells the caller who it is"),
+        row(Method::GET, "/tenant", Callers::Member, tenant::get)
+            .says("getTenant", "The caller's tenant"),
     ]
 }
 
-fn row<F, Args>(method: Method, path: &'static str, handler: F) -> Row
+#[rustfmt::skip]
+fn management_rows() -> Vec<Row> {
+    vec![
+        row(Method::GET, "/agents", Callers::Member, agents::list)
+            .says("listAgents", "The tenant's agents, newest first")
+            .query(agents::list_query),
+        row(Method::POST, "/agents", Callers::Keeper, agents::create)
+            .says("createAgent", "Makes a CONVERSATIONAL agent")
+            .body(agents::create_body)
+            .example(json!({ "name": "Onboarding", "audience": "MSP", "agent_settings": { "custom_instructions": "Answer briefly." } }))
+            .created()
+            .refuses(&[Code::AgentManagedByNeo]),
+        row(Method::GET, "/agents/{agent_id}", Callers::Member, agents::get)
+            .says("getAgent", "One agent"),
+        row(Method::PUT, "/agents/{agent_id}", Callers::Keeper, agents::update)
+            .says("updateAgent", "Changes what is sent of an agent")
+            .body(agents::update_body)
+            .example(json!({ "description": "Answers technicians' questions." }))
+            .refuses(&[Code::AgentManagedByNeo, Code::AgentUpdateConflict]),
+        row(Method::DELETE, "/agents/{agent_id}", Callers::Keeper, agents::delete)
+            .says("deleteAgent", "Removes an agent that no channel uses; its sessions stay")
+            .refuses(&[Code::AgentManagedByNeo, Code::AgentInUse]),
+    ]
+}
+
+#[rustfmt::skip]
+fn chat_rows() -> Vec<Row> {
+    use Code::*;
+
+    const ROUTED: &[Code] = &[
+        ClientIdNotAllowed, AgentNotAllowed, AgentAccessDenied, NotFound, EndCompanyNotMapped, ChannelDisconnected, AgentDisabled,
+        AgentNotConversational, EndCompanyRequired,
+    ];
+    vec![
+        row(Method::POST, "/chat/sessions", Callers::Chatter, sessions::create)
+            .says("createSession", "Begins a session: decides which agent answers, acting for which tenant, for which company")
+            .body(sessions::ask_body)
+            .example(json!({ "managed_agent_key": "NEO_SUPPORT", "title": "Printer on fire" }))
+            .header("Idempotency-Key", "1 to 128 visible characters; a repeat within 24 hours gets the first reply again")
+            .created()
+            .refuses(ROUTED).refuses(&[IdempotencyKeyReused]),
+        row(Method::GET, "/chat/sessions", Callers::Member, sessions::list)
+            .says("listSessions", "Sessions that the caller may see, newest first")
+            .query(sessions::list_query)
+            .refuses(&[ClientIdNotAllowed, NotFound]),
+        row(Method::POST, "/chat/sessions/resolve", Callers::Chatter, sessions::resolve)
+            .says("resolveSession", "Tells who would answer, and writes nothing")
+            .body(sessions::ask_body)
+            .example(json!({ "managed_agent_key": "NEO_SUPPORT" }))
+            .refuses(ROUTED),
+        row(Method::GET, "/chat/sessions/{session_id}", Callers::Anyone, sessions::get)
+            .says("getSession", "One session"),
+        row(Method::PATCH, "/chat/sessions/{session_id}", Callers::Chatter, sessions::patch)
+            .says("updateSession", "Changes what is sent of a session")
+            .body(sessions::change_body)
+            .example(json!({ "title": "Printer, second floor", "metadata": { "ticket": "4711" } })),
+        row(Method::DELETE, "/chat/sessions/{session_id}", Callers::Keeper, sessions::delete)
+            .says("deleteSession", "Removes a session and all that hangs on it"),
+        row(Method::POST, "/chat/sessions/{session_id}/reset", Callers::Chatter, sessions::reset)
+            .says("resetSession", "Archives a session and cancels its turns"),
+        row(Method::POST, "/chat/sessions/{session_id}/messages", Callers::Sender, messages::append)
+            .says("appendMessage", "Adds a message and queues the turn that answers it")
+            .body(messages::append_body)
+            .example(json!({ "message": "How do I reset a password?", "client_message_id": "m-1" }))
+            .accepted()
+            .refuses(&[
+                AgentAccessDenied, EndCompanyNotMapped, ChannelDisconnected, AgentDisabled, DuplicateClientMessage, SessionArchived,
+                TooManyPendingTurns,
+            ]),
+        row(Method::GET, "/chat/sessions/{session_id}/messages", Callers::Anyone, messages::list)
+            .says("listMessages", "A session's messages, oldest first")
+            .query(messages::list_query),
+        row(Method::GET, "/chat/sessions/{session_id}/turns/{chat_turn_id}", Callers::Anyone, turns::get)
+            .says("getTurn", "Where a turn stands; wait_seconds holds the reply until it ends")
+            .query(turns::get_query),
+        row(Method::PUT, "/chat/sessions/{session_id}/messages/{message_id}/feedback", Callers::Sender, messages::give_feedback)
+            .says("giveFeedback", "Rates an answer")
+            .body(messages::feedback_body)
+            .example(json!({ "rating": "UP", "comment": "Just right." })),
+        row(Method::POST, "/chat/sessions/{session_id}/cancel", Callers::Sender, turns::cancel)
+            .says("cancelTurns", "Cancels the running and the queued turns"),
+        row(Method::GET, "/chat/sessions/{session_id}/events", Callers::Anyone, events::stream_events)
+            .says("streamEvents", "The stream of answers as server-sent events of the Vercel AI SDK v6; 204 when there is nothing to resume")
+            .query(events::stream_query)
+            .header("Last-Event-Id", "The cursor that the reader has; wins over since")
+            .gives("text/event-stream").also(204),
+        row(Method::POST, "/chat/sessions/{session_id}/attachments/upload-url", Callers::Sender, attachments::make_upload_url)
+            .says("createUploadUrl", "A signed address to PUT a file to")
+            .body(attachments::upload_body)
+            .example(json!({ "content_type": "image/png", "filename": "screenshot.png" }))
+            .created()
+            .refuses(&[TooManyAttachments]),
+        row(Method::PUT, "/chat/attachments/{attachment_id}", Callers::Public, attachments::put)
+            .says("putAttachment", "Sends a file to its signed address")
+            .query(attachments::link_query)
+            .takes_file()
+            .refuses(&[ValidationError, Forbidden, PayloadTooLarge, UnsupportedMediaType, AlreadyExists, TooManyAttachments]),
+        row(Method::GET, "/chat/attachments/{attachment_id}", Callers::Public, attachments::get)
+            .says("getAttachment", "Fetches a file from its signed address")
+            .query(attachments::link_query)
+            .gives("application/octet-stream")
+            .refuses(&[Forbidden]),
+        row(Method::POST, "/sessions", Callers::Chatter, tokens::mint)
+            .says("mintSessionToken", "Mints a token for one session")
+            .body(tokens::mint_body)
+            .created()
+            .refuses(&[ClientIdNotAllowed, AgentNotAllowed, NotFound]),
+        row(Method::DELETE, "/sessions/{jti}", Callers::Chatter, tokens::revoke)
+            .says("revokeSessionToken", "Revokes a session's token at once"),
+    ]
+}
+
+fn row<F, Args>(method: Method, path: &'static str, callers: Callers, handler: F) -> Row
 where
     F: Handler<Args>,
     Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
+    F::Output: Responder + Gives + 'static,
 {
     let route = web::method(method.clone()).to(Caught(handler));
     Row {
         method,
         path,
+        callers,
+        operation: Operation {
+            id: "",
+            summary: "",
+            query: Vec::new(),
+            body: None,
+            example: None,
+            successes: vec![F::Output::STATUS],
+            data: F::Output::data,
+            media_type: None,
+            headers: Vec::new(),
+            refusals: Vec::new(),
+        },
         route,
+    }
+}
+
+impl Row {
+    fn says(mut self, id: &'static str, summary: &'static str) -> Self {
+        self.operation.id = id;
+        self.operation.summary = summary;
+        self
+    }
+
+    /// The very reader of the handler's query.
+    fn query(mut self, read: fn(&Query)) -> Self {
+        self.operation.query = Query::describe(read);
+        self
+    }
+
+    /// The very reader of the handler's body.
+    fn body(mut self, read: fn(&Fields<'_>)) -> Self {
+        self.operation.body = Some(fields::describe(read));
+        self
+    }
+
+    /// A body that is a file, and nothing to be read field by field.
+    fn takes_file(mut self) -> Self {
+        self.operation.body = Some(json!({ "type": "string", "format": "binary" }));
+        self
+    }
+
+    fn example(mut self, body: Value) -> Self {
+        self.operation.example = Some(body);
+        self
+    }
+
+    fn header(mut self, name: &'static str, what_for: &'static str) -> Self {
+        self.operation.headers.push((name, what_for));
+        self
+    }
+
+    fn created(mut self) -> Self {
+        self.operation.successes = vec![201];
+        self
+    }
+
+    fn accepted(mut self) -> Self {
+        self.operation.successes = vec![202];
+        self
+    }
+
+    fn also(mut self, status: u16) -> Self {
+        self.operation.successes.push(status);
+        self
+    }
+
+    fn gives(mut self, media_type: &'static str) -> Self {
+        self.operation.media_type = Some(media_type);
+        self
+    }
+
+    fn refuses(mut self, codes: &[Code]) -> Self {
+        self.operation.refusals.extend(codes);
+        self
     }
 }
 
@@ -154,7 +323,10 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
                 .map(|row| row.method.as_str())
                 .collect::<Vec<_>>()
                 .join(", ");
-            let mut resource = web::resource(format!("{prefix}{path}")).app_data(RoutePath(path));
+            let admitted = here.iter().map(|row| (row.method.clone(), row.callers));
+            let mut resource = web::resource(format!("{prefix}{path}"))
+                .app_data(RoutePath(path))
+                .app_data(Admitted(admitted.collect()));
             for row in here {
                 resource = resource.route(row.route);
             }

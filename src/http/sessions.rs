@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use actix_web::{HttpRequest, web};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Map;
 use serde_json::value::RawValue;
 
 use super::App;
 use super::context::Context;
-use super::cursor::{BEHIND_ALL, List, Page};
-use super::envelope::{Gone, Outcome, Reply};
+use super::cursor::{self, BEHIND_ALL, List, Page};
+use super::envelope::{Gone, Outcome, Reply, Written};
 use super::extract::{Body, Query, path_id};
-use super::permit::{Anyone, Chatter, Keeper, Member, Permit};
+use super::permit::Permit;
 use super::turns::call_off;
 use crate::auth::api_key;
 use crate::error::{Code, Error, Refusal, Result};
@@ -47,13 +48,10 @@ struct Ask {
 impl Ask {
     fn read(fields: &Fields<'_>, is_routed: bool) -> Self {
         // Who is not routed by them has them ignored, whatever they say; they must be strings that are not empty.
-        let bot_rule = BotId::RULE;
         let (bot_id, inbound_tenant_id) = if is_routed {
             (
-                fields.parsed("bot_id", BotId::parse, bot_rule).value(),
-                fields
-                    .parsed("inbound_tenant_id", M365TenantId::parse, M365TenantId::RULE)
-                    .value(),
+                fields.named::<BotId>("bot_id").value(),
+                fields.named::<M365TenantId>("inbound_tenant_id").value(),
             )
         } else {
             let given = |name| fields.text(name, 1..=usize::MAX).value();
@@ -180,20 +178,20 @@ struct Named<'a> {
     id: &'a str,
 }
 
-fn replay(reply: Box<RawValue>) -> Outcome<Box<RawValue>> {
+fn replay(reply: Box<RawValue>) -> Outcome<Written<Session>> {
     let id = serde_json::from_str::<Named<'_>>(reply.get())
         .map_err(|error| Error::Internal(error.into()))?
         .id
         .to_owned();
-    Ok(Reply::created(format_args!("/chat/sessions/{id}"), reply).replayed())
+    Ok(Reply::created(format_args!("/chat/sessions/{id}"), Written::new(reply)).replayed())
 }
 
 pub(super) async fn create(
     app: web::Data<App>,
-    caller: Permit<Chatter>,
+    caller: Permit,
     request: HttpRequest,
     body: Body,
-) -> Outcome<Box<RawValue>> {
+) -> Outcome<Written<Session>> {
     let ask = body.read(|fields| Ask::read(fields, caller.is_platform()))?;
     let repeatable = repeatable(&request, &caller, &body)?;
     if let Some(repeatable) = &repeatable {
@@ -230,7 +228,7 @@ pub(super) async fn create(
             if let Some(repeatable) = &repeatable {
                 let known = idempotency::find(tx.reader(), repeatable, tx.now())?;
                 if let Some(reply) = known_reply(known)? {
-                    return Ok(Written::Before(reply));
+                    return Ok(Made::Before(reply));
                 }
             }
             let session = sessions::insert(tx, new)?;
@@ -243,18 +241,20 @@ pub(super) async fn create(
             if let Some(repeatable) = &repeatable {
                 idempotency::keep(tx, repeatable, session.id, json.get())?;
             }
-            Ok(Written::Now(session.id, json))
+            Ok(Made::Now(session.id, json))
         })
         .await?;
     match written {
-        Written::Before(reply) => replay(reply),
-        Written::Now(id, json) => {
-            Ok(Reply::created(format_args!("/chat/sessions/{id}"), json).warning(warnings))
-        }
+        Made::Before(reply) => replay(reply),
+        Made::Now(id, json) => Ok(Reply::created(
+            format_args!("/chat/sessions/{id}"),
+            Written::new(json),
+        )
+        .warning(warnings)),
     }
 }
 
-enum Written {
+enum Made {
     Now(SessionId, Box<RawValue>),
     Before(Box<RawValue>),
 }
@@ -272,14 +272,8 @@ fn tried_as(
     let mut details = Map::new();
     details.insert("end_company_id".to_owned(), company.as_str().into());
     details.insert("agent_id".to_owned(), resolution.agent.id.0.into());
-    Some(audit::Event {
-        tenant: caller.tenant.no,
-        actor: caller.actor(),
-        action: "session.create_as_company",
-        target: None,
-        details,
-        request_id: Some(Context::of(request).request_id),
-    })
+    let action = "session.create_as_company";
+    Some(Context::of(request).event(caller.tenant.no, caller, action, None, details))
 }
 
 fn new_session(ask: &Ask, caller: &Caller, resolution: Resolution) -> Result<NewSession> {
@@ -310,7 +304,7 @@ fn new_session(ask: &Ask, caller: &Caller, resolution: Resolution) -> Result<New
 }
 
 /// What a dry run tells.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Verdict {
     rule: Rule,
     agent_id: AgentId,
@@ -320,11 +314,7 @@ pub(super) struct Verdict {
     channel_id: Option<ChannelId>,
 }
 
-pub(super) async fn resolve(
-    app: web::Data<App>,
-    caller: Permit<Chatter>,
-    body: Body,
-) -> Outcome<Verdict> {
+pub(super) async fn resolve(app: web::Data<App>, caller: Permit, body: Body) -> Outcome<Verdict> {
     let may_ask_as_the_relay = match &caller.who {
         Who::ServiceAccount { .. }
         | Who::DashboardUser {
@@ -370,7 +360,7 @@ pub(super) fn find(
 
 pub(super) async fn get(
     app: web::Data<App>,
-    caller: Permit<Anyone>,
+    caller: Permit,
     request: HttpRequest,
 ) -> Outcome<Session> {
     let id = path_id(&request, "session_id")?;
@@ -380,31 +370,59 @@ pub(super) async fn get(
     ))
 }
 
+/// What a list of sessions is asked for.
+struct Listing {
+    filter: SessionFilter,
+    q: Option<String>,
+}
+
+impl Listing {
+    fn read(query: &Query) -> Result<Self> {
+        let archived = |text: &str| match text {
+            "false" => Some(Some(false)),
+            "true" => Some(Some(true)),
+            "all" => Some(None),
+            _ => None,
+        };
+        Ok(Self {
+            filter: SessionFilter {
+                archived: query
+                    .word("archived", archived, "false, true, all")?
+                    .unwrap_or(Some(false)),
+                agent: query.number("agent_id", i64::MIN..=i64::MAX)?.map(AgentId),
+                channel: query.id("channel_id")?,
+                company: query.named("end_company_id")?,
+            },
+            q: query.search()?.map(str::to_owned),
+        })
+    }
+}
+
+/// The parameters of the list, for the document.
+pub(super) fn list_query(query: &Query) {
+    drop(Listing::read(query));
+    drop(query.named::<ClientId>("client_id"));
+    cursor::describe(query);
+}
+
+/// The body of a create and of a dry run, for the document.
+pub(super) fn ask_body(fields: &Fields<'_>) {
+    Ask::read(fields, true);
+}
+
+/// The body of a change, for the document.
+pub(super) fn change_body(fields: &Fields<'_>) {
+    read_change(fields);
+}
+
 pub(super) async fn list(
     app: web::Data<App>,
-    caller: Permit<Member>,
+    caller: Permit,
     query: Query,
 ) -> Outcome<Vec<Session>> {
-    let client_id = query.text("client_id");
-    refuse_client_id(&caller, client_id)?;
-    let client_id = query.parsed("client_id", ClientId::parse, ClientId::RULE)?;
-    let filter = SessionFilter {
-        archived: query
-            .word(
-                "archived",
-                |text| match text {
-                    "false" => Some(Some(false)),
-                    "true" => Some(Some(true)),
-                    "all" => Some(None),
-                    _ => None,
-                },
-                "false, true, all",
-            )?
-            .unwrap_or(Some(false)),
-        agent: query.number("agent_id", i64::MIN..=i64::MAX)?.map(AgentId),
-        channel: query.parsed("channel_id", ChannelId::parse, "must be a channel's id")?,
-        company: query.parsed("end_company_id", CompanyId::parse, CompanyId::RULE)?,
-    };
+    let Listing { filter, q } = Listing::read(&query)?;
+    refuse_client_id(&caller, query.text("client_id"))?;
+    let client_id: Option<ClientId> = query.named("client_id")?;
     let scope = match client_id {
         Some(client_id) => {
             let acting = app
@@ -437,12 +455,12 @@ pub(super) async fn list(
     };
     let page = Page::of(&query, list)?;
     let before = page.after.unwrap_or(BEHIND_ALL);
-    let mut found = match query.search()? {
+    let mut found = match q {
         None => app
             .store
             .read(|reader| sessions::page(reader, &scope, &filter, before, page.fetch()))?,
         Some(q) => {
-            let words = search::words(q);
+            let words = search::words(&q);
             if !words.is_empty() {
                 tokio::time::timeout(INDEX_WAIT, app.store.complete_search())
                     .await
@@ -459,13 +477,8 @@ pub(super) async fn list(
     Ok(Reply::ok(found).paged(pagination))
 }
 
-pub(super) async fn patch(
-    app: web::Data<App>,
-    caller: Permit<Chatter>,
-    request: HttpRequest,
-    body: Body,
-) -> Outcome<Session> {
-    let change = body.read(|fields| SessionChange {
+fn read_change(fields: &Fields<'_>) -> SessionChange {
+    SessionChange {
         title: fields
             .text("title", 0..=TITLE)
             .change(String::new())
@@ -473,7 +486,16 @@ pub(super) async fn patch(
         archived: fields.boolean("archived").change(false),
         shared: fields.boolean("shared").change(false),
         metadata: fields.metadata("metadata").change(Metadata::default()),
-    })?;
+    }
+}
+
+pub(super) async fn patch(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+    body: Body,
+) -> Outcome<Session> {
+    let change = body.read(read_change)?;
     let id = path_id(&request, "session_id")?;
     app.store
         .read(|reader| find(reader, &caller, id, Reach::Write))?;
@@ -486,7 +508,7 @@ pub(super) async fn patch(
 
 pub(super) async fn reset(
     app: web::Data<App>,
-    caller: Permit<Chatter>,
+    caller: Permit,
     request: HttpRequest,
 ) -> Outcome<Session> {
     let id = path_id(&request, "session_id")?;
@@ -507,7 +529,7 @@ pub(super) async fn reset(
 
 pub(super) async fn delete(
     app: web::Data<App>,
-    caller: Permit<Keeper>,
+    caller: Permit,
     request: HttpRequest,
 ) -> Result<Gone> {
     let id = path_id(&request, "session_id")?;

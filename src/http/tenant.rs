@@ -4,15 +4,15 @@ use actix_web::web;
 
 use super::App;
 use super::envelope::{Outcome, Reply};
-use super::permit::{Anyone, Member, Permit};
+use super::permit::Permit;
 use crate::model::caller::WhoAmI;
 use crate::store::tenants::{self, TenantRecord};
 
-pub(super) async fn who_am_i(caller: Permit<Anyone>) -> Outcome<WhoAmI> {
+pub(super) async fn who_am_i(caller: Permit) -> Outcome<WhoAmI> {
     Ok(Reply::ok(caller.who_am_i()))
 }
 
-pub(super) async fn get(app: web::Data<App>, caller: Permit<Member>) -> Outcome<TenantRecord> {
+pub(super) async fn get(app: web::Data<App>, caller: Permit) -> Outcome<TenantRecord> {
     Ok(Reply::ok(
         app.store
             .read(|reader| tenants::by_no(reader, caller.tenant.no))?,

@@ -1,12 +1,13 @@
 //! Tokens for one session, for a client's own staff (contract, section 8).
 
 use actix_web::{HttpRequest, web};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
 use super::envelope::{Gone, Outcome, Reply};
 use super::extract::{Body, path_id};
-use super::permit::{Chatter, Permit};
+use super::permit::Permit;
 use super::sessions::{find, refuse_client_id};
 use crate::auth::session_token::{self, NewClaims};
 use crate::error::{Code, Error, Refusal, Result};
@@ -14,7 +15,7 @@ use crate::fields::Fields;
 use crate::model::caller::{Reach, Who};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{SessionId, TokenId};
-use crate::model::names::ClientId;
+use crate::model::names::{ClientId, Name};
 use crate::store::tokens::{self, NewToken};
 
 const DEFAULT_TTL_SECONDS: i64 = 3_600;
@@ -46,8 +47,13 @@ impl Ask {
     }
 }
 
+/// The body of a mint, for the document.
+pub(super) fn mint_body(fields: &Fields<'_>) {
+    Ask::read(fields);
+}
+
 /// The reply of a mint.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Minted {
     token: String,
     jti: TokenId,
@@ -55,11 +61,7 @@ pub(super) struct Minted {
     expires_at: Timestamp,
 }
 
-pub(super) async fn mint(
-    app: web::Data<App>,
-    caller: Permit<Chatter>,
-    body: Body,
-) -> Outcome<Minted> {
+pub(super) async fn mint(app: web::Data<App>, caller: Permit, body: Body) -> Outcome<Minted> {
     let ask = body.read(Ask::read)?;
     refuse_client_id(&caller, ask.client_id.as_deref())?;
     let named = match &ask.client_id {
@@ -130,7 +132,7 @@ pub(super) async fn mint(
 
 pub(super) async fn revoke(
     app: web::Data<App>,
-    caller: Permit<Chatter>,
+    caller: Permit,
     request: HttpRequest,
 ) -> Result<Gone> {
     let jti: TokenId = path_id(&request, "jti")?;

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use actix_web::{HttpRequest, web};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
 use super::envelope::{Outcome, Reply};
 use super::extract::{Query, path_id};
-use super::permit::{Anyone, Permit, Sender};
+use super::permit::Permit;
 use super::sessions::find;
 use crate::error::{Code, Error, Result};
 use crate::model::caller::Reach;
@@ -19,13 +20,24 @@ use crate::store::{WriteTx, sessions, turns};
 /// How long a cancel waits for what was said to be stored.
 const SETTLING: Duration = Duration::from_secs(2);
 
+/// How long a reply is held for the turn's end.
+fn wait_of(query: &Query) -> Result<Duration> {
+    let seconds = query.number("wait_seconds", 0..=60)?.unwrap_or(0);
+    Ok(Duration::from_secs(seconds.unsigned_abs()))
+}
+
+/// The parameters of a turn, for the document.
+pub(super) fn get_query(query: &Query) {
+    drop(wait_of(query));
+}
+
 pub(super) async fn get(
     app: web::Data<App>,
-    caller: Permit<Anyone>,
+    caller: Permit,
     request: HttpRequest,
     query: Query,
 ) -> Outcome<Turn> {
-    let wait = Duration::from_secs(query.number("wait_seconds", 0..=60)?.unwrap_or(0));
+    let wait = wait_of(&query)?;
     let session: SessionId = path_id(&request, "session_id")?;
     let turn: TurnId = path_id(&request, "chat_turn_id")?;
     let read = || {
@@ -52,14 +64,14 @@ pub(super) async fn get(
 }
 
 /// How many turns were called off.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Cancelled {
     cancelled: usize,
 }
 
 pub(super) async fn cancel(
     app: web::Data<App>,
-    caller: Permit<Sender>,
+    caller: Permit,
     request: HttpRequest,
 ) -> Outcome<Cancelled> {
     let session: SessionId = path_id(&request, "session_id")?;

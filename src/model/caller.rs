@@ -1,5 +1,6 @@
 //! Who calls, once the credential has been checked (contract, section 2).
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::ids::{KeyId, SessionId, TokenId};
@@ -53,7 +54,7 @@ pub enum Who {
 }
 
 /// A caller as sessions and audit events remember it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Actor {
     /// What kind of caller.
     pub kind: CallerKind,
@@ -170,7 +171,7 @@ impl Caller {
 }
 
 /// The reply of `GET /whoami` (contract, section 7).
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct WhoAmI {
     /// What kind of caller.
     pub kind: CallerKind,

@@ -1,10 +1,12 @@
 //! Time-ordered ids: a prefix and a UUIDv7 (RFC 9562) on the wire, 16 bytes in the file.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
@@ -215,6 +217,30 @@ impl<K: Kind> fmt::Debug for Id<K> {
 impl<K: Kind> Serialize for Id<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<K: Kind> JsonSchema for Id<K> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("Id_{}", K::PREFIX).into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": Self::pattern() })
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
+
+impl<K: Kind> Id<K> {
+    /// What one looks like, as a regular expression.
+    pub fn pattern() -> String {
+        format!(
+            "^{}[0-9a-f]{{8}}-[0-9a-f]{{4}}-7[0-9a-f]{{3}}-[0-9a-f]{{4}}-[0-9a-f]{{12}}$",
+            K::PREFIX
+        )
     }
 }
 

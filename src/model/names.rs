@@ -1,20 +1,30 @@
 //! Names that come from outside: tenants, M365 tenants, bots, companies, agents (contract, section 1, Ids).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
+/// A name from outside: what its text must look like, in words and as a pattern.
+pub trait Name: Sized {
+    /// The form it must have, as a phrase for a message.
+    const RULE: &'static str;
+    /// The same as a regular expression (ECMA-262).
+    const PATTERN: &'static str;
+
+    /// Reads one; `None` for text of another form.
+    fn read(text: &str) -> Option<Self>;
+}
+
 macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident: $read:path, $rule:literal;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident: $read:path, $rule:literal, $pattern:literal;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The form it must have, as a phrase for a message.
-            pub const RULE: &'static str = $rule;
-
             /// Reads one; `None` for text of another form.
             pub fn parse(text: &str) -> Option<Self> {
                 $read(text).map(|name| Self(name.into()))
@@ -38,6 +48,29 @@ macro_rules! names {
             }
         }
 
+        impl Name for $name {
+            const RULE: &'static str = $rule;
+            const PATTERN: &'static str = $pattern;
+
+            fn read(text: &str) -> Option<Self> {
+                Self::parse(text)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern })
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+        }
+
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(&self.0)
@@ -48,13 +81,13 @@ macro_rules! names {
 
 names! {
     /// A tenant (an MSP).
-    ClientId: client_id, "must be 1 to 63 of a-z, 0-9 and '-', not starting with '-'";
+    ClientId: client_id, "must be 1 to 63 of a-z, 0-9 and '-', not starting with '-'", "^[a-z0-9][a-z0-9-]{0,62}$";
     /// A Microsoft directory; compared without case, kept in lower case.
-    M365TenantId: lower_case_id, "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'";
+    M365TenantId: lower_case_id, "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'", "^[A-Za-z0-9._-]{1,64}$";
     /// A bot; compared without case, kept in lower case.
-    BotId: lower_case_id, "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'";
+    BotId: lower_case_id, "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'", "^[A-Za-z0-9._-]{1,64}$";
     /// One of an MSP's client companies, as its PSA names it.
-    CompanyId: company_id, "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
+    CompanyId: company_id, "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'", "^(?!(health|unlinked-tenants)$)[A-Za-z0-9._-]{1,64}$";
 }
 
 fn client_id(text: &str) -> Option<String> {
@@ -82,8 +115,9 @@ fn company_id(text: &str) -> Option<String> {
 }
 
 /// An agent's number, unique over the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(inline)]
 pub struct AgentId(pub i64);
 
 impl fmt::Display for AgentId {

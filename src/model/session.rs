@@ -1,8 +1,10 @@
 //! Sessions, messages and turns as the wire shows them (contract, sections 3 and 4).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -18,7 +20,7 @@ use super::words::{FileType, MessageRole, ModelTier, Rating, Rule, SessionChanne
 pub type Metadata = BTreeMap<String, String>;
 
 /// A session.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Session {
     /// Its id.
     pub id: SessionId,
@@ -58,7 +60,7 @@ pub struct Session {
 }
 
 /// Why this agent answers; kept unchanged for the session's life.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Decision {
     /// The rule that decided.
     pub rule: Rule,
@@ -119,8 +121,22 @@ impl Serialize for Cursor {
     }
 }
 
+impl JsonSchema for Cursor {
+    fn schema_name() -> Cow<'static, str> {
+        "Cursor".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+-[0-9]+$" })
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
+
 /// What an append gave.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Appended {
     /// The message.
     pub user_message_id: MessageId,
@@ -131,7 +147,7 @@ pub struct Appended {
 }
 
 /// A message.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Message {
     /// Its id.
     pub id: MessageId,
@@ -172,7 +188,7 @@ struct TextPart<'a> {
 }
 
 /// A file as the AI SDK knows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(tag = "type", rename = "file", rename_all = "camelCase")]
 pub struct FilePart {
     /// What it is.
@@ -199,6 +215,25 @@ impl Serialize for Parts {
             }
             Self::Stored(parts) => parts.serialize(serializer),
         }
+    }
+}
+
+impl JsonSchema for Parts {
+    fn schema_name() -> Cow<'static, str> {
+        "Parts".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["type"],
+                "properties": { "type": { "type": "string" } },
+                "additionalProperties": true,
+            },
+            "description": "Parts of an AI SDK UIMessage; a text part is exactly {type, text}.",
+        })
     }
 }
 
@@ -234,8 +269,29 @@ impl Serialize for Attachment {
     }
 }
 
+impl JsonSchema for Attachment {
+    fn schema_name() -> Cow<'static, str> {
+        "Attachment".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "required": ["blob_path", "mime", "filename", "bytes", "url"],
+            "properties": {
+                "blob_path": { "type": "string" },
+                "mime": generator.subschema_for::<FileType>(),
+                "filename": { "type": ["string", "null"] },
+                "alt": { "type": "string" },
+                "bytes": { "type": "integer" },
+                "url": { "type": "string" },
+            },
+        })
+    }
+}
+
 /// What a reader thought of an answer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Feedback {
     /// Good or bad.
     pub rating: Option<Rating>,
@@ -244,7 +300,7 @@ pub struct Feedback {
 }
 
 /// A turn.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Turn {
     /// Its id.
     pub id: TurnId,
@@ -275,7 +331,7 @@ impl Turn {
 }
 
 /// Why a turn failed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TurnError {
     /// What a client branches on.
     pub code: String,
@@ -284,7 +340,7 @@ pub struct TurnError {
 }
 
 /// What a turn cost.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub struct Usage {
     /// Tokens read.
     pub input_tokens: i64,

@@ -1,5 +1,8 @@
 //! The fixed words of the contract, each an enum with its spelling on the wire and in the file.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 macro_rules! words {
@@ -32,6 +35,21 @@ macro_rules! words {
             /// The spellings, for a message that says what would do.
             pub fn choices() -> String {
                 Self::ALL.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(", ")
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                let words: Vec<&str> = Self::ALL.iter().map(|word| word.as_str()).collect();
+                json_schema!({ "type": "string", "enum": words })
+            }
+
+            fn inline_schema() -> bool {
+                true
             }
         }
 

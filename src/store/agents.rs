@@ -1,10 +1,13 @@
 //! Agents.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::WriteTx;
 use super::sqlite::{Reader, Row, json};
-use crate::error::Result;
+use super::{WriteTx, articles};
+use crate::draft::AgentDraft;
+use crate::error::{Code, Refusal, Result};
+use crate::fields::Field;
 use crate::model::clock::Timestamp;
 use crate::model::ids::Tick;
 use crate::model::names::{AgentId, TenantNo};
@@ -15,7 +18,7 @@ use crate::resolver;
 const FIRST_GIVEN: i64 = 1_000_000;
 
 /// An agent as the wire shows it (contract, section 6).
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AgentRecord {
     /// Its number as a string.
     pub id: String,
@@ -54,7 +57,7 @@ pub struct AgentRecord {
 }
 
 /// How an agent answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct AgentSettings {
     /// What it is told about its work.
     pub custom_instructions: Option<String>,
@@ -62,6 +65,45 @@ pub struct AgentSettings {
     pub welcome_message: Option<String>,
     /// What a person might ask.
     pub suggested_prompts: Vec<String>,
+}
+
+impl AgentRecord {
+    /// What it becomes; settings that are given are laid over `settings`.
+    #[must_use]
+    pub fn changed(&self, draft: &AgentDraft, settings: &AgentSettings) -> Self {
+        let draft = draft.clone();
+        let agent_settings = match draft.settings {
+            Field::Absent => self.agent_settings.clone(),
+            Field::Null => AgentSettings::default(),
+            Field::Set(given) => {
+                let under = settings.clone();
+                AgentSettings {
+                    custom_instructions: given
+                        .custom_instructions
+                        .over_optional(under.custom_instructions),
+                    welcome_message: given.welcome_message.over_optional(under.welcome_message),
+                    suggested_prompts: given
+                        .suggested_prompts
+                        .over(under.suggested_prompts, Vec::new()),
+                }
+            }
+        };
+        Self {
+            name: draft.name.over(self.name.clone(), self.name.clone()),
+            description: draft.description.over_optional(self.description.clone()),
+            autonomy_type: draft
+                .autonomy_type
+                .over(self.autonomy_type, AutonomyType::Conversational),
+            audience: draft.audience.over(self.audience, Audience::Msp),
+            access: draft.access.over(self.access, Access::AllUsers),
+            allowed_users: draft
+                .allowed_users
+                .over(self.allowed_users.clone(), Vec::new()),
+            state: draft.state.over(self.state, AgentState::Enabled),
+            agent_settings,
+            ..self.clone()
+        }
+    }
 }
 
 macro_rules! select {
@@ -241,16 +283,19 @@ pub fn managed_facts(
         .map(|(_, agent)| agent))
 }
 
-const NEXT_ID: &str = "
-SELECT max(?1, coalesce((SELECT max(agent_id) + 1 FROM agents WHERE agent_id >= ?1), ?1)) AS next_id";
+const GIVE_ID: &str = "
+UPDATE given_numbers SET last = max(last + 1, ?1) WHERE what = 'agent' RETURNING last";
 
-/// The next number that the server gives.
+/// Gives out the next number; one that was given before, or that a seed file brought, is never given again.
 ///
 /// # Errors
-/// The file cannot be read.
-pub fn next_id(reader: &Reader<'_>) -> Result<AgentId> {
-    reader.one(NEXT_ID, [FIRST_GIVEN], |row| row.get("next_id"))
+/// The file cannot be written.
+pub fn give_id(tx: &mut WriteTx<'_>) -> Result<AgentId> {
+    tx.reader()
+        .one(GIVE_ID, [FIRST_GIVEN], |row| row.get("last"))
 }
+
+const TAKE_ID: &str = "UPDATE given_numbers SET last = max(last, ?1) WHERE what = 'agent'";
 
 const INSERT: &str = "
 INSERT INTO agents (agent_id, seq, tenant_no, name, description, autonomy_type, audience, access, allowed_users, state,
@@ -264,6 +309,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
 pub fn insert(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
     let (now, seq) = (tx.now(), tx.tick());
     let settings = &agent.agent_settings;
+    tx.reader().execute(TAKE_ID, [agent.agent_id])?;
     tx.reader()
         .execute(
             INSERT,
@@ -295,8 +341,24 @@ pub fn insert(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
 /// # Errors
 /// The file cannot be written.
 pub fn insert_managed(tx: &mut WriteTx<'_>, tenant: TenantNo) -> Result<()> {
-    let agent_id = next_id(tx.reader())?;
+    let agent_id = give_id(tx)?;
     insert(tx, &managed(tenant, agent_id))
+}
+
+/// An agent before anything is said of it but its kind and audience, which never change.
+pub fn fresh(tenant: TenantNo, agent_id: AgentId, draft: &AgentDraft) -> AgentRecord {
+    AgentRecord {
+        name: String::new(),
+        description: None,
+        autonomy_type: draft
+            .autonomy_type
+            .clone()
+            .value()
+            .unwrap_or(AutonomyType::Conversational),
+        audience: draft.audience.clone().value().unwrap_or(Audience::Msp),
+        managed_agent_key: None,
+        ..managed(tenant, agent_id)
+    }
 }
 
 /// The managed agent as every tenant gets it.
@@ -352,6 +414,31 @@ pub fn update(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
             ],
         )
         .map(drop)
+}
+
+const CHANNEL_USING: &str = "
+SELECT internal_name FROM channels WHERE tenant_no = ?1 AND agent_id = ?2 AND deleted_at IS NULL ORDER BY seq LIMIT 1";
+const DELETE: &str = "DELETE FROM agents WHERE agent_id = ?1";
+
+/// Removes an agent; articles that name it beside others name the others alone from now on.
+///
+/// # Errors
+/// `agent_in_use` when a living channel uses it, or an article is for it alone: without it that article would be for all agents.
+pub fn delete(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
+    let (tenant, id) = (agent.tenant, agent.agent_id);
+    let used: Option<String> = tx
+        .reader()
+        .optional(CHANNEL_USING, (tenant, id), |row| row.get("internal_name"))?;
+    if let Some(channel) = used {
+        return Err(Refusal::new(Code::AgentInUse)
+            .saying(format!(
+                "The channel {channel:?} uses this agent. Bind the channel to another agent first."
+            ))
+            .with("channel", channel)
+            .into());
+    }
+    articles::forget_agent(tx, tenant, id)?;
+    tx.reader().execute(DELETE, [id]).map(drop)
 }
 
 fn list(items: &[String]) -> Result<String> {

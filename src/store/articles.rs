@@ -2,7 +2,8 @@
 
 use super::WriteTx;
 use super::sqlite::{Reader, Row, json};
-use crate::error::{Error, Result};
+use crate::draft::ArticleDraft;
+use crate::error::{Code, Error, Refusal, Result};
 use crate::model::ids::ArticleId;
 use crate::model::names::{AgentId, CompanyId, TenantNo};
 use crate::model::words::Audience;
@@ -24,6 +25,36 @@ pub struct ArticleRecord {
     pub end_company_id: Option<CompanyId>,
     /// The agents that use it; empty: all of them.
     pub agent_ids: Vec<AgentId>,
+}
+
+impl ArticleRecord {
+    /// An article before anything is said of it. It is for the MSP's own people unless it says otherwise: the less shown.
+    pub fn fresh(id: ArticleId, title: String) -> Self {
+        Self {
+            id,
+            title,
+            body: String::new(),
+            url: None,
+            audience: Audience::Msp,
+            end_company_id: None,
+            agent_ids: Vec::new(),
+        }
+    }
+
+    /// What it becomes.
+    #[must_use]
+    pub fn changed(&self, draft: &ArticleDraft) -> Self {
+        let (draft, before) = (draft.clone(), self.clone());
+        Self {
+            id: before.id,
+            title: draft.title.over(before.title.clone(), before.title),
+            body: draft.body.over(before.body.clone(), before.body),
+            url: draft.url.over_optional(before.url),
+            audience: draft.audience.over(before.audience, Audience::Msp),
+            end_company_id: draft.end_company_id.over_optional(before.end_company_id),
+            agent_ids: draft.agent_ids.over(before.agent_ids, Vec::new()),
+        }
+    }
 }
 
 macro_rules! select {
@@ -124,6 +155,32 @@ pub fn update(tx: &mut WriteTx<'_>, tenant: TenantNo, article: &ArticleRecord) -
             ),
         )
         .map(drop)
+}
+
+const NAMING: &str = select!(
+    "WHERE tenant_no = ?1 AND agent_ids <> '[]'
+       AND EXISTS (SELECT 1 FROM json_each(agent_ids) AS named WHERE named.value = ?2) ORDER BY seq"
+);
+
+/// Takes an agent that goes out of the articles that name it.
+///
+/// # Errors
+/// `agent_in_use` when an article names no other: it would be for all agents then.
+pub fn forget_agent(tx: &mut WriteTx<'_>, tenant: TenantNo, agent: AgentId) -> Result<()> {
+    for mut article in tx.reader().all(NAMING, (tenant, agent), record)? {
+        article.agent_ids.retain(|id| *id != agent);
+        if article.agent_ids.is_empty() {
+            return Err(Refusal::new(Code::AgentInUse)
+                .saying(format!(
+                    "The article {:?} is for this agent alone. Remove the article, or name other agents in it, first.",
+                    article.title
+                ))
+                .with("article_id", article.id.to_string())
+                .into());
+        }
+        update(tx, tenant, &article)?;
+    }
+    Ok(())
 }
 
 const CHANGED: &str =

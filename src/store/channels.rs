@@ -2,6 +2,7 @@
 
 use super::WriteTx;
 use super::sqlite::{Reader, Row};
+use crate::draft::ChannelDraft;
 use crate::error::Result;
 use crate::model::ids::{ChannelId, InstallId, Tick};
 use crate::model::names::{AgentId, BotId, M365TenantId, TenantNo};
@@ -56,6 +57,58 @@ pub struct InstallRecord {
     pub bot_id: Option<BotId>,
     /// The directory that is served.
     pub end_client_tenant_id: M365TenantId,
+}
+
+impl ChannelRecord {
+    /// A channel before anything is said of it; audience and agent have still to be given.
+    pub fn fresh(id: ChannelId, tenant: TenantNo, internal_name: &str) -> Self {
+        Self {
+            id,
+            tenant,
+            internal_name: internal_name.to_owned(),
+            audience: Audience::Msp,
+            transport: Transport::Teams,
+            status: ChannelStatus::Active,
+            bot_id: None,
+            agent_id: AgentId(0),
+            display_name: None,
+            description: None,
+            welcome_message: None,
+            color_icon_url: None,
+            outline_icon_url: None,
+            relay_prefix: None,
+            show_agent_progress_steps: true,
+        }
+    }
+
+    /// What it becomes.
+    #[must_use]
+    pub fn changed(&self, draft: &ChannelDraft) -> Self {
+        let (draft, before) = (draft.clone(), self.clone());
+        Self {
+            id: before.id,
+            tenant: before.tenant,
+            internal_name: draft
+                .internal_name
+                .over(before.internal_name.clone(), before.internal_name),
+            audience: draft.audience.over(before.audience, before.audience),
+            transport: draft.transport.over(before.transport, Transport::Teams),
+            status: draft.status.over(before.status, ChannelStatus::Active),
+            bot_id: draft.bot_id.over_optional(before.bot_id),
+            agent_id: draft.agent_id.over(before.agent_id, before.agent_id),
+            display_name: draft.display_name.over_optional(before.display_name),
+            description: draft.description.over_optional(before.description),
+            welcome_message: draft.welcome_message.over_optional(before.welcome_message),
+            color_icon_url: draft.color_icon_url.over_optional(before.color_icon_url),
+            outline_icon_url: draft
+                .outline_icon_url
+                .over_optional(before.outline_icon_url),
+            relay_prefix: draft.relay_prefix.over_optional(before.relay_prefix),
+            show_agent_progress_steps: draft
+                .show_agent_progress_steps
+                .over(before.show_agent_progress_steps, true),
+        }
+    }
 }
 
 macro_rules! select {

@@ -2,6 +2,7 @@
 
 use super::sqlite::{Reader, Row};
 use super::{WriteTx, unlinked};
+use crate::draft::CompanyDraft;
 use crate::error::Result;
 use crate::model::names::{CompanyId, M365TenantId, TenantNo};
 use crate::resolver::Linked;
@@ -19,6 +20,38 @@ pub struct CompanyRecord {
     pub custom_instructions: Option<String>,
     /// What the agent is told when its staff talk.
     pub custom_instructions_for_user_facing_chat: Option<String>,
+}
+
+impl CompanyRecord {
+    /// A company before anything is said of it.
+    pub fn fresh(psa_company_id: CompanyId) -> Self {
+        Self {
+            psa_company_id,
+            psa_company_name: String::new(),
+            tenant_id: None,
+            custom_instructions: None,
+            custom_instructions_for_user_facing_chat: None,
+        }
+    }
+
+    /// What it becomes.
+    #[must_use]
+    pub fn changed(&self, draft: &CompanyDraft) -> Self {
+        let (draft, before) = (draft.clone(), self.clone());
+        Self {
+            psa_company_id: before.psa_company_id,
+            psa_company_name: draft
+                .psa_company_name
+                .over(before.psa_company_name.clone(), before.psa_company_name),
+            tenant_id: draft.tenant_id.over_optional(before.tenant_id),
+            custom_instructions: draft
+                .custom_instructions
+                .over_optional(before.custom_instructions),
+            custom_instructions_for_user_facing_chat: draft
+                .custom_instructions_for_user_facing_chat
+                .over_optional(before.custom_instructions_for_user_facing_chat),
+        }
+    }
 }
 
 macro_rules! select {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::agents::{AgentRecord, AgentSettings};
+use super::agents::AgentRecord;
 use super::articles::ArticleRecord;
 use super::channels::{ChannelRecord, InstallRecord};
 use super::companies::CompanyRecord;
@@ -13,12 +13,9 @@ use super::{WriteTx, agents, articles, audit, channels, companies, keys, tenants
 use crate::error::{Error, Result};
 use crate::fields::{Field, Problem, Problems};
 use crate::model::caller::Actor;
-use crate::model::clock::Timestamp;
 use crate::model::ids::Tick;
-use crate::model::names::{AgentId, BotId, M365TenantId, TenantNo};
-use crate::model::words::{
-    Access, AgentState, Audience, AutonomyType, ChannelStatus, ManagedAgentKey, Role, Transport,
-};
+use crate::model::names::{BotId, M365TenantId, TenantNo};
+use crate::model::words::{Access, AgentState, Audience, ChannelStatus, ManagedAgentKey, Role};
 use crate::seed::{
     Seed, SeedAgent, SeedArticle, SeedChannel, SeedCompany, SeedInstall, SeedKey, SeedTenant,
     SeedUser,
@@ -82,6 +79,7 @@ pub fn apply(tx: &mut WriteTx<'_>, seed: &Seed, actor: &Actor) -> Result<Importe
                     target: Some(tenant.client_id.to_string()),
                     details: Map::new(),
                     request_id: None,
+                    remote: None,
                 },
             )?;
         }
@@ -140,6 +138,7 @@ impl Import<'_, '_> {
             let known = tenants::by_client_id(self.tx.reader(), &tenant.client_id)?;
             if let Some(known) = &known
                 && tenant
+                    .draft
                     .entra_tenant_id
                     .clone()
                     .over_optional(known.entra_tenant_id.clone())
@@ -165,46 +164,17 @@ impl Import<'_, '_> {
             Some(known) => (as_new(known), false),
             None => (blank(seed), true),
         };
-        if is_new && seed.name.clone().value().is_none() {
+        if is_new && seed.draft.name.clone().value().is_none() {
             self.require(&seed.path, "name");
         }
-        let after = NewTenant {
-            client_id: seed.client_id.clone(),
-            name: seed
-                .name
-                .clone()
-                .over(before.name.clone(), before.name.clone()),
-            entra_tenant_id: seed
-                .entra_tenant_id
-                .clone()
-                .over_optional(before.entra_tenant_id.clone()),
-            rate_limit_per_minute: seed
-                .rate_limit_per_minute
-                .clone()
-                .over_optional(before.rate_limit_per_minute),
-            retention_days: seed
-                .retention_days
-                .clone()
-                .over_optional(before.retention_days),
-        };
+        let after = before.changed(&seed.draft);
         let outcome = match &known {
             None => {
                 self.done.created += 1;
                 tenants::insert(self.tx, &after)
             }
             Some(known) => {
-                let changed = (
-                    &after.name,
-                    &after.entra_tenant_id,
-                    after.rate_limit_per_minute,
-                    after.retention_days,
-                ) != (
-                    &before.name,
-                    &before.entra_tenant_id,
-                    before.rate_limit_per_minute,
-                    before.retention_days,
-                );
-                if self.differs(&false, &changed) {
+                if self.differs(&before, &after) {
                     tenants::update(self.tx, known.no, &after).map(|()| known.no)
                 } else {
                     Ok(known.no)
@@ -286,9 +256,9 @@ impl Import<'_, '_> {
         let before = match &known {
             Some(known) => known.clone(),
             None if is_managed => agents::managed(tenant, seed.agent_id),
-            None => new_agent(tenant, seed),
+            None => agents::fresh(tenant, seed.agent_id, &seed.draft),
         };
-        let after = changed_agent(&before, seed);
+        let after = before.changed(&seed.draft, &before.agent_settings);
         if let Some(known) = &known {
             if after.autonomy_type != known.autonomy_type {
                 self.refuse(
@@ -322,7 +292,7 @@ impl Import<'_, '_> {
             }
             return Ok(());
         }
-        if seed.name.clone().value().is_none() && !is_managed {
+        if seed.draft.name.clone().value().is_none() && !is_managed {
             self.require(&seed.path, "name");
             return Ok(());
         }
@@ -357,29 +327,10 @@ impl Import<'_, '_> {
 
     fn company(&mut self, tenant: TenantNo, seed: &SeedCompany) -> Result<()> {
         let known = companies::by_id(self.tx.reader(), tenant, &seed.psa_company_id)?;
-        let before = known.clone().unwrap_or_else(|| CompanyRecord {
-            psa_company_id: seed.psa_company_id.clone(),
-            psa_company_name: String::new(),
-            tenant_id: None,
-            custom_instructions: None,
-            custom_instructions_for_user_facing_chat: None,
-        });
-        let after = CompanyRecord {
-            psa_company_id: before.psa_company_id.clone(),
-            psa_company_name: seed
-                .psa_company_name
-                .clone()
-                .over(before.psa_company_name.clone(), before.psa_company_name),
-            tenant_id: seed.tenant_id.clone().over_optional(before.tenant_id),
-            custom_instructions: seed
-                .custom_instructions
-                .clone()
-                .over_optional(before.custom_instructions),
-            custom_instructions_for_user_facing_chat: seed
-                .custom_instructions_for_user_facing_chat
-                .clone()
-                .over_optional(before.custom_instructions_for_user_facing_chat),
-        };
+        let before = known
+            .clone()
+            .unwrap_or_else(|| CompanyRecord::fresh(seed.psa_company_id.clone()));
+        let after = before.changed(&seed.draft);
         match known {
             Some(known) => {
                 if self.differs(&known, &after) {
@@ -403,21 +354,25 @@ impl Import<'_, '_> {
         let before = match &known {
             Some(known) => known.clone(),
             None => {
-                let audience = seed.audience.clone().value();
+                let audience = seed.draft.audience.clone().value();
                 if audience.is_none() {
                     self.require(&seed.path, "audience");
                 }
-                let agent_id = seed.agent_id.clone().value();
+                let agent_id = seed.draft.agent_id.clone().value();
                 if agent_id.is_none() {
                     self.require(&seed.path, "agent_id");
                 }
                 let (Some(audience), Some(agent_id)) = (audience, agent_id) else {
                     return Ok(None);
                 };
-                new_channel(self.tx, tenant, seed, audience, agent_id)?
+                ChannelRecord {
+                    audience,
+                    agent_id,
+                    ..ChannelRecord::fresh(self.tx.new_id()?, tenant, &seed.internal_name)
+                }
             }
         };
-        let after = changed_channel(&before, seed);
+        let after = before.changed(&seed.draft);
         if after.audience != before.audience {
             self.refuse(
                 &seed.path,
@@ -590,34 +545,9 @@ impl Import<'_, '_> {
         let known = articles::titled(self.tx.reader(), tenant, &seed.title)?;
         let before = match &known {
             Some(known) => known.clone(),
-            None => ArticleRecord {
-                id: self.tx.new_id()?,
-                title: seed.title.clone(),
-                body: String::new(),
-                url: None,
-                // An article is for the MSP's own people unless it says otherwise: the less shown.
-                audience: Audience::Msp,
-                end_company_id: None,
-                agent_ids: Vec::new(),
-            },
+            None => ArticleRecord::fresh(self.tx.new_id()?, seed.title.clone()),
         };
-        let agent_ids = match seed.agent_ids.clone() {
-            Field::Set(ids) => Field::Set(ids.into_iter().map(AgentId).collect()),
-            Field::Null => Field::Null,
-            Field::Absent => Field::Absent,
-        };
-        let after = ArticleRecord {
-            id: before.id,
-            title: before.title,
-            body: seed.body.clone().over(before.body.clone(), before.body),
-            url: seed.url.clone().over_optional(before.url),
-            audience: seed.audience.clone().over(before.audience, Audience::Msp),
-            end_company_id: seed
-                .end_company_id
-                .clone()
-                .over_optional(before.end_company_id),
-            agent_ids: agent_ids.over(before.agent_ids, Vec::new()),
-        };
+        let after = before.changed(&seed.draft);
         let mut fits = true;
         if let Some(company) = &after.end_company_id
             && !companies::exists(self.tx.reader(), tenant, company)?
@@ -767,141 +697,6 @@ fn blank(seed: &SeedTenant) -> NewTenant {
         entra_tenant_id: None,
         rate_limit_per_minute: None,
         retention_days: None,
-    }
-}
-
-fn new_agent(tenant: TenantNo, seed: &SeedAgent) -> AgentRecord {
-    AgentRecord {
-        id: seed.agent_id.to_string(),
-        agent_id: seed.agent_id,
-        name: String::new(),
-        description: None,
-        autonomy_type: seed
-            .autonomy_type
-            .clone()
-            .value()
-            .unwrap_or(AutonomyType::Conversational),
-        audience: seed.audience.clone().value().unwrap_or(Audience::Msp),
-        access: Access::AllUsers,
-        allowed_users: Vec::new(),
-        state: AgentState::Enabled,
-        agent_settings: AgentSettings::default(),
-        managed_agent_key: None,
-        version: 1,
-        created_at: Timestamp(0),
-        updated_at: Timestamp(0),
-        seq: Tick(0),
-        tenant,
-    }
-}
-
-fn changed_agent(before: &AgentRecord, seed: &SeedAgent) -> AgentRecord {
-    let current = before.agent_settings.clone();
-    let agent_settings = match &seed.settings {
-        Field::Absent => current,
-        Field::Null => AgentSettings::default(),
-        Field::Set(settings) => AgentSettings {
-            custom_instructions: settings
-                .custom_instructions
-                .clone()
-                .over_optional(current.custom_instructions),
-            welcome_message: settings
-                .welcome_message
-                .clone()
-                .over_optional(current.welcome_message),
-            suggested_prompts: settings
-                .suggested_prompts
-                .clone()
-                .over(current.suggested_prompts, Vec::new()),
-        },
-    };
-    AgentRecord {
-        name: seed
-            .name
-            .clone()
-            .over(before.name.clone(), before.name.clone()),
-        description: seed
-            .description
-            .clone()
-            .over_optional(before.description.clone()),
-        autonomy_type: seed
-            .autonomy_type
-            .clone()
-            .over(before.autonomy_type, AutonomyType::Conversational),
-        audience: seed.audience.clone().over(before.audience, Audience::Msp),
-        access: seed.access.clone().over(before.access, Access::AllUsers),
-        allowed_users: seed
-            .allowed_users
-            .clone()
-            .over(before.allowed_users.clone(), Vec::new()),
-        state: seed.state.clone().over(before.state, AgentState::Enabled),
-        agent_settings,
-        ..before.clone()
-    }
-}
-
-fn new_channel(
-    tx: &mut WriteTx<'_>,
-    tenant: TenantNo,
-    seed: &SeedChannel,
-    audience: Audience,
-    agent_id: AgentId,
-) -> Result<ChannelRecord> {
-    Ok(ChannelRecord {
-        id: tx.new_id()?,
-        tenant,
-        internal_name: seed.internal_name.clone(),
-        audience,
-        transport: Transport::Teams,
-        status: ChannelStatus::Active,
-        bot_id: None,
-        agent_id,
-        display_name: None,
-        description: None,
-        welcome_message: None,
-        color_icon_url: None,
-        outline_icon_url: None,
-        relay_prefix: None,
-        show_agent_progress_steps: true,
-    })
-}
-
-fn changed_channel(before: &ChannelRecord, seed: &SeedChannel) -> ChannelRecord {
-    let before = before.clone();
-    ChannelRecord {
-        id: before.id,
-        tenant: before.tenant,
-        internal_name: before.internal_name,
-        audience: seed.audience.clone().over(before.audience, before.audience),
-        transport: seed
-            .transport
-            .clone()
-            .over(before.transport, Transport::Teams),
-        status: seed
-            .status
-            .clone()
-            .over(before.status, ChannelStatus::Active),
-        bot_id: seed.bot_id.clone().over_optional(before.bot_id),
-        agent_id: seed.agent_id.clone().over(before.agent_id, before.agent_id),
-        display_name: seed.display_name.clone().over_optional(before.display_name),
-        description: seed.description.clone().over_optional(before.description),
-        welcome_message: seed
-            .welcome_message
-            .clone()
-            .over_optional(before.welcome_message),
-        color_icon_url: seed
-            .color_icon_url
-            .clone()
-            .over_optional(before.color_icon_url),
-        outline_icon_url: seed
-            .outline_icon_url
-            .clone()
-            .over_optional(before.outline_icon_url),
-        relay_prefix: seed.relay_prefix.clone().over_optional(before.relay_prefix),
-        show_agent_progress_steps: seed
-            .show_agent_progress_steps
-            .clone()
-            .over(before.show_agent_progress_steps, true),
     }
 }
 

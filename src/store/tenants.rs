@@ -1,16 +1,18 @@
 //! Tenants (MSPs).
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::sqlite::{Reader, Row, is_taken};
 use super::{WriteTx, agents};
+use crate::draft::TenantDraft;
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Timestamp;
 use crate::model::names::{ClientId, M365TenantId, TenantNo};
 use crate::resolver::Tenant;
 
 /// A tenant as `GET /tenant` shows it (contract, section 7).
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TenantRecord {
     /// Its name on the wire.
     pub client_id: ClientId,
@@ -91,7 +93,7 @@ pub fn all(reader: &Reader<'_>) -> Result<Vec<TenantRecord>> {
 }
 
 /// What a tenant is made of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTenant {
     /// Its name on the wire.
     pub client_id: ClientId,
@@ -103,6 +105,25 @@ pub struct NewTenant {
     pub rate_limit_per_minute: Option<i64>,
     /// Days that idle sessions are kept.
     pub retention_days: Option<i64>,
+}
+
+impl NewTenant {
+    /// What it becomes.
+    #[must_use]
+    pub fn changed(&self, draft: &TenantDraft) -> Self {
+        let draft = draft.clone();
+        Self {
+            client_id: self.client_id.clone(),
+            name: draft.name.over(self.name.clone(), self.name.clone()),
+            entra_tenant_id: draft
+                .entra_tenant_id
+                .over_optional(self.entra_tenant_id.clone()),
+            rate_limit_per_minute: draft
+                .rate_limit_per_minute
+                .over_optional(self.rate_limit_per_minute),
+            retention_days: draft.retention_days.over_optional(self.retention_days),
+        }
+    }
 }
 
 const INSERT: &str = "

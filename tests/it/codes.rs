@@ -118,6 +118,17 @@ const PROVOKED: &[(Code, Provocation)] = &[
             .northwind()
             .opens_once("k", json!({ "agent_id": 100 }))
     }),
+    (Code::AgentManagedByNeo, || {
+        Server::demo().northwind().deletes("/agents/100")
+    }),
+    (Code::AgentUpdateConflict, || {
+        Server::demo()
+            .northwind()
+            .puts("/agents/102", json!({ "version": 77 }))
+    }),
+    (Code::AgentInUse, || {
+        Server::demo().northwind().deletes("/agents/101")
+    }),
     (Code::RateLimited, || {
         let server = Server::serving(DEMO, &["--rate-limit=1"]);
         server.northwind().gets("/whoami").expect(200);
@@ -154,15 +165,6 @@ const NOT_YET: &[(Code, &str)] = &[
         "binds dashboard users, who cannot sign in yet",
     ),
     (Code::LastAdmin, "users have no calls yet"),
-    (
-        Code::AgentManagedByNeo,
-        "agents cannot be changed by a call yet",
-    ),
-    (
-        Code::AgentUpdateConflict,
-        "agents cannot be changed by a call yet",
-    ),
-    (Code::AgentInUse, "agents cannot be changed by a call yet"),
     (Code::InstallConflict, "channels have no calls yet"),
     (Code::CompanyAlreadyBound, "channels have no calls yet"),
     (Code::AudienceMismatch, "channels have no calls yet"),

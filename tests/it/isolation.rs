@@ -117,6 +117,48 @@ const PLAN: &[Row] = &[
         ask: |things, _| get(format!("/agents/{}", things.agent)),
     },
     Row {
+        method: "GET",
+        path: "/openapi.json",
+        own: [200; 3],
+        ask: |_, _| get("/openapi.json".to_owned()),
+    },
+    Row {
+        method: "POST",
+        path: "/agents",
+        own: [201, 201, 403],
+        ask: |things, _| {
+            post(
+                "/agents",
+                [
+                    json!({ "name": "Another", "client_id": things.client_id, "agent_id": things.agent }),
+                ],
+            )
+        },
+    },
+    Row {
+        method: "PUT",
+        path: "/agents/{agent_id}",
+        // The relay's own is the managed one.
+        own: [403, 200, 403],
+        ask: |things, _| {
+            let path = format!("/agents/{}", things.agent);
+            [
+                json!({ "description": "Taken over" }),
+                json!({ "state": "DISABLED", "version": 1 }),
+                json!({ "audience": "END_USER" }),
+            ]
+            .map(|body| Request::new("PUT", path.clone()).json(&body))
+            .to_vec()
+        },
+    },
+    Row {
+        method: "DELETE",
+        path: "/agents/{agent_id}",
+        // A channel uses it.
+        own: [403, 409, 403],
+        ask: |things, _| vec![Request::new("DELETE", format!("/agents/{}", things.agent))],
+    },
+    Row {
         method: "POST",
         path: "/chat/sessions",
         own: [201, 201, 403],
@@ -370,7 +412,7 @@ fn told(reply: &Reply) -> (u16, Vec<(String, String)>, String) {
     headers
         .retain(|(name, _)| !matches!(name.as_str(), "x-request-id" | "date" | "content-length"));
     if let Ok(json) = serde_json::from_slice::<Value>(&reply.body) {
-        let request_id = json["meta"]["request_id"].as_str().unwrap();
+        let request_id = json["meta"]["request_id"].as_str().unwrap_or("<none>");
         body = body.replace(request_id, "<request_id>");
         body = body.replace(&json["meta"]["timings_ms"].to_string(), "<timings>");
         if reply.status == 201 {
@@ -649,7 +691,7 @@ fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
 fn everybody_gets_as_far_with_their_own_things_as_the_contract_says() {
     for row in PLAN {
         let without = match row.path {
-            "/health" | "/ready" => 200,
+            "/health" | "/ready" | "/openapi.json" => 200,
             // A link needs no credential, but a signature.
             "/chat/attachments/{attachment_id}" => 403,
             _ => 401,

@@ -1,5 +1,6 @@
 //! Tests of Switchboard from outside the crate, one binary for all.
 
+mod agents;
 mod attachments;
 mod codes;
 mod command_line;
@@ -9,6 +10,7 @@ mod crash;
 mod credentials;
 mod cuts;
 mod demo;
+mod document;
 mod envelope;
 mod event_reader;
 mod fuzz;

@@ -645,6 +645,7 @@ fn a_dry_run_answers_as_the_call_would_and_writes_nothing() {
             "end_company_id": "1002", "channel_id": null,
         })
     );
+    assert_eq!(written(&server), before);
     let managed =
         |client_id: &str| json!({ "managed_agent_key": "NEO_SUPPORT", "client_id": client_id });
     let refusals = [
@@ -669,6 +670,7 @@ fn a_dry_run_answers_as_the_call_would_and_writes_nothing() {
         (&northwind, json!({ "agent_id": 102, "title": 5 })),
     ];
     for (actor, body) in refusals {
+        let before = written(&server);
         let tried = actor.asks_who_answers(body.clone());
         assert_eq!(written(&server), before, "{body}");
         let done = actor.opens(body.clone());
@@ -679,7 +681,6 @@ fn a_dry_run_answers_as_the_call_would_and_writes_nothing() {
         );
         server.tampers("DELETE FROM unlinked_tenants");
     }
-    assert_eq!(written(&server), before);
 }
 
 #[test]
@@ -1104,8 +1105,16 @@ fn a_list_is_filtered() {
             "agent_id",
             "must be a whole number from -9223372036854775808 to 9223372036854775807",
         ),
-        ("channel_id=x", "channel_id", "must be a channel's id"),
-        ("channel_id=", "channel_id", "must be a channel's id"),
+        (
+            "channel_id=x",
+            "channel_id",
+            "must be an id that begins with chn_",
+        ),
+        (
+            "channel_id=",
+            "channel_id",
+            "must be an id that begins with chn_",
+        ),
         (
             "end_company_id=a%2Fb",
             "end_company_id",

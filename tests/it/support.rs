@@ -23,6 +23,7 @@ use switchboard::store::{Store, database_file, import};
 use switchboard::turns::respond::Responders;
 use tempfile::TempDir;
 
+use crate::document;
 use crate::scripted_model::ScriptedModel;
 use crate::wire::{Connection, Reply, Request};
 
@@ -296,12 +297,14 @@ impl Actor {
         let connection = idle.unwrap_or_else(|| Connection::open(self.address));
         let (reply, connection) = connection.exchange(&request).unwrap();
         self.idle.lock().unwrap().extend(connection);
-        reply.unwrap_or_else(|| {
+        let reply = reply.unwrap_or_else(|| {
             panic!(
                 "{} {} got no reply, but a closed connection",
                 request.method, request.target
             )
-        })
+        });
+        document::agrees(&request, &reply);
+        reply
     }
 
     /// GET, below the prefix.
@@ -320,6 +323,12 @@ impl Actor {
     #[track_caller]
     pub fn patches(&self, path: &str, body: Value) -> Reply {
         self.sends(Request::new("PATCH", format!("/public-api{path}")).json(&body))
+    }
+
+    /// PUT, below the prefix.
+    #[track_caller]
+    pub fn puts(&self, path: &str, body: Value) -> Reply {
+        self.sends(Request::new("PUT", format!("/public-api{path}")).json(&body))
     }
 
     /// DELETE, below the prefix.

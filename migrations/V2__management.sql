@@ -1,0 +1,16 @@
+-- What the management calls need beside: from where a change came, filters over the audit events, numbers that are never given twice,
+-- and the time to an answer's first word.
+
+ALTER TABLE audit_events ADD COLUMN remote TEXT;       -- the caller's address; NULL at the command line
+CREATE INDEX audit_events_by_action ON audit_events (tenant_no, action);
+CREATE INDEX audit_events_by_actor ON audit_events (tenant_no, actor_id);
+
+-- The greatest number that the server gave to an agent: a deleted one's is not given again, since sessions remember it.
+CREATE TABLE given_numbers (
+  what  TEXT PRIMARY KEY CHECK (what IN ('agent')),
+  last  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO given_numbers SELECT 'agent', coalesce(max(agent_id), 0) FROM agents;
+
+ALTER TABLE turns ADD COLUMN first_word_at INTEGER;    -- NULL until then, and for an answer without words
+CREATE INDEX turns_of_tenant ON turns (tenant_no);     -- with the row's seq behind it: a tenant's turns of a time, for its statistics
