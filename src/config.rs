@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::auth::{api_key, rate_limit};
+use crate::auth::{api_key, entra, rate_limit};
 use crate::turns::openai;
 
 /// What every command takes.
@@ -93,6 +93,10 @@ pub struct Limits {
     #[command(flatten)]
     pub model: Model,
 
+    /// Who signs in
+    #[command(flatten)]
+    pub entra: Entra,
+
     /// Seconds that running requests and answers have to end in, at a shutdown
     #[arg(long, env = "SWITCHBOARD_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(0..=3_600))]
@@ -138,6 +142,68 @@ pub struct Model {
     #[arg(long, env = "SWITCHBOARD_MODEL_CONTEXT_TOKENS", value_name = "N", default_value_t = 8_192,
           value_parser = clap::value_parser!(u32).range(256..=10_000_000))]
     pub model_context_tokens: u32,
+}
+
+/// Sign-in by Microsoft Entra ID; off unless there is an audience.
+#[derive(Args, Clone, Debug)]
+pub struct Entra {
+    /// An audience of Entra ID access tokens that are for this server, such as api://switchboard; may be given several times
+    #[arg(long = "entra-audience", env = "SWITCHBOARD_ENTRA_AUDIENCE", value_name = "AUDIENCE", value_delimiter = ',', value_parser = word)]
+    pub entra_audiences: Vec<String>,
+
+    /// The authority that issues them
+    #[arg(long, env = "SWITCHBOARD_ENTRA_AUTHORITY", value_name = "URL", default_value = entra::PUBLIC_AUTHORITY, value_parser = authority)]
+    pub entra_authority: String,
+
+    /// A file with the authority's keys (a JSON Web Key Set), for a server that cannot reach it; read again when it changes
+    #[arg(
+        long,
+        env = "SWITCHBOARD_ENTRA_KEYS",
+        value_name = "FILE",
+        requires = "entra_audiences"
+    )]
+    pub entra_keys: Option<PathBuf>,
+
+    /// The application that the dashboard signs people in as
+    #[arg(long, env = "SWITCHBOARD_ENTRA_CLIENT_ID", value_name = "ID", requires = "entra_audiences", value_parser = word)]
+    pub entra_client_id: Option<String>,
+
+    /// A scope that the dashboard asks for; may be given several times [default: <first audience>/.default]
+    #[arg(long = "entra-scope", env = "SWITCHBOARD_ENTRA_SCOPE", value_name = "SCOPE", value_delimiter = ',', requires = "entra_client_id", value_parser = word)]
+    pub entra_scopes: Vec<String>,
+}
+
+fn word(text: &str) -> Result<String, String> {
+    let fits =
+        !text.is_empty() && text.len() <= 2_048 && text.bytes().all(|b| b.is_ascii_graphic());
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 2,048 visible characters without spaces".to_owned())
+    }
+}
+
+fn authority(text: &str) -> Result<String, String> {
+    entra::authority(text)?;
+    Ok(text.trim().trim_end_matches('/').to_owned())
+}
+
+impl Entra {
+    /// What checks Entra's tokens, if they count.
+    ///
+    /// # Errors
+    /// A sentence that says which setting is wrong.
+    pub fn verifier(&self) -> Result<Option<entra::Entra>, String> {
+        if self.entra_audiences.is_empty() {
+            return Ok(None);
+        }
+        entra::Entra::new(&entra::Settings {
+            audiences: self.entra_audiences.clone(),
+            authority: self.entra_authority.clone(),
+            keys: self.entra_keys.clone(),
+        })
+        .map(Some)
+    }
 }
 
 /// The variable that holds the model's key; no flag, since flags show in process lists.

@@ -11,6 +11,8 @@ pub mod resolver;
 
 pub mod store;
 
+pub mod outbound;
+
 pub mod auth;
 
 pub mod draft;

@@ -1,32 +1,60 @@
 //! Turns the one `Authorization` header into a caller, or says why it does not count (contract, section 2).
 
 pub mod api_key;
+pub mod entra;
+mod jwt;
 pub mod rate_limit;
+mod reason;
 pub mod session_token;
 pub mod signed_link;
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Mutex;
 
 use crate::error::{Error, Refusal, Result};
 use crate::model::caller::{Caller, Who};
 use crate::model::clock::Millis;
 use crate::model::ids::Tick;
+use crate::model::names::TenantNo;
+use crate::model::words::Role;
+use crate::store::users::{self, Sight};
 use crate::store::{Store, keys, tokens};
 
+use self::entra::{Entra, Identity};
+use self::jwt::Token;
+use self::reason::Reason;
 use self::session_token::SigningSecret;
 use self::signed_link::LinkKey;
 
 /// Milliseconds of a minute: keys record their last use to the minute.
 const MINUTE: Millis = 60_000;
 
+/// How often a credential is looked at again after something that it waited for: keys, other keys, a first sight.
+const LOOKS: usize = 3;
+
 /// Checks credentials.
 pub struct Authenticator {
     environment: String,
     signing: SigningSecret,
     links: LinkKey,
+    entra: Option<Entra>,
     /// The minute in which each key's use was last recorded, so that a request costs no write.
     recorded: Mutex<HashMap<Tick, Millis>>,
+    /// The same of each person's last request.
+    seen: Mutex<HashMap<(TenantNo, String), Millis>>,
+}
+
+/// What a credential's check waits for.
+pub type Wait = Pin<Box<dyn Future<Output = ()>>>;
+
+/// What came of a look at a credential.
+pub enum Checked {
+    /// Who calls.
+    Caller(Caller),
+    /// It cannot be told yet; it can be looked at again when this resolves, within seconds.
+    Waits(Wait),
 }
 
 impl Authenticator {
@@ -36,7 +64,23 @@ impl Authenticator {
             environment,
             links: LinkKey::of(&signing),
             signing,
+            entra: None,
             recorded: Mutex::default(),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// Takes Entra's access tokens too.
+    #[must_use]
+    pub fn with_entra(mut self, entra: Option<Entra>) -> Self {
+        self.entra = entra;
+        self
+    }
+
+    /// Has what tokens are checked with loaded, so that the first one need not wait; from within a runtime.
+    pub fn prepare(&self, now: Millis) {
+        if let Some(entra) = &self.entra {
+            entra.prepare(now);
         }
     }
 
@@ -50,11 +94,36 @@ impl Authenticator {
         &self.links
     }
 
-    /// Who sends this `Authorization` header.
+    /// Who sends this `Authorization` header, by what is known now.
+    ///
+    /// # Errors
+    /// `unauthorized` with the contract's reason; `unknown_key` also where waiting could tell more.
+    pub fn caller(&self, store: &Store, header: Option<&[u8]>) -> Result<Caller> {
+        match self.check(store, header, false)? {
+            Checked::Caller(caller) => Ok(caller),
+            Checked::Waits(_) => Err(Reason::UnknownKey.into()),
+        }
+    }
+
+    /// As [`Authenticator::caller`], waiting for what is missing, for some seconds at most.
     ///
     /// # Errors
     /// `unauthorized` with the contract's reason.
-    pub fn caller(&self, store: &Store, header: Option<&[u8]>) -> Result<Caller> {
+    pub async fn caller_in_time(&self, store: &Store, header: Option<&[u8]>) -> Result<Caller> {
+        for _ in 0..LOOKS {
+            match self.check(store, header, true)? {
+                Checked::Caller(caller) => return Ok(caller),
+                Checked::Waits(wait) => wait.await,
+            }
+        }
+        self.caller(store, header)
+    }
+
+    /// Looks at a credential once, without waiting; `may_wait` says whether the caller would.
+    ///
+    /// # Errors
+    /// `unauthorized` with the contract's reason.
+    pub fn check(&self, store: &Store, header: Option<&[u8]>, may_wait: bool) -> Result<Checked> {
         let Some(header) = header else {
             return Err(Refusal::unauthorized(
                 "missing",
@@ -64,11 +133,19 @@ impl Authenticator {
         };
         let token = bearer(header).ok_or_else(malformed)?;
         if token.starts_with(api_key::PREFIX) {
-            self.service_account(store, token)
-        } else if session_token::looks_like_jwt(token) {
-            self.end_user_session(store, token)
-        } else {
-            Err(malformed())
+            return self.service_account(store, token).map(Checked::Caller);
+        }
+        if !Token::is_like(token) {
+            return Err(malformed());
+        }
+        let token = Token::read(token)?;
+        // Who says to have issued it decides which verifier runs; nothing is tried in turn.
+        match token.issuer()? {
+            session_token::ISSUER => self.end_user_session(store, &token).map(Checked::Caller),
+            _ => match &self.entra {
+                Some(entra) => self.entra_user(entra, store, &token, may_wait),
+                None => Err(Reason::WrongIssuer.into()),
+            },
         }
     }
 
@@ -131,7 +208,74 @@ impl Authenticator {
         drop(store.write(move |tx| keys::record_use(tx, key, minute)));
     }
 
-    fn end_user_session(&self, store: &Store, token: &str) -> Result<Caller> {
+    fn entra_user(
+        &self,
+        entra: &Entra,
+        store: &Store,
+        token: &Token<'_>,
+        may_wait: bool,
+    ) -> Result<Checked> {
+        let now = store.now();
+        let identity = match entra.check(token, now)? {
+            entra::Checked::Identity(identity) => identity,
+            entra::Checked::Waits(wait) => return Ok(Checked::Waits(Box::pin(wait))),
+        };
+        let found = store
+            .read(|reader| users::who_signs_in(reader, &identity.directory, &identity.id))?
+            .ok_or(Reason::UnknownTenant)?;
+        let tenant = found.tenant.no;
+        if found.user.is_none() && may_wait {
+            let recording = store.write(record_of(tenant, &identity, now));
+            return Ok(Checked::Waits(Box::pin(async move {
+                // A full disk keeps nobody from reading: the next look goes on without a record.
+                if let Err(error) = recording.await {
+                    log::warn!("a user could not be recorded at first sight: {error}");
+                }
+            })));
+        }
+        let last_seen_at = found.user.as_ref().and_then(|user| user.last_seen_at);
+        self.record_sight(store, tenant, &identity, last_seen_at, now);
+        let (recorded_name, recorded_role) = match found.user {
+            Some(user) => (user.name, user.role),
+            None => (None, Role::User),
+        };
+        Ok(Checked::Caller(Caller {
+            tenant: found.tenant,
+            rate_limit_per_minute: found.rate_limit_per_minute,
+            who: Who::DashboardUser {
+                name: recorded_name.or(identity.name),
+                id: identity.id,
+                // The token's own role counts for its requests and is not recorded.
+                role: identity.role.unwrap_or(recorded_role),
+            },
+        }))
+    }
+
+    /// Has the minute of a person's request written, once a minute, as that of a key's use is.
+    fn record_sight(
+        &self,
+        store: &Store,
+        tenant: TenantNo,
+        identity: &Identity,
+        last_seen_at: Option<Millis>,
+        now: Millis,
+    ) {
+        let minute = now - now.rem_euclid(MINUTE);
+        if last_seen_at.is_some_and(|last| last >= minute) {
+            return;
+        }
+        {
+            let Ok(mut seen) = self.seen.lock() else {
+                return;
+            };
+            if seen.insert((tenant, identity.id.clone()), minute) == Some(minute) {
+                return;
+            }
+        }
+        drop(store.write(record_of(tenant, identity, now)));
+    }
+
+    fn end_user_session(&self, store: &Store, token: &Token<'_>) -> Result<Caller> {
         let claims = session_token::verify(&self.signing, token)?;
         if claims.exp.saturating_mul(1_000) <= store.now() {
             return Err(Refusal::unauthorized(
@@ -154,6 +298,22 @@ impl Authenticator {
             },
         })
     }
+}
+
+/// Writes that a person was seen.
+fn record_of(
+    tenant: TenantNo,
+    identity: &Identity,
+    now: Millis,
+) -> impl FnOnce(&mut crate::store::WriteTx<'_>) -> Result<()> + Send + use<> {
+    let sight = Sight {
+        tenant,
+        id: identity.id.clone(),
+        name: identity.name.clone(),
+        email: identity.email.clone(),
+        minute: now - now.rem_euclid(MINUTE),
+    };
+    move |tx| users::see(tx, &sight)
 }
 
 fn bearer(header: &[u8]) -> Option<&str> {

@@ -55,7 +55,8 @@ fn serve_until_stopped(
     listener: TcpListener,
 ) -> Result<(), Failed> {
     let signing = SigningSecret::of_folder(store.folder()).map_err(Failed::saying)?;
-    let authenticator = Authenticator::new(environment.to_owned(), signing);
+    let entra = limits.entra.verifier().map_err(Failed::saying)?;
+    let authenticator = Authenticator::new(environment.to_owned(), signing).with_entra(entra);
     let responders = Responders::new(limits.model.client().map_err(Failed::saying)?);
     let app = App::new(store, authenticator, responders, limits.clone())?;
     let address = listener.local_addr()?;
@@ -66,6 +67,7 @@ fn serve_until_stopped(
         let mut terminated = signal(SignalKind::terminate())?;
         let server = http::serve(Arc::clone(&app), listener)?;
         log::info!("listening on http://{address} (environment {environment})");
+        app.authenticator.prepare(app.store.now());
         let handle = server.handle();
         let keeper = actix_web::rt::spawn(keep_house(app.store.clone()));
         let draining = Arc::clone(&app);

@@ -1,15 +1,18 @@
 //! The permission to act: who may make a call is a column of the route table, and decided before anything is looked up.
 
-use std::future::{Ready, ready};
+use std::future::{Future, Ready, ready};
 use std::ops::Deref;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use actix_web::dev::Payload;
 use actix_web::http::{Method, header};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use futures_util::future::Either;
 
 use super::App;
 use super::context::Context;
+use crate::auth::Checked;
 use crate::auth::rate_limit::Admission;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::model::caller::{Caller, Who};
@@ -92,10 +95,17 @@ impl Deref for Permit {
 
 impl Permit {
     /// Credential, rate limit, role: in this order (contract, section 1, Order of checks).
-    fn check(request: &HttpRequest) -> Result<Self> {
-        let app = request
-            .app_data::<web::Data<App>>()
-            .ok_or_else(|| Error::internal("the application's data is missing"))?;
+    fn check(request: &HttpRequest) -> Result<Checked> {
+        let app = app(request)?;
+        if app.is_draining() {
+            return Err(Code::ShuttingDown.into());
+        }
+        app.authenticator
+            .check(&app.store, credential(request), true)
+    }
+
+    fn admit(request: &HttpRequest, caller: Caller) -> Result<Self> {
+        let app = app(request)?;
         let callers = request
             .app_data::<Admitted>()
             .and_then(|admitted| {
@@ -104,13 +114,6 @@ impl Permit {
             })
             .map(|(_, callers)| *callers)
             .ok_or_else(|| Error::internal("a route does not say who may call it"))?;
-        if app.is_draining() {
-            return Err(Code::ShuttingDown.into());
-        }
-        let header = request.headers().get(header::AUTHORIZATION);
-        let caller = app
-            .authenticator
-            .caller(&app.store, header.map(header::HeaderValue::as_bytes))?;
         let caller = Rc::new(caller);
         let admission = app.limiter.admit(
             caller.tenant.no,
@@ -136,11 +139,38 @@ impl Permit {
     }
 }
 
+fn app(request: &HttpRequest) -> Result<&web::Data<App>> {
+    request
+        .app_data::<web::Data<App>>()
+        .ok_or_else(|| Error::internal("the application's data is missing"))
+}
+
+fn credential(request: &HttpRequest) -> Option<&[u8]> {
+    let header = request.headers().get(header::AUTHORIZATION);
+    header.map(header::HeaderValue::as_bytes)
+}
+
 impl FromRequest for Permit {
     type Error = Error;
-    type Future = Ready<Result<Self>>;
+    type Future = Either<Ready<Result<Self>>, Pin<Box<dyn Future<Output = Result<Self>>>>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Self::check(request))
+        match Self::check(request) {
+            Err(error) => Either::Left(ready(Err(error))),
+            Ok(Checked::Caller(caller)) => Either::Left(ready(Self::admit(request, caller))),
+            Ok(Checked::Waits(wait)) => {
+                // Seldom: keys have to be fetched, or a user is seen for the first time.
+                let request = request.clone();
+                Either::Right(Box::pin(async move {
+                    wait.await;
+                    let app = app(&request)?;
+                    let caller = app
+                        .authenticator
+                        .caller_in_time(&app.store, credential(&request))
+                        .await?;
+                    Self::admit(&request, caller)
+                }))
+            }
+        }
     }
 }

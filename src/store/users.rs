@@ -3,7 +3,9 @@
 use super::WriteTx;
 use super::sqlite::{Reader, Row};
 use crate::error::Result;
-use crate::model::names::TenantNo;
+use crate::model::clock::Millis;
+use crate::model::names::{ClientId, M365TenantId, TenantNo};
+use crate::model::tenant::Tenant;
 use crate::model::words::Role;
 
 /// A user.
@@ -62,6 +64,108 @@ pub fn upsert(tx: &mut WriteTx<'_>, tenant: TenantNo, user: &UserRecord) -> Resu
         .execute(
             UPSERT,
             (tenant, &user.id, seq, &user.name, &user.email, user.role),
+        )
+        .map(drop)
+}
+
+/// The tenant that a directory signs in to, and what is recorded of a person there.
+#[derive(Clone, Debug)]
+pub struct SignsIn {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// That tenant's own figure.
+    pub rate_limit_per_minute: Option<i64>,
+    /// The person, if there is a record.
+    pub user: Option<KnownUser>,
+}
+
+/// What a request needs of a user's record.
+#[derive(Clone, Debug)]
+pub struct KnownUser {
+    /// The person's name.
+    pub name: Option<String>,
+    /// What the person may do.
+    pub role: Role,
+    /// The minute of the last request.
+    pub last_seen_at: Option<Millis>,
+}
+
+const WHO_SIGNS_IN: &str = "
+SELECT t.tenant_no AS tenant_no, t.client_id AS client_id, t.name AS tenant_name, t.rate_limit_per_minute AS rate_limit_per_minute,
+       u.name AS name, u.role AS role, u.last_seen_at AS last_seen_at
+FROM tenants t LEFT JOIN users u ON u.tenant_no = t.tenant_no AND u.user_id = ?2
+WHERE t.entra_tenant_id = ?1";
+
+/// Who signs in from a directory; `None` when no tenant has it.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn who_signs_in(
+    reader: &Reader<'_>,
+    directory: &M365TenantId,
+    id: &str,
+) -> Result<Option<SignsIn>> {
+    reader.optional(WHO_SIGNS_IN, (directory, id), |row| {
+        let client_id: ClientId = row.get("client_id")?;
+        let role: Option<Role> = row.get("role")?;
+        Ok(SignsIn {
+            tenant: Tenant {
+                no: row.get("tenant_no")?,
+                client_id,
+                name: row.get("tenant_name")?,
+            },
+            rate_limit_per_minute: row.get("rate_limit_per_minute")?,
+            user: match role {
+                None => None,
+                Some(role) => Some(KnownUser {
+                    name: row.get("name")?,
+                    role,
+                    last_seen_at: row.get("last_seen_at")?,
+                }),
+            },
+        })
+    })
+}
+
+/// A person's request, as it is recorded.
+#[derive(Clone, Debug)]
+pub struct Sight {
+    /// The tenant.
+    pub tenant: TenantNo,
+    /// The token's `oid`.
+    pub id: String,
+    /// The token's name of the person.
+    pub name: Option<String>,
+    /// The token's address of the person.
+    pub email: Option<String>,
+    /// The minute of the request.
+    pub minute: Millis,
+}
+
+// What is recorded already, as by a seed file, is not written over by what tokens say.
+const SEE: &str = "
+INSERT INTO users (tenant_no, user_id, seq, name, email, role, last_seen_at) VALUES (?1, ?2, ?3, ?4, ?5, 'USER', ?6)
+ON CONFLICT (tenant_no, user_id) DO UPDATE
+SET name = coalesce(name, excluded.name), email = coalesce(email, excluded.email),
+    last_seen_at = max(coalesce(last_seen_at, 0), excluded.last_seen_at)";
+
+/// Records that a person was seen; at first sight the role is `USER`.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn see(tx: &mut WriteTx<'_>, sight: &Sight) -> Result<()> {
+    let seq = tx.tick();
+    tx.reader()
+        .execute(
+            SEE,
+            (
+                sight.tenant,
+                &sight.id,
+                seq,
+                &sight.name,
+                &sight.email,
+                sight.minute,
+            ),
         )
         .map(drop)
 }

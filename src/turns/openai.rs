@@ -4,9 +4,7 @@ mod reply;
 mod request;
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +12,7 @@ use futures_util::stream;
 use reqwest::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
 };
-use reqwest::{Response, StatusCode, Url, redirect, retry};
+use reqwest::{Response, StatusCode, Url};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -22,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use self::reply::Reply;
 use super::responder::{Answered, Failure, Piece, Question};
 use crate::model::words::ModelTier;
+use crate::outbound::{self, causes};
 
 /// The longest wait that a `Retry-After` may ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -130,7 +129,8 @@ impl Client {
             bearer.set_sensitive(true);
             headers.insert(AUTHORIZATION, bearer);
         }
-        let http = http(&endpoint, settings.timeout)?;
+        let http = outbound::client(&endpoint, settings.timeout)
+            .map_err(|cause| format!("no connections can be made to --model-url: {cause}"))?;
         Ok(Self {
             settings: Arc::new(settings),
             http,
@@ -347,48 +347,6 @@ fn endpoint(base: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// The connections: one for each call, so that dropping a call hangs up, and no call meets a connection that the
-/// server is about to close.
-fn http(endpoint: &Url, connect_timeout: Duration) -> Result<reqwest::Client, String> {
-    let builder = || {
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("switchboard/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(connect_timeout)
-            .pool_max_idle_per_host(0)
-            // The key goes to the configured server alone.
-            .redirect(redirect::Policy::none())
-            .retry(retry::never());
-        if is_loopback(endpoint) {
-            builder.no_proxy()
-        } else {
-            builder
-        }
-    };
-    builder()
-        .build()
-        .or_else(|_| {
-            // A machine without a certificate store, as slim containers are, fails even for http.
-            let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-            let roots = roots
-                .map(|root| reqwest::Certificate::from_der(root))
-                .collect::<Result<Vec<_>, _>>()?;
-            builder().tls_certs_only(roots).build()
-        })
-        .map_err(|error| {
-            format!(
-                "no connections can be made to --model-url: {}",
-                causes(&error)
-            )
-        })
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
-}
-
 /// The body, handed over step by step; each step is told to `moved`.
 fn upload(body: Arc<[u8]>, moved: Arc<Notify>) -> reqwest::Body {
     let starts = (0..body.len()).step_by(UPLOAD_STEP_BYTES);
@@ -409,18 +367,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         .parse()
         .ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
-}
-
-/// An error and what led to it.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Text for one line of the log: short, without the key or anything that would not print.
@@ -491,28 +437,6 @@ mod tests {
         let mut settings = Settings::new("http://hush@h", "small", "large");
         settings.api_key = Some("hush".to_owned());
         assert!(!format!("{settings:?}").contains("hush"));
-    }
-
-    #[test]
-    fn only_addresses_of_this_machine_pass_by_the_proxy() {
-        let loopback = |url: &str| is_loopback(&Url::parse(url).unwrap());
-        for url in [
-            "http://localhost:1",
-            "http://LOCALHOST",
-            "http://m.localhost",
-            "http://127.1.2.3",
-            "http://[::1]:1",
-        ] {
-            assert!(loopback(url), "{url}");
-        }
-        for url in [
-            "http://127.0.0.1.example.com",
-            "http://notlocalhost",
-            "http://10.0.0.1",
-            "http://[2001:db8::1]",
-        ] {
-            assert!(!loopback(url), "{url}");
-        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod agents;
 mod attachments;
+mod authority;
 mod codes;
 mod command_line;
 mod company_isolation;
@@ -11,6 +12,8 @@ mod credentials;
 mod cuts;
 mod demo;
 mod document;
+mod entra;
+mod entra_attacks;
 mod envelope;
 mod event_reader;
 mod fuzz;

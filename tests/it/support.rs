@@ -142,8 +142,9 @@ impl Server {
     ) -> Self {
         let store = Store::open(folder.path(), Clock::Manual(Arc::clone(&clock))).unwrap();
         let signing = SigningSecret::of_folder(store.folder()).unwrap();
-        let authenticator = Authenticator::new(ENVIRONMENT.to_owned(), signing);
         let limits = Flags::parse_from(&flags).limits;
+        let authenticator = Authenticator::new(ENVIRONMENT.to_owned(), signing)
+            .with_entra(limits.entra.verifier().unwrap());
         let responders = Responders::new(limits.model.client().unwrap());
         let app = App::new(store, authenticator, responders, limits).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

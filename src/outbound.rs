@@ -1,0 +1,86 @@
+//! How this server calls others over HTTP: the one way to build a client, and to tell what went wrong with it.
+
+use std::error::Error;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use reqwest::{Url, redirect, retry};
+
+/// A client for one server: a connection for each call, so that dropping a call hangs up, and no call meets a
+/// connection that the server is about to close. It follows no redirect: what is sent goes to that server alone.
+///
+/// # Errors
+/// Why no connection can be made, in words for the log.
+pub fn client(server: &Url, connect_timeout: Duration) -> Result<reqwest::Client, String> {
+    let builder = || {
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("switchboard/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(connect_timeout)
+            .pool_max_idle_per_host(0)
+            .redirect(redirect::Policy::none())
+            .retry(retry::never());
+        if is_loopback(server) {
+            builder.no_proxy()
+        } else {
+            builder
+        }
+    };
+    builder()
+        .build()
+        .or_else(|_| {
+            // A machine without a certificate store, as slim containers are, fails even for http.
+            let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+            let roots = roots
+                .map(|root| reqwest::Certificate::from_der(root))
+                .collect::<Result<Vec<_>, _>>()?;
+            builder().tls_certs_only(roots).build()
+        })
+        .map_err(|error| causes(&error))
+}
+
+/// Whether an address is this machine's own.
+pub fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+/// An error and what led to it, on one line.
+pub fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_this_machine_pass_by_the_proxy() {
+        let loopback = |url: &str| is_loopback(&Url::parse(url).unwrap());
+        for url in [
+            "http://localhost:1",
+            "http://LOCALHOST",
+            "http://m.localhost",
+            "http://127.1.2.3",
+            "http://[::1]:1",
+        ] {
+            assert!(loopback(url), "{url}");
+        }
+        for url in [
+            "http://127.0.0.1.example.com",
+            "http://notlocalhost",
+            "http://10.0.0.1",
+            "http://[2001:db8::1]",
+        ] {
+            assert!(!loopback(url), "{url}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! A stand-in for Entra ID: two discovery documents and key sets on loopback, and access tokens as it issues them.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::signature::{
+    KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RsaEncoding,
+};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use crate::support::START;
+
+/// How long a test waits for what must happen; only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What tokens for this server say in `aud`.
+pub const AUDIENCE: &str = "api://switchboard";
+/// The directory of Northwind IT in the demo world.
+pub const NORTHWIND_DIRECTORY: &str = "ab0de0a1-fa00-4c1a-9cab-ab0de000a1fa";
+/// The directory of Fabrikam Support.
+pub const FABRIKAM_DIRECTORY: &str = "ab0debe7-a000-4c1a-9cab-ab0de00be7a0";
+/// A person whom nobody has recorded.
+pub const NEWCOMER: &str = "7f0c1a9e-4f5d-4a38-9c26-8a1d0e6b2c55";
+
+/// Bytes as tokens carry them.
+pub fn base64url(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// A signing key and its name.
+pub struct Signer {
+    /// As the key set names it.
+    pub kid: &'static str,
+    pair: KeyPair,
+}
+
+impl Signer {
+    fn new(kid: &'static str) -> Self {
+        Self {
+            kid,
+            pair: KeyPair::generate(KeySize::Rsa2048).unwrap(),
+        }
+    }
+
+    /// The modulus and the exponent.
+    pub fn numbers(&self) -> (Vec<u8>, Vec<u8>) {
+        // An RSAPublicKey of 2,048 bits: a sequence of two integers at fixed places.
+        let der = self.pair.public_key().as_ref();
+        assert_eq!(der.len(), 270);
+        (der[9..265].to_vec(), der[267..].to_vec())
+    }
+
+    /// The public key as DER.
+    pub fn der(&self) -> Vec<u8> {
+        self.pair.public_key().as_ref().to_vec()
+    }
+
+    /// The public key as Entra publishes it: without `alg`.
+    pub fn jwk(&self) -> Value {
+        let (n, e) = self.numbers();
+        json!({
+            "kty": "RSA", "use": "sig", "kid": self.kid, "x5t": self.kid, "n": base64url(n), "e": base64url(e),
+            "x5c": ["not read"],
+        })
+    }
+
+    /// A signature by any of the ways that RSA signs.
+    pub fn signature(&self, encoding: &'static dyn RsaEncoding, text: &str) -> Vec<u8> {
+        let mut signature = vec![0; self.pair.public_modulus_len()];
+        self.pair
+            .sign(
+                encoding,
+                &SystemRandom::new(),
+                text.as_bytes(),
+                &mut signature,
+            )
+            .unwrap();
+        signature
+    }
+
+    /// A token of these parts, signed by RS256.
+    pub fn signs_text(&self, header: &str, claims: &str) -> String {
+        let signed = format!("{}.{}", base64url(header), base64url(claims));
+        let signature = self.signature(&RSA_PKCS1_SHA256, &signed);
+        format!("{signed}.{}", base64url(signature))
+    }
+
+    /// A token of this header and these claims, signed by RS256.
+    pub fn signs(&self, header: &Value, claims: &Value) -> String {
+        self.signs_text(&header.to_string(), &claims.to_string())
+    }
+
+    /// A token signed in the way that its header says.
+    pub fn signs_as(&self, alg: &str, header: &Value, claims: &Value) -> String {
+        let encoding: &dyn RsaEncoding = match alg {
+            "RS256" => &RSA_PKCS1_SHA256,
+            "RS384" => &RSA_PKCS1_SHA384,
+            "RS512" => &RSA_PKCS1_SHA512,
+            "PS256" => &RSA_PSS_SHA256,
+            _ => panic!("{alg} is none of RSA's"),
+        };
+        let signed = format!(
+            "{}.{}",
+            base64url(header.to_string()),
+            base64url(claims.to_string())
+        );
+        format!("{signed}.{}", base64url(self.signature(encoding, &signed)))
+    }
+
+    /// A token as Entra issues it.
+    pub fn issues(&self, claims: &Value) -> String {
+        self.signs(&self.header(), claims)
+    }
+
+    /// The header of a token as Entra issues it.
+    pub fn header(&self) -> Value {
+        json!({ "typ": "JWT", "alg": "RS256", "kid": self.kid })
+    }
+}
+
+/// The authority's key of the day.
+pub fn current() -> &'static Signer {
+    static KEY: OnceLock<Signer> = OnceLock::new();
+    KEY.get_or_init(|| Signer::new("current-key"))
+}
+
+/// The key that it changes to.
+pub fn next() -> &'static Signer {
+    static KEY: OnceLock<Signer> = OnceLock::new();
+    KEY.get_or_init(|| Signer::new("next-key"))
+}
+
+/// A key of somebody else, who names it as the authority's.
+pub fn attackers() -> &'static Signer {
+    static KEY: OnceLock<Signer> = OnceLock::new();
+    KEY.get_or_init(|| Signer::new("current-key"))
+}
+
+/// How the authority answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    Answers,
+    /// It closes every connection.
+    Away,
+    /// It takes requests and says nothing until it answers again.
+    Silent,
+}
+
+struct State {
+    mood: Mood,
+    /// What stands at each path, as JSON.
+    documents: HashMap<String, String>,
+    asked: Vec<String>,
+}
+
+/// A running authority.
+pub struct Authority {
+    address: SocketAddr,
+    state: Arc<(Mutex<State>, Condvar)>,
+}
+
+impl Authority {
+    /// An authority that signs with its key of the day.
+    pub fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new((
+            Mutex::new(State {
+                mood: Mood::Answers,
+                documents: HashMap::new(),
+                asked: Vec::new(),
+            }),
+            Condvar::new(),
+        ));
+        let serving = Arc::clone(&state);
+        // It ends with the process: nobody waits for its connections.
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let state = Arc::clone(&serving);
+                thread::spawn(move || answer(stream, &state));
+            }
+        });
+        let authority = Self { address, state };
+        let url = authority.url();
+        authority.publishes(
+            "/common/v2.0/.well-known/openid-configuration",
+            &json!({ "issuer": format!("{url}/{{tenantid}}/v2.0"), "jwks_uri": format!("{url}/common/discovery/v2.0/keys") }),
+        );
+        authority.publishes(
+            "/common/.well-known/openid-configuration",
+            &json!({ "issuer": "https://sts.windows.net/{tenantid}/", "jwks_uri": format!("{url}/common/discovery/keys") }),
+        );
+        authority.has_keys(&[current().jwk()]);
+        authority
+    }
+
+    /// Its base URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Puts a document at a path.
+    pub fn publishes(&self, path: &str, document: &Value) {
+        let mut state = self.state.0.lock().unwrap();
+        state
+            .documents
+            .insert(path.to_owned(), document.to_string());
+    }
+
+    /// Publishes these keys, in both key sets.
+    pub fn has_keys(&self, keys: &[Value]) {
+        let set = json!({ "keys": keys });
+        self.publishes("/common/discovery/v2.0/keys", &set);
+        self.publishes("/common/discovery/keys", &set);
+    }
+
+    fn feels(&self, mood: Mood) {
+        self.state.0.lock().unwrap().mood = mood;
+        self.state.1.notify_all();
+    }
+
+    /// Closes every connection from now on.
+    pub fn goes_away(&self) {
+        self.feels(Mood::Away);
+    }
+
+    /// Takes requests and says nothing.
+    pub fn falls_silent(&self) {
+        self.feels(Mood::Silent);
+    }
+
+    /// Answers again, also what waits.
+    pub fn comes_back(&self) {
+        self.feels(Mood::Answers);
+    }
+
+    /// The paths that it was asked for, in no order that counts.
+    pub fn asked(&self) -> Vec<String> {
+        self.state.0.lock().unwrap().asked.clone()
+    }
+
+    /// Waits until it has been asked so many times.
+    pub fn was_asked(&self, times: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.state.0.lock().unwrap();
+        while state.asked.len() < times {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "asked for {:?} only", state.asked);
+            state = self.state.1.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
+    /// The claims of a good token of version 2.0 for somebody of Northwind, valid for an hour from the start.
+    pub fn claims(&self, oid: &str) -> Value {
+        self.claims_of(NORTHWIND_DIRECTORY, oid)
+    }
+
+    /// As [`Authority::claims`], for another directory.
+    pub fn claims_of(&self, tid: &str, oid: &str) -> Value {
+        let now = START / 1_000;
+        json!({
+            "aud": AUDIENCE, "iss": format!("{}/{tid}/v2.0", self.url()), "iat": now, "nbf": now, "exp": now + 3_600,
+            "azp": "0d6e2b3c-5a49-4b0e-8f7d-1c2b3a495867", "name": "Noor Castellanos", "oid": oid,
+            "preferred_username": "noor@northwind-it.example", "scp": "access_as_user", "sub": "pairwise", "tid": tid,
+            "uti": "u", "ver": "2.0",
+        })
+    }
+}
+
+fn answer(mut stream: TcpStream, state: &(Mutex<State>, Condvar)) {
+    let mut head = Vec::new();
+    let mut buffer = [0; 4_096];
+    while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+        match stream.read(&mut buffer) {
+            Ok(read) if read > 0 => head.extend_from_slice(&buffer[..read]),
+            Ok(_) | Err(_) => return,
+        }
+    }
+    let head = String::from_utf8(head).unwrap();
+    let path = head.split(' ').nth(1).unwrap().to_owned();
+    let mut now = state.0.lock().unwrap();
+    now.asked.push(path.clone());
+    state.1.notify_all();
+    while now.mood == Mood::Silent {
+        now = state.1.wait(now).unwrap();
+    }
+    if now.mood == Mood::Away {
+        return;
+    }
+    let reply = match now.documents.get(&path) {
+        Some(body) => format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        ),
+        None => {
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned()
+        }
+    };
+    drop(now);
+    // Whoever asked may have gone.
+    drop(stream.write_all(reply.as_bytes()));
+}
