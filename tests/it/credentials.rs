@@ -23,12 +23,17 @@ fn turned_away(reply: &Reply, reason: &str) {
 
 /// The id of an actor's key, as the file has it.
 fn key_of(server: &Server, credential: &str) -> KeyId {
+    record_of(server, credential).id
+}
+
+/// What is kept of an actor's key.
+fn record_of(server: &Server, credential: &str) -> keys::KeyRecord {
     let sha256 = api_key::sha256(credential);
     let found = server
         .app
         .store
         .read(|reader| keys::by_sha256(reader, &sha256));
-    found.unwrap().unwrap().key.id
+    found.unwrap().unwrap().key
 }
 
 /// Makes a key's successor.
@@ -137,6 +142,50 @@ fn a_revoked_key_ends_at_once() {
     revoke(&server, NORTHWIND);
     turned_away(&northwind.gets("/whoami"), "revoked");
     server.relay().gets("/whoami").expect(200);
+}
+
+#[test]
+fn after_the_reply_to_a_revoke_no_request_with_that_key_is_accepted() {
+    let server = Server::demo();
+    let tenant = record_of(&server, NORTHWIND).tenant;
+    let accepted = std::thread::scope(|scope| {
+        let askers: Vec<_> = (0..4)
+            .map(|part| {
+                let server = &server;
+                scope.spawn(move || {
+                    let mut accepted = 0;
+                    for trial in 0..250 {
+                        let key = format!("neo_sk_demo_trial{part}x{trial:08}");
+                        let new = keys::NewKey {
+                            tenant,
+                            name: format!("Trial {part} {trial}"),
+                            platform: false,
+                            expires_at: None,
+                            sha256: api_key::sha256(&key),
+                            hint: api_key::hint(&key),
+                        };
+                        let store = &server.app.store;
+                        let id = store.write_now(move |tx| keys::create(tx, &new)).unwrap();
+                        let holder = server.holder_of(&key);
+                        holder.gets("/whoami").expect(200);
+                        store.write_now(move |tx| keys::revoke(tx, id)).unwrap();
+                        let reply = holder.gets("/whoami");
+                        if reply.status == 200 {
+                            accepted += 1;
+                        } else {
+                            turned_away(&reply, "revoked");
+                        }
+                    }
+                    accepted
+                })
+            })
+            .collect();
+        askers
+            .into_iter()
+            .map(|asker| asker.join().unwrap())
+            .sum::<i32>()
+    });
+    assert_eq!(accepted, 0);
 }
 
 #[test]
