@@ -84,6 +84,11 @@ impl Authenticator {
         }
     }
 
+    /// Whose keys count.
+    pub fn environment(&self) -> &str {
+        &self.environment
+    }
+
     /// What signs this server's own tokens.
     pub fn signing(&self) -> &SigningSecret {
         &self.signing

@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, web};
 
 use super::App;
 use super::context::event_of;
-use super::cursor::{self, BEHIND_ALL, List, Page};
+use super::cursor::{self, List};
 use super::envelope::{Gone, Outcome, Reply};
 use super::extract::{Body, Query};
 use super::permit::Permit;
@@ -46,15 +46,15 @@ pub(super) async fn list(
         name: "agents",
         owner: &owner,
     };
-    let page = Page::of(&query, list)?;
     let filter = filter(&query)?;
-    let before = page.after.unwrap_or(BEHIND_ALL);
-    let mut agents = app
-        .store
-        .read_long(move |reader| agents::page(reader, tenant, &filter, before, page.fetch()))
-        .await?;
-    let pagination = page.cut(&mut agents, list, |agent| agent.seq);
-    Ok(Reply::ok(agents).paged(pagination))
+    cursor::newest_first(
+        &app,
+        &query,
+        list,
+        move |reader, before, limit| agents::page(reader, tenant, &filter, before, limit),
+        |agent| agent.seq,
+    )
+    .await
 }
 
 pub(super) async fn get(

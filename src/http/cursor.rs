@@ -2,11 +2,15 @@
 
 use std::fmt::Write;
 
-use super::envelope::Pagination;
+use serde::Serialize;
+
+use super::App;
+use super::envelope::{Outcome, Pagination, Reply};
 use super::extract::Query;
 use crate::auth::api_key::hash;
 use crate::error::Result;
 use crate::model::ids::Tick;
+use crate::store::Reader;
 
 const DEFAULT_SIZE: usize = 50;
 const LARGEST_SIZE: i64 = 200;
@@ -72,6 +76,27 @@ impl Page {
             next_cursor,
         }
     }
+}
+
+/// A page of a list that is newest first; `fetch` gives so many rows from before a tick.
+///
+/// # Errors
+/// As [`Page::of`], and whatever `fetch` returns.
+pub async fn newest_first<T: Serialize + Send + 'static>(
+    app: &App,
+    query: &Query,
+    list: List<'_>,
+    fetch: impl FnOnce(&Reader<'_>, Tick, usize) -> Result<Vec<T>> + Send + 'static,
+    key: impl Fn(&T) -> Tick,
+) -> Outcome<Vec<T>> {
+    let page = Page::of(query, list)?;
+    let before = page.after.unwrap_or(BEHIND_ALL);
+    let mut rows = app
+        .store
+        .read_long(move |reader| fetch(reader, before, page.fetch()))
+        .await?;
+    let pagination = page.cut(&mut rows, list, key);
+    Ok(Reply::ok(rows).paged(pagination))
 }
 
 /// The parameters that every list takes, for the document.

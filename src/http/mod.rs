@@ -1,7 +1,9 @@
 //! The door: routes, callers, bodies in; envelopes out.
 
 mod agents;
+mod articles;
 mod attachments;
+mod audit_events;
 mod context;
 mod cors;
 mod cursor;
@@ -9,6 +11,7 @@ mod door;
 pub mod envelope;
 mod events;
 mod extract;
+mod keys;
 mod messages;
 mod meta;
 pub mod openapi;
@@ -17,8 +20,10 @@ mod refused;
 pub mod router;
 mod sessions;
 mod tenant;
+mod tenants;
 mod tokens;
 mod turns;
+mod users;
 
 use std::any::Any;
 use std::io;

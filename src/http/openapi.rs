@@ -221,7 +221,10 @@ fn path_parameters(path: &str) -> Vec<Value> {
             "psa_company_id" => (text(CompanyId::PATTERN), Some(json!("1001"))),
             "inbound_tenant_id" => (text(M365TenantId::PATTERN), None),
             "client_id" => (text(ClientId::PATTERN), Some(json!("northwind-it"))),
-            _ => (json!({ "type": "string", "minLength": 1 }), None),
+            _ => (
+                json!({ "type": "string", "minLength": 1, "maxLength": 128 }),
+                None,
+            ),
         };
         let mut parameter =
             json!({ "name": name, "in": "path", "required": true, "schema": schema });

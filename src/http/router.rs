@@ -12,7 +12,10 @@ use super::envelope::Gives;
 use super::extract::Query;
 use super::openapi;
 use super::permit::{Admitted, Callers};
-use super::{agents, attachments, events, messages, meta, sessions, tenant, tokens, turns};
+use super::{
+    agents, articles, attachments, audit_events, events, keys, messages, meta, sessions, tenant,
+    tenants, tokens, turns, users,
+};
 use crate::error::{Code, Error, Refusal};
 use crate::fields::{self, Fields};
 
@@ -108,6 +111,69 @@ fn management_rows() -> Vec<Row> {
         row(Method::DELETE, "/agents/{agent_id}", Callers::Keeper, agents::delete)
             .says("deleteAgent", "Removes an agent that no channel uses; its sessions stay")
             .refuses(&[Code::AgentManagedByNeo, Code::AgentInUse]),
+
+        row(Method::GET, "/knowledge-articles", Callers::Member, articles::list)
+            .says("listArticles", "The tenant's knowledge articles, newest first")
+            .query(articles::list_query),
+        row(Method::POST, "/knowledge-articles", Callers::Keeper, articles::create)
+            .says("createArticle", "Adds a knowledge article")
+            .body(articles::create_body)
+            .example(json!({ "title": "Wi-Fi for guests", "body": "The network is **Guests**.", "audience": "END_USER", "end_company_id": "1001" }))
+            .created()
+            .refuses(&[Code::NotFound, Code::AlreadyExists]),
+        row(Method::GET, "/knowledge-articles/{article_id}", Callers::Member, articles::get)
+            .says("getArticle", "One knowledge article"),
+        row(Method::PUT, "/knowledge-articles/{article_id}", Callers::Keeper, articles::update)
+            .says("updateArticle", "Changes what is sent of a knowledge article")
+            .body(articles::update_body)
+            .example(json!({ "url": "https://kb.example.com/wifi" }))
+            .refuses(&[Code::AlreadyExists]),
+        row(Method::DELETE, "/knowledge-articles/{article_id}", Callers::Keeper, articles::delete)
+            .says("deleteArticle", "Removes a knowledge article"),
+
+        row(Method::GET, "/api-keys", Callers::Admin, keys::list)
+            .says("listApiKeys", "The tenant's API keys, newest first, ended ones too")
+            .query(keys::list_query),
+        row(Method::POST, "/api-keys", Callers::Admin, keys::create)
+            .says("createApiKey", "Makes an API key; it is shown in this reply and never again")
+            .body(keys::create_body)
+            .example(json!({ "name": "Ticket system" }))
+            .created()
+            .refuses(&[Code::AlreadyExists]),
+        row(Method::POST, "/api-keys/{key_id}/rotate", Callers::Admin, keys::rotate)
+            .says("rotateApiKey", "Makes the next key of an account; the old one works for 24 hours more")
+            .created(),
+        row(Method::DELETE, "/api-keys/{key_id}", Callers::Admin, keys::revoke)
+            .says("revokeApiKey", "Ends an API key at once, and the tokens that it minted"),
+        row(Method::GET, "/users", Callers::Admin, users::list)
+            .says("listUsers", "The tenant's people, newest first")
+            .query(users::list_query),
+        row(Method::PATCH, "/users/{user_id}", Callers::Admin, users::patch)
+            .says("updateUser", "Gives a person a role")
+            .body(users::change_body)
+            .example(json!({ "role": "ADMIN" }))
+            .refuses(&[Code::LastAdmin]),
+
+        row(Method::GET, "/tenants", Callers::Platform, tenants::list)
+            .says("listTenants", "All tenants, newest first")
+            .query(tenants::list_query),
+        row(Method::POST, "/tenants", Callers::Platform, tenants::create)
+            .says("createTenant", "Makes a tenant and its managed agent")
+            .body(tenants::create_body)
+            .example(json!({ "client_id": "proseware-it", "name": "Proseware IT", "retention_days": 365 }))
+            .created()
+            .refuses(&[Code::AlreadyExists, Code::InstallConflict]),
+        row(Method::GET, "/tenants/{client_id}", Callers::Platform, tenants::get)
+            .says("getAnyTenant", "One tenant"),
+        row(Method::PATCH, "/tenants/{client_id}", Callers::Platform, tenants::patch)
+            .says("updateTenant", "Changes what is sent of a tenant")
+            .body(tenants::update_body)
+            .example(json!({ "rate_limit_per_minute": 2400 }))
+            .refuses(&[Code::AlreadyExists, Code::InstallConflict]),
+
+        row(Method::GET, "/audit-events", Callers::Keeper, audit_events::list)
+            .says("listAuditEvents", "Who changed or was refused what, newest first")
+            .query(audit_events::list_query),
     ]
 }
 

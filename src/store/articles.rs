@@ -1,15 +1,19 @@
 //! Knowledge articles.
 
-use super::WriteTx;
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::sqlite::{Reader, Row, json};
+use super::{WriteTx, agents, companies};
 use crate::draft::ArticleDraft;
 use crate::error::{Code, Error, Refusal, Result};
-use crate::model::ids::ArticleId;
+use crate::model::clock::Timestamp;
+use crate::model::ids::{ArticleId, Tick};
 use crate::model::names::{AgentId, CompanyId, TenantNo};
 use crate::model::words::Audience;
 
-/// A knowledge article.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A knowledge article as the wire shows it (contract, section 6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ArticleRecord {
     /// Its id.
     pub id: ArticleId,
@@ -25,6 +29,10 @@ pub struct ArticleRecord {
     pub end_company_id: Option<CompanyId>,
     /// The agents that use it; empty: all of them.
     pub agent_ids: Vec<AgentId>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
 }
 
 impl ArticleRecord {
@@ -38,6 +46,8 @@ impl ArticleRecord {
             audience: Audience::Msp,
             end_company_id: None,
             agent_ids: Vec::new(),
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
         }
     }
 
@@ -53,6 +63,8 @@ impl ArticleRecord {
             audience: draft.audience.over(before.audience, Audience::Msp),
             end_company_id: draft.end_company_id.over_optional(before.end_company_id),
             agent_ids: draft.agent_ids.over(before.agent_ids, Vec::new()),
+            created_at: before.created_at,
+            updated_at: before.updated_at,
         }
     }
 }
@@ -60,7 +72,7 @@ impl ArticleRecord {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, title, body, url, audience, psa_company_id, agent_ids FROM knowledge_articles ",
+            "SELECT id, title, body, url, audience, psa_company_id, agent_ids, created_at, updated_at FROM knowledge_articles ",
             $rest
         )
     };
@@ -76,6 +88,8 @@ fn record(row: &Row<'_>) -> rusqlite::Result<ArticleRecord> {
         audience: row.get("audience")?,
         end_company_id: row.get("psa_company_id")?,
         agent_ids: agent_ids.into_iter().map(AgentId).collect(),
+        created_at: Timestamp(row.get("created_at")?),
+        updated_at: Timestamp(row.get("updated_at")?),
     })
 }
 
@@ -87,6 +101,125 @@ const ALL: &str = select!("WHERE tenant_no = ?1 ORDER BY seq");
 /// The file cannot be read.
 pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<ArticleRecord>> {
     reader.all(ALL, [tenant], record)
+}
+
+const BY_ID: &str = select!("WHERE seq = ?1 AND id = ?2 AND tenant_no = ?3");
+
+/// The tenant's article of this id.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn by_id(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    id: ArticleId,
+) -> Result<Option<ArticleRecord>> {
+    reader.optional(BY_ID, (id.tick(), id, tenant), record)
+}
+
+/// Which articles a list holds.
+#[derive(Clone, Debug, Default)]
+pub struct ArticleFilter {
+    /// Only those for this audience.
+    pub audience: Option<Audience>,
+    /// Only those of this company.
+    pub company: Option<CompanyId>,
+    /// Only those that this agent uses.
+    pub agent: Option<AgentId>,
+    /// Only those whose title holds this text, without case.
+    pub q: Option<String>,
+}
+
+macro_rules! page {
+    ($range:literal) => {
+        concat!(
+            "SELECT id, title, body, url, audience, psa_company_id, agent_ids, created_at, updated_at FROM knowledge_articles ",
+            "WHERE tenant_no = ?1 AND seq < ?2 AND ",
+            $range,
+            " AND (?4 IS NULL OR audience = ?4)
+              AND (?5 IS NULL OR agent_ids = '[]' OR EXISTS (SELECT 1 FROM json_each(agent_ids) AS named WHERE named.value = ?5))
+              AND (?6 IS NULL OR instr(lower(title), lower(?6)) > 0)
+            ORDER BY seq DESC LIMIT ?7"
+        )
+    };
+}
+
+/// The list, and the index that it walks; then that of one company's.
+pub const PAGE: &str = page!("?3 IS NULL");
+/// See [`PAGE`].
+pub const PAGE_OF_COMPANY: &str = page!("psa_company_id = ?3");
+
+/// A page of a tenant's articles, newest first, from before a tick.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn page(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    filter: &ArticleFilter,
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<ArticleRecord>> {
+    let sql = match filter.company {
+        None => PAGE,
+        Some(_) => PAGE_OF_COMPANY,
+    };
+    reader.all(
+        sql,
+        rusqlite::params![
+            tenant,
+            before,
+            filter.company,
+            filter.audience,
+            filter.agent,
+            filter.q,
+            limit
+        ],
+        record,
+    )
+}
+
+/// What an article names must be there, in its own tenant, and its title be free.
+///
+/// # Errors
+/// `not_found`, `already_exists`.
+pub fn check(reader: &Reader<'_>, tenant: TenantNo, article: &ArticleRecord) -> Result<()> {
+    if let Some(company) = &article.end_company_id
+        && !companies::exists(reader, tenant, company)?
+    {
+        return Err(Refusal::new(Code::NotFound)
+            .saying("There is no such company. Check end_company_id.")
+            .with("field", "end_company_id")
+            .into());
+    }
+    for agent in &article.agent_ids {
+        if agents::of_tenant(reader, tenant, *agent)?.is_none() {
+            return Err(Refusal::new(Code::NotFound)
+                .saying(format!("There is no agent {agent}. Check agent_ids."))
+                .with("field", "agent_ids")
+                .into());
+        }
+    }
+    if titled(reader, tenant, &article.title)?.is_some_and(|other| other.id != article.id) {
+        return Err(Refusal::new(Code::AlreadyExists)
+            .saying(
+                "There is an article of this title already. Choose another, or change that one.",
+            )
+            .with("field", "title")
+            .into());
+    }
+    Ok(())
+}
+
+const DELETE: &str = "DELETE FROM knowledge_articles WHERE seq = ?1";
+
+/// Removes an article.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, id: ArticleId) -> Result<()> {
+    changed(tx, tenant)?;
+    tx.reader().execute(DELETE, [id.tick()]).map(drop)
 }
 
 const TITLED: &str = select!("WHERE tenant_no = ?1 AND title = ?2");
@@ -122,7 +255,7 @@ pub fn insert(tx: &mut WriteTx<'_>, tenant: TenantNo, article: &ArticleRecord) -
                 &article.url,
                 article.audience,
                 &article.end_company_id,
-                agents(article)?,
+                named_agents(article)?,
                 now,
             ),
         )
@@ -150,7 +283,7 @@ pub fn update(tx: &mut WriteTx<'_>, tenant: TenantNo, article: &ArticleRecord) -
                 &article.url,
                 article.audience,
                 &article.end_company_id,
-                agents(article)?,
+                named_agents(article)?,
                 now,
             ),
         )
@@ -235,6 +368,6 @@ pub fn visible(reader: &Reader<'_>, sight: &Sight) -> Result<Vec<ArticleRecord>>
     Ok(articles)
 }
 
-fn agents(article: &ArticleRecord) -> Result<String> {
+fn named_agents(article: &ArticleRecord) -> Result<String> {
     serde_json::to_string(&article.agent_ids).map_err(|error| Error::Internal(error.into()))
 }

@@ -1,13 +1,16 @@
 //! Who changed, or was refused, what and when: append-only, written in the transaction of the change itself.
 
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::WriteTx;
+use super::sqlite::{Reader, Row, json};
 use crate::error::{Error, Result};
 use crate::model::caller::Actor;
-use crate::model::ids::AuditId;
+use crate::model::clock::Timestamp;
+use crate::model::ids::{AuditId, Tick};
 use crate::model::names::TenantNo;
 
 /// An audit event.
@@ -63,6 +66,102 @@ pub fn record(tx: &mut WriteTx<'_>, event: &Event) -> Result<()> {
         .map(drop)
 }
 
+/// An event as the wire shows it (contract, section 7).
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Recorded {
+    /// Its id.
+    pub id: AuditId,
+    /// Who did it, or tried to.
+    pub actor: Actor,
+    /// What was done, as `noun.verb`; `request.refused` for what was not.
+    pub action: String,
+    /// What it was done to.
+    pub target: Option<String>,
+    /// What else there is to say.
+    pub details: Map<String, Value>,
+    /// From where; null at the command line.
+    pub remote_address: Option<String>,
+    /// The request that did it.
+    pub request_id: Option<Uuid>,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
+    let request_id: Option<[u8; 16]> = row.get("request_id")?;
+    Ok(Recorded {
+        id: row.get("id")?,
+        actor: Actor {
+            kind: row.get("actor_kind")?,
+            id: row.get("actor_id")?,
+            name: row.get("actor_name")?,
+        },
+        action: row.get("action")?,
+        target: row.get("target")?,
+        details: json(row, "details")?,
+        remote_address: row.get("remote")?,
+        request_id: request_id.map(Uuid::from_bytes),
+        created_at: Timestamp(row.get("created_at")?),
+    })
+}
+
+macro_rules! page {
+    ($range:literal) => {
+        concat!(
+            "SELECT id, actor_kind, actor_id, actor_name, action, target, details, remote, request_id, created_at FROM audit_events ",
+            "WHERE tenant_no = ?1 AND seq < ?2 AND ",
+            $range,
+            " AND (?5 IS NULL OR instr(lower(coalesce(target, '')), lower(?5)) > 0 OR instr(lower(coalesce(actor_name, '')), lower(?5)) > 0
+                   OR instr(lower(details), lower(?5)) > 0)
+            ORDER BY seq DESC LIMIT ?6"
+        )
+    };
+}
+
+/// The list; then that of one actor's, that of one action's, and of one actor's of one action.
+pub const PAGES: [&str; 4] = [
+    page!("?3 IS NULL AND ?4 IS NULL"),
+    page!("actor_id = ?3 AND ?4 IS NULL"),
+    page!("?3 IS NULL AND action = ?4"),
+    page!("actor_id = ?3 AND action = ?4"),
+];
+
+/// Which events a list holds.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Only those of the account or person of this id.
+    pub actor: Option<String>,
+    /// Only those of this action.
+    pub action: Option<String>,
+    /// Only those whose target, actor's name or details hold this text, without case.
+    pub q: Option<String>,
+}
+
+/// A page of a tenant's events, newest first, from before a tick.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn page(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    filter: &EventFilter,
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<Recorded>> {
+    let [all, of_actor, of_action, of_both] = PAGES;
+    let sql = match (&filter.actor, &filter.action) {
+        (None, None) => all,
+        (Some(_), None) => of_actor,
+        (None, Some(_)) => of_action,
+        (Some(_), Some(_)) => of_both,
+    };
+    reader.all(
+        sql,
+        rusqlite::params![tenant, before, filter.actor, filter.action, filter.q, limit],
+        recorded,
+    )
+}
+
 /// Characters of a value that an event keeps.
 const KEPT: usize = 200;
 
@@ -87,7 +186,12 @@ pub fn difference<T: Serialize>(before: &T, after: &T) -> Result<Map<String, Val
         .filter(|(name, _)| name != "updated_at" && name != "version")
         .filter_map(|(name, to)| {
             let from = before.get(&name).cloned().unwrap_or(Value::Null);
-            (from != to).then(|| (name, json!({ "from": cut(from), "to": cut(to) })))
+            (from != to).then(|| {
+                (
+                    name,
+                    serde_json::json!({ "from": cut(from), "to": cut(to) }),
+                )
+            })
         });
     let mut details = Map::new();
     details.insert("changed".to_owned(), Value::Object(changed.collect()));

@@ -146,7 +146,7 @@ impl Import<'_, '_> {
             {
                 let released = NewTenant {
                     entra_tenant_id: None,
-                    ..as_new(known)
+                    ..known.as_new()
                 };
                 tenants::update(self.tx, known.no, &released)?;
             }
@@ -161,7 +161,7 @@ impl Import<'_, '_> {
         known: Option<TenantRecord>,
     ) -> Result<Option<TenantNo>> {
         let (before, is_new) = match &known {
-            Some(known) => (as_new(known), false),
+            Some(known) => (known.as_new(), false),
             None => (blank(seed), true),
         };
         if is_new && seed.draft.name.clone().value().is_none() {
@@ -656,7 +656,7 @@ impl Import<'_, '_> {
 
     /// A bot must never be installed into the directory of another MSP's own people.
     fn check_directories(&mut self, tenant: TenantNo, seed: &SeedTenant) -> Result<()> {
-        for (client_id, directory) in foreign_homes(self.tx.reader(), tenant)? {
+        for (client_id, directory) in tenants::foreign_homes(self.tx.reader(), tenant)? {
             self.problems.add(
                 format!("{}.channels", seed.path),
                 &Value::String(directory.to_string()),
@@ -664,29 +664,6 @@ impl Import<'_, '_> {
             );
         }
         Ok(())
-    }
-}
-
-const FOREIGN_HOMES: &str = "
-SELECT o.client_id AS client_id, i.m365_tenant_id AS m365_tenant_id
-FROM installs i
-JOIN tenants h ON h.entra_tenant_id = i.m365_tenant_id AND h.tenant_no <> i.tenant_no
-JOIN tenants o ON o.tenant_no = i.tenant_no
-WHERE i.tenant_no = ?1 OR h.tenant_no = ?1";
-
-fn foreign_homes(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<(String, M365TenantId)>> {
-    reader.all(FOREIGN_HOMES, [tenant], |row| {
-        Ok((row.get("client_id")?, row.get("m365_tenant_id")?))
-    })
-}
-
-fn as_new(known: &TenantRecord) -> NewTenant {
-    NewTenant {
-        client_id: known.client_id.clone(),
-        name: known.name.clone(),
-        entra_tenant_id: known.entra_tenant_id.clone(),
-        rate_limit_per_minute: known.rate_limit_per_minute,
-        retention_days: known.retention_days,
     }
 }
 

@@ -129,6 +129,24 @@ pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<KeyRecord>> {
     reader.all(ALL, [tenant], record)
 }
 
+const PAGE: &str = select!(
+    "WHERE tenant_no = ?1 AND seq < ?2 AND (?3 IS NULL OR instr(lower(name), lower(?3)) > 0) ORDER BY seq DESC LIMIT ?4"
+);
+
+/// A page of a tenant's keys, newest first, from before a tick: ended ones too.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn page(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    q: Option<&str>,
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<KeyRecord>> {
+    reader.all(PAGE, (tenant, before, q, limit), record)
+}
+
 const NAMED: &str = select!("WHERE tenant_no = ?1 AND name = ?2 ORDER BY seq");
 
 /// All keys of a tenant with this name: ended ones, and both of a rotation's overlap.

@@ -8,6 +8,7 @@ use super::{WriteTx, agents};
 use crate::draft::TenantDraft;
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Timestamp;
+use crate::model::ids::Tick;
 use crate::model::names::{ClientId, M365TenantId, TenantNo};
 use crate::resolver::Tenant;
 
@@ -33,6 +34,17 @@ pub struct TenantRecord {
 }
 
 impl TenantRecord {
+    /// What can change of it.
+    pub fn as_new(&self) -> NewTenant {
+        NewTenant {
+            client_id: self.client_id.clone(),
+            name: self.name.clone(),
+            entra_tenant_id: self.entra_tenant_id.clone(),
+            rate_limit_per_minute: self.rate_limit_per_minute,
+            retention_days: self.retention_days,
+        }
+    }
+
     /// What the resolver needs of it.
     pub fn tenant(&self) -> Tenant {
         Tenant {
@@ -93,7 +105,7 @@ pub fn all(reader: &Reader<'_>) -> Result<Vec<TenantRecord>> {
 }
 
 /// What a tenant is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NewTenant {
     /// Its name on the wire.
     pub client_id: ClientId,
@@ -124,6 +136,27 @@ impl NewTenant {
             retention_days: draft.retention_days.over_optional(self.retention_days),
         }
     }
+}
+
+const PAGE: &str = "
+SELECT tenant_no, client_id, name, entra_tenant_id, retention_days, rate_limit_per_minute, created_at, seq FROM tenants
+WHERE seq < ?1 AND (?2 IS NULL OR instr(lower(name), lower(?2)) > 0 OR instr(client_id, lower(?2)) > 0)
+ORDER BY seq DESC LIMIT ?3";
+
+/// A page of all tenants, newest first, from before a tick, each with its place.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn page(
+    reader: &Reader<'_>,
+    q: Option<&str>,
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<(Tick, TenantRecord)>> {
+    reader.all(PAGE, (before, q, limit), |row| {
+        let tenant = record(row)?;
+        Ok((row.get("seq")?, tenant))
+    })
 }
 
 const INSERT: &str = "
@@ -183,6 +216,41 @@ fn taken(new: &NewTenant) -> Refusal {
             new.client_id
         ))
         .with("field", "client_id")
+}
+
+/// A directory that another tenant's bot is installed for is nobody's to sign in with, and none that somebody signs in with is
+/// installed by another: else a bot would speak with another MSP's own people.
+pub const FOREIGN_HOMES: &str = "
+SELECT o.client_id AS client_id, i.m365_tenant_id AS m365_tenant_id
+FROM installs i
+JOIN tenants h ON h.entra_tenant_id = i.m365_tenant_id AND h.tenant_no <> i.tenant_no
+JOIN tenants o ON o.tenant_no = i.tenant_no
+WHERE i.tenant_no = ?1 OR h.tenant_no = ?1";
+
+/// Who installed what in a directory that is another's home, where a tenant is one of the two.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn foreign_homes(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<(String, M365TenantId)>> {
+    reader.all(FOREIGN_HOMES, [tenant], |row| {
+        Ok((row.get("client_id")?, row.get("m365_tenant_id")?))
+    })
+}
+
+/// Whether a tenant's own directory is one that nobody else's bot is installed for.
+///
+/// # Errors
+/// `install_conflict`, naming no one.
+pub fn check_home(reader: &Reader<'_>, tenant: TenantNo) -> Result<()> {
+    if foreign_homes(reader, tenant)?.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::InstallConflict)
+        .saying(
+            "A bot of another tenant is installed for this directory. Remove that install first.",
+        )
+        .with("field", "entra_tenant_id")
+        .into())
 }
 
 const UPDATE: &str = "

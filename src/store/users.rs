@@ -1,9 +1,13 @@
 //! People who sign in through Entra ID.
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::WriteTx;
 use super::sqlite::{Reader, Row};
-use crate::error::Result;
-use crate::model::clock::Millis;
+use crate::error::{Code, Result};
+use crate::model::clock::{Millis, Timestamp};
+use crate::model::ids::Tick;
 use crate::model::names::{ClientId, M365TenantId, TenantNo};
 use crate::model::tenant::Tenant;
 use crate::model::words::Role;
@@ -168,4 +172,101 @@ pub fn see(tx: &mut WriteTx<'_>, sight: &Sight) -> Result<()> {
             ),
         )
         .map(drop)
+}
+
+/// A user as the wire shows it (contract, section 7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct User {
+    /// The token's `oid`.
+    pub id: String,
+    /// The person's name.
+    pub name: Option<String>,
+    /// The person's address.
+    pub email: Option<String>,
+    /// What the person may do.
+    pub role: Role,
+    /// When the person was last seen, to the minute.
+    pub last_seen_at: Option<Timestamp>,
+    /// Creation order.
+    #[serde(skip)]
+    pub seq: Tick,
+}
+
+macro_rules! select_user {
+    ($rest:literal) => {
+        concat!(
+            "SELECT user_id, name, email, role, last_seen_at, seq FROM users ",
+            $rest
+        )
+    };
+}
+
+fn user(row: &Row<'_>) -> rusqlite::Result<User> {
+    Ok(User {
+        id: row.get("user_id")?,
+        name: row.get("name")?,
+        email: row.get("email")?,
+        role: row.get("role")?,
+        last_seen_at: row.get::<Option<i64>>("last_seen_at")?.map(Timestamp),
+        seq: row.get("seq")?,
+    })
+}
+
+const PAGE: &str = select_user!(
+    "WHERE tenant_no = ?1 AND seq < ?2 AND (?3 IS NULL OR role = ?3)
+       AND (?4 IS NULL OR instr(lower(coalesce(name, '')), lower(?4)) > 0 OR instr(lower(coalesce(email, '')), lower(?4)) > 0)
+     ORDER BY seq DESC LIMIT ?5"
+);
+
+/// A page of a tenant's users, newest first, from before a tick.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn page(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    role: Option<Role>,
+    q: Option<&str>,
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<User>> {
+    reader.all(PAGE, (tenant, before, role, q, limit), user)
+}
+
+const ONE: &str = select_user!("WHERE tenant_no = ?1 AND user_id = ?2");
+
+/// The tenant's user of this id, as the wire shows it.
+///
+/// # Errors
+/// `not_found`.
+pub fn of_tenant(reader: &Reader<'_>, tenant: TenantNo, id: &str) -> Result<User> {
+    Ok(reader
+        .optional(ONE, (tenant, id), user)?
+        .ok_or(Code::NotFound)?)
+}
+
+const OTHER_ADMIN: &str =
+    "SELECT 1 FROM users WHERE tenant_no = ?1 AND role = 'ADMIN' AND user_id <> ?2 LIMIT 1";
+const SET_ROLE: &str = "UPDATE users SET role = ?3 WHERE tenant_no = ?1 AND user_id = ?2";
+
+/// Gives a user a role; gives what the user was before, and is now.
+///
+/// # Errors
+/// `not_found`; `last_admin` when nobody else is one.
+pub fn set_role(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    id: &str,
+    role: Role,
+) -> Result<(User, User)> {
+    let before = of_tenant(tx.reader(), tenant, id)?;
+    let others = tx
+        .reader()
+        .optional(OTHER_ADMIN, (tenant, id), |_| Ok(()))?;
+    if before.role == Role::Admin && role != Role::Admin && others.is_none() {
+        return Err(Code::LastAdmin.into());
+    }
+    tx.reader().execute(SET_ROLE, (tenant, id, role))?;
+    let after = of_tenant(tx.reader(), tenant, id)?;
+    Ok((before, after))
 }

@@ -1,0 +1,220 @@
+//! API keys of the caller's tenant: each is shown once, when it is made (contract, section 7).
+
+use actix_web::{HttpRequest, web};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::App;
+use super::context::event_of;
+use super::cursor::{self, List};
+use super::envelope::{Gone, Outcome, Reply};
+use super::extract::{Body, Query, path_id};
+use super::permit::Permit;
+use crate::auth::api_key;
+use crate::draft::NAME;
+use crate::error::{Code, Refusal, Result};
+use crate::fields::Fields;
+use crate::model::clock::{Millis, Timestamp};
+use crate::model::ids::KeyId;
+use crate::model::names::TenantNo;
+use crate::store::keys::{self, KeyRecord, NewKey};
+use crate::store::{Reader, audit};
+
+/// A key without the key.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ApiKey {
+    /// Its id.
+    id: KeyId,
+    /// Its name.
+    name: String,
+    /// Its last four characters.
+    hint: String,
+    /// Whether it serves the platform.
+    platform: bool,
+    /// When it was made.
+    created_at: Timestamp,
+    /// When it ends.
+    expires_at: Option<Timestamp>,
+    /// When it was last used, to the minute.
+    last_used_at: Option<Timestamp>,
+    /// When it was revoked.
+    revoked_at: Option<Timestamp>,
+}
+
+/// A key that was just made, and the only reply that shows it.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct NewApiKey {
+    #[serde(flatten)]
+    record: ApiKey,
+    /// The key itself: it is never shown again.
+    key: String,
+}
+
+impl From<KeyRecord> for ApiKey {
+    fn from(key: KeyRecord) -> Self {
+        Self {
+            id: key.id,
+            name: key.name,
+            hint: key.hint,
+            platform: key.platform,
+            created_at: Timestamp(key.created_at),
+            expires_at: key.expires_at.map(Timestamp),
+            last_used_at: key.last_used_at.map(Timestamp),
+            revoked_at: key.revoked_at.map(Timestamp),
+        }
+    }
+}
+
+/// The parameters of the list, for the document.
+pub(super) fn list_query(query: &Query) {
+    drop(query.search());
+    cursor::describe(query);
+}
+
+pub(super) async fn list(
+    app: web::Data<App>,
+    caller: Permit,
+    query: Query,
+) -> Outcome<Vec<ApiKey>> {
+    let tenant = caller.tenant.no;
+    let owner = tenant.0.to_string();
+    let list = List {
+        name: "keys",
+        owner: &owner,
+    };
+    let q = query.search()?.map(str::to_owned);
+    cursor::newest_first(
+        &app,
+        &query,
+        list,
+        move |reader, before, limit| {
+            let keys = keys::page(reader, tenant, q.as_deref(), before, limit)?;
+            Ok(keys.into_iter().map(ApiKey::from).collect())
+        },
+        |key: &ApiKey| key.id.tick(),
+    )
+    .await
+}
+
+struct Ask {
+    name: String,
+    expires_at: Option<Millis>,
+}
+
+impl Ask {
+    fn read(fields: &Fields<'_>) -> Self {
+        let name = fields.required_text("name", 1..=NAME);
+        if fields.boolean("platform").value() == Some(true) {
+            fields.refuse(
+                "platform",
+                "must not be true: keys of the platform are made at the command line",
+            );
+        }
+        Self {
+            name,
+            expires_at: fields.time("expires_at").value(),
+        }
+    }
+}
+
+/// The body of a create, for the document.
+pub(super) fn create_body(fields: &Fields<'_>) {
+    Ask::read(fields);
+}
+
+pub(super) async fn create(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+    body: Body,
+) -> Outcome<NewApiKey> {
+    let ask = body.read(Ask::read)?;
+    if ask
+        .expires_at
+        .is_some_and(|expires| expires <= app.store.now())
+    {
+        return Err(Refusal::invalid("expires_at", "must lie ahead").into());
+    }
+    let key = api_key::generate(app.authenticator.environment())?;
+    let new = NewKey {
+        tenant: caller.tenant.no,
+        name: ask.name,
+        platform: false,
+        expires_at: ask.expires_at,
+        sha256: api_key::sha256(&key),
+        hint: api_key::hint(&key),
+    };
+    let mut event = event_of(&request, &caller, "api_key.create", "");
+    let record = app
+        .store
+        .write(move |tx| {
+            let id = keys::create(tx, &new)?;
+            event.target = Some(id.to_string());
+            event.details.insert("name".to_owned(), new.name.into());
+            audit::record(tx, &event)?;
+            of_tenant(tx.reader(), new.tenant, id)
+        })
+        .await?
+        .into();
+    Ok(Reply::created_nowhere(NewApiKey { record, key }))
+}
+
+/// The tenant's key of this id.
+fn of_tenant(reader: &Reader<'_>, tenant: TenantNo, id: KeyId) -> Result<KeyRecord> {
+    keys::by_id(reader, id)?
+        .filter(|key| key.tenant == tenant)
+        .ok_or_else(|| Code::NotFound.into())
+}
+
+pub(super) async fn rotate(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+) -> Outcome<NewApiKey> {
+    let id: KeyId = path_id(&request, "key_id")?;
+    let tenant = caller.tenant.no;
+    let key = api_key::generate(app.authenticator.environment())?;
+    let (sha256, hint) = (api_key::sha256(&key), api_key::hint(&key));
+    let mut event = event_of(&request, &caller, "api_key.rotate", id);
+    let record = app
+        .store
+        .write(move |tx| {
+            let old = of_tenant(tx.reader(), tenant, id)?;
+            if old.platform {
+                return Err(Refusal::new(Code::Forbidden)
+                    .saying("Keys of the platform are rotated at the command line: switchboard keys rotate.")
+                    .into());
+            }
+            // What has ended is no key to rotate: like one that is not there.
+            let (new, old) = keys::rotate(tx, id, sha256, hint)?;
+            event.details.insert("name".to_owned(), old.name.into());
+            event.details.insert("new_key".to_owned(), new.to_string().into());
+            audit::record(tx, &event)?;
+            of_tenant(tx.reader(), tenant, new)
+        })
+        .await?
+        .into();
+    Ok(Reply::created_nowhere(NewApiKey { record, key }))
+}
+
+pub(super) async fn revoke(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+) -> Result<Gone> {
+    let id: KeyId = path_id(&request, "key_id")?;
+    let tenant = caller.tenant.no;
+    let mut event = event_of(&request, &caller, "api_key.revoke", id);
+    app.store
+        .write(move |tx| {
+            let before = of_tenant(tx.reader(), tenant, id)?;
+            if before.revoked_at.is_some() {
+                return Ok(());
+            }
+            let key = keys::revoke(tx, id)?;
+            event.details.insert("name".to_owned(), key.name.into());
+            audit::record(tx, &event)
+        })
+        .await?;
+    Ok(Gone)
+}
