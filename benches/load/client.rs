@@ -1,5 +1,6 @@
 //! A small keep-alive HTTP/1.1 client, and many of it at once on a clock.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -90,7 +91,7 @@ impl Connection {
     }
 }
 
-fn invalid(what: &str) -> io::Error {
+pub fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
@@ -120,15 +121,30 @@ fn read_head(received: &[u8]) -> io::Result<Option<Head>> {
 
 /// Sends a request so many times on a few connections; the bodies of the replies.
 pub fn ask(address: SocketAddr, request: &[u8], times: usize) -> Result<Vec<Vec<u8>>, Failed> {
+    ask_all(address, vec![request.to_vec()], times)
+}
+
+/// Sends each of these requests once, on a few connections.
+pub fn ask_each(address: SocketAddr, requests: Vec<Vec<u8>>) -> Result<(), Failed> {
+    let times = requests.len();
+    ask_all(address, requests, times).map(drop)
+}
+
+fn ask_all(
+    address: SocketAddr,
+    requests: Vec<Vec<u8>>,
+    times: usize,
+) -> Result<Vec<Vec<u8>>, Failed> {
     const CONNECTIONS: usize = 32;
-    let request: Arc<[u8]> = request.into();
-    let ask_in_turn = |times| {
-        let request = Arc::clone(&request);
+    let requests: Arc<[Vec<u8>]> = requests.into();
+    let ask_in_turn = |first: usize| {
+        let requests = Arc::clone(&requests);
         tokio::spawn(async move {
             let mut connection = Connection::open(address).await?;
-            let mut bodies = Vec::with_capacity(times);
-            for _ in 0..times {
-                let (status, body) = connection.exchange(&request).await?;
+            let mut bodies = Vec::with_capacity(times / CONNECTIONS + 1);
+            for number in (first..times).step_by(CONNECTIONS) {
+                let request = &requests[number % requests.len()];
+                let (status, body) = connection.exchange(request).await?;
                 if !(200..300).contains(&status) {
                     let reply = format!("{status} {}", String::from_utf8_lossy(body));
                     return Err(io::Error::other(reply));
@@ -139,10 +155,7 @@ pub fn ask(address: SocketAddr, request: &[u8], times: usize) -> Result<Vec<Vec<
         })
     };
     runtime()?.block_on(async {
-        let mut running = Vec::new();
-        for connection in 0..CONNECTIONS {
-            running.push(ask_in_turn((times + connection) / CONNECTIONS));
-        }
+        let running: Vec<_> = (0..CONNECTIONS).map(ask_in_turn).collect();
         let mut bodies = Vec::with_capacity(times);
         for asked in running {
             bodies.extend(tokio::time::timeout(GRACE, asked).await???);
@@ -153,20 +166,37 @@ pub fn ask(address: SocketAddr, request: &[u8], times: usize) -> Result<Vec<Vec<
 
 /// When a cell's requests count.
 #[derive(Clone, Copy)]
-struct Window {
+pub struct Window {
     begin: Instant,
     end: Instant,
 }
 
 /// What one connection saw.
 #[derive(Default)]
-struct Seen {
+pub struct Seen {
     latencies_us: Vec<u32>,
     errors: usize,
     first_error: Option<String>,
     last: Option<Instant>,
     /// Those of the warm-up too.
     answered: usize,
+}
+
+impl Seen {
+    /// Takes an answer into account; whether there is time for another request.
+    pub fn take(&mut self, window: Window, sent: Instant, answered: Instant) -> bool {
+        self.answered += 1;
+        if answered > window.end {
+            return false;
+        }
+        if sent >= window.begin {
+            let us = (answered - sent).as_micros();
+            self.latencies_us
+                .push(u32::try_from(us).unwrap_or(u32::MAX));
+            self.last = Some(answered);
+        }
+        true
+    }
 }
 
 /// Keeps `connections` busy for a time; a request counts if it was sent and answered within it.
@@ -177,6 +207,21 @@ pub fn measure(
     source: &Arc<dyn Source>,
 ) -> Result<Measured, Failed> {
     let address = target.address();
+    measure_talk(target, connections, duration, |window| {
+        talk(address, window, Arc::clone(source))
+    })
+}
+
+/// The same for clients that do more than ask: so many of these talks at one time.
+pub fn measure_talk<Talk>(
+    target: &dyn Target,
+    connections: usize,
+    duration: Duration,
+    talk: impl Fn(Window) -> Talk + Sync,
+) -> Result<Measured, Failed>
+where
+    Talk: Future<Output = io::Result<Seen>> + Send + 'static,
+{
     let cpu_before = target.cpu();
     // Half of the cores at most: the server is to have the others.
     let threads = std::thread::available_parallelism()
@@ -191,7 +236,8 @@ pub fn measure(
         let running: Vec<_> = (0..threads)
             .map(|thread| {
                 let share = (connections + thread) / threads;
-                scope.spawn(move || talk_on_all(address, share, window, source))
+                let talk = &talk;
+                scope.spawn(move || talk_on_all(share, window, talk))
             })
             .collect();
         running
@@ -235,22 +281,24 @@ fn percentile_ms(sorted_us: &[u32], part: f64) -> f64 {
         .map_or(0.0, |us| f64::from(*us) / 1_000.0)
 }
 
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
+pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
 }
 
-fn talk_on_all(
-    address: SocketAddr,
+fn talk_on_all<Talk>(
     connections: usize,
     window: Window,
-    source: &Arc<dyn Source>,
-) -> Result<Vec<Seen>, Failed> {
+    talk: impl Fn(Window) -> Talk,
+) -> Result<Vec<Seen>, Failed>
+where
+    Talk: Future<Output = io::Result<Seen>> + Send + 'static,
+{
     let latest = window.end + GRACE;
     runtime()?.block_on(async {
         let talks: Vec<_> = (0..connections)
-            .map(|_| tokio::spawn(talk(address, window, Arc::clone(source))))
+            .map(|_| tokio::spawn(talk(window)))
             .collect();
         let mut seen = Vec::with_capacity(connections);
         for talk in talks {
@@ -276,20 +324,13 @@ async fn talk(address: SocketAddr, window: Window, source: Arc<dyn Source>) -> i
         let sent = Instant::now();
         let (status, body) = connection.exchange(&request).await?;
         let answered = Instant::now();
-        seen.answered += 1;
         if !(200..300).contains(&status) {
             seen.errors += 1;
             seen.first_error
                 .get_or_insert_with(|| format!("{status} {}", String::from_utf8_lossy(body)));
         }
-        if answered > window.end {
+        if !seen.take(window, sent, answered) {
             break;
-        }
-        if sent >= window.begin {
-            let us = (answered - sent).as_micros();
-            seen.latencies_us
-                .push(u32::try_from(us).unwrap_or(u32::MAX));
-            seen.last = Some(answered);
         }
     }
     Ok(seen)

@@ -9,6 +9,7 @@ use switchboard::model::clock::Clock;
 use switchboard::model::ids::{ChannelId, KeyId, MessageId, SessionId, Tick, TurnId};
 use switchboard::store::{database_file, migrations};
 
+use crate::numbers::Numbers;
 use crate::{Failed, WORLD, server};
 
 /// MSPs of a big file.
@@ -244,32 +245,16 @@ fn msps(connection: &Connection) -> rusqlite::Result<Vec<Msp>> {
     numbers.into_iter().map(msp).collect()
 }
 
-/// Numbers that look random and are the same in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).unwrap_or(0)
-    }
-
-    fn text(&mut self, words: usize) -> String {
-        let mut text = String::with_capacity(words * 8);
-        for _ in 0..words {
-            let word = WORDS[self.below(WORDS.len())];
-            if !text.is_empty() {
-                text.push(' ');
-            }
-            text.push_str(word);
+fn text(numbers: &mut Numbers, words: usize) -> String {
+    let mut text = String::with_capacity(words * 8);
+    for _ in 0..words {
+        let word = numbers.pick(&WORDS);
+        if !text.is_empty() {
+            text.push(' ');
         }
-        text
+        text.push_str(word);
     }
+    text
 }
 
 /// Adds `sessions` of all MSPs over a year, then those for reading.
@@ -288,7 +273,7 @@ fn fill(data: &Path, sessions: usize) -> Result<(), Failed> {
         weight += 1_000_000 / (place + 10);
         ends.push(weight);
     }
-    let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
+    let mut numbers = Numbers::new(0x2545_f491_4f6c_dd1d);
     let begun = Instant::now();
     let total = sessions + READ_SESSIONS;
     let first_ms = Clock::System.now() - YEAR_MS - 60 * 60 * 1_000;
@@ -368,7 +353,7 @@ fn add_session(
     let is_archived = !is_read && numbers.below(5) == 0;
     let by_user = company.is_none() && !is_read && numbers.below(10) < 6;
     let ends_ms = begins_ms + span_ms - 1;
-    let title = (questions > 0).then(|| numbers.text(5));
+    let title = (questions > 0).then(|| text(numbers, 5));
     let account = msp.account.map(|account| account.to_string());
     let (kind, creator, name) = match (&company, by_user, account) {
         (Some(_), _, _) => ("service_account", "relay".to_owned(), "relay"),
@@ -424,7 +409,7 @@ fn add_session(
             (answered, "assistant", Some("stop"), 40),
         ] {
             let words = words / 2 + numbers.below(words);
-            let text = numbers.text(words);
+            let text = text(numbers, words);
             let at = id.tick().millis();
             connection.prepare_cached(MESSAGE)?.execute(params![
                 id.tick(),

@@ -1,15 +1,19 @@
 //! A load program that anyone can run: the built server under load, beside the ceilings of the same machine.
 //!
 //! `cargo bench --bench load` measures each call at several numbers of connections, together with what the framework
-//! alone, SQLite alone and a server with one commit a request do in the same minutes. `-- --big` compares an empty file
-//! with one of a million sessions. Figures of one run can be compared with each other; between machines only the ratios.
+//! alone, SQLite alone and a server with one commit a request do in the same minutes; then what readers of streams wait
+//! for, cost, and keep when they are cut. `-- --big` compares an empty file with one of a million sessions. Figures of one run can be compared with each other; between machines only the ratios.
 
 mod ceilings;
 mod client;
+mod cuts;
 mod fill;
+mod idle;
+mod numbers;
 mod report;
 mod requests;
 mod server;
+mod streams;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,8 +43,11 @@ const DRY_RUNS: &str = "dry-runs";
 const FIXED_JSON: &str = "fixed-json";
 const COMMIT_PER_REQUEST: &str = "commit-per-request";
 const SQLITE: &str = "sqlite";
+const FIRST_DELTA: &str = "first-delta";
+const IDLE_READERS: &str = "idle-readers";
+const CUT_STREAMS: &str = "cut-streams";
 /// In the order in which they are measured: what is compared stands together, so that both meet the same machine.
-const ALL: [&str; 10] = [
+const ALL: [&str; 13] = [
     SQLITE,
     FIXED_JSON,
     COMMIT_PER_REQUEST,
@@ -48,9 +55,12 @@ const ALL: [&str; 10] = [
     WHITE_LABEL,
     IDEMPOTENT,
     APPENDS,
+    FIRST_DELTA,
     LIST_PAGES,
     MESSAGE_PAGES,
     DRY_RUNS,
+    IDLE_READERS,
+    CUT_STREAMS,
 ];
 /// What is compared between an empty and a big file, at these numbers of connections.
 const GROWING: [&str; 4] = [CREATES, LIST_PAGES, MESSAGE_PAGES, DRY_RUNS];
@@ -73,10 +83,22 @@ struct Options {
     /// Connections that are open at one time, one table line each
     #[arg(long, value_delimiter = ',', default_value = "1,16,64,256", value_parser = connections)]
     connections: Vec<usize>,
-    /// Only these, of creates, white-label, idempotent, appends, list-pages, message-pages, dry-runs, fixed-json,
-    /// commit-per-request, sqlite
+    /// Only these, of creates, white-label, idempotent, appends, first-delta, list-pages, message-pages, dry-runs,
+    /// fixed-json, commit-per-request, sqlite, idle-readers, cut-streams
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(ALL))]
     only: Vec<String>,
+    /// Readers that wait, of idle-readers
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=20_000))]
+    readers: u64,
+    /// Seconds that they wait while the server does nothing else
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=600))]
+    idle_seconds: u64,
+    /// Streams that are cut, of cut-streams
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    cuts: u64,
+    /// What their random choices begin with; by default another one in each run, which is said
+    #[arg(long)]
+    seed: Option<u64>,
     /// Where the same is written as JSON
     #[arg(long, default_value = "target/bench/load.json")]
     json: PathBuf,
@@ -131,6 +153,10 @@ fn main() -> ExitCode {
         eprintln!("load: {} requests were refused", report.errors());
         return ExitCode::FAILURE;
     }
+    if !report.failures.is_empty() {
+        eprintln!("load: {} failures", report.failures.len());
+        return ExitCode::FAILURE;
+    }
     ExitCode::SUCCESS
 }
 
@@ -141,6 +167,9 @@ fn measure_all(options: &Options) -> Result<Report, Failed> {
         |what: &str| options.only.is_empty() || options.only.iter().any(|only| only == what);
     let duration = Duration::from_secs_f64(options.seconds);
     let mut report = Report::new(options.seconds);
+    if wanted(IDLE_READERS) {
+        idle::allow_files(options.readers)?;
+    }
 
     let data = folder.path().join("served");
     let filled = fill::small(&data)?;
@@ -164,13 +193,19 @@ fn measure_all(options: &Options) -> Result<Report, Failed> {
     for connections in &options.connections {
         for what in ALL.into_iter().filter(|what| wanted(what)) {
             let target: &dyn Target = match what {
-                SQLITE => continue,
+                SQLITE | IDLE_READERS | CUT_STREAMS => continue,
                 FIXED_JSON => &fixed,
                 COMMIT_PER_REQUEST => &plain,
                 _ => &server,
             };
-            let source = source(what, &server, &filled, duration)?;
-            let measured = measure(target, *connections, duration, &source)?;
+            let measured = if what == FIRST_DELTA {
+                // What the appends before have left would be in its way.
+                server.settle()?;
+                streams::first_deltas(&server, *connections, duration)?
+            } else {
+                let source = source(what, &server, &filled, duration)?;
+                measure(target, *connections, duration, &source)?
+            };
             report.add(what, *connections, measured);
         }
     }
@@ -185,6 +220,23 @@ fn measure_all(options: &Options) -> Result<Report, Failed> {
     report.compare(LIST_PAGES, FIXED_JSON, all, None);
     report.compare(MESSAGE_PAGES, FIXED_JSON, all, None);
     report.compare(DRY_RUNS, FIXED_JSON, all, None);
+    if let Some(first) = report.cell(FIRST_DELTA, 1).map(|cell| cell.p50_ms) {
+        report.figure("first-delta at 1, p50 in ms", first, Some("less than 5"));
+    }
+    drop((server, plain, fixed));
+    if wanted(IDLE_READERS) {
+        let idle = Duration::from_secs(options.idle_seconds);
+        let readers = usize::try_from(options.readers)?;
+        idle::measure_idle(folder.path(), readers, idle, duration, &mut report)?;
+    }
+    if wanted(CUT_STREAMS) {
+        let seed = options.seed.unwrap_or_else(|| {
+            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            since.map_or(0, |since| since.as_secs())
+        });
+        let cuts = usize::try_from(options.cuts)?;
+        cuts::measure_cuts(folder.path(), cuts, seed, &mut report)?;
+    }
     Ok(report)
 }
 
@@ -219,7 +271,12 @@ struct Named {
 /// New sessions, so many that none of them gets too many messages.
 fn sessions_for_appends(server: &Server, duration: Duration) -> Result<Vec<String>, Failed> {
     let sessions = (duration.as_secs_f64() + 0.5) * SESSIONS_PER_SECOND;
-    ask(server.address, &requests::create(), sessions as usize)?
+    made_sessions(server, &requests::create(), sessions as usize)
+}
+
+/// So many new sessions.
+fn made_sessions(server: &Server, create: &[u8], number: usize) -> Result<Vec<String>, Failed> {
+    ask(server.address, create, number)?
         .iter()
         .map(|body| Ok(serde_json::from_slice::<Created>(body)?.data.id))
         .collect()
@@ -251,7 +308,8 @@ fn compare_files(options: &Options) -> Result<Report, Failed> {
                     .1
                     .push(measure(&on_big, connections, duration, &source_of_big)?);
             }
-            let (small_file, big_file) = (middle(rounds.0), middle(rounds.1));
+            let p50 = |round: &Measured| round.p50_ms;
+            let (small_file, big_file) = (middle(rounds.0, p50), middle(rounds.1, p50));
             report.ratios.push(Ratio {
                 what: format!("{what} at {connections}, p50 big / small"),
                 ratio: big_file.p50_ms / small_file.p50_ms,
@@ -273,11 +331,11 @@ fn on_a_big_file(what: &str) -> &'static str {
     }
 }
 
-/// The round whose p50 is the middle one, with the errors of all.
-fn middle(mut rounds: Vec<Measured>) -> Measured {
+/// The round with the middle one of these figures, with the errors of all.
+fn middle(mut rounds: Vec<Measured>, figure: impl Fn(&Measured) -> f64) -> Measured {
     let errors = rounds.iter().map(|round| round.errors).sum();
     let first_error = rounds.iter().find_map(|round| round.first_error.clone());
-    rounds.sort_by(|one, other| one.p50_ms.total_cmp(&other.p50_ms));
+    rounds.sort_by(|one, other| figure(one).total_cmp(&figure(other)));
     let mut middle = rounds.swap_remove(rounds.len() / 2);
     middle.errors = errors;
     middle.first_error = first_error;

@@ -27,6 +27,15 @@ pub struct Ratio {
     pub aim: Option<&'static str>,
 }
 
+/// A figure of its own, its unit in its name.
+#[derive(Serialize)]
+pub struct Figure {
+    pub what: String,
+    pub figure: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aim: Option<&'static str>,
+}
+
 /// A run.
 #[derive(Serialize)]
 pub struct Report {
@@ -38,6 +47,9 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sqlite_rows_per_second: Option<f64>,
     pub ratios: Vec<Ratio>,
+    pub figures: Vec<Figure>,
+    /// What a client held that was not so, or lost: the run has failed.
+    pub failures: Vec<String>,
 }
 
 impl Report {
@@ -49,6 +61,8 @@ impl Report {
             cells: Vec::new(),
             sqlite_rows_per_second: None,
             ratios: Vec::new(),
+            figures: Vec::new(),
+            failures: Vec::new(),
         }
     }
 
@@ -71,11 +85,24 @@ impl Report {
         });
     }
 
+    /// Keeps a figure, and says it on stderr.
+    pub fn figure(&mut self, what: impl Into<String>, figure: f64, aim: Option<&'static str>) {
+        let what = what.into();
+        eprintln!("{what}: {figure:.2}");
+        self.figures.push(Figure { what, figure, aim });
+    }
+
+    /// Keeps what went wrong, and says it on stderr.
+    pub fn fail(&mut self, what: String) {
+        eprintln!("FAILED: {what}");
+        self.failures.push(what);
+    }
+
     pub fn errors(&self) -> usize {
         self.cells.iter().map(|cell| cell.measured.errors).sum()
     }
 
-    fn cell(&self, what: &str, connections: usize) -> Option<&Measured> {
+    pub fn cell(&self, what: &str, connections: usize) -> Option<&Measured> {
         self.cells
             .iter()
             .find(|cell| cell.what == what && cell.connections == connections)
@@ -161,11 +188,17 @@ impl Report {
             ));
         }
         line(format_args!(""));
-        for ratio in &self.ratios {
-            let aim = ratio
-                .aim
-                .map_or(String::new(), |aim| format!("  (aim: {aim})"));
-            line(format_args!("{:<48} {:>7.2}{aim}", ratio.what, ratio.ratio));
+        let ratios = self
+            .ratios
+            .iter()
+            .map(|ratio| (&ratio.what, ratio.ratio, ratio.aim));
+        let figures = self
+            .figures
+            .iter()
+            .map(|figure| (&figure.what, figure.figure, figure.aim));
+        for (what, figure, aim) in ratios.chain(figures) {
+            let aim = aim.map_or(String::new(), |aim| format!("  (aim: {aim})"));
+            line(format_args!("{what:<48} {figure:>9.2}{aim}"));
         }
         text
     }

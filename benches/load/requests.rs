@@ -10,6 +10,8 @@ const ORDINARY_KEY: &str = "neo_sk_bench_northwind00000000";
 const RELAY_KEY: &str = "neo_sk_bench_relay0000platform";
 /// An agent of the first MSP for its technicians.
 const AGENT: i64 = 102;
+/// Another one, which has articles to answer from.
+const LIBRARIAN: i64 = 103;
 /// The white-label bot, and where it is installed: the agent and the M365 tenant.
 const BOT: &str = "b07fab1e-c0de-4bee-8ace-facade0fb075";
 const INSTALLS: [(i64, &str); 4] = [
@@ -110,6 +112,52 @@ pub fn create() -> Vec<u8> {
     post(ORDINARY_KEY, "/chat/sessions", "", &create_body())
 }
 
+/// What the librarian is asked: short answers and long ones, with sources and without.
+pub const QUESTIONS: [&str; 6] = [
+    "Hello",
+    MESSAGE,
+    "The VPN drops every few minutes",
+    "How do I restore a file from the backup of last night?",
+    "A mailbox is full, and a user got a suspicious message",
+    "zzyzx",
+];
+
+/// Opens a session with the librarian.
+pub fn create_with_articles() -> Vec<u8> {
+    let body = format!(r#"{{"agent_id": {LIBRARIAN}}}"#);
+    post(ORDINARY_KEY, "/chat/sessions", "", &body)
+}
+
+/// Asks; sent again under the same `message_id` it asks nothing new.
+pub fn append(session: &str, message: &str, message_id: Option<&str>) -> Vec<u8> {
+    let body = serde_json::json!({ "message": message, "client_message_id": message_id });
+    let path = format!("/chat/sessions/{session}/messages");
+    post(ORDINARY_KEY, &path, "", &body.to_string())
+}
+
+/// All that was said in a short session.
+pub fn messages(session: &str) -> Vec<u8> {
+    get(&format!("/chat/sessions/{session}/messages?page_size=200"))
+}
+
+/// Reads a session's answers, this one and those to come.
+pub fn follow(session: &str) -> Vec<u8> {
+    get(&format!("/chat/sessions/{session}/events?follow=true"))
+}
+
+/// Reads one answer from behind a cursor, which goes into the URL or into the header.
+pub fn resume(session: &str, cursor: &str, in_header: bool) -> Vec<u8> {
+    let path = format!("/chat/sessions/{session}/events");
+    if in_header {
+        return format!(
+            "GET /public-api{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ORDINARY_KEY}\r\n\
+             Last-Event-Id: {cursor}\r\n\r\n"
+        )
+        .into_bytes();
+    }
+    get(&format!("{path}?since={cursor}"))
+}
+
 /// Creates, each with an `Idempotency-Key` of its own.
 pub struct Keyed {
     /// Sets this run's keys apart from those that the file has.
@@ -145,17 +193,11 @@ pub struct Appends {
 
 impl Appends {
     pub fn new(sessions: &[String]) -> Self {
-        let body = serde_json::json!({ "message": MESSAGE }).to_string();
-        let append = |id: &String| {
-            post(
-                ORDINARY_KEY,
-                &format!("/chat/sessions/{id}/messages"),
-                "",
-                &body,
-            )
-        };
         Self {
-            requests: sessions.iter().map(append).collect(),
+            requests: sessions
+                .iter()
+                .map(|id| append(id, MESSAGE, None))
+                .collect(),
             sent: AtomicUsize::new(0),
         }
     }

@@ -14,6 +14,8 @@ const ENVIRONMENT: &str = "bench";
 const PROGRAM: &str = env!("CARGO_BIN_EXE_switchboard");
 /// How long a server may take until it listens.
 const START: Duration = Duration::from_secs(30);
+/// How long it may take to answer what waits.
+const SETTLE: Duration = Duration::from_secs(120);
 
 /// A running server; it ends with this value.
 pub struct Server {
@@ -50,6 +52,32 @@ impl Server {
     /// The process, for a profiler.
     pub fn process(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Bytes of memory that its process has in use, of `/proc`.
+    pub fn resident(&self) -> Result<u64, Failed> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process()))?;
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"))
+            .ok_or("/proc does not say how much memory the server uses")?;
+        Ok(kib.trim().parse::<u64>()? * 1_024)
+    }
+
+    /// Waits until it has done what it was left with.
+    pub fn settle(&self) -> Result<(), Failed> {
+        const LOOK: Duration = Duration::from_millis(500);
+        let latest = Instant::now() + SETTLE;
+        while Instant::now() < latest {
+            let before = self.cpu();
+            std::thread::sleep(LOOK);
+            let spent = self.cpu().zip(before).map(|(after, before)| after - before);
+            // A few per cent are what the readers cost that wait.
+            if spent.is_none_or(|spent| spent < LOOK / 6) {
+                return Ok(());
+            }
+        }
+        Err("the server does not come to rest".into())
     }
 }
 

@@ -1,0 +1,266 @@
+//! Thousands of readers that wait: what they cost a server that is at rest, and what they cost those who use it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::{Semaphore, watch};
+
+use crate::client::{Measured, Source, Target, ask_each, measure, runtime};
+use crate::report::{Ratio, Report};
+use crate::requests::{self, Appends, QUESTIONS};
+use crate::server::{self, Server};
+use crate::streams::{Events, Next};
+use crate::{Failed, WORLD, made_sessions, middle};
+
+pub const WITHOUT_READERS: &str = "appends, no readers";
+pub const WITH_READERS: &str = "appends, readers";
+/// Connections that append beside the readers.
+const CONNECTIONS: usize = 16;
+/// Times that appends are measured with and without readers, in turn.
+const ROUNDS: usize = 3;
+/// A cell lasts so long that every reader's right is looked at again within it.
+const SHORTEST_CELL: Duration = Duration::from_secs(11);
+/// Sessions that are made a second of appends, at 15 messages each.
+const SESSIONS_PER_SECOND: f64 = 800.0;
+/// Readers that open at one time.
+const OPENING: usize = 64;
+/// How long all of them may take until they wait.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often the server sends a comment.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Files that this process and the server need beside one a reader.
+const OTHER_FILES: u64 = 500;
+
+/// Readers on a thread of their own, each following a session of its own.
+struct Readers {
+    seen: Arc<Seen>,
+    /// Dropped, it ends them.
+    stop: watch::Sender<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Seen {
+    waiting: AtomicUsize,
+    lost: AtomicUsize,
+    comments: Vec<AtomicUsize>,
+}
+
+impl Readers {
+    /// Opens them all; they have read what there is and wait.
+    fn open(address: SocketAddr, sessions: &[String]) -> Result<Self, Failed> {
+        let seen = Arc::new(Seen {
+            waiting: AtomicUsize::new(0),
+            lost: AtomicUsize::new(0),
+            comments: sessions.iter().map(|_| AtomicUsize::new(0)).collect(),
+        });
+        let requests: Vec<Vec<u8>> = sessions.iter().map(|id| requests::follow(id)).collect();
+        let (stop, stopped) = watch::channel(());
+        let runtime = runtime()?;
+        let all = Arc::clone(&seen);
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(async {
+                let opening = Arc::new(Semaphore::new(OPENING));
+                for (number, request) in requests.into_iter().enumerate() {
+                    let (seen, opening) = (Arc::clone(&all), Arc::clone(&opening));
+                    tokio::spawn(async move {
+                        if let Err(error) = wait(address, &request, number, &seen, &opening).await
+                            && seen.lost.fetch_add(1, Ordering::Relaxed) == 0
+                        {
+                            eprintln!("the first reader that was lost: {error}");
+                        }
+                    });
+                }
+                let mut stopped = stopped;
+                // An error says that the sender is gone, which is the end.
+                while stopped.changed().await.is_ok() {}
+            });
+        });
+        let readers = Self {
+            seen,
+            stop,
+            thread: Some(thread),
+        };
+        let latest = Instant::now() + PATIENCE;
+        while readers.waiting() < sessions.len() {
+            if readers.lost() > 0 || Instant::now() > latest {
+                return Err(format!(
+                    "of {} readers {} wait and {} were lost",
+                    sessions.len(),
+                    readers.waiting(),
+                    readers.lost()
+                )
+                .into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(readers)
+    }
+
+    fn waiting(&self) -> usize {
+        self.seen.waiting.load(Ordering::Relaxed)
+    }
+
+    fn lost(&self) -> usize {
+        self.seen.lost.load(Ordering::Relaxed)
+    }
+
+    /// Comments that each has had so far.
+    fn comments(&self) -> Vec<usize> {
+        let all = self.seen.comments.iter();
+        all.map(|had| had.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Ends them; how many were lost before.
+    fn close(mut self) -> usize {
+        let lost = self.lost();
+        drop(self.stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        lost
+    }
+}
+
+/// One reader: the answer that its session has, then nothing but comments.
+async fn wait(
+    address: SocketAddr,
+    request: &[u8],
+    number: usize,
+    seen: &Seen,
+    opening: &Semaphore,
+) -> Result<(), Failed> {
+    let permit = opening.acquire().await?;
+    let mut events = Events::open(address, request, usize::MAX).await?;
+    while !events.event().await?.is_terminal() {}
+    seen.waiting.fetch_add(1, Ordering::Relaxed);
+    drop(permit);
+    loop {
+        match events.next().await? {
+            Next::Comment => {
+                seen.comments[number].fetch_add(1, Ordering::Relaxed);
+            }
+            Next::Event(event) => {
+                return Err(format!("an event came from nowhere: {event:?}").into());
+            }
+            Next::Begins | Next::Refused(_) => return Err("a stream began twice".into()),
+            Next::Done | Next::End | Next::Broken | Next::Cut => {
+                return Err("the server ended a stream".into());
+            }
+        }
+    }
+}
+
+/// Lets this process, and the servers that it starts, open as many files as these readers need.
+pub fn allow_files(readers: u64) -> Result<(), Failed> {
+    let files = readers + OTHER_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= files) {
+        return Ok(());
+    }
+    if limit.maximum.is_some_and(|maximum| maximum < files) {
+        return Err(format!(
+            "so many readers need {files} open files and this shell allows {}: raise `ulimit -Hn`, or give fewer --readers",
+            limit.maximum.unwrap_or(0)
+        )
+        .into());
+    }
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(files),
+            maximum: limit.maximum,
+        },
+    )?;
+    Ok(())
+}
+
+/// Measures on a server of its own, so that its memory is that of a fresh one.
+pub fn measure_idle(
+    folder: &Path,
+    readers: usize,
+    idle: Duration,
+    cell: Duration,
+    report: &mut Report,
+) -> Result<(), Failed> {
+    let data = folder.join("idle");
+    server::import(&data, WORLD)?;
+    let server = Server::start(&data, &folder.join("idle.log"))?;
+    let sessions = made_sessions(&server, &requests::create_with_articles(), readers)?;
+    let asks: Vec<Vec<u8>> = sessions
+        .iter()
+        .zip(QUESTIONS.iter().cycle())
+        .map(|(id, question)| requests::append(id, question, None))
+        .collect();
+    ask_each(server.address, asks)?;
+    server.settle()?;
+
+    let before = server.resident()?;
+    let open = Readers::open(server.address, &sessions)?;
+    server.settle()?;
+    let (comments, cpu, begun) = (open.comments(), server.cpu(), Instant::now());
+    std::thread::sleep(idle);
+    let (spent, took) = (server.cpu().zip(cpu), begun.elapsed());
+    let resident = server.resident()?;
+    let least = open
+        .comments()
+        .iter()
+        .zip(&comments)
+        .map(|(after, before)| after - before)
+        .min();
+    let each = resident.saturating_sub(before) as f64 / 1_024.0 / readers as f64;
+    report.figure("idle readers", readers as f64, None);
+    report.figure("idle readers, resident KiB each", each, None);
+    if let Some((after, before)) = spent {
+        let part = (after - before).as_secs_f64() / took.as_secs_f64();
+        report.figure("idle readers, % of a core for all", part * 100.0, None);
+    }
+    let least = least.unwrap_or(0);
+    report.figure("idle readers, fewest heartbeats", least as f64, None);
+    if least < (idle.as_secs() / HEARTBEAT.as_secs()) as usize {
+        report.fail(format!("a reader had {least} heartbeats in {idle:?}"));
+    }
+
+    let cell = cell.max(SHORTEST_CELL);
+    let number = cell.as_secs_f64() * (2 * ROUNDS) as f64 * SESSIONS_PER_SECOND;
+    let others = made_sessions(&server, &requests::create(), number as usize)?;
+    let source: Arc<dyn Source> = Arc::new(Appends::new(&others));
+    let appends = |server: &Server| {
+        server.settle()?;
+        measure(server, CONNECTIONS, cell, &source)
+    };
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let mut open = Some(open);
+    for _ in 0..ROUNDS {
+        let readers = match open.take() {
+            Some(readers) => readers,
+            None => Readers::open(server.address, &sessions)?,
+        };
+        with.push(appends(&server)?);
+        let lost = readers.close();
+        if lost > 0 {
+            report.fail(format!("{lost} readers were lost"));
+        }
+        without.push(appends(&server)?);
+    }
+    let p99 = |round: &Measured| round.p99_ms;
+    let (with, without) = (middle(with, p99), middle(without, p99));
+    let aim = Some("at most 1.5");
+    for (which, ratio, aim) in [
+        ("p50", with.p50_ms / without.p50_ms, None),
+        ("p99", with.p99_ms / without.p99_ms, aim),
+    ] {
+        report.ratios.push(Ratio {
+            what: format!("appends at {CONNECTIONS}, {which} with readers / without"),
+            ratio,
+            aim,
+        });
+    }
+    report.add(WITHOUT_READERS, CONNECTIONS, without);
+    report.add(WITH_READERS, CONNECTIONS, with);
+    Ok(())
+}

@@ -1,0 +1,274 @@
+//! Reads a session's stream off the wire, to its end or for so many bytes; and how long its first word takes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::client::{Connection, Measured, Seen, Target, Window, invalid, measure_talk};
+use crate::requests::{self, QUESTIONS};
+use crate::server::Server;
+use crate::{Failed, made_sessions};
+
+/// Questions that one reader follows before it goes on to another session, as a conversation would have.
+const QUESTIONS_PER_SESSION: usize = 10;
+/// Sessions that are made a second of a cell: at so many questions each more than a server answers.
+const SESSIONS_PER_SECOND: f64 = 400.0;
+
+/// One event.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub cursor: String,
+    pub envelope: Value,
+}
+
+impl Event {
+    pub fn kind(&self) -> &str {
+        self.envelope["type"].as_str().unwrap_or("")
+    }
+
+    /// Whether its turn ends with it.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.kind(), "finish" | "abort" | "error")
+    }
+
+    /// The text that it adds to the answer.
+    pub fn text(&self) -> &str {
+        match self.kind() {
+            "text-delta" => self.envelope["delta"].as_str().unwrap_or(""),
+            _ => "",
+        }
+    }
+}
+
+/// What comes next on a stream.
+pub enum Next {
+    /// The head of a stream; all else comes behind it.
+    Begins,
+    Event(Event),
+    Comment,
+    /// `[DONE]`.
+    Done,
+    /// The end of the reply, as it should be.
+    End,
+    /// The end of the connection amid the reply.
+    Broken,
+    /// As many bytes were read as the reader wanted.
+    Cut,
+    /// Another status than 200.
+    Refused(u16),
+}
+
+/// A reader of one stream.
+pub struct Events {
+    stream: TcpStream,
+    /// Bytes of the wire that are not decoded yet.
+    wire: Vec<u8>,
+    /// Bytes of the body that are no whole event yet.
+    body: Vec<u8>,
+    /// What is still to come of the chunk that is being read, its closing line end included.
+    in_chunk: usize,
+    has_begun: bool,
+    has_ended: bool,
+    /// How many bytes may still be read.
+    budget: usize,
+}
+
+impl Events {
+    /// Asks for a stream, to read so many bytes of the reply and no more.
+    pub async fn open(address: SocketAddr, request: &[u8], budget: usize) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        stream.write_all(request).await?;
+        Ok(Self {
+            stream,
+            wire: Vec::new(),
+            body: Vec::new(),
+            in_chunk: 0,
+            has_begun: false,
+            has_ended: false,
+            budget,
+        })
+    }
+
+    /// Waits for what comes next.
+    pub async fn next(&mut self) -> io::Result<Next> {
+        loop {
+            if let Some(next) = self.take()? {
+                return Ok(next);
+            }
+            if self.budget == 0 {
+                return Ok(Next::Cut);
+            }
+            let mut buffer = [0; 4_096];
+            let most = buffer.len().min(self.budget);
+            match self.stream.read(&mut buffer[..most]).await {
+                Ok(0) => return Ok(Next::Broken),
+                Ok(read) => {
+                    self.budget -= read;
+                    self.wire.extend_from_slice(&buffer[..read]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Ok(Next::Broken);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits for an event of a stream that goes on.
+    pub async fn event(&mut self) -> io::Result<Event> {
+        loop {
+            match self.next().await? {
+                Next::Event(event) => return Ok(event),
+                Next::Begins | Next::Comment => {}
+                Next::Refused(status) => {
+                    return Err(invalid(&format!("a stream was refused: {status}")));
+                }
+                Next::Done | Next::End | Next::Broken | Next::Cut => {
+                    return Err(invalid("a stream ended that was to go on"));
+                }
+            }
+        }
+    }
+
+    /// What can be had of the bytes that are there.
+    fn take(&mut self) -> io::Result<Option<Next>> {
+        if !self.has_begun {
+            let Some(end) = self.wire.windows(4).position(|four| four == b"\r\n\r\n") else {
+                return Ok(None);
+            };
+            let status = std::str::from_utf8(&self.wire[..end])
+                .ok()
+                .and_then(|head| head.split(' ').nth(1)?.parse().ok())
+                .ok_or_else(|| invalid("a reply has no status"))?;
+            self.wire.drain(..end + 4);
+            self.has_begun = true;
+            return Ok(Some(match status {
+                200 => Next::Begins,
+                status => Next::Refused(status),
+            }));
+        }
+        self.decode()?;
+        if let Some(end) = self.body.windows(2).position(|two| two == b"\n\n") {
+            let next = read_event(&self.body[..end])?;
+            self.body.drain(..end + 2);
+            return Ok(Some(next));
+        }
+        if self.has_ended {
+            if !self.body.is_empty() {
+                return Err(invalid("a stream ended amid an event"));
+            }
+            return Ok(Some(Next::End));
+        }
+        Ok(None)
+    }
+
+    /// Takes the chunks apart.
+    fn decode(&mut self) -> io::Result<()> {
+        loop {
+            if self.in_chunk > 0 {
+                let have = self.wire.len().min(self.in_chunk);
+                // The last two bytes of a chunk are its line end.
+                let of_body = have.min(self.in_chunk.saturating_sub(2));
+                self.body.extend_from_slice(&self.wire[..of_body]);
+                self.wire.drain(..have);
+                self.in_chunk -= have;
+                if self.in_chunk > 0 {
+                    return Ok(());
+                }
+            }
+            let Some(end) = self.wire.windows(2).position(|two| two == b"\r\n") else {
+                return Ok(());
+            };
+            let size = std::str::from_utf8(&self.wire[..end])
+                .ok()
+                .and_then(|size| usize::from_str_radix(size, 16).ok())
+                .ok_or_else(|| invalid("a chunk has no size"))?;
+            if size == 0 {
+                self.has_ended = self.wire.len() >= end + 4;
+                return Ok(());
+            }
+            self.wire.drain(..end + 2);
+            self.in_chunk = size + 2;
+        }
+    }
+}
+
+fn read_event(text: &[u8]) -> io::Result<Next> {
+    let text = std::str::from_utf8(text).map_err(|_| invalid("an event is no text"))?;
+    if text.starts_with(':') {
+        return Ok(Next::Comment);
+    }
+    if text == "data: [DONE]" {
+        return Ok(Next::Done);
+    }
+    text.split_once('\n')
+        .and_then(|(id, data)| {
+            Some(Next::Event(Event {
+                cursor: id.strip_prefix("id: ")?.to_owned(),
+                envelope: serde_json::from_str(data.strip_prefix("data: ")?).ok()?,
+            }))
+        })
+        .ok_or_else(|| invalid(&format!("this is no event: {text:?}")))
+}
+
+/// From sending an append until the first word of its answer is there, for a reader that has been following.
+pub fn first_deltas(
+    server: &Server,
+    connections: usize,
+    duration: Duration,
+) -> Result<Measured, Failed> {
+    let address = server.address();
+    let number = (duration.as_secs_f64() + 0.5) * SESSIONS_PER_SECOND;
+    let create = requests::create_with_articles();
+    let sessions: Arc<[String]> = made_sessions(server, &create, number as usize)?.into();
+    let taken = Arc::new(AtomicUsize::new(0));
+    measure_talk(server, connections, duration, |window| {
+        ask_and_read(address, window, Arc::clone(&sessions), Arc::clone(&taken))
+    })
+}
+
+async fn ask_and_read(
+    address: SocketAddr,
+    window: Window,
+    sessions: Arc<[String]>,
+    taken: Arc<AtomicUsize>,
+) -> io::Result<Seen> {
+    let mut connection = Connection::open(address).await?;
+    let mut seen = Seen::default();
+    while let Some(session) = sessions.get(taken.fetch_add(1, Ordering::Relaxed)) {
+        let mut events = Events::open(address, &requests::follow(session), usize::MAX).await?;
+        if !matches!(events.next().await?, Next::Begins) {
+            return Err(invalid("a reader was refused"));
+        }
+        for question in QUESTIONS.iter().cycle().take(QUESTIONS_PER_SESSION) {
+            let append = requests::append(session, question, None);
+            let sent = Instant::now();
+            let asked = async {
+                match connection.exchange(&append).await? {
+                    (202, _) => Ok(()),
+                    (status, body) => {
+                        let reply = format!("{status} {}", String::from_utf8_lossy(body));
+                        Err(io::Error::other(reply))
+                    }
+                }
+            };
+            let heard = async {
+                while events.event().await?.kind() != "text-delta" {}
+                Ok(Instant::now())
+            };
+            let ((), first) = tokio::try_join!(asked, heard)?;
+            while !events.event().await?.is_terminal() {}
+            if !seen.take(window, sent, first) {
+                return Ok(seen);
+            }
+        }
+    }
+    Ok(seen)
+}
