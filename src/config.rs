@@ -101,6 +101,43 @@ pub struct Limits {
     #[arg(long, env = "SWITCHBOARD_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(0..=3_600))]
     pub drain_seconds: u64,
+
+    /// How long it waits for a client
+    #[arg(skip)]
+    pub patience: Patience,
+}
+
+/// How long a server waits for its clients, and how much it takes from them at one time. No flags: only tests have others.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How long a client may take to send a request's head.
+    pub head: Duration,
+    /// How long it may take to send a body.
+    pub body: Duration,
+    /// How long it may send nothing amid a body.
+    pub body_silence: Duration,
+    /// Uploads that are received at one time: each is held in memory until it is stored.
+    pub uploads: usize,
+    /// How long one more waits for its turn.
+    pub upload_wait: Duration,
+    /// How long a client may take none of what it was sent.
+    pub stuck: Duration,
+    /// How long an idle connection is kept.
+    pub keep_alive: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(60),
+            body_silence: Duration::from_secs(15),
+            uploads: 16,
+            upload_wait: Duration::from_secs(5),
+            stuck: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(75),
+        }
+    }
 }
 
 fn url(text: &str) -> Result<String, String> {

@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
-use futures_util::StreamExt;
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::sync::SemaphorePermit;
+use tokio::time::timeout;
 
 use super::App;
+use super::body;
 use super::envelope::{Outcome, Reply};
 use super::extract::{Body, Query, path_id};
 use super::permit::Permit;
@@ -176,7 +178,7 @@ pub(super) async fn put(
         return Err(attachments::uploaded_before().into());
     }
     let mime = record.mime;
-    let content = receive(&request, payload, mime).await?;
+    let (content, _room) = receive(&app, &request, payload, mime).await?;
     if !mime.is_content(&content) {
         let reason = format!("is no file of the type {}", mime.as_str());
         return Err(Refusal::invalid("body", reason).into());
@@ -198,12 +200,13 @@ pub(super) async fn put(
     }))
 }
 
-/// A body of the announced type, as it comes, up to the limit.
-async fn receive(
+/// A body of the announced type, up to the limit, and the room that it takes up until it is stored.
+async fn receive<'a>(
+    app: &'a App,
     request: &HttpRequest,
-    mut payload: web::Payload,
+    payload: web::Payload,
     mime: FileType,
-) -> Result<Vec<u8>> {
+) -> Result<(Vec<u8>, SemaphorePermit<'a>)> {
     let too_large = || {
         let message = format!("The file is too large. Send at most {LARGEST} bytes.");
         Error::from(Refusal::new(Code::PayloadTooLarge).saying(message))
@@ -231,19 +234,16 @@ async fn receive(
             .saying(message)
             .into());
     }
-    let mut content = Vec::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk =
-            chunk.map_err(|_| Refusal::invalid("body", "ended before all of it had come"))?;
-        if content.len() + chunk.len() > LARGEST {
-            return Err(too_large());
-        }
-        content.extend_from_slice(&chunk);
-    }
+    let patience = &app.limits.patience;
+    let room = match timeout(patience.upload_wait, app.uploads.acquire()).await {
+        Ok(room) => room.map_err(|closed| Error::Internal(closed.into()))?,
+        Err(_) => return Err(Code::Overloaded.into()),
+    };
+    let content = body::receive(payload, LARGEST, too_large, patience).await?;
     if content.is_empty() {
         return Err(Refusal::invalid("body", "must not be empty").into());
     }
-    Ok(content)
+    Ok((content, room))
 }
 
 pub(super) async fn get(

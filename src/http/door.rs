@@ -11,6 +11,7 @@ use actix_web::middleware::Next;
 use actix_web::{HttpMessage, web};
 use uuid::Uuid;
 
+use super::body::Held;
 use super::context::Context;
 use super::router::RoutePath;
 use super::{App, cors, envelope};
@@ -23,7 +24,7 @@ const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 pub(super) async fn pass(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let request_id = request
@@ -52,6 +53,7 @@ pub(super) async fn pass(
         return Ok(request.into_response(reply));
     }
 
+    let body = Held::of(&mut request);
     let mut response = next.call(request).await?.map_into_boxed_body();
     let failure = response.response().error().map(render);
     if let (Some(app), Some(refusal)) = (&app, refusal_of(&response)) {
@@ -79,7 +81,10 @@ pub(super) async fn pass(
     if let Some(origin) = &origin {
         cors::allow(headers, origin);
     }
-    Ok(response)
+    Ok(match body {
+        Some(body) => body.until_the_end_of(response),
+        None => response,
+    })
 }
 
 /// Our own refusal that a reply carries.

@@ -7,10 +7,12 @@ use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
-use actix_web::{FromRequest, HttpRequest};
-use futures_util::StreamExt;
+use actix_web::{FromRequest, HttpRequest, web};
 use serde_json::{Value, json};
 
+use super::App;
+use super::body::receive;
+use crate::config::Patience;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::fields::{Fields, Problems, TIME_RULE, integer_schema};
 use crate::model::clock::{Millis, parse_rfc3339};
@@ -55,20 +57,16 @@ impl FromRequest for Body {
             .headers()
             .get(header::CONTENT_TYPE)
             .map(|media_type| String::from_utf8_lossy(media_type.as_bytes()).into_owned());
-        let mut payload = payload.take();
+        let payload = payload.take();
+        let patience = request
+            .app_data::<web::Data<App>>()
+            .map_or_else(Patience::default, |app| app.limits.patience);
         Box::pin(async move {
             if declared.is_some_and(|bytes| bytes > BODY_LIMIT as u64) {
                 return Err(Code::PayloadTooLarge.into());
             }
-            let mut bytes = Vec::new();
-            while let Some(chunk) = payload.next().await {
-                let chunk = chunk
-                    .map_err(|_| Refusal::invalid("body", "ended before all of it had come"))?;
-                if bytes.len() + chunk.len() > BODY_LIMIT {
-                    return Err(Code::PayloadTooLarge.into());
-                }
-                bytes.extend_from_slice(&chunk);
-            }
+            let too_large = || Code::PayloadTooLarge.into();
+            let bytes = receive(payload, BODY_LIMIT, too_large, &patience).await?;
             if bytes.is_empty() && media_type.is_none() {
                 return Err(Refusal::invalid("body", "is required, as JSON").into());
             }

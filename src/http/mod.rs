@@ -4,6 +4,7 @@ mod agents;
 mod articles;
 mod attachments;
 mod audit_events;
+mod body;
 mod context;
 mod cors;
 mod cursor;
@@ -36,7 +37,7 @@ use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, HttpServer, web};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::auth::Authenticator;
 use crate::auth::rate_limit::RateLimiter;
@@ -45,13 +46,6 @@ use crate::store::Store;
 use crate::turns::engine::Engine;
 use crate::turns::respond::Responders;
 use crate::turns::signals::Signals;
-
-/// How long a client may take to send a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take none of what it was sent.
-const STUCK_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an idle connection is kept.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// What every handler works with.
 pub struct App {
@@ -67,6 +61,8 @@ pub struct App {
     refused: refused::Refused,
     /// Who answers.
     pub engine: Engine,
+    /// One permit for each upload that may be received at one time.
+    pub uploads: Semaphore,
     /// The configuration.
     pub limits: Limits,
     draining: AtomicBool,
@@ -89,6 +85,7 @@ impl App {
         Ok(Arc::new(Self {
             limiter: RateLimiter::new(limits.rate_limit),
             engine: Engine::new(store.clone(), signals.clone(), responders, concurrency)?,
+            uploads: Semaphore::new(limits.patience.uploads),
             store,
             authenticator,
             signals,
@@ -132,6 +129,7 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     );
     let per_worker = (app.limits.max_connections as usize).div_ceil(workers);
     let drain_seconds = app.limits.drain_seconds;
+    let patience = app.limits.patience;
     let app = web::Data::from(app);
     let server = HttpServer::new(move || {
         ActixApp::new()
@@ -142,9 +140,9 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     })
     .workers(workers)
     .max_connections(per_worker)
-    .on_connect(|connection, _| cut_off_when_stuck(connection))
-    .client_request_timeout(HEAD_TIMEOUT)
-    .keep_alive(KEEP_ALIVE)
+    .on_connect(move |connection, _| cut_off_when_stuck(connection, patience.stuck))
+    .client_request_timeout(patience.head)
+    .keep_alive(patience.keep_alive)
     .shutdown_timeout(drain_seconds)
     .disable_signals()
     .listen(listener)?
@@ -153,10 +151,9 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
 }
 
 /// Has the system end a connection whose client takes nothing: it holds memory here and slows nobody else.
-fn cut_off_when_stuck(connection: &dyn Any) {
+fn cut_off_when_stuck(connection: &dyn Any, patience: Duration) {
     if let Some(connection) = connection.downcast_ref::<TcpStream>()
-        && let Err(error) =
-            socket2::SockRef::from(connection).set_tcp_user_timeout(Some(STUCK_TIMEOUT))
+        && let Err(error) = socket2::SockRef::from(connection).set_tcp_user_timeout(Some(patience))
     {
         log::debug!("a connection has no time-out for a client that takes nothing: {error}");
     }

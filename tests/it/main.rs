@@ -24,6 +24,7 @@ mod logs;
 mod messages;
 mod model_turns;
 mod openai_client;
+mod patience;
 mod process;
 mod query_plans;
 mod random;

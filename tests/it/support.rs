@@ -13,7 +13,7 @@ use rusqlite::{Connection as File, OpenFlags};
 use serde_json::{Value, json};
 use switchboard::auth::Authenticator;
 use switchboard::auth::session_token::SigningSecret;
-use switchboard::config::Limits;
+use switchboard::config::{Limits, Patience};
 use switchboard::http::{self, App};
 use switchboard::model::caller::Actor as Recorded;
 use switchboard::model::clock::{Clock, Millis};
@@ -77,6 +77,7 @@ pub struct Server {
     clock: Arc<AtomicI64>,
     folder: Arc<TempDir>,
     flags: Vec<String>,
+    patience: Patience,
     /// Turns are answered; else they wait, so that what waiting turns do can be seen.
     answers: bool,
     handle: ServerHandle,
@@ -121,7 +122,16 @@ impl Server {
         Self::begin(world, &[&asks, flags].concat(), true)
     }
 
+    /// Serves the demo world, and waits for its clients no longer than this.
+    pub fn impatient(patience: Patience) -> Self {
+        Self::begin_with(DEMO, &[], patience, true)
+    }
+
     fn begin(world: &str, flags: &[&str], answers: bool) -> Self {
+        Self::begin_with(world, flags, Patience::default(), answers)
+    }
+
+    fn begin_with(world: &str, flags: &[&str], patience: Patience, answers: bool) -> Self {
         let folder = Arc::new(TempDir::new().unwrap());
         let clock = Arc::new(AtomicI64::new(START));
         let flags = ["server", "--workers=2", "--rate-limit=0"]
@@ -129,7 +139,7 @@ impl Server {
             .chain(flags)
             .map(|flag| (*flag).to_owned())
             .collect();
-        let server = Self::start(folder, clock, flags, answers);
+        let server = Self::start(folder, clock, flags, patience, answers);
         server.takes(world);
         server
     }
@@ -138,13 +148,15 @@ impl Server {
         folder: Arc<TempDir>,
         clock: Arc<AtomicI64>,
         flags: Vec<String>,
+        patience: Patience,
         answers: bool,
     ) -> Self {
         let store = Store::open(folder.path(), Clock::Manual(Arc::clone(&clock))).unwrap();
         let signing = SigningSecret::of_folder(store.folder()).unwrap();
-        let limits = Flags::parse_from(&flags).limits;
+        let mut limits = Flags::parse_from(&flags).limits;
         let authenticator = Authenticator::new(ENVIRONMENT.to_owned(), signing)
             .with_entra(limits.entra.verifier().unwrap());
+        limits.patience = patience;
         let responders = Responders::new(limits.model.client().unwrap());
         let app = App::new(store, authenticator, responders, limits).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -169,6 +181,7 @@ impl Server {
             clock,
             folder,
             flags,
+            patience,
             answers,
             handle: handle.recv().unwrap(),
             thread: Some(thread),
@@ -177,14 +190,10 @@ impl Server {
 
     /// Stops it, and starts another on the same folder and clock, on another port.
     pub fn restarted(self) -> Self {
-        let (folder, clock, flags, answers) = (
-            Arc::clone(&self.folder),
-            Arc::clone(&self.clock),
-            self.flags.clone(),
-            self.answers,
-        );
+        let (folder, clock) = (Arc::clone(&self.folder), Arc::clone(&self.clock));
+        let (flags, patience, answers) = (self.flags.clone(), self.patience, self.answers);
         drop(self);
-        Self::start(folder, clock, flags, answers)
+        Self::start(folder, clock, flags, patience, answers)
     }
 
     /// Imports a seed file beside the running server, as the command line does.

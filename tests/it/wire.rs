@@ -1,6 +1,6 @@
 //! A small HTTP/1.1 client that sends exactly the bytes it is given and keeps every byte of the reply.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -131,6 +131,23 @@ impl Connection {
     /// Writes these bytes.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)
+    }
+
+    /// Lets a read wait no longer than this.
+    pub fn waits_at_most(&self, time: Duration) {
+        self.stream.get_ref().set_read_timeout(Some(time)).unwrap();
+    }
+
+    /// Whether anything came from the server in the time that a read may wait.
+    pub fn has_something(&mut self) -> bool {
+        match self.stream.fill_buf() {
+            Ok(_) => true,
+            Err(error) => {
+                let kind = error.kind();
+                assert!(matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut));
+                false
+            }
+        }
     }
 
     /// Says that nothing more will be written.

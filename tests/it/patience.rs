@@ -1,0 +1,228 @@
+//! Clients that are too slow to send or to read: what they hold up, and when the server lets go of them.
+
+use std::io::ErrorKind;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use switchboard::config::Patience;
+
+use crate::support::{Server, technician};
+use crate::wire::{Connection, Reply, Request};
+
+/// Longer than any test runs.
+const LONG: Duration = Duration::from_secs(600);
+/// How long a test lets the server wait.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// A link to upload a text file, below the server's address.
+fn upload_target(server: &Server) -> String {
+    let northwind = server.northwind();
+    let session = northwind.session(technician());
+    let asked = northwind
+        .asks_to_upload(&session, "text/plain")
+        .expect(201)
+        .data();
+    let url = asked["upload_url"].as_str().unwrap();
+    url.strip_prefix("http://switchboard").unwrap().to_owned()
+}
+
+/// A PUT of ten bytes of which only the first is sent.
+fn begins_to_put(server: &Server, target: &str) -> Connection {
+    let mut connection = Connection::open(server.address);
+    let head = Request::new("PUT", target).bytes("0123456789").head();
+    connection.write(&head).unwrap();
+    connection.write(b"0").unwrap();
+    connection
+}
+
+fn reply_to_put(connection: &mut Connection) -> Reply {
+    connection.read("PUT").unwrap().unwrap()
+}
+
+/// Waits until the server has received so many uploads' beginnings.
+fn waits_for_room(server: &Server, left: usize) {
+    while server.app.uploads.available_permits() != left {
+        thread::yield_now();
+    }
+}
+
+/// Whatever is left in the connection, its end comes, and not only because the test hangs up.
+fn is_closed_by_the_server(mut connection: Connection) {
+    match connection.read("GET") {
+        Ok(None) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        other => panic!("the connection was to end, not {other:?}"),
+    }
+}
+
+#[test]
+fn an_upload_that_falls_silent_is_refused_and_its_link_is_not_used_up() {
+    let server = Server::impatient(Patience {
+        body: LONG,
+        body_silence: SHORT,
+        ..Patience::default()
+    });
+    let target = upload_target(&server);
+    let mut silent = begins_to_put(&server, &target);
+    reply_to_put(&mut silent).refused_field("body", "stopped coming for 0.3 s");
+    is_closed_by_the_server(silent);
+    waits_for_room(&server, 16);
+    let again = Request::new("PUT", &target).bytes("0123456789");
+    let kept = server.anyone().sends(again).expect(200);
+    assert_eq!(kept.data()["bytes"], 10);
+}
+
+#[test]
+fn an_upload_that_trickles_is_refused_once_its_time_is_over() {
+    let server = Server::impatient(Patience {
+        body: SHORT,
+        body_silence: LONG,
+        ..Patience::default()
+    });
+    let target = upload_target(&server);
+    let mut trickling = Connection::open(server.address);
+    let head = Request::new("PUT", &target).bytes([b'x'; 100_000]).head();
+    trickling.write(&head).unwrap();
+    // A byte whenever no reply has come for a while.
+    trickling.waits_at_most(Duration::from_millis(10));
+    while !trickling.has_something() {
+        trickling.write(b"x").unwrap();
+    }
+    trickling.waits_at_most(LONG);
+    reply_to_put(&mut trickling).refused_field("body", "did not come whole within 0.3 s");
+    waits_for_room(&server, 16);
+    let again = Request::new("PUT", &target).bytes("x");
+    server.anyone().sends(again).expect(200);
+}
+
+#[test]
+fn a_json_body_that_falls_silent_is_refused() {
+    let server = Server::impatient(Patience {
+        body_silence: SHORT,
+        ..Patience::default()
+    });
+    let northwind = server.northwind();
+    for framing in [
+        "content-length: 20\r\n\r\n{",
+        "transfer-encoding: chunked\r\n\r\n1\r\n{\r\n",
+    ] {
+        let mut silent = Connection::open(server.address);
+        let request = format!(
+            "POST /public-api/chat/sessions HTTP/1.1\r\nhost: switchboard\r\ncontent-type: application/json\r\n\
+             authorization: Bearer {}\r\n{framing}",
+            crate::support::NORTHWIND
+        );
+        silent.write(request.as_bytes()).unwrap();
+        let reply = silent.read("POST").unwrap().unwrap();
+        reply.refused_field("body", "stopped coming for 0.3 s");
+        is_closed_by_the_server(silent);
+    }
+    assert_eq!(northwind.lists("").expect(200).data(), Value::Array(vec![]));
+}
+
+#[test]
+fn a_body_that_nobody_reads_and_that_never_ends_does_not_keep_the_connection() {
+    let server = Server::demo();
+    for (method, path, status, framing) in [
+        ("POST", "/chat/sessions", 401, "content-length: 20\r\n\r\n{"),
+        (
+            "POST",
+            "/chat/sessions",
+            401,
+            "transfer-encoding: chunked\r\n\r\n1\r\n{\r\n",
+        ),
+        (
+            "POST",
+            "/nowhere",
+            404,
+            "transfer-encoding: chunked\r\n\r\n1\r\n{\r\n",
+        ),
+        (
+            "GET",
+            "/health",
+            200,
+            "transfer-encoding: chunked\r\n\r\n1\r\n{\r\n",
+        ),
+    ] {
+        let mut connection = Connection::open(server.address);
+        let request =
+            format!("{method} /public-api{path} HTTP/1.1\r\nhost: switchboard\r\n{framing}");
+        connection.write(request.as_bytes()).unwrap();
+        let reply = connection.read(method).unwrap().unwrap();
+        assert_eq!(reply.status, status);
+        assert_eq!(
+            reply.header("connection"),
+            Some("close"),
+            "{path} {framing:?}"
+        );
+        is_closed_by_the_server(connection);
+    }
+}
+
+#[test]
+fn a_chunked_body_that_was_read_whole_keeps_the_connection() {
+    let server = Server::demo();
+    let mut connection = Connection::open(server.address);
+    for _ in 0..3 {
+        let request = format!(
+            "POST /public-api/chat/sessions HTTP/1.1\r\nhost: switchboard\r\ncontent-type: application/json\r\n\
+             authorization: Bearer {}\r\ntransfer-encoding: chunked\r\n\r\n11\r\n{{\"agent_id\": 102}}\r\n0\r\n\r\n",
+            crate::support::NORTHWIND
+        );
+        connection.write(request.as_bytes()).unwrap();
+        connection.read("POST").unwrap().unwrap().expect(201);
+    }
+}
+
+#[test]
+fn one_upload_too_many_at_one_time_is_told_to_come_again() {
+    let server = Server::impatient(Patience {
+        uploads: 2,
+        upload_wait: SHORT,
+        ..Patience::default()
+    });
+    let targets: Vec<String> = (0..3).map(|_| upload_target(&server)).collect();
+    let mut begun: Vec<Connection> = targets[..2]
+        .iter()
+        .map(|target| begins_to_put(&server, target))
+        .collect();
+    waits_for_room(&server, 0);
+    let put = Request::new("PUT", &targets[2]).bytes("0123456789");
+    let refused = server.anyone().sends(put.clone());
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    refused.refused(503, "overloaded");
+    // What is wrong anyway is told at once.
+    let wrong = put.clone().header("content-type", "image/png");
+    server
+        .anyone()
+        .sends(wrong)
+        .refused(415, "unsupported_media_type");
+    // One that is given up makes room, and so does one that is done.
+    drop(begun.pop());
+    waits_for_room(&server, 1);
+    server.anyone().sends(put).expect(200);
+    begun[0].write(b"123456789").unwrap();
+    reply_to_put(&mut begun[0]).expect(200);
+    waits_for_room(&server, 2);
+}
+
+#[test]
+fn an_upload_waits_for_one_before_it() {
+    let server = Server::impatient(Patience {
+        uploads: 1,
+        upload_wait: LONG,
+        ..Patience::default()
+    });
+    let (first, second) = (upload_target(&server), upload_target(&server));
+    let mut begun = begins_to_put(&server, &first);
+    waits_for_room(&server, 0);
+    let mut waiting = Connection::open(server.address);
+    let put = Request::new("PUT", &second).bytes("0123456789");
+    waiting.write(&put.written()).unwrap();
+    // Other calls are not held up.
+    server.northwind().gets("/whoami").expect(200);
+    begun.write(b"123456789").unwrap();
+    reply_to_put(&mut begun).expect(200);
+    reply_to_put(&mut waiting).expect(200);
+}
