@@ -124,6 +124,8 @@ pub struct Patience {
     pub stuck: Duration,
     /// How long an idle connection is kept.
     pub keep_alive: Duration,
+    /// How often a comment on a stream keeps proxies awake.
+    pub heartbeat: Duration,
 }
 
 impl Default for Patience {
@@ -136,6 +138,7 @@ impl Default for Patience {
             upload_wait: Duration::from_secs(5),
             stuck: Duration::from_secs(30),
             keep_alive: Duration::from_secs(75),
+            heartbeat: Duration::from_secs(15),
         }
     }
 }

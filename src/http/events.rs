@@ -19,11 +19,9 @@ use crate::model::caller::Reach;
 use crate::model::ids::{SessionId, Tick, TurnId};
 use crate::model::session::Cursor;
 use crate::store::turns;
-use crate::turns::log::{DONE, Frame, first_tick, frames_after};
+use crate::turns::log::{DONE, Frame, News, first_tick, last_tick, news_after};
 use crate::turns::signals::Listener;
 
-/// How often a comment keeps proxies awake.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How often a reader's right to read is looked at again.
 const RECHECK: Duration = Duration::from_secs(10);
 const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
@@ -82,7 +80,7 @@ pub(super) async fn stream_events(
         place,
         listener,
         waiting: VecDeque::new(),
-        next_comment: now + HEARTBEAT,
+        next_comment: now + app.limits.patience.heartbeat,
         next_check: now + RECHECK,
         is_over: false,
         app,
@@ -196,7 +194,7 @@ impl Reading {
                 }
             }
             if now >= self.next_comment {
-                self.next_comment = now + HEARTBEAT;
+                self.next_comment = now + self.app.limits.patience.heartbeat;
                 return Some(Ok(COMMENT));
             }
             if self.app.is_draining() && self.app.engine.live().of(self.session).is_none() {
@@ -252,7 +250,7 @@ impl Reading {
             .filter(|live| live.id == turn);
         if let Some(live) = live {
             let news = live.after(after);
-            return self.take(turn, after, news.frames, news.has_ended);
+            return self.take(turn, after, news);
         }
         let (is_settled, stored) = self.app.store.read(|reader| {
             let is_settled = turns::is_settled(reader, turn)?
@@ -261,36 +259,33 @@ impl Reading {
         })?;
         match stored {
             Some(run) => {
-                let frames = frames_of(&run.log, after)?;
-                self.take(turn, after, frames, true)
+                let news = news_after(&run.log, after).map_err(unreadable)?;
+                self.take(turn, after, news)
             }
             // A settled turn without a log has nothing more to say; an unsettled one will.
-            None if is_settled => self.take(turn, after, Vec::new(), true),
+            None if is_settled => {
+                self.finish_turn(after);
+                Ok(true)
+            }
             None => Ok(false),
         }
     }
 
     /// Takes up a turn's events; the terminal one ends the stream, or leads on to the next turn.
-    fn take(
-        &mut self,
-        turn: TurnId,
-        after: Tick,
-        frames: Vec<Frame>,
-        has_ended: bool,
-    ) -> Result<bool> {
-        let Some(last) = frames.last().map(|frame| frame.tick) else {
+    fn take(&mut self, turn: TurnId, after: Tick, news: News) -> Result<bool> {
+        let Some(last) = news.frames.last().map(|frame| frame.tick) else {
             // Nothing behind the terminal event: this turn has been read.
-            if has_ended {
+            if news.has_ended {
                 self.finish_turn(after);
             }
-            return Ok(has_ended);
+            return Ok(news.has_ended);
         };
         if after == Tick(-1) {
             // Always before a turn's start, so that a right that has ended shows nothing of it.
             self.check_right()?;
         }
-        self.waiting.extend(joined(frames));
-        if has_ended {
+        self.waiting.extend(joined(news.frames));
+        if news.has_ended {
             self.finish_turn(last);
         } else {
             self.place = Place::Turn(turn, last);
@@ -346,9 +341,7 @@ impl Reading {
                 return Ok(true);
             }
             // It had begun before: the one behind it is the next to start.
-            let last = frames_of(&run.log, Tick(-1))?
-                .last()
-                .map_or(after, |frame| frame.tick);
+            let last = last_tick(&run.log).map_err(unreadable)?.unwrap_or(after);
             self.place = Place::NextStart(last.max(after));
             return Ok(last > after);
         }
@@ -361,10 +354,6 @@ fn find_deleted(reader: &crate::store::Reader<'_>, session: SessionId) -> Result
         Some(_) => Ok(()),
         None => Err(Error::internal("the session was deleted")),
     }
-}
-
-fn frames_of(log: &str, after: Tick) -> Result<Vec<Frame>> {
-    frames_after(log, after).map_err(unreadable)
 }
 
 fn unreadable(error: serde_json::Error) -> Error {

@@ -47,6 +47,9 @@ use crate::turns::engine::Engine;
 use crate::turns::respond::Responders;
 use crate::turns::signals::Signals;
 
+/// Bytes that the system takes for a client ahead of what it can send; without a limit they are megabytes.
+const UNSENT: u32 = 128 * 1_024;
+
 /// What every handler works with.
 pub struct App {
     /// The data folder.
@@ -150,11 +153,18 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     Ok(server)
 }
 
-/// Has the system end a connection whose client takes nothing: it holds memory here and slows nobody else.
+/// Has the system end a connection whose client takes nothing, and hold little of what is still to be sent on it.
+///
+/// Nobody writes to a client that does not read: its stream is asked for more only when there is room. What such a
+/// client holds is one piece of a stream here and [`UNSENT`] in the system, until the system ends the connection.
 fn cut_off_when_stuck(connection: &dyn Any, patience: Duration) {
-    if let Some(connection) = connection.downcast_ref::<TcpStream>()
-        && let Err(error) = socket2::SockRef::from(connection).set_tcp_user_timeout(Some(patience))
-    {
-        log::debug!("a connection has no time-out for a client that takes nothing: {error}");
+    if let Some(connection) = connection.downcast_ref::<TcpStream>() {
+        let connection = socket2::SockRef::from(connection);
+        let set = connection
+            .set_tcp_user_timeout(Some(patience))
+            .and_then(|()| connection.set_tcp_notsent_lowat(UNSENT));
+        if let Err(error) = set {
+            log::debug!("a connection has no limit for a client that takes nothing: {error}");
+        }
     }
 }

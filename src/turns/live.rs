@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use super::log::Frame;
+use super::log::{Frame, News};
 use crate::model::ids::{SessionId, Tick, TurnId};
 
 /// A turn that is being answered, or was just now.
@@ -21,15 +21,6 @@ pub struct LiveTurn {
 struct State {
     frames: Vec<Frame>,
     has_ended: bool,
-}
-
-/// What a reader gets of a live turn.
-#[derive(Debug, Default)]
-pub struct News {
-    /// The events behind its cursor.
-    pub frames: Vec<Frame>,
-    /// Whether the last of them is the terminal one.
-    pub has_ended: bool,
 }
 
 impl LiveTurn {
@@ -49,14 +40,19 @@ impl LiveTurn {
         state.has_ended = true;
     }
 
-    /// What there is behind a cursor.
+    /// What there is behind a cursor, as much as a reader takes at one time.
     pub fn after(&self, after: Tick) -> News {
         let state = self.state();
         let from = state.frames.partition_point(|frame| frame.tick <= after);
-        News {
-            frames: state.frames[from..].to_vec(),
-            has_ended: state.has_ended,
+        let mut news = News::default();
+        for frame in &state.frames[from..] {
+            if news.is_full() {
+                return news;
+            }
+            news.add(frame.clone());
         }
+        news.has_ended = state.has_ended;
+        news
     }
 
     /// The cursor of its `start`, once it has one.

@@ -131,18 +131,47 @@ impl LogWriter {
     }
 }
 
+/// Bytes of events that a reader takes at one time: one that does not read on holds no more in memory.
+pub const PIECE: usize = 64 * 1_024;
+
+/// What a reader gets of a turn at one time.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Events behind its cursor.
+    pub frames: Vec<Frame>,
+    /// Whether the last of them is the terminal one, or would be if there were any.
+    pub has_ended: bool,
+    bytes: usize,
+}
+
+impl News {
+    /// Adds an event.
+    pub fn add(&mut self, frame: Frame) {
+        self.bytes += frame.bytes.len();
+        self.frames.push(frame);
+    }
+
+    /// Whether the rest has to wait for the next time.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= PIECE
+    }
+}
+
 /// The events of a stored log strictly after a cursor; of a joined delta that it lies in, the rest.
 ///
 /// # Errors
 /// The stored text is damaged.
-pub fn frames_after(log: &str, after: Tick) -> serde_json::Result<Vec<Frame>> {
+pub fn news_after(log: &str, after: Tick) -> serde_json::Result<News> {
     let entries: Vec<Entry> = serde_json::from_str(log)?;
-    let mut frames = Vec::with_capacity(entries.len());
+    let mut news = News::default();
     for entry in &entries {
+        if news.is_full() {
+            return Ok(news);
+        }
         match entry {
             Entry::Single { tick, envelope } => {
                 if *tick > after.0 {
-                    frames.push(Frame::new(Tick(*tick), envelope.get()));
+                    news.add(Frame::new(Tick(*tick), envelope.get()));
                 }
             }
             Entry::Joined {
@@ -151,20 +180,30 @@ pub fn frames_after(log: &str, after: Tick) -> serde_json::Result<Vec<Frame>> {
                 text,
                 cuts,
             } => {
-                let (mut tick, mut seen) = (0, 0);
-                for (step, bytes) in cuts {
+                let (mut tick, mut begin, mut end) = (0, 0, 0);
+                for (place, (step, bytes)) in cuts.iter().enumerate() {
                     tick += step;
+                    end += bytes;
                     if tick <= after.0 {
-                        seen += bytes;
+                        begin = end;
                     }
-                }
-                if let Some(rest) = text.get(seen..).filter(|rest| !rest.is_empty()) {
-                    frames.push(Frame::of(Tick(tick), &kind.delta(part, rest)));
+                    let is_last = place + 1 == cuts.len();
+                    if !is_last && end - begin < PIECE {
+                        continue;
+                    }
+                    if let Some(delta) = text.get(begin..end).filter(|delta| !delta.is_empty()) {
+                        news.add(Frame::of(Tick(tick), &kind.delta(part, delta)));
+                        begin = end;
+                    }
+                    if !is_last && news.is_full() {
+                        return Ok(news);
+                    }
                 }
             }
         }
     }
-    Ok(frames)
+    news.has_ended = true;
+    Ok(news)
 }
 
 /// The cursor of a stored log's `start`.
@@ -172,8 +211,21 @@ pub fn frames_after(log: &str, after: Tick) -> serde_json::Result<Vec<Frame>> {
 /// # Errors
 /// The stored text is damaged.
 pub fn first_tick(log: &str) -> serde_json::Result<Tick> {
-    let frames = frames_after(log, Tick(-1))?;
-    Ok(frames.first().map_or(Tick(i64::MAX), |frame| frame.tick))
+    let news = news_after(log, Tick(-1))?;
+    let first = news.frames.first();
+    Ok(first.map_or(Tick(i64::MAX), |frame| frame.tick))
+}
+
+/// The cursor of a stored log's last event.
+///
+/// # Errors
+/// The stored text is damaged.
+pub fn last_tick(log: &str) -> serde_json::Result<Option<Tick>> {
+    let entries: Vec<Entry> = serde_json::from_str(log)?;
+    Ok(entries.last().map(|entry| match entry {
+        Entry::Single { tick, .. } => Tick(*tick),
+        Entry::Joined { cuts, .. } => Tick(cuts.iter().map(|(step, _)| step).sum()),
+    }))
 }
 
 #[cfg(test)]
@@ -191,8 +243,9 @@ mod tests {
     }
 
     fn read(after: i64) -> Vec<String> {
-        let frames = frames_after(&written(), Tick(after)).unwrap();
-        frames
+        let news = news_after(&written(), Tick(after)).unwrap();
+        assert!(news.has_ended);
+        news.frames
             .iter()
             .map(|frame| String::from_utf8_lossy(&frame.bytes).into_owned())
             .collect()
@@ -226,5 +279,40 @@ mod tests {
             "id: 0-21\ndata: {\"type\":\"text-end\",\"id\":\"1\"}\n\n"
         );
         assert!(read(30).is_empty());
+    }
+
+    #[test]
+    fn a_long_log_is_read_in_pieces_that_make_up_all_of_it() {
+        let delta = "0123456789abcdef".repeat(64);
+        let mut log = LogWriter::default();
+        log.add(Tick(10), &Envelope::TextStart { id: "1" });
+        for tick in 11..1_011 {
+            log.add_delta(Tick(tick), DeltaKind::Text, "1", &delta);
+        }
+        log.add(Tick(2_000), &Envelope::TextEnd { id: "1" });
+        let log = log.to_json(Tick(2_001), &Envelope::Abort).unwrap();
+        assert_eq!(last_tick(&log).unwrap(), Some(Tick(2_001)));
+        let (mut after, mut text, mut pieces) = (Tick(-1), String::new(), 0);
+        loop {
+            let news = news_after(&log, after).unwrap();
+            let bytes: usize = news.frames.iter().map(|frame| frame.bytes.len()).sum();
+            assert!(bytes < PIECE + delta.len() + 200, "{bytes}");
+            for frame in &news.frames {
+                assert!(frame.tick > after);
+                after = frame.tick;
+                let lines = std::str::from_utf8(&frame.bytes).unwrap();
+                let json = lines.split_once("data: ").unwrap().1;
+                let envelope: serde_json::Value = serde_json::from_str(json).unwrap();
+                text.push_str(envelope["delta"].as_str().unwrap_or_default());
+            }
+            pieces += 1;
+            if news.has_ended {
+                break;
+            }
+        }
+        assert_eq!((after, pieces), (Tick(2_001), 16));
+        assert!(text == delta.repeat(1_000));
+        let rest = news_after(&log, Tick(1_009)).unwrap();
+        assert_eq!((rest.frames.len(), rest.has_ended), (3, true));
     }
 }

@@ -30,6 +30,13 @@ impl Signals {
         }
     }
 
+    /// How many listen to a session.
+    pub fn listeners(&self, session: SessionId) -> usize {
+        let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = senders.get(&session.tick());
+        sender.map_or(0, watch::Sender::receiver_count)
+    }
+
     /// Wakes all who listen to a session.
     pub fn ring(&self, session: SessionId) {
         let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);

@@ -109,7 +109,23 @@ impl Events {
         query: &str,
         headers: &str,
     ) -> Self {
-        let mut stream = TcpStream::connect(address).unwrap();
+        Self::over(
+            TcpStream::connect(address).unwrap(),
+            key,
+            session,
+            query,
+            headers,
+        )
+    }
+
+    /// The same over a connection that was made already.
+    pub fn over(
+        mut stream: TcpStream,
+        key: &str,
+        session: &str,
+        query: &str,
+        headers: &str,
+    ) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         let request = format!(
@@ -175,17 +191,26 @@ impl Events {
                 return Next::Cut;
             }
             assert!(Instant::now() < deadline, "nothing more comes");
-            let mut buffer = [0; 16_384];
-            let most = buffer.len().min(self.budget);
-            match self.stream.read(&mut buffer[..most]) {
-                Ok(0) => return Next::Broken,
-                Ok(read) => {
-                    self.budget -= read;
-                    self.wire.extend_from_slice(&buffer[..read]);
-                }
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Next::Broken,
-                Err(error) => panic!("nothing more comes: {error}"),
+            if !self.read_on() {
+                return Next::Broken;
             }
+        }
+    }
+
+    /// Waits for more bytes; whether there may be more behind them.
+    #[track_caller]
+    fn read_on(&mut self) -> bool {
+        let mut buffer = [0; 16_384];
+        let most = buffer.len().min(self.budget);
+        match self.stream.read(&mut buffer[..most]) {
+            Ok(0) => false,
+            Ok(read) => {
+                self.budget -= read;
+                self.wire.extend_from_slice(&buffer[..read]);
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("nothing more comes: {error}"),
         }
     }
 

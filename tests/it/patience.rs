@@ -1,19 +1,27 @@
 //! Clients that are too slow to send or to read: what they hold up, and when the server lets go of them.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use switchboard::config::Patience;
+use switchboard::model::ids::SessionId;
 
-use crate::support::{Server, technician};
+use crate::event_reader::{Event, Events, Next, joined, text_of};
+use crate::scripted_model::{Reply as Says, ScriptedModel, said};
+use crate::support::{Actor, NORTHWIND, Server, technician};
 use crate::wire::{Connection, Reply, Request};
 
 /// Longer than any test runs.
 const LONG: Duration = Duration::from_secs(600);
 /// How long a test lets the server wait.
 const SHORT: Duration = Duration::from_millis(300);
+
+/// How often the long answer's one piece is said.
+const TIMES: usize = 900;
 
 /// A link to upload a text file, below the server's address.
 fn upload_target(server: &Server) -> String {
@@ -111,7 +119,7 @@ fn a_json_body_that_falls_silent_is_refused() {
         let request = format!(
             "POST /public-api/chat/sessions HTTP/1.1\r\nhost: switchboard\r\ncontent-type: application/json\r\n\
              authorization: Bearer {}\r\n{framing}",
-            crate::support::NORTHWIND
+            NORTHWIND
         );
         silent.write(request.as_bytes()).unwrap();
         let reply = silent.read("POST").unwrap().unwrap();
@@ -168,7 +176,7 @@ fn a_chunked_body_that_was_read_whole_keeps_the_connection() {
         let request = format!(
             "POST /public-api/chat/sessions HTTP/1.1\r\nhost: switchboard\r\ncontent-type: application/json\r\n\
              authorization: Bearer {}\r\ntransfer-encoding: chunked\r\n\r\n11\r\n{{\"agent_id\": 102}}\r\n0\r\n\r\n",
-            crate::support::NORTHWIND
+            NORTHWIND
         );
         connection.write(request.as_bytes()).unwrap();
         connection.read("POST").unwrap().unwrap().expect(201);
@@ -225,4 +233,133 @@ fn an_upload_waits_for_one_before_it() {
     begun.write(b"123456789").unwrap();
     reply_to_put(&mut begun).expect(200);
     reply_to_put(&mut waiting).expect(200);
+}
+
+/// A model with an answer of nearly the length that an answer may have, then silence if it is not to end.
+fn says_much(ends: bool) -> ScriptedModel {
+    let much = Says::events(said(&piece()).repeat(TIMES));
+    ScriptedModel::start(vec![if ends {
+        much.then(crate::scripted_model::chunk(serde_json::json!({
+            "choices": [{ "delta": {}, "finish_reason": "stop" }]
+        })))
+        .then("data: [DONE]\n\n")
+    } else {
+        much.then(said("the end")).then_hang()
+    }])
+}
+
+fn piece() -> String {
+    "0123456789abcde ".repeat(64)
+}
+
+/// A reader whose system takes little for it, and who has read no more than the head.
+fn reads_only_the_head(address: SocketAddr, session: &str) -> Events {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    Events::over(socket.into(), NORTHWIND, session, "since=0-0", "")
+}
+
+/// A turn of a session of its own; the session and the turn.
+fn asks_for_much(northwind: &Actor) -> (String, String) {
+    let session = northwind.session(technician());
+    let accepted = northwind.says(&session, "Tell me all").expect(202).data();
+    let turn = accepted["chat_turn_id"].as_str().unwrap();
+    (session, turn.to_owned())
+}
+
+/// Waits until so many read a session's stream.
+fn waits_for_readers(server: &Server, session: &str, readers: usize) {
+    let session = SessionId::parse(session).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.app.signals.listeners(session) != readers {
+        assert!(
+            Instant::now() < deadline,
+            "{:?}",
+            server.app.signals.listeners(session)
+        );
+        thread::yield_now();
+    }
+}
+
+/// What had come before the server let go of a reader.
+fn until_broken(mut reader: Events) -> Vec<Event> {
+    let mut events = Vec::new();
+    loop {
+        match reader.next() {
+            Next::Event(event) => events.push(event),
+            Next::Broken => return events,
+            end @ (Next::Done | Next::End | Next::Cut) => {
+                panic!("{end:?} is not how it was to end")
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_does_not_read_slows_neither_the_turn_nor_other_readers() {
+    let model = says_much(true);
+    let server = Server::impatient_asking(
+        Patience {
+            stuck: LONG,
+            ..Patience::default()
+        },
+        &model,
+    );
+    let northwind = server.northwind();
+    let (session, turn) = asks_for_much(&northwind);
+    let stuck: Vec<Events> = (0..8)
+        .map(|_| reads_only_the_head(server.address, &session))
+        .collect();
+    let events = Events::open(server.address, NORTHWIND, &session, "since=0-0").rest();
+    assert!(text_of(&events) == piece().repeat(TIMES));
+    let looked = northwind
+        .turn(&session, &turn, "wait_seconds=60")
+        .expect(200);
+    assert_eq!(looked.data()["status"], "COMPLETED");
+    // They are still there, and whenever they read on they get all of it.
+    waits_for_readers(&server, &session, 8);
+    for reader in stuck {
+        assert!(joined(&reader.rest()) == joined(&events));
+    }
+}
+
+#[test]
+fn a_reader_that_does_not_read_is_cut_off_and_goes_on_from_its_cursor() {
+    let server = Server::impatient_asking(
+        Patience {
+            stuck: SHORT,
+            ..Patience::default()
+        },
+        &says_much(false),
+    );
+    let northwind = server.northwind();
+    let (session, _) = asks_for_much(&northwind);
+    let stuck = reads_only_the_head(server.address, &session);
+    let mut reads = Events::open(server.address, NORTHWIND, &session, "since=0-0");
+    let mut all = reads.until_said("the end");
+    // The answer has not ended, and still only the one who reads is kept.
+    waits_for_readers(&server, &session, 1);
+    let before = until_broken(stuck);
+    let cursor = &before.last().unwrap().id;
+    let mut goes_on = Events::open(
+        server.address,
+        NORTHWIND,
+        &session,
+        &format!("since={cursor}"),
+    );
+    let mut pieces = before;
+    pieces.extend(goes_on.until_said("the end"));
+    assert!(pieces == all);
+    // So does one who comes back when the answer is stored.
+    let path = format!("/chat/sessions/{session}/cancel");
+    northwind.posts(&path, serde_json::json!({})).expect(200);
+    all.extend(reads.rest());
+    let late = Events::open(
+        server.address,
+        NORTHWIND,
+        &session,
+        &format!("since={}", all[9].id),
+    );
+    assert!(joined(&late.rest()) == joined(&all[10..]));
 }

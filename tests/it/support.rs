@@ -127,6 +127,13 @@ impl Server {
         Self::begin_with(DEMO, &[], patience, true)
     }
 
+    /// The same, with this model to answer.
+    pub fn impatient_asking(patience: Patience, model: &ScriptedModel) -> Self {
+        let url = format!("--model-url={}", model.url());
+        let asks = [url.as_str(), "--model-fast=quick", "--model-smart=deep"];
+        Self::begin_with(DEMO, &asks, patience, true)
+    }
+
     fn begin(world: &str, flags: &[&str], answers: bool) -> Self {
         Self::begin_with(world, flags, Patience::default(), answers)
     }
