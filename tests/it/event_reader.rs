@@ -93,6 +93,7 @@ pub struct Events {
     /// How many bytes may still be read.
     budget: usize,
     last: Option<(u64, u64)>,
+    comments: usize,
 }
 
 impl Events {
@@ -155,6 +156,7 @@ impl Events {
             has_ended: false,
             budget: usize::MAX,
             last: None,
+            comments: 0,
         }
     }
 
@@ -194,6 +196,16 @@ impl Events {
             if !self.read_on() {
                 return Next::Broken;
             }
+        }
+    }
+
+    /// Waits until so many comments have come on a stream that is idle.
+    #[track_caller]
+    pub fn is_kept_awake(&mut self, comments: usize) {
+        while self.comments < comments {
+            assert!(self.read_on(), "the connection broke");
+            self.decode();
+            assert_eq!(self.take(), None);
         }
     }
 
@@ -290,6 +302,8 @@ impl Events {
             let text = String::from_utf8(self.body[..end].to_vec()).unwrap();
             self.body.drain(..end + 2);
             if text.starts_with(':') {
+                assert_eq!(text, ": keep-alive");
+                self.comments += 1;
                 continue;
             }
             if text == "data: [DONE]" {

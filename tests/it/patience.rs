@@ -363,3 +363,46 @@ fn a_reader_that_does_not_read_is_cut_off_and_goes_on_from_its_cursor() {
     );
     assert!(joined(&late.rest()) == joined(&all[10..]));
 }
+
+#[test]
+fn an_idle_stream_is_kept_awake_by_comments() {
+    assert_eq!(Patience::default().heartbeat, Duration::from_secs(15));
+    let server = Server::impatient(Patience {
+        heartbeat: Duration::from_millis(20),
+        ..Patience::default()
+    });
+    let northwind = server.northwind();
+    let session = northwind.session(technician());
+    let mut follower = Events::open(server.address, NORTHWIND, &session, "follow=true");
+    follower.is_kept_awake(3);
+    northwind.says(&session, "Hello").expect(202);
+    follower.turn();
+    follower.is_kept_awake(6);
+}
+
+#[test]
+fn a_stream_that_waits_for_its_turn_is_kept_awake_too() {
+    let model = ScriptedModel::start(vec![Says::events(said("So ")).then_hang()]);
+    let server = Server::impatient_asking(
+        Patience {
+            heartbeat: Duration::from_millis(20),
+            ..Patience::default()
+        },
+        &model,
+    );
+    let northwind = server.northwind();
+    let (session, _) = asks_for_much(&northwind);
+    let mut running = Events::open(server.address, NORTHWIND, &session, "since=0-0");
+    running.until_said("So ");
+    let waiting = northwind.says(&session, "And?").expect(202).data();
+    let since = waiting["since_cursor"].as_str().unwrap();
+    let mut waits = Events::open(
+        server.address,
+        NORTHWIND,
+        &session,
+        &format!("since={since}"),
+    );
+    for stream in [&mut running, &mut waits] {
+        stream.is_kept_awake(3);
+    }
+}
