@@ -100,10 +100,11 @@ pub(super) async fn call_off<T: Send + 'static>(
         .await?;
     app.signals.ring(session);
     let settled = async {
+        // A turn that came behind them was not called off, and is not waited for.
         while app
             .store
             .read(|reader| turns::oldest_unsettled(reader, session))?
-            .is_some()
+            .is_some_and(|turn| turn.is_cancelled)
         {
             listener.rung().await;
         }

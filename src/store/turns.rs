@@ -166,7 +166,7 @@ pub fn recover(tx: &mut WriteTx<'_>) -> Result<Vec<(TenantNo, SessionId)>> {
 pub struct Unsettled {
     /// The turn.
     pub id: TurnId,
-    /// Whether it was called off while it waited.
+    /// Whether it was called off.
     pub is_cancelled: bool,
     /// The answer's id, the same however often it runs.
     pub answer: MessageId,

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Actor, Server, technician};
+use crate::event_reader::Events;
+use crate::scripted_model::{Reply as Says, ScriptedModel, said};
+use crate::support::{Actor, NORTHWIND, Server, technician};
 use crate::wire::Reply;
 
 /// Lets so many send at one moment, each on a connection of its own, and gathers what they got.
@@ -202,4 +205,49 @@ fn ids_given_at_one_time_are_all_different() {
     // The clock stands still, and still the list is in the order of the ids.
     let listed = northwind.lists("page_size=200").expect(200).ids();
     assert_eq!(listed, ids.into_iter().rev().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_cancel_at_any_moment_of_a_turns_beginning_ends_it() {
+    let model = ScriptedModel::start(vec![Says::events(said("So ")).then_hang()]);
+    let server = Server::asking(&model, &[]);
+    let northwind = server.northwind();
+    let session = northwind.session(technician());
+    let cancel = format!("/chat/sessions/{session}/cancel");
+    for trial in 0..300_u64 {
+        let start = Barrier::new(2);
+        let (accepted, early) = thread::scope(|scope| {
+            let says = scope.spawn(|| {
+                start.wait();
+                northwind.says(&session, "Hello").expect(202).data()
+            });
+            let cancels = scope.spawn(|| {
+                start.wait();
+                // Every trial begins a little later, up to a few milliseconds.
+                let until = Instant::now() + Duration::from_micros(trial * 15);
+                while Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+                let asked = Instant::now();
+                let cancelled = northwind.posts(&cancel, json!({})).expect(200).data();
+                // It waits for what it has cancelled, never for a message that came behind it.
+                assert!(asked.elapsed() < Duration::from_millis(1_900));
+                cancelled
+            });
+            (says.join().unwrap(), cancels.join().unwrap())
+        });
+        // One that came before the message had nothing to cancel.
+        let mut cancelled = early["cancelled"].as_u64().unwrap();
+        if cancelled == 0 {
+            let late = northwind.posts(&cancel, json!({})).expect(200).data();
+            cancelled = late["cancelled"].as_u64().unwrap();
+        }
+        assert_eq!(cancelled, 1, "trial {trial}");
+        let (turn, since) = (&accepted["chat_turn_id"], &accepted["since_cursor"]);
+        let query = format!("since={}", since.as_str().unwrap());
+        let events = Events::open(server.address, NORTHWIND, &session, &query).rest();
+        assert_eq!(events.last().unwrap().kind(), "abort", "trial {trial}");
+        let looked = northwind.turn(&session, turn.as_str().unwrap(), "");
+        assert_eq!(looked.expect(200).data()["status"], "CANCELLED");
+    }
 }
