@@ -196,26 +196,38 @@ impl Inner {
     /// Runs a session's oldest turn, if it has one; whether it may have more.
     async fn run_one(&self, waiting: Waiting) -> Result<bool> {
         let session = waiting.session;
-        let oldest = || {
-            self.store
-                .read(|reader| turns::oldest_unsettled(reader, session))
-        };
-        let Some(turn) = oldest()? else {
+        let Some((turn, live)) = self.take_up(session, || {})? else {
             return Ok(false);
-        };
-        let live = self.live.begin(session, turn.id);
-        // Looked at again: a cancel that was stored before the turn was live could not reach it.
-        let turn = match oldest() {
-            Ok(Some(turn)) => turn,
-            outcome => {
-                self.live.forget(session);
-                return outcome.map(|_| false);
-            }
         };
         let outcome = self.answer(waiting, &turn, &live).await;
         self.live.forget(session);
         self.signals.ring(session);
         outcome.map(|()| true)
+    }
+
+    /// A session's oldest turn, live from now on; `meanwhile` is where a test does what is hard to do in time.
+    fn take_up(
+        &self,
+        session: SessionId,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Option<(Unsettled, Arc<LiveTurn>)>> {
+        let oldest = || {
+            self.store
+                .read(|reader| turns::oldest_unsettled(reader, session))
+        };
+        let Some(turn) = oldest()? else {
+            return Ok(None);
+        };
+        meanwhile();
+        let live = self.live.begin(session, turn.id);
+        // Looked at again: a cancel that was stored before the turn was live could not reach it.
+        match oldest() {
+            Ok(Some(turn)) => Ok(Some((turn, live))),
+            outcome => {
+                self.live.forget(session);
+                outcome.map(|_| None)
+            }
+        }
     }
 
     async fn answer(&self, waiting: Waiting, turn: &Unsettled, live: &LiveTurn) -> Result<()> {
@@ -376,5 +388,129 @@ fn terminal(end: &End) -> Envelope<'_> {
             error_text: message,
         },
         End::Cancelled => Envelope::Abort,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::model::caller::Actor;
+    use crate::model::clock::Clock;
+    use crate::model::names::{AgentId, ClientId};
+    use crate::model::session::Metadata;
+    use crate::model::words::{CallerKind, ModelTier, Rule, SessionChannel};
+    use crate::seed;
+    use crate::store::messages::NewMessage;
+    use crate::store::sessions::NewSession;
+    use crate::store::{WriteTx, import, messages, sessions, tenants};
+
+    /// An engine that takes nothing up by itself, and a session of its file with a turn that waits.
+    struct Waits {
+        engine: Engine,
+        waiting: Waiting,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Waits {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(folder.path(), Clock::System).unwrap();
+            let operator = Actor {
+                kind: CallerKind::Operator,
+                id: "test".to_owned(),
+                name: None,
+            };
+            let demo = seed::parse(include_str!("../../fixtures/demo.json"), "demo").unwrap();
+            let waiting = store
+                .write_now(move |tx| {
+                    import::apply(tx, &demo, &operator)?;
+                    let client_id = ClientId::parse("northwind-it").unwrap();
+                    let tenant = tenants::by_client_id(tx.reader(), &client_id)?.unwrap();
+                    let session = NewSession {
+                        tenant: tenant.tenant(),
+                        agent_id: AgentId(102),
+                        channel: SessionChannel::Api,
+                        title: None,
+                        show_agent_progress_steps: true,
+                        channel_id: None,
+                        company: None,
+                        pinned_by: None,
+                        rule: Rule::Selected,
+                        created_by: operator,
+                        platform_tenant: None,
+                        metadata: Metadata::default(),
+                        metadata_json: "{}".to_owned(),
+                    };
+                    let session = sessions::insert(tx, session)?.id;
+                    let message = NewMessage {
+                        session,
+                        tenant: tenant.no,
+                        content: "Hello".to_owned(),
+                        attachments: Vec::new(),
+                        title: None,
+                        model_tier: ModelTier::Fast,
+                        client_message_id: None,
+                    };
+                    messages::append(tx, &message)?;
+                    Ok(Waiting {
+                        tenant: tenant.no,
+                        session,
+                    })
+                })
+                .unwrap();
+            let engine = Engine::new(store, Signals::default(), Responders::new(None), 1).unwrap();
+            engine.inner.stopping.send_replace(true);
+            Self {
+                engine,
+                waiting,
+                _folder: folder,
+            }
+        }
+
+        /// Changes the session as a call does, and then tells the engine, as a call does.
+        fn is_called_off(&self, change: fn(&mut WriteTx<'_>, SessionId) -> Result<usize>) {
+            let Waiting { tenant, session } = self.waiting;
+            let store = &self.engine.inner.store;
+            store.write_now(move |tx| change(tx, session)).unwrap();
+            self.engine.cancel(tenant, session);
+        }
+    }
+
+    #[test]
+    fn a_turn_that_is_cancelled_just_before_it_is_live_begins_as_a_cancelled_one() {
+        let waits = Waits::new();
+        let inner = &waits.engine.inner;
+        let (turn, live) = inner
+            .take_up(waits.waiting.session, || waits.is_called_off(turns::cancel))
+            .unwrap()
+            .unwrap();
+        assert!(turn.is_cancelled);
+        assert_eq!(live.id, turn.id);
+    }
+
+    #[test]
+    fn a_turn_that_is_cancelled_just_after_it_is_live_is_told_so() {
+        let waits = Waits::new();
+        let inner = &waits.engine.inner;
+        let (turn, live) = inner
+            .take_up(waits.waiting.session, || {})
+            .unwrap()
+            .unwrap();
+        waits.is_called_off(turns::cancel);
+        assert!(!turn.is_cancelled);
+        assert_eq!(live.is_cancelled().now_or_never(), Some(()));
+    }
+
+    #[test]
+    fn a_turn_whose_session_is_deleted_just_before_it_is_live_does_not_begin() {
+        let waits = Waits::new();
+        let inner = &waits.engine.inner;
+        let taken = inner.take_up(waits.waiting.session, || {
+            waits.is_called_off(|tx, session| sessions::delete(tx, session).map(|()| 1));
+        });
+        assert!(taken.unwrap().is_none());
+        assert!(inner.live.of(waits.waiting.session).is_none());
     }
 }
