@@ -18,6 +18,10 @@ pub struct PassageIndex {
     articles: Vec<Article>,
     /// Each with its article's place.
     passages: Vec<(usize, Passage)>,
+    /// By article: how many passages it has.
+    lengths: Vec<usize>,
+    /// Every word of the articles, and how often it is in them.
+    words: BTreeMap<String, usize>,
 }
 
 /// A word or phrase to look for.
@@ -48,11 +52,16 @@ pub struct Hit<'a> {
     pub detail: f64,
     /// From 0 to 1: how much of what was asked for its article speaks of.
     pub coverage: f64,
+    /// It has all that was asked for: words that are each too common to tell anything do tell it where they stand together,
+    /// and one alone does where no article is without it.
+    pub has_all: bool,
+    /// Its article's title has all that was asked for, and no heading below it has any: the article is best read from its beginning.
+    pub is_titled: bool,
 }
 
 /// A synonym's share of the score of the word that was said.
 const SYNONYM_SCORE: f64 = 0.7;
-/// A word in a title or heading says what the article is about, a synonym there nearly so, one in the text much less.
+/// A word in a title or heading says what the article is about, a synonym in a title nearly so, one in the text much less.
 const TITLE_COVERS: f64 = 1.0;
 const SYNONYM_IN_TITLE_COVERS: f64 = 0.85;
 const TEXT_COVERS: f64 = 0.6;
@@ -61,13 +70,18 @@ const UNKNOWN_WORD: f64 = 0.5;
 /// To cover this much is to cover any question, however long.
 const COVERED: f64 = 3.0;
 
+/// A word of fewer letters has too many neighbours to say which of them was meant.
+const SHORTEST_MISSPELT: usize = 5;
+/// Terms of less weight say little of what is wanted.
+const STRONG: f64 = 1.0;
+
 const CREATE: &str = "CREATE VIRTUAL TABLE passages USING fts5(
     title, heading, body, content = '', tokenize = 'porter unicode61 remove_diacritics 2')";
 const ADD: &str = "INSERT INTO passages (rowid, title, heading, body) VALUES (?1, ?2, ?3, ?4)";
 /// A word in a title counts most, then in a heading, then in the text.
 const MATCHES: &str =
     "SELECT rowid, -bm25(passages, 6.0, 3.0, 1.0), -bm25(passages, 0.0, 3.0, 1.0),
-    bm25(passages, 1.0, 1.0, 0.0) < 0.0
+    bm25(passages, 1.0, 0.0, 0.0) < 0.0, bm25(passages, 0.0, 1.0, 0.0) < 0.0
     FROM passages WHERE passages MATCH ?1";
 
 impl PassageIndex {
@@ -81,10 +95,20 @@ impl PassageIndex {
         connection.execute_batch(CREATE)?;
         let transaction = connection.transaction()?;
         let mut passages = Vec::new();
+        let mut lengths = Vec::new();
+        let mut words = BTreeMap::new();
         {
             let mut add = transaction.prepare(ADD)?;
             for (article, written) in articles.iter().enumerate() {
-                for passage in written.passages() {
+                for text in [&written.title, &written.body] {
+                    let letters = |c: char| !c.is_alphabetic();
+                    for word in text.split(letters).filter(|word| !word.is_empty()) {
+                        *words.entry(word.to_lowercase()).or_default() += 1;
+                    }
+                }
+                let of_article = written.passages();
+                lengths.push(of_article.len());
+                for passage in of_article {
                     let position = i64::try_from(passages.len()).unwrap_or(i64::MAX);
                     add.execute(params![
                         position,
@@ -101,6 +125,8 @@ impl PassageIndex {
             connection,
             articles: articles.to_vec(),
             passages,
+            lengths,
+            words,
         })
     }
 
@@ -117,27 +143,45 @@ impl PassageIndex {
     pub fn search(&self, terms: &[Term], limit: usize) -> Result<Vec<Hit<'_>>, IndexError> {
         let mut scores = vec![0.0; self.passages.len()];
         let mut details = vec![0.0; self.passages.len()];
+        let mut together = vec![0; self.passages.len()];
         let mut covered = vec![0.0; self.articles.len()];
+        let mut titles = vec![0; self.articles.len()];
+        let mut is_below = vec![false; self.articles.len()];
         let mut asked = 0.0;
+        let mut is_everywhere = true;
+        let strong = terms.iter().filter(|term| term.weight >= STRONG).count();
         for term in terms {
             let found = self.found(term)?;
+            // What is to be done covers nothing of a question that also says with what.
+            let share = if strong == 0 || term.weight >= STRONG {
+                1.0
+            } else {
+                0.0
+            };
+            is_everywhere &= term.weight < STRONG || found.len() == self.articles.len();
             let rarity = self.rarity(found.len());
             if found.is_empty() {
-                asked += term.weight * UNKNOWN_WORD;
+                asked += share * term.weight * UNKNOWN_WORD;
                 continue;
             }
             let weight = term.weight * rarity;
-            asked += weight;
+            asked += share * weight;
             for (article, found) in found {
                 let in_text = TEXT_COVERS * rarity / self.rarity(1);
-                covered[article] += weight * found.in_title.unwrap_or(in_text);
+                covered[article] += share * weight * found.in_title.unwrap_or(in_text);
+                titles[article] += usize::from(found.is_title);
+                is_below[article] |= found.is_heading;
+                let tells = self.tells(article, &found);
                 for (position, fit) in found.passages {
                     scores[position] += weight * fit.whole;
-                    details[position] += weight * fit.below_title;
+                    // What is to be done, or what happens, is just what tells passages of one topic apart.
+                    details[position] += rarity * fit.below_title * tells;
+                    together[position] += 1;
                 }
             }
         }
         let enough = f64::min(asked, COVERED);
+        let can_tell = strong >= 2 || (strong == 1 && is_everywhere);
         let mut hits: Vec<_> = (self.passages.iter().zip(scores).enumerate())
             .filter(|(_, (_, score))| *score > 0.0)
             .map(|(position, ((article, passage), score))| {
@@ -150,6 +194,8 @@ impl PassageIndex {
                     score: score * coverage,
                     detail: details[position],
                     coverage,
+                    has_all: can_tell && together[position] == terms.len(),
+                    is_titled: titles[*article] == terms.len() && !is_below[*article],
                 }
             })
             .collect();
@@ -168,18 +214,57 @@ impl PassageIndex {
         (all / count(articles + 1)).ln() / all.ln()
     }
 
+    /// How much a term tells one passage of an article from the others.
+    fn tells(&self, article: usize, found: &Found) -> f64 {
+        let having = found.passages.values();
+        let having = having.filter(|fit| fit.below_title > 0.0).count();
+        ((count(self.lengths[article]) + 1.0) / (count(having) + 0.5)).ln()
+    }
+
+    /// Whether any article has a term, or a synonym of it.
+    ///
+    /// # Errors
+    ///
+    /// When SQLite fails.
+    pub fn has(&self, term: &Term) -> Result<bool, IndexError> {
+        Ok(!self.found(term)?.is_empty())
+    }
+
+    /// The word of the articles that was meant by one with a single wrong, missing, doubled or swapped letter.
+    pub fn meant_by(&self, word: &str, is_word: impl Fn(&str) -> bool) -> Option<&str> {
+        let letters: Vec<char> = word.chars().collect();
+        if letters.len() < SHORTEST_MISSPELT || !letters.iter().all(|c| c.is_alphabetic()) {
+            return None;
+        }
+        // The first letter is seldom wrong, and what differs in it is mostly another word.
+        let first = letters[0].to_string();
+        self.words
+            .range(first.clone()..)
+            .take_while(|(other, _)| other.starts_with(&first))
+            .filter_map(|(other, times)| {
+                let others: Vec<char> = other.chars().collect();
+                let common = differs_in_one(&letters, &others)?;
+                is_word(other).then_some((common, *times, other))
+            })
+            .max_by_key(|(common, times, other)| (*common, *times, std::cmp::Reverse(*other)))
+            .map(|(_, _, other)| other.as_str())
+    }
+
     /// By article: where a term or its synonyms are.
     fn found(&self, term: &Term) -> Result<BTreeMap<usize, Found>, IndexError> {
         let mut found: BTreeMap<usize, Found> = BTreeMap::new();
-        let said = (&term.word, 1.0, TITLE_COVERS);
+        let said = (&term.word, 1.0, TITLE_COVERS, true);
         let meant = term
             .synonyms
             .iter()
-            .map(|word| (word, SYNONYM_SCORE, SYNONYM_IN_TITLE_COVERS));
-        for (word, share, in_title) in std::iter::once(said).chain(meant) {
-            for (position, fit, titled) in self.matches(word)? {
+            .map(|word| (word, SYNONYM_SCORE, SYNONYM_IN_TITLE_COVERS, false));
+        for (word, share, in_title, is_said) in std::iter::once(said).chain(meant) {
+            for (position, fit, is_title, is_heading) in self.matches(word)? {
                 let found = found.entry(self.passages[position].0).or_default();
-                if titled {
+                found.is_title |= is_title;
+                found.is_heading |= is_heading;
+                // A heading is often about a case of what the article is about: there only the word itself counts.
+                if is_title || (is_heading && is_said) {
                     found.in_title = found.in_title.or(Some(in_title));
                 }
                 let best = found.passages.entry(position).or_default();
@@ -190,8 +275,8 @@ impl PassageIndex {
         Ok(found)
     }
 
-    /// For every passage that has the word: its position, how well it fits, and whether a title or heading has the word.
-    fn matches(&self, word: &str) -> Result<Vec<(usize, Fit, bool)>, IndexError> {
+    /// For every passage that has the word: its position, how well it fits, and whether its title and a heading have the word.
+    fn matches(&self, word: &str) -> Result<Vec<(usize, Fit, bool, bool)>, IndexError> {
         let mut select = self.connection.prepare_cached(MATCHES)?;
         let rows = select.query_map([quoted(word)], |row| {
             let position: i64 = row.get(0)?;
@@ -199,7 +284,8 @@ impl PassageIndex {
                 whole: row.get(1)?,
                 below_title: row.get(2)?,
             };
-            Ok((usize::try_from(position).unwrap_or(0), fit, row.get(3)?))
+            let position = usize::try_from(position).unwrap_or(0);
+            Ok((position, fit, row.get(3)?, row.get(4)?))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -210,6 +296,8 @@ impl PassageIndex {
 struct Found {
     /// How far a title or heading covers it, if one has it.
     in_title: Option<f64>,
+    is_title: bool,
+    is_heading: bool,
     passages: BTreeMap<usize, Fit>,
 }
 
@@ -223,6 +311,26 @@ struct Fit {
 /// A full-text query for a word or phrase, quoted so that no text is an operator.
 fn quoted(word: &str) -> String {
     format!("\"{}\"", word.replace(['"', '\0'], " "))
+}
+
+/// Whether one letter more, less or another, or two swapped ones, is all the difference; how many letters they share before it.
+fn differs_in_one(one: &[char], other: &[char]) -> Option<usize> {
+    let before = |pair: (&char, &char)| pair.0 == pair.1;
+    let common = one
+        .iter()
+        .zip(other)
+        .take_while(|pair| before(*pair))
+        .count();
+    let (one, other) = (&one[common..], &other[common..]);
+    let is_one = match (one, other) {
+        ([], [_]) | ([_], []) => true,
+        ([a, b, one @ ..], [c, d, other @ ..]) if a == d && b == c && one == other => true,
+        ([_, one @ ..], [_, other @ ..]) if one == other => true,
+        ([_, one @ ..], other) if one == other => true,
+        (one, [_, other @ ..]) => one == other,
+        (_, []) => false,
+    };
+    is_one.then_some(common)
 }
 
 fn count(number: usize) -> f64 {
@@ -278,6 +386,34 @@ mod tests {
     fn equally_good_passages_keep_their_order() {
         let index = index(&[("Valve", "One."), ("Valve", "One."), ("Valve", "One.")]);
         assert_eq!(found(&index, "valve", &[]), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_word_with_one_wrong_letter_is_known_by_its_neighbours() {
+        let index = index(&[(
+            "Valves",
+            "Open the valve of the boiler. Then shut the valve. The charger is charging.",
+        )]);
+        let meant = |word: &str| index.meant_by(word, |word| word != "boiler");
+        for word in ["boyler", "biler", "boiiler", "bioler", "boile"] {
+            assert_eq!(index.meant_by(word, |_| true), Some("boiler"), "{word}");
+        }
+        // Of several the one that is alike for longest, then the one that is said most often.
+        assert_eq!(meant("valvex"), Some("valve"));
+        assert_eq!(meant("valvess"), Some("valves"));
+        assert_eq!(meant("charge"), Some("charger"));
+        // Too short, too far, with another first letter, no word, or one that is not to be meant.
+        for word in [
+            "valv",
+            "volvos",
+            "calves",
+            "valve5",
+            "boilar",
+            "",
+            "valves boiler",
+        ] {
+            assert_eq!(meant(word), None, "{word}");
+        }
     }
 
     #[test]

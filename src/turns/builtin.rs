@@ -1,6 +1,6 @@
 //! The built-in responder: answers from the knowledge articles that a session may see, offline and always in the same way.
 
-use super::question::{self, Question, SmallTalk};
+use super::question::{self, Names, Question, SmallTalk};
 use super::responder::Piece;
 use crate::model::words::Audience;
 use crate::store::passage_index::{Hit, IndexError, PassageIndex, Term};
@@ -27,11 +27,13 @@ const FITS: f64 = 0.40;
 /// An article beside the best one must fit at least this well compared with it.
 const BESIDE_ARTICLE: f64 = 0.65;
 /// The same for a passage beside the best one of its article.
-const BESIDE_PASSAGE: f64 = 0.5;
+const BESIDE_PASSAGE: f64 = 0.6;
 /// How many earlier messages a message may lean on.
 const MOST_EARLIER: usize = 4;
 /// How many passages an answer has at most.
 const MOST_PASSAGES: usize = 3;
+/// How many passages are shown of an article whose title alone is asked for.
+const FROM_BEGINNING: usize = 2;
 /// How many passages are looked at.
 const CANDIDATES: usize = 200;
 
@@ -48,7 +50,11 @@ pub fn compose(asked: &BuiltinQuestion, index: &PassageIndex) -> Result<Vec<Piec
             "I cannot look into files. Please tell me in a few words what you need.".to_owned(),
         );
     }
-    let said = read(asked.messages, asked.agent);
+    let names = Names {
+        agent: asked.agent,
+        company: asked.company,
+    };
+    let said = read(asked.messages, names, index)?;
     let question = &said[said.len() - 1];
     if let Some(kind) = question.small_talk {
         return text(small_talk(kind, asked, index));
@@ -69,17 +75,17 @@ pub fn compose(asked: &BuiltinQuestion, index: &PassageIndex) -> Result<Vec<Piec
     Ok(answer(&hits, index))
 }
 
-/// The passages that fit the last of a user's messages to an agent of this name, best article first.
+/// The passages that fit the last of a user's messages, best article first.
 ///
 /// # Errors
 ///
 /// When the index cannot be asked.
 pub fn find<'a>(
     messages: &[String],
-    agent: &str,
+    names: Names<'_>,
     index: &'a PassageIndex,
 ) -> Result<Vec<Hit<'a>>, IndexError> {
-    fitting(&read(messages, agent), index)
+    fitting(&read(messages, names, index)?, index)
 }
 
 /// Parts that make up the text again, each ending after a run of white space.
@@ -101,11 +107,23 @@ pub fn word_by_word(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn read(messages: &[String], agent: &str) -> Vec<Question> {
+fn read(
+    messages: &[String],
+    names: Names<'_>,
+    index: &PassageIndex,
+) -> Result<Vec<Question>, IndexError> {
     let recent = messages.len().saturating_sub(1 + MOST_EARLIER);
     messages[recent..]
         .iter()
-        .map(|message| question::read(message, agent))
+        .map(|message| {
+            question::read_spelt(message, names, |term| {
+                if index.has(term)? {
+                    return Ok(None);
+                }
+                let meant = index.meant_by(&term.word, |word| !question::is_stop_word(word));
+                Ok(meant.map(str::to_owned))
+            })
+        })
         .collect()
 }
 
@@ -148,7 +166,8 @@ fn fitting<'a>(said: &[Question], index: &'a PassageIndex) -> Result<Vec<Hit<'a>
     // Earlier words only support what the message's own words find: who changes the topic gets no answer on the old one.
     let mut found = vec![false; index.articles().len()];
     let mut fits = vec![false; index.articles().len()];
-    for hit in index.search(own, CANDIDATES)? {
+    let own_hits = index.search(own, CANDIDATES)?;
+    for hit in &own_hits {
         found[hit.article] = true;
         fits[hit.article] |= hit.coverage >= FITS;
     }
@@ -159,12 +178,24 @@ fn fitting<'a>(said: &[Question], index: &'a PassageIndex) -> Result<Vec<Hit<'a>
         }
     }
     let mut hits = index.search(&all, CANDIDATES)?;
-    hits.retain(|hit| fits[hit.article] || (found[hit.article] && hit.coverage >= FITS));
-    let enough = hits.first().map_or(0.0, |best| BESIDE_ARTICLE * best.score);
-    let good: Vec<_> = (hits.iter().filter(|hit| hit.score >= enough))
-        .map(|hit| hit.article)
-        .collect();
-    hits.retain(|hit| good.contains(&hit.article) && !shown.contains(&hit.position));
+    // Which passage of an article is wanted, the message's own words say.
+    for hit in hits.iter_mut().filter(|hit| found[hit.article]) {
+        let own_hit = own_hits.iter().find(|own| own.position == hit.position);
+        hit.detail = own_hit.map_or(0.0, |own| own.detail);
+        hit.is_titled = own_hit.is_some_and(|own| own.is_titled);
+    }
+    let may_fit = |hit: &Hit| fits[hit.article] || (found[hit.article] && hit.coverage >= FITS);
+    if hits.iter().any(may_fit) {
+        hits.retain(may_fit);
+        let enough = hits.first().map_or(0.0, |best| BESIDE_ARTICLE * best.score);
+        let good: Vec<_> = (hits.iter().filter(|hit| hit.score >= enough))
+            .map(|hit| hit.article)
+            .collect();
+        hits.retain(|hit| good.contains(&hit.article));
+    } else {
+        hits.retain(|hit| hit.has_all);
+    }
+    hits.retain(|hit| !shown.contains(&hit.position));
     Ok(best_passages(&hits))
 }
 
@@ -191,10 +222,13 @@ fn best_passages<'a>(hits: &[Hit<'a>]) -> Vec<Hit<'a>> {
                 .total_cmp(&one.detail)
                 .then(one.position.cmp(&other.position))
         });
-        passages.retain({
+        if passages[0].is_titled {
+            passages.sort_by_key(|hit| hit.position);
+            passages.truncate(FROM_BEGINNING);
+        } else {
             let best = passages[0].detail;
-            move |hit| hit.detail >= BESIDE_PASSAGE * best
-        });
+            passages.retain(|hit| hit.detail >= BESIDE_PASSAGE * best);
+        }
         let mut passages = passages.into_iter();
         chosen.extend(passages.next());
         if *article == articles[0] {
@@ -251,6 +285,10 @@ fn small_talk(kind: SmallTalk, asked: &BuiltinQuestion, index: &PassageIndex) ->
     let agent = asked.agent;
     let tenant = asked.tenant;
     match kind {
+        SmallTalk::Person => format!(
+            "I'm an automatic assistant and cannot put you through to a person. {}",
+            whom_to_ask(asked)
+        ),
         SmallTalk::Thanks => "You're welcome. If there is anything else, just ask.".to_owned(),
         SmallTalk::Farewell => "Goodbye, and come back any time.".to_owned(),
         SmallTalk::Assent => "All right. What else can I help you with?".to_owned(),

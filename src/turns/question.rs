@@ -18,6 +18,8 @@ pub struct Question {
 /// Kinds of small talk. Of several in one message the first of this list gets the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SmallTalk {
+    /// Can I talk to a person?
+    Person,
     /// How are you?
     Wellbeing,
     /// Who are you?
@@ -39,6 +41,11 @@ const MOST_TERMS: usize = 48;
 
 /// Longer phrases stand before those that they contain.
 const SMALL_TALK: &[(SmallTalk, &str)] = &[
+    (
+        SmallTalk::Person,
+        "human please, person please, agent please, operator please, real person, real human, \
+         live agent, human agent, human being",
+    ),
     (
         SmallTalk::Wellbeing,
         "how are you, how are things, how is it going, hows it going, how do you do, whats up",
@@ -76,6 +83,12 @@ const SMALL_TALK: &[(SmallTalk, &str)] = &[
          got it, alright, all right, test, testing",
     ),
 ];
+
+/// What begins the wish for a person, and what ends it.
+const REACH: &str = "talk to, talk with, speak to, speak with, chat with, connect me to, \
+     connect me with, put me through to, transfer me to";
+const PERSON: &str = "a human being, a real person, a real human, a live agent, a human, a person, \
+     an agent, an operator, somebody, someone";
 
 /// Words that say that something is still wrong, whatever politeness stands around them.
 const TROUBLE: &[&str] = &[
@@ -127,7 +140,7 @@ const STOP_WORDS: &str = " \
     know last later let lets like likely ll long look looking lot made make makes many may \
     maybe me mean means might minutes monday month months more morning most much must my myself \
     need needed needs never next nice night no nobody nope nor not nothing now of off often oh \
-    ok okay on once one ones only onto or other our out over own perfect please pls possible \
+    ok okay on once one ones only onto or other our out over own per perfect please pls possible \
     previously problem problems properly question quick quickly quite rather really receive \
     received receives recently regards right said same saturday say says seem seems she should \
     shouldnt show simply since so some somebody someone something sometimes soon sorry step \
@@ -141,7 +154,7 @@ const STOP_WORDS: &str = " \
     within without wonder wondering wont work worked working works would wouldnt wrong year \
     years yep yes yesterday yet you your youre yours yourself ";
 
-/// Words that say what to do rather than with what: they count little.
+/// Words that say what to do, or what happens, rather than with what: they count little.
 const WEAK_WORDS: &[&str] = &[
     "set up",
     "setup",
@@ -156,7 +169,14 @@ const WEAK_WORDS: &[&str] = &[
     "open",
     "company",
     "office",
+    "number",
+    "slow",
+    "start",
+    "wait",
 ];
+
+/// What they count.
+const WEAK: f64 = 0.4;
 
 /// Words that people use for the same thing. As [`words`] gives them.
 const SYNONYMS: &[&str] = &[
@@ -180,7 +200,7 @@ const SYNONYMS: &[&str] = &[
     "password, passcode, passphrase",
     "vpn, remote access",
     "home, remotely",
-    "phone number, telephone number",
+    "phone number, telephone number, call",
     "onedrive, one drive",
     "sharepoint, share point",
     "sync, synchronise, synchronize, synchronisation, synchronization",
@@ -188,14 +208,28 @@ const SYNONYMS: &[&str] = &[
     "screen, monitor, display",
     "helpdesk, help desk, service desk, support desk",
     "out of office, automatic reply, auto reply",
+    "sla, response time, first reply",
 ];
 
-/// Reads a message to someone of this name.
-pub fn read(message: &str, name: &str) -> Question {
+/// Who talks.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a> {
+    /// The agent's name.
+    pub agent: &'a str,
+    /// The company whose staff ask: to them its name tells little.
+    pub company: Option<&'a str>,
+}
+
+/// Reads a message.
+pub fn read(message: &str, talk: Names<'_>) -> Question {
     let said = words(message);
     let (rest, kind) = without_small_talk(&said);
-    let terms = terms(&rest);
-    let names = words(name);
+    let mut terms = terms(&rest);
+    let own = words(talk.company.unwrap_or_default());
+    for term in terms.iter_mut().filter(|term| is_of(term, &own)) {
+        term.weight = WEAK;
+    }
+    let names = words(talk.agent);
     let only_names = terms.iter().all(|term| names.contains(&term.word));
     let trouble = contains_any(&rest, TROUBLE);
     let small_talk = (only_names || said.len() == 1) && !trouble;
@@ -207,6 +241,48 @@ pub fn read(message: &str, name: &str) -> Question {
         wants_more: trouble || contains_any(&rest, MORE),
         terms,
     }
+}
+
+/// Reads a message in which `spelt` may know a word that was meant by another.
+///
+/// # Errors
+/// Those of `spelt`.
+pub fn read_spelt<E>(
+    message: &str,
+    talk: Names<'_>,
+    spelt: impl Fn(&Term) -> Result<Option<String>, E>,
+) -> Result<Question, E> {
+    let question = read(message, talk);
+    let mut said = words(message);
+    let names = words(talk.agent);
+    let mut is_changed = false;
+    for term in &question.terms {
+        if names.contains(&term.word) {
+            continue;
+        }
+        if let Some(meant) = spelt(term)? {
+            is_changed = true;
+            for word in said.iter_mut().filter(|word| **word == term.word) {
+                word.clone_from(&meant);
+            }
+        }
+    }
+    Ok(if is_changed {
+        read(&said.join(" "), talk)
+    } else {
+        question
+    })
+}
+
+/// Whether a term is one of these words, or the genitive of one.
+fn is_of(term: &Term, words: &[String]) -> bool {
+    let bare = term.word.strip_suffix('s').unwrap_or(&term.word);
+    words.iter().any(|word| *word == term.word || word == bare)
+}
+
+/// Whether a word does not tell one question from another.
+pub fn is_stop_word(word: &str) -> bool {
+    STOP_WORDS.contains(&format!(" {word} "))
 }
 
 /// Lower-case words without apostrophes; everything else that is no letter or digit parts words.
@@ -245,6 +321,7 @@ fn without_small_talk(said: &[String]) -> (Vec<String>, Option<SmallTalk>) {
             let phrase = phrases.find(|phrase| starts_with(&said[from..], phrase))?;
             Some((*kind, phrase.split(' ').count()))
         });
+        let found = found.or_else(|| Some((SmallTalk::Person, wish_for_a_person(&said[from..])?)));
         let length = found.map_or(1, |(_, length)| length);
         if length == 1 {
             rest.push(said[from].clone());
@@ -253,6 +330,17 @@ fn without_small_talk(said: &[String]) -> (Vec<String>, Option<SmallTalk>) {
         from += length;
     }
     (rest, kinds.into_iter().min())
+}
+
+/// How many words at the beginning say that a person is wanted, if any do.
+fn wish_for_a_person(words: &[String]) -> Option<usize> {
+    let begins = |words: &[String], phrases: &str| {
+        let mut phrases = phrases.split(", ");
+        let phrase = phrases.find(|phrase| starts_with(words, phrase))?;
+        Some(phrase.split(' ').count())
+    };
+    let reach = begins(words, REACH)?;
+    Some(reach + begins(&words[reach..], PERSON)?)
 }
 
 fn terms(words: &[String]) -> Vec<Term> {
@@ -270,7 +358,7 @@ fn terms(words: &[String]) -> Vec<Term> {
         let length = group.map_or(1, |(_, phrase)| phrase.split(' ').count());
         let meaning = group.map_or(singular, |(group, _)| group);
         let digit = word.len() == 1 && word.as_bytes()[0].is_ascii_digit();
-        let stop = group.is_none() && (digit || STOP_WORDS.contains(&format!(" {word} ")));
+        let stop = group.is_none() && (digit || is_stop_word(word));
         if !stop && !meant.contains(&meaning) {
             meant.push(meaning);
             let word = words[from..from + length].join(" ");
@@ -281,7 +369,7 @@ fn terms(words: &[String]) -> Vec<Term> {
                     .map(str::to_owned)
                     .collect(),
                 weight: if WEAK_WORDS.contains(&word.as_str()) {
-                    0.4
+                    WEAK
                 } else {
                     1.0
                 },

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::builtin::{self, BuiltinQuestion, word_by_word};
 use super::openai;
+use super::question::Names;
 use super::responder::{Answered, Failure, FinishReason, Image, Past, Piece, Question};
 use crate::error::{Code, Error, Result};
 use crate::model::article::Article;
@@ -275,8 +276,13 @@ fn question(
     }
     let asked = facts.asked();
     let index = index.lock().unwrap_or_else(PoisonError::into_inner);
-    let hits = builtin::find(&asked, &facts.agent.name, &index)
-        .map_err(|error| Error::Internal(error.into()))?;
+    let company = facts.company.as_ref();
+    let names = Names {
+        agent: &facts.agent.name,
+        company: company.map(|company| company.psa_company_name.as_str()),
+    };
+    let hits =
+        builtin::find(&asked, names, &index).map_err(|error| Error::Internal(error.into()))?;
     let passages: Vec<String> = hits
         .iter()
         .take(PASSAGES)

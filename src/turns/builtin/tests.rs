@@ -144,6 +144,11 @@ fn split(pieces: Vec<Piece>) -> (String, Vec<String>) {
     (text, titles)
 }
 
+const NAMES: Names = Names {
+    agent: "Nora",
+    company: Some("Contoso"),
+};
+
 const VPN: &str = "Connect to the VPN";
 const MFA: &str = "Reset your MFA after getting a new phone";
 const PASSWORD: &str = "Change or reset your password";
@@ -546,7 +551,7 @@ fn passages_stand_under_their_headings_and_each_article_is_a_source_once() {
         compose(&asked(&messages), &index).unwrap(),
         [Piece::Text(text), long_source.clone()]
     );
-    let found = find(&messages, "Nora", &index).unwrap();
+    let found = find(&messages, NAMES, &index).unwrap();
     let places: Vec<_> = found
         .iter()
         .map(|hit| (hit.article, hit.position))
@@ -719,4 +724,365 @@ fn the_words_of_an_answer_make_up_its_text_again() {
         word_by_word(" One  two\n\nthree").collect::<Vec<_>>(),
         [" One  ", "two\n\n", "three"]
     );
+}
+
+/// The articles of the demo world that a session may see: an MSP's technicians all, a company's staff shared ones and its own.
+fn demo_shelf(client_id: &str, company: Option<&str>) -> PassageIndex {
+    let world: serde_json::Value =
+        serde_json::from_str(include_str!("../../../fixtures/demo.json")).unwrap();
+    let tenants = world["tenants"].as_array().unwrap();
+    let tenant = tenants
+        .iter()
+        .find(|tenant| tenant["client_id"] == client_id)
+        .unwrap();
+    let may_see = |article: &&serde_json::Value| {
+        company.is_none_or(|company| {
+            let of = &article["end_company_id"];
+            article["audience"] == "END_USER" && (of.is_null() || of == company)
+        })
+    };
+    let articles: Vec<_> = (tenant["knowledge_articles"].as_array().unwrap().iter())
+        .filter(may_see)
+        .zip(0..)
+        .map(|(written, number)| {
+            let text = |name: &str| written[name].as_str().unwrap();
+            article(number, text("title"), text("body"))
+        })
+        .collect();
+    PassageIndex::build(&articles).unwrap()
+}
+
+/// What is said, the article that is shown first, words of the answer, and words that must not be in it.
+type Expected<'a> = (&'a [&'a str], Option<&'a str>, &'a str, &'a str);
+
+#[track_caller]
+fn answers(index: &PassageIndex, expected: &[Expected]) {
+    let mut wrong = Vec::new();
+    for (messages, title, has, lacks) in expected {
+        let (text, titles) = reply(index, messages);
+        let is_right = titles.first().map(String::as_str) == *title
+            && text.contains(has)
+            && (lacks.is_empty() || !text.contains(lacks));
+        if !is_right {
+            wrong.push(format!("{messages:?}: {titles:?}\n{text}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+const D_VPN: Option<&str> = Some("Connect to the VPN");
+const D_MFA: Option<&str> = Some("New phone or lost phone: reset your MFA");
+const D_MAILBOX: Option<&str> = Some("Open a shared mailbox in Outlook");
+const D_PRINTER: Option<&str> = Some("The printer does not print");
+const D_PHISHING: Option<&str> = Some("Report a phishing message");
+const D_PASSWORD: Option<&str> = Some("Password policy and how to change your password");
+const D_LEDGER: Option<&str> = Some("Contoso Ledger: sign in, slow lists, month-end");
+const UNKNOWN: &str = "I don't know: none of the articles that I can read answers this.";
+
+#[test]
+fn a_companys_staff_get_the_passage_that_they_need() {
+    answers(
+        &demo_shelf("northwind-it", Some("1001")),
+        &[
+            (
+                &["How do I connect to the VPN?"],
+                D_VPN,
+                "Northwind Secure Connect",
+                "",
+            ),
+            (
+                &[
+                    "How do I connect to the VPN?",
+                    "and how long does that take?",
+                ],
+                D_VPN,
+                "about five minutes",
+                "",
+            ),
+            (
+                &[
+                    "How do I connect to the VPN?",
+                    "what if it says authentication failed?",
+                ],
+                D_VPN,
+                "\"Authentication failed\"",
+                "First time",
+            ),
+            (
+                &["How do I connect to the VPN?", "and on a Mac?"],
+                D_VPN,
+                "On a Mac",
+                "Gateway unreachable",
+            ),
+            (
+                &["the shared drive is missing"],
+                D_VPN,
+                "the shared drive is missing",
+                "First time",
+            ),
+            (&["vpn drops every few mins"], D_VPN, "The VPN drops", ""),
+            (
+                &["my account is locked"],
+                D_PASSWORD,
+                "nobody has to unlock it",
+                "Ctrl+Alt+Del",
+            ),
+            (
+                &["is there a password manager?"],
+                D_PASSWORD,
+                "password manager free of charge",
+                "",
+            ),
+            (
+                &["how many characters must my password have"],
+                D_PASSWORD,
+                "14 characters",
+                "",
+            ),
+            (
+                &["Ledger is slow"],
+                D_LEDGER,
+                "Reset columns",
+                "Licence pool",
+            ),
+            (
+                &["Ledger is slow", "and at month end?"],
+                D_LEDGER,
+                "read-only from 17:00",
+                "Licence pool",
+            ),
+            (
+                &["licence pool exhausted"],
+                D_LEDGER,
+                "all 60 seats",
+                "Reset columns",
+            ),
+            (&["toner is empty"], D_PRINTER, "Toner is ordered", ""),
+            (&["I lost my phone"], D_MFA, "The old phone is gone", ""),
+            (
+                &["I clicked a link in a phishing mail. What now?"],
+                D_PHISHING,
+                "Call the service desk",
+                "",
+            ),
+            (
+                &["somebody asks me for a code on the phone"],
+                D_MFA,
+                "We never ask for a verification code",
+                "",
+            ),
+            (
+                &["VPN not working on train wifi"],
+                D_VPN,
+                "Hotel and train Wi-Fi",
+                "First time",
+            ),
+            (
+                &["how do I change my password from home?"],
+                D_PASSWORD,
+                "connect to the VPN first",
+                "14 characters",
+            ),
+            // What they have to know nothing of, or nobody does.
+            (&["where do I send a render job?"], None, UNKNOWN, ""),
+            (
+                &["How does the guest wifi voucher work at Fourth Coffee?"],
+                None,
+                UNKNOWN,
+                "",
+            ),
+            (
+                &["what is the duty manager's phone number?"],
+                None,
+                UNKNOWN,
+                "",
+            ),
+            (&["how do I install AutoCAD?"], None, UNKNOWN, ""),
+            (&["who is the CEO of Microsoft?"], None, UNKNOWN, ""),
+            (&["how do i get a new laptop"], None, UNKNOWN, ""),
+            (&["where is contoso's canteen?"], None, UNKNOWN, ""),
+            (&["teams does not start"], None, UNKNOWN, ""),
+        ],
+    );
+}
+
+#[test]
+fn an_article_whose_title_is_asked_for_is_shown_from_its_beginning() {
+    answers(
+        &demo_shelf("northwind-it", None),
+        &[
+            (
+                &["How do I onboard a new starter?"],
+                Some("Onboarding a new starter: technician checklist"),
+                "**Account (day -5)**",
+                "**Close**",
+            ),
+            (
+                &["How do I onboard a new starter?", "what about the device?"],
+                Some("Onboarding a new starter: technician checklist"),
+                "Autopilot",
+                "**Close**",
+            ),
+            (
+                &["Who do I call at night?"],
+                Some("Escalation matrix and on-call"),
+                "020 7946 0190",
+                "",
+            ),
+            (
+                &["can I restart CLMgr?"],
+                Some("Contoso: site notes for technicians"),
+                "*CLMgr* and may be restarted",
+                "VLAN",
+            ),
+            (
+                &["what is the SLA for priority 1?"],
+                Some("Escalation matrix and on-call"),
+                "15 minutes",
+                "",
+            ),
+            (&["what is woodgrove's orange bar?"], None, UNKNOWN, ""),
+        ],
+    );
+    answers(
+        &demo_shelf("northwind-it", Some("1003")),
+        &[(
+            &["How many devices per voucher?"],
+            Some("Fourth Coffee: guest Wi-Fi at the head office"),
+            "up to three devices",
+            "",
+        )],
+    );
+    answers(
+        &demo_shelf("fabrikam-support", Some("WOOD-01")),
+        &[
+            (
+                &["how do I forward my calls"],
+                Some("Teams phone: calls, voicemail and forwarding"),
+                "**Forward calls while you are away**",
+                "Do not disturb",
+            ),
+            (
+                &["PIN locked", "and who can unlock it?"],
+                Some("Woodgrove Bank: Teller Desk and the branch card reader"),
+                "The branch manager does",
+                "orange bar",
+            ),
+            (&["how do I connect to the vpn?"], None, UNKNOWN, ""),
+        ],
+    );
+}
+
+#[test]
+fn a_wrong_letter_does_not_hide_an_article() {
+    answers(
+        &demo_shelf("northwind-it", Some("1001")),
+        &[
+            (
+                &["The printr does not print"],
+                D_PRINTER,
+                "Look at the printer",
+                "",
+            ),
+            (&["printr"], D_PRINTER, "Look at the printer", ""),
+            (&["pasword forgotten"], D_PASSWORD, "You forgot it", ""),
+            (
+                &["does my passwrod expire?"],
+                D_PASSWORD,
+                "does **not** expire",
+                "",
+            ),
+            (&["gateway unrechable"], D_VPN, "Gateway unreachable", ""),
+            (
+                &["how do i conect to the vpn"],
+                D_VPN,
+                "Northwind Secure Connect",
+                "",
+            ),
+            (&["how do I open a shared mailbx"], D_MAILBOX, "", ""),
+            (&["phising mail"], D_PHISHING, "", ""),
+            (&["autenticator on a new phone"], D_MFA, "", ""),
+            // A word of an article that they may not see is not theirs to find.
+            (&["vouchr"], None, UNKNOWN, "oucher"),
+            // Not every word that looks like another was meant to be it.
+            (&["Where is the launch pad?"], None, UNKNOWN, ""),
+            (&["my mouse is broken"], None, UNKNOWN, ""),
+        ],
+    );
+}
+
+#[test]
+fn words_that_every_article_has_find_the_passage_that_has_them_all() {
+    answers(
+        &demo_shelf("northwind-it", Some("1001")),
+        &[
+            (
+                &["What is the phone number of the service desk?"],
+                D_MFA,
+                "020 7946 0101",
+                "You still have the old phone",
+            ),
+            (
+                &["How can I call the service desk?"],
+                D_MFA,
+                "020 7946 0101",
+                "",
+            ),
+            (
+                &["What is the number of the service desk?"],
+                D_PRINTER,
+                "020 7946 0101",
+                "",
+            ),
+        ],
+    );
+    let articles: Vec<_> = (1..=6)
+        .map(|number| {
+            let filler = "Nothing else has to be done here. ".repeat(12);
+            let rest = if number == 4 {
+                "The cellar holds the spare valve."
+            } else {
+                "A cellar is below."
+            };
+            article(
+                number,
+                &format!("House {number}"),
+                &format!("## Top\n\nMind the valve. {filler}\n\n## Bottom\n\n{rest} {filler}"),
+            )
+        })
+        .collect();
+    let index = PassageIndex::build(&articles).unwrap();
+    answers(
+        &index,
+        &[
+            (
+                &["Is there a valve in the cellar?"],
+                Some("House 4"),
+                "The cellar holds the spare valve.",
+                "Mind the valve",
+            ),
+            (&["valve"], Some("House 1"), "Mind the valve.", "cellar"),
+            (&["Is there a lamp in the cellar?"], None, UNKNOWN, ""),
+        ],
+    );
+}
+
+#[test]
+fn who_wants_a_person_is_told_whom_to_ask() {
+    let index = shelf();
+    let person = "I'm an automatic assistant and cannot put you through to a person. Please ask the Northwind IT service desk.";
+    for message in [
+        "Can I talk to a human?",
+        "I want to speak to a person please",
+        "can you connect me with a real person",
+        "agent please",
+        "let me speak with somebody",
+    ] {
+        let (text, sources) = reply(&index, &[message]);
+        assert_eq!(text, person, "{message}");
+        assert_eq!(sources, [""; 0]);
+    }
+    // Who asks something besides is answered.
+    let (_, sources) = reply(&index, &["I want to talk to a person about the VPN"]);
+    assert_eq!(sources, [VPN]);
 }
