@@ -69,7 +69,7 @@ fn serve_until_stopped(
         log::info!("listening on http://{address} (environment {environment})");
         app.authenticator.prepare(app.store.now());
         let handle = server.handle();
-        let keeper = actix_web::rt::spawn(keep_house(app.store.clone()));
+        let keeper = actix_web::rt::spawn(keep_house(Arc::clone(&app)));
         let draining = Arc::clone(&app);
         actix_web::rt::spawn(async move {
             tokio::select! {
@@ -97,7 +97,8 @@ fn serve_until_stopped(
 }
 
 /// What is done beside the requests: clean-up, and the search index.
-async fn keep_house(store: Store) {
+async fn keep_house(app: Arc<App>) {
+    let store = &app.store;
     let mut clean_up = tokio::time::interval(CLEAN_UP_EVERY);
     let mut index = tokio::time::interval(INDEX_EVERY);
     loop {
@@ -106,7 +107,11 @@ async fn keep_house(store: Store) {
                 async {
                     store.purge_idempotency_keys().await?;
                     store.purge_session_tokens().await?;
-                    store.purge_attachments().await
+                    store.purge_attachments().await?;
+                    let gone = store.purge_sessions().await?;
+                    // Whoever reads their streams is told to look again.
+                    gone.into_iter().for_each(|session| app.signals.ring(session));
+                    Ok(())
                 }
                 .await
             }

@@ -20,6 +20,7 @@ pub mod permit;
 mod refused;
 pub mod router;
 mod sessions;
+mod stats;
 mod tenant;
 mod tenants;
 mod tokens;

@@ -13,8 +13,8 @@ use super::extract::Query;
 use super::openapi;
 use super::permit::{Admitted, Callers};
 use super::{
-    agents, articles, attachments, audit_events, events, keys, messages, meta, sessions, tenant,
-    tenants, tokens, turns, users,
+    agents, articles, attachments, audit_events, events, keys, messages, meta, sessions, stats,
+    tenant, tenants, tokens, turns, users,
 };
 use crate::error::{Code, Error, Refusal};
 use crate::fields::{self, Fields};
@@ -171,6 +171,9 @@ fn management_rows() -> Vec<Row> {
             .example(json!({ "rate_limit_per_minute": 2400 }))
             .refuses(&[Code::AlreadyExists, Code::InstallConflict]),
 
+        row(Method::GET, "/stats", Callers::Keeper, stats::get)
+            .says("getStats", "Sessions, turns, failures and the time to the first word, by day and by agent; without from, of a week")
+            .query(stats::query),
         row(Method::GET, "/audit-events", Callers::Keeper, audit_events::list)
             .says("listAuditEvents", "Who changed or was refused what, newest first")
             .query(audit_events::list_query),

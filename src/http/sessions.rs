@@ -9,7 +9,7 @@ use serde_json::Map;
 use serde_json::value::RawValue;
 
 use super::App;
-use super::context::Context;
+use super::context::{Context, event_of};
 use super::cursor::{self, BEHIND_ALL, List, Page};
 use super::envelope::{Gone, Outcome, Reply, Written};
 use super::extract::{Body, Query, path_id};
@@ -536,10 +536,12 @@ pub(super) async fn delete(
     app.store
         .read(|reader| find(reader, &caller, id, Reach::Own))?;
     let (engine, signals) = (app.engine.clone(), app.signals.clone());
+    let event = event_of(&request, &caller, "session.delete", id);
     app.store
         .write(move |tx| {
             let tenant = sessions::tenant_of(tx.reader(), id)?;
             sessions::delete(tx, id)?;
+            audit::record(tx, &event)?;
             tx.afterwards(move || {
                 engine.cancel(tenant, id);
                 signals.ring(id);

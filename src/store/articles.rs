@@ -195,7 +195,7 @@ pub fn check(reader: &Reader<'_>, tenant: TenantNo, article: &ArticleRecord) -> 
     for agent in &article.agent_ids {
         if agents::of_tenant(reader, tenant, *agent)?.is_none() {
             return Err(Refusal::new(Code::NotFound)
-                .saying(format!("There is no agent {agent}. Check agent_ids."))
+                .saying("There is no such agent. Check agent_ids.")
                 .with("field", "agent_ids")
                 .into());
         }
@@ -219,6 +219,7 @@ const DELETE: &str = "DELETE FROM knowledge_articles WHERE seq = ?1";
 /// The file cannot be written.
 pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, id: ArticleId) -> Result<()> {
     changed(tx, tenant)?;
+    tx.erases();
     tx.reader().execute(DELETE, [id.tick()]).map(drop)
 }
 

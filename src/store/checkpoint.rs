@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,6 +18,10 @@ const LOG_LIMIT: i64 = 16_384;
 const FILE_LIMIT: u64 = 256 << 20;
 /// How long the writer lets readers end before it goes on with the old log.
 const RESTART_WAIT: Duration = Duration::from_millis(50);
+/// How long a connection waits for another one's lock.
+const USUAL_WAIT: Duration = Duration::from_secs(10);
+/// How soon the log is tried again that readers kept from being emptied.
+const ERASE_AGAIN: Duration = Duration::from_millis(500);
 
 thread_local! {
     /// The log's frames after the last commit of this thread.
@@ -25,6 +31,8 @@ thread_local! {
 /// The writer's side: it follows the log's length, wakes the background connection and guards the log's size.
 pub(super) struct Checkpoints {
     wake: Option<SyncSender<()>>,
+    /// The log holds something that was deleted.
+    erase: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     log: std::path::PathBuf,
     /// The log's frames when the background connection was last woken.
@@ -37,27 +45,60 @@ pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.busy_timeout(USUAL_WAIT)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     let (wake, woken) = sync_channel(1);
-    let thread = std::thread::spawn(move || copy_back(&connection, &woken));
+    let erase = Arc::new(AtomicBool::new(false));
+    let wanted = Arc::clone(&erase);
+    let thread = std::thread::spawn(move || copy_back(&connection, &woken, &wanted));
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     Ok(Checkpoints {
         wake: Some(wake),
+        erase,
         thread: Some(thread),
         log: log.into(),
         copied: 0,
     })
 }
 
-fn copy_back(connection: &Connection, woken: &Receiver<()>) {
-    while woken.recv().is_ok() {
-        // PASSIVE waits for nobody: what a reader still needs is copied next time.
-        if let Err(error) = checkpoint(connection, "PASSIVE") {
+fn copy_back(connection: &Connection, woken: &Receiver<()>, erase: &AtomicBool) {
+    loop {
+        let is_woken = if erase.load(Ordering::Acquire) {
+            match woken.recv_timeout(ERASE_AGAIN) {
+                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(()) | Err(RecvTimeoutError::Timeout) => true,
+            }
+        } else {
+            woken.recv().is_ok()
+        };
+        if !is_woken {
+            return;
+        }
+        let outcome = if erase.swap(false, Ordering::AcqRel) {
+            empty_log(connection).inspect(|is_empty| {
+                if !is_empty {
+                    erase.store(true, Ordering::Release);
+                }
+            })
+        } else {
+            // PASSIVE waits for nobody: what a reader still needs is copied next time.
+            checkpoint(connection, "PASSIVE").map(|()| true)
+        };
+        if let Err(error) = outcome {
             log::error!("a checkpoint failed: {error}");
         }
     }
+}
+
+/// Moves the whole log into the main file and cuts it to nothing, unless readers are in the way; whether it is empty now.
+fn empty_log(connection: &Connection) -> rusqlite::Result<bool> {
+    // Writers wait meanwhile, so it is tried briefly and often rather than waited for.
+    connection.busy_timeout(RESTART_WAIT)?;
+    let busy: rusqlite::Result<i64> =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+    connection.busy_timeout(USUAL_WAIT)?;
+    Ok(busy? == 0)
 }
 
 /// Has the connection note the log's length at each commit.
@@ -69,6 +110,12 @@ pub(super) fn watch(writer: &Connection) {
 }
 
 impl Checkpoints {
+    /// Has the log emptied soon: what was deleted must not stand there any longer.
+    pub(super) fn erase(&self) {
+        self.erase.store(true, Ordering::Release);
+        let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
+    }
+
     pub(super) fn after_commit(&mut self, writer: &Connection) {
         let frames = FRAMES.get();
         if frames < self.copied {
@@ -91,7 +138,6 @@ impl Checkpoints {
     }
 
     fn restart_log(&self, writer: &Connection) -> rusqlite::Result<()> {
-        let usual = Duration::from_secs(10);
         let bytes = std::fs::metadata(&self.log).map_or(0, |log| log.len());
         // Writing over a file is cheaper for the disk than making it longer, so its length is kept.
         let mode = if bytes > FILE_LIMIT {
@@ -101,7 +147,7 @@ impl Checkpoints {
         };
         writer.busy_timeout(RESTART_WAIT)?;
         let outcome = checkpoint(writer, mode);
-        writer.busy_timeout(usual)?;
+        writer.busy_timeout(USUAL_WAIT)?;
         outcome
     }
 }

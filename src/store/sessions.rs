@@ -467,5 +467,6 @@ pub fn delete(tx: &mut WriteTx<'_>, id: SessionId) -> Result<()> {
     )?;
     messages::leave_search(tx.reader(), tenant, id)?;
     idempotency::forget_session(tx.reader(), id)?;
+    tx.erases();
     tx.reader().execute(DELETE, (id.tick(), id)).map(drop)
 }

@@ -64,6 +64,16 @@ impl<'a> Reader<'a> {
     }
 
     /// Runs a statement and says how many rows it changed.
+    /// Reads row after row, without keeping them.
+    pub(super) fn each(
+        &self,
+        sql: &str,
+        params: impl Params,
+        mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
+    ) -> Result<()> {
+        self.all(sql, params, |row| read(row)).map(|_: Vec<()>| ())
+    }
+
     pub(super) fn execute(&self, sql: &str, params: impl Params) -> Result<usize> {
         Ok(self.connection.prepare_cached(sql)?.execute(params)?)
     }

@@ -233,6 +233,8 @@ pub struct Settlement {
     pub content: String,
     /// The answer's parts as JSON, unless they are one text.
     pub parts: Option<String>,
+    /// When its first word was said.
+    pub first_word_at: Option<Millis>,
     /// How it ended, as far as the worker knows.
     pub end: End,
 }
@@ -241,7 +243,8 @@ const STATUS: &str =
     "SELECT status FROM turns WHERE seq = ?1 AND id = ?2 AND terminal_tick IS NULL";
 const SETTLE: &str = "
 UPDATE turns SET status = ?2, error_code = ?3, error_message = ?4, input_tokens = ?5, output_tokens = ?6,
-                 started_at = coalesce(started_at, ?7), finished_at = coalesce(finished_at, ?8), terminal_tick = ?9
+                 started_at = coalesce(started_at, ?7), finished_at = coalesce(finished_at, ?8), terminal_tick = ?9,
+                 first_word_at = ?10
 WHERE seq = ?1";
 const KEEP_LOG: &str =
     "INSERT INTO turn_logs (turn_seq, session_seq, last_tick, log) VALUES (?1, ?2, ?3, ?4)";
@@ -299,6 +302,7 @@ pub fn settle(
             started_at,
             now,
             terminal,
+            settlement.first_word_at,
         ),
     )?;
     let log = log(terminal, &end)?;

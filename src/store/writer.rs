@@ -30,6 +30,7 @@ pub struct WriteTx<'a> {
     random: &'a SystemRandom,
     now: Millis,
     afterwards: &'a mut Vec<Afterwards>,
+    erases: &'a mut bool,
 }
 
 /// What is to happen once a change is on disk.
@@ -49,6 +50,11 @@ impl<'a> WriteTx<'a> {
     /// Has something done once this change is on disk, whether or not its caller still waits.
     pub fn afterwards(&mut self, then: impl FnOnce() + Send + 'static) {
         self.afterwards.push(Box::new(then));
+    }
+
+    /// Says that this change deletes what must soon be nowhere in the file, its log included.
+    pub fn erases(&mut self) {
+        *self.erases = true;
     }
 
     /// A tick greater than any before it.
@@ -188,6 +194,7 @@ impl Writer {
             ticker,
             others: None,
             afterwards: Vec::new(),
+            erases: false,
             random: SystemRandom::new(),
             checkpoints,
             writable: Arc::clone(&writable),
@@ -261,6 +268,8 @@ struct GroupWriter {
     checkpoints: Checkpoints,
     writable: Arc<AtomicBool>,
     afterwards: Vec<Afterwards>,
+    /// Something in the group deletes what must not be left in the log.
+    erases: bool,
 }
 
 impl GroupWriter {
@@ -281,6 +290,9 @@ impl GroupWriter {
             }
             if failed.is_none() {
                 self.checkpoints.after_commit(&self.connection);
+                if std::mem::take(&mut self.erases) {
+                    self.checkpoints.erase();
+                }
             }
         }
     }
@@ -321,6 +333,7 @@ impl GroupWriter {
                 random: &self.random,
                 now,
                 afterwards: &mut self.afterwards,
+                erases: &mut self.erases,
             };
             let wanted_before = tx.afterwards.len();
             if !pending.run(&mut tx) {

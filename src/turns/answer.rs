@@ -6,6 +6,7 @@ use super::envelope::Envelope;
 use super::live::LiveTurn;
 use super::log::{DeltaKind, Frame, LogWriter};
 use super::responder::Piece;
+use crate::model::clock::Millis;
 use crate::model::ids::Tick;
 
 /// The media type of a source that is an article of ours.
@@ -17,6 +18,7 @@ pub struct Answer<'a> {
     log: LogWriter,
     open: Option<Open>,
     parts: Vec<Part>,
+    first_word_at: Option<Millis>,
 }
 
 /// The part that deltas belong to now.
@@ -76,6 +78,8 @@ pub struct Kept {
     pub content: String,
     /// Its parts as JSON, unless they are one text.
     pub parts: Option<String>,
+    /// When its first word was said.
+    pub first_word_at: Option<Millis>,
 }
 
 impl<'a> Answer<'a> {
@@ -86,6 +90,7 @@ impl<'a> Answer<'a> {
             log: LogWriter::default(),
             open: None,
             parts: Vec::new(),
+            first_word_at: None,
         }
     }
 
@@ -152,6 +157,9 @@ impl<'a> Answer<'a> {
         }
         let Some(open) = &self.open else { return };
         let tick = tick();
+        if kind == DeltaKind::Text {
+            self.first_word_at.get_or_insert(tick.millis());
+        }
         self.log.add_delta(tick, kind, &open.id, delta);
         self.live
             .push(Frame::of(tick, &kind.delta(&open.id, delta)));
@@ -189,6 +197,11 @@ impl<'a> Answer<'a> {
                 .inspect_err(|error| log::error!("an answer's parts were not written: {error}"))
                 .ok(),
         };
-        (Kept { content, parts }, self.log)
+        let kept = Kept {
+            content,
+            parts,
+            first_word_at: self.first_word_at,
+        };
+        (kept, self.log)
     }
 }

@@ -267,6 +267,7 @@ impl Inner {
             answer: turn.answer,
             content: kept.content,
             parts: kept.parts,
+            first_word_at: kept.first_word_at,
             end,
         });
         let log = Arc::new(log);

@@ -6,9 +6,12 @@ use std::sync::{Mutex, OnceLock};
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 use switchboard::http::openapi;
+use switchboard::http::permit::Callers;
 use switchboard::http::router::{self, PREFIX};
 
-use crate::support::{Server, technician};
+use crate::authority::{Authority, NEWCOMER};
+use crate::management::{flags, person};
+use crate::support::{Actor, Server, technician};
 use crate::wire::{Reply, Request};
 
 fn document() -> &'static Value {
@@ -185,11 +188,13 @@ fn every_example_of_the_document_works_against_the_demo() {
             continue;
         };
         // What one example changes must not stand in another's way.
-        let server = Server::answering(&[]);
+        let authority = Authority::new();
+        let [url, audience] = flags(&authority);
+        let server = Server::answering(&[&url, &audience]);
         let places = Places::of(&server);
         let path = places.fill(row.path);
         let request = Request::new(row.method.as_str(), format!("{PREFIX}{path}")).json(example);
-        let reply = places.actor(&server, row.callers).sends(request);
+        let reply = actor(&server, &authority, row.callers).sends(request);
         assert!(
             row.operation.successes.contains(&reply.status),
             "{} {path} {example}: {} {}",
@@ -204,6 +209,7 @@ fn every_example_of_the_document_works_against_the_demo() {
 
 /// What stands for the names in the paths of the demo.
 struct Places {
+    article: String,
     session: String,
     message: String,
     turn: String,
@@ -220,7 +226,9 @@ impl Places {
         let turn = said["chat_turn_id"].as_str().unwrap().to_owned();
         let ended = server.northwind().turn(&session, &turn, "wait_seconds=60");
         let answer = &ended.expect(200).data()["assistant_message"]["id"];
+        let articles = server.northwind().gets("/knowledge-articles").expect(200);
         Self {
+            article: articles.ids().swap_remove(0),
             message: answer.as_str().unwrap().to_owned(),
             session,
             turn,
@@ -231,26 +239,24 @@ impl Places {
         path.replace("{session_id}", &self.session)
             .replace("{message_id}", &self.message)
             .replace("{chat_turn_id}", &self.turn)
+            .replace("{article_id}", &self.article)
+            .replace("{user_id}", "3d8c1f52-7a94-4e0b-b6d1-52f09c7e4a18")
             .replace("{agent_id}", "101")
             .replace("{psa_company_id}", "1001")
             .replace("{client_id}", "northwind-it")
     }
+}
 
-    fn actor(
-        &self,
-        server: &Server,
-        callers: switchboard::http::permit::Callers,
-    ) -> crate::support::Actor {
-        use switchboard::http::permit::Callers;
-        match callers {
-            Callers::Public
-            | Callers::Anyone
-            | Callers::Sender
-            | Callers::Member
-            | Callers::Chatter
-            | Callers::Keeper
-            | Callers::Admin => server.northwind(),
-            Callers::Platform => server.relay(),
-        }
+/// Somebody who may make a call.
+fn actor(server: &Server, authority: &Authority, callers: Callers) -> Actor {
+    match callers {
+        Callers::Public
+        | Callers::Anyone
+        | Callers::Sender
+        | Callers::Member
+        | Callers::Chatter
+        | Callers::Keeper => server.northwind(),
+        Callers::Admin => person(server, authority, NEWCOMER, "Admin"),
+        Callers::Platform => server.relay(),
     }
 }

@@ -19,6 +19,9 @@ struct Things {
     attachment: String,
     token: String,
     channel: String,
+    article: String,
+    key: String,
+    user: String,
     agent: i64,
     /// The agent that talks to companies.
     helper: i64,
@@ -36,6 +39,9 @@ fn absent() -> Things {
         attachment: id("att"),
         token: id("jti"),
         channel: id("chn"),
+        article: id("art"),
+        key: id("key"),
+        user: "nobody".to_owned(),
         agent: 987_654,
         helper: 987_655,
         company: "NO-SUCH-COMPANY",
@@ -150,6 +156,144 @@ const PLAN: &[Row] = &[
             .map(|body| Request::new("PUT", path.clone()).json(&body))
             .to_vec()
         },
+    },
+    Row {
+        method: "GET",
+        path: "/knowledge-articles",
+        own: [200, 200, 403],
+        ask: |things, _| {
+            get(format!(
+                "/knowledge-articles?agent_id={}&end_company_id={}",
+                things.agent, things.company
+            ))
+        },
+    },
+    Row {
+        method: "POST",
+        path: "/knowledge-articles",
+        own: [201, 201, 403],
+        ask: |things, _| {
+            post(
+                "/knowledge-articles",
+                [
+                    json!({ "title": "For one agent", "body": "x", "agent_ids": [things.agent] }),
+                    json!({ "title": "For one company", "body": "x", "end_company_id": things.company }),
+                ],
+            )
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/knowledge-articles/{article_id}",
+        own: [404, 200, 403],
+        ask: |things, _| get(format!("/knowledge-articles/{}", things.article)),
+    },
+    Row {
+        method: "PUT",
+        path: "/knowledge-articles/{article_id}",
+        own: [404, 200, 403],
+        ask: |things, _| {
+            let request = Request::new("PUT", format!("/knowledge-articles/{}", things.article));
+            vec![request.json(&json!({ "body": "Taken over" }))]
+        },
+    },
+    Row {
+        method: "DELETE",
+        path: "/knowledge-articles/{article_id}",
+        own: [404, 204, 403],
+        ask: |things, _| {
+            let path = format!("/knowledge-articles/{}", things.article);
+            vec![Request::new("DELETE", path)]
+        },
+    },
+    // A program makes itself no key and gives nobody a role.
+    Row {
+        method: "GET",
+        path: "/api-keys",
+        own: [403; 3],
+        ask: |_, _| get("/api-keys".to_owned()),
+    },
+    Row {
+        method: "POST",
+        path: "/api-keys",
+        own: [403; 3],
+        ask: |_, _| post("/api-keys", [json!({ "name": "Mine" })]),
+    },
+    Row {
+        method: "POST",
+        path: "/api-keys/{key_id}/rotate",
+        own: [403; 3],
+        ask: |things, _| {
+            let path = format!("/api-keys/{}/rotate", things.key);
+            vec![Request::new("POST", path)]
+        },
+    },
+    Row {
+        method: "DELETE",
+        path: "/api-keys/{key_id}",
+        own: [403; 3],
+        ask: |things, _| vec![Request::new("DELETE", format!("/api-keys/{}", things.key))],
+    },
+    Row {
+        method: "GET",
+        path: "/users",
+        own: [403; 3],
+        ask: |_, _| get("/users".to_owned()),
+    },
+    Row {
+        method: "PATCH",
+        path: "/users/{user_id}",
+        own: [403; 3],
+        ask: |things, _| {
+            let request = Request::new("PATCH", format!("/users/{}", things.user));
+            vec![request.json(&json!({ "role": "ADMIN" }))]
+        },
+    },
+    // The platform manages every tenant.
+    Row {
+        method: "GET",
+        path: "/tenants",
+        own: [200, 403, 403],
+        ask: |things, _| get(format!("/tenants?q={}", things.client_id)),
+    },
+    Row {
+        method: "POST",
+        path: "/tenants",
+        own: [409, 403, 403],
+        ask: |things, _| {
+            post(
+                "/tenants",
+                [json!({ "client_id": things.client_id, "name": "Twice" })],
+            )
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/tenants/{client_id}",
+        own: [200, 403, 403],
+        ask: |things, _| get(format!("/tenants/{}", things.client_id)),
+    },
+    Row {
+        method: "PATCH",
+        path: "/tenants/{client_id}",
+        own: [200, 403, 403],
+        ask: |things, _| {
+            let request = Request::new("PATCH", format!("/tenants/{}", things.client_id));
+            vec![request.json(&json!({ "name": "Taken over" }))]
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/stats",
+        own: [200, 200, 403],
+        ask: |things, _| get(format!("/stats?client_id={}", things.client_id)),
+    },
+    Row {
+        method: "GET",
+        path: "/audit-events",
+        own: [200, 200, 403],
+        // What was refused is recorded with its address, so that two requests never find the same events.
+        ask: |things, _| get(format!("/audit-events?q={}-nothing", things.session)),
     },
     Row {
         method: "DELETE",
@@ -455,6 +599,11 @@ fn things_of(
         token: minted["jti"].as_str().unwrap().to_owned(),
         session,
         channel: absent().channel,
+        article: actor.gets("/knowledge-articles").expect(200).data()[0]["id"]
+            .as_str()
+            .map_or_else(|| absent().article, str::to_owned),
+        key: absent().key,
+        user: absent().user,
         agent,
         helper: agent - 1,
         company,
@@ -472,6 +621,13 @@ struct Stage {
 }
 
 const OTHER_PLATFORM: &str = "neo_sk_demo_otherplatform00";
+/// As text; what is random in an id has no meaning here, but its version and variant.
+const KEY_OF_NORTHWIND: &str = "
+SELECT 'key_' || lower(substr(hex(id), 1, 8) || '-' || substr(hex(id), 9, 4) || '-' || substr(hex(id), 13, 4) || '-'
+                       || substr(hex(id), 17, 4) || '-' || substr(hex(id), 21))
+FROM api_keys k JOIN tenants t USING (tenant_no) WHERE t.client_id = 'northwind-it' ORDER BY k.seq LIMIT 1";
+const USER_OF_NORTHWIND: &str = "
+SELECT user_id FROM users u JOIN tenants t USING (tenant_no) WHERE t.client_id = 'northwind-it' ORDER BY u.seq LIMIT 1";
 const SPENT: &str = "neo_sk_demo_spent0000000000";
 
 impl Stage {
@@ -526,6 +682,8 @@ impl Stage {
             "fabrikam-support",
         );
         fabrikams.channel.clone_from(&of_fabrikam);
+        northwinds.key = server.stored::<String>(KEY_OF_NORTHWIND);
+        northwinds.user = server.stored::<String>(USER_OF_NORTHWIND);
         let managed = relay.gets("/agents").expect(200).data()[0]["agent_id"]
             .as_i64()
             .unwrap();
@@ -533,6 +691,7 @@ impl Stage {
         relays.channel.clone_from(&of_northwind);
         let mut other_platforms = things_of(&other, from(CONTOSO), 102, "1001", "northwind-it");
         other_platforms.channel.clone_from(&of_northwind);
+        other_platforms.article.clone_from(&northwinds.article);
         Self {
             server,
             northwinds,
@@ -549,6 +708,7 @@ fn names_a_tenant(request: &Request, things: &Things) -> bool {
     request
         .target
         .contains(&format!("client_id={}", things.client_id))
+        || request.target.starts_with("/tenants")
         || body.contains("\"client_id\"")
 }
 

@@ -1,6 +1,7 @@
 //! Tests of Switchboard from outside the crate, one binary for all.
 
 mod agents;
+mod articles;
 mod attachments;
 mod authority;
 mod codes;
@@ -21,6 +22,7 @@ mod isolation;
 mod layers;
 mod log_book;
 mod logs;
+mod management;
 mod messages;
 mod model_turns;
 mod openai_client;
@@ -34,6 +36,7 @@ mod resolver_model;
 mod resolver_random_worlds;
 mod resolver_small_worlds;
 mod resolver_tally;
+mod retention;
 mod scripted_model;
 mod seed_file;
 mod sessions;

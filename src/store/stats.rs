@@ -1,0 +1,172 @@
+//! What was done in a time: sessions, turns, failures and the time to the first word, by day and by agent (contract, section 7).
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::sqlite::Reader;
+use crate::error::Result;
+use crate::model::clock::{Millis, Timestamp, rfc3339};
+use crate::model::ids::Tick;
+use crate::model::names::{AgentId, TenantNo};
+use crate::model::words::TurnStatus;
+
+/// Milliseconds of a day.
+pub const DAY: Millis = 24 * 60 * 60 * 1_000;
+
+/// The statistics of a tenant.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Stats {
+    /// The beginning, inclusive.
+    pub from: Timestamp,
+    /// The end, exclusive.
+    pub to: Timestamp,
+    /// All of it.
+    pub total: Counts,
+    /// Each day (UTC) on which something happened, oldest first.
+    pub by_day: Vec<DayStats>,
+    /// Each agent that something happened with, in the order of their numbers.
+    pub by_agent: Vec<AgentStats>,
+}
+
+/// What was counted.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Counts {
+    /// Sessions that were begun.
+    pub sessions: i64,
+    /// Turns that were queued.
+    pub turns: i64,
+    /// Those of them that failed.
+    pub failures: i64,
+    /// Milliseconds from the queue to the first word, in the middle of all turns that have one.
+    pub median_first_word_ms: Option<i64>,
+}
+
+/// A day's counts.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct DayStats {
+    /// The day, as `2026-01-31`.
+    pub day: String,
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "they are the fields of Counts")]
+    pub counts: Counts,
+}
+
+/// An agent's counts.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct AgentStats {
+    /// The agent's number.
+    pub agent_id: AgentId,
+    /// Its name, unless it has gone.
+    pub agent_name: Option<String>,
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "they are the fields of Counts")]
+    pub counts: Counts,
+}
+
+/// Counts as they grow.
+#[derive(Default)]
+struct Tally {
+    sessions: i64,
+    turns: i64,
+    failures: i64,
+    waits_ms: Vec<i64>,
+}
+
+impl Tally {
+    fn turn(&mut self, failed: bool, wait_ms: Option<i64>) {
+        self.turns += 1;
+        self.failures += i64::from(failed);
+        self.waits_ms.extend(wait_ms);
+    }
+
+    fn counts(mut self) -> Counts {
+        let middle = self.waits_ms.len().saturating_sub(1) / 2;
+        let median_first_word_ms =
+            (!self.waits_ms.is_empty()).then(|| *self.waits_ms.select_nth_unstable(middle).1);
+        Counts {
+            sessions: self.sessions,
+            turns: self.turns,
+            failures: self.failures,
+            median_first_word_ms,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Tallies {
+    total: Tally,
+    days: BTreeMap<Millis, Tally>,
+    agents: BTreeMap<AgentId, Tally>,
+}
+
+impl Tallies {
+    fn each(&mut self, time: Millis, agent: AgentId, count: impl Fn(&mut Tally)) {
+        count(&mut self.total);
+        count(self.days.entry(time.div_euclid(DAY)).or_default());
+        count(self.agents.entry(agent).or_default());
+    }
+}
+
+/// The sessions of a time; the index has both kinds, archived or not, apart.
+pub const SESSIONS: &str = "
+SELECT agent_id, created_at FROM sessions
+WHERE tenant_no = ?1 AND archived = ?4 AND seq >= ?2 AND seq < ?3";
+
+/// The turns of a time.
+pub const TURNS: &str = "
+SELECT s.agent_id AS agent_id, t.status AS status, t.queued_at AS queued_at, t.first_word_at AS first_word_at
+FROM turns t JOIN sessions s ON s.seq = t.session_seq
+WHERE t.tenant_no = ?1 AND t.seq >= ?2 AND t.seq < ?3";
+
+const NAMES: &str = "SELECT agent_id, name FROM agents WHERE tenant_no = ?1";
+
+/// The statistics of a tenant, from a time to another.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn of(reader: &Reader<'_>, tenant: TenantNo, from: Millis, to: Millis) -> Result<Stats> {
+    let mut tallies = Tallies::default();
+    let (first, last) = (Tick::new(from, 0), Tick::new(to, 0));
+    for archived in [false, true] {
+        reader.each(SESSIONS, (tenant, first, last, archived), |row| {
+            let (agent, time) = (row.get("agent_id")?, row.get("created_at")?);
+            tallies.each(time, agent, |tally| tally.sessions += 1);
+            Ok(())
+        })?;
+    }
+    reader.each(TURNS, (tenant, first, last), |row| {
+        let (agent, status): (AgentId, TurnStatus) = (row.get("agent_id")?, row.get("status")?);
+        let queued: Millis = row.get("queued_at")?;
+        let first_word: Option<Millis> = row.get("first_word_at")?;
+        let wait_ms = first_word.map(|at| (at - queued).max(0));
+        tallies.each(queued, agent, |tally| {
+            tally.turn(status == TurnStatus::Failed, wait_ms);
+        });
+        Ok(())
+    })?;
+    let names: Vec<(AgentId, String)> = reader.all(NAMES, [tenant], |row| {
+        Ok((row.get("agent_id")?, row.get("name")?))
+    })?;
+    let mut names: BTreeMap<AgentId, String> = names.into_iter().collect();
+    let by_day = tallies.days.into_iter().map(|(day, tally)| DayStats {
+        day: rfc3339(day * DAY).chars().take(10).collect(),
+        counts: tally.counts(),
+    });
+    let by_agent = tallies
+        .agents
+        .into_iter()
+        .map(|(agent_id, tally)| AgentStats {
+            agent_id,
+            agent_name: names.remove(&agent_id),
+            counts: tally.counts(),
+        });
+    Ok(Stats {
+        from: Timestamp(from),
+        to: Timestamp(to),
+        by_day: by_day.collect(),
+        by_agent: by_agent.collect(),
+        total: tallies.total.counts(),
+    })
+}

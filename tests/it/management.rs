@@ -1,0 +1,464 @@
+//! Tenants by the platform, people and keys by an ADMIN, what was done and what was refused.
+
+use serde_json::{Value, json};
+
+use crate::authority::{Authority, FABRIKAM_DIRECTORY, NEWCOMER, current};
+use crate::support::{Actor, CONTOSO, DEMO, Server, technician};
+
+/// The flags of a server that takes an authority's tokens.
+pub fn flags(authority: &Authority) -> [String; 2] {
+    [
+        format!("--entra-authority={}", authority.url()),
+        format!("--entra-audience={}", crate::authority::AUDIENCE),
+    ]
+}
+
+fn with_people(authority: &Authority) -> Server {
+    let [url, audience] = flags(authority);
+    Server::serving(DEMO, &[&url, &audience])
+}
+
+/// Somebody of Northwind with this role in the token.
+pub fn person(server: &Server, authority: &Authority, oid: &str, role: &str) -> Actor {
+    let mut claims = authority.claims(oid);
+    if !role.is_empty() {
+        claims["roles"] = json!([role]);
+    }
+    server.holder_of(&current().issues(&claims))
+}
+
+#[test]
+fn the_platform_makes_a_tenant_with_its_managed_agent_and_changes_it() {
+    let server = Server::demo();
+    let relay = server.relay();
+    let made = relay
+        .posts("/tenants", json!({ "client_id": "proseware-it", "name": "Proseware IT", "rate_limit_per_minute": 7 }))
+        .expect(201);
+    assert_eq!(
+        made.header("location"),
+        Some("/public-api/tenants/proseware-it")
+    );
+    assert_eq!(
+        made.data(),
+        json!({
+            "client_id": "proseware-it", "name": "Proseware IT", "entra_tenant_id": null, "retention_days": null,
+            "rate_limit_per_minute": 7, "created_at": "2025-11-24T16:00:00.000Z",
+        })
+    );
+    let managed = json!({ "managed_agent_key": "NEO_SUPPORT", "client_id": "proseware-it" });
+    assert_eq!(
+        relay.opens(managed).expect(201).data()["client_id"],
+        "proseware-it"
+    );
+    let changed = relay.patches(
+        "/tenants/proseware-it",
+        json!({ "name": "Proseware", "rate_limit_per_minute": null, "retention_days": 30 }),
+    );
+    let changed = changed.expect(200).data();
+    assert_eq!(changed["name"], "Proseware");
+    assert_eq!(
+        (
+            &changed["rate_limit_per_minute"],
+            &changed["retention_days"]
+        ),
+        (&Value::Null, &json!(30))
+    );
+    assert_eq!(
+        relay.gets("/tenants/proseware-it").expect(200).data(),
+        changed
+    );
+    assert_eq!(relay.gets("/tenants").expect(200).data()[0], changed);
+    assert_eq!(
+        relay.gets("/tenants?q=prose").expect(200).data(),
+        json!([changed])
+    );
+    relay.gets("/tenants/no-such").not_found();
+    relay.gets("/tenants/NO%20SUCH").not_found();
+}
+
+#[test]
+fn what_a_tenant_cannot_be_is_refused() {
+    let server = Server::demo();
+    let relay = server.relay();
+    for (body, field, reason) in [
+        (json!({ "name": "x" }), "client_id", "is required"),
+        (json!({ "client_id": "x" }), "name", "is required"),
+        (
+            json!({ "client_id": "X", "name": "x" }),
+            "client_id",
+            "must be 1 to 63 of a-z, 0-9 and '-', not starting with '-'",
+        ),
+        (
+            json!({ "client_id": "x", "name": "x", "retention_days": 0 }),
+            "retention_days",
+            "must be from 1 to 36500",
+        ),
+    ] {
+        relay.posts("/tenants", body).refused_field(field, reason);
+    }
+    let taken = json!({ "client_id": "northwind-it", "name": "x" });
+    relay
+        .posts("/tenants", taken)
+        .refused(409, "already_exists");
+    let directory = json!({ "client_id": "x", "name": "x", "entra_tenant_id": FABRIKAM_DIRECTORY });
+    relay
+        .posts("/tenants", directory)
+        .refused(409, "already_exists");
+    // Northwind's bot is installed there.
+    let home = json!({ "client_id": "x", "name": "x", "entra_tenant_id": CONTOSO });
+    let refused = relay
+        .posts("/tenants", home)
+        .refused(409, "install_conflict");
+    assert!(!refused.text().to_lowercase().contains("northwind"));
+    relay.gets("/tenants/x").not_found();
+    relay
+        .patches("/tenants/northwind-it", json!({ "name": null }))
+        .refused_field("name", "must not be null: a tenant has a name");
+    server
+        .northwind()
+        .gets("/tenants")
+        .refused(403, "forbidden");
+}
+
+#[test]
+fn what_the_platform_does_to_a_tenant_stands_in_the_records_of_both() {
+    let server = Server::demo();
+    server
+        .relay()
+        .patches(
+            "/tenants/northwind-it",
+            json!({ "rate_limit_per_minute": 5000 }),
+        )
+        .expect(200);
+    for reader in [server.relay(), server.northwind()] {
+        let events = reader
+            .gets("/audit-events?action=tenant.update")
+            .expect(200)
+            .data();
+        assert_eq!(events[0]["target"], "northwind-it");
+        assert_eq!(
+            events[0]["details"],
+            json!({ "changed": { "rate_limit_per_minute": { "from": null, "to": 5000 } } })
+        );
+    }
+    let fabrikam = server.fabrikam().gets("/audit-events?action=tenant.update");
+    assert_eq!(fabrikam.expect(200).data(), json!([]));
+}
+
+#[test]
+fn an_admin_makes_rotates_and_revokes_keys_and_each_is_shown_once() {
+    let authority = Authority::new();
+    let server = with_people(&authority);
+    let admin = person(&server, &authority, NEWCOMER, "Admin");
+    let made = admin
+        .posts(
+            "/api-keys",
+            json!({ "name": "Tickets", "expires_at": "2030-01-31T12:00:00Z" }),
+        )
+        .expect(201)
+        .data();
+    let key = made["key"].as_str().unwrap().to_owned();
+    assert!(key.starts_with("neo_sk_demo_"));
+    assert_eq!(key.len(), "neo_sk_demo_".len() + 43);
+    assert_eq!(made["hint"], key[key.len() - 4..]);
+    assert_eq!(
+        (
+            &made["platform"],
+            &made["expires_at"],
+            &made["last_used_at"],
+            &made["revoked_at"]
+        ),
+        (
+            &json!(false),
+            &json!("2030-01-31T12:00:00.000Z"),
+            &Value::Null,
+            &Value::Null
+        )
+    );
+    let holder = server.holder_of(&key);
+    assert_eq!(
+        holder.gets("/whoami").expect(200).data()["client_id"],
+        "northwind-it"
+    );
+    let id = made["id"].as_str().unwrap();
+
+    let rotated = admin
+        .sends(crate::wire::Request::new(
+            "POST",
+            format!("/api-keys/{id}/rotate"),
+        ))
+        .expect(201)
+        .data();
+    let next = rotated["key"].as_str().unwrap().to_owned();
+    assert_ne!(rotated["id"], made["id"]);
+    let account = holder.gets("/whoami").expect(200).data()["id"].clone();
+    assert_eq!(
+        server.holder_of(&next).gets("/whoami").expect(200).data()["id"],
+        account
+    );
+    let path = format!("/api-keys/{}", rotated["id"].as_str().unwrap());
+    admin.deletes(&path).expect(204);
+    let revoked = server
+        .holder_of(&next)
+        .gets("/whoami")
+        .refused(401, "unauthorized");
+    assert_eq!(revoked.error()["details"]["reason"], "revoked");
+    admin.deletes(&path).expect(204);
+    let listed = admin.gets("/api-keys?q=tickets").expect(200);
+    assert!(!listed.text().contains(&key) && !listed.text().contains(&next));
+    assert_eq!(listed.data().as_array().unwrap().len(), 2);
+    let told = admin.gets("/audit-events?q=Tickets").expect(200).data();
+    let actions: Vec<&str> = told
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["action"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        actions,
+        ["api_key.revoke", "api_key.rotate", "api_key.create"]
+    );
+
+    server.passes(24 * 60 * 60 * 1_000);
+    assert_eq!(
+        holder.gets("/whoami").refused(401, "unauthorized").error()["details"]["reason"],
+        "expired"
+    );
+}
+
+#[test]
+fn a_key_that_cannot_be_made_is_refused_and_a_foreign_one_is_not_there() {
+    let authority = Authority::new();
+    let server = with_people(&authority);
+    let admin = person(&server, &authority, NEWCOMER, "Admin");
+    for (body, field, reason) in [
+        (json!({}), "name", "is required"),
+        (
+            json!({ "name": "x", "expires_at": "2025-01-01T00:00:00Z" }),
+            "expires_at",
+            "must lie ahead",
+        ),
+        (
+            json!({ "name": "x", "expires_at": "soon" }),
+            "expires_at",
+            "must be a time in RFC 3339, such as 2030-01-31T12:00:00Z",
+        ),
+        (
+            json!({ "name": "x", "platform": true }),
+            "platform",
+            "must not be true: keys of the platform are made at the command line",
+        ),
+    ] {
+        admin.posts("/api-keys", body).refused_field(field, reason);
+    }
+    admin
+        .posts("/api-keys", json!({ "name": "Twice" }))
+        .expect(201);
+    admin
+        .posts("/api-keys", json!({ "name": "Twice" }))
+        .refused(409, "already_exists");
+    admin
+        .deletes("/api-keys/key_019ab697-e807-7abc-8def-0123456789ab")
+        .not_found();
+    admin.deletes("/api-keys/x").not_found();
+    for role in ["User", "Viewer"] {
+        person(&server, &authority, "u-2", role)
+            .gets("/api-keys")
+            .refused(403, "forbidden");
+    }
+    server
+        .northwind()
+        .posts("/api-keys", json!({ "name": "Mine" }))
+        .refused(403, "forbidden");
+}
+
+#[test]
+fn people_are_listed_and_given_roles_but_the_last_admin_stays() {
+    let authority = Authority::new();
+    let server = with_people(&authority);
+    let admin = person(&server, &authority, NEWCOMER, "Admin");
+    let everybody = admin.gets("/users").expect(200).data();
+    let newcomer = everybody
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|user| user["id"] == NEWCOMER)
+        .unwrap()
+        .clone();
+    // What a token says of a role counts for its request and is not recorded.
+    assert_eq!(newcomer["role"], "USER");
+    assert_eq!(newcomer["last_seen_at"], "2025-11-24T16:00:00.000Z");
+    let admins = admin.gets("/users?role=ADMIN").expect(200).data();
+    let recorded: Vec<String> = admins
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|user| user["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(recorded.len(), 1, "{admins}");
+
+    let last = format!("/users/{}", recorded[0]);
+    for role in [json!("USER"), json!("VIEWER"), Value::Null] {
+        admin
+            .patches(&last, json!({ "role": role }))
+            .refused(409, "last_admin");
+    }
+    let path = format!("/users/{NEWCOMER}");
+    assert_eq!(
+        admin
+            .patches(&path, json!({ "role": "ADMIN" }))
+            .expect(200)
+            .data()["role"],
+        "ADMIN"
+    );
+    assert_eq!(
+        person(&server, &authority, NEWCOMER, "")
+            .gets("/whoami")
+            .expect(200)
+            .data()["role"],
+        "ADMIN"
+    );
+    assert_eq!(
+        admin
+            .patches(&last, json!({ "role": "VIEWER" }))
+            .expect(200)
+            .data()["role"],
+        "VIEWER"
+    );
+    admin
+        .patches(&path, json!({ "role": null }))
+        .refused(409, "last_admin");
+    admin
+        .patches("/users/nobody", json!({ "role": "USER" }))
+        .not_found();
+    admin
+        .patches(&path, json!({ "role": "OWNER" }))
+        .refused_field("role", "must be one of VIEWER, USER, ADMIN");
+    let told = admin
+        .gets("/audit-events?action=user.update")
+        .expect(200)
+        .data();
+    assert_eq!(
+        told[1]["details"]["changed"],
+        json!({ "role": { "from": "USER", "to": "ADMIN" } })
+    );
+    let refused = admin
+        .gets("/audit-events?action=request.refused&q=last_admin")
+        .expect(200)
+        .data();
+    assert_eq!(refused.as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn audit_events_are_filtered_by_actor_and_action_and_tell_from_where() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    northwind
+        .posts("/agents", json!({ "name": "One" }))
+        .expect(201);
+    northwind
+        .posts("/agents", json!({ "name": "Two" }))
+        .expect(201);
+    let me = northwind.gets("/whoami").expect(200).data();
+    let event = &northwind.gets("/audit-events").expect(200).data()[0];
+    assert_eq!(event["action"], "agent.create");
+    assert_eq!(
+        event["actor"],
+        json!({ "kind": "service_account", "id": me["id"], "name": me["name"] })
+    );
+    assert_eq!(event["remote_address"], "127.0.0.1");
+    assert_eq!(event["created_at"], "2025-11-24T16:00:00.000Z");
+    let count = |query: &str| {
+        northwind
+            .gets(&format!("/audit-events?{query}"))
+            .expect(200)
+            .data()
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    let id = me["id"].as_str().unwrap();
+    assert_eq!(count(&format!("actor={id}")), 2);
+    assert_eq!(count("actor=nobody"), 0);
+    assert_eq!(
+        count(&format!("actor={id}&action=agent.create&page_size=1")),
+        1
+    );
+    assert_eq!(count("action=agent.delete"), 0);
+    northwind
+        .gets("/audit-events?actor=")
+        .refused_field("actor", "must not be empty");
+    server
+        .northwind()
+        .guest_of(&northwind.session(technician()))
+        .gets("/audit-events")
+        .refused(403, "forbidden");
+}
+
+#[test]
+fn statistics_count_sessions_turns_failures_and_first_words_by_day_and_agent() {
+    let server = Server::answering(&[]);
+    let northwind = server.northwind();
+    let asks = |body: Value| {
+        let session = northwind.session(body);
+        let turn = northwind.says(&session, "Hello").expect(202).data()["chat_turn_id"].clone();
+        northwind
+            .turn(&session, turn.as_str().unwrap(), "wait_seconds=60")
+            .expect(200);
+    };
+    asks(technician());
+    server.passes(24 * 60 * 60 * 1_000);
+    asks(technician());
+    asks(json!({ "managed_agent_key": "NEO_SUPPORT" }));
+    let stats = northwind.gets("/stats").expect(200).data();
+    // The clock stands while a turn is answered.
+    let counts = |sessions: i64| json!({ "sessions": sessions, "turns": sessions, "failures": 0, "median_first_word_ms": 0 });
+    let with = |mut counts: Value, more: Value| {
+        counts
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        counts
+    };
+    assert_eq!(stats["total"], counts(3));
+    assert_eq!(
+        stats["by_day"],
+        json!([
+            with(counts(1), json!({ "day": "2025-11-24" })),
+            with(counts(2), json!({ "day": "2025-11-25" }))
+        ])
+    );
+    assert_eq!(
+        stats["by_agent"],
+        json!([
+            with(
+                counts(1),
+                json!({ "agent_id": 100, "agent_name": "Neo support" })
+            ),
+            with(
+                counts(2),
+                json!({ "agent_id": 102, "agent_name": "Technician assistant" })
+            ),
+        ])
+    );
+    // The end is exclusive, the beginning inclusive.
+    let day = northwind
+        .gets("/stats?from=2025-11-24T16:00:00Z&to=2025-11-25T16:00:00Z")
+        .expect(200)
+        .data();
+    assert_eq!(day["total"], counts(1));
+    for (query, reason) in [
+        (
+            "from=2025-11-25T00:00:00Z&to=2025-11-25T00:00:00Z",
+            "must lie before to",
+        ),
+        (
+            "from=2020-11-25T00:00:00Z",
+            "must lie at most 366 days before to",
+        ),
+    ] {
+        northwind
+            .gets(&format!("/stats?{query}"))
+            .refused_field("from", reason);
+    }
+}

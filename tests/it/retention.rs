@@ -1,0 +1,129 @@
+//! What is deleted leaves nothing in the file, and what was idle for too long goes by itself.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::support::{Server, technician};
+
+const DAY: i64 = 24 * 60 * 60 * 1_000;
+
+/// Whether any file of the data folder holds a text.
+fn is_on_disk(server: &Server, text: &str) -> bool {
+    fs::read_dir(server.folder()).unwrap().any(|entry| {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        bytes
+            .windows(text.len())
+            .any(|window| window.eq_ignore_ascii_case(text.as_bytes()))
+    })
+}
+
+/// Waits until no file holds a text: the log is emptied beside the requests.
+fn is_erased(server: &Server, text: &str) {
+    for _ in 0..200 {
+        if !is_on_disk(server, text) {
+            return;
+        }
+        std::thread::yield_now();
+        // Each request is a moment for the log's keeper; nobody else reads.
+        server.northwind().gets("/whoami").expect(200);
+    }
+    panic!("{text} is still on disk");
+}
+
+#[test]
+fn a_deleted_session_leaves_nothing_of_it_in_the_files() {
+    let server = Server::answering(&[]);
+    let northwind = server.northwind();
+    let kept = northwind.session(technician());
+    northwind.says(&kept, "Quetzalcoatl stays").expect(202);
+    let body =
+        json!({ "agent_id": 102, "title": "Xylophonist", "metadata": { "ticket": "Zymurgist" } });
+    let session = northwind.opens_once("Idempotent-1", body).expect(201).id();
+    let file = northwind.puts_up(&session, "text/plain", b"Vexillologist");
+    let message = json!({ "message": "Quadrumanous question", "attachments": [{ "blob_path": file, "mime": "text/plain", "alt": "Mnemonician" }] });
+    let turn = northwind.appends(&session, message).expect(202).data()["chat_turn_id"].clone();
+    northwind
+        .turn(&session, turn.as_str().unwrap(), "wait_seconds=60")
+        .expect(200);
+    // It stands in the search index too.
+    assert_eq!(
+        northwind.lists("q=quadrumanous").ids(),
+        std::slice::from_ref(&session)
+    );
+    let words = [
+        "Xylophonist",
+        "Zymurgist",
+        "Vexillologist",
+        "Quadrumanous",
+        "Mnemonician",
+    ];
+    for word in words {
+        assert!(is_on_disk(&server, word), "{word}");
+    }
+    northwind.removes(&session).expect(204);
+    for word in words {
+        is_erased(&server, word);
+    }
+    assert!(is_on_disk(&server, "Quetzalcoatl"));
+    assert_eq!(northwind.lists("q=quetzalcoatl").ids(), [kept]);
+}
+
+#[test]
+fn idle_sessions_go_after_their_tenants_days_and_others_stay() {
+    let server = Server::demo();
+    let (northwind, fabrikam) = (server.northwind(), server.fabrikam());
+    server.changes("northwind-it", json!({ "retention_days": 30 }));
+    let many: Vec<String> = (0..120).map(|_| northwind.session(technician())).collect();
+    let (idle, archived, waiting) = (
+        northwind.session(technician()),
+        northwind.session(technician()),
+        northwind.session(technician()),
+    );
+    let foreign = fabrikam.session(json!({ "agent_id": 202 }));
+    northwind.resets(&archived).expect(200);
+    server.passes(20 * DAY);
+    let young = northwind.session(technician());
+    northwind
+        .changes(&idle, json!({ "title": "Touched" }))
+        .expect(200);
+    northwind.says(&waiting, "Still waits").expect(202);
+    server.passes(10 * DAY + 1);
+    let purge = || {
+        let mut gone = tokio::runtime::Runtime::new()
+            .unwrap()
+            .block_on(server.app.store.purge_sessions())
+            .unwrap();
+        gone.sort();
+        gone.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let mut expected = many;
+    expected.push(archived.clone());
+    expected.sort();
+    assert_eq!(purge(), expected);
+    for gone in [&archived, &expected[0]] {
+        northwind.reads(gone).not_found();
+    }
+    for kept in [&idle, &young, &waiting] {
+        northwind.reads(kept).expect(200);
+    }
+    fabrikam.reads(&foreign).expect(200);
+    assert_eq!(purge(), Vec::<String>::new());
+    // One whose turn still waits is not idle.
+    server.passes(20 * DAY);
+    let mut expected = vec![idle, young];
+    expected.sort();
+    assert_eq!(purge(), expected);
+    let told = northwind
+        .gets("/audit-events?action=session.purge")
+        .expect(200)
+        .data();
+    assert_eq!(
+        told[0]["details"],
+        json!({ "retention_days": 30, "sessions": 2 })
+    );
+    assert_eq!(told[0]["actor"]["id"], "retention");
+    server.changes("northwind-it", json!({ "retention_days": null }));
+    server.passes(400 * DAY);
+    assert_eq!(purge(), Vec::<String>::new());
+}
