@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::body::receive;
+use super::permit::settled;
 use crate::config::Patience;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::fields::{Fields, Problems, TIME_RULE, integer_schema};
@@ -61,7 +62,9 @@ impl FromRequest for Body {
         let patience = request
             .app_data::<web::Data<App>>()
             .map_or_else(Patience::default, |app| app.limits.patience);
+        let settled = settled(request.clone());
         Box::pin(async move {
+            settled.await;
             if declared.is_some_and(|bytes| bytes > BODY_LIMIT as u64) {
                 return Err(Code::PayloadTooLarge.into());
             }

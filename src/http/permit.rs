@@ -4,6 +4,7 @@ use std::future::{Future, Ready, ready};
 use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use actix_web::dev::Payload;
 use actix_web::http::{Method, header};
@@ -106,13 +107,7 @@ impl Permit {
 
     fn admit(request: &HttpRequest, caller: Caller) -> Result<Self> {
         let app = app(request)?;
-        let callers = request
-            .app_data::<Admitted>()
-            .and_then(|admitted| {
-                let mut rows = admitted.0.iter();
-                rows.find(|(method, _)| method == request.method())
-            })
-            .map(|(_, callers)| *callers)
+        let callers = callers_of(request)
             .ok_or_else(|| Error::internal("a route does not say who may call it"))?;
         let caller = Rc::new(caller);
         let admission = app.limiter.admit(
@@ -137,6 +132,35 @@ impl Permit {
         }
         Ok(Self(caller))
     }
+}
+
+/// The row of the table that a request is for.
+fn callers_of(request: &HttpRequest) -> Option<Callers> {
+    let admitted = request.app_data::<Admitted>()?;
+    let mut rows = admitted.0.iter();
+    rows.find(|(method, _)| method == request.method())
+        .map(|(_, callers)| *callers)
+}
+
+/// Resolves once it is settled who calls, at once where nobody asks.
+///
+/// A handler's arguments are made side by side, each polled in its turn; a body behind a [`Permit`] is not looked at before
+/// the caller is known (contract, section 1, Order of checks). Whatever the permit waits for wakes both.
+pub(super) async fn settled(request: HttpRequest) {
+    if callers_of(&request).is_none_or(|callers| callers == Callers::Public) {
+        return;
+    }
+    std::future::poll_fn(|_| {
+        let extensions = request.extensions();
+        match extensions.get::<Context>() {
+            Some(Context { caller: None, .. }) => Poll::Pending,
+            Some(Context {
+                caller: Some(_), ..
+            })
+            | None => Poll::Ready(()),
+        }
+    })
+    .await;
 }
 
 fn app(request: &HttpRequest) -> Result<&web::Data<App>> {

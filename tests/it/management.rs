@@ -462,3 +462,20 @@ fn statistics_count_sessions_turns_failures_and_first_words_by_day_and_agent() {
             .refused_field("from", reason);
     }
 }
+
+#[test]
+fn who_calls_is_settled_before_the_body_is_looked_at_also_where_that_takes_time() {
+    let authority = Authority::new();
+    let broken = || crate::wire::Request::new("POST", "/agents").text("{");
+    // The keys have still to be fetched, and the person to be recorded.
+    let server = with_people(&authority);
+    let viewer = person(&server, &authority, "somebody-new", "Viewer");
+    viewer.sends(broken()).refused(403, "forbidden");
+    let server = with_people(&authority);
+    let stranger = crate::authority::attackers().issues(&authority.claims(NEWCOMER));
+    let stranger = server.holder_of(&stranger);
+    stranger.sends(broken()).refused(401, "unauthorized");
+    let server = with_people(&authority);
+    let admin = person(&server, &authority, "somebody-new", "Admin");
+    admin.sends(broken()).refused(400, "validation_error");
+}
