@@ -14,3 +14,11 @@ INSERT INTO given_numbers SELECT 'agent', coalesce(max(agent_id), 0) FROM agents
 
 ALTER TABLE turns ADD COLUMN first_word_at INTEGER;    -- NULL until then, and for an answer without words
 CREATE INDEX turns_of_tenant ON turns (tenant_no);     -- with the row's seq behind it: a tenant's turns of a time, for its statistics
+
+-- Channels and installs over the wire. Each index of channels ends in the row's seq: a list is one range, newest first.
+CREATE INDEX channels_living ON channels (tenant_no) WHERE deleted_at IS NULL;
+CREATE INDEX channels_of_agent ON channels (tenant_no, agent_id) WHERE deleted_at IS NULL; -- the filter; may an agent go
+DROP INDEX channels_of_bot;
+CREATE INDEX channels_of_bot ON channels (bot_id, tenant_no) -- rule b, the filter, and does another tenant carry this bot
+  WHERE deleted_at IS NULL AND bot_id IS NOT NULL;
+CREATE INDEX installs_of_directory ON installs (m365_tenant_id, tenant_no); -- may a tenant call this directory its home

@@ -62,7 +62,7 @@ codes! {
     SessionArchived = "session_archived", 409, "This session is archived. Start a new one.";
     TooManyPendingTurns = "too_many_pending_turns", 409, "Too many messages wait for an answer in this session. Wait for one to be answered.";
     TooManyAttachments = "too_many_attachments", 409, "This session has too many files. Send or wait for those that were uploaded.";
-    InstallConflict = "install_conflict", 409, "That directory cannot be installed for this bot.";
+    InstallConflict = "install_conflict", 409, "That M365 tenant cannot be installed for this bot. Ask the platform's operator.";
     CompanyAlreadyBound = "company_already_bound", 409, "That company or directory is bound already. Unbind it first.";
     AlreadyExists = "already_exists", 409, "There is one of that name already. Choose another.";
     LastAdmin = "last_admin", 409, "The last administrator cannot be demoted. Make another one first.";

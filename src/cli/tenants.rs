@@ -62,7 +62,6 @@ pub(super) fn run(common: &Common, command: &Tenants) -> Result<(), Failed> {
             };
             store.write_now(move |tx| {
                 let tenant = tenants::create(tx, &new)?;
-                tenants::check_home(tx.reader(), tenant)?;
                 audit::record(
                     tx,
                     &audit::Event {

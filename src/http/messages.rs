@@ -21,7 +21,7 @@ use crate::model::words::{AgentState, ChannelStatus, ModelTier, Rating, Rule};
 use crate::resolver::{self, Linked, NotMapped};
 use crate::store::attachments::{self, Carried};
 use crate::store::messages::{self, NewMessage};
-use crate::store::{Reader, agents, channels, companies, tenants, turns, unlinked};
+use crate::store::{Reader, agents, channels, companies, installs, tenants, turns, unlinked};
 
 /// Characters that a message may have (contract, section 1, Size).
 const MESSAGE: usize = 32_000;
@@ -191,7 +191,7 @@ fn check_channel(reader: &Reader<'_>, session: &Session) -> Result<()> {
         .ok_or(Code::ChannelDisconnected)?;
     if session.resolution.rule == Rule::WhiteLabelInstall
         && let Some(inbound) = &session.inside.pinned_by
-        && !channels::is_installed(reader, channel.owner, id, inbound)?
+        && !installs::is_installed(reader, channel.owner, id, inbound)?
     {
         return Err(Code::ChannelDisconnected.into());
     }

@@ -13,8 +13,8 @@ use super::extract::Query;
 use super::openapi;
 use super::permit::{Admitted, Callers};
 use super::{
-    agents, articles, attachments, audit_events, events, keys, messages, meta, sessions, stats,
-    tenant, tenants, tokens, turns, users,
+    agents, articles, attachments, audit_events, channels, events, installs, keys, messages, meta,
+    sessions, stats, tenant, tenants, tokens, turns, users,
 };
 use crate::error::{Code, Error, Refusal};
 use crate::fields::{self, Fields};
@@ -68,6 +68,7 @@ pub(super) struct RoutePath(pub(super) &'static str);
 pub fn table() -> Vec<Row> {
     let mut table = meta_rows();
     table.extend(management_rows());
+    table.extend(channel_rows());
     table.extend(chat_rows());
     table
 }
@@ -177,6 +178,48 @@ fn management_rows() -> Vec<Row> {
         row(Method::GET, "/audit-events", Callers::Keeper, audit_events::list)
             .says("listAuditEvents", "Who changed or was refused what, newest first")
             .query(audit_events::list_query),
+    ]
+}
+
+#[rustfmt::skip]
+fn channel_rows() -> Vec<Row> {
+    use Code::*;
+
+    vec![
+        row(Method::GET, "/channels", Callers::Member, channels::list)
+            .says("listChannels", "The tenant's channels, newest first")
+            .query(channels::list_query),
+        row(Method::POST, "/channels", Callers::Keeper, channels::create)
+            .says("createChannel", "Binds an agent to a bot")
+            .body(channels::create_body)
+            .example(json!({ "internal_name": "Night desk", "audience": "MSP", "agent_id": 102, "display_name": "Northwind at night" }))
+            .created()
+            .refuses(&[NotFound, AlreadyExists, AudienceMismatch]),
+        // Ahead of what it would be one of.
+        row(Method::POST, "/channels/install-events", Callers::Platform, channels::install_event)
+            .says("installEvent", "Tells whether a bot is installed for an M365 tenant, and what it says there; changes nothing")
+            .body(channels::install_event_body)
+            .example(json!({ "bot_id": "b07fab1e-c0de-4bee-8ace-facade0fb075", "end_client_tenant_id": "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e" })),
+        row(Method::GET, "/channels/{channel_id}", Callers::Member, channels::get)
+            .says("getChannel", "One channel"),
+        row(Method::PATCH, "/channels/{channel_id}", Callers::Keeper, channels::update)
+            .says("updateChannel", "Changes what is sent of a channel; null restores a default")
+            .body(channels::update_body)
+            .example(json!({ "welcome_message": "Hello! What can I do for you?", "relay_prefix": null }))
+            .refuses(&[AlreadyExists, AudienceMismatch, InstallConflict]),
+        row(Method::DELETE, "/channels/{channel_id}", Callers::Keeper, channels::delete)
+            .says("deleteChannel", "Removes a channel; its installs go on refusing until their bot and M365 tenant are installed on another"),
+        row(Method::GET, "/channels/{channel_id}/installs", Callers::Member, installs::list)
+            .says("listInstalls", "The M365 tenants that a channel's bot serves, newest first")
+            .query(installs::list_query),
+        row(Method::POST, "/channels/{channel_id}/installs", Callers::Keeper, installs::create)
+            .says("createInstall", "Has a channel's bot serve an M365 tenant, and links a company to it in the same step; 200 if it did already")
+            .body(installs::create_body)
+            .example(json!({ "end_client_tenant_id": "1dea15ed-5eed-4b0a-8f1e-ab1e5ca1ab1e", "psa_company_id": "1002" }))
+            .created().also(200)
+            .refuses(&[InstallConflict, CompanyAlreadyBound, AudienceMismatch]),
+        row(Method::DELETE, "/channels/{channel_id}/installs/{install_id}", Callers::Keeper, installs::delete)
+            .says("deleteInstall", "Ends a bot's service of an M365 tenant"),
     ]
 }
 

@@ -11,7 +11,7 @@ use super::envelope::{Outcome, Reply};
 use super::extract::{Body, Query, path_name};
 use super::permit::Permit;
 use crate::draft::TenantDraft;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Refusal, Result};
 use crate::fields::{Field, Fields};
 use crate::model::caller::Caller;
 use crate::model::ids::Tick;
@@ -130,16 +130,31 @@ pub(super) async fn create(
                 retention_days: None,
             };
             let no = tenants::create(tx, &tenant.changed(&new.draft))?;
-            tenants::check_home(tx.reader(), no)?;
             record(tx, home, no, event)?;
             tenants::by_no(tx.reader(), no)
         })
-        .await?;
+        .await
+        .map_err(name_no_one)?;
     let client_id = tenant.client_id.clone();
     Ok(Reply::created(
         format_args!("/tenants/{client_id}"),
         ManagedTenant::of(Tick(0), tenant),
     ))
+}
+
+/// The store names who installed, for the operator; over the wire nobody is named.
+fn name_no_one(error: Error) -> Error {
+    match error {
+        Error::Refused(refusal) if refusal.code == Code::InstallConflict => Refusal::new(
+            Code::InstallConflict,
+        )
+        .saying(
+            "A bot of another tenant is installed for this directory. Remove that install first.",
+        )
+        .with("field", "entra_tenant_id")
+        .into(),
+        other @ (Error::Refused(_) | Error::Internal(_)) => other,
+    }
 }
 
 fn home(caller: &Caller) -> TenantNo {
@@ -195,6 +210,7 @@ pub(super) async fn patch(
             record(tx, home, tenant.no, event)?;
             tenants::by_no(tx.reader(), tenant.no)
         })
-        .await?;
+        .await
+        .map_err(name_no_one)?;
     Ok(Reply::ok(ManagedTenant::of(Tick(0), tenant)))
 }

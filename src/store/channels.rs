@@ -1,33 +1,35 @@
-//! Channels and their installs.
+//! Channels: an agent bound to a bot, with its branding.
 
-use super::WriteTx;
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::sqlite::{Reader, Row};
+use super::{WriteTx, agents};
 use crate::draft::ChannelDraft;
 use crate::error::Result;
-use crate::model::ids::{ChannelId, InstallId, Tick};
+use crate::model::clock::Timestamp;
+use crate::model::ids::{ChannelId, Tick};
 use crate::model::names::{AgentId, BotId, M365TenantId, TenantNo};
 use crate::model::words::{Audience, ChannelStatus, Transport};
 use crate::resolver;
 
-/// A channel with its branding.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A channel as the wire shows it (contract, section 6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ChannelRecord {
     /// Its id.
     pub id: ChannelId,
-    /// The MSP that owns it.
-    pub tenant: TenantNo,
-    /// Its name among the MSP's channels.
-    pub internal_name: String,
     /// Whom it reaches.
     pub audience: Audience,
+    /// Its name among the MSP's channels.
+    pub internal_name: String,
     /// What carries its messages.
     pub transport: Transport,
+    /// Its agent.
+    pub agent_id: AgentId,
     /// Whether it works.
     pub status: ChannelStatus,
     /// Its bot.
     pub bot_id: Option<BotId>,
-    /// Its agent.
-    pub agent_id: AgentId,
     /// The bot's name for its users.
     pub display_name: Option<String>,
     /// What the bot is for.
@@ -42,21 +44,16 @@ pub struct ChannelRecord {
     pub relay_prefix: Option<String>,
     /// Whether clients show the agent's steps.
     pub show_agent_progress_steps: bool,
-}
-
-/// An install of a channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InstallRecord {
-    /// Its id.
-    pub id: InstallId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
     /// The MSP that owns it.
+    #[serde(skip)]
     pub tenant: TenantNo,
-    /// Its channel's row.
-    pub channel_seq: Tick,
-    /// Its channel's bot.
-    pub bot_id: Option<BotId>,
-    /// The directory that is served.
-    pub end_client_tenant_id: M365TenantId,
+    /// Whether it was deleted: its installs go on refusing what was routed through it.
+    #[serde(skip)]
+    pub is_deleted: bool,
 }
 
 impl ChannelRecord {
@@ -64,13 +61,12 @@ impl ChannelRecord {
     pub fn fresh(id: ChannelId, tenant: TenantNo, internal_name: &str) -> Self {
         Self {
             id,
-            tenant,
-            internal_name: internal_name.to_owned(),
             audience: Audience::Msp,
+            internal_name: internal_name.to_owned(),
             transport: Transport::Teams,
+            agent_id: AgentId(0),
             status: ChannelStatus::Active,
             bot_id: None,
-            agent_id: AgentId(0),
             display_name: None,
             description: None,
             welcome_message: None,
@@ -78,6 +74,10 @@ impl ChannelRecord {
             outline_icon_url: None,
             relay_prefix: None,
             show_agent_progress_steps: true,
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+            tenant,
+            is_deleted: false,
         }
     }
 
@@ -87,7 +87,6 @@ impl ChannelRecord {
         let (draft, before) = (draft.clone(), self.clone());
         Self {
             id: before.id,
-            tenant: before.tenant,
             internal_name: draft
                 .internal_name
                 .over(before.internal_name.clone(), before.internal_name),
@@ -107,6 +106,10 @@ impl ChannelRecord {
             show_agent_progress_steps: draft
                 .show_agent_progress_steps
                 .over(before.show_agent_progress_steps, true),
+            created_at: before.created_at,
+            updated_at: before.updated_at,
+            tenant: before.tenant,
+            is_deleted: before.is_deleted,
         }
     }
 }
@@ -115,7 +118,8 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, tenant_no, internal_name, audience, transport, status, bot_id, agent_id, display_name, description, \
-             welcome_message, color_icon_url, outline_icon_url, relay_prefix, show_agent_progress_steps FROM channels ",
+             welcome_message, color_icon_url, outline_icon_url, relay_prefix, show_agent_progress_steps, created_at, updated_at, \
+             deleted_at IS NOT NULL AS is_deleted FROM channels ",
             $rest
         )
     };
@@ -138,7 +142,113 @@ fn record(row: &Row<'_>) -> rusqlite::Result<ChannelRecord> {
         outline_icon_url: row.get("outline_icon_url")?,
         relay_prefix: row.get("relay_prefix")?,
         show_agent_progress_steps: row.get("show_agent_progress_steps")?,
+        created_at: Timestamp(row.get("created_at")?),
+        updated_at: Timestamp(row.get("updated_at")?),
+        is_deleted: row.get("is_deleted")?,
     })
+}
+
+const BY_ID: &str = select!("WHERE seq = ?1 AND id = ?2");
+
+/// The channel with this id, whoever owns it, deleted ones too.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn by_id(reader: &Reader<'_>, id: ChannelId) -> Result<Option<ChannelRecord>> {
+    reader.optional(BY_ID, (id.tick(), id), record)
+}
+
+/// The tenant's living channel with this id.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn of_tenant(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    id: ChannelId,
+) -> Result<Option<ChannelRecord>> {
+    Ok(by_id(reader, id)?.filter(|channel| channel.tenant == tenant && !channel.is_deleted))
+}
+
+/// Which channels a list holds.
+#[derive(Clone, Debug, Default)]
+pub struct ChannelFilter {
+    /// Only those of this bot.
+    pub bot_id: Option<BotId>,
+    /// Only those of this agent.
+    pub agent_id: Option<AgentId>,
+    /// Only those that reach these people.
+    pub audience: Option<Audience>,
+    /// Only those in this state.
+    pub status: Option<ChannelStatus>,
+    /// Only those whose name, internal or shown, holds this text, without case.
+    pub q: Option<String>,
+}
+
+macro_rules! range {
+    ($range:literal) => {
+        concat!(
+            select!("WHERE tenant_no = ?1 AND seq < ?2 AND deleted_at IS NULL"),
+            $range,
+            " AND (?3 IS NULL OR bot_id = ?3)
+              AND (?4 IS NULL OR agent_id = ?4)
+              AND (?5 IS NULL OR audience = ?5)
+              AND (?6 IS NULL OR status = ?6)
+              AND (?7 IS NULL OR instr(lower(internal_name), lower(?7)) > 0 OR instr(lower(display_name), lower(?7)) > 0)
+              ORDER BY seq DESC LIMIT ?8"
+        )
+    };
+}
+
+const ALL_LIVING: &str = range!("");
+const OF_BOT: &str = range!(" AND bot_id = ?3");
+const OF_AGENT: &str = range!(" AND agent_id = ?4");
+
+/// Every range's SQL, for the test that reads its plan.
+pub const RANGES: &[(&str, &str)] = &[
+    ("channels_living", ALL_LIVING),
+    ("channels_of_bot", OF_BOT),
+    ("channels_of_agent", OF_AGENT),
+];
+
+/// A page of a tenant's living channels, newest first, from before a tick.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn page(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    filter: &ChannelFilter,
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<ChannelRecord>> {
+    let range = match filter {
+        ChannelFilter {
+            bot_id: Some(_), ..
+        } => OF_BOT,
+        ChannelFilter {
+            agent_id: Some(_), ..
+        } => OF_AGENT,
+        ChannelFilter {
+            bot_id: None,
+            agent_id: None,
+            ..
+        } => ALL_LIVING,
+    };
+    reader.all(
+        range,
+        rusqlite::params![
+            tenant,
+            before,
+            filter.bot_id,
+            filter.agent_id,
+            filter.audience,
+            filter.status,
+            filter.q,
+            limit
+        ],
+        record,
+    )
 }
 
 const LIVING: &str = select!("WHERE tenant_no = ?1 AND deleted_at IS NULL ORDER BY seq");
@@ -261,28 +371,6 @@ pub fn bot_of(reader: &Reader<'_>, id: ChannelId) -> Result<Option<BotId>> {
         .flatten())
 }
 
-const IS_INSTALLED: &str =
-    "SELECT 1 FROM installs WHERE tenant_no = ?1 AND m365_tenant_id = ?2 AND channel_seq = ?3";
-
-/// Whether a channel is installed for a directory.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn is_installed(
-    reader: &Reader<'_>,
-    tenant: TenantNo,
-    channel: ChannelId,
-    directory: &M365TenantId,
-) -> Result<bool> {
-    Ok(reader
-        .optional(
-            IS_INSTALLED,
-            (tenant, directory, channel.tick()),
-            |_| Ok(()),
-        )?
-        .is_some())
-}
-
 const INSERT: &str = "
 INSERT INTO channels (seq, id, tenant_no, internal_name, audience, transport, status, bot_id, agent_id, display_name, description,
                       welcome_message, color_icon_url, outline_icon_url, relay_prefix, show_agent_progress_steps, created_at, updated_at)
@@ -357,138 +445,74 @@ pub fn update(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<()> {
         .map(drop)
 }
 
-macro_rules! select_install {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, tenant_no, channel_seq, bot_id, m365_tenant_id FROM installs ",
-            $rest
-        )
-    };
-}
+const DELETE: &str = "UPDATE channels SET deleted_at = ?2, updated_at = ?2 WHERE seq = ?1";
 
-fn install(row: &Row<'_>) -> rusqlite::Result<InstallRecord> {
-    Ok(InstallRecord {
-        id: row.get("id")?,
-        tenant: row.get("tenant_no")?,
-        channel_seq: row.get("channel_seq")?,
-        bot_id: row.get("bot_id")?,
-        end_client_tenant_id: row.get("m365_tenant_id")?,
-    })
-}
-
-const INSTALLS_OF: &str = select_install!("WHERE channel_seq = ?1 ORDER BY seq");
-
-/// A channel's installs, oldest first.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn installs_of(reader: &Reader<'_>, channel: Tick) -> Result<Vec<InstallRecord>> {
-    reader.all(INSTALLS_OF, [channel], install)
-}
-
-const ROUTED: &str = select_install!("WHERE bot_id = ?1 AND m365_tenant_id = ?2");
-
-/// The install that holds a bot and a directory, on the whole server.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn routed(
-    reader: &Reader<'_>,
-    bot: &BotId,
-    directory: &M365TenantId,
-) -> Result<Option<InstallRecord>> {
-    reader.optional(ROUTED, (bot, directory), install)
-}
-
-const BOUND: &str = select_install!("WHERE tenant_no = ?1 AND m365_tenant_id = ?2");
-
-/// The tenant's install for a directory.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn bound(
-    reader: &Reader<'_>,
-    tenant: TenantNo,
-    directory: &M365TenantId,
-) -> Result<Option<InstallRecord>> {
-    reader.optional(BOUND, (tenant, directory), install)
-}
-
-const IS_DELETED: &str = "SELECT deleted_at IS NOT NULL AS deleted FROM channels WHERE seq = ?1";
-
-/// Whether a channel was deleted.
-///
-/// # Errors
-/// The file cannot be read, or has no such channel.
-pub fn is_deleted(reader: &Reader<'_>, channel: Tick) -> Result<bool> {
-    reader.one(IS_DELETED, [channel], |row| row.get("deleted"))
-}
-
-const INSERT_INSTALL: &str = "
-INSERT INTO installs (seq, id, tenant_no, channel_seq, bot_id, m365_tenant_id, created_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-
-/// Makes an install.
-///
-/// # Errors
-/// A unique index: the directory is taken for this bot, or for this tenant.
-pub fn insert_install(tx: &mut WriteTx<'_>, install: &InstallRecord) -> Result<()> {
-    let now = tx.now();
-    tx.reader()
-        .execute(
-            INSERT_INSTALL,
-            (
-                install.id.tick(),
-                install.id,
-                install.tenant,
-                install.channel_seq,
-                &install.bot_id,
-                &install.end_client_tenant_id,
-                now,
-            ),
-        )
-        .map(drop)
-}
-
-const DELETE_INSTALL: &str = "DELETE FROM installs WHERE seq = ?1";
-
-/// Removes an install.
+/// Deletes a channel; its row and its installs stay, to refuse what was routed through it.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn delete_install(tx: &mut WriteTx<'_>, install: InstallId) -> Result<()> {
-    tx.reader()
-        .execute(DELETE_INSTALL, [install.tick()])
-        .map(drop)
+pub fn delete(tx: &mut WriteTx<'_>, id: ChannelId) -> Result<()> {
+    let now = tx.now();
+    tx.reader().execute(DELETE, (id.tick(), now)).map(drop)
 }
 
-const TAKE_OVER: &str = "UPDATE installs SET channel_seq = ?2, bot_id = ?3 WHERE channel_seq = ?1";
+/// Why an agent cannot be a channel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    /// The tenant has no such agent.
+    Unknown,
+    /// It talks to others than the channel's people.
+    OtherAudience(Audience),
+}
 
-/// Moves the installs of one channel to another.
+/// Why the channel's agent cannot be its agent, if it cannot.
 ///
 /// # Errors
-/// A unique index: the new bot's install for a directory is taken.
-pub fn take_over(tx: &mut WriteTx<'_>, from: Tick, to: &ChannelRecord) -> Result<()> {
-    tx.reader()
-        .execute(TAKE_OVER, (from, to.id.tick(), &to.bot_id))
-        .map(drop)
+/// The file cannot be read.
+pub fn misfit(reader: &Reader<'_>, channel: &ChannelRecord) -> Result<Option<Misfit>> {
+    Ok(
+        match agents::of_tenant(reader, channel.tenant, channel.agent_id)? {
+            None => Some(Misfit::Unknown),
+            Some(agent) if agent.audience != channel.audience => {
+                Some(Misfit::OtherAudience(agent.audience))
+            }
+            Some(_) => None,
+        },
+    )
 }
 
 const HAS_ACTIVE_INTERNAL: &str = "
 SELECT 1 FROM channels
 WHERE tenant_no = ?1 AND bot_id = ?2 AND deleted_at IS NULL AND status = 'ACTIVE' AND audience = 'MSP' AND seq <> ?3";
 
-/// Whether the tenant has another living `ACTIVE` `MSP` channel of this bot.
+/// Whether the channel would be the second `ACTIVE` `MSP` one of its tenant and bot.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn has_other_active_internal(
-    reader: &Reader<'_>,
-    tenant: TenantNo,
-    bot: &BotId,
-    than: Tick,
-) -> Result<bool> {
+pub fn is_second_internal(reader: &Reader<'_>, channel: &ChannelRecord) -> Result<bool> {
+    let Some(bot) = &channel.bot_id else {
+        return Ok(false);
+    };
+    if channel.audience != Audience::Msp || channel.status != ChannelStatus::Active {
+        return Ok(false);
+    }
+    let other = reader.optional(
+        HAS_ACTIVE_INTERNAL,
+        (channel.tenant, bot, channel.id.tick()),
+        |_| Ok(()),
+    )?;
+    Ok(other.is_some())
+}
+
+const CARRIED_ELSEWHERE: &str =
+    "SELECT 1 FROM channels WHERE bot_id = ?1 AND tenant_no <> ?2 AND deleted_at IS NULL LIMIT 1";
+
+/// Whether a living channel of another tenant carries a bot.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn is_carried_elsewhere(reader: &Reader<'_>, tenant: TenantNo, bot: &BotId) -> Result<bool> {
     Ok(reader
-        .optional(HAS_ACTIVE_INTERNAL, (tenant, bot, than), |_| Ok(()))?
+        .optional(CARRIED_ELSEWHERE, (bot, tenant), |_| Ok(()))?
         .is_some())
 }

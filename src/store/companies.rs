@@ -3,7 +3,7 @@
 use super::sqlite::{Reader, Row};
 use super::{WriteTx, unlinked};
 use crate::draft::CompanyDraft;
-use crate::error::Result;
+use crate::error::{Code, Refusal, Result};
 use crate::model::names::{CompanyId, M365TenantId, TenantNo};
 use crate::resolver::Linked;
 
@@ -187,6 +187,34 @@ pub fn update(
         tenant,
         [company.tenant_id.as_ref(), before.tenant_id.as_ref()],
     )
+}
+
+/// Links a company to a directory; whether that changed anything.
+///
+/// # Errors
+/// `not_found` for a company that the tenant lacks; `company_already_bound` when another directory is its link, which stays.
+pub fn link(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    id: &CompanyId,
+    directory: &M365TenantId,
+) -> Result<bool> {
+    let before = by_id(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
+    match &before.tenant_id {
+        Some(linked) if linked == directory => Ok(false),
+        Some(_) => Err(Refusal::new(Code::CompanyAlreadyBound)
+            .saying("This company is linked to another M365 tenant. Remove that link first.")
+            .with("field", "psa_company_id")
+            .into()),
+        None => {
+            let after = CompanyRecord {
+                tenant_id: Some(directory.clone()),
+                ..before.clone()
+            };
+            update(tx, tenant, &before, &after)?;
+            Ok(true)
+        }
+    }
 }
 
 /// A refusal's trace goes when exactly one company is linked, by adding a link or by taking a second one away.

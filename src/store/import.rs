@@ -4,18 +4,20 @@ use serde_json::{Map, Value, json};
 
 use super::agents::AgentRecord;
 use super::articles::ArticleRecord;
-use super::channels::{ChannelRecord, InstallRecord};
+use super::channels::{ChannelRecord, Misfit};
 use super::companies::CompanyRecord;
 use super::sqlite::Reader;
 use super::tenants::{NewTenant, TenantRecord};
 use super::users::UserRecord;
-use super::{WriteTx, agents, articles, audit, channels, companies, keys, tenants, users};
+use super::{
+    WriteTx, agents, articles, audit, channels, companies, installs, keys, tenants, users,
+};
 use crate::error::{Error, Result};
 use crate::fields::{Field, Problem, Problems};
 use crate::model::caller::Actor;
 use crate::model::ids::Tick;
-use crate::model::names::{BotId, M365TenantId, TenantNo};
-use crate::model::words::{Access, AgentState, Audience, ChannelStatus, ManagedAgentKey, Role};
+use crate::model::names::TenantNo;
+use crate::model::words::{Access, AgentState, Audience, ManagedAgentKey, Role};
 use crate::seed::{
     Seed, SeedAgent, SeedArticle, SeedChannel, SeedCompany, SeedInstall, SeedKey, SeedTenant,
     SeedUser,
@@ -382,30 +384,17 @@ impl Import<'_, '_> {
             );
             return Ok(None);
         }
-        match agents::of_tenant(self.tx.reader(), tenant, after.agent_id)? {
-            None => {
-                self.refuse(
-                    &seed.path,
-                    "agent_id",
-                    after.agent_id,
-                    "is no agent of this tenant",
-                );
-                return Ok(None);
-            }
-            Some(agent) if agent.audience != after.audience => {
-                self.refuse(
-                    &seed.path,
-                    "agent_id",
-                    after.agent_id,
-                    format!(
-                        "is an {} agent; the channel is {}",
-                        agent.audience.as_str(),
-                        after.audience.as_str()
-                    ),
-                );
-                return Ok(None);
-            }
-            Some(_) => {}
+        if let Some(misfit) = channels::misfit(self.tx.reader(), &after)? {
+            let reason = match misfit {
+                Misfit::Unknown => "is no agent of this tenant".to_owned(),
+                Misfit::OtherAudience(audience) => format!(
+                    "is an {} agent; the channel is {}",
+                    audience.as_str(),
+                    after.audience.as_str()
+                ),
+            };
+            self.refuse(&seed.path, "agent_id", after.agent_id, reason);
+            return Ok(None);
         }
         match &known {
             Some(known) => {
@@ -430,7 +419,7 @@ impl Import<'_, '_> {
                 }
                 channels::insert(self.tx, &after)?;
                 if let Some(deleted) = deleted {
-                    channels::take_over(self.tx, deleted, &after)?;
+                    installs::take_over(self.tx, deleted, &after)?;
                 }
                 self.done.created += 1;
             }
@@ -448,29 +437,16 @@ impl Import<'_, '_> {
         let Some(bot) = &channel.bot_id else {
             return Ok(true);
         };
-        for install in channels::installs_of(self.tx.reader(), installs_of)? {
-            let directory = &install.end_client_tenant_id;
-            if self.is_held_by_another(channel.tenant, bot, directory)? {
-                self.refuse(
-                    path,
-                    "bot_id",
-                    bot,
-                    format!("is installed for {directory} by another tenant"),
-                );
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    fn is_held_by_another(
-        &self,
-        tenant: TenantNo,
-        bot: &BotId,
-        directory: &M365TenantId,
-    ) -> Result<bool> {
-        let held = channels::routed(self.tx.reader(), bot, directory)?;
-        Ok(held.is_some_and(|install| install.tenant != tenant))
+        let Some(directory) = installs::cannot_follow(self.tx.reader(), installs_of, bot)? else {
+            return Ok(true);
+        };
+        self.refuse(
+            path,
+            "bot_id",
+            bot,
+            format!("is installed for {directory} by another tenant"),
+        );
+        Ok(false)
     }
 
     fn install(&mut self, channel: &ChannelRecord, seed: &SeedInstall) -> Result<()> {
@@ -484,9 +460,7 @@ impl Import<'_, '_> {
             );
             return Ok(());
         }
-        if let Some(bot) = &channel.bot_id
-            && self.is_held_by_another(channel.tenant, bot, directory)?
-        {
+        if installs::is_held_by_another(self.tx.reader(), channel, directory)? {
             self.refuse(
                 &seed.path,
                 "end_client_tenant_id",
@@ -495,41 +469,23 @@ impl Import<'_, '_> {
             );
             return Ok(());
         }
-        let bound = channels::bound(self.tx.reader(), channel.tenant, directory)?;
-        match bound {
-            Some(bound) if bound.channel_seq == channel.id.tick() => {
+        match installs::bound(self.tx.reader(), channel.tenant, directory)? {
+            Some(bound) if bound.channel_id == channel.id => {
                 self.done.unchanged += 1;
                 return Ok(());
             }
             Some(bound) => {
-                channels::delete_install(self.tx, bound.id)?;
+                installs::delete(self.tx, bound.id)?;
                 self.done.updated += 1;
             }
             None => self.done.created += 1,
         }
-        let id = self.tx.new_id()?;
-        channels::insert_install(
-            self.tx,
-            &InstallRecord {
-                id,
-                tenant: channel.tenant,
-                channel_seq: channel.id.tick(),
-                bot_id: channel.bot_id.clone(),
-                end_client_tenant_id: directory.clone(),
-            },
-        )
+        installs::insert(self.tx, channel, directory).map(drop)
     }
 
     fn check_internal(&mut self, seed: &SeedChannel, channel: &ChannelRecord) -> Result<()> {
         if let Some(bot) = &channel.bot_id
-            && channel.audience == Audience::Msp
-            && channel.status == ChannelStatus::Active
-            && channels::has_other_active_internal(
-                self.tx.reader(),
-                channel.tenant,
-                bot,
-                channel.id.tick(),
-            )?
+            && channels::is_second_internal(self.tx.reader(), channel)?
         {
             self.refuse(
                 &seed.path,
@@ -656,7 +612,7 @@ impl Import<'_, '_> {
 
     /// A bot must never be installed into the directory of another MSP's own people.
     fn check_directories(&mut self, tenant: TenantNo, seed: &SeedTenant) -> Result<()> {
-        for (client_id, directory) in tenants::foreign_homes(self.tx.reader(), tenant)? {
+        for (client_id, directory) in installs::foreign_homes(self.tx.reader(), tenant)? {
             self.problems.add(
                 format!("{}.channels", seed.path),
                 &Value::String(directory.to_string()),
@@ -759,7 +715,7 @@ fn export_agent(agent: &AgentRecord) -> Value {
 }
 
 fn export_channel(reader: &Reader<'_>, channel: &ChannelRecord) -> Result<Value> {
-    let installs: Vec<Value> = channels::installs_of(reader, channel.id.tick())?
+    let installs: Vec<Value> = installs::of_channel(reader, channel.id)?
         .iter()
         .map(|install| json!({ "end_client_tenant_id": install.end_client_tenant_id }))
         .collect();

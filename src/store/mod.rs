@@ -15,6 +15,7 @@ pub mod companies;
 mod directory;
 pub mod idempotency;
 pub mod import;
+pub mod installs;
 pub mod keys;
 pub mod messages;
 pub mod passage_index;

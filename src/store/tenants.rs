@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::sqlite::{Reader, Row, is_taken};
-use super::{WriteTx, agents};
+use super::{WriteTx, agents, installs};
 use crate::draft::TenantDraft;
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Timestamp;
@@ -196,11 +196,29 @@ pub fn insert(tx: &mut WriteTx<'_>, new: &NewTenant) -> Result<TenantNo> {
 /// Makes a tenant and its managed `NEO_SUPPORT` agent.
 ///
 /// # Errors
-/// As [`insert`].
+/// As [`insert`] and [`check_home`].
 pub fn create(tx: &mut WriteTx<'_>, new: &NewTenant) -> Result<TenantNo> {
     let tenant = insert(tx, new)?;
+    check_home(tx.reader(), tenant)?;
     agents::insert_managed(tx, tenant)?;
     Ok(tenant)
+}
+
+/// Checks, once a tenant's directory was written, that no other tenant's bot is installed there.
+///
+/// # Errors
+/// `install_conflict`.
+pub fn check_home(reader: &Reader<'_>, tenant: TenantNo) -> Result<()> {
+    match installs::foreign_homes(reader, tenant)?.into_iter().next() {
+        None => Ok(()),
+        Some((installer, directory)) => Err(Refusal::new(Code::InstallConflict)
+            .saying(format!(
+                "A bot of the tenant {installer} is installed for the directory {directory}, which would be that of another \
+                 tenant's own people. Remove that install first."
+            ))
+            .with("field", "entra_tenant_id")
+            .into()),
+    }
 }
 
 fn taken(new: &NewTenant) -> Refusal {
@@ -216,41 +234,6 @@ fn taken(new: &NewTenant) -> Refusal {
             new.client_id
         ))
         .with("field", "client_id")
-}
-
-/// A directory that another tenant's bot is installed for is nobody's to sign in with, and none that somebody signs in with is
-/// installed by another: else a bot would speak with another MSP's own people.
-pub const FOREIGN_HOMES: &str = "
-SELECT o.client_id AS client_id, i.m365_tenant_id AS m365_tenant_id
-FROM installs i
-JOIN tenants h ON h.entra_tenant_id = i.m365_tenant_id AND h.tenant_no <> i.tenant_no
-JOIN tenants o ON o.tenant_no = i.tenant_no
-WHERE i.tenant_no = ?1 OR h.tenant_no = ?1";
-
-/// Who installed what in a directory that is another's home, where a tenant is one of the two.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn foreign_homes(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<(String, M365TenantId)>> {
-    reader.all(FOREIGN_HOMES, [tenant], |row| {
-        Ok((row.get("client_id")?, row.get("m365_tenant_id")?))
-    })
-}
-
-/// Whether a tenant's own directory is one that nobody else's bot is installed for.
-///
-/// # Errors
-/// `install_conflict`, naming no one.
-pub fn check_home(reader: &Reader<'_>, tenant: TenantNo) -> Result<()> {
-    if foreign_homes(reader, tenant)?.is_empty() {
-        return Ok(());
-    }
-    Err(Refusal::new(Code::InstallConflict)
-        .saying(
-            "A bot of another tenant is installed for this directory. Remove that install first.",
-        )
-        .with("field", "entra_tenant_id")
-        .into())
 }
 
 const UPDATE: &str = "

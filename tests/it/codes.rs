@@ -129,6 +129,22 @@ const PROVOKED: &[(Code, Provocation)] = &[
     (Code::AgentInUse, || {
         Server::demo().northwind().deletes("/agents/101")
     }),
+    (Code::InstallConflict, || {
+        let server = Server::demo();
+        let path = format!("/channels/{}/installs", server.client_help_bot());
+        let northwind = server.northwind();
+        northwind.posts(&path, json!({ "end_client_tenant_id": WOODGROVE }))
+    }),
+    (Code::CompanyAlreadyBound, || {
+        let server = Server::demo();
+        let path = format!("/channels/{}/installs", server.client_help_bot());
+        let body = json!({ "end_client_tenant_id": "d-1", "psa_company_id": "1001" });
+        server.northwind().posts(&path, body)
+    }),
+    (Code::AudienceMismatch, || {
+        let body = json!({ "internal_name": "x", "audience": "MSP", "agent_id": 101 });
+        Server::demo().northwind().posts("/channels", body)
+    }),
     (Code::RateLimited, || {
         let server = Server::serving(DEMO, &["--rate-limit=1"]);
         server.northwind().gets("/whoami").expect(200);
@@ -165,9 +181,6 @@ const NOT_YET: &[(Code, &str)] = &[
         "binds dashboard users, who cannot sign in yet",
     ),
     (Code::LastAdmin, "users have no calls yet"),
-    (Code::InstallConflict, "channels have no calls yet"),
-    (Code::CompanyAlreadyBound, "channels have no calls yet"),
-    (Code::AudienceMismatch, "channels have no calls yet"),
     (Code::StorageFull, "needs a full disk"),
 ];
 

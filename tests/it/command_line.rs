@@ -484,6 +484,41 @@ fn tenants_are_made_and_listed_one_a_line() {
 }
 
 #[test]
+fn a_tenant_is_not_made_of_a_directory_that_another_has_installed() {
+    let place = Place::new();
+    let world = json!({ "tenants": [{
+        "client_id": "northwind-it", "name": "Northwind",
+        "agents": [{ "agent_id": 1, "name": "Desk", "audience": "END_USER" }],
+        "channels": [{ "internal_name": "Help", "audience": "END_USER", "agent_id": 1,
+                       "installs": [{ "end_client_tenant_id": "tail-dir" }] }],
+    }] });
+    let file = place.file("world.json", world.to_string());
+    place.ok(["import", &file]);
+    let create = |client_id: &str, directory: &str| {
+        let line = [
+            "tenants",
+            "create",
+            "--client-id",
+            client_id,
+            "--name",
+            "Tailspin",
+        ];
+        place.run(line.into_iter().chain(["--entra-tenant-id", directory]))
+    };
+    let refused = create("tailspin", "TAIL-dir").failure().to_owned();
+    assert!(
+        refused.contains(
+            "A bot of the tenant northwind-it is installed for the directory tail-dir, which would be that of another \
+             tenant's own people. Remove that install first."
+        ),
+        "{refused}"
+    );
+    let listed = place.ok(["tenants", "list"]);
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+    assert_eq!(create("tailspin", "elsewhere").code, 0);
+}
+
+#[test]
 fn a_new_key_is_alone_on_the_last_line_and_works_over_http_at_once() {
     let place = with_tenant();
     let server = place.serve::<&str>([]);

@@ -11,7 +11,7 @@ use switchboard::http::router::{self, PREFIX};
 
 use crate::authority::{Authority, NEWCOMER};
 use crate::management::{flags, person};
-use crate::support::{Actor, Server, technician};
+use crate::support::{Actor, CONTOSO, Server, technician};
 use crate::wire::{Reply, Request};
 
 fn document() -> &'static Value {
@@ -213,6 +213,8 @@ struct Places {
     session: String,
     message: String,
     turn: String,
+    channel: String,
+    install: String,
 }
 
 impl Places {
@@ -232,6 +234,8 @@ impl Places {
             message: answer.as_str().unwrap().to_owned(),
             session,
             turn,
+            channel: server.client_help_bot(),
+            install: server.install_of(CONTOSO),
         }
     }
 
@@ -242,6 +246,8 @@ impl Places {
             .replace("{article_id}", &self.article)
             .replace("{user_id}", "3d8c1f52-7a94-4e0b-b6d1-52f09c7e4a18")
             .replace("{agent_id}", "101")
+            .replace("{channel_id}", &self.channel)
+            .replace("{install_id}", &self.install)
             .replace("{psa_company_id}", "1001")
             .replace("{client_id}", "northwind-it")
     }

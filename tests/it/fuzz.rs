@@ -31,6 +31,7 @@ struct Seen {
     tokens: Vec<String>,
     credentials: Vec<String>,
     channels: Vec<String>,
+    installs: Vec<String>,
     cursors: Vec<String>,
 }
 
@@ -44,12 +45,17 @@ impl Seen {
             .as_array()
             .map_or(std::slice::from_ref(data), Vec::as_slice);
         for item in items.iter().take(3) {
+            keep(
+                &mut self.channels,
+                item["id"].as_str().filter(|text| text.starts_with("chn_")),
+            );
             for (name, start, kept) in [
                 ("id", "ses_", &mut self.sessions),
                 ("chat_turn_id", "trn_", &mut self.turns),
                 ("jti", "jti_", &mut self.tokens),
                 ("token", "ey", &mut self.credentials),
                 ("channel_id", "chn_", &mut self.channels),
+                ("id", "ins_", &mut self.installs),
             ] {
                 keep(
                     kept,
@@ -235,6 +241,23 @@ impl Mangler {
             let session = self.learnt(|seen| &seen.sessions);
             return json!({ "session_id": session, "ttl_seconds": 60, "allowed_agent_ids": [100, 101, 102], "end_user": "Mia" });
         }
+        if path.starts_with("/channels") {
+            let bot = self.random.pick(&[SHARED_BOT, TECHNICIAN_BOT, "b1", "b2"]);
+            let directory = self.random.pick(&[CONTOSO, TAILSPIN, "d1", "d2", "d3"]);
+            let company = self.random.pick(&["1001", "1002", "WOOD-01", "1005"]);
+            let agent = self.random.pick(&[101, 102, 201, 202]);
+            let audience = self.random.pick(&["MSP", "END_USER"]);
+            let name = self.random.below(60).to_string();
+            return if path.ends_with("/installs") {
+                json!({ "end_client_tenant_id": directory, "psa_company_id": company })
+            } else if path.ends_with("/install-events") {
+                json!({ "end_client_tenant_id": directory, "bot_id": bot })
+            } else if path.ends_with("{channel_id}") {
+                json!({ "display_name": self.text(), "bot_id": bot, "status": "ACTIVE" })
+            } else {
+                json!({ "internal_name": name, "audience": audience, "agent_id": agent, "bot_id": bot })
+            };
+        }
         match self.random.below(5) {
             0 => technician(),
             1 => {
@@ -302,6 +325,8 @@ impl Mangler {
                 "{chat_turn_id}" => self.learnt(|seen| &seen.turns),
                 "{attachment_id}" => "att_019ab697-e807-7000-8000-000000000000".to_owned(),
                 "{jti}" => self.learnt(|seen| &seen.tokens),
+                "{channel_id}" => self.learnt(|seen| &seen.channels),
+                "{install_id}" => self.learnt(|seen| &seen.installs),
                 "{agent_id}" => self
                     .random
                     .pick(&["100", "101", "102", "201", "0", "-1"])
@@ -338,6 +363,8 @@ impl Mangler {
             "state",
             "audience",
             "autonomy_type",
+            "status",
+            "bot_id",
             "x",
         ];
         let mut query = Serializer::new(String::new());

@@ -7,7 +7,7 @@ use switchboard::auth::api_key;
 use switchboard::http::router;
 use switchboard::store::keys;
 
-use crate::support::{Actor, CONTOSO, SHARED_BOT, Server, WOODGROVE, from, technician};
+use crate::support::{Actor, CONTOSO, SHARED_BOT, Server, TAILSPIN, WOODGROVE, from, technician};
 use crate::wire::{Reply, Request};
 
 /// One of each kind of thing that a request can name.
@@ -22,6 +22,7 @@ struct Things {
     article: String,
     key: String,
     user: String,
+    install: String,
     agent: i64,
     /// The agent that talks to companies.
     helper: i64,
@@ -42,6 +43,7 @@ fn absent() -> Things {
         article: id("art"),
         key: id("key"),
         user: "nobody".to_owned(),
+        install: id("ins"),
         agent: 987_654,
         helper: 987_655,
         company: "NO-SUCH-COMPANY",
@@ -301,6 +303,126 @@ const PLAN: &[Row] = &[
         // A channel uses it.
         own: [403, 409, 403],
         ask: |things, _| vec![Request::new("DELETE", format!("/agents/{}", things.agent))],
+    },
+    Row {
+        method: "GET",
+        path: "/channels",
+        own: [200, 200, 403],
+        ask: |things, _| {
+            [
+                format!("client_id={}", things.client_id),
+                format!("agent_id={}", things.agent),
+                "bot_id=b07be7a0-c0de-4bee-8ace-feed0be7a001&q=engineer".to_owned(),
+            ]
+            .map(|query| Request::new("GET", format!("/channels?{query}")))
+            .to_vec()
+        },
+    },
+    Row {
+        method: "POST",
+        path: "/channels",
+        own: [201, 201, 403],
+        ask: |things, _| {
+            let named =
+                json!({ "internal_name": "Another", "audience": "MSP", "agent_id": things.agent });
+            let mut of_bot = named.clone();
+            of_bot["bot_id"] = "b-1".into();
+            of_bot["client_id"] = things.client_id.into();
+            post("/channels", [named, of_bot])
+        },
+    },
+    Row {
+        method: "POST",
+        path: "/channels/install-events",
+        own: [200, 403, 403],
+        ask: |things, _| {
+            post(
+                "/channels/install-events",
+                [json!({ "bot_id": "b-1", "end_client_tenant_id": things.client_id })],
+            )
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/channels/{channel_id}",
+        // The relay's is Northwind's: it is installed, and neither read nor changed.
+        own: [404, 200, 403],
+        ask: |things, _| get(format!("/channels/{}", things.channel)),
+    },
+    Row {
+        method: "PATCH",
+        path: "/channels/{channel_id}",
+        own: [404, 200, 403],
+        ask: |things, own| {
+            let path = format!("/channels/{}", things.channel);
+            let mut asked = [
+                json!({ "description": "Taken over" }),
+                json!({ "audience": "MSP" }),
+                json!({ "internal_name": "Taken over", "agent_id": own.helper, "bot_id": null }),
+            ]
+            .map(|body| Request::new("PATCH", path.clone()).json(&body))
+            .to_vec();
+            let own = format!("/channels/{}", own.channel);
+            let agent = json!({ "agent_id": things.helper });
+            asked.push(Request::new("PATCH", own).json(&agent));
+            asked
+        },
+    },
+    Row {
+        method: "DELETE",
+        path: "/channels/{channel_id}",
+        own: [404, 204, 403],
+        ask: |things, _| {
+            vec![Request::new(
+                "DELETE",
+                format!("/channels/{}", things.channel),
+            )]
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/channels/{channel_id}/installs",
+        own: [200, 200, 403],
+        ask: |things, _| {
+            let path = format!("/channels/{}/installs", things.channel);
+            [path.clone(), format!("{path}?page_size=1&cursor=x")]
+                .map(|path| Request::new("GET", path))
+                .to_vec()
+        },
+    },
+    Row {
+        method: "POST",
+        path: "/channels/{channel_id}/installs",
+        own: [201, 201, 403],
+        ask: |things, own| {
+            let directory = format!("{}-d", things.client_id);
+            let mut asked = post(
+                &format!("/channels/{}/installs", things.channel),
+                [
+                    json!({ "end_client_tenant_id": directory }),
+                    json!({ "end_client_tenant_id": directory, "psa_company_id": own.company }),
+                ],
+            );
+            asked.extend(post(
+                &format!("/channels/{}/installs", own.channel),
+                [json!({ "end_client_tenant_id": directory, "psa_company_id": things.company })],
+            ));
+            asked
+        },
+    },
+    Row {
+        method: "DELETE",
+        path: "/channels/{channel_id}/installs/{install_id}",
+        own: [204, 204, 403],
+        ask: |things, own| {
+            [
+                format!("/channels/{}/installs/{}", things.channel, things.install),
+                format!("/channels/{}/installs/{}", own.channel, things.install),
+                format!("/channels/{}/installs/{}", things.channel, own.install),
+            ]
+            .map(|path| Request::new("DELETE", path))
+            .to_vec()
+        },
     },
     Row {
         method: "POST",
@@ -604,6 +726,7 @@ fn things_of(
             .map_or_else(|| absent().article, str::to_owned),
         key: absent().key,
         user: absent().user,
+        install: absent().install,
         agent,
         helper: agent - 1,
         company,
@@ -673,6 +796,7 @@ impl Stage {
             "northwind-it",
         );
         northwinds.channel.clone_from(&of_northwind);
+        northwinds.install = server.install_of(CONTOSO);
         let own_agent = json!({ "agent_id": 202 });
         let mut fabrikams = things_of(
             &server.fabrikam(),
@@ -684,14 +808,21 @@ impl Stage {
         fabrikams.channel.clone_from(&of_fabrikam);
         northwinds.key = server.stored::<String>(KEY_OF_NORTHWIND);
         northwinds.user = server.stored::<String>(USER_OF_NORTHWIND);
+        let installs = server
+            .fabrikam()
+            .gets(&format!("/channels/{of_fabrikam}/installs"));
+        fabrikams.install = installs.expect(200).ids().swap_remove(0);
         let managed = relay.gets("/agents").expect(200).data()[0]["agent_id"]
             .as_i64()
             .unwrap();
         let mut relays = things_of(&relay, from(CONTOSO), managed, "1001", "relay-platform");
+        relays.helper = managed;
         relays.channel.clone_from(&of_northwind);
+        relays.install = server.install_of(TAILSPIN);
         let mut other_platforms = things_of(&other, from(CONTOSO), 102, "1001", "northwind-it");
         other_platforms.channel.clone_from(&of_northwind);
         other_platforms.article.clone_from(&northwinds.article);
+        other_platforms.install = server.install_of(TAILSPIN);
         Self {
             server,
             northwinds,
@@ -804,6 +935,7 @@ fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
             path.clone(),
             format!("{path}/messages"),
             format!("{path}/turns/{}", things.turn),
+            "/channels".to_owned(),
         ]
         .map(|path| owner.gets(&path).expect(200).data())
         .to_vec()
@@ -827,6 +959,10 @@ fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
                     .zip((row.ask)(&nothing, own));
                 for (of_foreign, of_absent) in asked {
                     if is_platform && names_a_tenant(&of_foreign, foreign) {
+                        continue;
+                    }
+                    if is_platform && row.path.contains("/installs") {
+                        // The platform manages anyone's.
                         continue;
                     }
                     let (one, other) = (caller.sends(of_foreign.clone()), caller.sends(of_absent));

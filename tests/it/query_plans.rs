@@ -2,15 +2,28 @@
 
 use rusqlite::Connection;
 use switchboard::store::database_file;
-use switchboard::store::sessions::RANGES;
+use switchboard::store::{channels, installs, sessions};
 
 use crate::support::Server;
 
+/// Ranges, each with the index that it is made for.
+type Ranges = &'static [(&'static str, &'static str)];
+
+/// What each list's ranges read: the name of the table, and the steps of the plan, look-ups by key included.
+const LISTS: &[(&str, usize, Ranges)] = &[
+    ("s", 2, sessions::RANGES),
+    ("channels", 1, channels::RANGES),
+    ("i", 4, installs::RANGES),
+];
+
 #[test]
-fn every_range_of_sessions_walks_its_index_newest_first() {
+fn every_range_of_a_list_walks_its_index_newest_first() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
-    for (index, sql) in RANGES {
+    let ranges = LISTS
+        .iter()
+        .flat_map(|(table, steps, ranges)| ranges.iter().map(move |range| (table, steps, range)));
+    for (table, steps, (index, sql)) in ranges {
         let mut statement = file.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let mut rows = statement.raw_query();
         let mut plan = Vec::new();
@@ -20,10 +33,10 @@ fn every_range_of_sessions_walks_its_index_newest_first() {
         let whole = plan.join("\n");
         let walk = plan
             .iter()
-            .find(|step| step.starts_with(&format!("SEARCH s USING INDEX {index} (")))
+            .find(|step| step.starts_with(&format!("SEARCH {table} USING INDEX {index} (")))
             .unwrap_or_else(|| panic!("{index} is not used:\n{whole}"));
         assert!(
-            walk.ends_with(" AND rowid<?)"),
+            walk.ends_with(" AND rowid<?)") || walk.ends_with(" AND seq<?)"),
             "{index} does not begin at the cursor: {walk}"
         );
         assert!(
@@ -31,6 +44,6 @@ fn every_range_of_sessions_walks_its_index_newest_first() {
             "{index} is sorted:\n{whole}"
         );
         assert!(!whole.contains("SCAN"), "{index} is read whole:\n{whole}");
-        assert_eq!(plan.len(), 2, "{whole}");
+        assert_eq!(plan.len(), *steps, "{whole}");
     }
 }

@@ -249,6 +249,23 @@ impl Server {
         file.execute(sql, []).unwrap()
     }
 
+    /// Northwind's white-label channel.
+    pub fn client_help_bot(&self) -> String {
+        let list = self.northwind().gets("/channels?q=client+help+bot");
+        list.expect(200).ids().swap_remove(0)
+    }
+
+    /// The install of that channel for a directory.
+    pub fn install_of(&self, directory: &str) -> String {
+        let path = format!("/channels/{}/installs", self.client_help_bot());
+        let list = self.northwind().gets(&path).expect(200).data();
+        let installs = list.as_array().unwrap();
+        let install = installs
+            .iter()
+            .find(|install| install["end_client_tenant_id"] == directory);
+        install.unwrap()["id"].as_str().unwrap().to_owned()
+    }
+
     /// Who shows this credential.
     pub fn holder_of(&self, credential: &str) -> Actor {
         Actor::new(self.address, Some(format!("Bearer {credential}")))

@@ -265,7 +265,9 @@ fn a_token_opens_its_session_and_nothing_else() {
                 "{attachment_id}",
                 "att_019ab697-e807-7000-8000-000000000000",
             )
-            .replace("{jti}", "jti_019ab697-e807-7000-8000-000000000000");
+            .replace("{jti}", "jti_019ab697-e807-7000-8000-000000000000")
+            .replace("{channel_id}", "chn_019ab697-e807-7000-8000-000000000000")
+            .replace("{install_id}", "ins_019ab697-e807-7000-8000-000000000000");
         let request = Request::new(
             row.method.as_str(),
             path.replace("/events", "/events?resume=true"),

@@ -1,0 +1,318 @@
+//! Channels of the caller's tenant, and what the relay asks when a bot is installed (contract, section 6).
+
+use actix_web::{HttpRequest, web};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::App;
+use super::context::event_of;
+use super::cursor::{self, BEHIND_ALL, List, Page};
+use super::envelope::{Gone, Outcome, Reply};
+use super::extract::{Body, Query, path_id};
+use super::permit::Permit;
+use crate::draft::ChannelDraft;
+use crate::error::{Code, Refusal, Result};
+use crate::fields::{Field, Fields};
+use crate::model::ids::ChannelId;
+use crate::model::names::{AgentId, BotId, M365TenantId};
+use crate::model::words::{Audience, ChannelStatus};
+use crate::store::channels::{self, ChannelFilter, ChannelRecord, Misfit};
+use crate::store::{Reader, audit, installs};
+
+fn filter(query: &Query) -> Result<ChannelFilter> {
+    Ok(ChannelFilter {
+        bot_id: query.named("bot_id")?,
+        agent_id: query.number("agent_id", i64::MIN..=i64::MAX)?.map(AgentId),
+        audience: query.word("audience", Audience::parse, &Audience::choices())?,
+        status: query.word("status", ChannelStatus::parse, &ChannelStatus::choices())?,
+        q: query.search()?.map(str::to_owned),
+    })
+}
+
+/// The parameters of the list, for the document.
+pub(super) fn list_query(query: &Query) {
+    drop(filter(query));
+    cursor::describe(query);
+}
+
+pub(super) async fn list(
+    app: web::Data<App>,
+    caller: Permit,
+    query: Query,
+) -> Outcome<Vec<ChannelRecord>> {
+    let tenant = caller.tenant.no;
+    let owner = tenant.0.to_string();
+    let list = List {
+        name: "channels",
+        owner: &owner,
+    };
+    let page = Page::of(&query, list)?;
+    let filter = filter(&query)?;
+    let before = page.after.unwrap_or(BEHIND_ALL);
+    let mut channels = app
+        .store
+        .read_long(move |reader| channels::page(reader, tenant, &filter, before, page.fetch()))
+        .await?;
+    let pagination = page.cut(&mut channels, list, |channel| channel.id.tick());
+    Ok(Reply::ok(channels).paged(pagination))
+}
+
+pub(super) async fn get(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+) -> Outcome<ChannelRecord> {
+    let id: ChannelId = path_id(&request, "channel_id")?;
+    let channel = app
+        .store
+        .read(|reader| channels::of_tenant(reader, caller.tenant.no, id))?
+        .ok_or(Code::NotFound)?;
+    Ok(Reply::ok(channel))
+}
+
+/// A body that makes a channel.
+struct New {
+    draft: ChannelDraft,
+    internal_name: Option<String>,
+    audience: Option<Audience>,
+    agent_id: Option<AgentId>,
+}
+
+impl New {
+    fn read(fields: &Fields<'_>) -> Self {
+        let draft = ChannelDraft::read(fields);
+        Self {
+            internal_name: fields.required("internal_name", draft.internal_name.clone()),
+            audience: fields.required("audience", draft.audience.clone()),
+            agent_id: fields.required("agent_id", draft.agent_id.clone()),
+            draft,
+        }
+    }
+}
+
+/// The body of a create, for the document.
+pub(super) fn create_body(fields: &Fields<'_>) {
+    New::read(fields);
+}
+
+pub(super) async fn create(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+    body: Body,
+) -> Outcome<ChannelRecord> {
+    let new = body.read(New::read)?;
+    let (Some(internal_name), Some(audience), Some(agent_id)) =
+        (new.internal_name, new.audience, new.agent_id)
+    else {
+        return Err(Code::ValidationError.into());
+    };
+    let (draft, tenant) = (new.draft, caller.tenant.no);
+    let mut event = event_of(&request, &caller, "channel.create", "");
+    let channel = app
+        .store
+        .write(move |tx| {
+            let id = tx.new_id()?;
+            let channel = ChannelRecord {
+                audience,
+                agent_id,
+                ..ChannelRecord::fresh(id, tenant, &internal_name)
+            }
+            .changed(&draft);
+            check(tx.reader(), None, &channel)?;
+            channels::insert(tx, &channel)?;
+            event.target = Some(id.to_string());
+            audit::record(tx, &event)?;
+            Ok(channels::of_tenant(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?)
+        })
+        .await?;
+    let id = channel.id;
+    Ok(Reply::created(format_args!("/channels/{id}"), channel))
+}
+
+/// The body of a change: what has no default cannot be reset.
+fn read_change(fields: &Fields<'_>) -> ChannelDraft {
+    let draft = ChannelDraft::read(fields);
+    for (name, is_null) in [
+        ("internal_name", draft.internal_name == Field::Null),
+        ("audience", draft.audience == Field::Null),
+        ("agent_id", draft.agent_id == Field::Null),
+    ] {
+        if is_null {
+            fields.refuse(name, "must not be null: every channel has one");
+        }
+    }
+    draft
+}
+
+/// The body of a change, for the document.
+pub(super) fn update_body(fields: &Fields<'_>) {
+    read_change(fields);
+}
+
+pub(super) async fn update(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+    body: Body,
+) -> Outcome<ChannelRecord> {
+    let draft = body.read(read_change)?;
+    let id: ChannelId = path_id(&request, "channel_id")?;
+    let tenant = caller.tenant.no;
+    let mut event = event_of(&request, &caller, "channel.update", id);
+    let channel = app
+        .store
+        .write(move |tx| {
+            let before = channels::of_tenant(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
+            let after = before.changed(&draft);
+            for (field, is_other) in [
+                ("audience", after.audience != before.audience),
+                ("transport", after.transport != before.transport),
+            ] {
+                if is_other {
+                    return Err(Refusal::invalid(field, "never changes").into());
+                }
+            }
+            if after == before {
+                return Ok(before);
+            }
+            check(tx.reader(), Some(&before), &after)?;
+            channels::update(tx, &after)?;
+            let after = channels::of_tenant(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
+            event.details = audit::difference(&before, &after)?;
+            audit::record(tx, &event)?;
+            Ok(after)
+        })
+        .await?;
+    Ok(Reply::ok(channel))
+}
+
+/// What a channel must not become, beside what is there; `before` is what it was.
+fn check(
+    reader: &Reader<'_>,
+    before: Option<&ChannelRecord>,
+    channel: &ChannelRecord,
+) -> Result<()> {
+    match channels::misfit(reader, channel)? {
+        None => {}
+        Some(Misfit::Unknown) => return Err(Code::NotFound.into()),
+        Some(Misfit::OtherAudience(audience)) => {
+            return Err(Refusal::new(Code::AudienceMismatch)
+                .saying(format!(
+                    "This agent is {}, and the channel is {}. Choose an agent of the channel's audience.",
+                    audience.as_str(),
+                    channel.audience.as_str()
+                ))
+                .with("field", "agent_id")
+                .into());
+        }
+    }
+    let named = channels::named(reader, channel.tenant, &channel.internal_name)?;
+    if named.is_some_and(|named| named.id != channel.id) {
+        let sentence = "There is a channel of that name already. Choose another name.";
+        return Err(taken("internal_name", sentence));
+    }
+    // Tenants share a bot by the operator's seed file alone; such a channel may keep it.
+    let new_bot = channel
+        .bot_id
+        .as_ref()
+        .filter(|bot| before.is_none_or(|before| before.bot_id.as_ref() != Some(bot)));
+    if let Some(bot) = new_bot
+        && channels::is_carried_elsewhere(reader, channel.tenant, bot)?
+    {
+        let sentence = "That bot is in use already. Choose another bot.";
+        return Err(taken("bot_id", sentence));
+    }
+    if channels::is_second_internal(reader, channel)? {
+        let sentence = "There is an ACTIVE MSP channel of that bot already. Disconnect it first, or choose another bot.";
+        return Err(taken("bot_id", sentence));
+    }
+    match new_bot {
+        Some(bot) => installs::check_again(reader, channel.id, bot),
+        None => Ok(()),
+    }
+}
+
+fn taken(field: &'static str, sentence: &'static str) -> crate::error::Error {
+    Refusal::new(Code::AlreadyExists)
+        .saying(sentence)
+        .with("field", field)
+        .into()
+}
+
+pub(super) async fn delete(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+) -> Result<Gone> {
+    let id: ChannelId = path_id(&request, "channel_id")?;
+    let tenant = caller.tenant.no;
+    let mut event = event_of(&request, &caller, "channel.delete", id);
+    app.store
+        .write(move |tx| {
+            let channel = channels::of_tenant(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
+            channels::delete(tx, id)?;
+            let name = channel.internal_name.into();
+            event.details.insert("internal_name".to_owned(), name);
+            audit::record(tx, &event)
+        })
+        .await?;
+    Ok(Gone)
+}
+
+/// A bot that somebody has installed for a directory.
+struct Installed {
+    bot_id: Option<BotId>,
+    end_client_tenant_id: Option<M365TenantId>,
+}
+
+impl Installed {
+    fn read(fields: &Fields<'_>) -> Self {
+        Self {
+            bot_id: fields.required("bot_id", fields.named("bot_id")),
+            end_client_tenant_id: fields
+                .required("end_client_tenant_id", fields.named("end_client_tenant_id")),
+        }
+    }
+}
+
+/// The body of an install event, for the document.
+pub(super) fn install_event_body(fields: &Fields<'_>) {
+    Installed::read(fields);
+}
+
+/// What a bot says to those who have just installed it.
+#[derive(Default, Serialize, JsonSchema)]
+pub(super) struct Greeting {
+    matched: bool,
+    display_name: Option<String>,
+    welcome_message: Option<String>,
+}
+
+pub(super) async fn install_event(
+    app: web::Data<App>,
+    _caller: Permit,
+    body: Body,
+) -> Outcome<Greeting> {
+    let installed = body.read(Installed::read)?;
+    let (Some(bot), Some(directory)) = (installed.bot_id, installed.end_client_tenant_id) else {
+        return Err(Code::ValidationError.into());
+    };
+    let channel = app.store.read(|reader| {
+        let install = installs::routed(reader, &bot, &directory)?;
+        match install {
+            Some(install) => channels::by_id(reader, install.channel_id),
+            None => Ok(None),
+        }
+    })?;
+    let works =
+        channel.filter(|channel| !channel.is_deleted && channel.status == ChannelStatus::Active);
+    Ok(Reply::ok(match works {
+        Some(channel) => Greeting {
+            matched: true,
+            display_name: channel.display_name,
+            welcome_message: channel.welcome_message,
+        },
+        None => Greeting::default(),
+    }))
+}

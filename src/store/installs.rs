@@ -1,0 +1,377 @@
+//! Installs: which Microsoft directories a channel's bot serves.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::WriteTx;
+use super::channels::{self, ChannelRecord};
+use super::sqlite::{Reader, Row};
+use crate::error::{Code, Refusal, Result};
+use crate::model::clock::Timestamp;
+use crate::model::ids::{ChannelId, InstallId, Tick};
+use crate::model::names::{BotId, CompanyId, M365TenantId, TenantNo};
+
+/// An install as the wire shows it (contract, section 6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct InstallRecord {
+    /// Its id.
+    pub id: InstallId,
+    /// Its channel.
+    pub channel_id: ChannelId,
+    /// The directory that is served.
+    pub end_client_tenant_id: M365TenantId,
+    /// Its channel's bot.
+    pub bot_id: Option<BotId>,
+    /// The company that is linked to the directory, if it is exactly one.
+    pub psa_company_id: Option<CompanyId>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The MSP that owns it.
+    #[serde(skip)]
+    pub tenant: TenantNo,
+    /// Whether its channel was deleted.
+    #[serde(skip)]
+    pub is_of_deleted: bool,
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT i.id AS id, c.id AS channel_id, i.m365_tenant_id AS m365_tenant_id, i.bot_id AS bot_id, \
+             (SELECT CASE count(*) WHEN 1 THEN min(e.psa_company_id) END FROM end_companies e \
+              WHERE e.tenant_no = i.tenant_no AND e.m365_tenant_id = i.m365_tenant_id) AS psa_company_id, \
+             i.created_at AS created_at, i.tenant_no AS tenant_no, c.deleted_at IS NOT NULL AS is_of_deleted \
+             FROM installs i JOIN channels c ON c.seq = i.channel_seq ",
+            $rest
+        )
+    };
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<InstallRecord> {
+    Ok(InstallRecord {
+        id: row.get("id")?,
+        channel_id: row.get("channel_id")?,
+        end_client_tenant_id: row.get("m365_tenant_id")?,
+        bot_id: row.get("bot_id")?,
+        psa_company_id: row.get("psa_company_id")?,
+        created_at: Timestamp(row.get("created_at")?),
+        tenant: row.get("tenant_no")?,
+        is_of_deleted: row.get("is_of_deleted")?,
+    })
+}
+
+const BY_ID: &str = select!("WHERE i.seq = ?1 AND i.id = ?2");
+
+/// The install with this id, whoever owns it.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn by_id(reader: &Reader<'_>, id: InstallId) -> Result<Option<InstallRecord>> {
+    reader.optional(BY_ID, (id.tick(), id), record)
+}
+
+const OF_CHANNEL: &str = select!("WHERE i.channel_seq = ?1 ORDER BY i.seq");
+
+/// A channel's installs, oldest first.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn of_channel(reader: &Reader<'_>, channel: ChannelId) -> Result<Vec<InstallRecord>> {
+    reader.all(OF_CHANNEL, [channel.tick()], record)
+}
+
+const PAGE: &str = select!("WHERE i.channel_seq = ?1 AND i.seq < ?2 ORDER BY i.seq DESC LIMIT ?3");
+
+/// Every range's SQL, for the test that reads its plan.
+pub const RANGES: &[(&str, &str)] = &[("installs_of_channel", PAGE)];
+
+/// A page of a channel's installs, newest first, from before a tick.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn page(
+    reader: &Reader<'_>,
+    channel: ChannelId,
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<InstallRecord>> {
+    reader.all(PAGE, (channel.tick(), before, limit), record)
+}
+
+const ROUTED: &str = select!("WHERE i.bot_id = ?1 AND i.m365_tenant_id = ?2");
+
+/// The install that holds a bot and a directory, on the whole server.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn routed(
+    reader: &Reader<'_>,
+    bot: &BotId,
+    directory: &M365TenantId,
+) -> Result<Option<InstallRecord>> {
+    reader.optional(ROUTED, (bot, directory), record)
+}
+
+const BOUND: &str = select!("WHERE i.tenant_no = ?1 AND i.m365_tenant_id = ?2");
+
+/// The tenant's install for a directory.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn bound(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    directory: &M365TenantId,
+) -> Result<Option<InstallRecord>> {
+    reader.optional(BOUND, (tenant, directory), record)
+}
+
+const IS_INSTALLED: &str =
+    "SELECT 1 FROM installs WHERE tenant_no = ?1 AND m365_tenant_id = ?2 AND channel_seq = ?3";
+
+/// Whether a channel is installed for a directory.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn is_installed(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    channel: ChannelId,
+    directory: &M365TenantId,
+) -> Result<bool> {
+    Ok(reader
+        .optional(
+            IS_INSTALLED,
+            (tenant, directory, channel.tick()),
+            |_| Ok(()),
+        )?
+        .is_some())
+}
+
+/// Whether another tenant's install, be its channel deleted, holds the channel's bot for a directory.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn is_held_by_another(
+    reader: &Reader<'_>,
+    channel: &ChannelRecord,
+    directory: &M365TenantId,
+) -> Result<bool> {
+    let Some(bot) = &channel.bot_id else {
+        return Ok(false);
+    };
+    let held = routed(reader, bot, directory)?;
+    Ok(held.is_some_and(|install| install.tenant != channel.tenant))
+}
+
+const CANNOT_FOLLOW: &str = "
+SELECT i.m365_tenant_id AS m365_tenant_id FROM installs i
+JOIN installs o ON o.bot_id = ?2 AND o.m365_tenant_id = i.m365_tenant_id AND o.tenant_no <> i.tenant_no
+WHERE i.channel_seq = ?1 ORDER BY i.seq LIMIT 1";
+
+/// The first directory of a channel's installs that another tenant's install holds for `bot`.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn cannot_follow(
+    reader: &Reader<'_>,
+    channel: Tick,
+    bot: &BotId,
+) -> Result<Option<M365TenantId>> {
+    reader.optional(CANNOT_FOLLOW, (channel, bot), |row| {
+        row.get("m365_tenant_id")
+    })
+}
+
+const IS_HOME_OF_ANOTHER: &str =
+    "SELECT 1 FROM tenants WHERE entra_tenant_id = ?1 AND tenant_no <> ?2";
+
+fn is_home_of_another(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    directory: &M365TenantId,
+) -> Result<bool> {
+    Ok(reader
+        .optional(IS_HOME_OF_ANOTHER, (directory, tenant), |_| Ok(()))?
+        .is_some())
+}
+
+const FOREIGN_HOMES: &str = "
+SELECT o.client_id AS client_id, i.m365_tenant_id AS m365_tenant_id
+FROM installs i
+JOIN tenants h ON h.entra_tenant_id = i.m365_tenant_id AND h.tenant_no <> i.tenant_no
+JOIN tenants o ON o.tenant_no = i.tenant_no
+WHERE i.tenant_no = ?1
+UNION ALL
+SELECT o.client_id, i.m365_tenant_id
+FROM tenants h
+JOIN installs i ON i.m365_tenant_id = h.entra_tenant_id AND i.tenant_no <> h.tenant_no
+JOIN tenants o ON o.tenant_no = i.tenant_no
+WHERE h.tenant_no = ?1";
+
+/// A bot must never be installed into the directory of another MSP's own people: where this tenant has done so, or has had it
+/// done to it. Who installed, and the directory.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn foreign_homes(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<(String, M365TenantId)>> {
+    reader.all(FOREIGN_HOMES, [tenant], |row| {
+        Ok((row.get("client_id")?, row.get("m365_tenant_id")?))
+    })
+}
+
+const IN_FOREIGN_HOME: &str = "
+SELECT i.m365_tenant_id AS m365_tenant_id FROM installs i
+JOIN tenants h ON h.entra_tenant_id = i.m365_tenant_id AND h.tenant_no <> i.tenant_no
+WHERE i.channel_seq = ?1 ORDER BY i.seq LIMIT 1";
+
+/// Checks a channel's installs again, for its new bot.
+///
+/// # Errors
+/// `install_conflict` for the first that could not be made for this bot; it names no one.
+pub fn check_again(reader: &Reader<'_>, channel: ChannelId, bot: &BotId) -> Result<()> {
+    let held = match cannot_follow(reader, channel.tick(), bot)? {
+        Some(directory) => Some(directory),
+        None => reader.optional(IN_FOREIGN_HOME, [channel.tick()], |row| {
+            row.get("m365_tenant_id")
+        })?,
+    };
+    match held {
+        Some(directory) => Err(conflict("bot_id")
+            .with("end_client_tenant_id", directory.as_str())
+            .into()),
+        None => Ok(()),
+    }
+}
+
+fn conflict(field: &'static str) -> Refusal {
+    Refusal::new(Code::InstallConflict).with("field", field)
+}
+
+/// What became of a request to install.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// It was so already.
+    Before(InstallId),
+    /// A new install; it may have taken the place of a deleted channel's.
+    Now {
+        /// The new one.
+        id: InstallId,
+        /// The one that gave way.
+        instead_of: Option<InstallId>,
+    },
+}
+
+/// Installs a channel for a directory, unless the directory is held (contract, section 6). Whoever is second finds what the
+/// first did, since all writes run one behind the other; the unique indexes hold it too.
+///
+/// A deleted channel's install gives way where that lets nothing through that it refused: to a channel of the same tenant and
+/// bot, or where it has no bot.
+///
+/// # Errors
+/// `install_conflict`, which names no one, and `company_already_bound`, which names what the tenant itself has.
+pub fn make(
+    tx: &mut WriteTx<'_>,
+    channel: &ChannelRecord,
+    directory: &M365TenantId,
+) -> Result<Made> {
+    let reader = tx.reader();
+    let bound = bound(reader, channel.tenant, directory)?;
+    let held = match &channel.bot_id {
+        Some(bot) => routed(reader, bot, directory)?,
+        None => None,
+    };
+    let is_in_the_way = held.is_some_and(|held| {
+        let is_own = held.tenant == channel.tenant;
+        held.channel_id != channel.id && !(is_own && held.is_of_deleted)
+    });
+    if is_in_the_way || is_home_of_another(reader, channel.tenant, directory)? {
+        return Err(conflict("end_client_tenant_id").into());
+    }
+    match bound {
+        None => Ok(Made::Now {
+            id: insert(tx, channel, directory)?,
+            instead_of: None,
+        }),
+        Some(bound) if bound.channel_id == channel.id => Ok(Made::Before(bound.id)),
+        Some(bound)
+            if bound.is_of_deleted
+                && (bound.bot_id.is_none() || bound.bot_id == channel.bot_id) =>
+        {
+            delete(tx, bound.id)?;
+            Ok(Made::Now {
+                id: insert(tx, channel, directory)?,
+                instead_of: Some(bound.id),
+            })
+        }
+        Some(bound) => Err(bound_elsewhere(reader, &bound)?.into()),
+    }
+}
+
+fn bound_elsewhere(reader: &Reader<'_>, bound: &InstallRecord) -> Result<Refusal> {
+    let channel = channels::by_id(reader, bound.channel_id)?;
+    let name = channel.map_or_else(String::new, |channel| channel.internal_name);
+    let kind = if bound.is_of_deleted {
+        "deleted channel"
+    } else {
+        "channel"
+    };
+    Ok(Refusal::new(Code::CompanyAlreadyBound)
+        .saying(format!(
+            "This M365 tenant is bound to the {kind} {name:?}. Remove that install first."
+        ))
+        .with("field", "end_client_tenant_id")
+        .with("channel_id", bound.channel_id.to_string())
+        .with("install_id", bound.id.to_string()))
+}
+
+const INSERT: &str = "
+INSERT INTO installs (seq, id, tenant_no, channel_seq, bot_id, m365_tenant_id, created_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
+/// Makes an install.
+///
+/// # Errors
+/// A unique index: the directory is taken for this bot, or for this tenant.
+pub fn insert(
+    tx: &mut WriteTx<'_>,
+    channel: &ChannelRecord,
+    directory: &M365TenantId,
+) -> Result<InstallId> {
+    let (now, id) = (tx.now(), tx.new_id()?);
+    tx.reader().execute(
+        INSERT,
+        (
+            InstallId::tick(&id),
+            id,
+            channel.tenant,
+            channel.id.tick(),
+            &channel.bot_id,
+            directory,
+            now,
+        ),
+    )?;
+    Ok(id)
+}
+
+const DELETE: &str = "DELETE FROM installs WHERE seq = ?1";
+
+/// Removes an install.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn delete(tx: &mut WriteTx<'_>, install: InstallId) -> Result<()> {
+    tx.reader().execute(DELETE, [install.tick()]).map(drop)
+}
+
+const TAKE_OVER: &str = "UPDATE installs SET channel_seq = ?2, bot_id = ?3 WHERE channel_seq = ?1";
+
+/// Moves the installs of one channel to another.
+///
+/// # Errors
+/// A unique index: the new bot's install for a directory is taken.
+pub fn take_over(tx: &mut WriteTx<'_>, from: Tick, to: &ChannelRecord) -> Result<()> {
+    tx.reader()
+        .execute(TAKE_OVER, (from, to.id.tick(), &to.bot_id))
+        .map(drop)
+}

@@ -1,0 +1,590 @@
+//! Installs over the wire: a bot serves a directory, a company is linked in the same step, and exactly one wins.
+
+use std::thread;
+
+use serde_json::{Value, json};
+use switchboard::store::check;
+
+use crate::support::{
+    CONTOSO, FOURTH_COFFEE, SHARED_BOT, Server, TAILSPIN, WOODGROVE, channel, from, not_found,
+};
+use crate::wire::Reply;
+
+/// The directory that Northwind's own people sign in with.
+const NORTHWINDS_HOME: &str = "ab0de0a1-fa00-4c1a-9cab-ab0de000a1fa";
+/// The directory that Fabrikam's own people sign in with.
+const FABRIKAMS_HOME: &str = "ab0debe7-a000-4c1a-9cab-ab0de00be7a0";
+
+/// Where a channel's installs are.
+fn installs_of(channel: &str) -> String {
+    format!("/channels/{channel}/installs")
+}
+
+fn directory(id: &str) -> Value {
+    json!({ "end_client_tenant_id": id })
+}
+
+/// A directory and its company.
+fn linked(id: &str, company: &str) -> Value {
+    json!({ "end_client_tenant_id": id, "psa_company_id": company })
+}
+
+/// The one thing that is said of a directory that cannot be had.
+#[track_caller]
+fn is_conflict(reply: &Reply) {
+    assert_eq!(
+        (reply.status, reply.error()),
+        (
+            409,
+            json!({
+                "code": "install_conflict",
+                "message": "That M365 tenant cannot be installed for this bot. Ask the platform's operator.",
+                "details": { "field": "end_client_tenant_id" },
+            })
+        )
+    );
+}
+
+/// The file agrees with itself.
+#[track_caller]
+fn is_whole(server: &Server) {
+    let found = server.app.store.read(check::run).unwrap();
+    assert_eq!(found.damage, Vec::<String>::new());
+}
+
+/// Makes another white-label channel of Northwind's.
+fn another(server: &Server, name: &str, bot: Option<&str>) -> String {
+    let body =
+        json!({ "internal_name": name, "audience": "END_USER", "agent_id": 101, "bot_id": bot });
+    server.northwind().posts("/channels", body).expect(201).id()
+}
+
+#[test]
+fn an_install_links_its_company_in_the_same_step_and_the_next_create_succeeds() {
+    let server = Server::demo();
+    let (northwind, relay) = (server.northwind(), server.relay());
+    let channel = server.client_help_bot();
+    let mut ask = from("New-Directory");
+    ask["client_id"] = "northwind-it".into();
+    // Before, the bot is not installed there, and whoever writes gets as far as the acting tenant's channel.
+    relay
+        .opens(ask.clone())
+        .refused(409, "end_company_not_mapped");
+    let waiting = "SELECT count(*) FROM unlinked_tenants WHERE m365_tenant_id = 'new-directory'";
+    assert_eq!(server.stored::<i64>(waiting), 1);
+
+    let made = northwind
+        .posts(&installs_of(&channel), linked("NEW-Directory", "1002"))
+        .expect(201);
+    let id = made.id();
+    assert!(id.starts_with("ins_"));
+    assert_eq!(
+        made.header("location"),
+        Some(format!("/public-api/channels/{channel}/installs/{id}").as_str())
+    );
+    assert_eq!(
+        made.data(),
+        json!({
+            "id": id,
+            "channel_id": channel,
+            "end_client_tenant_id": "new-directory",
+            "bot_id": SHARED_BOT,
+            "psa_company_id": "1002",
+            "created_at": "2025-11-24T16:00:00.000Z",
+        })
+    );
+    assert_eq!(made.json()["meta"]["warnings"], json!([]));
+    assert_eq!(server.stored::<i64>(waiting), 0);
+    ask["client_id"] = "fabrikam-support".into();
+    let session = relay.opens(ask).expect(201).data();
+    assert_eq!(session["resolution"]["rule"], "white_label_install");
+    assert_eq!(session["client_id"], "northwind-it");
+    assert_eq!(session["end_company_id"], "1002");
+    assert_eq!(session["channel_id"], channel);
+}
+
+#[test]
+fn the_same_again_on_the_same_channel_is_no_second_install() {
+    let server = Server::demo();
+    let (northwind, relay) = (server.northwind(), server.relay());
+    let path = installs_of(&server.client_help_bot());
+    let again = northwind
+        .posts(&path, directory(&CONTOSO.to_uppercase()))
+        .expect(200);
+    assert_eq!(again.data()["id"], server.install_of(CONTOSO));
+    assert_eq!(again.data()["psa_company_id"], "1001");
+    assert_eq!(again.header("location"), None);
+    northwind.posts(&path, linked(CONTOSO, "1001")).expect(200);
+
+    // It still links the company that is named.
+    relay
+        .opens(from(TAILSPIN))
+        .refused(409, "end_company_not_mapped");
+    let linked = northwind.posts(&path, linked(TAILSPIN, "1002")).expect(200);
+    assert_eq!(linked.data()["psa_company_id"], "1002");
+    relay.opens(from(TAILSPIN)).expect(201);
+    assert_eq!(northwind.gets(&path).expect(200).ids().len(), 3);
+}
+
+#[test]
+fn a_body_that_installs_nothing_is_refused_by_field() {
+    let server = Server::demo();
+    let path = installs_of(&server.client_help_bot());
+    let name = "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'";
+    let company = format!("{name}, and neither 'health' nor 'unlinked-tenants'");
+    for (body, field, reason) in [
+        (json!({}), "end_client_tenant_id", "is required"),
+        (directory(""), "end_client_tenant_id", name),
+        (directory("a b"), "end_client_tenant_id", name),
+        (
+            json!({ "end_client_tenant_id": 5 }),
+            "end_client_tenant_id",
+            "must be a string",
+        ),
+        (linked("d-1", ""), "psa_company_id", company.as_str()),
+        (linked("d-1", "health"), "psa_company_id", company.as_str()),
+    ] {
+        server
+            .northwind()
+            .posts(&path, body)
+            .refused_field(field, reason);
+    }
+}
+
+#[test]
+fn only_channels_for_client_companies_are_installed() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let internal = northwind.gets("/channels?audience=MSP").expect(200).ids();
+    for id in ["d-1", CONTOSO, FABRIKAMS_HOME] {
+        let refused = northwind.posts(&installs_of(&internal[0]), directory(id));
+        assert_eq!(
+            (refused.status, refused.error()),
+            (
+                422,
+                json!({ "code": "audience_mismatch", "message": "Only END_USER channels are installed. Choose one." })
+            )
+        );
+    }
+    let none = northwind.gets(&installs_of(&internal[0])).expect(200);
+    assert_eq!(none.data(), json!([]));
+}
+
+#[test]
+fn a_directory_that_is_held_is_refused_alike_whoever_holds_it_and_before_all_else() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let path = installs_of(&server.client_help_bot());
+    let sibling = another(&server, "Sibling", None);
+    server.changes(
+        "northwind-it",
+        json!({ "channels": [{ "internal_name": "Sibling", "bot_id": SHARED_BOT }] }),
+    );
+    // Another tenant's, another tenant's own people, and one's own other channel of the bot.
+    for (path, id) in [
+        (&path, WOODGROVE),
+        (&path, FABRIKAMS_HOME),
+        (&installs_of(&sibling), CONTOSO),
+    ] {
+        is_conflict(&northwind.posts(path, directory(&id.to_uppercase())));
+        // A company that is nobody's, or linked elsewhere, is not even looked at.
+        for company in ["NO-SUCH-COMPANY", "1003", "1002"] {
+            is_conflict(&northwind.posts(path, linked(id, company)));
+        }
+    }
+    // Another tenant's channel that was deleted holds its bot and directory still.
+    let fabrikam = server.fabrikam();
+    let theirs = fabrikam
+        .gets("/channels?audience=END_USER")
+        .expect(200)
+        .ids();
+    fabrikam
+        .deletes(&format!("/channels/{}", theirs[0]))
+        .expect(204);
+    is_conflict(&northwind.posts(&path, directory(WOODGROVE)));
+    // Whose own people's directory it is may have its bot there.
+    northwind
+        .posts(&path, directory(NORTHWINDS_HOME))
+        .expect(201);
+    // With another bot a client may be two MSPs'.
+    let other = another(&server, "Other bot", Some("other"));
+    northwind
+        .posts(&installs_of(&other), directory(WOODGROVE))
+        .expect(201);
+}
+
+#[test]
+fn a_directory_is_bound_once_in_a_tenant_whichever_bot() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let first = server.client_help_bot();
+    for (name, bot) in [("Other bot", Some("other")), ("No bot", None)] {
+        let other = another(&server, name, bot);
+        let refused = northwind.posts(&installs_of(&other), linked(CONTOSO, "NO-SUCH-COMPANY"));
+        assert_eq!(
+            (refused.status, refused.error()),
+            (
+                409,
+                json!({
+                    "code": "company_already_bound",
+                    "message": "This M365 tenant is bound to the channel \"Client help bot\". Remove that install first.",
+                    "details": {
+                        "field": "end_client_tenant_id", "channel_id": first, "install_id": server.install_of(CONTOSO),
+                    },
+                })
+            )
+        );
+    }
+}
+
+#[test]
+fn a_company_is_linked_once_and_nothing_is_overwritten() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let path = installs_of(&server.client_help_bot());
+    for company in ["NO-SUCH-COMPANY", "WOOD-01"] {
+        let refused = northwind.posts(&path, linked("d-1", company));
+        assert_eq!((refused.status, refused.error()), (404, not_found()));
+    }
+    let refused = northwind.posts(&path, linked("d-1", "1001"));
+    assert_eq!(
+        (refused.status, refused.error()),
+        (
+            409,
+            json!({
+                "code": "company_already_bound",
+                "message": "This company is linked to another M365 tenant. Remove that link first.",
+                "details": { "field": "psa_company_id" },
+            })
+        )
+    );
+    // Nothing was installed by what was refused.
+    assert_eq!(northwind.gets(&path).expect(200).ids().len(), 3);
+    let link: String =
+        server.stored("SELECT m365_tenant_id FROM end_companies WHERE psa_company_id = '1001'");
+    assert_eq!(link, CONTOSO);
+
+    // A second company of one directory is linked as asked, and the reply says what comes of it.
+    let several = northwind.posts(&path, linked(CONTOSO, "1002")).expect(200);
+    assert_eq!(several.data()["psa_company_id"], Value::Null);
+    assert_eq!(
+        several.json()["meta"]["warnings"],
+        json!([
+            "Several companies are linked to this M365 tenant now: chat is refused until one is left."
+        ])
+    );
+    server
+        .relay()
+        .opens(from(CONTOSO))
+        .refused(409, "end_company_not_mapped");
+}
+
+#[test]
+fn of_many_who_install_one_directory_at_once_exactly_one_wins() {
+    let server = Server::demo();
+    let fabrikam = server.fabrikam();
+    let theirs = fabrikam
+        .gets("/channels?audience=END_USER")
+        .expect(200)
+        .ids();
+    let of_bots = [server.client_help_bot(), theirs[0].clone()];
+    let in_tenant = ["b-1", "b-2"].map(|bot| another(&server, bot, Some(bot)));
+    for number in 0..15 {
+        let at_once = |channels: &[String; 2], id: &str| -> Vec<(u16, String)> {
+            let mut told: Vec<(u16, String)> = thread::scope(|scope| {
+                let askers: Vec<_> = channels
+                    .iter()
+                    .flat_map(|channel| [channel, channel])
+                    .map(|channel| {
+                        // The platform may on either side.
+                        let (relay, path) = (server.relay(), installs_of(channel));
+                        scope.spawn(move || {
+                            let reply = relay.posts(&path, directory(id));
+                            let code = reply.json()["error"]["code"].as_str().map(str::to_owned);
+                            (reply.status, code.unwrap_or_default())
+                        })
+                    })
+                    .collect();
+                askers
+                    .into_iter()
+                    .map(|asker| asker.join().unwrap())
+                    .collect()
+            });
+            told.sort();
+            told
+        };
+        let outcome = |code: &str| {
+            [(200, ""), (201, ""), (409, code), (409, code)]
+                .map(|(status, code)| (status, code.to_owned()))
+        };
+        let between = at_once(&of_bots, &format!("between-{number}"));
+        assert_eq!(between, outcome("install_conflict"));
+        let within = at_once(&in_tenant, &format!("within-{number}"));
+        assert_eq!(within, outcome("company_already_bound"));
+    }
+    let twice: i64 = server.stored(
+        "SELECT count(*) FROM (SELECT 1 FROM installs GROUP BY bot_id, m365_tenant_id HAVING count(*) > 1)",
+    );
+    assert_eq!(twice, 0);
+    is_whole(&server);
+}
+
+#[test]
+fn a_deleted_channels_install_gives_way_to_the_same_bot_of_the_same_tenant() {
+    let server = Server::demo();
+    let (northwind, relay) = (server.northwind(), server.relay());
+    let (old, kept) = (server.client_help_bot(), server.install_of(CONTOSO));
+    let successor = another(&server, "Successor", None);
+    let living = relay.session(from(CONTOSO));
+    northwind.deletes(&format!("/channels/{old}")).expect(204);
+    // The operator's file gives both MSPs the one bot.
+    server.changes(
+        "northwind-it",
+        json!({ "channels": [channel("Successor", "END_USER", SHARED_BOT, 101)] }),
+    );
+    relay
+        .opens(from(CONTOSO))
+        .refused(409, "channel_disconnected");
+    let made = northwind
+        .posts(&installs_of(&successor), directory(CONTOSO))
+        .expect(201);
+    assert_ne!(made.id(), kept);
+    let session = relay.opens(from(CONTOSO)).expect(201).data();
+    assert_eq!(session["channel_id"], successor);
+    // What was routed through the old one stays refused, and so do its other directories.
+    relay
+        .says(&living, "Hello?")
+        .refused(409, "channel_disconnected");
+    relay
+        .opens(from(FOURTH_COFFEE))
+        .refused(409, "channel_disconnected");
+    let left = northwind.gets(&installs_of(&old)).expect(200).data();
+    let left: Vec<&str> = left
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|install| install["end_client_tenant_id"].as_str().unwrap())
+        .collect();
+    assert_eq!(left, [TAILSPIN, FOURTH_COFFEE]);
+    is_whole(&server);
+}
+
+#[test]
+fn a_deleted_channels_install_does_not_give_way_to_another_bot_until_it_is_removed() {
+    let server = Server::demo();
+    let (northwind, relay) = (server.northwind(), server.relay());
+    let (old, install) = (server.client_help_bot(), server.install_of(CONTOSO));
+    northwind.deletes(&format!("/channels/{old}")).expect(204);
+    let other = another(&server, "Other bot", Some("other"));
+    // Were it to, who still writes to the old bot would reach whatever agent comes next.
+    let refused = northwind.posts(&installs_of(&other), directory(CONTOSO));
+    assert_eq!(
+        (refused.status, refused.error()),
+        (
+            409,
+            json!({
+                "code": "company_already_bound",
+                "message": "This M365 tenant is bound to the deleted channel \"Client help bot\". Remove that install first.",
+                "details": { "field": "end_client_tenant_id", "channel_id": old, "install_id": install },
+            })
+        )
+    );
+    relay
+        .opens(from(CONTOSO))
+        .refused(409, "channel_disconnected");
+    northwind
+        .deletes(&format!("{}/{install}", installs_of(&old)))
+        .expect(204);
+    northwind
+        .posts(&installs_of(&other), directory(CONTOSO))
+        .expect(201);
+
+    // Where the old one had no bot nobody was refused by it, and it gives way at once.
+    let mute = another(&server, "No bot", None);
+    northwind
+        .posts(&installs_of(&mute), directory("d-1"))
+        .expect(201);
+    northwind.deletes(&format!("/channels/{mute}")).expect(204);
+    northwind
+        .posts(&installs_of(&other), directory("d-1"))
+        .expect(201);
+}
+
+#[test]
+fn an_install_that_is_removed_disconnects_its_sessions_and_frees_its_directory() {
+    let server = Server::demo();
+    let (northwind, relay) = (server.northwind(), server.relay());
+    let channel = server.client_help_bot();
+    let path = format!("{}/{}", installs_of(&channel), server.install_of(CONTOSO));
+    let session = relay.session(from(CONTOSO));
+    relay.says(&session, "Hello").expect(202);
+    northwind.deletes(&path).expect(204);
+    northwind.deletes(&path).not_found();
+    let refused = relay.says(&session, "Still there?");
+    assert_eq!(
+        (refused.status, refused.error()),
+        (
+            409,
+            json!({
+                "code": "channel_disconnected",
+                "message": "This chat is not connected at the moment. Please contact your IT support.",
+            })
+        )
+    );
+    assert_eq!(
+        relay.reads(&session).expect(200).data()["end_company_id"],
+        "1001"
+    );
+    let resolved = relay.opens(from(CONTOSO)).expect(201).data();
+    assert_eq!(resolved["resolution"]["rule"], "neo_support");
+    // The link of the company stays.
+    let link: String =
+        server.stored("SELECT m365_tenant_id FROM end_companies WHERE psa_company_id = '1001'");
+    assert_eq!(link, CONTOSO);
+    // Installed anew, the session goes on.
+    northwind
+        .posts(&installs_of(&channel), directory(CONTOSO))
+        .expect(201);
+    relay.says(&session, "And now?").expect(202);
+    let install = server.install_of(CONTOSO);
+    northwind
+        .deletes(&format!("{}/{install}", installs_of(&channel)))
+        .expect(204);
+    let theirs = server
+        .fabrikam()
+        .gets("/channels?audience=END_USER")
+        .expect(200)
+        .ids();
+    server
+        .fabrikam()
+        .posts(&installs_of(&theirs[0]), directory(CONTOSO))
+        .expect(201);
+}
+
+#[test]
+fn an_install_is_removed_at_its_own_channel_alone() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let (channel, install) = (server.client_help_bot(), server.install_of(CONTOSO));
+    let other = another(&server, "Other", None);
+    for path in [
+        format!("{}/{install}", installs_of(&other)),
+        format!("{}/x", installs_of(&channel)),
+        format!(
+            "{}/ins_019ab697-e807-7abc-8def-0123456789ab",
+            installs_of(&channel)
+        ),
+        format!("/channels/x/installs/{install}"),
+    ] {
+        northwind.deletes(&path).not_found();
+    }
+    let theirs = format!("{}/{install}", installs_of(&channel));
+    server.fabrikam().deletes(&theirs).not_found();
+    server.fabrikam().gets(&installs_of(&channel)).not_found();
+    server
+        .fabrikam()
+        .posts(&installs_of(&channel), directory("d-1"))
+        .not_found();
+    assert_eq!(server.install_of(CONTOSO), install);
+}
+
+#[test]
+fn installs_are_listed_newest_first_with_the_one_company_that_is_linked() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let path = installs_of(&server.client_help_bot());
+    server.passes(5);
+    northwind.posts(&path, linked("new", "1002")).expect(201);
+    let list = northwind.gets(&path).expect(200).data();
+    let told: Vec<Value> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|install| {
+            json!([
+                install["end_client_tenant_id"],
+                install["psa_company_id"],
+                install["created_at"]
+            ])
+        })
+        .collect();
+    let first = "2025-11-24T16:00:00.000Z";
+    assert_eq!(
+        told,
+        [
+            json!(["new", "1002", "2025-11-24T16:00:00.005Z"]),
+            json!([TAILSPIN, null, first]),
+            json!([FOURTH_COFFEE, null, first]),
+            json!([CONTOSO, "1001", first]),
+        ]
+    );
+    let page = northwind.gets(&format!("{path}?page_size=3")).expect(200);
+    assert_eq!(page.json()["meta"]["pagination"]["has_more"], true);
+    let cursor = page.next_cursor().unwrap();
+    let rest = northwind
+        .gets(&format!("{path}?cursor={cursor}"))
+        .expect(200);
+    assert_eq!(rest.ids(), [server.install_of(CONTOSO)]);
+    assert_eq!(rest.next_cursor(), None);
+    let other = installs_of(&another(&server, "Other", None));
+    northwind
+        .gets(&format!("{other}?cursor={cursor}"))
+        .refused_field(
+            "cursor",
+            "is damaged, or was given by another list; begin again without it",
+        );
+}
+
+#[test]
+fn the_platform_installs_anyones_channel_and_the_owner_is_told() {
+    let server = Server::demo();
+    let (northwind, relay) = (server.northwind(), server.relay());
+    let channel = server.client_help_bot();
+    let path = installs_of(&channel);
+    assert_eq!(
+        relay.gets(&path).expect(200).data(),
+        northwind.gets(&path).expect(200).data()
+    );
+    // The company is looked for in the channel's tenant.
+    relay.posts(&path, linked("d-1", "WOOD-01")).not_found();
+    let id = relay.posts(&path, linked("d-1", "1002")).expect(201).id();
+    relay.posts(&path, directory("d-1")).expect(200);
+    relay.deletes(&format!("{path}/{id}")).expect(204);
+    let kept = server.install_of(TAILSPIN);
+    northwind
+        .posts(&path, linked(TAILSPIN, "1002"))
+        .refused(409, "company_already_bound");
+    server.changes(
+        "northwind-it",
+        json!({ "end_companies": [{ "psa_company_id": "1002", "tenant_id": null }] }),
+    );
+    northwind.posts(&path, linked(TAILSPIN, "1002")).expect(200);
+    northwind
+        .posts(&path, directory(WOODGROVE))
+        .refused(409, "install_conflict");
+    let told: String = server.stored(
+        "SELECT group_concat(t.client_id || ' ' || e.actor_name || ' ' || e.action || ' ' || e.target || ' ' || e.details, char(10)) FROM
+         (SELECT * FROM audit_events WHERE action <> 'seed.import' ORDER BY seq) e JOIN tenants t ON t.tenant_no = e.tenant_no",
+    );
+    let post = r#""method":"POST","route":"/channels/{channel_id}/installs""#;
+    assert_eq!(
+        told.lines().collect::<Vec<_>>(),
+        [
+            format!(
+                r#"northwind-it Teams relay (demo) install.create {id} {{"channel_id":"{channel}","end_client_tenant_id":"d-1","psa_company_id":"1002"}}"#
+            ),
+            format!(
+                r#"northwind-it Teams relay (demo) install.delete {id} {{"channel_id":"{channel}","end_client_tenant_id":"d-1"}}"#
+            ),
+            format!(
+                r#"northwind-it PSA integration (demo) request.refused /public-api{path} {{"code":"company_already_bound",{post}}}"#
+            ),
+            format!(
+                r#"northwind-it PSA integration (demo) install.link {kept} {{"channel_id":"{channel}","end_client_tenant_id":"{TAILSPIN}","psa_company_id":"1002"}}"#
+            ),
+            format!(
+                r#"northwind-it PSA integration (demo) request.refused /public-api{path} {{"code":"install_conflict",{post}}}"#
+            ),
+        ]
+    );
+}
