@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::auth::{api_key, entra, rate_limit};
 use crate::turns::openai;
@@ -143,7 +145,8 @@ impl Default for Patience {
     }
 }
 
-fn url(text: &str) -> Result<String, String> {
+/// An http or https URL, without a slash at its end.
+pub(crate) fn url(text: &str) -> Result<String, String> {
     let text = text.trim_end_matches('/');
     let rest = text
         .strip_prefix("https://")
@@ -228,7 +231,39 @@ fn authority(text: &str) -> Result<String, String> {
     Ok(text.trim().trim_end_matches('/').to_owned())
 }
 
+/// What a browser needs to sign somebody in by Entra ID; nothing of it is secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct EntraSignIn {
+    /// The authority's base URL.
+    pub authority: String,
+    /// The application.
+    pub client_id: String,
+    /// What to ask for.
+    pub scopes: Vec<String>,
+}
+
 impl Entra {
+    /// What to tell a browser, if it can sign people in.
+    pub fn sign_in(&self) -> Option<EntraSignIn> {
+        let (client_id, audience) = (
+            self.entra_client_id.as_ref()?,
+            self.entra_audiences.first()?,
+        );
+        let scopes = if !self.entra_scopes.is_empty() {
+            self.entra_scopes.clone()
+        } else if audience.contains("://") {
+            vec![format!("{audience}/.default")]
+        } else {
+            // Tokens of version 2.0 carry the bare id of what is asked for by this name.
+            vec![format!("api://{audience}/.default")]
+        };
+        Some(EntraSignIn {
+            authority: self.entra_authority.clone(),
+            client_id: client_id.clone(),
+            scopes,
+        })
+    }
+
     /// What checks Entra's tokens, if they count.
     ///
     /// # Errors

@@ -32,6 +32,14 @@ pub fn is_environment(text: &str) -> bool {
 /// # Errors
 /// The system has no random bytes.
 pub fn generate(environment: &str) -> Result<String> {
+    Ok(format!("{PREFIX}{environment}_{}", random_secret()?))
+}
+
+/// 43 letters and digits made from 256 random bits, which nobody guesses.
+///
+/// # Errors
+/// The system has no random bytes.
+pub fn random_secret() -> Result<String> {
     let mut number = [0; 32];
     SystemRandom::new()
         .fill(&mut number)
@@ -40,7 +48,7 @@ pub fn generate(environment: &str) -> Result<String> {
     for _ in 0..SECRET_CHARACTERS {
         secret.push(char::from(ALPHABET[divide(&mut number, 62)]));
     }
-    Ok(format!("{PREFIX}{environment}_{secret}"))
+    Ok(secret)
 }
 
 /// Divides a big-endian number in place; the remainder. 62^43 > 2^256, so 43 digits hold all of it.

@@ -1,12 +1,15 @@
 //! Turns the one `Authorization` header into a caller, or says why it does not count (contract, section 2).
 
 pub mod api_key;
+pub mod attempts;
 pub mod entra;
 mod jwt;
 pub mod rate_limit;
 mod reason;
 pub mod session_token;
+pub mod sign_in;
 pub mod signed_link;
+pub mod signing;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -20,13 +23,13 @@ use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
 use crate::model::words::Role;
 use crate::store::users::{self, Sight};
-use crate::store::{Store, keys, tokens};
+use crate::store::{Store, keys, sign_ins, tokens};
 
 use self::entra::{Entra, Identity};
 use self::jwt::Token;
 use self::reason::Reason;
-use self::session_token::SigningSecret;
 use self::signed_link::LinkKey;
+use self::signing::SigningSecret;
 
 /// Milliseconds of a minute: keys record their last use to the minute.
 const MINUTE: Millis = 60_000;
@@ -146,7 +149,12 @@ impl Authenticator {
         let token = Token::read(token)?;
         // Who says to have issued it decides which verifier runs; nothing is tried in turn.
         match token.issuer()? {
-            session_token::ISSUER => self.end_user_session(store, &token).map(Checked::Caller),
+            issuer if issuer == session_token::KIND.issuer => {
+                self.end_user_session(store, &token).map(Checked::Caller)
+            }
+            issuer if issuer == sign_in::KIND.issuer => {
+                self.local_user(store, &token).map(Checked::Caller)
+            }
             _ => match &self.entra {
                 Some(entra) => self.entra_user(entra, store, &token, may_wait),
                 None => Err(Reason::WrongIssuer.into()),
@@ -252,6 +260,7 @@ impl Authenticator {
                 id: identity.id,
                 // The token's own role counts for its requests and is not recorded.
                 role: identity.role.unwrap_or(recorded_role),
+                sign_in: None,
             },
         }))
     }
@@ -280,19 +289,44 @@ impl Authenticator {
         drop(store.write(record_of(tenant, identity, now)));
     }
 
-    fn end_user_session(&self, store: &Store, token: &Token<'_>) -> Result<Caller> {
-        let claims = session_token::verify(&self.signing, token)?;
+    /// What one of this server's own tokens says, before its end.
+    fn unexpired(
+        &self,
+        store: &Store,
+        kind: signing::Kind,
+        token: &Token<'_>,
+    ) -> Result<signing::Claims> {
+        let claims = signing::verify(&self.signing, kind, token)?;
         if claims.exp.saturating_mul(1_000) <= store.now() {
-            return Err(Refusal::unauthorized(
-                "expired",
-                "This token has expired. Mint another one.",
-            )
-            .into());
+            return Err(Reason::Expired.into());
         }
+        Ok(claims)
+    }
+
+    fn local_user(&self, store: &Store, token: &Token<'_>) -> Result<Caller> {
+        let claims = self.unexpired(store, sign_in::KIND, token)?;
+        let found = store
+            .read(|reader| sign_ins::by_jti(reader, claims.jti))?
+            .filter(|sign_in| !sign_in.has_ended)
+            .ok_or(Reason::Revoked)?;
+        Ok(Caller {
+            tenant: found.tenant,
+            rate_limit_per_minute: found.rate_limit_per_minute,
+            who: Who::DashboardUser {
+                id: sign_in::id_of(found.role),
+                name: Some(sign_in::NAME.to_owned()),
+                role: found.role,
+                sign_in: Some(claims.jti),
+            },
+        })
+    }
+
+    fn end_user_session(&self, store: &Store, token: &Token<'_>) -> Result<Caller> {
+        let claims = self.unexpired(store, session_token::KIND, token)?;
         let found = store
             .read(|reader| tokens::by_jti(reader, claims.jti))?
             .filter(|token| !token.revoked)
-            .ok_or_else(session_token::revoked)?;
+            .ok_or(Reason::Revoked)?;
         Ok(Caller {
             tenant: found.tenant,
             rate_limit_per_minute: found.rate_limit_per_minute,

@@ -6,7 +6,7 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::session_token::SigningSecret;
+use super::signing::SigningSecret;
 use crate::model::clock::Millis;
 use crate::model::ids::AttachmentId;
 

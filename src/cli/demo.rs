@@ -6,14 +6,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Common, Failed, Limits, print, seed, serve};
+use super::{Common, Failed, Limits, login_link, print, seed, serve};
 use crate::model::clock::Clock;
+use crate::model::words::Role;
 use crate::store::{Store, tenants};
 
 /// The demo world, in the program.
 const WORLD: &str = include_str!("../../fixtures/demo.json");
 /// The environment of its keys, which are public: they are in the fixture.
 const ENVIRONMENT: &str = "demo";
+/// The MSP that the dashboard's link signs in to.
+const TENANT: &str = "northwind-it";
 const RELAY_KEY: &str = "neo_sk_demo_relay0000platform";
 const NORTHWIND_KEY: &str = "neo_sk_demo_northwind00000000";
 const SHARED_BOT: &str = "b07fab1e-c0de-4bee-8ace-facade0fb075";
@@ -62,9 +65,12 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> 
             arguments.listen.port()
         ))?;
     }
+    let tenant = store.read(|reader| seed::find(reader, TENANT))?;
+    let url = login_link::base(arguments.limits.public_url.as_deref(), address);
     print(welcome(
         &format!("http://{address}"),
         &folder.display().to_string(),
+        &login_link::make(&store, &tenant, Role::Admin, &url)?,
     ))?;
     serve::until_stopped(store, ENVIRONMENT, &arguments.limits, listener)
 }
@@ -87,7 +93,7 @@ fn bind(listen: SocketAddr) -> Result<TcpListener, Failed> {
     }
 }
 
-fn welcome(url: &str, folder: &str) -> String {
+fn welcome(url: &str, folder: &str, dashboard: &str) -> String {
     let create = |key: &str, body: &str| {
         format!(
             "curl -s {url}/public-api/chat/sessions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{body}'"
@@ -111,6 +117,7 @@ fn welcome(url: &str, folder: &str) -> String {
     );
     format!(
         "Switchboard's demo serves on {url}; its data is kept in {folder}. Ctrl-C stops it.\n\n\
+         The dashboard, as an administrator of Northwind IT (the link works once, within 15 minutes):\n\n{dashboard}\n\n\
          A technician of Northwind IT opens a session with an internal agent:\n\n{technician}\n\n\
          Somebody at Contoso writes to the bot in Teams; the session comes out pinned to the company 1001:\n\n{pinned}\n\n\
          Somebody at Tailspin Toys does, whose directory no company is linked to (end_company_not_mapped):\n\n{refused}\n"

@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod keys;
+mod login_link;
 mod seed;
 mod serve;
 mod tenants;
@@ -55,6 +56,8 @@ enum Command {
     /// Make, list, rotate and revoke API keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Print a link that signs somebody in to the dashboard: once, within 15 minutes
+    LoginLink(login_link::LoginLink),
     /// Look a data folder over: exit 1 for damage; who would be refused is a warning
     Check,
 }
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Export(arguments) => seed::export(&line.common, &arguments),
         Command::Tenants(command) => tenants::run(&line.common, &command),
         Command::Keys(command) => keys::run(&line.common, &command),
+        Command::LoginLink(arguments) => login_link::run(&line.common, &arguments),
         Command::Check => check::run(&line.common),
     };
     match outcome {

@@ -1,17 +1,18 @@
 //! `serve`: the server, from its lock to its drained end.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::rt::System;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Common, Failed, Limits, Serve, open};
+use super::{Common, Failed, Limits, Serve, column, login_link, open, print};
 use crate::auth::Authenticator;
-use crate::auth::session_token::SigningSecret;
+use crate::auth::signing::SigningSecret;
 use crate::http::{self, App};
-use crate::store::Store;
+use crate::model::words::Role;
+use crate::store::{Store, tenants};
 use crate::turns::respond::Responders;
 
 /// How long to wait for the file to be closed, once the server has ended.
@@ -27,7 +28,27 @@ pub(super) fn run(common: &Common, arguments: &Serve) -> Result<(), Failed> {
     let listener = TcpListener::bind(arguments.listen).map_err(|error| {
         Failed::saying(format!("cannot listen on {}: {error}", arguments.listen))
     })?;
+    if !SigningSecret::is_in(store.folder()) {
+        welcome(&store, &arguments.limits, listener.local_addr()?)?;
+    }
     until_stopped(store, &common.environment, &arguments.limits, listener)
+}
+
+/// Tells at the first start how to sign in: by a link where there is one tenant, else how to get one.
+fn welcome(store: &Store, limits: &Limits, address: SocketAddr) -> Result<(), Failed> {
+    let tenants = store.read(tenants::all)?;
+    match tenants.as_slice() {
+        [] => Ok(()),
+        [tenant] => {
+            let url = login_link::base(limits.public_url.as_deref(), address);
+            let link = login_link::make(store, tenant, Role::Admin, &url)?;
+            print(format_args!(
+                "Sign in as an administrator of {}, once and within 15 minutes: {link}",
+                column(&tenant.name)
+            ))
+        }
+        [_, ..] => print("To sign in: switchboard login-link --tenant CLIENT_ID"),
+    }
 }
 
 /// Serves until a signal says to stop, then drains.
@@ -107,6 +128,7 @@ async fn keep_house(app: Arc<App>) {
                 async {
                     store.purge_idempotency_keys().await?;
                     store.purge_session_tokens().await?;
+                    store.purge_sign_ins().await?;
                     store.purge_attachments().await?;
                     let gone = store.purge_sessions().await?;
                     // Whoever reads their streams is told to look again.

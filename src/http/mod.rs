@@ -4,6 +4,7 @@ mod agents;
 mod articles;
 mod attachments;
 mod audit_events;
+mod auth;
 mod body;
 mod channels;
 mod context;
@@ -43,6 +44,7 @@ use actix_web::{App as ActixApp, HttpServer, web};
 use tokio::sync::{Semaphore, watch};
 
 use crate::auth::Authenticator;
+use crate::auth::attempts::Attempts;
 use crate::auth::rate_limit::RateLimiter;
 use crate::config::Limits;
 use crate::store::Store;
@@ -61,6 +63,8 @@ pub struct App {
     pub authenticator: Authenticator,
     /// How often.
     pub limiter: RateLimiter,
+    /// How often a code of a sign-in link is tried in vain.
+    pub attempts: Attempts,
     /// Who waits for what.
     pub signals: Signals,
     /// Who was refused what, for the audit events.
@@ -90,6 +94,7 @@ impl App {
         let concurrency = usize::from(limits.turn_concurrency);
         Ok(Arc::new(Self {
             limiter: RateLimiter::new(limits.rate_limit),
+            attempts: Attempts::default(),
             engine: Engine::new(store.clone(), signals.clone(), responders, concurrency)?,
             uploads: Semaphore::new(limits.patience.uploads),
             store,

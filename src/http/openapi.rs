@@ -76,7 +76,7 @@ fn security(callers: Callers) -> Value {
         Callers::Member | Callers::Chatter | Callers::Keeper => {
             &["serviceAccount", "dashboardUser"]
         }
-        Callers::Admin => &["dashboardUser"],
+        Callers::Person | Callers::Admin => &["dashboardUser"],
         Callers::Platform => &["serviceAccount"],
     };
     kinds.iter().map(|kind| json!({ *kind: [] })).collect()

@@ -32,6 +32,8 @@ pub enum Callers {
     Member,
     /// Members who may do more than read.
     Chatter,
+    /// People.
+    Person,
     /// Service accounts and ADMINs.
     Keeper,
     /// ADMINs alone: a program never makes itself a key.
@@ -48,6 +50,7 @@ impl Callers {
             Self::Sender => !is_viewer(who),
             Self::Member => !is_of_a_session(who),
             Self::Chatter => !is_viewer(who) && !is_of_a_session(who),
+            Self::Person => matches!(who, Who::DashboardUser { .. }),
             Self::Keeper => is_admin(who) || matches!(who, Who::ServiceAccount { .. }),
             Self::Admin => is_admin(who),
             Self::Platform => matches!(who, Who::ServiceAccount { platform: true, .. }),

@@ -13,8 +13,8 @@ use super::extract::Query;
 use super::openapi;
 use super::permit::{Admitted, Callers};
 use super::{
-    agents, articles, attachments, audit_events, channels, events, installs, keys, messages, meta,
-    sessions, stats, tenant, tenants, tokens, turns, users,
+    agents, articles, attachments, audit_events, auth, channels, events, installs, keys, messages,
+    meta, sessions, stats, tenant, tenants, tokens, turns, users,
 };
 use crate::error::{Code, Error, Refusal};
 use crate::fields::{self, Fields};
@@ -83,6 +83,14 @@ fn meta_rows() -> Vec<Row> {
         row(Method::GET, "/openapi.json", Callers::Public, openapi::document)
             .says("openapi", "This document")
             .gives("application/json"),
+        row(Method::GET, "/auth/config", Callers::Public, auth::config)
+            .says("getSignInConfig", "Tells a browser what sign-in there is"),
+        row(Method::POST, "/auth/exchange", Callers::Public, auth::exchange)
+            .says("exchangeCode", "Exchanges a sign-in link's code for a token of 12 hours, once")
+            .body(auth::exchange_body)
+            .refuses(&[Code::Unauthorized, Code::RateLimited]),
+        row(Method::POST, "/auth/sign-out", Callers::Person, auth::sign_out)
+            .says("signOut", "Ends a local sign-in at once"),
         row(Method::GET, "/whoami", Callers::Anyone, tenant::who_am_i)
             .says("whoAmI", "Tells the caller who it is"),
         row(Method::GET, "/tenant", Callers::Member, tenant::get)

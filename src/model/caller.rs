@@ -35,12 +35,14 @@ pub enum Who {
     },
     /// A person who signed in.
     DashboardUser {
-        /// Entra's `oid`, or `local:<role>`.
+        /// Entra's `oid`, or `local:<role>` with the role as the wire has it.
         id: String,
         /// The person's name.
         name: Option<String>,
         /// What the person may do.
         role: Role,
+        /// The token of a local sign-in.
+        sign_in: Option<TokenId>,
     },
     /// A token that was minted for one session.
     EndUserSession {

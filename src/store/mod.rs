@@ -22,6 +22,7 @@ pub mod passage_index;
 pub mod retention;
 pub mod search;
 pub mod sessions;
+pub mod sign_ins;
 pub mod stats;
 pub mod tenants;
 pub mod tokens;

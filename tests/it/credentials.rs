@@ -307,7 +307,8 @@ fn a_token_is_turned_away_for_the_reason_that_is_so() {
     shows(Algorithm::HS256, kind, &good).expect(200);
 
     for (claims, reason) in [
-        (with("iss", "switchboard:sign-in".into()), "wrong_issuer"),
+        (with("iss", "switchboard:sign-in".into()), "bad_signature"),
+        (with("iss", "switchboard:somebody".into()), "wrong_issuer"),
         (
             with(
                 "iss",

@@ -262,7 +262,7 @@ fn actor(server: &Server, authority: &Authority, callers: Callers) -> Actor {
         | Callers::Member
         | Callers::Chatter
         | Callers::Keeper => server.northwind(),
-        Callers::Admin => person(server, authority, NEWCOMER, "Admin"),
+        Callers::Person | Callers::Admin => person(server, authority, NEWCOMER, "Admin"),
         Callers::Platform => server.relay(),
     }
 }

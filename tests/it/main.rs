@@ -42,6 +42,7 @@ mod retention;
 mod scripted_model;
 mod seed_file;
 mod sessions;
+mod sign_in;
 mod streams;
 mod support;
 mod tokens;

@@ -12,7 +12,7 @@ use clap::Parser;
 use rusqlite::{Connection as File, OpenFlags};
 use serde_json::{Value, json};
 use switchboard::auth::Authenticator;
-use switchboard::auth::session_token::SigningSecret;
+use switchboard::auth::signing::SigningSecret;
 use switchboard::config::{Limits, Patience};
 use switchboard::http::{self, App};
 use switchboard::model::caller::Actor as Recorded;
@@ -319,6 +319,11 @@ impl Actor {
             authorization,
             idle: Mutex::default(),
         }
+    }
+
+    /// The header that is sent.
+    pub fn authorization(&self) -> Option<&str> {
+        self.authorization.as_deref()
     }
 
     /// Sends a request as it is, but for the credential.

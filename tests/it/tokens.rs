@@ -275,7 +275,8 @@ fn a_token_opens_its_session_and_nothing_else() {
         .json(&json!({ "message": "Hello", "agent_id": 102, "content_type": "image/png" }));
         let reply = guest.sends(request);
         match (row.method.as_str(), row.path) {
-            ("GET", "/health" | "/ready" | "/openapi.json" | "/whoami")
+            ("POST", "/auth/exchange") => reply.refused_field("code", "is required"),
+            ("GET", "/health" | "/ready" | "/openapi.json" | "/whoami" | "/auth/config")
             | ("GET", "/chat/sessions/{session_id}")
             | ("GET", "/chat/sessions/{session_id}/messages")
             | ("GET", "/chat/sessions/{session_id}/turns/{chat_turn_id}")

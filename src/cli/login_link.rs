@@ -1,0 +1,89 @@
+//! `login-link`: a link that signs somebody in to the dashboard, once (contract, section 9).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use clap::Args;
+use serde_json::Map;
+
+use super::seed::find;
+use super::{Common, Failed, open, operator, print};
+use crate::auth::{api_key, sign_in};
+use crate::config;
+use crate::model::words::Role;
+use crate::store::tenants::TenantRecord;
+use crate::store::{Store, audit, sign_ins};
+
+#[derive(Args)]
+pub(super) struct LoginLink {
+    /// The tenant that it signs in to
+    #[arg(long, env = "SWITCHBOARD_TENANT", value_name = "CLIENT_ID")]
+    tenant: String,
+    /// What the person may do: ADMIN, USER or VIEWER
+    #[arg(long, env = "SWITCHBOARD_ROLE", default_value = "ADMIN", value_parser = role)]
+    role: Role,
+    /// The address that browsers reach the server by [default: http:// and --listen]
+    #[arg(long, env = "SWITCHBOARD_PUBLIC_URL", value_name = "URL", value_parser = config::url)]
+    public_url: Option<String>,
+    /// Where the server listens
+    #[arg(
+        long,
+        env = "SWITCHBOARD_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080"
+    )]
+    listen: SocketAddr,
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    Role::parse(text).ok_or_else(|| format!("must be one of {}", Role::choices()))
+}
+
+pub(super) fn run(common: &Common, arguments: &LoginLink) -> Result<(), Failed> {
+    let store = open(common)?;
+    let tenant = store.read(|reader| find(reader, &arguments.tenant))?;
+    let url = base(arguments.public_url.as_deref(), arguments.listen);
+    print(make(&store, &tenant, arguments.role, &url)?)
+}
+
+/// Where a browser reaches a server that listens here; nobody can browse to "every address".
+pub(super) fn base(public_url: Option<&str>, listen: SocketAddr) -> String {
+    if let Some(public_url) = public_url {
+        return public_url.to_owned();
+    }
+    let mut address = listen;
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    format!("http://{address}")
+}
+
+/// Makes a link. Its code is behind a `#`, which browsers send to no server.
+pub(super) fn make(
+    store: &Store,
+    tenant: &TenantRecord,
+    role: Role,
+    url: &str,
+) -> Result<String, Failed> {
+    let code = sign_in::new_code()?;
+    let (sha256, no) = (api_key::sha256(&code), tenant.no);
+    store.write_now(move |tx| {
+        sign_ins::offer(tx, sha256, no, role)?;
+        let mut details = Map::new();
+        details.insert("role".to_owned(), role.as_str().into());
+        audit::record(
+            tx,
+            &audit::Event {
+                tenant: no,
+                actor: operator(),
+                action: "login_link.create",
+                target: None,
+                details,
+                request_id: None,
+                remote: None,
+            },
+        )
+    })?;
+    Ok(format!("{url}/dashboard#code={code}"))
+}

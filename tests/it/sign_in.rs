@@ -1,0 +1,594 @@
+//! Local sign-in: links that work once, the tokens that they give, and how they end.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use actix_web::rt::System;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+use switchboard::auth::api_key;
+use switchboard::model::names::ClientId;
+use switchboard::model::words::Role;
+use switchboard::store::{sign_ins, tenants};
+
+use crate::authority::{AUDIENCE, Authority, NEWCOMER, current};
+use crate::process::{Place, Server as Process, program};
+use crate::support::{Actor, DAY, DEMO, MINUTE, SECOND, START, Server, technician};
+use crate::wire::Reply;
+
+const HOUR: i64 = 60 * MINUTE;
+/// Northwind's administrator in the demo world.
+const ADMIN: &str = "3d8c1f52-7a94-4e0b-b6d1-52f09c7e4a18";
+
+/// Offers a code as `login-link` does.
+fn offer(server: &Server, client_id: &str, role: Role, code: &str) {
+    let (sha256, client_id) = (api_key::sha256(code), ClientId::parse(client_id).unwrap());
+    server
+        .app
+        .store
+        .write_now(move |tx| {
+            let tenant = tenants::by_client_id(tx.reader(), &client_id)?.unwrap();
+            sign_ins::offer(tx, sha256, tenant.no, role)
+        })
+        .unwrap();
+}
+
+fn exchange(server: &Server, code: &str) -> Reply {
+    server
+        .anyone()
+        .posts("/auth/exchange", json!({ "code": code }))
+}
+
+/// Signs somebody in.
+fn signed_in(server: &Server, client_id: &str, role: Role) -> Actor {
+    let code = api_key::random_secret().unwrap();
+    offer(server, client_id, role, &code);
+    let data = exchange(server, &code).expect(200).data();
+    server.holder_of(data["token"].as_str().unwrap())
+}
+
+#[track_caller]
+fn turned_away(reply: &Reply, reason: &str) {
+    assert_eq!(
+        (reply.status, &reply.error()["details"]),
+        (401, &json!({ "reason": reason })),
+        "{}",
+        reply.text()
+    );
+    assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+}
+
+/// A part of a token, without a look at its signature.
+fn part(token: &str, which: usize) -> Value {
+    let part = token.split('.').nth(which).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+}
+
+/// A token signed with this server's own secret.
+fn forged(server: &Server, kind: &str, claims: &Value) -> Actor {
+    let secret = fs::read(server.folder().join("signing.secret")).unwrap();
+    let mut header = Header::new(Algorithm::HS256);
+    header.typ = Some(kind.to_owned());
+    let key = EncodingKey::from_secret(&secret);
+    server.holder_of(&jsonwebtoken::encode(&header, claims, &key).unwrap())
+}
+
+#[test]
+fn a_code_gives_a_token_of_twelve_hours_for_its_tenant_and_role() {
+    let server = Server::demo();
+    for (client_id, role) in [
+        ("northwind-it", Role::Admin),
+        ("northwind-it", Role::User),
+        ("fabrikam-support", Role::Viewer),
+    ] {
+        let code = api_key::random_secret().unwrap();
+        offer(&server, client_id, role, &code);
+        let data = exchange(&server, &code).expect(200).data();
+        let token = data["token"].as_str().unwrap();
+        assert_eq!(
+            data,
+            json!({ "token": token, "expires_at": "2025-11-25T04:00:00.000Z" })
+        );
+        let id = format!("local:{}", role.as_str());
+        assert_eq!(
+            part(token, 0),
+            json!({ "typ": "signin+jwt", "alg": "HS256" })
+        );
+        let claims = part(token, 1);
+        assert_eq!(
+            claims,
+            json!({
+                "iss": "switchboard:sign-in", "aud": "switchboard:sign-in-api", "sub": id, "jti": claims["jti"],
+                "client_id": client_id, "role": role.as_str(), "iat": START / 1_000, "exp": START / 1_000 + 43_200,
+            })
+        );
+        assert_eq!(
+            server.holder_of(token).gets("/whoami").expect(200).data(),
+            json!({
+                "kind": "dashboard_user", "id": id, "name": "Local sign-in", "client_id": client_id,
+                "role": role.as_str(), "platform": false, "session_id": null,
+            })
+        );
+    }
+}
+
+#[test]
+fn a_code_works_once_and_for_fifteen_minutes() {
+    let server = Server::demo();
+    offer(&server, "northwind-it", Role::Admin, "first");
+    offer(&server, "northwind-it", Role::Admin, "second");
+    exchange(&server, "first").expect(200);
+    turned_away(&exchange(&server, "first"), "unknown");
+    turned_away(&exchange(&server, "never given out"), "unknown");
+    server.passes(15 * MINUTE - 1);
+    offer(&server, "northwind-it", Role::Admin, "third");
+    server.passes(1);
+    turned_away(&exchange(&server, "second"), "expired");
+    exchange(&server, "third").expect(200);
+    for (body, reason) in [
+        (json!({}), "is required"),
+        (json!({ "code": null }), "is required"),
+        (json!({ "code": 5 }), "must be a string"),
+        (json!({ "code": "" }), "must not be empty"),
+        (
+            json!({ "code": "x".repeat(129) }),
+            "must have at most 128 characters",
+        ),
+    ] {
+        server
+            .anyone()
+            .posts("/auth/exchange", body)
+            .refused_field("code", reason);
+    }
+}
+
+#[test]
+fn of_many_who_exchange_one_code_at_once_exactly_one_gets_in() {
+    let server = Server::demo();
+    for round in 0..20 {
+        let code = format!("code-{round}");
+        offer(&server, "northwind-it", Role::Admin, &code);
+        let tokens: Vec<Reply> = std::thread::scope(|scope| {
+            let tries: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| exchange(&server, &code)))
+                .collect();
+            tries
+                .into_iter()
+                .map(|tried| tried.join().unwrap())
+                .collect()
+        });
+        let (won, lost): (Vec<_>, Vec<_>) =
+            tokens.into_iter().partition(|reply| reply.status == 200);
+        assert_eq!((won.len(), lost.len()), (1, 7));
+        for reply in &lost {
+            turned_away(reply, "unknown");
+        }
+        // The failures of this round must not hold up the next one.
+        server.passes(MINUTE);
+    }
+    assert_eq!(server.stored::<i64>("SELECT count(*) FROM sign_ins"), 20);
+}
+
+#[test]
+fn who_tries_codes_is_held_up_for_a_while() {
+    let server = Server::demo();
+    offer(&server, "northwind-it", Role::Admin, "good");
+    for _ in 0..20 {
+        turned_away(&exchange(&server, "guess"), "unknown");
+    }
+    for code in ["guess", "good"] {
+        let reply = exchange(&server, code).refused(429, "rate_limited");
+        assert_eq!(reply.header("retry-after"), Some("60"));
+    }
+    server.passes(MINUTE);
+    exchange(&server, "good").expect(200);
+}
+
+#[test]
+fn a_sign_in_ends_after_twelve_hours() {
+    let server = Server::demo();
+    let person = signed_in(&server, "northwind-it", Role::User);
+    server.passes(12 * HOUR - 1);
+    person.gets("/whoami").expect(200);
+    server.passes(1);
+    turned_away(&person.gets("/whoami"), "expired");
+}
+
+#[test]
+fn signing_out_ends_that_sign_in_at_once_and_no_other() {
+    let server = Server::demo();
+    for role in [Role::Admin, Role::User, Role::Viewer] {
+        let (person, other) = (
+            signed_in(&server, "northwind-it", role),
+            signed_in(&server, "northwind-it", role),
+        );
+        let reply = person.posts("/auth/sign-out", json!({})).expect(204);
+        assert!(reply.body.is_empty());
+        turned_away(&person.gets("/whoami"), "revoked");
+        turned_away(&person.posts("/auth/sign-out", json!({})), "revoked");
+        other.gets("/whoami").expect(200);
+    }
+    let person = signed_in(&server, "northwind-it", Role::Admin);
+    person.posts("/auth/sign-out", json!({})).expect(204);
+    let (server, token) = (server.restarted(), person);
+    let again = Actor::new(server.address, token.authorization().map(str::to_owned));
+    turned_away(&again.gets("/whoami"), "revoked");
+}
+
+#[test]
+fn only_a_local_sign_in_can_be_signed_out() {
+    let authority = Authority::new();
+    let url = format!("--entra-authority={}", authority.url());
+    let server = Server::serving(DEMO, &[&url, "--entra-audience", AUDIENCE]);
+    let by_entra = server.holder_of(&current().issues(&authority.claims(NEWCOMER)));
+    let session = server.northwind().session(technician());
+    for actor in [
+        by_entra,
+        server.northwind(),
+        server.relay(),
+        server.northwind().guest_of(&session),
+    ] {
+        let reply = actor.posts("/auth/sign-out", json!({}));
+        reply.refused(403, "forbidden");
+        actor.gets("/whoami").expect(200);
+    }
+    turned_away(
+        &server.anyone().posts("/auth/sign-out", json!({})),
+        "missing",
+    );
+}
+
+#[test]
+fn sign_ins_and_codes_outlive_a_restart_and_count_on_no_other_server() {
+    let server = Server::demo();
+    offer(&server, "northwind-it", Role::User, "kept");
+    let person = signed_in(&server, "northwind-it", Role::User);
+    let credential = person.authorization().map(str::to_owned);
+    let other = Server::demo();
+    turned_away(
+        &Actor::new(other.address, credential.clone()).gets("/whoami"),
+        "bad_signature",
+    );
+    let server = server.restarted();
+    Actor::new(server.address, credential)
+        .gets("/whoami")
+        .expect(200);
+    exchange(&server, "kept").expect(200);
+}
+
+#[test]
+fn a_token_of_one_kind_is_never_taken_for_another() {
+    let server = Server::demo();
+    let person = signed_in(&server, "northwind-it", Role::Admin);
+    let token = person.authorization().unwrap()["Bearer ".len()..].to_owned();
+    let good = part(&token, 1);
+    let with = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        claims
+    };
+    let session = server.northwind().session(technician());
+    let minted = server
+        .northwind()
+        .mints(json!({ "session_id": session }))
+        .expect(201)
+        .data();
+    forged(&server, "signin+jwt", &good)
+        .gets("/whoami")
+        .expect(200);
+    for (kind, claims, reason) in [
+        ("session+jwt", good.clone(), "bad_signature"),
+        ("JWT", good.clone(), "bad_signature"),
+        ("SIGNIN+JWT", good.clone(), "bad_signature"),
+        (
+            "signin+jwt",
+            with("iss", json!("switchboard:session")),
+            "bad_signature",
+        ),
+        // The whole of a session's token, but that it is another's.
+        (
+            "session+jwt",
+            with("iss", json!("switchboard:session")),
+            "wrong_audience",
+        ),
+        (
+            "signin+jwt",
+            with("iss", json!("switchboard")),
+            "wrong_issuer",
+        ),
+        ("signin+jwt", with("iss", json!(null)), "missing_claim"),
+        (
+            "signin+jwt",
+            with("aud", json!("switchboard:session-api")),
+            "wrong_audience",
+        ),
+        ("signin+jwt", with("aud", json!(null)), "missing_claim"),
+        ("signin+jwt", with("jti", json!(null)), "missing_claim"),
+        ("signin+jwt", with("jti", json!("jti_1")), "missing_claim"),
+        ("signin+jwt", with("exp", json!(null)), "missing_claim"),
+        ("signin+jwt", with("exp", json!(START / 1_000)), "expired"),
+        // A session's token is no sign-in, and a sign-in no session's token.
+        ("signin+jwt", with("jti", minted["jti"].clone()), "revoked"),
+        (
+            "session+jwt",
+            json!({ "iss": "switchboard:session", "aud": "switchboard:session-api", "jti": good["jti"], "exp": good["exp"] }),
+            "revoked",
+        ),
+    ] {
+        turned_away(&forged(&server, kind, &claims).gets("/whoami"), reason);
+    }
+    // What a token says of itself opens nothing: the record does.
+    let bent = with("role", json!("VIEWER"));
+    let whoami = forged(&server, "signin+jwt", &bent)
+        .gets("/whoami")
+        .expect(200)
+        .data();
+    assert_eq!(whoami["role"], "ADMIN");
+}
+
+#[test]
+fn people_of_two_tenants_share_nothing_but_the_form_of_their_ids() {
+    let server = Server::demo();
+    let (one, other) = (
+        signed_in(&server, "northwind-it", Role::Admin),
+        signed_in(&server, "fabrikam-support", Role::Admin),
+    );
+    let made = one.opens_once("same-key", technician()).expect(201);
+    other.reads(&made.id()).not_found();
+    other.opens_once("same-key", technician()).not_found();
+    let theirs = other
+        .opens_once("same-key", json!({ "managed_agent_key": "NEO_SUPPORT" }))
+        .expect(201);
+    assert_ne!(theirs.id(), made.id());
+    one.reads(&theirs.id()).not_found();
+}
+
+#[test]
+fn demoting_a_user_ends_the_tokens_that_the_user_minted() {
+    let authority = Authority::new();
+    let url = format!("--entra-authority={}", authority.url());
+    let server = Server::serving(DEMO, &[&url, "--entra-audience", AUDIENCE]);
+    let admin = server.holder_of(&current().issues(&authority.claims(ADMIN)));
+    let session = admin.session(technician());
+    let by_key = server.northwind().guest_of(&session);
+    let becomes = |role: &str| {
+        let users = json!([{ "id": ADMIN, "role": role }]);
+        server.changes("northwind-it", json!({ "users": users }));
+    };
+    let guest = admin.guest_of(&session);
+    becomes("ADMIN");
+    server.changes(
+        "northwind-it",
+        json!({ "users": [{ "id": ADMIN, "name": "Renamed" }] }),
+    );
+    guest.reads(&session).expect(200);
+    becomes("USER");
+    turned_away(&guest.reads(&session), "revoked");
+    becomes("ADMIN");
+    turned_away(&guest.reads(&session), "revoked");
+    by_key.reads(&session).expect(200);
+    let later = admin.guest_of(&session);
+    later.reads(&session).expect(200);
+    becomes("VIEWER");
+    turned_away(&later.reads(&session), "revoked");
+    by_key.reads(&session).expect(200);
+}
+
+#[test]
+fn no_code_is_in_the_file() {
+    let server = Server::demo();
+    let code = "hushhushhushhushhushhushhushhushhushhush1234";
+    offer(&server, "northwind-it", Role::Admin, code);
+    exchange(&server, code).expect(200);
+    offer(&server, "northwind-it", Role::Admin, code);
+    for file in fs::read_dir(server.folder()).unwrap() {
+        let bytes = fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(8).any(|window| window == b"hushhush"));
+    }
+}
+
+#[test]
+fn what_ended_a_day_ago_is_forgotten() {
+    let server = Server::demo();
+    offer(&server, "northwind-it", Role::Admin, "left");
+    let person = signed_in(&server, "northwind-it", Role::Admin);
+    let rows = || -> i64 {
+        System::new()
+            .block_on(server.app.store.purge_sign_ins())
+            .unwrap();
+        server.stored(
+            "SELECT (SELECT count(*) FROM sign_in_codes) * 10 + (SELECT count(*) FROM sign_ins)",
+        )
+    };
+    server.passes(DAY + 15 * MINUTE - 1);
+    assert_eq!(rows(), 11);
+    server.passes(1);
+    assert_eq!(rows(), 1);
+    server.passes(12 * HOUR - 15 * MINUTE - 1);
+    assert_eq!(rows(), 1);
+    turned_away(&person.gets("/whoami"), "expired");
+    server.passes(1);
+    assert_eq!(rows(), 0);
+}
+
+#[test]
+fn a_browser_is_told_what_sign_in_there_is() {
+    let tells = |flags: &[&str]| {
+        let server = Server::serving(DEMO, flags);
+        server.anyone().gets("/auth/config").expect(200).data()
+    };
+    let local = json!({ "local": true, "entra": null });
+    assert_eq!(tells(&[]), local);
+    assert_eq!(tells(&["--entra-audience=api://switchboard"]), local);
+    let entra = |scopes: Value| {
+        json!({
+            "local": true,
+            "entra": { "authority": "https://login.microsoftonline.com", "client_id": "dashboard", "scopes": scopes },
+        })
+    };
+    let client = "--entra-client-id=dashboard";
+    for (flags, scopes) in [
+        (
+            vec!["--entra-audience=api://switchboard,other"],
+            json!(["api://switchboard/.default"]),
+        ),
+        (
+            vec!["--entra-audience=0d6e2b3c"],
+            json!(["api://0d6e2b3c/.default"]),
+        ),
+        (
+            vec![
+                "--entra-audience=a",
+                "--entra-scope=api://a/chat",
+                "--entra-scope=openid,profile",
+            ],
+            json!(["api://a/chat", "openid", "profile"]),
+        ),
+    ] {
+        assert_eq!(tells(&[&flags[..], &[client]].concat()), entra(scopes));
+    }
+}
+
+/// Follows a link as the dashboard does: who it signs in.
+#[track_caller]
+fn follow(server: &Process, link: &str) -> Value {
+    let (page, code) = link.split_once("#code=").unwrap();
+    assert_eq!(page, format!("http://{}/dashboard", server.address()));
+    let client = server.client();
+    let reply = client.post("", "/auth/exchange", &json!({ "code": code }));
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let data = reply.data();
+    client
+        .get(data["token"].as_str().unwrap(), "/whoami")
+        .data()
+}
+
+#[test]
+fn the_command_prints_a_link_beside_a_running_server() {
+    let place = Place::with_demo_world();
+    let server = place.serve_demo_world();
+    let link = |arguments: &[&str]| {
+        let fixed = [
+            "login-link",
+            "--tenant",
+            "northwind-it",
+            "--listen",
+            server.address(),
+        ];
+        place
+            .ok(fixed.iter().chain(arguments))
+            .trim_end()
+            .to_owned()
+    };
+    let whoami = follow(&server, &link(&[]));
+    assert_eq!(
+        (&whoami["id"], &whoami["role"], &whoami["client_id"]),
+        (
+            &json!("local:ADMIN"),
+            &json!("ADMIN"),
+            &json!("northwind-it")
+        )
+    );
+    let whoami = follow(&server, &link(&["--role", "VIEWER"]));
+    assert_eq!(whoami["id"], "local:VIEWER");
+
+    let public = link(&["--public-url", "https://chat.example.com/"]);
+    assert!(
+        public.starts_with("https://chat.example.com/dashboard#code="),
+        "{public}"
+    );
+    let codes: BTreeSet<String> = (0..5).map(|_| link(&[])).collect();
+    assert_eq!(codes.len(), 5);
+    let code = public.split_once('=').unwrap().1;
+    assert_eq!(code.len(), 43);
+    let everywhere = place.ok([
+        "login-link",
+        "--tenant",
+        "northwind-it",
+        "--listen",
+        "0.0.0.0:9",
+    ]);
+    assert!(
+        everywhere.starts_with("http://127.0.0.1:9/dashboard#code="),
+        "{everywhere}"
+    );
+
+    let unknown = place.run(["login-link", "--tenant", "nobody"]);
+    assert!(unknown.failure().contains("there is no tenant \"nobody\""));
+    let wrong = place.run(["login-link", "--tenant", "northwind-it", "--role", "admin"]);
+    assert_eq!(wrong.code, 2);
+    assert!(
+        wrong.stderr.contains("must be one of VIEWER, USER, ADMIN"),
+        "{wrong:?}"
+    );
+}
+
+#[test]
+fn the_first_start_tells_how_to_sign_in() {
+    let place = Place::new();
+    place.ok([
+        "tenants",
+        "create",
+        "--client-id",
+        "northwind-it",
+        "--name",
+        "Northwind IT",
+    ]);
+    let server = place.serve::<&str>([]);
+    let line = server.says("/dashboard#code=");
+    assert!(
+        line.starts_with("Sign in as an administrator of Northwind IT, once"),
+        "{line}"
+    );
+    let link = line.split_whitespace().last().unwrap();
+    assert_eq!(follow(&server, link)["role"], "ADMIN");
+    server.stop();
+    let again = place.serve::<&str>([]);
+    assert_eq!(again.said(), Vec::<String>::new());
+    again.stop();
+
+    let several = Place::with_demo_world();
+    let server = several.serve_demo_world();
+    server.says("To sign in: switchboard login-link --tenant CLIENT_ID");
+    server.stop();
+}
+
+#[test]
+fn the_demo_prints_a_link_to_its_dashboard() {
+    let place = Place::new();
+    let mut command = program(["demo", "--listen", "127.0.0.1:0"]);
+    command.current_dir(place.path());
+    let server = Process::start(command);
+    let link = server.says("/dashboard#code=");
+    let whoami = follow(&server, &link);
+    assert_eq!(
+        (&whoami["role"], &whoami["client_id"]),
+        (&json!("ADMIN"), &json!("northwind-it"))
+    );
+    server.stop();
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn the_signing_secret_is_for_its_owner_alone_and_stays_so() {
+    let server = Server::demo();
+    let path = server.folder().join("signing.secret");
+    let secret = fs::read(&path).unwrap();
+    assert_eq!((secret.len(), mode(&path)), (32, 0o600));
+    let person = signed_in(&server, "northwind-it", Role::Admin);
+    let credential = person.authorization().map(str::to_owned);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let server = server.restarted();
+    assert_eq!((fs::read(&path).unwrap(), mode(&path)), (secret, 0o600));
+    server.passes(SECOND);
+    Actor::new(server.address, credential)
+        .gets("/whoami")
+        .expect(200);
+}
