@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use rusqlite::Connection;
 use serde_json::json;
 use switchboard::error::Code;
+use switchboard::model::words::Role;
 use switchboard::store::database_file;
 
+use crate::sign_in::signed_in;
 use crate::support::{CONTOSO, DEMO, SHARED_BOT, Server, TAILSPIN, WOODGROVE, from, technician};
 use crate::wire::{Reply, Request};
 
@@ -33,6 +35,11 @@ const PROVOKED: &[(Code, Provocation)] = &[
         Server::demo()
             .relay()
             .opens(json!({ "agent_id": 102, "bot_id": SHARED_BOT, "inbound_tenant_id": CONTOSO }))
+    }),
+    (Code::AgentAccessDenied, || {
+        let server = Server::demo();
+        let user = signed_in(&server, "northwind-it", Role::User);
+        user.opens(json!({ "agent_id": 101 }))
     }),
     (Code::NotFound, || {
         Server::demo().northwind().opens(json!({ "agent_id": 201 }))
@@ -176,10 +183,6 @@ const PROVOKED: &[(Code, Provocation)] = &[
 ];
 
 const NOT_YET: &[(Code, &str)] = &[
-    (
-        Code::AgentAccessDenied,
-        "binds dashboard users, who cannot sign in yet",
-    ),
     (Code::LastAdmin, "users have no calls yet"),
     (Code::StorageFull, "needs a full disk"),
 ];

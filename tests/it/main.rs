@@ -39,6 +39,7 @@ mod resolver_random_worlds;
 mod resolver_small_worlds;
 mod resolver_tally;
 mod retention;
+mod roles;
 mod scripted_model;
 mod seed_file;
 mod sessions;

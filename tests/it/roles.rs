@@ -1,0 +1,536 @@
+//! Who may do what, cell by cell: every route asked by every kind of caller, and of every kind of session.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use switchboard::http::permit::Callers;
+use switchboard::http::router;
+use switchboard::model::caller::Who;
+use switchboard::model::ids::{Id, Tick};
+use switchboard::model::words::Role;
+
+use crate::authority::{AUDIENCE, Authority};
+use crate::management::person;
+use crate::sign_in::signed_in;
+use crate::support::{Actor, CONTOSO, DEMO, Server, WOODGROVE, from, technician};
+use crate::wire::{Reply, Request};
+
+/// The callers, in the order of every table here: ADMIN, USER, VIEWER, service account, platform, a session's token, nobody.
+const CALLERS: [&str; 7] = [
+    "ADMIN",
+    "USER",
+    "VIEWER",
+    "service account",
+    "platform",
+    "session's token",
+    "nobody",
+];
+
+/// Every route and who may call it: a letter for each of [`CALLERS`] that may, a dot for each that may not.
+#[rustfmt::skip]
+const ROUTES: &[(&str, &str, &str)] = &[
+    ("GET",    "/health",                                                   "AUVSPTN"),
+    ("GET",    "/ready",                                                    "AUVSPTN"),
+    ("GET",    "/openapi.json",                                             "AUVSPTN"),
+    ("GET",    "/auth/config",                                              "AUVSPTN"),
+    ("POST",   "/auth/exchange",                                            "AUVSPTN"),
+    ("POST",   "/auth/sign-out",                                            "AUV...."),
+    ("GET",    "/whoami",                                                   "AUVSPT."),
+    ("GET",    "/tenant",                                                   "AUVSP.."),
+    ("GET",    "/agents",                                                   "AUVSP.."),
+    ("POST",   "/agents",                                                   "A..SP.."),
+    ("GET",    "/agents/{agent_id}",                                        "AUVSP.."),
+    ("PUT",    "/agents/{agent_id}",                                        "A..SP.."),
+    ("DELETE", "/agents/{agent_id}",                                        "A..SP.."),
+    ("GET",    "/knowledge-articles",                                       "AUVSP.."),
+    ("POST",   "/knowledge-articles",                                       "A..SP.."),
+    ("GET",    "/knowledge-articles/{article_id}",                          "AUVSP.."),
+    ("PUT",    "/knowledge-articles/{article_id}",                          "A..SP.."),
+    ("DELETE", "/knowledge-articles/{article_id}",                          "A..SP.."),
+    ("GET",    "/api-keys",                                                 "A......"),
+    ("POST",   "/api-keys",                                                 "A......"),
+    ("POST",   "/api-keys/{key_id}/rotate",                                 "A......"),
+    ("DELETE", "/api-keys/{key_id}",                                        "A......"),
+    ("GET",    "/users",                                                    "A......"),
+    ("PATCH",  "/users/{user_id}",                                          "A......"),
+    ("GET",    "/tenants",                                                  "....P.."),
+    ("POST",   "/tenants",                                                  "....P.."),
+    ("GET",    "/tenants/{client_id}",                                      "....P.."),
+    ("PATCH",  "/tenants/{client_id}",                                      "....P.."),
+    ("GET",    "/stats",                                                    "A..SP.."),
+    ("GET",    "/audit-events",                                             "A..SP.."),
+    ("POST",   "/chat/sessions",                                            "AU.SP.."),
+    ("GET",    "/chat/sessions",                                            "AUVSP.."),
+    ("POST",   "/chat/sessions/resolve",                                    "AU.SP.."),
+    ("GET",    "/chat/sessions/{session_id}",                               "AUVSPT."),
+    ("PATCH",  "/chat/sessions/{session_id}",                               "AU.SP.."),
+    ("DELETE", "/chat/sessions/{session_id}",                               "A..SP.."),
+    ("POST",   "/chat/sessions/{session_id}/reset",                         "AU.SP.."),
+    ("POST",   "/chat/sessions/{session_id}/messages",                      "AU.SPT."),
+    ("GET",    "/chat/sessions/{session_id}/messages",                      "AUVSPT."),
+    ("GET",    "/chat/sessions/{session_id}/turns/{chat_turn_id}",          "AUVSPT."),
+    ("PUT",    "/chat/sessions/{session_id}/messages/{message_id}/feedback", "AU.SPT."),
+    ("POST",   "/chat/sessions/{session_id}/cancel",                        "AU.SPT."),
+    ("GET",    "/chat/sessions/{session_id}/events",                        "AUVSPT."),
+    ("POST",   "/chat/sessions/{session_id}/attachments/upload-url",        "AU.SPT."),
+    ("PUT",    "/chat/attachments/{attachment_id}",                         "AUVSPTN"),
+    ("GET",    "/chat/attachments/{attachment_id}",                         "AUVSPTN"),
+    ("POST",   "/sessions",                                                 "AU.SP.."),
+    ("DELETE", "/sessions/{jti}",                                           "AU.SP.."),
+];
+
+/// A session as a caller sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// The caller made it, or the token was minted for it.
+    Own,
+    /// Somebody else of the tenant made it and shares it.
+    Shared,
+    /// Somebody else of the tenant made it.
+    Others,
+    /// It is another tenant's.
+    Foreign,
+}
+
+const WHOSE: [Whose; 4] = [Whose::Own, Whose::Shared, Whose::Others, Whose::Foreign];
+
+/// What each route of a session answers, by caller (but nobody, who is told 401) and by [`WHOSE`].
+type Cells = [[u16; 4]; 6];
+
+/// Reading.
+const fn reads(done: u16) -> Cells {
+    [
+        [done, done, done, 404],
+        [done, done, 404, 404],
+        [done, done, 404, 404],
+        [done, done, done, 404],
+        [done, 404, 404, 404],
+        [done, 404, 404, 404],
+    ]
+}
+
+/// Writing, for whoever talks in a session.
+const fn writes(done: u16) -> Cells {
+    [
+        [done, done, done, 404],
+        [done, 403, 404, 404],
+        [403; 4],
+        [done, done, done, 404],
+        [done, 404, 404, 404],
+        [done, 404, 404, 404],
+    ]
+}
+
+/// Writing what a session's token may not.
+const fn keeps(done: u16) -> Cells {
+    let mut cells = writes(done);
+    cells[5] = [403; 4];
+    cells
+}
+
+#[rustfmt::skip]
+const OF_SESSIONS: &[(&str, &str, Cells)] = &[
+    ("GET",    "/chat/sessions/{session_id}",                               reads(200)),
+    ("PATCH",  "/chat/sessions/{session_id}",                               keeps(200)),
+    ("DELETE", "/chat/sessions/{session_id}", [
+        [204, 204, 204, 404],
+        [403; 4],
+        [403; 4],
+        [204, 204, 204, 404],
+        // In another tenant; at home it is a service account like any other.
+        [403, 404, 404, 404],
+        [403; 4],
+    ]),
+    ("POST",   "/chat/sessions/{session_id}/reset",                         keeps(200)),
+    ("POST",   "/chat/sessions/{session_id}/messages",                      writes(202)),
+    ("GET",    "/chat/sessions/{session_id}/messages",                      reads(200)),
+    ("GET",    "/chat/sessions/{session_id}/turns/{chat_turn_id}",          reads(200)),
+    // Only answers are rated, and there is none yet.
+    ("PUT",    "/chat/sessions/{session_id}/messages/{message_id}/feedback", writes(400)),
+    ("POST",   "/chat/sessions/{session_id}/cancel",                        writes(200)),
+    // Nothing to resume.
+    ("GET",    "/chat/sessions/{session_id}/events",                        reads(204)),
+    ("POST",   "/chat/sessions/{session_id}/attachments/upload-url",        writes(201)),
+    ("POST",   "/sessions",                                                 keeps(201)),
+    ("DELETE", "/sessions/{jti}", [
+        [204, 204, 204, 404],
+        // Who may not end a token is not told that there is one.
+        [204, 404, 404, 404],
+        [403; 4],
+        [204, 204, 204, 404],
+        [204, 404, 404, 404],
+        [403; 4],
+    ]),
+];
+
+/// A server with people of every role.
+struct Stage {
+    authority: Authority,
+    server: Server,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let authority = Authority::new();
+        let url = format!("--entra-authority={}", authority.url());
+        let server = Server::serving(DEMO, &[&url, "--entra-audience", AUDIENCE]);
+        Self { authority, server }
+    }
+
+    fn person(&self, oid: &str, role: &str) -> Actor {
+        person(&self.server, &self.authority, oid, role)
+    }
+
+    /// The caller of a column; `guest` is the session that a session's token is for.
+    fn caller(&self, column: usize, guest: &str) -> Actor {
+        match column {
+            0 => self.person("adam", "Admin"),
+            1 => self.person("ulla", "User"),
+            2 => self.person("vera", "Viewer"),
+            3 => self.server.northwind(),
+            4 => self.server.relay(),
+            5 => self.server.northwind().guest_of(guest),
+            _ => self.server.anyone(),
+        }
+    }
+
+    /// Somebody else's session at Northwind.
+    fn others(&self) -> (Actor, String) {
+        let other = self.person("otto", "User");
+        let session = other.session(technician());
+        (other, session)
+    }
+
+    /// A session that stands so to a caller, and somebody who may write in it.
+    fn session(&self, column: usize, whose: Whose) -> (Actor, String) {
+        match (whose, column) {
+            (Whose::Own, 0) => made_by(self.person("adam", "Admin")),
+            (Whose::Own, 1) => made_by(self.person("ulla", "User")),
+            // Made while the role was another.
+            (Whose::Own, 2) => made_by(self.person("vera", "User")),
+            (Whose::Own, 4) => {
+                let relay = self.server.relay();
+                let session = relay.session(from(CONTOSO));
+                (relay, session)
+            }
+            (Whose::Own, _) => made_by(self.server.northwind()),
+            (Whose::Shared, _) => {
+                let (other, session) = self.others();
+                other
+                    .changes(&session, json!({ "shared": true }))
+                    .expect(200);
+                (other, session)
+            }
+            (Whose::Others, _) => self.others(),
+            (Whose::Foreign, _) => {
+                let fabrikam = self.server.fabrikam();
+                let session = fabrikam.session(json!({ "managed_agent_key": "NEO_SUPPORT" }));
+                fabrikam
+                    .changes(&session, json!({ "shared": true }))
+                    .expect(200);
+                (fabrikam, session)
+            }
+        }
+    }
+}
+
+fn made_by(actor: Actor) -> (Actor, String) {
+    let session = actor.session(technician());
+    (actor, session)
+}
+
+const NO_UUID: &str = "019ab697-e807-7abc-8def-0123456789ab";
+
+#[test]
+fn every_route_lets_in_whom_the_table_of_this_file_names_and_nobody_else() {
+    let stage = Stage::new();
+    let guest = stage.server.northwind().session(technician());
+    let routes: Vec<(String, &str)> = router::table()
+        .iter()
+        .map(|row| (row.method.to_string(), row.path))
+        .collect();
+    let mut named: Vec<(String, &str)> = ROUTES
+        .iter()
+        .map(|(method, path, _)| ((*method).to_owned(), *path))
+        .collect();
+    let mut known = routes;
+    known.sort_unstable();
+    named.sort_unstable();
+    assert_eq!(
+        named, known,
+        "the table of this file names every route once"
+    );
+
+    for (method, path, who) in ROUTES {
+        for (column, letter) in who.char_indices() {
+            // Whoever signs out is gone: everybody comes anew, and here by a local sign-in, which alone can end.
+            let caller = match (*path, column) {
+                ("/auth/sign-out", 0) => signed_in(&stage.server, "northwind-it", Role::Admin),
+                ("/auth/sign-out", 1) => signed_in(&stage.server, "northwind-it", Role::User),
+                ("/auth/sign-out", 2) => signed_in(&stage.server, "northwind-it", Role::Viewer),
+                _ => stage.caller(column, &guest),
+            };
+            // Nothing of these names is there, so that whoever may call changes nothing.
+            let target = path
+                .replace("{agent_id}", "987654")
+                .replace("{session_id}", &format!("ses_{NO_UUID}"))
+                .replace("{chat_turn_id}", &format!("trn_{NO_UUID}"))
+                .replace("{message_id}", &format!("msg_{NO_UUID}"))
+                .replace("{attachment_id}", &format!("att_{NO_UUID}"))
+                .replace("{article_id}", &format!("art_{NO_UUID}"))
+                .replace("{key_id}", &format!("key_{NO_UUID}"))
+                .replace("{jti}", &format!("jti_{NO_UUID}"))
+                .replace("{user_id}", "nobody")
+                .replace("{client_id}", "no-such-tenant");
+            let request = Request::new(method, target.clone());
+            // A body without a field: 400 for who may, if not 404 before that.
+            let reply = caller.sends(match *method {
+                "POST" | "PUT" | "PATCH" => request.json(&json!({})),
+                _ => request,
+            });
+            let cell = format!("{method} {path} by {}: {}", CALLERS[column], reply.text());
+            if letter == '.' {
+                let refused = if column == 6 { 401 } else { 403 };
+                assert_eq!(reply.status, refused, "{cell}");
+            } else if path.starts_with("/chat/attachments/") {
+                // The link is the permission, and this one has no signature.
+                assert_eq!(
+                    (reply.status, signature_is_wrong(&reply)),
+                    (403, true),
+                    "{cell}"
+                );
+            } else {
+                assert!(matches!(reply.status, 200 | 204 | 400 | 404), "{cell}");
+            }
+        }
+    }
+}
+
+fn signature_is_wrong(reply: &Reply) -> bool {
+    reply.error()["message"]
+        .as_str()
+        .is_some_and(|message| message.contains("link"))
+}
+
+#[test]
+fn every_route_of_a_session_goes_as_far_as_the_session_is_the_callers() {
+    let of_sessions = router::table()
+        .iter()
+        .filter(|row| {
+            row.path.contains("{session_id}")
+                || row.path == "/sessions"
+                || row.path.contains("{jti}")
+        })
+        .count();
+    assert_eq!(
+        OF_SESSIONS.len(),
+        of_sessions,
+        "every route of a session is walked"
+    );
+    let stage = Stage::new();
+    let mut walked = 0;
+    for (method, path, cells) in OF_SESSIONS {
+        for (column, name) in CALLERS.iter().enumerate() {
+            for (place, whose) in WHOSE.into_iter().enumerate() {
+                // A session of its own for each cell: what is done in one must not stand in another's way.
+                let (writer, session) = stage.session(column, whose);
+                let guest = match whose {
+                    Whose::Own => session.clone(),
+                    Whose::Shared | Whose::Others | Whose::Foreign => {
+                        stage.server.northwind().session(technician())
+                    }
+                };
+                let caller = stage.caller(column, &guest);
+                let request = ask(method, path, &writer, &session);
+                let target = request.target.clone();
+                let reply = caller.sends(request);
+                let expected = cells.get(column).map_or(401, |cells| cells[place]);
+                assert_eq!(
+                    reply.status,
+                    expected,
+                    "{method} {target} by {} of a session that is {whose:?}: {}",
+                    name,
+                    reply.text()
+                );
+                walked += 1;
+            }
+        }
+    }
+    assert_eq!(walked, OF_SESSIONS.len() * 28);
+}
+
+/// A request that works for whoever may do all in a session.
+fn ask(method: &str, path: &str, writer: &Actor, session: &str) -> Request {
+    let mut path = path.replace("{session_id}", session);
+    if path.contains("{chat_turn_id}") || path.contains("{message_id}") {
+        let said = writer.says(session, "Hello").expect(202).data();
+        path = path
+            .replace("{chat_turn_id}", said["chat_turn_id"].as_str().unwrap())
+            .replace("{message_id}", said["user_message_id"].as_str().unwrap());
+    }
+    if path.contains("{jti}") {
+        let minted = writer.mints(json!({ "session_id": session })).expect(201);
+        path = path.replace("{jti}", minted.data()["jti"].as_str().unwrap());
+    }
+    let request = Request::new(method, format!("/public-api{path}"));
+    match method {
+        "POST" | "PUT" | "PATCH" => request.json(&json!({
+            "session_id": session, "message": "Hello", "content_type": "image/png", "rating": "UP", "title": "Renamed",
+        })),
+        _ => request,
+    }
+}
+
+#[test]
+fn at_home_the_platform_is_a_service_account_like_any_other() {
+    let stage = Stage::new();
+    let relay = stage.server.relay();
+    let session = relay.session(json!({ "managed_agent_key": "NEO_SUPPORT" }));
+    relay.removes(&session).expect(204);
+    let elsewhere = relay.session(from(WOODGROVE));
+    relay.removes(&elsewhere).refused(403, "forbidden");
+}
+
+#[test]
+fn a_viewer_reads_what_was_made_under_another_role_and_writes_nothing() {
+    let stage = Stage::new();
+    let (before, session) = stage.session(2, Whose::Own);
+    before.says(&session, "Hello").expect(202);
+    let viewer = stage.caller(2, &session);
+    viewer.reads(&session).expect(200);
+    viewer.says(&session, "Hello?").refused(403, "forbidden");
+}
+
+#[test]
+fn access_binds_people_alone_whatever_their_role() {
+    let stage = Stage::new();
+    stage.server.changes(
+        "northwind-it",
+        json!({ "agents": [
+            { "agent_id": 501, "name": "For admins", "autonomy_type": "CONVERSATIONAL", "access": "ADMINS_ONLY" },
+            { "agent_id": 502, "name": "For Ulla", "autonomy_type": "CONVERSATIONAL", "access": "SPECIFIC_USERS", "allowed_users": ["ulla"] },
+        ] }),
+    );
+    // Opening a session with the agent for admins, and with the one for Ulla.
+    for (column, statuses) in [(0, [201, 403]), (1, [403, 201]), (3, [201, 201])] {
+        let caller = stage.caller(column, "");
+        for (agent, status) in [501, 502].into_iter().zip(statuses) {
+            let reply = caller.opens(json!({ "agent_id": agent })).expect(status);
+            if status == 403 {
+                reply.refused(403, "agent_access_denied");
+            } else if column < 3 {
+                assert_eq!(reply.data()["channel"], "DASHBOARD");
+            }
+        }
+    }
+    // Whoever is kept out later says nothing more in the sessions of before.
+    let ulla = stage.caller(1, "");
+    let session = ulla.session(json!({ "agent_id": 502 }));
+    ulla.says(&session, "Hello").expect(202);
+    stage.server.changes(
+        "northwind-it",
+        json!({ "agents": [{ "agent_id": 502, "allowed_users": ["otto"] }] }),
+    );
+    ulla.says(&session, "Hello?")
+        .refused(403, "agent_access_denied");
+    ulla.reads(&session).expect(200);
+}
+
+#[test]
+fn people_list_the_sessions_that_they_may_read() {
+    let stage = Stage::new();
+    let own: Vec<String> = (0..3)
+        .map(|column| stage.session(column, Whose::Own).1)
+        .collect();
+    let (_, shared) = stage.session(0, Whose::Shared);
+    let (_, others) = stage.session(0, Whose::Others);
+    let (_, foreign) = stage.session(0, Whose::Foreign);
+    let of_program = stage.server.northwind().session(technician());
+    let lists = |column: usize| -> BTreeSet<String> {
+        stage
+            .caller(column, "")
+            .lists("")
+            .expect(200)
+            .ids()
+            .into_iter()
+            .collect()
+    };
+    let of = |sessions: &[&String]| -> BTreeSet<String> {
+        sessions.iter().map(|session| (*session).clone()).collect()
+    };
+    let all = of(&[&own[0], &own[1], &own[2], &shared, &others, &of_program]);
+    assert!(!all.contains(&foreign));
+    assert_eq!(lists(0), all);
+    assert_eq!(lists(1), of(&[&own[1], &shared]));
+    assert_eq!(lists(2), of(&[&own[2], &shared]));
+    assert_eq!(lists(3), all);
+    assert_eq!(lists(4), BTreeSet::new());
+}
+
+/// One of each of [`CALLERS`] but nobody.
+fn one_of_each() -> [Who; 6] {
+    let user = |role| Who::DashboardUser {
+        id: "somebody".to_owned(),
+        name: None,
+        role,
+        sign_in: None,
+    };
+    let account = |platform| Who::ServiceAccount {
+        key: Id::new(Tick(1), 0),
+        account: Id::new(Tick(1), 0),
+        name: "A program".to_owned(),
+        platform,
+    };
+    [
+        user(Role::Admin),
+        user(Role::User),
+        user(Role::Viewer),
+        account(false),
+        account(true),
+        Who::EndUserSession {
+            jti: Id::new(Tick(1), 0),
+            session: Id::new(Tick(1), 0),
+            end_user: None,
+        },
+    ]
+}
+
+/// The table of roles as the README has it: routes that the same callers may call stand in one line.
+fn readme_table() -> String {
+    let mut lines: Vec<(Callers, Vec<String>)> = Vec::new();
+    for row in router::table() {
+        let call = format!("`{} {}`", row.method, row.path);
+        match lines
+            .iter_mut()
+            .find(|(callers, _)| *callers == row.callers)
+        {
+            Some((_, calls)) => calls.push(call),
+            None => lines.push((row.callers, vec![call])),
+        }
+    }
+    let mut table = format!("| calls | {} |\n", CALLERS.join(" | "));
+    table += &format!("| --- |{}\n", " --- |".repeat(CALLERS.len()));
+    for (callers, calls) in lines {
+        let mut line = format!("| {} |", calls.join(", "));
+        for who in one_of_each() {
+            line += if callers.allow(&who) { " yes |" } else { " |" };
+        }
+        line += if callers == Callers::Public {
+            " yes |"
+        } else {
+            " |"
+        };
+        table += &format!("{line}\n");
+    }
+    table
+}
+
+#[test]
+fn the_readme_shows_the_table_that_the_code_uses() {
+    let readme = include_str!("../../README.md");
+    let table = readme_table();
+    assert!(
+        readme.contains(&table),
+        "README.md, under 'Roles', should have:\n\n{table}"
+    );
+}
