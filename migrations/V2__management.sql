@@ -22,3 +22,5 @@ DROP INDEX channels_of_bot;
 CREATE INDEX channels_of_bot ON channels (bot_id, tenant_no) -- rule b, the filter, and does another tenant carry this bot
   WHERE deleted_at IS NULL AND bot_id IS NOT NULL;
 CREATE INDEX installs_of_directory ON installs (m365_tenant_id, tenant_no); -- may a tenant call this directory its home
+CREATE INDEX end_companies_of_directory                -- the list of those that carry one M365 tenant, newest first
+  ON end_companies (tenant_no, m365_tenant_id, seq) WHERE m365_tenant_id IS NOT NULL;

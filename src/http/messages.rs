@@ -3,6 +3,7 @@
 use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::App;
 use super::attachments::sign_links;
@@ -11,7 +12,7 @@ use super::envelope::{Outcome, Reply};
 use super::extract::{Body, Query, path_id};
 use super::permit::Permit;
 use super::sessions::{asker, find};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Refusal, Result};
 use crate::fields::{Field, Fields};
 use crate::model::caller::{Caller, Reach, Who};
 use crate::model::file;
@@ -198,12 +199,22 @@ fn check_channel(reader: &Reader<'_>, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// The link that pinned a session must still lead to its company, and to no other.
+/// The link that pinned a session must still lead to its company, and to no other; a company that it is tried as must be there.
 fn check_link(reader: &Reader<'_>, session: &Session) -> Result<(), Refused> {
-    let (Some(inbound), Some(channel)) = (&session.inside.pinned_by, session.channel_id) else {
-        return Ok(());
-    };
     let tenant = session.inside.tenant;
+    let (Some(inbound), Some(channel)) = (&session.inside.pinned_by, session.channel_id) else {
+        return match &session.end_company_id {
+            Some(company) if !companies::exists(reader, tenant, company)? => {
+                Err(Refusal::new(Code::EndCompanyNotMapped)
+                    .saying("The company that this session was opened for is gone. Start a new session for another one.")
+                    .with("inbound_tenant_id", Value::Null)
+                    .with("client_id", tenants::by_no(reader, tenant)?.client_id.as_str())
+                    .with("linked_companies", 0)
+                    .into())
+            }
+            Some(_) | None => Ok(()),
+        };
+    };
     let linked_companies = match companies::linked(reader, tenant, inbound)? {
         Linked::One(company) if Some(&company) == session.end_company_id.as_ref() => {
             return Ok(());

@@ -7,6 +7,7 @@ mod audit_events;
 mod auth;
 mod body;
 mod channels;
+mod companies;
 mod context;
 mod cors;
 mod cursor;

@@ -8,13 +8,14 @@ use futures_util::FutureExt;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
+use super::cursor;
 use super::envelope::Gives;
 use super::extract::Query;
 use super::openapi;
 use super::permit::{Admitted, Callers};
 use super::{
-    agents, articles, attachments, audit_events, auth, channels, events, installs, keys, messages,
-    meta, sessions, stats, tenant, tenants, tokens, turns, users,
+    agents, articles, attachments, audit_events, auth, channels, companies, events, installs, keys,
+    messages, meta, sessions, stats, tenant, tenants, tokens, turns, users,
 };
 use crate::error::{Code, Error, Refusal};
 use crate::fields::{self, Fields};
@@ -69,6 +70,7 @@ pub fn table() -> Vec<Row> {
     let mut table = meta_rows();
     table.extend(management_rows());
     table.extend(channel_rows());
+    table.extend(company_rows());
     table.extend(chat_rows());
     table
 }
@@ -186,6 +188,39 @@ fn management_rows() -> Vec<Row> {
         row(Method::GET, "/audit-events", Callers::Keeper, audit_events::list)
             .says("listAuditEvents", "Who changed or was refused what, newest first")
             .query(audit_events::list_query),
+    ]
+}
+
+/// Paths that are spelt out come before the one that takes any name.
+#[rustfmt::skip]
+fn company_rows() -> Vec<Row> {
+    vec![
+        row(Method::GET, "/end-companies", Callers::Member, companies::list)
+            .says("listEndCompanies", "The tenant's client companies, newest first")
+            .query(companies::list_query),
+        row(Method::POST, "/end-companies", Callers::Keeper, companies::create)
+            .says("createEndCompany", "Makes a client company, linked to an M365 tenant or not")
+            .body(companies::create_body)
+            .example(json!({
+                "psa_company_id": "1005", "psa_company_name": "Wide World Importers", "tenant_id": "1abe11ed-c0de-4bee-8ace-deed50fab1e5",
+            }))
+            .created()
+            .refuses(&[Code::AlreadyExists]),
+        row(Method::GET, "/end-companies/health", Callers::Member, companies::health)
+            .says("getEndCompanyHealth", "What would be refused today, why, and what to do about it"),
+        row(Method::GET, "/end-companies/unlinked-tenants", Callers::Member, companies::list_unlinked)
+            .says("listUnlinkedTenants", "M365 tenants that were refused for want of exactly one company, newest first")
+            .query(cursor::describe),
+        row(Method::DELETE, "/end-companies/unlinked-tenants/{inbound_tenant_id}", Callers::Keeper, companies::forget_unlinked)
+            .says("deleteUnlinkedTenant", "Forgets that an M365 tenant was refused"),
+        row(Method::GET, "/end-companies/{psa_company_id}", Callers::Member, companies::get)
+            .says("getEndCompany", "One client company"),
+        row(Method::PUT, "/end-companies/{psa_company_id}", Callers::Keeper, companies::update)
+            .says("updateEndCompany", "Changes what is sent of a client company, its link too")
+            .body(companies::update_body)
+            .example(json!({ "tenant_id": "0ddba110-face-4fee-9add-1eaf1ed0dd01" })),
+        row(Method::DELETE, "/end-companies/{psa_company_id}", Callers::Keeper, companies::delete)
+            .says("deleteEndCompany", "Removes a client company and the articles that are for it alone; its sessions stay, and refuse new turns"),
     ]
 }
 

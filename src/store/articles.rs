@@ -291,6 +291,25 @@ pub fn update(tx: &mut WriteTx<'_>, tenant: TenantNo, article: &ArticleRecord) -
         .map(drop)
 }
 
+const DELETE_OF_COMPANY: &str =
+    "DELETE FROM knowledge_articles WHERE tenant_no = ?1 AND psa_company_id = ?2";
+
+/// Removes the articles that are for one company alone; how many there were.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn delete_of_company(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    company: &CompanyId,
+) -> Result<usize> {
+    let deleted = tx.reader().execute(DELETE_OF_COMPANY, (tenant, company))?;
+    if deleted > 0 {
+        changed(tx, tenant)?;
+    }
+    Ok(deleted)
+}
+
 const NAMING: &str = select!(
     "WHERE tenant_no = ?1 AND agent_ids <> '[]'
        AND EXISTS (SELECT 1 FROM json_each(agent_ids) AS named WHERE named.value = ?2) ORDER BY seq"

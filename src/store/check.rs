@@ -1,6 +1,7 @@
 //! Looks a data folder over: is the file whole, does it agree with itself, and who would be refused today.
 
 use super::sqlite::Reader;
+use super::{health, tenants};
 use crate::error::Result;
 
 /// What was found.
@@ -73,25 +74,6 @@ const CONSISTENCY: &[(&str, &str)] = &[
     ),
 ];
 
-/// Mappings that would refuse somebody, as sentences for the operator.
-const MAPPINGS: &[&str] = &[
-    "SELECT t.client_id || ': the M365 tenant ' || i.m365_tenant_id || ' is installed, and ' ||
-            (SELECT count(*) FROM end_companies e WHERE e.tenant_no = i.tenant_no AND e.m365_tenant_id = i.m365_tenant_id) ||
-            ' companies are linked to it; link exactly one' AS what
-     FROM installs i JOIN tenants t ON t.tenant_no = i.tenant_no
-     WHERE 1 <> (SELECT count(*) FROM end_companies e WHERE e.tenant_no = i.tenant_no AND e.m365_tenant_id = i.m365_tenant_id)
-     ORDER BY i.seq",
-    "SELECT t.client_id || ': the companies ' || group_concat(e.psa_company_id, ', ') || ' share the M365 tenant ' || e.m365_tenant_id ||
-            '; leave one of them linked' AS what
-     FROM end_companies e JOIN tenants t ON t.tenant_no = e.tenant_no
-     WHERE e.m365_tenant_id IS NOT NULL GROUP BY e.tenant_no, e.m365_tenant_id HAVING count(*) > 1",
-    "SELECT t.client_id || ': the channel ' || c.internal_name || ' cannot answer: its agent ' || c.agent_id || ' is ' ||
-            CASE WHEN a.state = 'DISABLED' THEN 'DISABLED' ELSE a.autonomy_type END AS what
-     FROM channels c JOIN tenants t ON t.tenant_no = c.tenant_no JOIN agents a ON a.agent_id = c.agent_id
-     WHERE c.deleted_at IS NULL AND c.status = 'ACTIVE' AND (a.state = 'DISABLED' OR a.autonomy_type <> 'CONVERSATIONAL')
-     ORDER BY c.seq",
-];
-
 /// Looks at everything; long on a large file.
 ///
 /// # Errors
@@ -114,10 +96,12 @@ pub fn run(reader: &Reader<'_>) -> Result<Findings> {
             .damage
             .extend(broken.iter().map(|what| format!("{rule}: {what}")));
     }
-    for sql in MAPPINGS {
+    for tenant in tenants::all(reader)? {
+        let health = health::of_tenant(reader, tenant.no, usize::MAX)?;
+        let warnings = health.messages();
         findings
             .warnings
-            .extend(reader.all::<String>(sql, [], |row| row.get("what"))?);
+            .extend(warnings.map(|message| format!("{}: {message}", tenant.client_id)));
     }
     (findings.sessions, findings.messages) = reader.one(COUNTS, [], |row| {
         Ok((row.get("sessions")?, row.get("messages")?))

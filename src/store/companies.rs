@@ -1,14 +1,19 @@
 //! End companies: an MSP's clients, each linked to a Microsoft directory or not.
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::sqlite::{Reader, Row};
-use super::{WriteTx, unlinked};
+use super::{WriteTx, articles, unlinked};
 use crate::draft::CompanyDraft;
 use crate::error::{Code, Refusal, Result};
+use crate::model::clock::Timestamp;
+use crate::model::ids::Tick;
 use crate::model::names::{CompanyId, M365TenantId, TenantNo};
 use crate::resolver::Linked;
 
-/// An end company.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An end company as the wire shows it (contract, section 6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct CompanyRecord {
     /// As the MSP's PSA names it.
     pub psa_company_id: CompanyId,
@@ -20,6 +25,13 @@ pub struct CompanyRecord {
     pub custom_instructions: Option<String>,
     /// What the agent is told when its staff talk.
     pub custom_instructions_for_user_facing_chat: Option<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// Creation order.
+    #[serde(skip)]
+    pub seq: Tick,
 }
 
 impl CompanyRecord {
@@ -31,6 +43,9 @@ impl CompanyRecord {
             tenant_id: None,
             custom_instructions: None,
             custom_instructions_for_user_facing_chat: None,
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+            seq: Tick(0),
         }
     }
 
@@ -50,6 +65,9 @@ impl CompanyRecord {
             custom_instructions_for_user_facing_chat: draft
                 .custom_instructions_for_user_facing_chat
                 .over_optional(before.custom_instructions_for_user_facing_chat),
+            created_at: before.created_at,
+            updated_at: before.updated_at,
+            seq: before.seq,
         }
     }
 }
@@ -58,7 +76,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT psa_company_id, psa_company_name, m365_tenant_id, custom_instructions, \
-             custom_instructions_for_user_facing_chat FROM end_companies ",
+             custom_instructions_for_user_facing_chat, created_at, updated_at, seq FROM end_companies ",
             $rest
         )
     };
@@ -72,6 +90,9 @@ fn record(row: &Row<'_>) -> rusqlite::Result<CompanyRecord> {
         custom_instructions: row.get("custom_instructions")?,
         custom_instructions_for_user_facing_chat: row
             .get("custom_instructions_for_user_facing_chat")?,
+        created_at: Timestamp(row.get("created_at")?),
+        updated_at: Timestamp(row.get("updated_at")?),
+        seq: row.get("seq")?,
     })
 }
 
@@ -97,6 +118,53 @@ const ALL: &str = select!("WHERE tenant_no = ?1 ORDER BY seq");
 /// The file cannot be read.
 pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<CompanyRecord>> {
     reader.all(ALL, [tenant], record)
+}
+
+/// Which companies a list holds.
+#[derive(Clone, Debug, Default)]
+pub struct CompanyFilter {
+    /// Only those that carry this directory.
+    pub tenant_id: Option<M365TenantId>,
+    /// Only those whose id or name holds this text, without case.
+    pub q: Option<String>,
+}
+
+/// The lists of companies, each with the index that it walks.
+pub const RANGES: &[(&str, &str)] = &[
+    ("end_companies_newest", PAGE),
+    ("end_companies_of_directory", PAGE_OF_DIRECTORY),
+];
+
+const PAGE: &str = select!(
+    "WHERE tenant_no = ?1 AND seq < ?2
+       AND (?3 IS NULL OR instr(lower(psa_company_id), lower(?3)) > 0 OR instr(lower(psa_company_name), lower(?3)) > 0)
+     ORDER BY seq DESC LIMIT ?4"
+);
+const PAGE_OF_DIRECTORY: &str = select!(
+    "WHERE tenant_no = ?1 AND m365_tenant_id = ?5 AND seq < ?2
+       AND (?3 IS NULL OR instr(lower(psa_company_id), lower(?3)) > 0 OR instr(lower(psa_company_name), lower(?3)) > 0)
+     ORDER BY seq DESC LIMIT ?4"
+);
+
+/// A page of a tenant's companies, newest first, from before a tick.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn page(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    filter: &CompanyFilter,
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<CompanyRecord>> {
+    match &filter.tenant_id {
+        None => reader.all(PAGE, (tenant, before, &filter.q, limit), record),
+        Some(directory) => reader.all(
+            PAGE_OF_DIRECTORY,
+            (tenant, before, &filter.q, limit, directory),
+            record,
+        ),
+    }
 }
 
 const EXISTS: &str = "SELECT 1 FROM end_companies WHERE tenant_no = ?1 AND psa_company_id = ?2";
@@ -131,6 +199,23 @@ const INSERT: &str = "
 INSERT INTO end_companies (tenant_no, psa_company_id, seq, psa_company_name, m365_tenant_id, custom_instructions,
                            custom_instructions_for_user_facing_chat, created_at, updated_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)";
+
+/// Makes a company that the tenant must not have yet.
+///
+/// # Errors
+/// `already_exists`.
+pub fn create(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -> Result<()> {
+    let id = &company.psa_company_id;
+    if exists(tx.reader(), tenant, id)? {
+        return Err(Refusal::new(Code::AlreadyExists)
+            .saying(format!(
+                "There is a company {id} already. Change that one with PUT, or choose another psa_company_id."
+            ))
+            .with("psa_company_id", id.as_str())
+            .into());
+    }
+    insert(tx, tenant, company)
+}
 
 /// Makes a company.
 ///
@@ -215,6 +300,20 @@ pub fn link(
             Ok(true)
         }
     }
+}
+
+const DELETE: &str = "DELETE FROM end_companies WHERE tenant_no = ?1 AND psa_company_id = ?2";
+
+/// Removes a company and the articles that are for it alone, which must not become everybody's; how many those were.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -> Result<usize> {
+    let articles = articles::delete_of_company(tx, tenant, &company.psa_company_id)?;
+    tx.reader()
+        .execute(DELETE, (tenant, &company.psa_company_id))?;
+    forget_refusals(tx, tenant, [company.tenant_id.as_ref(), None])?;
+    Ok(articles)
 }
 
 /// A refusal's trace goes when exactly one company is linked, by adding a link or by taking a second one away.

@@ -938,26 +938,6 @@ fn the_check_finds_what_contradicts_itself() {
 }
 
 #[test]
-fn who_would_be_refused_is_a_warning_of_the_check() {
-    let place = Place::with_demo_world();
-    let done = place.run(["check"]);
-    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
-    let lines: Vec<&str> = done.stdout.lines().collect();
-    let warnings = lines.len() - 1;
-    assert!(warnings >= 3, "{done:?}");
-    assert!(
-        lines[..warnings]
-            .iter()
-            .all(|line| line.starts_with("warning: "))
-    );
-    assert_eq!(
-        lines[warnings],
-        format!("ok: 0 sessions, 0 messages, {warnings} warnings")
-    );
-    assert!(done.stdout.contains("0ddba110-face-4fee-9add-1eaf1ed0dd01"));
-}
-
-#[test]
 fn a_signal_ends_the_server_with_exit_0() {
     for signal in ["TERM", "INT"] {
         let place = with_tenant();

@@ -28,6 +28,8 @@ struct Things {
     helper: i64,
     company: &'static str,
     client_id: &'static str,
+    /// The M365 tenant that was refused.
+    directory: String,
 }
 
 /// Things that nobody has.
@@ -48,7 +50,13 @@ fn absent() -> Things {
         helper: 987_655,
         company: "NO-SUCH-COMPANY",
         client_id: "no-such-tenant",
+        directory: lost_at("no-such-tenant"),
     }
+}
+
+/// The M365 tenant that was refused at an MSP.
+fn lost_at(client_id: &str) -> String {
+    format!("lost-{client_id}")
 }
 
 /// How a route is asked for things; `own` is what the caller may name where a request needs something that works.
@@ -684,6 +692,100 @@ const PLAN: &[Row] = &[
             vec![Request::new(
                 "DELETE",
                 format!("/sessions/{}", things.token),
+            )]
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/end-companies",
+        own: [200, 200, 403],
+        ask: |things, _| {
+            [
+                format!("q={}", things.company),
+                format!("client_id={}&q={}", things.client_id, things.company),
+                format!("tenant_id={}", things.directory),
+            ]
+            .map(|query| Request::new("GET", format!("/end-companies?{query}")))
+            .to_vec()
+        },
+    },
+    Row {
+        method: "POST",
+        path: "/end-companies",
+        // There is one of its own.
+        own: [409, 409, 403],
+        ask: |things, own| {
+            post(
+                "/end-companies",
+                [json!({
+                    "psa_company_id": own.company, "psa_company_name": "Another", "tenant_id": things.directory,
+                    "client_id": things.client_id,
+                })],
+            )
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/end-companies/health",
+        own: [200, 200, 403],
+        ask: |things, _| {
+            get(format!(
+                "/end-companies/health?client_id={}",
+                things.client_id
+            ))
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/end-companies/unlinked-tenants",
+        own: [200, 200, 403],
+        ask: |things, _| {
+            get(format!(
+                "/end-companies/unlinked-tenants?client_id={}",
+                things.client_id
+            ))
+        },
+    },
+    Row {
+        method: "DELETE",
+        path: "/end-companies/unlinked-tenants/{inbound_tenant_id}",
+        own: [204, 204, 403],
+        ask: |things, _| {
+            vec![Request::new(
+                "DELETE",
+                format!("/end-companies/unlinked-tenants/{}", things.directory),
+            )]
+        },
+    },
+    Row {
+        method: "GET",
+        path: "/end-companies/{psa_company_id}",
+        own: [200, 200, 403],
+        ask: |things, _| get(format!("/end-companies/{}", things.company)),
+    },
+    Row {
+        method: "PUT",
+        path: "/end-companies/{psa_company_id}",
+        own: [200, 200, 403],
+        ask: |things, _| {
+            let path = format!("/end-companies/{}", things.company);
+            [
+                json!({ "custom_instructions": "Taken over" }),
+                json!({ "tenant_id": things.directory, "psa_company_name": null }),
+                json!({ "psa_company_id": "another" }),
+            ]
+            .map(|body| Request::new("PUT", path.clone()).json(&body))
+            .to_vec()
+        },
+    },
+    Row {
+        method: "DELETE",
+        path: "/end-companies/{psa_company_id}",
+        own: [204, 204, 403],
+        ask: |things, _| {
+            vec![Request::new(
+                "DELETE",
+                format!("/end-companies/{}", things.company),
             )]
         },
     },

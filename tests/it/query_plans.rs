@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 use switchboard::store::database_file;
-use switchboard::store::{channels, installs, sessions};
+use switchboard::store::{channels, companies, health, installs, sessions, unlinked};
 
 use crate::support::Server;
 
@@ -16,6 +16,17 @@ const LISTS: &[(&str, usize, Ranges)] = &[
     ("i", 4, installs::RANGES),
 ];
 
+/// The steps in which SQLite reads what a statement asks for.
+fn plan_of(file: &Connection, sql: &str) -> Vec<String> {
+    let mut statement = file.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let mut rows = statement.raw_query();
+    let mut plan = Vec::new();
+    while let Some(row) = rows.next().unwrap() {
+        plan.push(row.get::<_, String>("detail").unwrap());
+    }
+    plan
+}
+
 #[test]
 fn every_range_of_a_list_walks_its_index_newest_first() {
     let server = Server::demo();
@@ -24,12 +35,7 @@ fn every_range_of_a_list_walks_its_index_newest_first() {
         .iter()
         .flat_map(|(table, steps, ranges)| ranges.iter().map(move |range| (table, steps, range)));
     for (table, steps, (index, sql)) in ranges {
-        let mut statement = file.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-        let mut rows = statement.raw_query();
-        let mut plan = Vec::new();
-        while let Some(row) = rows.next().unwrap() {
-            plan.push(row.get::<_, String>("detail").unwrap());
-        }
+        let plan = plan_of(&file, sql);
         let whole = plan.join("\n");
         let walk = plan
             .iter()
@@ -45,5 +51,38 @@ fn every_range_of_a_list_walks_its_index_newest_first() {
         );
         assert!(!whole.contains("SCAN"), "{index} is read whole:\n{whole}");
         assert_eq!(plan.len(), *steps, "{whole}");
+    }
+}
+
+#[test]
+fn the_lists_of_companies_and_of_refused_directories_begin_at_the_cursor_of_their_index() {
+    let server = Server::demo();
+    let file = Connection::open(database_file(server.folder())).unwrap();
+    for (index, sql) in companies::RANGES.iter().chain([&unlinked::RANGE]) {
+        let plan = plan_of(&file, sql);
+        assert!(
+            plan[0].contains(&format!("USING INDEX {index} (tenant_no=? AND "))
+                && plan[0].ends_with("seq<?)"),
+            "{index}: {plan:#?}"
+        );
+        let whole = plan.join("\n");
+        assert!(!whole.contains("TEMP B-TREE"), "{index} is sorted: {whole}");
+        assert!(!whole.contains("SCAN"), "{index} is read whole: {whole}");
+    }
+}
+
+#[test]
+fn what_would_be_refused_is_found_along_one_tenants_part_of_an_index() {
+    let server = Server::demo();
+    let file = Connection::open(database_file(server.folder())).unwrap();
+    for (index, sql) in health::RANGES {
+        let plan = plan_of(&file, sql);
+        assert!(
+            plan[0].contains(&format!("INDEX {index} (tenant_no=?")),
+            "{index}: {plan:#?}"
+        );
+        let whole = plan.join("\n");
+        assert!(!whole.contains("TEMP B-TREE"), "{index} is sorted: {whole}");
+        assert!(!whole.contains("SCAN"), "{index} is read whole: {whole}");
     }
 }

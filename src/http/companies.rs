@@ -1,0 +1,250 @@
+//! End companies, the directories that nobody linked yet, and what would be refused today (contract, section 6).
+
+use actix_web::{HttpRequest, web};
+
+use super::App;
+use super::context::event_of;
+use super::cursor::{self, List};
+use super::envelope::{Gone, Outcome, Reply};
+use super::extract::{Body, Query, path_name};
+use super::permit::Permit;
+use crate::draft::CompanyDraft;
+use crate::error::{Code, Refusal, Result};
+use crate::fields::{Field, Fields};
+use crate::model::names::{CompanyId, M365TenantId};
+use crate::store::audit;
+use crate::store::companies::{self, CompanyFilter, CompanyRecord};
+use crate::store::health::{self, Health};
+use crate::store::unlinked::{self, UnlinkedRecord};
+
+/// Findings of one kind that a reply holds; how many there are is said beside.
+const FINDINGS: usize = 200;
+
+fn filter(query: &Query) -> Result<CompanyFilter> {
+    Ok(CompanyFilter {
+        tenant_id: query.named("tenant_id")?,
+        q: query.search()?.map(str::to_owned),
+    })
+}
+
+/// The parameters of the list, for the document.
+pub(super) fn list_query(query: &Query) {
+    drop(filter(query));
+    cursor::describe(query);
+}
+
+pub(super) async fn list(
+    app: web::Data<App>,
+    caller: Permit,
+    query: Query,
+) -> Outcome<Vec<CompanyRecord>> {
+    let tenant = caller.tenant.no;
+    let owner = tenant.0.to_string();
+    let list = List {
+        name: "end-companies",
+        owner: &owner,
+    };
+    let filter = filter(&query)?;
+    cursor::newest_first(
+        &app,
+        &query,
+        list,
+        move |reader, before, limit| companies::page(reader, tenant, &filter, before, limit),
+        |company| company.seq,
+    )
+    .await
+}
+
+pub(super) async fn get(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+) -> Outcome<CompanyRecord> {
+    let id: CompanyId = path_name(&request, "psa_company_id")?;
+    let company = app
+        .store
+        .read(|reader| companies::by_id(reader, caller.tenant.no, &id))?
+        .ok_or(Code::NotFound)?;
+    Ok(Reply::ok(company))
+}
+
+/// A body that makes a company.
+struct New {
+    id: Option<CompanyId>,
+    draft: CompanyDraft,
+}
+
+impl New {
+    fn read(fields: &Fields<'_>) -> Self {
+        let id = fields.required("psa_company_id", fields.named("psa_company_id"));
+        let draft = CompanyDraft::read(fields);
+        fields.required("psa_company_name", draft.psa_company_name.clone());
+        Self { id, draft }
+    }
+}
+
+/// The body of a create, for the document.
+pub(super) fn create_body(fields: &Fields<'_>) {
+    New::read(fields);
+}
+
+pub(super) async fn create(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+    body: Body,
+) -> Outcome<CompanyRecord> {
+    let new = body.read(New::read)?;
+    let id = new
+        .id
+        .ok_or_else(|| Refusal::invalid("psa_company_id", "is required"))?;
+    let tenant = caller.tenant.no;
+    let mut event = event_of(&request, &caller, "company.create", &id);
+    let company = app
+        .store
+        .write(move |tx| {
+            let company = CompanyRecord::fresh(id).changed(&new.draft);
+            companies::create(tx, tenant, &company)?;
+            if let Some(directory) = &company.tenant_id {
+                let directory = directory.as_str().into();
+                event.details.insert("tenant_id".to_owned(), directory);
+            }
+            audit::record(tx, &event)?;
+            companies::by_id(tx.reader(), tenant, &company.psa_company_id)?
+                .ok_or_else(|| Code::NotFound.into())
+        })
+        .await?;
+    let path = format!("/end-companies/{}", company.psa_company_id);
+    Ok(Reply::created(path, company))
+}
+
+/// A body that changes a company; the id that it may carry names the company, and never changes.
+struct Change {
+    id: Field<CompanyId>,
+    draft: CompanyDraft,
+}
+
+impl Change {
+    fn read(fields: &Fields<'_>) -> Self {
+        let draft = CompanyDraft::read(fields);
+        if let Field::Null = draft.psa_company_name {
+            fields.refuse("psa_company_name", "must not be null: a company has a name");
+        }
+        Self {
+            id: fields.named("psa_company_id"),
+            draft,
+        }
+    }
+}
+
+/// The body of a change, for the document.
+pub(super) fn update_body(fields: &Fields<'_>) {
+    Change::read(fields);
+}
+
+pub(super) async fn update(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+    body: Body,
+) -> Outcome<CompanyRecord> {
+    let change = body.read(Change::read)?;
+    let id: CompanyId = path_name(&request, "psa_company_id")?;
+    let tenant = caller.tenant.no;
+    let mut event = event_of(&request, &caller, "company.update", &id);
+    let company = app
+        .store
+        .write(move |tx| {
+            let before = companies::by_id(tx.reader(), tenant, &id)?.ok_or(Code::NotFound)?;
+            if change.id != Field::Absent && change.id != Field::Set(id.clone()) {
+                return Err(Refusal::invalid("psa_company_id", "never changes").into());
+            }
+            let after = before.changed(&change.draft);
+            if after == before {
+                return Ok(before);
+            }
+            companies::update(tx, tenant, &before, &after)?;
+            let after = companies::by_id(tx.reader(), tenant, &id)?.ok_or(Code::NotFound)?;
+            event.details = audit::difference(&before, &after)?;
+            audit::record(tx, &event)?;
+            Ok(after)
+        })
+        .await?;
+    Ok(Reply::ok(company))
+}
+
+pub(super) async fn delete(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+) -> Result<Gone> {
+    let id: CompanyId = path_name(&request, "psa_company_id")?;
+    let tenant = caller.tenant.no;
+    let mut event = event_of(&request, &caller, "company.delete", &id);
+    app.store
+        .write(move |tx| {
+            let company = companies::by_id(tx.reader(), tenant, &id)?.ok_or(Code::NotFound)?;
+            let articles = companies::delete(tx, tenant, &company)?;
+            let details = &mut event.details;
+            details.insert(
+                "psa_company_name".to_owned(),
+                company.psa_company_name.into(),
+            );
+            if let Some(directory) = &company.tenant_id {
+                details.insert("tenant_id".to_owned(), directory.as_str().into());
+            }
+            details.insert("knowledge_articles".to_owned(), articles.into());
+            audit::record(tx, &event)
+        })
+        .await?;
+    Ok(Gone)
+}
+
+pub(super) async fn list_unlinked(
+    app: web::Data<App>,
+    caller: Permit,
+    query: Query,
+) -> Outcome<Vec<UnlinkedRecord>> {
+    let tenant = caller.tenant.no;
+    let owner = tenant.0.to_string();
+    let list = List {
+        name: "unlinked-tenants",
+        owner: &owner,
+    };
+    cursor::newest_first(
+        &app,
+        &query,
+        list,
+        move |reader, before, limit| unlinked::page(reader, tenant, before, limit),
+        |refused| refused.seq,
+    )
+    .await
+}
+
+pub(super) async fn forget_unlinked(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+) -> Result<Gone> {
+    let directory: M365TenantId = path_name(&request, "inbound_tenant_id")?;
+    let tenant = caller.tenant.no;
+    let event = event_of(&request, &caller, "unlinked_tenant.delete", &directory);
+    app.store
+        .write(move |tx| {
+            if !unlinked::forget(tx, tenant, &directory)? {
+                return Err(Code::NotFound.into());
+            }
+            audit::record(tx, &event)
+        })
+        .await?;
+    Ok(Gone)
+}
+
+pub(super) async fn health(app: web::Data<App>, caller: Permit) -> Outcome<Health> {
+    let tenant = caller.tenant.no;
+    let health = app
+        .store
+        .read_long(move |reader| health::of_tenant(reader, tenant, FINDINGS))
+        .await?;
+    Ok(Reply::ok(health))
+}

@@ -1,0 +1,587 @@
+//! End companies over the wire: made, linked, changed, removed; and the directories that were refused until then.
+
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    CONTOSO, DEMO, FOURTH_COFFEE, SECOND, SHARED_BOT, Server, TAILSPIN, from, technician,
+};
+use crate::wire::Request;
+
+/// The companies' ids, in a list's order.
+fn companies_of(list: &Value) -> Vec<&str> {
+    let items = list.as_array().unwrap().iter();
+    items
+        .map(|company| company["psa_company_id"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_company_is_made_read_and_changed_field_by_field() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let made = northwind
+        .posts(
+            "/end-companies",
+            json!({ "psa_company_id": "A.b_c-1", "psa_company_name": "Wide World", "tenant_id": "DIR-1" }),
+        )
+        .expect(201);
+    assert_eq!(
+        made.header("location"),
+        Some("/public-api/end-companies/A.b_c-1")
+    );
+    let mut expected = json!({
+        "psa_company_id": "A.b_c-1",
+        "psa_company_name": "Wide World",
+        "tenant_id": "dir-1",
+        "custom_instructions": null,
+        "custom_instructions_for_user_facing_chat": null,
+        "created_at": "2025-11-24T16:00:00.000Z",
+        "updated_at": "2025-11-24T16:00:00.000Z",
+    });
+    assert_eq!(made.data(), expected);
+    let path = "/end-companies/A.b_c-1";
+    assert_eq!(northwind.gets(path).expect(200).data(), expected);
+
+    server.passes(SECOND);
+    let change = json!({ "custom_instructions": "Gold plan.", "custom_instructions_for_user_facing_chat": "Be kind." });
+    expected["custom_instructions"] = "Gold plan.".into();
+    expected["custom_instructions_for_user_facing_chat"] = "Be kind.".into();
+    expected["updated_at"] = "2025-11-24T16:00:01.000Z".into();
+    assert_eq!(northwind.puts(path, change).expect(200).data(), expected);
+
+    server.passes(SECOND);
+    // What is read can be sent back, and changes nothing.
+    let same = northwind.puts(path, expected.clone()).expect(200);
+    assert_eq!(same.data(), expected);
+    let reset =
+        json!({ "psa_company_name": "WWI", "tenant_id": null, "custom_instructions": null });
+    expected["psa_company_name"] = "WWI".into();
+    expected["tenant_id"] = Value::Null;
+    expected["custom_instructions"] = Value::Null;
+    expected["updated_at"] = "2025-11-24T16:00:02.000Z".into();
+    assert_eq!(northwind.puts(path, reset).expect(200).data(), expected);
+    assert_eq!(northwind.gets(path).expect(200).data(), expected);
+}
+
+#[test]
+fn a_body_that_makes_or_changes_no_company_is_refused_by_field() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let id_rule = "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
+    for (body, field, reason) in [
+        (
+            json!({ "psa_company_name": "A" }),
+            "psa_company_id",
+            "is required",
+        ),
+        (
+            json!({ "psa_company_id": "a" }),
+            "psa_company_name",
+            "is required",
+        ),
+        (
+            json!({ "psa_company_id": "a b", "psa_company_name": "A" }),
+            "psa_company_id",
+            id_rule,
+        ),
+        (
+            json!({ "psa_company_id": "health", "psa_company_name": "A" }),
+            "psa_company_id",
+            id_rule,
+        ),
+        (
+            json!({ "psa_company_id": "", "psa_company_name": "A" }),
+            "psa_company_id",
+            id_rule,
+        ),
+        (
+            json!({ "psa_company_id": "a", "psa_company_name": "" }),
+            "psa_company_name",
+            "must not be empty",
+        ),
+        (
+            json!({ "psa_company_id": "a", "psa_company_name": "A", "tenant_id": "" }),
+            "tenant_id",
+            "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'",
+        ),
+        (
+            json!({ "psa_company_id": "a", "psa_company_name": "A", "custom_instructions": "x".repeat(32_001) }),
+            "custom_instructions",
+            "must have at most 32000 characters",
+        ),
+    ] {
+        northwind
+            .posts("/end-companies", body)
+            .refused_field(field, reason);
+    }
+    for (body, field, reason) in [
+        (
+            json!({ "psa_company_name": null }),
+            "psa_company_name",
+            "must not be null: a company has a name",
+        ),
+        (
+            json!({ "psa_company_id": "1002" }),
+            "psa_company_id",
+            "never changes",
+        ),
+        (
+            json!({ "psa_company_id": null }),
+            "psa_company_id",
+            "never changes",
+        ),
+        (json!({ "tenant_id": 1 }), "tenant_id", "must be a string"),
+    ] {
+        northwind
+            .puts("/end-companies/1001", body)
+            .refused_field(field, reason);
+    }
+}
+
+#[test]
+fn a_known_id_is_not_made_again_and_an_unknown_one_is_not_changed_into_being() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let body = json!({ "psa_company_id": "1001", "psa_company_name": "Another" });
+    let refused = northwind
+        .posts("/end-companies", body.clone())
+        .refused(409, "already_exists");
+    assert_eq!(
+        refused.error(),
+        json!({
+            "code": "already_exists",
+            "message": "There is a company 1001 already. Change that one with PUT, or choose another psa_company_id.",
+            "details": { "psa_company_id": "1001" },
+        })
+    );
+    // Another MSP's ids are another matter.
+    server.fabrikam().posts("/end-companies", body).expect(201);
+    let change = json!({ "psa_company_name": "New" });
+    for path in [
+        "/end-companies/9999",
+        "/end-companies/WOOD-01",
+        "/end-companies/a%20b",
+    ] {
+        northwind.puts(path, change.clone()).not_found();
+        northwind.gets(path).not_found();
+        northwind.deletes(path).not_found();
+    }
+    assert_eq!(
+        northwind
+            .gets("/end-companies")
+            .expect(200)
+            .data()
+            .as_array()
+            .unwrap()
+            .len(),
+        4
+    );
+}
+
+#[test]
+fn of_many_who_make_one_company_exactly_one_does() {
+    let server = Server::demo();
+    let statuses: Vec<u16> = thread::scope(|scope| {
+        let makers: Vec<_> = (0..8)
+            .map(|number| {
+                let northwind = server.northwind();
+                let body = json!({ "psa_company_id": "rush", "psa_company_name": format!("Maker {number}") });
+                scope.spawn(move || northwind.posts("/end-companies", body).status)
+            })
+            .collect();
+        makers
+            .into_iter()
+            .map(|maker| maker.join().unwrap())
+            .collect()
+    });
+    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1);
+    assert_eq!(statuses.iter().filter(|status| **status == 409).count(), 7);
+}
+
+#[test]
+fn companies_are_listed_newest_first_page_by_page_by_directory_and_by_text() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let list = |query: &str| {
+        northwind
+            .gets(&format!("/end-companies?{query}"))
+            .expect(200)
+    };
+    assert_eq!(
+        companies_of(&list("").data()),
+        ["1004", "1003", "1002", "1001"]
+    );
+    for (query, expected) in [
+        (
+            format!("tenant_id={}", FOURTH_COFFEE.to_uppercase()),
+            vec!["1004", "1003"],
+        ),
+        ("tenant_id=nobody".to_owned(), vec![]),
+        ("q=COFFEE".to_owned(), vec!["1004", "1003"]),
+        ("q=02".to_owned(), vec!["1002"]),
+        (format!("q=roast&tenant_id={FOURTH_COFFEE}"), vec!["1004"]),
+        (format!("q=roast&tenant_id={CONTOSO}"), vec![]),
+        ("q=%25".to_owned(), vec![]),
+    ] {
+        assert_eq!(companies_of(&list(&query).data()), expected, "{query}");
+    }
+    for filter in ["", &format!("tenant_id={FOURTH_COFFEE}")] {
+        let whole = list(filter).data();
+        let mut walked = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = list(&format!("{filter}&page_size=1{cursor}"));
+            walked.extend(page.data().as_array().unwrap().clone());
+            match page.next_cursor() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(Value::Array(walked), whole);
+    }
+    let cursor = list("page_size=1").next_cursor().unwrap();
+    server
+        .fabrikam()
+        .gets(&format!("/end-companies?cursor={cursor}"))
+        .refused(400, "validation_error");
+    northwind
+        .gets(&format!("/end-companies/unlinked-tenants?cursor={cursor}"))
+        .refused(400, "validation_error");
+    northwind
+        .gets("/end-companies?tenant_id=a%20b")
+        .refused_field(
+            "tenant_id",
+            "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'",
+        );
+}
+
+#[test]
+fn paths_that_are_spelt_out_are_no_companies() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    assert!(
+        northwind.gets("/end-companies/health").expect(200).data()["shared_directories"]
+            .is_object()
+    );
+    assert!(
+        northwind
+            .gets("/end-companies/unlinked-tenants")
+            .expect(200)
+            .data()
+            .is_array()
+    );
+    for path in ["/end-companies/health", "/end-companies/unlinked-tenants"] {
+        for method in ["PUT", "DELETE"] {
+            let request = Request::new(method, format!("/public-api{path}")).json(&json!({}));
+            let reply = northwind.sends(request).refused(405, "method_not_allowed");
+            assert_eq!(reply.header("allow"), Some("GET"));
+        }
+    }
+    // Names are told apart by case; these are companies like any other.
+    let body = json!({ "psa_company_id": "Health", "psa_company_name": "A spa" });
+    northwind.posts("/end-companies", body).expect(201);
+    assert_eq!(
+        northwind.gets("/end-companies/Health").expect(200).data()["psa_company_name"],
+        "A spa"
+    );
+}
+
+#[test]
+fn who_was_refused_is_shown_and_linking_by_a_change_lets_them_in() {
+    let server = Server::demo();
+    let (relay, northwind) = (server.relay(), server.northwind());
+    let unlinked = || {
+        northwind
+            .gets("/end-companies/unlinked-tenants")
+            .expect(200)
+    };
+    assert_eq!(unlinked().data(), json!([]));
+    relay
+        .opens(from(TAILSPIN))
+        .refused(409, "end_company_not_mapped");
+    server.passes(SECOND);
+    relay
+        .opens(from(FOURTH_COFFEE))
+        .refused(409, "end_company_not_mapped");
+    server.passes(SECOND);
+    relay
+        .opens(from(TAILSPIN))
+        .refused(409, "end_company_not_mapped");
+    let channel = northwind.gets("/end-companies/health").expect(200).data()
+        ["installed_without_company"]["items"][0]["channel_id"]
+        .clone();
+    assert_eq!(
+        unlinked().data(),
+        json!([
+            {
+                "inbound_tenant_id": FOURTH_COFFEE, "channel_id": channel, "bot_id": SHARED_BOT, "attempts": 1,
+                "first_seen_at": "2025-11-24T16:00:01.000Z", "last_seen_at": "2025-11-24T16:00:01.000Z", "linked_companies": 2,
+            },
+            {
+                "inbound_tenant_id": TAILSPIN, "channel_id": channel, "bot_id": SHARED_BOT, "attempts": 2,
+                "first_seen_at": "2025-11-24T16:00:00.000Z", "last_seen_at": "2025-11-24T16:00:02.000Z", "linked_companies": 0,
+            },
+        ])
+    );
+    // Nobody else's business.
+    for other in [server.fabrikam(), server.relay()] {
+        let told = other.gets("/end-companies/unlinked-tenants").expect(200);
+        assert_eq!(told.data(), json!([]));
+    }
+    let first = northwind
+        .gets("/end-companies/unlinked-tenants?page_size=1")
+        .expect(200);
+    assert_eq!(first.data()[0]["inbound_tenant_id"], FOURTH_COFFEE);
+    let rest = format!(
+        "/end-companies/unlinked-tenants?page_size=1&cursor={}",
+        first.next_cursor().unwrap()
+    );
+    let rest = northwind.gets(&rest).expect(200);
+    assert_eq!(rest.data()[0]["inbound_tenant_id"], TAILSPIN);
+    assert_eq!(rest.next_cursor(), None);
+
+    northwind
+        .puts(
+            "/end-companies/1002",
+            json!({ "tenant_id": TAILSPIN.to_uppercase() }),
+        )
+        .expect(200);
+    assert_eq!(unlinked().data()[0]["inbound_tenant_id"], FOURTH_COFFEE);
+    assert_eq!(unlinked().data().as_array().unwrap().len(), 1);
+    let let_in = relay.opens(from(TAILSPIN)).expect(201).data();
+    assert_eq!(let_in["end_company_id"], "1002");
+}
+
+#[test]
+fn linking_by_a_new_company_lets_them_in_and_a_second_one_keeps_them_out_again() {
+    let server = Server::demo();
+    let (relay, northwind) = (server.relay(), server.northwind());
+    relay
+        .opens(from(TAILSPIN))
+        .refused(409, "end_company_not_mapped");
+    let company =
+        |id: &str| json!({ "psa_company_id": id, "psa_company_name": id, "tenant_id": TAILSPIN });
+    northwind
+        .posts("/end-companies", company("new-1"))
+        .expect(201);
+    let unlinked = "/end-companies/unlinked-tenants";
+    assert_eq!(northwind.gets(unlinked).expect(200).data(), json!([]));
+    let session = relay.opens(from(TAILSPIN)).expect(201);
+    assert_eq!(session.data()["end_company_id"], "new-1");
+    northwind
+        .posts("/end-companies", company("new-2"))
+        .expect(201);
+    relay
+        .opens(from(TAILSPIN))
+        .refused(409, "end_company_not_mapped");
+    relay
+        .says(&session.id(), "Still there?")
+        .refused(409, "end_company_not_mapped");
+    let row = northwind.gets(unlinked).expect(200).data();
+    assert_eq!(
+        (&row[0]["linked_companies"], &row[0]["attempts"]),
+        (&json!(2), &json!(2))
+    );
+    // Of two that share a directory one goes: exactly one is left, and nobody is refused any more.
+    northwind.deletes("/end-companies/new-2").expect(204);
+    assert_eq!(northwind.gets(unlinked).expect(200).data(), json!([]));
+    relay.says(&session.id(), "Now?").expect(202);
+}
+
+#[test]
+fn a_refused_directory_is_forgotten_on_request_and_comes_back_when_it_is_refused_again() {
+    let server = Server::demo();
+    let (relay, northwind) = (server.relay(), server.northwind());
+    relay
+        .opens(from(TAILSPIN))
+        .refused(409, "end_company_not_mapped");
+    let path = format!(
+        "/end-companies/unlinked-tenants/{}",
+        TAILSPIN.to_uppercase()
+    );
+    server.fabrikam().deletes(&path).not_found();
+    northwind.deletes(&path).expect(204);
+    northwind.deletes(&path).not_found();
+    northwind
+        .deletes("/end-companies/unlinked-tenants/a%20b")
+        .not_found();
+    let list = || {
+        northwind
+            .gets("/end-companies/unlinked-tenants")
+            .expect(200)
+            .data()
+    };
+    assert_eq!(list(), json!([]));
+    relay
+        .opens(from(TAILSPIN))
+        .refused(409, "end_company_not_mapped");
+    assert_eq!(list()[0]["attempts"], 1);
+}
+
+#[test]
+fn a_link_that_is_removed_leaves_sessions_pinned_and_refuses_their_new_turns() {
+    let server = Server::demo();
+    let (relay, northwind) = (server.relay(), server.northwind());
+    let session = relay.session(from(CONTOSO));
+    relay.says(&session, "Hello").expect(202);
+    northwind
+        .puts("/end-companies/1001", json!({ "tenant_id": null }))
+        .expect(200);
+    assert_eq!(
+        relay.reads(&session).expect(200).data()["end_company_id"],
+        "1001"
+    );
+    let refused = relay
+        .says(&session, "Still there?")
+        .refused(409, "end_company_not_mapped");
+    assert_eq!(
+        refused.error()["details"],
+        json!({ "inbound_tenant_id": CONTOSO, "client_id": "northwind-it", "linked_companies": 0 })
+    );
+    northwind
+        .puts("/end-companies/1001", json!({ "tenant_id": CONTOSO }))
+        .expect(200);
+    relay.says(&session, "And now?").expect(202);
+}
+
+#[test]
+fn a_company_that_is_removed_leaves_its_sessions_which_refuse_new_turns() {
+    let server = Server::demo();
+    let (relay, northwind) = (server.relay(), server.northwind());
+    let pinned = relay.session(from(CONTOSO));
+    let tried = northwind.session(json!({ "agent_id": 101, "end_company_id": "1001" }));
+    relay.says(&pinned, "Hello").expect(202);
+    northwind.says(&tried, "Hello").expect(202);
+    northwind.deletes("/end-companies/1001").expect(204);
+    northwind.gets("/end-companies/1001").not_found();
+    for (owner, session) in [(&relay, &pinned), (&northwind, &tried)] {
+        let kept = owner.reads(session).expect(200).data();
+        assert_eq!(
+            (&kept["end_company_id"], &kept["message_count"]),
+            (&json!("1001"), &json!(1))
+        );
+        owner
+            .says(session, "Still there?")
+            .refused(409, "end_company_not_mapped");
+    }
+    let refused = northwind.says(&tried, "Hello?").error();
+    assert_eq!(
+        refused,
+        json!({
+            "code": "end_company_not_mapped",
+            "message": "The company that this session was opened for is gone. Start a new session for another one.",
+            "details": { "inbound_tenant_id": null, "client_id": "northwind-it", "linked_companies": 0 },
+        })
+    );
+    relay
+        .opens(from(CONTOSO))
+        .refused(409, "end_company_not_mapped");
+    // Under another company that takes the directory over, the old session stays shut.
+    let heir =
+        json!({ "psa_company_id": "2001", "psa_company_name": "Heir", "tenant_id": CONTOSO });
+    northwind.posts("/end-companies", heir).expect(201);
+    relay
+        .says(&pinned, "Hello?")
+        .refused(409, "end_company_not_mapped");
+}
+
+#[test]
+fn a_removed_companys_own_articles_go_with_it_and_never_become_everybodys() {
+    let server = Server::answering(&[]);
+    let northwind = server.northwind();
+    let articles = || {
+        server.stored::<String>(
+            "SELECT group_concat(coalesce(psa_company_id, '-') || ' ' || title, char(10)) FROM
+             (SELECT * FROM knowledge_articles WHERE tenant_no = 1 ORDER BY seq)",
+        )
+    };
+    let before = articles();
+    assert_eq!(
+        before
+            .lines()
+            .filter(|line| line.starts_with("1001 "))
+            .count(),
+        2
+    );
+    let answer = |question: &str| {
+        let session = server.relay().session(from(CONTOSO));
+        let turn = server.relay().says(&session, question).expect(202).data();
+        let turn = turn["chat_turn_id"].as_str().unwrap().to_owned();
+        let ended = server
+            .relay()
+            .turn(&session, &turn, "wait_seconds=60")
+            .expect(200)
+            .data();
+        ended["assistant_message"]["content"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let question = "Contoso Ledger is slow at month-end";
+    assert!(answer(question).contains("Ledger"));
+    northwind.deletes("/end-companies/1001").expect(204);
+    let expected: Vec<&str> = before
+        .lines()
+        .filter(|line| !line.starts_with("1001 "))
+        .collect();
+    assert_eq!(articles().lines().collect::<Vec<_>>(), expected);
+    // The company that comes under the same id begins without them.
+    let anew =
+        json!({ "psa_company_id": "1001", "psa_company_name": "Namesake", "tenant_id": CONTOSO });
+    northwind.posts("/end-companies", anew).expect(201);
+    assert!(!answer(question).contains("Contoso Ledger:"));
+}
+
+#[test]
+fn each_change_of_a_company_is_an_audit_event_and_what_changes_nothing_is_none() {
+    let server = Server::serving(DEMO, &[]);
+    let northwind = server.northwind();
+    let before: i64 = server.stored("SELECT count(*) FROM audit_events");
+    northwind
+        .posts(
+            "/end-companies",
+            json!({ "psa_company_id": "c", "psa_company_name": "C", "tenant_id": "D" }),
+        )
+        .expect(201);
+    northwind
+        .puts(
+            "/end-companies/c",
+            json!({ "tenant_id": null, "psa_company_name": "C" }),
+        )
+        .expect(200);
+    northwind
+        .puts("/end-companies/c", json!({ "psa_company_name": "C" }))
+        .expect(200);
+    northwind.deletes("/end-companies/1001").expect(204);
+    server
+        .relay()
+        .opens(from(TAILSPIN))
+        .refused(409, "end_company_not_mapped");
+    northwind
+        .deletes(&format!("/end-companies/unlinked-tenants/{TAILSPIN}"))
+        .expect(204);
+    let guest = northwind.guest_of(&northwind.session(technician()));
+    guest.gets("/end-companies").refused(403, "forbidden");
+    let told: String = server.stored(
+        "SELECT group_concat(action || ' ' || target || ' ' || actor_kind || ' ' || details || ' ' || remote, char(10)) FROM
+         (SELECT * FROM audit_events ORDER BY seq DESC LIMIT 5)",
+    );
+    assert_eq!(
+        told.lines().rev().collect::<Vec<_>>(),
+        [
+            r#"company.create c service_account {"tenant_id":"d"} 127.0.0.1"#.to_owned(),
+            r#"company.update c service_account {"changed":{"tenant_id":{"from":"d","to":null}}} 127.0.0.1"#.to_owned(),
+            format!(
+                r#"company.delete 1001 service_account {{"knowledge_articles":2,"psa_company_name":"Contoso","tenant_id":"{CONTOSO}"}} 127.0.0.1"#
+            ),
+            format!(r#"unlinked_tenant.delete {TAILSPIN} service_account {{}} 127.0.0.1"#),
+            r#"request.refused /public-api/end-companies end_user_session {"code":"forbidden","method":"GET","route":"/end-companies"} 127.0.0.1"#.to_owned(),
+        ]
+    );
+    assert_eq!(
+        server.stored::<i64>("SELECT count(*) FROM audit_events"),
+        before + 5
+    );
+}
