@@ -15,6 +15,7 @@ pub mod outbound;
 
 pub mod auth;
 
+pub mod company_file;
 pub mod draft;
 pub mod fields;
 pub mod seed;

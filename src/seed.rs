@@ -19,6 +19,23 @@ pub struct Seed {
     pub tenants: Vec<SeedTenant>,
 }
 
+impl Seed {
+    /// How many things it names.
+    pub fn things(&self) -> usize {
+        let of_tenant = |tenant: &SeedTenant| {
+            let installs = tenant.channels.iter().map(|channel| channel.installs.len());
+            1 + tenant.agents.len()
+                + tenant.end_companies.len()
+                + tenant.channels.len()
+                + installs.sum::<usize>()
+                + tenant.knowledge_articles.len()
+                + tenant.users.len()
+                + tenant.api_keys.len()
+        };
+        self.tenants.iter().map(of_tenant).sum()
+    }
+}
+
 /// A tenant and all that it names.
 #[derive(Debug)]
 #[expect(

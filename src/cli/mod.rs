@@ -12,7 +12,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Common, Limits, Serve};
 use crate::error::Error;
@@ -46,7 +47,7 @@ enum Command {
     Demo(demo::Arguments),
     /// Run the server
     Serve(Serve),
-    /// Take a seed file: all of it, or nothing
+    /// Take a seed file, or a list of one tenant's companies: all of it, or nothing
     Import(seed::Import),
     /// Write tenants as a seed file on stdout, without keys
     Export(seed::Export),
@@ -117,6 +118,11 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Ends the program as wrong usage does that clap finds by itself: exit 2.
+fn wrong_usage(kind: ErrorKind, message: &str) -> ! {
+    CommandLine::command().error(kind, message).exit()
 }
 
 fn open(common: &Common) -> Result<Store, Failed> {

@@ -1,22 +1,55 @@
-//! `import` and `export`: the seed file in and out (contract, section 11).
+//! `import` and `export`: the seed file and a list of companies in, the seed file out (contract, section 11).
 
 use std::fs;
+use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
+use clap::error::ErrorKind;
+use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Common, Failed, open, operator, print};
-use crate::error::Error;
+use super::{Common, Failed, column, open, operator, print, wrong_usage};
+use crate::company_file;
+use crate::error::{Error, Result};
 use crate::fields::Problem;
 use crate::model::names::ClientId;
 use crate::seed;
-use crate::store::import::{self, Imported, Rejected};
-use crate::store::{Store, tenants};
+use crate::store::import::{self, Imported, Manner, Rehearsed, Rejected, Report};
+use crate::store::{Store, WriteTx, tenants};
 
 #[derive(Args)]
 pub(super) struct Import {
-    /// The seed file; '-' for standard input
+    /// A seed file (JSON), or with --tenant a list of companies (CSV); '-' for standard input
     file: PathBuf,
+    /// The tenant whose companies a CSV file lists
+    #[arg(long, env = "SWITCHBOARD_TENANT", value_name = "CLIENT_ID")]
+    tenant: Option<String>,
+    /// The file is CSV, whatever its name: psa_company_id, and any of psa_company_name and tenant_id
+    #[arg(long, env = "SWITCHBOARD_CSV", value_parser = BoolishValueParser::new())]
+    csv: bool,
+    /// Show what would change, one line a thing, and write nothing
+    #[arg(long, env = "SWITCHBOARD_DRY_RUN", value_parser = BoolishValueParser::new())]
+    dry_run: bool,
+}
+
+impl Import {
+    fn is_csv(&self) -> bool {
+        let extension = self.file.extension();
+        self.csv || extension.is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
+    }
+
+    fn read(&self) -> Result<Vec<u8>, Failed> {
+        let mut bytes = Vec::new();
+        let read = if self.file.as_os_str() == "-" {
+            io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+        } else {
+            fs::read(&self.file)
+        };
+        read.map_err(|error| {
+            Failed::saying(format!("cannot read {}: {error}", self.file.display()))
+        })
+    }
 }
 
 #[derive(Args)]
@@ -27,34 +60,121 @@ pub(super) struct Export {
 }
 
 pub(super) fn import(common: &Common, arguments: &Import) -> Result<(), Failed> {
-    let text = if arguments.file.as_os_str() == "-" {
-        std::io::read_to_string(std::io::stdin())
-    } else {
-        fs::read_to_string(&arguments.file)
+    let report = match (&arguments.tenant, arguments.is_csv()) {
+        (Some(named), true) => import_companies(common, arguments, named)?,
+        (None, false) => import_seed(common, arguments)?,
+        (None, true) => wrong_usage(
+            ErrorKind::MissingRequiredArgument,
+            "a CSV file lists one tenant's companies; say whose with --tenant CLIENT_ID",
+        ),
+        (Some(_), false) => wrong_usage(
+            ErrorKind::ArgumentConflict,
+            "--tenant goes with a CSV file; a seed file names its tenants itself",
+        ),
     };
-    let text = text.map_err(|error| {
-        Failed::saying(format!("cannot read {}: {error}", arguments.file.display()))
-    })?;
-    let store = open(common)?;
-    let done = take(&store, &text, &common.environment)?;
+    for line in &report.lines {
+        // The tabs between the columns are kept; what else would break a line is not.
+        let columns: Vec<String> = line.split('\t').map(column).collect();
+        print(columns.join("\t").trim_end())?;
+    }
+    let Imported {
+        created,
+        updated,
+        unchanged,
+    } = report.done;
+    let prefix = if arguments.dry_run {
+        "dry run, nothing is written: "
+    } else {
+        ""
+    };
     print(format_args!(
-        "{} created, {} updated, {} unchanged",
-        done.created, done.updated, done.unchanged
+        "{prefix}{created} created, {updated} updated, {unchanged} unchanged"
     ))
 }
 
-/// Takes a file's text into a store.
+fn import_seed(common: &Common, arguments: &Import) -> Result<Report, Failed> {
+    let text = String::from_utf8(arguments.read()?).map_err(|error| {
+        Failed::saying(format!("cannot read {}: {error}", arguments.file.display()))
+    })?;
+    let seed = seed::parse(&text, &common.environment).map_err(|problems| listed(&problems))?;
+    let things = seed.things();
+    write(
+        &open(common)?,
+        things,
+        arguments.dry_run,
+        move |tx, manner| import::apply_so(tx, &seed, &operator(), manner),
+    )
+}
+
+fn import_companies(common: &Common, arguments: &Import, named: &str) -> Result<Report, Failed> {
+    let companies =
+        company_file::parse(&arguments.read()?).map_err(|problems| listed(&problems))?;
+    let store = open(common)?;
+    let tenant = store.read(|reader| find(reader, named))?;
+    write(
+        &store,
+        companies.len(),
+        arguments.dry_run,
+        move |tx, manner| import::apply_companies(tx, &tenant, &companies, &operator(), manner),
+    )
+}
+
+/// Has the store take a file of so many things, all of it or nothing, and shows how far it is.
+fn write(
+    store: &Store,
+    things: usize,
+    rehearses: bool,
+    apply: impl FnOnce(&mut WriteTx<'_>, Manner<'_>) -> Result<Report> + Send + 'static,
+) -> Result<Report, Failed> {
+    let bar = bar(things);
+    let shown = bar.clone();
+    let outcome = store.write_now(move |tx| {
+        let mut step = || shown.inc(1);
+        let manner = Manner {
+            rehearses,
+            step: &mut step,
+        };
+        apply(tx, manner)
+    });
+    bar.finish_and_clear();
+    match outcome {
+        Ok(report) => Ok(report),
+        Err(Error::Internal(cause)) => match cause.downcast::<Rehearsed>() {
+            Ok(rehearsed) => Ok(rehearsed.0),
+            Err(cause) => Err(failure(Error::Internal(cause))),
+        },
+        Err(error) => Err(failure(error)),
+    }
+}
+
+/// A progress bar, where somebody looks.
+fn bar(things: usize) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(things as u64);
+    match ProgressStyle::with_template("{bar:40} {pos} of {len}, {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn failure(error: Error) -> Failed {
+    match error {
+        Error::Internal(cause) => match cause.downcast::<Rejected>() {
+            Ok(rejected) => listed(&rejected.0),
+            Err(cause) => Failed::saying(cause.to_string()),
+        },
+        Error::Refused(refusal) => Failed::saying(refusal.message),
+    }
+}
+
+/// Takes a seed file's text into a store.
 pub(super) fn take(store: &Store, text: &str, environment: &str) -> Result<Imported, Failed> {
     let seed = seed::parse(text, environment).map_err(|problems| listed(&problems))?;
     store
         .write_now(move |tx| import::apply(tx, &seed, &operator()))
-        .map_err(|error| match error {
-            Error::Internal(cause) => match cause.downcast::<Rejected>() {
-                Ok(rejected) => listed(&rejected.0),
-                Err(cause) => Failed::saying(cause.to_string()),
-            },
-            Error::Refused(refusal) => Failed::saying(refusal.message),
-        })
+        .map_err(failure)
 }
 
 /// One line a problem: path, value, reason.

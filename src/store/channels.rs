@@ -456,6 +456,16 @@ pub fn delete(tx: &mut WriteTx<'_>, id: ChannelId) -> Result<()> {
     tx.reader().execute(DELETE, (id.tick(), now)).map(drop)
 }
 
+const NAME_OF: &str = "SELECT internal_name FROM channels WHERE seq = ?1";
+
+/// A channel's name.
+///
+/// # Errors
+/// The file cannot be read, or has no such channel.
+pub fn name_of(reader: &Reader<'_>, channel: Tick) -> Result<String> {
+    reader.one(NAME_OF, [channel], |row| row.get("internal_name"))
+}
+
 /// Why an agent cannot be a channel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misfit {

@@ -316,6 +316,9 @@ pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -
     Ok(articles)
 }
 
+const LINKED_TWICE: &str = "
+SELECT count(*) AS companies FROM (SELECT 1 FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2 LIMIT 2)";
+
 /// A refusal's trace goes when exactly one company is linked, by adding a link or by taking a second one away.
 fn forget_refusals(
     tx: &mut WriteTx<'_>,
@@ -323,7 +326,11 @@ fn forget_refusals(
     directories: [Option<&M365TenantId>; 2],
 ) -> Result<()> {
     for directory in directories.into_iter().flatten() {
-        if let Linked::One(_) = linked(tx.reader(), tenant, directory)? {
+        // An import may give one directory to very many: two are enough to know.
+        let companies: u64 = tx.reader().one(LINKED_TWICE, (tenant, directory), |row| {
+            row.get("companies")
+        })?;
+        if companies == 1 {
             unlinked::forget(tx, tenant, directory)?;
         }
     }

@@ -109,7 +109,7 @@ impl Health {
 pub const RANGES: &[(&str, &str)] = &[
     ("installs_bound", INSTALLED),
     ("end_companies_of_directory", SHARED),
-    ("channels_newest", CHANNELS),
+    ("channels_living", CHANNELS),
 ];
 
 const INSTALLED: &str = "

@@ -1,5 +1,7 @@
 //! Takes a seed file in one transaction, and writes one (contract, section 11).
 
+use std::fmt::Display;
+
 use serde_json::{Map, Value, json};
 
 use super::agents::AgentRecord;
@@ -16,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::fields::{Field, Problem, Problems};
 use crate::model::caller::Actor;
 use crate::model::ids::Tick;
-use crate::model::names::TenantNo;
+use crate::model::names::{ClientId, TenantNo};
 use crate::model::words::{Access, AgentState, Audience, ManagedAgentKey, Role};
 use crate::seed::{
     Seed, SeedAgent, SeedArticle, SeedChannel, SeedCompany, SeedInstall, SeedKey, SeedTenant,
@@ -40,6 +42,36 @@ impl Imported {
     }
 }
 
+/// What an import did, and what a rehearsal tells of it.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// How much.
+    pub done: Imported,
+    /// One line a thing: what happens to it, its tenant, its kind, its name, and what changes. Empty but for a rehearsal.
+    pub lines: Vec<String>,
+}
+
+/// Carries a rehearsal's report out of a transaction that must not be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("this was a rehearsal")]
+pub struct Rehearsed(pub Report);
+
+/// How an import goes about it.
+pub struct Manner<'a> {
+    /// All of it is undone at the end, and told line by line: see [`Rehearsed`].
+    pub rehearses: bool,
+    /// Called for each thing that is done.
+    pub step: &'a mut dyn FnMut(),
+}
+
+/// What becomes of a thing.
+#[derive(Clone, Copy)]
+enum Fate {
+    Created,
+    Updated,
+    Unchanged,
+}
+
 /// Why nothing was imported.
 #[derive(Debug, thiserror::Error)]
 #[error("the file has {} problems", .0.len())]
@@ -50,25 +82,41 @@ pub struct Rejected(pub Vec<Problem>);
 /// # Errors
 /// [`Rejected`], as the cause of an inner error, with every problem that the file has with what is there.
 pub fn apply(tx: &mut WriteTx<'_>, seed: &Seed, actor: &Actor) -> Result<Imported> {
-    let mut import = Import {
-        tx,
-        problems: Problems::default(),
-        done: Imported::default(),
+    let manner = Manner {
+        rehearses: false,
+        step: &mut || (),
     };
+    Ok(apply_so(tx, seed, actor, manner)?.done)
+}
+
+/// As [`apply`], in a manner of its own.
+///
+/// # Errors
+/// As [`apply`]; [`Rehearsed`], in the same way, for a rehearsal without a problem.
+pub fn apply_so(
+    tx: &mut WriteTx<'_>,
+    seed: &Seed,
+    actor: &Actor,
+    manner: Manner<'_>,
+) -> Result<Report> {
+    let mut import = Import::new(tx, manner);
     let there = import.release_directories(seed)?;
     let mut taken = Vec::new();
     for (tenant, known) in seed.tenants.iter().zip(there) {
+        import.of(&tenant.client_id);
         let before = import.done.changes();
         if let Some(no) = import.tenant(tenant, known)? {
             taken.push((no, tenant, import.done.changes() - before));
         }
     }
     for (no, tenant, changes) in &mut taken {
+        import.of(&tenant.client_id);
         let before = import.done.changes();
         import.contents(*no, tenant)?;
         *changes += import.done.changes() - before;
     }
     for (no, tenant, changes) in &mut taken {
+        import.of(&tenant.client_id);
         // Behind every agent of the file, whose numbers come first.
         *changes += import.managed(*no)?;
         if *changes > 0 {
@@ -89,46 +137,155 @@ pub fn apply(tx: &mut WriteTx<'_>, seed: &Seed, actor: &Actor) -> Result<Importe
     for (no, tenant, _) in &taken {
         import.check_directories(*no, tenant)?;
     }
-    let done = import.done;
-    let problems = import.problems.into_all();
-    if problems.is_empty() {
-        Ok(done)
-    } else {
-        Err(Error::Internal(Box::new(Rejected(problems))))
-    }
+    import.end()
 }
 
-struct Import<'a, 'tx> {
+/// Takes a list of companies into one tenant, all of them or none.
+///
+/// # Errors
+/// As [`apply_so`].
+pub fn apply_companies(
+    tx: &mut WriteTx<'_>,
+    tenant: &TenantRecord,
+    companies: &[SeedCompany],
+    actor: &Actor,
+    manner: Manner<'_>,
+) -> Result<Report> {
+    let mut import = Import::new(tx, manner);
+    import.of(&tenant.client_id);
+    import.between = ", ";
+    for company in companies {
+        import.company(tenant.no, company)?;
+    }
+    let Imported {
+        created, updated, ..
+    } = import.done;
+    if created + updated > 0 {
+        let mut details = Map::new();
+        details.insert("created".to_owned(), created.into());
+        details.insert("updated".to_owned(), updated.into());
+        audit::record(
+            import.tx,
+            &audit::Event {
+                tenant: tenant.no,
+                actor: actor.clone(),
+                action: "companies.import",
+                target: Some(tenant.client_id.to_string()),
+                details,
+                request_id: None,
+                remote: None,
+            },
+        )?;
+    }
+    import.end()
+}
+
+struct Import<'a, 'tx, 'm> {
     tx: &'a mut WriteTx<'tx>,
+    manner: Manner<'m>,
     problems: Problems,
     done: Imported,
+    lines: Vec<String>,
+    /// Whose things are taken now.
+    client_id: String,
+    /// What stands between a thing's place in the file and a field's name.
+    between: &'static str,
 }
 
-impl Import<'_, '_> {
+impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
+    fn new(tx: &'a mut WriteTx<'tx>, manner: Manner<'m>) -> Self {
+        Self {
+            tx,
+            manner,
+            problems: Problems::default(),
+            done: Imported::default(),
+            lines: Vec::new(),
+            client_id: String::new(),
+            between: ".",
+        }
+    }
+
+    fn of(&mut self, client_id: &ClientId) {
+        self.client_id = client_id.to_string();
+    }
+
+    fn end(self) -> Result<Report> {
+        let problems = self.problems.into_all();
+        if !problems.is_empty() {
+            return Err(Error::Internal(Box::new(Rejected(problems))));
+        }
+        let report = Report {
+            done: self.done,
+            lines: self.lines,
+        };
+        if self.manner.rehearses {
+            return Err(Error::Internal(Box::new(Rehearsed(report))));
+        }
+        Ok(report)
+    }
+
+    /// Counts a thing, and tells what becomes of it where somebody wants to know.
+    fn count(
+        &mut self,
+        fate: Fate,
+        kind: &str,
+        name: impl Display,
+        shown: impl FnOnce() -> (Value, Value),
+    ) {
+        match fate {
+            Fate::Created => self.done.created += 1,
+            Fate::Updated => self.done.updated += 1,
+            Fate::Unchanged => self.done.unchanged += 1,
+        }
+        (self.manner.step)();
+        if self.manner.rehearses {
+            let (before, after) = shown();
+            let line = line(
+                fate,
+                &self.client_id,
+                kind,
+                &name.to_string(),
+                &before,
+                &after,
+            );
+            self.lines.push(line);
+        }
+    }
+
+    fn created(&mut self, kind: &str, name: impl Display, shown: impl FnOnce() -> Value) {
+        self.count(Fate::Created, kind, name, || (Value::Null, shown()));
+    }
+
+    fn place(&self, path: &str, field: &str) -> String {
+        format!("{path}{}{field}", self.between)
+    }
+
     fn refuse(&self, path: &str, field: &str, value: impl ToString, reason: impl Into<String>) {
-        self.problems.add(
-            format!("{path}.{field}"),
-            &Value::String(value.to_string()),
-            reason,
-        );
+        let value = Value::String(value.to_string());
+        self.problems.add(self.place(path, field), &value, reason);
     }
 
     fn require(&self, path: &str, field: &str) {
-        self.problems.add(
-            format!("{path}.{field}"),
-            &Value::Null,
-            "is required for a new one",
-        );
+        let place = self.place(path, field);
+        self.problems
+            .add(place, &Value::Null, "is required for a new one");
     }
 
     /// Counts a known thing; whether it has to be written.
-    fn differs<T: PartialEq>(&mut self, before: &T, after: &T) -> bool {
+    fn differs<T: PartialEq>(
+        &mut self,
+        kind: &str,
+        name: impl Display,
+        (before, after): (&T, &T),
+        show: fn(&T) -> Value,
+    ) -> bool {
         let differs = before != after;
-        if differs {
-            self.done.updated += 1;
+        let fate = if differs {
+            Fate::Updated
         } else {
-            self.done.unchanged += 1;
-        }
+            Fate::Unchanged
+        };
+        self.count(fate, kind, name, || (show(before), show(after)));
         differs
     }
 
@@ -172,11 +329,12 @@ impl Import<'_, '_> {
         let after = before.changed(&seed.draft);
         let outcome = match &known {
             None => {
-                self.done.created += 1;
+                self.created("tenant", &after.client_id, || show_tenant(&after));
                 tenants::insert(self.tx, &after)
             }
             Some(known) => {
-                if self.differs(&before, &after) {
+                let name = &after.client_id;
+                if self.differs("tenant", name, (&before, &after), show_tenant) {
                     tenants::update(self.tx, known.no, &after).map(|()| known.no)
                 } else {
                     Ok(known.no)
@@ -239,7 +397,8 @@ impl Import<'_, '_> {
             return Ok(0);
         }
         agents::insert_managed(self.tx, tenant)?;
-        self.done.created += 1;
+        let key = ManagedAgentKey::NeoSupport.as_str();
+        self.created("agent", key, || Value::Null);
         Ok(1)
     }
 
@@ -289,7 +448,7 @@ impl Import<'_, '_> {
             if known.managed_agent_key.is_some() {
                 self.check_managed(seed, &after);
             }
-            if self.differs(known, &after) {
+            if self.differs("agent", after.agent_id, (known, &after), export_agent) {
                 agents::update(self.tx, &after)?;
             }
             return Ok(());
@@ -310,7 +469,7 @@ impl Import<'_, '_> {
             );
             return Ok(());
         }
-        self.done.created += 1;
+        self.created("agent", after.agent_id, || export_agent(&after));
         agents::insert(self.tx, &after)
     }
 
@@ -335,7 +494,8 @@ impl Import<'_, '_> {
         let after = before.changed(&seed.draft);
         match known {
             Some(known) => {
-                if self.differs(&known, &after) {
+                let name = &after.psa_company_id;
+                if self.differs("end_company", name, (&known, &after), export_company) {
                     companies::update(self.tx, tenant, &known, &after)?;
                 }
                 Ok(())
@@ -345,7 +505,8 @@ impl Import<'_, '_> {
                 Ok(())
             }
             None => {
-                self.done.created += 1;
+                let name = &after.psa_company_id;
+                self.created("end_company", name, || export_company(&after));
                 companies::insert(self.tx, tenant, &after)
             }
         }
@@ -403,7 +564,8 @@ impl Import<'_, '_> {
                 {
                     return Ok(None);
                 }
-                if self.differs(known, &after) {
+                let name = &after.internal_name;
+                if self.differs("channel", name, (known, &after), show_channel) {
                     channels::update(self.tx, &after)?;
                 }
             }
@@ -421,7 +583,8 @@ impl Import<'_, '_> {
                 if let Some(deleted) = deleted {
                     installs::take_over(self.tx, deleted, &after)?;
                 }
-                self.done.created += 1;
+                let name = &after.internal_name;
+                self.created("channel", name, || show_channel(&after));
             }
         }
         Ok(Some(after))
@@ -469,16 +632,22 @@ impl Import<'_, '_> {
             );
             return Ok(());
         }
-        match installs::bound(self.tx.reader(), channel.tenant, directory)? {
+        let bound = installs::bound(self.tx.reader(), channel.tenant, directory)?;
+        match bound {
             Some(bound) if bound.channel_id == channel.id => {
-                self.done.unchanged += 1;
+                self.count(Fate::Unchanged, "install", directory, Default::default);
                 return Ok(());
             }
             Some(bound) => {
+                let before = channels::name_of(self.tx.reader(), bound.channel_id.tick())?;
                 installs::delete(self.tx, bound.id)?;
-                self.done.updated += 1;
+                self.count(Fate::Updated, "install", directory, || {
+                    (show_install(&before), show_install(&channel.internal_name))
+                });
             }
-            None => self.done.created += 1,
+            None => self.created("install", directory, || {
+                show_install(&channel.internal_name)
+            }),
         }
         installs::insert(self.tx, channel, directory).map(drop)
     }
@@ -531,13 +700,15 @@ impl Import<'_, '_> {
         }
         match known {
             Some(known) => {
-                if self.differs(&known, &after) {
+                let name = &after.title;
+                if self.differs("knowledge_article", name, (&known, &after), export_article) {
                     articles::update(self.tx, tenant, &after)?;
                 }
                 Ok(())
             }
             None => {
-                self.done.created += 1;
+                let name = &after.title;
+                self.created("knowledge_article", name, || export_article(&after));
                 articles::insert(self.tx, tenant, &after)
             }
         }
@@ -558,9 +729,9 @@ impl Import<'_, '_> {
             role: seed.role.clone().over(before.role, Role::User),
         };
         let write = match &known {
-            Some(known) => self.differs(known, &after),
+            Some(known) => self.differs("user", &after.id, (known, &after), export_user),
             None => {
-                self.done.created += 1;
+                self.created("user", &after.id, || export_user(&after));
                 true
             }
         };
@@ -582,7 +753,7 @@ impl Import<'_, '_> {
             {
                 self.refuse(&seed.path, "platform", !known.platform, "cannot change");
             }
-            self.done.unchanged += 1;
+            self.count(Fate::Unchanged, "api_key", &seed.name, Default::default);
             return Ok(());
         }
         if !named.is_empty() {
@@ -606,7 +777,11 @@ impl Import<'_, '_> {
             sha256: seed.sha256,
             hint: seed.hint.clone(),
         };
-        self.done.created += 1;
+        self.created(
+            "api_key",
+            &seed.name,
+            || json!({ "platform": new.platform }),
+        );
         keys::create(self.tx, &new).map(drop)
     }
 
@@ -652,15 +827,7 @@ fn export_tenant(reader: &Reader<'_>, tenant: &TenantRecord) -> Result<Value> {
         .collect();
     let companies: Vec<Value> = companies::all(reader, tenant.no)?
         .iter()
-        .map(|company| {
-            json!({
-                "psa_company_id": company.psa_company_id,
-                "psa_company_name": company.psa_company_name,
-                "tenant_id": company.tenant_id,
-                "custom_instructions": company.custom_instructions,
-                "custom_instructions_for_user_facing_chat": company.custom_instructions_for_user_facing_chat,
-            })
-        })
+        .map(export_company)
         .collect();
     let channels = channels::living(reader, tenant.no)?
         .iter()
@@ -668,22 +835,11 @@ fn export_tenant(reader: &Reader<'_>, tenant: &TenantRecord) -> Result<Value> {
         .collect::<Result<Vec<_>>>()?;
     let articles: Vec<Value> = articles::all(reader, tenant.no)?
         .iter()
-        .map(|article| {
-            json!({
-                "title": article.title,
-                "body": article.body,
-                "url": article.url,
-                "audience": article.audience,
-                "end_company_id": article.end_company_id,
-                "agent_ids": article.agent_ids,
-            })
-        })
+        .map(export_article)
         .collect();
     let users: Vec<Value> = users::all(reader, tenant.no)?
         .iter()
-        .map(|user| {
-            json!({ "id": user.id, "name": user.name, "email": user.email, "role": user.role })
-        })
+        .map(export_user)
         .collect();
     Ok(json!({
         "client_id": tenant.client_id,
@@ -714,12 +870,57 @@ fn export_agent(agent: &AgentRecord) -> Value {
     })
 }
 
+fn export_company(company: &CompanyRecord) -> Value {
+    json!({
+        "psa_company_id": company.psa_company_id,
+        "psa_company_name": company.psa_company_name,
+        "tenant_id": company.tenant_id,
+        "custom_instructions": company.custom_instructions,
+        "custom_instructions_for_user_facing_chat": company.custom_instructions_for_user_facing_chat,
+    })
+}
+
+fn export_article(article: &ArticleRecord) -> Value {
+    json!({
+        "title": article.title,
+        "body": article.body,
+        "url": article.url,
+        "audience": article.audience,
+        "end_company_id": article.end_company_id,
+        "agent_ids": article.agent_ids,
+    })
+}
+
+fn export_user(user: &UserRecord) -> Value {
+    json!({ "id": user.id, "name": user.name, "email": user.email, "role": user.role })
+}
+
+fn show_tenant(tenant: &NewTenant) -> Value {
+    json!({
+        "client_id": tenant.client_id,
+        "name": tenant.name,
+        "entra_tenant_id": tenant.entra_tenant_id,
+        "rate_limit_per_minute": tenant.rate_limit_per_minute,
+        "retention_days": tenant.retention_days,
+    })
+}
+
+fn show_install(channel: &str) -> Value {
+    json!({ "channel": channel })
+}
+
 fn export_channel(reader: &Reader<'_>, channel: &ChannelRecord) -> Result<Value> {
     let installs: Vec<Value> = installs::of_channel(reader, channel.id)?
         .iter()
         .map(|install| json!({ "end_client_tenant_id": install.end_client_tenant_id }))
         .collect();
-    Ok(json!({
+    let mut exported = show_channel(channel);
+    exported["installs"] = installs.into();
+    Ok(exported)
+}
+
+fn show_channel(channel: &ChannelRecord) -> Value {
+    json!({
         "internal_name": channel.internal_name,
         "audience": channel.audience,
         "transport": channel.transport,
@@ -733,6 +934,62 @@ fn export_channel(reader: &Reader<'_>, channel: &ChannelRecord) -> Result<Value>
         "outline_icon_url": channel.outline_icon_url,
         "relay_prefix": channel.relay_prefix,
         "show_agent_progress_steps": channel.show_agent_progress_steps,
-        "installs": installs,
-    }))
+    })
+}
+
+/// Characters of a value that a rehearsal shows.
+const SHOWN: usize = 60;
+
+/// A rehearsal's line on one thing.
+fn line(
+    fate: Fate,
+    client_id: &str,
+    kind: &str,
+    name: &str,
+    before: &Value,
+    after: &Value,
+) -> String {
+    let fate = match fate {
+        Fate::Created => "created",
+        Fate::Updated => "updated",
+        Fate::Unchanged => "unchanged",
+    };
+    let mut changes = Vec::new();
+    tell_changes("", before, after, &mut changes);
+    format!(
+        "{fate}\t{client_id}\t{kind}\t{name}\t{}",
+        changes.join(", ")
+    )
+}
+
+/// Field by field what a thing becomes; of a new one what is set.
+fn tell_changes(path: &str, before: &Value, after: &Value, changes: &mut Vec<String>) {
+    if let Value::Object(fields) = after {
+        for (name, after) in fields {
+            let path = match path {
+                "" => name.clone(),
+                path => format!("{path}.{name}"),
+            };
+            tell_changes(&path, &before[name], after, changes);
+        }
+    } else if before != after && !(before.is_null() && is_unset(after)) {
+        let after = shown(after);
+        changes.push(if before.is_null() {
+            format!("{path}: {after}")
+        } else {
+            format!("{path}: {} -> {after}", shown(before))
+        });
+    }
+}
+
+fn is_unset(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }

@@ -851,6 +851,7 @@ fn things_of(
         agent,
         helper: agent - 1,
         company,
+        directory: lost_at(client_id),
         client_id,
     }
 }
@@ -887,6 +888,14 @@ impl Stage {
         server.changes(
             "northwind-it",
             json!({ "api_keys": [{ "name": "Spent", "key": SPENT }] }),
+        );
+        server.changes(
+            "relay-platform",
+            json!({ "end_companies": [{ "psa_company_id": "RELAY-01", "psa_company_name": "Relay" }] }),
+        );
+        server.tampers(
+            "INSERT INTO unlinked_tenants (tenant_no, m365_tenant_id, seq, attempts, first_seen_at, last_seen_at)
+             SELECT tenant_no, 'lost-' || client_id, seq, 1, 0, 0 FROM tenants",
         );
         let sha256 = api_key::sha256(SPENT);
         let spent = server
@@ -936,7 +945,7 @@ impl Stage {
         let managed = relay.gets("/agents").expect(200).data()[0]["agent_id"]
             .as_i64()
             .unwrap();
-        let mut relays = things_of(&relay, from(CONTOSO), managed, "1001", "relay-platform");
+        let mut relays = things_of(&relay, from(CONTOSO), managed, "RELAY-01", "relay-platform");
         relays.helper = managed;
         relays.channel.clone_from(&of_northwind);
         relays.install = server.install_of(TAILSPIN);
@@ -1057,6 +1066,8 @@ fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
             format!("{path}/messages"),
             format!("{path}/turns/{}", things.turn),
             "/channels".to_owned(),
+            "/end-companies".to_owned(),
+            "/end-companies/unlinked-tenants".to_owned(),
         ]
         .map(|path| owner.gets(&path).expect(200).data())
         .to_vec()

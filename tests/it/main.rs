@@ -12,6 +12,7 @@ mod company_isolation;
 mod concurrency;
 mod crash;
 mod credentials;
+mod csv_import;
 mod cuts;
 mod demo;
 mod document;
