@@ -10,7 +10,10 @@ CREATE TABLE given_numbers (
   what  TEXT PRIMARY KEY CHECK (what IN ('agent')),
   last  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-INSERT INTO given_numbers SELECT 'agent', coalesce(max(agent_id), 0) FROM agents;
+INSERT INTO given_numbers SELECT 'agent', coalesce(max(agent_id), 0) FROM agents WHERE agent_id < 4503599627370496;
+
+ALTER TABLE api_keys ADD COLUMN own_expires_at INTEGER; -- as it was made: rotation ends a key sooner, and its successor not
+UPDATE api_keys SET own_expires_at = expires_at;
 
 ALTER TABLE turns ADD COLUMN first_word_at INTEGER;    -- NULL until then, and for an answer without words
 CREATE INDEX turns_of_tenant ON turns (tenant_no);     -- with the row's seq behind it: a tenant's turns of a time, for its statistics

@@ -130,9 +130,12 @@ async fn keep_house(app: Arc<App>) {
                     store.purge_session_tokens().await?;
                     store.purge_sign_ins().await?;
                     store.purge_attachments().await?;
-                    let gone = store.purge_sessions().await?;
                     // Whoever reads their streams is told to look again.
-                    gone.into_iter().for_each(|session| app.signals.ring(session));
+                    let signals = app.signals.clone();
+                    let removed = store.purge_sessions(move |session| signals.ring(session)).await?;
+                    if removed > 0 {
+                        log::info!("{removed} sessions were idle for longer than their tenants keep them, and are gone");
+                    }
                     Ok(())
                 }
                 .await

@@ -49,6 +49,7 @@ pub(super) async fn list(
     let filter = filter(&query)?;
     cursor::newest_first(
         &app,
+        caller.tenant.no,
         &query,
         list,
         move |reader, before, limit| agents::page(reader, tenant, &filter, before, limit),

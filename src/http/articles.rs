@@ -46,6 +46,7 @@ pub(super) async fn list(
     let filter = filter(&query)?;
     cursor::newest_first(
         &app,
+        caller.tenant.no,
         &query,
         list,
         move |reader, before, limit| articles::page(reader, tenant, &filter, before, limit),

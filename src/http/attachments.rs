@@ -254,7 +254,7 @@ pub(super) async fn get(
     let id = linked(&app, &request, &query, LinkUse::Get)?;
     let found = app
         .store
-        .read_long(move |reader| {
+        .read_aside(move |reader| {
             let record = attachments::by_id(reader, id)?;
             let content = attachments::content(reader, id)?;
             Ok(record.zip(content))

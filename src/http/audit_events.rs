@@ -47,6 +47,7 @@ pub(super) async fn list(
     let filter = filter(&query)?;
     cursor::newest_first(
         &app,
+        caller.tenant.no,
         &query,
         list,
         move |reader, before, limit| audit::page(reader, tenant, &filter, before, limit),

@@ -51,7 +51,9 @@ pub(super) async fn list(
     let before = page.after.unwrap_or(BEHIND_ALL);
     let mut channels = app
         .store
-        .read_long(move |reader| channels::page(reader, tenant, &filter, before, page.fetch()))
+        .read_long(Some(caller.tenant.no), move |reader| {
+            channels::page(reader, tenant, &filter, before, page.fetch())
+        })
         .await?;
     let pagination = page.cut(&mut channels, list, |channel| channel.id.tick());
     Ok(Reply::ok(channels).paged(pagination))

@@ -47,6 +47,7 @@ pub(super) async fn list(
     let filter = filter(&query)?;
     cursor::newest_first(
         &app,
+        caller.tenant.no,
         &query,
         list,
         move |reader, before, limit| companies::page(reader, tenant, &filter, before, limit),
@@ -213,6 +214,7 @@ pub(super) async fn list_unlinked(
     };
     cursor::newest_first(
         &app,
+        caller.tenant.no,
         &query,
         list,
         move |reader, before, limit| unlinked::page(reader, tenant, before, limit),
@@ -244,7 +246,9 @@ pub(super) async fn health(app: web::Data<App>, caller: Permit) -> Outcome<Healt
     let tenant = caller.tenant.no;
     let health = app
         .store
-        .read_long(move |reader| health::of_tenant(reader, tenant, FINDINGS))
+        .read_long(Some(caller.tenant.no), move |reader| {
+            health::of_tenant(reader, tenant, FINDINGS)
+        })
         .await?;
     Ok(Reply::ok(health))
 }

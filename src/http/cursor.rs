@@ -10,6 +10,7 @@ use super::extract::Query;
 use crate::auth::api_key::hash;
 use crate::error::Result;
 use crate::model::ids::Tick;
+use crate::model::names::TenantNo;
 use crate::store::Reader;
 
 const DEFAULT_SIZE: usize = 50;
@@ -84,6 +85,7 @@ impl Page {
 /// As [`Page::of`], and whatever `fetch` returns.
 pub async fn newest_first<T: Serialize + Send + 'static>(
     app: &App,
+    tenant: TenantNo,
     query: &Query,
     list: List<'_>,
     fetch: impl FnOnce(&Reader<'_>, Tick, usize) -> Result<Vec<T>> + Send + 'static,
@@ -93,7 +95,9 @@ pub async fn newest_first<T: Serialize + Send + 'static>(
     let before = page.after.unwrap_or(BEHIND_ALL);
     let mut rows = app
         .store
-        .read_long(move |reader| fetch(reader, before, page.fetch()))
+        .read_long(Some(tenant), move |reader| {
+            fetch(reader, before, page.fetch())
+        })
         .await?;
     let pagination = page.cut(&mut rows, list, key);
     Ok(Reply::ok(rows).paged(pagination))

@@ -85,6 +85,7 @@ pub(super) async fn list(
     let q = query.search()?.map(str::to_owned);
     cursor::newest_first(
         &app,
+        caller.tenant.no,
         &query,
         list,
         move |reader, before, limit| {

@@ -6,21 +6,27 @@ use std::sync::Mutex;
 use serde_json::Map;
 
 use super::context::Context;
+use crate::auth::api_key;
 use crate::error::{Code, Refusal};
+use crate::model::caller::Who;
 use crate::model::clock::Millis;
 use crate::model::names::TenantNo;
 use crate::store::Store;
 use crate::store::audit::{self, Event};
 
-/// Attempts of one tenant that are recorded in a minute; of those beyond the next recorded one tells the number.
+/// Attempts by one tenant's own people and programs that are recorded in a minute; the next recorded one tells of the rest.
 const A_MINUTE: u32 = 60;
+/// The same for its sessions' tokens, apart: an end user takes no room from what an MSP's own do.
+const A_MINUTE_OF_GUESTS: u32 = 10;
+/// Characters of a path's part that can name something.
+const NAME: usize = 64;
 /// Nothing is written for a dry run (contract, section 3).
 const DRY_RUN: &str = "/chat/sessions/resolve";
 const MINUTE: Millis = 60_000;
 
 /// What was recorded lately, by tenant.
 #[derive(Debug, Default)]
-pub(super) struct Refused(Mutex<HashMap<TenantNo, Lately>>);
+pub(super) struct Refused(Mutex<HashMap<(TenantNo, bool), Lately>>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Lately {
@@ -36,6 +42,22 @@ fn is_worth_a_record(code: Code) -> bool {
             code,
             Code::InstallConflict | Code::CompanyAlreadyBound | Code::LastAdmin
         )
+}
+
+/// The path, unless a part of it can name nothing here: it may be long, or a secret in the wrong place.
+fn target<'a>(path: &'a str, route: &'a str) -> &'a str {
+    let names_something = |part: &str| {
+        part.len() <= NAME
+            && !part.starts_with(api_key::PREFIX)
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    };
+    if path.split('/').all(names_something) {
+        path
+    } else {
+        route
+    }
 }
 
 impl Refused {
@@ -73,7 +95,8 @@ impl Refused {
         if route == DRY_RUN || !is_worth_a_record(refusal.code) {
             return None;
         }
-        let passed_over = self.admit(caller.tenant.no, now)?;
+        let is_guest = matches!(caller.who, Who::EndUserSession { .. });
+        let passed_over = self.admit(caller.tenant.no, is_guest, now)?;
         let mut details = Map::new();
         details.insert("code".to_owned(), refusal.code.as_str().into());
         details.insert("method".to_owned(), method.into());
@@ -81,19 +104,24 @@ impl Refused {
         if passed_over > 0 {
             details.insert("not_recorded_before".to_owned(), passed_over.into());
         }
-        let target = Some(path.to_owned());
+        let target = Some(target(path, route).to_owned());
         Some(context.event(caller.tenant.no, caller, "request.refused", target, details))
     }
 
     /// Whether one more is recorded; if so, how many were passed over before it.
-    fn admit(&self, tenant: TenantNo, now: Millis) -> Option<u64> {
+    fn admit(&self, tenant: TenantNo, is_guest: bool, now: Millis) -> Option<u64> {
         let mut all = self.0.lock().ok()?;
-        let lately = all.entry(tenant).or_default();
+        let lately = all.entry((tenant, is_guest)).or_default();
         let minute = now - now.rem_euclid(MINUTE);
         if lately.minute != minute {
             (lately.minute, lately.recorded) = (minute, 0);
         }
-        if lately.recorded >= A_MINUTE {
+        let most = if is_guest {
+            A_MINUTE_OF_GUESTS
+        } else {
+            A_MINUTE
+        };
+        if lately.recorded >= most {
             lately.passed_over += 1;
             return None;
         }
@@ -110,13 +138,30 @@ mod tests {
     fn a_flood_of_attempts_leaves_so_many_records_a_minute_and_the_next_tells_of_the_rest() {
         let refused = Refused::default();
         let recorded = |now| {
-            let admitted = (0..100).filter_map(|_| refused.admit(TenantNo(1), now));
+            let admitted = (0..100).filter_map(|_| refused.admit(TenantNo(1), false, now));
             admitted.collect::<Vec<u64>>()
         };
         assert_eq!(recorded(0), vec![0; 60]);
         assert_eq!(recorded(59_999), Vec::<u64>::new());
         let next = recorded(60_000);
         assert_eq!((next.len(), next[0], next[1]), (60, 140, 0));
-        assert_eq!(refused.admit(TenantNo(2), 60_000), Some(0));
+        assert_eq!(refused.admit(TenantNo(2), false, 60_000), Some(0));
+        assert_eq!(refused.admit(TenantNo(1), true, 60_000), Some(0));
+    }
+
+    #[test]
+    fn what_can_name_nothing_is_not_written_down() {
+        let route = "/api-keys/{key_id}";
+        assert_eq!(
+            target("/public-api/agents/100", route),
+            "/public-api/agents/100"
+        );
+        for path in [
+            "/api-keys/neo_sk_demo_SECRETSECRET12",
+            "/users/%20",
+            &format!("/users/{}", "a".repeat(65)),
+        ] {
+            assert_eq!(target(path, route), route);
+        }
     }
 }

@@ -467,7 +467,7 @@ pub(super) async fn list(
                     .map_err(|_| Code::Overloaded)??;
             }
             app.store
-                .read_long(move |reader| {
+                .read_long(Some(caller.tenant.no), move |reader| {
                     sessions::search_page(reader, &scope, &filter, &words, before, page.fetch())
                 })
                 .await?

@@ -40,7 +40,9 @@ pub(super) async fn get(app: web::Data<App>, caller: Permit, query: Query) -> Ou
     let tenant = caller.tenant.no;
     let stats = app
         .store
-        .read_long(move |reader| stats::of(reader, tenant, from, to))
+        .read_long(Some(caller.tenant.no), move |reader| {
+            stats::of(reader, tenant, from, to)
+        })
         .await?;
     Ok(Reply::ok(stats))
 }

@@ -50,7 +50,7 @@ pub(super) fn list_query(query: &Query) {
 
 pub(super) async fn list(
     app: web::Data<App>,
-    _caller: Permit,
+    caller: Permit,
     query: Query,
 ) -> Outcome<Vec<ManagedTenant>> {
     let list = List {
@@ -60,6 +60,7 @@ pub(super) async fn list(
     let q = query.search()?.map(str::to_owned);
     cursor::newest_first(
         &app,
+        caller.tenant.no,
         &query,
         list,
         move |reader, before, limit| {

@@ -35,6 +35,7 @@ pub(super) async fn list(app: web::Data<App>, caller: Permit, query: Query) -> O
     let (role, q) = filter(&query)?;
     cursor::newest_first(
         &app,
+        caller.tenant.no,
         &query,
         list,
         move |reader, before, limit| users::page(reader, tenant, role, q.as_deref(), before, limit),

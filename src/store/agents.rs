@@ -295,7 +295,9 @@ pub fn give_id(tx: &mut WriteTx<'_>) -> Result<AgentId> {
         .one(GIVE_ID, [FIRST_GIVEN], |row| row.get("last"))
 }
 
-const TAKE_ID: &str = "UPDATE given_numbers SET last = max(last, ?1) WHERE what = 'agent'";
+// A seed file may bring numbers up to the greatest that JSON carries exactly; far ones do not push the server's own there.
+const TAKE_ID: &str = "
+UPDATE given_numbers SET last = max(last, ?1) WHERE what = 'agent' AND ?1 < 4503599627370496";
 
 const INSERT: &str = "
 INSERT INTO agents (agent_id, seq, tenant_no, name, description, autonomy_type, audience, access, allowed_users, state,

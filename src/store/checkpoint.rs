@@ -48,11 +48,13 @@ pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
     connection.busy_timeout(USUAL_WAIT)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     let (wake, woken) = sync_channel(1);
-    let erase = Arc::new(AtomicBool::new(false));
-    let wanted = Arc::clone(&erase);
-    let thread = std::thread::spawn(move || copy_back(&connection, &woken, &wanted));
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
+    // What a crash left in the log may be something that was deleted.
+    let is_left = std::fs::metadata(&log).is_ok_and(|log| log.len() > 0);
+    let erase = Arc::new(AtomicBool::new(is_left));
+    let wanted = Arc::clone(&erase);
+    let thread = std::thread::spawn(move || copy_back(&connection, &woken, &wanted));
     Ok(Checkpoints {
         wake: Some(wake),
         erase,
@@ -76,11 +78,11 @@ fn copy_back(connection: &Connection, woken: &Receiver<()>, erase: &AtomicBool) 
             return;
         }
         let outcome = if erase.swap(false, Ordering::AcqRel) {
-            empty_log(connection).inspect(|is_empty| {
-                if !is_empty {
-                    erase.store(true, Ordering::Release);
-                }
-            })
+            let outcome = empty_log(connection);
+            if !matches!(outcome, Ok(true)) {
+                erase.store(true, Ordering::Release);
+            }
+            outcome
         } else {
             // PASSIVE waits for nobody: what a reader still needs is copied next time.
             checkpoint(connection, "PASSIVE").map(|()| true)

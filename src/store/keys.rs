@@ -175,8 +175,8 @@ pub struct NewKey {
 }
 
 const INSERT: &str = "
-INSERT INTO api_keys (seq, id, tenant_no, account_id, name, sha256, hint, platform, created_at, expires_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+INSERT INTO api_keys (seq, id, tenant_no, account_id, name, sha256, hint, platform, created_at, expires_at, own_expires_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)";
 
 fn insert(tx: &mut WriteTx<'_>, new: &NewKey, account: Option<KeyId>) -> Result<KeyId> {
     let id: KeyId = tx.new_id()?;
@@ -227,6 +227,7 @@ pub fn create(tx: &mut WriteTx<'_>, new: &NewKey) -> Result<KeyId> {
     insert(tx, new, None)
 }
 
+const OWN_END: &str = "SELECT own_expires_at FROM api_keys WHERE seq = ?1";
 const END_AT: &str = "UPDATE api_keys SET expires_at = ?2 WHERE seq = ?1";
 
 /// Makes the next key of an account; the old one goes on working for 24 hours at most.
@@ -245,11 +246,15 @@ pub fn rotate(
         .ok_or_else(|| {
             Refusal::new(Code::NotFound).saying("There is no living key with this id.")
         })?;
+    // Rotated once more, as after a lost reply, it ends at its own time and not with its predecessor's overlap.
+    let own_end = tx
+        .reader()
+        .one(OWN_END, [id.tick()], |row| row.get("own_expires_at"))?;
     let new = NewKey {
         tenant: old.tenant,
         name: old.name.clone(),
         platform: old.platform,
-        expires_at: old.expires_at,
+        expires_at: own_end,
         sha256,
         hint,
     };

@@ -31,24 +31,27 @@ pub mod turns;
 pub mod unlinked;
 pub mod users;
 
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use r2d2::{Pool, PooledConnection};
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::OpenFlags;
+use tokio::sync::{AcquireError, Semaphore};
 
 pub use self::sqlite::Reader;
 use self::writer::Writer;
 pub use self::writer::{Ended, WriteTx};
-use crate::error::{Error, Refusal, Result};
+use crate::error::{Code, Error, Refusal, Result};
 use crate::model::clock::{Clock, Millis};
 use crate::model::ids::{Tick, Ticker};
+use crate::model::names::TenantNo;
 
 /// The database's name in the data folder.
 const FILE: &str = "switchboard.db";
@@ -60,6 +63,12 @@ const MIGRATE_LOCK: &str = "migrate.lock";
 const READERS: u32 = 8;
 /// How long a request waits for one of them.
 const READER_WAIT: Duration = Duration::from_secs(5);
+/// Long reads at one time: some readers are always free for the short ones that every request needs.
+const LONG_READS: usize = 4;
+/// Those of them that one tenant may have.
+const LONG_READS_OF_ONE: usize = 2;
+/// How long a long read may take.
+const LONG_READ: Duration = Duration::from_secs(20);
 
 /// A write that changes nothing.
 const TRIAL: &str = "UPDATE search_progress SET done_seq = done_seq";
@@ -77,6 +86,23 @@ pub struct Store {
     writer: Arc<Writer>,
     clock: Clock,
     ticker: Ticker,
+    long_reads: Arc<LongReads>,
+}
+
+/// Who reads long at the moment.
+struct LongReads {
+    all: Semaphore,
+    tenants: Mutex<HashMap<Option<TenantNo>, Arc<Semaphore>>>,
+}
+
+impl LongReads {
+    /// A tenant's own room, which it has while it reads.
+    fn of(&self, tenant: Option<TenantNo>) -> Arc<Semaphore> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.retain(|_, room| Arc::strong_count(room) > 1);
+        let room = || Arc::new(Semaphore::new(LONG_READS_OF_ONE));
+        Arc::clone(tenants.entry(tenant).or_insert_with(room))
+    }
 }
 
 /// Keeps a second `serve` off a data folder for as long as it lives.
@@ -130,6 +156,10 @@ impl Store {
             writer: Arc::new(writer),
             clock,
             ticker,
+            long_reads: Arc::new(LongReads {
+                all: Semaphore::new(LONG_READS),
+                tenants: Mutex::default(),
+            }),
         })
     }
 
@@ -183,16 +213,47 @@ impl Store {
         sqlite::on_a_snapshot(&connection, step)
     }
 
-    /// Runs a step that can be long on the blocking pool.
+    /// Runs a step on the blocking pool, for work that must not be refused for want of room.
     ///
     /// # Errors
     /// As [`Store::read`].
-    pub async fn read_long<T: Send + 'static>(
+    pub async fn read_aside<T: Send + 'static>(
         &self,
         step: impl FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let store = self.clone();
         tokio::task::spawn_blocking(move || store.read(step))
+            .await
+            .map_err(|error| Error::Internal(error.into()))?
+    }
+
+    /// Runs a step that can be long on the blocking pool: a few at one time, fewer of one tenant, each for 20 s at most.
+    ///
+    /// # Errors
+    /// Whatever `step` returns; `overloaded` when there is no room in time, and for a step that takes too long.
+    pub async fn read_long<T: Send + 'static>(
+        &self,
+        tenant: Option<TenantNo>,
+        step: impl FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let room = self.long_reads.of(tenant);
+        let rooms = async {
+            // The tenant's own first, so that who waits there keeps nobody else waiting.
+            let own = room.acquire().await?;
+            Ok::<_, AcquireError>((own, self.long_reads.all.acquire().await?))
+        };
+        let _rooms = tokio::time::timeout(READER_WAIT, rooms)
+            .await
+            .map_err(|_| Error::from(Code::Overloaded))?
+            .map_err(|error| Error::Internal(error.into()))?;
+        let store = self.clone();
+        let read = move || {
+            let connection = store.reader()?;
+            sqlite::for_so_long(&connection, LONG_READ, || {
+                sqlite::on_a_snapshot(&connection, step)
+            })
+        };
+        tokio::task::spawn_blocking(read)
             .await
             .map_err(|error| Error::Internal(error.into()))?
     }
@@ -243,7 +304,7 @@ impl Store {
     fn reader(&self) -> Result<PooledConnection<SqliteConnectionManager>> {
         self.readers
             .get()
-            .map_err(|_| Refusal::new(crate::error::Code::Overloaded).into())
+            .map_err(|_| Refusal::new(Code::Overloaded).into())
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::Map;
 
 use super::sqlite::Reader;
 use super::stats::DAY;
-use super::{Store, WriteTx, audit, sessions};
+use super::{Store, WriteTx, audit, sessions, turns};
 use crate::error::Result;
 use crate::model::caller::Actor;
 use crate::model::clock::Millis;
@@ -14,6 +14,8 @@ use crate::model::words::CallerKind;
 
 /// Sessions that one change removes, so that requests wait for little.
 const BATCH: usize = 50;
+/// Bytes of files from which a change takes no further session: each freed page is written over.
+const BATCH_BYTES: i64 = 16 << 20;
 /// Sessions that one step looks at.
 const LOOK: usize = 1_000;
 
@@ -31,13 +33,16 @@ fn keeps(reader: &Reader<'_>) -> Result<Vec<(TenantNo, i64)>> {
 /// index over the time of the last change, which every append would have to keep.
 pub const OLD: &str = "
 SELECT s.seq AS seq, s.id AS id,
-       s.updated_at < ?5 AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.session_seq = s.seq AND t.terminal_tick IS NULL) AS is_idle
+       s.updated_at < ?5 AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.session_seq = s.seq AND t.terminal_tick IS NULL) AS is_idle,
+       (SELECT coalesce(sum(a.bytes), 0) FROM attachments a WHERE a.session_seq = s.seq) AS bytes
 FROM sessions s WHERE s.tenant_no = ?1 AND s.archived = ?2 AND s.seq > ?3 AND s.seq < ?4 ORDER BY s.seq LIMIT ?6";
 
 struct Old {
     seq: Tick,
     id: SessionId,
     is_idle: bool,
+    /// Of its files.
+    bytes: i64,
 }
 
 /// How far a pass has come.
@@ -65,23 +70,26 @@ impl Walk {
                 seq: row.get("seq")?,
                 id: row.get("id")?,
                 is_idle: row.get("is_idle")?,
+                bytes: row.get("bytes")?,
             })
         })
     }
 }
 
 impl Store {
-    /// Removes, in small changes, every session that was idle, archived or not, for longer than its tenant keeps them.
+    /// Removes, in small changes, every session that was idle, archived or not, for longer than its tenant keeps them; how many.
     ///
-    /// Gives those that went, for their readers to be told.
+    /// `gone` is told of each once that is on disk.
     ///
     /// # Errors
-    /// The file cannot be read or written.
-    pub async fn purge_sessions(&self) -> Result<Vec<SessionId>> {
-        let mut gone = Vec::new();
-        for (tenant, days) in self.read_long(keeps).await? {
+    /// The file cannot be read or written; what was removed before stays so.
+    pub async fn purge_sessions(
+        &self,
+        gone: impl Fn(SessionId) + Clone + Send + 'static,
+    ) -> Result<usize> {
+        let mut removed = 0;
+        for (tenant, days) in self.read_long(None, keeps).await? {
             let before = self.now() - days * DAY;
-            let first = gone.len();
             for archived in [true, false] {
                 let walk = Walk {
                     tenant,
@@ -92,43 +100,70 @@ impl Store {
                 let mut after = Tick(-1);
                 loop {
                     let old = self
-                        .read_long(move |reader| walk.step(reader, after))
+                        .read_long(None, move |reader| walk.step(reader, after))
                         .await?;
                     let Some(last) = old.last() else { break };
                     after = last.seq;
-                    let idle: Vec<SessionId> = old
-                        .iter()
-                        .filter(|old| old.is_idle)
-                        .map(|old| old.id)
-                        .collect();
-                    for batch in idle.chunks(BATCH) {
-                        let batch = batch.to_vec();
-                        gone.extend(self.write(move |tx| remove(tx, batch, before)).await?);
+                    for batch in batches(&old) {
+                        let gone = gone.clone();
+                        removed += self
+                            .write(move |tx| remove(tx, tenant, batch, gone))
+                            .await?;
                     }
                 }
             }
-            let removed = gone.len() - first;
-            if removed > 0 {
-                self.write(move |tx| record(tx, tenant, days, removed))
-                    .await?;
-            }
         }
-        Ok(gone)
+        Ok(removed)
     }
 }
 
-/// Removes those that are still idle.
-fn remove(tx: &mut WriteTx<'_>, batch: Vec<SessionId>, before: Millis) -> Result<Vec<SessionId>> {
+/// The idle ones, so many together as one change removes.
+fn batches(old: &[Old]) -> Vec<Vec<SessionId>> {
+    let mut batches: Vec<Vec<SessionId>> = Vec::new();
+    let mut bytes = BATCH_BYTES;
+    for session in old.iter().filter(|session| session.is_idle) {
+        match batches.last_mut() {
+            Some(batch) if batch.len() < BATCH && bytes < BATCH_BYTES => batch.push(session.id),
+            Some(_) | None => {
+                batches.push(vec![session.id]);
+                bytes = 0;
+            }
+        }
+        bytes += session.bytes;
+    }
+    batches
+}
+
+const KEEPS_NOW: &str = "SELECT retention_days FROM tenants WHERE tenant_no = ?1";
+
+/// Removes those that are still idle by what the tenant keeps now, and records it in the same change.
+fn remove(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    batch: Vec<SessionId>,
+    gone: impl Fn(SessionId) + Send + 'static,
+) -> Result<usize> {
+    let days: Option<i64> = tx
+        .reader()
+        .one(KEEPS_NOW, [tenant], |row| row.get("retention_days"))?;
+    let Some(days) = days else { return Ok(0) };
+    let before = tx.now() - days * DAY;
     let mut removed = Vec::with_capacity(batch.len());
     for id in batch {
-        let is_idle =
-            sessions::by_id(tx.reader(), id)?.is_some_and(|session| session.updated_at.0 < before);
+        let is_idle = sessions::by_id(tx.reader(), id)?
+            .is_some_and(|session| session.updated_at.0 < before)
+            && turns::oldest_unsettled(tx.reader(), id)?.is_none();
         if is_idle {
             sessions::delete(tx, id)?;
             removed.push(id);
         }
     }
-    Ok(removed)
+    let count = removed.len();
+    if count > 0 {
+        record(tx, tenant, days, count)?;
+        tx.afterwards(move || removed.into_iter().for_each(gone));
+    }
+    Ok(count)
 }
 
 fn record(tx: &mut WriteTx<'_>, tenant: TenantNo, days: i64, removed: usize) -> Result<()> {

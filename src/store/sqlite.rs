@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
@@ -159,6 +159,22 @@ pub(super) fn prepare_reader(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Runs `step` in one read transaction.
+/// Virtual machine steps of SQLite between two looks at the clock: some tens of microseconds.
+const STEPS: i32 = 10_000;
+
+/// Runs a step whose statements are interrupted once so much time is over.
+pub(super) fn for_so_long<T>(
+    connection: &Connection,
+    limit: Duration,
+    step: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let end = Instant::now() + limit;
+    connection.progress_handler(STEPS, Some(move || Instant::now() > end))?;
+    let outcome = step();
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    outcome
+}
+
 pub(super) fn on_a_snapshot<T>(
     connection: &Connection,
     step: impl FnOnce(&Reader<'_>) -> Result<T>,
@@ -231,7 +247,11 @@ impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Code::StorageFull.into(),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Code::Overloaded.into(),
+            Some(
+                ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::OperationInterrupted,
+            ) => Code::Overloaded.into(),
             _ => Self::Internal(error.into()),
         }
     }

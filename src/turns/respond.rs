@@ -118,7 +118,7 @@ impl Responders {
         }
         let seen = sight.clone();
         let (version, index) = store
-            .read_long(move |reader| {
+            .read_aside(move |reader| {
                 let version = articles::version(reader, seen.tenant)?;
                 let visible: Vec<Article> = articles::visible(reader, &seen)?
                     .into_iter()

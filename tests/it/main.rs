@@ -27,6 +27,7 @@ mod isolation;
 mod layers;
 mod log_book;
 mod logs;
+mod long_reads;
 mod management;
 mod messages;
 mod model_turns;

@@ -227,6 +227,35 @@ fn an_admin_makes_rotates_and_revokes_keys_and_each_is_shown_once() {
 }
 
 #[test]
+fn a_key_that_is_rotated_twice_ends_at_its_own_time_and_not_with_the_overlap() {
+    let authority = Authority::new();
+    let server = with_people(&authority);
+    let admin = person(&server, &authority, NEWCOMER, "Admin");
+    for (end, own_end) in [
+        (Value::Null, Value::Null),
+        (
+            json!("2030-01-31T12:00:00Z"),
+            json!("2030-01-31T12:00:00.000Z"),
+        ),
+    ] {
+        let name = format!("Ends {end}");
+        let made = admin
+            .posts("/api-keys", json!({ "name": name, "expires_at": end }))
+            .expect(201)
+            .data();
+        let path = format!("/api-keys/{}/rotate", made["id"].as_str().unwrap());
+        // The first reply was lost on its way.
+        for _ in 0..2 {
+            let rotated = admin
+                .sends(crate::wire::Request::new("POST", path.clone()))
+                .expect(201)
+                .data();
+            assert_eq!(rotated["expires_at"], own_end);
+        }
+    }
+}
+
+#[test]
 fn a_key_that_cannot_be_made_is_refused_and_a_foreign_one_is_not_there() {
     let authority = Authority::new();
     let server = with_people(&authority);

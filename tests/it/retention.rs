@@ -1,21 +1,28 @@
 //! What is deleted leaves nothing in the file, and what was idle for too long goes by itself.
 
 use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::process::{NORTHWIND, Place};
 use crate::support::{Server, technician};
 
 const DAY: i64 = 24 * 60 * 60 * 1_000;
 
-/// Whether any file of the data folder holds a text.
-fn is_on_disk(server: &Server, text: &str) -> bool {
-    fs::read_dir(server.folder()).unwrap().any(|entry| {
+/// Whether any file of a data folder holds a text.
+fn holds(folder: &Path, text: &str) -> bool {
+    fs::read_dir(folder).unwrap().any(|entry| {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         bytes
             .windows(text.len())
             .any(|window| window.eq_ignore_ascii_case(text.as_bytes()))
     })
+}
+
+fn is_on_disk(server: &Server, text: &str) -> bool {
+    holds(server.folder(), text)
 }
 
 /// Waits until no file holds a text: the log is emptied beside the requests.
@@ -90,10 +97,18 @@ fn idle_sessions_go_after_their_tenants_days_and_others_stay() {
     northwind.says(&waiting, "Still waits").expect(202);
     server.passes(10 * DAY + 1);
     let purge = || {
-        let mut gone = tokio::runtime::Runtime::new()
+        let (tell, told) = std::sync::mpsc::channel();
+        let removed = tokio::runtime::Runtime::new()
             .unwrap()
-            .block_on(server.app.store.purge_sessions())
+            .block_on(
+                server
+                    .app
+                    .store
+                    .purge_sessions(move |session| tell.send(session).unwrap()),
+            )
             .unwrap();
+        let mut gone: Vec<_> = told.iter().collect();
+        assert_eq!(gone.len(), removed);
         gone.sort();
         gone.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
@@ -126,4 +141,53 @@ fn idle_sessions_go_after_their_tenants_days_and_others_stay() {
     server.changes("northwind-it", json!({ "retention_days": null }));
     server.passes(400 * DAY);
     assert_eq!(purge(), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_deleted_before_a_crash_leaves_the_log_after_it() {
+    let place = Place::with_demo_world();
+    let server = place.serve_demo_world();
+    let client = server.client();
+    let session = client
+        .post(
+            NORTHWIND,
+            "/chat/sessions",
+            &json!({ "agent_id": 102, "title": "Abecedarian" }),
+        )
+        .data()["id"]
+        .clone();
+    // Somebody reads for so long that the log cannot be emptied.
+    let mut reader = rusqlite::Connection::open(place.database()).unwrap();
+    let snapshot = reader.transaction().unwrap();
+    let count = |tx: &rusqlite::Transaction<'_>| {
+        tx.query_row("SELECT count(*) FROM sessions", [], |row| {
+            row.get::<_, i64>(0)
+        })
+        .unwrap()
+    };
+    assert_eq!(count(&snapshot), 1);
+    let path = format!("/chat/sessions/{}", session.as_str().unwrap());
+    assert_eq!(
+        client
+            .call("DELETE", NORTHWIND, &path, &[], None)
+            .unwrap()
+            .status,
+        204
+    );
+    server.crash();
+    let server = place.serve_demo_world();
+    assert_eq!(count(&snapshot), 1);
+    assert!(holds(&place.data(), "Abecedarian"));
+    drop(snapshot);
+    drop(reader);
+    let client = server.client();
+    let begun = Instant::now();
+    while holds(&place.data(), "Abecedarian") {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "it is still on disk"
+        );
+        client.get(NORTHWIND, "/whoami");
+    }
+    server.stop();
 }
