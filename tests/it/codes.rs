@@ -8,6 +8,8 @@ use switchboard::error::Code;
 use switchboard::model::words::Role;
 use switchboard::store::database_file;
 
+use crate::authority::{Authority, NEWCOMER};
+use crate::management::{flags, person};
 use crate::sign_in::signed_in;
 use crate::support::{CONTOSO, DEMO, SHARED_BOT, Server, TAILSPIN, WOODGROVE, from, technician};
 use crate::wire::{Reply, Request};
@@ -152,6 +154,18 @@ const PROVOKED: &[(Code, Provocation)] = &[
         let body = json!({ "internal_name": "x", "audience": "MSP", "agent_id": 101 });
         Server::demo().northwind().posts("/channels", body)
     }),
+    (Code::LastAdmin, || {
+        let authority = Authority::new();
+        let [url, audience] = flags(&authority);
+        let server = Server::serving(DEMO, &[&url, &audience]);
+        let admin = person(&server, &authority, NEWCOMER, "Admin");
+        let last = admin
+            .gets("/users?role=ADMIN")
+            .expect(200)
+            .ids()
+            .swap_remove(0);
+        admin.patches(&format!("/users/{last}"), json!({ "role": "USER" }))
+    }),
     (Code::RateLimited, || {
         let server = Server::serving(DEMO, &["--rate-limit=1"]);
         server.northwind().gets("/whoami").expect(200);
@@ -182,10 +196,7 @@ const PROVOKED: &[(Code, Provocation)] = &[
     }),
 ];
 
-const NOT_YET: &[(Code, &str)] = &[
-    (Code::LastAdmin, "users have no calls yet"),
-    (Code::StorageFull, "needs a full disk"),
-];
+const NOT_YET: &[(Code, &str)] = &[(Code::StorageFull, "needs a full disk")];
 
 #[test]
 fn every_code_is_provoked_or_cannot_be_yet() {
