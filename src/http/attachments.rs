@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
+use actix_web::body::SizedStream;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::SemaphorePermit;
@@ -24,10 +27,13 @@ use crate::model::file::{self, LARGEST, LINK_MS};
 use crate::model::ids::{AttachmentId, SessionId};
 use crate::model::session::{FilePart, Message, Parts};
 use crate::model::words::FileType;
-use crate::store::attachments;
+use crate::store::{Store, attachments};
 
 /// Characters that a file's name may have.
 const FILENAME: std::ops::RangeInclusive<usize> = 1..=255;
+
+/// Bytes of a file that are read and held at one time for whoever fetches it.
+const PIECE: usize = 64 * 1_024;
 
 /// Where a client sends a file, and how it names it then.
 #[derive(Serialize, JsonSchema)]
@@ -174,7 +180,7 @@ pub(super) async fn put(
         .store
         .read(|reader| attachments::by_id(reader, id))?
         .ok_or_else(no_link)?;
-    if record.uploaded {
+    if record.bytes.is_some() {
         return Err(attachments::uploaded_before().into());
     }
     let mime = record.mime;
@@ -256,11 +262,16 @@ pub(super) async fn get(
         .store
         .read_aside(move |reader| {
             let record = attachments::by_id(reader, id)?;
-            let content = attachments::content(reader, id)?;
-            Ok(record.zip(content))
+            let Some((record, bytes)) =
+                record.and_then(|file| file.bytes.map(|bytes| (file, bytes)))
+            else {
+                return Ok(None);
+            };
+            let first = attachments::piece(reader, id, 0, PIECE)?;
+            Ok(Some((record, bytes, first)))
         })
         .await?;
-    let (record, content) = found.ok_or_else(no_link)?;
+    let (record, bytes, first) = found.ok_or_else(no_link)?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, record.mime.as_str()))
         .insert_header((
@@ -274,7 +285,37 @@ pub(super) async fn get(
             HeaderName::from_static("content-security-policy"),
             "sandbox; default-src 'none'",
         ))
-        .body(content))
+        .body(SizedStream::new(
+            bytes,
+            pieces(app.store.clone(), id, first, bytes),
+        )))
+}
+
+/// A file piece by piece, each read when there is room for it: a client that does not read holds one of them.
+///
+/// A file that goes meanwhile breaks the connection, since its length has been told.
+fn pieces(
+    store: Store,
+    id: AttachmentId,
+    first: Vec<u8>,
+    bytes: u64,
+) -> impl Stream<Item = Result<Bytes>> {
+    stream::try_unfold((Some(first), 0), move |(piece, from)| {
+        let store = store.clone();
+        async move {
+            let piece = match piece {
+                Some(first) => first,
+                None if from >= bytes => return Ok(None),
+                None => {
+                    store
+                        .read_long(move |reader| attachments::piece(reader, id, from, PIECE))
+                        .await?
+                }
+            };
+            let next = from + piece.len() as u64;
+            Ok(Some((Bytes::from(piece), (None, next))))
+        }
+    })
 }
 
 /// How a file is to be saved: a name that every client can read, and the exact one (RFC 6266, RFC 8187).

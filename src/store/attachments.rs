@@ -66,8 +66,8 @@ pub struct FileRecord {
     pub mime: FileType,
     /// What it is called.
     pub filename: Option<String>,
-    /// Whether its content is here.
-    pub uploaded: bool,
+    /// How many bytes it has, once its content is here.
+    pub bytes: Option<u64>,
     session: Tick,
 }
 
@@ -83,20 +83,18 @@ pub fn by_id(reader: &Reader<'_>, id: AttachmentId) -> Result<Option<FileRecord>
         Ok(FileRecord {
             mime: row.get("mime")?,
             filename: row.get("filename")?,
-            uploaded: row.get::<Option<i64>>("bytes")?.is_some(),
+            bytes: row.get("bytes")?,
             session: row.get("session_seq")?,
         })
     })
 }
 
-const CONTENT: &str = "SELECT content FROM attachment_contents WHERE attachment_seq = ?1";
-
-/// A file's content, if it was uploaded.
+/// A piece of a file's content, which is not read around it.
 ///
 /// # Errors
-/// The file cannot be read.
-pub fn content(reader: &Reader<'_>, id: AttachmentId) -> Result<Option<Vec<u8>>> {
-    reader.optional(CONTENT, [id.tick()], |row| row.get("content"))
+/// The file cannot be read, or is gone.
+pub fn piece(reader: &Reader<'_>, id: AttachmentId, from: u64, most: usize) -> Result<Vec<u8>> {
+    reader.piece("attachment_contents", "content", id.tick(), from, most)
 }
 
 const FILL: &str = "INSERT INTO attachment_contents (attachment_seq, content) VALUES (?1, ?2)";
@@ -108,7 +106,7 @@ const FILLED: &str = "UPDATE attachments SET bytes = ?2 WHERE seq = ?1";
 /// `not_found` when the file went meanwhile, `already_exists` when it was uploaded before, `too_many_attachments`.
 pub fn fill(tx: &mut WriteTx<'_>, id: AttachmentId, content: &[u8]) -> Result<()> {
     let record = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
-    if record.uploaded {
+    if record.bytes.is_some() {
         return Err(uploaded_before().into());
     }
     let bytes = i64::try_from(content.len()).unwrap_or(i64::MAX);

@@ -1,6 +1,7 @@
 //! How connections are set up, and how SQLite's values and errors become ours.
 
 use std::cell::Cell;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -63,7 +64,6 @@ impl<'a> Reader<'a> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Runs a statement and says how many rows it changed.
     /// Reads row after row, without keeping them.
     pub(super) fn each(
         &self,
@@ -74,6 +74,29 @@ impl<'a> Reader<'a> {
         self.all(sql, params, |row| read(row)).map(|_: Vec<()>| ())
     }
 
+    /// At most so many bytes of a value, from a place in it on: SQLite reads no more of it.
+    pub(super) fn piece(
+        &self,
+        table: &str,
+        column: &str,
+        row: Tick,
+        from: u64,
+        most: usize,
+    ) -> Result<Vec<u8>> {
+        let mut value = self
+            .connection
+            .blob_open("main", table, column, row.0, true)?;
+        let unreadable = |error: io::Error| Error::Internal(error.into());
+        value.seek(SeekFrom::Start(from)).map_err(unreadable)?;
+        let left = value
+            .len()
+            .saturating_sub(usize::try_from(from).unwrap_or(usize::MAX));
+        let mut piece = vec![0; left.min(most)];
+        value.read_exact(&mut piece).map_err(unreadable)?;
+        Ok(piece)
+    }
+
+    /// Runs a statement and says how many rows it changed.
     pub(super) fn execute(&self, sql: &str, params: impl Params) -> Result<usize> {
         Ok(self.connection.prepare_cached(sql)?.execute(params)?)
     }

@@ -20,6 +20,8 @@ const LONG: Duration = Duration::from_secs(600);
 /// How long a test lets the server wait.
 const SHORT: Duration = Duration::from_millis(300);
 
+/// Bytes that a file may have.
+const LARGEST: usize = 10 * 1_024 * 1_024;
 /// How often the long answer's one piece is said.
 const TIMES: usize = 900;
 
@@ -233,6 +235,79 @@ fn an_upload_waits_for_one_before_it() {
     begun.write(b"123456789").unwrap();
     reply_to_put(&mut begun).expect(200);
     reply_to_put(&mut waiting).expect(200);
+}
+
+/// A file of the largest size that no two pieces of are alike, and a link to fetch it, below the server's address.
+fn fetchable(server: &Server) -> (Vec<u8>, String) {
+    let northwind = server.northwind();
+    let session = northwind.session(technician());
+    let content: Vec<u8> = (0..LARGEST / 8)
+        .flat_map(|n| format!("{n:07}\n").into_bytes())
+        .collect();
+    let path = northwind.puts_up(&session, "text/plain", &content);
+    let carried = serde_json::json!({ "message": "", "attachments": [{ "blob_path": path, "mime": "text/plain" }] });
+    northwind.appends(&session, carried).expect(202);
+    let listed = northwind.messages(&session, "").expect(200).data();
+    let url = listed[0]["attachments"][0]["url"].as_str().unwrap();
+    (
+        content,
+        url.strip_prefix("http://switchboard").unwrap().to_owned(),
+    )
+}
+
+/// Somebody who asks for a file and reads no more than the beginning of the reply.
+fn begins_to_fetch(address: SocketAddr, target: &str) -> Connection {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let mut connection = Connection::over(socket.into());
+    connection
+        .write(&Request::new("GET", target).head())
+        .unwrap();
+    assert!(connection.has_something());
+    connection
+}
+
+#[test]
+fn files_that_are_fetched_and_not_read_hold_up_nobody_and_come_whole_later() {
+    let server = Server::impatient(Patience {
+        stuck: LONG,
+        ..Patience::default()
+    });
+    let (content, target) = fetchable(&server);
+    let stuck: Vec<Connection> = (0..100)
+        .map(|_| begins_to_fetch(server.address, &target))
+        .collect();
+    server.northwind().gets("/whoami").expect(200);
+    let fetched = server
+        .anyone()
+        .sends(Request::new("GET", &target))
+        .expect(200);
+    assert!(fetched.body == content);
+    assert_eq!(fetched.header("content-length"), Some("10485760"));
+    for mut connection in stuck.into_iter().take(2) {
+        let late = connection.read("GET").unwrap().unwrap();
+        assert!(late.body == content);
+    }
+}
+
+#[test]
+fn a_file_that_goes_while_it_is_fetched_breaks_the_connection() {
+    let server = Server::impatient(Patience {
+        stuck: LONG,
+        ..Patience::default()
+    });
+    let (_, target) = fetchable(&server);
+    let mut begun = begins_to_fetch(server.address, &target);
+    assert_eq!(server.tampers("DELETE FROM attachment_contents"), 1);
+    let broken = begun.read("GET").unwrap_err();
+    assert!(
+        matches!(
+            broken.kind(),
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
+        ),
+        "{broken}"
+    );
 }
 
 /// A model with an answer of nearly the length that an answer may have, then silence if it is not to end.
