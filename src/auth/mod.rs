@@ -15,6 +15,9 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, Refusal, Result};
 use crate::model::caller::{Caller, Who};
@@ -35,7 +38,9 @@ use self::signing::SigningSecret;
 const MINUTE: Millis = 60_000;
 
 /// How often a credential is looked at again after something that it waited for: keys, other keys, a first sight.
-const LOOKS: usize = 3;
+const LOOKS: usize = 4;
+/// How long a credential may wait in all: whoever shows one that is never believed is not kept longer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Checks credentials.
 pub struct Authenticator {
@@ -113,15 +118,26 @@ impl Authenticator {
         }
     }
 
-    /// As [`Authenticator::caller`], waiting for what is missing, for some seconds at most.
+    /// As [`Authenticator::caller`], after a wait that a first look led to and any that follow, all of them within
+    /// [`PATIENCE`].
     ///
     /// # Errors
     /// `unauthorized` with the contract's reason.
-    pub async fn caller_in_time(&self, store: &Store, header: Option<&[u8]>) -> Result<Caller> {
+    pub async fn caller_in_time(
+        &self,
+        store: &Store,
+        header: Option<&[u8]>,
+        first: Wait,
+    ) -> Result<Caller> {
+        let by = Instant::now() + PATIENCE;
+        let mut wait = first;
         for _ in 0..LOOKS {
+            if timeout_at(by, wait).await.is_err() {
+                break;
+            }
             match self.check(store, header, true)? {
                 Checked::Caller(caller) => return Ok(caller),
-                Checked::Waits(wait) => wait.await,
+                Checked::Waits(next) => wait = next,
             }
         }
         self.caller(store, header)

@@ -189,11 +189,10 @@ impl FromRequest for Permit {
                 // Seldom: keys have to be fetched, or a user is seen for the first time.
                 let request = request.clone();
                 Either::Right(Box::pin(async move {
-                    wait.await;
                     let app = app(&request)?;
                     let caller = app
                         .authenticator
-                        .caller_in_time(&app.store, credential(&request))
+                        .caller_in_time(&app.store, credential(&request), wait)
                         .await?;
                     Self::admit(&request, caller)
                 }))

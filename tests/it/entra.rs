@@ -538,16 +538,22 @@ fn keys_on_disk_need_no_authority_and_are_read_again_when_they_change() {
     );
     turned_away(&new.gets("/whoami"), "unknown_key");
     puts(json!({ "keys": [next().jwk(), current().jwk()] }).to_string());
+    // It is looked at once a second, however many ask.
+    turned_away(&new.gets("/whoami"), "unknown_key");
+    server.passes(SECOND);
     new.gets("/whoami").expect(200);
     old.gets("/whoami").expect(200);
     puts(json!({ "keys": [next().jwk()] }).to_string());
+    server.passes(SECOND);
     turned_away(&old.gets("/whoami"), "unknown_key");
     new.gets("/whoami").expect(200);
     for broken in ["", "{}", "{\"keys\": []}", "no JSON"] {
         puts(broken.to_owned());
+        server.passes(SECOND);
         new.gets("/whoami").expect(200);
     }
     fs::remove_file(&path).unwrap();
+    server.passes(SECOND);
     new.gets("/whoami").expect(200);
     let told = book
         .lines()
@@ -641,4 +647,37 @@ fn a_server_says_at_its_start_what_it_knows_of_the_authority() {
     assert_eq!(reply.status, 200);
     server.stop();
     away.stop();
+}
+
+#[test]
+fn a_withdrawn_key_ends_within_the_hour_also_while_one_document_is_missing() {
+    let authority = Authority::new();
+    authority.publishes("/common/.well-known/openid-configuration", &json!("none"));
+    let server = serving(&authority, &[]);
+    let mut claims = authority.claims(NEWCOMER);
+    claims["exp"] = (START / 1_000 + 90_000).into();
+    let person = shows(&server, &claims);
+    person.gets("/whoami").expect(200);
+    let asked = authority.asked().len();
+    authority.has_keys(&[next().jwk()]);
+    server.passes(60 * MINUTE);
+    // It is fetched beside the request.
+    person.gets("/whoami").expect(200);
+    authority.was_asked(asked + 3);
+    while person.gets("/whoami").status == 200 {
+        std::thread::yield_now();
+    }
+    turned_away(&person.gets("/whoami"), "unknown_key");
+}
+
+#[test]
+fn a_token_is_held_for_five_seconds_in_all_while_the_authority_is_silent() {
+    let authority = Authority::new();
+    authority.falls_silent();
+    let server = serving(&authority, &[]);
+    let begun = std::time::Instant::now();
+    let person = shows(&server, &authority.claims(NEWCOMER));
+    turned_away(&person.gets("/whoami"), "unknown_key");
+    let took = begun.elapsed().as_secs_f64();
+    assert!((4.5..9.0).contains(&took), "{took} s");
 }

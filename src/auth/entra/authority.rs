@@ -14,8 +14,6 @@ use super::{Known, PLACEHOLDER, keys};
 use crate::model::clock::Millis;
 use crate::outbound::{self, causes};
 
-/// How long a request waits for keys to come.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the authority has for all of its documents.
 const LONGEST: Duration = Duration::from_secs(10);
 /// How long a connect may take.
@@ -100,8 +98,7 @@ impl Authority {
         Arc::clone(&self.0.lock().known)
     }
 
-    /// Asks the authority for what `seen` lacks, if it is time to or somebody asks already; what to wait for then,
-    /// for 5 s at most.
+    /// Asks the authority for what `seen` lacks, if it is time to or somebody asks already; what to wait for then.
     pub(super) fn ask(
         &self,
         want: Want,
@@ -131,8 +128,8 @@ impl Authority {
         }
         Some(async move {
             if !has_news {
-                // Too late, or never: what is known then tells.
-                drop(timeout(PATIENCE, ended.changed()).await);
+                // What is known then tells; whoever waits says for how long.
+                drop(ended.changed().await);
             }
         })
     }
@@ -152,7 +149,8 @@ impl State {
         match want {
             Want::Document => passed(self.asked_at, BETWEEN_LOADS),
             Want::Key => passed(self.refetched_at, BETWEEN_REFETCHES),
-            Want::Fresher => self.known.is_complete && passed(self.asked_at, FRESH_FOR),
+            // Also while a document is missing: what the other one said must not count for ever.
+            Want::Fresher => passed(self.asked_at, FRESH_FOR),
         }
     }
 }

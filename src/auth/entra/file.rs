@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::{Known, keys};
+use crate::model::clock::Millis;
 
 /// The longest file that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
+/// The least time between two looks at the file.
+const BETWEEN_LOOKS: Millis = 1_000;
 
 /// What tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,8 @@ struct Stamp {
 #[derive(Debug)]
 struct State {
     seen: Option<Stamp>,
+    /// When the file was last looked at.
+    looked_at: Option<Millis>,
     known: Arc<Known>,
 }
 
@@ -44,18 +49,25 @@ impl KeysFile {
             issuers,
             state: Mutex::new(State {
                 seen,
+                looked_at: None,
                 known: Arc::new(known),
             }),
         })
     }
 
-    /// Its keys as they are now; one that cannot be read leaves those that were.
-    pub(super) fn known(&self) -> Arc<Known> {
+    /// Its keys as they were within the last second; a file that cannot be read leaves those that were.
+    pub(super) fn known(&self, now: Millis) -> Arc<Known> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = stamp(&self.path);
-        if now != state.seen {
-            // Looked at once for each state, so that a broken file is told once.
-            state.seen = now;
+        // Requests wait for the disk once a second. A clock that was set back makes nobody wait longer.
+        let is_fresh = |looked_at| now >= looked_at && now - looked_at < BETWEEN_LOOKS;
+        if state.looked_at.is_some_and(is_fresh) {
+            return Arc::clone(&state.known);
+        }
+        state.looked_at = Some(now);
+        let stamp = stamp(&self.path);
+        if stamp != state.seen {
+            // Read once for each state, so that a broken file is told once.
+            state.seen = stamp;
             match read(&self.path, &self.issuers) {
                 Ok(known) => {
                     log::info!("entra: {} was read again", self.path.display());

@@ -208,7 +208,7 @@ impl Entra {
     ) -> Result<Checked<impl Future<Output = ()> + use<>>, Error> {
         let known = match &self.source {
             Source::Authority(authority) => authority.known(),
-            Source::File(file) => file.known(),
+            Source::File(file) => file.known(now),
         };
         let outcome = self.identity(&known, token, now.div_euclid(1_000));
         match (outcome, &self.source) {
