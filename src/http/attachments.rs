@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use super::App;
@@ -17,6 +16,7 @@ use super::body;
 use super::envelope::{Outcome, Reply};
 use super::extract::{Body, Query, path_id};
 use super::permit::Permit;
+use super::room::Place;
 use super::router::PREFIX;
 use super::sessions::find;
 use crate::auth::signed_link::LinkUse;
@@ -27,7 +27,8 @@ use crate::model::file::{self, LARGEST, LINK_MS};
 use crate::model::ids::{AttachmentId, SessionId};
 use crate::model::session::{FilePart, Message, Parts};
 use crate::model::words::FileType;
-use crate::store::{Store, attachments};
+use crate::store::Store;
+use crate::store::attachments::{self, FileRecord};
 
 /// Characters that a file's name may have.
 const FILENAME: std::ops::RangeInclusive<usize> = 1..=255;
@@ -184,7 +185,7 @@ pub(super) async fn put(
         return Err(attachments::uploaded_before().into());
     }
     let mime = record.mime;
-    let (content, _room) = receive(&app, &request, payload, mime).await?;
+    let (content, _place) = receive(&app, &request, payload, &record).await?;
     if !mime.is_content(&content) {
         let reason = format!("is no file of the type {}", mime.as_str());
         return Err(Refusal::invalid("body", reason).into());
@@ -206,13 +207,14 @@ pub(super) async fn put(
     }))
 }
 
-/// A body of the announced type, up to the limit, and the room that it takes up until it is stored.
-async fn receive<'a>(
-    app: &'a App,
+/// A body of the announced type, up to the limit, and the place that it takes up until it is stored.
+async fn receive(
+    app: &App,
     request: &HttpRequest,
     payload: web::Payload,
-    mime: FileType,
-) -> Result<(Vec<u8>, SemaphorePermit<'a>)> {
+    record: &FileRecord,
+) -> Result<(Vec<u8>, Place)> {
+    let mime = record.mime;
     let too_large = || {
         let message = format!("The file is too large. Send at most {LARGEST} bytes.");
         Error::from(Refusal::new(Code::PayloadTooLarge).saying(message))
@@ -241,15 +243,16 @@ async fn receive<'a>(
             .into());
     }
     let patience = &app.limits.patience;
-    let room = match timeout(patience.upload_wait, app.uploads.acquire()).await {
-        Ok(room) => room.map_err(|closed| Error::Internal(closed.into()))?,
+    let entering = app.uploads.enter(record.tenant, record.session);
+    let place = match timeout(patience.upload_wait, entering).await {
+        Ok(place) => place?,
         Err(_) => return Err(Code::Overloaded.into()),
     };
     let content = body::receive(payload, LARGEST, too_large, patience).await?;
     if content.is_empty() {
         return Err(Refusal::invalid("body", "must not be empty").into());
     }
-    Ok((content, room))
+    Ok((content, place))
 }
 
 pub(super) async fn get(

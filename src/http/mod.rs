@@ -22,6 +22,7 @@ mod meta;
 pub mod openapi;
 pub mod permit;
 mod refused;
+mod room;
 pub mod router;
 mod sessions;
 mod stats;
@@ -42,7 +43,7 @@ use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, HttpServer, web};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::auth::Authenticator;
 use crate::auth::attempts::Attempts;
@@ -72,8 +73,8 @@ pub struct App {
     refused: refused::Refused,
     /// Who answers.
     pub engine: Engine,
-    /// One permit for each upload that may be received at one time.
-    pub uploads: Semaphore,
+    /// Room for the uploads that are received at one time.
+    pub uploads: room::Room,
     /// The configuration.
     pub limits: Limits,
     draining: AtomicBool,
@@ -97,7 +98,7 @@ impl App {
             limiter: RateLimiter::new(limits.rate_limit),
             attempts: Attempts::default(),
             engine: Engine::new(store.clone(), signals.clone(), responders, concurrency)?,
-            uploads: Semaphore::new(limits.patience.uploads),
+            uploads: room::Room::new(limits.patience.uploads),
             store,
             authenticator,
             signals,

@@ -6,6 +6,7 @@ use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Millis;
 use crate::model::file::LINK_MS;
 use crate::model::ids::{AttachmentId, MessageId, SessionId, Tick};
+use crate::model::names::TenantNo;
 use crate::model::session::Attachment;
 use crate::model::words::FileType;
 
@@ -68,11 +69,16 @@ pub struct FileRecord {
     pub filename: Option<String>,
     /// How many bytes it has, once its content is here.
     pub bytes: Option<u64>,
-    session: Tick,
+    /// Its session.
+    pub session: Tick,
+    /// The session's tenant.
+    pub tenant: TenantNo,
 }
 
 const BY_ID: &str =
-    "SELECT mime, filename, bytes, session_seq FROM attachments WHERE seq = ?1 AND id = ?2";
+"
+SELECT a.mime AS mime, a.filename AS filename, a.bytes AS bytes, a.session_seq AS session_seq, s.tenant_no AS tenant_no
+FROM attachments a JOIN sessions s ON s.seq = a.session_seq WHERE a.seq = ?1 AND a.id = ?2";
 
 /// The file with this id.
 ///
@@ -85,6 +91,7 @@ pub fn by_id(reader: &Reader<'_>, id: AttachmentId) -> Result<Option<FileRecord>
             filename: row.get("filename")?,
             bytes: row.get("bytes")?,
             session: row.get("session_seq")?,
+            tenant: row.get("tenant_no")?,
         })
     })
 }

@@ -52,7 +52,7 @@ fn reply_to_put(connection: &mut Connection) -> Reply {
 
 /// Waits until the server has received so many uploads' beginnings.
 fn waits_for_room(server: &Server, left: usize) {
-    while server.app.uploads.available_permits() != left {
+    while server.app.uploads.available() != left {
         thread::yield_now();
     }
 }
@@ -215,6 +215,55 @@ fn one_upload_too_many_at_one_time_is_told_to_come_again() {
     begun[0].write(b"123456789").unwrap();
     reply_to_put(&mut begun[0]).expect(200);
     waits_for_room(&server, 2);
+}
+
+/// Links to upload so many text files of one session.
+fn upload_targets(actor: &Actor, session: &str, most: usize) -> Vec<String> {
+    let ask = |_| {
+        let asked = actor
+            .asks_to_upload(session, "text/plain")
+            .expect(201)
+            .data();
+        let url = asked["upload_url"].as_str().unwrap();
+        url.strip_prefix("http://switchboard").unwrap().to_owned()
+    };
+    (0..most).map(ask).collect()
+}
+
+#[test]
+fn uploads_of_one_session_or_tenant_leave_room_for_those_of_others() {
+    let server = Server::impatient(Patience {
+        upload_wait: SHORT,
+        ..Patience::default()
+    });
+    let (northwind, fabrikam) = (server.northwind(), server.fabrikam());
+    let sessions: Vec<Vec<String>> = (0..3)
+        .map(|_| upload_targets(&northwind, &northwind.session(technician()), 3))
+        .collect();
+    let put = |target: &String| {
+        server
+            .anyone()
+            .sends(Request::new("PUT", target).bytes("x"))
+    };
+    let mut begun: Vec<Connection> = sessions[0][..2]
+        .iter()
+        .map(|target| begins_to_put(&server, target))
+        .collect();
+    waits_for_room(&server, 14);
+    put(&sessions[0][2]).refused(503, "overloaded");
+    put(&sessions[1][2]).expect(200);
+    begun.extend(
+        sessions[1][..2]
+            .iter()
+            .map(|target| begins_to_put(&server, target)),
+    );
+    waits_for_room(&server, 12);
+    put(&sessions[2][0]).refused(503, "overloaded");
+    let theirs = fabrikam.session(serde_json::json!({ "agent_id": 202 }));
+    put(&upload_targets(&fabrikam, &theirs, 1)[0]).expect(200);
+    drop(begun.pop());
+    waits_for_room(&server, 13);
+    put(&sessions[2][0]).expect(200);
 }
 
 #[test]
