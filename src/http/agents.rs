@@ -53,7 +53,7 @@ pub(super) async fn list(
         &query,
         list,
         move |reader, before, limit| agents::page(reader, tenant, &filter, before, limit),
-        |agent| agent.seq,
+        |agent: &AgentRecord| agent.seq,
     )
     .await
 }

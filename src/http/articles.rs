@@ -50,7 +50,7 @@ pub(super) async fn list(
         &query,
         list,
         move |reader, before, limit| articles::page(reader, tenant, &filter, before, limit),
-        |article| article.id.tick(),
+        |article: &ArticleRecord| article.id.tick(),
     )
     .await
 }

@@ -49,13 +49,13 @@ pub(super) async fn list(
     let page = Page::of(&query, list)?;
     let filter = filter(&query)?;
     let before = page.after.unwrap_or(BEHIND_ALL);
-    let mut channels = app
+    let part = app
         .store
         .read_long(Some(caller.tenant.no), move |reader| {
             channels::page(reader, tenant, &filter, before, page.fetch())
         })
         .await?;
-    let pagination = page.cut(&mut channels, list, |channel| channel.id.tick());
+    let (channels, pagination) = page.cut(part, list, |channel| channel.id.tick());
     Ok(Reply::ok(channels).paged(pagination))
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn list(
         &query,
         list,
         move |reader, before, limit| companies::page(reader, tenant, &filter, before, limit),
-        |company| company.seq,
+        |company: &CompanyRecord| company.seq,
     )
     .await
 }
@@ -218,7 +218,7 @@ pub(super) async fn list_unlinked(
         &query,
         list,
         move |reader, before, limit| unlinked::page(reader, tenant, before, limit),
-        |refused| refused.seq,
+        |refused: &UnlinkedRecord| refused.seq,
     )
     .await
 }

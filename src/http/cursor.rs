@@ -11,7 +11,7 @@ use crate::auth::api_key::hash;
 use crate::error::Result;
 use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
-use crate::store::Reader;
+use crate::store::{Part, Reader};
 
 const DEFAULT_SIZE: usize = 50;
 const LARGEST_SIZE: i64 = 200;
@@ -62,20 +62,25 @@ impl Page {
     /// Cuts what was fetched to the page, and says whether there is more.
     pub fn cut<T>(
         &self,
-        rows: &mut Vec<T>,
+        part: impl Into<Part<T>>,
         list: List<'_>,
         key: impl Fn(&T) -> Tick,
-    ) -> Pagination {
-        let has_more = rows.len() > self.size;
+    ) -> (Vec<T>, Pagination) {
+        let Part {
+            mut rows,
+            ends_early,
+        } = part.into();
+        let has_more = ends_early || rows.len() > self.size;
         rows.truncate(self.size);
         let next_cursor = rows
             .last()
             .filter(|_| has_more)
             .map(|last| encode(key(last), list));
-        Pagination {
+        let pagination = Pagination {
             has_more,
             next_cursor,
-        }
+        };
+        (rows, pagination)
     }
 }
 
@@ -83,23 +88,23 @@ impl Page {
 ///
 /// # Errors
 /// As [`Page::of`], and whatever `fetch` returns.
-pub async fn newest_first<T: Serialize + Send + 'static>(
+pub async fn newest_first<T: Serialize, P: Into<Part<T>> + Send + 'static>(
     app: &App,
     tenant: TenantNo,
     query: &Query,
     list: List<'_>,
-    fetch: impl FnOnce(&Reader<'_>, Tick, usize) -> Result<Vec<T>> + Send + 'static,
+    fetch: impl FnOnce(&Reader<'_>, Tick, usize) -> Result<P> + Send + 'static,
     key: impl Fn(&T) -> Tick,
 ) -> Outcome<Vec<T>> {
     let page = Page::of(query, list)?;
     let before = page.after.unwrap_or(BEHIND_ALL);
-    let mut rows = app
+    let part = app
         .store
         .read_long(Some(tenant), move |reader| {
             fetch(reader, before, page.fetch())
         })
         .await?;
-    let pagination = page.cut(&mut rows, list, key);
+    let (rows, pagination) = page.cut(part, list, key);
     Ok(Reply::ok(rows).paged(pagination))
 }
 

@@ -70,10 +70,10 @@ pub(super) async fn list(
     };
     let page = Page::of(&query, list)?;
     let before = page.after.unwrap_or(BEHIND_ALL);
-    let mut installs = app
+    let found = app
         .store
         .read(|reader| installs::page(reader, id, before, page.fetch()))?;
-    let pagination = page.cut(&mut installs, list, |install| install.id.tick());
+    let (installs, pagination) = page.cut(found, list, |install: &InstallRecord| install.id.tick());
     Ok(Reply::ok(installs).paged(pagination))
 }
 

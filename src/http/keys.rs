@@ -90,7 +90,7 @@ pub(super) async fn list(
         list,
         move |reader, before, limit| {
             let keys = keys::page(reader, tenant, q.as_deref(), before, limit)?;
-            Ok(keys.into_iter().map(ApiKey::from).collect())
+            Ok(keys.into_iter().map(ApiKey::from).collect::<Vec<_>>())
         },
         |key: &ApiKey| key.id.tick(),
     )

@@ -291,7 +291,7 @@ pub(super) async fn list(
         owner: &owner,
     };
     let page = Page::of(&query, list)?;
-    let mut found = app.store.read(|reader| {
+    let part = app.store.read(|reader| {
         find(reader, &caller, id, Reach::Read)?;
         if newest_first {
             messages::page_before(reader, id, page.after.unwrap_or(BEHIND_ALL), page.fetch())
@@ -299,7 +299,7 @@ pub(super) async fn list(
             messages::page_after(reader, id, page.after.unwrap_or(BEFORE_ALL), page.fetch())
         }
     })?;
-    let pagination = page.cut(&mut found, list, |message| message.id.tick());
+    let (mut found, pagination) = page.cut(part, list, |message| message.id.tick());
     sign_links(&app, &request, &mut found);
     Ok(Reply::ok(found).paged(pagination))
 }

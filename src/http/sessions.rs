@@ -455,7 +455,7 @@ pub(super) async fn list(
     };
     let page = Page::of(&query, list)?;
     let before = page.after.unwrap_or(BEHIND_ALL);
-    let mut found = match q {
+    let found = match q {
         None => app
             .store
             .read(|reader| sessions::page(reader, &scope, &filter, before, page.fetch()))?,
@@ -473,7 +473,7 @@ pub(super) async fn list(
                 .await?
         }
     };
-    let pagination = page.cut(&mut found, list, |session| session.id.tick());
+    let (found, pagination) = page.cut(found, list, |session: &Session| session.id.tick());
     Ok(Reply::ok(found).paged(pagination))
 }
 

@@ -68,7 +68,7 @@ pub(super) async fn list(
             Ok(page
                 .into_iter()
                 .map(|(seq, tenant)| ManagedTenant::of(seq, tenant))
-                .collect())
+                .collect::<Vec<_>>())
         },
         |tenant: &ManagedTenant| tenant.seq,
     )

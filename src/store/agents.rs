@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::sqlite::{Reader, Row, json};
+use super::sqlite::{Part, Reader, Row, json};
 use super::{WriteTx, articles};
 use crate::draft::AgentDraft;
 use crate::error::{Code, Refusal, Result};
@@ -207,8 +207,8 @@ pub fn page(
     filter: &AgentFilter,
     before: Tick,
     limit: usize,
-) -> Result<Vec<AgentRecord>> {
-    reader.all(
+) -> Result<Part<AgentRecord>> {
+    reader.page(
         PAGE,
         rusqlite::params![
             tenant,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::sqlite::{Reader, Row, json};
+use super::sqlite::{Part, Reader, Row, json};
 use super::{WriteTx, agents, companies};
 use crate::draft::ArticleDraft;
 use crate::error::{Code, Error, Refusal, Result};
@@ -159,12 +159,12 @@ pub fn page(
     filter: &ArticleFilter,
     before: Tick,
     limit: usize,
-) -> Result<Vec<ArticleRecord>> {
+) -> Result<Part<ArticleRecord>> {
     let sql = match filter.company {
         None => PAGE,
         Some(_) => PAGE_OF_COMPANY,
     };
-    reader.all(
+    reader.page(
         sql,
         rusqlite::params![
             tenant,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::sqlite::{Reader, Row};
+use super::sqlite::{Part, Reader, Row};
 use super::{WriteTx, agents};
 use crate::draft::ChannelDraft;
 use crate::error::Result;
@@ -221,7 +221,7 @@ pub fn page(
     filter: &ChannelFilter,
     before: Tick,
     limit: usize,
-) -> Result<Vec<ChannelRecord>> {
+) -> Result<Part<ChannelRecord>> {
     let range = match filter {
         ChannelFilter {
             bot_id: Some(_), ..
@@ -235,7 +235,7 @@ pub fn page(
             ..
         } => ALL_LIVING,
     };
-    reader.all(
+    reader.page(
         range,
         rusqlite::params![
             tenant,

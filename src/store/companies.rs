@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::sqlite::{Reader, Row};
+use super::sqlite::{Part, Reader, Row};
 use super::{WriteTx, articles, unlinked};
 use crate::draft::CompanyDraft;
 use crate::error::{Code, Refusal, Result};
@@ -156,10 +156,10 @@ pub fn page(
     filter: &CompanyFilter,
     before: Tick,
     limit: usize,
-) -> Result<Vec<CompanyRecord>> {
+) -> Result<Part<CompanyRecord>> {
     match &filter.tenant_id {
-        None => reader.all(PAGE, (tenant, before, &filter.q, limit), record),
-        Some(directory) => reader.all(
+        None => reader.page(PAGE, (tenant, before, &filter.q, limit), record),
+        Some(directory) => reader.page(
             PAGE_OF_DIRECTORY,
             (tenant, before, &filter.q, limit, directory),
             record,

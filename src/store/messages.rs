@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::attachments::{self, Carried};
-use super::sqlite::{Reader, Row};
+use super::sqlite::{Part, Reader, Row};
 use super::turns::Settlement;
 use super::{WriteTx, search, turns};
 use crate::error::{Code, Refusal, Result};
@@ -64,8 +64,8 @@ pub fn page_after(
     session: SessionId,
     after: Tick,
     limit: usize,
-) -> Result<Vec<Message>> {
-    let page = reader.all(OLDEST_FIRST, (session.tick(), after, limit), record)?;
+) -> Result<Part<Message>> {
+    let page = reader.page(OLDEST_FIRST, (session.tick(), after, limit), record)?;
     with_files(reader, session, page)
 }
 
@@ -78,8 +78,8 @@ pub fn page_before(
     session: SessionId,
     before: Tick,
     limit: usize,
-) -> Result<Vec<Message>> {
-    let page = reader.all(NEWEST_FIRST, (session.tick(), before, limit), record)?;
+) -> Result<Part<Message>> {
+    let page = reader.page(NEWEST_FIRST, (session.tick(), before, limit), record)?;
     with_files(reader, session, page)
 }
 
@@ -87,14 +87,17 @@ pub fn page_before(
 fn with_files(
     reader: &Reader<'_>,
     session: SessionId,
-    mut page: Vec<Message>,
-) -> Result<Vec<Message>> {
-    let ticks = || page.iter().map(|message| message.id.tick());
+    mut page: Part<Message>,
+) -> Result<Part<Message>> {
+    let ticks = || page.rows.iter().map(|message| message.id.tick());
     let (Some(first), Some(last)) = (ticks().min(), ticks().max()) else {
         return Ok(page);
     };
     for (message, attachment) in attachments::of_messages(reader, session, first, last)? {
-        let carrier = page.iter_mut().find(|carrier| carrier.id.tick() == message);
+        let carrier = page
+            .rows
+            .iter_mut()
+            .find(|carrier| carrier.id.tick() == message);
         if let Some(carrier) = carrier {
             carrier.attachments.push(attachment);
         }

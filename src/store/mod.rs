@@ -45,7 +45,7 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::OpenFlags;
 use tokio::sync::{AcquireError, Semaphore};
 
-pub use self::sqlite::Reader;
+pub use self::sqlite::{Part, Reader};
 use self::writer::Writer;
 pub use self::writer::{Ended, WriteTx};
 use crate::error::{Code, Error, Refusal, Result};

@@ -18,6 +18,27 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements that a connection keeps prepared.
 const STATEMENTS: usize = 128;
 
+/// Bytes after which a page ends early; what is read of it is held until it has been sent.
+const PAGE_BYTES: usize = 4 * 1_024 * 1_024;
+
+/// Rows of a list.
+#[derive(Debug)]
+pub struct Part<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// Whether there are more, although fewer came than were asked for.
+    pub ends_early: bool,
+}
+
+impl<T> From<Vec<T>> for Part<T> {
+    fn from(rows: Vec<T>) -> Self {
+        Self {
+            rows,
+            ends_early: false,
+        }
+    }
+}
+
 /// A connection on one snapshot of the file.
 pub struct Reader<'a> {
     connection: &'a Connection,
@@ -72,6 +93,35 @@ impl<'a> Reader<'a> {
         mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
     ) -> Result<()> {
         self.all(sql, params, |row| read(row)).map(|_: Vec<()>| ())
+    }
+
+    /// The rows of a page: it ends early once a lot has been read, and says so if there was another row.
+    pub(super) fn page<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Part<T>> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let columns = statement.column_count();
+        let mut found = statement.query(params)?;
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = found.next()? {
+            if bytes >= PAGE_BYTES {
+                return Ok(Part {
+                    rows,
+                    ends_early: true,
+                });
+            }
+            for column in 0..columns {
+                bytes += match row.get_ref(column)? {
+                    ValueRef::Text(value) | ValueRef::Blob(value) => value.len(),
+                    ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => 0,
+                };
+            }
+            rows.push(read(&Row::of(row))?);
+        }
+        Ok(Part::from(rows))
     }
 
     /// At most so many bytes of a value, from a place in it on: SQLite reads no more of it.

@@ -172,3 +172,44 @@ fn an_answer_uses_an_article_from_the_moment_it_is_there() {
     let answer = ended["assistant_message"]["content"].as_str().unwrap();
     assert!(answer.contains("1.21 gigawatts"), "{answer}");
 }
+
+#[test]
+fn a_page_of_much_text_ends_early_and_says_that_there_is_more() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let before = northwind
+        .gets("/knowledge-articles?page_size=200")
+        .expect(200)
+        .ids();
+    let body = "0123456789abcdef".repeat(4_000);
+    let new: Vec<Value> = (0..100)
+        .map(|number| json!({ "title": format!("Long {number}"), "body": body }))
+        .collect();
+    server.changes(
+        "northwind-it",
+        json!({ "name": "Northwind IT", "knowledge_articles": new }),
+    );
+    let mut pages: Vec<Vec<String>> = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = northwind
+            .gets(&format!("/knowledge-articles?page_size=200{cursor}"))
+            .expect(200);
+        assert!(page.body.len() < 5 * 1_024 * 1_024);
+        let meta = &page.json()["meta"]["pagination"];
+        let next = page.next_cursor();
+        assert_eq!(meta["has_more"], next.is_some());
+        pages.push(page.ids());
+        match next {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    let sizes: Vec<usize> = pages.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [66, 34 + before.len()]);
+    let all: Vec<String> = pages.concat();
+    let mut sorted = all.clone();
+    sorted.sort_unstable_by(|one, other| other.cmp(one));
+    sorted.dedup();
+    assert_eq!(all, sorted);
+}
