@@ -220,8 +220,10 @@ pub(super) async fn delete(
     app.store
         .write(move |tx| {
             let agent = own(agents::of_tenant(tx.reader(), tenant, id)?)?;
-            agents::delete(tx, &agent)?;
-            event.details.insert("name".to_owned(), agent.name.into());
+            let articles = agents::delete(tx, &agent)?;
+            let details = &mut event.details;
+            details.insert("name".to_owned(), agent.name.into());
+            details.insert("knowledge_articles".to_owned(), articles.into());
             audit::record(tx, &event)
         })
         .await?;

@@ -422,11 +422,11 @@ const CHANNEL_USING: &str = "
 SELECT internal_name FROM channels WHERE tenant_no = ?1 AND agent_id = ?2 AND deleted_at IS NULL ORDER BY seq LIMIT 1";
 const DELETE: &str = "DELETE FROM agents WHERE agent_id = ?1";
 
-/// Removes an agent; articles that name it beside others name the others alone from now on.
+/// Removes an agent; articles that name it beside others name the others alone from now on. How many articles those were.
 ///
 /// # Errors
 /// `agent_in_use` when a living channel uses it, or an article is for it alone: without it that article would be for all agents.
-pub fn delete(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
+pub fn delete(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<usize> {
     let (tenant, id) = (agent.tenant, agent.agent_id);
     let used: Option<String> = tx
         .reader()
@@ -439,8 +439,9 @@ pub fn delete(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
             .with("channel", channel)
             .into());
     }
-    articles::forget_agent(tx, tenant, id)?;
-    tx.reader().execute(DELETE, [id]).map(drop)
+    let named = articles::forget_agent(tx, tenant, id)?;
+    tx.reader().execute(DELETE, [id])?;
+    Ok(named)
 }
 
 fn list(items: &[String]) -> Result<String> {

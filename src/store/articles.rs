@@ -310,30 +310,39 @@ pub fn delete_of_company(
     Ok(deleted)
 }
 
-const NAMING: &str = select!(
-    "WHERE tenant_no = ?1 AND agent_ids <> '[]'
-       AND EXISTS (SELECT 1 FROM json_each(agent_ids) AS named WHERE named.value = ?2) ORDER BY seq"
-);
+const FOR_IT_ALONE: &str = "
+SELECT id, title FROM knowledge_articles
+WHERE tenant_no = ?1 AND agent_ids <> '[]'
+  AND NOT EXISTS (SELECT 1 FROM json_each(agent_ids) AS named WHERE named.value <> ?2) ORDER BY seq LIMIT 1";
+const FORGET: &str = "
+UPDATE knowledge_articles
+SET agent_ids = (SELECT json_group_array(named.value) FROM json_each(agent_ids) AS named WHERE named.value <> ?2), updated_at = ?3
+WHERE tenant_no = ?1 AND agent_ids <> '[]'
+  AND EXISTS (SELECT 1 FROM json_each(agent_ids) AS named WHERE named.value = ?2)";
 
-/// Takes an agent that goes out of the articles that name it.
+/// Takes an agent that goes out of the articles that name it; how many there were. Their texts are not read.
 ///
 /// # Errors
 /// `agent_in_use` when an article names no other: it would be for all agents then.
-pub fn forget_agent(tx: &mut WriteTx<'_>, tenant: TenantNo, agent: AgentId) -> Result<()> {
-    for mut article in tx.reader().all(NAMING, (tenant, agent), record)? {
-        article.agent_ids.retain(|id| *id != agent);
-        if article.agent_ids.is_empty() {
-            return Err(Refusal::new(Code::AgentInUse)
-                .saying(format!(
-                    "The article {:?} is for this agent alone. Remove the article, or name other agents in it, first.",
-                    article.title
-                ))
-                .with("article_id", article.id.to_string())
-                .into());
-        }
-        update(tx, tenant, &article)?;
+pub fn forget_agent(tx: &mut WriteTx<'_>, tenant: TenantNo, agent: AgentId) -> Result<usize> {
+    let alone: Option<(ArticleId, String)> =
+        tx.reader().optional(FOR_IT_ALONE, (tenant, agent), |row| {
+            Ok((row.get("id")?, row.get("title")?))
+        })?;
+    if let Some((id, title)) = alone {
+        return Err(Refusal::new(Code::AgentInUse)
+            .saying(format!(
+                "The article {title:?} is for this agent alone. Remove the article, or name other agents in it, first."
+            ))
+            .with("article_id", id.to_string())
+            .into());
     }
-    Ok(())
+    let now = tx.now();
+    let named = tx.reader().execute(FORGET, (tenant, agent, now))?;
+    if named > 0 {
+        changed(tx, tenant)?;
+    }
+    Ok(named)
 }
 
 const CHANGED: &str =

@@ -253,6 +253,15 @@ fn an_article_for_one_agent_alone_keeps_it_and_others_forget_it() {
     let named: String =
         server.stored("SELECT agent_ids FROM knowledge_articles WHERE title = 'For both'");
     assert_eq!(named, "[902]");
+    let told: String =
+        server.stored("SELECT details FROM audit_events WHERE action = 'agent.delete'");
+    assert_eq!(
+        told,
+        format!(
+            r#"{{"knowledge_articles":1,"name":{}}}"#,
+            agent(901, "MSP")["name"]
+        )
+    );
     let kept = northwind
         .deletes("/agents/902")
         .refused(409, "agent_in_use");
@@ -266,6 +275,7 @@ fn an_article_for_one_agent_alone_keeps_it_and_others_forget_it() {
 fn each_change_of_an_agent_and_each_refused_attempt_is_an_audit_event() {
     let server = Server::demo();
     let northwind = server.northwind();
+    let guest = northwind.guest_of(&northwind.session(technician()));
     let before: i64 = server.stored("SELECT count(*) FROM audit_events");
     let id = northwind
         .posts("/agents", json!({ "name": "Audited" }))
@@ -280,7 +290,6 @@ fn each_change_of_an_agent_and_each_refused_attempt_is_an_audit_event() {
     northwind
         .deletes("/agents/100")
         .refused(403, "agent_managed_by_neo");
-    let guest = northwind.guest_of(&northwind.session(technician()));
     guest
         .posts("/agents", json!({ "name": "x" }))
         .refused(403, "forbidden");
@@ -298,7 +307,7 @@ fn each_change_of_an_agent_and_each_refused_attempt_is_an_audit_event() {
         [
             format!("agent.create {id} service_account {{}} 127.0.0.1"),
             format!(r#"agent.update {id} service_account {{"changed":{{"name":{{"from":"Audited","to":"Renamed"}}}}}} 127.0.0.1"#),
-            format!(r#"agent.delete {id} service_account {{"name":"Renamed"}} 127.0.0.1"#),
+            format!(r#"agent.delete {id} service_account {{"knowledge_articles":0,"name":"Renamed"}} 127.0.0.1"#),
             r#"request.refused /public-api/agents/100 service_account {"code":"agent_managed_by_neo","method":"DELETE","route":"/agents/{agent_id}"} 127.0.0.1"#.to_owned(),
             r#"request.refused /public-api/agents end_user_session {"code":"forbidden","method":"POST","route":"/agents"} 127.0.0.1"#.to_owned(),
         ]
