@@ -79,12 +79,16 @@ pub(super) async fn make_upload_url(
         .store
         .write(move |tx| attachments::insert(tx, session, mime, filename.as_deref()))
         .await?;
-    Ok(Reply::created_nowhere(UploadUrl {
-        upload_url: link(&app, &request, LinkUse::Put, id),
-        blob_path: file::blob_path(id),
-        mime,
-        max_image_bytes: LARGEST,
-    }))
+    let blob_path = file::blob_path(id);
+    Ok(Reply::created(
+        format_args!("/{blob_path}"),
+        UploadUrl {
+            upload_url: link(&app, &request, LinkUse::Put, id),
+            blob_path: blob_path.clone(),
+            mime,
+            max_image_bytes: LARGEST,
+        },
+    ))
 }
 
 /// Gives the files of listed messages their links, and the messages their file parts.

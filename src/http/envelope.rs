@@ -124,11 +124,6 @@ impl<T: Serialize> Reply<T> {
         reply
     }
 
-    /// 201 for something that has no address of its own.
-    pub fn created_nowhere(data: T) -> Self {
-        Self::with_status(StatusCode::CREATED, data)
-    }
-
     fn with_status(status: StatusCode, data: T) -> Self {
         Self {
             status,

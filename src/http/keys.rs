@@ -155,9 +155,15 @@ pub(super) async fn create(
             audit::record(tx, &event)?;
             of_tenant(tx.reader(), new.tenant, id)
         })
-        .await?
-        .into();
-    Ok(Reply::created_nowhere(NewApiKey { record, key }))
+        .await?;
+    Ok(made(record, key))
+}
+
+/// The reply to a key's making.
+fn made(record: KeyRecord, key: String) -> Reply<NewApiKey> {
+    let id = record.id;
+    let record = record.into();
+    Reply::created(format_args!("/api-keys/{id}"), NewApiKey { record, key })
 }
 
 /// The tenant's key of this id.
@@ -193,9 +199,8 @@ pub(super) async fn rotate(
             audit::record(tx, &event)?;
             of_tenant(tx.reader(), tenant, new)
         })
-        .await?
-        .into();
-    Ok(Reply::created_nowhere(NewApiKey { record, key }))
+        .await?;
+    Ok(made(record, key))
 }
 
 pub(super) async fn revoke(

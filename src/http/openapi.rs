@@ -89,7 +89,7 @@ fn headers() -> Value {
         "X-RateLimit-Limit": { "description": "Requests a minute.", "schema": number },
         "X-RateLimit-Remaining": { "description": "What is left of them.", "schema": number },
         "X-RateLimit-Reset": { "description": "When it is all there again, in Unix seconds.", "schema": number },
-        "Location": { "description": "Where the new thing is.", "schema": { "type": "string" } },
+        "Location": { "description": "Where the new thing is.", "required": true, "schema": { "type": "string" } },
         "Retry-After": { "description": "Seconds to wait.", "required": true, "schema": number },
         "Allow": { "description": "The methods that the address takes.", "required": true, "schema": { "type": "string" } },
         "WWW-Authenticate": { "description": "Bearer.", "required": true, "schema": { "type": "string" } },

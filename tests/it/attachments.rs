@@ -82,13 +82,14 @@ fn a_file_is_uploaded_carried_listed_and_fetched() {
             json!({ "content_type": "image/png", "filename": "Drucker \u{e4}\"\r\n.png" }),
         )
         .expect(201);
-    assert_eq!(asked.header("location"), None);
+    let location = asked.header("location").map(str::to_owned);
     let asked = asked.data();
     let (url, blob_path) = (text(&asked["upload_url"]), text(&asked["blob_path"]));
     assert_eq!(
         asked,
         json!({ "upload_url": url, "blob_path": blob_path, "mime": "image/png", "max_image_bytes": 10_485_760 })
     );
+    assert_eq!(location, Some(format!("/public-api/{blob_path}")));
     let begin = format!(
         "http://switchboard/public-api/{blob_path}?expires={}&signature=",
         START / 1_000 + 900
