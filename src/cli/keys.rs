@@ -128,6 +128,8 @@ fn record(
     };
     let mut details = Map::new();
     details.insert("name".to_owned(), key.name.as_str().into());
+    let expires_at = key.expires_at.map(rfc3339).into();
+    details.insert("expires_at".to_owned(), expires_at);
     audit::record(
         tx,
         &audit::Event {

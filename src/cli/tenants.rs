@@ -1,7 +1,6 @@
 //! `tenants create` and `tenants list`.
 
 use clap::Subcommand;
-use serde_json::Map;
 
 use super::{Common, Failed, column, open, operator, print};
 use crate::draft::NAME;
@@ -69,7 +68,7 @@ pub(super) fn run(common: &Common, command: &Tenants) -> Result<(), Failed> {
                         actor: operator(),
                         action: "tenant.create",
                         target: Some(new.client_id.to_string()),
-                        details: Map::new(),
+                        details: new.details()?,
                         request_id: None,
                         remote: None,
                     },

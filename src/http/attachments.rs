@@ -315,7 +315,7 @@ fn pieces(
                 None if from >= bytes => return Ok(None),
                 None => {
                     store
-                        .read_long(move |reader| attachments::piece(reader, id, from, PIECE))
+                        .read_aside(move |reader| attachments::piece(reader, id, from, PIECE))
                         .await?
                 }
             };

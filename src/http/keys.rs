@@ -14,7 +14,7 @@ use crate::auth::api_key;
 use crate::draft::NAME;
 use crate::error::{Code, Refusal, Result};
 use crate::fields::Fields;
-use crate::model::clock::{Millis, Timestamp};
+use crate::model::clock::{Millis, Timestamp, rfc3339};
 use crate::model::ids::KeyId;
 use crate::model::names::TenantNo;
 use crate::store::keys::{self, KeyRecord, NewKey};
@@ -152,6 +152,8 @@ pub(super) async fn create(
             let id = keys::create(tx, &new)?;
             event.target = Some(id.to_string());
             event.details.insert("name".to_owned(), new.name.into());
+            let expires_at = new.expires_at.map(rfc3339).into();
+            event.details.insert("expires_at".to_owned(), expires_at);
             audit::record(tx, &event)?;
             of_tenant(tx.reader(), new.tenant, id)
         })

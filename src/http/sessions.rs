@@ -5,8 +5,8 @@ use std::time::Duration;
 use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Map;
 use serde_json::value::RawValue;
+use serde_json::{Map, json};
 
 use super::App;
 use super::context::{Context, event_of};
@@ -497,11 +497,26 @@ pub(super) async fn patch(
 ) -> Outcome<Session> {
     let change = body.read(read_change)?;
     let id = path_id(&request, "session_id")?;
-    app.store
+    let before = app
+        .store
         .read(|reader| find(reader, &caller, id, Reach::Write))?;
+    let mut event = event_of(&request, &caller, "session.update", id);
+    event.tenant = before.inside.tenant;
     let session = app
         .store
-        .write(move |tx| sessions::change(tx, id, change))
+        .write(move |tx| {
+            let was_shared = sessions::by_id(tx.reader(), id)?.map(|session| session.shared);
+            let session = sessions::change(tx, id, change)?;
+            // Who may read it is of interest; the rest is chat.
+            if was_shared != Some(session.shared) {
+                event.details = audit::difference(
+                    &json!({ "shared": was_shared }),
+                    &json!({ "shared": session.shared }),
+                )?;
+                audit::record(tx, &event)?;
+            }
+            Ok(session)
+        })
         .await?;
     Ok(Reply::ok(session))
 }

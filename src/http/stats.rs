@@ -20,7 +20,18 @@ fn range(query: &Query, now: Millis) -> Result<(Millis, Millis)> {
     let (from, to) = (query.time("from")?, query.time("to")?);
     // Up to now includes what happened in this very millisecond.
     let to = to.unwrap_or(now + 1);
-    let from = from.unwrap_or(to - USUAL);
+    let Some(from) = from else {
+        let from = to - USUAL;
+        return if from < 0 {
+            Err(Refusal::invalid(
+                "to",
+                "must lie at least a week behind 1970-01-01 where from is not given",
+            )
+            .into())
+        } else {
+            Ok((from, to))
+        };
+    };
     if from < 0 || from >= to {
         return Err(Refusal::invalid("from", "must lie before to").into());
     }

@@ -118,7 +118,7 @@ pub(super) async fn create(
     let client_id = new
         .client_id
         .ok_or_else(|| Error::internal("a required field is missing"))?;
-    let event = event_of(&request, &caller, "tenant.create", &client_id);
+    let mut event = event_of(&request, &caller, "tenant.create", &client_id);
     let home = home(&caller);
     let tenant = app
         .store
@@ -130,7 +130,9 @@ pub(super) async fn create(
                 rate_limit_per_minute: None,
                 retention_days: None,
             };
-            let no = tenants::create(tx, &tenant.changed(&new.draft))?;
+            let tenant = tenant.changed(&new.draft);
+            let no = tenants::create(tx, &tenant)?;
+            event.details = tenant.details()?;
             record(tx, home, no, event)?;
             tenants::by_no(tx.reader(), no)
         })

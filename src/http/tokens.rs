@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
+use super::context::event_of;
 use super::envelope::{Gone, Outcome, Reply};
 use super::extract::{Body, path_id};
 use super::permit::Permit;
@@ -13,9 +14,10 @@ use crate::auth::session_token::{self, NewClaims};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::fields::Fields;
 use crate::model::caller::{Reach, Who};
-use crate::model::clock::Timestamp;
+use crate::model::clock::{Timestamp, rfc3339};
 use crate::model::ids::{SessionId, TokenId};
 use crate::model::names::{ClientId, Name};
+use crate::store::audit;
 use crate::store::tokens::{self, NewToken};
 
 const DEFAULT_TTL_SECONDS: i64 = 3_600;
@@ -61,7 +63,12 @@ pub(super) struct Minted {
     expires_at: Timestamp,
 }
 
-pub(super) async fn mint(app: web::Data<App>, caller: Permit, body: Body) -> Outcome<Minted> {
+pub(super) async fn mint(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+    body: Body,
+) -> Outcome<Minted> {
     let ask = body.read(Ask::read)?;
     refuse_client_id(&caller, ask.client_id.as_deref())?;
     let named = match &ask.client_id {
@@ -106,7 +113,21 @@ pub(super) async fn mint(app: web::Data<App>, caller: Permit, body: Body) -> Out
         company: ask.end_company_id,
         expires_at: exp * 1_000,
     };
-    let jti = app.store.write(move |tx| tokens::insert(tx, &new)).await?;
+    let mut event = event_of(&request, &caller, "session_token.mint", "");
+    event.tenant = new.tenant;
+    let expires_at = rfc3339(new.expires_at);
+    let jti = app
+        .store
+        .write(move |tx| {
+            let jti = tokens::insert(tx, &new)?;
+            event.target = Some(jti.to_string());
+            let details = &mut event.details;
+            details.insert("session_id".to_owned(), id.to_string().into());
+            details.insert("expires_at".to_owned(), expires_at.into());
+            audit::record(tx, &event)?;
+            Ok(jti)
+        })
+        .await?;
     let token = session_token::sign(
         app.authenticator.signing(),
         &NewClaims {
@@ -136,14 +157,26 @@ pub(super) async fn revoke(
     request: HttpRequest,
 ) -> Result<Gone> {
     let jti: TokenId = path_id(&request, "jti")?;
-    app.store.read(|reader| {
+    let token = app.store.read(|reader| {
         let token = tokens::by_jti(reader, jti)?.ok_or(Code::NotFound)?;
         find(reader, &caller, token.session, Reach::Write).map_err(|error| match error {
             // Who may not end a token is not told that there is one.
             Error::Refused(_) => Code::NotFound.into(),
             Error::Internal(_) => error,
-        })
+        })?;
+        Ok(token)
     })?;
-    app.store.write(move |tx| tokens::revoke(tx, jti)).await?;
+    let mut event = event_of(&request, &caller, "session_token.revoke", jti);
+    event.tenant = token.tenant.no;
+    let session = token.session.to_string().into();
+    event.details.insert("session_id".to_owned(), session);
+    app.store
+        .write(move |tx| {
+            if tokens::revoke(tx, jti)? {
+                audit::record(tx, &event)?;
+            }
+            Ok(())
+        })
+        .await?;
     Ok(Gone)
 }

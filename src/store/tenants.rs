@@ -2,11 +2,12 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::sqlite::{Reader, Row, is_taken};
 use super::{WriteTx, agents, installs};
 use crate::draft::TenantDraft;
-use crate::error::{Code, Refusal, Result};
+use crate::error::{Code, Error, Refusal, Result};
 use crate::model::clock::Timestamp;
 use crate::model::ids::Tick;
 use crate::model::names::{ClientId, M365TenantId, TenantNo};
@@ -120,6 +121,18 @@ pub struct NewTenant {
 }
 
 impl NewTenant {
+    /// What the event of its making tells of it.
+    ///
+    /// # Errors
+    /// A value that cannot be written as JSON.
+    pub fn details(&self) -> Result<Map<String, Value>> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(details)) => Ok(details),
+            Ok(_) => Err(Error::internal("a tenant is an object")),
+            Err(error) => Err(Error::Internal(error.into())),
+        }
+    }
+
     /// What it becomes.
     #[must_use]
     pub fn changed(&self, draft: &TenantDraft) -> Self {
@@ -184,11 +197,11 @@ pub fn insert(tx: &mut WriteTx<'_>, new: &NewTenant) -> Result<TenantNo> {
             ),
             |row| row.get("tenant_no"),
         )
-        .map_err(|error| {
+        .or_else(|error| {
             if is_taken(&error) {
-                taken(new).into()
+                Err(taken(tx.reader(), None, new)?.into())
             } else {
-                error
+                Err(error)
             }
         })
 }
@@ -221,19 +234,20 @@ pub fn check_home(reader: &Reader<'_>, tenant: TenantNo) -> Result<()> {
     }
 }
 
-fn taken(new: &NewTenant) -> Refusal {
-    let directory = new
-        .entra_tenant_id
-        .as_ref()
-        .map_or_else(String::new, |directory| {
-            format!(", or another tenant signs in with the directory {directory}")
-        });
-    Refusal::new(Code::AlreadyExists)
-        .saying(format!(
-            "There is a tenant {} already{directory}.",
-            new.client_id
-        ))
-        .with("field", "client_id")
+/// What of a tenant is taken: its name, else its directory. Nobody else is named.
+fn taken(reader: &Reader<'_>, no: Option<TenantNo>, new: &NewTenant) -> Result<Refusal> {
+    let named = by_client_id(reader, &new.client_id)?;
+    let refusal = Refusal::new(Code::AlreadyExists);
+    Ok(match &new.entra_tenant_id {
+        Some(directory) if named.is_none_or(|named| Some(named.no) == no) => refusal
+            .saying(format!(
+                "Another tenant signs in with the directory {directory} already."
+            ))
+            .with("field", "entra_tenant_id"),
+        Some(_) | None => refusal
+            .saying(format!("There is a tenant {} already.", new.client_id))
+            .with("field", "client_id"),
+    })
 }
 
 const UPDATE: &str = "
@@ -256,7 +270,7 @@ pub fn update(tx: &mut WriteTx<'_>, no: TenantNo, changed: &NewTenant) -> Result
         ),
     );
     match done {
-        Err(error) if is_taken(&error) => Err(taken(changed).into()),
+        Err(error) if is_taken(&error) => Err(taken(tx.reader(), Some(no), changed)?.into()),
         outcome => outcome.map(drop),
     }
 }

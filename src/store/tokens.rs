@@ -116,15 +116,15 @@ pub fn by_jti(reader: &Reader<'_>, jti: TokenId) -> Result<Option<TokenRecord>> 
 }
 
 const REVOKE: &str =
-    "UPDATE session_tokens SET revoked_at = coalesce(revoked_at, ?2) WHERE jti = ?1";
+    "UPDATE session_tokens SET revoked_at = ?2 WHERE jti = ?1 AND revoked_at IS NULL";
 
-/// Revokes a token at once.
+/// Revokes a token at once; whether it was not revoked before.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn revoke(tx: &mut WriteTx<'_>, jti: TokenId) -> Result<()> {
+pub fn revoke(tx: &mut WriteTx<'_>, jti: TokenId) -> Result<bool> {
     let now = tx.now();
-    tx.reader().execute(REVOKE, (jti, now)).map(drop)
+    Ok(tx.reader().execute(REVOKE, (jti, now))? > 0)
 }
 
 const PURGE: &str = "

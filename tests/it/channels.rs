@@ -822,6 +822,7 @@ fn an_install_event_changes_nothing() {
 fn each_change_of_a_channel_is_an_audit_event() {
     let server = Server::demo();
     let northwind = server.northwind();
+    let guest = northwind.guest_of(&northwind.session(technician()));
     let before: i64 = server.stored("SELECT count(*) FROM audit_events");
     let id = northwind
         .posts("/channels", internal("Audited"))
@@ -838,7 +839,6 @@ fn each_change_of_a_channel_is_an_audit_event() {
         .patches(&path, json!({ "bot_id": SHARED_BOT }))
         .refused(409, "already_exists");
     northwind.deletes(&path).expect(204);
-    let guest = northwind.guest_of(&northwind.session(technician()));
     guest
         .posts("/channels", internal("x"))
         .refused(403, "forbidden");

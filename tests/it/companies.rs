@@ -538,6 +538,7 @@ fn a_removed_companys_own_articles_go_with_it_and_never_become_everybodys() {
 fn each_change_of_a_company_is_an_audit_event_and_what_changes_nothing_is_none() {
     let server = Server::serving(DEMO, &[]);
     let northwind = server.northwind();
+    let guest = northwind.guest_of(&northwind.session(technician()));
     let before: i64 = server.stored("SELECT count(*) FROM audit_events");
     northwind
         .posts(
@@ -562,7 +563,6 @@ fn each_change_of_a_company_is_an_audit_event_and_what_changes_nothing_is_none()
     northwind
         .deletes(&format!("/end-companies/unlinked-tenants/{TAILSPIN}"))
         .expect(204);
-    let guest = northwind.guest_of(&northwind.session(technician()));
     guest.gets("/end-companies").refused(403, "forbidden");
     let told: String = server.stored(
         "SELECT group_concat(action || ' ' || target || ' ' || actor_kind || ' ' || details || ' ' || remote, char(10)) FROM

@@ -97,13 +97,27 @@ fn what_a_tenant_cannot_be_is_refused() {
         relay.posts("/tenants", body).refused_field(field, reason);
     }
     let taken = json!({ "client_id": "northwind-it", "name": "x" });
-    relay
+    let refused = relay
         .posts("/tenants", taken)
         .refused(409, "already_exists");
+    assert_eq!(
+        refused.error(),
+        json!({
+            "code": "already_exists", "message": "There is a tenant northwind-it already.", "details": { "field": "client_id" },
+        })
+    );
     let directory = json!({ "client_id": "x", "name": "x", "entra_tenant_id": FABRIKAM_DIRECTORY });
-    relay
+    let refused = relay
         .posts("/tenants", directory)
         .refused(409, "already_exists");
+    assert_eq!(
+        refused.error(),
+        json!({
+            "code": "already_exists",
+            "message": format!("Another tenant signs in with the directory {FABRIKAM_DIRECTORY} already."),
+            "details": { "field": "entra_tenant_id" },
+        })
+    );
     // Northwind's bot is installed there.
     let home = json!({ "client_id": "x", "name": "x", "entra_tenant_id": CONTOSO });
     let refused = relay
@@ -155,8 +169,9 @@ fn an_admin_makes_rotates_and_revokes_keys_and_each_is_shown_once() {
             "/api-keys",
             json!({ "name": "Tickets", "expires_at": "2030-01-31T12:00:00Z" }),
         )
-        .expect(201)
-        .data();
+        .expect(201);
+    let location = made.header("location").map(str::to_owned);
+    let made = made.data();
     let key = made["key"].as_str().unwrap().to_owned();
     assert!(key.starts_with("neo_sk_demo_"));
     assert_eq!(key.len(), "neo_sk_demo_".len() + 43);
@@ -181,6 +196,11 @@ fn an_admin_makes_rotates_and_revokes_keys_and_each_is_shown_once() {
         "northwind-it"
     );
     let id = made["id"].as_str().unwrap();
+    assert_eq!(location, Some(format!("/public-api/api-keys/{id}")));
+    assert_eq!(
+        newest(&admin, "api_key.create").1,
+        json!({ "name": made["name"], "expires_at": "2030-01-31T12:00:00.000Z" })
+    );
 
     let rotated = admin
         .sends(crate::wire::Request::new(
@@ -507,4 +527,96 @@ fn who_calls_is_settled_before_the_body_is_looked_at_also_where_that_takes_time(
     let server = with_people(&authority);
     let admin = person(&server, &authority, "somebody-new", "Admin");
     admin.sends(broken()).refused(400, "validation_error");
+}
+
+/// The newest event of this action: its target and what else it tells.
+fn newest(actor: &Actor, action: &str) -> (Value, Value) {
+    let events = actor
+        .gets(&format!("/audit-events?action={action}"))
+        .expect(200)
+        .data();
+    (events[0]["target"].clone(), events[0]["details"].clone())
+}
+
+#[test]
+fn tokens_and_the_sharing_of_a_session_leave_their_marks() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let session = northwind.session(json!({ "agent_id": 102 }));
+    let minted = northwind
+        .mints(json!({ "session_id": session }))
+        .expect(201);
+    let (jti, token) = (minted.data()["jti"].clone(), minted.data()["token"].clone());
+    assert_eq!(
+        newest(&northwind, "session_token.mint"),
+        (
+            jti.clone(),
+            json!({ "session_id": session, "expires_at": "2025-11-24T17:00:00.000Z" })
+        )
+    );
+    for _ in 0..2 {
+        northwind
+            .deletes(&format!("/sessions/{}", jti.as_str().unwrap()))
+            .expect(204);
+    }
+    assert_eq!(
+        newest(&northwind, "session_token.revoke"),
+        (jti, json!({ "session_id": session }))
+    );
+    for shared in [true, true] {
+        northwind
+            .changes(&session, json!({ "shared": shared, "title": "x" }))
+            .expect(200);
+    }
+    assert_eq!(
+        newest(&northwind, "session.update"),
+        (
+            json!(session),
+            json!({ "changed": { "shared": { "from": false, "to": true } } })
+        )
+    );
+    let all = northwind.gets("/audit-events").expect(200);
+    assert_eq!(
+        all.data()
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|event| event["target"] == session.as_str())
+            .count(),
+        1
+    );
+    assert_eq!(
+        all.data()
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|event| event["action"] == "session_token.revoke")
+            .count(),
+        1
+    );
+    assert!(!all.text().contains(token.as_str().unwrap()));
+}
+
+#[test]
+fn the_making_of_a_tenant_tells_its_settings() {
+    let server = Server::demo();
+    let relay = server.relay();
+    let directory = "11111111-2222-4333-8444-555555555555";
+    let new = json!({
+        "client_id": "new", "name": "New", "entra_tenant_id": directory, "rate_limit_per_minute": 5, "retention_days": 30,
+    });
+    relay.posts("/tenants", new.clone()).expect(201);
+    assert_eq!(newest(&relay, "tenant.create"), (json!("new"), new));
+}
+
+#[test]
+fn a_time_without_a_beginning_that_goes_wrong_is_the_fault_of_its_end() {
+    let server = Server::demo();
+    server
+        .northwind()
+        .gets("/stats?to=1970-01-02T00:00:00Z")
+        .refused_field(
+            "to",
+            "must lie at least a week behind 1970-01-01 where from is not given",
+        );
 }
