@@ -11,6 +11,7 @@ mod companies;
 mod context;
 mod cors;
 mod cursor;
+mod docs;
 mod door;
 pub mod envelope;
 mod events;

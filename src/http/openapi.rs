@@ -9,6 +9,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use super::docs;
 use super::permit::Callers;
 use super::router::{Operation, PREFIX, Row, table};
 use crate::error::{Code, Error};
@@ -192,7 +193,7 @@ fn is_file(operation: &Operation) -> bool {
 fn tag(path: &str) -> &str {
     let first = path.split('/').nth(1).unwrap_or_default();
     match first {
-        "health" | "ready" | "openapi.json" => "meta",
+        "health" | "ready" | "openapi.json" | "docs" => "meta",
         first => first,
     }
 }
@@ -221,6 +222,10 @@ fn path_parameters(path: &str) -> Vec<Value> {
             "psa_company_id" => (text(CompanyId::PATTERN), Some(json!("1001"))),
             "inbound_tenant_id" => (text(M365TenantId::PATTERN), None),
             "client_id" => (text(ClientId::PATTERN), Some(json!("northwind-it"))),
+            "file" => (
+                json!({ "type": "string", "enum": docs::files().collect::<Vec<_>>() }),
+                None,
+            ),
             _ => (
                 json!({ "type": "string", "minLength": 1, "maxLength": 128 }),
                 None,
@@ -265,8 +270,11 @@ fn success(row: &Row, status: u16, generator: &mut SchemaGenerator) -> Value {
     if status == 204 {
         return described;
     }
-    if let Some(media_type) = operation.media_type {
-        described["content"] = json!({ media_type: {} });
+    if !operation.media_types.is_empty() {
+        let contents = operation.media_types.iter();
+        described["content"] = contents
+            .map(|media_type| ((*media_type).to_owned(), json!({})))
+            .collect();
         return described;
     }
     let is_list = operation.query.iter().any(|(name, _)| name == "page_size");

@@ -14,8 +14,8 @@ use super::extract::Query;
 use super::openapi;
 use super::permit::{Admitted, Callers};
 use super::{
-    agents, articles, attachments, audit_events, auth, channels, companies, events, installs, keys,
-    messages, meta, sessions, stats, tenant, tenants, tokens, turns, users,
+    agents, articles, attachments, audit_events, auth, channels, companies, docs, events, installs,
+    keys, messages, meta, sessions, stats, tenant, tenants, tokens, turns, users,
 };
 use crate::error::{Code, Error, Refusal};
 use crate::fields::{self, Fields};
@@ -53,8 +53,8 @@ pub struct Operation {
     pub successes: Vec<u16>,
     /// What a success's `data` is.
     pub data: fn(&mut SchemaGenerator) -> Option<Schema>,
-    /// The media type of a success without an envelope.
-    pub media_type: Option<&'static str>,
+    /// The media types of a success without an envelope.
+    pub media_types: Vec<&'static str>,
     /// Headers that it reads, each with what it is for.
     pub headers: Vec<(&'static str, &'static str)>,
     /// Its own refusals; those that every route has are added.
@@ -85,6 +85,12 @@ fn meta_rows() -> Vec<Row> {
         row(Method::GET, "/openapi.json", Callers::Public, openapi::document)
             .says("openapi", "This document")
             .gives("application/json"),
+        row(Method::GET, "/docs", Callers::Public, docs::page)
+            .says("docs", "A page that shows this document and makes its calls")
+            .gives("text/html"),
+        row(Method::GET, "/docs/{file}", Callers::Public, docs::file)
+            .says("docsFile", "What that page is made of")
+            .gives("text/css").gives("text/javascript"),
         row(Method::GET, "/auth/config", Callers::Public, auth::config)
             .says("getSignInConfig", "Tells a browser what sign-in there is"),
         row(Method::POST, "/auth/exchange", Callers::Public, auth::exchange)
@@ -372,7 +378,7 @@ where
             example: None,
             successes: vec![F::Output::STATUS],
             data: F::Output::data,
-            media_type: None,
+            media_types: Vec::new(),
             headers: Vec::new(),
             refusals: Vec::new(),
         },
@@ -431,7 +437,7 @@ impl Row {
     }
 
     fn gives(mut self, media_type: &'static str) -> Self {
-        self.operation.media_type = Some(media_type);
+        self.operation.media_types.push(media_type);
         self
     }
 

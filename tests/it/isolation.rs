@@ -157,6 +157,18 @@ const PLAN: &[Row] = &[
         ask: |_, _| get("/openapi.json".to_owned()),
     },
     Row {
+        method: "GET",
+        path: "/docs",
+        own: [200; 3],
+        ask: |_, _| get("/docs".to_owned()),
+    },
+    Row {
+        method: "GET",
+        path: "/docs/{file}",
+        own: [200; 3],
+        ask: |_, _| get("/docs/page.js".to_owned()),
+    },
+    Row {
         method: "POST",
         path: "/agents",
         own: [201, 201, 403],
@@ -1119,7 +1131,9 @@ fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
 fn everybody_gets_as_far_with_their_own_things_as_the_contract_says() {
     for row in PLAN {
         let without = match row.path {
-            "/health" | "/ready" | "/openapi.json" | "/auth/config" => 200,
+            "/health" | "/ready" | "/openapi.json" | "/docs" | "/docs/{file}" | "/auth/config" => {
+                200
+            }
             "/auth/exchange" => 400,
             // A link needs no credential, but a signature.
             "/chat/attachments/{attachment_id}" => 403,

@@ -15,6 +15,7 @@ mod credentials;
 mod csv_import;
 mod cuts;
 mod demo;
+mod docs;
 mod document;
 mod entra;
 mod entra_attacks;

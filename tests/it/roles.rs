@@ -32,6 +32,8 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET",    "/health",                                                   "AUVSPTN"),
     ("GET",    "/ready",                                                    "AUVSPTN"),
     ("GET",    "/openapi.json",                                             "AUVSPTN"),
+    ("GET",    "/docs",                                                     "AUVSPTN"),
+    ("GET",    "/docs/{file}",                                              "AUVSPTN"),
     ("GET",    "/auth/config",                                              "AUVSPTN"),
     ("POST",   "/auth/exchange",                                            "AUVSPTN"),
     ("POST",   "/auth/sign-out",                                            "AUV...."),
@@ -289,6 +291,7 @@ fn every_route_lets_in_whom_the_table_of_this_file_names_and_nobody_else() {
             };
             // Nothing of these names is there, so that whoever may call changes nothing.
             let target = path
+                .replace("{file}", "page.js")
                 .replace("{agent_id}", "987654")
                 .replace("{session_id}", &format!("ses_{NO_UUID}"))
                 .replace("{chat_turn_id}", &format!("trn_{NO_UUID}"))

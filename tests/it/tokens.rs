@@ -267,7 +267,8 @@ fn a_token_opens_its_session_and_nothing_else() {
             )
             .replace("{jti}", "jti_019ab697-e807-7000-8000-000000000000")
             .replace("{channel_id}", "chn_019ab697-e807-7000-8000-000000000000")
-            .replace("{install_id}", "ins_019ab697-e807-7000-8000-000000000000");
+            .replace("{install_id}", "ins_019ab697-e807-7000-8000-000000000000")
+            .replace("{file}", "page.js");
         let request = Request::new(
             row.method.as_str(),
             path.replace("/events", "/events?resume=true"),
@@ -276,7 +277,11 @@ fn a_token_opens_its_session_and_nothing_else() {
         let reply = guest.sends(request);
         match (row.method.as_str(), row.path) {
             ("POST", "/auth/exchange") => reply.refused_field("code", "is required"),
-            ("GET", "/health" | "/ready" | "/openapi.json" | "/whoami" | "/auth/config")
+            (
+                "GET",
+                "/health" | "/ready" | "/openapi.json" | "/docs" | "/docs/{file}" | "/whoami"
+                | "/auth/config",
+            )
             | ("GET", "/chat/sessions/{session_id}")
             | ("GET", "/chat/sessions/{session_id}/messages")
             | ("GET", "/chat/sessions/{session_id}/turns/{chat_turn_id}")

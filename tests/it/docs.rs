@@ -1,0 +1,105 @@
+//! The page that shows the document comes from the program, whole, and lets nothing else in.
+
+use std::collections::BTreeSet;
+
+use crate::support::Server;
+use crate::wire::{Reply, Request};
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What a page names in `src` and `href`.
+fn named(page: &str) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for attribute in ["src=\"", "href=\""] {
+        for rest in page.split(attribute).skip(1) {
+            named.insert(rest.split('"').next().unwrap().to_owned());
+        }
+    }
+    named
+}
+
+#[track_caller]
+fn is_of(reply: &Reply, content_type: &str) {
+    assert_eq!(reply.header("content-type"), Some(content_type));
+    assert_eq!(reply.header("content-security-policy"), Some(POLICY));
+    assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(reply.header("referrer-policy"), Some("no-referrer"));
+    assert!(reply.header("x-request-id").is_some());
+    assert!(!reply.body.is_empty());
+}
+
+#[test]
+fn the_page_needs_no_credential_and_everything_that_it_names_is_served() {
+    let server = Server::demo();
+    for prefix in ["", "/public-api"] {
+        let at = |path: &str| {
+            let request = Request::new("GET", format!("{prefix}/{path}"));
+            server.anyone().sends(request).expect(200)
+        };
+        let page = at("docs");
+        is_of(&page, "text/html; charset=utf-8");
+        assert_eq!(page.header("cache-control"), Some("no-cache"));
+        let expected = [
+            "data:,",
+            "docs/page.css",
+            "docs/page.js",
+            "docs/swagger-ui-bundle.js",
+            "docs/swagger-ui.css",
+            "openapi.json",
+        ];
+        let names = named(&page.text());
+        assert!(names.iter().eq(expected), "{names:?}");
+        for name in names.iter().filter(|name| name.starts_with("docs/")) {
+            let kind = match name.rsplit('.').next() {
+                Some("css") => "text/css; charset=utf-8",
+                _ => "text/javascript; charset=utf-8",
+            };
+            is_of(&at(name), kind);
+        }
+        assert_eq!(at("openapi.json").json()["openapi"], "3.1.0");
+    }
+}
+
+#[test]
+fn nothing_of_the_page_stands_inline_or_comes_from_another_host() {
+    let server = Server::demo();
+    let text = |path: &str| server.anyone().gets(path).expect(200).text();
+    let page = text("/docs");
+    for script in page.split("<script").skip(1) {
+        assert!(script.starts_with(" src=\"docs/"), "{script}");
+        assert!(script.contains("defer></script>"), "{script}");
+    }
+    for inline in ["<style", "style=", " on", "javascript:"] {
+        let tags = page.split('<').filter(|tag| !tag.starts_with("!--"));
+        for tag in tags.map(|tag| tag.split('>').next().unwrap_or_default()) {
+            assert!(!format!("<{tag}").contains(inline), "{tag}");
+        }
+    }
+    for text in [page, text("/docs/page.js"), text("/docs/page.css")] {
+        assert!(!text.contains("://"), "{text}");
+    }
+    assert!(text("/docs/page.js").contains("url: \"openapi.json\""));
+    assert!(text("/docs/page.js").contains("validatorUrl: null"));
+}
+
+#[test]
+fn what_is_not_part_of_the_page_is_not_there() {
+    let server = Server::demo();
+    let anyone = server.anyone();
+    for path in [
+        "/docs/index.html",
+        "/docs/swagger-initializer.js",
+        "/docs/..%2Fopenapi.json",
+        "/docs/",
+        "/docs/page.js/x",
+    ] {
+        anyone.gets(path).not_found();
+    }
+    for method in ["POST", "PUT", "DELETE"] {
+        for path in ["/docs", "/docs/page.js"] {
+            let reply = anyone.sends(Request::new(method, path)).expect(405);
+            assert_eq!(reply.header("allow"), Some("GET"));
+        }
+    }
+}
