@@ -97,6 +97,11 @@ impl<T: JsonSchema> JsonSchema for Written<T> {
         T::schema_name()
     }
 
+    // The same thing, so that the document has it once.
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         T::json_schema(generator)
     }

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use actix_web::HttpResponse;
 use actix_web::http::Method;
 use actix_web::http::header;
-use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
+use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::docs;
@@ -35,11 +35,12 @@ pub fn build() -> Value {
     settings.meta_schema = None;
     let mut generator = settings.into_generator();
     let mut paths = Map::new();
-    for row in table() {
+    let rows = table();
+    for row in &rows {
         let item = paths
             .entry(format!("{PREFIX}{}", row.path))
             .or_insert_with(|| json!({}));
-        item[row.method.as_str().to_ascii_lowercase()] = operation(&row, &mut generator);
+        item[row.method.as_str().to_ascii_lowercase()] = operation(row, &rows, &mut generator);
     }
     let mut schemas = generator.take_definitions(true);
     schemas.insert("Meta".to_owned(), meta(false));
@@ -146,7 +147,7 @@ fn error() -> Value {
     })
 }
 
-fn operation(row: &Row, generator: &mut SchemaGenerator) -> Value {
+fn operation(row: &Row, rows: &[Row], generator: &mut SchemaGenerator) -> Value {
     let operation = &row.operation;
     let mut parameters: Vec<Value> = path_parameters(row.path);
     for (name, schema) in &operation.query {
@@ -162,7 +163,7 @@ fn operation(row: &Row, generator: &mut SchemaGenerator) -> Value {
         "summary": operation.summary,
         "tags": [tag(row.path)],
         "security": security(row.callers),
-        "responses": responses(row, generator),
+        "responses": responses(row, rows, generator),
     });
     if !parameters.is_empty() {
         described["parameters"] = json!(parameters);
@@ -198,12 +199,15 @@ fn tag(path: &str) -> &str {
     }
 }
 
+/// The names in a path.
+fn path_names(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+}
+
 /// The parameters in a path, each with the form that names something and a value of the demo's where there is one.
 fn path_parameters(path: &str) -> Vec<Value> {
-    let names = path
-        .split('/')
-        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    let described = names.map(|name| {
+    let described = path_names(path).map(|name| {
         let text = |pattern: &str| json!({ "type": "string", "pattern": pattern });
         let (schema, example) = match name {
             "agent_id" => (
@@ -241,11 +245,11 @@ fn path_parameters(path: &str) -> Vec<Value> {
     described.collect()
 }
 
-fn responses(row: &Row, generator: &mut SchemaGenerator) -> Value {
+fn responses(row: &Row, rows: &[Row], generator: &mut SchemaGenerator) -> Value {
     let operation = &row.operation;
     let mut responses = Map::new();
     for status in &operation.successes {
-        responses.insert(status.to_string(), success(row, *status, generator));
+        responses.insert(status.to_string(), success(row, rows, *status, generator));
     }
     for (status, codes) in refusals_of(row) {
         responses.insert(status.to_string(), refusal(status, &codes));
@@ -253,7 +257,7 @@ fn responses(row: &Row, generator: &mut SchemaGenerator) -> Value {
     Value::Object(responses)
 }
 
-fn success(row: &Row, status: u16, generator: &mut SchemaGenerator) -> Value {
+fn success(row: &Row, rows: &[Row], status: u16, generator: &mut SchemaGenerator) -> Value {
     let operation = &row.operation;
     let mut names = vec!["X-Request-Id"];
     if row.callers != Callers::Public {
@@ -280,12 +284,71 @@ fn success(row: &Row, status: u16, generator: &mut SchemaGenerator) -> Value {
     let is_list = operation.query.iter().any(|(name, _)| name == "page_size");
     let meta = if is_list { "ListMeta" } else { "Meta" };
     let data = (operation.data)(generator);
+    let links = links(row, rows, status, data.as_ref(), generator);
+    if !links.is_empty() {
+        described["links"] = Value::Object(links);
+    }
     described["content"] = json!({ "application/json": { "schema": {
         "type": "object",
         "required": ["data", "meta"],
         "properties": { "data": data, "meta": { "$ref": format!("#/components/schemas/{meta}") } },
     } } });
     described
+}
+
+/// The calls that what was made can be named in: those below the address that made it, or beside what it hangs on.
+fn links(
+    row: &Row,
+    rows: &[Row],
+    status: u16,
+    data: Option<&Schema>,
+    generator: &SchemaGenerator,
+) -> Map<String, Value> {
+    let mut links = Map::new();
+    let (Some(data), 201 | 202) = (data, status) else {
+        return links;
+    };
+    let owner = row.path.rsplit_once('/').map_or("", |(owner, _)| owner);
+    let around = if owner.contains('{') { owner } else { row.path };
+    for other in rows {
+        let below = other.path.strip_prefix(around);
+        if !below.is_some_and(|below| below.starts_with('/')) {
+            continue;
+        }
+        let mut is_of_the_reply = false;
+        let parameters: Option<Map<String, Value>> = path_names(other.path)
+            .map(|name| {
+                let placed = format!("{{{name}}}");
+                let place = if row.path.contains(&placed) {
+                    format!("$request.path.{name}")
+                } else {
+                    is_of_the_reply = true;
+                    let is_made_here = other.path.starts_with(&format!("{}/{placed}", row.path));
+                    let named = has_property(data, name, generator).then_some(name);
+                    let id = (is_made_here && has_property(data, "id", generator)).then_some("id");
+                    format!("$response.body#/data/{}", named.or(id)?)
+                };
+                Some((name.to_owned(), place.into()))
+            })
+            .collect();
+        if let (Some(parameters), true) = (parameters, is_of_the_reply) {
+            let link = json!({ "operationId": other.operation.id, "parameters": parameters });
+            links.insert(other.operation.id.to_owned(), link);
+        }
+    }
+    links
+}
+
+fn has_property(schema: &Schema, name: &str, generator: &SchemaGenerator) -> bool {
+    let place = schema.get("$ref").and_then(Value::as_str);
+    let defined = place
+        .and_then(|place| place.rsplit('/').next())
+        .and_then(|name| generator.definitions().get(name));
+    let properties = match defined {
+        Some(defined) => defined.get("properties"),
+        None => schema.get("properties"),
+    };
+    properties.is_some_and(|properties| properties.get(name).is_some())
 }
 
 /// Every refusal of a route, by status: its own, and those of the door, of credentials and of bodies.
@@ -351,7 +414,9 @@ fn refusal(status: u16, codes: &[Code]) -> Value {
         "headers": header_refs(&names),
         "content": { "application/json": { "schema": { "allOf": [
             { "$ref": "#/components/schemas/Error" },
-            { "properties": { "error": { "properties": { "code": { "enum": words } } } } },
+            { "required": ["error"], "properties": { "error": {
+                "required": ["code"], "properties": { "code": { "type": "string", "enum": words } },
+            } } },
         ] } } },
     })
 }

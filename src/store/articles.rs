@@ -25,7 +25,7 @@ pub struct ArticleRecord {
     pub url: Option<String>,
     /// Who may see it.
     pub audience: Audience,
-    /// The company that it is for; `None`: all of them.
+    /// The company that it is for; null: all of them.
     pub end_company_id: Option<CompanyId>,
     /// The agents that use it; empty: all of them.
     pub agent_ids: Vec<AgentId>,

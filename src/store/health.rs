@@ -14,6 +14,7 @@ const NAMED: usize = 20;
 
 /// What would be refused. Nothing is told twice: an installed directory that several companies share is a shared one.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "MappingHealth")]
 pub struct Health {
     /// Directories that a channel is installed for and no company carries.
     pub installed_without_company: Found<InstalledWithoutCompany>,
@@ -25,6 +26,7 @@ pub struct Health {
 
 /// Findings of one kind.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Found{T}")]
 pub struct Found<T> {
     /// How many there are.
     pub count: usize,

@@ -22,9 +22,9 @@ pub struct TenantRecord {
     pub name: String,
     /// The directory that its people sign in with.
     pub entra_tenant_id: Option<M365TenantId>,
-    /// How long idle and archived sessions are kept; `None`: for ever.
+    /// How long idle and archived sessions are kept; null: for ever.
     pub retention_days: Option<i64>,
-    /// Requests a minute; `None`: the server's figure, 0: no limit.
+    /// Requests a minute; null: the server's figure, 0: no limit.
     #[serde(skip)]
     pub rate_limit_per_minute: Option<i64>,
     /// When it was made.

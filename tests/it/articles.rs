@@ -97,6 +97,26 @@ fn an_article_names_only_what_its_tenant_has_and_no_title_twice() {
             "url",
             "must be an absolute https or http URL",
         ),
+        (
+            json!({ "title": "x", "body": "x", "url": "https://[" }),
+            "url",
+            "must be an absolute https or http URL",
+        ),
+        (
+            json!({ "title": "x", "body": "x", "url": "https://kb.example:99999/" }),
+            "url",
+            "must be an absolute https or http URL",
+        ),
+        (
+            json!({ "title": "x", "body": "x", "url": "https://me:secret@kb.example/" }),
+            "url",
+            "must be an absolute https or http URL",
+        ),
+        (
+            json!({ "title": "x", "body": "x", "url": "https:///kb" }),
+            "url",
+            "must be an absolute https or http URL",
+        ),
     ] {
         northwind
             .posts("/knowledge-articles", body)

@@ -160,6 +160,41 @@ fn the_document_is_an_openapi_3_1_document_of_every_route() {
 }
 
 #[test]
+fn no_two_things_of_the_document_have_one_name() {
+    let schemas = document()["components"]["schemas"].as_object().unwrap();
+    // A number is what tells the second of a name from the first.
+    let numbered = schemas
+        .keys()
+        .filter(|name| name.ends_with(|c: char| c.is_ascii_digit()));
+    assert_eq!(numbered.collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
+fn what_was_made_is_linked_to_the_calls_that_take_its_name() {
+    let link = |path: &str, status: &str, name: &str| {
+        document()["paths"][format!("{PREFIX}{path}")]["post"]["responses"][status]["links"][name]
+            ["parameters"]
+            .clone()
+    };
+    assert_eq!(
+        link("/chat/sessions", "201", "appendMessage"),
+        json!({ "session_id": "$response.body#/data/id" })
+    );
+    assert_eq!(
+        link("/chat/sessions/{session_id}/messages", "202", "getTurn"),
+        json!({
+            "session_id": "$request.path.session_id",
+            "chat_turn_id": "$response.body#/data/chat_turn_id",
+        })
+    );
+    assert_eq!(
+        link("/end-companies", "201", "getEndCompany"),
+        json!({ "psa_company_id": "$response.body#/data/psa_company_id" })
+    );
+    assert_eq!(link("/chat/sessions", "201", "getAgent"), Value::Null);
+}
+
+#[test]
 fn what_is_not_in_the_document_is_found() {
     let reply = |status: u16, body: Value| Reply {
         status,
