@@ -243,9 +243,22 @@ pub(super) fn for_so_long<T>(
 ) -> Result<T> {
     let end = Instant::now() + limit;
     connection.progress_handler(STEPS, Some(move || Instant::now() > end))?;
-    let outcome = step();
-    connection.progress_handler(0, None::<fn() -> bool>)?;
-    outcome
+    let _limited = Limited { connection };
+    step()
+}
+
+/// Lifts the limit also when a step panics: its connection goes back to those that read for everybody.
+struct Limited<'a> {
+    connection: &'a Connection,
+}
+
+impl Drop for Limited<'_> {
+    fn drop(&mut self) {
+        let lifted = self.connection.progress_handler(0, None::<fn() -> bool>);
+        if let Err(error) = lifted {
+            log::error!("a read's limit was not lifted: {error}");
+        }
+    }
 }
 
 pub(super) fn on_a_snapshot<T>(
@@ -434,4 +447,33 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(
     serde_json::from_str(&text).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    const MANY: &str = "
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT count(*) AS many FROM n";
+
+    fn count(connection: &Connection) -> Result<i64> {
+        Reader { connection }.one(MANY, [], |row| row.get("many"))
+    }
+
+    #[test]
+    fn a_read_that_takes_too_long_is_interrupted_and_the_limit_goes_with_it_also_by_a_panic() {
+        let connection = Connection::open_in_memory().unwrap();
+        let late = for_so_long(&connection, Duration::ZERO, || count(&connection));
+        assert!(matches!(late, Err(Error::Refused(refusal)) if refusal.code == Code::Overloaded));
+        assert_eq!(count(&connection).unwrap(), 100_000);
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            for_so_long(&connection, Duration::ZERO, || -> Result<()> {
+                panic!("on purpose, for the test")
+            })
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(count(&connection).unwrap(), 100_000);
+    }
 }
