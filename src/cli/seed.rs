@@ -16,7 +16,7 @@ use crate::fields::Problem;
 use crate::model::names::ClientId;
 use crate::seed;
 use crate::store::import::{self, Imported, Manner, Rehearsed, Rejected, Report};
-use crate::store::{Store, WriteTx, tenants};
+use crate::store::{Store, WriteTx, export, tenants};
 
 #[derive(Args)]
 pub(super) struct Import {
@@ -200,7 +200,7 @@ pub(super) fn export(common: &Common, arguments: &Export) -> Result<(), Failed> 
             None => tenants::all(reader)?,
             Some(named) => vec![find(reader, named)?],
         };
-        import::export(reader, &tenants)
+        export::world(reader, &tenants)
     })?;
     let text =
         serde_json::to_string_pretty(&world).map_err(|error| Failed::saying(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! Takes a seed file in one transaction, and writes one (contract, section 11).
+//! Takes a seed file, or a list of companies, in one transaction (contract, section 11).
 
 use std::fmt::Display;
 
@@ -8,11 +8,10 @@ use super::agents::AgentRecord;
 use super::articles::ArticleRecord;
 use super::channels::{ChannelRecord, Misfit};
 use super::companies::CompanyRecord;
-use super::sqlite::Reader;
 use super::tenants::{NewTenant, TenantRecord};
 use super::users::UserRecord;
 use super::{
-    WriteTx, agents, articles, audit, channels, companies, installs, keys, tenants, users,
+    WriteTx, agents, articles, audit, channels, companies, export, installs, keys, tenants, users,
 };
 use crate::error::{Error, Result};
 use crate::fields::{Field, Problem, Problems};
@@ -329,12 +328,12 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
         let after = before.changed(&seed.draft);
         let outcome = match &known {
             None => {
-                self.created("tenant", &after.client_id, || show_tenant(&after));
+                self.created("tenant", &after.client_id, || export::tenant(&after));
                 tenants::insert(self.tx, &after)
             }
             Some(known) => {
                 let name = &after.client_id;
-                if self.differs("tenant", name, (&before, &after), show_tenant) {
+                if self.differs("tenant", name, (&before, &after), export::tenant) {
                     tenants::update(self.tx, known.no, &after).map(|()| known.no)
                 } else {
                     Ok(known.no)
@@ -448,7 +447,7 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
             if known.managed_agent_key.is_some() {
                 self.check_managed(seed, &after);
             }
-            if self.differs("agent", after.agent_id, (known, &after), export_agent) {
+            if self.differs("agent", after.agent_id, (known, &after), export::agent) {
                 agents::update(self.tx, &after)?;
             }
             return Ok(());
@@ -469,7 +468,7 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
             );
             return Ok(());
         }
-        self.created("agent", after.agent_id, || export_agent(&after));
+        self.created("agent", after.agent_id, || export::agent(&after));
         agents::insert(self.tx, &after)
     }
 
@@ -495,7 +494,7 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
         match known {
             Some(known) => {
                 let name = &after.psa_company_id;
-                if self.differs("end_company", name, (&known, &after), export_company) {
+                if self.differs("end_company", name, (&known, &after), export::company) {
                     companies::update(self.tx, tenant, &known, &after)?;
                 }
                 Ok(())
@@ -506,7 +505,7 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
             }
             None => {
                 let name = &after.psa_company_id;
-                self.created("end_company", name, || export_company(&after));
+                self.created("end_company", name, || export::company(&after));
                 companies::insert(self.tx, tenant, &after)
             }
         }
@@ -565,7 +564,7 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
                     return Ok(None);
                 }
                 let name = &after.internal_name;
-                if self.differs("channel", name, (known, &after), show_channel) {
+                if self.differs("channel", name, (known, &after), export::channel) {
                     channels::update(self.tx, &after)?;
                 }
             }
@@ -584,7 +583,7 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
                     installs::take_over(self.tx, deleted, &after)?;
                 }
                 let name = &after.internal_name;
-                self.created("channel", name, || show_channel(&after));
+                self.created("channel", name, || export::channel(&after));
             }
         }
         Ok(Some(after))
@@ -642,11 +641,14 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
                 let before = channels::name_of(self.tx.reader(), bound.channel_id.tick())?;
                 installs::delete(self.tx, bound.id)?;
                 self.count(Fate::Updated, "install", directory, || {
-                    (show_install(&before), show_install(&channel.internal_name))
+                    (
+                        export::install(&before),
+                        export::install(&channel.internal_name),
+                    )
                 });
             }
             None => self.created("install", directory, || {
-                show_install(&channel.internal_name)
+                export::install(&channel.internal_name)
             }),
         }
         installs::insert(self.tx, channel, directory).map(drop)
@@ -701,14 +703,14 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
         match known {
             Some(known) => {
                 let name = &after.title;
-                if self.differs("knowledge_article", name, (&known, &after), export_article) {
+                if self.differs("knowledge_article", name, (&known, &after), export::article) {
                     articles::update(self.tx, tenant, &after)?;
                 }
                 Ok(())
             }
             None => {
                 let name = &after.title;
-                self.created("knowledge_article", name, || export_article(&after));
+                self.created("knowledge_article", name, || export::article(&after));
                 articles::insert(self.tx, tenant, &after)
             }
         }
@@ -729,9 +731,9 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
             role: seed.role.clone().over(before.role, Role::User),
         };
         let write = match &known {
-            Some(known) => self.differs("user", &after.id, (known, &after), export_user),
+            Some(known) => self.differs("user", &after.id, (known, &after), export::user),
             None => {
-                self.created("user", &after.id, || export_user(&after));
+                self.created("user", &after.id, || export::user(&after));
                 true
             }
         };
@@ -806,135 +808,6 @@ fn blank(seed: &SeedTenant) -> NewTenant {
         rate_limit_per_minute: None,
         retention_days: None,
     }
-}
-
-/// Writes a file of the tenants given, in the format that [`apply`] takes, without keys.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn export(reader: &Reader<'_>, tenants: &[TenantRecord]) -> Result<Value> {
-    let tenants = tenants
-        .iter()
-        .map(|tenant| export_tenant(reader, tenant))
-        .collect::<Result<Vec<_>>>()?;
-    Ok(json!({ "tenants": tenants }))
-}
-
-fn export_tenant(reader: &Reader<'_>, tenant: &TenantRecord) -> Result<Value> {
-    let agents: Vec<Value> = agents::all(reader, tenant.no)?
-        .iter()
-        .map(export_agent)
-        .collect();
-    let companies: Vec<Value> = companies::all(reader, tenant.no)?
-        .iter()
-        .map(export_company)
-        .collect();
-    let channels = channels::living(reader, tenant.no)?
-        .iter()
-        .map(|channel| export_channel(reader, channel))
-        .collect::<Result<Vec<_>>>()?;
-    let articles: Vec<Value> = articles::all(reader, tenant.no)?
-        .iter()
-        .map(export_article)
-        .collect();
-    let users: Vec<Value> = users::all(reader, tenant.no)?
-        .iter()
-        .map(export_user)
-        .collect();
-    Ok(json!({
-        "client_id": tenant.client_id,
-        "name": tenant.name,
-        "entra_tenant_id": tenant.entra_tenant_id,
-        "rate_limit_per_minute": tenant.rate_limit_per_minute,
-        "retention_days": tenant.retention_days,
-        "agents": agents,
-        "end_companies": companies,
-        "channels": channels,
-        "knowledge_articles": articles,
-        "users": users,
-    }))
-}
-
-fn export_agent(agent: &AgentRecord) -> Value {
-    json!({
-        "agent_id": agent.agent_id,
-        "name": agent.name,
-        "description": agent.description,
-        "autonomy_type": agent.autonomy_type,
-        "audience": agent.audience,
-        "access": agent.access,
-        "allowed_users": agent.allowed_users,
-        "state": agent.state,
-        "managed_agent_key": agent.managed_agent_key,
-        "agent_settings": agent.agent_settings,
-    })
-}
-
-fn export_company(company: &CompanyRecord) -> Value {
-    json!({
-        "psa_company_id": company.psa_company_id,
-        "psa_company_name": company.psa_company_name,
-        "tenant_id": company.tenant_id,
-        "custom_instructions": company.custom_instructions,
-        "custom_instructions_for_user_facing_chat": company.custom_instructions_for_user_facing_chat,
-    })
-}
-
-fn export_article(article: &ArticleRecord) -> Value {
-    json!({
-        "title": article.title,
-        "body": article.body,
-        "url": article.url,
-        "audience": article.audience,
-        "end_company_id": article.end_company_id,
-        "agent_ids": article.agent_ids,
-    })
-}
-
-fn export_user(user: &UserRecord) -> Value {
-    json!({ "id": user.id, "name": user.name, "email": user.email, "role": user.role })
-}
-
-fn show_tenant(tenant: &NewTenant) -> Value {
-    json!({
-        "client_id": tenant.client_id,
-        "name": tenant.name,
-        "entra_tenant_id": tenant.entra_tenant_id,
-        "rate_limit_per_minute": tenant.rate_limit_per_minute,
-        "retention_days": tenant.retention_days,
-    })
-}
-
-fn show_install(channel: &str) -> Value {
-    json!({ "channel": channel })
-}
-
-fn export_channel(reader: &Reader<'_>, channel: &ChannelRecord) -> Result<Value> {
-    let installs: Vec<Value> = installs::of_channel(reader, channel.id)?
-        .iter()
-        .map(|install| json!({ "end_client_tenant_id": install.end_client_tenant_id }))
-        .collect();
-    let mut exported = show_channel(channel);
-    exported["installs"] = installs.into();
-    Ok(exported)
-}
-
-fn show_channel(channel: &ChannelRecord) -> Value {
-    json!({
-        "internal_name": channel.internal_name,
-        "audience": channel.audience,
-        "transport": channel.transport,
-        "status": channel.status,
-        "bot_id": channel.bot_id,
-        "agent_id": channel.agent_id,
-        "display_name": channel.display_name,
-        "description": channel.description,
-        "welcome_message": channel.welcome_message,
-        "color_icon_url": channel.color_icon_url,
-        "outline_icon_url": channel.outline_icon_url,
-        "relay_prefix": channel.relay_prefix,
-        "show_agent_progress_steps": channel.show_agent_progress_steps,
-    })
 }
 
 /// Characters of a value that a rehearsal shows.

@@ -13,6 +13,7 @@ pub mod channels;
 pub mod check;
 pub mod companies;
 mod directory;
+pub mod export;
 pub mod health;
 pub mod idempotency;
 pub mod import;
