@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, web};
 
 use super::App;
 use super::context::event_of;
-use super::cursor::{self, List};
+use super::cursor;
 use super::envelope::{Gone, Outcome, Reply};
 use super::extract::{Body, Query};
 use super::permit::Permit;
@@ -40,19 +40,13 @@ pub(super) async fn list(
     caller: Permit,
     query: Query,
 ) -> Outcome<Vec<AgentRecord>> {
-    let tenant = caller.tenant.no;
-    let owner = tenant.0.to_string();
-    let list = List {
-        name: "agents",
-        owner: &owner,
-    };
     let filter = filter(&query)?;
-    cursor::newest_first(
+    cursor::of_tenant(
         &app,
-        caller.tenant.no,
+        &caller,
         &query,
-        list,
-        move |reader, before, limit| agents::page(reader, tenant, &filter, before, limit),
+        "agents",
+        move |reader, tenant, before, limit| agents::page(reader, tenant, &filter, before, limit),
         |agent: &AgentRecord| agent.seq,
     )
     .await

@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, web};
 
 use super::App;
 use super::context::event_of;
-use super::cursor::{self, List};
+use super::cursor;
 use super::envelope::{Gone, Outcome, Reply};
 use super::extract::{Body, Query, path_id};
 use super::permit::Permit;
@@ -37,19 +37,13 @@ pub(super) async fn list(
     caller: Permit,
     query: Query,
 ) -> Outcome<Vec<ArticleRecord>> {
-    let tenant = caller.tenant.no;
-    let owner = tenant.0.to_string();
-    let list = List {
-        name: "articles",
-        owner: &owner,
-    };
     let filter = filter(&query)?;
-    cursor::newest_first(
+    cursor::of_tenant(
         &app,
-        caller.tenant.no,
+        &caller,
         &query,
-        list,
-        move |reader, before, limit| articles::page(reader, tenant, &filter, before, limit),
+        "articles",
+        move |reader, tenant, before, limit| articles::page(reader, tenant, &filter, before, limit),
         |article: &ArticleRecord| article.id.tick(),
     )
     .await

@@ -3,7 +3,7 @@
 use actix_web::web;
 
 use super::App;
-use super::cursor::{self, List};
+use super::cursor;
 use super::envelope::Outcome;
 use super::extract::Query;
 use super::permit::Permit;
@@ -38,19 +38,13 @@ pub(super) async fn list(
     caller: Permit,
     query: Query,
 ) -> Outcome<Vec<Recorded>> {
-    let tenant = caller.tenant.no;
-    let owner = tenant.0.to_string();
-    let list = List {
-        name: "audit events",
-        owner: &owner,
-    };
     let filter = filter(&query)?;
-    cursor::newest_first(
+    cursor::of_tenant(
         &app,
-        caller.tenant.no,
+        &caller,
         &query,
-        list,
-        move |reader, before, limit| audit::page(reader, tenant, &filter, before, limit),
+        "audit events",
+        move |reader, tenant, before, limit| audit::page(reader, tenant, &filter, before, limit),
         |event| event.id.tick(),
     )
     .await

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::App;
 use super::context::event_of;
-use super::cursor::{self, BEHIND_ALL, List, Page};
+use super::cursor;
 use super::envelope::{Gone, Outcome, Reply};
 use super::extract::{Body, Query, path_id};
 use super::permit::Permit;
@@ -40,23 +40,16 @@ pub(super) async fn list(
     caller: Permit,
     query: Query,
 ) -> Outcome<Vec<ChannelRecord>> {
-    let tenant = caller.tenant.no;
-    let owner = tenant.0.to_string();
-    let list = List {
-        name: "channels",
-        owner: &owner,
-    };
-    let page = Page::of(&query, list)?;
     let filter = filter(&query)?;
-    let before = page.after.unwrap_or(BEHIND_ALL);
-    let part = app
-        .store
-        .read_long(Some(caller.tenant.no), move |reader| {
-            channels::page(reader, tenant, &filter, before, page.fetch())
-        })
-        .await?;
-    let (channels, pagination) = page.cut(part, list, |channel| channel.id.tick());
-    Ok(Reply::ok(channels).paged(pagination))
+    cursor::of_tenant(
+        &app,
+        &caller,
+        &query,
+        "channels",
+        move |reader, tenant, before, limit| channels::page(reader, tenant, &filter, before, limit),
+        |channel| channel.id.tick(),
+    )
+    .await
 }
 
 pub(super) async fn get(

@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, web};
 
 use super::App;
 use super::context::event_of;
-use super::cursor::{self, List};
+use super::cursor;
 use super::envelope::{Gone, Outcome, Reply};
 use super::extract::{Body, Query, path_name};
 use super::permit::Permit;
@@ -38,19 +38,15 @@ pub(super) async fn list(
     caller: Permit,
     query: Query,
 ) -> Outcome<Vec<CompanyRecord>> {
-    let tenant = caller.tenant.no;
-    let owner = tenant.0.to_string();
-    let list = List {
-        name: "end-companies",
-        owner: &owner,
-    };
     let filter = filter(&query)?;
-    cursor::newest_first(
+    cursor::of_tenant(
         &app,
-        caller.tenant.no,
+        &caller,
         &query,
-        list,
-        move |reader, before, limit| companies::page(reader, tenant, &filter, before, limit),
+        "end-companies",
+        move |reader, tenant, before, limit| {
+            companies::page(reader, tenant, &filter, before, limit)
+        },
         |company: &CompanyRecord| company.seq,
     )
     .await
@@ -206,18 +202,12 @@ pub(super) async fn list_unlinked(
     caller: Permit,
     query: Query,
 ) -> Outcome<Vec<UnlinkedRecord>> {
-    let tenant = caller.tenant.no;
-    let owner = tenant.0.to_string();
-    let list = List {
-        name: "unlinked-tenants",
-        owner: &owner,
-    };
-    cursor::newest_first(
+    cursor::of_tenant(
         &app,
-        caller.tenant.no,
+        &caller,
         &query,
-        list,
-        move |reader, before, limit| unlinked::page(reader, tenant, before, limit),
+        "unlinked-tenants",
+        unlinked::page,
         |refused: &UnlinkedRecord| refused.seq,
     )
     .await

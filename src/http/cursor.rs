@@ -9,6 +9,7 @@ use super::envelope::{Outcome, Pagination, Reply};
 use super::extract::Query;
 use crate::auth::api_key::hash;
 use crate::error::Result;
+use crate::model::caller::Caller;
 use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
 use crate::store::{Part, Reader};
@@ -82,6 +83,35 @@ impl Page {
         };
         (rows, pagination)
     }
+}
+
+/// A page of a list of the caller's tenant, newest first; `fetch` gives so many rows of that tenant from before a tick.
+///
+/// # Errors
+/// As [`newest_first`].
+pub async fn of_tenant<T: Serialize, P: Into<Part<T>> + Send + 'static>(
+    app: &App,
+    caller: &Caller,
+    query: &Query,
+    name: &str,
+    fetch: impl FnOnce(&Reader<'_>, TenantNo, Tick, usize) -> Result<P> + Send + 'static,
+    key: impl Fn(&T) -> Tick,
+) -> Outcome<Vec<T>> {
+    let tenant = caller.tenant.no;
+    let owner = tenant.0.to_string();
+    let list = List {
+        name,
+        owner: &owner,
+    };
+    newest_first(
+        app,
+        tenant,
+        query,
+        list,
+        move |reader, before, limit| fetch(reader, tenant, before, limit),
+        key,
+    )
+    .await
 }
 
 /// A page of a list that is newest first; `fetch` gives so many rows from before a tick.

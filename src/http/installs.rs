@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, web};
 
 use super::App;
 use super::context::event_of;
-use super::cursor::{self, BEHIND_ALL, List, Page};
+use super::cursor::{self, List};
 use super::envelope::{Gone, Outcome, Reply};
 use super::extract::{Body, Query, path_id};
 use super::permit::Permit;
@@ -68,13 +68,15 @@ pub(super) async fn list(
         name: "installs",
         owner: &owner,
     };
-    let page = Page::of(&query, list)?;
-    let before = page.after.unwrap_or(BEHIND_ALL);
-    let found = app
-        .store
-        .read(|reader| installs::page(reader, id, before, page.fetch()))?;
-    let (installs, pagination) = page.cut(found, list, |install: &InstallRecord| install.id.tick());
-    Ok(Reply::ok(installs).paged(pagination))
+    cursor::newest_first(
+        &app,
+        caller.tenant.no,
+        &query,
+        list,
+        move |reader, before, limit| installs::page(reader, id, before, limit),
+        |install| install.id.tick(),
+    )
+    .await
 }
 
 struct New {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::App;
 use super::context::event_of;
-use super::cursor::{self, List};
+use super::cursor;
 use super::envelope::{Gone, Outcome, Reply};
 use super::extract::{Body, Query, path_id};
 use super::permit::Permit;
@@ -76,19 +76,13 @@ pub(super) async fn list(
     caller: Permit,
     query: Query,
 ) -> Outcome<Vec<ApiKey>> {
-    let tenant = caller.tenant.no;
-    let owner = tenant.0.to_string();
-    let list = List {
-        name: "keys",
-        owner: &owner,
-    };
     let q = query.search()?.map(str::to_owned);
-    cursor::newest_first(
+    cursor::of_tenant(
         &app,
-        caller.tenant.no,
+        &caller,
         &query,
-        list,
-        move |reader, before, limit| {
+        "keys",
+        move |reader, tenant, before, limit| {
             let keys = keys::page(reader, tenant, q.as_deref(), before, limit)?;
             Ok(keys.into_iter().map(ApiKey::from).collect::<Vec<_>>())
         },

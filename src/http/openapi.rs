@@ -10,9 +10,11 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::docs;
+use super::extract::Query;
 use super::permit::Callers;
-use super::router::{Operation, PREFIX, Row, table};
+use super::router::{Operation, PREFIX, Row, Taken, table};
 use crate::error::{Code, Error};
+use crate::fields;
 use crate::model::ids::{
     ArticleId, AttachmentId, ChannelId, InstallId, KeyId, MessageId, SessionId, TokenId, TurnId,
 };
@@ -150,7 +152,7 @@ fn error() -> Value {
 fn operation(row: &Row, rows: &[Row], generator: &mut SchemaGenerator) -> Value {
     let operation = &row.operation;
     let mut parameters: Vec<Value> = path_parameters(row.path);
-    for (name, schema) in &operation.query {
+    for (name, schema) in query_of(operation) {
         parameters
             .push(json!({ "name": name, "in": "query", "required": false, "schema": schema }));
     }
@@ -168,26 +170,27 @@ fn operation(row: &Row, rows: &[Row], generator: &mut SchemaGenerator) -> Value 
     if !parameters.is_empty() {
         described["parameters"] = json!(parameters);
     }
-    if let Some(schema) = &operation.body {
+    let taken = match operation.body {
+        Taken::Nothing => None,
+        Taken::Json(read) => Some(("application/json", fields::describe(read))),
+        Taken::File => Some((
+            "application/octet-stream",
+            json!({ "type": "string", "format": "binary" }),
+        )),
+    };
+    if let Some((media_type, schema)) = taken {
         let mut content = json!({ "schema": schema });
-        if let Some(example) = &operation.example {
-            content["examples"] = json!({ "demo": { "value": example } });
+        if let Some(example) = operation.example {
+            content["examples"] = json!({ "demo": { "value": example() } });
         }
-        let media_type = if is_file(operation) {
-            "application/octet-stream"
-        } else {
-            "application/json"
-        };
         described["requestBody"] = json!({ "required": true, "content": { media_type: content } });
     }
     described
 }
 
-fn is_file(operation: &Operation) -> bool {
-    operation
-        .body
-        .as_ref()
-        .is_some_and(|schema| schema["format"] == "binary")
+/// A query's parameters, each with its schema.
+fn query_of(operation: &Operation) -> Vec<(String, Value)> {
+    operation.query.map(Query::describe).unwrap_or_default()
 }
 
 /// The chapter that a path belongs to: its first word, or what a session has.
@@ -281,7 +284,9 @@ fn success(row: &Row, rows: &[Row], status: u16, generator: &mut SchemaGenerator
             .collect();
         return described;
     }
-    let is_list = operation.query.iter().any(|(name, _)| name == "page_size");
+    let is_list = query_of(operation)
+        .iter()
+        .any(|(name, _)| name == "page_size");
     let meta = if is_list { "ListMeta" } else { "Meta" };
     let data = (operation.data)(generator);
     let links = links(row, rows, status, data.as_ref(), generator);
@@ -366,14 +371,14 @@ pub fn refusals_of(row: &Row) -> Vec<(u16, Vec<Code>)> {
             codes.push(Code::Forbidden);
         }
     }
-    if row.operation.body.is_some() {
+    if !matches!(row.operation.body, Taken::Nothing) {
         codes.extend([
             Code::ValidationError,
             Code::PayloadTooLarge,
             Code::UnsupportedMediaType,
         ]);
     }
-    if !row.operation.query.is_empty() || !row.operation.headers.is_empty() {
+    if row.operation.query.is_some() || !row.operation.headers.is_empty() {
         codes.push(Code::ValidationError);
     }
     if row.path.contains('{') {

@@ -18,7 +18,7 @@ use super::{
     keys, messages, meta, sessions, stats, tenant, tenants, tokens, turns, users,
 };
 use crate::error::{Code, Error, Refusal};
-use crate::fields::{self, Fields};
+use crate::fields::Fields;
 
 /// Every path is served below this prefix, and by the same handler without it.
 pub const PREFIX: &str = "/public-api";
@@ -43,12 +43,12 @@ pub struct Operation {
     pub id: &'static str,
     /// Says in a sentence what it does.
     pub summary: &'static str,
-    /// Its query's parameters, each with a schema.
-    pub query: Vec<(String, Value)>,
-    /// Its body's schema.
-    pub body: Option<Value>,
+    /// The handler's own reader of its query.
+    pub query: Option<fn(&Query)>,
+    /// What it takes for a body.
+    pub body: Taken,
     /// A body that works against the demo.
-    pub example: Option<Value>,
+    pub example: Option<fn() -> Value>,
     /// The statuses of its successes.
     pub successes: Vec<u16>,
     /// What a success's `data` is.
@@ -59,6 +59,17 @@ pub struct Operation {
     pub headers: Vec<(&'static str, &'static str)>,
     /// Its own refusals; those that every route has are added.
     pub refusals: Vec<Code>,
+}
+
+/// What a route takes for a body.
+#[derive(Clone, Copy, Debug)]
+pub enum Taken {
+    /// None.
+    Nothing,
+    /// A JSON object that the handler's own reader reads.
+    Json(fn(&Fields<'_>)),
+    /// A file as it is.
+    File,
 }
 
 /// The pattern of the path that was matched, for the log.
@@ -115,7 +126,7 @@ fn management_rows() -> Vec<Row> {
         row(Method::POST, "/agents", Callers::Keeper, agents::create)
             .says("createAgent", "Makes a CONVERSATIONAL agent")
             .body(agents::create_body)
-            .example(json!({ "name": "Onboarding", "audience": "MSP", "agent_settings": { "custom_instructions": "Answer briefly." } }))
+            .example(|| json!({ "name": "Onboarding", "audience": "MSP", "agent_settings": { "custom_instructions": "Answer briefly." } }))
             .created()
             .refuses(&[Code::AgentManagedByNeo]),
         row(Method::GET, "/agents/{agent_id}", Callers::Member, agents::get)
@@ -123,7 +134,7 @@ fn management_rows() -> Vec<Row> {
         row(Method::PUT, "/agents/{agent_id}", Callers::Keeper, agents::update)
             .says("updateAgent", "Changes what is sent of an agent")
             .body(agents::update_body)
-            .example(json!({ "description": "Answers technicians' questions." }))
+            .example(|| json!({ "description": "Answers technicians' questions." }))
             .refuses(&[Code::AgentManagedByNeo, Code::AgentUpdateConflict]),
         row(Method::DELETE, "/agents/{agent_id}", Callers::Keeper, agents::delete)
             .says("deleteAgent", "Removes an agent that no channel uses; its sessions stay")
@@ -135,7 +146,7 @@ fn management_rows() -> Vec<Row> {
         row(Method::POST, "/knowledge-articles", Callers::Keeper, articles::create)
             .says("createArticle", "Adds a knowledge article")
             .body(articles::create_body)
-            .example(json!({ "title": "Wi-Fi for guests", "body": "The network is **Guests**.", "audience": "END_USER", "end_company_id": "1001" }))
+            .example(|| json!({ "title": "Wi-Fi for guests", "body": "The network is **Guests**.", "audience": "END_USER", "end_company_id": "1001" }))
             .created()
             .refuses(&[Code::NotFound, Code::AlreadyExists]),
         row(Method::GET, "/knowledge-articles/{article_id}", Callers::Member, articles::get)
@@ -143,7 +154,7 @@ fn management_rows() -> Vec<Row> {
         row(Method::PUT, "/knowledge-articles/{article_id}", Callers::Keeper, articles::update)
             .says("updateArticle", "Changes what is sent of a knowledge article")
             .body(articles::update_body)
-            .example(json!({ "url": "https://kb.example.com/wifi" }))
+            .example(|| json!({ "url": "https://kb.example.com/wifi" }))
             .refuses(&[Code::AlreadyExists]),
         row(Method::DELETE, "/knowledge-articles/{article_id}", Callers::Keeper, articles::delete)
             .says("deleteArticle", "Removes a knowledge article"),
@@ -154,7 +165,7 @@ fn management_rows() -> Vec<Row> {
         row(Method::POST, "/api-keys", Callers::Admin, keys::create)
             .says("createApiKey", "Makes an API key; it is shown in this reply and never again")
             .body(keys::create_body)
-            .example(json!({ "name": "Ticket system" }))
+            .example(|| json!({ "name": "Ticket system" }))
             .created()
             .refuses(&[Code::AlreadyExists]),
         row(Method::POST, "/api-keys/{key_id}/rotate", Callers::Admin, keys::rotate)
@@ -168,7 +179,7 @@ fn management_rows() -> Vec<Row> {
         row(Method::PATCH, "/users/{user_id}", Callers::Admin, users::patch)
             .says("updateUser", "Gives a person a role")
             .body(users::change_body)
-            .example(json!({ "role": "ADMIN" }))
+            .example(|| json!({ "role": "ADMIN" }))
             .refuses(&[Code::LastAdmin]),
 
         row(Method::GET, "/tenants", Callers::Platform, tenants::list)
@@ -177,7 +188,7 @@ fn management_rows() -> Vec<Row> {
         row(Method::POST, "/tenants", Callers::Platform, tenants::create)
             .says("createTenant", "Makes a tenant and its managed agent")
             .body(tenants::create_body)
-            .example(json!({ "client_id": "proseware-it", "name": "Proseware IT", "retention_days": 365 }))
+            .example(|| json!({ "client_id": "proseware-it", "name": "Proseware IT", "retention_days": 365 }))
             .created()
             .refuses(&[Code::AlreadyExists, Code::InstallConflict]),
         row(Method::GET, "/tenants/{client_id}", Callers::Platform, tenants::get)
@@ -185,7 +196,7 @@ fn management_rows() -> Vec<Row> {
         row(Method::PATCH, "/tenants/{client_id}", Callers::Platform, tenants::patch)
             .says("updateTenant", "Changes what is sent of a tenant")
             .body(tenants::update_body)
-            .example(json!({ "rate_limit_per_minute": 2400 }))
+            .example(|| json!({ "rate_limit_per_minute": 2400 }))
             .refuses(&[Code::AlreadyExists, Code::InstallConflict]),
 
         row(Method::GET, "/stats", Callers::Keeper, stats::get)
@@ -207,7 +218,7 @@ fn company_rows() -> Vec<Row> {
         row(Method::POST, "/end-companies", Callers::Keeper, companies::create)
             .says("createEndCompany", "Makes a client company, linked to an M365 tenant or not")
             .body(companies::create_body)
-            .example(json!({
+            .example(|| json!({
                 "psa_company_id": "1005", "psa_company_name": "Wide World Importers", "tenant_id": "1abe11ed-c0de-4bee-8ace-deed50fab1e5",
             }))
             .created()
@@ -224,7 +235,7 @@ fn company_rows() -> Vec<Row> {
         row(Method::PUT, "/end-companies/{psa_company_id}", Callers::Keeper, companies::update)
             .says("updateEndCompany", "Changes what is sent of a client company, its link too")
             .body(companies::update_body)
-            .example(json!({ "tenant_id": "0ddba110-face-4fee-9add-1eaf1ed0dd01" })),
+            .example(|| json!({ "tenant_id": "0ddba110-face-4fee-9add-1eaf1ed0dd01" })),
         row(Method::DELETE, "/end-companies/{psa_company_id}", Callers::Keeper, companies::delete)
             .says("deleteEndCompany", "Removes a client company and the articles that are for it alone; its sessions stay, and refuse new turns"),
     ]
@@ -241,20 +252,20 @@ fn channel_rows() -> Vec<Row> {
         row(Method::POST, "/channels", Callers::Keeper, channels::create)
             .says("createChannel", "Binds an agent to a bot")
             .body(channels::create_body)
-            .example(json!({ "internal_name": "Night desk", "audience": "MSP", "agent_id": 102, "display_name": "Northwind at night" }))
+            .example(|| json!({ "internal_name": "Night desk", "audience": "MSP", "agent_id": 102, "display_name": "Northwind at night" }))
             .created()
             .refuses(&[NotFound, AlreadyExists, AudienceMismatch]),
         // Ahead of what it would be one of.
         row(Method::POST, "/channels/install-events", Callers::Platform, channels::install_event)
             .says("installEvent", "Tells whether a bot is installed for an M365 tenant, and what it says there; changes nothing")
             .body(channels::install_event_body)
-            .example(json!({ "bot_id": "b07fab1e-c0de-4bee-8ace-facade0fb075", "end_client_tenant_id": "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e" })),
+            .example(|| json!({ "bot_id": "b07fab1e-c0de-4bee-8ace-facade0fb075", "end_client_tenant_id": "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e" })),
         row(Method::GET, "/channels/{channel_id}", Callers::Member, channels::get)
             .says("getChannel", "One channel"),
         row(Method::PATCH, "/channels/{channel_id}", Callers::Keeper, channels::update)
             .says("updateChannel", "Changes what is sent of a channel; null restores a default")
             .body(channels::update_body)
-            .example(json!({ "welcome_message": "Hello! What can I do for you?", "relay_prefix": null }))
+            .example(|| json!({ "welcome_message": "Hello! What can I do for you?", "relay_prefix": null }))
             .refuses(&[AlreadyExists, AudienceMismatch, InstallConflict]),
         row(Method::DELETE, "/channels/{channel_id}", Callers::Keeper, channels::delete)
             .says("deleteChannel", "Removes a channel; its installs go on refusing until their bot and M365 tenant are installed on another"),
@@ -264,7 +275,7 @@ fn channel_rows() -> Vec<Row> {
         row(Method::POST, "/channels/{channel_id}/installs", Callers::Keeper, installs::create)
             .says("createInstall", "Has a channel's bot serve an M365 tenant, and links a company to it in the same step; 200 if it did already")
             .body(installs::create_body)
-            .example(json!({ "end_client_tenant_id": "1dea15ed-5eed-4b0a-8f1e-ab1e5ca1ab1e", "psa_company_id": "1002" }))
+            .example(|| json!({ "end_client_tenant_id": "1dea15ed-5eed-4b0a-8f1e-ab1e5ca1ab1e", "psa_company_id": "1002" }))
             .created().also(200)
             .refuses(&[InstallConflict, CompanyAlreadyBound, AudienceMismatch]),
         row(Method::DELETE, "/channels/{channel_id}/installs/{install_id}", Callers::Keeper, installs::delete)
@@ -284,7 +295,7 @@ fn chat_rows() -> Vec<Row> {
         row(Method::POST, "/chat/sessions", Callers::Chatter, sessions::create)
             .says("createSession", "Begins a session: decides which agent answers, acting for which tenant, for which company")
             .body(sessions::ask_body)
-            .example(json!({ "managed_agent_key": "NEO_SUPPORT", "title": "Printer on fire" }))
+            .example(|| json!({ "managed_agent_key": "NEO_SUPPORT", "title": "Printer on fire" }))
             .header("Idempotency-Key", "1 to 128 visible characters; a repeat within 24 hours gets the first reply again")
             .created()
             .refuses(ROUTED).refuses(&[IdempotencyKeyReused]),
@@ -295,14 +306,14 @@ fn chat_rows() -> Vec<Row> {
         row(Method::POST, "/chat/sessions/resolve", Callers::Chatter, sessions::resolve)
             .says("resolveSession", "Tells who would answer, and writes nothing")
             .body(sessions::ask_body)
-            .example(json!({ "managed_agent_key": "NEO_SUPPORT" }))
+            .example(|| json!({ "managed_agent_key": "NEO_SUPPORT" }))
             .refuses(ROUTED),
         row(Method::GET, "/chat/sessions/{session_id}", Callers::Anyone, sessions::get)
             .says("getSession", "One session"),
         row(Method::PATCH, "/chat/sessions/{session_id}", Callers::Chatter, sessions::patch)
             .says("updateSession", "Changes what is sent of a session")
             .body(sessions::change_body)
-            .example(json!({ "title": "Printer, second floor", "metadata": { "ticket": "4711" } })),
+            .example(|| json!({ "title": "Printer, second floor", "metadata": { "ticket": "4711" } })),
         row(Method::DELETE, "/chat/sessions/{session_id}", Callers::Keeper, sessions::delete)
             .says("deleteSession", "Removes a session and all that hangs on it"),
         row(Method::POST, "/chat/sessions/{session_id}/reset", Callers::Chatter, sessions::reset)
@@ -310,7 +321,7 @@ fn chat_rows() -> Vec<Row> {
         row(Method::POST, "/chat/sessions/{session_id}/messages", Callers::Sender, messages::append)
             .says("appendMessage", "Adds a message and queues the turn that answers it")
             .body(messages::append_body)
-            .example(json!({ "message": "How do I reset a password?", "client_message_id": "m-1" }))
+            .example(|| json!({ "message": "How do I reset a password?", "client_message_id": "m-1" }))
             .accepted()
             .refuses(&[
                 AgentAccessDenied, EndCompanyNotMapped, ChannelDisconnected, AgentDisabled, DuplicateClientMessage, SessionArchived,
@@ -325,7 +336,7 @@ fn chat_rows() -> Vec<Row> {
         row(Method::PUT, "/chat/sessions/{session_id}/messages/{message_id}/feedback", Callers::Sender, messages::give_feedback)
             .says("giveFeedback", "Rates an answer")
             .body(messages::feedback_body)
-            .example(json!({ "rating": "UP", "comment": "Just right." })),
+            .example(|| json!({ "rating": "UP", "comment": "Just right." })),
         row(Method::POST, "/chat/sessions/{session_id}/cancel", Callers::Sender, turns::cancel)
             .says("cancelTurns", "Cancels the running and the queued turns"),
         row(Method::GET, "/chat/sessions/{session_id}/events", Callers::Anyone, events::stream_events)
@@ -336,7 +347,7 @@ fn chat_rows() -> Vec<Row> {
         row(Method::POST, "/chat/sessions/{session_id}/attachments/upload-url", Callers::Sender, attachments::make_upload_url)
             .says("createUploadUrl", "A signed address to PUT a file to")
             .body(attachments::upload_body)
-            .example(json!({ "content_type": "image/png", "filename": "screenshot.png" }))
+            .example(|| json!({ "content_type": "image/png", "filename": "screenshot.png" }))
             .created()
             .refuses(&[TooManyAttachments]),
         row(Method::PUT, "/chat/attachments/{attachment_id}", Callers::Public, attachments::put)
@@ -373,8 +384,8 @@ where
         operation: Operation {
             id: "",
             summary: "",
-            query: Vec::new(),
-            body: None,
+            query: None,
+            body: Taken::Nothing,
             example: None,
             successes: vec![F::Output::STATUS],
             data: F::Output::data,
@@ -395,23 +406,23 @@ impl Row {
 
     /// The very reader of the handler's query.
     fn query(mut self, read: fn(&Query)) -> Self {
-        self.operation.query = Query::describe(read);
+        self.operation.query = Some(read);
         self
     }
 
     /// The very reader of the handler's body.
     fn body(mut self, read: fn(&Fields<'_>)) -> Self {
-        self.operation.body = Some(fields::describe(read));
+        self.operation.body = Taken::Json(read);
         self
     }
 
     /// A body that is a file, and nothing to be read field by field.
     fn takes_file(mut self) -> Self {
-        self.operation.body = Some(json!({ "type": "string", "format": "binary" }));
+        self.operation.body = Taken::File;
         self
     }
 
-    fn example(mut self, body: Value) -> Self {
+    fn example(mut self, body: fn() -> Value) -> Self {
         self.operation.example = Some(body);
         self
     }

@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, web};
 
 use super::App;
 use super::context::event_of;
-use super::cursor::{self, List};
+use super::cursor;
 use super::envelope::{Outcome, Reply};
 use super::extract::{Body, Query};
 use super::permit::Permit;
@@ -26,19 +26,15 @@ pub(super) fn list_query(query: &Query) {
 }
 
 pub(super) async fn list(app: web::Data<App>, caller: Permit, query: Query) -> Outcome<Vec<User>> {
-    let tenant = caller.tenant.no;
-    let owner = tenant.0.to_string();
-    let list = List {
-        name: "users",
-        owner: &owner,
-    };
     let (role, q) = filter(&query)?;
-    cursor::newest_first(
+    cursor::of_tenant(
         &app,
-        caller.tenant.no,
+        &caller,
         &query,
-        list,
-        move |reader, before, limit| users::page(reader, tenant, role, q.as_deref(), before, limit),
+        "users",
+        move |reader, tenant, before, limit| {
+            users::page(reader, tenant, role, q.as_deref(), before, limit)
+        },
         |user| user.seq,
     )
     .await
