@@ -1,0 +1,522 @@
+//! Lists of sessions: scopes, filters, search and paging.
+
+use std::collections::BTreeSet;
+use std::thread;
+
+use serde_json::json;
+
+use crate::support::{Actor, CONTOSO, DAY, MINUTE, Server, from, technician};
+
+/// Walks a list to its end and gives every id, page by page.
+fn walked(actor: &Actor, query: &str, size: usize) -> Vec<Vec<String>> {
+    let mut pages = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = actor
+            .lists(&format!("{query}&page_size={size}{cursor}"))
+            .expect(200);
+        pages.push(page.ids());
+        match page.next_cursor() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return pages,
+        }
+    }
+}
+
+#[test]
+fn a_list_is_walked_to_any_depth_without_a_gap_or_a_repeat() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let count = 430;
+    thread::scope(|scope| {
+        for worker in 0..8 {
+            let northwind = &northwind;
+            scope.spawn(move || {
+                for number in (worker..count).step_by(8) {
+                    northwind
+                        .session(json!({ "agent_id": 102, "title": format!("Session {number}") }));
+                }
+            });
+        }
+    });
+    server.fabrikam().session(json!({ "agent_id": 202 }));
+    let whole: Vec<String> = walked(&northwind, "", 200).concat();
+    assert_eq!(whole.len(), count);
+    assert_eq!(whole.iter().collect::<BTreeSet<_>>().len(), count);
+    let mut newest_first = whole.clone();
+    newest_first.sort_unstable_by(|one, other| other.cmp(one));
+    assert_eq!(whole, newest_first, "ids grow in the order of creation");
+    for size in [43, 61, 199] {
+        let pages = walked(&northwind, "", size);
+        assert!(
+            pages[..pages.len() - 1]
+                .iter()
+                .all(|page| page.len() == size)
+        );
+        assert_eq!(pages.concat(), whole);
+    }
+    // What comes and goes meanwhile shifts nothing.
+    let first = northwind.lists("page_size=10").expect(200);
+    northwind.session(technician());
+    northwind.removes(&first.ids()[9]).expect(204);
+    let second = northwind
+        .lists(&format!(
+            "page_size=10&cursor={}",
+            first.next_cursor().unwrap()
+        ))
+        .expect(200);
+    assert_eq!(second.ids(), whole[10..20]);
+}
+
+#[test]
+fn a_page_that_just_fits_is_the_last() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    for _ in 0..4 {
+        northwind.session(technician());
+    }
+    assert_eq!(walked(&northwind, "", 4).len(), 1);
+    assert_eq!(walked(&northwind, "", 2).len(), 2);
+    assert_eq!(walked(&northwind, "", 3).len(), 2);
+}
+
+#[test]
+fn a_list_is_filtered() {
+    let server = Server::demo();
+    let (northwind, relay) = (server.northwind(), server.relay());
+    let a = northwind.session(technician());
+    let b = northwind.session(json!({ "agent_id": 100 }));
+    let c = northwind.session(json!({ "agent_id": 101, "end_company_id": "1001" }));
+    let d = northwind.session(json!({ "agent_id": 101, "end_company_id": "1002" }));
+    let routed = relay.opens(from(CONTOSO)).expect(201);
+    let (e, channel) = (
+        routed.id(),
+        routed.data()["channel_id"].as_str().unwrap().to_owned(),
+    );
+    northwind.resets(&b).expect(200);
+    northwind.resets(&c).expect(200);
+
+    let lists = |query: &str| northwind.lists(query).expect(200).ids();
+    assert_eq!(lists(""), [&*e, &d, &a]);
+    assert_eq!(lists("archived=false"), [&*e, &d, &a]);
+    assert_eq!(lists("archived=true"), [&*c, &b]);
+    assert_eq!(lists("archived=all"), [&*e, &d, &c, &b, &a]);
+    assert_eq!(lists("agent_id=102"), [&*a]);
+    assert_eq!(lists("agent_id=101&archived=all"), [&*e, &d, &c]);
+    assert_eq!(lists("agent_id=201"), [""; 0]);
+    assert_eq!(lists("end_company_id=1001"), [&*e]);
+    assert_eq!(lists("end_company_id=1001&archived=all"), [&*e, &c]);
+    assert_eq!(lists("end_company_id=1001&archived=true"), [&*c]);
+    assert_eq!(lists("end_company_id=WOOD-01"), [""; 0]);
+    assert_eq!(lists(&format!("channel_id={channel}")), [&*e]);
+    assert_eq!(
+        lists(&format!("channel_id={channel}&agent_id=102")),
+        [""; 0]
+    );
+    assert_eq!(
+        lists(&format!(
+            "channel_id={channel}&end_company_id=1001&agent_id=101"
+        )),
+        [&*e]
+    );
+    assert_eq!(
+        walked(&northwind, "archived=all", 2).concat(),
+        [&*e, &d, &c, &b, &a]
+    );
+    assert_eq!(
+        server.fabrikam().lists("archived=all").expect(200).ids(),
+        [""; 0]
+    );
+    assert_eq!(
+        server
+            .fabrikam()
+            .lists(&format!("channel_id={channel}&archived=all"))
+            .expect(200)
+            .ids(),
+        [""; 0]
+    );
+
+    for (query, field, reason) in [
+        (
+            "archived=yes",
+            "archived",
+            "must be one of false, true, all",
+        ),
+        ("archived=", "archived", "must be one of false, true, all"),
+        (
+            "agent_id=x",
+            "agent_id",
+            "must be a whole number from -9223372036854775808 to 9223372036854775807",
+        ),
+        (
+            "agent_id=",
+            "agent_id",
+            "must be a whole number from -9223372036854775808 to 9223372036854775807",
+        ),
+        (
+            "channel_id=x",
+            "channel_id",
+            "must be an id that begins with chn_",
+        ),
+        (
+            "channel_id=",
+            "channel_id",
+            "must be an id that begins with chn_",
+        ),
+        (
+            "end_company_id=a%2Fb",
+            "end_company_id",
+            "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'",
+        ),
+    ] {
+        northwind.lists(query).refused_field(field, reason);
+    }
+}
+
+#[test]
+fn the_platform_lists_what_its_tenants_platform_accounts_made_in_a_tenant() {
+    let server = Server::demo();
+    server.changes(
+        "relay-platform",
+        json!({ "api_keys": [
+            { "name": "Second relay", "key": "neo_sk_demo_relaytwo", "platform": true },
+            { "name": "Reports", "key": "neo_sk_demo_reports0", "platform": false },
+        ] }),
+    );
+    server.changes("fabrikam-support", json!({ "api_keys": [{ "name": "Their relay", "key": "neo_sk_demo_theirs00", "platform": true }] }));
+    let (relay, northwind) = (server.relay(), server.northwind());
+    let (second, reports, theirs) = (
+        server.holder_of("neo_sk_demo_relaytwo"),
+        server.holder_of("neo_sk_demo_reports0"),
+        server.holder_of("neo_sk_demo_theirs00"),
+    );
+    let routed = relay.session(from(CONTOSO));
+    let own = northwind.session(technician());
+    let foreign = theirs.session(from(CONTOSO));
+    let home = relay.session(json!({ "managed_agent_key": "NEO_SUPPORT" }));
+    let plain = reports.session(json!({ "managed_agent_key": "NEO_SUPPORT" }));
+
+    for actor in [&relay, &second] {
+        assert_eq!(
+            actor.lists("client_id=northwind-it").expect(200).ids(),
+            [&*routed]
+        );
+        assert_eq!(actor.lists("").expect(200).ids(), [&*plain, &home]);
+        assert_eq!(
+            actor.lists("client_id=relay-platform").expect(200).ids(),
+            [&*home]
+        );
+        assert_eq!(
+            actor.lists("client_id=fabrikam-support").expect(200).ids(),
+            [""; 0]
+        );
+        assert_eq!(
+            actor
+                .lists("client_id=northwind-it&agent_id=101&end_company_id=1001")
+                .expect(200)
+                .ids(),
+            [&*routed]
+        );
+        assert_eq!(
+            actor
+                .lists("client_id=northwind-it&agent_id=102")
+                .expect(200)
+                .ids(),
+            [""; 0]
+        );
+        actor.lists("client_id=no-such-tenant").not_found();
+        for malformed in ["client_id=", "client_id=NOT%20A%20NAME"] {
+            actor.lists(malformed).refused_field(
+                "client_id",
+                "must be 1 to 63 of a-z, 0-9 and '-', not starting with '-'",
+            );
+        }
+        actor.reads(&routed).expect(200);
+        actor.reads(&own).not_found();
+        actor.reads(&foreign).not_found();
+    }
+    assert_eq!(
+        theirs.lists("client_id=northwind-it").expect(200).ids(),
+        [&*foreign]
+    );
+    theirs.reads(&routed).not_found();
+    assert_eq!(reports.lists("").expect(200).ids(), [&*plain, &home]);
+    reports.reads(&routed).not_found();
+    // To the MSP it is one of its own sessions.
+    assert_eq!(
+        northwind.lists("").expect(200).ids(),
+        [&*foreign, &own, &routed]
+    );
+    northwind.reads(&routed).expect(200);
+}
+
+#[test]
+fn the_platform_writes_in_the_sessions_that_it_made_elsewhere_but_never_deletes_them() {
+    let server = Server::demo();
+    let (relay, northwind) = (server.relay(), server.northwind());
+    let routed = relay.session(from(CONTOSO));
+    let own = northwind.session(technician());
+    relay.says(&routed, "Hello").expect(202);
+    relay
+        .changes(&routed, json!({ "title": "By the relay" }))
+        .expect(200);
+    relay.mints(json!({ "session_id": routed })).expect(201);
+    assert_eq!(
+        relay.removes(&routed).refused(403, "forbidden").error(),
+        json!({ "code": "forbidden", "message": "This credential may not do that. Ask an administrator for one that may." })
+    );
+    relay.resets(&routed).expect(200);
+    relay.removes(&routed).refused(403, "forbidden");
+    for reply in [
+        relay.says(&own, "Hello"),
+        relay.changes(&own, json!({})),
+        relay.messages(&own, ""),
+        relay.resets(&own),
+        relay.removes(&own),
+        relay.mints(json!({ "session_id": own })),
+    ] {
+        reply.not_found();
+    }
+    northwind.removes(&routed).expect(204);
+    relay.removes(&routed).not_found();
+    let home = relay.session(json!({ "managed_agent_key": "NEO_SUPPORT" }));
+    relay.removes(&home).expect(204);
+}
+
+#[test]
+fn a_search_finds_words_of_titles_and_messages() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let titled = northwind.session(json!({ "agent_id": 102, "title": "Printer on floor 3" }));
+    let said = northwind.session(json!({ "agent_id": 102, "title": "Something else" }));
+    northwind
+        .says(&said, "The PRINTER caf\u{e9} is on fire")
+        .expect(202);
+    let other = northwind.session(json!({ "agent_id": 100, "title": "Billing" }));
+    let finds = |q: &str| northwind.lists(&format!("q={q}")).expect(200).ids();
+    assert_eq!(finds("printer"), [&*said, &titled]);
+    assert_eq!(finds("Printer+fire"), [&*said]);
+    assert_eq!(finds("fire+floor"), [""; 0]);
+    // A word may stand in the title and another in a message.
+    assert_eq!(finds("something+fire"), [&*said]);
+    assert_eq!(finds("cafe"), [&*said]);
+    assert_eq!(finds("CAF%C3%89"), [&*said]);
+    assert_eq!(finds("print"), [""; 0]);
+    assert_eq!(finds(""), [&*other, &said, &titled]);
+    assert_eq!(finds("billing&agent_id=102"), [""; 0]);
+    assert_eq!(finds("billing&agent_id=100"), [&*other]);
+    let page = northwind.lists("q=printer&page_size=1").expect(200);
+    assert_eq!(page.ids(), [&*said]);
+    let rest = northwind
+        .lists(&format!(
+            "q=printer&page_size=1&cursor={}",
+            page.next_cursor().unwrap()
+        ))
+        .expect(200);
+    assert_eq!(
+        (rest.ids(), rest.next_cursor()),
+        (vec![titled.clone()], None)
+    );
+
+    northwind
+        .changes(&titled, json!({ "title": "Scanner" }))
+        .expect(200);
+    assert_eq!(finds("printer"), [&*said]);
+    assert_eq!(finds("scanner"), [&*titled]);
+    northwind
+        .changes(&titled, json!({ "title": null }))
+        .expect(200);
+    assert_eq!(finds("scanner"), [""; 0]);
+    northwind.resets(&said).expect(200);
+    assert_eq!(finds("printer"), [""; 0]);
+    assert_eq!(finds("printer&archived=true"), [&*said]);
+    assert_eq!(finds("printer&archived=all"), [&*said]);
+}
+
+#[test]
+fn any_text_is_a_harmless_query() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let session = northwind.session(json!({ "agent_id": 102, "title": "alpha t1 OR scope" }));
+    northwind.says(&session, "beta").expect(202);
+    for q in [
+        "\"",
+        "'",
+        "\"\"",
+        "*",
+        "alpha*",
+        "alpha NEAR beta",
+        "NEAR(",
+        "AND",
+        "OR",
+        "NOT alpha",
+        "alpha AND",
+        "-alpha",
+        "^alpha",
+        "scope:t1",
+        "scope : \"t2\"",
+        "words:alpha",
+        "\" OR scope : \"t2",
+        "{scope words}: alpha",
+        "(",
+        ")",
+        "alpha\" AND \"",
+        "\\",
+        ";",
+        "'; DROP TABLE sessions; --",
+        "\u{1f600}",
+        "\u{1e900}\u{1e901}",
+        "\u{301}",
+        "\u{200d}",
+        "\u{feff}",
+        "%",
+        "_",
+        "a\nb\tc",
+        "\u{7f}",
+        "\u{b2}",
+        "1e999",
+        "\u{fb01}",
+        "\u{130}",
+        "\u{d7ff}",
+    ] {
+        let query: String = form_urlencoded::Serializer::new(String::new())
+            .append_pair("q", q)
+            .finish();
+        northwind.lists(&query).expect(200);
+        northwind.gets(&format!("/agents?{query}")).expect(200);
+    }
+    let long = "alpha ".repeat(1_000);
+    let query: String = form_urlencoded::Serializer::new(String::new())
+        .append_pair("q", &long)
+        .finish();
+    assert_eq!(northwind.lists(&query).expect(200).ids(), [&*session]);
+    // What looks like a query language is looked for as it stands.
+    assert_eq!(northwind.lists("q=OR").expect(200).ids(), [&*session]);
+    assert_eq!(northwind.lists("q=alpha*").expect(200).ids(), [&*session]);
+    assert_eq!(
+        northwind.lists("q=gamma+OR+alpha").expect(200).ids(),
+        [""; 0]
+    );
+}
+
+#[test]
+fn a_search_stays_in_what_the_caller_may_list() {
+    let server = Server::demo();
+    let (northwind, fabrikam, relay) = (server.northwind(), server.fabrikam(), server.relay());
+    let ours = northwind.session(json!({ "agent_id": 102, "title": "zebra" }));
+    let theirs = fabrikam.session(json!({ "agent_id": 202, "title": "zebra" }));
+    let routed = relay.session(from(CONTOSO));
+    for (actor, session) in [(&northwind, &ours), (&fabrikam, &theirs), (&relay, &routed)] {
+        actor.says(session, "zebra crossing").expect(202);
+    }
+    assert_eq!(
+        northwind.lists("q=zebra").expect(200).ids(),
+        [&*routed, &ours]
+    );
+    assert_eq!(fabrikam.lists("q=zebra").expect(200).ids(), [&*theirs]);
+    assert_eq!(relay.lists("q=zebra").expect(200).ids(), [""; 0]);
+    assert_eq!(
+        relay
+            .lists("q=zebra&client_id=northwind-it")
+            .expect(200)
+            .ids(),
+        [&*routed]
+    );
+    for leak in ["q=t1", "q=t2", "q=scope"] {
+        assert_eq!(northwind.lists(leak).expect(200).ids(), [""; 0]);
+    }
+}
+
+#[test]
+fn what_is_deleted_is_not_found_any_more_nor_left_in_the_file() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let said = northwind.session(json!({ "agent_id": 102, "title": "xylophone" }));
+    northwind.says(&said, "glockenspiel").expect(202);
+    let unsearched = northwind.session(technician());
+    assert_eq!(
+        northwind.lists("q=glockenspiel").expect(200).ids(),
+        [&*said]
+    );
+    northwind.says(&unsearched, "marimbaphone").expect(202);
+    northwind.removes(&said).expect(204);
+    northwind.removes(&unsearched).expect(204);
+    for word in ["xylophone", "glockenspiel", "marimbaphone"] {
+        assert_eq!(
+            northwind.lists(&format!("q={word}")).expect(200).ids(),
+            [""; 0]
+        );
+    }
+    for table in ["sessions", "messages", "turns", "session_tokens"] {
+        assert_eq!(
+            server.stored::<i64>(&format!("SELECT count(*) FROM {table}")),
+            0,
+            "{table}"
+        );
+    }
+    let kept = northwind.session(json!({ "agent_id": 102, "title": "marimbaphone" }));
+    assert_eq!(
+        northwind.lists("q=marimbaphone").expect(200).ids(),
+        [&*kept]
+    );
+}
+
+#[test]
+fn what_is_said_after_a_restart_is_found_though_the_newest_was_deleted() {
+    let server = Server::demo();
+    let kept = server
+        .northwind()
+        .session(json!({ "agent_id": 102, "title": "Kept" }));
+    let deleted = server.northwind().session(technician());
+    server.northwind().says(&deleted, "bassoon").expect(202);
+    assert_eq!(
+        server.northwind().lists("q=bassoon").expect(200).ids(),
+        [&*deleted]
+    );
+    server.northwind().removes(&deleted).expect(204);
+    // The clock stands still, as if it had been set back between the two starts.
+    let server = server.restarted();
+    server.northwind().says(&kept, "zither").expect(202);
+    assert_eq!(
+        server.northwind().lists("q=zither").expect(200).ids(),
+        [&*kept]
+    );
+    server.northwind().removes(&kept).expect(204);
+    assert_eq!(
+        server.northwind().lists("q=zither").expect(200).ids(),
+        [""; 0]
+    );
+}
+
+#[test]
+fn housekeeping_removes_only_what_is_past_its_time() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let first = northwind.opens_once("k", technician()).expect(201);
+    let minted = northwind
+        .mints(json!({ "session_id": first.id(), "ttl_seconds": 60 }))
+        .expect(201);
+    let guest = server.holder_of(minted.data()["token"].as_str().unwrap());
+    let cleans_up = || {
+        actix_web::rt::System::new().block_on(async {
+            server.app.store.purge_idempotency_keys().await.unwrap();
+            server.app.store.purge_session_tokens().await.unwrap();
+        });
+        ["idempotency_keys", "session_tokens"]
+            .map(|table| server.stored::<i64>(&format!("SELECT count(*) FROM {table}")))
+    };
+    server.passes(DAY - 1);
+    assert_eq!(cleans_up(), [1, 1]);
+    assert_eq!(
+        northwind.opens_once("k", technician()).expect(201).id(),
+        first.id()
+    );
+    server.passes(1);
+    assert_eq!(cleans_up(), [0, 1]);
+    server.passes(MINUTE);
+    assert_eq!(cleans_up(), [0, 0]);
+    assert_eq!(
+        guest.gets("/whoami").refused(401, "unauthorized").error()["details"]["reason"],
+        "expired"
+    );
+}
