@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::login_link::NO_PAGE_YET;
 use super::{Common, Failed, Limits, login_link, print, seed, serve};
 use crate::model::clock::Clock;
 use crate::model::words::Role;
@@ -118,7 +117,7 @@ fn welcome(url: &str, folder: &str, dashboard: &str) -> String {
     );
     format!(
         "Switchboard's demo serves on {url}; its data is kept in {folder}. Ctrl-C stops it.\n\n\
-         Sign in as an administrator of Northwind IT, once and within 15 minutes. {NO_PAGE_YET}\n\n{dashboard}\n\n\
+         The dashboard, signed in as an administrator of Northwind IT (once, within 15 minutes):\n\n{dashboard}\n\n\
          A technician of Northwind IT opens a session with an internal agent:\n\n{technician}\n\n\
          Somebody at Contoso writes to the bot in Teams; the session comes out pinned to the company 1001:\n\n{pinned}\n\n\
          Somebody at Tailspin Toys does, whose directory no company is linked to (end_company_not_mapped):\n\n{refused}\n"

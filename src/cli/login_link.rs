@@ -13,9 +13,6 @@ use crate::model::words::Role;
 use crate::store::tenants::TenantRecord;
 use crate::store::{Store, audit, sign_ins};
 
-/// What a link is good for, as long as there is no dashboard to take it.
-pub(super) const NO_PAGE_YET: &str = "No page is behind the link yet: POST {\"code\": \"…\"}, what follows code=, to /public-api/auth/exchange for a token.";
-
 #[derive(Args)]
 pub(super) struct LoginLink {
     /// The tenant that it signs in to

@@ -45,8 +45,7 @@ fn welcome(store: &Store, limits: &Limits, address: SocketAddr) -> Result<(), Fa
             print(format_args!(
                 "Sign in as an administrator of {}, once and within 15 minutes: {link}",
                 column(&tenant.name)
-            ))?;
-            print(login_link::NO_PAGE_YET)
+            ))
         }
         [_, ..] => print("To sign in: switchboard login-link --tenant CLIENT_ID"),
     }

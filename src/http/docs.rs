@@ -1,13 +1,12 @@
 //! The page that shows the document (contract, section 10): Swagger UI out of the program itself, so that it needs no network.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use actix_web::http::header::{self, HeaderName};
-use actix_web::web::Bytes;
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse};
 use utoipa_swagger_ui::{Config, SwaggerFile};
 
+use super::page::{bytes, safe};
 use crate::error::{Code, Error, Result};
 
 const PAGE: &str = include_str!("docs/page.html");
@@ -16,8 +15,10 @@ const STYLE: &str = include_str!("docs/page.css");
 /// What the page takes of Swagger UI.
 const SWAGGER_UI: [&str; 2] = ["swagger-ui.css", "swagger-ui-bundle.js"];
 /// The page loads and calls this server and nobody else, and runs nothing that stands in a text of the document.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
 
 /// The files beside the page.
 pub(super) fn files() -> impl Iterator<Item = &'static str> {
@@ -38,7 +39,7 @@ pub(super) async fn file(request: HttpRequest) -> Result<HttpResponse> {
 }
 
 fn ours(content_type: &'static str, text: &'static str) -> HttpResponse {
-    safe()
+    safe(POLICY)
         .insert_header((header::CONTENT_TYPE, content_type))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .body(text)
@@ -50,11 +51,7 @@ fn swagger_ui(name: &str) -> Result<HttpResponse> {
     let file: SwaggerFile<'static> = utoipa_swagger_ui::serve(name, Arc::new(Config::from("")))
         .map_err(|error| Error::internal(error.to_string()))?
         .ok_or(Code::NotFound)?;
-    let bytes = match file.bytes {
-        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
-        Cow::Owned(bytes) => bytes.into(),
-    };
-    let mut response = safe();
+    let mut response = safe(POLICY);
     if file.gzpipped {
         response.insert_header((header::CONTENT_ENCODING, "gzip"));
     }
@@ -64,14 +61,5 @@ fn swagger_ui(name: &str) -> Result<HttpResponse> {
             format!("{}; charset=utf-8", file.content_type),
         ))
         .insert_header((header::CACHE_CONTROL, "public, max-age=86400"))
-        .body(bytes))
-}
-
-fn safe() -> HttpResponseBuilder {
-    let mut response = HttpResponse::Ok();
-    response
-        .insert_header((HeaderName::from_static("content-security-policy"), POLICY))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .insert_header((header::REFERRER_POLICY, "no-referrer"));
-    response
+        .body(bytes(file.bytes)))
 }

@@ -11,6 +11,7 @@ mod companies;
 mod context;
 mod cors;
 mod cursor;
+mod dashboard;
 mod docs;
 mod door;
 pub mod envelope;
@@ -21,6 +22,7 @@ mod keys;
 mod messages;
 mod meta;
 pub mod openapi;
+mod page;
 pub mod permit;
 mod refused;
 mod room;
@@ -144,11 +146,14 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     let per_worker = (app.limits.max_connections as usize).div_ceil(workers);
     let drain_seconds = app.limits.drain_seconds;
     let patience = app.limits.patience;
+    let dashboard = web::Data::new(dashboard::Dashboard::new(&app.limits.entra)?);
     let app = web::Data::from(app);
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(app.clone())
+            .app_data(dashboard.clone())
             .configure(router::configure)
+            .configure(dashboard::configure)
             .default_service(web::to(router::unknown_route))
             .wrap(from_fn(door::pass))
     })

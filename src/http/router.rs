@@ -507,7 +507,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
     }
 }
 
-async fn wrong_method(allow: String) -> Result<&'static str, Error> {
+pub(super) async fn wrong_method(allow: String) -> Result<&'static str, Error> {
     let mut refusal = Refusal::new(Code::MethodNotAllowed);
     refusal.allow = Some(allow);
     Err(refusal.into())

@@ -211,6 +211,7 @@ pub fn create(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -
             .saying(format!(
                 "There is a company {id} already. Change that one with PUT, or choose another psa_company_id."
             ))
+            .with("field", "psa_company_id")
             .with("psa_company_id", id.as_str())
             .into());
     }

@@ -153,7 +153,7 @@ fn a_known_id_is_not_made_again_and_an_unknown_one_is_not_changed_into_being() {
         json!({
             "code": "already_exists",
             "message": "There is a company 1001 already. Change that one with PUT, or choose another psa_company_id.",
-            "details": { "psa_company_id": "1001" },
+            "details": { "field": "psa_company_id", "psa_company_id": "1001" },
         })
     );
     // Another MSP's ids are another matter.

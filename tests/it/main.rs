@@ -14,6 +14,7 @@ mod crash;
 mod credentials;
 mod csv_import;
 mod cuts;
+mod dashboard;
 mod demo;
 mod docs;
 mod document;

@@ -1,11 +1,6 @@
 //! Reads a running server's answers with the AI SDK's own reader, transport and chat.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
 import {
   AbstractChat,
   DefaultChatTransport,
@@ -14,6 +9,7 @@ import {
   safeValidateUIMessages,
   uiMessageChunkSchema,
 } from "ai";
+import { namedBinary, run, startDemo } from "../demo-server.mjs";
 
 const KEY = "neo_sk_demo_northwind00000000";
 const TECHNICIAN = 102;
@@ -21,47 +17,8 @@ const QUESTION = "How do I connect to the VPN?";
 /** Nothing here takes long; what hangs must fail. */
 const LIMIT_MILLISECONDS = 50_000;
 
-const binary = process.argv[2];
-if (!binary) {
-  console.error("usage: node read-stream.mjs PATH_OF_THE_SWITCHBOARD_BINARY");
-  process.exit(2);
-}
-
-const folder = await mkdtemp(join(tmpdir(), "switchboard-sdk-"));
-const server = spawn(binary, ["demo", "--data", join(folder, "data"), "--listen", "127.0.0.1:0"], {
-  stdio: ["ignore", "ignore", "pipe"],
-});
-const stopped = new Promise((resolve) => server.once("close", resolve));
-
-async function end(code) {
-  if (server.exitCode === null) server.kill("SIGKILL");
-  await stopped;
-  await rm(folder, { recursive: true, force: true });
-  process.exit(code);
-}
-
-setTimeout(() => {
-  console.error("the run took too long");
-  void end(1);
-}, LIMIT_MILLISECONDS);
-
-/** The server says on stderr where it listens. */
-function listening() {
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.once("exit", () => reject(new Error("the server ended before it listened")));
-    // Its log is read to the end, so that it never waits for room.
-    createInterface({ input: server.stderr }).on("line", (line) => {
-      const found = /listening on (http:\/\/\S+)/.exec(line);
-      if (found) resolve(found[1]);
-    });
-  });
-}
-
-const base = `${await listening().catch(async (error) => {
-  console.error(error);
-  await end(1);
-})}/public-api`;
+const server = await startDemo(namedBinary(), LIMIT_MILLISECONDS);
+const base = `${server.url}/public-api`;
 const headers = { authorization: `Bearer ${KEY}` };
 
 async function call(method, path, body) {
@@ -266,17 +223,4 @@ const tests = {
   },
 };
 
-let passed = 0;
-let failed = 0;
-for (const [name, test] of Object.entries(tests)) {
-  try {
-    await test();
-    passed += 1;
-    console.log(`ok: ${name}`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAILED: ${name}\n${error.stack}`);
-  }
-}
-console.log(`${passed} passed, ${failed} failed`);
-await end(failed === 0 ? 0 : 1);
+await server.end((await run(tests)) === 0 ? 0 : 1);

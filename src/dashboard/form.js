@@ -1,0 +1,152 @@
+// A form that shows each of the server's refusals at the field it names, and keeps what was typed.
+
+import { h, newId, put, refill } from './dom.js';
+import { button, linkButton, notice, sentence } from './parts.js';
+
+/** What is at a dotted name of an object. */
+function at(values, name) {
+  return name.split('.').reduce((inner, part) => inner?.[part], values);
+}
+
+function set(values, name, value) {
+  const parts = name.split('.');
+  const last = parts.pop();
+  parts.reduce((inner, part) => (inner[part] ??= {}), values)[last] = value;
+}
+
+const lines = (text) => text.split('\n').map((line) => line.trim()).filter((line) => line !== '');
+
+/** Makes the control of a field; gives it, and how its value is read. */
+function control(field, id, value) {
+  const common = {
+    id, name: field.name, required: field.required, disabled: field.disabled, placeholder: field.placeholder,
+    autocomplete: 'off', spellcheck: field.code ? 'false' : null, class: field.code ? 'input code' : 'input',
+    'aria-describedby': `${id}-hint ${id}-problem`,
+  };
+  switch (field.kind) {
+    case 'textarea': {
+      const element = h('textarea', { ...common, rows: field.rows ?? 4, value: value ?? '' });
+      return [element, () => element.value];
+    }
+    case 'lines': {
+      const element = h('textarea', { ...common, rows: field.rows ?? 4, value: (value ?? []).join('\n') });
+      return [element, () => lines(element.value)];
+    }
+    case 'select': {
+      const element = h('select', common, field.options.map(([key, label]) => h('option', { value: key }, label)));
+      element.value = value ?? field.options[0][0];
+      return [element, () => element.value];
+    }
+    case 'checkbox': {
+      const element = h('input', { ...common, class: 'checkbox', type: 'checkbox', checked: Boolean(value) });
+      return [element, () => element.checked];
+    }
+    case 'custom': {
+      // A control of its own, such as a picker: { element, value(), focusable }.
+      const made = field.make(id, value, `${id}-hint ${id}-problem`);
+      return [made.element, made.value, made.focusable];
+    }
+    default: {
+      const element = h('input', { ...common, type: field.kind ?? 'text', value: value ?? '' });
+      // An id is most often pasted, with what stood around it.
+      return [element, () => (field.code ? element.value.trim() : element.value)];
+    }
+  }
+}
+
+/**
+ * A form. Each field: `name` (dotted as on the wire), `label`, `kind` (`text`, `textarea`, `lines`, `select`, `checkbox`, `url`, `number`,
+ * `datetime-local`, `custom`), `hint`, `required`, `disabled`, `nullable` (empty is null), `options` of a select, `make` of a custom one.
+ * `submit(values, changed)` gets all values, and those alone that differ from the start; what it throws is shown.
+ * Gives the element, `dirty()`, and `settle()` for when what stands there is what the server has.
+ */
+export function form({ fields, values = {}, submit, label = 'Save', cancel, extra, disabled }) {
+  const problems = h('div.form-problem');
+  const controls = new Map();
+  const element = h('form.form', { novalidate: true });
+  const save = button(label, null, { kind: 'primary', type: 'submit' });
+
+  for (const field of fields) {
+    if (field.title) {
+      put(element, h('h2.form-title', field.title));
+      continue;
+    }
+    const id = newId('field');
+    const [input, read, focusable = input] = control({ ...field, disabled: field.disabled || disabled }, id, at(values, field.name));
+    const problem = h('p.problem', { id: `${id}-problem` });
+    const hint = h('p.hint', { id: `${id}-hint` }, field.hint);
+    const name = h('label', { for: id }, field.label, field.required && h('span.required', { 'aria-hidden': 'true' }, ' *'));
+    put(element, field.kind === 'checkbox'
+      ? h('div.field.check', h('div.check-row', input, name), hint, problem)
+      : h('div.field', name, input, hint, problem));
+    const value = () => {
+      const raw = read();
+      if (field.nullable && (raw === '' || raw === undefined)) return null;
+      return field.kind === 'number' && raw !== '' ? Number(raw) : raw;
+    };
+    controls.set(field.name, { input: focusable, problem, value, start: null });
+  }
+
+  const now = () => new Map([...controls].map(([name, { value }]) => [name, value()]));
+  const settle = () => {
+    for (const [name, value] of now()) controls.get(name).start = JSON.stringify(value);
+  };
+  const changes = () => {
+    const changed = {};
+    for (const [name, value] of now()) {
+      if (JSON.stringify(value) !== controls.get(name).start) set(changed, name, value);
+    }
+    return changed;
+  };
+
+  /** Shows a refusal where it belongs: at the field whose name is the longest beginning of the one that the server names. */
+  const show = (error) => {
+    const named = String(error.details?.field ?? '');
+    const owner = [...controls.keys()]
+      .filter((name) => named === name || named.startsWith(`${name}.`) || named.startsWith(`${name}[`) || name.startsWith(`${named}.`) && named !== '')
+      .sort((a, b) => b.length - a.length)[0];
+    if (owner === undefined) {
+      refill(problems, notice('bad', 'This was not saved.', h('p', sentence(error))));
+      problems.scrollIntoView({ block: 'nearest' });
+      return;
+    }
+    const { input, problem } = controls.get(owner);
+    refill(problem, sentence(error));
+    input.setAttribute('aria-invalid', 'true');
+    input.focus();
+  };
+
+  const clear = () => {
+    problems.replaceChildren();
+    for (const { input, problem } of controls.values()) {
+      problem.replaceChildren();
+      input.removeAttribute('aria-invalid');
+    }
+  };
+
+  element.addEventListener('submit', async (event) => {
+    event.preventDefault();
+    if (save.getAttribute('aria-disabled') === 'true') return;
+    clear();
+    save.setAttribute('aria-disabled', 'true');
+    try {
+      const missing = fields.find((field) => field.required && [undefined, null, ''].includes(controls.get(field.name).value()));
+      if (missing) {
+        show({ message: `${missing.label} is needed.`, details: { field: missing.name } });
+        return;
+      }
+      const all = {};
+      for (const [name, value] of now()) set(all, name, value);
+      await submit(all, changes());
+      settle();
+    } catch (error) {
+      show(error);
+    } finally {
+      save.removeAttribute('aria-disabled');
+    }
+  });
+
+  put(element, problems, !disabled && h('div.form-actions', save, cancel && linkButton('Cancel', cancel), extra));
+  settle();
+  return { element, settle, show, dirty: () => Object.keys(changes()).length > 0 };
+}

@@ -1,0 +1,341 @@
+// Shows Markdown as elements, in time that grows with its length alone; HTML in it is text like any other.
+
+import { h, safeAddress } from './dom.js';
+
+/** Lists and quotes in one another, emphasis, and a table's width are taken so far: more serves nobody, and no browser draws any amount. */
+const DEEPEST = 16;
+const MOST_OPEN = 32;
+const MOST_COLUMNS = 64;
+
+const PUNCTUATION = '!-/:-@[-`{-~';
+const ESCAPED = new RegExp(`\\\\([${PUNCTUATION}])`, 'g');
+/** Whatever means more than itself in a line of text; no part of it looks far ahead in vain twice. */
+const TOKEN = new RegExp([
+  `\\\\[\\n${PUNCTUATION}]`, '`+', '\\*+', '_+', '~+', '!?\\[', '\\]', '\\n',
+  '<(?:https?://|mailto:)[^\\s<>]+>', '(?<![\\p{L}\\p{N}])https?://[^\\s<>[\\]`]+',
+].join('|'), 'giu');
+/** What stands behind the text of a link: its address, and a title in quotes. */
+const TARGET = /\([ \n]{0,3}(?:<([^<>\n]*)>|((?:[^\s()<>\\]|\\.|\([^\s()<>]*\))*))(?:[ \n]{1,3}(?:"([^"]*)"|'([^']*)'))?[ \n]{0,3}\)/uy;
+/** What ends a sentence rather than an address. */
+const TRAILING = '?!.,:;*_~\'"';
+
+const isSpace = (character) => character === undefined || /\s/u.test(character);
+const isPunctuation = (character) => character !== undefined && /[\p{P}\p{S}]/u.test(character);
+
+/** The address, if it leads to another site or to a letter. */
+const followed = (address) => (/^(?:https?:\/\/|mailto:)/iu.test(address) ? safeAddress(address) : null);
+
+const link = (href, title, ...children) => h('a', { href, title, target: '_blank', rel: 'noopener noreferrer' }, children);
+
+/** For each run of backticks where it starts, where the next run of that length does. */
+function codeEnds(text) {
+  const ends = new Map();
+  const next = new Map();
+  for (const { 0: { length }, index } of [...text.matchAll(/`+/g)].reverse()) {
+    ends.set(index, next.get(length));
+    next.set(length, index);
+  }
+  return ends;
+}
+
+function code(text) {
+  const line = text.replaceAll('\n', ' ');
+  return h('code', line.startsWith(' ') && line.endsWith(' ') && line.trim() !== '' ? line.slice(1, -1) : line);
+}
+
+/** The address that begins a text, without what belongs to the sentence around it. */
+function bareAddress(text) {
+  let end = text.length;
+  let unopened = text.split(')').length - text.split('(').length;
+  for (;;) {
+    const last = text[end - 1];
+    if (last === ')' && unopened > 0) unopened -= 1;
+    else if (!TRAILING.includes(last)) return text.slice(0, end);
+    end -= 1;
+  }
+}
+
+/** Whether a run of a mark may open or close emphasis, by what stands around it (CommonMark 0.31, section 6.2). */
+function flanks(mark, before, after) {
+  const opens = !isSpace(after) && (!isPunctuation(after) || isSpace(before) || isPunctuation(before));
+  const closes = !isSpace(before) && (!isPunctuation(before) || isSpace(after) || isPunctuation(after));
+  if (mark !== '_') return { opens, closes };
+  return { opens: opens && (!closes || isPunctuation(before)), closes: closes && (!opens || isPunctuation(after)) };
+}
+
+const EMPHASIS = { 1: 'em', 2: 'strong' };
+
+/** The text of one block. */
+function inline(text) {
+  const out = [];
+  /** What may yet be closed: the mark, its size, and where in `out` it stands as text for as long as it is not. */
+  const open = [];
+  const ends = codeEnds(text);
+  const tokens = new RegExp(TOKEN);
+  let seen = 0;
+
+  const say = (piece) => {
+    if (piece === '') return;
+    if (typeof out.at(-1) === 'string' && open.at(-1)?.at !== out.length - 1) out[out.length - 1] += piece;
+    else out.push(piece);
+  };
+  const begin = (mark, size, shown) => {
+    out.push(shown);
+    open.push({ mark, size, at: out.length - 1 });
+    if (open.length > MOST_OPEN) open.shift();
+  };
+  /** Takes out what stands behind an open mark, and the mark. */
+  const takeFrom = (place) => {
+    const { at } = open[place];
+    open.length = place;
+    return out.splice(at).slice(1);
+  };
+
+  const emphasis = (run, index) => {
+    const mark = run[0];
+    let left = run.length;
+    if (left > 3 || mark === '~' && left !== 2) return say(run);
+    const { opens, closes } = flanks(mark, text[index - 1], text[index + left]);
+    while (closes && left > 0) {
+      const place = open.findLastIndex((one) => one.mark === mark && one.size <= left);
+      if (place < 0) break;
+      const { size } = open[place];
+      out.push(h(mark === '~' ? 's' : EMPHASIS[size], takeFrom(place)));
+      left -= size;
+    }
+    if (!opens) return say(mark.repeat(left));
+    if (left >= 2) begin(mark, 2, mark + mark);
+    if (left % 2 === 1) begin(mark, 1, mark);
+  };
+  const closeBracket = () => {
+    const place = open.findLastIndex(({ mark }) => mark.endsWith('['));
+    if (place < 0) return say(']');
+    TARGET.lastIndex = tokens.lastIndex;
+    const target = TARGET.exec(text);
+    const address = target && followed((target[1] ?? target[2]).replace(ESCAPED, '$1'));
+    if (!address) {
+      open.splice(place, 1);
+      return say(']');
+    }
+    tokens.lastIndex = TARGET.lastIndex;
+    const { mark } = open[place];
+    const inside = takeFrom(place);
+    const made = link(address, target[3] ?? target[4], inside.length > 0 ? inside : address);
+    for (const inner of made.querySelectorAll('a')) inner.replaceWith(...inner.childNodes);
+    out.push(made);
+    // A link holds no other link; a picture may stand in one.
+    if (mark === '[') open.splice(0, Infinity, ...open.filter((one) => !one.mark.endsWith('[')));
+  };
+
+  for (let token = tokens.exec(text); token !== null; token = tokens.exec(text)) {
+    const [found] = token;
+    const before = text.slice(seen, token.index);
+    if (found === '\n') {
+      say(before.trimEnd());
+      if (before.endsWith('  ')) out.push(h('br'));
+      else say(' ');
+      seen = tokens.lastIndex;
+      continue;
+    }
+    say(before);
+    if (found === '\\\n') out.push(h('br'));
+    else if (found[0] === '\\') say(found[1]);
+    else if (found[0] === '`') {
+      const end = ends.get(token.index);
+      if (end === undefined) say(found);
+      else {
+        out.push(code(text.slice(tokens.lastIndex, end)));
+        tokens.lastIndex = end + found.length;
+      }
+    } else if (found.endsWith('[')) begin(found, 1, found);
+    else if (found === ']') closeBracket();
+    else if ('*_~'.includes(found[0])) emphasis(found, token.index);
+    else {
+      const written = found[0] === '<' ? found.slice(1, -1) : bareAddress(found);
+      const address = followed(written);
+      if (found[0] !== '<') tokens.lastIndex = token.index + written.length;
+      if (address) out.push(link(address, null, written));
+      else say(text.slice(token.index, tokens.lastIndex));
+    }
+    seen = tokens.lastIndex;
+  }
+  say(text.slice(seen));
+  return out;
+}
+
+const MARKER = /^( *)([-+*]|\d{1,9}[.)])( +|$)/u;
+const isBlank = (line) => line.trim() === '';
+const isRule = (line) => /^(?:-{3,}|\*{3,}|_{3,})$/u.test(line.replaceAll(' ', ''));
+const fenceOf = (line) => /^ *(`{3,}(?=[^`]*$)|~{3,})/u.exec(line)?.[1];
+const levelOf = (line) => /^ *(#{1,6})(?=\s|$)/u.exec(line)?.[1].length;
+const isQuote = (line) => /^ *>/u.test(line);
+
+/** Whether a line begins a block even right behind a paragraph; a number does so only as a list's first. */
+function begins(line) {
+  const marker = MARKER.exec(line);
+  return levelOf(line) !== undefined || fenceOf(line) !== undefined || isQuote(line) || isRule(line)
+    || marker !== null && marker[3] !== '' && (!/\d/u.test(marker[2]) || parseInt(marker[2], 10) === 1);
+}
+
+/** The cells of a line of a table. */
+function cells(line) {
+  const bare = line.trim();
+  const parts = bare.slice(bare.startsWith('|') ? 1 : 0).split(/(?<!\\)\|/u);
+  if (parts.length > 1 && isBlank(parts.at(-1))) parts.pop();
+  return parts.map((part) => part.trim());
+}
+
+function isTable(lines, at) {
+  const below = lines[at + 1];
+  if (below === undefined || !lines[at].includes('|') || !/^[\s|:-]+$/u.test(below)) return false;
+  const ruled = cells(below);
+  return ruled.length <= MOST_COLUMNS && ruled.every((cell) => /^:?-+:?$/u.test(cell)) && ruled.length === cells(lines[at]).length;
+}
+
+/** A block. Its direction is set last: a browser looks for it again at each child that comes later. */
+function block(tag, attributes, ...children) {
+  const made = h(tag, attributes, children);
+  made.setAttribute('dir', 'auto');
+  return made;
+}
+
+/** What may be wider than the page is scrolled by keyboard too. */
+const SCROLLED = { tabindex: '0' };
+
+/** A reader of blocks; `levels` are those of the headings above, so that the outline has no gaps. */
+class Blocks {
+  constructor(lines, depth, levels, isTight) {
+    Object.assign(this, { lines, depth, levels, isTight, at: 0 });
+  }
+
+  within(lines, isTight = false) {
+    return new Blocks(lines, this.depth + 1, this.levels, isTight).all();
+  }
+
+  all() {
+    const blocks = [];
+    while (this.at < this.lines.length) {
+      if (isBlank(this.lines[this.at])) this.at += 1;
+      else blocks.push(this.next());
+    }
+    return blocks;
+  }
+
+  next() {
+    const line = this.lines[this.at];
+    const level = levelOf(line);
+    if (level !== undefined) {
+      this.at += 1;
+      return this.heading(level, line.trim().slice(level).trim().replace(/(?:^|\s)#+$/u, ''));
+    }
+    if (fenceOf(line) !== undefined) return this.fenced(fenceOf(line));
+    if (isRule(line)) {
+      this.at += 1;
+      return h('hr');
+    }
+    if (isQuote(line) && this.depth < DEEPEST) return this.quote();
+    if (MARKER.test(line) && this.depth < DEEPEST) return this.list();
+    if (isTable(this.lines, this.at)) return this.table();
+    return this.paragraph();
+  }
+
+  heading(level, text) {
+    while (this.levels.at(-1) >= level) this.levels.pop();
+    this.levels.push(level);
+    return block(`h${Math.min(2 + this.levels.length, 6)}`, {}, inline(text.trim()));
+  }
+
+  fenced(fence) {
+    const indent = this.lines[this.at].indexOf(fence);
+    const inside = [];
+    for (this.at += 1; this.at < this.lines.length; this.at += 1) {
+      const line = this.lines[this.at];
+      const end = line.trim();
+      if (end.length >= fence.length && end === fence[0].repeat(end.length)) {
+        this.at += 1;
+        break;
+      }
+      inside.push(line.slice(Math.min(indent, line.length - line.trimStart().length)));
+    }
+    return block('pre', SCROLLED, h('code', inside.join('\n')));
+  }
+
+  quote() {
+    const inside = [];
+    for (; this.at < this.lines.length && isQuote(this.lines[this.at]); this.at += 1) {
+      inside.push(this.lines[this.at].trimStart().replace(/^> ?/u, ''));
+    }
+    return block('blockquote', {}, this.within(inside));
+  }
+
+  list() {
+    const sort = (line) => (isRule(line) ? undefined : MARKER.exec(line)?.[2].at(-1));
+    const first = this.lines[this.at];
+    const items = [];
+    let isLoose = false;
+    while (this.at < this.lines.length && sort(this.lines[this.at]) === sort(first)) {
+      const item = this.item();
+      const isLast = isBlank(item.at(-1)) && sort(this.lines[this.at] ?? '') !== sort(first);
+      while (item.length > 1 && isBlank(item.at(-1))) {
+        item.pop();
+        isLoose ||= !isLast;
+      }
+      isLoose ||= item.some(isBlank) && item.length > 1;
+      items.push(item);
+    }
+    const number = parseInt(first.trimStart(), 10);
+    return block(Number.isNaN(number) ? 'ul' : 'ol', { start: number === 1 || Number.isNaN(number) ? null : number }, items.map(([line, ...rest]) => {
+      const task = line.replace(/^\[( |x)\] /iu, (_, mark) => (mark === ' ' ? '☐ ' : '☑ '));
+      return block('li', {}, this.within([task, ...rest], !isLoose));
+    }));
+  }
+
+  /** The lines of a list's item, as they stand in it. */
+  item() {
+    const [whole, { length: indent }, , gap] = MARKER.exec(this.lines[this.at]);
+    const width = gap.length > 4 ? whole.length - gap.length + 1 : whole.length + (gap === '' ? 1 : 0);
+    const inside = [this.lines[this.at].slice(width)];
+    for (this.at += 1; this.at < this.lines.length; this.at += 1) {
+      const line = this.lines[this.at];
+      const lead = line.search(/\S/u);
+      if (lead < 0) inside.push('');
+      // Two spaces are enough: so people write, whatever the marker's width.
+      else if (lead >= Math.min(width, indent + 2)) inside.push(line.slice(Math.min(lead, width)));
+      else if (!isBlank(inside.at(-1)) && !begins(line) && !MARKER.test(line)) inside.push(line.trimStart());
+      else break;
+    }
+    return inside;
+  }
+
+  table() {
+    const head = cells(this.lines[this.at]);
+    const rows = [];
+    for (this.at += 2; this.at < this.lines.length; this.at += 1) {
+      const line = this.lines[this.at];
+      if (isBlank(line) || begins(line)) break;
+      rows.push(cells(line).slice(0, head.length));
+    }
+    const row = (tag, texts) => h('tr', texts.map((text) => block(tag, {}, inline(text))));
+    return block('table', SCROLLED, h('thead', row('th', head)), h('tbody', rows.map((texts) => row('td', texts))));
+  }
+
+  paragraph() {
+    const inside = [];
+    do {
+      inside.push(this.lines[this.at].trimStart());
+      this.at += 1;
+      const underline = /^ *(?:(=)+|-{2,}) *$/u.exec(this.lines[this.at] ?? '');
+      if (underline) {
+        this.at += 1;
+        return this.heading(underline[1] ? 1 : 2, inside.join('\n').trimEnd());
+      }
+    } while (this.at < this.lines.length && !isBlank(this.lines[this.at]) && !begins(this.lines[this.at]) && !isTable(this.lines, this.at));
+    const text = inline(inside.join('\n').trimEnd());
+    return this.isTight ? text : block('p', {}, text);
+  }
+}
+
+/** An element that shows a text written in Markdown. Nothing in it is loaded from elsewhere, and no address in it can run anything. */
+export function markdown(text) {
+  return h('div.markdown', new Blocks(text.replaceAll('\t', '    ').split(/\r\n?|\n/u), 0, [], false).all());
+}

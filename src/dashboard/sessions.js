@@ -1,0 +1,189 @@
+// Sessions: found again, read as they happen, explained, kept as a file, ended.
+
+import { all, call, get, patch, path, post, remove } from './api.js';
+import { conversation } from './chat.js';
+import { h, refill } from './dom.js';
+import { form } from './form.js';
+import { listing, pickFilter } from './list.js';
+import { agentNames, channelNames, companyNames } from './names.js';
+import { badge, button, confirm, dialog, download, empty, facts, heading, identifier, linkButton, plural, say, time } from './parts.js';
+import { agentOption, agents, channelOption, channels, companies, companyOption } from './picker.js';
+
+export function view(context) {
+  return context.parts.length === 0 ? list(context) : one(context, context.parts[0]);
+}
+
+function list(context) {
+  const { element } = listing(context, {
+    path: '/chat/sessions',
+    caption: 'sessions',
+    search: 'Search titles and messages…',
+    filters: [
+      { name: 'archived', label: 'Show', options: [['', 'Open'], ['true', 'Archived'], ['all', 'All']] },
+      pickFilter('agent_id', 'Agent', agents(), agentOption),
+      pickFilter('end_company_id', 'Company', companies(), companyOption),
+      pickFilter('channel_id', 'Channel', channels(), channelOption),
+    ],
+    href: (session) => `#/sessions/${session.id}`,
+    columns: [
+      { label: 'Title', wide: true, cell: (session) => [h('bdi', session.title ?? 'Untitled'), session.archived_at && [' ', badge('Archived')], session.shared && [' ', badge('Shared', 'info')]] },
+      { label: 'Agent', cell: (session) => agentNames.element(session.agent_id) },
+      { label: 'Company', cell: (session) => (session.end_company_id ? companyNames.element(session.end_company_id) : h('span.muted', 'none')) },
+      { label: 'Through', hide: true, cell: (session) => (session.channel_id ? channelNames.element(session.channel_id) : THROUGH[session.channel]) },
+      { label: 'Messages', hide: true, cell: (session) => String(session.message_count) },
+      { label: 'Last used', cell: (session) => time(session.updated_at) },
+    ],
+    none: empty('No sessions yet.', 'They appear here as soon as somebody chats: through a bot, through the API, or in Try it.',
+      context.me.can.chat && linkButton('Try an agent', '#/try', { kind: 'primary' })),
+  });
+  return [heading('Sessions', { lead: 'Who asked what, and which agent answered, acting for whom.' }), element];
+}
+
+const THROUGH = { TEAMS: 'Teams', DASHBOARD: 'Dashboard', API: 'API' };
+
+/** Why this agent answers, in words (contract, section 3). */
+export function why(rule, { channel, company, staff }) {
+  const pinned = company ? [' The chat is pinned to ', h('strong', company), ': it sees that company’s articles, and no other’s.'] : ' It is pinned to no company.';
+  switch (rule) {
+    case 'white_label_install':
+      return ['The bot of ', channel, ' is installed for the M365 tenant that the message came from, so that channel’s agent answers.', pinned];
+    case 'bot_channel':
+      return ['The MSP has ', channel, ' registered for the bot that was written to, so that channel’s agent answers.', pinned];
+    case 'neo_support':
+      return ['No channel of the MSP is registered for the bot that was written to, so its managed support agent answers.', pinned];
+    default:
+      return [company || staff ? 'This agent was selected by hand, to try it as a company’s staff would meet it.' : 'This agent was selected by hand.', pinned];
+  }
+}
+
+async function one(context, id) {
+  const { me, signal } = context;
+  const session = await get(path`/chat/sessions/${id}`, {}, signal);
+  const agent = await get(path`/agents/${session.agent_id}`, {}, signal).catch((error) => {
+    if (error.status === 404) return null;
+    throw error;
+  });
+  const mine = session.created_by.id === me.id;
+  const reading = new AbortController();
+  const head = h('div');
+  const about = h('div.card.stack');
+
+  const change = async (values, done) => {
+    Object.assign(session, (await patch(path`/chat/sessions/${id}`, values)).data);
+    draw();
+    say(done);
+  };
+  const mayChange = me.can.chat && (me.can.keep || mine);
+
+  function draw() {
+    refill(head, heading(session.title ?? 'Untitled session', {
+      back: { href: '#/sessions', label: 'Sessions' },
+      actions: [
+        mayChange && button('Rename', () => dialog('Rename', (close) => form({
+          fields: [{ name: 'title', label: 'Title', nullable: true }],
+          values: session,
+          async submit(values) {
+            await change(values, 'Renamed.');
+            close();
+          },
+        }).element)),
+        button('Export', () => dialog('Export', (close) => [
+          h('p', 'The session with all of its messages, as a file.'),
+          h('div.dialog-actions',
+            button('Markdown', () => exportAs('md').then(() => close())),
+            button('JSON', () => exportAs('json').then(() => close()), { kind: 'primary' })),
+        ])),
+        mayChange && session.archived_at === null && button('Archive', () => change({ archived: true }, 'Archived. It takes no messages until it is opened again.'), { icon: 'archive' }),
+        mayChange && session.archived_at !== null && button('Open again', () => change({ archived: false }, 'It is open again.')),
+        mayChange && session.archived_at === null && button('Reset', async () => {
+          if (!await confirm('Reset this session?', 'It is archived and what is being answered is stopped. The next message from Teams begins a new session.', 'Reset')) return;
+          Object.assign(session, await post(path`/chat/sessions/${id}/reset`));
+          draw();
+          say('It is archived, and its turns are cancelled.');
+        }),
+        me.can.keep && button('Delete', async () => {
+          if (!await confirm('Delete this session?', `Its ${plural(session.message_count, 'message')}, answers and files are gone for good. Export it first if somebody may ask for it.`, 'Delete for good')) return;
+          // Whoever reads along is cut off by the end of the session; this page need not be.
+          reading.abort();
+          try {
+            await remove(path`/chat/sessions/${id}`);
+          } catch (error) {
+            context.again();
+            throw error;
+          }
+          say('The session is deleted.');
+          context.go('#/sessions');
+        }, { kind: 'danger' }),
+      ],
+    }));
+    const channel = session.channel_id ? h('a', { href: `#/channels/${session.channel_id}` }, channelNames.element(session.channel_id)) : 'a channel';
+    const company = session.end_company_id && h('a', { href: `#/companies/${encodeURIComponent(session.end_company_id)}` }, companyNames.element(session.end_company_id));
+    refill(about,
+      h('h2', 'Why this agent answered'),
+      h('p', why(session.resolution.rule, { channel, company })),
+      facts([
+        ['Agent', agent ? h('a', { href: `#/agents/${agent.agent_id}` }, h('bdi', agent.name)) : `${session.agent_id}, deleted since`],
+        ['Company', company ? h('a', { href: company.getAttribute('href') }, companyNames.element(session.end_company_id)) : 'none'],
+        ['Acting for', me.tenant?.client_id === session.client_id ? me.tenant.name : session.client_id],
+        ['Decided by', h('code', session.resolution.rule)],
+        ['Begun by', [h('bdi', session.created_by.name ?? session.created_by.id), ' through ', THROUGH[session.channel] ?? session.channel]],
+        ['Begun', time(session.created_at)],
+        ['Shared', session.shared ? 'with the MSP’s other users' : 'no'],
+        ['Archived', session.archived_at ? time(session.archived_at) : 'no'],
+        ...Object.entries(session.metadata).map(([name, value]) => [h('bdi', name), h('bdi', value)]),
+        ['Id', identifier(session.id)],
+      ]),
+      mayChange && me.kind === 'dashboard_user' && button(session.shared ? 'Stop sharing' : 'Share with colleagues', () => change({ shared: !session.shared },
+        session.shared ? 'It is no longer shared.' : 'The MSP’s other users can read it now.'), { small: true }));
+  }
+
+  async function exportAs(kind) {
+    const messages = [];
+    for await (const message of all(path`/chat/sessions/${id}/messages`, {}, signal)) messages.push(message);
+    const fresh = (await call('GET', path`/chat/sessions/${id}`, { signal })).data;
+    const name = `session-${id}.${kind}`;
+    if (kind === 'json') download(name, 'application/json', `${JSON.stringify({ session: fresh, messages }, null, 2)}\n`);
+    else download(name, 'text/markdown', asMarkdown(fresh, agent, messages));
+    say(`${plural(messages.length, 'message')} in ${name}.`);
+  }
+
+  draw();
+  return [
+    head,
+    h('div.columns.two',
+      h('section', { 'aria-label': 'Transcript' }, conversation({
+        session, signal: AbortSignal.any([signal, reading.signal]),
+        people: { user: session.end_company_id ? 'Client staff' : session.created_by.name ?? 'Technician', assistant: agent?.name ?? 'Agent' },
+        writes: mine && me.can.chat && session.archived_at === null,
+        opening: { welcome: session.message_count === 0 ? 'Nothing has been said here yet.' : null },
+      })),
+      about),
+  ];
+}
+
+/** A session as a document; what people wrote is quoted, so that it cannot look like a part of it. */
+function asMarkdown(session, agent, messages) {
+  const quoted = (text) => text.split('\n').map((line) => `> ${line}`).join('\n');
+  const line = (text) => String(text ?? 'none').replace(/\s+/g, ' ');
+  const said = messages.map((message) => [
+    `## ${message.role === 'user' ? 'Asked' : 'Answered'}, ${message.created_at}`,
+    '',
+    quoted(message.content),
+    ...message.attachments.map((file) => `\nFile: ${line(file.filename ?? file.blob_path)} (${file.mime})`),
+    ...message.parts.filter((part) => part.type.startsWith('source-')).map((part) => `\nSource: ${line(part.title ?? part.url)}${part.url ? ` (${part.url})` : ''}`),
+    ...(message.feedback?.rating ? [`\nRated: ${message.feedback.rating}${message.feedback.comment ? `, ${line(message.feedback.comment)}` : ''}`] : []),
+    '',
+  ].join('\n'));
+  return [
+    `# ${line(session.title ?? 'Untitled session')}`,
+    '',
+    `* Session: ${session.id}`,
+    `* Agent: ${line(agent?.name)} (${session.agent_id})`,
+    `* Acting for: ${session.client_id}`,
+    `* Company: ${line(session.end_company_id)}`,
+    `* Decided by: ${session.resolution.rule}`,
+    `* Begun: ${session.created_at} by ${line(session.created_by.name ?? session.created_by.id)}`,
+    '',
+    ...said,
+  ].join('\n');
+}

@@ -1,0 +1,114 @@
+//! Agents, channels, companies, articles, keys and people are changed.
+
+import assert from "node:assert/strict";
+
+/** A bot of nobody yet. */
+const BOT = "b07fab1e-0000-4000-8000-00000000beef";
+
+export const scenarios = {
+  "a key is made, shown once, used, rotated and revoked": async (visitor) => {
+    const { page } = visitor;
+    await visitor.signIn();
+    await page.goto("#/keys");
+    await page.getByRole("link", { name: "New key" }).first().click();
+    await page.getByLabel("Name").fill("Ticket system");
+    await page.getByRole("button", { name: "Create key" }).click();
+    const shown = page.getByRole("dialog").locator(".secret code").first();
+    await shown.waitFor();
+    const key = await shown.innerText();
+    assert.match(key, /^neo_sk_demo_[A-Za-z0-9]{43}$/);
+    await visitor.look(page, "key-new");
+    const me = await visitor.call("GET", "/whoami", { key });
+    assert.deepEqual([me.status, me.data.name, me.data.kind], [200, "Ticket system", "service_account"]);
+    await page.keyboard.press("Escape");
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    assert.ok(!(await page.content()).includes(key));
+    assert.ok(!(await page.evaluate(() => JSON.stringify(sessionStorage))).includes(key));
+
+    const row = page.getByRole("row").filter({ hasText: "Ticket system" });
+    await row.getByRole("button", { name: "Rotate" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: /rotate/i }).click();
+    await shown.waitFor();
+    const next = await shown.innerText();
+    assert.notEqual(next, key);
+    for (const credential of [key, next]) assert.equal((await visitor.call("GET", "/whoami", { key: credential })).status, 200);
+    await page.keyboard.press("Escape");
+    await page.getByRole("row").filter({ hasText: next.slice(-4) }).getByRole("button", { name: "Revoke" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: /revoke/i }).click();
+    await page.getByRole("row").filter({ hasText: next.slice(-4) }).getByText("revoked", { exact: false }).first().waitFor();
+    assert.equal((await visitor.call("GET", "/whoami", { key: next })).error.details.reason, "revoked");
+  },
+
+  "an agent that somebody else changed meanwhile is not overwritten unseen": async (visitor) => {
+    const { page } = visitor;
+    visitor.expects(/status of 409.*\/agents\//);
+    const { data: agent } = await visitor.call("POST", "/agents", { body: { name: "Night desk", description: "As it was" } });
+    await visitor.signIn();
+    await page.goto(`#/agents/${agent.agent_id}`);
+    await page.getByLabel("Description").fill("As I want it");
+    assert.equal((await visitor.call("PUT", `/agents/${agent.agent_id}`, { body: { description: "As they want it", name: "Night desk, renamed" } })).status, 200);
+    await page.getByRole("button", { name: "Save" }).click();
+    await page.getByText("As they want it").waitFor();
+    await visitor.look(page, "agent-conflict");
+    assert.equal((await visitor.call("GET", `/agents/${agent.agent_id}`)).data.description, "As they want it");
+    await page.getByRole("button", { name: "Save what is chosen" }).click();
+    await page.waitForFunction(() => document.querySelector("#toasts")?.innerText !== "");
+    const { data: after } = await visitor.call("GET", `/agents/${agent.agent_id}`);
+    assert.deepEqual([after.description, after.name], ["As I want it", "Night desk, renamed"]);
+  },
+
+  "a channel is made with a preview of its welcome, installed and removed": async (visitor) => {
+    const { page } = visitor;
+    await visitor.signIn();
+    await page.goto("#/channels/new");
+    await page.getByLabel("Name", { exact: true }).or(page.getByLabel("Name *")).first().fill("Weekend bot");
+    await page.getByLabel("Audience").selectOption("END_USER");
+    await page.getByRole("combobox", { name: "Agent" }).fill("service");
+    await page.getByRole("option", { name: "Service desk" }).click();
+    await page.getByLabel("Bot id").fill(BOT);
+    await page.getByLabel("Bot’s name").fill("Weekend helper");
+    await page.getByLabel("Welcome message").fill("Hello on a **weekend**");
+    await page.getByText("Weekend helper", { exact: true }).first().waitFor();
+    await page.locator(".markdown strong", { hasText: "weekend" }).waitFor();
+    await page.getByRole("button", { name: "Create channel" }).click();
+    await page.getByRole("heading", { level: 1, name: "Weekend bot" }).waitFor();
+    const { data: [channel] } = await visitor.call("GET", "/channels?q=Weekend");
+    assert.deepEqual([channel.bot_id, channel.display_name, channel.agent_id], [BOT, "Weekend helper", 101]);
+    assert.equal((await visitor.call("DELETE", `/channels/${channel.id}`)).status, 204);
+  },
+
+  "an article says who can see it, and is found by the agent that may": async (visitor) => {
+    const { page } = visitor;
+    await visitor.signIn();
+    await page.goto("#/knowledge/new");
+    await page.getByLabel("Title").fill("Quokka printer");
+    await page.getByLabel("Audience").selectOption("END_USER");
+    await page.getByRole("combobox", { name: "Company" }).fill("conto");
+    await page.getByRole("option", { name: "Contoso" }).click();
+    await page.getByRole("textbox", { name: /^(body|text|article)/i }).fill("## Toner\n\nThe *Quokka* takes `QK-7`.");
+    await page.locator(".markdown em", { hasText: "Quokka" }).waitFor();
+    await page.getByText(/staff of contoso/i).first().waitFor();
+    await page.getByRole("button", { name: "Create article" }).click();
+    await page.getByRole("heading", { level: 1, name: "Quokka printer" }).waitFor();
+    const { data: [article] } = await visitor.call("GET", "/knowledge-articles?q=Quokka");
+    assert.deepEqual([article.audience, article.end_company_id, article.agent_ids], ["END_USER", "1001", []]);
+    assert.equal((await visitor.call("DELETE", `/knowledge-articles/${article.id}`)).status, 204);
+  },
+
+  "what was typed and not saved is not lost by a wrong turn": async (visitor) => {
+    const { page } = visitor;
+    await visitor.signIn();
+    await page.goto("#/companies/1003");
+    const name = page.getByLabel("Name");
+    await name.fill("Fourth Coffee Ltd");
+    await page.getByRole("link", { name: "Agents" }).click();
+    const ask = page.getByRole("dialog", { name: "Leave without saving?" });
+    await ask.getByRole("button", { name: "Cancel" }).click();
+    assert.equal(await name.inputValue(), "Fourth Coffee Ltd");
+    assert.match(page.url(), /#\/companies\/1003$/);
+    await page.getByRole("link", { name: "Agents" }).click();
+    await ask.getByRole("button", { name: "Leave" }).click();
+    await page.getByRole("heading", { level: 1, name: "Agents" }).waitFor();
+    assert.equal((await visitor.call("GET", "/end-companies/1003")).data.psa_company_name, "Fourth Coffee");
+  },
+};

@@ -1,0 +1,121 @@
+//! Coming and going.
+
+import assert from "node:assert/strict";
+import { startDemo } from "../demo-server.mjs";
+import { startAuthority } from "../entra/authority.mjs";
+import { NORTHWIND_KEY } from "./harness.mjs";
+
+const PERSON = "5d0b5c0f-2d0c-4b51-8d2b-7a54c6a1e0aa";
+
+/** What the page keeps beyond a reload, and everything that stands in an address. */
+async function traces({ page, addresses }) {
+  const [visited, local] = await page.evaluate(() => [navigation.entries().map(({ url }) => url ?? ""), JSON.stringify(localStorage) + document.cookie]);
+  return [...addresses, ...visited, page.url(), local];
+}
+
+export const scenarios = {
+  "a link signs its holder in, and neither its code nor the token stays in an address": async (visitor) => {
+    const { page, home } = visitor;
+    const code = new URL(home.demo.link).hash.replace("#code=", "");
+    const exchange = page.waitForResponse((response) => response.url().endsWith("/auth/exchange"));
+    await page.goto(home.demo.link);
+    const { data } = await (await exchange).json();
+    await visitor.isSignedIn();
+    await page.reload();
+    await visitor.isSignedIn();
+    for (const trace of await traces(visitor)) {
+      assert.ok(!trace.includes(code) && !trace.includes(data.token), trace);
+    }
+  },
+
+  "a link that was used before signs nobody in": async (visitor) => {
+    const { page, home } = visitor;
+    visitor.expects(/status of 401.*\/auth\/exchange/);
+    await page.goto(home.demo.link);
+    await page.getByText("This link is not known, or was used before.").waitFor();
+    assert.ok(!page.url().includes("code="));
+    await visitor.look(page, "sign-in");
+  },
+
+  "a key that is pasted signs its account in, and signing out forgets it": async (visitor) => {
+    const { page } = visitor;
+    visitor.expects(/status of 403.*\/auth\/sign-out/);
+    visitor.expects(/status of 401.*\/whoami/);
+    await page.goto(`${visitor.home.demo.url}/dashboard`);
+    const field = page.getByLabel("Sign-in link or API key");
+    await field.fill("neo_sk_demo_nobody0000000000000");
+    await page.getByRole("button", { name: "Sign in", exact: true }).click();
+    await page.getByText("That did not work.").waitFor();
+    assert.equal(await field.inputValue(), "neo_sk_demo_nobody0000000000000");
+    await field.fill(NORTHWIND_KEY);
+    await field.press("Enter");
+    await visitor.isSignedIn();
+    // A service account manages neither keys nor people.
+    assert.equal(await page.getByRole("link", { name: "Keys" }).count(), 0);
+    for (const trace of await traces(visitor)) assert.ok(!trace.includes(NORTHWIND_KEY), trace);
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await field.waitFor();
+    assert.equal(await page.evaluate(() => JSON.stringify(sessionStorage)), "{}");
+  },
+
+  "signing out ends the sign-in at the server": async (visitor) => {
+    const { page } = visitor;
+    await visitor.signIn();
+    const token = await page.evaluate(() => sessionStorage.getItem("switchboard.token"));
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByLabel("Sign-in link or API key").waitFor();
+    const { status, error } = await visitor.call("GET", "/whoami", { key: token });
+    assert.deepEqual([status, error.details.reason], [401, "revoked"]);
+  },
+
+  "a sign-in that ends while a form is filled in is made again without losing what was typed": async (visitor) => {
+    const { page } = visitor;
+    visitor.expects(/status of 401/);
+    await visitor.signIn();
+    await page.goto("#/companies/new");
+    await page.getByLabel("Name").fill("Proseware");
+    await page.getByLabel("PSA company id").fill("2001");
+    const token = await page.evaluate(() => sessionStorage.getItem("switchboard.token"));
+    assert.equal((await visitor.call("POST", "/auth/sign-out", { key: token })).status, 204);
+    await page.getByRole("button", { name: "Create" }).click();
+    const again = page.getByRole("dialog", { name: "Sign in again" });
+    await again.getByLabel("Sign-in link or API key").fill(await visitor.link());
+    await again.getByRole("button", { name: "Sign in", exact: true }).click();
+    await page.getByRole("heading", { level: 1, name: "Proseware" }).waitFor();
+    assert.equal((await visitor.call("GET", "/end-companies/2001")).data.psa_company_name, "Proseware");
+  },
+
+  "Microsoft Entra ID signs a person in with a code and its proof, and nothing of it stays in the address": async (visitor) => {
+    const { home } = visitor;
+    const authority = await startAuthority();
+    const demo = await startDemo(home.binary, 60_000, authority.flags);
+    try {
+      const guest = await home.visitor({ demo, others: [authority.url] });
+      authority.signs({ oid: PERSON, roles: ["Admin"], name: "Mika Aalto" });
+      await guest.page.goto(`${demo.url}/dashboard`);
+      await guest.page.getByRole("button", { name: "Sign in with Microsoft" }).click();
+      await guest.isSignedIn();
+      await guest.page.getByText("Mika Aalto").waitFor();
+      const { authorize, token } = authority.asked;
+      assert.equal(authorize.get("code_challenge_method"), "S256");
+      assert.match(authorize.get("code_challenge"), /^[\w-]{43}$/);
+      assert.match(token.get("code_verifier"), /^[\w-]{43}$/);
+      assert.equal(new URL(guest.page.url()).search, "");
+      const access = await guest.page.evaluate(() => sessionStorage.getItem("switchboard.token"));
+      for (const trace of await traces(guest)) assert.ok(!trace.includes(access), trace);
+      const { data } = await guest.call("GET", "/whoami", { key: access });
+      assert.deepEqual([data.id, data.role, data.client_id], [PERSON, "ADMIN", "northwind-it"]);
+      await guest.leaves();
+    } finally {
+      await authority.stop();
+      await demo.stop();
+    }
+  },
+
+  "a code that this page did not ask for is not taken": async (visitor) => {
+    const { page, home } = visitor;
+    await page.goto(`${home.demo.url}/dashboard?code=abc&state=made-up`);
+    await page.getByText("This sign-in was not begun here.").waitFor();
+    assert.equal(new URL(page.url()).search, "");
+  },
+};

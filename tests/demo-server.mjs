@@ -1,0 +1,87 @@
+//! What the test programs of other clients share: a demo of their own, and tests that run one after another.
+
+import { spawn } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { createInterface } from "node:readline";
+
+/** The binary that a test is for, from the command line. */
+export function namedBinary() {
+  const binary = process.argv[2];
+  if (!binary) {
+    console.error(`usage: node ${basename(process.argv[1])} PATH_OF_THE_SWITCHBOARD_BINARY`);
+    process.exit(2);
+  }
+  return binary;
+}
+
+/**
+ * Starts a demo on a free port and a folder of its own: its `url`, the `link` that it prints, its `data` folder, `stop`, which
+ * stops it and cleans up, and `end`, which then exits. A run that takes longer than the limit fails.
+ */
+export async function startDemo(binary, limitMilliseconds, flags = []) {
+  const folder = await mkdtemp(join(tmpdir(), "switchboard-test-"));
+  const data = join(folder, "data");
+  const server = spawn(binary, ["demo", "--data", data, "--listen", "127.0.0.1:0", ...flags], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const stopped = new Promise((resolve) => server.once("close", resolve));
+  process.once("exit", () => server.kill("SIGKILL"));
+
+  const limit = setTimeout(() => {
+    console.error("the run took too long");
+    void end(1);
+  }, limitMilliseconds);
+
+  async function stop() {
+    clearTimeout(limit);
+    if (server.exitCode === null) server.kill("SIGKILL");
+    await stopped;
+    await rm(folder, { recursive: true, force: true });
+  }
+
+  async function end(code) {
+    await stop();
+    process.exit(code);
+  }
+
+  function said(output, pattern) {
+    return new Promise((resolve, reject) => {
+      server.once("error", reject);
+      server.once("exit", () => reject(new Error("the server ended before it listened")));
+      // It is read to the end, so that the server never waits for room.
+      createInterface({ input: output }).on("line", (line) => {
+        const found = pattern.exec(line);
+        if (found) resolve(found[0]);
+      });
+    });
+  }
+
+  try {
+    const [link, url] = await Promise.all([
+      said(server.stdout, /http:\S+#code=\S+/),
+      said(server.stderr, /(?<=listening on )http:\S+/),
+    ]);
+    return { url, link, data, stop, end };
+  } catch (error) {
+    console.error(error);
+    return end(1);
+  }
+}
+
+/** Runs tests, each under a sentence that says what holds; how many failed. */
+export async function run(tests) {
+  let failed = 0;
+  for (const [name, test] of Object.entries(tests)) {
+    try {
+      await test();
+      console.log(`ok: ${name}`);
+    } catch (error) {
+      failed += 1;
+      console.log(`FAILED: ${name}\n${error.stack}`);
+    }
+  }
+  console.log(`${Object.keys(tests).length - failed} passed, ${failed} failed`);
+  return failed;
+}
