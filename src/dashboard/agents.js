@@ -6,12 +6,11 @@ import { badge, button, confirm, dialog, empty, facts, fillIn, heading, identifi
 import { form } from './form.js';
 import { listing } from './list.js';
 import { several } from './several.js';
+import { AUDIENCES, word } from './words.js';
 
-const AUDIENCES = [['MSP', 'Technicians (MSP)'], ['END_USER', 'Client staff (END_USER)']];
 const KINDS = [['CONVERSATIONAL', 'Conversational'], ['CHAINED_ACTIONS', 'Chained actions'], ['AGENTIC', 'Agentic']];
 const STATES = [['ENABLED', 'Enabled'], ['DISABLED', 'Disabled']];
 const ACCESS = [['ALL_USERS', 'All users'], ['ADMINS_ONLY', 'Administrators only'], ['SPECIFIC_USERS', 'Specific users']];
-const word = (choices, value) => choices.find(([key]) => key === value)?.[1] ?? value;
 const stateBadge = (state) => badge(word(STATES, state), state === 'ENABLED' ? 'good' : 'warn');
 const back = { href: '#/agents', label: 'Agents' };
 

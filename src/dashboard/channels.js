@@ -9,10 +9,9 @@ import { listing, pickFilter, textFilter } from './list.js';
 import { markdown } from './markdown.js';
 import { agentNames, companyNames } from './names.js';
 import { agentOption, agents, companies, picker } from './picker.js';
+import { AUDIENCES, word } from './words.js';
 
-const AUDIENCES = [['END_USER', 'Client staff (END_USER)'], ['MSP', 'Technicians (MSP)']];
 const STATUSES = [['ACTIVE', 'Active'], ['DISCONNECTED', 'Disconnected']];
-const word = (choices, value) => choices.find(([key]) => key === value)?.[1] ?? value;
 const statusBadge = (status) => badge(word(STATUSES, status), status === 'ACTIVE' ? 'good' : 'warn');
 const back = { href: '#/channels', label: 'Channels' };
 
@@ -154,7 +153,7 @@ function settings(channel, option, { label, cancel, submit }) {
   const made = form({
     fields: [
       { name: 'internal_name', label: 'Name', required: true, hint: 'Your own people see it, in lists. No two channels have the same.' },
-      channel === null && { name: 'audience', label: 'Audience', kind: 'select', options: AUDIENCES, hint: 'Who writes to the bot. It cannot be changed later.' },
+      channel === null && { name: 'audience', label: 'Audience', kind: 'select', options: AUDIENCES.toReversed(), hint: 'Who writes to the bot. It cannot be changed later.' },
       {
         name: 'agent_id', label: 'Agent', kind: 'custom', required: true, hint: 'Enabled agents of the same audience.',
         make(id, _, described) {

@@ -90,5 +90,5 @@ function reveal(title, { key }) {
     h('div.secret', h('code', key), copyButton(key, 'Copy the key')),
     h('div.field', h('p', 'Try it:'), h('div.secret', h('code', line), copyButton(line, 'Copy the command'))),
     h('div.dialog-actions', button('I have copied it', () => close(), { kind: 'primary' })),
-  ], { wide: true });
+  ], { wide: true, stays: true });
 }

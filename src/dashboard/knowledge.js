@@ -9,9 +9,8 @@ import { markdown } from './markdown.js';
 import { agentNames, companyNames } from './names.js';
 import { agentOption, agents, companies, companyOption, picker } from './picker.js';
 import { several } from './several.js';
+import { AUDIENCES, word } from './words.js';
 
-const AUDIENCES = [['MSP', 'Technicians (MSP)'], ['END_USER', 'Client staff (END_USER)']];
-const word = (choices, value) => choices.find(([key]) => key === value)?.[1] ?? value;
 const back = { href: '#/knowledge', label: 'Knowledge' };
 
 /** The most that an article may have (contract, section 6). */

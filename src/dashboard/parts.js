@@ -62,7 +62,11 @@ export function sentence(error) {
 export function say(text, kind = 'good') {
   const toast = h(`div.toast.${kind}`, icon(kind === 'good' ? 'check' : 'warn'), h('span', text),
     iconButton('Close', 'close', () => toast.remove()));
-  document.getElementById('toasts').append(toast);
+  const toasts = document.getElementById('toasts');
+  toasts.append(toast);
+  // Shown anew, it lies above a dialog that was opened since.
+  if (toasts.matches(':popover-open')) toasts.hidePopover();
+  toasts.showPopover();
   if (kind === 'good') setTimeout(() => toast.remove(), 6_000);
 }
 
@@ -158,9 +162,9 @@ export function facts(pairs) {
 
 /**
  * A dialog. `build(close)` gives its content; what `close` is called with is what is waited for, null where it was left.
- * The focus goes back to where it was.
+ * The focus goes back to where it was. One that `stays` is left by its own buttons alone.
  */
-export function dialog(title, build, { wide } = {}) {
+export function dialog(title, build, { wide, stays } = {}) {
   return new Promise((resolve) => {
     const id = newId('dialog');
     let result = null;
@@ -170,8 +174,10 @@ export function dialog(title, build, { wide } = {}) {
       element.close();
     };
     put(element,
-      h('header.dialog-head', h('h2', { id }, title), iconButton('Close', 'close', () => close())),
+      h('header.dialog-head', h('h2', { id }, title), !stays && iconButton('Close', 'close', () => close())),
       h('div.dialog-body', build(close)));
+    // A second press of Escape ends a dialog whatever is said of the first; so the key itself is held back.
+    if (stays) element.addEventListener('keydown', (event) => event.key === 'Escape' && event.preventDefault());
     element.addEventListener('close', () => {
       element.remove();
       resolve(result);
