@@ -2,7 +2,7 @@
 
 import { all, call, get, path, post, put, remove } from './api.js';
 import { h, refill } from './dom.js';
-import { badge, button, confirm, dialog, empty, facts, fillIn, heading, identifier, linkButton, notice, say, section, time } from './parts.js';
+import { badge, button, confirm, dialog, empty, facts, fillIn, heading, identifier, linkButton, newOf, notice, resource, say, section, time } from './parts.js';
 import { form } from './form.js';
 import { listing } from './list.js';
 import { several } from './several.js';
@@ -32,14 +32,10 @@ const at = (agent, name) => name.split('.').reduce((inner, part) => inner[part],
 const written = (agent, name) => JSON.stringify(at(agent, name)).replaceAll('\\r\\n', '\\n');
 const isSame = (one, other, name) => written(one, name) === written(other, name);
 
-export function view(context) {
-  const [id] = context.parts;
-  if (id === undefined) return list(context);
-  return id === 'new' && context.me.can.keep ? fresh(context) : one(context, id);
-}
+export const view = resource({ list, fresh, one });
 
 function list(context) {
-  const add = context.me.can.keep && linkButton('New agent', '#/agents/new', { kind: 'primary', icon: 'add' });
+  const add = context.me.can.keep && linkButton('New agent', newOf('agents'), { kind: 'primary', icon: 'add' });
   const found = listing(context, {
     path: '/agents', caption: 'agents', search: 'Search by name',
     filters: [

@@ -51,7 +51,12 @@ credential.ask = (refusal) => {
     signInPanel(async () => {
       const again = await who();
       if (again === null) throw refusal;
-      if (again.client_id !== me.client_id || again.id !== me.id || again.role !== me.role) location.reload();
+      if (again.client_id !== me.client_id || again.id !== me.id || again.role !== me.role) {
+        // Somebody else: what the first one had begun is not done in the other's name.
+        isDirty = () => false;
+        location.reload();
+        return;
+      }
       close(true);
     }),
   ]).then((done) => {
@@ -149,6 +154,7 @@ async function show() {
     me, parts, query, signal,
     /** Has the address name what is searched and filtered, so that the way back leads here. */
     remember(state) {
+      if (signal.aborted) return;
       const said = new URLSearchParams([...state]).toString();
       shown = `#/${[name, ...parts].map(encodeURIComponent).join('/')}${said ? `?${said}` : ''}`;
       history.replaceState(null, '', shown);

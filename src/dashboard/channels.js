@@ -2,7 +2,7 @@
 
 import { call, get, patch, path, post, remove } from './api.js';
 import { h, refill } from './dom.js';
-import { badge, button, confirm, dialog, empty, facts, heading, identifier, linkButton, notice, say, section, time } from './parts.js';
+import { badge, button, confirm, dialog, empty, facts, heading, identifier, linkButton, newOf, notice, resource, say, section, time } from './parts.js';
 import { form } from './form.js';
 import { carriers, linkDirectory, unshareDirectory } from './linking.js';
 import { listing, pickFilter, textFilter } from './list.js';
@@ -18,14 +18,10 @@ const back = { href: '#/channels', label: 'Channels' };
 /** What the server answers through a disconnected channel (contract, section 1). */
 const DISCONNECTED = 'This chat is not connected at the moment. Please contact your IT support.';
 
-export function view(context) {
-  const [id] = context.parts;
-  if (id === undefined) return list(context);
-  return id === 'new' && context.me.can.keep ? fresh(context) : one(context, id);
-}
+export const view = resource({ list, fresh, one });
 
 function list(context) {
-  const add = context.me.can.keep && linkButton('New channel', '#/channels/new', { kind: 'primary', icon: 'add' });
+  const add = context.me.can.keep && linkButton('New channel', newOf('channels'), { kind: 'primary', icon: 'add' });
   const found = listing(context, {
     path: '/channels', caption: 'channels', search: 'Search by name',
     filters: [

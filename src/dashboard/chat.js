@@ -127,7 +127,7 @@ export function conversation({ session, signal, people, writes, opening }) {
   function ending(shown, kind, text, turn) {
     const question = questions.get(turn);
     refill(shown.state, h(`div.ending.${kind}`, icon('warn'), h('span', text),
-      writes && writing && question && button('Ask again', () => writing.ask(question.text), { small: true })));
+      writing && question?.text && button('Ask again', () => writing.ask(question.text), { small: true })));
   }
 
   /** Draws a stored message. */
@@ -232,6 +232,7 @@ export function conversation({ session, signal, people, writes, opening }) {
   function take(envelope) {
     switch (envelope.type) {
       case 'start':
+        clearTimeout(running?.timer);
         running = live(envelope.messageId, envelope.messageMetadata?.chat_turn_id);
         if (running) writing?.runs(true);
         return;

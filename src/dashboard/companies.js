@@ -2,7 +2,7 @@
 
 import { call, get, path, post, put, remove } from './api.js';
 import { h, refill } from './dom.js';
-import { badge, button, confirm, empty, facts, failure, fillIn, heading, identifier, linkButton, notice, plural, say, section, time } from './parts.js';
+import { badge, button, confirm, empty, facts, failure, fillIn, heading, identifier, linkButton, newOf, notice, plural, resource, say, section, time } from './parts.js';
 import { form } from './form.js';
 import { unshareDirectory } from './linking.js';
 import { listing, textFilter } from './list.js';
@@ -28,15 +28,11 @@ const INSTRUCTIONS = [
 
 const pageOf = (id) => `#/companies/${encodeURIComponent(id)}`;
 
-export function view(context) {
-  const [id] = context.parts;
-  if (id === undefined) return list(context);
-  return id === 'new' && context.me.can.keep ? fresh(context) : one(context, id);
-}
+export const view = resource({ list, fresh, one });
 
 function list(context) {
   const { me, signal } = context;
-  const add = me.can.keep && linkButton('New company', '#/companies/new', { kind: 'primary', icon: 'add' });
+  const add = me.can.keep && linkButton('New company', newOf('companies'), { kind: 'primary', icon: 'add' });
   const csv = () => h('code', `switchboard import companies.csv --tenant ${me.client_id}`);
   const health = get('/end-companies/health', {}, signal);
   const shared = health.then(({ shared_directories: { items } }) => new Set(items.map((item) => item.tenant_id)), () => new Set());

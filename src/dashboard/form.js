@@ -124,26 +124,34 @@ export function form({ fields, values = {}, submit, label = 'Save', cancel, extr
     }
   };
 
+  const missing = () => fields.find((field) => field.required && [undefined, null, ''].includes(controls.get(field.name).value()));
+
   element.addEventListener('submit', async (event) => {
     event.preventDefault();
-    if (save.getAttribute('aria-disabled') === 'true') return;
+    if (element.inert) return;
     clear();
+    const lacks = missing();
+    if (lacks) {
+      show({ message: `${lacks.label} is needed.`, details: { field: lacks.name } });
+      return;
+    }
+    const all = {};
+    for (const [name, value] of now()) set(all, name, value);
+    // What is typed while it is saved would count as saved.
+    const focused = document.activeElement;
+    element.inert = true;
     save.setAttribute('aria-disabled', 'true');
+    let refused = null;
     try {
-      const missing = fields.find((field) => field.required && [undefined, null, ''].includes(controls.get(field.name).value()));
-      if (missing) {
-        show({ message: `${missing.label} is needed.`, details: { field: missing.name } });
-        return;
-      }
-      const all = {};
-      for (const [name, value] of now()) set(all, name, value);
       await submit(all, changes());
       settle();
     } catch (error) {
-      show(error);
-    } finally {
-      save.removeAttribute('aria-disabled');
+      refused = error;
     }
+    element.inert = false;
+    save.removeAttribute('aria-disabled');
+    if (document.activeElement === document.body && focused?.isConnected) focused.focus();
+    if (refused) show(refused);
   });
 
   put(element, problems, !disabled && h('div.form-actions', save, cancel && linkButton('Cancel', cancel), extra));

@@ -2,14 +2,14 @@
 
 import { address, path, post, remove } from './api.js';
 import { h } from './dom.js';
-import { badge, button, confirm, copyButton, dialog, empty, heading, linkButton, notice, say, time } from './parts.js';
+import { badge, button, confirm, copyButton, dialog, empty, heading, linkButton, newOf, notice, say, time } from './parts.js';
 import { form } from './form.js';
 import { listing } from './list.js';
 
 const back = { href: '#/keys', label: 'Keys' };
 
 export function view(context) {
-  return context.parts[0] === 'new' ? fresh(context) : list(context);
+  return context.parts.length > 0 ? fresh(context) : list(context);
 }
 
 /** Whether a key counts, in a word. */
@@ -20,7 +20,7 @@ function state(key) {
 const KINDS = { Active: 'good', Expired: 'quiet', Revoked: 'bad' };
 
 function list(context) {
-  const add = linkButton('New key', '#/keys/new', { kind: 'primary', icon: 'add' });
+  const add = linkButton('New key', newOf('keys'), { kind: 'primary', icon: 'add' });
   const found = listing(context, {
     path: '/api-keys', caption: 'keys', search: 'Search by name',
     columns: [

@@ -2,7 +2,7 @@
 
 import { all, get, path, post, put, remove } from './api.js';
 import { h, refill } from './dom.js';
-import { badge, button, confirm, empty, facts, heading, identifier, linkButton, number, plural, say, section, time } from './parts.js';
+import { badge, button, confirm, empty, facts, heading, identifier, linkButton, newOf, number, plural, resource, say, section, time } from './parts.js';
 import { form } from './form.js';
 import { listing, pickFilter } from './list.js';
 import { markdown } from './markdown.js';
@@ -20,14 +20,10 @@ const NAMED = 2;
 /** The preview is drawn this long after the last key, and not so often that typing would wait for it. */
 const PAUSE_MS = 120;
 
-export function view(context) {
-  const [id] = context.parts;
-  if (id === undefined) return list(context);
-  return id === 'new' && context.me.can.keep ? fresh(context) : one(context, id);
-}
+export const view = resource({ list, fresh, one });
 
 function list(context) {
-  const add = context.me.can.keep && linkButton('New article', '#/knowledge/new', { kind: 'primary', icon: 'add' });
+  const add = context.me.can.keep && linkButton('New article', newOf('knowledge'), { kind: 'primary', icon: 'add' });
   const ofAgents = ({ agent_ids: ids }) => (ids.length === 0 ? 'All'
     : [ids.slice(0, NAMED).map((id, index) => [index > 0 && ', ', agentNames.element(id)]), ids.length > NAMED && ` and ${ids.length - NAMED} more`]);
   const found = listing(context, {

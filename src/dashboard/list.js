@@ -42,6 +42,7 @@ export function listing(context, { path, caption, columns, href, filters = [], s
   const isFiltered = () => ['q', ...filters.map(({ name }) => name)].some((name) => state.has(name));
 
   const change = (name, value) => {
+    if (context.signal.aborted) return undefined;
     if (value === null || value === '') state.delete(name);
     else state.set(name, value);
     before = [];

@@ -3,8 +3,8 @@
 import { get, path } from './api.js';
 import { h } from './dom.js';
 
-/** A name that was asked for is good for this long; it may have been changed since. */
-const KEPT_MS = 60_000;
+/** A name that was asked for is good for this long: for one view as it is drawn, and hardly for the next. */
+const KEPT_MS = 5_000;
 
 function names(where, nameOf) {
   const known = new Map();

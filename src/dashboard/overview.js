@@ -35,35 +35,35 @@ async function needed({ me, signal }, redraw) {
   const seen = new Set(refused.data.map((row) => row.inbound_tenant_id));
   const installed = health.installed_without_company.items.filter((item) => !seen.has(item.end_client_tenant_id));
   const shared = health.shared_directories.items.filter((item) => !seen.has(item.tenant_id));
-  const broken = health.channels_without_agent.items;
-  const count = refused.data.length + installed.length + shared.length + broken.length;
-  if (count === 0) {
+  if (refused.data.length + installed.length + shared.length + health.channels_without_agent.count === 0) {
     return section('Needs a hand', notice('good', 'Nobody would be refused today.',
       h('p', 'Every M365 tenant that a bot is installed for leads to exactly one company, and every channel has an agent that can answer.')));
   }
   return [
     refused.data.length > 0 && refusedTenants(me, refused, redraw, signal),
-    shared.length > 0 && section('Companies that share an M365 tenant',
-      h('ul.todo', shared.map((item) => row(
-        h('code', item.tenant_id),
-        [item.companies.map(({ psa_company_name: name }) => name).join(', '), item.linked_companies > item.companies.length && ` and ${item.linked_companies - item.companies.length} more`],
-        badge(carriers(item.linked_companies), 'warn'),
-        me.can.keep && button('Choose who keeps it', async () => await unshareDirectory(item.tenant_id) && redraw(), { small: true }))))),
-    installed.length > 0 && section('Installed, and no company linked yet',
-      h('ul.todo', installed.map((item) => row(
-        h('code', item.end_client_tenant_id),
-        ['Whoever writes there is refused. Channel ', h('a', { href: `#/channels/${item.channel_id}` }, item.internal_name)],
-        null,
-        me.can.keep && button('Link to a company', async () => await linkDirectory(item.end_client_tenant_id) && redraw(), { small: true, icon: 'link' })))),
-      health.installed_without_company.count > health.installed_without_company.items.length
-        && h('p.lead', `The first ${number(health.installed_without_company.items.length)} of ${number(health.installed_without_company.count)}.`)),
-    broken.length > 0 && section('Channels without an agent that can answer',
-      h('ul.todo', broken.map((item) => row(
-        h('a', { href: `#/channels/${item.channel_id}` }, item.internal_name),
-        item.message,
-        badge(item.agent_name ?? 'agent is gone', 'bad'),
-        me.can.keep && button('Mend', async () => await mendChannel(item) && redraw(), { small: true }))))),
+    findings('Companies that share an M365 tenant', health.shared_directories, shared, (item) => row(
+      h('code', item.tenant_id),
+      [item.companies.map(({ psa_company_name: name }, index) => [index > 0 && ', ', h('bdi', name)]),
+        item.linked_companies > item.companies.length && ` and ${item.linked_companies - item.companies.length} more`],
+      badge(carriers(item.linked_companies), 'warn'),
+      me.can.keep && button('Choose who keeps it', async () => await unshareDirectory(item.tenant_id) && redraw(), { small: true }))),
+    findings('Installed, and no company linked yet', health.installed_without_company, installed, (item) => row(
+      h('code', item.end_client_tenant_id),
+      ['Whoever writes there is refused. Channel ', h('a', { href: `#/channels/${item.channel_id}` }, h('bdi', item.internal_name))],
+      null,
+      me.can.keep && button('Link to a company', async () => await linkDirectory(item.end_client_tenant_id) && redraw(), { small: true, icon: 'link' }))),
+    findings('Channels without an agent that can answer', health.channels_without_agent, health.channels_without_agent.items, (item) => row(
+      h('a', { href: `#/channels/${item.channel_id}` }, h('bdi', item.internal_name)),
+      item.message,
+      badge(item.agent_name ?? 'agent is gone', 'bad'),
+      me.can.keep && button('Mend', async () => await mendChannel(item) && redraw(), { small: true }))),
   ];
+}
+
+/** Findings of one kind, those of them that are not shown elsewhere; the server gives the first only. */
+function findings(title, { count, items }, shown, rowOf) {
+  return shown.length > 0 && section(title, h('ul.todo', shown.map(rowOf)),
+    count > items.length && h('p.lead', `The first ${number(items.length)} of ${number(count)}.`));
 }
 
 const row = (name, text, mark, action) => h('li', h('div.todo-what', h('div.row', name, mark), h('p', text)), action);

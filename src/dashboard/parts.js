@@ -12,6 +12,17 @@ export function heading(title, { lead, actions, back } = {}) {
     lead && h('p.lead', lead));
 }
 
+/** What stands in an address for the form of a new thing; no id is written so. */
+const NEW = '+new';
+export const newOf = (name) => `#/${name}/${NEW}`;
+
+/** A view of a list, of one thing in it by its id, and of the form for a new one, which those alone are shown who may make one. */
+export const resource = ({ list, fresh, one }) => (context) => {
+  const [id] = context.parts;
+  if (id === undefined) return list(context);
+  return id === NEW && context.me.can.keep ? fresh(context) : one(context, id);
+};
+
 /** A part of a view under a heading of its own. */
 export function section(title, ...children) {
   const id = newId('section');

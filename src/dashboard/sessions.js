@@ -8,6 +8,7 @@ import { listing, pickFilter } from './list.js';
 import { agentNames, channelNames, companyNames } from './names.js';
 import { badge, button, confirm, dialog, download, empty, facts, heading, identifier, linkButton, plural, say, time } from './parts.js';
 import { agentOption, agents, channelOption, channels, companies, companyOption } from './picker.js';
+import { why } from './resolution.js';
 
 export function view(context) {
   return context.parts.length === 0 ? list(context) : one(context, context.parts[0]);
@@ -40,21 +41,6 @@ function list(context) {
 }
 
 const THROUGH = { TEAMS: 'Teams', DASHBOARD: 'Dashboard', API: 'API' };
-
-/** Why this agent answers, in words (contract, section 3). */
-export function why(rule, { channel, company, staff }) {
-  const pinned = company ? [' The chat is pinned to ', h('strong', company), ': it sees that company’s articles, and no other’s.'] : ' It is pinned to no company.';
-  switch (rule) {
-    case 'white_label_install':
-      return ['The bot of ', channel, ' is installed for the M365 tenant that the message came from, so that channel’s agent answers.', pinned];
-    case 'bot_channel':
-      return ['The MSP has ', channel, ' registered for the bot that was written to, so that channel’s agent answers.', pinned];
-    case 'neo_support':
-      return ['No channel of the MSP is registered for the bot that was written to, so its managed support agent answers.', pinned];
-    default:
-      return [company || staff ? 'This agent was selected by hand, to try it as a company’s staff would meet it.' : 'This agent was selected by hand.', pinned];
-  }
-}
 
 async function one(context, id) {
   const { me, signal } = context;

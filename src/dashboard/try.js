@@ -8,7 +8,7 @@ import { linkDirectory, unshareDirectory } from './linking.js';
 import { agentNames, channelNames, companyNames } from './names.js';
 import { badge, button, facts, heading, linkButton, notice, sentence } from './parts.js';
 import { agentOption, agents, companies, companyOption, picker } from './picker.js';
-import { why } from './sessions.js';
+import { why } from './resolution.js';
 
 /** Bots and M365 tenants that are suggested at most. */
 const SUGGESTED = 200;

@@ -62,7 +62,7 @@ export const scenarios = {
   "a channel is made with a preview of its welcome, installed and removed": async (visitor) => {
     const { page } = visitor;
     await visitor.signIn();
-    await page.goto("#/channels/new");
+    await page.goto("#/channels/+new");
     await page.getByLabel("Name", { exact: true }).or(page.getByLabel("Name *")).first().fill("Weekend bot");
     await page.getByLabel("Audience").selectOption("END_USER");
     await page.getByRole("combobox", { name: "Agent" }).fill("service");
@@ -82,7 +82,7 @@ export const scenarios = {
   "an article says who can see it, and is found by the agent that may": async (visitor) => {
     const { page } = visitor;
     await visitor.signIn();
-    await page.goto("#/knowledge/new");
+    await page.goto("#/knowledge/+new");
     await page.getByLabel("Title").fill("Quokka printer");
     await page.getByLabel("Audience").selectOption("END_USER");
     await page.getByRole("combobox", { name: "Company" }).fill("conto");
@@ -95,6 +95,29 @@ export const scenarios = {
     const { data: [article] } = await visitor.call("GET", "/knowledge-articles?q=Quokka");
     assert.deepEqual([article.audience, article.end_company_id, article.agent_ids], ["END_USER", "1001", []]);
     assert.equal((await visitor.call("DELETE", `/knowledge-articles/${article.id}`)).status, 204);
+  },
+
+  "a form takes nothing while it is saved, and is where it was afterwards": async (visitor) => {
+    const { page } = visitor;
+    await visitor.signIn();
+    await page.goto("#/companies/1003");
+    const instructions = page.getByLabel("Internal instructions");
+    const before = await instructions.inputValue();
+    let release;
+    await page.route("**/end-companies/1003", async (route) => {
+      if (route.request().method() === "PUT") await new Promise((resolve) => (release = resolve));
+      await route.continue();
+    });
+    await page.getByLabel("Name").fill("Fourth Coffee House");
+    await page.getByLabel("Name").press("Enter");
+    await page.waitForFunction(() => document.querySelector("form[inert]"));
+    await page.keyboard.type("lost");
+    release();
+    await page.getByRole("heading", { level: 1, name: "Fourth Coffee House" }).waitFor();
+    await page.waitForFunction(() => !document.querySelector("form[inert]"));
+    assert.deepEqual([await page.getByLabel("Name").inputValue(), await instructions.inputValue()], ["Fourth Coffee House", before]);
+    assert.equal(await page.getByLabel("Name").evaluate((field) => field === document.activeElement), true);
+    assert.equal((await visitor.call("PUT", "/end-companies/1003", { body: { psa_company_name: "Fourth Coffee" } })).status, 200);
   },
 
   "what was typed and not saved is not lost by a wrong turn": async (visitor) => {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { startDemo } from "../demo-server.mjs";
 import { startAuthority } from "../entra/authority.mjs";
-import { NORTHWIND_KEY } from "./harness.mjs";
+import { FABRIKAM_KEY, NORTHWIND_KEY } from "./harness.mjs";
 
 const PERSON = "5d0b5c0f-2d0c-4b51-8d2b-7a54c6a1e0aa";
 
@@ -72,7 +72,7 @@ export const scenarios = {
     const { page } = visitor;
     visitor.expects(/status of 401/);
     await visitor.signIn();
-    await page.goto("#/companies/new");
+    await page.goto("#/companies/+new");
     await page.getByLabel("Name").fill("Proseware");
     await page.getByLabel("PSA company id").fill("2001");
     const token = await page.evaluate(() => sessionStorage.getItem("switchboard.token"));
@@ -83,6 +83,25 @@ export const scenarios = {
     await again.getByRole("button", { name: "Sign in", exact: true }).click();
     await page.getByRole("heading", { level: 1, name: "Proseware" }).waitFor();
     assert.equal((await visitor.call("GET", "/end-companies/2001")).data.psa_company_name, "Proseware");
+  },
+
+  "what somebody had begun is not done in the name of somebody else who signs in there": async (visitor) => {
+    const { page } = visitor;
+    visitor.expects(/status of 401/);
+    await visitor.signIn();
+    await page.goto("#/companies/+new");
+    await page.getByLabel("Name").fill("Somebody's");
+    await page.getByLabel("PSA company id").fill("2002");
+    const token = await page.evaluate(() => sessionStorage.getItem("switchboard.token"));
+    assert.equal((await visitor.call("POST", "/auth/sign-out", { key: token })).status, 204);
+    await page.getByRole("button", { name: "Create" }).click();
+    const again = page.getByRole("dialog", { name: "Sign in again" });
+    await again.getByLabel("Sign-in link or API key").fill(FABRIKAM_KEY);
+    await again.getByRole("button", { name: "Sign in", exact: true }).click();
+    await again.waitFor({ state: "detached" });
+    await page.getByRole("navigation", { name: "Views" }).waitFor();
+    await page.getByText("Fabrikam").locator("visible=true").waitFor();
+    for (const key of [NORTHWIND_KEY, FABRIKAM_KEY]) assert.equal((await visitor.call("GET", "/end-companies/2002", { key })).status, 404);
   },
 
   "Microsoft Entra ID signs a person in with a code and its proof, and nothing of it stays in the address": async (visitor) => {
