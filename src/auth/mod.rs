@@ -26,7 +26,7 @@ use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
 use crate::model::words::Role;
 use crate::store::users::{self, Sight};
-use crate::store::{Store, keys, sign_ins, tokens};
+use crate::store::{Store, keys, tokens};
 
 use self::entra::{Entra, Identity};
 use self::jwt::Token;
@@ -191,11 +191,11 @@ impl Authenticator {
             Some(_) => {}
         }
         let sha256 = api_key::sha256(token);
-        let found = store.read(|reader| keys::by_sha256(reader, &sha256))?;
+        let found = store.look_up(|known| known.key(&sha256))?;
         let Some(found) = found else {
             return Err(Refusal::unauthorized("unknown", "This key is not known here.").into());
         };
-        let (key, now) = (found.key, store.now());
+        let (key, now) = (&found.key, store.now());
         if key.revoked_at.is_some() {
             return Err(
                 Refusal::unauthorized("revoked", "This key was revoked. Use another one.").into(),
@@ -208,12 +208,12 @@ impl Authenticator {
         }
         self.record_use(store, key.id.tick(), key.last_used_at, now);
         Ok(Caller {
-            tenant: found.tenant,
+            tenant: found.tenant.clone(),
             rate_limit_per_minute: found.rate_limit_per_minute,
             who: Who::ServiceAccount {
                 key: key.id,
                 account: key.account,
-                name: key.name,
+                name: key.name.clone(),
                 platform: key.platform,
             },
         })
@@ -250,7 +250,7 @@ impl Authenticator {
             entra::Checked::Waits(wait) => return Ok(Checked::Waits(Box::pin(wait))),
         };
         let found = store
-            .read(|reader| users::who_signs_in(reader, &identity.directory, &identity.id))?
+            .look_up(|known| known.who_signs_in(&identity.directory, &identity.id))?
             .ok_or(Reason::UnknownTenant)?;
         let tenant = found.tenant.no;
         if found.user.is_none() && may_wait {
@@ -264,12 +264,12 @@ impl Authenticator {
         }
         let last_seen_at = found.user.as_ref().and_then(|user| user.last_seen_at);
         self.record_sight(store, tenant, &identity, last_seen_at, now);
-        let (recorded_name, recorded_role) = match found.user {
-            Some(user) => (user.name, user.role),
+        let (recorded_name, recorded_role) = match &found.user {
+            Some(user) => (user.name.clone(), user.role),
             None => (None, Role::User),
         };
         Ok(Checked::Caller(Caller {
-            tenant: found.tenant,
+            tenant: found.tenant.clone(),
             rate_limit_per_minute: found.rate_limit_per_minute,
             who: Who::DashboardUser {
                 name: recorded_name.or(identity.name),
@@ -322,11 +322,11 @@ impl Authenticator {
     fn local_user(&self, store: &Store, token: &Token<'_>) -> Result<Caller> {
         let claims = self.unexpired(store, sign_in::KIND, token)?;
         let found = store
-            .read(|reader| sign_ins::by_jti(reader, claims.jti))?
+            .look_up(|known| known.sign_in(claims.jti))?
             .filter(|sign_in| !sign_in.has_ended)
             .ok_or(Reason::Revoked)?;
         Ok(Caller {
-            tenant: found.tenant,
+            tenant: found.tenant.clone(),
             rate_limit_per_minute: found.rate_limit_per_minute,
             who: Who::DashboardUser {
                 id: sign_in::id_of(found.role),

@@ -19,10 +19,11 @@ use crate::model::file;
 use crate::model::ids::{MessageId, SessionId};
 use crate::model::session::{Appended, Feedback, Message, Session};
 use crate::model::words::{AgentState, ChannelStatus, ModelTier, Rating, Rule};
-use crate::resolver::{self, Linked, NotMapped};
+use crate::resolver::{self, Directory, Linked, NotMapped};
 use crate::store::attachments::{self, Carried};
+use crate::store::cache::Cached;
 use crate::store::messages::{self, NewMessage};
-use crate::store::{Reader, agents, channels, companies, installs, tenants, turns, unlinked};
+use crate::store::{Reader, channels, turns, unlinked};
 
 /// Characters that a message may have (contract, section 1, Size).
 const MESSAGE: usize = 32_000;
@@ -106,7 +107,7 @@ pub(super) async fn append(
     let id: SessionId = path_id(&request, "session_id")?;
     let checked = app
         .store
-        .read(|reader| match check(reader, &caller, id, &said) {
+        .look_up(|known| match check(known, &caller, id, &said) {
             Ok(session) => Ok(Ok(session)),
             Err(Refused::NotMapped(not_mapped)) => Ok(Err(not_mapped)),
             Err(Refused::Plainly(error)) => Err(error),
@@ -148,11 +149,12 @@ pub(super) async fn append(
 
 /// The checks at every append, in the contract's order.
 fn check(
-    reader: &Reader<'_>,
+    known: &Cached<'_, Reader<'_>>,
     caller: &Caller,
     id: SessionId,
     said: &Said,
 ) -> Result<Session, Refused> {
+    let reader = known.reader();
     let session = find(reader, caller, id, Reach::Read)?;
     if let Some(client_message_id) = &said.client_message_id
         && let Some(first) = turns::accepted(reader, id, client_message_id)?
@@ -163,11 +165,12 @@ fn check(
     if session.archived_at.is_some() {
         return Err(Code::SessionArchived.into());
     }
-    let agent = agents::facts_of(reader, session.inside.tenant, session.agent_id)?
+    let agent = known
+        .agent(session.inside.tenant, session.agent_id)?
         .filter(|agent| agent.state == AgentState::Enabled)
         .ok_or(Code::AgentDisabled)?;
-    check_channel(reader, &session)?;
-    check_link(reader, &session)?;
+    check_channel(known, &session)?;
+    check_link(known, &session)?;
     if let Who::DashboardUser { .. } = caller.who
         && !resolver::may_use(&agent, &asker(caller)?)
     {
@@ -183,16 +186,17 @@ fn check(
 }
 
 /// The channel that routed here must still work, and still be installed.
-fn check_channel(reader: &Reader<'_>, session: &Session) -> Result<()> {
+fn check_channel(known: &Cached<'_, Reader<'_>>, session: &Session) -> Result<()> {
     let Some(id) = session.channel_id else {
         return Ok(());
     };
-    let channel = channels::facts_of(reader, id)?
+    let channel = known
+        .channel(id)?
         .filter(|channel| !channel.deleted && channel.status == ChannelStatus::Active)
         .ok_or(Code::ChannelDisconnected)?;
     if session.resolution.rule == Rule::WhiteLabelInstall
         && let Some(inbound) = &session.inside.pinned_by
-        && !installs::is_installed(reader, channel.owner, id, inbound)?
+        && !known.is_installed(channel.owner, id, inbound)?
     {
         return Err(Code::ChannelDisconnected.into());
     }
@@ -200,22 +204,22 @@ fn check_channel(reader: &Reader<'_>, session: &Session) -> Result<()> {
 }
 
 /// The link that pinned a session must still lead to its company, and to no other; a company that it is tried as must be there.
-fn check_link(reader: &Reader<'_>, session: &Session) -> Result<(), Refused> {
+fn check_link(known: &Cached<'_, Reader<'_>>, session: &Session) -> Result<(), Refused> {
     let tenant = session.inside.tenant;
     let (Some(inbound), Some(channel)) = (&session.inside.pinned_by, session.channel_id) else {
         return match &session.end_company_id {
-            Some(company) if !companies::exists(reader, tenant, company)? => {
+            Some(company) if !known.has_company(tenant, company)? => {
                 Err(Refusal::new(Code::EndCompanyNotMapped)
                     .saying("The company that this session was opened for is gone. Start a new session for another one.")
                     .with("inbound_tenant_id", Value::Null)
-                    .with("client_id", tenants::by_no(reader, tenant)?.client_id.as_str())
+                    .with("client_id", known.tenant_by_no(tenant)?.client_id.as_str())
                     .with("linked_companies", 0)
                     .into())
             }
             Some(_) | None => Ok(()),
         };
     };
-    let linked_companies = match companies::linked(reader, tenant, inbound)? {
+    let linked_companies = match known.linked(tenant, inbound)? {
         Linked::One(company) if Some(&company) == session.end_company_id.as_ref() => {
             return Ok(());
         }
@@ -223,11 +227,11 @@ fn check_link(reader: &Reader<'_>, session: &Session) -> Result<(), Refused> {
         Linked::Not(companies) => companies,
     };
     Err(Refused::NotMapped(NotMapped {
-        tenant: tenants::by_no(reader, tenant)?.tenant(),
+        tenant: known.tenant_by_no(tenant)?,
         inbound: Some(inbound.clone()),
         linked_companies,
         channel,
-        bot: channels::bot_of(reader, channel)?,
+        bot: channels::bot_of(known.reader(), channel)?,
     }))
 }
 

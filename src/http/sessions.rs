@@ -23,10 +23,10 @@ use crate::model::ids::{ChannelId, SessionId};
 use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId};
 use crate::model::session::{Metadata, Session};
 use crate::model::words::{ManagedAgentKey, Role, Rule, SessionChannel};
-use crate::resolver::{self, Asker, Choice, Purpose, Refused, Resolution};
+use crate::resolver::{self, Asker, Choice, Directory, Purpose, Refused, Resolution};
 use crate::store::idempotency::{self, Known, Repeatable};
 use crate::store::sessions::{self, NewSession, Scope, SessionChange, SessionFilter};
-use crate::store::{Reader, audit, search, tenants, turns, unlinked};
+use crate::store::{Reader, audit, search, turns, unlinked};
 
 /// Characters that a title may have (contract, section 1, Size).
 const TITLE: usize = 200;
@@ -207,7 +207,7 @@ pub(super) async fn create(
     let asker = asker(&caller)?;
     let outcome = app
         .store
-        .read(|reader| resolver::resolve(reader, &asker, &asked, Purpose::Create))?;
+        .look_up(|known| resolver::resolve(known, &asker, &asked, Purpose::Create))?;
     let resolution = match outcome {
         Ok(resolution) => resolution,
         Err(Refused::EndCompanyNotMapped(not_mapped)) => {
@@ -327,7 +327,7 @@ pub(super) async fn resolve(app: web::Data<App>, caller: Permit, body: Body) -> 
     let asker = asker(&caller)?;
     let resolution = app
         .store
-        .read(|reader| resolver::resolve(reader, &asker, &asked, Purpose::DryRun))?
+        .look_up(|known| resolver::resolve(known, &asker, &asked, Purpose::DryRun))?
         .map_err(Refusal::from)?;
     let verdict = Verdict {
         rule: resolution.rule,
@@ -427,7 +427,7 @@ pub(super) async fn list(
         Some(client_id) => {
             let acting = app
                 .store
-                .read(|reader| tenants::by_client_id(reader, &client_id))?
+                .look_up(|known| known.tenant(&client_id))?
                 .ok_or(Code::NotFound)?;
             Scope::Platform {
                 acting: acting.no,

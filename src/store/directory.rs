@@ -11,11 +11,11 @@ impl Directory for Reader<'_> {
     type Error = Error;
 
     fn tenant(&self, client_id: &ClientId) -> Result<Option<Tenant>> {
-        Ok(tenants::by_client_id(self, client_id)?.map(|record| record.tenant()))
+        tenants::facts_by_client_id(self, client_id)
     }
 
     fn tenant_by_no(&self, no: TenantNo) -> Result<Tenant> {
-        Ok(tenants::by_no(self, no)?.tenant())
+        tenants::facts_by_no(self, no)
     }
 
     fn installed_channel(&self, bot: &BotId, inbound: &M365TenantId) -> Result<Option<Channel>> {

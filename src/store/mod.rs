@@ -9,6 +9,7 @@ pub mod agents;
 pub mod articles;
 pub mod attachments;
 pub mod audit;
+pub mod cache;
 pub mod channels;
 pub mod check;
 pub mod companies;
@@ -46,6 +47,7 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::OpenFlags;
 use tokio::sync::{AcquireError, Semaphore};
 
+use self::cache::{Cache, Cached};
 pub use self::sqlite::{Part, Reader};
 use self::writer::Writer;
 pub use self::writer::{Ended, WriteTx};
@@ -84,6 +86,7 @@ pub struct OpenError(pub String);
 pub struct Store {
     folder: Arc<PathBuf>,
     readers: Pool<SqliteConnectionManager>,
+    cache: Arc<Cache>,
     writer: Arc<Writer>,
     clock: Clock,
     ticker: Ticker,
@@ -154,6 +157,7 @@ impl Store {
         Ok(Self {
             folder: Arc::new(folder.to_owned()),
             readers,
+            cache: Arc::default(),
             writer: Arc::new(writer),
             clock,
             ticker,
@@ -212,6 +216,14 @@ impl Store {
     pub fn read<T>(&self, step: impl FnOnce(&Reader<'_>) -> Result<T>) -> Result<T> {
         let connection = self.reader()?;
         sqlite::on_a_snapshot(&connection, step)
+    }
+
+    /// As [`Store::read`], with the answers of earlier requests that still hold on this snapshot.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn look_up<T>(&self, step: impl FnOnce(&Cached<'_, Reader<'_>>) -> Result<T>) -> Result<T> {
+        self.read(|reader| step(&self.cache.at(cache::version(reader)?, reader)))
     }
 
     /// Runs a step on the blocking pool, for work that must not be refused for want of room.

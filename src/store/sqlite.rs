@@ -231,7 +231,6 @@ pub(super) fn prepare_reader(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Runs `step` in one read transaction.
 /// Virtual machine steps of SQLite between two looks at the clock: some tens of microseconds.
 const STEPS: i32 = 10_000;
 
@@ -261,6 +260,7 @@ impl Drop for Limited<'_> {
     }
 }
 
+/// Runs a step in one read transaction.
 pub(super) fn on_a_snapshot<T>(
     connection: &Connection,
     step: impl FnOnce(&Reader<'_>) -> Result<T>,

@@ -45,15 +45,6 @@ impl TenantRecord {
             retention_days: self.retention_days,
         }
     }
-
-    /// What the resolver needs of it.
-    pub fn tenant(&self) -> Tenant {
-        Tenant {
-            no: self.no,
-            client_id: self.client_id.clone(),
-            name: self.name.clone(),
-        }
-    }
 }
 
 macro_rules! select {
@@ -95,6 +86,34 @@ pub fn by_client_id(reader: &Reader<'_>, client_id: &ClientId) -> Result<Option<
 /// The file cannot be read, or has no such tenant.
 pub fn by_no(reader: &Reader<'_>, no: TenantNo) -> Result<TenantRecord> {
     reader.one(BY_NO, [no], record)
+}
+
+const FACTS_BY_CLIENT_ID: &str =
+    "SELECT tenant_no, client_id, name FROM tenants WHERE client_id = ?1";
+const FACTS_BY_NO: &str = "SELECT tenant_no, client_id, name FROM tenants WHERE tenant_no = ?1";
+
+fn facts(row: &Row<'_>) -> rusqlite::Result<Tenant> {
+    Ok(Tenant {
+        no: row.get("tenant_no")?,
+        client_id: row.get("client_id")?,
+        name: row.get("name")?,
+    })
+}
+
+/// What the resolver needs of the tenant with this `client_id`.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn facts_by_client_id(reader: &Reader<'_>, client_id: &ClientId) -> Result<Option<Tenant>> {
+    reader.optional(FACTS_BY_CLIENT_ID, [client_id], facts)
+}
+
+/// What the resolver needs of the tenant with this number.
+///
+/// # Errors
+/// The file cannot be read, or has no such tenant.
+pub fn facts_by_no(reader: &Reader<'_>, no: TenantNo) -> Result<Tenant> {
+    reader.one(FACTS_BY_NO, [no], facts)
 }
 
 /// All tenants, oldest first.

@@ -428,9 +428,9 @@ mod tests {
                 .write_now(move |tx| {
                     import::apply(tx, &demo, &operator)?;
                     let client_id = ClientId::parse("northwind-it").unwrap();
-                    let tenant = tenants::by_client_id(tx.reader(), &client_id)?.unwrap();
+                    let tenant = tenants::facts_by_client_id(tx.reader(), &client_id)?.unwrap();
                     let session = NewSession {
-                        tenant: tenant.tenant(),
+                        tenant: tenant.clone(),
                         agent_id: AgentId(102),
                         channel: SessionChannel::Api,
                         title: None,

@@ -4,6 +4,7 @@ mod agents;
 mod articles;
 mod attachments;
 mod authority;
+mod cache;
 mod channels;
 mod codes;
 mod command_line;

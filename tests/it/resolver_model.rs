@@ -1,12 +1,14 @@
 //! A second, naive reading of the contract's section 3, which the resolver is held to.
 
+use std::convert::Infallible;
+
 use switchboard::model::names::{ClientId, CompanyId, M365TenantId};
 use switchboard::model::words::{
     Access, AgentState, Audience, AutonomyType, ChannelStatus, ManagedAgentKey, Role, Rule,
 };
 use switchboard::resolver::{
-    Agent, Asker, Channel, Choice, NotMapped, Purpose, Refused, Request, Resolution, Tenant,
-    resolve,
+    Agent, Asker, Channel, Choice, Directory, NotMapped, Purpose, Refused, Request, Resolution,
+    Tenant, resolve,
 };
 
 use crate::world::{CompanyFact, World};
@@ -280,7 +282,21 @@ impl Expected<'_> {
 
 /// The resolver's answer, once it is certain that the model gives the same.
 pub fn agreed(world: &World, question: &Question) -> Result<Resolution, Refused> {
-    let Ok(actual) = resolve(world, &question.asker, &question.request, question.purpose);
+    agreed_through(world, world, question)
+}
+
+/// The resolver's answer when it asks about the world through this directory.
+pub fn agreed_through(
+    directory: &impl Directory<Error = Infallible>,
+    world: &World,
+    question: &Question,
+) -> Result<Resolution, Refused> {
+    let Ok(actual) = resolve(
+        directory,
+        &question.asker,
+        &question.request,
+        question.purpose,
+    );
     let expected = expected(world, question);
     let agree = match (&expected, &actual) {
         (Ok(expected), Ok(actual)) => expected.is(actual),

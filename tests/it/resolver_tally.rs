@@ -6,8 +6,9 @@ use std::thread;
 
 use switchboard::model::words::Rule;
 use switchboard::resolver::Refused;
+use switchboard::store::cache::Cache;
 
-use crate::resolver_model::{Question, agreed};
+use crate::resolver_model::{Question, agreed_through};
 use crate::world::World;
 
 /// How often each outcome was seen, so that a test that compared nothing cannot pass.
@@ -16,6 +17,8 @@ pub struct Tally {
     pub worlds: u64,
     rules: [u64; 4],
     refusals: [u64; REFUSALS.len()],
+    /// As a server keeps it: each world is the next version of the one before.
+    cache: Cache,
 }
 
 const REFUSALS: [&str; 12] = [
@@ -36,8 +39,10 @@ const REFUSALS: [&str; 12] = [
 impl Tally {
     pub fn compare(&mut self, world: &World, questions: &[Question]) {
         self.worlds += 1;
+        let version = i64::try_from(self.worlds).unwrap();
+        let known = self.cache.at(version, world);
         for question in questions {
-            match agreed(world, question) {
+            match agreed_through(&known, world, question) {
                 Ok(resolution) => {
                     let rules = Rule::ALL.iter();
                     for (count, rule) in self.rules.iter_mut().zip(rules) {
