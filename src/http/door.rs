@@ -127,9 +127,8 @@ impl fmt::Display for Sender<'_> {
         let Some(caller) = self.0 else {
             return f.write_str("-");
         };
-        let actor = caller.actor();
-        let kind = actor.kind.as_str();
-        write!(f, "{}/{kind}:{}", caller.tenant.client_id, actor.id)
+        let (tenant, kind) = (&caller.tenant.client_id, caller.kind().as_str());
+        write!(f, "{tenant}/{kind}:{}", caller.account())
     }
 }
 

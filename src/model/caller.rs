@@ -1,5 +1,7 @@
 //! Who calls, once the credential has been checked (contract, section 2).
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -55,6 +57,20 @@ pub enum Who {
     },
 }
 
+/// An account's id, as it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Account<'a>(&'a Who);
+
+impl fmt::Display for Account<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Who::ServiceAccount { account, .. } => account.fmt(f),
+            Who::DashboardUser { id, .. } => f.write_str(id),
+            Who::EndUserSession { jti, .. } => jti.fmt(f),
+        }
+    }
+}
+
 /// A caller as sessions and audit events remember it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Actor {
@@ -78,16 +94,21 @@ impl Caller {
 
     /// The account: a key with the keys that it was rotated into, a user, or a token.
     pub fn actor(&self) -> Actor {
-        let (id, name) = match &self.who {
-            Who::ServiceAccount { account, name, .. } => (account.to_string(), Some(name.clone())),
-            Who::DashboardUser { id, name, .. } => (id.clone(), name.clone()),
-            Who::EndUserSession { jti, end_user, .. } => (jti.to_string(), end_user.clone()),
+        let name = match &self.who {
+            Who::ServiceAccount { name, .. } => Some(name.clone()),
+            Who::DashboardUser { name, .. } => name.clone(),
+            Who::EndUserSession { end_user, .. } => end_user.clone(),
         };
         Actor {
             kind: self.kind(),
-            id,
+            id: self.account().to_string(),
             name,
         }
+    }
+
+    /// The account's id.
+    pub fn account(&self) -> Account<'_> {
+        Account(&self.who)
     }
 
     /// Whether this is a service account of the platform.
