@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::marker::PhantomData;
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
@@ -73,23 +72,14 @@ impl Gives for Result<HttpResponse, Error> {
     }
 }
 
-/// A `T` that was written as JSON before.
+/// A `T`, or one that was written as JSON before.
 #[derive(Debug, Serialize)]
-#[serde(transparent)]
-pub struct Written<T> {
-    json: Box<RawValue>,
-    #[serde(skip)]
-    of: PhantomData<T>,
-}
-
-impl<T> Written<T> {
+#[serde(untagged)]
+pub enum Written<T> {
+    /// It is written with the reply.
+    Now(T),
     /// What was written.
-    pub fn new(json: Box<RawValue>) -> Self {
-        Self {
-            json,
-            of: PhantomData,
-        }
-    }
+    Before(Box<RawValue>),
 }
 
 impl<T: JsonSchema> JsonSchema for Written<T> {

@@ -135,13 +135,8 @@ pub(super) fn asker(caller: &Caller) -> Result<Asker> {
 
 /// The account of a repeatable request, unique over the server.
 fn account(caller: &Caller) -> String {
-    let actor = caller.actor();
-    format!(
-        "{}/{}/{}",
-        caller.tenant.no.0,
-        actor.kind.as_str(),
-        actor.id
-    )
+    let (tenant, kind) = (caller.tenant.no.0, caller.kind().as_str());
+    format!("{tenant}/{kind}/{}", caller.account())
 }
 
 fn repeatable(request: &HttpRequest, caller: &Caller, body: &Body) -> Result<Option<Repeatable>> {
@@ -178,12 +173,21 @@ struct Named<'a> {
     id: &'a str,
 }
 
+/// The reply for a session, made now or before.
+fn created(written: Written<Session>) -> Outcome<Written<Session>> {
+    let id = match &written {
+        Written::Now(session) => session.id.to_string(),
+        Written::Before(json) => {
+            let named = serde_json::from_str::<Named<'_>>(json.get());
+            let named = named.map_err(|error| Error::Internal(error.into()))?;
+            named.id.to_owned()
+        }
+    };
+    Ok(Reply::created(format_args!("/chat/sessions/{id}"), written))
+}
+
 fn replay(reply: Box<RawValue>) -> Outcome<Written<Session>> {
-    let id = serde_json::from_str::<Named<'_>>(reply.get())
-        .map_err(|error| Error::Internal(error.into()))?
-        .id
-        .to_owned();
-    Ok(Reply::created(format_args!("/chat/sessions/{id}"), Written::new(reply)).replayed())
+    Ok(created(Written::Before(reply))?.replayed())
 }
 
 pub(super) async fn create(
@@ -228,7 +232,7 @@ pub(super) async fn create(
             if let Some(repeatable) = &repeatable {
                 let known = idempotency::find(tx.reader(), repeatable, tx.now())?;
                 if let Some(reply) = known_reply(known)? {
-                    return Ok(Made::Before(reply));
+                    return Ok(Err(reply));
                 }
             }
             let session = sessions::insert(tx, new)?;
@@ -236,27 +240,20 @@ pub(super) async fn create(
                 event.target = Some(session.id.to_string());
                 audit::record(tx, &event)?;
             }
+            // Without a repeat to come it is written once, behind the writer's turn.
+            let Some(repeatable) = &repeatable else {
+                return Ok(Ok(Written::Now(session)));
+            };
             let json = serde_json::value::to_raw_value(&session)
                 .map_err(|error| Error::Internal(error.into()))?;
-            if let Some(repeatable) = &repeatable {
-                idempotency::keep(tx, repeatable, session.id, json.get())?;
-            }
-            Ok(Made::Now(session.id, json))
+            idempotency::keep(tx, repeatable, session.id, json.get())?;
+            Ok(Ok(Written::Before(json)))
         })
         .await?;
     match written {
-        Made::Before(reply) => replay(reply),
-        Made::Now(id, json) => Ok(Reply::created(
-            format_args!("/chat/sessions/{id}"),
-            Written::new(json),
-        )
-        .warning(warnings)),
+        Ok(written) => Ok(created(written)?.warning(warnings)),
+        Err(first) => replay(first),
     }
-}
-
-enum Made {
-    Now(SessionId, Box<RawValue>),
-    Before(Box<RawValue>),
 }
 
 /// Somebody looks at an agent through a company's eyes: that is worth a record.
