@@ -485,6 +485,8 @@ where
 pub(super) fn configure(config: &mut web::ServiceConfig) {
     for prefix in [PREFIX, ""] {
         let mut rows = table();
+        // The framework tries one address after another: those that are called most come first.
+        rows.sort_by_key(|row| !row.path.starts_with("/chat/sessions"));
         while let Some(first) = rows.first() {
             let path = first.path;
             let (here, others): (Vec<Row>, Vec<Row>) =
