@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod keys;
+mod logging;
 mod login_link;
 mod seed;
 mod serve;
@@ -93,11 +94,7 @@ impl From<io::Error> for Failed {
 /// Runs the program. Exit 0: done; 1: failed; 2: wrong usage.
 pub fn main() -> ExitCode {
     let line = CommandLine::parse();
-    env_logger::Builder::from_env(
-        env_logger::Env::default().default_filter_or("warn,switchboard=info"),
-    )
-    .format_timestamp_millis()
-    .init();
+    logging::start();
     let outcome = match line.command {
         Command::Demo(arguments) => demo::run(&line.common, &arguments),
         Command::Serve(arguments) => serve::run(&line.common, &arguments),
@@ -108,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::LoginLink(arguments) => login_link::run(&line.common, &arguments),
         Command::Check => check::run(&line.common),
     };
+    logging::finish();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed(lines)) => {

@@ -105,9 +105,8 @@ fn serve_until_stopped(
                 .await;
             tokio::select! {
                 () = handle.stop(true) => {}
-                // A second signal does not wait any longer.
-                _ = interrupted.recv() => std::process::exit(1),
-                _ = terminated.recv() => std::process::exit(1),
+                _ = interrupted.recv() => end_at_once(),
+                _ = terminated.recv() => end_at_once(),
             }
         });
         server.await?;
@@ -115,6 +114,12 @@ fn serve_until_stopped(
         log::info!("stopped");
         Ok(())
     })
+}
+
+/// A second signal does not wait any longer.
+fn end_at_once() -> ! {
+    super::logging::finish();
+    std::process::exit(1)
 }
 
 /// What is done beside the requests: clean-up, and the search index.

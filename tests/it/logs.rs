@@ -235,3 +235,29 @@ fn a_request_id_that_a_client_gives_is_the_one_in_the_log() {
     assert_eq!(log.matches(given).count(), 1, "{log}");
     assert!(!log.contains("SECRETREQUESTID"), "{log}");
 }
+
+#[test]
+fn a_line_comes_by_itself_and_at_the_end_none_is_lost_or_out_of_its_turn() {
+    let place = Place::with_demo_world();
+    let server = place.serve_demo_world();
+    let asks = |number: u32| {
+        let id = format!("00000000-0000-4000-8000-{number:012}");
+        let headers = [("x-request-id", id.as_str())];
+        let reply = server
+            .client()
+            .call("GET", NORTHWIND, "/whoami", &headers, None);
+        assert_eq!(reply.unwrap().status, 200);
+        id
+    };
+    let mut asked = vec![asks(0)];
+    // Nothing else happens that could push it out.
+    server.logs(&asked[0]);
+    asked.extend((1..300).map(asks));
+    let log = server.stop();
+    let lines = log.iter().filter(|line| line.contains("GET /whoami 200"));
+    let ids: Vec<&str> = lines
+        .map(|line| line.split("] ").nth(1).unwrap().split(' ').next().unwrap())
+        .collect();
+    assert_eq!(ids, asked);
+    assert!(log.last().unwrap().ends_with("stopped"), "{log:#?}");
+}
