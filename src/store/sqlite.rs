@@ -1,6 +1,6 @@
 //! How connections are set up, and how SQLite's values and errors become ours.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -81,7 +81,8 @@ impl<'a> Reader<'a> {
         mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
         let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map(params, |row| read(&Row::of(row)))?;
+        let places = Places::default();
+        let rows = statement.query_map(params, |row| read(&Row::of_list(row, &places)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -105,6 +106,7 @@ impl<'a> Reader<'a> {
         let mut statement = self.connection.prepare_cached(sql)?;
         let columns = statement.column_count();
         let mut found = statement.query(params)?;
+        let places = Places::default();
         let (mut rows, mut bytes) = (Vec::new(), 0);
         while let Some(row) = found.next()? {
             if bytes >= PAGE_BYTES {
@@ -119,7 +121,7 @@ impl<'a> Reader<'a> {
                     ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => 0,
                 };
             }
-            rows.push(read(&Row::of(row))?);
+            rows.push(read(&Row::of_list(row, &places))?);
         }
         Ok(Part::from(rows))
     }
@@ -155,10 +157,32 @@ impl<'a> Reader<'a> {
 /// A row whose columns are read by name.
 ///
 /// SQLite compares a name with those of all columns. Rows are read in the order of their SELECT, so each name is looked
-/// for where the last one was found.
+/// for where the last one was found; and the rows of a list are read alike, so it is where it was in the row before.
 pub(super) struct Row<'a> {
     row: &'a rusqlite::Row<'a>,
     next: Cell<usize>,
+    read: Cell<usize>,
+    before: Option<&'a Places>,
+}
+
+/// The names that were read of a list's rows, in turn, and their places.
+#[derive(Default)]
+struct Places(RefCell<Vec<(&'static str, usize)>>);
+
+impl Places {
+    /// Where this very name was, if the row before was asked for it at the same turn.
+    fn get(&self, nth: usize, name: &'static str) -> Option<usize> {
+        let (known, place) = *self.0.borrow().get(nth)?;
+        std::ptr::eq(known, name).then_some(place)
+    }
+
+    fn remember(&self, nth: usize, name: &'static str, place: usize) {
+        let mut places = self.0.borrow_mut();
+        places.truncate(nth);
+        if places.len() == nth {
+            places.push((name, place));
+        }
+    }
 }
 
 impl<'a> Row<'a> {
@@ -166,11 +190,31 @@ impl<'a> Row<'a> {
         Self {
             row,
             next: Cell::new(0),
+            read: Cell::new(0),
+            before: None,
+        }
+    }
+
+    fn of_list(row: &'a rusqlite::Row<'a>, before: &'a Places) -> Self {
+        Self {
+            before: Some(before),
+            ..Self::of(row)
         }
     }
 
     /// The value of a column.
-    pub(super) fn get<T: FromSql>(&self, name: &str) -> rusqlite::Result<T> {
+    pub(super) fn get<T: FromSql>(&self, name: &'static str) -> rusqlite::Result<T> {
+        let nth = self.read.replace(self.read.get() + 1);
+        let before = self.before.and_then(|places| places.get(nth, name));
+        let place = match before {
+            Some(place) => place,
+            None => self.find(nth, name)?,
+        };
+        self.next.set(place + 1);
+        self.row.get(place)
+    }
+
+    fn find(&self, nth: usize, name: &'static str) -> rusqlite::Result<usize> {
         let statement = self.row.as_ref();
         let next = self.next.get();
         let is_it = |place: &usize| {
@@ -182,8 +226,10 @@ impl<'a> Row<'a> {
             .chain(0..next)
             .find(is_it)
             .ok_or_else(|| rusqlite::Error::InvalidColumnName(name.to_owned()))?;
-        self.next.set(place + 1);
-        self.row.get(place)
+        if let Some(places) = self.before {
+            places.remember(nth, name, place);
+        }
+        Ok(place)
     }
 }
 
@@ -441,7 +487,7 @@ fn unreadable(text: &str) -> Box<dyn std::error::Error + Send + Sync> {
 /// Reads a column that holds JSON that this server wrote.
 pub(super) fn json<T: serde::de::DeserializeOwned>(
     row: &Row<'_>,
-    column: &str,
+    column: &'static str,
 ) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|error| {
@@ -460,6 +506,26 @@ mod tests {
 
     fn count(connection: &Connection) -> Result<i64> {
         Reader { connection }.one(MANY, [], |row| row.get("many"))
+    }
+
+    #[test]
+    fn the_columns_of_a_list_are_found_by_name_however_each_row_is_read() {
+        let connection = Connection::open_in_memory().unwrap();
+        let sql = "SELECT 1 AS one, 2 AS two, 3 AS three UNION ALL SELECT 4, 5, 6 UNION ALL SELECT 7, 8, 9";
+        let rows: Vec<Vec<i64>> = Reader::within(&connection)
+            .all(sql, [], |row| {
+                let one = row.get("one")?;
+                // A row may be read in part, and in any order.
+                let others = if one == 4 {
+                    [row.get("three")?, row.get("two")?]
+                } else {
+                    [row.get("two")?, row.get("three")?]
+                };
+                assert!(row.get::<i64>("four").is_err());
+                Ok([&[one], &others[..]].concat())
+            })
+            .unwrap();
+        assert_eq!(rows, [[1, 2, 3], [4, 6, 5], [7, 8, 9]]);
     }
 
     #[test]
