@@ -8,6 +8,7 @@ use super::cursor;
 use super::envelope::{Gone, Outcome, Reply};
 use super::extract::{Body, Query};
 use super::permit::Permit;
+use super::routing::segment;
 use crate::draft::AgentDraft;
 use crate::error::{Code, Refusal, Result};
 use crate::fields::{Field, Fields};
@@ -67,7 +68,7 @@ pub(super) async fn get(
 
 /// Reads a number in its one spelling, so that an agent has one address.
 fn path_agent(request: &HttpRequest) -> Result<AgentId> {
-    let text = request.match_info().get("agent_id").unwrap_or_default();
+    let text = segment(request, "agent_id").unwrap_or_default();
     let id = text.parse().map(AgentId).ok();
     id.filter(|id| id.to_string() == text)
         .ok_or_else(|| Code::NotFound.into())

@@ -17,7 +17,7 @@ use super::envelope::{Outcome, Reply};
 use super::extract::{Body, Query, path_id};
 use super::permit::Permit;
 use super::room::Place;
-use super::router::PREFIX;
+use super::routing::PREFIX;
 use super::sessions::find;
 use crate::auth::signed_link::LinkUse;
 use crate::error::{Code, Error, Refusal, Result};

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{
     self, AcceptEncoding, ETag, Encoding, EntityTag, Header, HeaderValue, IfNoneMatch,
 };
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, Resource, Route, guard, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, Route, web};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flate2::Compression;
@@ -17,7 +17,8 @@ use flate2::write::GzEncoder;
 use rust_embed::RustEmbed;
 
 use super::page;
-use super::router::{RoutePath, wrong_method};
+use super::permit::Callers;
+use super::routing::{Address, Call, segment};
 use crate::auth::entra;
 use crate::config::Entra;
 use crate::error::{Code, Error, Result};
@@ -145,10 +146,7 @@ async fn shell(dashboard: web::Data<Dashboard>, request: HttpRequest) -> Result<
 
 async fn file(dashboard: web::Data<Dashboard>, request: HttpRequest) -> Result<HttpResponse> {
     // The shell names its files from one place above: at an address of a file it would find none of them.
-    let name = request
-        .match_info()
-        .get("file")
-        .filter(|name| *name != SHELL);
+    let name = segment(&request, "file").filter(|name| *name != SHELL);
     dashboard.file(&request, name.ok_or(Code::NotFound)?)
 }
 
@@ -161,17 +159,22 @@ async fn without_slash(dashboard: web::Data<Dashboard>) -> Result<HttpResponse> 
         .finish())
 }
 
-fn resource(path: &'static str, route: Route) -> Resource {
-    web::resource(path)
-        .app_data(RoutePath(path))
-        .route(route.guard(guard::Any(guard::Get()).or(guard::Head())))
-        .default_service(web::to(|| wrong_method("GET, HEAD".to_owned())))
-}
-
-/// Registers it, without the API's prefix.
-pub(super) fn configure(config: &mut web::ServiceConfig) {
-    config
-        .service(resource("/dashboard", web::to(shell)))
-        .service(resource("/dashboard/", web::to(without_slash)))
-        .service(resource("/dashboard/{file}", web::to(file)));
+/// Its addresses, without the API's prefix.
+pub(super) fn addresses() -> Vec<Address> {
+    let address = |path, route: fn() -> Route| Address {
+        path,
+        is_prefixed: false,
+        calls: [Method::GET, Method::HEAD]
+            .map(|method| Call {
+                route: route().method(method.clone()),
+                method,
+                callers: Callers::Public,
+            })
+            .into(),
+    };
+    vec![
+        address("/dashboard", || web::to(shell)),
+        address("/dashboard/", || web::to(without_slash)),
+        address("/dashboard/{file}", || web::to(file)),
+    ]
 }

@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use utoipa_swagger_ui::{Config, SwaggerFile};
 
 use super::page::{bytes, safe};
+use super::routing::segment;
 use crate::error::{Code, Error, Result};
 
 const PAGE: &str = include_str!("docs/page.html");
@@ -30,7 +31,7 @@ pub(super) async fn page() -> Result<HttpResponse> {
 }
 
 pub(super) async fn file(request: HttpRequest) -> Result<HttpResponse> {
-    match request.match_info().get("file") {
+    match segment(&request, "file") {
         Some("page.css") => Ok(ours("text/css; charset=utf-8", STYLE)),
         Some("page.js") => Ok(ours("text/javascript; charset=utf-8", SCRIPT)),
         Some(name) if SWAGGER_UI.contains(&name) => swagger_ui(name),

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::body::Held;
 use super::context::Context;
-use super::router::RoutePath;
+use super::routing::RoutePath;
 use super::{App, cors, envelope};
 use crate::error::{Error, Refusal};
 use crate::model::caller::Caller;

@@ -115,7 +115,7 @@ impl<T: Serialize> Reply<T> {
     /// 201, with the path of what was made, without the prefix.
     pub fn created(path: impl fmt::Display, data: T) -> Self {
         let mut reply = Self::with_status(StatusCode::CREATED, data);
-        reply.location = Some(format!("{}{path}", super::router::PREFIX));
+        reply.location = Some(format!("{}{path}", super::routing::PREFIX));
         reply
     }
 

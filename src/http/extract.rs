@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::App;
 use super::body::receive;
 use super::permit::settled;
+use super::routing::segment;
 use crate::config::Patience;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::fields::{Fields, Problems, TIME_RULE, integer_schema};
@@ -274,9 +275,7 @@ impl Query {
 /// # Errors
 /// `not_found`.
 pub fn path_id<K: Kind>(request: &HttpRequest, name: &str) -> Result<Id<K>> {
-    request
-        .match_info()
-        .get(name)
+    segment(request, name)
         .and_then(Id::parse)
         .ok_or_else(|| Code::NotFound.into())
 }
@@ -286,9 +285,7 @@ pub fn path_id<K: Kind>(request: &HttpRequest, name: &str) -> Result<Id<K>> {
 /// # Errors
 /// `not_found`.
 pub fn path_name<T: Name>(request: &HttpRequest, name: &str) -> Result<T> {
-    request
-        .match_info()
-        .get(name)
+    segment(request, name)
         .and_then(T::read)
         .ok_or_else(|| Code::NotFound.into())
 }

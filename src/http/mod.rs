@@ -27,6 +27,7 @@ pub mod permit;
 mod refused;
 mod room;
 pub mod router;
+pub mod routing;
 mod sessions;
 mod stats;
 mod tenant;
@@ -48,6 +49,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, HttpServer, web};
 use tokio::sync::watch;
 
+use self::routing::Routing;
 use crate::auth::Authenticator;
 use crate::auth::attempts::Attempts;
 use crate::auth::rate_limit::RateLimiter;
@@ -149,12 +151,12 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     let dashboard = web::Data::new(dashboard::Dashboard::new(&app.limits.entra)?);
     let app = web::Data::from(app);
     let server = HttpServer::new(move || {
+        let mut addresses = router::addresses();
+        addresses.extend(dashboard::addresses());
         ActixApp::new()
             .app_data(app.clone())
             .app_data(dashboard.clone())
-            .configure(router::configure)
-            .configure(dashboard::configure)
-            .default_service(web::to(router::unknown_route))
+            .default_service(Routing(addresses))
             .wrap(from_fn(door::pass))
     })
     .workers(workers)

@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 use super::docs;
 use super::extract::Query;
 use super::permit::Callers;
-use super::router::{Operation, PREFIX, Row, Taken, table};
+use super::router::{Operation, Row, Taken, table};
+use super::routing::PREFIX;
 use crate::error::{Code, Error};
 use crate::fields;
 use crate::model::ids::{

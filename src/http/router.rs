@@ -12,16 +12,14 @@ use super::cursor;
 use super::envelope::Gives;
 use super::extract::Query;
 use super::openapi;
-use super::permit::{Admitted, Callers};
+use super::permit::Callers;
+use super::routing::{Address, Call};
 use super::{
     agents, articles, attachments, audit_events, auth, channels, companies, docs, events, installs,
     keys, messages, meta, sessions, stats, tenant, tenants, tokens, turns, users,
 };
-use crate::error::{Code, Error, Refusal};
+use crate::error::{Code, Error};
 use crate::fields::Fields;
-
-/// Every path is served below this prefix, and by the same handler without it.
-pub const PREFIX: &str = "/public-api";
 
 /// One line of the table.
 pub struct Row {
@@ -71,10 +69,6 @@ pub enum Taken {
     /// A file as it is.
     File,
 }
-
-/// The pattern of the path that was matched, for the log.
-#[derive(Clone, Copy)]
-pub(super) struct RoutePath(pub(super) &'static str);
 
 /// Every route.
 pub fn table() -> Vec<Row> {
@@ -481,42 +475,25 @@ where
     }
 }
 
-/// Registers the table, with the prefix and without.
-pub(super) fn configure(config: &mut web::ServiceConfig) {
-    for prefix in [PREFIX, ""] {
-        let mut rows = table();
-        // The framework tries one address after another: those that are called most come first.
-        rows.sort_by_key(|row| !row.path.starts_with("/chat/sessions"));
-        while let Some(first) = rows.first() {
-            let path = first.path;
-            let (here, others): (Vec<Row>, Vec<Row>) =
-                rows.into_iter().partition(|row| row.path == path);
-            rows = others;
-            let allow = here
-                .iter()
-                .map(|row| row.method.as_str())
-                .collect::<Vec<_>>()
-                .join(", ");
-            let admitted = here.iter().map(|row| (row.method.clone(), row.callers));
-            let mut resource = web::resource(format!("{prefix}{path}"))
-                .app_data(RoutePath(path))
-                .app_data(Admitted(admitted.collect()));
-            for row in here {
-                resource = resource.route(row.route);
-            }
-            config.service(resource.default_service(web::to(move || wrong_method(allow.clone()))));
+/// The table by paths.
+pub(super) fn addresses() -> Vec<Address> {
+    let mut addresses: Vec<Address> = Vec::new();
+    for row in table() {
+        let call = Call {
+            method: row.method,
+            callers: row.callers,
+            route: row.route,
+        };
+        match addresses.iter_mut().find(|known| known.path == row.path) {
+            Some(known) => known.calls.push(call),
+            None => addresses.push(Address {
+                path: row.path,
+                is_prefixed: true,
+                calls: vec![call],
+            }),
         }
     }
-}
-
-pub(super) async fn wrong_method(allow: String) -> Result<&'static str, Error> {
-    let mut refusal = Refusal::new(Code::MethodNotAllowed);
-    refusal.allow = Some(allow);
-    Err(refusal.into())
-}
-
-pub(super) async fn unknown_route() -> Result<&'static str, Error> {
-    Err(Code::NotFound.into())
+    addresses
 }
 
 #[cfg(test)]

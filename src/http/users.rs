@@ -8,6 +8,7 @@ use super::cursor;
 use super::envelope::{Outcome, Reply};
 use super::extract::{Body, Query};
 use super::permit::Permit;
+use super::routing::segment;
 use crate::error::Result;
 use crate::fields::{Field, Fields};
 use crate::model::words::Role;
@@ -57,11 +58,7 @@ pub(super) async fn patch(
 ) -> Outcome<User> {
     let role = body.read(read_role)?;
     let tenant = caller.tenant.no;
-    let id = request
-        .match_info()
-        .get("user_id")
-        .unwrap_or_default()
-        .to_owned();
+    let id = segment(&request, "user_id").unwrap_or_default().to_owned();
     let mut event = event_of(&request, &caller, "user.update", &id);
     let user = app
         .store

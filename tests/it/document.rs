@@ -7,7 +7,8 @@ use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 use switchboard::http::openapi;
 use switchboard::http::permit::Callers;
-use switchboard::http::router::{self, PREFIX};
+use switchboard::http::router;
+use switchboard::http::routing::PREFIX;
 
 use crate::authority::{Authority, NEWCOMER};
 use crate::management::{flags, person};
