@@ -258,8 +258,8 @@ impl Reading {
             Ok((is_settled, turns::log_of(reader, turn)?))
         })?;
         match stored {
-            Some(run) => {
-                let news = news_after(&run.log, after).map_err(unreadable)?;
+            Some((log, said)) => {
+                let news = news_after(&log, &said, after).map_err(unreadable)?;
                 self.take(turn, after, news)
             }
             // A settled turn without a log has nothing more to say; an unsettled one will.

@@ -1,6 +1,7 @@
 //! Messages: appended with their turn, listed in order.
 
-use serde_json::value::RawValue;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::attachments::{self, Carried};
 use super::sqlite::{Part, Reader, Row};
@@ -31,7 +32,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Message> {
     let comment: Option<String> = row.get("comment")?;
     let parts = match parts {
         None => Parts::Said(content.clone(), Vec::new()),
-        Some(parts) => Parts::Stored(RawValue::from_string(parts).map_err(|error| {
+        Some(parts) => Parts::Stored(with_text(&parts, &content).map_err(|error| {
             rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
         })?),
     };
@@ -47,6 +48,41 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Message> {
         created_at: Timestamp(row.get("created_at")?),
         feedback: (rating.is_some() || comment.is_some()).then_some(Feedback { rating, comment }),
     })
+}
+
+/// A stored text part: so many bytes of the message's content.
+#[derive(Deserialize)]
+struct TextPart {
+    bytes: usize,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum WirePart<'a> {
+    Text {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        text: &'a str,
+    },
+    /// Any other, and a text as version 0.1.0 stored it.
+    AsStored(&'a RawValue),
+}
+
+/// Stored parts with their text, which is the message's content, part behind part.
+fn with_text(parts: &str, content: &str) -> serde_json::Result<Box<RawValue>> {
+    let stored: Vec<&RawValue> = serde_json::from_str(parts)?;
+    let mut rest = content;
+    let parts = stored.into_iter().map(|part| {
+        let Ok(TextPart { bytes }) = serde_json::from_str(part.get()) else {
+            return Ok(WirePart::AsStored(part));
+        };
+        let (text, behind) = rest
+            .split_at_checked(bytes)
+            .ok_or_else(|| serde::de::Error::custom("a message is shorter than its parts say"))?;
+        rest = behind;
+        Ok(WirePart::Text { kind: "text", text })
+    });
+    to_raw_value(&parts.collect::<serde_json::Result<Vec<_>>>()?)
 }
 
 const OLDEST_FIRST: &str =
@@ -255,6 +291,16 @@ pub(super) fn insert_answer(
     Ok(())
 }
 
+const CONTENT: &str = "SELECT content FROM messages WHERE seq = ?1 AND id = ?2";
+
+/// What a message says.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn content_of(reader: &Reader<'_>, message: MessageId) -> Result<Option<String>> {
+    reader.optional(CONTENT, (message.tick(), message), |row| row.get("content"))
+}
+
 /// A message as a responder is told of it.
 #[derive(Clone, Debug)]
 pub struct Said {
@@ -340,4 +386,28 @@ pub(super) fn leave_search(
         search::remove_message(reader, tenant, *message, content)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_parts_get_their_text_from_the_content_whichever_version_stored_them() {
+        let whole =
+            |stored: &str| with_text(stored, "Ä 1.\nB \"2\".").map(|parts| parts.to_string());
+        let reasoning = r#"{"type":"reasoning","text":"Hm."}"#;
+        let of_0_1_0 = format!(
+            r#"[{reasoning},{{"type":"text","text":"Ä 1.\nB \"2\"."}},{{"type":"source-url","sourceId":"s","url":"u","title":"t"}}]"#
+        );
+        assert_eq!(whole(&of_0_1_0).unwrap(), of_0_1_0);
+        let stored =
+            format!(r#"[{{"type":"text","bytes":6}},{reasoning},{{"type":"text","bytes":6}}]"#);
+        let expected = format!(
+            r#"[{{"type":"text","text":"Ä 1.\n"}},{reasoning},{{"type":"text","text":"B \"2\"."}}]"#
+        );
+        assert_eq!(whole(&stored).unwrap(), expected);
+        assert!(whole(r#"[{"type":"text","bytes":13}]"#).is_err());
+        assert!(whole(r#"[{"type":"text","bytes":1}]"#).is_err());
+    }
 }

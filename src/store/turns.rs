@@ -34,8 +34,7 @@ pub fn accepted(
     })
 }
 
-const WAITING: &str =
-    "SELECT count(*) AS waiting FROM turns WHERE session_seq = ?1 AND status = 'QUEUED'";
+const WAITING: &str = "SELECT count(*) AS waiting FROM turns WHERE session_seq = ?1 AND terminal_tick IS NULL AND status = 'QUEUED'";
 
 /// How many turns of a session wait.
 ///
@@ -231,7 +230,7 @@ pub struct Settlement {
     pub answer: MessageId,
     /// What was said.
     pub content: String,
-    /// The answer's parts as JSON, unless they are one text.
+    /// The answer's parts as JSON, without the text; nothing, if they are one text.
     pub parts: Option<String>,
     /// When its first word was said.
     pub first_word_at: Option<Millis>,
@@ -385,22 +384,23 @@ pub struct StoredRun {
     pub log: String,
 }
 
-fn stored_run(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
-    Ok(StoredRun {
-        id: row.get("id")?,
-        log: row.get("log")?,
-    })
-}
-
 const LOG_OF: &str = "
-SELECT t.id AS id, l.log AS log FROM turn_logs l JOIN turns t ON t.seq = l.turn_seq WHERE l.turn_seq = ?1";
+SELECT t.assistant_message_id AS answer, l.log AS log FROM turn_logs l JOIN turns t ON t.seq = l.turn_seq
+WHERE l.turn_seq = ?1";
 
-/// The stored run of a turn.
+/// A turn's events, as JSON, and what was said in them.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn log_of(reader: &Reader<'_>, turn: TurnId) -> Result<Option<StoredRun>> {
-    reader.optional(LOG_OF, [turn.tick()], stored_run)
+pub fn log_of(reader: &Reader<'_>, turn: TurnId) -> Result<Option<(String, String)>> {
+    let found = reader.optional(LOG_OF, [turn.tick()], |row| {
+        Ok((row.get::<MessageId>("answer")?, row.get("log")?))
+    })?;
+    let Some((answer, log)) = found else {
+        return Ok(None);
+    };
+    let said = messages::content_of(reader, answer)?;
+    Ok(Some((log, said.unwrap_or_default())))
 }
 
 const LOG_AFTER: &str = "
@@ -416,5 +416,10 @@ pub fn log_after(
     session: SessionId,
     after: Tick,
 ) -> Result<Option<StoredRun>> {
-    reader.optional(LOG_AFTER, (session.tick(), after), stored_run)
+    reader.optional(LOG_AFTER, (session.tick(), after), |row| {
+        Ok(StoredRun {
+            id: row.get("id")?,
+            log: row.get("log")?,
+        })
+    })
 }

@@ -17,6 +17,8 @@ pub struct Answer<'a> {
     live: &'a LiveTurn,
     log: LogWriter,
     open: Option<Open>,
+    /// What was said, all text parts together.
+    content: String,
     parts: Vec<Part>,
     first_word_at: Option<Millis>,
 }
@@ -25,9 +27,11 @@ pub struct Answer<'a> {
 struct Open {
     kind: DeltaKind,
     id: String,
+    /// Where it is among the parts.
+    place: usize,
 }
 
-/// A part of an AI SDK `UIMessage`.
+/// A part of an AI SDK `UIMessage`, as it is stored: a text is so many bytes of the message's content, part behind part.
 #[derive(Serialize)]
 #[serde(
     tag = "type",
@@ -36,7 +40,7 @@ struct Open {
 )]
 enum Part {
     Text {
-        text: String,
+        bytes: usize,
     },
     Reasoning {
         text: String,
@@ -53,30 +57,12 @@ enum Part {
     },
 }
 
-impl Part {
-    /// What deltas are added to.
-    fn said(&mut self) -> Option<&mut String> {
-        match self {
-            Self::Text { text } | Self::Reasoning { text } => Some(text),
-            Self::SourceUrl { .. } | Self::SourceDocument { .. } => None,
-        }
-    }
-
-    /// What belongs to the message's text.
-    fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text { text } => Some(text),
-            Self::Reasoning { .. } | Self::SourceUrl { .. } | Self::SourceDocument { .. } => None,
-        }
-    }
-}
-
 /// What is kept of an answer.
 #[derive(Clone, Debug)]
 pub struct Kept {
     /// The text alone.
     pub content: String,
-    /// Its parts as JSON, unless they are one text.
+    /// Its parts as JSON, without the text; nothing, if they are one text.
     pub parts: Option<String>,
     /// When its first word was said.
     pub first_word_at: Option<Millis>,
@@ -89,6 +75,7 @@ impl<'a> Answer<'a> {
             live,
             log: LogWriter::default(),
             open: None,
+            content: String::new(),
             parts: Vec::new(),
             first_word_at: None,
         }
@@ -139,21 +126,20 @@ impl<'a> Answer<'a> {
     fn delta(&mut self, kind: DeltaKind, delta: &str, tick: &impl Fn() -> Tick) {
         if self.open.as_ref().is_none_or(|open| open.kind != kind) {
             self.close(tick);
-            let id = (self.parts.len() + 1).to_string();
+            let place = self.parts.len();
+            let id = (place + 1).to_string();
             let begin = match kind {
                 DeltaKind::Text => Envelope::TextStart { id: &id },
                 DeltaKind::Reasoning => Envelope::ReasoningStart { id: &id },
             };
             self.send(tick(), &begin);
             self.parts.push(match kind {
-                DeltaKind::Text => Part::Text {
-                    text: String::new(),
-                },
+                DeltaKind::Text => Part::Text { bytes: 0 },
                 DeltaKind::Reasoning => Part::Reasoning {
                     text: String::new(),
                 },
             });
-            self.open = Some(Open { kind, id });
+            self.open = Some(Open { kind, id, place });
         }
         let Some(open) = &self.open else { return };
         let tick = tick();
@@ -163,9 +149,13 @@ impl<'a> Answer<'a> {
         self.log.add_delta(tick, kind, &open.id, delta);
         self.live
             .push(Frame::of(tick, &kind.delta(&open.id, delta)));
-        let said = self.parts.iter_mut().rev().find_map(Part::said);
-        if let Some(said) = said {
-            said.push_str(delta);
+        match self.parts.get_mut(open.place) {
+            Some(Part::Text { bytes }) => {
+                self.content.push_str(delta);
+                *bytes += delta.len();
+            }
+            Some(Part::Reasoning { text }) => text.push_str(delta),
+            Some(Part::SourceUrl { .. } | Part::SourceDocument { .. }) | None => {}
         }
     }
 
@@ -182,15 +172,11 @@ impl<'a> Answer<'a> {
 
     /// Whether any word of an answer was said.
     pub fn has_text(&self) -> bool {
-        self.parts
-            .iter()
-            .filter_map(Part::text)
-            .any(|text| !text.is_empty())
+        !self.content.is_empty()
     }
 
     /// What to keep, and the log so far.
     pub fn finish(self) -> (Kept, LogWriter) {
-        let content: String = self.parts.iter().filter_map(Part::text).collect();
         let parts = match self.parts.as_slice() {
             [] | [Part::Text { .. }] => None,
             parts => serde_json::to_string(parts)
@@ -198,7 +184,7 @@ impl<'a> Answer<'a> {
                 .ok(),
         };
         let kept = Kept {
-            content,
+            content: self.content,
             parts,
             first_word_at: self.first_word_at,
         };

@@ -1,6 +1,8 @@
-//! A turn's envelopes: one unbroken run of its session's stream, live in memory, then stored with its deltas joined.
+//! A turn's envelopes: one unbroken run of its session's stream, live in memory, then stored with its deltas joined and without
+//! the answer's text, which its message has.
 
 use bytes::Bytes;
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -60,11 +62,21 @@ impl DeltaKind {
 #[serde(rename_all = "snake_case")]
 enum Entry {
     /// Deltas of one part, joined.
+    Deltas {
+        kind: DeltaKind,
+        part: String,
+        /// What was thought. What was said stands in the turn's message, part behind part.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        text: String,
+        /// Where it was cut: the bytes of each delta. Where its tick is not the one behind the last (0 before the first), how
+        /// far it is from there stands before them, below zero.
+        cuts: Vec<i64>,
+    },
+    /// The same as version 0.1.0 stored it, with its text and with a step before each delta.
     Joined {
         kind: DeltaKind,
         part: String,
         text: String,
-        /// Where it was cut: for each delta the step from the tick before (from 0 for the first) and its bytes.
         cuts: Vec<(i64, usize)>,
     },
     /// Any other envelope.
@@ -76,7 +88,6 @@ enum Entry {
 pub struct LogWriter {
     entries: Vec<Entry>,
     last: i64,
-    joined_last: i64,
 }
 
 impl LogWriter {
@@ -94,26 +105,30 @@ impl LogWriter {
 
     /// Adds a delta, to the one before it where that belongs to the same part.
     pub fn add_delta(&mut self, tick: Tick, kind: DeltaKind, part: &str, delta: &str) {
-        if let Some(Entry::Joined {
-            kind: last_kind,
-            part: last_part,
-            text,
-            cuts,
-        }) = self.entries.last_mut()
-            && *last_kind == kind
-            && last_part == part
-        {
-            text.push_str(delta);
-            cuts.push((tick.0 - self.joined_last, delta.len()));
-        } else {
-            self.entries.push(Entry::Joined {
+        let goes_on = matches!(
+            self.entries.last(),
+            Some(Entry::Deltas { kind: last_kind, part: last_part, .. }) if *last_kind == kind && last_part == part
+        );
+        if !goes_on {
+            self.entries.push(Entry::Deltas {
                 kind,
                 part: part.to_owned(),
-                text: delta.to_owned(),
-                cuts: vec![(tick.0, delta.len())],
+                text: String::new(),
+                cuts: Vec::new(),
             });
+            self.last = 0;
         }
-        self.joined_last = tick.0;
+        let Some(Entry::Deltas { text, cuts, .. }) = self.entries.last_mut() else {
+            return;
+        };
+        if kind == DeltaKind::Reasoning {
+            text.push_str(delta);
+        }
+        let step = tick.0 - self.last;
+        if step != 1 {
+            cuts.push(-step);
+        }
+        cuts.push(i64::try_from(delta.len()).unwrap_or(i64::MAX));
         self.last = tick.0;
     }
 
@@ -155,51 +170,120 @@ impl News {
     pub fn is_full(&self) -> bool {
         self.bytes >= PIECE
     }
+
+    /// Adds what joined deltas say after a cursor, as few events as fit; whether there is room for more.
+    fn add_joined(
+        &mut self,
+        kind: DeltaKind,
+        part: &str,
+        text: &str,
+        cuts: &[(i64, usize)],
+        after: Tick,
+    ) -> bool {
+        let (mut tick, mut begin, mut end) = (0, 0, 0);
+        for (place, (step, bytes)) in cuts.iter().enumerate() {
+            tick += step;
+            end += bytes;
+            if tick <= after.0 {
+                begin = end;
+            }
+            let is_last = place + 1 == cuts.len();
+            if !is_last && end - begin < PIECE {
+                continue;
+            }
+            if let Some(delta) = text.get(begin..end).filter(|delta| !delta.is_empty()) {
+                self.add(Frame::of(Tick(tick), &kind.delta(part, delta)));
+                begin = end;
+            }
+            if !is_last && self.is_full() {
+                return false;
+            }
+        }
+        true
+    }
 }
 
-/// The events of a stored log strictly after a cursor; of a joined delta that it lies in, the rest.
+/// For each delta the step from the tick before, and its bytes.
+fn deltas(cuts: &[i64]) -> impl Iterator<Item = (i64, usize)> {
+    let mut step = 1;
+    cuts.iter().filter_map(move |number| {
+        let bytes = usize::try_from(*number);
+        let next = if bytes.is_ok() { 1 } else { -number };
+        let step = std::mem::replace(&mut step, next);
+        Some((step, bytes.ok()?))
+    })
+}
+
+impl Entry {
+    /// The cursor of its first envelope.
+    fn first_tick(&self) -> Option<Tick> {
+        let first = match self {
+            Self::Deltas { cuts, .. } => deltas(cuts).next().map(|(step, _)| step),
+            Self::Joined { cuts, .. } => cuts.first().map(|(step, _)| *step),
+            Self::Single { tick, .. } => Some(*tick),
+        };
+        first.map(Tick)
+    }
+
+    /// The cursor of its last envelope.
+    fn last_tick(&self) -> Tick {
+        Tick(match self {
+            Self::Deltas { cuts, .. } => deltas(cuts).map(|(step, _)| step).sum(),
+            Self::Joined { cuts, .. } => cuts.iter().map(|(step, _)| step).sum(),
+            Self::Single { tick, .. } => *tick,
+        })
+    }
+}
+
+/// The events of a stored log strictly after a cursor; of a joined delta that it lies in, the rest. `said` is the content of the
+/// turn's message.
 ///
 /// # Errors
 /// The stored text is damaged.
-pub fn news_after(log: &str, after: Tick) -> serde_json::Result<News> {
+pub fn news_after(log: &str, said: &str, after: Tick) -> serde_json::Result<News> {
     let entries: Vec<Entry> = serde_json::from_str(log)?;
     let mut news = News::default();
+    let mut said = said;
     for entry in &entries {
         if news.is_full() {
             return Ok(news);
         }
-        match entry {
+        let goes_on = match entry {
             Entry::Single { tick, envelope } => {
                 if *tick > after.0 {
                     news.add(Frame::new(Tick(*tick), envelope.get()));
                 }
+                true
             }
             Entry::Joined {
                 kind,
                 part,
                 text,
                 cuts,
+            } => news.add_joined(*kind, part, text, cuts, after),
+            Entry::Deltas {
+                kind,
+                part,
+                text,
+                cuts,
             } => {
-                let (mut tick, mut begin, mut end) = (0, 0, 0);
-                for (place, (step, bytes)) in cuts.iter().enumerate() {
-                    tick += step;
-                    end += bytes;
-                    if tick <= after.0 {
-                        begin = end;
+                let cuts: Vec<(i64, usize)> = deltas(cuts).collect();
+                let text = match kind {
+                    DeltaKind::Reasoning => text.as_str(),
+                    DeltaKind::Text => {
+                        let bytes = cuts.iter().map(|(_, bytes)| bytes).sum();
+                        let (text, rest) = said.split_at_checked(bytes).ok_or_else(|| {
+                            serde_json::Error::custom("a message is shorter than its log says")
+                        })?;
+                        said = rest;
+                        text
                     }
-                    let is_last = place + 1 == cuts.len();
-                    if !is_last && end - begin < PIECE {
-                        continue;
-                    }
-                    if let Some(delta) = text.get(begin..end).filter(|delta| !delta.is_empty()) {
-                        news.add(Frame::of(Tick(tick), &kind.delta(part, delta)));
-                        begin = end;
-                    }
-                    if !is_last && news.is_full() {
-                        return Ok(news);
-                    }
-                }
+                };
+                news.add_joined(*kind, part, text, &cuts, after)
             }
+        };
+        if !goes_on {
+            return Ok(news);
         }
     }
     news.has_ended = true;
@@ -211,9 +295,9 @@ pub fn news_after(log: &str, after: Tick) -> serde_json::Result<News> {
 /// # Errors
 /// The stored text is damaged.
 pub fn first_tick(log: &str) -> serde_json::Result<Tick> {
-    let news = news_after(log, Tick(-1))?;
-    let first = news.frames.first();
-    Ok(first.map_or(Tick(i64::MAX), |frame| frame.tick))
+    let entries: Vec<Entry> = serde_json::from_str(log)?;
+    let first = entries.first().and_then(Entry::first_tick);
+    Ok(first.unwrap_or(Tick(i64::MAX)))
 }
 
 /// The cursor of a stored log's last event.
@@ -222,10 +306,7 @@ pub fn first_tick(log: &str) -> serde_json::Result<Tick> {
 /// The stored text is damaged.
 pub fn last_tick(log: &str) -> serde_json::Result<Option<Tick>> {
     let entries: Vec<Entry> = serde_json::from_str(log)?;
-    Ok(entries.last().map(|entry| match entry {
-        Entry::Single { tick, .. } => Tick(*tick),
-        Entry::Joined { cuts, .. } => Tick(cuts.iter().map(|(step, _)| step).sum()),
-    }))
+    Ok(entries.last().map(Entry::last_tick))
 }
 
 #[cfg(test)]
@@ -242,13 +323,24 @@ mod tests {
         log.to_json(Tick(30), &Envelope::Abort).unwrap()
     }
 
+    /// As version 0.1.0 wrote it.
+    const OF_0_1_0: &str = r#"[{"single":{"tick":10,"envelope":{"type":"text-start","id":"1"}}},
+        {"joined":{"kind":"text","part":"1","text":"Hällo world!","cuts":[[11,7],[1,5],[8,1]]}},
+        {"single":{"tick":21,"envelope":{"type":"text-end","id":"1"}}},
+        {"single":{"tick":30,"envelope":{"type":"abort"}}}]"#;
+
     fn read(after: i64) -> Vec<String> {
-        let news = news_after(&written(), Tick(after)).unwrap();
-        assert!(news.has_ended);
-        news.frames
-            .iter()
-            .map(|frame| String::from_utf8_lossy(&frame.bytes).into_owned())
-            .collect()
+        let read = |log: &str, said: &str| -> Vec<String> {
+            let news = news_after(log, said, Tick(after)).unwrap();
+            assert!(news.has_ended);
+            let frames = news.frames.iter();
+            frames
+                .map(|frame| String::from_utf8_lossy(&frame.bytes).into_owned())
+                .collect()
+        };
+        let events = read(&written(), "Hällo world!");
+        assert_eq!(read(OF_0_1_0, ""), events);
+        events
     }
 
     #[test]
@@ -262,6 +354,47 @@ mod tests {
                 "id: 0-30\ndata: {\"type\":\"abort\"}\n\n",
             ]
         );
+    }
+
+    #[test]
+    fn a_log_knows_its_ends_and_holds_what_was_thought_but_not_what_was_said() {
+        let mut log = LogWriter::default();
+        log.add_delta(Tick(11), DeltaKind::Reasoning, "1", "Let me ");
+        log.add_delta(Tick(12), DeltaKind::Reasoning, "1", "see.");
+        log.add_delta(Tick(14), DeltaKind::Text, "2", "A ");
+        log.add_delta(Tick(15), DeltaKind::Text, "2", "word.");
+        log.add_delta(Tick(16), DeltaKind::Reasoning, "3", "Hm.");
+        log.add_delta(Tick(17), DeltaKind::Text, "4", "So.");
+        let log = log.to_json(Tick(18), &Envelope::Abort).unwrap();
+        assert_eq!(
+            log,
+            concat!(
+                r#"[{"deltas":{"kind":"reasoning","part":"1","text":"Let me see.","cuts":[-11,7,4]}},"#,
+                r#"{"deltas":{"kind":"text","part":"2","cuts":[-14,2,5]}},"#,
+                r#"{"deltas":{"kind":"reasoning","part":"3","text":"Hm.","cuts":[-16,3]}},"#,
+                r#"{"deltas":{"kind":"text","part":"4","cuts":[-17,3]}},"#,
+                r#"{"single":{"tick":18,"envelope":{"type":"abort"}}}]"#
+            )
+        );
+        assert_eq!(first_tick(&log).unwrap(), Tick(11));
+        assert_eq!(last_tick(&log).unwrap(), Some(Tick(18)));
+        assert_eq!(first_tick(OF_0_1_0).unwrap(), Tick(10));
+        let news = news_after(&log, "A word.So.", Tick(14)).unwrap();
+        let events: Vec<_> = news
+            .frames
+            .iter()
+            .map(|frame| std::str::from_utf8(&frame.bytes).unwrap())
+            .collect();
+        assert_eq!(
+            events,
+            [
+                "id: 0-15\ndata: {\"type\":\"text-delta\",\"id\":\"2\",\"delta\":\"word.\"}\n\n",
+                "id: 0-16\ndata: {\"type\":\"reasoning-delta\",\"id\":\"3\",\"delta\":\"Hm.\"}\n\n",
+                "id: 0-17\ndata: {\"type\":\"text-delta\",\"id\":\"4\",\"delta\":\"So.\"}\n\n",
+                "id: 0-18\ndata: {\"type\":\"abort\"}\n\n",
+            ]
+        );
+        assert!(news_after(&log, "A word.", Tick(-1)).is_err());
     }
 
     #[test]
@@ -292,9 +425,10 @@ mod tests {
         log.add(Tick(2_000), &Envelope::TextEnd { id: "1" });
         let log = log.to_json(Tick(2_001), &Envelope::Abort).unwrap();
         assert_eq!(last_tick(&log).unwrap(), Some(Tick(2_001)));
+        let said = delta.repeat(1_000);
         let (mut after, mut text, mut pieces) = (Tick(-1), String::new(), 0);
         loop {
-            let news = news_after(&log, after).unwrap();
+            let news = news_after(&log, &said, after).unwrap();
             let bytes: usize = news.frames.iter().map(|frame| frame.bytes.len()).sum();
             assert!(bytes < PIECE + delta.len() + 200, "{bytes}");
             for frame in &news.frames {
@@ -311,8 +445,8 @@ mod tests {
             }
         }
         assert_eq!((after, pieces), (Tick(2_001), 16));
-        assert!(text == delta.repeat(1_000));
-        let rest = news_after(&log, Tick(1_009)).unwrap();
+        assert!(text == said);
+        let rest = news_after(&log, &said, Tick(1_009)).unwrap();
         assert_eq!((rest.frames.len(), rest.has_ended), (3, true));
     }
 }

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 use switchboard::store::database_file;
 use switchboard::store::{channels, companies, health, installs, sessions, unlinked};
 
-use crate::support::Server;
+use crate::support::{Server, technician};
 
 /// Ranges, each with the index that it is made for.
 type Ranges = &'static [(&'static str, &'static str)];
@@ -84,5 +84,57 @@ fn what_would_be_refused_is_found_along_one_tenants_part_of_an_index() {
         let whole = plan.join("\n");
         assert!(!whole.contains("TEMP B-TREE"), "{index} is sorted: {whole}");
         assert!(!whole.contains("SCAN"), "{index} is read whole: {whole}");
+    }
+}
+
+#[test]
+fn a_new_session_and_a_turn_make_no_table_of_their_own_beside_the_file() {
+    let server = Server::demo();
+    let file = Connection::open(database_file(server.folder())).unwrap();
+    for written in [
+        "INSERT INTO sessions DEFAULT VALUES",
+        "INSERT INTO messages DEFAULT VALUES",
+        "INSERT INTO turns DEFAULT VALUES",
+        "INSERT INTO turn_logs DEFAULT VALUES",
+        "UPDATE turns SET status = ?1 WHERE seq = ?2",
+        "UPDATE sessions SET message_count = ?1 WHERE seq = ?2",
+    ] {
+        let mut statement = file.prepare(&format!("EXPLAIN {written}")).unwrap();
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next().unwrap() {
+            let step: String = row.get("opcode").unwrap();
+            assert!(!step.starts_with("OpenEphemeral"), "{written}");
+        }
+    }
+}
+
+#[test]
+fn a_session_s_channel_and_a_turn_s_status_are_still_of_those_that_there_are() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let session = northwind.session(technician());
+    northwind.says(&session, "Hello").expect(202);
+    let file = Connection::open(database_file(server.folder())).unwrap();
+    let writes = |sql: &str| file.execute(sql, []).map_err(|error| error.to_string());
+    for (table, column, known) in [
+        (
+            "sessions",
+            "channel",
+            ["DASHBOARD", "TEAMS", "API"].as_slice(),
+        ),
+        (
+            "turns",
+            "status",
+            &["QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"],
+        ),
+    ] {
+        for word in known {
+            assert_eq!(
+                writes(&format!("UPDATE {table} SET {column} = '{word}'")),
+                Ok(1)
+            );
+        }
+        let refused = writes(&format!("UPDATE {table} SET {column} = 'LOST'")).unwrap_err();
+        assert!(refused.starts_with("CHECK constraint failed"), "{refused}");
     }
 }
