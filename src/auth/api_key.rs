@@ -1,7 +1,6 @@
 //! API keys: `neo_sk_<env>_<secret>`, of which only the SHA-256 is kept (contract, section 2).
 
 use aws_lc_rs::digest;
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 use crate::error::{Error, Result};
 
@@ -41,9 +40,7 @@ pub fn generate(environment: &str) -> Result<String> {
 /// The system has no random bytes.
 pub fn random_secret() -> Result<String> {
     let mut number = [0; 32];
-    SystemRandom::new()
-        .fill(&mut number)
-        .map_err(|_| Error::internal("the system has no random bytes"))?;
+    getrandom::fill(&mut number).map_err(|error| Error::Internal(error.into()))?;
     let mut secret = String::with_capacity(SECRET_CHARACTERS);
     for _ in 0..SECRET_CHARACTERS {
         secret.push(char::from(ALPHABET[divide(&mut number, 62)]));

@@ -25,6 +25,7 @@ use crate::model::clock::Millis;
 use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
 use crate::model::words::Role;
+use crate::store::cache::Glimpse;
 use crate::store::users::{self, Sight};
 use crate::store::{Store, keys, tokens};
 
@@ -59,10 +60,14 @@ pub type Wait = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What came of a look at a credential.
 pub enum Checked {
-    /// Who calls.
-    Caller(Caller),
+    /// Who calls, and what the rest of the request may go on from.
+    Caller(Caller, Option<Glimpse>),
     /// It cannot be told yet; it can be looked at again when this resolves, within seconds.
     Waits(Wait),
+}
+
+fn alone(caller: Caller) -> Checked {
+    Checked::Caller(caller, None)
 }
 
 impl Authenticator {
@@ -113,7 +118,7 @@ impl Authenticator {
     /// `unauthorized` with the contract's reason; `unknown_key` also where waiting could tell more.
     pub fn caller(&self, store: &Store, header: Option<&[u8]>) -> Result<Caller> {
         match self.check(store, header, false)? {
-            Checked::Caller(caller) => Ok(caller),
+            Checked::Caller(caller, _) => Ok(caller),
             Checked::Waits(_) => Err(Reason::UnknownKey.into()),
         }
     }
@@ -136,7 +141,7 @@ impl Authenticator {
                 break;
             }
             match self.check(store, header, true)? {
-                Checked::Caller(caller) => return Ok(caller),
+                Checked::Caller(caller, _) => return Ok(caller),
                 Checked::Waits(next) => wait = next,
             }
         }
@@ -157,7 +162,7 @@ impl Authenticator {
         };
         let token = bearer(header).ok_or_else(malformed)?;
         if token.starts_with(api_key::PREFIX) {
-            return self.service_account(store, token).map(Checked::Caller);
+            return self.service_account(store, token);
         }
         if !Token::is_like(token) {
             return Err(malformed());
@@ -166,11 +171,9 @@ impl Authenticator {
         // Who says to have issued it decides which verifier runs; nothing is tried in turn.
         match token.issuer()? {
             issuer if issuer == session_token::KIND.issuer => {
-                self.end_user_session(store, &token).map(Checked::Caller)
+                self.end_user_session(store, &token).map(alone)
             }
-            issuer if issuer == sign_in::KIND.issuer => {
-                self.local_user(store, &token).map(Checked::Caller)
-            }
+            issuer if issuer == sign_in::KIND.issuer => self.local_user(store, &token).map(alone),
             _ => match &self.entra {
                 Some(entra) => self.entra_user(entra, store, &token, may_wait),
                 None => Err(Reason::WrongIssuer.into()),
@@ -178,7 +181,7 @@ impl Authenticator {
         }
     }
 
-    fn service_account(&self, store: &Store, token: &str) -> Result<Caller> {
+    fn service_account(&self, store: &Store, token: &str) -> Result<Checked> {
         match api_key::environment_of(token) {
             None => return Err(malformed()),
             Some(environment) if environment != self.environment => {
@@ -191,7 +194,7 @@ impl Authenticator {
             Some(_) => {}
         }
         let sha256 = api_key::sha256(token);
-        let found = store.look_up(|known| known.key(&sha256))?;
+        let (found, glimpse) = store.look_up(|known| Ok((known.key(&sha256)?, known.glimpse())))?;
         let Some(found) = found else {
             return Err(Refusal::unauthorized("unknown", "This key is not known here.").into());
         };
@@ -207,7 +210,7 @@ impl Authenticator {
             );
         }
         self.record_use(store, key.id.tick(), key.last_used_at, now);
-        Ok(Caller {
+        let caller = Caller {
             tenant: found.tenant.clone(),
             rate_limit_per_minute: found.rate_limit_per_minute,
             who: Who::ServiceAccount {
@@ -216,7 +219,8 @@ impl Authenticator {
                 name: key.name.clone(),
                 platform: key.platform,
             },
-        })
+        };
+        Ok(Checked::Caller(caller, Some(glimpse)))
     }
 
     /// Has the minute of use written with somebody else's commit, once a minute and key.
@@ -268,7 +272,7 @@ impl Authenticator {
             Some(user) => (user.name.clone(), user.role),
             None => (None, Role::User),
         };
-        Ok(Checked::Caller(Caller {
+        Ok(alone(Caller {
             tenant: found.tenant.clone(),
             rate_limit_per_minute: found.rate_limit_per_minute,
             who: Who::DashboardUser {

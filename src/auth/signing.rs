@@ -7,7 +7,6 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use aws_lc_rs::hmac;
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
@@ -52,9 +51,7 @@ impl SigningSecret {
         };
         if !path.exists() {
             let mut secret = [0; SECRET_BYTES];
-            SystemRandom::new()
-                .fill(&mut secret)
-                .map_err(|_| failed("make", &"the system has no random bytes"))?;
+            getrandom::fill(&mut secret).map_err(|error| failed("make", &error))?;
             // Under another name first, so that a crash leaves no half of it.
             let draft = folder.join(format!("{FILE}.new"));
             drop(fs::remove_file(&draft));

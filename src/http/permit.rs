@@ -18,6 +18,7 @@ use crate::auth::rate_limit::Admission;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::model::caller::{Caller, Who};
 use crate::model::words::Role;
+use crate::store::cache::Glimpse;
 
 /// Which callers a call is for (contract, section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,17 +88,25 @@ fn is_of_a_session(who: &Who) -> bool {
 pub(super) struct Admitted(pub(super) Vec<(Method, Callers)>);
 
 /// A caller who may make this call.
-pub struct Permit(Rc<Caller>);
+pub struct Permit {
+    caller: Rc<Caller>,
+    glimpse: Option<Glimpse>,
+}
 
 impl Deref for Permit {
     type Target = Caller;
 
     fn deref(&self) -> &Caller {
-        &self.0
+        &self.caller
     }
 }
 
 impl Permit {
+    /// What the caller was found under.
+    pub fn glimpse(&self) -> Option<Glimpse> {
+        self.glimpse
+    }
+
     /// Credential, rate limit, role: in this order (contract, section 1, Order of checks).
     fn check(request: &HttpRequest) -> Result<Checked> {
         let app = app(request)?;
@@ -108,7 +117,7 @@ impl Permit {
             .check(&app.store, credential(request), true)
     }
 
-    fn admit(request: &HttpRequest, caller: Caller) -> Result<Self> {
+    fn admit(request: &HttpRequest, caller: Caller, glimpse: Option<Glimpse>) -> Result<Self> {
         let app = app(request)?;
         let callers = callers_of(request)
             .ok_or_else(|| Error::internal("a route does not say who may call it"))?;
@@ -133,7 +142,7 @@ impl Permit {
         if !callers.allow(&caller.who) {
             return Err(Code::Forbidden.into());
         }
-        Ok(Self(caller))
+        Ok(Self { caller, glimpse })
     }
 }
 
@@ -184,7 +193,9 @@ impl FromRequest for Permit {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         match Self::check(request) {
             Err(error) => Either::Left(ready(Err(error))),
-            Ok(Checked::Caller(caller)) => Either::Left(ready(Self::admit(request, caller))),
+            Ok(Checked::Caller(caller, glimpse)) => {
+                Either::Left(ready(Self::admit(request, caller, glimpse)))
+            }
             Ok(Checked::Waits(wait)) => {
                 // Seldom: keys have to be fetched, or a user is seen for the first time.
                 let request = request.clone();
@@ -194,7 +205,7 @@ impl FromRequest for Permit {
                         .authenticator
                         .caller_in_time(&app.store, credential(&request), wait)
                         .await?;
-                    Self::admit(&request, caller)
+                    Self::admit(&request, caller, None)
                 }))
             }
         }

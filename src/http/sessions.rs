@@ -211,7 +211,7 @@ pub(super) async fn create(
     let asker = asker(&caller)?;
     let outcome = app
         .store
-        .look_up(|known| resolver::resolve(known, &asker, &asked, Purpose::Create))?;
+        .resolve(caller.glimpse(), &asker, &asked, Purpose::Create)?;
     let resolution = match outcome {
         Ok(resolution) => resolution,
         Err(Refused::EndCompanyNotMapped(not_mapped)) => {
@@ -226,6 +226,10 @@ pub(super) async fn create(
     let warnings = resolution.warnings.clone();
     let tried_as = tried_as(&resolution, &caller, &request);
     let new = new_session(&ask, &caller, resolution)?;
+    if repeatable.is_none() && tried_as.is_none() && new.title.is_none() {
+        let session = app.store.write_once(move |tx| sessions::insert(tx, new));
+        return Ok(created(Written::Now(session.await?))?.warning(warnings));
+    }
     let written = app
         .store
         .write(move |tx| {
@@ -324,7 +328,7 @@ pub(super) async fn resolve(app: web::Data<App>, caller: Permit, body: Body) -> 
     let asker = asker(&caller)?;
     let resolution = app
         .store
-        .look_up(|known| resolver::resolve(known, &asker, &asked, Purpose::DryRun))?
+        .resolve(caller.glimpse(), &asker, &asked, Purpose::DryRun)?
         .map_err(Refusal::from)?;
     let verdict = Verdict {
         rule: resolution.rule,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::mem::size_of;
 use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
 
 use super::keys::{self, Credential};
 use super::sign_ins::{self, SignIn};
@@ -55,6 +56,30 @@ impl Cache {
     }
 }
 
+/// How long a look may lie behind that a request goes on from.
+const MOMENT: Duration = Duration::from_millis(10);
+
+/// The version that a request read with its first look, a moment ago.
+///
+/// What came after it came while the request was there already, which may as well have been served before.
+#[derive(Clone, Copy, Debug)]
+pub struct Glimpse {
+    version: i64,
+    at: Instant,
+}
+
+impl Glimpse {
+    pub(super) fn version(self) -> Option<i64> {
+        (self.at.elapsed() < MOMENT).then_some(self.version)
+    }
+}
+
+/// A file that is not looked into: what is not kept is not known.
+pub(super) struct Unread;
+
+/// Something is not kept.
+pub(super) struct NotKept;
+
 const VERSION: &str = "SELECT version FROM configuration_version WHERE one = 1";
 
 /// The number that grows with every change of what is kept.
@@ -71,6 +96,14 @@ pub struct Cached<'a, D> {
 }
 
 impl<'a> Cached<'a, Reader<'a>> {
+    /// What the rest of this request may go on from.
+    pub fn glimpse(&self) -> Glimpse {
+        Glimpse {
+            version: self.version,
+            at: Instant::now(),
+        }
+    }
+
     /// The snapshot itself, for what is not kept.
     pub fn reader(&self) -> &'a Reader<'a> {
         self.directory
@@ -193,6 +226,42 @@ impl<D: Directory> Directory for Cached<'_, D> {
 
     fn has_company(&self, tenant: TenantNo, company: &CompanyId) -> Result<bool, D::Error> {
         self.directory.has_company(tenant, company)
+    }
+}
+
+impl Directory for Unread {
+    type Error = NotKept;
+
+    fn tenant(&self, _: &ClientId) -> Result<Option<Tenant>, NotKept> {
+        Err(NotKept)
+    }
+
+    fn tenant_by_no(&self, _: TenantNo) -> Result<Tenant, NotKept> {
+        Err(NotKept)
+    }
+
+    fn installed_channel(&self, _: &BotId, _: &M365TenantId) -> Result<Option<Channel>, NotKept> {
+        Err(NotKept)
+    }
+
+    fn active_channels(&self, _: TenantNo, _: &BotId) -> Result<Vec<Channel>, NotKept> {
+        Err(NotKept)
+    }
+
+    fn agent(&self, _: TenantNo, _: AgentId) -> Result<Option<Agent>, NotKept> {
+        Err(NotKept)
+    }
+
+    fn managed_agent(&self, _: TenantNo, _: ManagedAgentKey) -> Result<Option<Agent>, NotKept> {
+        Err(NotKept)
+    }
+
+    fn linked(&self, _: TenantNo, _: &M365TenantId) -> Result<Linked, NotKept> {
+        Err(NotKept)
+    }
+
+    fn has_company(&self, _: TenantNo, _: &CompanyId) -> Result<bool, NotKept> {
+        Err(NotKept)
     }
 }
 

@@ -45,16 +45,17 @@ use std::time::Duration;
 use r2d2::{Pool, PooledConnection};
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::OpenFlags;
-use tokio::sync::{AcquireError, Semaphore};
+use tokio::sync::{AcquireError, Semaphore, oneshot};
 
-use self::cache::{Cache, Cached};
+use self::cache::{Cache, Cached, Glimpse, NotKept, Unread};
 pub use self::sqlite::{Part, Reader};
-use self::writer::Writer;
 pub use self::writer::{Ended, WriteTx};
+use self::writer::{Extent, Writer};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::model::clock::{Clock, Millis};
 use crate::model::ids::{Tick, Ticker};
 use crate::model::names::TenantNo;
+use crate::resolver::{Asker, Purpose, Refused, Request, Resolution, resolve};
 
 /// The database's name in the data folder.
 const FILE: &str = "switchboard.db";
@@ -226,6 +227,26 @@ impl Store {
         self.read(|reader| step(&self.cache.at(cache::version(reader)?, reader)))
     }
 
+    /// Who answers: what is all kept under the version of `glimpse` needs no snapshot of its own.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn resolve(
+        &self,
+        glimpse: Option<Glimpse>,
+        asker: &Asker,
+        request: &Request,
+        purpose: Purpose,
+    ) -> Result<Result<Resolution, Refused>> {
+        if let Some(version) = glimpse.and_then(Glimpse::version) {
+            match resolve(&self.cache.at(version, &Unread), asker, request, purpose) {
+                Ok(outcome) => return Ok(outcome),
+                Err(NotKept) => {}
+            }
+        }
+        self.look_up(|known| resolve(known, asker, request, purpose))
+    }
+
     /// Runs a step on the blocking pool, for work that must not be refused for want of room.
     ///
     /// # Errors
@@ -280,12 +301,25 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut WriteTx<'_>) -> Result<T> + Send + 'static,
     {
-        let reply = self.writer.submit(change);
-        async move {
-            reply?
-                .await
-                .map_err(|_| Error::internal("the writer has stopped"))?
-        }
+        Self::written(self.writer.submit(change, Extent::Any))
+    }
+
+    async fn written<T>(reply: Result<oneshot::Receiver<Result<T>>>) -> Result<T> {
+        reply?
+            .await
+            .map_err(|_| Error::internal("the writer has stopped"))?
+    }
+
+    /// As [`Store::write`], for a change that writes with one statement and cannot fail once that is done.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn write_once<T, F>(&self, change: F) -> impl Future<Output = Result<T>> + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut WriteTx<'_>) -> Result<T> + Send + 'static,
+    {
+        Self::written(self.writer.submit(change, Extent::OneStatement))
     }
 
     /// As [`Store::write`], for the command line.
@@ -296,7 +330,7 @@ impl Store {
         &self,
         change: impl FnOnce(&mut WriteTx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let reply = self.writer.submit(change)?;
+        let reply = self.writer.submit(change, Extent::Any)?;
         reply
             .blocking_recv()
             .map_err(|_| Error::internal("the writer has stopped"))?

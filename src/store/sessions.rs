@@ -123,7 +123,7 @@ INSERT INTO sessions (seq, id, tenant_no, agent_id, channel, title, show_agent_p
                       created_at, updated_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18)";
 
-/// Makes a session.
+/// Makes a session; without a title it is one statement.
 ///
 /// # Errors
 /// The file cannot be written.

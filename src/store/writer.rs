@@ -1,4 +1,4 @@
-//! The one writer: it takes what waits, runs each change in a savepoint, commits all of it once, and only then answers.
+//! The one writer: it takes what waits, runs each change so that it can fail alone, commits all of it once, and only then answers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,7 +8,6 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -27,7 +26,7 @@ const GROUP: usize = 256;
 pub struct WriteTx<'a> {
     reader: Reader<'a>,
     ticker: &'a Ticker,
-    random: &'a SystemRandom,
+    random: &'a mut Random,
     now: Millis,
     afterwards: &'a mut Vec<Afterwards>,
     erases: &'a mut bool,
@@ -67,16 +66,23 @@ impl<'a> WriteTx<'a> {
     /// # Errors
     /// The system has no random bytes.
     pub fn new_id<K>(&mut self) -> Result<Id<K>> {
-        let mut bytes = [0; 8];
-        self.random
-            .fill(&mut bytes)
-            .map_err(|_| Error::internal("the system has no random bytes"))?;
-        Ok(Id::new(self.tick(), u64::from_ne_bytes(bytes)))
+        let random = self.random.next()?;
+        Ok(Id::new(self.tick(), random))
     }
+}
+
+/// How much a change writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Any number of statements, which are undone together.
+    Any,
+    /// One statement, which SQLite undoes by itself; nothing can fail behind it.
+    OneStatement,
 }
 
 /// A change and its waiting caller, whatever its result's type.
 trait Pending: Send {
+    fn extent(&self) -> Extent;
     /// Runs the change; whether it is to be kept.
     fn run(&mut self, tx: &mut WriteTx<'_>) -> bool;
     /// Answers the caller, once the group is on disk or has failed.
@@ -85,6 +91,7 @@ trait Pending: Send {
 
 struct Change<F, T> {
     change: Option<F>,
+    extent: Extent,
     result: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
 }
@@ -94,6 +101,10 @@ where
     F: FnOnce(&mut WriteTx<'_>) -> Result<T> + Send,
     T: Send,
 {
+    fn extent(&self) -> Extent {
+        self.extent
+    }
+
     fn run(&mut self, tx: &mut WriteTx<'_>) -> bool {
         let Some(change) = self.change.take() else {
             return false;
@@ -195,7 +206,7 @@ impl Writer {
             others: None,
             afterwards: Vec::new(),
             erases: false,
-            random: SystemRandom::new(),
+            random: Random::default(),
             checkpoints,
             writable: Arc::clone(&writable),
         };
@@ -219,10 +230,12 @@ impl Writer {
     pub(super) fn submit<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut WriteTx<'_>) -> Result<T> + Send + 'static,
+        extent: Extent,
     ) -> Result<oneshot::Receiver<Result<T>>> {
         let (reply, receiver) = oneshot::channel();
         let pending = Box::new(Change {
             change: Some(change),
+            extent,
             result: None,
             reply,
         });
@@ -258,13 +271,31 @@ impl Drop for Writer {
     }
 }
 
+/// Numbers that nobody can foresee, many of them from one call to the system.
+#[derive(Default)]
+struct Random(Vec<u64>);
+
+impl Random {
+    fn next(&mut self) -> Result<u64> {
+        if let Some(number) = self.0.pop() {
+            return Ok(number);
+        }
+        let mut bytes = [0; 64 * size_of::<u64>()];
+        getrandom::fill(&mut bytes).map_err(|error| Error::Internal(error.into()))?;
+        let (numbers, _) = bytes.as_chunks();
+        self.0
+            .extend(numbers.iter().copied().map(u64::from_ne_bytes));
+        self.next()
+    }
+}
+
 struct GroupWriter {
     connection: Connection,
     clock: Clock,
     ticker: Ticker,
     /// The file's version as it was after the last commit of another connection that is known here.
     others: Option<i64>,
-    random: SystemRandom,
+    random: Random,
     checkpoints: Checkpoints,
     writable: Arc<AtomicBool>,
     afterwards: Vec<Afterwards>,
@@ -326,11 +357,15 @@ impl GroupWriter {
         self.pass_others()?;
         let now = self.clock.now();
         for pending in group {
-            execute(&self.connection, "SAVEPOINT change")?;
+            // A savepoint costs about as much as the statement: SQLite keeps a copy of every page that is changed behind it.
+            let is_kept_apart = pending.extent() == Extent::Any;
+            if is_kept_apart {
+                execute(&self.connection, "SAVEPOINT change")?;
+            }
             let mut tx = WriteTx {
                 reader: Reader::within(&self.connection),
                 ticker: &self.ticker,
-                random: &self.random,
+                random: &mut self.random,
                 now,
                 afterwards: &mut self.afterwards,
                 erases: &mut self.erases,
@@ -342,9 +377,13 @@ impl GroupWriter {
                     // SQLite undid the whole group by itself, as it does when the disk is full.
                     return Err(disk_full());
                 }
-                execute(&self.connection, "ROLLBACK TO change")?;
+                if is_kept_apart {
+                    execute(&self.connection, "ROLLBACK TO change")?;
+                }
             }
-            execute(&self.connection, "RELEASE change")?;
+            if is_kept_apart {
+                execute(&self.connection, "RELEASE change")?;
+            }
         }
         Ok(())
     }
@@ -356,4 +395,56 @@ fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
 
 fn disk_full() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    const ADD: &str = "INSERT INTO tenants (tenant_no, seq, client_id, name, created_at) VALUES (?1, ?1, 'no ' || ?1, '', 0)";
+    const ALL: &str = "SELECT tenant_no FROM tenants ORDER BY tenant_no";
+
+    fn add(tx: &mut WriteTx<'_>, number: i64) -> Result<()> {
+        tx.reader().execute(ADD, [number]).map(drop)
+    }
+
+    #[tokio::test]
+    async fn in_a_group_a_change_that_fails_leaves_nothing_and_takes_nothing_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Clock::System).unwrap();
+        let (go_on, waits) = std::sync::mpsc::channel();
+        // While this one waits, all others come together.
+        let first = store.write(move |_| {
+            waits.recv().unwrap();
+            Ok(())
+        });
+        let one = store.write_once(|tx| add(tx, 1));
+        let one_again = store.write_once(|tx| add(tx, 1));
+        let half_done = store.write(|tx| {
+            add(tx, 2)?;
+            add(tx, 1)
+        });
+        let panics = store.write(|tx| -> Result<()> {
+            add(tx, 3)?;
+            panic!("on purpose, for the test")
+        });
+        let both = store.write(|tx| {
+            add(tx, 4)?;
+            add(tx, 5)
+        });
+        let last = store.write_once(|tx| add(tx, 6));
+        go_on.send(()).unwrap();
+        first.await.unwrap();
+        assert!(one.await.is_ok());
+        assert!(one_again.await.is_err());
+        assert!(half_done.await.is_err());
+        assert!(panics.await.is_err());
+        assert!(both.await.is_ok());
+        assert!(last.await.is_ok());
+        let kept: Vec<i64> = store
+            .read(|reader| reader.all(ALL, [], |row| row.get("tenant_no")))
+            .unwrap();
+        assert_eq!(kept, [1, 4, 5, 6]);
+    }
 }
