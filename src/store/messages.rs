@@ -219,7 +219,8 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
     {
         tx.reader()
             .execute(TAKE_TITLE, (new.session.tick(), title))?;
-        search::add_title(tx.reader(), new.tenant, new.session.tick(), title)?;
+        let session = new.session.tick();
+        search::add_taken_title(tx.reader(), new.tenant, session, title, &new.content)?;
     }
     let message: MessageId = tx.new_id()?;
     let turn: TurnId = tx.new_id()?;

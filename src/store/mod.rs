@@ -47,7 +47,7 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::OpenFlags;
 use tokio::sync::{AcquireError, Semaphore, oneshot};
 
-use self::cache::{Cache, Cached, Glimpse, NotKept, Unread};
+use self::cache::{Cache, Cached, Glimpse, Unread};
 pub use self::sqlite::{Part, Reader};
 pub use self::writer::{Ended, WriteTx};
 use self::writer::{Extent, Writer};
@@ -238,11 +238,11 @@ impl Store {
         request: &Request,
         purpose: Purpose,
     ) -> Result<Result<Resolution, Refused>> {
-        if let Some(version) = glimpse.and_then(Glimpse::version) {
-            match resolve(&self.cache.at(version, &Unread), asker, request, purpose) {
-                Ok(outcome) => return Ok(outcome),
-                Err(NotKept) => {}
-            }
+        // What is not kept has to be read.
+        if let Some(version) = glimpse.and_then(Glimpse::version)
+            && let Ok(outcome) = resolve(&self.cache.at(version, &Unread), asker, request, purpose)
+        {
+            return Ok(outcome);
         }
         self.look_up(|known| resolve(known, asker, request, purpose))
     }

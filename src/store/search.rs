@@ -54,6 +54,7 @@ pub(super) fn sessions_with(
     Ok(sessions)
 }
 
+const HAS_TITLE: &str = "SELECT 1 FROM title_search WHERE rowid = ?1";
 const ADD_TITLE: &str = "INSERT INTO title_search (rowid, scope, words) VALUES (?1, ?2, ?3)";
 const REMOVE_TITLE: &str = "
 INSERT INTO title_search (title_search, rowid, scope, words) VALUES ('delete', ?1, ?2, ?3)";
@@ -69,6 +70,27 @@ pub(super) fn add_title(
         .map(drop)
 }
 
+/// Puts the title into the index that a session takes from its first message, unless it is found by the message anyway.
+pub(super) fn add_taken_title(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    session: Tick,
+    title: &str,
+    message: &str,
+) -> Result<()> {
+    if is_of_whole_words(title, message) {
+        return Ok(());
+    }
+    add_title(reader, tenant, session, title)
+}
+
+/// Whether each word of a title that was cut from a message is one of the message's too.
+fn is_of_whole_words(title: &str, message: &str) -> bool {
+    let said = title.strip_suffix('…').unwrap_or(title);
+    let behind = message.split_once(said).map(|(_, behind)| behind);
+    behind.is_some_and(|behind| !behind.starts_with(|c: char| !c.is_whitespace()))
+}
+
 pub(super) fn replace_title(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -79,7 +101,8 @@ pub(super) fn replace_title(
     if before == title {
         return Ok(());
     }
-    if let Some(before) = before {
+    let is_there = reader.optional(HAS_TITLE, [session], |_| Ok(()))?.is_some();
+    if let Some(before) = before.filter(|_| is_there) {
         reader.execute(REMOVE_TITLE, (session, scope(tenant), before))?;
     }
     match title {
@@ -169,6 +192,17 @@ mod tests {
     fn a_query_of_signs_alone_has_no_words() {
         assert_eq!(words("\" OR * -- ( \0 )"), ["OR"]);
         assert!(words("*** \" ' ;").is_empty());
+    }
+
+    #[test]
+    fn a_title_of_whole_words_is_told_from_one_that_was_cut_in_a_word() {
+        assert!(is_of_whole_words(
+            "My printer",
+            "  \nMy printer\nis on fire"
+        ));
+        assert!(is_of_whole_words("My printer…", "My printer is on fire"));
+        assert!(!is_of_whole_words("https://exa…", "https://example.com/"));
+        assert!(!is_of_whole_words("Another title", "My printer"));
     }
 
     #[test]

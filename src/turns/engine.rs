@@ -251,7 +251,10 @@ impl Inner {
             self.signals.ring(session);
             let id = turn.id;
             // Nobody waits for this: a crash before it is on disk finds the turn waiting, which is as good.
-            drop(self.store.write(move |tx| turns::begin(tx, id, started_at)));
+            drop(
+                self.store
+                    .write_once(move |tx| turns::begin(tx, id, started_at)),
+            );
             self.respond(waiting, turn, live, &mut answer).await
         };
         answer.close(tick);

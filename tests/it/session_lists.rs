@@ -334,6 +334,40 @@ fn a_search_finds_words_of_titles_and_messages() {
 }
 
 #[test]
+fn a_title_taken_from_the_first_message_is_found_until_it_is_changed() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let finds = |q: &str| northwind.lists(&format!("q={q}")).expect(200).ids();
+    let talk = northwind.session(technician());
+    northwind
+        .says(&talk, "Toner is low\nThe drum is fine")
+        .expect(202);
+    let link = northwind.session(technician());
+    let address = format!("https://example.com/{}end", "x".repeat(300));
+    northwind.says(&link, &address).expect(202);
+    let title = northwind.reads(&link).data()["title"].clone();
+    let title = title.as_str().unwrap().to_owned();
+    assert!(title.ends_with("x…"), "{title}");
+    assert_eq!(finds("toner"), [&*talk]);
+    // The title's last word is none of the message's.
+    assert_eq!(finds(title.trim_end_matches('…')), [&*link]);
+
+    for session in [&talk, &link] {
+        northwind
+            .changes(session, json!({ "title": "Renamed" }))
+            .expect(200);
+    }
+    assert_eq!(finds("renamed"), [&*link, &talk]);
+    // The message still says so.
+    assert_eq!(finds("toner"), [&*talk]);
+    assert_eq!(finds(title.trim_end_matches('…')), [""; 0]);
+    northwind
+        .changes(&talk, json!({ "title": null }))
+        .expect(200);
+    assert_eq!(finds("renamed"), [&*link]);
+}
+
+#[test]
 fn any_text_is_a_harmless_query() {
     let server = Server::demo();
     let northwind = server.northwind();
