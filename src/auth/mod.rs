@@ -66,8 +66,10 @@ pub enum Checked {
     Waits(Wait),
 }
 
-fn alone(caller: Caller) -> Checked {
-    Checked::Caller(caller, None)
+impl From<Caller> for Checked {
+    fn from(caller: Caller) -> Self {
+        Self::Caller(caller, None)
+    }
 }
 
 impl Authenticator {
@@ -171,9 +173,11 @@ impl Authenticator {
         // Who says to have issued it decides which verifier runs; nothing is tried in turn.
         match token.issuer()? {
             issuer if issuer == session_token::KIND.issuer => {
-                self.end_user_session(store, &token).map(alone)
+                self.end_user_session(store, &token).map(Checked::from)
             }
-            issuer if issuer == sign_in::KIND.issuer => self.local_user(store, &token).map(alone),
+            issuer if issuer == sign_in::KIND.issuer => {
+                self.local_user(store, &token).map(Checked::from)
+            }
             _ => match &self.entra {
                 Some(entra) => self.entra_user(entra, store, &token, may_wait),
                 None => Err(Reason::WrongIssuer.into()),
@@ -272,7 +276,7 @@ impl Authenticator {
             Some(user) => (user.name.clone(), user.role),
             None => (None, Role::User),
         };
-        Ok(alone(Caller {
+        Ok(Checked::from(Caller {
             tenant: found.tenant.clone(),
             rate_limit_per_minute: found.rate_limit_per_minute,
             who: Who::DashboardUser {

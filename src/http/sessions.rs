@@ -227,7 +227,9 @@ pub(super) async fn create(
     let tried_as = tried_as(&resolution, &caller, &request);
     let new = new_session(&ask, &caller, resolution)?;
     if repeatable.is_none() && tried_as.is_none() && new.title.is_none() {
-        let session = app.store.write_once(move |tx| sessions::insert(tx, new));
+        let session = app
+            .store
+            .write_statement(move |tx| sessions::insert(tx, new));
         return Ok(created(Written::Now(session.await?))?.warning(warnings));
     }
     let written = app

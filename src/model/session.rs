@@ -180,11 +180,12 @@ pub enum Parts {
     Stored(Box<RawValue>),
 }
 
-#[derive(Serialize)]
-struct TextPart<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    text: &'a str,
+/// A text as the AI SDK knows it.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(tag = "type", rename = "text")]
+pub struct TextPart<'a> {
+    /// What it says.
+    pub text: &'a str,
 }
 
 /// A file as the AI SDK knows it.
@@ -206,7 +207,7 @@ impl Serialize for Parts {
             Self::Said(text, files) => {
                 let mut parts = serializer.serialize_seq(None)?;
                 if !text.is_empty() {
-                    parts.serialize_element(&TextPart { kind: "text", text })?;
+                    parts.serialize_element(&TextPart { text })?;
                 }
                 for file in files {
                     parts.serialize_element(file)?;

@@ -1,11 +1,15 @@
-//! The facts that the resolver asks for, each one indexed read.
+//! The resolver on the store: the facts that it asks for are one indexed read each, or kept from an earlier request.
 
+use super::cache::{Glimpse, Unread};
 use super::sqlite::Reader;
-use super::{agents, channels, companies, tenants};
+use super::{Store, agents, channels, companies, tenants};
 use crate::error::{Error, Result};
 use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
 use crate::model::words::ManagedAgentKey;
-use crate::resolver::{Agent, Channel, Directory, Linked, Tenant};
+use crate::resolver::{
+    Agent, Asker, Channel, Directory, Linked, Purpose, Refused, Request, Resolution, Tenant,
+    resolve,
+};
 
 impl Directory for Reader<'_> {
     type Error = Error;
@@ -40,5 +44,27 @@ impl Directory for Reader<'_> {
 
     fn has_company(&self, tenant: TenantNo, company: &CompanyId) -> Result<bool> {
         companies::exists(self, tenant, company)
+    }
+}
+
+impl Store {
+    /// Who answers: what is all kept under the version of `glimpse` needs no snapshot of its own.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn resolve(
+        &self,
+        glimpse: Option<Glimpse>,
+        asker: &Asker,
+        request: &Request,
+        purpose: Purpose,
+    ) -> Result<Result<Resolution, Refused>> {
+        // What is not kept has to be read.
+        if let Some(version) = glimpse.and_then(Glimpse::version)
+            && let Ok(outcome) = resolve(&self.cache.at(version, &Unread), asker, request, purpose)
+        {
+            return Ok(outcome);
+        }
+        self.look_up(|known| resolve(known, asker, request, purpose))
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{MessageId, SessionId, Tick, TurnId};
 use crate::model::names::TenantNo;
-use crate::model::session::{Appended, Cursor, Feedback, Message, Parts};
+use crate::model::session::{Appended, Cursor, Feedback, Message, Parts, TextPart};
 use crate::model::words::{MessageRole, ModelTier, Rating};
 
 macro_rules! select {
@@ -52,18 +52,14 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Message> {
 
 /// A stored text part: so many bytes of the message's content.
 #[derive(Deserialize)]
-struct TextPart {
+struct StoredText {
     bytes: usize,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
 enum WirePart<'a> {
-    Text {
-        #[serde(rename = "type")]
-        kind: &'static str,
-        text: &'a str,
-    },
+    Text(TextPart<'a>),
     /// Any other, and a text as version 0.1.0 stored it.
     AsStored(&'a RawValue),
 }
@@ -73,14 +69,14 @@ fn with_text(parts: &str, content: &str) -> serde_json::Result<Box<RawValue>> {
     let stored: Vec<&RawValue> = serde_json::from_str(parts)?;
     let mut rest = content;
     let parts = stored.into_iter().map(|part| {
-        let Ok(TextPart { bytes }) = serde_json::from_str(part.get()) else {
+        let Ok(StoredText { bytes }) = serde_json::from_str(part.get()) else {
             return Ok(WirePart::AsStored(part));
         };
         let (text, behind) = rest
             .split_at_checked(bytes)
             .ok_or_else(|| serde::de::Error::custom("a message is shorter than its parts say"))?;
         rest = behind;
-        Ok(WirePart::Text { kind: "text", text })
+        Ok(WirePart::Text(TextPart { text }))
     });
     to_raw_value(&parts.collect::<serde_json::Result<Vec<_>>>()?)
 }

@@ -47,7 +47,7 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::OpenFlags;
 use tokio::sync::{AcquireError, Semaphore, oneshot};
 
-use self::cache::{Cache, Cached, Glimpse, Unread};
+use self::cache::{Cache, Cached};
 pub use self::sqlite::{Part, Reader};
 pub use self::writer::{Ended, WriteTx};
 use self::writer::{Extent, Writer};
@@ -55,7 +55,6 @@ use crate::error::{Code, Error, Refusal, Result};
 use crate::model::clock::{Clock, Millis};
 use crate::model::ids::{Tick, Ticker};
 use crate::model::names::TenantNo;
-use crate::resolver::{Asker, Purpose, Refused, Request, Resolution, resolve};
 
 /// The database's name in the data folder.
 const FILE: &str = "switchboard.db";
@@ -227,26 +226,6 @@ impl Store {
         self.read(|reader| step(&self.cache.at(cache::version(reader)?, reader)))
     }
 
-    /// Who answers: what is all kept under the version of `glimpse` needs no snapshot of its own.
-    ///
-    /// # Errors
-    /// As [`Store::read`].
-    pub fn resolve(
-        &self,
-        glimpse: Option<Glimpse>,
-        asker: &Asker,
-        request: &Request,
-        purpose: Purpose,
-    ) -> Result<Result<Resolution, Refused>> {
-        // What is not kept has to be read.
-        if let Some(version) = glimpse.and_then(Glimpse::version)
-            && let Ok(outcome) = resolve(&self.cache.at(version, &Unread), asker, request, purpose)
-        {
-            return Ok(outcome);
-        }
-        self.look_up(|known| resolve(known, asker, request, purpose))
-    }
-
     /// Runs a step on the blocking pool, for work that must not be refused for want of room.
     ///
     /// # Errors
@@ -314,7 +293,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::write`].
-    pub fn write_once<T, F>(&self, change: F) -> impl Future<Output = Result<T>> + use<T, F>
+    pub fn write_statement<T, F>(&self, change: F) -> impl Future<Output = Result<T>> + use<T, F>
     where
         T: Send + 'static,
         F: FnOnce(&mut WriteTx<'_>) -> Result<T> + Send + 'static,

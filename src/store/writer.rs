@@ -419,8 +419,8 @@ mod tests {
             waits.recv().unwrap();
             Ok(())
         });
-        let one = store.write_once(|tx| add(tx, 1));
-        let one_again = store.write_once(|tx| add(tx, 1));
+        let one = store.write_statement(|tx| add(tx, 1));
+        let one_again = store.write_statement(|tx| add(tx, 1));
         let half_done = store.write(|tx| {
             add(tx, 2)?;
             add(tx, 1)
@@ -433,7 +433,7 @@ mod tests {
             add(tx, 4)?;
             add(tx, 5)
         });
-        let last = store.write_once(|tx| add(tx, 6));
+        let last = store.write_statement(|tx| add(tx, 6));
         go_on.send(()).unwrap();
         first.await.unwrap();
         assert!(one.await.is_ok());

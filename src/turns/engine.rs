@@ -253,7 +253,7 @@ impl Inner {
             // Nobody waits for this: a crash before it is on disk finds the turn waiting, which is as good.
             drop(
                 self.store
-                    .write_once(move |tx| turns::begin(tx, id, started_at)),
+                    .write_statement(move |tx| turns::begin(tx, id, started_at)),
             );
             self.respond(waiting, turn, live, &mut answer).await
         };

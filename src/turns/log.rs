@@ -87,6 +87,7 @@ enum Entry {
 #[derive(Debug, Default)]
 pub struct LogWriter {
     entries: Vec<Entry>,
+    /// The tick of the last delta of the part that is open.
     last: i64,
 }
 
@@ -100,7 +101,6 @@ impl LogWriter {
             }),
             Err(error) => log::error!("an envelope is no JSON: {error}"),
         }
-        self.last = tick.0;
     }
 
     /// Adds a delta, to the one before it where that belongs to the same part.
@@ -208,7 +208,11 @@ fn deltas(cuts: &[i64]) -> impl Iterator<Item = (i64, usize)> {
     let mut step = 1;
     cuts.iter().filter_map(move |number| {
         let bytes = usize::try_from(*number);
-        let next = if bytes.is_ok() { 1 } else { -number };
+        let next = if bytes.is_ok() {
+            1
+        } else {
+            number.saturating_neg()
+        };
         let step = std::mem::replace(&mut step, next);
         Some((step, bytes.ok()?))
     })
@@ -271,7 +275,8 @@ pub fn news_after(log: &str, said: &str, after: Tick) -> serde_json::Result<News
                 let text = match kind {
                     DeltaKind::Reasoning => text.as_str(),
                     DeltaKind::Text => {
-                        let bytes = cuts.iter().map(|(_, bytes)| bytes).sum();
+                        let bytes = cuts.iter().map(|(_, bytes)| *bytes);
+                        let bytes = bytes.fold(0, usize::saturating_add);
                         let (text, rest) = said.split_at_checked(bytes).ok_or_else(|| {
                             serde_json::Error::custom("a message is shorter than its log says")
                         })?;
