@@ -218,6 +218,59 @@ fn an_article_is_named_as_the_source_in_stream_and_message_alike() {
     }
 }
 
+/// A log as version 0.1.0 stored it: deltas with their text, and a step before each.
+fn log_of_0_1_0(log: &str, said: &str) -> String {
+    let mut entries: Vec<Value> = serde_json::from_str(log).unwrap();
+    for entry in &mut entries {
+        let Some(deltas) = entry.get("deltas") else {
+            continue;
+        };
+        let (mut cuts, mut step) = (Vec::new(), 1);
+        for number in deltas["cuts"].as_array().unwrap() {
+            match number.as_i64().unwrap() {
+                number if number < 0 => step = -number,
+                bytes => {
+                    cuts.push((step, bytes));
+                    step = 1;
+                }
+            }
+        }
+        *entry = json!({ "joined": { "kind": "text", "part": deltas["part"], "text": said, "cuts": cuts } });
+    }
+    json!(entries).to_string()
+}
+
+#[test]
+fn an_answer_that_version_0_1_0_stored_is_read_as_ever() {
+    let server = Server::answering(&[]);
+    let chat = Chat::on(&server);
+    let (turn, heard) = chat.has_answered("How do I connect to the VPN?");
+    let within = &heard[heard.len() / 2].id;
+    let seen = || {
+        let rest = chat.stream(&format!("since={within}")).rest();
+        (chat.answer_to(&turn), chat.stream_of(&turn).rest(), rest)
+    };
+    let before = seen();
+    assert_eq!(joined(&before.1), joined(&heard));
+    let (answer, quoted) = (&before.0, |text: &str| text.replace('\'', "''"));
+    let parts = quoted(&answer["parts"].to_string());
+    assert_eq!(
+        server.tampers(&format!(
+            "UPDATE messages SET parts = '{parts}' WHERE parts LIKE '%\"bytes\":%'"
+        )),
+        1
+    );
+    let log: String = server.stored("SELECT log FROM turn_logs");
+    let older = log_of_0_1_0(&log, answer["content"].as_str().unwrap());
+    assert!(older.len() > log.len(), "{older}");
+    let older = quoted(&older);
+    assert_eq!(
+        server.tampers(&format!("UPDATE turn_logs SET log = '{older}'")),
+        1
+    );
+    assert_eq!(seen(), before);
+}
+
 #[test]
 fn the_first_turn_begins_at_0_0_and_every_other_where_nothing_else_is() {
     let server = Server::answering(&[]);
