@@ -121,6 +121,18 @@ impl Store {
     /// # Errors
     /// A sentence for the operator: no permission, a file that is no database, a damaged or newer schema.
     pub fn open(folder: &Path, clock: Clock) -> Result<Self, OpenError> {
+        Self::open_for_groups(folder, clock, writer::GROUP)
+    }
+
+    /// As [`Store::open`], with at most so many changes in one commit: with 1 it shows what it is worth to share commits.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_for_groups(
+        folder: &Path,
+        clock: Clock,
+        most_changes: usize,
+    ) -> Result<Self, OpenError> {
         make_folder(folder).map_err(|error| {
             OpenError(format!(
                 "cannot make the data folder {}: {error}",
@@ -153,7 +165,13 @@ impl Store {
             .map_err(|error| OpenError(format!("cannot read {}: {error}", path.display())))?;
         let checkpoints = checkpoint::start(&path).map_err(broken)?;
         checkpoint::watch(&connection);
-        let writer = Writer::start(connection, clock.clone(), ticker.clone(), checkpoints);
+        let writer = Writer::start(
+            connection,
+            clock.clone(),
+            ticker.clone(),
+            checkpoints,
+            most_changes,
+        );
         Ok(Self {
             folder: Arc::new(folder.to_owned()),
             readers,

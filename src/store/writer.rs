@@ -20,7 +20,7 @@ use crate::model::ids::{Id, Tick, Ticker};
 /// Changes that may wait; more are refused as `overloaded`.
 const QUEUE: usize = 4_096;
 /// Changes in one commit: enough to share an fsync, few enough to bound how long the first waits for the last.
-const GROUP: usize = 256;
+pub(super) const GROUP: usize = 256;
 
 /// One change's view of the transaction: it reads what was written before it, in its group too.
 pub struct WriteTx<'a> {
@@ -196,6 +196,7 @@ impl Writer {
         clock: Clock,
         ticker: Ticker,
         checkpoints: Checkpoints,
+        most_changes: usize,
     ) -> Self {
         let (queue, waiting) = sync_channel(QUEUE);
         let writable = Arc::new(AtomicBool::new(true));
@@ -216,7 +217,7 @@ impl Writer {
             // Dropped last, when the connection has been closed.
             let _says_so = says_so;
             let mut group_writer = group_writer;
-            group_writer.work(&waiting);
+            group_writer.work(&waiting, most_changes);
             drop(group_writer);
         });
         Self {
@@ -304,11 +305,11 @@ struct GroupWriter {
 }
 
 impl GroupWriter {
-    fn work(&mut self, waiting: &Receiver<Box<dyn Pending>>) {
-        let mut group = Vec::with_capacity(GROUP);
+    fn work(&mut self, waiting: &Receiver<Box<dyn Pending>>, most_changes: usize) {
+        let mut group = Vec::with_capacity(most_changes);
         while let Ok(first) = waiting.recv() {
             group.push(first);
-            group.extend(waiting.try_iter().take(GROUP - 1));
+            group.extend(waiting.try_iter().take(most_changes.saturating_sub(1)));
             let outcome = self.commit(&mut group);
             self.writable.store(outcome.is_ok(), Ordering::Relaxed);
             let failed = outcome.err();
