@@ -17,7 +17,7 @@ use switchboard::model::ids::{KeyId, SessionId, Ticker};
 use switchboard::store::database_file;
 
 use crate::Failed;
-use crate::client::Target;
+use crate::measure::Target;
 
 /// Rows in one transaction of SQLite alone.
 const GROUP: usize = 64;

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::client::{Connection, runtime};
 use crate::numbers::Numbers;
-use crate::report::Report;
+use crate::report::{Aim, Report};
 use crate::requests::{self, QUESTIONS};
 use crate::server::{self, Server};
 use crate::streams::{Event, Events, Next};
@@ -144,7 +144,7 @@ pub fn measure_cuts(
     report.figure("cut streams, answers begun again", begun_again, None);
     report.figure("cut streams, seconds", seconds, None);
     let failures = run.failures();
-    let none = Some("0");
+    let none = Some(Aim::AtMost(0.0));
     report.figure("cut streams, failures", failures.len() as f64, none);
     for failure in failures.iter().take(TOLD) {
         report.fail(format!("cut streams, --seed {seed}: {failure}"));

@@ -1,8 +1,9 @@
 //! Fills a file with sessions that have been talked in, as months of use would leave it.
 
-use std::path::Path;
-use std::time::Instant;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 use switchboard::model::clock::Clock;
@@ -28,87 +29,22 @@ const COMPLETE: &str = "filled.json";
 /// In the folder of a big file: this program made it, so it may be made anew.
 const BEGUN: &str = "filling";
 
-const WORDS: [&str; 64] = [
-    "printer",
-    "password",
-    "laptop",
-    "outlook",
-    "teams",
-    "vpn",
-    "office",
-    "screen",
-    "since",
-    "this",
-    "morning",
-    "please",
-    "cannot",
-    "open",
-    "shared",
-    "folder",
-    "calendar",
-    "invoice",
-    "user",
-    "new",
-    "starter",
-    "phone",
-    "code",
-    "sign",
-    "error",
-    "restart",
-    "update",
-    "windows",
-    "drive",
-    "backup",
-    "restore",
-    "file",
-    "deleted",
-    "meeting",
-    "room",
-    "headset",
-    "sound",
-    "camera",
-    "license",
-    "mailbox",
-    "full",
-    "quota",
-    "phishing",
-    "mail",
-    "suspicious",
-    "link",
-    "clicked",
-    "browser",
-    "slow",
-    "wifi",
-    "cable",
-    "dock",
-    "monitor",
-    "keyboard",
-    "account",
-    "locked",
-    "again",
-    "tried",
-    "twice",
-    "works",
-    "for",
-    "others",
-    "the",
-    "and",
-];
-
-/// A file that is filled already, and what can be read in it.
-pub struct Filled {
-    pub read_sessions: Vec<String>,
-}
+/// What people write about.
+const WORDS: &str = "\
+    printer password laptop outlook teams vpn office screen since this morning please cannot \
+    open shared folder calendar invoice user new starter phone code sign error restart \
+    update windows drive backup restore file deleted meeting room headset sound camera \
+    license mailbox full quota phishing mail suspicious link clicked browser slow wifi cable \
+    dock monitor keyboard account locked again tried twice works for others the and";
 
 /// Makes a folder whose one MSP has just enough sessions to fill every page.
-pub fn small(data: &Path) -> Result<Filled, Failed> {
+pub fn small(data: &Path) -> Result<(), Failed> {
     server::import(data, WORLD)?;
-    fill(data, 0)?;
-    filled(data)
+    fill(data, 0)
 }
 
-/// Makes a folder with a million sessions and five million messages, or takes the one that is there.
-pub fn big(folder: &Path) -> Result<Filled, Failed> {
+/// A folder with a million sessions and five million messages: the one that is there, or a new one.
+pub fn big(folder: &Path) -> Result<PathBuf, Failed> {
     let data = folder.join("data");
     let complete = folder.join(COMPLETE);
     let wanted =
@@ -116,8 +52,7 @@ pub fn big(folder: &Path) -> Result<Filled, Failed> {
             .to_string();
     let has = std::fs::read_to_string(&complete).ok();
     if has.is_some_and(|has| has == wanted) {
-        eprintln!("the big file in {} is used again", folder.display());
-        return filled(&data);
+        return Ok(data);
     }
     std::fs::create_dir_all(folder)?;
     if folder.join(BEGUN).is_file() {
@@ -127,30 +62,45 @@ pub fn big(folder: &Path) -> Result<Filled, Failed> {
         }
     } else if folder.read_dir()?.next().is_some() {
         return Err(format!(
-            "{} holds something else; give another --big-folder",
+            "{} holds something else; give another --folder",
             folder.display()
         )
         .into());
     }
     std::fs::write(folder.join(BEGUN), "")?;
+    eprintln!(
+        "filling the big file in {}: it takes some minutes, once",
+        folder.display()
+    );
     server::import(&data, &big_world()?)?;
     fill(&data, BIG_SESSIONS)?;
     std::fs::write(complete, wanted)?;
-    filled(&data)
+    Ok(data)
 }
 
-fn filled(data: &Path) -> Result<Filled, Failed> {
+/// Copies a data folder, so that every run meets the same one.
+pub fn copy(from: &Path, to: &Path) -> Result<(), Failed> {
+    std::fs::create_dir(to)?;
+    for entry in from.read_dir()? {
+        let entry = entry?;
+        let copy = to.join(entry.file_name());
+        std::fs::copy(entry.path(), &copy)?;
+        // The disk is to be at rest before anything is measured.
+        File::open(copy)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// The sessions of a filled file whose messages fill a page.
+pub fn read_sessions(data: &Path) -> Result<Vec<String>, Failed> {
     let connection = Connection::open(database_file(data))?;
     let mut statement = connection.prepare(
         "SELECT id FROM sessions WHERE tenant_no = 1 AND message_count = ?1 ORDER BY seq DESC LIMIT ?2",
     )?;
-    let ids = statement
-        .query_map((READ_QUESTIONS * 2, READ_SESSIONS), |row| {
-            row.get::<_, SessionId>(0)
-        })?
-        .map(|id| Ok(id?.to_string()))
-        .collect::<Result<_, Failed>>()?;
-    Ok(Filled { read_sessions: ids })
+    let ids = statement.query_map((READ_QUESTIONS * 2, READ_SESSIONS), |row| {
+        row.get::<_, SessionId>(0)
+    })?;
+    ids.map(|id| Ok(id?.to_string())).collect()
 }
 
 /// The usual world, and MSPs around it with companies, agents and a bot each.
@@ -246,15 +196,9 @@ fn msps(connection: &Connection) -> rusqlite::Result<Vec<Msp>> {
 }
 
 fn text(numbers: &mut Numbers, words: usize) -> String {
-    let mut text = String::with_capacity(words * 8);
-    for _ in 0..words {
-        let word = numbers.pick(&WORDS);
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        text.push_str(word);
-    }
-    text
+    let known: Vec<&str> = WORDS.split(' ').collect();
+    let drawn: Vec<&str> = (0..words).map(|_| numbers.pick(&known)).collect();
+    drawn.join(" ")
 }
 
 /// Adds `sessions` of all MSPs over a year, then those for reading.
@@ -274,11 +218,11 @@ fn fill(data: &Path, sessions: usize) -> Result<(), Failed> {
         ends.push(weight);
     }
     let mut numbers = Numbers::new(0x2545_f491_4f6c_dd1d);
-    let begun = Instant::now();
     let total = sessions + READ_SESSIONS;
     let first_ms = Clock::System.now() - YEAR_MS - 60 * 60 * 1_000;
     let step_ms = YEAR_MS / i64::try_from(total)?;
     let mut time_ms = first_ms;
+    let bar = progress(sessions)?;
     connection.execute_batch("BEGIN")?;
     for number in 0..total {
         let is_read = number >= sessions;
@@ -301,11 +245,7 @@ fn fill(data: &Path, sessions: usize) -> Result<(), Failed> {
         time_ms += step_ms;
         if number % SESSIONS_PER_COMMIT == SESSIONS_PER_COMMIT - 1 {
             connection.execute_batch("COMMIT; BEGIN")?;
-            eprintln!(
-                "filling: {} of {sessions} sessions, {:.0} s",
-                number + 1,
-                begun.elapsed().as_secs_f64()
-            );
+            bar.set_position(number as u64);
         }
     }
     connection.execute(
@@ -313,8 +253,15 @@ fn fill(data: &Path, sessions: usize) -> Result<(), Failed> {
         [],
     )?;
     connection.execute_batch("COMMIT")?;
+    bar.finish_and_clear();
     connection.pragma_update(None, "journal_mode", "WAL")?;
     Ok(())
+}
+
+fn progress(sessions: usize) -> Result<ProgressBar, Failed> {
+    let style =
+        ProgressStyle::with_template("filling the big file {wide_bar} {pos}/{len}, {eta} to go")?;
+    Ok(ProgressBar::new(sessions as u64).with_style(style))
 }
 
 const SESSION: &str = "

@@ -1,39 +1,69 @@
 //! What was measured: as a table to read, and as JSON to compare.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::Failed;
-use crate::client::Measured;
+use crate::measure::Measured;
+use crate::what::What;
+
+/// Which file a server had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Size {
+    /// Just enough to fill every page.
+    Small,
+    /// A million sessions.
+    Big,
+}
 
 /// One line of the table.
 #[derive(Serialize)]
 pub struct Cell {
-    pub what: &'static str,
+    pub what: String,
+    pub file: Size,
     pub connections: usize,
     #[serde(flatten)]
     pub measured: Measured,
 }
 
-/// One figure over another.
-#[derive(Serialize)]
-pub struct Ratio {
-    pub what: String,
-    pub ratio: f64,
-    /// What is aimed at, in words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub aim: Option<&'static str>,
+/// What a figure is to be.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aim {
+    AtLeast(f64),
+    AtMost(f64),
 }
 
-/// A figure of its own, its unit in its name.
+impl Aim {
+    fn is_met(self, figure: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => figure >= least,
+            Self::AtMost(most) => figure <= most,
+        }
+    }
+}
+
+impl fmt::Display for Aim {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtLeast(least) => write!(formatter, "at least {least}"),
+            Self::AtMost(most) => write!(formatter, "at most {most}"),
+        }
+    }
+}
+
+/// A figure of its own, its unit in its name, or one figure over another.
 #[derive(Serialize)]
 pub struct Figure {
     pub what: String,
     pub figure: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub aim: Option<&'static str>,
+    pub aim: Option<Aim>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_met: Option<bool>,
 }
 
 /// A run.
@@ -46,7 +76,6 @@ pub struct Report {
     /// Rows a second of SQLite alone, in durable groups of 64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sqlite_rows_per_second: Option<f64>,
-    pub ratios: Vec<Ratio>,
     pub figures: Vec<Figure>,
     /// What a client held that was not so, or lost: the run has failed.
     pub failures: Vec<String>,
@@ -60,36 +89,47 @@ impl Report {
             seconds_per_cell,
             cells: Vec::new(),
             sqlite_rows_per_second: None,
-            ratios: Vec::new(),
             figures: Vec::new(),
             failures: Vec::new(),
         }
     }
 
     /// Keeps a cell, and says on stderr how it went.
-    pub fn add(&mut self, what: &'static str, connections: usize, measured: Measured) {
-        eprintln!(
-            "{what} at {connections}: {:.0}/s, p50 {:.3} ms, p99 {:.3} ms",
-            measured.per_second, measured.p50_ms, measured.p99_ms
-        );
-        if let Some(reply) = &measured.first_error {
-            eprintln!(
-                "{what} at {connections}: {} ERRORS, first: {reply}",
-                measured.errors
-            );
-        }
-        self.cells.push(Cell {
-            what,
+    pub fn add(&mut self, what: impl ToString, file: Size, connections: usize, measured: Measured) {
+        let cell = Cell {
+            what: what.to_string(),
+            file,
             connections,
             measured,
-        });
+        };
+        let Measured {
+            per_second,
+            p50_ms,
+            p99_ms,
+            errors,
+            first_error,
+            ..
+        } = &cell.measured;
+        let what = cell.label();
+        eprintln!(
+            "{what} at {connections}: {per_second:.0}/s, p50 {p50_ms:.3} ms, p99 {p99_ms:.3} ms"
+        );
+        if let Some(reply) = first_error {
+            eprintln!("{what} at {connections}: {errors} ERRORS, first: {reply}");
+        }
+        self.cells.push(cell);
     }
 
     /// Keeps a figure, and says it on stderr.
-    pub fn figure(&mut self, what: impl Into<String>, figure: f64, aim: Option<&'static str>) {
+    pub fn figure(&mut self, what: impl Into<String>, figure: f64, aim: Option<Aim>) {
         let what = what.into();
         eprintln!("{what}: {figure:.2}");
-        self.figures.push(Figure { what, figure, aim });
+        self.figures.push(Figure {
+            what,
+            figure,
+            aim,
+            is_met: aim.map(|aim| aim.is_met(figure)),
+        });
     }
 
     /// Keeps what went wrong, and says it on stderr.
@@ -98,57 +138,26 @@ impl Report {
         self.failures.push(what);
     }
 
+    /// Goes on after a part that could not be measured to its end.
+    pub fn keep(&mut self, what: What, measured: Result<(), Failed>) {
+        if let Err(error) = measured {
+            self.fail(format!("{what}: {error}"));
+        }
+    }
+
     pub fn errors(&self) -> usize {
         self.cells.iter().map(|cell| cell.measured.errors).sum()
     }
 
-    pub fn cell(&self, what: &str, connections: usize) -> Option<&Measured> {
+    pub fn cell(&self, what: What, file: Size, connections: usize) -> Option<&Measured> {
+        let what = what.to_string();
         self.cells
             .iter()
-            .find(|cell| cell.what == what && cell.connections == connections)
+            .find(|cell| cell.what == what && cell.file == file && cell.connections == connections)
             .map(|cell| &cell.measured)
     }
 
-    /// Compares two rates at each number of connections, where both were measured.
-    pub fn compare(
-        &mut self,
-        what: &str,
-        with: &str,
-        connections: &[usize],
-        aim: Option<&'static str>,
-    ) {
-        for connections in connections {
-            if let Some(one) = self.cell(what, *connections)
-                && let Some(other) = self.cell(with, *connections)
-            {
-                self.ratios.push(Ratio {
-                    what: format!("{what} / {with} at {connections}"),
-                    ratio: one.per_second / other.per_second,
-                    aim,
-                });
-            }
-        }
-    }
-
-    /// Compares the rate of creates with that of SQLite alone.
-    pub fn compare_with_sqlite(&mut self, what: &str, connections: &[usize]) {
-        for connections in connections {
-            if let Some(one) = self.cell(what, *connections)
-                && let Some(rows) = self.sqlite_rows_per_second
-            {
-                self.ratios.push(Ratio {
-                    what: format!("{what} / SQLite alone at {connections}"),
-                    ratio: one.per_second / rows,
-                    aim: None,
-                });
-            }
-        }
-    }
-
     pub fn write(&self, path: &Path) -> Result<(), Failed> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
         let mut json = serde_json::to_string_pretty(self)?;
         json.push('\n');
         std::fs::write(path, json)?;
@@ -157,49 +166,59 @@ impl Report {
 
     pub fn table(&self) -> String {
         let mut text = String::new();
-        let mut line = |line: std::fmt::Arguments<'_>| {
+        let mut line = |line: fmt::Arguments<'_>| {
             let _ = writeln!(text, "{line}");
         };
         line(format_args!(
-            "{:<20} {:>11} {:>10} {:>9} {:>9} {:>6} {:>13}",
+            "{:<24} {:>11} {:>10} {:>9} {:>9} {:>6} {:>13}",
             "what", "connections", "requests/s", "p50 ms", "p99 ms", "errors", "server CPU us"
         ));
+        if let Some(rows) = self.sqlite_rows_per_second {
+            let what = format!("{}, rows", What::Sqlite);
+            line(format_args!("{what:<24} {:>11} {rows:>10.0}", 1));
+        }
         let mut cells: Vec<&Cell> = self.cells.iter().collect();
-        let first = |what| self.cells.iter().position(|cell| cell.what == what);
-        cells.sort_by_key(|cell| (first(cell.what), cell.connections));
+        let first = |like: &Cell| self.cells.iter().position(|cell| cell.what == like.what);
+        cells.sort_by_key(|cell| (first(cell), cell.file as u8, cell.connections));
         for cell in cells {
+            let measured = &cell.measured;
             line(format_args!(
-                "{:<20} {:>11} {:>10.0} {:>9.3} {:>9.3} {:>6} {:>13}",
-                cell.what,
+                "{:<24} {:>11} {:>10.0} {:>9.3} {:>9.3} {:>6} {:>13}",
+                cell.label(),
                 cell.connections,
-                cell.measured.per_second,
-                cell.measured.p50_ms,
-                cell.measured.p99_ms,
-                cell.measured.errors,
-                cell.measured
+                measured.per_second,
+                measured.p50_ms,
+                measured.p99_ms,
+                measured.errors,
+                measured
                     .server_cpu_us
                     .map_or("-".to_owned(), |us| format!("{us:.1}")),
             ));
         }
-        if let Some(rows) = self.sqlite_rows_per_second {
-            line(format_args!(
-                "{:<20} {:>11} {rows:>10.0}",
-                "SQLite alone, rows", 1
-            ));
-        }
         line(format_args!(""));
-        let ratios = self
-            .ratios
-            .iter()
-            .map(|ratio| (&ratio.what, ratio.ratio, ratio.aim));
-        let figures = self
-            .figures
-            .iter()
-            .map(|figure| (&figure.what, figure.figure, figure.aim));
-        for (what, figure, aim) in ratios.chain(figures) {
-            let aim = aim.map_or(String::new(), |aim| format!("  (aim: {aim})"));
-            line(format_args!("{what:<48} {figure:>9.2}{aim}"));
+        for Figure {
+            what,
+            figure,
+            aim,
+            is_met,
+        } in &self.figures
+        {
+            let said = match (aim, is_met) {
+                (Some(aim), Some(true)) => format!("  ({aim}: met)"),
+                (Some(aim), _) => format!("  ({aim}: MISSED)"),
+                (None, _) => String::new(),
+            };
+            line(format_args!("{what:<56} {figure:>10.2}{said}"));
         }
         text
+    }
+}
+
+impl Cell {
+    fn label(&self) -> String {
+        match self.file {
+            Size::Small => self.what.clone(),
+            Size::Big => format!("{}, big", self.what),
+        }
     }
 }

@@ -2,12 +2,18 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::client::Source;
+use crate::measure::Source;
+use crate::numbers::Numbers;
 
 /// The ordinary key of the world's first MSP.
 const ORDINARY_KEY: &str = "neo_sk_bench_northwind00000000";
 /// The relay's key.
 const RELAY_KEY: &str = "neo_sk_bench_relay0000platform";
+/// The key of the MSP that asks too much, and its agent.
+pub const KEY_OF_FLOOD: &str = "neo_sk_bench_flood000000000000";
+pub const AGENT_OF_FLOOD: i64 = 301;
+/// The key of the third MSP of a big file.
+const KEY_IN_BIG_FILE: &str = "neo_sk_bench_program00000002";
 /// An agent of the first MSP for its technicians.
 const AGENT: i64 = 102;
 /// Another one, which has articles to answer from.
@@ -26,8 +32,12 @@ const MESSAGE: &str = "The printer on the second floor shows error 0x0000011b si
                        other people can print. What can I try before somebody comes over?";
 
 fn post(key: &str, path: &str, header: &str, body: &str) -> Vec<u8> {
+    send("POST", key, path, header, body)
+}
+
+fn send(method: &str, key: &str, path: &str, header: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST /public-api{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n{header}\
+        "{method} /public-api{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n{header}\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
@@ -35,14 +45,18 @@ fn post(key: &str, path: &str, header: &str, body: &str) -> Vec<u8> {
 }
 
 fn get(path: &str) -> Vec<u8> {
+    get_as(ORDINARY_KEY, path)
+}
+
+fn get_as(key: &str, path: &str) -> Vec<u8> {
     format!(
-        "GET /public-api{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ORDINARY_KEY}\r\n\r\n"
+        "GET /public-api{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n"
     )
     .into_bytes()
 }
 
-fn create_body() -> String {
-    format!(r#"{{"agent_id": {AGENT}}}"#)
+fn create_body(agent: i64) -> String {
+    format!(r#"{{"agent_id": {agent}}}"#)
 }
 
 fn routed_body((agent, inbound): (i64, &str)) -> String {
@@ -70,26 +84,22 @@ impl Rotating {
 
     /// The relay opens sessions where a white-label bot is installed.
     pub fn white_label_creates() -> Self {
-        let routed = |install| post(RELAY_KEY, "/chat/sessions", "", &routed_body(install));
-        Self::new(INSTALLS.map(routed).into())
+        Self::new(INSTALLS.map(white_label_create).into())
     }
 
     /// The relay asks how it would be routed.
     pub fn dry_runs() -> Self {
-        let routed = |install| {
-            post(
-                RELAY_KEY,
-                "/chat/sessions/resolve",
-                "",
-                &routed_body(install),
-            )
-        };
-        Self::new(INSTALLS.map(routed).into())
+        Self::new(INSTALLS.map(dry_run).into())
     }
 
     /// The newest sessions of a tenant.
     pub fn list_pages() -> Self {
-        Self::new(vec![get("/chat/sessions?page_size=20")])
+        Self::new(vec![list_page()])
+    }
+
+    /// The sessions of two tenants of a big file in which a common word was said.
+    pub fn searches() -> Self {
+        Self::new([ORDINARY_KEY, KEY_IN_BIG_FILE].map(search).into())
     }
 
     /// The first messages of these sessions.
@@ -107,9 +117,60 @@ impl Source for Rotating {
     }
 }
 
+/// A session where the white-label bot is installed.
+fn white_label_create(install: (i64, &str)) -> Vec<u8> {
+    post(RELAY_KEY, "/chat/sessions", "", &routed_body(install))
+}
+
+/// How that one would be routed.
+fn dry_run(install: (i64, &str)) -> Vec<u8> {
+    let body = routed_body(install);
+    post(RELAY_KEY, "/chat/sessions/resolve", "", &body)
+}
+
+/// The newest sessions of the first MSP.
+pub fn list_page() -> Vec<u8> {
+    get("/chat/sessions?page_size=20")
+}
+
+/// The sessions in which a common word was said.
+fn search(key: &str) -> Vec<u8> {
+    get_as(key, "/chat/sessions?q=printer&page_size=20")
+}
+
+/// One of the things that somebody does who looks around.
+pub fn any_look(numbers: &mut Numbers) -> Vec<u8> {
+    match numbers.below(40) {
+        0 => search(ORDINARY_KEY),
+        1..=10 => dry_run(numbers.pick(&INSTALLS)),
+        11..=20 => white_label_create(numbers.pick(&INSTALLS)),
+        _ => list_page(),
+    }
+}
+
+/// Removes a session, or puts it into the archive.
+pub fn tidy_up(session: &str, numbers: &mut Numbers) -> Vec<u8> {
+    let path = format!("/chat/sessions/{session}");
+    match numbers.below(2) {
+        0 => send("DELETE", ORDINARY_KEY, &path, "", ""),
+        _ => send("PATCH", ORDINARY_KEY, &path, "", r#"{"archived": true}"#),
+    }
+}
+
+/// Asks whether the server takes requests.
+pub fn ready() -> Vec<u8> {
+    get("/ready")
+}
+
 /// The request of a plain create.
 pub fn create() -> Vec<u8> {
-    post(ORDINARY_KEY, "/chat/sessions", "", &create_body())
+    post(ORDINARY_KEY, "/chat/sessions", "", &create_body(AGENT))
+}
+
+/// The same of the MSP that asks too much.
+pub fn create_of_flood() -> Vec<u8> {
+    let body = create_body(AGENT_OF_FLOOD);
+    post(KEY_OF_FLOOD, "/chat/sessions", "", &body)
 }
 
 /// What the librarian is asked: short answers and long ones, with sources and without.
@@ -124,8 +185,7 @@ pub const QUESTIONS: [&str; 6] = [
 
 /// Opens a session with the librarian.
 pub fn create_with_articles() -> Vec<u8> {
-    let body = format!(r#"{{"agent_id": {LIBRARIAN}}}"#);
-    post(ORDINARY_KEY, "/chat/sessions", "", &body)
+    post(ORDINARY_KEY, "/chat/sessions", "", &create_body(LIBRARIAN))
 }
 
 /// Asks; sent again under the same `message_id` it asks nothing new.
@@ -179,7 +239,7 @@ impl Source for Keyed {
     fn next(&self, request: &mut Vec<u8>) -> bool {
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         let header = format!("Idempotency-Key: {:x}-{number}\r\n", self.run);
-        let body = create_body();
+        let body = create_body(AGENT);
         request.extend_from_slice(&post(ORDINARY_KEY, "/chat/sessions", &header, &body));
         true
     }

@@ -6,11 +6,17 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::Failed;
-use crate::client::Target;
+use crate::client::ask;
+use crate::measure::Target;
+use crate::requests;
 
 /// The environment that the keys of the world name.
-const ENVIRONMENT: &str = "bench";
+pub const ENVIRONMENT: &str = "bench";
+/// The greatest limit that there is: requests are counted, and none is too many.
+pub const RATE_LIMIT: i64 = 1_000_000;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_switchboard");
 /// How long a server may take until it listens.
 const START: Duration = Duration::from_secs(30);
@@ -26,8 +32,24 @@ pub struct Server {
 impl Server {
     /// Starts one on a folder, with the log that it writes by default.
     pub fn start(data: &Path, log: &Path) -> Result<Self, Failed> {
-        let child = program(data)
-            .args(["serve", "--listen", "127.0.0.1:0", "--rate-limit", "0"])
+        let mut serve = program(data);
+        serve.args(["serve", "--listen", "127.0.0.1:0", "--rate-limit"]);
+        serve.arg(RATE_LIMIT.to_string());
+        Self::run(serve, log)
+    }
+
+    /// Starts one and has it say that it is ready; how long that took, the log's few milliseconds included, which tell where.
+    pub fn start_timed(data: &Path, log: &Path) -> Result<(Self, Duration), Failed> {
+        let begun = Instant::now();
+        let server = Self::start(data, log)?;
+        ask(server.address, &requests::ready(), 1)?;
+        Ok((server, begun.elapsed()))
+    }
+
+    /// Runs a server that says in its log where it listens.
+    pub fn run(mut command: Command, log: &Path) -> Result<Self, Failed> {
+        let child = command
+            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(log)?)
             .spawn()?;
@@ -45,8 +67,19 @@ impl Server {
             if Instant::now() > latest || server.child.try_wait()?.is_some() {
                 return Err(format!("the server does not listen: {written}").into());
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Ends it as an operator does, so that all it has written is in its file.
+    pub fn stop(mut self) -> Result<(), Failed> {
+        let process = Pid::from_child(&self.child);
+        kill_process(process, Signal::TERM)?;
+        let ended = self.child.wait()?;
+        if !ended.success() {
+            return Err(format!("the server ended badly: {ended}").into());
+        }
+        Ok(())
     }
 
     /// The process, for a profiler.
@@ -109,9 +142,22 @@ impl Drop for Server {
 pub fn import(data: &Path, world: &str) -> Result<(), Failed> {
     let file = tempfile::NamedTempFile::new()?;
     fs::write(file.path(), world)?;
-    let done = program(data).arg("import").arg(file.path()).output()?;
+    let done = program(data)
+        .stdin(Stdio::null())
+        .arg("import")
+        .arg(file.path())
+        .output()?;
     if !done.status.success() {
         return Err(format!("import: {}", String::from_utf8_lossy(&done.stderr)).into());
+    }
+    Ok(())
+}
+
+/// Looks over a data folder that no server uses, every page of it.
+pub fn check(data: &Path) -> Result<(), Failed> {
+    let checked = program(data).arg("check").output()?;
+    if !checked.status.success() {
+        return Err(format!("check: {}", String::from_utf8_lossy(&checked.stderr)).into());
     }
     Ok(())
 }
@@ -126,8 +172,7 @@ fn program(data: &Path) -> Command {
     command
         .env_remove("RUST_LOG")
         .args(["--env", ENVIRONMENT, "--data"])
-        .arg(data)
-        .stdin(Stdio::null());
+        .arg(data);
     command
 }
 

@@ -10,10 +10,11 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::client::{Connection, Measured, Seen, Target, Window, invalid, measure_talk};
+use crate::Failed;
+use crate::client::{Connection, ask_each, invalid, made_sessions};
+use crate::measure::{Measured, Seen, Target, Window, measure_talk};
 use crate::requests::{self, QUESTIONS};
 use crate::server::Server;
-use crate::{Failed, made_sessions};
 
 /// Questions that one reader follows before it goes on to another session, as a conversation would have.
 const QUESTIONS_PER_SESSION: usize = 10;
@@ -85,7 +86,11 @@ impl Events {
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         stream.write_all(request).await?;
-        Ok(Self {
+        Ok(Self::of(stream, budget))
+    }
+
+    fn of(stream: TcpStream, budget: usize) -> Self {
+        Self {
             stream,
             wire: Vec::new(),
             body: Vec::new(),
@@ -93,7 +98,32 @@ impl Events {
             has_begun: false,
             has_ended: false,
             budget,
-        })
+        }
+    }
+
+    /// Asks for another stream on the connection of one that has been read to its end.
+    async fn then(self, request: &[u8]) -> io::Result<Self> {
+        let mut stream = self.stream;
+        stream.write_all(request).await?;
+        Ok(Self::of(stream, self.budget))
+    }
+
+    /// Reads to the end, which is to come behind a whole answer.
+    async fn read_out(&mut self) -> io::Result<()> {
+        let mut is_whole = false;
+        loop {
+            match self.next().await? {
+                Next::Event(event) => is_whole = event.is_terminal(),
+                Next::Begins | Next::Comment | Next::Done => {}
+                Next::End if is_whole => return Ok(()),
+                Next::End | Next::Broken | Next::Cut => {
+                    return Err(invalid("a stream ended amid an answer"));
+                }
+                Next::Refused(status) => {
+                    return Err(invalid(&format!("a stream was refused: {status}")));
+                }
+            }
+        }
     }
 
     /// Waits for what comes next.
@@ -227,7 +257,7 @@ pub fn first_deltas(
     let address = server.address();
     let number = (duration.as_secs_f64() + 0.5) * SESSIONS_PER_SECOND;
     let create = requests::create_with_articles();
-    let sessions: Arc<[String]> = made_sessions(server, &create, number as usize)?.into();
+    let sessions: Arc<[String]> = made_sessions(address, &create, number as usize)?.into();
     let taken = Arc::new(AtomicUsize::new(0));
     measure_talk(server, connections, duration, |window| {
         ask_and_read(address, window, Arc::clone(&sessions), Arc::clone(&taken))
@@ -271,4 +301,51 @@ async fn ask_and_read(
         }
     }
     Ok(seen)
+}
+
+/// Makes sessions that each have an answer.
+pub fn answered_sessions(server: &Server, number: usize) -> Result<Vec<String>, Failed> {
+    let create = requests::create_with_articles();
+    let sessions = made_sessions(server.address, &create, number)?;
+    let asks = sessions.iter().zip(QUESTIONS.iter().cycle());
+    let asks = asks.map(|(id, question)| requests::append(id, question, None));
+    ask_each(server.address, asks.collect())?;
+    server.settle()?;
+    Ok(sessions)
+}
+
+/// Reads the answers of these sessions as streams, each from its first event to its end.
+pub fn whole_answers(
+    server: &Server,
+    sessions: &[String],
+    connections: usize,
+    duration: Duration,
+) -> Result<Measured, Failed> {
+    let address = server.address();
+    let requests = sessions.iter().map(|id| requests::resume(id, "0-0", false));
+    let requests: Arc<[Vec<u8>]> = requests.collect();
+    let taken = Arc::new(AtomicUsize::new(0));
+    measure_talk(server, connections, duration, |window| {
+        read_whole_answers(address, window, Arc::clone(&requests), Arc::clone(&taken))
+    })
+}
+
+async fn read_whole_answers(
+    address: SocketAddr,
+    window: Window,
+    requests: Arc<[Vec<u8>]>,
+    taken: Arc<AtomicUsize>,
+) -> io::Result<Seen> {
+    let next = || &requests[taken.fetch_add(1, Ordering::Relaxed) % requests.len()];
+    let mut seen = Seen::default();
+    let mut sent = Instant::now();
+    let mut events = Events::open(address, next(), usize::MAX).await?;
+    loop {
+        events.read_out().await?;
+        if !seen.take(window, sent, Instant::now()) {
+            return Ok(seen);
+        }
+        sent = Instant::now();
+        events = events.then(next()).await?;
+    }
 }

@@ -45,6 +45,8 @@ struct Reading {
     follows: bool,
     place: Place,
     listener: Listener,
+    /// Whether there may be something that the last look did not see.
+    may_have_news: bool,
     waiting: VecDeque<Bytes>,
     next_comment: Instant,
     next_check: Instant,
@@ -79,6 +81,7 @@ pub(super) async fn stream_events(
         follows,
         place,
         listener,
+        may_have_news: true,
         waiting: VecDeque::new(),
         next_comment: now + app.limits.patience.heartbeat,
         next_check: now + RECHECK,
@@ -177,20 +180,20 @@ impl Reading {
             if self.is_over {
                 return None;
             }
-            match self.look() {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => {
-                    self.is_over = true;
-                    return Some(Err(error));
+            if self.may_have_news {
+                match self.look() {
+                    Ok(found) => self.may_have_news = found,
+                    Err(error) => return self.break_off(error),
+                }
+                if self.may_have_news {
+                    continue;
                 }
             }
             let now = Instant::now();
             if now >= self.next_check {
                 self.next_check = now + RECHECK;
                 if let Err(error) = self.check_right() {
-                    self.is_over = true;
-                    return Some(Err(error));
+                    return self.break_off(error);
                 }
             }
             if now >= self.next_comment {
@@ -202,11 +205,17 @@ impl Reading {
             }
             let until = self.next_check.min(self.next_comment);
             tokio::select! {
-                () = self.listener.rung() => {}
-                () = tokio::time::sleep_until(until) => {}
+                () = self.listener.rung() => self.may_have_news = true,
+                // A comment alone needs no look; a check has one with it, should ever a bell not have been heard.
+                () = tokio::time::sleep_until(until) => self.may_have_news = until == self.next_check,
                 () = self.app.begins_to_drain(), if !self.app.is_draining() => {}
             }
         }
+    }
+
+    fn break_off(&mut self, error: Error) -> Option<Result<Bytes>> {
+        self.is_over = true;
+        Some(Err(error))
     }
 
     /// A follower between turns has had all that there is; whoever waits for a turn must not take the end for an answer.

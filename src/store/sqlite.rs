@@ -271,7 +271,8 @@ pub(super) fn prepare_reader(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "query_only", "ON")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.pragma_update(None, "cache_size", -16_384)?;
+    // 4 MiB: what it holds is forgotten with the next commit of anybody, so only one read, or the reads of a quiet time, have use of it.
+    connection.pragma_update(None, "cache_size", -4_096)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     keep_plans(connection)?;
     Ok(())

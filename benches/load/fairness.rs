@@ -1,0 +1,161 @@
+//! What a tenant that asks ten times as much as it may does to how long another one waits.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::time::sleep_until;
+
+use crate::client::Connection;
+use crate::measure::{Measured, Seen, Source, Window, measure, measure_talk, middle_ratio};
+use crate::report::{Aim, Report, Size};
+use crate::requests::{self, Rotating};
+use crate::server::{self, Server};
+use crate::{Failed, WORLD};
+
+/// What the tenant that asks too much may ask a minute: ten times the usual limit.
+const LIMIT: u32 = 12_000;
+/// How many times as much it asks.
+const EXCESS: u32 = 10;
+/// The part of what the server can do that the other one asks.
+const PART: f64 = 0.3;
+/// Connections of each of the two.
+const CONNECTIONS: usize = 16;
+/// Times that the other one is measured alone and beside the flood, in turn.
+const ROUNDS: usize = 11;
+/// A round lasts so long that a hundredth of it is some dozens of requests.
+const SHORTEST_ROUND: Duration = Duration::from_millis(1_500);
+
+/// Measures on a server of its own.
+pub fn measure_fairness(folder: &Path, cell: Duration, report: &mut Report) -> Result<(), Failed> {
+    let data = folder.join("fairness");
+    server::import(&data, &world()?)?;
+    let server = Server::start(&data, &folder.join("fairness.log"))?;
+    let creates: Arc<dyn Source> = Arc::new(Rotating::creates());
+    let round = (cell / 2).max(SHORTEST_ROUND);
+    let most = measure(&server, CONNECTIONS, round, &creates)?.per_second;
+    let calm = Pace::new(requests::create(), most * PART);
+    let flood = Pace::new(
+        requests::create_of_flood(),
+        f64::from(LIMIT * EXCESS) / 60.0,
+    );
+
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        without.push(calm.measure(&server, round)?);
+        let beside = thread::scope(|scope| {
+            let flooding = scope.spawn(|| flood.measure(&server, round));
+            let beside = calm.measure(&server, round);
+            flooding.join().map_err(|_| "the flood panicked")??;
+            beside
+        })?;
+        with.push(beside);
+    }
+    report.add(
+        "creates, paced",
+        Size::Small,
+        CONNECTIONS,
+        Measured::middle_of(&without),
+    );
+    report.add(
+        "creates, paced, flood",
+        Size::Small,
+        CONNECTIONS,
+        Measured::middle_of(&with),
+    );
+    let of_flood = |count: &AtomicUsize| count.load(Ordering::Relaxed) as f64;
+    report.figure("flood, admitted", of_flood(&flood.admitted), None);
+    report.figure("flood, refused with 429", of_flood(&flood.refused), None);
+    let aim = Some(Aim::AtMost(1.2));
+    report.figure(
+        "another tenant's p99 beside the flood / alone",
+        middle_ratio(&with, &without, |round| round.p99_ms),
+        aim,
+    );
+    if of_flood(&flood.refused) == 0.0 {
+        report.fail("the flood was not refused".to_owned());
+    }
+    let refused = calm.refused.load(Ordering::Relaxed);
+    if refused > 0 {
+        report.fail(format!("{refused} requests beside the flood had 429"));
+    }
+    Ok(())
+}
+
+/// The usual world, and an MSP with a limit.
+fn world() -> Result<String, Failed> {
+    let mut world: Value = serde_json::from_str(WORLD)?;
+    let tenants = world["tenants"].as_array_mut();
+    tenants.ok_or("the world has no tenants")?.push(json!({
+        "client_id": "flood", "name": "Flood", "rate_limit_per_minute": LIMIT,
+        "agents": [{ "agent_id": requests::AGENT_OF_FLOOD, "name": "Technician assistant",
+                     "autonomy_type": "CONVERSATIONAL", "audience": "MSP" }],
+        "api_keys": [{ "name": "load", "key": requests::KEY_OF_FLOOD, "platform": false }],
+    }));
+    Ok(world.to_string())
+}
+
+/// Requests that are sent when they are due, however long the ones before them take.
+#[derive(Clone)]
+struct Pace {
+    request: Arc<[u8]>,
+    /// From one request of a connection to its next.
+    apart: Duration,
+    admitted: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
+}
+
+impl Pace {
+    fn new(request: Vec<u8>, per_second: f64) -> Self {
+        Self {
+            request: request.into(),
+            apart: Duration::from_secs_f64(CONNECTIONS as f64 / per_second),
+            admitted: Arc::default(),
+            refused: Arc::default(),
+        }
+    }
+
+    fn measure(&self, server: &Server, duration: Duration) -> Result<Measured, Failed> {
+        let (address, begun) = (server.address, Instant::now());
+        let opened = AtomicUsize::new(0);
+        measure_talk(server, CONNECTIONS, duration, |window| {
+            let place = opened.fetch_add(1, Ordering::Relaxed) as f64;
+            let first = begun + self.apart.mul_f64(place / CONNECTIONS as f64);
+            self.clone().talk(address, window, first)
+        })
+    }
+
+    async fn talk(self, address: SocketAddr, window: Window, first: Instant) -> io::Result<Seen> {
+        let mut connection = Connection::open(address).await?;
+        let mut seen = Seen::default();
+        let mut due = first;
+        loop {
+            // Waiting for the reply before counts; that a timer has whole milliseconds does not.
+            let is_late = Instant::now() > due;
+            sleep_until(due.into()).await;
+            let sent = if is_late { due } else { Instant::now() };
+            let (status, body) = connection.exchange(&self.request).await?;
+            let answered = Instant::now();
+            match status {
+                200..300 => {
+                    self.admitted.fetch_add(1, Ordering::Relaxed);
+                }
+                429 => {
+                    self.refused.fetch_add(1, Ordering::Relaxed);
+                    // The server closes a connection whose body it did not read.
+                    connection = Connection::open(address).await?;
+                }
+                status => seen.refuse(status, body),
+            }
+            if !seen.take(window, sent, answered) {
+                return Ok(seen);
+            }
+            due += self.apart;
+        }
+    }
+}

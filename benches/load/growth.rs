@@ -1,0 +1,115 @@
+//! What a session and a message add to the file, by its size when the server has ended and by its tables and indexes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use switchboard::store::database_file;
+
+use crate::client::{ask_each, made_sessions};
+use crate::report::Report;
+use crate::requests::{self, QUESTIONS};
+use crate::server::{self, Server};
+use crate::{Failed, WORLD};
+
+/// Sessions that are made; each has one question and its answer then.
+const SESSIONS: usize = 20_000;
+/// How long the index of messages may take to have all of them.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(100);
+/// A table or index is told from this part of the growth on.
+const TOLD: f64 = 0.02;
+
+/// Bytes of each table and index, and of the whole file.
+struct Bytes {
+    whole: f64,
+    parts: BTreeMap<String, f64>,
+}
+
+/// Measures on a server of its own, which is stopped for each look.
+pub fn measure_growth(folder: &Path, report: &mut Report) -> Result<(), Failed> {
+    let data = folder.join("growth");
+    server::import(&data, WORLD)?;
+    let log = folder.join("growth.log");
+    // The first start makes what a server needs.
+    Server::start(&data, &log)?.stop()?;
+    let empty = look(&data)?;
+
+    let server = Server::start(&data, &log)?;
+    let create = requests::create_with_articles();
+    let sessions = made_sessions(server.address, &create, SESSIONS)?;
+    server.stop()?;
+    let with_sessions = look(&data)?;
+    tell("a session", &empty, &with_sessions, SESSIONS, report);
+
+    let server = Server::start(&data, &log)?;
+    let asks = sessions.iter().zip(QUESTIONS.iter().cycle());
+    let asks = asks.map(|(id, question)| requests::append(id, question, None));
+    ask_each(server.address, asks.collect())?;
+    server.settle()?;
+    let text = wait_for_index(&data)?;
+    server.stop()?;
+    let with_messages = look(&data)?;
+    let messages = SESSIONS * 2;
+    report.figure("a message, bytes of its text", text / messages as f64, None);
+    tell(
+        "a message",
+        &with_sessions,
+        &with_messages,
+        messages,
+        report,
+    );
+    Ok(())
+}
+
+/// Waits until every message can be searched for; the bytes of their texts.
+fn wait_for_index(data: &Path) -> Result<f64, Failed> {
+    let connection = Connection::open(database_file(data))?;
+    let latest = Instant::now() + PATIENCE;
+    let mut behind = connection.prepare(
+        "SELECT (SELECT max(seq) FROM messages) > (SELECT done_seq FROM search_progress WHERE what = 'messages')",
+    )?;
+    while behind.query_row([], |row| row.get(0))? {
+        if Instant::now() > latest {
+            return Err("the index of messages does not come to its end".into());
+        }
+        std::thread::sleep(LOOK);
+    }
+    let bytes = "SELECT sum(octet_length(content)) FROM messages";
+    Ok(connection.query_row(bytes, [], |row| row.get::<_, i64>(0))? as f64)
+}
+
+fn look(data: &Path) -> Result<Bytes, Failed> {
+    let file = database_file(data);
+    let connection = Connection::open(&file)?;
+    let mut sizes = connection.prepare("SELECT name, pgsize FROM dbstat WHERE aggregate = TRUE")?;
+    let parts = sizes.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as f64)))?;
+    Ok(Bytes {
+        whole: file.metadata()?.len() as f64,
+        parts: parts.collect::<rusqlite::Result<_>>()?,
+    })
+}
+
+/// What each of so many things added, and where to.
+fn tell(what: &str, before: &Bytes, after: &Bytes, number: usize, report: &mut Report) {
+    let whole = after.whole - before.whole;
+    report.figure(
+        format!("{what}, bytes of the file"),
+        whole / number as f64,
+        None,
+    );
+    let grown = after.parts.iter().map(|(name, bytes)| {
+        let had = before.parts.get(name).copied().unwrap_or(0.0);
+        (name, bytes - had)
+    });
+    let mut grown: Vec<_> = grown.filter(|(_, bytes)| bytes / whole > TOLD).collect();
+    grown.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+    for (name, bytes) in grown {
+        report.figure(
+            format!("{what}, bytes of {name}"),
+            bytes / number as f64,
+            None,
+        );
+    }
+}

@@ -1,0 +1,99 @@
+//! How long the write-ahead log gets: under load alone, and while searches that take long follow one another.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use switchboard::store::database_file;
+
+use crate::measure::{Measured, Source, measure};
+use crate::report::{Aim, Report, Size};
+use crate::requests::Rotating;
+use crate::server::{self, Server};
+use crate::{Failed, WORLD};
+
+/// Connections that make sessions.
+const CONNECTIONS: usize = 64;
+/// Connections that search: as many as may read long at one time.
+const SEARCHING: usize = 4;
+/// A cell lasts so long that the log is begun again within it, more than once.
+const SHORTEST_CELL: Duration = Duration::from_secs(10);
+/// How often the log's file is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+pub const MIB: f64 = (1 << 20) as f64;
+
+/// Measures on a server of its own with a new file, and on one with a big file, in which searches take long.
+pub fn measure_log(
+    folder: &Path,
+    big: Option<&Path>,
+    cell: Duration,
+    report: &mut Report,
+) -> Result<(), Failed> {
+    let cell = cell.max(SHORTEST_CELL);
+    let creates: Arc<dyn Source> = Arc::new(Rotating::creates());
+    let data = folder.join("log");
+    server::import(&data, WORLD)?;
+    let server = Server::start(&data, &folder.join("log.log"))?;
+    let (alone, _) = largest_while(&data, || measure(&server, CONNECTIONS, cell, &creates))?;
+    // The log is begun again at 64 MiB, up to a thousand frames and a commit later.
+    report.figure("log under creates, MiB", alone, Some(Aim::AtMost(72.0)));
+    drop(server);
+
+    let Some(data) = big else {
+        return Ok(());
+    };
+    let server = Server::start(data, &folder.join("log-big.log"))?;
+    let searches: Arc<dyn Source> = Arc::new(Rotating::searches());
+    let busy = || -> Result<Measured, Failed> {
+        thread::scope(|scope| {
+            let searching = scope.spawn(|| measure(&server, SEARCHING, cell, &searches));
+            measure(&server, CONNECTIONS, cell, &creates)?;
+            searching.join().map_err(|_| "the searches panicked")?
+        })
+    };
+    let (first, _) = largest_while(data, busy)?;
+    let (second, searched) = largest_while(data, busy)?;
+    report.add("searches, creates", Size::Big, SEARCHING, searched);
+    let what = "log under creates and searches, MiB";
+    report.figure(what, second, Some(Aim::AtMost(256.0)));
+    // What has no bound has doubled after twice the time.
+    let what = "log under creates and searches, later / before";
+    report.figure(what, second / first, Some(Aim::AtMost(1.2)));
+    measure(&server, CONNECTIONS, cell / 2, &creates)?;
+    let after = length(&log_of(data)) as f64 / MIB;
+    let what = "log when the searches have ended, MiB";
+    report.figure(what, after, Some(Aim::AtMost(256.0)));
+    Ok(())
+}
+
+pub fn log_of(data: &Path) -> PathBuf {
+    let mut log = database_file(data).into_os_string();
+    log.push("-wal");
+    log.into()
+}
+
+pub fn length(log: &Path) -> u64 {
+    fs::metadata(log).map_or(0, |log| log.len())
+}
+
+/// How long the log's file gets while this goes on, in MiB.
+fn largest_while<T>(
+    data: &Path,
+    go_on: impl FnOnce() -> Result<T, Failed>,
+) -> Result<(f64, T), Failed> {
+    let (log, largest, is_over) = (log_of(data), AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                largest.fetch_max(length(&log), Ordering::Relaxed);
+                thread::sleep(LOOK);
+            }
+        });
+        let outcome = go_on();
+        is_over.store(true, Ordering::Relaxed);
+        Ok((largest.load(Ordering::Relaxed) as f64 / MIB, outcome?))
+    })
+}

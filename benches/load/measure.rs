@@ -1,0 +1,254 @@
+//! Many clients at once on a clock, and what they saw.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::Failed;
+use crate::client::{Connection, runtime};
+
+/// How long a cell runs before its requests count: caches fill, connections settle.
+const WARM_UP: Duration = Duration::from_millis(200);
+/// How long after its time a cell may still wait for replies.
+const GRACE: Duration = Duration::from_secs(20);
+/// Refused requests after which a connection gives up.
+const MOST_ERRORS: usize = 20;
+
+/// What is sent, request after request, by all connections of a cell.
+pub trait Source: Send + Sync {
+    /// Writes the next request; `false` when there is none left.
+    fn next(&self, request: &mut Vec<u8>) -> bool;
+}
+
+/// A server under load.
+pub trait Target {
+    fn address(&self) -> SocketAddr;
+    /// What its process has spent so far, where that can be known apart from the client's.
+    fn cpu(&self) -> Option<Duration>;
+}
+
+/// The figures of one cell.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    pub requests: usize,
+    pub per_second: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub errors: usize,
+    /// What the server's process spent on one request; less noisy than a rate where others use the machine too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_cpu_us: Option<f64>,
+    /// The first reply that was not a success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_error: Option<String>,
+}
+
+impl Measured {
+    /// Rounds of one cell as one: each figure is its own middle, so that a disturbed round counts for none of them.
+    pub fn middle_of(rounds: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| middle(rounds.iter().map(figure));
+        let cpu: Option<Vec<f64>> = rounds.iter().map(|round| round.server_cpu_us).collect();
+        Self {
+            requests: rounds.iter().map(|round| round.requests).sum(),
+            per_second: of(|round| round.per_second),
+            p50_ms: of(|round| round.p50_ms),
+            p99_ms: of(|round| round.p99_ms),
+            errors: rounds.iter().map(|round| round.errors).sum(),
+            server_cpu_us: cpu.map(middle),
+            first_error: rounds.iter().find_map(|round| round.first_error.clone()),
+        }
+    }
+}
+
+/// A figure of one cell over that of another which took turns with it. Each round is compared in itself, since what else
+/// the machine does changes from one to the next; the middle one of these ratios counts.
+pub fn middle_ratio(
+    one: &[Measured],
+    other: &[Measured],
+    figure: impl Fn(&Measured) -> f64,
+) -> f64 {
+    let rounds = one.iter().zip(other);
+    middle(rounds.map(|(one, other)| figure(one) / figure(other)))
+}
+
+/// The middle one of these figures.
+pub fn middle(figures: impl IntoIterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.into_iter().collect();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// When a cell's requests count.
+#[derive(Clone, Copy)]
+pub struct Window {
+    begin: Instant,
+    end: Instant,
+}
+
+/// What one connection saw.
+#[derive(Default)]
+pub struct Seen {
+    latencies_us: Vec<u32>,
+    errors: usize,
+    first_error: Option<String>,
+    last: Option<Instant>,
+    /// Those of the warm-up too.
+    answered: usize,
+}
+
+impl Seen {
+    /// Counts a reply that was to be a success.
+    pub fn refuse(&mut self, status: u16, body: &[u8]) {
+        self.errors += 1;
+        self.first_error
+            .get_or_insert_with(|| format!("{status} {}", String::from_utf8_lossy(body)));
+    }
+
+    /// Takes an answer into account; whether there is time for another request.
+    pub fn take(&mut self, window: Window, sent: Instant, answered: Instant) -> bool {
+        self.answered += 1;
+        if answered > window.end {
+            return false;
+        }
+        if sent >= window.begin {
+            let us = (answered - sent).as_micros();
+            self.latencies_us
+                .push(u32::try_from(us).unwrap_or(u32::MAX));
+            self.last = Some(answered);
+        }
+        true
+    }
+}
+
+/// Keeps `connections` busy for a time; a request counts if it was sent and answered within it.
+pub fn measure(
+    target: &dyn Target,
+    connections: usize,
+    duration: Duration,
+    source: &Arc<dyn Source>,
+) -> Result<Measured, Failed> {
+    let address = target.address();
+    measure_talk(target, connections, duration, |window| {
+        talk(address, window, Arc::clone(source))
+    })
+}
+
+/// The same for clients that do more than ask: so many of these talks at one time.
+pub fn measure_talk<Talk>(
+    target: &dyn Target,
+    connections: usize,
+    duration: Duration,
+    talk: impl Fn(Window) -> Talk + Sync,
+) -> Result<Measured, Failed>
+where
+    Talk: Future<Output = io::Result<Seen>> + Send + 'static,
+{
+    let cpu_before = target.cpu();
+    // Half of the cores at most: the server is to have the others.
+    let threads = std::thread::available_parallelism()
+        .map_or(1, |cores| cores.get() / 2)
+        .clamp(1, connections);
+    let begin = Instant::now() + WARM_UP;
+    let window = Window {
+        begin,
+        end: begin + duration,
+    };
+    let seen: Vec<Seen> = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|thread| {
+                let share = (connections + thread) / threads;
+                let talk = &talk;
+                scope.spawn(move || talk_on_all(share, window, talk))
+            })
+            .collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| "a client's thread panicked")?)
+            .collect::<Result<Vec<_>, Failed>>()
+    })?
+    .into_iter()
+    .flatten()
+    .collect();
+
+    let cpu = target.cpu().zip(cpu_before);
+    let answered: usize = seen.iter().map(|one| one.answered).sum();
+    let mut latencies_us: Vec<u32> = seen
+        .iter()
+        .flat_map(|one| one.latencies_us.iter().copied())
+        .collect();
+    latencies_us.sort_unstable();
+    // A source that runs dry ends a cell early.
+    let last = seen.iter().filter_map(|one| one.last).max();
+    let seconds = last.map_or(f64::INFINITY, |last| {
+        last.saturating_duration_since(begin).as_secs_f64()
+    });
+    Ok(Measured {
+        requests: latencies_us.len(),
+        per_second: latencies_us.len() as f64 / seconds,
+        p50_ms: percentile_ms(&latencies_us, 0.50),
+        p99_ms: percentile_ms(&latencies_us, 0.99),
+        errors: seen.iter().map(|one| one.errors).sum(),
+        server_cpu_us: cpu
+            .map(|(after, before)| (after - before).as_secs_f64() * 1e6 / answered as f64),
+        first_error: seen.into_iter().find_map(|one| one.first_error),
+    })
+}
+
+fn percentile_ms(sorted_us: &[u32], part: f64) -> f64 {
+    let place = (sorted_us.len() as f64 * part) as usize;
+    let place = place.min(sorted_us.len().saturating_sub(1));
+    sorted_us
+        .get(place)
+        .map_or(0.0, |us| f64::from(*us) / 1_000.0)
+}
+
+fn talk_on_all<Talk>(
+    connections: usize,
+    window: Window,
+    talk: impl Fn(Window) -> Talk,
+) -> Result<Vec<Seen>, Failed>
+where
+    Talk: Future<Output = io::Result<Seen>> + Send + 'static,
+{
+    let latest = window.end + GRACE;
+    runtime()?.block_on(async {
+        let talks: Vec<_> = (0..connections)
+            .map(|_| tokio::spawn(talk(window)))
+            .collect();
+        let mut seen = Vec::with_capacity(connections);
+        for talk in talks {
+            seen.push(
+                tokio::time::timeout_at(latest.into(), talk)
+                    .await
+                    .map_err(|_| "a reply did not come in time")???,
+            );
+        }
+        Ok(seen)
+    })
+}
+
+async fn talk(address: SocketAddr, window: Window, source: Arc<dyn Source>) -> io::Result<Seen> {
+    let mut connection = Connection::open(address).await?;
+    let mut seen = Seen::default();
+    let mut request = Vec::new();
+    while seen.errors < MOST_ERRORS {
+        request.clear();
+        if !source.next(&mut request) {
+            break;
+        }
+        let sent = Instant::now();
+        let (status, body) = connection.exchange(&request).await?;
+        let answered = Instant::now();
+        if !(200..300).contains(&status) {
+            seen.refuse(status, body);
+        }
+        if !seen.take(window, sent, answered) {
+            break;
+        }
+    }
+    Ok(seen)
+}
