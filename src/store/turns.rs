@@ -143,11 +143,13 @@ pub fn begin(tx: &mut WriteTx<'_>, turn: TurnId, at: Millis) -> Result<()> {
     tx.reader().execute(BEGIN, (turn.tick(), at)).map(drop)
 }
 
-const CUT_OFF: &str = "
+/// Among those that are unsettled, which are few, however many turns there are.
+pub const CUT_OFF: &str = "
 UPDATE turns SET status = 'QUEUED', started_at = NULL WHERE terminal_tick IS NULL AND status = 'RUNNING'";
-const ALL_UNSETTLED: &str = "
+/// The same; the sign keeps SQLite from walking all turns to spare itself the sorting.
+pub const ALL_UNSETTLED: &str = "
 SELECT t.tenant_no AS tenant_no, s.id AS session_id FROM turns t JOIN sessions s ON s.seq = t.session_seq
-WHERE t.terminal_tick IS NULL ORDER BY t.seq";
+WHERE t.terminal_tick IS NULL ORDER BY +t.seq";
 
 /// What a dead process left: turns that it was answering wait again; the sessions that have any, oldest turn first.
 ///

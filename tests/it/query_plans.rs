@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 use switchboard::store::database_file;
-use switchboard::store::{channels, companies, health, installs, sessions, unlinked};
+use switchboard::store::{channels, companies, health, installs, sessions, turns, unlinked};
 
 use crate::support::{Server, technician};
 
@@ -136,5 +136,18 @@ fn a_session_s_channel_and_a_turn_s_status_are_still_of_those_that_there_are() {
         }
         let refused = writes(&format!("UPDATE {table} SET {column} = 'LOST'")).unwrap_err();
         assert!(refused.starts_with("CHECK constraint failed"), "{refused}");
+    }
+}
+
+#[test]
+fn a_start_finds_the_turns_that_a_dead_process_left_without_reading_all_turns() {
+    let server = Server::demo();
+    let file = Connection::open(database_file(server.folder())).unwrap();
+    for sql in [turns::CUT_OFF, turns::ALL_UNSETTLED] {
+        let plan = plan_of(&file, sql);
+        assert!(
+            plan[0].ends_with(" USING INDEX turns_unsettled"),
+            "{plan:#?}"
+        );
     }
 }
