@@ -50,9 +50,11 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), OpenErro
     Ok(())
 }
 
-/// Applies what is missing, each migration in a transaction of its own.
+/// Applies what is missing and records it, all in one transaction: by themselves the two would be apart, and a crash in
+/// between would leave a file that no start could bring up to date.
 pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     embedded::migrations::runner()
+        .set_grouped(true)
         .run(connection)
         .map(drop)
         .map_err(|error| {

@@ -1,0 +1,108 @@
+//! Calls of the system that fail, a disk that is full, starts that are killed: what is refused, what goes on, and that nothing is lost.
+
+use std::thread;
+
+use crate::process::{DEMO_WORLD, Done, Place, Server};
+use crate::random::number;
+use crate::shim::{Call, Failure, Shim};
+
+/// Which of the coming calls fails: a spread of those up to 200, or all of them with `SWITCHBOARD_ALL_FAULTS=1`.
+fn which() -> Vec<i64> {
+    match number("SWITCHBOARD_ALL_FAULTS") {
+        None | Some(0) => vec![1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 57, 80, 113, 160, 200],
+        Some(_) => (1..=200).collect(),
+    }
+}
+
+/// The same of a start, which reads and writes much, and calls all else little enough for each of the calls.
+fn which_of_start(call: Call) -> Vec<i64> {
+    if matches!(call, Call::Write) {
+        which()
+    } else {
+        (1..=200).collect()
+    }
+}
+
+const IMPORT: [&str; 4] = ["--env", "demo", "import", DEMO_WORLD];
+const SERVE: [&str; 7] = [
+    "serve",
+    "--listen",
+    "127.0.0.1:0",
+    "--env",
+    "demo",
+    "--rate-limit",
+    "0",
+];
+
+#[test]
+fn a_first_start_that_is_killed_at_any_write_or_sync_is_made_good_by_the_next() {
+    for call in [Call::Write, Call::Sync, Call::Open] {
+        let mut deaths = 0;
+        for which in which_of_start(call) {
+            let place = Place::new();
+            let shim = Shim::of(&place);
+            shim.fail(call, Failure::Death, which - 1, 1);
+            let mut first = shim.under(place.command(IMPORT));
+            if first.output().unwrap().status.code().is_some() {
+                break;
+            }
+            deaths += 1;
+            let next = place.run(IMPORT);
+            assert_eq!(next.code, 0, "{call:?} {which}: {next:?}");
+            is_whole(&place);
+        }
+        assert!(deaths > 4, "{call:?}: {deaths}");
+    }
+}
+
+/// Nothing is damaged, and the demo world is there: two mappings are missing in it.
+fn is_whole(place: &Place) {
+    let checked = place.ok(["check"]);
+    assert!(checked.ends_with(" messages, 2 warnings\n"), "{checked}");
+}
+
+#[test]
+fn of_five_servers_that_start_at_once_where_the_first_was_killed_amid_its_migrations_one_comes_up()
+{
+    for which in [1, 20, 60, 100] {
+        let place = Place::new();
+        let shim = Shim::of(&place);
+        shim.fail(Call::Write, Failure::Death, which, 1);
+        let killed = shim.under(place.command(SERVE)).output().unwrap();
+        assert_eq!(killed.status.code(), None, "{killed:?}");
+        let outcomes: Vec<Result<Server, Done>> = thread::scope(|scope| {
+            let starts: Vec<_> = (0..5)
+                .map(|_| scope.spawn(|| Server::try_start(place.command(SERVE))))
+                .collect();
+            let ended = starts.into_iter().map(|start| start.join().unwrap());
+            ended.collect()
+        });
+        let mut served = 0;
+        for outcome in outcomes {
+            match outcome {
+                Ok(server) => {
+                    assert_eq!(server.client().get("", "/ready").status, 200);
+                    server.stop();
+                    served += 1;
+                }
+                Err(done) => {
+                    let said = done.failure();
+                    assert!(said.starts_with("another switchboard serves"), "{said}");
+                }
+            }
+        }
+        assert_eq!(served, 1);
+        place.ok(["check"]);
+    }
+}
+
+#[test]
+fn five_imports_that_begin_a_folder_at_once_all_succeed() {
+    let place = Place::new();
+    thread::scope(|scope| {
+        for _ in 0..5 {
+            scope.spawn(|| place.ok(IMPORT));
+        }
+    });
+    is_whole(&place);
+}
