@@ -1,8 +1,9 @@
 //! Brings a file's schema up to date, or says in a sentence why it cannot be used.
 
+use std::error::Error;
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
 use super::{OpenError, describe};
 
@@ -57,12 +58,23 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), OpenEr
         .set_grouped(true)
         .run(connection)
         .map(drop)
-        .map_err(|error| {
-            OpenError(format!(
-                "the schema of {} is damaged ({error}); restore it from a backup",
-                path.display()
-            ))
-        })
+        .map_err(|error| OpenError(say(&error, path)))
+}
+
+/// A disk that is full, or that fails, is not taken for a schema that is damaged: a backup would not help.
+fn say(error: &refinery::Error, path: &Path) -> String {
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<rusqlite::Error>());
+    match cause {
+        Some(cause) if cause.sqlite_error_code() != Some(ErrorCode::Unknown) => {
+            describe(path, cause)
+        }
+        Some(_) | None => format!(
+            "the schema of {} is damaged ({error}); restore it from a backup",
+            path.display()
+        ),
+    }
 }
 
 fn exists(connection: &Connection, sql: &str) -> rusqlite::Result<bool> {

@@ -413,6 +413,12 @@ fn describe(path: &Path, error: &rusqlite::Error) -> String {
         Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
             format!("{} is damaged; restore it from a backup", path.display())
         }
+        _ if sqlite::is_full(error) => {
+            format!(
+                "cannot open {}: the disk is full; free some space",
+                path.display()
+            )
+        }
         _ => format!("cannot open {}: {error}", path.display()),
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, OpenFlags, Params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Params, ffi};
 
 use crate::error::{Code, Error, Result};
 use crate::model::ids::{Id, Tick};
@@ -378,8 +378,10 @@ pub(super) fn version_of_others(connection: &Connection) -> rusqlite::Result<i64
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
+        if is_full(&error) {
+            return Code::StorageFull.into();
+        }
         match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Code::StorageFull.into(),
             Some(
                 ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked
@@ -388,6 +390,13 @@ impl From<rusqlite::Error> for Error {
             _ => Self::Internal(error.into()),
         }
     }
+}
+
+/// Whether the disk is full. Where it is the file of the shared memory that cannot grow, SQLite gives no other reason.
+pub(super) fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|failure| {
+        failure.code == ErrorCode::DiskFull || failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE
+    })
 }
 
 /// Whether a statement failed on a unique index: what it wanted to add is there already.
@@ -400,10 +409,7 @@ pub(super) fn is_taken(error: &Error) -> bool {
         .is_some_and(|error| {
             matches!(
                 error.sqlite_error().map(|failure| failure.extended_code),
-                Some(
-                    rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE
-                        | rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY
-                )
+                Some(ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY)
             )
         })
 }

@@ -146,8 +146,10 @@ impl GroupFailed {
 
 impl From<rusqlite::Error> for GroupFailed {
     fn from(error: rusqlite::Error) -> Self {
+        if sqlite::is_full(&error) {
+            return Self::Full;
+        }
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Self::Full,
             Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
                 Self::Busy
             }

@@ -1,10 +1,14 @@
 //! Calls of the system that fail, a disk that is full, starts that are killed: what is refused, what goes on, and that nothing is lost.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::thread;
 
-use crate::process::{DEMO_WORLD, Done, Place, Server};
+use rustix::io::Errno;
+
+use crate::process::{DEMO_WORLD, Done, Place, Server, finish};
 use crate::random::number;
-use crate::shim::{Call, Failure, Shim};
+use crate::shim::{Call, Failure, Shim, bytes_in};
 
 /// Which of the coming calls fails: a spread of those up to 200, or all of them with `SWITCHBOARD_ALL_FAULTS=1`.
 fn which() -> Vec<i64> {
@@ -16,7 +20,7 @@ fn which() -> Vec<i64> {
 
 /// The same of a start, which reads and writes much, and calls all else little enough for each of the calls.
 fn which_of_start(call: Call) -> Vec<i64> {
-    if matches!(call, Call::Write) {
+    if matches!(call, Call::Write | Call::Read) {
         which()
     } else {
         (1..=200).collect()
@@ -59,6 +63,42 @@ fn a_first_start_that_is_killed_at_any_write_or_sync_is_made_good_by_the_next() 
 fn is_whole(place: &Place) {
     let checked = place.ok(["check"]);
     assert!(checked.ends_with(" messages, 2 warnings\n"), "{checked}");
+}
+
+/// What may fail at a start, and how.
+const FAILING: [(Call, Errno); 6] = [
+    (Call::Open, Errno::MFILE),
+    (Call::Write, Errno::IO),
+    (Call::Write, Errno::NOSPC),
+    (Call::Sync, Errno::IO),
+    (Call::Truncate, Errno::IO),
+    (Call::Read, Errno::IO),
+];
+
+#[test]
+fn a_first_start_on_which_a_call_fails_says_so_in_one_line_and_is_made_good_by_the_next() {
+    for (call, error) in FAILING {
+        let mut said = BTreeSet::new();
+        for which in which_of_start(call) {
+            let place = Place::new();
+            let shim = Shim::of(&place);
+            shim.fail(call, Failure::With(error), which - 1, 1);
+            let done = finish(&mut shim.under(place.command(IMPORT)));
+            if shim.failed(call) == 0 {
+                assert_eq!(done.code, 0, "{done:?}");
+                break;
+            }
+            if done.code != 0 {
+                said.insert(done.failure().replace(place.path().to_str().unwrap(), ""));
+            }
+            place.ok(IMPORT);
+            is_whole(&place);
+        }
+        assert!(
+            !said.iter().any(|line| line.contains("schema")),
+            "{said:#?}"
+        );
+    }
 }
 
 #[test]
@@ -105,4 +145,23 @@ fn five_imports_that_begin_a_folder_at_once_all_succeed() {
         }
     });
     is_whole(&place);
+}
+
+#[test]
+fn a_start_on_a_full_disk_says_that_it_is_full() {
+    let place = Place::with_demo_world();
+    place.serve_demo_world().crash();
+    let shim = Shim::of(&place);
+    fs::remove_file(place.data().join("switchboard.db-shm")).unwrap();
+    for room in [0, 10_000] {
+        shim.limit_to(bytes_in(&place.data()) + room);
+        let Err(done) = Server::try_start(shim.under(place.command(SERVE))) else {
+            panic!("it came up");
+        };
+        assert!(
+            done.failure()
+                .ends_with("the disk is full; free some space"),
+            "{done:?}"
+        );
+    }
 }

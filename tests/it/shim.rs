@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use rustix::io::Errno;
+
 use crate::process::Place;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/shim.c");
@@ -15,13 +17,17 @@ const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/shim.c")
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Write = 0,
+    Read = 1,
     Sync = 2,
+    Truncate = 4,
     Open = 5,
 }
 
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
+    /// With an error.
+    With(Errno),
     /// The process ends there, as by SIGKILL.
     Death,
 }
@@ -29,6 +35,7 @@ pub enum Failure {
 impl Failure {
     fn number(self) -> i64 {
         match self {
+            Self::With(error) => error.raw_os_error().into(),
             Self::Death => -1,
         }
     }
@@ -85,6 +92,17 @@ impl Shim {
         self.get(call, 0)
     }
 
+    /// How many of them failed.
+    pub fn failed(&self, call: Call) -> i64 {
+        self.get(call, 4)
+    }
+
+    /// Lets the data folder hold so many bytes and no more; 0 for all that there is.
+    pub fn limit_to(&self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap();
+        self.write(NUMBERS * CALLS, bytes);
+    }
+
     fn put(&self, call: Call, which: u64, number: i64) {
         self.write(call as u64 * NUMBERS + which, number);
     }
@@ -100,6 +118,14 @@ impl Shim {
         self.control.read_exact_at(&mut number, place).unwrap();
         i64::from_ne_bytes(number)
     }
+}
+
+/// Bytes that the files of a folder have together.
+pub fn bytes_in(folder: &Path) -> u64 {
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .sum()
 }
 
 /// The library, compiled once.
