@@ -1,14 +1,16 @@
 //! Moves what was committed from the write-ahead log into the main file, off the hot path, and bounds the log.
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
+
+use super::sqlite;
 
 /// New log frames (of 4 KiB) from which the background connection copies them back.
 const WORTH_COPYING: i64 = 1_000;
@@ -34,27 +36,27 @@ pub(super) struct Checkpoints {
     /// The log holds something that was deleted.
     erase: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    log: std::path::PathBuf,
+    log: PathBuf,
     /// The log's frames when the background connection was last woken.
     copied: i64,
 }
 
 /// Starts the background connection; it ends with the writer.
 pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
-    let connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    connection.busy_timeout(USUAL_WAIT)?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    let connection = open(path)?;
     let (wake, woken) = sync_channel(1);
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     // What a crash left in the log may be something that was deleted.
     let is_left = std::fs::metadata(&log).is_ok_and(|log| log.len() > 0);
     let erase = Arc::new(AtomicBool::new(is_left));
-    let wanted = Arc::clone(&erase);
-    let thread = std::thread::spawn(move || copy_back(&connection, &woken, &wanted));
+    let background = Background {
+        connection,
+        path: path.to_owned(),
+        woken,
+        erase: Arc::clone(&erase),
+    };
+    let thread = std::thread::spawn(move || background.copy_back());
     Ok(Checkpoints {
         wake: Some(wake),
         erase,
@@ -64,31 +66,53 @@ pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
     })
 }
 
-fn copy_back(connection: &Connection, woken: &Receiver<()>, erase: &AtomicBool) {
-    loop {
-        let is_woken = if erase.load(Ordering::Acquire) {
-            match woken.recv_timeout(ERASE_AGAIN) {
-                Err(RecvTimeoutError::Disconnected) => return,
-                Ok(()) | Err(RecvTimeoutError::Timeout) => true,
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = sqlite::open_writer(path)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
+/// The background connection.
+struct Background {
+    connection: Connection,
+    path: PathBuf,
+    woken: Receiver<()>,
+    erase: Arc<AtomicBool>,
+}
+
+impl Background {
+    fn copy_back(mut self) {
+        while self.is_wanted() {
+            let outcome = if self.erase.swap(false, Ordering::AcqRel) {
+                let outcome = empty_log(&self.connection);
+                if !matches!(outcome, Ok(true)) {
+                    self.erase.store(true, Ordering::Release);
+                }
+                outcome.map(drop)
+            } else {
+                // PASSIVE waits for nobody: what a reader still needs is copied next time.
+                checkpoint(&self.connection, "PASSIVE")
+            };
+            if let Err(error) = outcome {
+                self.failed(&error);
             }
-        } else {
-            woken.recv().is_ok()
-        };
-        if !is_woken {
-            return;
         }
-        let outcome = if erase.swap(false, Ordering::AcqRel) {
-            let outcome = empty_log(connection);
-            if !matches!(outcome, Ok(true)) {
-                erase.store(true, Ordering::Release);
-            }
-            outcome
+    }
+
+    /// Waits until the log is to be copied back; whether it ever is.
+    fn is_wanted(&self) -> bool {
+        if self.erase.load(Ordering::Acquire) {
+            self.woken.recv_timeout(ERASE_AGAIN) != Err(RecvTimeoutError::Disconnected)
         } else {
-            // PASSIVE waits for nobody: what a reader still needs is copied next time.
-            checkpoint(connection, "PASSIVE").map(|()| true)
-        };
-        if let Err(error) = outcome {
-            log::error!("a checkpoint failed: {error}");
+            self.woken.recv().is_ok()
+        }
+    }
+
+    fn failed(&mut self, error: &rusqlite::Error) {
+        log::error!("a checkpoint failed: {error}");
+        // It may have come by a log that it can only read, when the system refused more for a moment.
+        if let Ok(fresh) = open(&self.path) {
+            self.connection = fresh;
         }
     }
 }

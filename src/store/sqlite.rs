@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, OpenFlags, Params, ffi};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Params, ffi};
 
 use crate::error::{Code, Error, Result};
 use crate::model::ids::{Id, Tick};
@@ -240,14 +240,24 @@ fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-/// Opens the connection that writes; nothing is changed yet, since the file may be another program's.
+/// Opens a connection that writes; nothing is changed yet, since the file may be another program's.
 pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
+    // SQLite makes do with reading where the system has just refused more, as for want of file descriptors.
+    if connection.is_readonly(MAIN_DB)? {
+        return Err(failure(ffi::SQLITE_CANTOPEN));
+    }
     connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
+}
+
+/// An error of SQLite by its number.
+pub(super) fn failure(number: i32) -> rusqlite::Error {
+    let message = ffi::code_to_str(number).to_owned();
+    rusqlite::Error::SqliteFailure(ffi::Error::new(number), Some(message))
 }
 
 /// Sets up the connection that writes.

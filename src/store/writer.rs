@@ -378,7 +378,7 @@ impl GroupWriter {
                 tx.afterwards.truncate(wanted_before);
                 if self.connection.is_autocommit() {
                     // SQLite undid the whole group by itself, as it does when the disk is full.
-                    return Err(disk_full());
+                    return Err(sqlite::failure(rusqlite::ffi::SQLITE_FULL));
                 }
                 if is_kept_apart {
                     execute(&self.connection, "ROLLBACK TO change")?;
@@ -394,10 +394,6 @@ impl GroupWriter {
 
 fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(drop)
-}
-
-fn disk_full() -> rusqlite::Error {
-    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None)
 }
 
 #[cfg(test)]

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use serde_json::json;
 
-use crate::process::{DEMO_WORLD, Done, Place, Server, finish};
+use crate::process::{DEMO_WORLD, Done, NORTHWIND, Place, Server, finish};
 use crate::random::number;
 use crate::shim::{Call, Failure, Shim, bytes_in};
 
@@ -98,6 +101,66 @@ fn a_first_start_on_which_a_call_fails_says_so_in_one_line_and_is_made_good_by_t
             !said.iter().any(|line| line.contains("schema")),
             "{said:#?}"
         );
+    }
+}
+
+#[test]
+fn a_server_on_whose_start_a_call_fails_does_not_come_up_or_works() {
+    let crashed = Place::with_demo_world();
+    let server = crashed.serve_demo_world();
+    let client = server.client();
+    let opened = client.post(NORTHWIND, "/chat/sessions", &json!({ "agent_id": 102 }));
+    assert_eq!(opened.status, 201);
+    server.crash();
+    for (call, error) in FAILING {
+        let mut said = BTreeSet::new();
+        for which in which_of_start(call) {
+            let place = Place::new();
+            let shim = Shim::of(&place);
+            copy(&crashed.data(), &place.data());
+            shim.fail(call, Failure::With(error), which - 1, 1);
+            match Server::try_start(shim.under(place.command(SERVE))) {
+                Ok(server) => {
+                    if shim.failed(call) == 0 {
+                        break;
+                    }
+                    works(&place, &server);
+                    server.stop();
+                }
+                Err(done) => {
+                    said.insert(done.failure().replace(place.path().to_str().unwrap(), ""));
+                }
+            }
+            is_whole(&place);
+        }
+        assert!(
+            !said.iter().any(|line| line.contains("schema")),
+            "{said:#?}"
+        );
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+/// It writes, and copies its log back, for which other connections than that of the writes are used.
+fn works(place: &Place, server: &Server) {
+    let client = server.client();
+    let opened = client.post(NORTHWIND, "/chat/sessions", &json!({ "agent_id": 102 }));
+    assert_eq!(opened.status, 201, "{opened:?}");
+    let path = format!("/chat/sessions/{}", opened.data()["id"].as_str().unwrap());
+    let deleted = client.call("DELETE", NORTHWIND, &path, &[], None).unwrap();
+    assert_eq!(deleted.status, 204, "{deleted:?}");
+    let log = place.data().join("switchboard.db-wal");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while fs::metadata(&log).unwrap().len() > 0 {
+        assert!(Instant::now() < deadline, "the log is not emptied");
+        thread::yield_now();
     }
 }
 
