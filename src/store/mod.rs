@@ -34,7 +34,7 @@ pub mod unlinked;
 pub mod users;
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -151,6 +151,9 @@ impl Store {
             sqlite::prepare_writer(&connection).map_err(broken)?;
             migrations::run(&mut connection, &path)?;
         }
+        // SQLite has the names of its files kept too, but goes on where the disk fails to.
+        keep_names(folder)
+            .map_err(|error| OpenError(format!("cannot sync {}: {error}", folder.display())))?;
         let ticker = Ticker::after(sqlite::last_tick(&connection).map_err(broken)?);
         let readers = Pool::builder()
             .max_size(READERS)
@@ -357,17 +360,55 @@ pub fn database_file(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }
 
+/// Makes a folder for its owner alone, with the parents that it lacks.
 fn make_folder(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
+    if !folder.is_dir() {
+        make_parent(folder)?;
+        make(folder, DirBuilder::new().mode(0o700))?;
+    }
+    // Until something is in the file, an earlier start may have been cut off before it came to this.
+    if folder
+        .join(FILE)
+        .metadata()
+        .is_ok_and(|file| file.len() > 0)
+    {
         return Ok(());
     }
-    if let Some(parent) = folder.parent()
-        && !parent.as_os_str().is_empty()
-    {
-        fs::create_dir_all(parent)?;
+    keep_names(parent_of(folder))
+}
+
+fn make_parent(folder: &Path) -> io::Result<()> {
+    let parent = parent_of(folder);
+    if parent.is_dir() {
+        return Ok(());
     }
-    match DirBuilder::new().mode(0o700).create(folder) {
+    make_parent(parent)?;
+    make(parent, &DirBuilder::new())?;
+    keep_names(parent_of(parent))
+}
+
+fn make(folder: &Path, builder: &DirBuilder) -> io::Result<()> {
+    match builder.create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn parent_of(folder: &Path) -> &Path {
+    match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+/// Has the names in a folder outlive a power cut: that of a new file does not by the file being synced.
+///
+/// # Errors
+/// The folder cannot be opened, or the disk fails.
+pub fn keep_names(folder: &Path) -> io::Result<()> {
+    match File::open(folder)?.sync_all() {
+        // Some file systems know no sync of a folder.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         outcome => outcome,
     }
 }

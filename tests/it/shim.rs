@@ -51,6 +51,7 @@ pub struct Shim {
     folder: PathBuf,
     control: File,
     control_path: PathBuf,
+    record: PathBuf,
 }
 
 impl Shim {
@@ -67,6 +68,7 @@ impl Shim {
                 .open(&control_path)
                 .unwrap(),
             control_path,
+            record: place.path().join("record"),
         }
     }
 
@@ -77,6 +79,23 @@ impl Shim {
             .env("FAULTS_FOLDER", &self.folder)
             .env("FAULTS_CONTROL", &self.control_path);
         command
+    }
+
+    /// The same, and has what the command writes recorded.
+    pub fn recording(&self, command: Command) -> Command {
+        let mut command = self.under(command);
+        command.env("FAULTS_RECORD", &self.record);
+        command
+    }
+
+    /// Where the record is.
+    pub fn record(&self) -> &Path {
+        &self.record
+    }
+
+    /// How long the record is by now.
+    pub fn recorded(&self) -> u64 {
+        fs::metadata(&self.record).map_or(0, |record| record.len())
     }
 
     /// Lets so many calls from now on pass, and fails so many behind them.

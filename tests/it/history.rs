@@ -1,0 +1,538 @@
+//! What clients asked a server for and were told, and whether a data folder holds all of it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+
+use rusqlite::OpenFlags;
+use serde_json::{Value, json};
+use switchboard::model::clock::Clock;
+use switchboard::store::{Store, check, database_file};
+
+use crate::process::NORTHWIND;
+use crate::random::Random;
+use crate::wire::{Connection, Reply, Request};
+
+/// Something that a client asked for.
+#[derive(Debug)]
+pub struct Told {
+    /// How long the server's record was when it was asked for.
+    asked_at: u64,
+    /// How long it was when the server had said that it was done; `None` if the server never said so.
+    told_at: Option<u64>,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Session {
+        id: String,
+        title: String,
+        key: String,
+        data: Value,
+    },
+    Title {
+        session: String,
+        title: String,
+    },
+    Message {
+        session: String,
+        id: String,
+        text: String,
+    },
+    File {
+        session: String,
+        id: String,
+        content: Vec<u8>,
+    },
+    Deletion {
+        session: String,
+        key: String,
+    },
+    Company {
+        id: String,
+        name: String,
+    },
+}
+
+impl Told {
+    /// How long the server's record was when it had said that this was done.
+    pub fn told_at(&self) -> Option<u64> {
+        self.told_at
+    }
+}
+
+/// How a call ended that did not do what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// A reply of this status and code.
+    Said(u16, String),
+    /// The connection ended.
+    Nothing,
+}
+
+/// One client, which asks for one thing after the other.
+pub struct Writer<'a> {
+    name: String,
+    address: SocketAddr,
+    connection: Option<Connection>,
+    random: Random,
+    /// How long the record is by now.
+    recorded: &'a (dyn Fn() -> u64 + Sync),
+    /// The sessions that it has, with their keys.
+    sessions: Vec<(String, String)>,
+    companies: usize,
+    number: usize,
+    /// What it asked for and was told.
+    pub history: Vec<Told>,
+    /// What it was refused with.
+    pub refusals: BTreeSet<Refusal>,
+}
+
+impl<'a> Writer<'a> {
+    /// A client whose names no other has.
+    pub fn new(
+        name: String,
+        address: SocketAddr,
+        seed: u64,
+        recorded: &'a (dyn Fn() -> u64 + Sync),
+    ) -> Self {
+        Self {
+            name,
+            address,
+            connection: None,
+            random: Random::new(seed),
+            recorded,
+            sessions: Vec::new(),
+            companies: 0,
+            number: 0,
+            history: Vec::new(),
+            refusals: BTreeSet::new(),
+        }
+    }
+
+    /// Asks for a session, and for what belongs to one; some of it, and at times, for other things too.
+    ///
+    /// # Errors
+    /// What it was refused with first; it asks for nothing more then.
+    pub fn asks_for_some(&mut self) -> Result<(), Refusal> {
+        let session = self.asks_for_a_session()?;
+        if self.random.chance(1, 3) {
+            self.changes_title(&session)?;
+        }
+        if self.random.chance(1, 4) {
+            self.uploads(&session)?;
+        }
+        if self.random.chance(1, 3) {
+            self.deletes()?;
+        }
+        if self.random.chance(1, 3) {
+            self.keeps_company()?;
+        }
+        Ok(())
+    }
+
+    /// Asks for a session, and appends to it.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn asks_for_a_session(&mut self) -> Result<String, Refusal> {
+        let session = self.creates()?;
+        for _ in 0..=self.random.below(3) {
+            self.appends(&session)?;
+        }
+        Ok(session)
+    }
+
+    /// A text that it has not used.
+    fn text(&mut self, what: &str) -> String {
+        self.number += 1;
+        format!("{}, {what} {}", self.name, self.number)
+    }
+
+    fn creates(&mut self) -> Result<String, Refusal> {
+        let title = self.text("session");
+        let key = title.replace([' ', ','], "-");
+        let request = post(
+            "/chat/sessions",
+            &json!({ "agent_id": 102, "title": title }),
+        );
+        let request = request.header("idempotency-key", key.as_str());
+        let (asked_at, reply) = self.asks(&request)?;
+        let data = reply.json()["data"].clone();
+        let id = data["id"].as_str().unwrap().to_owned();
+        self.sessions.push((id.clone(), key.clone()));
+        let what = What::Session {
+            id: id.clone(),
+            title,
+            key,
+            data,
+        };
+        self.was_told(asked_at, what);
+        Ok(id)
+    }
+
+    fn appends(&mut self, session: &str) -> Result<(), Refusal> {
+        let text = self.text("How do I connect to the VPN? Message");
+        let body = json!({ "message": text, "client_message_id": text });
+        let path = format!("/chat/sessions/{session}/messages");
+        let (asked_at, reply) = self.asks(&post(&path, &body))?;
+        let what = What::Message {
+            session: session.to_owned(),
+            id: of(&reply, "user_message_id"),
+            text,
+        };
+        self.was_told(asked_at, what);
+        Ok(())
+    }
+
+    fn changes_title(&mut self, session: &str) -> Result<(), Refusal> {
+        let title = self.text("title");
+        let path = format!("/public-api/chat/sessions/{session}");
+        let request = Request::new("PATCH", path).json(&json!({ "title": title }));
+        let session = session.to_owned();
+        self.asks_for(What::Title { session, title }, &request)
+    }
+
+    fn uploads(&mut self, session: &str) -> Result<(), Refusal> {
+        let length = 1 + self.random.below(100_000);
+        let content = self.text("file").into_bytes();
+        let content: Vec<u8> = content.into_iter().cycle().take(length).collect();
+        let path = format!("/chat/sessions/{session}/attachments/upload-url");
+        let (_, reply) = self.asks(&post(&path, &json!({ "content_type": "text/plain" })))?;
+        let (url, blob) = (of(&reply, "upload_url"), of(&reply, "blob_path"));
+        let target = url.strip_prefix("http://switchboard").unwrap();
+        let put = Request::new("PUT", target).bytes(content.clone());
+        let what = What::File {
+            session: session.to_owned(),
+            id: blob.rsplit_once('/').unwrap().1.to_owned(),
+            content,
+        };
+        self.asks_for(what, &put)
+    }
+
+    /// Deletes a session of its own.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn deletes(&mut self) -> Result<(), Refusal> {
+        let which = self.random.below(self.sessions.len());
+        let (session, key) = self.sessions.swap_remove(which);
+        let path = format!("/public-api/chat/sessions/{session}");
+        let request = Request::new("DELETE", path);
+        self.asks_for(What::Deletion { session, key }, &request)
+    }
+
+    fn keeps_company(&mut self) -> Result<(), Refusal> {
+        let name = self.text("company");
+        let is_new = self.companies == 0 || self.random.chance(1, 2);
+        let number = if is_new {
+            self.companies + 1
+        } else {
+            1 + self.random.below(self.companies)
+        };
+        let id = format!("{}-{number}", self.name.replace([' ', ','], "-"));
+        let request = if is_new {
+            post(
+                "/end-companies",
+                &json!({ "psa_company_id": id, "psa_company_name": name }),
+            )
+        } else {
+            let path = format!("/public-api/end-companies/{id}");
+            Request::new("PUT", path).json(&json!({ "psa_company_name": name }))
+        };
+        self.asks_for(What::Company { id, name }, &request)?;
+        self.companies += usize::from(is_new);
+        Ok(())
+    }
+
+    /// Asks for what is known beforehand; it may be there, or not, when no answer comes.
+    fn asks_for(&mut self, what: What, request: &Request) -> Result<(), Refusal> {
+        let asked_at = (self.recorded)();
+        let outcome = self.asks(request);
+        let told_at = outcome.is_ok().then(self.recorded);
+        self.history.push(Told {
+            asked_at,
+            told_at,
+            what,
+        });
+        outcome.map(drop)
+    }
+
+    fn was_told(&mut self, asked_at: u64, what: What) {
+        self.history.push(Told {
+            asked_at,
+            told_at: Some((self.recorded)()),
+            what,
+        });
+    }
+
+    fn asks(&mut self, request: &Request) -> Result<(u64, Reply), Refusal> {
+        let asked_at = (self.recorded)();
+        let outcome = match self.exchanges(request) {
+            Ok(Some(reply)) if reply.status < 300 => return Ok((asked_at, reply)),
+            Ok(Some(reply)) => {
+                let code = reply.json()["error"]["code"].as_str().unwrap().to_owned();
+                Refusal::Said(reply.status, code)
+            }
+            Ok(None) | Err(_) => Refusal::Nothing,
+        };
+        self.refusals.insert(outcome.clone());
+        Err(outcome)
+    }
+
+    fn exchanges(&mut self, request: &Request) -> io::Result<Option<Reply>> {
+        let request = request
+            .clone()
+            .header("authorization", format!("Bearer {NORTHWIND}"));
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => Connection::over(TcpStream::connect(self.address)?),
+        };
+        let (reply, connection) = connection.exchange(&request)?;
+        self.connection = connection;
+        Ok(reply)
+    }
+}
+
+fn post(path: &str, body: &Value) -> Request {
+    Request::new("POST", format!("/public-api{path}")).json(body)
+}
+
+fn of(reply: &Reply, name: &str) -> String {
+    reply.json()["data"][name].as_str().unwrap().to_owned()
+}
+
+/// What a folder must hold at a point of the record, by what clients had been told by then.
+#[derive(Default)]
+struct Expected<'a> {
+    sessions: HashMap<&'a str, &'a str>,
+    replies: HashMap<&'a str, Option<&'a Value>>,
+    messages: HashMap<&'a str, (&'a str, &'a str)>,
+    files: HashMap<&'a str, (&'a str, &'a [u8])>,
+    companies: HashMap<&'a str, &'a str>,
+    gone: HashSet<&'a str>,
+    /// Sessions whose deletion had been asked for, and not answered.
+    may_be_gone: HashSet<&'a str>,
+    /// Titles and names that had been asked for, and not answered.
+    may_be: HashMap<&'a str, HashSet<&'a str>>,
+}
+
+impl<'a> Expected<'a> {
+    fn at(histories: &'a [Vec<Told>], length: u64) -> Self {
+        let mut expected = Self::default();
+        for told in histories.iter().flatten() {
+            if told.told_at.is_some_and(|told_at| told_at <= length) {
+                expected.add(&told.what);
+            } else if told.asked_at <= length {
+                match &told.what {
+                    What::Deletion { session, key } => {
+                        expected.may_be_gone.insert(session);
+                        expected.replies.remove(key.as_str());
+                    }
+                    What::Title { session, title } => {
+                        expected.may_be.entry(session).or_default().insert(title);
+                    }
+                    What::Company { id, name } => {
+                        expected.may_be.entry(id).or_default().insert(name);
+                    }
+                    What::Session { .. } | What::Message { .. } | What::File { .. } => {}
+                }
+            }
+        }
+        let (gone, may_be_gone) = (&expected.gone, &expected.may_be_gone);
+        let stays = |session: &str| !gone.contains(session) && !may_be_gone.contains(session);
+        expected.sessions.retain(|session, _| stays(session));
+        expected.messages.retain(|_, (session, _)| stays(session));
+        expected.files.retain(|_, (session, _)| stays(session));
+        expected
+    }
+
+    fn add(&mut self, what: &'a What) {
+        match what {
+            What::Session {
+                id,
+                title,
+                key,
+                data,
+            } => {
+                self.sessions.insert(id, title);
+                self.replies.insert(key, Some(data));
+            }
+            What::Title { session, title } => {
+                self.sessions.insert(session, title);
+                self.may_be.remove(session.as_str());
+            }
+            What::Message { session, id, text } => {
+                self.messages.insert(id, (session, text));
+            }
+            What::File {
+                session,
+                id,
+                content,
+            } => {
+                self.files.insert(id, (session, content));
+            }
+            What::Deletion { session, key } => {
+                self.gone.insert(session);
+                self.replies.insert(key, None);
+            }
+            What::Company { id, name } => {
+                self.companies.insert(id, name);
+                self.may_be.remove(id.as_str());
+            }
+        }
+    }
+
+    fn rows(&self) -> usize {
+        let rows = self.sessions.len() + self.messages.len() + self.files.len();
+        rows + self.replies.len() + self.companies.len() + self.gone.len()
+    }
+}
+
+/// Opens a data folder as `check` does, and compares it with what clients had been told when the record was so long.
+///
+/// Gives how many rows were compared.
+///
+/// # Errors
+/// It does not open, is damaged, or lacks something.
+pub fn holds(folder: &Path, histories: &[Vec<Told>], length: u64) -> Result<usize, String> {
+    let store = Store::open(folder, Clock::System).map_err(|error| error.to_string())?;
+    let found = store.read(check::run).map_err(|error| error.to_string())?;
+    drop(store);
+    if !found.damage.is_empty() {
+        return Err(found.damage.join("; "));
+    }
+    let expected = Expected::at(histories, length);
+    let lacks = Stored::read(folder).lacks(&expected);
+    match lacks.as_slice() {
+        [] => Ok(expected.rows()),
+        [first, ..] => Err(format!(
+            "{} rows are not as they were told: {first}",
+            lacks.len()
+        )),
+    }
+}
+
+/// What a file holds; ids are written as on the wire.
+struct Stored {
+    sessions: HashMap<String, String>,
+    messages: HashMap<String, (String, String)>,
+    files: HashMap<String, (String, Option<Vec<u8>>)>,
+    replies: HashMap<String, Option<String>>,
+    companies: HashMap<String, String>,
+}
+
+impl Stored {
+    fn read(folder: &Path) -> Self {
+        let file = database_file(folder);
+        let file =
+            rusqlite::Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        Self {
+            sessions: rows(&file, "SELECT id, coalesce(title, '') FROM sessions", |row| {
+                Ok((id("ses", row, 0)?, row.get(1)?))
+            }),
+            messages: rows(
+                &file,
+                "SELECT m.id, s.id, m.content FROM messages m JOIN sessions s ON s.seq = m.session_seq",
+                |row| Ok((id("msg", row, 0)?, (id("ses", row, 1)?, row.get(2)?))),
+            ),
+            files: rows(
+                &file,
+                "SELECT a.id, s.id, c.content FROM attachments a JOIN sessions s ON s.seq = a.session_seq
+                 LEFT JOIN attachment_contents c ON c.attachment_seq = a.seq",
+                |row| Ok((id("att", row, 0)?, (id("ses", row, 1)?, row.get(2)?))),
+            ),
+            replies: rows(&file, "SELECT key, reply FROM idempotency_keys", |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            }),
+            companies: rows(
+                &file,
+                "SELECT psa_company_id, psa_company_name FROM end_companies",
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            ),
+        }
+    }
+
+    /// What is expected and not there, or not so.
+    fn lacks(&self, expected: &Expected<'_>) -> Vec<String> {
+        let mut lacks = Vec::new();
+        let mut is = |holds: bool, what: &dyn Fn() -> String| {
+            if !holds {
+                lacks.push(what());
+            }
+        };
+        let is_named = |found: Option<&String>, id: &str, name: &str| {
+            let may_be = |found: &str| {
+                expected
+                    .may_be
+                    .get(id)
+                    .is_some_and(|names| names.contains(found))
+            };
+            found.is_some_and(|found| found == name || may_be(found))
+        };
+        for (id, title) in &expected.sessions {
+            let found = self.sessions.get(*id);
+            is(is_named(found, id, title), &|| {
+                format!("the session {title:?}, found as {found:?}")
+            });
+        }
+        for (id, name) in &expected.companies {
+            let found = self.companies.get(*id);
+            is(is_named(found, id, name), &|| {
+                format!("the company {name:?}, found as {found:?}")
+            });
+        }
+        for (id, (session, text)) in &expected.messages {
+            let found = self.messages.get(*id);
+            let holds = found.is_some_and(|(of, found)| of == session && found == text);
+            is(holds, &|| {
+                format!("the message {text:?}, found as {found:?}")
+            });
+        }
+        for (id, (session, content)) in &expected.files {
+            let found = self.files.get(*id);
+            let holds = found
+                .is_some_and(|(of, found)| of == session && found.as_deref() == Some(*content));
+            is(holds, &|| {
+                format!("the file {id} of {} bytes", content.len())
+            });
+        }
+        for (key, data) in &expected.replies {
+            let found = self.replies.get(*key).map(|reply| {
+                let reply = reply.as_deref();
+                reply.map(|reply| serde_json::from_str::<Value>(reply).unwrap())
+            });
+            let holds = found.as_ref().is_some_and(|found| found.as_ref() == *data);
+            is(holds, &|| format!("the reply to {key}, found as {found:?}"));
+        }
+        for session in &expected.gone {
+            is(!self.sessions.contains_key(*session), &|| {
+                format!("the deletion of {session}")
+            });
+        }
+        lacks
+    }
+}
+
+fn rows<T>(
+    file: &rusqlite::Connection,
+    sql: &str,
+    read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<(String, T)>,
+) -> HashMap<String, T> {
+    let mut statement = file.prepare(sql).unwrap();
+    let rows = statement.query_map([], read).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+fn id(prefix: &str, row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
+    let bytes: [u8; 16] = row.get(column)?;
+    Ok(format!("{prefix}_{}", uuid::Uuid::from_bytes(bytes)))
+}
+
+/// The secret that signs tokens.
+pub fn secret(folder: &Path) -> Option<Vec<u8>> {
+    fs::read(folder.join("signing.secret")).ok()
+}

@@ -1,0 +1,259 @@
+//! A power cut takes what was not synced: at any point of a run, nothing that was acknowledged is lost, and the file opens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirEntry};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::LazyLock;
+use std::thread;
+
+use rustix::io::Errno;
+use tempfile::TempDir;
+
+use crate::disk::{Chance, Disk, FOLDER, LOG, MAIN_FILE, Record};
+use crate::history::{Refusal, Told, Writer, holds, secret};
+use crate::process::{DEMO_WORLD, Place, Server, finish};
+use crate::random::{Random, number, seed};
+use crate::shim::{Call, Failure, Shim};
+
+/// Points of the run at which the power is cut; `SWITCHBOARD_POWER_CUTS` asks for others.
+const CUTS: u64 = 200;
+const WRITERS: u64 = 4;
+/// Times that a writer asks for a session and what belongs to it, in each part of the run.
+const TIMES: u64 = 12;
+
+/// What was written, and what clients were told.
+struct Run {
+    record: Record,
+    histories: Vec<Vec<Told>>,
+    secret: Vec<u8>,
+    /// The files as they were in the end.
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Run {
+    fn in_place(place: &Place, shim: &Shim, histories: Vec<Vec<Told>>) -> Self {
+        let read = |file: io::Result<DirEntry>| {
+            let file = file.unwrap();
+            let content = fs::read(file.path()).unwrap();
+            (file.file_name().into_string().unwrap(), content)
+        };
+        Self {
+            record: Record::read(shim.record()),
+            histories,
+            secret: secret(&place.data()).unwrap(),
+            files: fs::read_dir(place.data()).unwrap().map(read).collect(),
+        }
+    }
+}
+
+/// What several clients were told, and what they were refused with.
+#[derive(Default)]
+struct Asked {
+    histories: Vec<Vec<Told>>,
+    refusals: BTreeSet<Refusal>,
+}
+
+impl Asked {
+    fn and(mut self, other: Self) -> Self {
+        self.histories.extend(other.histories);
+        self.refusals.extend(other.refusals);
+        self
+    }
+}
+
+/// Has clients ask a server until they have asked enough, or it is gone; something else may be done meanwhile.
+fn ask(
+    shim: &Shim,
+    server: &Server,
+    part: u64,
+    times: u64,
+    meanwhile: impl FnOnce(&dyn Fn() -> bool),
+) -> Asked {
+    let address: SocketAddr = server.address().parse().unwrap();
+    let recorded = || shim.recorded();
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let recorded = &recorded;
+                scope.spawn(move || {
+                    let name = format!("Part {part}, writer {writer}");
+                    let seed = part * WRITERS + writer;
+                    let mut writer = Writer::new(name, address, seed, recorded);
+                    for _ in 0..times {
+                        if writer.asks_for_some() == Err(Refusal::Nothing) {
+                            break;
+                        }
+                    }
+                    writer
+                })
+            })
+            .collect();
+        meanwhile(&|| writers.iter().all(|writer| writer.is_finished()));
+        let mut asked = Asked::default();
+        for writer in writers {
+            let writer = writer.join().unwrap();
+            asked.histories.push(writer.history);
+            asked.refusals.extend(writer.refusals);
+        }
+        asked
+    })
+}
+
+fn import(shim: &Shim, place: &Place) -> i32 {
+    let arguments = ["--env", "demo", "import", DEMO_WORLD];
+    finish(&mut shim.recording(place.command(arguments))).code
+}
+
+fn serve(shim: &Shim, place: &Place) -> Server {
+    let arguments = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--env",
+        "demo",
+        "--rate-limit",
+        "0",
+    ];
+    Server::start(shim.recording(place.command(arguments)))
+}
+
+/// A first start, a crash, a clean end, and a start after each.
+fn run() -> Run {
+    let place = Place::new();
+    let shim = Shim::of(&place);
+    assert_eq!(import(&shim, &place), 0);
+
+    let server = serve(&shim, &place);
+    shim.fail(Call::Write, Failure::Death, 2_000, 1);
+    let asked = ask(&shim, &server, 0, u64::MAX, |_| {});
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), None, "{log:#?}");
+
+    let server = serve(&shim, &place);
+    let asked = asked.and(ask(&shim, &server, 1, TIMES, |_| {}));
+    server.stop();
+
+    let server = serve(&shim, &place);
+    let asked = asked.and(ask(&shim, &server, 2, TIMES, |_| {}));
+    server.crash();
+
+    // The crash is all that kept any of them from an answer.
+    assert_eq!(asked.refusals, BTreeSet::from([Refusal::Nothing]));
+    let run = Run::in_place(&place, &shim, asked.histories);
+    let logs = run.record.beginnings_of(LOG);
+    println!(
+        "{} entries; the log was begun {logs} times",
+        run.record.len()
+    );
+    assert!(logs > 4);
+    run
+}
+
+static RUN: LazyLock<Run> = LazyLock::new(run);
+
+/// Cuts the power at so many points; what was found wrong.
+fn cut(run: &Run, mut disk: Disk<'_>, random: &mut Random, cuts: u64) -> (usize, Vec<String>) {
+    let told: Vec<u64> = run
+        .histories
+        .iter()
+        .flatten()
+        .filter_map(Told::told_at)
+        .collect();
+    let mut points: Vec<usize> = (0..cuts)
+        .map(|_| match random.below(2) {
+            0 => random.below(run.record.len() + 1),
+            // Right behind an acknowledgement, when what it hangs on is as fresh as can be.
+            _ => run.record.happened_at(told[random.below(told.len())]),
+        })
+        .collect();
+    points.sort_unstable();
+    let (mut rows, mut wrong) = (0, Vec::new());
+    for point in points {
+        disk.go_on(point, random);
+        let chance = Chance::any(random);
+        let length = run.record.length_at(point);
+        let place = TempDir::new().unwrap();
+        let folder = place.path().join("data");
+        disk.cut(&folder, chance, random);
+        let found_secret = secret(&folder);
+        match holds(&folder, &run.histories, length) {
+            Ok(found) => rows += found,
+            Err(fault) => wrong.push(format!(
+                "at {point} of {}, {chance:?}: {fault}",
+                run.record.len()
+            )),
+        }
+        if told.iter().any(|told| *told <= length) && found_secret.as_ref() != Some(&run.secret) {
+            wrong.push(format!("at {point}: the secret that signs tokens is lost"));
+        }
+    }
+    (rows, wrong)
+}
+
+#[test]
+fn what_was_acknowledged_outlives_a_power_cut_at_any_point() {
+    let run = &*RUN;
+    let mut random = Random::new(seed());
+    let cuts = number("SWITCHBOARD_POWER_CUTS").unwrap_or(CUTS);
+    let (rows, wrong) = cut(run, Disk::of(&run.record), &mut random, cuts);
+    println!("{cuts} power cuts; {rows} rows compared");
+    assert!(wrong.is_empty(), "{} of {cuts}: {wrong:#?}", wrong.len());
+}
+
+#[test]
+fn a_disk_that_forgets_what_was_synced_is_found_out() {
+    let run = &*RUN;
+    let mut random = Random::new(seed());
+    for file in [LOG, MAIN_FILE, FOLDER] {
+        let disk = Disk::forgetting(&run.record, file);
+        let (_, wrong) = cut(run, disk, &mut random, 30);
+        println!(
+            "syncs of {file:?} forgotten: {} of 30 cuts; {:?}",
+            wrong.len(),
+            wrong.first()
+        );
+        assert!(!wrong.is_empty(), "{file:?}");
+    }
+}
+
+#[test]
+fn the_record_is_what_programs_see_in_the_files() {
+    let run = &*RUN;
+    let mut disk = Disk::of(&run.record);
+    disk.go_on(run.record.len(), &mut Random::new(0));
+    for (name, content) in disk.as_seen() {
+        assert!(run.files.get(&name) == Some(&content), "{name}");
+    }
+}
+
+/// Cuts the power at the end, and leaves nothing that was not synced.
+fn has_all_at_the_end(run: &Run) {
+    let mut random = Random::new(0);
+    let mut disk = Disk::of(&run.record);
+    disk.go_on(run.record.len(), &mut random);
+    let cut = TempDir::new().unwrap();
+    let folder = cut.path().join("data");
+    disk.cut(&folder, Chance { kept: 0, torn: 0 }, &mut random);
+    holds(&folder, &run.histories, u64::MAX).unwrap();
+}
+
+#[test]
+fn a_sync_that_fails_at_the_first_start_leaves_nothing_that_a_power_cut_could_take_later() {
+    for which in 0.. {
+        let place = Place::new();
+        let shim = Shim::of(&place);
+        shim.fail(Call::Sync, Failure::With(Errno::IO), which, 1);
+        if import(&shim, &place) != 0 {
+            assert_eq!(import(&shim, &place), 0);
+        }
+        if shim.failed(Call::Sync) == 0 {
+            assert!(which > 4);
+            break;
+        }
+        let server = serve(&shim, &place);
+        let asked = ask(&shim, &server, 0, 1, |_| {});
+        server.crash();
+        has_all_at_the_end(&Run::in_place(&place, &shim, asked.histories));
+    }
+}
