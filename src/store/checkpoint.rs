@@ -8,7 +8,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ffi};
 
 use super::sqlite;
 
@@ -39,6 +40,8 @@ pub(super) struct Checkpoints {
     log: PathBuf,
     /// The log's frames when the background connection was last woken.
     copied: i64,
+    /// The log must stay, for the next start to copy all of it back.
+    is_kept: Arc<AtomicBool>,
 }
 
 /// Starts the background connection; it ends with the writer.
@@ -50,11 +53,13 @@ pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
     // What a crash left in the log may be something that was deleted.
     let is_left = std::fs::metadata(&log).is_ok_and(|log| log.len() > 0);
     let erase = Arc::new(AtomicBool::new(is_left));
+    let is_kept = Arc::new(AtomicBool::new(false));
     let background = Background {
         connection,
         path: path.to_owned(),
         woken,
         erase: Arc::clone(&erase),
+        is_kept: Arc::clone(&is_kept),
     };
     let thread = std::thread::spawn(move || background.copy_back());
     Ok(Checkpoints {
@@ -63,7 +68,14 @@ pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
         thread: Some(thread),
         log: log.into(),
         copied: 0,
+        is_kept,
     })
+}
+
+/// Moves what an earlier server left in the log into the main file. Where a sync failed, the disk may lack what the system still
+/// shows of the log, and nothing that is added behind it would be found after a power cut.
+pub(super) fn take_up(path: &Path) -> rusqlite::Result<()> {
+    empty_log(&open(path)?).map(drop)
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
@@ -78,11 +90,12 @@ struct Background {
     path: PathBuf,
     woken: Receiver<()>,
     erase: Arc<AtomicBool>,
+    is_kept: Arc<AtomicBool>,
 }
 
 impl Background {
     fn copy_back(mut self) {
-        while self.is_wanted() {
+        while self.is_wanted() && !self.is_kept.load(Ordering::Acquire) {
             let outcome = if self.erase.swap(false, Ordering::AcqRel) {
                 let outcome = empty_log(&self.connection);
                 if !matches!(outcome, Ok(true)) {
@@ -109,12 +122,32 @@ impl Background {
     }
 
     fn failed(&mut self, error: &rusqlite::Error) {
+        if has_lost(error) {
+            keep_log(&self.is_kept, error);
+            return;
+        }
         log::error!("a checkpoint failed: {error}");
         // It may have come by a log that it can only read, when the system refused more for a moment.
         if let Ok(fresh) = open(&self.path) {
             self.connection = fresh;
         }
     }
+}
+
+/// Whether the disk may have lost what had been written to it.
+fn has_lost(error: &rusqlite::Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|failure| failure.extended_code == ffi::SQLITE_IOERR_FSYNC)
+}
+
+/// Lets the log stay as it is. The system forgets what it could not write, and SQLite what it had copied back before without
+/// waiting for the disk: going on from there, it would let go of frames that the main file has lost.
+fn keep_log(is_kept: &AtomicBool, error: &rusqlite::Error) {
+    is_kept.store(true, Ordering::Release);
+    log::error!(
+        "the disk failed ({error}); the log of the database is kept, and what is deleted stays in it, until the server is started again"
+    );
 }
 
 /// Moves the whole log into the main file and cuts it to nothing, unless readers are in the way; whether it is empty now.
@@ -143,6 +176,9 @@ impl Checkpoints {
     }
 
     pub(super) fn after_commit(&mut self, writer: &Connection) {
+        if self.is_kept.load(Ordering::Acquire) {
+            return;
+        }
         let frames = FRAMES.get();
         if frames < self.copied {
             // SQLite has begun the log again.
@@ -155,7 +191,11 @@ impl Checkpoints {
         if frames > LOG_LIMIT {
             // Under steady load PASSIVE never catches up with the writer, so the log would only grow.
             if let Err(error) = self.restart_log(writer) {
-                log::warn!("the write-ahead log could not be begun again: {error}");
+                if has_lost(&error) {
+                    keep_log(&self.is_kept, &error);
+                } else {
+                    log::warn!("the write-ahead log could not be begun again: {error}");
+                }
             }
         } else {
             // A full channel means that the background connection has been woken already.
@@ -176,17 +216,20 @@ impl Checkpoints {
         writer.busy_timeout(USUAL_WAIT)?;
         outcome
     }
-}
 
-impl Drop for Checkpoints {
-    fn drop(&mut self) {
-        // Waited for, so that the last connection to close is known to close: it moves the whole log into the main file.
+    /// Ends the background connection, so that the writer's is known to be the last to close: it moves the whole log into the
+    /// main file, unless the log is kept.
+    pub(super) fn end(&mut self, writer: &Connection) -> rusqlite::Result<()> {
         self.wake = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
             log::error!("the thread of the checkpoints had panicked");
         }
+        let is_kept = self.is_kept.load(Ordering::Acquire);
+        writer
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_kept)
+            .map(drop)
     }
 }
 

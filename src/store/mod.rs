@@ -189,16 +189,20 @@ impl Store {
         })
     }
 
-    /// Takes the folder for a server.
+    /// Takes the folder for a server, and takes up what an earlier one left in its log.
     ///
     /// # Errors
-    /// A sentence for the operator if another server has it.
+    /// A sentence for the operator if another server has it, or the disk fails.
     pub fn lock_for_serving(&self) -> Result<ServeLock, OpenError> {
         let path = self.folder.join(SERVE_LOCK);
         let file = open_lock(&path)
             .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
         match file.try_lock() {
-            Ok(()) => Ok(ServeLock { _file: file }),
+            Ok(()) => {
+                let path = database_file(&self.folder);
+                checkpoint::take_up(&path).map_err(|error| OpenError(describe(&path, &error)))?;
+                Ok(ServeLock { _file: file })
+            }
             Err(TryLockError::WouldBlock) => Err(OpenError(format!(
                 "another switchboard serves the data folder {}; stop it first, or give this one its own --data",
                 self.folder.display()

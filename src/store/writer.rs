@@ -329,6 +329,9 @@ impl GroupWriter {
                 }
             }
         }
+        if let Err(error) = self.checkpoints.end(&self.connection) {
+            log::error!("the checkpoints did not end: {error}");
+        }
     }
 
     fn commit(&mut self, group: &mut [Box<dyn Pending>]) -> Result<(), GroupFailed> {

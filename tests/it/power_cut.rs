@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirEntry};
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::LazyLock;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tempfile::TempDir;
@@ -225,6 +227,126 @@ fn the_record_is_what_programs_see_in_the_files() {
     for (name, content) in disk.as_seen() {
         assert!(run.files.get(&name) == Some(&content), "{name}");
     }
+}
+
+#[test]
+fn what_a_failed_sync_has_lost_takes_nothing_along_that_was_acknowledged_later() {
+    let mut random = Random::new(seed());
+    let place = Place::new();
+    let shim = Shim::of(&place);
+    assert_eq!(import(&shim, &place), 0);
+    let mut histories = Vec::new();
+    for part in 0..6 {
+        let server = serve(&shim, &place);
+        let call = random.pick(&[Call::Sync, Call::SyncMain]);
+        let failing = |have_ended: &dyn Fn() -> bool| {
+            while !have_ended() {
+                let failed = shim.failed(call);
+                let [passing, failing] =
+                    [10, 2].map(|most| i64::try_from(random.below(most)).unwrap());
+                shim.fail(call, Failure::With(Errno::IO), passing, failing + 1);
+                while shim.failed(call) == failed && !have_ended() {
+                    thread::yield_now();
+                }
+            }
+        };
+        let asked = ask(&shim, &server, part, TIMES / 2, failing);
+        histories.extend(asked.histories);
+        shim.heal(call);
+        if random.chance(1, 2) {
+            server.crash();
+        } else {
+            server.stop();
+        }
+    }
+    let run = Run::in_place(&place, &shim, histories);
+    let (_, wrong) = cut(&run, Disk::of(&run.record), &mut random, CUTS / 4);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Waits for what must happen.
+fn waits_until(happens: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !happens() {
+        assert!(Instant::now() < deadline, "it does not happen");
+        thread::yield_now();
+    }
+}
+
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().len()
+}
+
+#[test]
+fn what_was_copied_back_without_a_sync_is_copied_again_after_a_sync_that_failed() {
+    const FRAME: u64 = 4_120;
+    let place = Place::new();
+    let shim = Shim::of(&place);
+    assert_eq!(import(&shim, &place), 0);
+    let server = serve(&shim, &place);
+    let (log, main) = (place.data().join(LOG), place.data().join(MAIN_FILE));
+    waits_until(|| length(&log) == 0);
+    let recorded = || shim.recorded();
+    let address = server.address().parse().unwrap();
+    let mut writer = Writer::new("Writer".to_owned(), address, 0, &recorded);
+    let grow = |writer: &mut Writer<'_>, frames: u64| {
+        while length(&log) < frames * FRAME {
+            writer.asks_for_a_session().unwrap();
+        }
+    };
+    grow(&mut writer, 500);
+    // Somebody reads for long, so that the first part of the log is copied back and the rest is not: this is not synced.
+    let reader = rusqlite::Connection::open(place.database()).unwrap();
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM sessions")
+        .unwrap();
+    let before = length(&main);
+    grow(&mut writer, 1_200);
+    waits_until(|| length(&main) > before);
+    drop(reader);
+    // The rest is copied back, and the disk fails.
+    shim.fail(Call::SyncMain, Failure::With(Errno::IO), 0, 1);
+    writer.deletes().unwrap();
+    waits_until(|| shim.failed(Call::SyncMain) == 1);
+    server.logs("until the server is started again");
+    // Asked for again, it is not done, nor at the end.
+    writer.deletes().unwrap();
+    grow(&mut writer, 2_000);
+    server.stop();
+    assert!(length(&log) >= 2_000 * FRAME);
+    let run = Run::in_place(&place, &shim, vec![writer.history]);
+    has_all_at_the_end(&run);
+    // The next start copies all of it.
+    let server = serve(&shim, &place);
+    waits_until(|| length(&log) == 0);
+    server.stop();
+    holds(&place.data(), &run.histories, u64::MAX).unwrap();
+}
+
+#[test]
+fn nothing_is_built_upon_a_change_that_a_failed_sync_lost_and_a_restart_finds_again() {
+    let place = Place::new();
+    let shim = Shim::of(&place);
+    assert_eq!(import(&shim, &place), 0);
+    let server = serve(&shim, &place);
+    let recorded = || shim.recorded();
+    let writer = |name: &str, server: &Server| {
+        let address = server.address().parse().unwrap();
+        Writer::new(name.to_owned(), address, 0, &recorded)
+    };
+    let mut before = writer("Before", &server);
+    before.asks_for_a_session().unwrap();
+    shim.fail(Call::Sync, Failure::With(Errno::IO), 0, i64::MAX);
+    let refused = before.asks_for_a_session().unwrap_err();
+    assert_eq!(refused, Refusal::Said(500, "internal_error".to_owned()));
+    server.crash();
+    shim.heal(Call::Sync);
+    let server = serve(&shim, &place);
+    let mut after = writer("After", &server);
+    after.asks_for_a_session().unwrap();
+    server.crash();
+    let histories = vec![before.history, after.history];
+    has_all_at_the_end(&Run::in_place(&place, &shim, histories));
 }
 
 /// Cuts the power at the end, and leaves nothing that was not synced.
