@@ -157,6 +157,11 @@ impl Error {
     pub fn internal(cause: impl Into<String>) -> Self {
         Self::Internal(cause.into().into())
     }
+
+    /// Whether it is a refusal with this code.
+    pub fn is(&self, code: Code) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.code == code)
+    }
 }
 
 impl fmt::Display for Error {

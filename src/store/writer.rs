@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpoints;
@@ -85,6 +85,8 @@ trait Pending: Send {
     fn extent(&self) -> Extent;
     /// Runs the change; whether it is to be kept.
     fn run(&mut self, tx: &mut WriteTx<'_>) -> bool;
+    /// Whether the disk was full.
+    fn was_full(&self) -> bool;
     /// Answers the caller, once the group is on disk or has failed.
     fn answer(self: Box<Self>, failed: Option<&GroupFailed>);
 }
@@ -114,6 +116,10 @@ where
         let keep = result.is_ok();
         self.result = Some(result);
         keep
+    }
+
+    fn was_full(&self) -> bool {
+        matches!(&self.result, Some(Err(error)) if error.is(Code::StorageFull))
     }
 
     fn answer(self: Box<Self>, failed: Option<&GroupFailed>) {
@@ -380,8 +386,11 @@ impl GroupWriter {
             if !pending.run(&mut tx) {
                 tx.afterwards.truncate(wanted_before);
                 if self.connection.is_autocommit() {
-                    // SQLite undid the whole group by itself, as it does when the disk is full.
-                    return Err(sqlite::failure(rusqlite::ffi::SQLITE_FULL));
+                    // SQLite undid the whole group by itself, as it does when the disk is full or fails.
+                    return Err(sqlite::failure(match pending.was_full() {
+                        true => ffi::SQLITE_FULL,
+                        false => ffi::SQLITE_IOERR,
+                    }));
                 }
                 if is_kept_apart {
                     execute(&self.connection, "ROLLBACK TO change")?;

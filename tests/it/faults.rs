@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::process::{DEMO_WORLD, Done, NORTHWIND, Place, Server, finish};
 use crate::random::number;
@@ -227,4 +227,31 @@ fn a_start_on_a_full_disk_says_that_it_is_full() {
             "{done:?}"
         );
     }
+}
+
+#[test]
+fn a_disk_that_fails_amid_a_big_import_is_not_said_to_be_full() {
+    let place = Place::with_demo_world();
+    let body = "0123456789".repeat(6_000);
+    let articles: Vec<Value> = (0..800)
+        .map(|number| json!({ "title": format!("Article {number}"), "body": body }))
+        .collect();
+    let tenants =
+        json!({ "tenants": [{ "client_id": "northwind-it", "knowledge_articles": articles }] });
+    let file = place.file("big.json", tenants.to_string());
+    let import = ["--env", "demo", "import", &file];
+    let shim = Shim::of(&place);
+    // SQLite keeps no more than some megabytes of a change in memory, and writes the rest ahead of the commit.
+    for (error, said) in [
+        (Errno::IO, "a group was not committed: disk I/O error"),
+        (
+            Errno::NOSPC,
+            "The server's disk is full; reading still works. Free some space and try again.",
+        ),
+    ] {
+        shim.fail(Call::Write, Failure::With(error), 100, 1);
+        let done = finish(&mut shim.under(place.command(import)));
+        assert_eq!(done.failure(), said);
+    }
+    place.ok(import);
 }
