@@ -32,6 +32,8 @@ use crate::store::{Reader, audit, search, turns, unlinked};
 const TITLE: usize = 200;
 /// How long a search may take to bring its index up to date before it answers with what there is.
 const INDEX_WAIT: Duration = Duration::from_secs(10);
+const NOT_ALL_SEARCHED: &str =
+    "The server's disk is full: the newest messages could not be searched.";
 
 /// A body of `POST /chat/sessions`, its form checked.
 struct Ask {
@@ -458,6 +460,7 @@ pub(super) async fn list(
     };
     let page = Page::of(&query, list)?;
     let before = page.after.unwrap_or(BEHIND_ALL);
+    let mut warnings = Vec::new();
     let found = match q {
         None => app
             .store
@@ -465,9 +468,14 @@ pub(super) async fn list(
         Some(q) => {
             let words = search::words(&q);
             if !words.is_empty() {
-                tokio::time::timeout(INDEX_WAIT, app.store.complete_search())
+                let completed = tokio::time::timeout(INDEX_WAIT, app.store.complete_search())
                     .await
-                    .map_err(|_| Code::Overloaded)??;
+                    .map_err(|_| Code::Overloaded)?;
+                match completed {
+                    // What was accepted just before the disk was full is all that can be missing.
+                    Err(error) if error.is(Code::StorageFull) => warnings.push(NOT_ALL_SEARCHED),
+                    completed => completed?,
+                }
             }
             app.store
                 .read_long(Some(caller.tenant.no), move |reader| {
@@ -477,7 +485,7 @@ pub(super) async fn list(
         }
     };
     let (found, pagination) = page.cut(found, list, |session: &Session| session.id.tick());
-    Ok(Reply::ok(found).paged(pagination))
+    Ok(Reply::ok(found).paged(pagination).warning(warnings))
 }
 
 fn read_change(fields: &Fields<'_>) -> SessionChange {

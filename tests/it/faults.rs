@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,9 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
+use crate::document;
+use crate::history::{Refusal, Writer, holds};
 use crate::process::{DEMO_WORLD, Done, NORTHWIND, Place, Server, finish};
 use crate::random::number;
 use crate::shim::{Call, Failure, Shim, bytes_in};
+use crate::wire::{Connection, Reply, Request};
 
 /// Which of the coming calls fails: a spread of those up to 200, or all of them with `SWITCHBOARD_ALL_FAULTS=1`.
 fn which() -> Vec<i64> {
@@ -40,6 +44,20 @@ const SERVE: [&str; 7] = [
     "--rate-limit",
     "0",
 ];
+
+fn address(server: &Server) -> SocketAddr {
+    server.address().parse().unwrap()
+}
+
+/// Ends a server as by a crash; nothing in it panicked before.
+fn ends(server: Server) {
+    server.signal("KILL");
+    let (_, log) = server.wait();
+    assert!(
+        !log.iter().any(|line| line.contains("panicked")),
+        "{log:#?}"
+    );
+}
 
 #[test]
 fn a_first_start_that_is_killed_at_any_write_or_sync_is_made_good_by_the_next() {
@@ -208,6 +226,139 @@ fn five_imports_that_begin_a_folder_at_once_all_succeed() {
         }
     });
     is_whole(&place);
+}
+
+#[test]
+fn on_a_full_disk_writes_are_refused_reads_go_on_and_it_recovers_by_itself() {
+    let place = Place::with_demo_world();
+    let shim = Shim::of(&place);
+    let server = Server::start(shim.under(place.command(SERVE)));
+    let client = server.client();
+    let recorded = || 0;
+    let mut writer = Writer::new("Writer".to_owned(), address(&server), 0, &recorded);
+    let opened = client.post(NORTHWIND, "/chat/sessions", &json!({ "agent_id": 102 }));
+    let session = opened.data()["id"].as_str().unwrap().to_owned();
+    let full = Refusal::Said(503, "storage_full".to_owned());
+    let mut refused = Vec::new();
+    for room in [0, 5_000, 100_000, 1_000_000] {
+        shim.limit_to(bytes_in(&place.data()) + room);
+        while writer.asks_for_some().is_ok() {}
+        // A small change may still find room, where the log has been begun again.
+        for number in 0..20 {
+            let title = format!("Room for {room}, number {number}");
+            let body = json!({ "agent_id": 102, "title": title });
+            let opened = client.post(NORTHWIND, "/chat/sessions", &body);
+            if opened.status != 201 {
+                assert_eq!(
+                    (opened.status, opened.code().as_str()),
+                    (503, "storage_full")
+                );
+                refused.push(title);
+            }
+        }
+        let path = format!("/chat/sessions/{session}/messages");
+        for path in [
+            "/whoami",
+            "/agents",
+            "/chat/sessions",
+            &path,
+            "/chat/sessions?q=vpn",
+            "/channels?q=bot",
+        ] {
+            assert_eq!(client.get(NORTHWIND, path).status, 200, "{path}");
+        }
+        let dry = json!({ "agent_id": 102 });
+        let dry = client.post(NORTHWIND, "/chat/sessions/resolve", &dry);
+        assert_eq!(dry.status, 200, "{dry:?}");
+        assert_eq!(client.get("", "/health").status, 200);
+        shim.limit_to(0);
+        assert_eq!(client.get("", "/ready").status, 200);
+        writer.asks_for_some().unwrap();
+    }
+    assert_eq!(writer.refusals, BTreeSet::from([full]));
+    // What was accepted before is answered all the same.
+    has_no_turn_left(&place);
+    ends(server);
+    holds(&place.data(), &[writer.history], u64::MAX).unwrap();
+    assert!(!refused.is_empty());
+    let file = place.closed_file();
+    for title in refused {
+        let sql = "SELECT count(*) FROM sessions WHERE title = ?1";
+        let there: i64 = file.query_row(sql, [&title], |row| row.get(0)).unwrap();
+        assert_eq!(there, 0, "{title}");
+    }
+}
+
+#[test]
+fn a_search_on_a_full_disk_says_what_it_leaves_out() {
+    let place = Place::with_demo_world();
+    let shim = Shim::of(&place);
+    let server = Server::start(shim.under(place.command(SERVE)));
+    let client = server.client();
+    let opened = client.post(
+        NORTHWIND,
+        "/chat/sessions",
+        &json!({ "agent_id": 102, "title": "Greeting" }),
+    );
+    let session = opened.data()["id"].as_str().unwrap().to_owned();
+    let path = format!("/chat/sessions/{session}/messages");
+    let file = rusqlite::Connection::open(place.database()).unwrap();
+    let search = |warnings: Value| {
+        let found = client.get(NORTHWIND, "/chat/sessions?q=hello").json();
+        assert_eq!(found["meta"]["warnings"], warnings);
+        found["data"].as_array().unwrap().len()
+    };
+    loop {
+        shim.limit_to(0);
+        let said = client.post(NORTHWIND, &path, &json!({ "message": "Hello" }));
+        assert_eq!(said.status, 202, "{said:?}");
+        shim.limit_to(1);
+        let sql =
+            "SELECT (SELECT max(seq) FROM messages) > done_seq, done_seq > 0 FROM search_progress";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let (is_behind, has_some): (bool, bool) = file.query_row(sql, [], read).unwrap();
+        // Else it has just been brought up to date, as every few seconds.
+        if is_behind {
+            let left_out = "The server's disk is full: the newest messages could not be searched.";
+            assert_eq!(search(json!([left_out])), usize::from(has_some));
+            break;
+        }
+    }
+    shim.limit_to(0);
+    assert_eq!(search(json!([])), 1);
+    server.stop();
+}
+
+/// What is said to who writes on a full disk.
+pub fn reply_on_a_full_disk() -> Reply {
+    let place = Place::with_demo_world();
+    let shim = Shim::of(&place);
+    let server = Server::start(shim.under(place.command(SERVE)));
+    shim.limit_to(1);
+    let request = Request::new("POST", "/public-api/chat/sessions")
+        .header("authorization", format!("Bearer {NORTHWIND}"))
+        .json(&json!({ "agent_id": 102 }));
+    let (reply, _) = Connection::open(address(&server))
+        .exchange(&request)
+        .unwrap();
+    let reply = reply.unwrap();
+    document::agrees(&request, &reply);
+    reply
+}
+
+/// Waits until every turn has been answered.
+pub fn has_no_turn_left(place: &Place) {
+    let file = rusqlite::Connection::open(place.database()).unwrap();
+    let count = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while count("SELECT count(*) FROM turns WHERE terminal_tick IS NULL") > 0 {
+        assert!(Instant::now() < deadline, "turns wait for ever");
+        thread::yield_now();
+    }
+    assert_eq!(
+        count("SELECT count(*) FROM turns WHERE status <> 'COMPLETED'"),
+        0
+    );
 }
 
 #[test]
