@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use crate::document;
-use crate::history::{Refusal, Writer, holds};
+use crate::history::{Refusal, Told, Writer, holds};
 use crate::process::{DEMO_WORLD, Done, NORTHWIND, Place, Server, finish};
 use crate::random::number;
 use crate::shim::{Call, Failure, Shim, bytes_in};
@@ -57,6 +58,56 @@ fn ends(server: Server) {
         !log.iter().any(|line| line.contains("panicked")),
         "{log:#?}"
     );
+}
+
+/// A client asks for this and that until a call has failed, and again when none does any more; time after time.
+fn overcomes(shim: &Shim, call: Call, error: Errno, writer: &mut Writer<'_>) {
+    for which in which() {
+        for failing in [1, 4] {
+            let failed = shim.failed(call);
+            shim.fail(call, Failure::With(error), which - 1, failing);
+            while shim.failed(call) == failed {
+                drop(writer.asks_for_some());
+            }
+            shim.heal(call);
+            // A sync that failed elsewhere is still told to the writer, once.
+            if call != Call::Sync || writer.asks_for_some().is_err() {
+                writer.asks_for_some().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_call_on_the_file_that_fails_is_refused_and_overcome_and_nothing_acknowledged_is_lost() {
+    let full = Refusal::Said(503, "storage_full".to_owned());
+    let broken = Refusal::Said(500, "internal_error".to_owned());
+    let place = Place::with_demo_world();
+    let shim = Shim::of(&place);
+    let recorded = || 0;
+    let mut histories: Vec<Vec<Told>> = Vec::new();
+    for (number, (call, error, refusal)) in [
+        (Call::Write, Errno::IO, &broken),
+        (Call::Write, Errno::NOSPC, &full),
+        (Call::Sync, Errno::IO, &broken),
+        (Call::Read, Errno::IO, &broken),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let server = Server::start(shim.under(place.command(SERVE)));
+        let name = format!("Writer {number}");
+        let mut writer = Writer::new(name, address(&server), 0, &recorded);
+        overcomes(&shim, call, error, &mut writer);
+        assert_eq!(
+            writer.refusals,
+            BTreeSet::from([refusal.clone()]),
+            "{call:?} {error:?}"
+        );
+        ends(server);
+        histories.push(writer.history);
+        holds(&place.data(), &histories, u64::MAX).unwrap();
+    }
 }
 
 #[test]
@@ -405,4 +456,90 @@ fn a_disk_that_fails_amid_a_big_import_is_not_said_to_be_full() {
         assert_eq!(done.failure(), said);
     }
     place.ok(import);
+}
+
+#[test]
+fn without_a_file_descriptor_left_reads_share_the_connections_that_there_are() {
+    let place = Place::with_demo_world();
+    let shim = Shim::of(&place);
+    let server = Server::start(shim.under(place.command(SERVE)));
+    let client = server.client();
+    shim.fail(Call::Open, Failure::With(Errno::MFILE), 0, i64::MAX);
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for path in [
+                    "/whoami",
+                    "/agents",
+                    "/chat/sessions?q=vpn",
+                    "/channels?q=bot",
+                ] {
+                    let reply = client.get(NORTHWIND, path);
+                    assert_eq!(reply.status, 200, "{reply:?}");
+                }
+                let opened = client.post(NORTHWIND, "/chat/sessions", &json!({ "agent_id": 102 }));
+                assert_eq!(opened.status, 201, "{opened:?}");
+            });
+        }
+    });
+    assert!(shim.failed(Call::Open) > 0);
+    shim.heal(Call::Open);
+    works(&place, &server);
+    server.stop();
+}
+
+#[test]
+fn a_connection_that_could_not_be_taken_is_taken_a_little_later() {
+    let place = Place::with_demo_world();
+    let shim = Shim::of(&place);
+    let server = Server::start(shim.under(place.command(SERVE)));
+    let client = server.client();
+    for which in [1, 2, 20, 200] {
+        let failed = shim.failed(Call::Accept);
+        shim.fail(Call::Accept, Failure::With(Errno::MFILE), which - 1, 2);
+        while shim.failed(Call::Accept) < failed + 2 {
+            assert_eq!(client.get("", "/health").status, 200);
+        }
+    }
+    server.stop();
+}
+
+/// The command with so many open files at most.
+fn with_files(files: u32, command: &Command) -> Command {
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string()])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
+}
+
+#[test]
+fn more_connections_than_open_files_wait_and_those_that_there_are_go_on() {
+    let place = Place::with_demo_world();
+    let server = Server::start(with_files(100, &place.command(SERVE)));
+    let request = Request::new("GET", "/public-api/chat/sessions")
+        .header("authorization", format!("Bearer {NORTHWIND}"));
+    let asks = |connection: Connection| {
+        let (reply, connection) = connection.exchange(&request).unwrap();
+        assert_eq!(reply.unwrap().status, 200);
+        connection.unwrap()
+    };
+    let mut first = asks(Connection::open(address(&server)));
+    let held: Vec<Connection> = (0..150)
+        .map(|_| Connection::open(address(&server)))
+        .collect();
+    server.logs("Error accepting connection");
+    for _ in 0..20 {
+        first = asks(first);
+    }
+    drop(held);
+    asks(Connection::open(address(&server)));
+    ends(server);
 }

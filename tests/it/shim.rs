@@ -16,13 +16,14 @@ const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/shim.c")
 /// Calls of the program on its data folder, and those that take a connection; in the order of the control file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    Write = 0,
-    Read = 1,
-    Sync = 2,
+    Write,
+    Read,
+    Sync,
     /// Those of the main file alone, which are among the others too.
-    SyncMain = 3,
-    Truncate = 4,
-    Open = 5,
+    SyncMain,
+    Truncate,
+    Open,
+    Accept,
 }
 
 /// How a call fails.
