@@ -1,17 +1,19 @@
 //! Brings a file's schema up to date, or says in a sentence why it cannot be used.
 
 use std::error::Error;
+use std::fmt;
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
 use super::{OpenError, describe};
+use crate::model::clock::parse_rfc3339;
 
 mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-const NEWEST_APPLIED: &str = "SELECT max(version) FROM refinery_schema_history";
+const APPLIED: &str = "SELECT version, applied_on, checksum FROM refinery_schema_history";
 const HISTORY_EXISTS: &str =
     "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'refinery_schema_history'";
 const HAS_TABLES: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' LIMIT 1";
@@ -32,15 +34,15 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), OpenErro
     let known = newest();
     let has_history = exists(connection, HISTORY_EXISTS).map_err(broken)?;
     if has_history {
-        let applied: Option<i64> = connection
-            .query_row(NEWEST_APPLIED, [], |row| row.get(0))
-            .map_err(broken)?;
-        let applied = applied.unwrap_or(0);
+        let (applied, is_readable) = applied(connection).map_err(broken)?;
         if applied > known {
             return Err(OpenError(format!(
                 "{} was written by a newer switchboard (schema {applied}; this one knows {known}); use that version",
                 path.display()
             )));
+        }
+        if !is_readable {
+            return Err(OpenError(damaged(path, "what was applied cannot be read")));
         }
     } else if exists(connection, HAS_TABLES).map_err(broken)? {
         return Err(OpenError(format!(
@@ -70,11 +72,29 @@ fn say(error: &refinery::Error, path: &Path) -> String {
         Some(cause) if cause.sqlite_error_code() != Some(ErrorCode::Unknown) => {
             describe(path, cause)
         }
-        Some(_) | None => format!(
-            "the schema of {} is damaged ({error}); restore it from a backup",
-            path.display()
-        ),
+        Some(_) | None => damaged(path, error),
     }
+}
+
+fn damaged(path: &Path, how: impl fmt::Display) -> String {
+    format!(
+        "the schema of {} is damaged ({how}); restore it from a backup",
+        path.display()
+    )
+}
+
+/// The newest schema that was applied, 0 for none, and whether all that is recorded of them can be read: refinery panics else.
+fn applied(connection: &Connection) -> rusqlite::Result<(i64, bool)> {
+    let mut statement = connection.prepare(APPLIED)?;
+    let mut rows = statement.query([])?;
+    let (mut newest, mut is_readable) = (0, true);
+    while let Some(row) = rows.next()? {
+        let applied_on: String = row.get("applied_on")?;
+        let checksum: String = row.get("checksum")?;
+        is_readable &= parse_rfc3339(&applied_on).is_some() && checksum.parse::<u64>().is_ok();
+        newest = newest.max(row.get("version")?);
+    }
+    Ok((newest, is_readable))
 }
 
 fn exists(connection: &Connection, sql: &str) -> rusqlite::Result<bool> {

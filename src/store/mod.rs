@@ -148,6 +148,7 @@ impl Store {
         {
             let _lock = lock_for_migration(folder)?;
             migrations::check(&connection, &path)?;
+            sqlite::check_length(&connection, &path).map_err(broken)?;
             sqlite::prepare_writer(&connection).map_err(broken)?;
             migrations::run(&mut connection, &path)?;
         }

@@ -254,6 +254,19 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Finds a file whose last page is cut short: SQLite takes what is missing there for zeros. With a log beside it, as after a crash,
+/// the page may be one that the log still has.
+pub(super) fn check_length(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let page: u64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+    if length(Path::new(&log)) == 0 && !length(path).is_multiple_of(page) {
+        return Err(failure(ffi::SQLITE_CORRUPT));
+    }
+    Ok(())
+}
+
 /// An error of SQLite by its number.
 pub(super) fn failure(number: i32) -> rusqlite::Error {
     let message = ffi::code_to_str(number).to_owned();

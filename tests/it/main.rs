@@ -15,6 +15,7 @@ mod crash;
 mod credentials;
 mod csv_import;
 mod cuts;
+mod damage;
 mod dashboard;
 mod demo;
 mod disk;

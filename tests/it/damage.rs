@@ -1,0 +1,248 @@
+//! A damaged file: a plain refusal to start, or a server that goes on; never a panic.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use serde_json::Value;
+
+use crate::faults::has_no_turn_left;
+use crate::history::Writer;
+use crate::process::{Client, NORTHWIND, Place, RELAY, Server};
+use crate::random::{Random, number, seed};
+
+/// Damaged files; `SWITCHBOARD_DAMAGES` asks for others.
+const DAMAGES: u64 = 200;
+const SECTOR: usize = 512;
+const SERVE: [&str; 7] = [
+    "serve",
+    "--listen",
+    "127.0.0.1:0",
+    "--env",
+    "demo",
+    "--rate-limit",
+    "0",
+];
+
+/// What calls are answered with; a number where it is a failure.
+type Answers = BTreeMap<(&'static str, String), Value>;
+
+/// Takes out what is signed anew each time.
+fn without_links(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("url");
+            fields.values_mut().for_each(without_links);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_links),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Reads much of what there is.
+fn read_all(client: &Client) -> Answers {
+    let mut answers = Answers::new();
+    let mut ask = |key: &'static str, path: &str| {
+        let reply = client.get(key, path);
+        let mut data = reply.json()["data"].take();
+        without_links(&mut data);
+        let items = data.as_array().into_iter().flatten();
+        let ids = items.filter_map(|item| item["id"].as_str().map(str::to_owned));
+        let ids: Vec<String> = ids.collect();
+        let answer = match reply.status {
+            200 => data,
+            status => status.into(),
+        };
+        answers.insert((key, path.to_owned()), answer);
+        ids
+    };
+    for key in [NORTHWIND, RELAY] {
+        for path in [
+            "/whoami",
+            "/tenant",
+            "/audit-events?page_size=200",
+            "/end-companies/health",
+        ] {
+            ask(key, path);
+        }
+        for list in [
+            "/agents",
+            "/knowledge-articles",
+            "/channels",
+            "/end-companies",
+        ] {
+            for id in ask(key, &format!("{list}?page_size=200")) {
+                ask(key, &format!("{list}/{id}"));
+            }
+        }
+    }
+    ask(RELAY, "/tenants");
+    ask(NORTHWIND, "/chat/sessions?q=vpn&page_size=200");
+    for id in ask(NORTHWIND, "/chat/sessions?page_size=200") {
+        ask(NORTHWIND, &format!("/chat/sessions/{id}"));
+        ask(
+            NORTHWIND,
+            &format!("/chat/sessions/{id}/messages?page_size=200"),
+        );
+    }
+    answers
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Cut(usize),
+    EmptySector(usize),
+    Flip(usize, u8),
+}
+
+impl Damage {
+    fn any(bytes: usize, random: &mut Random) -> Self {
+        let at = random.below(bytes);
+        match random.below(10) {
+            0 => Self::Cut(at),
+            1 => Self::EmptySector(at / SECTOR * SECTOR),
+            2 => Self::Flip(at, 0xff),
+            _ => Self::Flip(at, 1 << random.below(8)),
+        }
+    }
+
+    fn done_to(self, whole: &[u8]) -> Vec<u8> {
+        let mut bytes = whole.to_vec();
+        match self {
+            Self::Cut(length) => bytes.truncate(length),
+            Self::EmptySector(at) => bytes[at..at + SECTOR].fill(0),
+            Self::Flip(at, bits) => bytes[at] ^= bits,
+        }
+        bytes
+    }
+}
+
+/// A closed data folder with a little of everything, and what is read of it.
+fn world() -> (Place, Answers) {
+    let place = Place::with_demo_world();
+    let server = place.serve_demo_world();
+    let recorded = || 0;
+    let address = server.address().parse().unwrap();
+    let mut writer = Writer::new("Writer".to_owned(), address, 0, &recorded);
+    for _ in 0..8 {
+        writer.asks_for_some().unwrap();
+    }
+    has_no_turn_left(&place);
+    server.stop();
+    let server = place.serve_demo_world();
+    let answers = read_all(&server.client());
+    assert!(read_all(&server.client()) == answers);
+    server.stop();
+    (place, answers)
+}
+
+/// What comes of a damaged file, in the words of the figures.
+fn outcome(damage: Damage, place: &Place, whole: &[u8], answers: &Answers) -> &'static str {
+    let damaged = Place::new();
+    let bytes = damage.done_to(whole);
+    fs::create_dir(damaged.data()).unwrap();
+    for file in ["signing.secret", "switchboard.db"] {
+        fs::copy(place.data().join(file), damaged.data().join(file)).unwrap();
+    }
+    fs::write(damaged.database(), bytes).unwrap();
+    let server = match Server::try_start(damaged.command(SERVE)) {
+        Ok(server) => server,
+        Err(done) => {
+            done.failure();
+            return "not started";
+        }
+    };
+    assert!(
+        !matches!(damage, Damage::Cut(_)),
+        "{damage:?} is not noticed"
+    );
+    let read = read_all(&server.client());
+    server.signal("KILL");
+    let (_, log) = server.wait();
+    assert!(
+        !log.iter().any(|line| line.contains("panicked")),
+        "{damage:?}: {log:#?}"
+    );
+    // What a list does not show any more is not asked for.
+    let is_said = |(call, said): (_, &Value)| answers.get(call) == Some(said) || *said == 500;
+    if !read.iter().all(is_said) {
+        "a wrong answer"
+    } else if read == *answers {
+        "the same answers"
+    } else {
+        "a failure where it was read"
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_is_refused_and_no_damage_makes_a_server_panic() {
+    let (place, answers) = world();
+    let whole = fs::read(place.database()).unwrap();
+    let seed = seed();
+    let damages = number("SWITCHBOARD_DAMAGES").unwrap_or(DAMAGES);
+    let (next, outcomes) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let which = next.fetch_add(1, Ordering::Relaxed);
+                    if which >= damages {
+                        return;
+                    }
+                    let mut random = Random::new(seed.wrapping_add(which));
+                    let damage = Damage::any(whole.len(), &mut random);
+                    let outcome = outcome(damage, &place, &whole, &answers);
+                    *outcomes.lock().unwrap().entry(outcome).or_insert(0) += 1;
+                }
+            });
+        }
+    });
+    // SQLite has no checksums: a bit that is flipped in a value is read as it is, and counted here only.
+    println!(
+        "{} calls on {damages} damaged files: {outcomes:?}",
+        answers.len()
+    );
+}
+
+#[test]
+fn a_file_without_its_last_byte_is_refused_in_one_sentence() {
+    let place = Place::with_demo_world();
+    let file = fs::File::options()
+        .write(true)
+        .open(place.database())
+        .unwrap();
+    let length = file.metadata().unwrap().len();
+    file.set_len(length - 1).unwrap();
+    let done = place.run(["check"]);
+    assert!(
+        done.failure()
+            .ends_with("is damaged; restore it from a backup"),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn a_record_of_the_schema_that_cannot_be_read_is_refused_in_one_sentence() {
+    for damage in [
+        "applied_on = 'yesterday'",
+        "applied_on = NULL",
+        "checksum = 'none'",
+        "checksum = NULL",
+        "version = 2147483648",
+        "version = 'first'",
+        "name = NULL",
+    ] {
+        let place = Place::with_demo_world();
+        let file = place.closed_file();
+        let damaged = format!("UPDATE refinery_schema_history SET {damage} WHERE version = 1");
+        assert_eq!(file.execute(&damaged, []).unwrap(), 1);
+        drop(file);
+        let done = place.run(["check"]);
+        assert!(
+            done.failure().contains("switchboard.db"),
+            "{damage}: {done:?}"
+        );
+    }
+}
