@@ -46,12 +46,13 @@ const SERVE: [&str; 7] = [
     "0",
 ];
 
-fn address(server: &Server) -> SocketAddr {
+/// Where a server listens.
+pub fn address(server: &Server) -> SocketAddr {
     server.address().parse().unwrap()
 }
 
 /// Ends a server as by a crash; nothing in it panicked before.
-fn ends(server: Server) {
+pub fn ends(server: Server) {
     server.signal("KILL");
     let (_, log) = server.wait();
     assert!(

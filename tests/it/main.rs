@@ -6,6 +6,7 @@ mod attachments;
 mod authority;
 mod cache;
 mod channels;
+mod clock_jumps;
 mod codes;
 mod command_line;
 mod companies;

@@ -130,6 +130,11 @@ impl Shim {
         self.write(NUMBERS * CALLS, bytes);
     }
 
+    /// Sets the time of day so far ahead, or back.
+    pub fn set_clock_ahead(&self, by_ms: i64) {
+        self.write(NUMBERS * CALLS + 1, by_ms);
+    }
+
     fn put(&self, call: Call, which: u64, number: i64) {
         self.write(call as u64 * NUMBERS + which, number);
     }
