@@ -30,6 +30,7 @@ mod event_reader;
 mod faults;
 mod fuzz;
 mod health;
+mod held_sockets;
 mod history;
 mod installs;
 mod isolation;

@@ -338,6 +338,11 @@ impl Server {
         assert!(send(name, self.child.id()));
     }
 
+    /// What the system says of it, by a name below `/proc` and its id.
+    pub fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.child.id()))
+    }
+
     /// Ends it with SIGKILL, as a crash does.
     pub fn crash(mut self) {
         self.child.kill().unwrap();
