@@ -8,6 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use refinery::Target;
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
@@ -129,6 +130,65 @@ fn a_first_start_that_is_killed_at_any_write_or_sync_is_made_good_by_the_next() 
             is_whole(&place);
         }
         assert!(deaths > 4, "{call:?}: {deaths}");
+    }
+}
+
+mod schemas {
+    refinery::embed_migrations!("migrations");
+}
+
+/// A file as version 0.1.0 left it, with something in it.
+fn of_version_0_1_0(place: &Place) {
+    fs::create_dir(place.data()).unwrap();
+    let mut file = rusqlite::Connection::open(place.database()).unwrap();
+    file.pragma_update(None, "journal_mode", "WAL").unwrap();
+    let schemas = schemas::migrations::runner().set_target(Target::Version(3));
+    schemas.run(&mut file).unwrap();
+    file.execute_batch(
+        "INSERT INTO tenants (tenant_no, seq, client_id, name, created_at) VALUES (7, 7, 'old', 'Old', 0);
+         INSERT INTO agents VALUES (7, 7, 7, 'Old', NULL, 'CONVERSATIONAL', 'END_USER', 'ALL_USERS', '[]', 'ENABLED',
+                                    NULL, NULL, '[]', 'NEO_SUPPORT', 1, 0, 0)",
+    )
+    .unwrap();
+}
+
+fn schema_of(place: &Place) -> Vec<(String, Option<String>)> {
+    let file = place.closed_file();
+    let mut statement = file
+        .prepare("SELECT name, sql FROM sqlite_schema ORDER BY name")
+        .unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn an_upgrade_of_an_older_file_that_is_killed_at_any_write_or_sync_is_made_good_by_the_next() {
+    let new = Place::new();
+    new.ok(IMPORT);
+    let schema = schema_of(&new);
+    for call in [Call::Write, Call::Sync] {
+        let mut deaths = 0;
+        for which in which_of_start(call) {
+            let place = Place::new();
+            of_version_0_1_0(&place);
+            let shim = Shim::of(&place);
+            shim.fail(call, Failure::Death, which - 1, 1);
+            let mut first = shim.under(place.command(IMPORT));
+            if first.output().unwrap().status.code().is_some() {
+                break;
+            }
+            deaths += 1;
+            place.ok(IMPORT);
+            is_whole(&place);
+            assert_eq!(schema_of(&place), schema, "{call:?} {which}");
+            let sql = "SELECT name FROM tenants WHERE client_id = 'old'";
+            let name: String = place
+                .closed_file()
+                .query_row(sql, [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(name, "Old");
+        }
+        assert!(deaths > 2, "{call:?}: {deaths}");
     }
 }
 
