@@ -1,6 +1,6 @@
 //! A client for any OpenAI-compatible server that asks for a streamed chat completion and bears what the server does wrong.
 
-mod reply;
+pub mod reply;
 mod request;
 
 use std::convert::Infallible;

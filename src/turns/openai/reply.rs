@@ -6,14 +6,14 @@ use serde_json::Value;
 use crate::turns::responder::{Answered, FinishReason, Piece, Usage};
 
 /// The longest line, event or unstreamed reply that is read, in bytes.
-pub(super) const LONGEST_LINE_BYTES: usize = 1 << 20;
+pub const LONGEST_LINE_BYTES: usize = 1 << 20;
 
 /// The longest answer, its reasoning included, in bytes; what comes after is not said.
-pub(super) const LONGEST_ANSWER_BYTES: usize = 1 << 20;
+pub const LONGEST_ANSWER_BYTES: usize = 1 << 20;
 
 /// A reply under way. Errors are one line for the operator and may quote the endpoint.
 #[derive(Default)]
-pub(super) struct Reply {
+pub struct Reply {
     line: Vec<u8>,
     /// The data of an event whose last line is still to come, or the whole of a reply that is not streamed.
     data: String,
@@ -28,7 +28,7 @@ pub(super) struct Reply {
 impl Reply {
     /// Takes what arrived and adds what it says to `pieces`, up to the fault if there is one. Tells whether it said
     /// anything: text, reasoning, usage or an end, as opposed to signs of life.
-    pub(super) fn push(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) -> Result<bool, String> {
+    pub fn push(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) -> Result<bool, String> {
         let mut heard = false;
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.done {
@@ -46,7 +46,7 @@ impl Reply {
     }
 
     /// Takes the end of the body, which is a fault unless the model has said that it ended.
-    pub(super) fn end(&mut self, pieces: &mut Vec<Piece>) -> Result<bool, String> {
+    pub fn end(&mut self, pieces: &mut Vec<Piece>) -> Result<bool, String> {
         if !self.line.is_empty() {
             self.end_line(pieces)?;
         }
@@ -60,12 +60,12 @@ impl Reply {
     }
 
     /// Whether nothing more need be read.
-    pub(super) fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         self.done
     }
 
     /// How the answer ended, once it has; only its usage may still come.
-    pub(super) fn answered(&self) -> Option<Answered> {
+    pub fn answered(&self) -> Option<Answered> {
         let finish_reason = self
             .finish_reason
             .or(self.done.then_some(FinishReason::Stop))?;

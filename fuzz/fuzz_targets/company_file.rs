@@ -1,0 +1,41 @@
+//! The list of companies as CSV: what is read of one and written again is read the same.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use switchboard::company_file::parse;
+use switchboard::fields::Field;
+use switchboard_fuzz::assert_told;
+
+/// A cell, quoted; what is absent is empty.
+fn cell(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let companies = match parse(bytes) {
+        Ok(companies) => companies,
+        Err(problems) => return assert_told(&problems),
+    };
+    let mut file = "tenant_id,psa_company_id,psa_company_name\n".to_owned();
+    for company in &companies {
+        let draft = company.draft.clone();
+        assert_ne!(draft.psa_company_name, Field::Null);
+        assert_eq!(draft.custom_instructions, Field::Absent);
+        let directory = draft.tenant_id.value();
+        let cells = [
+            directory.as_ref().map_or("", |id| id.as_str()),
+            company.psa_company_id.as_str(),
+            &draft.psa_company_name.value().unwrap_or_default(),
+        ];
+        file += &cells.map(cell).join(",");
+        file.push('\n');
+    }
+    let again = parse(file.as_bytes()).unwrap_or_else(|problems| panic!("{problems:?}\n{file}"));
+    assert_eq!(again.len(), companies.len());
+    for (again, company) in again.iter().zip(&companies) {
+        assert_eq!(again.psa_company_id, company.psa_company_id);
+        assert_eq!(again.draft.psa_company_name, company.draft.psa_company_name);
+        assert_eq!(again.draft.tenant_id, company.draft.tenant_id);
+    }
+});

@@ -1,0 +1,364 @@
+//! The `Authorization` header: nobody comes in with what nobody gave out, and a signed token only by what it says.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Map, Value, json};
+use switchboard::auth::entra::{Entra, PUBLIC_AUTHORITY, Settings};
+use switchboard::auth::signing::SigningSecret;
+use switchboard::auth::{Authenticator, Checked, api_key, sign_in};
+use switchboard::error::{Code, Error};
+use switchboard::model::caller::{Actor, Caller, Who};
+use switchboard::model::clock::Clock;
+use switchboard::model::words::{CallerKind, Role};
+use switchboard::seed;
+use switchboard::store::{Store, import, sign_ins, tenants};
+use switchboard_fuzz::refusal;
+use tempfile::TempDir;
+
+/// The time, which stands still: 2025-11-24T16:00:00Z, in seconds.
+const NOW_S: i64 = 1_764_000_000;
+const AUDIENCE: &str = "api://switchboard";
+const KID: &str = "current-key";
+const DIRECTORIES: [&str; 2] = [
+    "ab0de0a1-fa00-4c1a-9cab-ab0de000a1fa",
+    "ab0debe7-a000-4c1a-9cab-ab0de00be7a0",
+];
+/// Why a token is refused whose signature holds.
+const BEHIND_THE_SIGNATURE: [&str; 5] = [
+    "expired",
+    "not_yet_valid",
+    "revoked",
+    "wrong_audience",
+    "unknown_tenant",
+];
+const BEFORE_THE_SIGNATURE: [&str; 8] = [
+    "missing",
+    "malformed",
+    "wrong_environment",
+    "unknown",
+    "bad_signature",
+    "unknown_key",
+    "wrong_issuer",
+    "missing_claim",
+];
+
+/// The demo world with its keys, a person who signed in by a link, and an authority whose key is at hand.
+struct World {
+    _folder: TempDir,
+    store: Store,
+    authenticator: Authenticator,
+    authority: RsaKeyPair,
+    own: hmac::Key,
+    /// The `jti` of the one sign-in.
+    sign_in: String,
+    /// Every credential that was given out.
+    genuine: Vec<String>,
+}
+
+static WORLD: LazyLock<World> = LazyLock::new(world);
+
+fn world() -> World {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = Clock::Manual(std::sync::Arc::new((NOW_S * 1_000).into()));
+    let store = Store::open(folder.path(), clock).expect("a data folder");
+    let demo = seed::parse(include_str!("../../fixtures/demo.json"), "demo").expect("the demo");
+    let operator = Actor {
+        kind: CallerKind::Operator,
+        id: "command-line".to_owned(),
+        name: None,
+    };
+    let sha256 = api_key::sha256("code");
+    let signed_in = store.write_now(move |tx| {
+        import::apply(tx, &demo, &operator)?;
+        let tenant = tenants::all(tx.reader())?.remove(0);
+        sign_ins::offer(tx, sha256, tenant.no, Role::Admin)?;
+        sign_ins::exchange(tx, &sha256)
+    });
+    let signed_in = signed_in.expect("a world").expect("a sign-in");
+    let secret = SigningSecret::of_folder(folder.path()).expect("a secret");
+    let token = sign_in::sign(
+        &secret,
+        signed_in.jti,
+        &signed_in.client_id,
+        signed_in.role,
+        NOW_S,
+        signed_in.expires_at / 1_000,
+    );
+    let own = std::fs::read(folder.path().join("signing.secret")).expect("the secret's bytes");
+
+    let authority = RsaKeyPair::generate(KeySize::Rsa2048).expect("a key pair");
+    let keys = folder.path().join("keys.json");
+    std::fs::write(&keys, key_set(&authority).to_string()).expect("a key set");
+    let entra = Entra::new(&Settings {
+        audiences: vec![AUDIENCE.to_owned()],
+        authority: PUBLIC_AUTHORITY.to_owned(),
+        keys: Some(keys),
+    });
+    let authenticator = Authenticator::new("demo".to_owned(), secret)
+        .with_entra(Some(entra.expect("an authority")));
+    let mut genuine = [
+        "neo_sk_demo_northwind00000000",
+        "neo_sk_demo_fabrikam000000000",
+        "neo_sk_demo_relay0000platform",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    genuine.push(token.expect("a token"));
+    let mut world = World {
+        _folder: folder,
+        store,
+        authenticator,
+        own: hmac::Key::new(hmac::HMAC_SHA256, &own),
+        sign_in: signed_in.jti.to_string(),
+        authority,
+        genuine,
+    };
+    let header = json!({ "typ": "JWT", "alg": "RS256", "kid": KID });
+    let claims = json!({
+        "aud": AUDIENCE, "iss": format!("{PUBLIC_AUTHORITY}/{}/v2.0", DIRECTORIES[0]), "iat": NOW_S, "nbf": NOW_S,
+        "exp": NOW_S + 3_600, "oid": "7f0c1a9e-4f5d-4a38-9c26-8a1d0e6b2c55", "scp": "access_as_user", "tid": DIRECTORIES[0],
+    });
+    let (header, claims) = (header.to_string(), claims.to_string());
+    let token = world.token_of_authority(header.as_bytes(), claims.as_bytes());
+    world.genuine.push(token);
+    world
+}
+
+fn key_set(pair: &RsaKeyPair) -> Value {
+    let public = pair.public_key();
+    let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let (n, e) = (
+        public.modulus().big_endian_without_leading_zero(),
+        public.exponent().big_endian_without_leading_zero(),
+    );
+    json!({ "keys": [{ "kty": "RSA", "use": "sig", "kid": KID, "n": number(n), "e": number(e) }] })
+}
+
+impl World {
+    fn token_of_authority(&self, header: &[u8], claims: &[u8]) -> String {
+        let signed = signed_part(header, claims);
+        let mut signature = vec![0; self.authority.public_modulus_len()];
+        self.authority
+            .sign(
+                &RSA_PKCS1_SHA256,
+                &SystemRandom::new(),
+                signed.as_bytes(),
+                &mut signature,
+            )
+            .expect("a signature");
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn own_token(&self, header: &[u8], claims: &[u8]) -> String {
+        let signed = signed_part(header, claims);
+        let signature = hmac::sign(&self.own, signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// Who a header names, or the reason why it does not count.
+    fn caller(&self, header: &[u8]) -> Result<Caller, String> {
+        match self.authenticator.check(&self.store, Some(header), false) {
+            Ok(Checked::Caller(caller, _)) => Ok(caller),
+            Ok(Checked::Waits(_)) => panic!("the keys are in a file"),
+            Err(error) => Err(reason(error, header)),
+        }
+    }
+
+    /// A header that nobody signed: it counts only as it was given out, and is not read beyond its signature.
+    fn check_unsigned(&self, header: &[u8]) {
+        let text = String::from_utf8_lossy(header);
+        let shown = text
+            .split_once(' ')
+            .map(|(scheme, token)| (scheme.to_ascii_lowercase(), token.trim()));
+        let is_genuine = shown.is_some_and(|(scheme, token)| {
+            scheme == "bearer" && self.genuine.iter().any(|genuine| genuine == token)
+        });
+        match self.caller(header) {
+            Ok(caller) => assert!(is_genuine, "{text} is {:?}", caller.who),
+            Err(reason) => {
+                assert!(!is_genuine, "{text}: {reason}");
+                assert!(
+                    BEFORE_THE_SIGNATURE.contains(&reason.as_str()),
+                    "{text}: {reason}"
+                );
+            }
+        }
+    }
+
+    /// A token that the authority signed: it names somebody only if every rule holds.
+    fn check_authority(&self, header: &[u8], claims: &[u8]) {
+        let token = self.token_of_authority(header, claims);
+        let Ok(caller) = self.caller(format!("Bearer {token}").as_bytes()) else {
+            return;
+        };
+        let (header, claims) = (object(header), object(claims));
+        let text = |name: &str| claims[name].as_str().expect("a text");
+        assert_eq!(
+            (&header["alg"], &header["kid"]),
+            (&json!("RS256"), &json!(KID))
+        );
+        assert!(!header.contains_key("crit"));
+        let tid = text("tid");
+        assert!(
+            DIRECTORIES
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(tid))
+        );
+        let issuers = [
+            format!("{PUBLIC_AUTHORITY}/{tid}/v2.0"),
+            format!("https://sts.windows.net/{tid}/"),
+        ];
+        assert!(issuers.contains(&text("iss").to_owned()));
+        assert_eq!(text("aud"), AUDIENCE);
+        let time = |name: &str| claims[name].as_f64().expect("a time");
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "seconds of this century are exact"
+        )]
+        let now_s = NOW_S as f64;
+        assert!(time("exp").floor() + 60.0 > now_s && time("nbf").floor() - 60.0 <= now_s);
+        let roles: Vec<Role> = claims
+            .get("roles")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|role| match role.as_str()? {
+                "Admin" => Some(Role::Admin),
+                "User" => Some(Role::User),
+                "Viewer" => Some(Role::Viewer),
+                _ => None,
+            })
+            .collect();
+        let scopes = claims
+            .get("scp")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let is_app = claims.get("idtyp") == Some(&json!("app"));
+        assert!((!is_app && !scopes.trim().is_empty()) || !roles.is_empty());
+        match caller.who {
+            Who::DashboardUser {
+                id, role, sign_in, ..
+            } => {
+                assert_eq!((id.as_str(), sign_in), (text("oid"), None));
+                assert!(roles.iter().max().is_none_or(|highest| *highest == role));
+            }
+            Who::ServiceAccount { .. } | Who::EndUserSession { .. } => panic!("{:?}", caller.who),
+        }
+    }
+
+    /// A token with this server's own signature: it names somebody only as one of its kind, given out, before its end.
+    fn check_own(&self, header: &[u8], claims: &[u8]) {
+        let token = self.own_token(header, claims);
+        let Ok(caller) = self.caller(format!("Bearer {token}").as_bytes()) else {
+            return;
+        };
+        let (header, claims) = (object(header), object(claims));
+        assert_eq!(
+            (&header["alg"], &header["typ"]),
+            (&json!("HS256"), &json!("signin+jwt"))
+        );
+        assert_eq!(claims["iss"], "switchboard:sign-in");
+        let audience = json!("switchboard:sign-in-api");
+        assert!(
+            claims["aud"] == audience
+                || claims["aud"]
+                    .as_array()
+                    .is_some_and(|all| all.contains(&audience))
+        );
+        assert_eq!(claims["jti"], self.sign_in);
+        assert!(claims["exp"].as_i64().expect("a time") > NOW_S);
+        assert!(matches!(
+            caller.who,
+            Who::DashboardUser {
+                role: Role::Admin,
+                sign_in: Some(_),
+                ..
+            }
+        ));
+    }
+}
+
+fn signed_part(header: &[u8], claims: &[u8]) -> String {
+    format!(
+        "{}.{}",
+        URL_SAFE_NO_PAD.encode(header),
+        URL_SAFE_NO_PAD.encode(claims)
+    )
+}
+
+fn object(json: &[u8]) -> Map<String, Value> {
+    serde_json::from_slice(json).expect("what was believed is an object")
+}
+
+/// The reason of the contract's list; the credential itself is not told back.
+fn reason(error: Error, header: &[u8]) -> String {
+    let refusal = refusal(error);
+    assert_eq!(refusal.code, Code::Unauthorized);
+    let details = refusal.details.unwrap_or_default();
+    assert_eq!(details.len(), 1, "{details:?}");
+    let reason = details["reason"].as_str().expect("a word");
+    let known = [&BEFORE_THE_SIGNATURE[..], &BEHIND_THE_SIGNATURE[..]].concat();
+    assert!(known.contains(&reason), "{reason}");
+    let secret = String::from_utf8_lossy(header);
+    assert!(secret.len() < 16 || !refusal.message.contains(&*secret));
+    reason.to_owned()
+}
+
+/// Bends a credential: each three bytes are a place and what stands there afterwards.
+fn bent(credential: &str, edits: &[u8]) -> Vec<u8> {
+    let mut bytes = credential.as_bytes().to_vec();
+    for edit in edits.chunks_exact(3).take(4) {
+        let place = usize::from(u16::from_be_bytes([edit[0], edit[1]]));
+        let (kind, place) = (place >> 14, (place & 0x3fff) % (bytes.len() + 1));
+        match kind {
+            0 if place < bytes.len() => bytes[place] = edit[2],
+            1 => bytes.insert(place, edit[2]),
+            2 if place < bytes.len() => drop(bytes.remove(place)),
+            _ => bytes.truncate(place),
+        }
+    }
+    bytes
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((kind, rest)) = bytes.split_first() else {
+        return;
+    };
+    // The newline parts header and claims.
+    let parts = || {
+        let place = rest.iter().position(|byte| *byte == b'\n')?;
+        Some((&rest[..place], &rest[place + 1..]))
+    };
+    match (kind, parts()) {
+        (b'a', Some((header, claims))) => WORLD.check_authority(header, claims),
+        (b'o', Some((header, claims))) => WORLD.check_own(header, claims),
+        (b'u', Some((header, claims))) => {
+            let signed = signed_part(header, claims);
+            WORLD.check_unsigned(
+                format!(
+                    "Bearer {signed}.{}",
+                    URL_SAFE_NO_PAD.encode(signed.as_bytes())
+                )
+                .as_bytes(),
+            );
+            WORLD.check_unsigned(format!("Bearer {signed}.").as_bytes());
+        }
+        (b'g', _) => {
+            let Some((which, edits)) = rest.split_first() else {
+                return;
+            };
+            let genuine = &WORLD.genuine[usize::from(*which) % WORLD.genuine.len()];
+            WORLD.check_unsigned(&[b"Bearer ", &*bent(genuine, edits)].concat());
+        }
+        _ => WORLD.check_unsigned(rest),
+    }
+});
