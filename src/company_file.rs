@@ -6,7 +6,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use serde_json::{Map, Value};
 
 use crate::draft::CompanyDraft;
-use crate::fields::{Fields, Problem, Problems};
+use crate::fields::{Fields, Problem, Problems, shortened};
 use crate::model::names::CompanyId;
 use crate::seed::SeedCompany;
 
@@ -94,7 +94,7 @@ fn place(line: u64, column: &str) -> String {
 fn problem(path: String, value: &str, reason: String) -> Problem {
     let value = match value {
         "" => String::new(),
-        value => Value::from(value).to_string(),
+        value => shortened(&value.into()),
     };
     Problem {
         path,
@@ -216,5 +216,21 @@ mod tests {
         let rows = parse(file).unwrap();
         let places: Vec<&str> = rows.iter().map(|row| row.path.as_str()).collect();
         assert_eq!(places, ["line 6", "line 7", "line 9"]);
+    }
+
+    #[test]
+    fn what_stands_in_a_cell_that_will_not_do_is_shown_shortened_and_without_a_key() {
+        let shown = |file: String| {
+            let problems = parse(file.as_bytes()).unwrap_err();
+            problems.into_iter().next().unwrap().value
+        };
+        let long = "x".repeat(9_999);
+        let short = format!("\"{}…", "x".repeat(79));
+        assert_eq!(shown(format!("{long}\n")), short);
+        assert_eq!(shown(format!("psa_company_id\n\"{long}\n2\"\n")), short);
+        assert_eq!(
+            shown("psa_company_id\n\"neo_sk_demo_12345678\n2\"\n".to_owned()),
+            "\"neo_sk_…\""
+        );
     }
 }

@@ -105,7 +105,8 @@ impl Problems {
     }
 }
 
-fn shortened(value: &Value) -> String {
+/// What is shown of a value that will not do: its beginning, without keys.
+pub fn shortened(value: &Value) -> String {
     const SHOWN: usize = 80;
     let text = without_keys(&value.to_string());
     match text.char_indices().nth(SHOWN) {
