@@ -459,7 +459,7 @@ impl<'a> Fields<'a> {
                 text.strip_prefix(scheme)
                     .and_then(|rest| rest.strip_prefix("://"))
                     .is_some_and(|rest| !rest.starts_with('/'))
-            }) && !text.chars().any(|c| c.is_whitespace() || c.is_control());
+            }) && !text.chars().any(is_space);
             // As browsers read it; a name and a password in it would be shown to everyone.
             let leads_somewhere = Url::parse(text).is_ok_and(|url| {
                 url.has_host() && url.username().is_empty() && url.password().is_none()
@@ -514,6 +514,11 @@ impl<'a> Fields<'a> {
 pub const TIME_RULE: &str = "must be a time in RFC 3339, such as 2030-01-31T12:00:00Z";
 /// Characters that a URL may have (contract, section 1, Size).
 const URL: usize = 2_048;
+
+/// Whether a character has no place in a URL; U+FEFF is a space to ECMA-262, whose patterns the document has.
+fn is_space(character: char) -> bool {
+    character.is_whitespace() || character.is_control() || character == '\u{feff}'
+}
 
 fn text_schema(characters: &RangeInclusive<usize>) -> Value {
     let mut schema = json!({ "type": "string" });
@@ -574,4 +579,25 @@ fn text_within(text: &str, characters: &RangeInclusive<usize>) -> Result<(), Str
         return Err("must not contain U+0000".to_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_no_character_that_is_a_space_where_the_document_is_read() {
+        let takes = |url: String| {
+            let (value, problems) = (json!({ "url": url }), Problems::default());
+            let read = Fields::root(&value, &problems).map(|root| root.url("url", &["https"]));
+            read == Some(Field::Set(url)) && problems.into_all().is_empty()
+        };
+        assert!(takes("https://kb.example/é".to_owned()));
+        for space in [
+            ' ', '\t', '\n', '\u{85}', '\u{a0}', '\u{1680}', '\u{2003}', '\u{2028}', '\u{202f}',
+            '\u{3000}', '\u{feff}',
+        ] {
+            assert!(!takes(format!("https://kb.example/{space}")), "{space:?}");
+        }
+    }
 }
