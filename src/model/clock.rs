@@ -63,11 +63,7 @@ impl Clock {
 
 /// RFC 3339 in UTC with milliseconds and `Z` (contract, section 1).
 pub fn rfc3339(time: Millis) -> String {
-    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(time) * 1_000_000);
-    let Some(moment) = moment
-        .ok()
-        .filter(|moment| (0..=9_999).contains(&moment.year()))
-    else {
+    let Some(moment) = written(time) else {
         return "9999-12-31T23:59:59.999Z".to_owned();
     };
     // Every session and message has several: digits by hand cost a tenth of a format description.
@@ -89,10 +85,19 @@ pub fn rfc3339(time: Millis) -> String {
     text
 }
 
-/// Reads an RFC 3339 time of any offset; `None` for anything else.
+/// Reads an RFC 3339 time of any offset; `None` for anything else, and for one that in UTC has a year of another length.
 pub fn parse_rfc3339(text: &str) -> Option<Millis> {
     let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok()
+    let time = i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok()?;
+    written(time).map(|_| time)
+}
+
+/// A time that RFC 3339 can write, whose years have four digits.
+fn written(time: Millis) -> Option<OffsetDateTime> {
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(time) * 1_000_000);
+    moment
+        .ok()
+        .filter(|moment| (0..=9_999).contains(&moment.year()))
 }
 
 #[cfg(test)]
@@ -107,5 +112,15 @@ mod tests {
             Some(1_764_000_000_007)
         );
         assert_eq!(parse_rfc3339("tomorrow"), None);
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_written_in_utc_is_not_read() {
+        for text in ["9999-12-31T23:59:59-00:01", "0000-01-01T00:00:00+00:01"] {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
+        for text in ["9999-12-31T23:59:59.000Z", "0000-01-01T00:00:00.000Z"] {
+            assert_eq!(parse_rfc3339(text).map(rfc3339).as_deref(), Some(text));
+        }
     }
 }
