@@ -267,7 +267,7 @@ impl<'a> Panel<'a> {
         let right = self.left + PLOT_WIDTH;
         rule(svg, "alone", (self.left, y), (right, y))?;
         let said = format!("{}, rows in groups of 64", What::Sqlite);
-        text(svg, "", self.left + 6.0, y - 5.0, &said)
+        text(svg, "end", right, y - 5.0, &said)
     }
 }
 
