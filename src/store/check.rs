@@ -79,17 +79,10 @@ const CONSISTENCY: &[(&str, &str)] = &[
 /// # Errors
 /// The file cannot be read at all.
 pub fn run(reader: &Reader<'_>) -> Result<Findings> {
-    let mut findings = Findings::default();
-    let integrity: Vec<String> = reader.all(INTEGRITY, [], |row| row.get("integrity_check"))?;
-    findings
-        .damage
-        .extend(integrity.into_iter().filter(|line| line != "ok"));
-    let orphans: Vec<String> = reader.all(FOREIGN_KEYS, [], |row| row.get("table"))?;
-    findings.damage.extend(
-        orphans
-            .iter()
-            .map(|table| format!("a row of {table} refers to one that is missing")),
-    );
+    let mut findings = Findings {
+        damage: damage(reader)?,
+        ..Findings::default()
+    };
     for (rule, sql) in CONSISTENCY {
         let broken: Vec<String> = reader.all(sql, [], |row| row.get("what"))?;
         findings
@@ -107,4 +100,17 @@ pub fn run(reader: &Reader<'_>) -> Result<Findings> {
         Ok((row.get("sessions")?, row.get("messages")?))
     })?;
     Ok(findings)
+}
+
+/// What SQLite itself finds wrong with a file, of whatever version.
+///
+/// # Errors
+/// The file cannot be read at all.
+pub fn damage(reader: &Reader<'_>) -> Result<Vec<String>> {
+    let mut damage: Vec<String> = reader.all(INTEGRITY, [], |row| row.get("integrity_check"))?;
+    damage.retain(|line| line != "ok");
+    let orphans: Vec<String> = reader.all(FOREIGN_KEYS, [], |row| row.get("table"))?;
+    let missing = |table| format!("a row of {table} refers to one that is missing");
+    damage.extend(orphans.into_iter().map(missing));
+    Ok(damage)
 }

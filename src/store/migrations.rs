@@ -25,8 +25,8 @@ pub fn newest() -> i64 {
         .unwrap_or(0)
 }
 
-/// Whether the file is one that this version can use; an empty one is.
-pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+/// The file's schema, if this version can use it; an empty file has the schema 0.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
     let broken = |error: rusqlite::Error| OpenError(describe(path, &error));
     let known = newest();
     let has_history = exists(connection, HISTORY_EXISTS).map_err(broken)?;
@@ -41,13 +41,15 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), OpenErro
                 path.display()
             )));
         }
-    } else if exists(connection, HAS_TABLES).map_err(broken)? {
+        return Ok(applied);
+    }
+    if exists(connection, HAS_TABLES).map_err(broken)? {
         return Err(OpenError(format!(
             "{} is a database of another program, or its schema is damaged; give another --data or restore a backup",
             path.display()
         )));
     }
-    Ok(())
+    Ok(0)
 }
 
 /// Applies what is missing, each migration in a transaction of its own.

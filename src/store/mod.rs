@@ -9,10 +9,12 @@ pub mod agents;
 pub mod articles;
 pub mod attachments;
 pub mod audit;
+pub mod backup;
 pub mod cache;
 pub mod channels;
 pub mod check;
 pub mod companies;
+pub mod contents;
 mod directory;
 pub mod export;
 pub mod health;
@@ -76,7 +78,7 @@ const LONG_READ: Duration = Duration::from_secs(20);
 /// A write that changes nothing.
 const TRIAL: &str = "UPDATE search_progress SET done_seq = done_seq";
 
-/// A data folder that cannot be used, in a sentence for the operator.
+/// A data folder or a file that cannot be used, in a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct OpenError(pub String);
@@ -121,12 +123,7 @@ impl Store {
     /// # Errors
     /// A sentence for the operator: no permission, a file that is no database, a damaged or newer schema.
     pub fn open(folder: &Path, clock: Clock) -> Result<Self, OpenError> {
-        make_folder(folder).map_err(|error| {
-            OpenError(format!(
-                "cannot make the data folder {}: {error}",
-                folder.display()
-            ))
-        })?;
+        make_folder(folder)?;
         let path = folder.join(FILE);
         make_private_file(&path)
             .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
@@ -173,20 +170,7 @@ impl Store {
     /// # Errors
     /// A sentence for the operator if another server has it.
     pub fn lock_for_serving(&self) -> Result<ServeLock, OpenError> {
-        let path = self.folder.join(SERVE_LOCK);
-        let file = open_lock(&path)
-            .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
-        match file.try_lock() {
-            Ok(()) => Ok(ServeLock { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(OpenError(format!(
-                "another switchboard serves the data folder {}; stop it first, or give this one its own --data",
-                self.folder.display()
-            ))),
-            Err(TryLockError::Error(error)) => Err(OpenError(format!(
-                "cannot lock {}: {error}",
-                path.display()
-            ))),
-        }
+        lock_for_serving(&self.folder)
     }
 
     /// Tells when the file has been closed, which the last clone does when it goes.
@@ -339,7 +323,16 @@ pub fn database_file(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }
 
-fn make_folder(folder: &Path) -> io::Result<()> {
+fn make_folder(folder: &Path) -> Result<(), OpenError> {
+    try_make_folder(folder).map_err(|error| {
+        OpenError(format!(
+            "cannot make the data folder {}: {error}",
+            folder.display()
+        ))
+    })
+}
+
+fn try_make_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
@@ -376,6 +369,23 @@ fn open_lock(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+fn lock_for_serving(folder: &Path) -> Result<ServeLock, OpenError> {
+    let path = folder.join(SERVE_LOCK);
+    let file = open_lock(&path)
+        .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(ServeLock { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(OpenError(format!(
+            "another switchboard serves the data folder {}; stop it first, or give this one its own --data",
+            folder.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(OpenError(format!(
+            "cannot lock {}: {error}",
+            path.display()
+        ))),
+    }
+}
+
 fn lock_for_migration(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join(MIGRATE_LOCK);
     let refused = |error| OpenError(format!("cannot lock {}: {error}", path.display()));
@@ -385,16 +395,17 @@ fn lock_for_migration(folder: &Path) -> Result<File, OpenError> {
 }
 
 fn describe(path: &Path, error: &rusqlite::Error) -> String {
+    match fault(error) {
+        Some(fault) => format!("{} {fault}; restore it from a backup", path.display()),
+        None => format!("cannot open {}: {error}", path.display()),
+    }
+}
+
+/// What is wrong with a file itself, if this error says so.
+fn fault(error: &rusqlite::Error) -> Option<&'static str> {
     match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => {
-            format!(
-                "{} is no database, or is damaged; restore it from a backup",
-                path.display()
-            )
-        }
-        Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
-            format!("{} is damaged; restore it from a backup", path.display())
-        }
-        _ => format!("cannot open {}: {error}", path.display()),
+        Some(rusqlite::ErrorCode::NotADatabase) => Some("is no database, or is damaged"),
+        Some(rusqlite::ErrorCode::DatabaseCorrupt) => Some("is damaged"),
+        _ => None,
     }
 }

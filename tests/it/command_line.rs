@@ -45,6 +45,8 @@ const COMMANDS: &[(&[&str], &[&str])] = &[
     (&["keys", "list"], &["--tenant"]),
     (&["keys", "rotate"], &[]),
     (&["keys", "revoke"], &[]),
+    (&["backup"], &[]),
+    (&["restore"], &[]),
     (&["check"], &[]),
 ];
 
@@ -122,6 +124,9 @@ fn wrong_usage_is_exit_2_and_touches_no_folder() {
         vec!["tenants"],
         vec!["import"],
         vec!["import", "a.json", "b.json"],
+        vec!["backup"],
+        vec!["backup", "a.db", "b.db"],
+        vec!["restore"],
         vec!["serve", "--listen", "8080"],
         vec!["serve", "--rate-limit", "-1"],
         vec!["serve", "--workers", "0"],

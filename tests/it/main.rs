@@ -4,6 +4,7 @@ mod agents;
 mod articles;
 mod attachments;
 mod authority;
+mod backups;
 mod cache;
 mod channels;
 mod codes;
