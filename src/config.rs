@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -103,6 +104,14 @@ pub struct Limits {
     #[arg(long, env = "SWITCHBOARD_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(0..=3_600))]
     pub drain_seconds: u64,
+
+    /// Serve /metrics for Prometheus where everything else is served, to whoever asks
+    #[arg(long, env = "SWITCHBOARD_METRICS", value_parser = BoolishValueParser::new())]
+    pub metrics: bool,
+
+    /// Serve /metrics on an address of its own
+    #[arg(long, env = "SWITCHBOARD_METRICS_LISTEN", value_name = "ADDR")]
+    pub metrics_listen: Option<SocketAddr>,
 
     /// How long it waits for a client
     #[arg(skip)]

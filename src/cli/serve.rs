@@ -25,13 +25,16 @@ const INDEX_EVERY: Duration = Duration::from_secs(5);
 pub(super) fn run(common: &Common, arguments: &Serve) -> Result<(), Failed> {
     let store = open(common)?;
     let _lock = store.lock_for_serving()?;
-    let listener = TcpListener::bind(arguments.listen).map_err(|error| {
-        Failed::saying(format!("cannot listen on {}: {error}", arguments.listen))
-    })?;
+    let listener = bind(arguments.listen)?;
     if !SigningSecret::is_in(store.folder()) {
         welcome(&store, &arguments.limits, listener.local_addr()?)?;
     }
     until_stopped(store, &common.environment, &arguments.limits, listener)
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, Failed> {
+    TcpListener::bind(address)
+        .map_err(|error| Failed::saying(format!("cannot listen on {address}: {error}")))
 }
 
 /// Tells at the first start how to sign in: by a link where there is one tenant, else how to get one.
@@ -80,6 +83,7 @@ fn serve_until_stopped(
     let authenticator = Authenticator::new(environment.to_owned(), signing).with_entra(entra);
     let responders = Responders::new(limits.model.client().map_err(Failed::saying)?);
     let app = App::new(store, authenticator, responders, limits.clone())?;
+    let metrics = limits.metrics_listen.map(bind).transpose()?;
     let address = listener.local_addr()?;
     System::new().block_on(async move {
         app.engine.recover().await?;
@@ -87,6 +91,16 @@ fn serve_until_stopped(
         let mut interrupted = signal(SignalKind::interrupt())?;
         let mut terminated = signal(SignalKind::terminate())?;
         let server = http::serve(Arc::clone(&app), listener)?;
+        let metrics = match metrics {
+            None => None,
+            Some(listener) => {
+                log::info!("metrics on http://{}/metrics", listener.local_addr()?);
+                let server = http::serve_metrics(Arc::clone(&app), listener)?;
+                let handle = server.handle();
+                actix_web::rt::spawn(server);
+                Some(handle)
+            }
+        };
         log::info!("listening on http://{address} (environment {environment})");
         app.authenticator.prepare(app.store.now());
         let handle = server.handle();
@@ -111,6 +125,10 @@ fn serve_until_stopped(
         });
         server.await?;
         keeper.abort();
+        if let Some(metrics) = metrics {
+            // Last, so that the drain can be watched.
+            metrics.stop(false).await;
+        }
         log::info!("stopped");
         Ok(())
     })

@@ -37,8 +37,25 @@ enum Place {
     NextStart(Tick),
 }
 
+/// Counts a reader for as long as there is one.
+struct Counted(web::Data<App>);
+
+impl Counted {
+    fn new(app: &web::Data<App>) -> Self {
+        app.metrics.streams.add(1);
+        Self(app.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.metrics.streams.add(-1);
+    }
+}
+
 /// One reader.
 struct Reading {
+    _counted: Counted,
     app: web::Data<App>,
     credential: Option<Vec<u8>>,
     session: SessionId,
@@ -71,6 +88,7 @@ pub(super) async fn stream_events(
     };
     let now = Instant::now();
     let reading = Reading {
+        _counted: Counted::new(&app),
         credential: request
             .headers()
             .get(header::AUTHORIZATION)

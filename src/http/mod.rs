@@ -21,6 +21,7 @@ mod installs;
 mod keys;
 mod messages;
 mod meta;
+mod metrics;
 pub mod openapi;
 mod page;
 pub mod permit;
@@ -49,7 +50,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, HttpServer, web};
 use tokio::sync::watch;
 
-use self::routing::Routing;
+use self::routing::{Address, Routing};
 use crate::auth::Authenticator;
 use crate::auth::attempts::Attempts;
 use crate::auth::rate_limit::RateLimiter;
@@ -80,6 +81,8 @@ pub struct App {
     pub engine: Engine,
     /// Room for the uploads that are received at one time.
     pub uploads: room::Room,
+    /// What is counted.
+    metrics: metrics::Metrics,
     /// The configuration.
     pub limits: Limits,
     draining: AtomicBool,
@@ -104,6 +107,7 @@ impl App {
             attempts: Attempts::default(),
             engine: Engine::new(store.clone(), signals.clone(), responders, concurrency)?,
             uploads: room::Room::new(limits.patience.uploads),
+            metrics: metrics::Metrics::new(store.now(), &addresses(&limits)),
             store,
             authenticator,
             signals,
@@ -136,6 +140,14 @@ impl App {
     }
 }
 
+/// Everything that is served where the API is.
+fn addresses(limits: &Limits) -> Vec<Address> {
+    let mut addresses = router::addresses();
+    addresses.extend(dashboard::addresses());
+    addresses.extend(limits.metrics.then(metrics::address));
+    addresses
+}
+
 /// Serves on a bound listener until it is stopped by its handle.
 ///
 /// # Errors
@@ -151,12 +163,10 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     let dashboard = web::Data::new(dashboard::Dashboard::new(&app.limits.entra)?);
     let app = web::Data::from(app);
     let server = HttpServer::new(move || {
-        let mut addresses = router::addresses();
-        addresses.extend(dashboard::addresses());
         ActixApp::new()
             .app_data(app.clone())
             .app_data(dashboard.clone())
-            .default_service(Routing(addresses))
+            .default_service(Routing(addresses(&app.limits)))
             .wrap(from_fn(door::pass))
     })
     .workers(workers)
@@ -165,6 +175,27 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     .client_request_timeout(patience.head)
     .keep_alive(patience.keep_alive)
     .shutdown_timeout(drain_seconds)
+    .disable_signals()
+    .listen(listener)?
+    .run();
+    Ok(server)
+}
+
+/// Serves `/metrics` alone, on a listener of its own.
+///
+/// # Errors
+/// The listener cannot be used.
+pub fn serve_metrics(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
+    let patience = app.limits.patience;
+    let app = web::Data::from(app);
+    let server = HttpServer::new(move || {
+        ActixApp::new()
+            .app_data(app.clone())
+            .default_service(Routing(vec![metrics::address()]))
+    })
+    .workers(1)
+    .client_request_timeout(patience.head)
+    .shutdown_timeout(0)
     .disable_signals()
     .listen(listener)?
     .run();

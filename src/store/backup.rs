@@ -339,14 +339,16 @@ impl Draft {
         let bytes = file.metadata().map_err(failed)?.len();
         drop(file);
         let path = TempPath::try_from_path(&self.path).map_err(failed)?;
-        path.persist_noclobber(place)
-            .map_err(|error| match error.error.kind() {
-                io::ErrorKind::AlreadyExists => OpenError(format!(
+        path.persist_noclobber(place).map_err(|error| {
+            if error.error.kind() == io::ErrorKind::AlreadyExists {
+                OpenError(format!(
                     "{} has come there meanwhile, and nothing is overwritten",
                     place.display()
-                )),
-                _ => failed(error.error),
-            })?;
+                ))
+            } else {
+                failed(error.error)
+            }
+        })?;
         drop(self.folder);
         File::open(parent(place))
             .and_then(|folder| folder.sync_all())

@@ -51,7 +51,7 @@ use tokio::sync::{AcquireError, Semaphore, oneshot};
 
 use self::cache::{Cache, Cached};
 pub use self::sqlite::{Part, Reader};
-pub use self::writer::{Ended, WriteTx};
+pub use self::writer::{Ended, WriteTx, WriterMetrics};
 use self::writer::{Extent, Writer};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::model::clock::{Clock, Millis};
@@ -60,6 +60,8 @@ use crate::model::names::TenantNo;
 
 /// The database's name in the data folder.
 const FILE: &str = "switchboard.db";
+/// The name of its write-ahead log.
+const LOG: &str = "switchboard.db-wal";
 /// Held by the one `serve` of a data folder.
 const SERVE_LOCK: &str = "serve.lock";
 /// Held while a schema is brought up to date.
@@ -109,6 +111,15 @@ impl LongReads {
         let room = || Arc::new(Semaphore::new(LONG_READS_OF_ONE));
         Arc::clone(tenants.entry(tenant).or_insert_with(room))
     }
+}
+
+/// Sizes in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Of the database file.
+    pub database: u64,
+    /// Of its write-ahead log.
+    pub log: u64,
 }
 
 /// Keeps a second `serve` off a data folder for as long as it lives.
@@ -299,12 +310,31 @@ impl Store {
             .map_err(|_| Error::internal("the writer has stopped"))?
     }
 
+    /// What the writer counts.
+    pub fn writer_metrics(&self) -> &WriterMetrics {
+        self.writer.metrics()
+    }
+
+    /// The sizes of the file and of its log; 0 for what cannot be looked at.
+    pub fn sizes(&self) -> Sizes {
+        let bytes = |path: PathBuf| fs::metadata(path).map_or(0, |file| file.len());
+        Sizes {
+            database: bytes(self.folder.join(FILE)),
+            log: bytes(self.folder.join(LOG)),
+        }
+    }
+
+    /// Whether the last group could be written.
+    pub fn is_writable(&self) -> bool {
+        self.writer.is_writable()
+    }
+
     /// Whether changes can be written; after a group that could not be, a trial tells when they can again.
     ///
     /// # Errors
     /// Why they cannot: `storage_full`, `overloaded`.
     pub async fn check_writable(&self) -> Result<()> {
-        if self.writer.is_writable() {
+        if self.is_writable() {
             return Ok(());
         }
         self.write(|tx| tx.reader().execute(TRIAL, []).map(drop))

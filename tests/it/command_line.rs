@@ -28,6 +28,8 @@ const COMMANDS: &[(&[&str], &[&str])] = &[
             "--model-timeout",
             "--model-context-tokens",
             "--drain-seconds",
+            "--metrics",
+            "--metrics-listen",
         ],
     ),
     (&["demo"], &["--listen"]),

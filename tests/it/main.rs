@@ -36,6 +36,7 @@ mod logs;
 mod long_reads;
 mod management;
 mod messages;
+mod metrics;
 mod model_turns;
 mod openai_client;
 mod patience;

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 use switchboard::store::database_file;
-use switchboard::store::{channels, companies, health, installs, sessions, unlinked};
+use switchboard::store::{channels, companies, health, installs, sessions, turns, unlinked};
 
 use crate::support::{Server, technician};
 
@@ -137,4 +137,14 @@ fn a_session_s_channel_and_a_turn_s_status_are_still_of_those_that_there_are() {
         let refused = writes(&format!("UPDATE {table} SET {column} = 'LOST'")).unwrap_err();
         assert!(refused.starts_with("CHECK constraint failed"), "{refused}");
     }
+}
+
+#[test]
+fn the_turns_that_wait_are_counted_among_those_that_are_unsettled() {
+    let server = Server::demo();
+    let file = Connection::open(database_file(server.folder())).unwrap();
+    assert_eq!(
+        plan_of(&file, turns::QUEUED),
+        ["SCAN turns USING INDEX turns_unsettled"]
+    );
 }
