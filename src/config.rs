@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -22,6 +22,26 @@ pub struct Common {
     /// The environment's name: part of every API key, so that keys of one cannot be used in another
     #[arg(long = "env", global = true, env = "SWITCHBOARD_ENV", value_name = "NAME", default_value = "dev", value_parser = environment)]
     pub environment: String,
+
+    /// How a line of the log on stderr is written; RUST_LOG says which are
+    #[arg(
+        long,
+        global = true,
+        env = "SWITCHBOARD_LOG_FORMAT",
+        value_name = "text|json",
+        hide_possible_values = true,
+        default_value = "text"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line, for programs.
+    Json,
 }
 
 impl Common {

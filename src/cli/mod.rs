@@ -100,7 +100,7 @@ impl From<io::Error> for Failed {
 /// Runs the program. Exit 0: done; 1: failed; 2: wrong usage.
 pub fn main() -> ExitCode {
     let line = CommandLine::parse();
-    logging::start();
+    logging::start(line.common.log_format);
     let outcome = match line.command {
         Command::Demo(arguments) => demo::run(&line.common, &arguments),
         Command::Serve(arguments) => serve::run(&line.common, &arguments),

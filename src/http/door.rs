@@ -18,6 +18,8 @@ use super::{App, cors, envelope};
 use crate::error::{Error, Refusal};
 use crate::model::caller::Caller;
 
+/// The target of the lines that tell of requests.
+pub const ACCESS_LOG: &str = "switchboard::access";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -129,7 +131,7 @@ impl Failure {
     /// Its envelope; an inner cause is logged here, once, and told to nobody.
     fn rendered(self, context: &Context) -> HttpResponse {
         if let Some(cause) = self.cause {
-            log::error!("{} {cause}", context.request_id);
+            log::error!(id:% = context.request_id; "{cause}");
         }
         envelope::refuse(&self.refusal, context.request_id)
     }
@@ -182,12 +184,13 @@ fn remote(request: &ServiceRequest) -> Option<IpAddr> {
 fn write_line(context: &Context, route: RoutePath, response: &ServiceResponse<BoxBody>) {
     let (request, route) = (response.request(), route.pattern);
     log::info!(
-        target: "switchboard::access",
-        "{} {} {} {route} {} {:.1}ms",
-        context.request_id,
-        Sender(context.caller.as_deref()),
-        request.method(),
-        response.status().as_u16(),
-        context.elapsed_ms(),
+        target: ACCESS_LOG,
+        id:% = context.request_id,
+        caller:% = Sender(context.caller.as_deref()),
+        method:% = request.method(),
+        route = route,
+        status = response.status().as_u16(),
+        ms = context.elapsed_ms();
+        "request"
     );
 }

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::time::Instant;
 
-use super::App;
 use super::extract::{Query, path_id};
 use super::permit::Permit;
 use super::sessions::find;
+use super::{App, Stage};
 use crate::error::{Error, Refusal, Result};
 use crate::model::caller::Reach;
 use crate::model::ids::{SessionId, Tick, TurnId};
@@ -215,14 +215,18 @@ impl Reading {
                 self.next_comment = now + self.app.limits.patience.heartbeat;
                 return Some(Ok(COMMENT));
             }
-            if self.app.is_draining() && self.app.engine.live().of(self.session).is_none() {
-                return self.end_at_shutdown();
-            }
+            let next_stage = match self.app.stage() {
+                Stage::Serving => Stage::Draining,
+                Stage::Draining if self.app.engine.live().of(self.session).is_some() => {
+                    Stage::CutOff
+                }
+                Stage::Draining | Stage::CutOff => return self.end_at_shutdown(),
+            };
             let until = self.next_check.min(self.next_comment);
             tokio::select! {
                 () = self.listener.rung() => {}
                 () = tokio::time::sleep_until(until) => {}
-                () = self.app.begins_to_drain(), if !self.app.is_draining() => {}
+                () = self.app.comes_to(next_stage) => {}
             }
         }
     }

@@ -50,6 +50,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, HttpServer, web};
 use tokio::sync::watch;
 
+pub use self::door::ACCESS_LOG;
 use self::routing::{Address, Routing};
 use crate::auth::Authenticator;
 use crate::auth::attempts::Attempts;
@@ -86,7 +87,18 @@ pub struct App {
     /// The configuration.
     pub limits: Limits,
     draining: AtomicBool,
-    drained: watch::Sender<()>,
+    stage: watch::Sender<Stage>,
+}
+
+/// How far a shutdown has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// There is none.
+    Serving,
+    /// No new work is taken; answers that run may end.
+    Draining,
+    /// Answers that had not ended were cut off, so that nobody need wait for one.
+    CutOff,
 }
 
 impl App {
@@ -114,14 +126,19 @@ impl App {
             refused: refused::Refused::default(),
             limits,
             draining: AtomicBool::new(false),
-            drained: watch::Sender::new(()),
+            stage: watch::Sender::new(Stage::Serving),
         }))
     }
 
     /// Takes no new work from now on; what waits for something is told to end.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
-        self.drained.send_replace(());
+        self.stage.send_replace(Stage::Draining);
+    }
+
+    /// Has those end too who wait for an answer that was cut off.
+    pub fn cut_off(&self) {
+        self.stage.send_replace(Stage::CutOff);
     }
 
     /// Whether new work is refused.
@@ -129,14 +146,16 @@ impl App {
         self.draining.load(Ordering::SeqCst)
     }
 
-    /// Resolves when the server begins to drain.
-    pub async fn begins_to_drain(&self) {
-        let mut drained = self.drained.subscribe();
-        while !self.is_draining() {
-            if drained.changed().await.is_err() {
-                return;
-            }
-        }
+    /// How far the shutdown has come.
+    pub fn stage(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
+    /// Resolves when the shutdown has come so far.
+    pub async fn comes_to(&self, stage: Stage) {
+        let mut stages = self.stage.subscribe();
+        // The sender lives as long as this value, so that waiting cannot fail.
+        let _ = stages.wait_for(|come_to| *come_to >= stage).await;
     }
 }
 

@@ -407,7 +407,7 @@ impl Inner {
 }
 
 fn failed(turn: &Unsettled, failure: Failure) -> End {
-    log::warn!("{} {}: {}", turn.id, failure.code, failure.log);
+    log::warn!(turn:% = turn.id, code = failure.code; "{}", failure.log);
     End::Failed {
         code: failure.code.to_owned(),
         message: failure.message,

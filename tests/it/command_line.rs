@@ -79,7 +79,7 @@ fn the_help_of_every_command_names_its_flags() {
         line.push("--help");
         let help = finish(&mut program(line));
         assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{command:?}");
-        for flag in flags.iter().chain(&["--data", "--env"]) {
+        for flag in flags.iter().chain(&["--data", "--env", "--log-format"]) {
             assert!(
                 help.stdout.contains(&format!("{flag} "))
                     || help.stdout.contains(&format!("{flag}\n")),

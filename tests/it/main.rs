@@ -20,6 +20,7 @@ mod dashboard;
 mod demo;
 mod docs;
 mod document;
+mod drain;
 mod dry_runs;
 mod entra;
 mod entra_attacks;

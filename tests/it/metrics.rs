@@ -163,7 +163,7 @@ impl Scrape {
 }
 
 /// Asks for a path as it is, without a prefix and without a credential.
-fn ask(address: &str, method: &str, path: &str) -> Reply {
+pub fn ask(address: &str, method: &str, path: &str) -> Reply {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
