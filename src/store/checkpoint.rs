@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -20,8 +20,10 @@ const FILE_LIMIT: u64 = 256 << 20;
 const RESTART_WAIT: Duration = Duration::from_millis(50);
 /// How long a connection waits for another one's lock.
 const USUAL_WAIT: Duration = Duration::from_secs(10);
-/// How soon the log is tried again that readers kept from being emptied.
+/// How soon the log is tried again that readers kept from being emptied; after each try in vain it takes twice as long.
 const ERASE_AGAIN: Duration = Duration::from_millis(500);
+/// How long it takes at most: somebody who always reads, as a program that replicates the log does, must not slow writers down.
+const ERASE_SELDOM: Duration = Duration::from_secs(30);
 
 thread_local! {
     /// The log's frames after the last commit of this thread.
@@ -65,22 +67,25 @@ pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
 }
 
 fn copy_back(connection: &Connection, woken: &Receiver<()>, erase: &AtomicBool) {
+    let (mut not_before, mut pause) = (Instant::now(), ERASE_AGAIN);
     loop {
-        let is_woken = if erase.load(Ordering::Acquire) {
-            match woken.recv_timeout(ERASE_AGAIN) {
-                Err(RecvTimeoutError::Disconnected) => return,
-                Ok(()) | Err(RecvTimeoutError::Timeout) => true,
-            }
+        let is_over = if erase.load(Ordering::Acquire) {
+            let wait = not_before.saturating_duration_since(Instant::now());
+            woken.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected)
         } else {
-            woken.recv().is_ok()
+            woken.recv().is_err()
         };
-        if !is_woken {
+        if is_over {
             return;
         }
-        let outcome = if erase.swap(false, Ordering::AcqRel) {
+        let outcome = if Instant::now() >= not_before && erase.swap(false, Ordering::AcqRel) {
             let outcome = empty_log(connection);
-            if !matches!(outcome, Ok(true)) {
+            if matches!(outcome, Ok(true)) {
+                pause = ERASE_AGAIN;
+            } else {
                 erase.store(true, Ordering::Release);
+                not_before = Instant::now() + pause;
+                pause = (pause * 2).min(ERASE_SELDOM);
             }
             outcome
         } else {
