@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::check::wrong_line;
 use super::{Common, Failed, bar, print};
 use crate::auth::signing::SigningSecret;
 use crate::model::clock::{Millis, rfc3339};
 use crate::store::backup::{self, Copied, Progress};
 use crate::store::contents::Contents;
+
+/// Findings of one copy that are told; 'check' tells all.
+const TOLD: usize = 20;
 
 #[derive(Args)]
 pub(super) struct BackUp {
@@ -25,27 +29,37 @@ pub(super) struct Restore {
 pub(super) fn back_up(common: &Common, arguments: &BackUp) -> Result<(), Failed> {
     let file = &arguments.file;
     let copied = with_bar(|tell| backup::back_up(&common.folder(), file, tell))?;
-    print(format_args!(
-        "ok: {} has {}, and was checked",
-        file.display(),
-        said(&copied)
-    ))
+    tell(&copied, &format!("{} has", file.display()))
 }
 
 pub(super) fn restore(common: &Common, arguments: &Restore) -> Result<(), Failed> {
     let folder = common.folder();
     let copied = with_bar(|tell| backup::restore(&arguments.file, &folder, tell))?;
-    print(format_args!(
-        "ok: {} now has {}, and was checked",
-        folder.display(),
-        said(&copied)
-    ))?;
+    let told = tell(&copied, &format!("{} now has", folder.display()));
     if !SigningSecret::is_in(&folder) {
         print(
             "Tokens of sessions and of sign-ins end, unless signing.secret of the old data folder is put there before the first start.",
         )?;
     }
-    Ok(())
+    told
+}
+
+/// Tells what a copy holds; one that contradicts itself is there too, and is told as a failure.
+fn tell(copied: &Copied, has: &str) -> Result<(), Failed> {
+    let holds = said(copied);
+    let found = copied.contradictions.len();
+    if found == 0 {
+        return print(format_args!("ok: {has} {holds}, and was checked"));
+    }
+    let told = copied.contradictions.iter().take(TOLD);
+    let mut lines: Vec<String> = told.map(|what| wrong_line(what)).collect();
+    if found > TOLD {
+        lines.push(format!("damage: {} more", found - TOLD));
+    }
+    lines.push(format!(
+        "{has} {holds}; it was written and is whole, but 'check' finds {found} things wrong in it"
+    ));
+    Err(Failed(lines))
 }
 
 fn with_bar<T>(copy: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {

@@ -3,9 +3,10 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, ffi};
 use tempfile::{Builder, TempDir, TempPath};
 
 use super::contents::{self, Contents};
@@ -21,6 +22,8 @@ use crate::model::clock::Clock;
 const STEP: i32 = 1_024;
 /// What SQLite keeps beside a file, and would take for a part of any file that is put there.
 const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// How long a draft that was opened as a server does may take to be closed: its log is copied into it.
+const CLOSING: Duration = Duration::from_secs(60);
 
 /// How far a copy has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,19 +39,22 @@ pub enum Progress {
     Checking,
 }
 
-/// A copy that was checked.
+/// A copy that was checked and is in its place.
 #[derive(Debug)]
 pub struct Copied {
     /// What it holds.
     pub contents: Contents,
     /// Its size.
     pub bytes: u64,
+    /// Where its rows contradict each other, as those of its source do.
+    pub contradictions: Vec<String>,
 }
 
 /// Writes a data folder as it is at this moment into one new file, also while a server works on it.
 ///
 /// # Errors
-/// A sentence for the operator: no data, a file of that name, no room, damage. Nothing is left of the copy then.
+/// A sentence for the operator: no data, a file of that name, no room, damage. Nothing is left of the copy then, unless the
+/// sentence says that it is there.
 pub fn back_up(
     folder: &Path,
     file: &Path,
@@ -76,30 +82,41 @@ pub fn back_up(
             Ok(source)
         })
         .map_err(|error| OpenError(describe(&path, &error)))?;
-    let schema = draft.copy(&source, &path, tell)?;
+    if draft.copy(&source, &path, tell)? == 0 {
+        return Err(OpenError(format!(
+            "{} is empty: no command has worked on this data folder yet, so that there is nothing to back up",
+            path.display()
+        )));
+    }
     drop(source);
     tell(Progress::Checking);
-    let contents = {
+    let (contents, contradictions) = {
         let copy = draft.open()?;
-        draft.check(&copy, &path, schema == migrations::newest())?;
-        draft.contents(&copy)?
+        draft.refuse_damage(&copy, &path)?;
+        (draft.contents(&copy)?, draft.contradictions(&copy, &path)?)
     };
     let bytes = draft.place(file)?;
-    Ok(Copied { contents, bytes })
+    Ok(Copied {
+        contents,
+        bytes,
+        contradictions,
+    })
 }
 
 /// Makes a copy the database of a data folder that has none, brought up to this version's schema.
 ///
 /// # Errors
 /// A sentence for the operator: no such file, damage, a newer version's file, a folder that has data or is served. The folder
-/// has no database then, as before.
+/// has no database then, as before, unless the sentence says that it is there.
 pub fn restore(
     file: &Path,
     folder: &Path,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<Copied, OpenError> {
     let source = open_copy(file)?;
-    look(&source, file)?;
+    if migrations::check(&source, file)? == 0 {
+        return Err(no_data(file));
+    }
     make_folder(folder)?;
     let _lock = lock_for_serving(folder)?;
     let path = folder.join(FILE);
@@ -108,29 +125,39 @@ pub fn restore(
     let schema = draft.copy(&source, file, tell)?;
     drop(source);
     tell(Progress::Checking);
-    let before = {
+    let contradictions = {
         let mut copy = draft.open()?;
+        draft.refuse_damage(&copy, file)?;
         if schema < migrations::newest() {
-            draft.check(&copy, file, false)?;
             migrations::run(&mut copy, file)?;
+            draft.refuse_damage(&copy, file)?;
         }
-        draft.check(&copy, file, true)?;
-        draft.contents(&copy)?
+        draft.contradictions(&copy, file)?
     };
+    let before = draft.served()?;
     refuse_data(&path)?;
     let bytes = draft.place(&path)?;
-    // Read as a server reads it, so that what is told of it is what will be served.
-    let store = Store::open(folder, Clock::System)?;
-    let contents = store
-        .read(contents::of)
-        .map_err(|error| OpenError(format!("cannot read {}: {error}", path.display())))?;
+    // Read where it will be served, so that what is told of it is what will be.
+    let stands = |error: &dyn std::fmt::Display| {
+        OpenError(format!(
+            "{} is in its place, and was whole before it was put there, but it cannot be read there: {error}; \
+             mend that and run 'check', or move the file away",
+            path.display()
+        ))
+    };
+    let store = Store::open(folder, Clock::System).map_err(|error| stands(&error))?;
+    let contents = store.read(contents::of).map_err(|error| stands(&error))?;
     if contents != before {
         return Err(OpenError(format!(
-            "{} does not hold what was copied into it; do not use it, and look at the disk",
+            "{} is in its place and does not hold what was copied into it; move it away, and look at the disk",
             path.display()
         )));
     }
-    Ok(Copied { contents, bytes })
+    Ok(Copied {
+        contents,
+        bytes,
+        contradictions,
+    })
 }
 
 /// Opens a copy to put back, and leaves it and its folder as they are.
@@ -142,10 +169,12 @@ fn open_copy(file: &Path) -> Result<Connection, OpenError> {
     if !file.is_file() || length == 0 {
         return Err(no_data(file));
     }
-    let whole = std::path::absolute(file).map_err(|error| failed(&error))?;
-    let mut address = url::Url::from_file_path(whole)
+    // A link's own name has no log beside it: that is where the file is.
+    let whole = file.canonicalize().map_err(|error| failed(&error))?;
+    let mut address = url::Url::from_file_path(&whole)
         .map_err(|()| failed(&"its name cannot be given to SQLite"))?;
-    if !side_file(file, "-wal").exists() {
+    let is_alone = |suffix: &&str| side_file(&whole, suffix).symlink_metadata().is_err();
+    if ["-wal", "-journal"].iter().all(is_alone) {
         // Without a log nobody works on it, and SQLite need not put files of its own beside it.
         address.set_query(Some("immutable=1"));
     }
@@ -155,14 +184,19 @@ fn open_copy(file: &Path) -> Result<Connection, OpenError> {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_URI,
     );
-    source.map_err(|error| OpenError(describe(file, &error)))
-}
-
-/// The schema of a file that has data of ours.
-fn look(source: &Connection, of: &Path) -> Result<i64, OpenError> {
-    match migrations::check(source, of)? {
-        0 => Err(no_data(of)),
-        schema => Ok(schema),
+    let source = source.map_err(|error| OpenError(describe(file, &error)))?;
+    match sqlite::version_of_others(&source) {
+        Err(rusqlite::Error::SqliteFailure(error, _))
+            if error.extended_code == ffi::SQLITE_READONLY_ROLLBACK =>
+        {
+            Err(OpenError(format!(
+                "{} holds half of a change, and {} what undoes it; copy both to where 'sqlite3' may write, read the copy with it once, and give that",
+                file.display(),
+                side_file(&whole, "-journal").display()
+            )))
+        }
+        // Whatever else is wrong with it is found, and told, where it is read.
+        Ok(_) | Err(_) => Ok(source),
     }
 }
 
@@ -238,7 +272,16 @@ impl Draft {
             .tempdir_in(parent(place))
             .map_err(failed)?;
         let path = folder.path().join(FILE);
-        make_private_file(&path).map_err(failed)?;
+        // Named as it will be named in its place: a file system that cannot do this says so before the long copy.
+        let unnamed = folder.path().join("unnamed");
+        make_private_file(&unnamed).map_err(failed)?;
+        give_new_name(&unnamed, &path).map_err(|error| {
+            let why = format!(
+                "its file system gives no file a name without overwriting what may be there ({error}); \
+                 name one on another file system"
+            );
+            cannot_write(place, &why)
+        })?;
         Ok(Self {
             folder,
             path,
@@ -246,7 +289,7 @@ impl Draft {
         })
     }
 
-    /// Copies a source as it is at one moment; its schema.
+    /// Copies a source as it is at one moment; its schema, or 0 for one without data, which is not copied.
     ///
     /// All of it is one read transaction. Without one the copy would begin anew with each commit of another process, and
     /// under steady load never end; with one it ends, and holds the log only for as long as the disk takes.
@@ -260,8 +303,8 @@ impl Draft {
         let mut schema = Ok(0);
         let outcome = sqlite::on_a_snapshot(source, |_| {
             // The first read: from here on nothing that others write is seen.
-            schema = look(source, of);
-            if schema.is_err() {
+            schema = migrations::check(source, of);
+            if matches!(schema, Err(_) | Ok(0)) {
                 return Ok(());
             }
             let backup = Backup::new(source, &mut copy)?;
@@ -303,14 +346,9 @@ impl Draft {
         prepare().map_err(|error: rusqlite::Error| cannot_write(&self.place, &error))
     }
 
-    /// Refuses a copy that is damaged; one of this version's schema must agree with itself too.
-    fn check(&self, copy: &Connection, of: &Path, agrees: bool) -> Result<(), OpenError> {
-        let reader = Reader::within(copy);
-        let damage = if agrees {
-            check::run(&reader).map(|findings| findings.damage)
-        } else {
-            check::damage(&reader)
-        };
+    /// Refuses a copy that is not whole.
+    fn refuse_damage(&self, copy: &Connection, of: &Path) -> Result<(), OpenError> {
+        let damage = check::damage(&Reader::within(copy));
         let damage = damage.map_err(|error| self.failed(of, &error))?;
         match damage.as_slice() {
             [] => Ok(()),
@@ -327,6 +365,33 @@ impl Draft {
         }
     }
 
+    fn contradictions(&self, copy: &Connection, of: &Path) -> Result<Vec<String>, OpenError> {
+        check::contradictions(&Reader::within(copy)).map_err(|error| self.failed(of, &error))
+    }
+
+    /// Opens the draft once as a server would, so that whatever keeps one off it keeps it from its place; what it holds.
+    fn served(&self) -> Result<Contents, OpenError> {
+        let failed = |error: &dyn std::fmt::Display| {
+            OpenError(format!(
+                "what was copied for {} could not be served: {error}",
+                self.place.display()
+            ))
+        };
+        let store =
+            Store::open(self.folder.path(), Clock::System).map_err(|error| failed(&error))?;
+        let contents = store.read(contents::of).map_err(|error| failed(&error))?;
+        let ended = store.ended();
+        drop(store);
+        let has_log = || {
+            let log = fs::metadata(side_file(&self.path, "-wal"));
+            log.is_ok_and(|log| log.len() > 0)
+        };
+        if !ended.wait(CLOSING) || has_log() {
+            return Err(failed(&"it does not close"));
+        }
+        Ok(contents)
+    }
+
     fn contents(&self, copy: &Connection) -> Result<Contents, OpenError> {
         contents::of(&Reader::within(copy)).map_err(|error| self.failed(&self.place, &error))
     }
@@ -338,21 +403,25 @@ impl Draft {
         file.sync_all().map_err(failed)?;
         let bytes = file.metadata().map_err(failed)?.len();
         drop(file);
-        let path = TempPath::try_from_path(&self.path).map_err(failed)?;
-        path.persist_noclobber(place).map_err(|error| {
-            if error.error.kind() == io::ErrorKind::AlreadyExists {
+        give_new_name(&self.path, place).map_err(|error| {
+            if error.kind() == io::ErrorKind::AlreadyExists {
                 OpenError(format!(
                     "{} has come there meanwhile, and nothing is overwritten",
                     place.display()
                 ))
             } else {
-                failed(error.error)
+                failed(error)
             }
         })?;
         drop(self.folder);
         File::open(parent(place))
             .and_then(|folder| folder.sync_all())
-            .map_err(failed)?;
+            .map_err(|error| {
+                OpenError(format!(
+                    "{} is in its place and whole, but the disk may forget its name: {error}",
+                    place.display()
+                ))
+            })?;
         Ok(bytes)
     }
 
@@ -368,6 +437,12 @@ impl Draft {
             self.place.display()
         ))
     }
+}
+
+/// Moves a file to a name that nothing has.
+fn give_new_name(file: &Path, name: &Path) -> io::Result<()> {
+    let path = TempPath::try_from_path(file)?;
+    Ok(path.persist_noclobber(name)?)
 }
 
 fn cannot_write(place: &Path, error: &dyn std::fmt::Display) -> OpenError {

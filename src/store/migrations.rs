@@ -71,3 +71,24 @@ fn exists(connection: &Connection, sql: &str) -> rusqlite::Result<bool> {
         .optional()?
         .is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use refinery::Target;
+
+    use super::super::check;
+    use super::super::sqlite::Reader;
+    use super::*;
+
+    #[test]
+    fn each_rule_can_be_asked_of_a_file_of_any_version() {
+        for version in 1..=newest() {
+            let mut file = Connection::open_in_memory().unwrap();
+            let target = Target::Version(version.try_into().unwrap());
+            let runner = embedded::migrations::runner().set_target(target);
+            runner.run(&mut file).unwrap();
+            let found = check::contradictions(&Reader::within(&file)).unwrap();
+            assert_eq!(found, Vec::<String>::new(), "{version}");
+        }
+    }
+}

@@ -11,7 +11,7 @@ use std::thread;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
-use crate::process::{Client, NORTHWIND, Place, Server};
+use crate::process::{Client, Done, NORTHWIND, Place, Server};
 
 const WRITERS: usize = 4;
 const BACKUPS: usize = 5;
@@ -243,12 +243,10 @@ fn a_backup_overwrites_nothing_and_a_failed_one_leaves_nothing() {
     assert_eq!(names_in(&folder), ["link.db", "there.db"]);
     assert_eq!(names_in(&place.data()), ["migrate.lock", "switchboard.db"]);
 
-    let file = place.closed_file();
-    file.execute_batch("UPDATE installs SET bot_id = 'stray'")
-        .unwrap();
-    drop(file);
-    let done = place.run(["backup", "backups/contradicts.db"]);
-    let says = "is damaged and was not kept: an install does not agree with its channel";
+    drop(place.closed_file());
+    fs::write(place.database(), damaged(&place.database())).unwrap();
+    let done = place.run(["backup", "backups/damaged.db"]);
+    let says = "switchboard.db is damaged";
     assert!(done.failure().contains(says), "{done:?}");
     assert_eq!(names_in(&folder), ["link.db", "there.db"]);
 
@@ -256,6 +254,136 @@ fn a_backup_overwrites_nothing_and_a_failed_one_leaves_nothing() {
     let done = none.run(["backup", "backup.db"]);
     assert!(done.failure().contains("there is no data in"), "{done:?}");
     assert!(!none.data().exists());
+    // As a first start leaves it that was killed at once.
+    fs::create_dir(none.data()).unwrap();
+    fs::write(none.database(), "").unwrap();
+    let done = none.run(["backup", "backup.db"]);
+    let says = "is empty: no command has worked on this data folder yet";
+    assert!(done.failure().contains(says), "{done:?}");
+    assert_eq!(names_in(none.path()), ["data"]);
+}
+
+/// A file's bytes with one index of it written over.
+fn damaged(file: &Path) -> Vec<u8> {
+    let page: i64 = opened(file)
+        .query_row(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'knowledge_articles_titled'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    let page = usize::try_from(page).unwrap();
+    let mut bytes = fs::read(file).unwrap();
+    bytes[(page - 1) * 4_096 + 8..page * 4_096].fill(0xa5);
+    bytes
+}
+
+#[test]
+fn a_file_that_contradicts_itself_can_be_backed_up_and_put_back_and_both_tell_what_is_wrong() {
+    let place = Place::with_demo_world();
+    let server = place.serve_demo_world();
+    let sessions: Vec<String> = (0..25).map(|_| begin_session(&server.client())).collect();
+    server.stop();
+    let file = place.closed_file();
+    file.execute_batch("UPDATE sessions SET message_count = 7")
+        .unwrap();
+    file.execute_batch("UPDATE installs SET bot_id = 'stray'")
+        .unwrap();
+    drop(file);
+    let checked = place.run(["check"]);
+    let found: Vec<&str> = checked.stderr.lines().collect();
+    assert_eq!((checked.code, found.len()), (1, 24), "{checked:?}");
+
+    let tells = |done: &Done, what: &str| {
+        assert_eq!((done.code, done.stdout.matches("ok: ").count()), (1, 0));
+        let mut lines: Vec<&str> = done.stderr.lines().collect();
+        let last = lines.pop().unwrap();
+        assert!(
+            last.contains(what) && last.contains(", 25 sessions, "),
+            "{last}"
+        );
+        let says = "; it was written and is whole, but 'check' finds 24 things wrong in it";
+        assert!(last.ends_with(says), "{last}");
+        assert_eq!(lines.pop(), Some("damage: 4 more"));
+        assert_eq!(lines, found[..20]);
+    };
+    tells(
+        &place.run(["backup", "backup.db"]),
+        "backup.db has 3 tenants",
+    );
+    let backup = place.path().join("backup.db");
+    assert_eq!(sessions_in(&backup).len(), sessions.len());
+
+    let other = Place::new();
+    let done = other.run(["restore".as_ref(), backup.as_os_str()]);
+    tells(&done, "data now has 3 tenants");
+    assert!(done.stdout.contains("signing.secret"), "{done:?}");
+    let path = format!("/chat/sessions/{}", sessions[0]);
+    let server = other.serve_demo_world();
+    assert_eq!(server.client().get(NORTHWIND, &path).status, 200);
+}
+
+#[test]
+fn a_copy_with_half_of_a_change_in_it_is_not_taken_for_a_whole_one() {
+    let place = Place::with_demo_world();
+    place.ok(["backup", "backup.db"]);
+    let copy = place.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    let (file, journal) = (copy.join("backup.db"), copy.join("backup.db-journal"));
+    let writer = Connection::open(place.path().join("backup.db")).unwrap();
+    writer
+        .execute_batch(
+            "PRAGMA cache_size = 1;
+             BEGIN IMMEDIATE;
+             UPDATE knowledge_articles SET body = body || hex(randomblob(20000));",
+        )
+        .unwrap();
+    fs::copy(place.path().join("backup.db"), &file).unwrap();
+    fs::copy(place.path().join("backup.db-journal"), &journal).unwrap();
+    drop(writer);
+    let before = (fs::read(&file).unwrap(), fs::read(&journal).unwrap());
+
+    let other = Place::new();
+    for name in ["copy/backup.db", "link.db"] {
+        if name == "link.db" {
+            symlink(&file, place.path().join(name)).unwrap();
+        }
+        let source = place.path().join(name);
+        let done = other.run(["restore".as_ref(), source.as_os_str()]);
+        let says = "holds half of a change, and ";
+        assert!(done.failure().contains(says), "{done:?}");
+        assert!(done.stderr.contains("copy/backup.db-journal"), "{done:?}");
+        assert!(!other.data().exists());
+    }
+    assert!((fs::read(&file).unwrap(), fs::read(&journal).unwrap()) == before);
+
+    // Done as it says.
+    Connection::open(&file)
+        .unwrap()
+        .query_row("SELECT count(*) FROM tenants", [], |_| Ok(()))
+        .unwrap();
+    other.ok(["restore".as_ref(), file.as_os_str()]);
+    server_answers(&other.serve_demo_world());
+}
+
+#[test]
+fn a_restored_file_that_cannot_be_opened_in_its_place_is_said_to_be_there() {
+    let place = Place::with_demo_world();
+    place.ok(["backup", "backup.db"]);
+    let backup = place.path().join("backup.db");
+    let other = Place::new();
+    let lock = other.data().join("migrate.lock");
+    fs::create_dir_all(&lock).unwrap();
+    let done = other.run(["restore".as_ref(), backup.as_os_str()]);
+    let says = "switchboard.db is in its place, and was whole before it was put there, but it cannot be read there: ";
+    assert!(done.failure().contains(says), "{done:?}");
+    assert_eq!(
+        names_in(&other.data()),
+        ["migrate.lock", "serve.lock", "switchboard.db"]
+    );
+    fs::remove_dir(lock).unwrap();
+    assert_eq!(other.run(["check"]).code, 0);
+    server_answers(&other.serve_demo_world());
 }
 
 #[test]
@@ -275,7 +403,9 @@ fn what_a_crash_left_in_the_log_is_in_a_backup_and_in_a_restored_copy_of_the_fol
     let file = place.path().join("backup.db");
     place.ok(["backup".as_ref(), file.as_os_str()]);
     let before = fs::read(&file).unwrap();
-    for source in [file.clone(), copy.join("switchboard.db")] {
+    let link = place.path().join("link.db");
+    symlink(copy.join("switchboard.db"), &link).unwrap();
+    for source in [file.clone(), copy.join("switchboard.db"), link] {
         let (place, _) = restored(&source);
         let server = place.serve_demo_world();
         assert_eq!(messages(&server.client(), &session), answered);
@@ -345,16 +475,7 @@ fn a_file_that_is_not_a_whole_backup_is_refused_and_the_folder_has_no_database_t
     let source = Place::with_demo_world();
     source.ok(["backup", "backup.db"]);
     let whole = fs::read(source.path().join("backup.db")).unwrap();
-    let page: usize = opened(&source.path().join("backup.db"))
-        .query_row(
-            "SELECT rootpage FROM sqlite_schema WHERE name = 'knowledge_articles_titled'",
-            [],
-            |row| row.get::<_, i64>(0),
-        )
-        .map(|page| usize::try_from(page).unwrap())
-        .unwrap();
-    let mut damaged = whole.clone();
-    damaged[(page - 1) * 4_096 + 8..page * 4_096].fill(0xa5);
+    let damaged = damaged(&source.path().join("backup.db"));
     let newer = source.path().join("newer.db");
     fs::write(&newer, &whole).unwrap();
     Connection::open(&newer)
@@ -450,6 +571,16 @@ fn a_backup_of_an_older_version_s_file_is_taken_as_it_is_and_brought_up_to_date_
     assert_eq!(schema(&restored.database()), newest);
     assert_eq!(schema(&backup), 3);
     server_answers(&restored.serve_demo_world());
+
+    // It is checked as any other.
+    let file = place.closed_file();
+    file.execute_batch("UPDATE installs SET bot_id = 'stray'")
+        .unwrap();
+    drop(file);
+    let done = place.run(["backup", "wrong.db"]);
+    let says = "damage: an install does not agree with its channel: ";
+    assert!(done.code == 1 && done.stderr.starts_with(says), "{done:?}");
+    assert_eq!(schema(&place.path().join("wrong.db")), 3);
 }
 
 #[test]
