@@ -103,7 +103,11 @@ fn serve_until_stopped(
                 log::info!("metrics on http://{}/metrics", listener.local_addr()?);
                 let server = http::serve_metrics(Arc::clone(&app), listener)?;
                 let handle = server.handle();
-                actix_web::rt::spawn(server);
+                actix_web::rt::spawn(async move {
+                    if let Err(error) = server.await {
+                        log::error!("metrics are served no longer: {error}");
+                    }
+                });
                 Some(handle)
             }
         };

@@ -52,6 +52,13 @@ pub(super) async fn pass(
         let mut reply = cors::preflight();
         cors::allow(reply.headers_mut(), origin);
         put(reply.headers_mut(), REQUEST_ID, &request_id.to_string());
+        if let Some(app) = &app {
+            // Answered ahead of the routes, for whatever path.
+            let took = Context::of(request.request()).started.elapsed();
+            let (method, status) = (request.method(), reply.status());
+            app.metrics
+                .answered(RoutePath::NOWHERE, method, status, took);
+        }
         return Ok(request.into_response(reply));
     }
 

@@ -64,6 +64,9 @@ use crate::turns::signals::Signals;
 /// Bytes that the system takes for a client ahead of what it can send; without a limit they are megabytes.
 const UNSENT: u32 = 128 * 1_024;
 
+/// Connections of those who fetch `/metrics` at its own address.
+const SCRAPERS: usize = 32;
+
 /// What every handler works with.
 pub struct App {
     /// The data folder.
@@ -213,7 +216,10 @@ pub fn serve_metrics(app: Arc<App>, listener: TcpListener) -> io::Result<Server>
             .default_service(Routing(vec![metrics::address()]))
     })
     .workers(1)
+    .max_connections(SCRAPERS)
+    .on_connect(move |connection, _| cut_off_when_stuck(connection, patience.stuck))
     .client_request_timeout(patience.head)
+    .keep_alive(patience.keep_alive)
     .shutdown_timeout(0)
     .disable_signals()
     .listen(listener)?

@@ -1,8 +1,9 @@
 //! `/metrics` as Prometheus reads it: its form, strictly, and that what it counts is what happened.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -355,6 +356,58 @@ fn metrics_on_an_address_of_their_own_are_there_alone() {
         assert_eq!(ask(address, "GET", path).status, 404, "{path}");
     }
     assert_eq!(ask(server.address(), "GET", "/metrics").status, 404);
+    server.stop();
+}
+
+#[test]
+fn what_a_browser_asks_ahead_of_a_call_is_counted_under_no_route_whatever_its_path() {
+    let place = Place::with_demo_world();
+    let origin = "https://chat.example.com";
+    let server = place.serve(["--env", "demo", "--metrics", "--cors-origin", origin]);
+    for path in ["/whoami", "/no/such/thing"] {
+        let headers = [("origin", origin), ("access-control-request-method", "GET")];
+        let client = server.client();
+        let reply = client.call("OPTIONS", "", path, &headers, None).unwrap();
+        assert_eq!(reply.status, 204, "{reply:?}");
+    }
+    let now = scrape(&server);
+    assert_eq!(now.requests("OPTIONS", "-", 204), 2.0);
+    let timed = "switchboard_http_request_duration_seconds_count{method=\"OPTIONS\",route=\"-\"}";
+    assert_eq!(now.value(timed), 2.0);
+}
+
+#[test]
+fn those_who_keep_connections_to_the_metrics_open_are_limited_in_number() {
+    let place = Place::with_demo_world();
+    let server = place.serve(["--env", "demo", "--metrics-listen", "127.0.0.1:0"]);
+    let line = server.logs("metrics on http://");
+    let (_, address) = line.split_once("http://").unwrap();
+    let address = address.strip_suffix("/metrics").unwrap();
+    let asks = || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let head = format!("HEAD /metrics HTTP/1.1\r\nhost: {address}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let is_answered = |stream: &mut TcpStream| {
+        let mut reply = [0; 12];
+        stream
+            .read_exact(&mut reply)
+            .map(|()| reply == *b"HTTP/1.1 200")
+    };
+    let mut kept: Vec<TcpStream> = (0..32).map(|_| asks()).collect();
+    for stream in &mut kept {
+        assert!(is_answered(stream).unwrap());
+    }
+    let mut waits = asks();
+    waits
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let error = is_answered(&mut waits).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    kept.clear();
+    waits.set_read_timeout(None).unwrap();
+    assert!(is_answered(&mut waits).unwrap());
     server.stop();
 }
 
