@@ -5,12 +5,12 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use log::Record;
 use log::kv::{Error as KvError, Key, Value, VisitSource};
+use log::{Level, Record};
 
 use crate::config::LogFormat;
 use crate::http::ACCESS_LOG;
-use crate::model::clock::{Clock, rfc3339};
+use crate::model::clock::{Clock, Written};
 
 /// How long a line waits for others: a busy server writes a few big pieces instead of a line a request.
 const GATHER: Duration = Duration::from_millis(5);
@@ -47,14 +47,29 @@ pub(super) fn finish() {
     LINES.write_out();
 }
 
-fn now() -> String {
-    rfc3339(Clock::System.now())
+/// Writes why a server failed as a line of JSON, whatever of the log is wanted.
+pub(super) fn write_failure(why: &str) {
+    let arguments = format_args!("{why}");
+    let record = Record::builder()
+        .level(Level::Error)
+        .target("switchboard")
+        .args(arguments)
+        .build();
+    let mut line = Vec::new();
+    // A vector takes whatever is written to it.
+    let _ = write_json(&mut line, &record, &now());
+    LINES.add(&line);
+    finish();
+}
+
+fn now() -> Written {
+    Written::of(Clock::System.now())
 }
 
 /// `[time LEVEL target] field … message`; a request's fields say all, so that its message is left out.
-fn write_text(line: &mut impl Write, record: &Record<'_>, time: &str) -> io::Result<()> {
+fn write_text(line: &mut impl Write, record: &Record<'_>, time: &Written) -> io::Result<()> {
     let (level, target) = (record.level(), record.target());
-    write!(line, "[{time} {level:<5} {target}]")?;
+    write!(line, "[{} {level:<5} {target}]", time.as_str())?;
     record
         .key_values()
         .visit(&mut Texts(line))
@@ -79,11 +94,12 @@ impl<'kvs, W: Write> VisitSource<'kvs> for Texts<'_, W> {
 }
 
 /// One JSON object: time, level, target, message, and each field by its name.
-fn write_json(line: &mut impl Write, record: &Record<'_>, time: &str) -> io::Result<()> {
+fn write_json(line: &mut impl Write, record: &Record<'_>, time: &Written) -> io::Result<()> {
     let (level, target) = (record.level(), record.target());
     write!(
         line,
-        "{{\"time\":\"{time}\",\"level\":\"{level}\",\"target\":"
+        "{{\"time\":\"{}\",\"level\":\"{level}\",\"target\":",
+        time.as_str()
     )?;
     serde_json::to_writer(&mut *line, target)?;
     write!(line, ",\"message\":")?;
@@ -186,14 +202,13 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use log::Level;
     use serde_json::{Value as Json, json};
 
     use super::*;
 
     /// A record in both forms.
     fn written(target: &str, fields: &[(&str, Value<'_>)], message: &str) -> (String, Json) {
-        let time = "2025-11-24T16:00:00.007Z";
+        let time = &Written::of(1_764_000_000_007);
         let (mut text, mut object) = (Vec::new(), Vec::new());
         for (form, line) in [(LogFormat::Text, &mut text), (LogFormat::Json, &mut object)] {
             let arguments = format_args!("{message}");

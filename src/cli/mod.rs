@@ -18,7 +18,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config::{Common, Limits, Serve};
+use crate::config::{Common, Limits, LogFormat, Serve};
 use crate::error::Error;
 use crate::model::caller::Actor;
 use crate::model::clock::Clock;
@@ -100,7 +100,9 @@ impl From<io::Error> for Failed {
 /// Runs the program. Exit 0: done; 1: failed; 2: wrong usage.
 pub fn main() -> ExitCode {
     let line = CommandLine::parse();
-    logging::start(line.common.log_format);
+    let format = line.common.log_format;
+    logging::start(format);
+    let is_server = matches!(line.command, Command::Serve(_) | Command::Demo(_));
     let outcome = match line.command {
         Command::Demo(arguments) => demo::run(&line.common, &arguments),
         Command::Serve(arguments) => serve::run(&line.common, &arguments),
@@ -116,6 +118,10 @@ pub fn main() -> ExitCode {
     logging::finish();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failed(lines)) if is_server && format == LogFormat::Json => {
+            lines.iter().for_each(|line| logging::write_failure(line));
+            ExitCode::FAILURE
+        }
         Err(Failed(lines)) => {
             for line in lines {
                 // With stderr gone there is nobody left to tell.

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::process::{Client, FABRIKAM, NORTHWIND, Place, RELAY, Reply, Server, id_and_key};
+use crate::process::{
+    Client, FABRIKAM, NORTHWIND, Place, RELAY, Reply, Server, finish, id_and_key,
+};
 
 /// What one request was and how it was answered.
 struct Asked {
@@ -319,6 +321,31 @@ fn as_json_every_line_is_one_object_and_has_a_request_s_fields_apart() {
         });
         assert_eq!(*line, expected);
     }
+}
+
+#[test]
+fn as_json_the_reason_why_a_server_fails_is_an_object_too_whatever_else_is_wanted() {
+    let place = Place::with_demo_world();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for wanted in ["error", "off"] {
+        let mut command = place.command(["serve", "--listen", &taken, "--log-format", "json"]);
+        let done = finish(command.env("RUST_LOG", wanted));
+        let line: Value = serde_json::from_str(done.failure()).unwrap();
+        let message = line["message"].as_str().unwrap();
+        let says = format!("cannot listen on {taken}: ");
+        assert!(message.starts_with(&says), "{line}");
+        let expected = json!({
+            "time": line["time"], "level": "ERROR", "target": "switchboard", "message": message,
+        });
+        assert_eq!(line, expected);
+    }
+    // Whoever types a command reads its one sentence.
+    let done = Place::new().run(["check", "--log-format", "json"]);
+    assert!(
+        done.failure().starts_with("there is no data in "),
+        "{done:?}"
+    );
 }
 
 #[test]
