@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -21,6 +22,26 @@ pub struct Common {
     /// The environment's name: part of every API key, so that keys of one cannot be used in another
     #[arg(long = "env", global = true, env = "SWITCHBOARD_ENV", value_name = "NAME", default_value = "dev", value_parser = environment)]
     pub environment: String,
+
+    /// How a line of the log on stderr is written; RUST_LOG says which are
+    #[arg(
+        long,
+        global = true,
+        env = "SWITCHBOARD_LOG_FORMAT",
+        value_name = "text|json",
+        hide_possible_values = true,
+        default_value = "text"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line, for programs.
+    Json,
 }
 
 impl Common {
@@ -103,6 +124,14 @@ pub struct Limits {
     #[arg(long, env = "SWITCHBOARD_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(0..=3_600))]
     pub drain_seconds: u64,
+
+    /// Serve /metrics for Prometheus where everything else is served, to whoever asks
+    #[arg(long, env = "SWITCHBOARD_METRICS", value_parser = BoolishValueParser::new())]
+    pub metrics: bool,
+
+    /// Serve /metrics on an address of its own
+    #[arg(long, env = "SWITCHBOARD_METRICS_LISTEN", value_name = "ADDR")]
+    pub metrics_listen: Option<SocketAddr>,
 
     /// How long it waits for a client
     #[arg(skip)]

@@ -7,6 +7,8 @@ pub mod model;
 
 pub mod error;
 
+pub mod metrics;
+
 pub mod resolver;
 
 pub mod store;

@@ -15,14 +15,10 @@ pub(super) fn run(common: &Common) -> Result<(), Failed> {
     for warning in &findings.warnings {
         print(format_args!("warning: {}", column(warning)))?;
     }
-    if !findings.damage.is_empty() {
-        return Err(Failed(
-            findings
-                .damage
-                .iter()
-                .map(|damage| format!("damage: {}", column(damage)))
-                .collect(),
-        ));
+    let wrong = findings.damage.iter().chain(&findings.contradictions);
+    let wrong: Vec<String> = wrong.map(|what| wrong_line(what)).collect();
+    if !wrong.is_empty() {
+        return Err(Failed(wrong));
     }
     print(format_args!(
         "ok: {} sessions, {} messages, {} warnings",
@@ -30,4 +26,9 @@ pub(super) fn run(common: &Common) -> Result<(), Failed> {
         findings.messages,
         findings.warnings.len()
     ))
+}
+
+/// How it is told that something is wrong in a file.
+pub(super) fn wrong_line(what: &str) -> String {
+    format!("damage: {}", column(what))
 }

@@ -1,5 +1,6 @@
 //! The command line: one file a command; results on stdout, logs and errors on stderr (contract, section 12).
 
+mod backup;
 mod check;
 mod demo;
 mod keys;
@@ -10,13 +11,14 @@ mod serve;
 mod tenants;
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config::{Common, Limits, Serve};
+use crate::config::{Common, Limits, LogFormat, Serve};
 use crate::error::Error;
 use crate::model::caller::Actor;
 use crate::model::clock::Clock;
@@ -60,6 +62,10 @@ enum Command {
     Keys(keys::Keys),
     /// Print a link that signs somebody in to the dashboard: once, within 15 minutes
     LoginLink(login_link::LoginLink),
+    /// Write all data as it is now into one new file, also while a server runs, and check it
+    Backup(backup::BackUp),
+    /// Put such a file into a data folder that has no data and no server
+    Restore(backup::Restore),
     /// Look a data folder over: exit 1 for damage; who would be refused is a warning
     Check,
 }
@@ -94,7 +100,9 @@ impl From<io::Error> for Failed {
 /// Runs the program. Exit 0: done; 1: failed; 2: wrong usage.
 pub fn main() -> ExitCode {
     let line = CommandLine::parse();
-    logging::start();
+    let format = line.common.log_format;
+    logging::start(format);
+    let is_server = matches!(line.command, Command::Serve(_) | Command::Demo(_));
     let outcome = match line.command {
         Command::Demo(arguments) => demo::run(&line.common, &arguments),
         Command::Serve(arguments) => serve::run(&line.common, &arguments),
@@ -103,11 +111,17 @@ pub fn main() -> ExitCode {
         Command::Tenants(command) => tenants::run(&line.common, &command),
         Command::Keys(command) => keys::run(&line.common, &command),
         Command::LoginLink(arguments) => login_link::run(&line.common, &arguments),
+        Command::Backup(arguments) => backup::back_up(&line.common, &arguments),
+        Command::Restore(arguments) => backup::restore(&line.common, &arguments),
         Command::Check => check::run(&line.common),
     };
     logging::finish();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failed(lines)) if is_server && format == LogFormat::Json => {
+            lines.iter().for_each(|line| logging::write_failure(line));
+            ExitCode::FAILURE
+        }
         Err(Failed(lines)) => {
             for line in lines {
                 // With stderr gone there is nobody left to tell.
@@ -131,6 +145,18 @@ fn open(common: &Common) -> Result<Store, Failed> {
 fn print(line: impl fmt::Display) -> Result<(), Failed> {
     writeln!(io::stdout(), "{line}")
         .map_err(|error| Failed::saying(format!("cannot write the result: {error}")))
+}
+
+/// A progress bar of this form, where somebody looks.
+fn bar(template: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
 }
 
 /// Who acts at the command line, in audit events.

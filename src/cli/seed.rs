@@ -1,15 +1,14 @@
 //! `import` and `export`: the seed file and a list of companies in, the seed file out (contract, section 11).
 
 use std::fs;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
-use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Common, Failed, column, open, operator, print, wrong_usage};
+use super::{Common, Failed, bar, column, open, operator, print, wrong_usage};
 use crate::company_file;
 use crate::error::{Error, Result};
 use crate::fields::Problem;
@@ -126,7 +125,8 @@ fn write(
     rehearses: bool,
     apply: impl FnOnce(&mut WriteTx<'_>, Manner<'_>) -> Result<Report> + Send + 'static,
 ) -> Result<Report, Failed> {
-    let bar = bar(things);
+    let bar = bar("{bar:40} {pos} of {len}, {eta} left");
+    bar.set_length(things as u64);
     let shown = bar.clone();
     let outcome = store.write_now(move |tx| {
         let mut step = || shown.inc(1);
@@ -144,18 +144,6 @@ fn write(
             Err(cause) => Err(failure(Error::Internal(cause))),
         },
         Err(error) => Err(failure(error)),
-    }
-}
-
-/// A progress bar, where somebody looks.
-fn bar(things: usize) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(things as u64);
-    match ProgressStyle::with_template("{bar:40} {pos} of {len}, {eta} left") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }
 

@@ -4,8 +4,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::dev::ServerHandle;
 use actix_web::rt::System;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Common, Failed, Limits, Serve, column, login_link, open, print};
 use crate::auth::Authenticator;
@@ -17,6 +21,8 @@ use crate::turns::respond::Responders;
 
 /// How long to wait for the file to be closed, once the server has ended.
 const CLOSING: Duration = Duration::from_secs(5);
+/// How long requests may take to end behind the answers that were cut off, in a drain of at least so long.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often what is past its time is removed.
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(600);
 /// How often new messages enter the search index, so that a search has little left to add.
@@ -25,13 +31,16 @@ const INDEX_EVERY: Duration = Duration::from_secs(5);
 pub(super) fn run(common: &Common, arguments: &Serve) -> Result<(), Failed> {
     let store = open(common)?;
     let _lock = store.lock_for_serving()?;
-    let listener = TcpListener::bind(arguments.listen).map_err(|error| {
-        Failed::saying(format!("cannot listen on {}: {error}", arguments.listen))
-    })?;
+    let listener = bind(arguments.listen)?;
     if !SigningSecret::is_in(store.folder()) {
         welcome(&store, &arguments.limits, listener.local_addr()?)?;
     }
     until_stopped(store, &common.environment, &arguments.limits, listener)
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, Failed> {
+    TcpListener::bind(address)
+        .map_err(|error| Failed::saying(format!("cannot listen on {address}: {error}")))
 }
 
 /// Tells at the first start how to sign in: by a link where there is one tenant, else how to get one.
@@ -80,6 +89,7 @@ fn serve_until_stopped(
     let authenticator = Authenticator::new(environment.to_owned(), signing).with_entra(entra);
     let responders = Responders::new(limits.model.client().map_err(Failed::saying)?);
     let app = App::new(store, authenticator, responders, limits.clone())?;
+    let metrics = limits.metrics_listen.map(bind).transpose()?;
     let address = listener.local_addr()?;
     System::new().block_on(async move {
         app.engine.recover().await?;
@@ -87,33 +97,77 @@ fn serve_until_stopped(
         let mut interrupted = signal(SignalKind::interrupt())?;
         let mut terminated = signal(SignalKind::terminate())?;
         let server = http::serve(Arc::clone(&app), listener)?;
+        let metrics = match metrics {
+            None => None,
+            Some(listener) => {
+                log::info!("metrics on http://{}/metrics", listener.local_addr()?);
+                let server = http::serve_metrics(Arc::clone(&app), listener)?;
+                let handle = server.handle();
+                actix_web::rt::spawn(async move {
+                    if let Err(error) = server.await {
+                        log::error!("metrics are served no longer: {error}");
+                    }
+                });
+                Some(handle)
+            }
+        };
         log::info!("listening on http://{address} (environment {environment})");
+        tell_systemd(NotifyState::Ready);
         app.authenticator.prepare(app.store.now());
         let handle = server.handle();
         let keeper = actix_web::rt::spawn(keep_house(Arc::clone(&app)));
         let draining = Arc::clone(&app);
+        let is_cut_off = Arc::new(Notify::new());
+        let cut_off = Arc::clone(&is_cut_off);
         actix_web::rt::spawn(async move {
             tokio::select! {
                 _ = interrupted.recv() => {}
                 _ = terminated.recv() => {}
             }
             log::info!("shutting down: running requests end, no new ones are taken");
-            draining.drain();
-            draining
-                .engine
-                .stop(Duration::from_secs(draining.limits.drain_seconds))
-                .await;
+            tell_systemd(NotifyState::Stopping);
+            let drain = async {
+                drain(&draining, &handle).await;
+                cut_off.notify_one();
+            };
             tokio::select! {
-                () = handle.stop(true) => {}
+                () = drain => {}
                 _ = interrupted.recv() => end_at_once(),
                 _ = terminated.recv() => end_at_once(),
             }
         });
-        server.await?;
+        tokio::select! {
+            outcome = server => outcome?,
+            () = is_cut_off.notified() => {}
+        }
         keeper.abort();
+        if let Some(metrics) = metrics {
+            // Last, so that the drain can be watched.
+            metrics.stop(false).await;
+        }
         log::info!("stopped");
         Ok(())
     })
+}
+
+/// Tells how the server is, where systemd started it.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        log::warn!("systemd could not be told how the server is: {error}");
+    }
+}
+
+/// Lets the answers end, then the requests, all within the time that there is for it.
+async fn drain(app: &App, server: &ServerHandle) {
+    let limit = Duration::from_secs(app.limits.drain_seconds);
+    let end = Instant::now() + limit;
+    app.drain();
+    app.engine.stop(limit).await;
+    app.cut_off();
+    let end = end.max(Instant::now() + LAST_WORDS.min(limit));
+    if timeout_at(end, server.stop(true)).await.is_err() {
+        log::warn!("some requests were cut off");
+    }
 }
 
 /// A second signal does not wait any longer.

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{
     self, AcceptEncoding, ETag, Encoding, EntityTag, Header, HeaderValue, IfNoneMatch,
 };
-use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, Route, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flate2::Compression;
@@ -17,8 +17,7 @@ use flate2::write::GzEncoder;
 use rust_embed::RustEmbed;
 
 use super::page;
-use super::permit::Callers;
-use super::routing::{Address, Call, segment};
+use super::routing::{Address, segment};
 use crate::auth::entra;
 use crate::config::Entra;
 use crate::error::{Code, Error, Result};
@@ -159,22 +158,11 @@ async fn without_slash(dashboard: web::Data<Dashboard>) -> Result<HttpResponse> 
         .finish())
 }
 
-/// Its addresses, without the API's prefix.
-pub(super) fn addresses() -> Vec<Address> {
-    let address = |path, route: fn() -> Route| Address {
-        path,
-        is_prefixed: false,
-        calls: [Method::GET, Method::HEAD]
-            .map(|method| Call {
-                route: route().method(method.clone()),
-                method,
-                callers: Callers::Public,
-            })
-            .into(),
-    };
-    vec![
-        address("/dashboard", || web::to(shell)),
-        address("/dashboard/", || web::to(without_slash)),
-        address("/dashboard/{file}", || web::to(file)),
+/// Its addresses.
+pub(super) fn addresses() -> [Address; 3] {
+    [
+        Address::to_fetch("/dashboard", || web::to(shell)),
+        Address::to_fetch("/dashboard/", || web::to(without_slash)),
+        Address::to_fetch("/dashboard/{file}", || web::to(file)),
     ]
 }

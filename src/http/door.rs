@@ -8,7 +8,7 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{HttpMessage, web};
+use actix_web::{HttpMessage, HttpResponse, web};
 use uuid::Uuid;
 
 use super::body::Held;
@@ -18,6 +18,8 @@ use super::{App, cors, envelope};
 use crate::error::{Error, Refusal};
 use crate::model::caller::Caller;
 
+/// The target of the lines that tell of requests.
+pub const ACCESS_LOG: &str = "switchboard::access";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -50,27 +52,47 @@ pub(super) async fn pass(
         let mut reply = cors::preflight();
         cors::allow(reply.headers_mut(), origin);
         put(reply.headers_mut(), REQUEST_ID, &request_id.to_string());
+        if let Some(app) = &app {
+            // Answered ahead of the routes, for whatever path.
+            let took = Context::of(request.request()).started.elapsed();
+            let (method, status) = (request.method(), reply.status());
+            app.metrics
+                .answered(RoutePath::NOWHERE, method, status, took);
+        }
         return Ok(request.into_response(reply));
     }
 
     let body = Held::of(&mut request);
     let mut response = next.call(request).await?.map_into_boxed_body();
-    let failure = response.response().error().map(render);
-    if let (Some(app), Some(refusal)) = (&app, refusal_of(&response)) {
+    let route = RoutePath::of(response.request());
+    if let Some(failure) = response.response().error().map(Failure::of) {
         let context = Context::of(response.request());
-        let request = response.request();
-        let route = request.app_data::<RoutePath>().map_or("-", |path| path.0);
-        let (method, path) = (request.method().as_str(), request.path());
-        app.refused
-            .record(&app.store, &context, method, route, path, &refusal)
-            .await;
-    }
-    if let Some(rendered) = failure {
-        let rendered = rendered(response.request());
-        response = response.into_response(rendered);
+        if let Some(app) = &app {
+            app.metrics.refused(failure.refusal.code);
+            if failure.is_ours {
+                let request = response.request();
+                let (method, path) = (request.method().as_str(), request.path());
+                app.refused
+                    .record(
+                        &app.store,
+                        &context,
+                        method,
+                        route.pattern,
+                        path,
+                        &failure.refusal,
+                    )
+                    .await;
+            }
+        }
+        response = response.into_response(failure.rendered(&context));
     }
     let context = Context::of(response.request());
-    write_line(&context, &response);
+    write_line(&context, route, &response);
+    if let Some(app) = &app {
+        let (method, status) = (response.request().method(), response.status());
+        app.metrics
+            .answered(route, method, status, context.started.elapsed());
+    }
     let headers = response.headers_mut();
     put(headers, REQUEST_ID, &request_id.to_string());
     if let Some(standing) = context.standing {
@@ -87,29 +109,38 @@ pub(super) async fn pass(
     })
 }
 
-/// Our own refusal that a reply carries.
-fn refusal_of(response: &ServiceResponse<impl MessageBody>) -> Option<Refusal> {
-    match response.response().error()?.as_error::<Error>()? {
-        Error::Refused(refusal) => Some((**refusal).clone()),
-        Error::Internal(_) => None,
-    }
+/// Why a request was not served.
+struct Failure {
+    refusal: Refusal,
+    /// Told by our own code, not by the framework, and no inner failure.
+    is_ours: bool,
+    /// For the log alone.
+    cause: Option<String>,
 }
 
-/// A failure's envelope; an inner cause is logged here, once, and told to nobody.
-fn render(
-    error: &actix_web::Error,
-) -> impl FnOnce(&actix_web::HttpRequest) -> actix_web::HttpResponse + use<> {
-    let (refusal, cause) = match error.as_error::<Error>() {
-        Some(Error::Refused(refusal)) => ((**refusal).clone(), None),
-        Some(Error::Internal(cause)) => (envelope::internal(), Some(cause.to_string())),
-        None => envelope::framework_refusal(error),
-    };
-    move |request| {
-        let context = Context::of(request);
-        if let Some(cause) = cause {
-            log::error!("{} {cause}", context.request_id);
+impl Failure {
+    fn of(error: &actix_web::Error) -> Self {
+        let (refusal, is_ours, cause) = match error.as_error::<Error>() {
+            Some(Error::Refused(refusal)) => ((**refusal).clone(), true, None),
+            Some(Error::Internal(cause)) => (envelope::internal(), false, Some(cause.to_string())),
+            None => {
+                let (refusal, cause) = envelope::framework_refusal(error);
+                (refusal, false, cause)
+            }
+        };
+        Self {
+            refusal,
+            is_ours,
+            cause,
         }
-        envelope::refuse(&refusal, context.request_id)
+    }
+
+    /// Its envelope; an inner cause is logged here, once, and told to nobody.
+    fn rendered(self, context: &Context) -> HttpResponse {
+        if let Some(cause) = self.cause {
+            log::error!(id:% = context.request_id; "{cause}");
+        }
+        envelope::refuse(&self.refusal, context.request_id)
     }
 }
 
@@ -157,16 +188,16 @@ fn remote(request: &ServiceRequest) -> Option<IpAddr> {
 }
 
 /// One line a request: its id, caller, method, route, status and time; never a query, a credential or a text.
-fn write_line(context: &Context, response: &ServiceResponse<BoxBody>) {
-    let request = response.request();
-    let route = request.app_data::<RoutePath>().map_or("-", |path| path.0);
+fn write_line(context: &Context, route: RoutePath, response: &ServiceResponse<BoxBody>) {
+    let (request, route) = (response.request(), route.pattern);
     log::info!(
-        target: "switchboard::access",
-        "{} {} {} {route} {} {:.1}ms",
-        context.request_id,
-        Sender(context.caller.as_deref()),
-        request.method(),
-        response.status().as_u16(),
-        context.elapsed_ms(),
+        target: ACCESS_LOG,
+        id:% = context.request_id,
+        caller:% = Sender(context.caller.as_deref()),
+        method:% = request.method(),
+        route = route,
+        status = response.status().as_u16(),
+        ms = context.elapsed_ms();
+        "request"
     );
 }

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::time::Instant;
 
-use super::App;
 use super::extract::{Query, path_id};
 use super::permit::Permit;
 use super::sessions::find;
+use super::{App, Stage};
 use crate::error::{Error, Refusal, Result};
 use crate::model::caller::Reach;
 use crate::model::ids::{SessionId, Tick, TurnId};
@@ -37,8 +37,25 @@ enum Place {
     NextStart(Tick),
 }
 
+/// Counts a reader for as long as there is one.
+struct Counted(web::Data<App>);
+
+impl Counted {
+    fn new(app: &web::Data<App>) -> Self {
+        app.metrics.streams.add(1);
+        Self(app.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.metrics.streams.add(-1);
+    }
+}
+
 /// One reader.
 struct Reading {
+    _counted: Counted,
     app: web::Data<App>,
     credential: Option<Vec<u8>>,
     session: SessionId,
@@ -73,6 +90,7 @@ pub(super) async fn stream_events(
     };
     let now = Instant::now();
     let reading = Reading {
+        _counted: Counted::new(&app),
         credential: request
             .headers()
             .get(header::AUTHORIZATION)
@@ -200,15 +218,19 @@ impl Reading {
                 self.next_comment = now + self.app.limits.patience.heartbeat;
                 return Some(Ok(COMMENT));
             }
-            if self.app.is_draining() && self.app.engine.live().of(self.session).is_none() {
-                return self.end_at_shutdown();
-            }
+            let next_stage = match self.app.stage() {
+                Stage::Serving => Stage::Draining,
+                Stage::Draining if self.app.engine.live().of(self.session).is_some() => {
+                    Stage::CutOff
+                }
+                Stage::Draining | Stage::CutOff => return self.end_at_shutdown(),
+            };
             let until = self.next_check.min(self.next_comment);
             tokio::select! {
                 () = self.listener.rung() => self.may_have_news = true,
                 // A comment alone needs no look; a check has one with it, should ever a bell not have been heard.
                 () = tokio::time::sleep_until(until) => self.may_have_news = until == self.next_check,
-                () = self.app.begins_to_drain(), if !self.app.is_draining() => {}
+                () = self.app.comes_to(next_stage) => {}
             }
         }
     }

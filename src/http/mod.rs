@@ -21,6 +21,7 @@ mod installs;
 mod keys;
 mod messages;
 mod meta;
+mod metrics;
 pub mod openapi;
 mod page;
 pub mod permit;
@@ -49,7 +50,8 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, HttpServer, web};
 use tokio::sync::watch;
 
-use self::routing::Routing;
+pub use self::door::ACCESS_LOG;
+use self::routing::{Address, Routing};
 use crate::auth::Authenticator;
 use crate::auth::attempts::Attempts;
 use crate::auth::rate_limit::RateLimiter;
@@ -61,6 +63,9 @@ use crate::turns::signals::Signals;
 
 /// Bytes that the system takes for a client ahead of what it can send; without a limit they are megabytes.
 const UNSENT: u32 = 128 * 1_024;
+
+/// Connections of those who fetch `/metrics` at its own address.
+const SCRAPERS: usize = 32;
 
 /// What every handler works with.
 pub struct App {
@@ -80,10 +85,23 @@ pub struct App {
     pub engine: Engine,
     /// Room for the uploads that are received at one time.
     pub uploads: room::Room,
+    /// What is counted.
+    metrics: metrics::Metrics,
     /// The configuration.
     pub limits: Limits,
     draining: AtomicBool,
-    drained: watch::Sender<()>,
+    stage: watch::Sender<Stage>,
+}
+
+/// How far a shutdown has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// There is none.
+    Serving,
+    /// No new work is taken; answers that run may end.
+    Draining,
+    /// Answers that had not ended were cut off, so that nobody need wait for one.
+    CutOff,
 }
 
 impl App {
@@ -104,20 +122,26 @@ impl App {
             attempts: Attempts::default(),
             engine: Engine::new(store.clone(), signals.clone(), responders, concurrency)?,
             uploads: room::Room::new(limits.patience.uploads),
+            metrics: metrics::Metrics::new(store.now(), &addresses(&limits)),
             store,
             authenticator,
             signals,
             refused: refused::Refused::default(),
             limits,
             draining: AtomicBool::new(false),
-            drained: watch::Sender::new(()),
+            stage: watch::Sender::new(Stage::Serving),
         }))
     }
 
     /// Takes no new work from now on; what waits for something is told to end.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
-        self.drained.send_replace(());
+        self.stage.send_replace(Stage::Draining);
+    }
+
+    /// Has those end too who wait for an answer that was cut off.
+    pub fn cut_off(&self) {
+        self.stage.send_replace(Stage::CutOff);
     }
 
     /// Whether new work is refused.
@@ -125,15 +149,25 @@ impl App {
         self.draining.load(Ordering::SeqCst)
     }
 
-    /// Resolves when the server begins to drain.
-    pub async fn begins_to_drain(&self) {
-        let mut drained = self.drained.subscribe();
-        while !self.is_draining() {
-            if drained.changed().await.is_err() {
-                return;
-            }
-        }
+    /// How far the shutdown has come.
+    pub fn stage(&self) -> Stage {
+        *self.stage.borrow()
     }
+
+    /// Resolves when the shutdown has come so far.
+    pub async fn comes_to(&self, stage: Stage) {
+        let mut stages = self.stage.subscribe();
+        // The sender lives as long as this value, so that waiting cannot fail.
+        let _ = stages.wait_for(|come_to| *come_to >= stage).await;
+    }
+}
+
+/// Everything that is served where the API is.
+fn addresses(limits: &Limits) -> Vec<Address> {
+    let mut addresses = router::addresses();
+    addresses.extend(dashboard::addresses());
+    addresses.extend(limits.metrics.then(metrics::address));
+    addresses
 }
 
 /// Serves on a bound listener until it is stopped by its handle.
@@ -151,12 +185,10 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     let dashboard = web::Data::new(dashboard::Dashboard::new(&app.limits.entra)?);
     let app = web::Data::from(app);
     let server = HttpServer::new(move || {
-        let mut addresses = router::addresses();
-        addresses.extend(dashboard::addresses());
         ActixApp::new()
             .app_data(app.clone())
             .app_data(dashboard.clone())
-            .default_service(Routing(addresses))
+            .default_service(Routing(addresses(&app.limits)))
             .wrap(from_fn(door::pass))
     })
     .workers(workers)
@@ -165,6 +197,30 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     .client_request_timeout(patience.head)
     .keep_alive(patience.keep_alive)
     .shutdown_timeout(drain_seconds)
+    .disable_signals()
+    .listen(listener)?
+    .run();
+    Ok(server)
+}
+
+/// Serves `/metrics` alone, on a listener of its own.
+///
+/// # Errors
+/// The listener cannot be used.
+pub fn serve_metrics(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
+    let patience = app.limits.patience;
+    let app = web::Data::from(app);
+    let server = HttpServer::new(move || {
+        ActixApp::new()
+            .app_data(app.clone())
+            .default_service(Routing(vec![metrics::address()]))
+    })
+    .workers(1)
+    .max_connections(SCRAPERS)
+    .on_connect(move |connection, _| cut_off_when_stuck(connection, patience.stuck))
+    .client_request_timeout(patience.head)
+    .keep_alive(patience.keep_alive)
+    .shutdown_timeout(0)
     .disable_signals()
     .listen(listener)?
     .run();

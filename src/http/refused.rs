@@ -75,10 +75,7 @@ impl Refused {
             return;
         };
         if let Err(error) = store.write(move |tx| audit::record(tx, &event)).await {
-            log::error!(
-                "{} a refused attempt was not recorded: {error}",
-                context.request_id
-            );
+            log::error!(id:% = context.request_id; "a refused attempt was not recorded: {error}");
         }
     }
 

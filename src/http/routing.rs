@@ -15,9 +15,26 @@ use crate::error::{Code, Error, Refusal};
 /// Every path of the API is served below this prefix, and by the same handler without it.
 pub const PREFIX: &str = "/public-api";
 
-/// The pattern of the path that was matched, for the log.
+/// The pattern of the path that was matched, for the log and the metrics.
 #[derive(Clone, Copy)]
-pub(super) struct RoutePath(pub(super) &'static str);
+pub(super) struct RoutePath {
+    pub(super) pattern: &'static str,
+    /// Its place among all patterns, behind [`RoutePath::NOWHERE`].
+    pub(super) number: usize,
+}
+
+impl RoutePath {
+    /// What was matched by none of them.
+    pub(super) const NOWHERE: Self = Self {
+        pattern: "-",
+        number: 0,
+    };
+
+    /// The pattern that a request was matched by.
+    pub(super) fn of(request: &HttpRequest) -> Self {
+        request.app_data().copied().unwrap_or(Self::NOWHERE)
+    }
+}
 
 /// What is served at one path.
 pub(super) struct Address {
@@ -26,6 +43,22 @@ pub(super) struct Address {
     /// Whether the prefix may stand before it.
     pub(super) is_prefixed: bool,
     pub(super) calls: Vec<Call>,
+}
+
+impl Address {
+    /// What browsers and programs fetch without the prefix, and without a credential.
+    pub(super) fn to_fetch(path: &'static str, route: fn() -> Route) -> Self {
+        let call = |method: Method| Call {
+            route: route().method(method.clone()),
+            method,
+            callers: Callers::Public,
+        };
+        Self {
+            path,
+            is_prefixed: false,
+            calls: [Method::GET, Method::HEAD].map(call).into(),
+        }
+    }
 }
 
 /// What is served at one path by one method.
@@ -56,7 +89,7 @@ impl ServiceFactory<ServiceRequest> for Routing {
                 log::error!("{} cannot be told from others: {error}", address.path);
                 return Box::pin(std::future::ready(Err(())));
             }
-            starting.push(start(address));
+            starting.push(start(address, number + 1));
         }
         let unknown = web::to(unknown_route).new_service(());
         Box::pin(async move {
@@ -69,14 +102,17 @@ impl ServiceFactory<ServiceRequest> for Routing {
     }
 }
 
-fn start(address: &Address) -> LocalBoxFuture<'static, Result<Started, ()>> {
+fn start(address: &Address, number: usize) -> LocalBoxFuture<'static, Result<Started, ()>> {
     let methods = || address.calls.iter().map(|call| call.method.clone());
     let admitted = address
         .calls
         .iter()
         .map(|call| (call.method.clone(), call.callers));
     let mut facts = Extensions::new();
-    facts.insert(RoutePath(address.path));
+    facts.insert(RoutePath {
+        pattern: address.path,
+        number,
+    });
     facts.insert(Admitted(admitted.collect()));
     let allow: Vec<String> = methods().map(|method| method.to_string()).collect();
     let allow = allow.join(", ");
@@ -151,7 +187,7 @@ fn without_prefix(path: &str) -> (bool, &str) {
 
 /// What stands in a request's path where its pattern has `{name}`.
 pub(super) fn segment<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
-    let RoutePath(pattern) = request.app_data()?;
+    let RoutePath { pattern, .. } = request.app_data()?;
     let (_, path) = without_prefix(request.match_info().as_str());
     let is_it = |part: &str| {
         part.strip_prefix('{')

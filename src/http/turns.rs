@@ -6,11 +6,11 @@ use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::App;
 use super::envelope::{Outcome, Reply};
 use super::extract::{Query, path_id};
 use super::permit::Permit;
 use super::sessions::find;
+use super::{App, Stage};
 use crate::error::{Code, Error, Result};
 use crate::model::caller::Reach;
 use crate::model::ids::{SessionId, TurnId};
@@ -58,7 +58,7 @@ pub(super) async fn get(
         tokio::select! {
             () = listener.rung() => {}
             () = &mut over => return Ok(Reply::ok(read()?)),
-            () = app.begins_to_drain() => return Ok(Reply::ok(found)),
+            () = app.comes_to(Stage::Draining) => return Ok(Reply::ok(found)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The time of day, handed in from outside so that tests can move it.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,7 +20,7 @@ pub struct Timestamp(pub Millis);
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&rfc3339(self.0))
+        serializer.serialize_str(Written::of(self.0).as_str())
     }
 }
 
@@ -61,28 +62,43 @@ impl Clock {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds and `Z` (contract, section 1).
+/// A time in RFC 3339 in UTC with milliseconds and `Z` (contract, section 1), in no memory of its own.
+#[derive(Debug)]
+pub struct Written([u8; 24]);
+
+impl Written {
+    /// Writes a time; one that four digits of a year do not hold is the last that they do.
+    pub fn of(time: Millis) -> Self {
+        let mut text = *b"9999-12-31T23:59:59.999Z";
+        let Some(moment) = written(time) else {
+            return Self(text);
+        };
+        // Every session and message has several: digits by hand cost a tenth of a format description.
+        let mut put = |mut number: u32, places: Range<usize>| {
+            for digit in text[places].iter_mut().rev() {
+                *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
+                number /= 10;
+            }
+        };
+        put(moment.year().unsigned_abs(), 0..4);
+        put(u32::from(u8::from(moment.month())), 5..7);
+        put(u32::from(moment.day()), 8..10);
+        put(u32::from(moment.hour()), 11..13);
+        put(u32::from(moment.minute()), 14..16);
+        put(u32::from(moment.second()), 17..19);
+        put(u32::from(moment.millisecond()), 20..23);
+        Self(text)
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// As [`Written`], for whoever keeps it.
 pub fn rfc3339(time: Millis) -> String {
-    let Some(moment) = written(time) else {
-        return "9999-12-31T23:59:59.999Z".to_owned();
-    };
-    // Every session and message has several: digits by hand cost a tenth of a format description.
-    let mut text = String::with_capacity(24);
-    let mut put = |number: u32, digits: u32, then: char| {
-        for place in (0..digits).rev() {
-            let digit = number / 10_u32.pow(place) % 10;
-            text.push(char::from_digit(digit, 10).unwrap_or('0'));
-        }
-        text.push(then);
-    };
-    put(moment.year().unsigned_abs(), 4, '-');
-    put(u32::from(u8::from(moment.month())), 2, '-');
-    put(u32::from(moment.day()), 2, 'T');
-    put(u32::from(moment.hour()), 2, ':');
-    put(u32::from(moment.minute()), 2, ':');
-    put(u32::from(moment.second()), 2, '.');
-    put(u32::from(moment.millisecond()), 3, 'Z');
-    text
+    Written::of(time).as_str().to_owned()
 }
 
 /// Reads an RFC 3339 time of any offset; `None` for anything else, and for one that in UTC has a year of another length.
@@ -106,7 +122,14 @@ mod tests {
 
     #[test]
     fn a_time_is_written_with_milliseconds_and_z_and_read_back() {
-        assert_eq!(rfc3339(1_764_000_000_007), "2025-11-24T16:00:00.007Z");
+        for (time, text) in [
+            (1_764_000_000_007, "2025-11-24T16:00:00.007Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (i64::MAX, "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(Written::of(time).as_str(), text);
+            assert_eq!(rfc3339(time), text);
+        }
         assert_eq!(
             parse_rfc3339("2025-11-24T17:00:00.007+01:00"),
             Some(1_764_000_000_007)

@@ -2,13 +2,15 @@
 
 use super::sqlite::Reader;
 use super::{health, tenants};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// The file is damaged, or contradicts itself.
+    /// The file is not whole.
     pub damage: Vec<String>,
+    /// It is whole and can be read, but its rows contradict each other.
+    pub contradictions: Vec<String>,
     /// Chats that would be refused for want of a mapping.
     pub warnings: Vec<String>,
     /// Sessions in the file.
@@ -21,7 +23,7 @@ const INTEGRITY: &str = "PRAGMA integrity_check";
 const FOREIGN_KEYS: &str = "PRAGMA foreign_key_check";
 const COUNTS: &str = "SELECT (SELECT count(*) FROM sessions) AS sessions, (SELECT count(*) FROM messages) AS messages";
 
-/// Rules that hold in every file, each with the rows that break it.
+/// Rules that hold in every file, each with the rows that break it; the schema of any version lets them be asked.
 const CONSISTENCY: &[(&str, &str)] = &[
     (
         "a session's message_count is not the number of its messages",
@@ -79,23 +81,11 @@ const CONSISTENCY: &[(&str, &str)] = &[
 /// # Errors
 /// The file cannot be read at all.
 pub fn run(reader: &Reader<'_>) -> Result<Findings> {
-    let mut findings = Findings::default();
-    let integrity: Vec<String> = reader.all(INTEGRITY, [], |row| row.get("integrity_check"))?;
-    findings
-        .damage
-        .extend(integrity.into_iter().filter(|line| line != "ok"));
-    let orphans: Vec<String> = reader.all(FOREIGN_KEYS, [], |row| row.get("table"))?;
-    findings.damage.extend(
-        orphans
-            .iter()
-            .map(|table| format!("a row of {table} refers to one that is missing")),
-    );
-    for (rule, sql) in CONSISTENCY {
-        let broken: Vec<String> = reader.all(sql, [], |row| row.get("what"))?;
-        findings
-            .damage
-            .extend(broken.iter().map(|what| format!("{rule}: {what}")));
-    }
+    let mut findings = Findings {
+        damage: damage(reader)?,
+        contradictions: contradictions(reader)?,
+        ..Findings::default()
+    };
     for tenant in tenants::all(reader)? {
         let health = health::of_tenant(reader, tenant.no, usize::MAX)?;
         let warnings = health.messages();
@@ -107,4 +97,35 @@ pub fn run(reader: &Reader<'_>) -> Result<Findings> {
         Ok((row.get("sessions")?, row.get("messages")?))
     })?;
     Ok(findings)
+}
+
+/// What SQLite itself finds wrong with a file, of whatever version.
+///
+/// # Errors
+/// The file cannot be read at all.
+pub fn damage(reader: &Reader<'_>) -> Result<Vec<String>> {
+    let mut damage: Vec<String> = reader.all(INTEGRITY, [], |row| row.get("integrity_check"))?;
+    damage.retain(|line| line != "ok");
+    Ok(damage)
+}
+
+/// Where the rows of a whole file, of whatever version, contradict each other. A rule that a value does not let be asked is told
+/// as one: it must not hide what the others find.
+///
+/// # Errors
+/// The file cannot be read at all.
+pub fn contradictions(reader: &Reader<'_>) -> Result<Vec<String>> {
+    let orphans: Vec<String> = reader.all(FOREIGN_KEYS, [], |row| row.get("table"))?;
+    let missing = |table| format!("a row of {table} refers to one that is missing");
+    let mut found: Vec<String> = orphans.into_iter().map(missing).collect();
+    for (rule, sql) in CONSISTENCY {
+        match reader.all(sql, [], |row| row.get::<String>("what")) {
+            Ok(broken) => found.extend(broken.iter().map(|what| format!("{rule}: {what}"))),
+            Err(Error::Internal(cause)) => {
+                found.push(format!("cannot tell whether {rule}: {cause}"));
+            }
+            Err(refused) => return Err(refused),
+        }
+    }
+    Ok(found)
 }

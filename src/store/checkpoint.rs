@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ffi};
@@ -23,8 +23,10 @@ const FILE_LIMIT: u64 = 256 << 20;
 const RESTART_WAIT: Duration = Duration::from_millis(50);
 /// How long a connection waits for another one's lock.
 const USUAL_WAIT: Duration = Duration::from_secs(10);
-/// How soon the log is tried again that readers kept from being emptied.
+/// How soon the log is tried again that readers kept from being emptied; after each try in vain it takes twice as long.
 const ERASE_AGAIN: Duration = Duration::from_millis(500);
+/// How long it takes at most: somebody who always reads, as a program that replicates the log does, must not slow writers down.
+const ERASE_SELDOM: Duration = Duration::from_secs(30);
 
 thread_local! {
     /// The log's frames after the last commit of this thread.
@@ -60,6 +62,8 @@ pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
         woken,
         erase: Arc::clone(&erase),
         is_kept: Arc::clone(&is_kept),
+        not_before: Instant::now(),
+        pause: ERASE_AGAIN,
     };
     let thread = std::thread::spawn(move || background.copy_back());
     Ok(Checkpoints {
@@ -91,17 +95,18 @@ struct Background {
     woken: Receiver<()>,
     erase: Arc<AtomicBool>,
     is_kept: Arc<AtomicBool>,
+    /// The log is not tried again before.
+    not_before: Instant,
+    /// How long it waits if the next try is in vain too.
+    pause: Duration,
 }
 
 impl Background {
     fn copy_back(mut self) {
         while self.is_wanted() && !self.is_kept.load(Ordering::Acquire) {
-            let outcome = if self.erase.swap(false, Ordering::AcqRel) {
-                let outcome = empty_log(&self.connection);
-                if !matches!(outcome, Ok(true)) {
-                    self.erase.store(true, Ordering::Release);
-                }
-                outcome.map(drop)
+            let is_time = Instant::now() >= self.not_before;
+            let outcome = if is_time && self.erase.swap(false, Ordering::AcqRel) {
+                self.try_to_erase()
             } else {
                 // PASSIVE waits for nobody: what a reader still needs is copied next time.
                 checkpoint(&self.connection, "PASSIVE")
@@ -112,10 +117,23 @@ impl Background {
         }
     }
 
+    fn try_to_erase(&mut self) -> rusqlite::Result<()> {
+        let outcome = empty_log(&self.connection);
+        if matches!(outcome, Ok(true)) {
+            self.pause = ERASE_AGAIN;
+        } else {
+            self.erase.store(true, Ordering::Release);
+            self.not_before = Instant::now() + self.pause;
+            self.pause = (self.pause * 2).min(ERASE_SELDOM);
+        }
+        outcome.map(drop)
+    }
+
     /// Waits until the log is to be copied back; whether it ever is.
     fn is_wanted(&self) -> bool {
         if self.erase.load(Ordering::Acquire) {
-            self.woken.recv_timeout(ERASE_AGAIN) != Err(RecvTimeoutError::Disconnected)
+            let wait = self.not_before.saturating_duration_since(Instant::now());
+            self.woken.recv_timeout(wait) != Err(RecvTimeoutError::Disconnected)
         } else {
             self.woken.recv().is_ok()
         }

@@ -28,8 +28,8 @@ pub fn newest() -> i64 {
         .unwrap_or(0)
 }
 
-/// Whether the file is one that this version can use; an empty one is.
-pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+/// The file's schema, if this version can use it; an empty file has the schema 0.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
     let broken = |error: rusqlite::Error| OpenError(describe(path, &error));
     let known = newest();
     let has_history = exists(connection, HISTORY_EXISTS).map_err(broken)?;
@@ -44,13 +44,15 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), OpenErro
         if !is_readable {
             return Err(OpenError(damaged(path, "what was applied cannot be read")));
         }
-    } else if exists(connection, HAS_TABLES).map_err(broken)? {
+        return Ok(applied);
+    }
+    if exists(connection, HAS_TABLES).map_err(broken)? {
         return Err(OpenError(format!(
             "{} is a database of another program, or its schema is damaged; give another --data or restore a backup",
             path.display()
         )));
     }
-    Ok(())
+    Ok(0)
 }
 
 /// Applies what is missing and records it, all in one transaction: by themselves the two would be apart, and a crash in
@@ -102,4 +104,25 @@ fn exists(connection: &Connection, sql: &str) -> rusqlite::Result<bool> {
         .query_row(sql, [], |_| Ok(()))
         .optional()?
         .is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use refinery::Target;
+
+    use super::super::check;
+    use super::super::sqlite::Reader;
+    use super::*;
+
+    #[test]
+    fn each_rule_can_be_asked_of_a_file_of_any_version() {
+        for version in 1..=newest() {
+            let mut file = Connection::open_in_memory().unwrap();
+            let target = Target::Version(version.try_into().unwrap());
+            let runner = embedded::migrations::runner().set_target(target);
+            runner.run(&mut file).unwrap();
+            let found = check::contradictions(&Reader::within(&file)).unwrap();
+            assert_eq!(found, Vec::<String>::new(), "{version}");
+        }
+    }
 }

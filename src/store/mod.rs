@@ -9,10 +9,12 @@ pub mod agents;
 pub mod articles;
 pub mod attachments;
 pub mod audit;
+pub mod backup;
 pub mod cache;
 pub mod channels;
 pub mod check;
 pub mod companies;
+pub mod contents;
 mod directory;
 pub mod export;
 pub mod health;
@@ -49,7 +51,7 @@ use tokio::sync::{AcquireError, Semaphore, oneshot};
 
 use self::cache::{Cache, Cached};
 pub use self::sqlite::{Part, Reader};
-pub use self::writer::{Ended, WriteTx};
+pub use self::writer::{Ended, WriteTx, WriterMetrics};
 use self::writer::{Extent, Writer};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::model::clock::{Clock, Millis};
@@ -58,6 +60,8 @@ use crate::model::names::TenantNo;
 
 /// The database's name in the data folder.
 const FILE: &str = "switchboard.db";
+/// The name of its write-ahead log.
+const LOG: &str = "switchboard.db-wal";
 /// Held by the one `serve` of a data folder.
 const SERVE_LOCK: &str = "serve.lock";
 /// Held while a schema is brought up to date.
@@ -76,7 +80,7 @@ const LONG_READ: Duration = Duration::from_secs(20);
 /// A write that changes nothing.
 const TRIAL: &str = "UPDATE search_progress SET done_seq = done_seq";
 
-/// A data folder that cannot be used, in a sentence for the operator.
+/// A data folder or a file that cannot be used, in a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct OpenError(pub String);
@@ -109,6 +113,15 @@ impl LongReads {
     }
 }
 
+/// Sizes in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Of the database file.
+    pub database: u64,
+    /// Of its write-ahead log.
+    pub log: u64,
+}
+
 /// Keeps a second `serve` off a data folder for as long as it lives.
 #[derive(Debug)]
 pub struct ServeLock {
@@ -133,12 +146,7 @@ impl Store {
         clock: Clock,
         most_changes: usize,
     ) -> Result<Self, OpenError> {
-        make_folder(folder).map_err(|error| {
-            OpenError(format!(
-                "cannot make the data folder {}: {error}",
-                folder.display()
-            ))
-        })?;
+        make_folder(folder)?;
         let path = folder.join(FILE);
         make_private_file(&path)
             .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
@@ -195,24 +203,10 @@ impl Store {
     /// # Errors
     /// A sentence for the operator if another server has it, or the disk fails.
     pub fn lock_for_serving(&self) -> Result<ServeLock, OpenError> {
-        let path = self.folder.join(SERVE_LOCK);
-        let file = open_lock(&path)
-            .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
-        match file.try_lock() {
-            Ok(()) => {
-                let path = database_file(&self.folder);
-                checkpoint::take_up(&path).map_err(|error| OpenError(describe(&path, &error)))?;
-                Ok(ServeLock { _file: file })
-            }
-            Err(TryLockError::WouldBlock) => Err(OpenError(format!(
-                "another switchboard serves the data folder {}; stop it first, or give this one its own --data",
-                self.folder.display()
-            ))),
-            Err(TryLockError::Error(error)) => Err(OpenError(format!(
-                "cannot lock {}: {error}",
-                path.display()
-            ))),
-        }
+        let lock = lock_for_serving(&self.folder)?;
+        let path = database_file(&self.folder);
+        checkpoint::take_up(&path).map_err(|error| OpenError(describe(&path, &error)))?;
+        Ok(lock)
     }
 
     /// Tells when the file has been closed, which the last clone does when it goes.
@@ -341,12 +335,31 @@ impl Store {
             .map_err(|_| Error::internal("the writer has stopped"))?
     }
 
+    /// What the writer counts.
+    pub fn writer_metrics(&self) -> &WriterMetrics {
+        self.writer.metrics()
+    }
+
+    /// The sizes of the file and of its log; 0 for what cannot be looked at.
+    pub fn sizes(&self) -> Sizes {
+        let bytes = |path: PathBuf| path.metadata().map_or(0, |file| file.len());
+        Sizes {
+            database: bytes(self.folder.join(FILE)),
+            log: bytes(self.folder.join(LOG)),
+        }
+    }
+
+    /// Whether the last group could be written.
+    pub fn is_writable(&self) -> bool {
+        self.writer.is_writable()
+    }
+
     /// Whether changes can be written; after a group that could not be, a trial tells when they can again.
     ///
     /// # Errors
     /// Why they cannot: `storage_full`, `overloaded`.
     pub async fn check_writable(&self) -> Result<()> {
-        if self.writer.is_writable() {
+        if self.is_writable() {
             return Ok(());
         }
         self.write(|tx| tx.reader().execute(TRIAL, []).map(drop))
@@ -365,8 +378,17 @@ pub fn database_file(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }
 
+fn make_folder(folder: &Path) -> Result<(), OpenError> {
+    try_make_folder(folder).map_err(|error| {
+        OpenError(format!(
+            "cannot make the data folder {}: {error}",
+            folder.display()
+        ))
+    })
+}
+
 /// Makes a folder for its owner alone, with the parents that it lacks.
-fn make_folder(folder: &Path) -> io::Result<()> {
+fn try_make_folder(folder: &Path) -> io::Result<()> {
     if !folder.is_dir() {
         make_parent(folder)?;
         make(folder, DirBuilder::new().mode(0o700))?;
@@ -440,6 +462,23 @@ fn open_lock(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+fn lock_for_serving(folder: &Path) -> Result<ServeLock, OpenError> {
+    let path = folder.join(SERVE_LOCK);
+    let file = open_lock(&path)
+        .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(ServeLock { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(OpenError(format!(
+            "another switchboard serves the data folder {}; stop it first, or give this one its own --data",
+            folder.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(OpenError(format!(
+            "cannot lock {}: {error}",
+            path.display()
+        ))),
+    }
+}
+
 fn lock_for_migration(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join(MIGRATE_LOCK);
     let refused = |error| OpenError(format!("cannot lock {}: {error}", path.display()));
@@ -449,22 +488,21 @@ fn lock_for_migration(folder: &Path) -> Result<File, OpenError> {
 }
 
 fn describe(path: &Path, error: &rusqlite::Error) -> String {
+    match fault(error) {
+        Some(fault) => format!("{} {fault}; restore it from a backup", path.display()),
+        None if sqlite::is_full(error) => format!(
+            "cannot open {}: the disk is full; free some space",
+            path.display()
+        ),
+        None => format!("cannot open {}: {error}", path.display()),
+    }
+}
+
+/// What is wrong with a file itself, if this error says so.
+fn fault(error: &rusqlite::Error) -> Option<&'static str> {
     match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => {
-            format!(
-                "{} is no database, or is damaged; restore it from a backup",
-                path.display()
-            )
-        }
-        Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
-            format!("{} is damaged; restore it from a backup", path.display())
-        }
-        _ if sqlite::is_full(error) => {
-            format!(
-                "cannot open {}: the disk is full; free some space",
-                path.display()
-            )
-        }
-        _ => format!("cannot open {}: {error}", path.display()),
+        Some(rusqlite::ErrorCode::NotADatabase) => Some("is no database, or is damaged"),
+        Some(rusqlite::ErrorCode::DatabaseCorrupt) => Some("is damaged"),
+        _ => None,
     }
 }

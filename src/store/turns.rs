@@ -198,6 +198,18 @@ pub fn oldest_unsettled(reader: &Reader<'_>, session: SessionId) -> Result<Optio
     })
 }
 
+/// Of all tenants, among those that are unsettled.
+pub const QUEUED: &str =
+    "SELECT count(*) AS queued FROM turns WHERE terminal_tick IS NULL AND status = 'QUEUED'";
+
+/// How many turns wait for an answer.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn queued(reader: &Reader<'_>) -> Result<i64> {
+    reader.one(QUEUED, [], |row| row.get("queued"))
+}
+
 /// How a turn ended.
 #[derive(Clone, Debug)]
 pub enum End {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::checkpoint::Checkpoints;
 use super::sqlite::{self, Reader};
 use crate::error::{Code, Error, Result};
+use crate::metrics::{Counter, Histogram};
 use crate::model::clock::{Clock, Millis};
 use crate::model::ids::{Id, Tick, Ticker};
 
@@ -164,9 +165,59 @@ impl From<rusqlite::Error> for GroupFailed {
     }
 }
 
+/// Changes in a commit.
+const CHANGES: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+/// Microseconds of a commit: from a quick disk to one that others keep busy.
+const TIMES: [u64; 13] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
+    10_000_000,
+];
+
+/// What the writer counts.
+#[derive(Debug)]
+pub struct WriterMetrics {
+    submitted: Counter,
+    taken: Counter,
+    /// Changes in one commit.
+    pub changes: Histogram<{ CHANGES.len() }>,
+    /// Microseconds of one commit, its changes included.
+    pub times: Histogram<{ TIMES.len() }>,
+    /// Commits that failed.
+    pub failures: Counter,
+}
+
+impl WriterMetrics {
+    fn new() -> Self {
+        Self {
+            submitted: Counter::new(),
+            taken: Counter::new(),
+            changes: Histogram::new(&CHANGES),
+            times: Histogram::new(&TIMES),
+            failures: Counter::new(),
+        }
+    }
+
+    /// Changes that wait.
+    pub fn waiting(&self) -> u64 {
+        // What was taken is read first: meanwhile there may come more, and no fewer.
+        let taken = self.taken.get();
+        self.submitted.get().saturating_sub(taken)
+    }
+
+    fn committed(&self, changes: usize, took: Duration, went_well: bool) {
+        self.changes.observe(changes as u64);
+        self.times
+            .observe(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        if !went_well {
+            self.failures.add(1);
+        }
+    }
+}
+
 /// The handle to the writer's thread; the thread ends when the handle is dropped.
 pub(super) struct Writer {
     queue: Option<SyncSender<Box<dyn Pending>>>,
+    metrics: Arc<WriterMetrics>,
     writable: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
     ended: Ended,
@@ -208,6 +259,7 @@ impl Writer {
     ) -> Self {
         let (queue, waiting) = sync_channel(QUEUE);
         let writable = Arc::new(AtomicBool::new(true));
+        let metrics = Arc::new(WriterMetrics::new());
         let group_writer = GroupWriter {
             connection,
             clock,
@@ -218,6 +270,7 @@ impl Writer {
             random: Random::default(),
             checkpoints,
             writable: Arc::clone(&writable),
+            metrics: Arc::clone(&metrics),
         };
         let ended = Ended::default();
         let says_so = SaysSo(ended.clone());
@@ -230,6 +283,7 @@ impl Writer {
         });
         Self {
             queue: Some(queue),
+            metrics,
             writable,
             thread: Mutex::new(Some(thread)),
             ended,
@@ -252,7 +306,10 @@ impl Writer {
             return Err(Error::internal("the writer has stopped"));
         };
         match queue.try_send(pending) {
-            Ok(()) => Ok(receiver),
+            Ok(()) => {
+                self.metrics.submitted.add(1);
+                Ok(receiver)
+            }
             Err(TrySendError::Full(_)) => Err(Code::Overloaded.into()),
             Err(TrySendError::Disconnected(_)) => Err(Error::internal("the writer has stopped")),
         }
@@ -260,6 +317,10 @@ impl Writer {
 
     pub(super) fn ended(&self) -> Ended {
         self.ended.clone()
+    }
+
+    pub(super) fn metrics(&self) -> &WriterMetrics {
+        &self.metrics
     }
 
     pub(super) fn is_writable(&self) -> bool {
@@ -307,6 +368,7 @@ struct GroupWriter {
     random: Random,
     checkpoints: Checkpoints,
     writable: Arc<AtomicBool>,
+    metrics: Arc<WriterMetrics>,
     afterwards: Vec<Afterwards>,
     /// Something in the group deletes what must not be left in the log.
     erases: bool,
@@ -318,7 +380,11 @@ impl GroupWriter {
         while let Ok(first) = waiting.recv() {
             group.push(first);
             group.extend(waiting.try_iter().take(most_changes.saturating_sub(1)));
+            self.metrics.taken.add(group.len() as u64);
+            let begun = Instant::now();
             let outcome = self.commit(&mut group);
+            self.metrics
+                .committed(group.len(), begun.elapsed(), outcome.is_ok());
             self.writable.store(outcome.is_ok(), Ordering::Relaxed);
             let failed = outcome.err();
             let afterwards = self.afterwards.drain(..);

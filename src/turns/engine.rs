@@ -15,6 +15,7 @@ use super::respond::{Brief, Responders};
 use super::responder::{Failure, FinishReason, Piece};
 use super::signals::Signals;
 use crate::error::{Error, Result};
+use crate::metrics::Counter;
 use crate::model::ids::SessionId;
 use crate::model::names::TenantNo;
 use crate::model::session::Usage;
@@ -45,6 +46,29 @@ struct Inner {
     /// How many turns run, for who waits for them to end.
     running: watch::Sender<usize>,
     stopping: watch::Sender<bool>,
+    ended: Ended,
+}
+
+/// How many turns have ended, by how.
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// They were answered.
+    pub completed: Counter,
+    /// They failed.
+    pub failed: Counter,
+    /// They were called off.
+    pub cancelled: Counter,
+}
+
+impl Ended {
+    fn count(&self, end: &End) {
+        let counter = match end {
+            End::Completed { .. } => &self.completed,
+            End::Failed { .. } => &self.failed,
+            End::Cancelled => &self.cancelled,
+        };
+        counter.add(1);
+    }
 }
 
 impl Engine {
@@ -73,6 +97,7 @@ impl Engine {
                 runtime: Mutex::new(Some(runtime)),
                 running: watch::Sender::new(0),
                 stopping: watch::Sender::new(false),
+                ended: Ended::default(),
             }),
         })
     }
@@ -80,6 +105,16 @@ impl Engine {
     /// Turns that are being answered.
     pub fn live(&self) -> &LiveTurns {
         &self.inner.live
+    }
+
+    /// How many turns run.
+    pub fn running(&self) -> usize {
+        *self.inner.running.borrow()
+    }
+
+    /// How many turns have ended since the start.
+    pub fn ended(&self) -> &Ended {
+        &self.inner.ended
     }
 
     /// Takes up what a dead process left.
@@ -287,6 +322,7 @@ impl Inner {
                 .await;
             match settled {
                 Ok(Some((tick, end))) => {
+                    self.ended.count(&end);
                     live.end(Frame::of(tick, &terminal(&end)));
                     return Ok(());
                 }
@@ -371,7 +407,7 @@ impl Inner {
 }
 
 fn failed(turn: &Unsettled, failure: Failure) -> End {
-    log::warn!("{} {}: {}", turn.id, failure.code, failure.log);
+    log::warn!(turn:% = turn.id, code = failure.code; "{}", failure.log);
     End::Failed {
         code: failure.code.to_owned(),
         message: failure.message,

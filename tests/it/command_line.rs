@@ -28,6 +28,8 @@ const COMMANDS: &[(&[&str], &[&str])] = &[
             "--model-timeout",
             "--model-context-tokens",
             "--drain-seconds",
+            "--metrics",
+            "--metrics-listen",
         ],
     ),
     (&["demo"], &["--listen"]),
@@ -45,6 +47,8 @@ const COMMANDS: &[(&[&str], &[&str])] = &[
     (&["keys", "list"], &["--tenant"]),
     (&["keys", "rotate"], &[]),
     (&["keys", "revoke"], &[]),
+    (&["backup"], &[]),
+    (&["restore"], &[]),
     (&["check"], &[]),
 ];
 
@@ -75,7 +79,7 @@ fn the_help_of_every_command_names_its_flags() {
         line.push("--help");
         let help = finish(&mut program(line));
         assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{command:?}");
-        for flag in flags.iter().chain(&["--data", "--env"]) {
+        for flag in flags.iter().chain(&["--data", "--env", "--log-format"]) {
             assert!(
                 help.stdout.contains(&format!("{flag} "))
                     || help.stdout.contains(&format!("{flag}\n")),
@@ -122,6 +126,9 @@ fn wrong_usage_is_exit_2_and_touches_no_folder() {
         vec!["tenants"],
         vec!["import"],
         vec!["import", "a.json", "b.json"],
+        vec!["backup"],
+        vec!["backup", "a.db", "b.db"],
+        vec!["restore"],
         vec!["serve", "--listen", "8080"],
         vec!["serve", "--rate-limit", "-1"],
         vec!["serve", "--workers", "0"],

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, OnceLock};
 
+use log::kv::{Error, Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
 
 static BOOK: OnceLock<Book> = OnceLock::new();
@@ -29,6 +30,16 @@ impl Book {
     }
 }
 
+/// A level and the values of the fields, which stand ahead of the message as in the log's text.
+struct Line(String);
+
+impl<'kvs> VisitSource<'kvs> for Line {
+    fn visit_pair(&mut self, _: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        self.0 += &format!(" {value}");
+        Ok(())
+    }
+}
+
 struct Writer;
 
 impl Log for Writer {
@@ -38,7 +49,9 @@ impl Log for Writer {
 
     fn log(&self, record: &Record<'_>) {
         if let Some(book) = BOOK.get() {
-            let line = format!("{} {}", record.level(), record.args());
+            let mut line = Line(record.level().to_string());
+            record.key_values().visit(&mut line).unwrap();
+            let line = format!("{} {}", line.0, record.args());
             book.lines.lock().unwrap().push(line);
         }
     }

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::process::{Client, FABRIKAM, NORTHWIND, Place, RELAY, Reply, id_and_key};
+use crate::process::{
+    Client, FABRIKAM, NORTHWIND, Place, RELAY, Reply, Server, finish, id_and_key,
+};
 
 /// What one request was and how it was answered.
 struct Asked {
@@ -260,4 +262,102 @@ fn a_line_comes_by_itself_and_at_the_end_none_is_lost_or_out_of_its_turn() {
         .collect();
     assert_eq!(ids, asked);
     assert!(log.last().unwrap().ends_with("stopped"), "{log:#?}");
+}
+
+#[test]
+fn as_json_every_line_is_one_object_and_has_a_request_s_fields_apart() {
+    let place = Place::with_demo_world();
+    let server = place.serve(["--env", "demo", "--rate-limit", "0", "--log-format", "json"]);
+    let client = server.client();
+    let asks = |key: &str, path: &str| {
+        let reply = client.get(key, path);
+        let id = reply.header("x-request-id").unwrap().to_owned();
+        (id, reply.status)
+    };
+    let asked = [
+        (asks("", "/health?q=SECRETQUERY"), "-", "/health"),
+        (asks("neo_sk_demo_SECRETUNKNOWN", "/whoami"), "-", "/whoami"),
+        (
+            asks(NORTHWIND, "/agents/1"),
+            "northwind-it/service_account:",
+            "/agents/{agent_id}",
+        ),
+    ];
+    let log = server.stop();
+    assert!(!log.join("\n").contains("SECRET"), "{log:#?}");
+    let lines: Vec<Value> = log
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    for line in &lines {
+        let time = line["time"].as_str().unwrap();
+        assert!(time.len() == 24 && time.ends_with('Z'), "{line}");
+        assert_eq!(line["level"], "INFO", "{line}");
+        for name in ["target", "message"] {
+            assert!(!line[name].as_str().unwrap().is_empty(), "{line}");
+        }
+    }
+    let messages = lines.iter().map(|line| line["message"].as_str().unwrap());
+    assert!(
+        messages
+            .clone()
+            .any(|message| message.starts_with("listening on http://"))
+    );
+    assert_eq!(messages.clone().next_back(), Some("stopped"));
+    let requests: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["target"] == "switchboard::access")
+        .collect();
+    assert_eq!(requests.len(), asked.len());
+    for (line, ((id, status), caller, route)) in requests.into_iter().zip(asked) {
+        let (found, ms) = (
+            line["caller"].as_str().unwrap(),
+            line["ms"].as_f64().unwrap(),
+        );
+        assert!(found.starts_with(caller) && ms >= 0.0, "{line}");
+        let expected = json!({
+            "time": line["time"], "level": "INFO", "target": "switchboard::access", "message": "request",
+            "id": id, "caller": found, "method": "GET", "route": route, "status": status, "ms": ms,
+        });
+        assert_eq!(*line, expected);
+    }
+}
+
+#[test]
+fn as_json_the_reason_why_a_server_fails_is_an_object_too_whatever_else_is_wanted() {
+    let place = Place::with_demo_world();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for wanted in ["error", "off"] {
+        let mut command = place.command(["serve", "--listen", &taken, "--log-format", "json"]);
+        let done = finish(command.env("RUST_LOG", wanted));
+        let line: Value = serde_json::from_str(done.failure()).unwrap();
+        let message = line["message"].as_str().unwrap();
+        let says = format!("cannot listen on {taken}: ");
+        assert!(message.starts_with(&says), "{line}");
+        let expected = json!({
+            "time": line["time"], "level": "ERROR", "target": "switchboard", "message": message,
+        });
+        assert_eq!(line, expected);
+    }
+    // Whoever types a command reads its one sentence.
+    let done = Place::new().run(["check", "--log-format", "json"]);
+    assert!(
+        done.failure().starts_with("there is no data in "),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn the_log_s_form_has_a_variable_and_the_flag_beats_it() {
+    let place = Place::new();
+    let listening = |flags: &[&str]| {
+        let mut command = place.command(["serve", "--listen", "127.0.0.1:0"]);
+        command.args(flags).env("SWITCHBOARD_LOG_FORMAT", "json");
+        Server::start(command).logs("listening on http://")
+    };
+    assert!(listening(&[]).starts_with("{\"time\":"));
+    assert!(listening(&["--log-format", "text"]).starts_with('['));
+    let done = place.run(["check", "--log-format", "yaml"]);
+    assert_eq!(done.code, 2, "{done:?}");
 }

@@ -151,3 +151,13 @@ fn a_start_finds_the_turns_that_a_dead_process_left_without_reading_all_turns() 
         );
     }
 }
+
+#[test]
+fn the_turns_that_wait_are_counted_among_those_that_are_unsettled() {
+    let server = Server::demo();
+    let file = Connection::open(database_file(server.folder())).unwrap();
+    assert_eq!(
+        plan_of(&file, turns::QUEUED),
+        ["SCAN turns USING INDEX turns_unsettled"]
+    );
+}

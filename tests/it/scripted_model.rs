@@ -18,6 +18,7 @@ enum Step {
     Send(Vec<u8>),
     Flood(Vec<u8>),
     Hang,
+    Wait(Arc<Mutex<Receiver<()>>>),
 }
 
 /// What one request is answered with; at its end the connection is closed.
@@ -71,6 +72,12 @@ impl Reply {
     /// Then these bytes over and over until the client hangs up.
     pub fn then_flood(mut self, bytes: impl AsRef<[u8]>) -> Self {
         self.0.push(Step::Flood(bytes.as_ref().repeat(64)));
+        self
+    }
+
+    /// Then silence until the test says to go on, or is over.
+    pub fn then_wait(mut self, go_on: Receiver<()>) -> Self {
+        self.0.push(Step::Wait(Arc::new(Mutex::new(go_on))));
         self
     }
 
@@ -202,6 +209,9 @@ fn serve(
                 while connection.write_all(&bytes).is_ok() {}
                 // The test may be over.
                 let _ = tell_hung_up.send(());
+            }
+            Step::Wait(go_on) => {
+                let _ = go_on.lock().unwrap().recv();
             }
             Step::Hang => {
                 wait_for_end(&mut connection);

@@ -1,0 +1,22 @@
+# Builds the program from this source, and leaves an image that holds it, a C library and the folder for its data.
+
+FROM rust:1.95-slim-bookworm AS build
+WORKDIR /source
+COPY . .
+RUN cargo build --release --locked --bin switchboard \
+    && install -m 0755 target/release/switchboard /switchboard
+
+FROM debian:bookworm-slim
+RUN groupadd --system --gid 10001 switchboard \
+    && useradd --system --uid 10001 --gid 10001 --home-dir /data --no-create-home --shell /usr/sbin/nologin switchboard \
+    && install -d -o switchboard -g switchboard -m 0700 /data
+COPY --from=build /switchboard /usr/local/bin/switchboard
+ENV SWITCHBOARD_DATA=/data \
+    SWITCHBOARD_ENV=prod \
+    SWITCHBOARD_LISTEN=0.0.0.0:8080 \
+    SWITCHBOARD_LOG_FORMAT=json
+USER 10001:10001
+VOLUME /data
+EXPOSE 8080
+ENTRYPOINT ["switchboard"]
+CMD ["serve"]

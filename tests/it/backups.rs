@@ -1,0 +1,616 @@
+//! Backups as an operator takes them and puts them back: under load, after a crash, from damaged files, over what is there.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::thread;
+
+use rusqlite::{Connection, OpenFlags};
+use serde_json::json;
+
+use crate::process::{Client, Done, NORTHWIND, Place, Server};
+
+const WRITERS: usize = 4;
+const BACKUPS: usize = 5;
+/// Acknowledged writes between two backups.
+const BETWEEN: usize = 40;
+
+/// The sessions that were acknowledged, each with how many of its messages were.
+type Acknowledged = HashMap<String, usize>;
+
+fn begin_session(client: &Client) -> String {
+    let created = client.post(NORTHWIND, "/chat/sessions", &json!({"agent_id": 102}));
+    assert_eq!(created.status, 201, "{created:?}");
+    created.data()["id"].as_str().unwrap().to_owned()
+}
+
+/// Says something, and waits until it is answered.
+fn converse(client: &Client, session: &str) {
+    let path = format!("/chat/sessions/{session}");
+    let said = client.post(
+        NORTHWIND,
+        &format!("{path}/messages"),
+        &json!({"message": "How do I connect to the VPN?"}),
+    );
+    assert_eq!(said.status, 202, "{said:?}");
+    let turn = said.data()["chat_turn_id"].as_str().unwrap().to_owned();
+    let turn = client.get(NORTHWIND, &format!("{path}/turns/{turn}?wait_seconds=30"));
+    assert_eq!(turn.data()["status"], "COMPLETED", "{turn:?}");
+}
+
+/// The text of a session's messages, in their order.
+fn messages(client: &Client, session: &str) -> Vec<String> {
+    let path = format!("/chat/sessions/{session}/messages");
+    let listed = client.get(NORTHWIND, &path);
+    assert_eq!(listed.status, 200, "{listed:?}");
+    let texts = listed.data();
+    let texts = texts.as_array().unwrap().iter();
+    texts
+        .map(|message| message["content"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn opened(file: &Path) -> Connection {
+    Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
+}
+
+/// The messages of each session in a file, by the session's id on the wire.
+fn sessions_in(file: &Path) -> Acknowledged {
+    let file = opened(file);
+    let whole: String = file
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(whole, "ok");
+    let mut statement = file
+        .prepare(
+            "SELECT lower(hex(id)), (SELECT count(*) FROM messages m WHERE m.session_seq = s.seq AND m.role = 'user') FROM sessions s",
+        )
+        .unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)));
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+/// A session's id as the file has it.
+fn in_hex(session: &str) -> String {
+    session.trim_start_matches("ses_").replace('-', "")
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Restores a file into the data folder of a place of its own.
+fn restored(file: &Path) -> (Place, String) {
+    let place = Place::new();
+    let said = place.ok(["restore".as_ref(), file.as_os_str()]);
+    (place, said)
+}
+
+/// Opens sessions and says something in them until it is told to stop.
+fn write(
+    client: &Client,
+    stop: &AtomicBool,
+    acknowledged: &Mutex<Acknowledged>,
+    tell: &mpsc::Sender<()>,
+) {
+    while !stop.load(Ordering::SeqCst) {
+        let session = begin_session(client);
+        let id = in_hex(&session);
+        acknowledged.lock().unwrap().insert(id.clone(), 0);
+        for _ in 0..3 {
+            let path = format!("/chat/sessions/{session}/messages");
+            let said = client.post(NORTHWIND, &path, &json!({"message": "Hello"}));
+            assert_eq!(said.status, 202, "{said:?}");
+            *acknowledged.lock().unwrap().get_mut(&id).unwrap() += 1;
+            tell.send(()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn each_backup_under_load_is_whole_and_holds_all_that_was_acknowledged_before_it() {
+    let place = Place::with_demo_world();
+    let server = place.serve_demo_world();
+    let (stop, acknowledged) = (AtomicBool::new(false), Mutex::new(Acknowledged::new()));
+    let (tell, told) = mpsc::channel();
+    let last = thread::scope(|scope| {
+        for _ in 0..WRITERS {
+            let (client, tell) = (server.client(), tell.clone());
+            let (stop, acknowledged) = (&stop, &acknowledged);
+            scope.spawn(move || write(&client, stop, acknowledged, &tell));
+        }
+        let mut last = PathBuf::new();
+        for number in 0..BACKUPS {
+            told.iter().take(BETWEEN).for_each(drop);
+            let before = acknowledged.lock().unwrap().clone();
+            last = place.path().join(format!("backup-{number}.db"));
+            let said = place.ok(["backup".as_ref(), last.as_os_str()]);
+            let found = sessions_in(&last);
+            let of = format!("{} sessions", found.len());
+            assert!(said.starts_with("ok: ") && said.contains(&of), "{said}");
+            for (session, messages) in before {
+                assert!(
+                    found.get(&session).is_some_and(|kept| *kept >= messages),
+                    "{session}"
+                );
+            }
+        }
+        stop.store(true, Ordering::SeqCst);
+        last
+    });
+    server.stop();
+
+    // A backup serves, and goes on where it was taken.
+    let found = sessions_in(&last);
+    let (place, said) = restored(&last);
+    assert!(
+        said.contains(&format!("{} sessions", found.len())),
+        "{said}"
+    );
+    assert_eq!(sessions_in(&place.database()), found);
+    assert_eq!(place.run(["check"]).code, 0);
+    let server = place.serve_demo_world();
+    let session = begin_session(&server.client());
+    converse(&server.client(), &session);
+    server.stop();
+}
+
+#[test]
+fn a_backup_is_one_private_file_that_says_what_it_holds_and_leaves_nothing_beside_it() {
+    let place = Place::with_demo_world();
+    let server = place.serve_demo_world();
+    let client = server.client();
+    let session = begin_session(&client);
+    converse(&client, &session);
+    let shown = client.get(NORTHWIND, &format!("/chat/sessions/{session}"));
+    let created_at = shown.data()["created_at"].as_str().unwrap().to_owned();
+    let listed = client.get(NORTHWIND, &format!("/chat/sessions/{session}/messages"));
+    let newest = listed.data()[1]["created_at"].as_str().unwrap().to_owned();
+
+    let folder = place.path().join("backups");
+    fs::create_dir(&folder).unwrap();
+    let file = folder.join("monday.db");
+    let said = place.ok(["backup".as_ref(), file.as_os_str()]);
+    let bytes = fs::metadata(&file).unwrap().len();
+    let holds =
+        "3 tenants, 3 keys, 5 companies, 4 channels, 19 articles, 1 sessions, 2 messages, 0 files";
+    assert!(
+        said.starts_with(&format!("ok: {} has {holds}; ", file.display())),
+        "{said}"
+    );
+    for part in [
+        format!("newest session {created_at}, newest message {newest}, newest change 2"),
+        format!("; {bytes} bytes, and was checked\n"),
+    ] {
+        assert!(said.contains(&part), "{part}: {said}");
+    }
+    assert_eq!(names_in(&folder), ["monday.db"]);
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // Whole by itself: reading it puts no log beside it.
+    let journal: String = opened(&file)
+        .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(journal, "delete");
+    assert_eq!(names_in(&folder), ["monday.db"]);
+
+    let answered = messages(&client, &session);
+    server.stop();
+    let (place, said) = restored(&file);
+    assert!(
+        said.starts_with(&format!("ok: {} now has {holds}; ", place.data().display())),
+        "{said}"
+    );
+    let server = place.serve_demo_world();
+    assert_eq!(messages(&server.client(), &session), answered);
+}
+
+#[test]
+fn a_backup_overwrites_nothing_and_a_failed_one_leaves_nothing() {
+    let place = Place::with_demo_world();
+    let folder = place.path().join("backups");
+    fs::create_dir(&folder).unwrap();
+    let there = folder.join("there.db");
+    fs::write(&there, "mine").unwrap();
+    symlink("nowhere", folder.join("link.db")).unwrap();
+    for (name, says) in [
+        ("backups/there.db", "is there, and nothing is overwritten"),
+        ("backups/link.db", "is there, and nothing is overwritten"),
+        ("backups", "is there, and nothing is overwritten"),
+        (
+            "data/switchboard.db",
+            "is there, and nothing is overwritten",
+        ),
+        (
+            "data/switchboard.db-wal",
+            "among the data folder's own files",
+        ),
+        ("missing/backup.db", "its folder is not there"),
+    ] {
+        let done = place.run(["backup", name]);
+        assert!(done.failure().contains(says), "{name}: {done:?}");
+        assert_eq!(done.stdout, "", "{name}");
+    }
+    assert_eq!(fs::read_to_string(&there).unwrap(), "mine");
+    assert_eq!(names_in(&folder), ["link.db", "there.db"]);
+    assert_eq!(names_in(&place.data()), ["migrate.lock", "switchboard.db"]);
+
+    drop(place.closed_file());
+    fs::write(place.database(), damaged(&place.database())).unwrap();
+    let done = place.run(["backup", "backups/damaged.db"]);
+    let says = "switchboard.db is damaged";
+    assert!(done.failure().contains(says), "{done:?}");
+    assert_eq!(names_in(&folder), ["link.db", "there.db"]);
+
+    let none = Place::new();
+    let done = none.run(["backup", "backup.db"]);
+    assert!(done.failure().contains("there is no data in"), "{done:?}");
+    assert!(!none.data().exists());
+    // As a first start leaves it that was killed at once.
+    fs::create_dir(none.data()).unwrap();
+    fs::write(none.database(), "").unwrap();
+    let done = none.run(["backup", "backup.db"]);
+    let says = "is empty: no command has worked on this data folder yet";
+    assert!(done.failure().contains(says), "{done:?}");
+    assert_eq!(names_in(none.path()), ["data"]);
+}
+
+/// A file's bytes with one index of it written over.
+fn damaged(file: &Path) -> Vec<u8> {
+    let page: i64 = opened(file)
+        .query_row(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'knowledge_articles_titled'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    let page = usize::try_from(page).unwrap();
+    let mut bytes = fs::read(file).unwrap();
+    bytes[(page - 1) * 4_096 + 8..page * 4_096].fill(0xa5);
+    bytes
+}
+
+#[test]
+fn a_file_that_contradicts_itself_can_be_backed_up_and_put_back_and_both_tell_what_is_wrong() {
+    let place = Place::with_demo_world();
+    let server = place.serve_demo_world();
+    let sessions: Vec<String> = (0..25).map(|_| begin_session(&server.client())).collect();
+    server.stop();
+    let file = place.closed_file();
+    file.execute_batch("UPDATE sessions SET message_count = 7")
+        .unwrap();
+    file.execute_batch("UPDATE installs SET bot_id = 'stray'")
+        .unwrap();
+    drop(file);
+    let checked = place.run(["check"]);
+    let found: Vec<&str> = checked.stderr.lines().collect();
+    assert_eq!((checked.code, found.len()), (1, 24), "{checked:?}");
+
+    let tells = |done: &Done, what: &str| {
+        assert_eq!((done.code, done.stdout.matches("ok: ").count()), (1, 0));
+        let mut lines: Vec<&str> = done.stderr.lines().collect();
+        let last = lines.pop().unwrap();
+        assert!(
+            last.contains(what) && last.contains(", 25 sessions, "),
+            "{last}"
+        );
+        let says = "; it was written and is whole, but 'check' finds 24 things wrong in it";
+        assert!(last.ends_with(says), "{last}");
+        assert_eq!(lines.pop(), Some("damage: 4 more"));
+        assert_eq!(lines, found[..20]);
+    };
+    tells(
+        &place.run(["backup", "backup.db"]),
+        "backup.db has 3 tenants",
+    );
+    let backup = place.path().join("backup.db");
+    assert_eq!(sessions_in(&backup).len(), sessions.len());
+
+    let other = Place::new();
+    let done = other.run(["restore".as_ref(), backup.as_os_str()]);
+    tells(&done, "data now has 3 tenants");
+    assert!(done.stdout.contains("signing.secret"), "{done:?}");
+    let path = format!("/chat/sessions/{}", sessions[0]);
+    let server = other.serve_demo_world();
+    assert_eq!(server.client().get(NORTHWIND, &path).status, 200);
+}
+
+#[test]
+fn a_copy_with_half_of_a_change_in_it_is_not_taken_for_a_whole_one() {
+    let place = Place::with_demo_world();
+    place.ok(["backup", "backup.db"]);
+    let copy = place.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    let (file, journal) = (copy.join("backup.db"), copy.join("backup.db-journal"));
+    let writer = Connection::open(place.path().join("backup.db")).unwrap();
+    writer
+        .execute_batch(
+            "PRAGMA cache_size = 1;
+             BEGIN IMMEDIATE;
+             UPDATE knowledge_articles SET body = body || hex(randomblob(20000));",
+        )
+        .unwrap();
+    fs::copy(place.path().join("backup.db"), &file).unwrap();
+    fs::copy(place.path().join("backup.db-journal"), &journal).unwrap();
+    drop(writer);
+    let before = (fs::read(&file).unwrap(), fs::read(&journal).unwrap());
+
+    let other = Place::new();
+    for name in ["copy/backup.db", "link.db"] {
+        if name == "link.db" {
+            symlink(&file, place.path().join(name)).unwrap();
+        }
+        let source = place.path().join(name);
+        let done = other.run(["restore".as_ref(), source.as_os_str()]);
+        let says = "holds half of a change, and ";
+        assert!(done.failure().contains(says), "{done:?}");
+        assert!(done.stderr.contains("copy/backup.db-journal"), "{done:?}");
+        assert!(!other.data().exists());
+    }
+    assert!((fs::read(&file).unwrap(), fs::read(&journal).unwrap()) == before);
+
+    // Done as it says.
+    Connection::open(&file)
+        .unwrap()
+        .query_row("SELECT count(*) FROM tenants", [], |_| Ok(()))
+        .unwrap();
+    other.ok(["restore".as_ref(), file.as_os_str()]);
+    server_answers(&other.serve_demo_world());
+}
+
+#[test]
+fn a_restored_file_that_cannot_be_opened_in_its_place_is_said_to_be_there() {
+    let place = Place::with_demo_world();
+    place.ok(["backup", "backup.db"]);
+    let backup = place.path().join("backup.db");
+    let other = Place::new();
+    let lock = other.data().join("migrate.lock");
+    fs::create_dir_all(&lock).unwrap();
+    let done = other.run(["restore".as_ref(), backup.as_os_str()]);
+    let says = "switchboard.db is in its place, and was whole before it was put there, but it cannot be read there: ";
+    assert!(done.failure().contains(says), "{done:?}");
+    assert_eq!(
+        names_in(&other.data()),
+        ["migrate.lock", "serve.lock", "switchboard.db"]
+    );
+    fs::remove_dir(lock).unwrap();
+    assert_eq!(other.run(["check"]).code, 0);
+    server_answers(&other.serve_demo_world());
+}
+
+#[test]
+fn what_a_crash_left_in_the_log_is_in_a_backup_and_in_a_restored_copy_of_the_folder() {
+    let place = Place::with_demo_world();
+    let server = place.serve_demo_world();
+    let session = begin_session(&server.client());
+    converse(&server.client(), &session);
+    let answered = messages(&server.client(), &session);
+    server.crash();
+
+    let copy = place.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for name in ["switchboard.db", "switchboard.db-wal"] {
+        fs::copy(place.data().join(name), copy.join(name)).unwrap();
+    }
+    let file = place.path().join("backup.db");
+    place.ok(["backup".as_ref(), file.as_os_str()]);
+    let before = fs::read(&file).unwrap();
+    let link = place.path().join("link.db");
+    symlink(copy.join("switchboard.db"), &link).unwrap();
+    for source in [file.clone(), copy.join("switchboard.db"), link] {
+        let (place, _) = restored(&source);
+        let server = place.serve_demo_world();
+        assert_eq!(messages(&server.client(), &session), answered);
+        server.stop();
+    }
+    assert!(fs::read(&file).unwrap() == before);
+}
+
+#[test]
+fn a_restore_refuses_a_folder_that_has_data_or_what_is_left_of_it() {
+    let place = Place::with_demo_world();
+    place.ok(["backup", "backup.db"]);
+    let before = fs::read(place.database()).unwrap();
+    let says = "is there, and nothing is overwritten";
+    let done = place.run(["restore", "backup.db"]);
+    assert!(done.failure().contains(says), "{done:?}");
+    assert!(fs::read(place.database()).unwrap() == before);
+
+    // A log without its file would be taken for the restored one's.
+    fs::remove_file(place.database()).unwrap();
+    for name in ["switchboard.db-wal", "switchboard.db-journal"] {
+        let left = place.data().join(name);
+        fs::write(&left, "left").unwrap();
+        let done = place.run(["restore", "backup.db"]);
+        assert!(
+            done.failure().contains(&format!("{name} {says}")),
+            "{done:?}"
+        );
+        assert!(!place.database().exists());
+        fs::remove_file(left).unwrap();
+    }
+    place.ok(["restore", "backup.db"]);
+    assert_eq!(place.run(["check"]).code, 0);
+}
+
+#[test]
+fn a_restore_refuses_a_folder_that_is_served_even_if_its_file_is_gone() {
+    let place = Place::with_demo_world();
+    place.ok(["backup", "backup.db"]);
+    let server = place.serve_demo_world();
+    let refused = |place: &Place| {
+        let done = place.run(["restore", "backup.db"]);
+        assert!(
+            done.failure().contains("another switchboard serves"),
+            "{done:?}"
+        );
+    };
+    refused(&place);
+    for name in names_in(&place.data()) {
+        if name.starts_with("switchboard.db") {
+            fs::remove_file(place.data().join(name)).unwrap();
+        }
+    }
+    refused(&place);
+    assert!(!place.database().exists());
+    server.crash();
+    place.ok(["restore", "backup.db"]);
+    server_answers(&place.serve_demo_world());
+}
+
+fn server_answers(server: &Server) {
+    assert_eq!(server.client().get(NORTHWIND, "/whoami").status, 200);
+}
+
+#[test]
+fn a_file_that_is_not_a_whole_backup_is_refused_and_the_folder_has_no_database_then() {
+    let source = Place::with_demo_world();
+    source.ok(["backup", "backup.db"]);
+    let whole = fs::read(source.path().join("backup.db")).unwrap();
+    let damaged = damaged(&source.path().join("backup.db"));
+    let newer = source.path().join("newer.db");
+    fs::write(&newer, &whole).unwrap();
+    Connection::open(&newer)
+        .unwrap()
+        .execute(
+            "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) VALUES (9999, 'later', '', '')",
+            [],
+        )
+        .unwrap();
+    let other = source.path().join("other.db");
+    let recipes = Connection::open(&other).unwrap();
+    recipes
+        .execute_batch("CREATE TABLE recipes (name TEXT)")
+        .unwrap();
+    drop(recipes);
+
+    let place = Place::new();
+    place.file("damaged.db", damaged);
+    place.file("short.db", &whole[..whole.len() / 2]);
+    place.file("list.db", "a shopping list\n".repeat(1_000));
+    place.file("empty.db", "");
+    for (name, says) in [
+        ("damaged.db", "damaged"),
+        ("short.db", "damaged"),
+        ("list.db", "is no database"),
+        ("empty.db", "holds no data"),
+        (".", "holds no data"),
+        ("missing.db", "cannot read missing.db"),
+        (newer.to_str().unwrap(), "newer"),
+        (other.to_str().unwrap(), "another program"),
+    ] {
+        let done = place.run(["restore", name]);
+        assert!(done.failure().contains(says), "{name}: {done:?}");
+        assert_eq!(done.stdout, "", "{name}");
+        assert!(!place.database().exists(), "{name}");
+        let left = place.data();
+        if left.exists() {
+            assert_eq!(names_in(&left), ["serve.lock"], "{name}");
+        }
+    }
+    let before = names_in(place.path());
+    assert!(
+        before.iter().all(|name| !name.starts_with(".switchboard")),
+        "{before:?}"
+    );
+}
+
+#[test]
+fn a_backup_of_an_older_version_s_file_is_taken_as_it_is_and_brought_up_to_date_when_it_is_put_back()
+ {
+    let place = Place::with_demo_world();
+    let file = place.closed_file();
+    let newest: i64 = file
+        .query_row(
+            "SELECT max(version) FROM refinery_schema_history",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    let triggers: Vec<String> = file
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger' AND sql LIKE '%configuration_version%'")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert!(!triggers.is_empty());
+    for trigger in triggers {
+        file.execute_batch(&format!("DROP TRIGGER {trigger}"))
+            .unwrap();
+    }
+    file.execute_batch(
+        "DROP TABLE configuration_version;
+         CREATE INDEX turns_waiting ON turns (session_seq) WHERE status = 'QUEUED';
+         DELETE FROM refinery_schema_history WHERE version > 3",
+    )
+    .unwrap();
+    drop(file);
+    let schema = |file: &Path| -> i64 {
+        opened(file)
+            .query_row(
+                "SELECT max(version) FROM refinery_schema_history",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap()
+    };
+    place.ok(["backup", "old.db"]);
+    assert_eq!(schema(&place.database()), 3);
+    let backup = place.path().join("old.db");
+    assert_eq!(schema(&backup), 3);
+    let (restored, _) = restored(&backup);
+    assert_eq!(schema(&restored.database()), newest);
+    assert_eq!(schema(&backup), 3);
+    server_answers(&restored.serve_demo_world());
+
+    // It is checked as any other.
+    let file = place.closed_file();
+    file.execute_batch("UPDATE installs SET bot_id = 'stray'")
+        .unwrap();
+    drop(file);
+    let done = place.run(["backup", "wrong.db"]);
+    let says = "damage: an install does not agree with its channel: ";
+    assert!(done.code == 1 && done.stderr.starts_with(says), "{done:?}");
+    assert_eq!(schema(&place.path().join("wrong.db")), 3);
+}
+
+#[test]
+fn tokens_outlive_a_restore_where_the_folder_s_secret_is_put_beside_it() {
+    let place = Place::with_demo_world();
+    let server = place.serve_demo_world();
+    let session = begin_session(&server.client());
+    let minted = server
+        .client()
+        .post(NORTHWIND, "/sessions", &json!({"session_id": session}));
+    let token = minted.data()["token"].as_str().unwrap().to_owned();
+    place.ok(["backup", "backup.db"]);
+    server.stop();
+    let backup = place.path().join("backup.db");
+    let secret = fs::read(place.data().join("signing.secret")).unwrap();
+    let text = fs::read(&backup).unwrap();
+    assert!(!text.windows(secret.len()).any(|window| window == secret));
+
+    let (without, said) = restored(&backup);
+    assert!(said.contains("signing.secret"), "{said}");
+    let path = format!("/chat/sessions/{session}");
+    let server = without.serve_demo_world();
+    assert_eq!(server.client().get(&token, &path).status, 401);
+    assert_eq!(server.client().get(NORTHWIND, &path).status, 200);
+
+    let with = Place::new();
+    fs::create_dir(with.data()).unwrap();
+    fs::write(with.data().join("signing.secret"), &secret).unwrap();
+    let said = with.ok(["restore".as_ref(), backup.as_os_str()]);
+    assert!(!said.contains("signing.secret"), "{said}");
+    let server = with.serve_demo_world();
+    assert_eq!(server.client().get(&token, &path).status, 200);
+}
