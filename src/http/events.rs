@@ -223,7 +223,12 @@ impl Reading {
                 Stage::Draining if self.app.engine.live().of(self.session).is_some() => {
                     Stage::CutOff
                 }
-                Stage::Draining | Stage::CutOff => return self.end_at_shutdown(),
+                // A turn may have ended since the last look, and is shown to its end.
+                Stage::Draining | Stage::CutOff => match self.look() {
+                    Ok(true) => continue,
+                    Ok(false) => return self.end_at_shutdown(),
+                    Err(error) => return self.break_off(error),
+                },
             };
             let until = self.next_check.min(self.next_comment);
             tokio::select! {

@@ -62,7 +62,8 @@ pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
         woken,
         erase: Arc::clone(&erase),
         is_kept: Arc::clone(&is_kept),
-        not_before: Instant::now(),
+        // A start has enough to do.
+        not_before: Instant::now() + ERASE_AGAIN,
         pause: ERASE_AGAIN,
     };
     let thread = std::thread::spawn(move || background.copy_back());

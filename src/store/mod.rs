@@ -389,7 +389,8 @@ fn make_folder(folder: &Path) -> Result<(), OpenError> {
 
 /// Makes a folder for its owner alone, with the parents that it lacks.
 fn try_make_folder(folder: &Path) -> io::Result<()> {
-    if !folder.is_dir() {
+    let was_there = folder.is_dir();
+    if !was_there {
         make_parent(folder)?;
         make(folder, DirBuilder::new().mode(0o700))?;
     }
@@ -401,13 +402,20 @@ fn try_make_folder(folder: &Path) -> io::Result<()> {
     {
         return Ok(());
     }
-    keep_names(parent_of(folder))
+    match keep_names(parent_of(folder)) {
+        // Whoever made it for us keeps its name.
+        Err(error) if was_there && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        outcome => outcome,
+    }
 }
 
 fn make_parent(folder: &Path) -> io::Result<()> {
     let parent = parent_of(folder);
-    if parent.is_dir() {
-        return Ok(());
+    match parent.metadata() {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && parent != folder => {}
+        // As in a working directory that may not be entered.
+        Err(error) => return Err(error),
     }
     make_parent(parent)?;
     make(parent, &DirBuilder::new())?;

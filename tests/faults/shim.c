@@ -18,6 +18,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -94,6 +95,24 @@ REAL(int, accept4, int, struct sockaddr *, socklen_t *, int)
 REAL(int, clock_gettime, clockid_t, struct timespec *)
 REAL(int, gettimeofday, struct timeval *, void *)
 
+/* Cuts off what a process that was killed amid its entry has left, so that the next entry begins where one ends. */
+static void drop_torn(int fd) {
+    struct stat status;
+    struct entry entry;
+    off64_t at = 0;
+    if (flock(fd, LOCK_EX) || fstat(fd, &status)) abort();
+    while (at < status.st_size) {
+        ssize_t head = find_pread64()(fd, &entry, sizeof entry, at);
+        off64_t end = at + (off64_t)sizeof entry + entry.length;
+        if (head != (ssize_t)sizeof entry || end > status.st_size) {
+            if (find_ftruncate64()(fd, at)) abort();
+            break;
+        }
+        at = end;
+    }
+    flock(fd, LOCK_UN);
+}
+
 __attribute__((constructor)) static void begin(void) {
     const char *path = getenv("FAULTS_FOLDER");
     const char *numbers = getenv("FAULTS_CONTROL");
@@ -107,8 +126,9 @@ __attribute__((constructor)) static void begin(void) {
     if (mapped == MAP_FAILED) abort();
     find_close()(file);
     if (recorded) {
-        record = find_open()(recorded, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+        record = find_open()(recorded, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
         if (record < 0) abort();
+        drop_torn(record);
     }
     control = mapped;
 }
@@ -120,7 +140,11 @@ static int fails(int which) {
     int64_t number = atomic_fetch_add(&call->seen, 1);
     if (number < call->from || number >= call->to) return 0;
     atomic_fetch_add(&call->failed, 1);
-    if (call->error == DIES) kill(getpid(), SIGKILL);
+    if (call->error == DIES) {
+        /* Not amid another thread's entry; around a sync the lock is held already. */
+        if (which != SYNC && which != SYNC_MAIN) pthread_mutex_lock(&lock);
+        kill(getpid(), SIGKILL);
+    }
     errno = (int)call->error;
     return 1;
 }
@@ -156,7 +180,10 @@ static void note(const char *name, uint32_t kind, uint64_t handle, uint64_t offs
     if (!is_recorded(name)) return;
     struct entry entry = {kind, (uint32_t)length, handle, offset};
     struct iovec parts[] = {{&entry, sizeof entry}, {(void *)bytes, length}};
+    /* Against a process that looks for torn entries as it starts. */
+    if (flock(record, LOCK_EX)) abort();
     if (find_writev()(record, parts, 2) != (ssize_t)(sizeof entry + length)) abort();
+    flock(record, LOCK_UN);
 }
 
 static int open_any(const char *path, int flags, mode_t mode) {

@@ -56,12 +56,16 @@ impl Record {
         let bytes = fs::read(path).unwrap();
         let mut entries = Vec::new();
         let mut at = 0;
-        while at < bytes.len() {
+        // A process that was killed amid its last entry has left the beginning of it.
+        while at + HEAD <= bytes.len() {
             let long = |from: usize| u64::from_le_bytes(bytes[from..from + 8].try_into().unwrap());
             let short = |from: usize| u32::from_le_bytes(bytes[from..from + 4].try_into().unwrap());
             let offset = usize::try_from(long(at + 16)).unwrap();
             let length = usize::try_from(short(at + 4)).unwrap();
             let (begin, end) = (at + HEAD, at + HEAD + length);
+            if end > bytes.len() {
+                break;
+            }
             let text = || String::from_utf8(bytes[begin..end].to_vec()).unwrap();
             let event = match short(at) {
                 kind @ (1 | 2) => Event::Opened {

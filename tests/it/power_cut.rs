@@ -148,7 +148,8 @@ fn run() -> Run {
         "{} entries; the log was begun {logs} times",
         run.record.len()
     );
-    assert!(logs > 4);
+    // At the import and at each start; under load now and then between them.
+    assert!(logs >= 4);
     run
 }
 
