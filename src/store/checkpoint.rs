@@ -1,6 +1,8 @@
 //! Moves what was committed from the write-ahead log into the main file, off the hot path, and bounds the log.
 
 use std::cell::Cell;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ffi};
+use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::sqlite;
 
@@ -42,26 +44,70 @@ pub(super) struct Checkpoints {
     log: PathBuf,
     /// The log's frames when the background connection was last woken.
     copied: i64,
-    /// The log must stay, for the next start to copy all of it back.
-    is_kept: Arc<AtomicBool>,
+    kept: Kept,
+}
+
+/// Whether the log must stay as it is, for the next start to copy all of it back. A file beside the database says so to the
+/// processes that work beside this one; it need not outlive a power cut, behind which all of the log is copied back anyhow.
+#[derive(Clone)]
+struct Kept {
+    here: Arc<AtomicBool>,
+    mark: PathBuf,
+}
+
+impl Kept {
+    fn of(path: &Path) -> Self {
+        Self {
+            here: Arc::default(),
+            mark: beside(path, "-kept"),
+        }
+    }
+
+    fn is_so_here(&self) -> bool {
+        self.here.load(Ordering::Acquire)
+    }
+
+    fn is_so(&self) -> bool {
+        self.is_so_here() || self.mark.exists()
+    }
+
+    /// Keeps it. The system forgets what it could not write, and SQLite what it had copied back before without waiting for the
+    /// disk: going on from there, it would let go of frames that the main file has lost.
+    fn keep(&self, error: &rusqlite::Error) {
+        self.here.store(true, Ordering::Release);
+        log::error!(
+            "the disk failed ({error}); the log of the database is kept and grows, and what is deleted stays in it, until the server is started again: do that soon"
+        );
+        if let Err(error) = File::create(&self.mark) {
+            log::error!(
+                "{} could not be made ({error}): use no other command on this data folder until then",
+                self.mark.display()
+            );
+        }
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// Starts the background connection; it ends with the writer.
 pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
     let connection = open(path)?;
     let (wake, woken) = sync_channel(1);
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
+    let log = beside(path, "-wal");
     // What a crash left in the log may be something that was deleted.
-    let is_left = std::fs::metadata(&log).is_ok_and(|log| log.len() > 0);
+    let is_left = fs::metadata(&log).is_ok_and(|log| log.len() > 0);
     let erase = Arc::new(AtomicBool::new(is_left));
-    let is_kept = Arc::new(AtomicBool::new(false));
+    let kept = Kept::of(path);
     let background = Background {
         connection,
         path: path.to_owned(),
         woken,
         erase: Arc::clone(&erase),
-        is_kept: Arc::clone(&is_kept),
+        kept: kept.clone(),
         // A start has enough to do.
         not_before: Instant::now() + ERASE_AGAIN,
         pause: ERASE_AGAIN,
@@ -71,9 +117,9 @@ pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
         wake: Some(wake),
         erase,
         thread: Some(thread),
-        log: log.into(),
+        log,
         copied: 0,
-        is_kept,
+        kept,
     })
 }
 
@@ -81,6 +127,39 @@ pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
 /// shows of the log, and nothing that is added behind it would be found after a power cut.
 pub(super) fn take_up(path: &Path) -> rusqlite::Result<()> {
     empty_log(&open(path)?).map(drop)
+}
+
+/// Moves all of a log that was kept into the main file, from its first frame on. What was copied back before is forgotten with
+/// the memory that processes share of the log, so none of them may have the file open; whether none has.
+pub(super) fn take_up_kept(path: &Path) -> rusqlite::Result<bool> {
+    let kept = Kept::of(path);
+    if !kept.is_so() {
+        return Ok(true);
+    }
+    let connection = open(path)?;
+    // Without others, SQLite makes that memory anew and for itself.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    match empty_log(&connection) {
+        Ok(true) => {}
+        Ok(false) => return Ok(false),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+            return Ok(false);
+        }
+        Err(error) => return Err(error),
+    }
+    drop(connection);
+    match fs::remove_file(&kept.mark) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            log::warn!("{} is still there: {error}", kept.mark.display());
+            Ok(false)
+        }
+        _ => Ok(true),
+    }
+}
+
+/// Whether a log is kept.
+pub(super) fn is_kept(path: &Path) -> bool {
+    Kept::of(path).is_so()
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
@@ -95,7 +174,7 @@ struct Background {
     path: PathBuf,
     woken: Receiver<()>,
     erase: Arc<AtomicBool>,
-    is_kept: Arc<AtomicBool>,
+    kept: Kept,
     /// The log is not tried again before.
     not_before: Instant,
     /// How long it waits if the next try is in vain too.
@@ -104,7 +183,11 @@ struct Background {
 
 impl Background {
     fn copy_back(mut self) {
-        while self.is_wanted() && !self.is_kept.load(Ordering::Acquire) {
+        while self.is_wanted() && !self.kept.is_so_here() {
+            if self.kept.is_so() {
+                self.not_before = Instant::now() + ERASE_SELDOM;
+                continue;
+            }
             let is_time = Instant::now() >= self.not_before;
             let outcome = if is_time && self.erase.swap(false, Ordering::AcqRel) {
                 self.try_to_erase()
@@ -142,7 +225,7 @@ impl Background {
 
     fn failed(&mut self, error: &rusqlite::Error) {
         if has_lost(error) {
-            keep_log(&self.is_kept, error);
+            self.kept.keep(error);
             return;
         }
         log::error!("a checkpoint failed: {error}");
@@ -158,15 +241,6 @@ fn has_lost(error: &rusqlite::Error) -> bool {
     error
         .sqlite_error()
         .is_some_and(|failure| failure.extended_code == ffi::SQLITE_IOERR_FSYNC)
-}
-
-/// Lets the log stay as it is. The system forgets what it could not write, and SQLite what it had copied back before without
-/// waiting for the disk: going on from there, it would let go of frames that the main file has lost.
-fn keep_log(is_kept: &AtomicBool, error: &rusqlite::Error) {
-    is_kept.store(true, Ordering::Release);
-    log::error!(
-        "the disk failed ({error}); the log of the database is kept, and what is deleted stays in it, until the server is started again"
-    );
 }
 
 /// Moves the whole log into the main file and cuts it to nothing, unless readers are in the way; whether it is empty now.
@@ -195,10 +269,17 @@ impl Checkpoints {
     }
 
     pub(super) fn after_commit(&mut self, writer: &Connection) {
-        if self.is_kept.load(Ordering::Acquire) {
+        let frames = FRAMES.get();
+        if self.kept.is_so_here() {
+            if frames - self.copied >= LOG_LIMIT {
+                self.copied = frames;
+                let mib = frames * 4 / 1_024;
+                log::error!(
+                    "the log of the database is kept since the disk failed, and is {mib} MiB long: start the server again"
+                );
+            }
             return;
         }
-        let frames = FRAMES.get();
         if frames < self.copied {
             // SQLite has begun the log again.
             self.copied = 0;
@@ -207,11 +288,14 @@ impl Checkpoints {
             return;
         }
         self.copied = frames;
+        if self.kept.is_so() {
+            return;
+        }
         if frames > LOG_LIMIT {
             // Under steady load PASSIVE never catches up with the writer, so the log would only grow.
             if let Err(error) = self.restart_log(writer) {
                 if has_lost(&error) {
-                    keep_log(&self.is_kept, &error);
+                    self.kept.keep(&error);
                 } else {
                     log::warn!("the write-ahead log could not be begun again: {error}");
                 }
@@ -223,7 +307,7 @@ impl Checkpoints {
     }
 
     fn restart_log(&self, writer: &Connection) -> rusqlite::Result<()> {
-        let bytes = std::fs::metadata(&self.log).map_or(0, |log| log.len());
+        let bytes = fs::metadata(&self.log).map_or(0, |log| log.len());
         // Writing over a file is cheaper for the disk than making it longer, so its length is kept.
         let mode = if bytes > FILE_LIMIT {
             "TRUNCATE"
@@ -245,9 +329,11 @@ impl Checkpoints {
         {
             log::error!("the thread of the checkpoints had panicked");
         }
-        let is_kept = self.is_kept.load(Ordering::Acquire);
         writer
-            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_kept)
+            .set_db_config(
+                DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE,
+                self.kept.is_so(),
+            )
             .map(drop)
     }
 }

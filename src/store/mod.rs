@@ -151,6 +151,12 @@ impl Store {
         make_private_file(&path)
             .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
         let broken = |error: rusqlite::Error| OpenError(describe(&path, &error));
+        // Not beside a server, which may be the one that keeps its log.
+        if checkpoint::is_kept(&path)
+            && let Ok(_nobody_serves) = lock_for_serving(folder)
+        {
+            checkpoint::take_up_kept(&path).map_err(broken)?;
+        }
 
         let mut connection = sqlite::open_writer(&path).map_err(broken)?;
         {
@@ -205,6 +211,12 @@ impl Store {
     pub fn lock_for_serving(&self) -> Result<ServeLock, OpenError> {
         let lock = lock_for_serving(&self.folder)?;
         let path = database_file(&self.folder);
+        if checkpoint::is_kept(&path) {
+            return Err(OpenError(format!(
+                "the log of {} was kept when the disk failed, and another program has the file open; end that one, then start again",
+                path.display()
+            )));
+        }
         checkpoint::take_up(&path).map_err(|error| OpenError(describe(&path, &error)))?;
         Ok(lock)
     }

@@ -10,21 +10,12 @@ use serde_json::Value;
 
 use crate::faults::has_no_turn_left;
 use crate::history::Writer;
-use crate::process::{Client, NORTHWIND, Place, RELAY, Server};
+use crate::process::{Client, NORTHWIND, Place, RELAY, SERVE, Server};
 use crate::random::{Random, number, seed};
 
 /// Damaged files; `SWITCHBOARD_DAMAGES` asks for others.
 const DAMAGES: u64 = 200;
 const SECTOR: usize = 512;
-const SERVE: [&str; 7] = [
-    "serve",
-    "--listen",
-    "127.0.0.1:0",
-    "--env",
-    "demo",
-    "--rate-limit",
-    "0",
-];
 
 /// What calls are answered with; a number where it is a failure.
 type Answers = BTreeMap<(&'static str, String), Value>;

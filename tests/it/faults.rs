@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::document;
 use crate::history::{Refusal, Told, Writer, holds};
-use crate::process::{DEMO_WORLD, Done, NORTHWIND, Place, Server, finish};
+use crate::process::{DEMO_WORLD, Done, NORTHWIND, Place, SERVE, Server, finish};
 use crate::random::number;
 use crate::shim::{Call, Failure, Shim, bytes_in};
 use crate::wire::{Connection, Reply, Request};
@@ -37,15 +37,6 @@ fn which_of_start(call: Call) -> Vec<i64> {
 }
 
 const IMPORT: [&str; 4] = ["--env", "demo", "import", DEMO_WORLD];
-const SERVE: [&str; 7] = [
-    "serve",
-    "--listen",
-    "127.0.0.1:0",
-    "--env",
-    "demo",
-    "--rate-limit",
-    "0",
-];
 
 /// Where a server listens.
 pub fn address(server: &Server) -> SocketAddr {

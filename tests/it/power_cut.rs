@@ -10,11 +10,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::disk::{Chance, Disk, FOLDER, LOG, MAIN_FILE, Record};
 use crate::history::{Refusal, Told, Writer, holds, secret};
-use crate::process::{DEMO_WORLD, Place, Server, finish};
+use crate::process::{DEMO_WORLD, Place, SERVE, Server, finish};
 use crate::random::{Random, number, seed};
 use crate::shim::{Call, Failure, Shim};
 
@@ -108,16 +109,7 @@ fn import(shim: &Shim, place: &Place) -> i32 {
 }
 
 fn serve(shim: &Shim, place: &Place) -> Server {
-    let arguments = [
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--env",
-        "demo",
-        "--rate-limit",
-        "0",
-    ];
-    Server::start(shim.recording(place.command(arguments)))
+    Server::start(shim.recording(place.command(SERVE)))
 }
 
 /// A first start, a crash, a clean end, and a start after each.
@@ -313,14 +305,42 @@ fn what_was_copied_back_without_a_sync_is_copied_again_after_a_sync_that_failed(
     // Asked for again, it is not done, nor at the end.
     writer.deletes().unwrap();
     grow(&mut writer, 2_000);
+    // Nor by a command beside the server, however much it writes.
+    let article = |number: u64| {
+        json!({ "title": format!("Article {number}"), "body": "word ".repeat(1_000), "audience": "MSP",
+                "end_company_id": null, "agent_ids": [] })
+    };
+    let articles: Vec<Value> = (0..1_500).map(article).collect();
+    let seed =
+        json!({ "tenants": [{ "client_id": "northwind-it", "knowledge_articles": articles }] });
+    let before = length(&log);
+    let file = place.file("articles.json", seed.to_string());
+    let import = ["--env", "demo", "import", &file];
+    let done = finish(&mut shim.recording(place.command(import)));
+    assert_eq!(done.code, 0, "{done:?}");
+    let grown = length(&log);
+    assert!(grown > before + 1_000 * FRAME, "{before} {grown}");
+    grow(&mut writer, grown / FRAME + 10);
+    // Nor is a server started while another program has the file open.
+    let readable = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let reader = rusqlite::Connection::open_with_flags(place.database(), readable).unwrap();
     server.stop();
-    assert!(length(&log) >= 2_000 * FRAME);
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM sessions")
+        .unwrap();
+    let refused = finish(&mut shim.recording(place.command(SERVE)));
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused.stderr.contains("another program has the file open"),
+        "{refused:?}"
+    );
+    drop(reader);
+    assert!(length(&log) > grown);
     let run = Run::in_place(&place, &shim, vec![writer.history]);
     has_all_at_the_end(&run);
-    // The next start copies all of it.
-    let server = serve(&shim, &place);
-    waits_until(|| length(&log) == 0);
-    server.stop();
+    // The next start copies all of it, and is as any other.
+    serve(&shim, &place).stop();
+    assert!(!log.exists());
     holds(&place.data(), &run.histories, u64::MAX).unwrap();
 }
 

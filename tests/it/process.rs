@@ -23,6 +23,17 @@ pub const RELAY: &str = "neo_sk_demo_relay0000platform";
 pub const NORTHWIND: &str = "neo_sk_demo_northwind00000000";
 pub const FABRIKAM: &str = "neo_sk_demo_fabrikam000000000";
 
+/// Serves the demo world on a port that is free, to as many requests as come.
+pub const SERVE: [&str; 7] = [
+    "serve",
+    "--listen",
+    "127.0.0.1:0",
+    "--env",
+    "demo",
+    "--rate-limit",
+    "0",
+];
+
 /// A folder of one test's own; the data folder lies in it.
 pub struct Place {
     folder: TempDir,

@@ -103,10 +103,17 @@ impl Shim {
 
     /// Lets so many calls from now on pass, and fails so many behind them.
     pub fn fail(&self, call: Call, failure: Failure, passing: i64, failing: i64) {
-        let from = self.seen(call) + passing;
         self.put(call, 3, failure.number());
-        self.put(call, 2, from.saturating_add(failing));
-        self.put(call, 1, from);
+        loop {
+            let failed = self.failed(call);
+            let from = self.seen(call) + passing;
+            self.put(call, 1, from);
+            self.put(call, 2, from.saturating_add(failing));
+            // Else those that were to fail went by before this was said.
+            if self.seen(call) <= from || self.failed(call) > failed {
+                return;
+            }
+        }
     }
 
     /// Lets all calls pass, however many were to fail.
