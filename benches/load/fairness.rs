@@ -51,7 +51,10 @@ pub fn measure_fairness(folder: &Path, cell: Duration, report: &mut Report) -> R
         let beside = thread::scope(|scope| {
             let flooding = scope.spawn(|| flood.measure(&server, round));
             let beside = calm.measure(&server, round);
-            flooding.join().map_err(|_| "the flood panicked")??;
+            flooding
+                .join()
+                .map_err(|_| "the flood panicked")??
+                .without_errors()?;
             beside
         })?;
         with.push(beside);

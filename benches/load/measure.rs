@@ -64,6 +64,16 @@ impl Measured {
     }
 }
 
+impl Measured {
+    /// Refuses a cell in which requests were refused, for figures that would look the better for it.
+    pub fn without_errors(self) -> Result<Self, Failed> {
+        match self.first_error {
+            None => Ok(self),
+            Some(reply) => Err(format!("{} requests were refused: {reply}", self.errors).into()),
+        }
+    }
+}
+
 /// A figure of one cell over that of another which took turns with it. Each round is compared in itself, since what else
 /// the machine does changes from one to the next; the middle one of these ratios counts.
 pub fn middle_ratio(
@@ -111,20 +121,18 @@ impl Seen {
     /// Takes an answer into account; whether there is time for another request.
     pub fn take(&mut self, window: Window, sent: Instant, answered: Instant) -> bool {
         self.answered += 1;
-        if answered > window.end {
-            return false;
-        }
+        // Also one that is answered late: those that wait longest are not to be left out.
         if sent >= window.begin {
             let us = (answered - sent).as_micros();
             self.latencies_us
                 .push(u32::try_from(us).unwrap_or(u32::MAX));
             self.last = Some(answered);
         }
-        true
+        answered <= window.end
     }
 }
 
-/// Keeps `connections` busy for a time; a request counts if it was sent and answered within it.
+/// Keeps `connections` busy for a time; a request counts if it was sent within it.
 pub fn measure(
     target: &dyn Target,
     connections: usize,
@@ -203,7 +211,7 @@ fn percentile_ms(sorted_us: &[u32], part: f64) -> f64 {
     let place = place.min(sorted_us.len().saturating_sub(1));
     sorted_us
         .get(place)
-        .map_or(0.0, |us| f64::from(*us) / 1_000.0)
+        .map_or(f64::NAN, |us| f64::from(*us) / 1_000.0)
 }
 
 fn talk_on_all<Talk>(

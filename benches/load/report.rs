@@ -132,6 +132,15 @@ impl Report {
         });
     }
 
+    /// Keeps a figure that no other work on the machine excuses: missed, it fails the run.
+    pub fn demand(&mut self, what: impl Into<String>, figure: f64, aim: Aim) {
+        let what = what.into();
+        if !aim.is_met(figure) {
+            self.fail(format!("{what}: {figure:.2}, which is to be {aim}"));
+        }
+        self.figure(what, figure, Some(aim));
+    }
+
     /// Keeps what went wrong, and says it on stderr.
     pub fn fail(&mut self, what: String) {
         eprintln!("FAILED: {what}");

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,6 +43,8 @@ const IMPORT_EVERY: usize = 60;
 const MB: f64 = 1e6;
 /// How long streams may stay open whose readers went away.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// What `Retry-After` says when the server is busy.
+const COME_AGAIN: Duration = Duration::from_secs(1);
 /// Files that a server may have open at rest beyond those it had before: its pool's connections open as they are needed.
 const MORE_FILES: f64 = 64.0;
 
@@ -88,9 +91,10 @@ pub fn measure_soak(folder: &Path, whole: Duration, report: &mut Report) -> Resu
     let at_first = Look::now(&server, &data, begun)?;
     let (is_over, imports) = (AtomicBool::new(false), AtomicUsize::new(0));
     let part = whole / PARTS;
+    let sent_away = Arc::default();
     let (parts, looks) = thread::scope(|scope| {
         let looking = scope.spawn(|| look_on(&server, &data, begun, whole, &is_over, &imports));
-        let parts = (0..PARTS).map(|number| converse(&server, number, part));
+        let parts = (0..PARTS).map(|number| converse(&server, number, part, &sent_away));
         let parts: Result<Vec<_>, Failed> = parts.collect();
         is_over.store(true, Ordering::Relaxed);
         let looks = looking.join().map_err(|_| "who looks on panicked")??;
@@ -102,6 +106,11 @@ pub fn measure_soak(folder: &Path, whole: Duration, report: &mut Report) -> Resu
     report.figure(
         "soak, imports beside the server",
         imports.load(Ordering::Relaxed) as f64,
+        None,
+    );
+    report.figure(
+        "soak, times that somebody was told to come again",
+        sent_away.load(Ordering::Relaxed) as f64,
         None,
     );
     tell_waits(&parts, report);
@@ -136,26 +145,26 @@ pub fn measure_soak(folder: &Path, whole: Duration, report: &mut Report) -> Resu
         at_rest.resident,
         None,
     );
-    report.figure(
+    report.demand(
         "soak, slope of memory in the last two thirds, MB an hour",
         slope(&later) * 3_600.0,
-        Some(Aim::AtMost(10.0)),
+        Aim::AtMost(10.0),
     );
     report.figure("soak, open files at most, first part", files(&first), None);
-    report.figure(
+    report.demand(
         "soak, open files at most, last part / first",
         files(&last) / files(&first),
-        Some(Aim::AtMost(1.1)),
+        Aim::AtMost(1.1),
     );
-    report.figure(
+    report.demand(
         "soak, open files at rest, more than before",
         at_rest.files - at_first.files,
-        Some(Aim::AtMost(MORE_FILES)),
+        Aim::AtMost(MORE_FILES),
     );
-    report.figure(
+    report.demand(
         "soak, log at most, MiB",
         largest(&looks, |look| look.log),
-        Some(Aim::AtMost(72.0)),
+        Aim::AtMost(72.0),
     );
     report.figure(
         "soak, file behind it, MB",
@@ -210,13 +219,18 @@ fn look_on(
 }
 
 /// All clients for one part of the run.
-fn converse(server: &Server, part: u32, duration: Duration) -> Result<Measured, Failed> {
+fn converse(
+    server: &Server,
+    part: u32,
+    duration: Duration,
+    sent_away: &Arc<AtomicUsize>,
+) -> Result<Measured, Failed> {
     let address = Address(server.address);
     let opened = AtomicUsize::new(0);
     measure_talk(&address, CLIENTS, duration, |window| {
         let number = opened.fetch_add(1, Ordering::Relaxed) as u64;
         let seed = (u64::from(part) << 32 | number).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        Client::converse(address.0, window, Numbers::new(seed))
+        Client::converse(address.0, window, Numbers::new(seed), Arc::clone(sent_away))
     })
 }
 
@@ -255,19 +269,27 @@ struct Client {
     window: Window,
     numbers: Numbers,
     seen: Seen,
+    /// Times that anybody was told to come again.
+    sent_away: Arc<AtomicUsize>,
     /// The oldest first.
     sessions: Vec<String>,
     is_over: bool,
 }
 
 impl Client {
-    async fn converse(address: SocketAddr, window: Window, numbers: Numbers) -> io::Result<Seen> {
+    async fn converse(
+        address: SocketAddr,
+        window: Window,
+        numbers: Numbers,
+        sent_away: Arc<AtomicUsize>,
+    ) -> io::Result<Seen> {
         let mut client = Self {
             address,
             connection: Connection::open(address).await?,
             window,
             numbers,
             seen: Seen::default(),
+            sent_away,
             sessions: Vec::new(),
             is_over: false,
         };
@@ -321,16 +343,20 @@ impl Client {
         let most = usize::try_from(LONGEST_THOUGHT.as_micros()).unwrap_or(usize::MAX);
         sleep(Duration::from_micros(self.numbers.below(most) as u64)).await;
         let sent = Instant::now();
-        let (status, body) = self.connection.exchange(request).await?;
+        let (status, body) = loop {
+            let (status, body) = self.connection.exchange(request).await?;
+            if status != 503 {
+                break (status, body.to_vec());
+            }
+            self.sent_away.fetch_add(1, Ordering::Relaxed);
+            sleep(COME_AGAIN).await;
+        };
         let answered = Instant::now();
         if !(200..300).contains(&status) {
-            self.seen.refuse(status, body);
-            return Err(invalid(&format!(
-                "{status} {}",
-                String::from_utf8_lossy(body)
-            )));
+            self.seen.refuse(status, &body);
+            let text = String::from_utf8_lossy(&body);
+            return Err(invalid(&format!("{status} {text}")));
         }
-        let body = body.to_vec();
         self.is_over |= !self.seen.take(self.window, sent, answered);
         Ok(body)
     }
