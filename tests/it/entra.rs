@@ -10,6 +10,7 @@ use crate::authority::{
 use crate::log_book;
 use crate::process::{Done, Place, Server as Process};
 use crate::support::{Actor, DEMO, MINUTE, SECOND, START, Server};
+use crate::watchdog::until;
 use crate::wire::Reply;
 
 /// Northwind's administrator in the demo world.
@@ -664,9 +665,9 @@ fn a_withdrawn_key_ends_within_the_hour_also_while_one_document_is_missing() {
     // It is fetched beside the request.
     person.gets("/whoami").expect(200);
     authority.was_asked(asked + 3);
-    while person.gets("/whoami").status == 200 {
-        std::thread::yield_now();
-    }
+    until("the key is forgotten", || {
+        person.gets("/whoami").status != 200
+    });
     turned_away(&person.gets("/whoami"), "unknown_key");
 }
 

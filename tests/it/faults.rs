@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use refinery::Target;
 use rustix::io::Errno;
@@ -17,6 +16,7 @@ use crate::history::{Refusal, Told, Writer, holds};
 use crate::process::{DEMO_WORLD, Done, NORTHWIND, Place, SERVE, Server, finish};
 use crate::random::number;
 use crate::shim::{Call, Failure, Shim, bytes_in};
+use crate::watchdog::until;
 use crate::wire::{Connection, Reply, Request};
 
 /// Which of the coming calls fails: a spread of those up to 200, or all of them with `SWITCHBOARD_ALL_FAULTS=1`.
@@ -59,9 +59,10 @@ fn overcomes(shim: &Shim, call: Call, error: Errno, writer: &mut Writer<'_>) {
         for failing in [1, 4] {
             let failed = shim.failed(call);
             shim.fail(call, Failure::With(error), which - 1, failing);
-            while shim.failed(call) == failed {
+            until("a call failed", || {
                 drop(writer.asks_for_some());
-            }
+                shim.failed(call) > failed
+            });
             shim.heal(call);
             // A sync that failed elsewhere is still told to the writer, once.
             if call != Call::Sync || writer.asks_for_some().is_err() {
@@ -278,11 +279,9 @@ fn works(place: &Place, server: &Server) {
     let deleted = client.call("DELETE", NORTHWIND, &path, &[], None).unwrap();
     assert_eq!(deleted.status, 204, "{deleted:?}");
     let log = place.data().join("switchboard.db-wal");
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while fs::metadata(&log).unwrap().len() > 0 {
-        assert!(Instant::now() < deadline, "the log is not emptied");
-        thread::yield_now();
-    }
+    until("the log is empty", || {
+        fs::metadata(&log).unwrap().len() == 0
+    });
 }
 
 #[test]
@@ -345,7 +344,7 @@ fn on_a_full_disk_writes_are_refused_reads_go_on_and_it_recovers_by_itself() {
     let mut refused = Vec::new();
     for room in [0, 5_000, 100_000, 1_000_000] {
         shim.limit_to(bytes_in(&place.data()) + room);
-        while writer.asks_for_some().is_ok() {}
+        until("the disk is full", || writer.asks_for_some().is_err());
         // A small change may still find room, where the log has been begun again.
         for number in 0..20 {
             let title = format!("Room for {room}, number {number}");
@@ -411,7 +410,7 @@ fn a_search_on_a_full_disk_says_what_it_leaves_out() {
         assert_eq!(found["meta"]["warnings"], warnings);
         found["data"].as_array().unwrap().len()
     };
-    loop {
+    until("the index is behind", || {
         shim.limit_to(0);
         let said = client.post(NORTHWIND, &path, &json!({ "message": "Hello" }));
         assert_eq!(said.status, 202, "{said:?}");
@@ -424,9 +423,9 @@ fn a_search_on_a_full_disk_says_what_it_leaves_out() {
         if is_behind {
             let left_out = "The server's disk is full: the newest messages could not be searched.";
             assert_eq!(search(json!([left_out])), usize::from(has_some));
-            break;
         }
-    }
+        is_behind
+    });
     shim.limit_to(0);
     assert_eq!(search(json!([])), 1);
     server.stop();
@@ -453,11 +452,9 @@ pub fn reply_on_a_full_disk() -> Reply {
 pub fn has_no_turn_left(place: &Place) {
     let file = rusqlite::Connection::open(place.database()).unwrap();
     let count = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while count("SELECT count(*) FROM turns WHERE terminal_tick IS NULL") > 0 {
-        assert!(Instant::now() < deadline, "turns wait for ever");
-        thread::yield_now();
-    }
+    until("every turn has ended", || {
+        count("SELECT count(*) FROM turns WHERE terminal_tick IS NULL") == 0
+    });
     assert_eq!(
         count("SELECT count(*) FROM turns WHERE status <> 'COMPLETED'"),
         0
@@ -549,9 +546,10 @@ fn a_connection_that_could_not_be_taken_is_taken_a_little_later() {
     for which in [1, 2, 20, 200] {
         let failed = shim.failed(Call::Accept);
         shim.fail(Call::Accept, Failure::With(Errno::MFILE), which - 1, 2);
-        while shim.failed(Call::Accept) < failed + 2 {
+        until("two connections were not taken", || {
             assert_eq!(client.get("", "/health").status, 200);
-        }
+            shim.failed(Call::Accept) >= failed + 2
+        });
     }
     server.stop();
 }

@@ -70,5 +70,6 @@ mod sign_in;
 mod streams;
 mod support;
 mod tokens;
+mod watchdog;
 mod wire;
 mod world;

@@ -2,8 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
@@ -13,6 +12,7 @@ use switchboard::model::ids::SessionId;
 use crate::event_reader::{Event, Events, Next, joined, text_of};
 use crate::scripted_model::{Reply as Says, ScriptedModel, said};
 use crate::support::{Actor, NORTHWIND, Server, technician};
+use crate::watchdog::until;
 use crate::wire::{Connection, Reply, Request};
 
 /// Longer than any test runs.
@@ -52,9 +52,9 @@ fn reply_to_put(connection: &mut Connection) -> Reply {
 
 /// Waits until the server has received so many uploads' beginnings.
 fn waits_for_room(server: &Server, left: usize) {
-    while server.app.uploads.available() != left {
-        thread::yield_now();
-    }
+    until("so many are free", || {
+        server.app.uploads.available() == left
+    });
 }
 
 /// Whatever is left in the connection, its end comes, and not only because the test hangs up.
@@ -96,9 +96,10 @@ fn an_upload_that_trickles_is_refused_once_its_time_is_over() {
     trickling.write(&head).unwrap();
     // A byte whenever no reply has come for a while.
     trickling.waits_at_most(Duration::from_millis(10));
-    while !trickling.has_something() {
+    until("there is a reply", || {
         trickling.write(b"x").unwrap();
-    }
+        trickling.has_something()
+    });
     trickling.waits_at_most(LONG);
     reply_to_put(&mut trickling).refused_field("body", "did not come whole within 0.3 s");
     waits_for_room(&server, 16);
@@ -395,15 +396,9 @@ fn asks_for_much(northwind: &Actor) -> (String, String) {
 /// Waits until so many read a session's stream.
 fn waits_for_readers(server: &Server, session: &str, readers: usize) {
     let session = SessionId::parse(session).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while server.app.signals.listeners(session) != readers {
-        assert!(
-            Instant::now() < deadline,
-            "{:?}",
-            server.app.signals.listeners(session)
-        );
-        thread::yield_now();
-    }
+    until("so many read", || {
+        server.app.signals.listeners(session) == readers
+    });
 }
 
 /// What had come before the server let go of a reader.

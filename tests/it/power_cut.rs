@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use serde_json::{Value, json};
@@ -18,6 +17,7 @@ use crate::history::{Refusal, Told, Writer, holds, secret};
 use crate::process::{DEMO_WORLD, Place, SERVE, Server, finish};
 use crate::random::{Random, number, seed};
 use crate::shim::{Call, Failure, Shim};
+use crate::watchdog::until;
 
 /// Points of the run at which the power is cut; `SWITCHBOARD_POWER_CUTS` asks for others.
 const CUTS: u64 = 200;
@@ -257,15 +257,6 @@ fn what_a_failed_sync_has_lost_takes_nothing_along_that_was_acknowledged_later()
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Waits for what must happen.
-fn waits_until(happens: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !happens() {
-        assert!(Instant::now() < deadline, "it does not happen");
-        thread::yield_now();
-    }
-}
-
 fn length(path: &Path) -> u64 {
     fs::metadata(path).unwrap().len()
 }
@@ -278,14 +269,15 @@ fn what_was_copied_back_without_a_sync_is_copied_again_after_a_sync_that_failed(
     assert_eq!(import(&shim, &place), 0);
     let server = serve(&shim, &place);
     let (log, main) = (place.data().join(LOG), place.data().join(MAIN_FILE));
-    waits_until(|| length(&log) == 0);
+    until("the log is empty", || length(&log) == 0);
     let recorded = || shim.recorded();
     let address = server.address().parse().unwrap();
     let mut writer = Writer::new("Writer".to_owned(), address, 0, &recorded);
     let grow = |writer: &mut Writer<'_>, frames: u64| {
-        while length(&log) < frames * FRAME {
+        until("the log has grown", || {
             writer.asks_for_a_session().unwrap();
-        }
+            length(&log) >= frames * FRAME
+        });
     };
     grow(&mut writer, 500);
     // Somebody reads for long, so that the first part of the log is copied back and the rest is not: this is not synced.
@@ -295,12 +287,12 @@ fn what_was_copied_back_without_a_sync_is_copied_again_after_a_sync_that_failed(
         .unwrap();
     let before = length(&main);
     grow(&mut writer, 1_200);
-    waits_until(|| length(&main) > before);
+    until("some is copied back", || length(&main) > before);
     drop(reader);
     // The rest is copied back, and the disk fails.
     shim.fail(Call::SyncMain, Failure::With(Errno::IO), 0, 1);
     writer.deletes().unwrap();
-    waits_until(|| shim.failed(Call::SyncMain) == 1);
+    until("a sync failed", || shim.failed(Call::SyncMain) == 1);
     server.logs("until the server is started again");
     // Asked for again, it is not done, nor at the end.
     writer.deletes().unwrap();

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::watchdog::watch;
+
 /// How long a test waits for what must happen; only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -41,6 +43,7 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Self {
+        watch();
         Self {
             folder: tempfile::tempdir().unwrap(),
         }

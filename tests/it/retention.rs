@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::process::{NORTHWIND, Place};
 use crate::support::{Server, technician};
+use crate::watchdog::until;
 
 const DAY: i64 = 24 * 60 * 60 * 1_000;
 
@@ -27,14 +27,7 @@ fn is_on_disk(server: &Server, text: &str) -> bool {
 
 /// Waits until no file holds a text: the log is emptied beside the requests.
 fn is_erased(folder: &Path, text: &str) {
-    let begun = Instant::now();
-    while holds(folder, text) {
-        assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "{text} is still on disk"
-        );
-        std::thread::yield_now();
-    }
+    until("it is on no disk", || !holds(folder, text));
 }
 
 #[test]

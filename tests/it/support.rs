@@ -25,6 +25,7 @@ use tempfile::TempDir;
 
 use crate::document;
 use crate::scripted_model::ScriptedModel;
+use crate::watchdog::watch;
 use crate::wire::{Connection, Reply, Request};
 
 /// The world that `switchboard demo` serves.
@@ -158,6 +159,7 @@ impl Server {
         patience: Patience,
         answers: bool,
     ) -> Self {
+        watch();
         let store = Store::open(folder.path(), Clock::Manual(Arc::clone(&clock))).unwrap();
         let signing = SigningSecret::of_folder(store.folder()).unwrap();
         let mut limits = Flags::parse_from(&flags).limits;

@@ -1,0 +1,87 @@
+//! Ends a run in which a test hangs, and says which one it is.
+
+use std::collections::HashMap;
+use std::process::{self, Command};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use crate::random::number;
+
+/// How long a test may take, unless `SWITCHBOARD_TEST_SECONDS` says otherwise: by far longer than any does.
+const LIMIT_S: u64 = 600;
+/// How often it is looked at who is late.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The tests that run, by their threads.
+static RUNNING: OnceLock<Mutex<HashMap<ThreadId, Running>>> = OnceLock::new();
+
+thread_local! {
+    static WATCHED: Watched = Watched::new();
+}
+
+struct Running {
+    test: String,
+    since: Instant,
+}
+
+/// A test's thread takes itself off the list when it ends.
+struct Watched;
+
+impl Watched {
+    fn new() -> Self {
+        // Whatever else has no name of a test: threads that a test began, and the one that runs them all in turn.
+        if let Some(test) = thread::current().name().filter(|name| name.contains("::")) {
+            let (test, since) = (test.to_owned(), Instant::now());
+            running().insert(thread::current().id(), Running { test, since });
+        }
+        Self
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        running().remove(&thread::current().id());
+    }
+}
+
+fn running() -> MutexGuard<'static, HashMap<ThreadId, Running>> {
+    RUNNING
+        .get_or_init(|| {
+            thread::spawn(look);
+            Mutex::default()
+        })
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+fn look() {
+    let limit = number("SWITCHBOARD_TEST_SECONDS").unwrap_or(LIMIT_S);
+    loop {
+        thread::sleep(LOOK);
+        let running = running();
+        let late = |running: &&Running| running.since.elapsed().as_secs() > limit;
+        if let Some(late) = running.values().find(late) {
+            eprintln!("{} has not ended within {limit} s", late.test);
+            // The programs that tests have started end with them.
+            let own = process::id().to_string();
+            drop(Command::new("pkill").args(["-KILL", "-P", &own]).status());
+            process::exit(101);
+        }
+    }
+}
+
+/// Has the test that calls this watched. Whatever a test may wait for goes through something that does.
+pub fn watch() {
+    WATCHED.with(|_| ());
+}
+
+/// Waits for what must happen, which takes less than a minute by far.
+pub fn until(wanted: &str, mut is_so: impl FnMut() -> bool) {
+    watch();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "still not so: {wanted}");
+        thread::yield_now();
+    }
+}
