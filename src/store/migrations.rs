@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::Path;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 
 use super::{OpenError, describe};
 use crate::model::clock::parse_rfc3339;
@@ -13,7 +13,7 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-const APPLIED: &str = "SELECT version, applied_on, checksum FROM refinery_schema_history";
+const APPLIED: &str = "SELECT version, name, applied_on, checksum FROM refinery_schema_history";
 const HISTORY_EXISTS: &str =
     "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'refinery_schema_history'";
 const HAS_TABLES: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' LIMIT 1";
@@ -91,12 +91,19 @@ fn applied(connection: &Connection) -> rusqlite::Result<(i64, bool)> {
     let mut rows = statement.query([])?;
     let (mut newest, mut is_readable) = (0, true);
     while let Some(row) = rows.next()? {
-        let applied_on: String = row.get("applied_on")?;
-        let checksum: String = row.get("checksum")?;
-        is_readable &= parse_rfc3339(&applied_on).is_some() && checksum.parse::<u64>().is_ok();
-        newest = newest.max(row.get("version")?);
+        let version: Option<i64> = row.get("version").ok();
+        newest = newest.max(version.unwrap_or(0));
+        is_readable &= version.is_some() && is_whole(row);
     }
     Ok((newest, is_readable))
+}
+
+/// Whether what is recorded of one of them is what refinery wrote.
+fn is_whole(row: &Row<'_>) -> bool {
+    let text = |column: &str| row.get::<_, String>(column).ok();
+    text("name").is_some()
+        && text("applied_on").is_some_and(|time| parse_rfc3339(&time).is_some())
+        && text("checksum").is_some_and(|sum| sum.parse::<u64>().is_ok())
 }
 
 fn exists(connection: &Connection, sql: &str) -> rusqlite::Result<bool> {

@@ -148,6 +148,12 @@ impl Store {
     ) -> Result<Self, OpenError> {
         make_folder(folder)?;
         let path = folder.join(FILE);
+        if is_emptied(folder) {
+            return Err(OpenError(format!(
+                "{} is empty, although it was in use; restore it from a backup",
+                path.display()
+            )));
+        }
         make_private_file(&path)
             .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
         let broken = |error: rusqlite::Error| OpenError(describe(&path, &error));
@@ -461,6 +467,13 @@ pub fn keep_names(folder: &Path) -> io::Result<()> {
 }
 
 /// SQLite gives its side files the permissions of the main one.
+/// Whether the file has lost all that was in it. The others are made once something is; SQLite would remove the log.
+fn is_emptied(folder: &Path) -> bool {
+    let length = |name: &str| folder.join(name).metadata().map(|file| file.len());
+    length(FILE).is_ok_and(|bytes| bytes == 0)
+        && (length(LOG).is_ok_and(|bytes| bytes > 0) || length(SERVE_LOCK).is_ok())
+}
+
 fn make_private_file(path: &Path) -> io::Result<()> {
     OpenOptions::new()
         .read(true)

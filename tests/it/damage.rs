@@ -231,9 +231,29 @@ fn a_record_of_the_schema_that_cannot_be_read_is_refused_in_one_sentence() {
         assert_eq!(file.execute(&damaged, []).unwrap(), 1);
         drop(file);
         let done = place.run(["check"]);
-        assert!(
-            done.failure().contains("switchboard.db"),
-            "{damage}: {done:?}"
-        );
+        let says = match damage {
+            "version = 2147483648" => {
+                "was written by a newer switchboard (schema 2147483648; this one knows 5); use that version"
+            }
+            _ => "is damaged (what was applied cannot be read); restore it from a backup",
+        };
+        assert!(done.failure().ends_with(says), "{damage}: {done:?}");
+    }
+}
+
+#[test]
+fn a_file_that_was_emptied_is_not_taken_for_a_first_start() {
+    let place = Place::with_demo_world();
+    place.serve_demo_world().stop();
+    fs::write(place.database(), "").unwrap();
+    let with_log = Place::with_demo_world();
+    fs::write(with_log.database(), "").unwrap();
+    fs::write(with_log.data().join("switchboard.db-wal"), "a log").unwrap();
+    for place in [place, with_log] {
+        for command in ["check", "serve"] {
+            let done = place.run([command]);
+            let says = "switchboard.db is empty, although it was in use; restore it from a backup";
+            assert!(done.failure().ends_with(says), "{done:?}");
+        }
     }
 }
