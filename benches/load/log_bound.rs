@@ -61,9 +61,9 @@ pub fn measure_log(
     report.add("searches, creates", Size::Big, SEARCHING, searched);
     let what = "log under creates and searches, MiB";
     report.figure(what, second, Some(Aim::AtMost(256.0)));
-    // What has no bound has doubled after twice the time.
+    // What has no bound has doubled after twice the time; where in its course the log is measured is chance.
     let what = "log under creates and searches, later / before";
-    report.figure(what, second / first, Some(Aim::AtMost(1.2)));
+    report.figure(what, second / first, Some(Aim::AtMost(1.5)));
     create(cell / 2)?;
     let after = length(&log_of(data)) as f64 / MIB;
     let what = "log when the searches have ended, MiB";

@@ -94,7 +94,7 @@ pub async fn of_tenant<T: Serialize, P: Into<Part<T>> + Send + 'static>(
     caller: &Caller,
     query: &Query,
     name: &str,
-    fetch: impl FnOnce(&Reader<'_>, TenantNo, Tick, usize) -> Result<P> + Send + 'static,
+    fetch: impl Fn(&Reader<'_>, TenantNo, Tick, usize) -> Result<P> + Send + 'static,
     key: impl Fn(&T) -> Tick,
 ) -> Outcome<Vec<T>> {
     let tenant = caller.tenant.no;
@@ -123,7 +123,7 @@ pub async fn newest_first<T: Serialize, P: Into<Part<T>> + Send + 'static>(
     tenant: TenantNo,
     query: &Query,
     list: List<'_>,
-    fetch: impl FnOnce(&Reader<'_>, Tick, usize) -> Result<P> + Send + 'static,
+    fetch: impl Fn(&Reader<'_>, Tick, usize) -> Result<P> + Send + 'static,
     key: impl Fn(&T) -> Tick,
 ) -> Outcome<Vec<T>> {
     let page = Page::of(query, list)?;

@@ -13,16 +13,19 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, ffi};
 
+use super::long_reads::Gate;
 use super::sqlite;
 
 /// New log frames (of 4 KiB) from which the background connection copies them back.
 const WORTH_COPYING: i64 = 1_000;
-/// Log frames from which the writer itself begins the log again: 64 MiB.
+/// Log frames from which the writer itself begins the log again, or has long reads make way for that: 64 MiB.
 const LOG_LIMIT: i64 = 16_384;
 /// Bytes of the log's file that a long read may leave behind; more are given back.
 const FILE_LIMIT: u64 = 256 << 20;
 /// How long the writer lets readers end before it goes on with the old log.
 const RESTART_WAIT: Duration = Duration::from_millis(50);
+/// How long the background connection leaves that to the writer: one that has nothing to write does not do it.
+const WRITER_WAIT: Duration = Duration::from_millis(250);
 /// How long a connection waits for another one's lock.
 const USUAL_WAIT: Duration = Duration::from_secs(10);
 /// How soon the log is tried again that readers kept from being emptied; after each try in vain it takes twice as long.
@@ -44,7 +47,19 @@ pub(super) struct Checkpoints {
     log: PathBuf,
     /// The log's frames when the background connection was last woken.
     copied: i64,
+    /// The log's frames from which it is to be begun again.
+    begin_again_from: i64,
+    make_way: Arc<MakeWay>,
+    begun_again: SyncSender<()>,
     kept: Kept,
+}
+
+/// How the writer and the background connection have long reads make way for a log that is to be begun again.
+#[derive(Default)]
+struct MakeWay {
+    is_wanted: AtomicBool,
+    /// None of them runs, and all of the log has been copied back.
+    is_made: AtomicBool,
 }
 
 /// Whether the log must stay as it is, for the next start to copy all of it back. A file beside the database says so to the
@@ -94,9 +109,11 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Starts the background connection; it ends with the writer.
-pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
+pub(super) fn start(path: &Path, long_reads: Arc<Gate>) -> rusqlite::Result<Checkpoints> {
     let connection = open(path)?;
     let (wake, woken) = sync_channel(1);
+    let (begun_again, is_begun_again) = sync_channel(1);
+    let make_way = Arc::<MakeWay>::default();
     let log = beside(path, "-wal");
     // What a crash left in the log may be something that was deleted.
     let is_left = fs::metadata(&log).is_ok_and(|log| log.len() > 0);
@@ -106,6 +123,9 @@ pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
         connection,
         path: path.to_owned(),
         woken,
+        long_reads,
+        make_way: Arc::clone(&make_way),
+        is_begun_again,
         erase: Arc::clone(&erase),
         kept: kept.clone(),
         // A start has enough to do.
@@ -119,6 +139,9 @@ pub(super) fn start(path: &Path) -> rusqlite::Result<Checkpoints> {
         thread: Some(thread),
         log,
         copied: 0,
+        begin_again_from: LOG_LIMIT,
+        make_way,
+        begun_again,
         kept,
     })
 }
@@ -173,6 +196,9 @@ struct Background {
     connection: Connection,
     path: PathBuf,
     woken: Receiver<()>,
+    long_reads: Arc<Gate>,
+    make_way: Arc<MakeWay>,
+    is_begun_again: Receiver<()>,
     erase: Arc<AtomicBool>,
     kept: Kept,
     /// The log is not tried again before.
@@ -189,16 +215,35 @@ impl Background {
                 continue;
             }
             let is_time = Instant::now() >= self.not_before;
-            let outcome = if is_time && self.erase.swap(false, Ordering::AcqRel) {
+            let outcome = if self.make_way.is_wanted.load(Ordering::Acquire) {
+                let outcome = self.have_long_reads_make_way();
+                self.make_way.is_wanted.store(false, Ordering::Release);
+                outcome
+            } else if is_time && self.erase.swap(false, Ordering::AcqRel) {
                 self.try_to_erase()
             } else {
                 // PASSIVE waits for nobody: what a reader still needs is copied next time.
-                checkpoint(&self.connection, "PASSIVE")
+                checkpoint(&self.connection, "PASSIVE").map(drop)
             };
             if let Err(error) = outcome {
                 self.failed(&error);
             }
         }
+    }
+
+    /// Has the log begun again while no long read runs: by the writer, since under load it leaves nobody else a chance to. What
+    /// is still to be copied back then is little.
+    fn have_long_reads_make_way(&self) -> rusqlite::Result<()> {
+        let _shut = self.long_reads.shut();
+        checkpoint(&self.connection, "PASSIVE")?;
+        // What was said too late the last time is of no use.
+        while self.is_begun_again.try_recv().is_ok() {}
+        self.make_way.is_made.store(true, Ordering::Release);
+        if self.is_begun_again.recv_timeout(WRITER_WAIT).is_err() {
+            self.make_way.is_made.store(false, Ordering::Release);
+            briefly(&self.connection, "RESTART")?;
+        }
+        Ok(())
     }
 
     fn try_to_erase(&mut self) -> rusqlite::Result<()> {
@@ -246,11 +291,15 @@ fn has_lost(error: &rusqlite::Error) -> bool {
 /// Moves the whole log into the main file and cuts it to nothing, unless readers are in the way; whether it is empty now.
 fn empty_log(connection: &Connection) -> rusqlite::Result<bool> {
     // Writers wait meanwhile, so it is tried briefly and often rather than waited for.
+    briefly(connection, "TRUNCATE")
+}
+
+/// As [`checkpoint`], and soon over, whoever is in the way.
+fn briefly(connection: &Connection, mode: &str) -> rusqlite::Result<bool> {
     connection.busy_timeout(RESTART_WAIT)?;
-    let busy: rusqlite::Result<i64> =
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+    let outcome = checkpoint(connection, mode);
     connection.busy_timeout(USUAL_WAIT)?;
-    Ok(busy? == 0)
+    outcome
 }
 
 /// Has the connection note the log's length at each commit.
@@ -265,7 +314,7 @@ impl Checkpoints {
     /// Has the log emptied soon: what was deleted must not stand there any longer.
     pub(super) fn erase(&self) {
         self.erase.store(true, Ordering::Release);
-        let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
+        self.wake();
     }
 
     pub(super) fn after_commit(&mut self, writer: &Connection) {
@@ -283,30 +332,37 @@ impl Checkpoints {
         if frames < self.copied {
             // SQLite has begun the log again.
             self.copied = 0;
+            self.begin_again_from = LOG_LIMIT;
         }
-        if frames - self.copied < WORTH_COPYING {
+        let way_is_made = self.make_way.is_made.swap(false, Ordering::AcqRel);
+        if frames - self.copied < WORTH_COPYING && !way_is_made {
             return;
         }
         self.copied = frames;
         if self.kept.is_so() {
             return;
         }
-        if frames > LOG_LIMIT {
-            // Under steady load PASSIVE never catches up with the writer, so the log would only grow.
-            if let Err(error) = self.restart_log(writer) {
-                if has_lost(&error) {
-                    self.kept.keep(&error);
-                } else {
-                    log::warn!("the write-ahead log could not be begun again: {error}");
-                }
+        // Under steady load PASSIVE never catches up with the writer, so the log would only grow.
+        if way_is_made || frames >= self.begin_again_from {
+            let is_begun_again = self.restart_log(writer);
+            if way_is_made {
+                let _ = self.begun_again.try_send(());
+            } else if !is_begun_again {
+                self.make_way.is_wanted.store(true, Ordering::Release);
             }
-        } else {
-            // A full channel means that the background connection has been woken already.
-            let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
+            // More and more seldom: somebody who reads beside the server for long does not make way.
+            self.begin_again_from = frames + frames / 2;
         }
+        self.wake();
     }
 
-    fn restart_log(&self, writer: &Connection) -> rusqlite::Result<()> {
+    fn wake(&self) {
+        // A full channel means that the background connection has been woken already.
+        let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
+    }
+
+    /// Whether the next commit begins the log again.
+    fn restart_log(&self, writer: &Connection) -> bool {
         let bytes = fs::metadata(&self.log).map_or(0, |log| log.len());
         // Writing over a file is cheaper for the disk than making it longer, so its length is kept.
         let mode = if bytes > FILE_LIMIT {
@@ -314,10 +370,12 @@ impl Checkpoints {
         } else {
             "RESTART"
         };
-        writer.busy_timeout(RESTART_WAIT)?;
-        let outcome = checkpoint(writer, mode);
-        writer.busy_timeout(USUAL_WAIT)?;
-        outcome
+        match briefly(writer, mode) {
+            Ok(is_whole) => return is_whole,
+            Err(error) if has_lost(&error) => self.kept.keep(&error),
+            Err(error) => log::warn!("the write-ahead log could not be begun again: {error}"),
+        }
+        false
     }
 
     /// Ends the background connection, so that the writer's is known to be the last to close: it moves the whole log into the
@@ -338,6 +396,9 @@ impl Checkpoints {
     }
 }
 
-fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
-    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
+/// Copies the log back; whether nobody was in the way.
+fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<bool> {
+    let sql = format!("PRAGMA wal_checkpoint({mode})");
+    let busy: i64 = connection.query_row(&sql, [], |row| row.get("busy"))?;
+    Ok(busy == 0)
 }

@@ -1,6 +1,7 @@
 //! The only place with SQL: one SQLite file, a pool of readers, one writer that commits many requests at once.
 
 mod checkpoint;
+mod long_reads;
 pub mod migrations;
 pub mod sqlite;
 mod writer;
@@ -35,21 +36,21 @@ pub mod turns;
 pub mod unlinked;
 pub mod users;
 
-use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use r2d2::{Pool, PooledConnection};
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::OpenFlags;
-use tokio::sync::{AcquireError, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use self::cache::{Cache, Cached};
+use self::long_reads::{Gate, LongReads};
 pub use self::sqlite::{Part, Reader};
 pub use self::writer::{Ended, WriteTx, WriterMetrics};
 use self::writer::{Extent, Writer};
@@ -70,10 +71,6 @@ const MIGRATE_LOCK: &str = "migrate.lock";
 const READERS: u32 = 8;
 /// How long a request waits for one of them.
 const READER_WAIT: Duration = Duration::from_secs(5);
-/// Long reads at one time: some readers are always free for the short ones that every request needs.
-const LONG_READS: usize = 4;
-/// Those of them that one tenant may have.
-const LONG_READS_OF_ONE: usize = 2;
 /// How long a long read may take.
 const LONG_READ: Duration = Duration::from_secs(20);
 
@@ -95,22 +92,6 @@ pub struct Store {
     clock: Clock,
     ticker: Ticker,
     long_reads: Arc<LongReads>,
-}
-
-/// Who reads long at the moment.
-struct LongReads {
-    all: Semaphore,
-    tenants: Mutex<HashMap<Option<TenantNo>, Arc<Semaphore>>>,
-}
-
-impl LongReads {
-    /// A tenant's own room, which it has while it reads.
-    fn of(&self, tenant: Option<TenantNo>) -> Arc<Semaphore> {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        tenants.retain(|_, room| Arc::strong_count(room) > 1);
-        let room = || Arc::new(Semaphore::new(LONG_READS_OF_ONE));
-        Arc::clone(tenants.entry(tenant).or_insert_with(room))
-    }
 }
 
 /// Sizes in bytes.
@@ -187,7 +168,8 @@ impl Store {
                     .with_init(|connection| sqlite::prepare_reader(connection)),
             )
             .map_err(|error| OpenError(format!("cannot read {}: {error}", path.display())))?;
-        let checkpoints = checkpoint::start(&path).map_err(broken)?;
+        let gate = Arc::<Gate>::default();
+        let checkpoints = checkpoint::start(&path, Arc::clone(&gate)).map_err(broken)?;
         checkpoint::watch(&connection);
         let writer = Writer::start(
             connection,
@@ -203,10 +185,7 @@ impl Store {
             writer: Arc::new(writer),
             clock,
             ticker,
-            long_reads: Arc::new(LongReads {
-                all: Semaphore::new(LONG_READS),
-                tenants: Mutex::default(),
-            }),
+            long_reads: Arc::new(LongReads::new(gate)),
         })
     }
 
@@ -278,31 +257,37 @@ impl Store {
             .map_err(|error| Error::Internal(error.into()))?
     }
 
-    /// Runs a step that can be long on the blocking pool: a few at one time, fewer of one tenant, each for 20 s at most.
+    /// Runs a step that can be long on the blocking pool: a few at one time, fewer of one tenant, each for 20 s at most. It may
+    /// be begun again, on a newer snapshot, when the write-ahead log has grown long.
     ///
     /// # Errors
     /// Whatever `step` returns; `overloaded` when there is no room in time, and for a step that takes too long.
     pub async fn read_long<T: Send + 'static>(
         &self,
         tenant: Option<TenantNo>,
-        step: impl FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
+        step: impl Fn(&Reader<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let room = self.long_reads.of(tenant);
-        let rooms = async {
-            // The tenant's own first, so that who waits there keeps nobody else waiting.
-            let own = room.acquire().await?;
-            Ok::<_, AcquireError>((own, self.long_reads.all.acquire().await?))
-        };
-        let _rooms = tokio::time::timeout(READER_WAIT, rooms)
-            .await
-            .map_err(|_| Error::from(Code::Overloaded))?
-            .map_err(|error| Error::Internal(error.into()))?;
+        let _place = self.long_reads.place(&room).await?;
         let store = self.clone();
         let read = move || {
-            let connection = store.reader()?;
-            sqlite::for_so_long(&connection, LONG_READ, || {
-                sqlite::on_a_snapshot(&connection, step)
-            })
+            let gate = store.long_reads.gate();
+            let end = Instant::now() + LONG_READ;
+            loop {
+                let _entered = gate.enter();
+                let connection = store.reader()?;
+                let late = Arc::clone(gate);
+                let is_over = move || late.is_late() || Instant::now() > end;
+                let outcome = sqlite::unless(&connection, is_over, || {
+                    sqlite::on_a_snapshot(&connection, &step)
+                });
+                let is_interrupted = outcome
+                    .as_ref()
+                    .is_err_and(|error| error.is(Code::Overloaded));
+                if !is_interrupted || Instant::now() > end {
+                    return outcome;
+                }
+            }
         };
         tokio::task::spawn_blocking(read)
             .await

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
@@ -304,14 +304,13 @@ pub(super) fn prepare_reader(connection: &Connection) -> rusqlite::Result<()> {
 /// Virtual machine steps of SQLite between two looks at the clock: some tens of microseconds.
 const STEPS: i32 = 10_000;
 
-/// Runs a step whose statements are interrupted once so much time is over.
-pub(super) fn for_so_long<T>(
+/// Runs a step whose statements are interrupted once it is over.
+pub(super) fn unless<T>(
     connection: &Connection,
-    limit: Duration,
+    is_over: impl FnMut() -> bool + Send + 'static,
     step: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let end = Instant::now() + limit;
-    connection.progress_handler(STEPS, Some(move || Instant::now() > end))?;
+    connection.progress_handler(STEPS, Some(is_over))?;
     let _limited = Limited { connection };
     step()
 }
@@ -559,15 +558,17 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_takes_too_long_is_interrupted_and_the_limit_goes_with_it_also_by_a_panic() {
+    fn a_read_that_is_over_is_interrupted_and_the_limit_goes_with_it_also_by_a_panic() {
         let connection = Connection::open_in_memory().unwrap();
-        let late = for_so_long(&connection, Duration::ZERO, || count(&connection));
+        let late = unless(&connection, || true, || count(&connection));
         assert!(matches!(late, Err(Error::Refused(refusal)) if refusal.code == Code::Overloaded));
         assert_eq!(count(&connection).unwrap(), 100_000);
         let panicked = catch_unwind(AssertUnwindSafe(|| {
-            for_so_long(&connection, Duration::ZERO, || -> Result<()> {
-                panic!("on purpose, for the test")
-            })
+            unless(
+                &connection,
+                || true,
+                || -> Result<()> { panic!("on purpose, for the test") },
+            )
         }));
         assert!(panicked.is_err());
         assert_eq!(count(&connection).unwrap(), 100_000);

@@ -1,11 +1,15 @@
 //! Long reads of one tenant keep nobody else from reading, and end in time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use rusqlite::Connection;
 use switchboard::model::names::TenantNo;
+use switchboard::store::{database_file, tenants};
 
-use crate::support::Server;
+use crate::support::{Server, technician};
 
 #[test]
 fn one_tenants_long_reads_leave_room_for_another_and_for_every_short_one() {
@@ -44,4 +48,55 @@ fn one_tenants_long_reads_leave_room_for_another_and_for_every_short_one() {
         .collect();
     done.sort_unstable();
     assert_eq!(done, (0..8).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_long_read_makes_way_for_the_log_to_be_begun_again_and_is_begun_again_itself() {
+    let server = Server::demo();
+    let store = server.app.store.clone();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let northwind = server.northwind();
+    // Another program writes most of it; the server sees how long the log is at its own next commit.
+    let other = Connection::open(database_file(server.folder())).unwrap();
+    other.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+    other
+        .execute_batch("CREATE TABLE ballast (bytes BLOB)")
+        .unwrap();
+    let log = format!("{}-wal", database_file(server.folder()).display());
+    let length = || std::fs::metadata(&log).unwrap().len();
+    let write = || {
+        let ballast = "INSERT INTO ballast VALUES (randomblob(10485760))";
+        other.execute(ballast, []).unwrap();
+        northwind.session(technician());
+    };
+
+    let (begin, begun) = channel();
+    let is_enough = Arc::new(AtomicBool::new(false));
+    let (reads, is_over) = (store.clone(), Arc::clone(&is_enough));
+    let first = runtime.spawn(async move {
+        let read = reads.read_long(Some(TenantNo(1)), move |reader| {
+            begin.send(()).unwrap();
+            while !is_over.load(Ordering::SeqCst) {
+                tenants::all(reader)?;
+            }
+            Ok(tenants::all(reader)?.len())
+        });
+        read.await.unwrap()
+    });
+    begun.recv().unwrap();
+    for _ in 0..7 {
+        write();
+    }
+    let grown = length();
+    assert!(grown > 64 << 20, "{grown}");
+    begun.recv_timeout(Duration::from_secs(60)).unwrap();
+    for _ in 0..6 {
+        write();
+    }
+    assert!(length() <= grown, "the log was not begun again");
+    is_enough.store(true, Ordering::SeqCst);
+    assert_eq!(runtime.block_on(first).unwrap(), 3);
+    // Others' reads, long and short, and writes go on.
+    server.fabrikam().gets("/agents?q=helper").expect(200);
+    server.fabrikam().gets("/whoami").expect(200);
 }

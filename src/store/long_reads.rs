@@ -1,0 +1,151 @@
+//! Reads that can be long: how many run at one time, and how they make way for the write-ahead log.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::READER_WAIT;
+use crate::error::{Code, Error, Result};
+use crate::model::names::TenantNo;
+
+/// Long reads at one time: some readers are always free for the short ones that every request needs.
+const AT_ONCE: usize = 4;
+/// Those of them that one tenant may have.
+const OF_ONE: usize = 2;
+/// How long those that run may go on once the log waits for them, and then for their being begun again.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Who reads long at the moment.
+pub(super) struct LongReads {
+    all: Semaphore,
+    tenants: Mutex<HashMap<Option<TenantNo>, Arc<Semaphore>>>,
+    gate: Arc<Gate>,
+}
+
+impl LongReads {
+    pub(super) fn new(gate: Arc<Gate>) -> Self {
+        Self {
+            all: Semaphore::new(AT_ONCE),
+            tenants: Mutex::default(),
+            gate,
+        }
+    }
+
+    /// A tenant's own room, which it has while it reads.
+    pub(super) fn of(&self, tenant: Option<TenantNo>) -> Arc<Semaphore> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.retain(|_, room| Arc::strong_count(room) > 1);
+        let room = || Arc::new(Semaphore::new(OF_ONE));
+        Arc::clone(tenants.entry(tenant).or_insert_with(room))
+    }
+
+    /// A place in a tenant's room and in that of all, for as long as it is held.
+    pub(super) async fn place<'a>(
+        &'a self,
+        room: &'a Semaphore,
+    ) -> Result<(SemaphorePermit<'a>, SemaphorePermit<'a>)> {
+        let both = async {
+            // The tenant's own first, so that who waits there keeps nobody else waiting.
+            let own = room.acquire().await?;
+            Ok((own, self.all.acquire().await?))
+        };
+        timeout(READER_WAIT, both)
+            .await
+            .map_err(|_| Error::from(Code::Overloaded))?
+            .map_err(|error: tokio::sync::AcquireError| Error::Internal(error.into()))
+    }
+
+    pub(super) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+}
+
+/// Through which every long read goes. While they follow one another some snapshot always needs the log, which would only
+/// grow: now and then none runs.
+#[derive(Default)]
+pub(super) struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+    is_late: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    is_shut: bool,
+    reading: usize,
+}
+
+impl Gate {
+    /// Waits until the gate is open; the read runs until what this gives is dropped.
+    pub(super) fn enter(&self) -> Entered<'_> {
+        let mut state = self.state();
+        while state.is_shut {
+            state = self.wait(state);
+        }
+        state.reading += 1;
+        Entered { gate: self }
+    }
+
+    /// Whether a read that runs is to be given up, and begun again.
+    pub(super) fn is_late(&self) -> bool {
+        self.is_late.load(Ordering::Acquire)
+    }
+
+    /// Lets no further read begin until what this gives is dropped, and waits for those that run.
+    pub(super) fn shut(&self) -> Shut<'_> {
+        let shut = Shut { gate: self };
+        let mut state = self.state();
+        state.is_shut = true;
+        state = self.wait_for_readers(state);
+        if state.reading > 0 {
+            self.is_late.store(true, Ordering::Release);
+            drop(self.wait_for_readers(state));
+        }
+        shut
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let woken = self.changed.wait(state);
+        woken.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_for_readers<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let woken = self
+            .changed
+            .wait_timeout_while(state, GRACE, |state| state.reading > 0);
+        woken.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// A read that runs.
+pub(super) struct Entered<'a> {
+    gate: &'a Gate,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.gate.state().reading -= 1;
+        self.gate.changed.notify_all();
+    }
+}
+
+/// The gate while it is shut.
+pub(super) struct Shut<'a> {
+    gate: &'a Gate,
+}
+
+impl Drop for Shut<'_> {
+    fn drop(&mut self) {
+        self.gate.state().is_shut = false;
+        self.gate.is_late.store(false, Ordering::Release);
+        self.gate.changed.notify_all();
+    }
+}
