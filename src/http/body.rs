@@ -6,16 +6,40 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::HttpMessage;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
+use actix_web::http::header;
+use actix_web::{HttpMessage, HttpRequest};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::Patience;
 use crate::error::{Error, Refusal, Result};
+
+/// Bytes of a body that is taken in although its request is refused, since the connection can be kept then.
+const SMALL: u64 = 16 * 1_024;
+/// How long it is waited for: it has mostly come with its head.
+const SMALL_WAIT: Duration = Duration::from_secs(1);
+
+/// The bytes that a request says its body has.
+pub(super) fn declared_length(request: &HttpRequest) -> Option<u64> {
+    let length = request.headers().get(header::CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
+}
+
+/// Whether a request says of its body that it is small.
+pub(super) fn is_small(request: &HttpRequest) -> bool {
+    declared_length(request).is_some_and(|bytes| (1..=SMALL).contains(&bytes))
+}
+
+/// Takes in the body of a request that is refused without it, for the framework to keep the connection.
+pub(super) async fn discard(mut payload: Payload) {
+    let rest = async { while let Some(Ok(_)) = payload.next().await {} };
+    // One that does not come is not waited for; the connection ends then.
+    let _ = tokio::time::timeout(SMALL_WAIT, rest).await;
+}
 
 /// A body of at most so many bytes, if it comes in time.
 ///

@@ -26,6 +26,8 @@ pub struct Context {
     pub caller: Option<Rc<Caller>>,
     /// What its reply says of the rate limit.
     pub standing: Option<Standing>,
+    /// Whether that caller may make this call.
+    pub is_admitted: bool,
 }
 
 impl Context {
@@ -38,6 +40,7 @@ impl Context {
             remote: None,
             caller: None,
             standing: None,
+            is_admitted: false,
         })
     }
 

@@ -41,6 +41,7 @@ pub(super) async fn pass(
         remote: remote(&request),
         caller: None,
         standing: None,
+        is_admitted: false,
     });
     let app = request.app_data::<web::Data<App>>().cloned();
     let origin = app

@@ -11,7 +11,7 @@ use actix_web::{FromRequest, HttpRequest, web};
 use serde_json::{Value, json};
 
 use super::App;
-use super::body::receive;
+use super::body::{declared_length, receive};
 use super::permit::settled;
 use super::routing::segment;
 use crate::config::Patience;
@@ -50,11 +50,7 @@ impl FromRequest for Body {
     type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let declared = request
-            .headers()
-            .get(header::CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok())
-            .and_then(|length| length.parse::<u64>().ok());
+        let declared = declared_length(request);
         let media_type = request
             .headers()
             .get(header::CONTENT_TYPE)

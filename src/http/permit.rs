@@ -12,6 +12,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use futures_util::future::Either;
 
 use super::App;
+use super::body::{discard, is_small};
 use super::context::Context;
 use crate::auth::Checked;
 use crate::auth::rate_limit::Admission;
@@ -142,6 +143,9 @@ impl Permit {
         if !callers.allow(&caller.who) {
             return Err(Code::Forbidden.into());
         }
+        if let Some(context) = request.extensions_mut().get_mut::<Context>() {
+            context.is_admitted = true;
+        }
         Ok(Self { caller, glimpse })
     }
 }
@@ -154,10 +158,10 @@ fn callers_of(request: &HttpRequest) -> Option<Callers> {
         .map(|(_, callers)| *callers)
 }
 
-/// Resolves once it is settled who calls, at once where nobody asks.
+/// Resolves once it is settled that the caller may make this call, at once where nobody asks.
 ///
 /// A handler's arguments are made side by side, each polled in its turn; a body behind a [`Permit`] is not looked at before
-/// the caller is known (contract, section 1, Order of checks). Whatever the permit waits for wakes both.
+/// that is known (contract, section 1, Order of checks). Whatever the permit waits for wakes both.
 pub(super) async fn settled(request: HttpRequest) {
     if callers_of(&request).is_none_or(|callers| callers == Callers::Public) {
         return;
@@ -165,11 +169,8 @@ pub(super) async fn settled(request: HttpRequest) {
     std::future::poll_fn(|_| {
         let extensions = request.extensions();
         match extensions.get::<Context>() {
-            Some(Context { caller: None, .. }) => Poll::Pending,
-            Some(Context {
-                caller: Some(_), ..
-            })
-            | None => Poll::Ready(()),
+            Some(context) if !context.is_admitted => Poll::Pending,
+            _ => Poll::Ready(()),
         }
     })
     .await;
@@ -190,24 +191,32 @@ impl FromRequest for Permit {
     type Error = Error;
     type Future = Either<Ready<Result<Self>>, Pin<Box<dyn Future<Output = Result<Self>>>>>;
 
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        match Self::check(request) {
-            Err(error) => Either::Left(ready(Err(error))),
-            Ok(Checked::Caller(caller, glimpse)) => {
-                Either::Left(ready(Self::admit(request, caller, glimpse)))
-            }
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let admitted = match Self::check(request) {
+            Err(error) => Err(error),
+            Ok(Checked::Caller(caller, glimpse)) => Self::admit(request, caller, glimpse),
             Ok(Checked::Waits(wait)) => {
                 // Seldom: keys have to be fetched, or a user is seen for the first time.
                 let request = request.clone();
-                Either::Right(Box::pin(async move {
+                return Either::Right(Box::pin(async move {
                     let app = app(&request)?;
                     let caller = app
                         .authenticator
                         .caller_in_time(&app.store, credential(&request), wait)
                         .await?;
                     Self::admit(&request, caller, None)
+                }));
+            }
+        };
+        match admitted {
+            Err(error) if is_small(request) => {
+                let payload = payload.take();
+                Either::Right(Box::pin(async move {
+                    discard(payload).await;
+                    Err(error)
                 }))
             }
+            admitted => Either::Left(ready(admitted)),
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use serde_json::json;
 
-use crate::support::{Actor, CONTOSO, DEMO, MINUTE, SECOND, START, Server, from, technician};
-use crate::wire::{Reply, Request};
+use crate::support::{
+    Actor, CONTOSO, DEMO, MINUTE, NORTHWIND, SECOND, START, Server, from, technician,
+};
+use crate::wire::{Connection, Reply, Request};
 
 /// The limit, what is left of it, and the second in which all of it is free again.
 fn standing(reply: &Reply) -> [i64; 3] {
@@ -188,4 +190,26 @@ fn only_a_known_callers_requests_count_whatever_comes_of_them() {
         assert_eq!(standing(reply)[..2], [4, left]);
     }
     calls(&northwind).refused(429, "rate_limited");
+}
+
+#[test]
+fn who_is_refused_keeps_the_connection_whatever_small_body_came_along() {
+    let server = limited_to(1);
+    server.northwind().gets("/whoami").expect(200);
+    let create = |credential: &str| {
+        Request::new("POST", "/public-api/chat/sessions")
+            .header("authorization", format!("Bearer {credential}"))
+            .json(&json!({ "agent_id": 102 }))
+    };
+    let mut connection = Connection::open(server.address);
+    for _ in 0..3 {
+        for (credential, status, code) in [
+            (NORTHWIND, 429, "rate_limited"),
+            ("nobody", 401, "unauthorized"),
+        ] {
+            let (reply, kept) = connection.exchange(&create(credential)).unwrap();
+            reply.unwrap().refused(status, code);
+            connection = kept.expect("the connection was closed");
+        }
+    }
 }
