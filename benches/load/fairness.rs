@@ -27,7 +27,7 @@ const PART: f64 = 0.3;
 /// Connections of each of the two.
 const CONNECTIONS: usize = 16;
 /// Times that the other one is measured alone and beside the flood, in turn.
-const ROUNDS: usize = 11;
+const ROUNDS: usize = 21;
 /// A round lasts so long that a hundredth of it is some dozens of requests.
 const SHORTEST_ROUND: Duration = Duration::from_millis(1_500);
 

@@ -1,6 +1,8 @@
 //! An index in memory over exactly the articles that one session may see, so that no other article can change a rank.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
@@ -22,6 +24,17 @@ pub struct PassageIndex {
     lengths: Vec<usize>,
     /// Every word of the articles, and how often it is in them.
     words: BTreeMap<String, usize>,
+    /// What was found for a word or phrase before: many people ask in the same words.
+    known: RefCell<HashMap<String, Arc<[Match]>>>,
+}
+
+/// A passage that has a word.
+#[derive(Debug)]
+struct Match {
+    position: usize,
+    fit: Fit,
+    is_in_title: bool,
+    is_in_heading: bool,
 }
 
 /// A word or phrase to look for.
@@ -69,6 +82,13 @@ const TEXT_COVERS: f64 = 0.6;
 const UNKNOWN_WORD: f64 = 0.5;
 /// To cover this much is to cover any question, however long.
 const COVERED: f64 = 3.0;
+
+/// Words and phrases whose passages are kept: of ordinary ones, with what they are found in, half a megabyte.
+const MOST_KNOWN: usize = 2_048;
+/// Bytes of one that is kept.
+const LONGEST_KNOWN: usize = 32;
+/// Passages of one that are kept: those of a word that is everywhere are many.
+const MOST_MATCHES: usize = 64;
 
 /// A word of fewer letters has too many neighbours to say which of them was meant.
 const SHORTEST_MISSPELT: usize = 5;
@@ -127,6 +147,7 @@ impl PassageIndex {
             passages,
             lengths,
             words,
+            known: RefCell::default(),
         })
     }
 
@@ -259,35 +280,49 @@ impl PassageIndex {
             .iter()
             .map(|word| (word, SYNONYM_SCORE, SYNONYM_IN_TITLE_COVERS, false));
         for (word, share, in_title, is_said) in std::iter::once(said).chain(meant) {
-            for (position, fit, is_title, is_heading) in self.matches(word)? {
-                let found = found.entry(self.passages[position].0).or_default();
-                found.is_title |= is_title;
-                found.is_heading |= is_heading;
+            for one in self.matches(word)?.iter() {
+                let found = found.entry(self.passages[one.position].0).or_default();
+                found.is_title |= one.is_in_title;
+                found.is_heading |= one.is_in_heading;
                 // A heading is often about a case of what the article is about: there only the word itself counts.
-                if is_title || (is_heading && is_said) {
+                if one.is_in_title || (one.is_in_heading && is_said) {
                     found.in_title = found.in_title.or(Some(in_title));
                 }
-                let best = found.passages.entry(position).or_default();
-                best.whole = best.whole.max(share * fit.whole);
-                best.below_title = best.below_title.max(share * fit.below_title);
+                let best = found.passages.entry(one.position).or_default();
+                best.whole = best.whole.max(share * one.fit.whole);
+                best.below_title = best.below_title.max(share * one.fit.below_title);
             }
         }
         Ok(found)
     }
 
-    /// For every passage that has the word: its position, how well it fits, and whether its title and a heading have the word.
-    fn matches(&self, word: &str) -> Result<Vec<(usize, Fit, bool, bool)>, IndexError> {
+    /// Every passage that has a word.
+    fn matches(&self, word: &str) -> Result<Arc<[Match]>, IndexError> {
+        if let Some(known) = self.known.borrow().get(word) {
+            return Ok(Arc::clone(known));
+        }
         let mut select = self.connection.prepare_cached(MATCHES)?;
         let rows = select.query_map([quoted(word)], |row| {
             let position: i64 = row.get(0)?;
-            let fit = Fit {
-                whole: row.get(1)?,
-                below_title: row.get(2)?,
-            };
-            let position = usize::try_from(position).unwrap_or(0);
-            Ok((position, fit, row.get(3)?, row.get(4)?))
+            Ok(Match {
+                position: usize::try_from(position).unwrap_or(0),
+                fit: Fit {
+                    whole: row.get(1)?,
+                    below_title: row.get(2)?,
+                },
+                is_in_title: row.get(3)?,
+                is_in_heading: row.get(4)?,
+            })
         })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let found: Arc<[Match]> = rows.collect::<Result<_, _>>()?;
+        if word.len() <= LONGEST_KNOWN && found.len() <= MOST_MATCHES {
+            let mut known = self.known.borrow_mut();
+            if known.len() >= MOST_KNOWN {
+                known.clear();
+            }
+            known.insert(word.to_owned(), Arc::clone(&found));
+        }
+        Ok(found)
     }
 }
 
@@ -302,7 +337,7 @@ struct Found {
 }
 
 /// How well a passage fits a word: with its article's title, and by its headings and text alone.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Fit {
     whole: f64,
     below_title: f64,
@@ -414,6 +449,22 @@ mod tests {
         ] {
             assert_eq!(meant(word), None, "{word}");
         }
+    }
+
+    #[test]
+    fn what_was_found_for_a_word_is_found_again_however_many_words_came_between() {
+        let index = index(&[
+            ("One", "Mind the valve."),
+            ("Valve", "Mind this.\n\n## Tap"),
+        ]);
+        let first = found(&index, "valve", &["tap"]);
+        assert_eq!(first, [1, 0]);
+        assert_eq!(found(&index, "valve", &["tap"]), first);
+        for number in 0..=MOST_KNOWN {
+            assert!(found(&index, &format!("word{number}"), &[]).is_empty());
+            assert!(index.known.borrow().len() <= MOST_KNOWN);
+        }
+        assert_eq!(found(&index, "valve", &["tap"]), first);
     }
 
     #[test]

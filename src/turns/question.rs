@@ -1,5 +1,8 @@
 //! What a message asks: the words to look for, whether it leans on what was said before, and small talk.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
 use crate::store::passage_index::Term;
 
 /// A message, read.
@@ -40,7 +43,7 @@ pub enum SmallTalk {
 const MOST_TERMS: usize = 48;
 
 /// Longer phrases stand before those that they contain.
-const SMALL_TALK: &[(SmallTalk, &str)] = &[
+const KINDS: &[(SmallTalk, &str)] = &[
     (
         SmallTalk::Person,
         "human please, person please, agent please, operator please, real person, real human, \
@@ -91,38 +94,16 @@ const PERSON: &str = "a human being, a real person, a real human, a live agent, 
      an agent, an operator, somebody, someone";
 
 /// Words that say that something is still wrong, whatever politeness stands around them.
-const TROUBLE: &[&str] = &[
-    "still",
-    "doesnt",
-    "didnt",
-    "wont",
-    "cant",
-    "isnt",
-    "fails",
-    "failed",
-    "broken",
-    "not working",
-];
+const TROUBLE: &str = "still, doesnt, didnt, wont, cant, isnt, fails, failed, broken, not working";
 
 /// What asks for something else than was shown.
-const MORE: &[&str] = &["else", "more", "other", "another"];
+const MORE: &str = "else, more, other, another";
 
 /// What a message that goes on with a topic may begin with.
-const CONNECTIVES: &[&str] = &[
-    "and",
-    "or",
-    "but",
-    "also",
-    "then",
-    "what about",
-    "how about",
-    "same",
-];
+const CONNECTIVES: &str = "and, or, but, also, then, what about, how about, same";
 
 /// What stands for something that was named before.
-const REFERENCES: &[&str] = &[
-    "it", "its", "this", "that", "thats", "these", "those", "them", "they", "same", "instead",
-];
+const REFERENCES: &str = "it, its, this, that, thats, these, those, them, they, same, instead";
 
 /// Words that do not tell one question from another, those that only say that there is a problem included.
 const STOP_WORDS: &str = " \
@@ -211,6 +192,83 @@ const SYNONYMS: &[&str] = &[
     "sla, response time, first reply",
 ];
 
+/// Phrases that say something each, found by their first words; each of these says what its list says.
+struct Phrases<T>(HashMap<&'static str, Vec<Phrase<T>>>);
+
+struct Phrase<T> {
+    /// Its place among all of them.
+    place: usize,
+    whole: &'static str,
+    words: Vec<&'static str>,
+    says: T,
+}
+
+impl<T: Copy> Phrases<T> {
+    fn of(lists: impl IntoIterator<Item = (T, &'static str)>) -> Self {
+        let mut found: HashMap<_, Vec<_>> = HashMap::new();
+        let lists = lists.into_iter();
+        let phrases = lists.flat_map(|(says, list)| list.split(", ").map(move |one| (says, one)));
+        for (place, (says, whole)) in phrases.enumerate() {
+            let words: Vec<_> = whole.split(' ').collect();
+            found.entry(words[0]).or_default().push(Phrase {
+                place,
+                whole,
+                words,
+                says,
+            });
+        }
+        Self(found)
+    }
+
+    /// Those that begin with a word.
+    fn from(&self, word: &str) -> &[Phrase<T>] {
+        self.0.get(word).map_or(&[], Vec::as_slice)
+    }
+
+    /// Those that words begin with, in their order.
+    fn at<'a>(&'a self, words: &'a [String]) -> impl Iterator<Item = &'a Phrase<T>> {
+        let first = words.first().map_or("", String::as_str);
+        let all = self.from(first).iter();
+        all.filter(|phrase| {
+            words.len() >= phrase.words.len()
+                && words
+                    .iter()
+                    .zip(&phrase.words)
+                    .all(|(said, word)| said == word)
+        })
+    }
+
+    /// Whether one of them stands anywhere among words.
+    fn are_in(&self, words: &[String]) -> bool {
+        (0..words.len()).any(|from| self.at(&words[from..]).next().is_some())
+    }
+}
+
+/// The lists above, as they are asked.
+struct Lists {
+    small_talk: Phrases<SmallTalk>,
+    reach: Phrases<()>,
+    person: Phrases<()>,
+    trouble: Phrases<()>,
+    more: Phrases<()>,
+    connectives: Phrases<()>,
+    references: Phrases<()>,
+    synonyms: Phrases<&'static str>,
+    stop_words: HashSet<&'static str>,
+}
+
+static LISTS: LazyLock<Lists> = LazyLock::new(|| Lists {
+    small_talk: Phrases::of(KINDS.iter().copied()),
+    reach: Phrases::of([((), REACH)]),
+    person: Phrases::of([((), PERSON)]),
+    trouble: Phrases::of([((), TROUBLE)]),
+    more: Phrases::of([((), MORE)]),
+    connectives: Phrases::of([((), CONNECTIVES)]),
+    references: Phrases::of([((), REFERENCES)]),
+    synonyms: Phrases::of(SYNONYMS.iter().map(|group| (*group, *group))),
+    stop_words: STOP_WORDS.split_ascii_whitespace().collect(),
+});
+
 /// Who talks.
 #[derive(Clone, Copy, Debug)]
 pub struct Names<'a> {
@@ -231,14 +289,14 @@ pub fn read(message: &str, talk: Names<'_>) -> Question {
     }
     let names = words(talk.agent);
     let only_names = terms.iter().all(|term| names.contains(&term.word));
-    let trouble = contains_any(&rest, TROUBLE);
+    let trouble = LISTS.trouble.are_in(&rest);
     let small_talk = (only_names || said.len() == 1) && !trouble;
-    let goes_on = CONNECTIVES.iter().any(|phrase| starts_with(&rest, phrase));
-    let refers = terms.len() <= 2 && contains_any(&rest, REFERENCES);
+    let goes_on = LISTS.connectives.at(&rest).next().is_some();
+    let refers = terms.len() <= 2 && LISTS.references.are_in(&rest);
     Question {
         small_talk: kind.filter(|_| small_talk),
         leans_on_earlier: goes_on || refers || terms.len() <= 1,
-        wants_more: trouble || contains_any(&rest, MORE),
+        wants_more: trouble || LISTS.more.are_in(&rest),
         terms,
     }
 }
@@ -282,7 +340,7 @@ fn is_of(term: &Term, words: &[String]) -> bool {
 
 /// Whether a word does not tell one question from another.
 pub fn is_stop_word(word: &str) -> bool {
-    STOP_WORDS.contains(&format!(" {word} "))
+    LISTS.stop_words.contains(word)
 }
 
 /// Lower-case words without apostrophes; everything else that is no letter or digit parts words.
@@ -295,32 +353,14 @@ fn words(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn starts_with(words: &[String], phrase: &str) -> bool {
-    let mut words = words.iter();
-    phrase
-        .split(' ')
-        .all(|part| words.next().is_some_and(|word| word == part))
-}
-
-fn contains_any(words: &[String], phrases: &[&str]) -> bool {
-    (0..words.len()).any(|from| {
-        phrases
-            .iter()
-            .any(|phrase| starts_with(&words[from..], phrase))
-    })
-}
-
 /// The words outside small talk, and the kind of that. Single words stay: they may be part of a question.
 fn without_small_talk(said: &[String]) -> (Vec<String>, Option<SmallTalk>) {
     let mut rest = Vec::new();
     let mut kinds = Vec::new();
     let mut from = 0;
     while from < said.len() {
-        let found = SMALL_TALK.iter().find_map(|(kind, phrases)| {
-            let mut phrases = phrases.split(", ");
-            let phrase = phrases.find(|phrase| starts_with(&said[from..], phrase))?;
-            Some((*kind, phrase.split(' ').count()))
-        });
+        let found = LISTS.small_talk.at(&said[from..]).next();
+        let found = found.map(|phrase| (phrase.says, phrase.words.len()));
         let found = found.or_else(|| Some((SmallTalk::Person, wish_for_a_person(&said[from..])?)));
         let length = found.map_or(1, |(_, length)| length);
         if length == 1 {
@@ -334,13 +374,9 @@ fn without_small_talk(said: &[String]) -> (Vec<String>, Option<SmallTalk>) {
 
 /// How many words at the beginning say that a person is wanted, if any do.
 fn wish_for_a_person(words: &[String]) -> Option<usize> {
-    let begins = |words: &[String], phrases: &str| {
-        let mut phrases = phrases.split(", ");
-        let phrase = phrases.find(|phrase| starts_with(words, phrase))?;
-        Some(phrase.split(' ').count())
-    };
-    let reach = begins(words, REACH)?;
-    Some(reach + begins(&words[reach..], PERSON)?)
+    let reach = LISTS.reach.at(words).next()?.words.len();
+    let person = LISTS.person.at(&words[reach..]).next()?.words.len();
+    Some(reach + person)
 }
 
 fn terms(words: &[String]) -> Vec<Term> {
@@ -350,19 +386,21 @@ fn terms(words: &[String]) -> Vec<Term> {
     while from < words.len() {
         let word = words[from].as_str();
         let singular = word.strip_suffix('s').unwrap_or(word);
-        let group = SYNONYMS
-            .iter()
-            .flat_map(|group| group.split(", ").map(move |phrase| (*group, phrase)))
-            .filter(|(_, phrase)| *phrase == singular || starts_with(&words[from..], phrase))
-            .max_by_key(|(_, phrase)| phrase.len());
-        let length = group.map_or(1, |(_, phrase)| phrase.split(' ').count());
-        let meaning = group.map_or(singular, |(group, _)| group);
+        let as_one = LISTS.synonyms.from(singular).iter();
+        let as_one = as_one.filter(|phrase| phrase.whole == singular);
+        let group = LISTS
+            .synonyms
+            .at(&words[from..])
+            .chain(as_one)
+            .max_by_key(|phrase| (phrase.whole.len(), phrase.place));
+        let length = group.map_or(1, |phrase| phrase.words.len());
+        let meaning = group.map_or(singular, |phrase| phrase.says);
         let digit = word.len() == 1 && word.as_bytes()[0].is_ascii_digit();
         let stop = group.is_none() && (digit || is_stop_word(word));
         if !stop && !meant.contains(&meaning) {
             meant.push(meaning);
             let word = words[from..from + length].join(" ");
-            let synonyms = group.map_or("", |(group, _)| group).split(", ");
+            let synonyms = group.map_or("", |phrase| phrase.says).split(", ");
             terms.push(Term {
                 synonyms: synonyms
                     .filter(|other| *other != word && !other.is_empty())
