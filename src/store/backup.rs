@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
 use tempfile::{Builder, TempDir, TempPath};
 
 use super::contents::{self, Contents};
 use super::sqlite::{self, Reader};
 use super::{
-    FILE, OpenError, Store, check, describe, fault, lock_for_serving, make_folder,
+    FILE, OpenError, Store, check, checkpoint, describe, fault, lock_for_serving, make_folder,
     make_private_file, migrations,
 };
 use crate::error::{Code, Error};
@@ -79,6 +80,7 @@ pub fn back_up(
     let source = sqlite::open_writer(&path)
         .and_then(|source| {
             source.pragma_update(None, "query_only", "ON")?;
+            leave_a_kept_log(&source, &path)?;
             Ok(source)
         })
         .map_err(|error| OpenError(describe(&path, &error)))?;
@@ -88,6 +90,8 @@ pub fn back_up(
             path.display()
         )));
     }
+    // A server may have begun to keep it meanwhile.
+    leave_a_kept_log(&source, &path).map_err(|error| OpenError(describe(&path, &error)))?;
     drop(source);
     tell(Progress::Checking);
     let (contents, contradictions) = {
@@ -101,6 +105,14 @@ pub fn back_up(
         bytes,
         contradictions,
     })
+}
+
+/// Has a connection that ends, be it the last, not copy back a log that is kept.
+fn leave_a_kept_log(source: &Connection, path: &Path) -> rusqlite::Result<()> {
+    let is_kept = checkpoint::is_kept(path);
+    source
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_kept)
+        .map(drop)
 }
 
 /// Makes a copy the database of a data folder that has none, brought up to this version's schema.

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,16 +20,22 @@ use super::sqlite;
 const WORTH_COPYING: i64 = 1_000;
 /// Log frames from which the writer itself begins the log again, or has long reads make way for that: 64 MiB.
 const LOG_LIMIT: i64 = 16_384;
+/// Log frames from which reads make way that had to before: 192 MiB.
+const LOG_LIMIT_FOR_ALL: i64 = 3 * LOG_LIMIT;
 /// Bytes of the log's file that a long read may leave behind; more are given back.
 const FILE_LIMIT: u64 = 256 << 20;
 /// How long the writer lets readers end before it goes on with the old log.
 const RESTART_WAIT: Duration = Duration::from_millis(50);
 /// How long the background connection leaves that to the writer: one that has nothing to write does not do it.
 const WRITER_WAIT: Duration = Duration::from_millis(250);
+/// After so long it is tried again to begin it again, however little it has grown meanwhile.
+const BEGIN_AGAIN_SELDOM: Duration = Duration::from_secs(30);
 /// How long a connection waits for another one's lock.
 const USUAL_WAIT: Duration = Duration::from_secs(10);
 /// How soon the log is tried again that readers kept from being emptied; after each try in vain it takes twice as long.
 const ERASE_AGAIN: Duration = Duration::from_millis(500);
+/// When it took longer than this the last time, long reads make way.
+const MAKE_WAY_TO_ERASE: Duration = Duration::from_secs(2);
 /// How long it takes at most: somebody who always reads, as a program that replicates the log does, must not slow writers down.
 const ERASE_SELDOM: Duration = Duration::from_secs(30);
 
@@ -49,6 +55,7 @@ pub(super) struct Checkpoints {
     copied: i64,
     /// The log's frames from which it is to be begun again.
     begin_again_from: i64,
+    tried_to_begin_again: Instant,
     make_way: Arc<MakeWay>,
     begun_again: SyncSender<()>,
     kept: Kept,
@@ -57,10 +64,14 @@ pub(super) struct Checkpoints {
 /// How the writer and the background connection have long reads make way for a log that is to be begun again.
 #[derive(Default)]
 struct MakeWay {
-    is_wanted: AtomicBool,
+    /// How often a read may be begun again for it; 0 while it is not wanted.
+    wanted: AtomicU8,
     /// None of them runs, and all of the log has been copied back.
     is_made: AtomicBool,
 }
+
+/// What it means, for the operator.
+const KEPT: &str = "the log of the database is kept and grows, and what is deleted stays in it, until the server is started again: do that soon";
 
 /// Whether the log must stay as it is, for the next start to copy all of it back. A file beside the database says so to the
 /// processes that work beside this one; it need not outlive a power cut, behind which all of the log is copied back anyhow.
@@ -86,13 +97,20 @@ impl Kept {
         self.is_so_here() || self.mark.exists()
     }
 
+    /// The same, and has this process tell of it and keep to it from then on.
+    fn is_so_from_now_on(&self) -> bool {
+        if !self.is_so_here() && self.mark.exists() {
+            self.here.store(true, Ordering::Release);
+            log::error!("the disk failed another program; {KEPT}");
+        }
+        self.is_so_here()
+    }
+
     /// Keeps it. The system forgets what it could not write, and SQLite what it had copied back before without waiting for the
     /// disk: going on from there, it would let go of frames that the main file has lost.
     fn keep(&self, error: &rusqlite::Error) {
         self.here.store(true, Ordering::Release);
-        log::error!(
-            "the disk failed ({error}); the log of the database is kept and grows, and what is deleted stays in it, until the server is started again: do that soon"
-        );
+        log::error!("the disk failed ({error}); {KEPT}");
         if let Err(error) = File::create(&self.mark) {
             log::error!(
                 "{} could not be made ({error}): use no other command on this data folder until then",
@@ -140,6 +158,7 @@ pub(super) fn start(path: &Path, long_reads: Arc<Gate>) -> rusqlite::Result<Chec
         log,
         copied: 0,
         begin_again_from: LOG_LIMIT,
+        tried_to_begin_again: Instant::now(),
         make_way,
         begun_again,
         kept,
@@ -159,10 +178,7 @@ pub(super) fn take_up_kept(path: &Path) -> rusqlite::Result<bool> {
     if !kept.is_so() {
         return Ok(true);
     }
-    let connection = open(path)?;
-    // Without others, SQLite makes that memory anew and for itself.
-    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    match empty_log(&connection) {
+    match empty_kept(path) {
         Ok(true) => {}
         Ok(false) => return Ok(false),
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
@@ -170,7 +186,6 @@ pub(super) fn take_up_kept(path: &Path) -> rusqlite::Result<bool> {
         }
         Err(error) => return Err(error),
     }
-    drop(connection);
     match fs::remove_file(&kept.mark) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             log::warn!("{} is still there: {error}", kept.mark.display());
@@ -178,6 +193,15 @@ pub(super) fn take_up_kept(path: &Path) -> rusqlite::Result<bool> {
         }
         _ => Ok(true),
     }
+}
+
+fn empty_kept(path: &Path) -> rusqlite::Result<bool> {
+    let connection = sqlite::open_writer(path)?;
+    connection.busy_timeout(RESTART_WAIT)?;
+    // Ahead of all that reads the file: without others, SQLite makes that memory anew and for itself.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    empty_log(&connection)
 }
 
 /// Whether a log is kept.
@@ -209,16 +233,11 @@ struct Background {
 
 impl Background {
     fn copy_back(mut self) {
-        while self.is_wanted() && !self.kept.is_so_here() {
-            if self.kept.is_so() {
-                self.not_before = Instant::now() + ERASE_SELDOM;
-                continue;
-            }
+        while self.is_wanted() && !self.kept.is_so_from_now_on() {
             let is_time = Instant::now() >= self.not_before;
-            let outcome = if self.make_way.is_wanted.load(Ordering::Acquire) {
-                let outcome = self.have_long_reads_make_way();
-                self.make_way.is_wanted.store(false, Ordering::Release);
-                outcome
+            let wanted = self.make_way.wanted.swap(0, Ordering::AcqRel);
+            let outcome = if wanted > 0 {
+                self.have_long_reads_make_way(wanted)
             } else if is_time && self.erase.swap(false, Ordering::AcqRel) {
                 self.try_to_erase()
             } else {
@@ -233,21 +252,33 @@ impl Background {
 
     /// Has the log begun again while no long read runs: by the writer, since under load it leaves nobody else a chance to. What
     /// is still to be copied back then is little.
-    fn have_long_reads_make_way(&self) -> rusqlite::Result<()> {
-        let _shut = self.long_reads.shut();
+    fn have_long_reads_make_way(&self, how_often: u8) -> rusqlite::Result<()> {
+        let _shut = self.long_reads.shut(how_often);
+        if self.kept.is_so_from_now_on() {
+            return Ok(());
+        }
         checkpoint(&self.connection, "PASSIVE")?;
-        // What was said too late the last time is of no use.
-        while self.is_begun_again.try_recv().is_ok() {}
         self.make_way.is_made.store(true, Ordering::Release);
-        if self.is_begun_again.recv_timeout(WRITER_WAIT).is_err() {
-            self.make_way.is_made.store(false, Ordering::Release);
-            briefly(&self.connection, "RESTART")?;
+        let begun_again = self.is_begun_again.recv_timeout(WRITER_WAIT);
+        if begun_again == Err(RecvTimeoutError::Timeout) {
+            if self.make_way.is_made.swap(false, Ordering::AcqRel) {
+                if !self.kept.is_so_here() {
+                    briefly(&self.connection, "RESTART")?;
+                }
+            } else {
+                // The writer is at it, and a slow disk takes its time.
+                let _ = self.is_begun_again.recv();
+            }
         }
         Ok(())
     }
 
     fn try_to_erase(&mut self) -> rusqlite::Result<()> {
-        let outcome = empty_log(&self.connection);
+        let outcome = {
+            // Reads that follow one another would always be in the way.
+            let _shut = (self.pause > MAKE_WAY_TO_ERASE).then(|| self.long_reads.shut(1));
+            empty_log(&self.connection)
+        };
         if matches!(outcome, Ok(true)) {
             self.pause = ERASE_AGAIN;
         } else {
@@ -318,7 +349,15 @@ impl Checkpoints {
     }
 
     pub(super) fn after_commit(&mut self, writer: &Connection) {
-        let frames = FRAMES.get();
+        let way_is_made = self.make_way.is_made.swap(false, Ordering::AcqRel);
+        self.follow(writer, FRAMES.get(), way_is_made);
+        if way_is_made {
+            // The background connection waits for it, whatever came of it.
+            let _ = self.begun_again.try_send(());
+        }
+    }
+
+    fn follow(&mut self, writer: &Connection, frames: i64, way_is_made: bool) {
         if self.kept.is_so_here() {
             if frames - self.copied >= LOG_LIMIT {
                 self.copied = frames;
@@ -334,24 +373,24 @@ impl Checkpoints {
             self.copied = 0;
             self.begin_again_from = LOG_LIMIT;
         }
-        let way_is_made = self.make_way.is_made.swap(false, Ordering::AcqRel);
         if frames - self.copied < WORTH_COPYING && !way_is_made {
             return;
         }
         self.copied = frames;
-        if self.kept.is_so() {
+        if self.kept.is_so_from_now_on() {
             return;
         }
         // Under steady load PASSIVE never catches up with the writer, so the log would only grow.
-        if way_is_made || frames >= self.begin_again_from {
-            let is_begun_again = self.restart_log(writer);
-            if way_is_made {
-                let _ = self.begun_again.try_send(());
-            } else if !is_begun_again {
-                self.make_way.is_wanted.store(true, Ordering::Release);
+        let is_due = frames >= self.begin_again_from
+            || (frames > LOG_LIMIT && self.tried_to_begin_again.elapsed() > BEGIN_AGAIN_SELDOM);
+        if way_is_made || is_due {
+            if !self.restart_log(writer) && !way_is_made {
+                let how_often = if frames > LOG_LIMIT_FOR_ALL { 2 } else { 1 };
+                self.make_way.wanted.store(how_often, Ordering::Release);
             }
             // More and more seldom: somebody who reads beside the server for long does not make way.
             self.begin_again_from = frames + frames / 2;
+            self.tried_to_begin_again = Instant::now();
         }
         self.wake();
     }

@@ -1,11 +1,11 @@
 //! Reads that can be long: how many run at one time, and how they make way for the write-ahead log.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::READER_WAIT;
@@ -21,7 +21,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Who reads long at the moment.
 pub(super) struct LongReads {
-    all: Semaphore,
+    all: Arc<Semaphore>,
     tenants: Mutex<HashMap<Option<TenantNo>, Arc<Semaphore>>>,
     gate: Arc<Gate>,
 }
@@ -29,14 +29,14 @@ pub(super) struct LongReads {
 impl LongReads {
     pub(super) fn new(gate: Arc<Gate>) -> Self {
         Self {
-            all: Semaphore::new(AT_ONCE),
+            all: Arc::new(Semaphore::new(AT_ONCE)),
             tenants: Mutex::default(),
             gate,
         }
     }
 
     /// A tenant's own room, which it has while it reads.
-    pub(super) fn of(&self, tenant: Option<TenantNo>) -> Arc<Semaphore> {
+    fn of(&self, tenant: Option<TenantNo>) -> Arc<Semaphore> {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         tenants.retain(|_, room| Arc::strong_count(room) > 1);
         let room = || Arc::new(Semaphore::new(OF_ONE));
@@ -44,24 +44,30 @@ impl LongReads {
     }
 
     /// A place in a tenant's room and in that of all, for as long as it is held.
-    pub(super) async fn place<'a>(
-        &'a self,
-        room: &'a Semaphore,
-    ) -> Result<(SemaphorePermit<'a>, SemaphorePermit<'a>)> {
+    pub(super) async fn place(&self, tenant: Option<TenantNo>) -> Result<Place> {
+        let room = self.of(tenant);
         let both = async {
-            // The tenant's own first, so that who waits there keeps nobody else waiting.
-            let own = room.acquire().await?;
-            Ok((own, self.all.acquire().await?))
+            Ok(Place {
+                // The tenant's own first, so that who waits there keeps nobody else waiting.
+                _own: room.acquire_owned().await?,
+                _of_all: Arc::clone(&self.all).acquire_owned().await?,
+            })
         };
         timeout(READER_WAIT, both)
             .await
             .map_err(|_| Error::from(Code::Overloaded))?
-            .map_err(|error: tokio::sync::AcquireError| Error::Internal(error.into()))
+            .map_err(|error: AcquireError| Error::Internal(error.into()))
     }
 
     pub(super) fn gate(&self) -> &Arc<Gate> {
         &self.gate
     }
+}
+
+/// What a read holds, also when nobody waits for it any more.
+pub(super) struct Place {
+    _own: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
 }
 
 /// Through which every long read goes. While they follow one another some snapshot always needs the log, which would only
@@ -70,7 +76,8 @@ impl LongReads {
 pub(super) struct Gate {
     state: Mutex<State>,
     changed: Condvar,
-    is_late: AtomicBool,
+    /// How often a read may be begun again by now; 0 while they may go on.
+    limit: AtomicU8,
 }
 
 #[derive(Default)]
@@ -90,19 +97,20 @@ impl Gate {
         Entered { gate: self }
     }
 
-    /// Whether a read that runs is to be given up, and begun again.
-    pub(super) fn is_late(&self) -> bool {
-        self.is_late.load(Ordering::Acquire)
+    /// Whether a read that was begun again so many times is to be given up, and begun again.
+    pub(super) fn is_late(&self, begun_again: u8) -> bool {
+        self.limit.load(Ordering::Acquire) > begun_again
     }
 
-    /// Lets no further read begin until what this gives is dropped, and waits for those that run.
-    pub(super) fn shut(&self) -> Shut<'_> {
+    /// Lets no further read begin until what this gives is dropped, and waits a while for those that run; those that were not
+    /// begun again so many times yet are.
+    pub(super) fn shut(&self, how_often: u8) -> Shut<'_> {
         let shut = Shut { gate: self };
         let mut state = self.state();
         state.is_shut = true;
         state = self.wait_for_readers(state);
         if state.reading > 0 {
-            self.is_late.store(true, Ordering::Release);
+            self.limit.store(how_often, Ordering::Release);
             drop(self.wait_for_readers(state));
         }
         shut
@@ -145,7 +153,7 @@ pub(super) struct Shut<'a> {
 impl Drop for Shut<'_> {
     fn drop(&mut self) {
         self.gate.state().is_shut = false;
-        self.gate.is_late.store(false, Ordering::Release);
+        self.gate.limit.store(0, Ordering::Release);
         self.gate.changed.notify_all();
     }
 }

@@ -74,6 +74,9 @@ const READER_WAIT: Duration = Duration::from_secs(5);
 /// How long a long read may take.
 const LONG_READ: Duration = Duration::from_secs(20);
 
+/// How often one is begun again at most.
+const BEGUN_AGAIN: u8 = 2;
+
 /// A write that changes nothing.
 const TRIAL: &str = "UPDATE search_progress SET done_seq = done_seq";
 
@@ -131,7 +134,7 @@ impl Store {
         let path = folder.join(FILE);
         if is_emptied(folder) {
             return Err(OpenError(format!(
-                "{} is empty, although it was in use; restore it from a backup",
+                "{} is empty, although it was in use; restore it from a backup, or remove it if nothing was in it",
                 path.display()
             )));
         }
@@ -258,7 +261,7 @@ impl Store {
     }
 
     /// Runs a step that can be long on the blocking pool: a few at one time, fewer of one tenant, each for 20 s at most. It may
-    /// be begun again, on a newer snapshot, when the write-ahead log has grown long.
+    /// be begun again, on a newer snapshot and with as much time, when the write-ahead log has grown long.
     ///
     /// # Errors
     /// Whatever `step` returns; `overloaded` when there is no room in time, and for a step that takes too long.
@@ -267,26 +270,28 @@ impl Store {
         tenant: Option<TenantNo>,
         step: impl Fn(&Reader<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let room = self.long_reads.of(tenant);
-        let _place = self.long_reads.place(&room).await?;
+        let place = self.long_reads.place(tenant).await?;
         let store = self.clone();
         let read = move || {
+            let _place = place;
             let gate = store.long_reads.gate();
-            let end = Instant::now() + LONG_READ;
+            let mut begun_again = 0;
             loop {
                 let _entered = gate.enter();
+                let end = Instant::now() + LONG_READ;
                 let connection = store.reader()?;
                 let late = Arc::clone(gate);
-                let is_over = move || late.is_late() || Instant::now() > end;
-                let outcome = sqlite::unless(&connection, is_over, || {
-                    sqlite::on_a_snapshot(&connection, &step)
+                let is_over = move || late.is_late(begun_again) || Instant::now() > end;
+                let outcome = sqlite::on_a_snapshot(&connection, |reader| {
+                    sqlite::unless(&connection, is_over, || step(reader))
                 });
                 let is_interrupted = outcome
                     .as_ref()
                     .is_err_and(|error| error.is(Code::Overloaded));
-                if !is_interrupted || Instant::now() > end {
+                if !is_interrupted || begun_again == BEGUN_AGAIN || Instant::now() > end {
                     return outcome;
                 }
+                begun_again += 1;
             }
         };
         tokio::task::spawn_blocking(read)
@@ -451,7 +456,6 @@ pub fn keep_names(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// SQLite gives its side files the permissions of the main one.
 /// Whether the file has lost all that was in it. The others are made once something is; SQLite would remove the log.
 fn is_emptied(folder: &Path) -> bool {
     let length = |name: &str| folder.join(name).metadata().map(|file| file.len());
@@ -459,6 +463,7 @@ fn is_emptied(folder: &Path) -> bool {
         && (length(LOG).is_ok_and(|bytes| bytes > 0) || length(SERVE_LOCK).is_ok())
 }
 
+/// SQLite gives its side files the permissions of the main one.
 fn make_private_file(path: &Path) -> io::Result<()> {
     OpenOptions::new()
         .read(true)

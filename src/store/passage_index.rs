@@ -25,7 +25,26 @@ pub struct PassageIndex {
     /// Every word of the articles, and how often it is in them.
     words: BTreeMap<String, usize>,
     /// What was found for a word or phrase before: many people ask in the same words.
-    known: RefCell<HashMap<String, Arc<[Match]>>>,
+    known: RefCell<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    words: HashMap<String, Arc<[Match]>>,
+    matches: usize,
+}
+
+impl Known {
+    fn keep(&mut self, word: &str, found: &Arc<[Match]>) {
+        if word.len() > LONGEST_KNOWN || found.len() > MOST_MATCHES {
+            return;
+        }
+        if self.words.len() >= MOST_KNOWN || self.matches + found.len() > MOST_MATCHES {
+            *self = Self::default();
+        }
+        self.matches += found.len();
+        self.words.insert(word.to_owned(), Arc::clone(found));
+    }
 }
 
 /// A passage that has a word.
@@ -83,12 +102,12 @@ const UNKNOWN_WORD: f64 = 0.5;
 /// To cover this much is to cover any question, however long.
 const COVERED: f64 = 3.0;
 
-/// Words and phrases whose passages are kept: of ordinary ones, with what they are found in, half a megabyte.
-const MOST_KNOWN: usize = 2_048;
+/// Words and phrases whose passages are kept.
+const MOST_KNOWN: usize = 1_024;
 /// Bytes of one that is kept.
 const LONGEST_KNOWN: usize = 32;
-/// Passages of one that are kept: those of a word that is everywhere are many.
-const MOST_MATCHES: usize = 64;
+/// Passages that are kept of all of them together: with the words, a quarter of a megabyte.
+const MOST_MATCHES: usize = 4_096;
 
 /// A word of fewer letters has too many neighbours to say which of them was meant.
 const SHORTEST_MISSPELT: usize = 5;
@@ -298,7 +317,7 @@ impl PassageIndex {
 
     /// Every passage that has a word.
     fn matches(&self, word: &str) -> Result<Arc<[Match]>, IndexError> {
-        if let Some(known) = self.known.borrow().get(word) {
+        if let Some(known) = self.known.borrow().words.get(word) {
             return Ok(Arc::clone(known));
         }
         let mut select = self.connection.prepare_cached(MATCHES)?;
@@ -315,13 +334,7 @@ impl PassageIndex {
             })
         })?;
         let found: Arc<[Match]> = rows.collect::<Result<_, _>>()?;
-        if word.len() <= LONGEST_KNOWN && found.len() <= MOST_MATCHES {
-            let mut known = self.known.borrow_mut();
-            if known.len() >= MOST_KNOWN {
-                known.clear();
-            }
-            known.insert(word.to_owned(), Arc::clone(&found));
-        }
+        self.known.borrow_mut().keep(word, &found);
         Ok(found)
     }
 }
@@ -462,7 +475,7 @@ mod tests {
         assert_eq!(found(&index, "valve", &["tap"]), first);
         for number in 0..=MOST_KNOWN {
             assert!(found(&index, &format!("word{number}"), &[]).is_empty());
-            assert!(index.known.borrow().len() <= MOST_KNOWN);
+            assert!(index.known.borrow().words.len() <= MOST_KNOWN);
         }
         assert_eq!(found(&index, "valve", &["tap"]), first);
     }

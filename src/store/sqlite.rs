@@ -359,6 +359,7 @@ impl Drop for Snapshot<'_> {
             .and_then(|mut statement| statement.execute([]));
         if let Err(error) = ended {
             log::error!("a read transaction did not end: {error}");
+            drop(self.connection.execute_batch("ROLLBACK"));
         }
     }
 }
