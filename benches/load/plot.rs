@@ -68,6 +68,9 @@ text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 .middle { text-anchor: middle; }
 ";
 
+/// How far the unit's name reaches into a plot.
+const UNIT_WIDTH: f64 = 66.0;
+
 /// A value of all cells.
 type Reading = fn(&Measured) -> f64;
 
@@ -265,7 +268,8 @@ impl<'a> Panel<'a> {
         };
         let y = self.y(rows);
         let right = self.left + PLOT_WIDTH;
-        rule(svg, "alone", (self.left, y), (right, y))?;
+        // Above the highest decade the unit stands at the left.
+        rule(svg, "alone", (self.left + UNIT_WIDTH, y), (right, y))?;
         let said = format!("{}, rows in groups of 64", What::Sqlite);
         text(svg, "end", right, y - 5.0, &said)
     }
