@@ -17,12 +17,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Connection {
     stream: TcpStream,
     received: Vec<u8>,
+    /// Whether the server said with its last reply that it closes.
+    is_closing: bool,
 }
 
-/// A reply's status, and where in the buffer its body is.
+/// A reply's status, where in the buffer its body is, and whether the connection ends with it.
 struct Head {
     status: u16,
     body: std::ops::Range<usize>,
+    is_last: bool,
 }
 
 impl Connection {
@@ -32,7 +35,17 @@ impl Connection {
         Ok(Self {
             stream,
             received: Vec::with_capacity(64 * 1_024),
+            is_closing: false,
         })
+    }
+
+    /// The same connection, or another one if the server closes it.
+    pub async fn or_another(self, address: SocketAddr) -> io::Result<Self> {
+        if self.is_closing {
+            Self::open(address).await
+        } else {
+            Ok(self)
+        }
     }
 
     /// Sends a request and reads all of its reply.
@@ -47,10 +60,11 @@ impl Connection {
             if head.is_none() {
                 head = read_head(&self.received)?;
             }
-            if let Some(Head { status, body }) = &head
-                && self.received.len() >= body.end
+            if let Some(head) = &head
+                && self.received.len() >= head.body.end
             {
-                return Ok((*status, &self.received[body.clone()]));
+                self.is_closing = head.is_last;
+                return Ok((head.status, &self.received[head.body.clone()]));
             }
         }
     }
@@ -66,25 +80,28 @@ fn read_head(received: &[u8]) -> io::Result<Option<Head>> {
         return Ok(None);
     };
     let text = std::str::from_utf8(&received[..end]).map_err(|_| invalid("a head is no text"))?;
-    let mut lines = text.split("\r\n");
-    let status = lines
-        .next()
-        .and_then(|line| line.split(' ').nth(1))
+    let status = text
+        .split(' ')
+        .nth(1)
         .and_then(|status| status.parse().ok())
         .ok_or_else(|| invalid("a reply has no status"))?;
+    let field = |wanted: &str| {
+        let mut fields = text.split("\r\n").filter_map(|line| line.split_once(':'));
+        let found = fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.map(|(_, value)| value.trim())
+    };
     let bytes: usize = if status == 204 {
         0
     } else {
-        lines
-            .filter_map(|line| line.split_once(':'))
-            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-            .and_then(|(_, value)| value.trim().parse().ok())
+        field("content-length")
+            .and_then(|length| length.parse().ok())
             .ok_or_else(|| invalid("a reply has no length"))?
     };
     let start = end + 4;
     Ok(Some(Head {
         status,
         body: start..start + bytes,
+        is_last: field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")),
     }))
 }
 

@@ -156,8 +156,7 @@ impl Pace {
                 }
                 429 => {
                     self.refused.fetch_add(1, Ordering::Relaxed);
-                    // The server closes a connection whose body it did not read.
-                    connection = Connection::open(address).await?;
+                    connection = connection.or_another(address).await?;
                 }
                 status => seen.refuse(status, body),
             }

@@ -48,7 +48,7 @@ pub fn measure_log(
     };
     let server = Server::start(data, &folder.join("log-big.log"))?;
     let create = |cell| measure(&server, CONNECTIONS, cell, &creates)?.without_errors();
-    let searches: Arc<dyn Source> = Arc::new(Rotating::searches());
+    let searches: Arc<dyn Source> = Arc::new(Rotating::long_searches());
     let busy = || -> Result<Measured, Failed> {
         thread::scope(|scope| {
             let searching = scope.spawn(|| measure(&server, SEARCHING, cell, &searches));

@@ -26,6 +26,10 @@ const INSTALLS: [(i64, &str); 4] = [
     (101, "c0ffee00-be4d-4ade-8d0e-decafdecaf00"),
     (201, "adbead00-70b0-4a7e-8a11-5ade0f0e5ea1"),
 ];
+/// The sessions in which a common word was said.
+const SEARCH: &str = "/chat/sessions?q=printer&page_size=20";
+/// An agent that there is not.
+const NO_AGENT: i64 = 999_999;
 /// Messages that a session takes before too many of its turns could be waiting.
 const APPENDS_PER_SESSION: usize = 15;
 const MESSAGE: &str = "The printer on the second floor shows error 0x0000011b since this morning. I restarted it twice; \
@@ -97,8 +101,9 @@ impl Rotating {
         Self::new(vec![list_page()])
     }
 
-    /// The sessions of two tenants of a big file in which a common word was said.
-    pub fn searches() -> Self {
+    /// Searches of two tenants of a big file that take long: a common word in the sessions of an agent that there is not.
+    pub fn long_searches() -> Self {
+        let search = |key| get_as(key, &format!("{SEARCH}&agent_id={NO_AGENT}"));
         Self::new([ORDINARY_KEY, KEY_IN_BIG_FILE].map(search).into())
     }
 
@@ -133,15 +138,10 @@ pub fn list_page() -> Vec<u8> {
     get("/chat/sessions?page_size=20")
 }
 
-/// The sessions in which a common word was said.
-fn search(key: &str) -> Vec<u8> {
-    get_as(key, "/chat/sessions?q=printer&page_size=20")
-}
-
 /// One of the things that somebody does who looks around.
 pub fn any_look(numbers: &mut Numbers) -> Vec<u8> {
     match numbers.below(40) {
-        0 => search(ORDINARY_KEY),
+        0 => get(SEARCH),
         1..=10 => dry_run(numbers.pick(&INSTALLS)),
         11..=20 => white_label_create(numbers.pick(&INSTALLS)),
         _ => list_page(),

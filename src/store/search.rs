@@ -1,5 +1,7 @@
 //! Full-text search over titles and messages, each tenant's words apart.
 
+use std::collections::BTreeMap;
+
 use super::sqlite::Reader;
 use super::{Store, WriteTx};
 use crate::error::Result;
@@ -10,6 +12,11 @@ use crate::model::names::TenantNo;
 const BATCH: usize = 256;
 /// Words of a query that count.
 const WORDS: usize = 16;
+/// Postings that are read at one time: few, so that a common word is soon answered, and more and more for a rare one.
+const FIRST_CHUNK: usize = 256;
+const LARGEST_CHUNK: usize = 16_384;
+/// Older than every posting.
+const BEFORE_ALL: Tick = Tick(0);
 
 /// The words of a query; none, when the text has nothing to search for.
 pub fn words(query: &str) -> Vec<String> {
@@ -35,23 +42,103 @@ fn expression(tenant: TenantNo, word: &str) -> String {
     )
 }
 
-const MESSAGES_WITH: &str = "
-SELECT DISTINCT m.session_seq AS session_seq FROM message_search f JOIN messages m ON m.seq = f.rowid
-WHERE message_search MATCH ?1";
-const TITLES_WITH: &str =
-    "SELECT rowid AS session_seq FROM title_search WHERE title_search MATCH ?1";
+/// A word's newest messages before a place, and the sessions that they are of.
+pub const MESSAGES_WITH: &str = "
+SELECT f.rowid AS posting, m.session_seq AS session_seq
+FROM message_search f CROSS JOIN messages m ON m.seq = f.rowid
+WHERE message_search MATCH ?1 AND f.rowid < ?2 ORDER BY f.rowid DESC LIMIT ?3";
+/// A word's newest titles before a place, and their sessions.
+pub const TITLES_WITH: &str = "
+SELECT rowid AS posting, rowid AS session_seq FROM title_search
+WHERE title_search MATCH ?1 AND rowid < ?2 ORDER BY rowid DESC LIMIT ?3";
 
-/// A tenant's sessions whose title or messages hold a word, in no order.
-pub(super) fn sessions_with(
-    reader: &Reader<'_>,
-    tenant: TenantNo,
-    word: &str,
-) -> Result<Vec<Tick>> {
-    let expression = expression(tenant, word);
-    let mut sessions: Vec<Tick> =
-        reader.all(MESSAGES_WITH, [&expression], |row| row.get("session_seq"))?;
-    sessions.extend(reader.all::<Tick>(TITLES_WITH, [&expression], |row| row.get("session_seq"))?);
-    Ok(sessions)
+/// Where a word is found in one of the indexes, read from its newest posting on.
+struct Postings {
+    sql: &'static str,
+    expression: String,
+    /// The word's bit in what is known of a session.
+    word: u32,
+    /// Everything from here on was read.
+    read_from: Tick,
+}
+
+/// A tenant's sessions whose title and messages hold all of the words, newest first: no more of the index is read than it
+/// takes to find those that are asked for.
+pub(super) struct Matches<'a> {
+    reader: &'a Reader<'a>,
+    postings: Vec<Postings>,
+    /// Which words were found so far in sessions about which not everything is known.
+    found: BTreeMap<Tick, u32>,
+    all_words: u32,
+    chunk: usize,
+}
+
+impl<'a> Matches<'a> {
+    pub(super) fn of(reader: &'a Reader<'a>, tenant: TenantNo, words: &[String]) -> Self {
+        let mut postings = Vec::new();
+        let mut all_words = 0;
+        for (place, word) in words.iter().enumerate() {
+            let word_bit = 1 << place;
+            all_words |= word_bit;
+            postings.extend([MESSAGES_WITH, TITLES_WITH].map(|sql| Postings {
+                sql,
+                expression: expression(tenant, word),
+                word: word_bit,
+                read_from: Tick(i64::MAX),
+            }));
+        }
+        Self {
+            reader,
+            postings,
+            found: BTreeMap::new(),
+            all_words,
+            chunk: FIRST_CHUNK,
+        }
+    }
+
+    /// Some more of them, or none at all; nothing, once there are no more.
+    ///
+    /// A message is younger than its session, and a title is kept under the session's own number: of a session that is not
+    /// older than what was read of every word, everything is known.
+    pub(super) fn more(&mut self) -> Result<Option<impl Iterator<Item = Tick>>> {
+        let behind = self.postings.iter_mut().max_by_key(|one| one.read_from);
+        let Some(behind) = behind.filter(|one| one.read_from > BEFORE_ALL) else {
+            return Ok(None);
+        };
+        let params = (&behind.expression, behind.read_from, self.chunk);
+        let (mut read, mut last) = (0, BEFORE_ALL);
+        self.reader.each(behind.sql, params, |row| {
+            *self.found.entry(row.get("session_seq")?).or_default() |= behind.word;
+            (read, last) = (read + 1, row.get("posting")?);
+            Ok(())
+        })?;
+        behind.read_from = if read < self.chunk { BEFORE_ALL } else { last };
+        self.chunk = (self.chunk * 2).min(LARGEST_CHUNK);
+        self.leave_out_hopeless();
+        let known_from = self.postings.iter().map(|one| one.read_from).max();
+        let known = self.found.split_off(&known_from.unwrap_or(BEFORE_ALL));
+        let all_words = self.all_words;
+        let newest_first = known.into_iter().rev();
+        Ok(Some(newest_first.filter_map(move |(session, words)| {
+            (words == all_words).then_some(session)
+        })))
+    }
+
+    /// Once a word was read to its end, only sessions that it was found in are of interest; without any the search is over.
+    fn leave_out_hopeless(&mut self) {
+        let unread = self
+            .postings
+            .iter()
+            .filter(|one| one.read_from > BEFORE_ALL);
+        let wanted = unread.fold(self.all_words, |words, one| words & !one.word);
+        if wanted == 0 {
+            return;
+        }
+        self.found.retain(|_, words| *words & wanted == wanted);
+        if self.found.is_empty() {
+            self.postings.clear();
+        }
+    }
 }
 
 const HAS_TITLE: &str = "SELECT 1 FROM title_search WHERE rowid = ?1";
@@ -186,6 +273,10 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use rusqlite::Connection;
+
     use super::*;
 
     #[test]
@@ -211,5 +302,119 @@ mod tests {
             expression(TenantNo(5), "a\" OR scope:\"t6"),
             "scope : \"t5\" AND words : \"a\"\" OR scope:\"\"t6\""
         );
+    }
+
+    /// A word's sessions as they are said to be, by title or by message.
+    type Said = BTreeMap<&'static str, BTreeSet<i64>>;
+
+    const WORDS_SAID: [&str; 4] = ["everywhere", "often", "seldom", "never"];
+
+    /// Numbers that are alike in every run.
+    struct Draws(u64);
+
+    impl Draws {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0 % bound
+        }
+    }
+
+    /// Sessions with titles and messages, of which another tenant says all words everywhere.
+    fn talks(draws: &mut Draws) -> (Connection, Said) {
+        let file = Connection::open_in_memory().unwrap();
+        file.execute_batch(
+            "CREATE TABLE messages (seq INTEGER PRIMARY KEY, session_seq INTEGER NOT NULL);
+             CREATE VIRTUAL TABLE message_search USING fts5 (scope, words, content = '');
+             CREATE VIRTUAL TABLE title_search USING fts5 (scope, words, content = '');",
+        )
+        .unwrap();
+        let reader = Reader::within(&file);
+        let mut said = Said::new();
+        let mut sessions = Vec::new();
+        for seq in 1..400 {
+            let is_session = sessions.is_empty() || draws.below(3) == 0;
+            let session = match draws.below(4) {
+                _ if is_session => seq,
+                // Most go on with what was opened last.
+                0 => sessions[draws.below(sessions.len() as u64) as usize],
+                _ => sessions[sessions.len() - 1],
+            };
+            let words: Vec<&str> = [1, 3, 40]
+                .iter()
+                .zip(WORDS_SAID)
+                .filter_map(|(rarity, word)| (draws.below(*rarity) == 0).then_some(word))
+                .collect();
+            let is_ours = session % 5 != 0;
+            let tenant = TenantNo(if is_ours { 1 } else { 2 });
+            for word in words.iter().filter(|_| is_ours) {
+                said.entry(word).or_default().insert(session);
+            }
+            let text = if is_ours {
+                words.join(" ")
+            } else {
+                WORDS_SAID.join(" ")
+            };
+            if is_session {
+                sessions.push(seq);
+                add_title(&reader, tenant, Tick(seq), &text).unwrap();
+            } else {
+                let message = "INSERT INTO messages (seq, session_seq) VALUES (?1, ?2)";
+                reader.execute(message, (seq, session)).unwrap();
+                add_message(&reader, tenant, Tick(seq), &text).unwrap();
+            }
+        }
+        (file, said)
+    }
+
+    #[test]
+    fn a_search_finds_what_a_reading_of_everything_finds_newest_first_whatever_it_reads_at_a_time()
+    {
+        let mut draws = Draws(7);
+        let mut found = 0;
+        for _ in 0..20 {
+            let (file, said) = talks(&mut draws);
+            let reader = Reader::within(&file);
+            for looked_for in 1..1 << WORDS_SAID.len() {
+                let words: Vec<String> = WORDS_SAID
+                    .iter()
+                    .enumerate()
+                    .filter(|(place, _)| looked_for & 1 << place != 0)
+                    .map(|(_, word)| (*word).to_owned())
+                    .collect();
+                let mut wanted: BTreeSet<i64> = (1..400).collect();
+                for word in &words {
+                    let of_word = said.get(word.as_str()).cloned().unwrap_or_default();
+                    wanted.retain(|session| of_word.contains(session));
+                }
+                let wanted: Vec<i64> = wanted.into_iter().rev().collect();
+                for chunk in [1, 2, 7, 64, FIRST_CHUNK] {
+                    let mut matches = Matches::of(&reader, TenantNo(1), &words);
+                    matches.chunk = chunk;
+                    let mut got = Vec::new();
+                    while let Some(some) = matches.more().unwrap() {
+                        got.extend(some.map(|session| session.0));
+                    }
+                    assert_eq!(got, wanted, "{words:?} by {chunk}");
+                }
+                found += wanted.len();
+            }
+        }
+        assert!(found > 1_000, "{found}");
+    }
+
+    #[test]
+    fn a_common_word_s_newest_sessions_are_found_without_reading_the_others() {
+        let (file, said) = talks(&mut Draws(11));
+        let reader = Reader::within(&file);
+        let mut matches = Matches::of(&reader, TenantNo(1), &["everywhere".to_owned()]);
+        matches.chunk = 8;
+        let mut got = Vec::new();
+        while got.is_empty() {
+            got.extend(matches.more().unwrap().unwrap().map(|session| session.0));
+        }
+        assert_eq!(got[0], *said["everywhere"].last().unwrap());
+        assert!(matches.postings.iter().all(|one| one.read_from > Tick(300)));
     }
 }

@@ -1,7 +1,5 @@
 //! Sessions: made, listed by keyset ranges, changed, and removed with all that hangs on them.
 
-use std::collections::HashSet;
-
 use super::sqlite::{Reader, Row, json};
 use super::{WriteTx, idempotency, messages, search};
 use crate::error::{Code, Error, Result};
@@ -352,40 +350,29 @@ pub fn search_page(
         Scope::Platform { acting, home } => (*acting, Some(home), None),
         Scope::User { tenant, user } => (*tenant, None, Some(user)),
     };
-    let Some((first, others)) = words.split_first() else {
-        return Ok(Vec::new());
-    };
-    let mut matching = search::sessions_with(reader, tenant, first)?;
-    for word in others {
-        let also: HashSet<Tick> = search::sessions_with(reader, tenant, word)?
-            .into_iter()
-            .collect();
-        matching.retain(|session| also.contains(session));
-    }
-    matching.retain(|session| *session < before);
-    matching.sort_unstable_by(|one, other| other.cmp(one));
-    matching.dedup();
-
     let channel = filter.channel.map(|channel| channel.tick());
     let mut found = Vec::new();
-    for seq in matching {
-        let session = reader.optional(
-            ONE_OF_SCOPE,
-            rusqlite::named_params! {
-                ":seq": seq,
-                ":tenant": tenant,
-                ":archived": filter.archived,
-                ":agent": filter.agent,
-                ":channel": channel,
-                ":company": filter.company,
-                ":home": home,
-                ":user": user,
-            },
-            record,
-        )?;
-        found.extend(session);
-        if found.len() == limit {
-            break;
+    let mut matches = search::Matches::of(reader, tenant, words);
+    while let Some(some) = matches.more()? {
+        for seq in some.filter(|session| *session < before) {
+            let session = reader.optional(
+                ONE_OF_SCOPE,
+                rusqlite::named_params! {
+                    ":seq": seq,
+                    ":tenant": tenant,
+                    ":archived": filter.archived,
+                    ":agent": filter.agent,
+                    ":channel": channel,
+                    ":company": filter.company,
+                    ":home": home,
+                    ":user": user,
+                },
+                record,
+            )?;
+            found.extend(session);
+            if found.len() == limit {
+                return Ok(found);
+            }
         }
     }
     Ok(found)

@@ -2,7 +2,9 @@
 
 use rusqlite::Connection;
 use switchboard::store::database_file;
-use switchboard::store::{channels, companies, health, installs, sessions, turns, unlinked};
+use switchboard::store::{
+    channels, companies, health, installs, search, sessions, turns, unlinked,
+};
 
 use crate::support::{Server, technician};
 
@@ -85,6 +87,21 @@ fn what_would_be_refused_is_found_along_one_tenants_part_of_an_index() {
         assert!(!whole.contains("TEMP B-TREE"), "{index} is sorted: {whole}");
         assert!(!whole.contains("SCAN"), "{index} is read whole: {whole}");
     }
+}
+
+#[test]
+fn a_search_reads_the_postings_newest_first_and_never_sorts_them() {
+    let server = Server::demo();
+    let file = Connection::open(database_file(server.folder())).unwrap();
+    let titles = plan_of(&file, search::TITLES_WITH);
+    assert_eq!(titles.len(), 1, "{titles:#?}");
+    let messages = plan_of(&file, search::MESSAGES_WITH);
+    assert_eq!(messages.len(), 2, "{messages:#?}");
+    assert!(
+        messages[0].starts_with("SCAN f VIRTUAL TABLE"),
+        "{messages:#?}"
+    );
+    assert_eq!(messages[1], "SEARCH m USING INTEGER PRIMARY KEY (rowid=?)");
 }
 
 #[test]

@@ -334,6 +334,42 @@ fn a_search_finds_words_of_titles_and_messages() {
 }
 
 #[test]
+fn pages_of_a_search_over_many_sessions_make_up_the_whole_newest_first() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let mut wanted = Vec::new();
+    for number in 0..330 {
+        let (title, message) = match number % 3 {
+            0 => ("common ground", None),
+            1 => ("rare ground", Some("something common")),
+            _ => ("common", Some("nothing")),
+        };
+        let session = northwind.session(json!({ "agent_id": 102, "title": title }));
+        if let Some(message) = message {
+            northwind.says(&session, message).expect(202);
+        }
+        if number % 3 < 2 {
+            wanted.push(session);
+        }
+    }
+    // The oldest is talked in again, so that its words are the newest and the oldest.
+    northwind.says(&wanted[0], "common ground").expect(202);
+    wanted.reverse();
+    let mut found = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let query = format!("q=common+ground&page_size=37{cursor}");
+        let page = northwind.lists(&query).expect(200);
+        found.extend(page.ids());
+        match page.next_cursor() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(found, wanted);
+}
+
+#[test]
 fn a_title_taken_from_the_first_message_is_found_until_it_is_changed() {
     let server = Server::demo();
     let northwind = server.northwind();
