@@ -9,7 +9,7 @@ use actix_web::rt::System;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Common, Failed, Limits, Serve, column, login_link, open, print};
 use crate::auth::Authenticator;
@@ -21,6 +21,8 @@ use crate::turns::respond::Responders;
 
 /// How long to wait for the file to be closed, once the server has ended.
 const CLOSING: Duration = Duration::from_secs(5);
+/// How long the words of deleted sessions may take to leave the search index behind the requests.
+const REMOVAL: Duration = Duration::from_secs(2);
 /// How long requests may take to end behind the answers that were cut off, in a drain of at least so long.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often what is past its time is removed.
@@ -141,6 +143,11 @@ fn serve_until_stopped(
             () = is_cut_off.notified() => {}
         }
         keeper.abort();
+        // What was deleted a moment ago is to be nowhere in a file that nobody serves.
+        let removal = timeout(REMOVAL, app.store.complete_removal()).await;
+        if !matches!(removal, Ok(Ok(()))) {
+            log::warn!("words of deleted sessions stay in the search index until the next start");
+        }
         if let Some(metrics) = metrics {
             // Last, so that the drain can be watched.
             metrics.stop(false).await;
@@ -182,7 +189,7 @@ async fn keep_house(app: Arc<App>) {
     let mut clean_up = tokio::time::interval(CLEAN_UP_EVERY);
     let mut index = tokio::time::interval(INDEX_EVERY);
     loop {
-        let outcome = tokio::select! {
+        let outcome: crate::error::Result<()> = tokio::select! {
             _ = clean_up.tick() => {
                 async {
                     store.purge_idempotency_keys().await?;
@@ -199,7 +206,10 @@ async fn keep_house(app: Arc<App>) {
                 }
                 .await
             }
-            _ = index.tick() => store.complete_search().await,
+            _ = index.tick() => {
+                store.keep_index(INDEX_EVERY).await;
+                Ok(())
+            }
         };
         if let Err(error) = outcome {
             log::warn!("housekeeping has to wait: {error}");

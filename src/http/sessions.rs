@@ -32,6 +32,8 @@ use crate::store::{Reader, audit, search, turns, unlinked};
 const TITLE: usize = 200;
 /// How long a search may take to bring its index up to date before it answers with what there is.
 const INDEX_WAIT: Duration = Duration::from_secs(10);
+/// How long a deletion waits at most while the words of many others have still to leave the index.
+const REMOVAL_WAIT: Duration = Duration::from_secs(5);
 const NOT_ALL_SEARCHED: &str =
     "The server's disk is full: the newest messages could not be searched.";
 
@@ -575,5 +577,9 @@ pub(super) async fn delete(
             Ok(())
         })
         .await?;
+    // It is gone, whatever comes of the rest, which is tried again from time to time.
+    let store = app.store.clone();
+    actix_web::rt::spawn(async move { store.begin_removal().await });
+    drop(tokio::time::timeout(REMOVAL_WAIT, app.store.keep_up_with_removal()).await);
     Ok(Gone)
 }

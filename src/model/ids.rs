@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::clock::Millis;
 
 /// The millisecond and counter of an id as one number of 60 bits: creation order, key of its row, and a stream cursor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tick(pub i64);
 
 /// Counter steps within a millisecond.
@@ -21,7 +21,7 @@ const STEPS: i64 = 1 << 12;
 
 impl Tick {
     /// The tick of a millisecond and a counter below 4,096.
-    pub fn new(time: Millis, counter: i64) -> Self {
+    pub const fn new(time: Millis, counter: i64) -> Self {
         Self(time * STEPS + counter)
     }
 

@@ -32,7 +32,7 @@ const WRITER_WAIT: Duration = Duration::from_millis(250);
 const BEGIN_AGAIN_SELDOM: Duration = Duration::from_secs(30);
 /// How long a connection waits for another one's lock.
 const USUAL_WAIT: Duration = Duration::from_secs(10);
-/// How soon the log is tried again that readers kept from being emptied; after each try in vain it takes twice as long.
+/// How soon the log is emptied again, or tried again if readers kept it from that; after each try in vain it takes twice as long.
 const ERASE_AGAIN: Duration = Duration::from_millis(500);
 /// When it took longer than this the last time, long reads make way.
 const MAKE_WAY_TO_ERASE: Duration = Duration::from_secs(2);
@@ -280,6 +280,8 @@ impl Background {
             empty_log(&self.connection)
         };
         if matches!(outcome, Ok(true)) {
+            // Not for each of many deletions: writers wait for it.
+            self.not_before = Instant::now() + ERASE_AGAIN;
             self.pause = ERASE_AGAIN;
         } else {
             self.erase.store(true, Ordering::Release);
@@ -344,8 +346,9 @@ pub(super) fn watch(writer: &Connection) {
 impl Checkpoints {
     /// Has the log emptied soon: what was deleted must not stand there any longer.
     pub(super) fn erase(&self) {
-        self.erase.store(true, Ordering::Release);
-        self.wake();
+        if !self.erase.swap(true, Ordering::AcqRel) {
+            self.wake();
+        }
     }
 
     pub(super) fn after_commit(&mut self, writer: &Connection) {

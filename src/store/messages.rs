@@ -367,24 +367,6 @@ pub fn duplicate(first: &Appended) -> Refusal {
         .with("since_cursor", first.since_cursor.to_string())
 }
 
-const INDEXED: &str = "SELECT seq, content FROM messages WHERE session_seq = ?1 AND seq <= ?2";
-
-/// Takes a session's messages out of the search index, before they go.
-pub(super) fn leave_search(
-    reader: &Reader<'_>,
-    tenant: TenantNo,
-    session: SessionId,
-) -> Result<()> {
-    let indexed: Vec<(Tick, String)> =
-        reader.all(INDEXED, (session.tick(), search::done(reader)?), |row| {
-            Ok((row.get("seq")?, row.get("content")?))
-        })?;
-    for (message, content) in &indexed {
-        search::remove_message(reader, tenant, *message, content)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

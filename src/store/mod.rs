@@ -95,6 +95,7 @@ pub struct Store {
     clock: Clock,
     ticker: Ticker,
     long_reads: Arc<LongReads>,
+    removal: Arc<search::Removal>,
 }
 
 /// Sizes in bytes.
@@ -189,6 +190,7 @@ impl Store {
             clock,
             ticker,
             long_reads: Arc::new(LongReads::new(gate)),
+            removal: Arc::default(),
         })
     }
 

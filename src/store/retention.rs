@@ -1,5 +1,7 @@
 //! Removes sessions that were idle for longer than their tenant keeps them (contract, section 7).
 
+use std::time::Duration;
+
 use serde_json::Map;
 
 use super::sqlite::Reader;
@@ -16,6 +18,8 @@ use crate::model::words::CallerKind;
 const BATCH: usize = 50;
 /// Bytes of files from which a change takes no further session: each freed page is written over.
 const BATCH_BYTES: i64 = 16 << 20;
+/// How long a step may wait until its sessions' words have left the search index, and what is new has come into it.
+const INDEX_LIMIT: Duration = Duration::from_secs(60);
 /// Sessions that one step looks at.
 const LOOK: usize = 1_000;
 
@@ -109,6 +113,7 @@ impl Store {
                         removed += self
                             .write(move |tx| remove(tx, tenant, batch, gone))
                             .await?;
+                        self.keep_index(INDEX_LIMIT).await;
                     }
                 }
             }

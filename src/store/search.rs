@@ -1,20 +1,37 @@
 //! Full-text search over titles and messages, each tenant's words apart.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::timeout;
 
 use super::sqlite::Reader;
 use super::{Store, WriteTx};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
 
 /// Messages that one change adds, so that appends wait for little.
 const BATCH: usize = 256;
+/// Deleted messages that one change takes out at most, and bytes of their texts from which it takes no further one: a message takes
+/// it one to three milliseconds.
+const REMOVED_AT_ONCE: usize = 16;
+const BYTES_AT_ONCE: usize = 1_024;
+/// Deleted messages that may wait to be taken out.
+const MOST_TO_REMOVE: usize = 20_000;
+/// Messages whose words could not be taken out, after which no further one is tried for as long as this.
+const MOST_FAULTS: usize = 3;
+const NOT_REMOVED: &str = "words of deleted sessions are still in the search index";
+const FAULTS_AGAIN: Duration = Duration::from_secs(600);
 /// Words of a query that count.
 const WORDS: usize = 16;
-/// Postings that are read at one time: few, so that a common word is soon answered, and more and more for a rare one.
-const FIRST_CHUNK: usize = 256;
-const LARGEST_CHUNK: usize = 16_384;
+/// How far back a search goes with its first step, and how much farther with each next one: an often said word is soon
+/// found, and twenty steps go back for ever.
+const FIRST_SPAN: i64 = Tick::new(4_000, 0).0;
+const SPAN_GROWS: i64 = 4;
+/// Postings that are read at once; a word that has fewer is read with that.
+const FEW_POSTINGS: usize = if cfg!(test) { 8 } else { 256 };
 /// Older than every posting.
 const BEFORE_ALL: Tick = Tick(0);
 
@@ -42,24 +59,34 @@ fn expression(tenant: TenantNo, word: &str) -> String {
     )
 }
 
-/// A word's newest messages before a place, and the sessions that they are of.
+/// A word's messages from one place to before another, and their sessions.
+///
+/// Upwards: once anything was ever deleted, SQLite walks downwards through all of a word's postings, whatever is asked for.
 pub const MESSAGES_WITH: &str = "
+SELECT m.session_seq AS session_seq
+FROM message_search f CROSS JOIN messages m ON m.seq = f.rowid
+WHERE message_search MATCH ?1 AND f.rowid >= ?2 AND f.rowid < ?3";
+/// A word's titles from one place to before another, by their sessions.
+pub const TITLES_WITH: &str = "
+SELECT rowid AS session_seq FROM title_search WHERE title_search MATCH ?1 AND rowid >= ?2 AND rowid < ?3";
+const FIRST_MESSAGES_WITH: &str = "
 SELECT f.rowid AS posting, m.session_seq AS session_seq
 FROM message_search f CROSS JOIN messages m ON m.seq = f.rowid
-WHERE message_search MATCH ?1 AND f.rowid < ?2 ORDER BY f.rowid DESC LIMIT ?3";
-/// A word's newest titles before a place, and their sessions.
-pub const TITLES_WITH: &str = "
-SELECT rowid AS posting, rowid AS session_seq FROM title_search
-WHERE title_search MATCH ?1 AND rowid < ?2 ORDER BY rowid DESC LIMIT ?3";
+WHERE message_search MATCH ?1 ORDER BY f.rowid LIMIT ?2";
+const FIRST_TITLES_WITH: &str = "
+SELECT rowid AS posting, rowid AS session_seq FROM title_search WHERE title_search MATCH ?1 ORDER BY rowid LIMIT ?2";
+const NEWEST_SESSION: &str = "
+SELECT max(coalesce((SELECT max(seq) FROM sessions WHERE tenant_no = ?1 AND archived = 0), 0),
+           coalesce((SELECT max(seq) FROM sessions WHERE tenant_no = ?1 AND archived = 1), 0)) AS newest";
 
-/// Where a word is found in one of the indexes, read from its newest posting on.
+/// Where a word stands in one of the indexes.
 struct Postings {
     sql: &'static str,
     expression: String,
     /// The word's bit in what is known of a session.
     word: u32,
-    /// Everything from here on was read.
-    read_from: Tick,
+    /// The oldest of them; none, once all were read.
+    oldest: Option<Tick>,
 }
 
 /// A tenant's sessions whose title and messages hold all of the words, newest first: no more of the index is read than it
@@ -70,74 +97,106 @@ pub(super) struct Matches<'a> {
     /// Which words were found so far in sessions about which not everything is known.
     found: BTreeMap<Tick, u32>,
     all_words: u32,
-    chunk: usize,
+    /// Everything from here on was read.
+    read_from: Tick,
+    /// Where the first step begins to go back.
+    begin: Tick,
+    /// How far back the next step goes.
+    span: i64,
 }
 
 impl<'a> Matches<'a> {
-    pub(super) fn of(reader: &'a Reader<'a>, tenant: TenantNo, words: &[String]) -> Self {
-        let mut postings = Vec::new();
-        let mut all_words = 0;
-        for (place, word) in words.iter().enumerate() {
-            let word_bit = 1 << place;
-            all_words |= word_bit;
-            postings.extend([MESSAGES_WITH, TITLES_WITH].map(|sql| Postings {
-                sql,
-                expression: expression(tenant, word),
-                word: word_bit,
-                read_from: Tick(i64::MAX),
-            }));
-        }
-        Self {
+    /// Those that are older than `before`, among others.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(super) fn of(
+        reader: &'a Reader<'a>,
+        tenant: TenantNo,
+        words: &[String],
+        before: Tick,
+    ) -> Result<Self> {
+        let newest: Tick = reader.one(NEWEST_SESSION, [tenant], |row| row.get("newest"))?;
+        let mut matches = Self {
             reader,
-            postings,
+            postings: Vec::with_capacity(2 * words.len()),
             found: BTreeMap::new(),
-            all_words,
-            chunk: FIRST_CHUNK,
+            all_words: 0,
+            read_from: Tick(i64::MAX),
+            begin: newest.min(before),
+            span: FIRST_SPAN,
+        };
+        for (place, word) in words.iter().enumerate() {
+            let bit = 1 << place;
+            matches.all_words |= bit;
+            for (first, rest) in [
+                (FIRST_MESSAGES_WITH, MESSAGES_WITH),
+                (FIRST_TITLES_WITH, TITLES_WITH),
+            ] {
+                matches.begin_with(first, rest, expression(tenant, word), bit)?;
+            }
         }
+        Ok(matches)
+    }
+
+    /// Reads the first of a word's postings: mostly there are no more.
+    fn begin_with(
+        &mut self,
+        first: &str,
+        rest: &'static str,
+        expression: String,
+        word: u32,
+    ) -> Result<()> {
+        let read: Vec<(Tick, Tick)> =
+            self.reader.all(first, (&expression, FEW_POSTINGS), |row| {
+                Ok((row.get("posting")?, row.get("session_seq")?))
+            })?;
+        for (_, session) in &read {
+            *self.found.entry(*session).or_default() |= word;
+        }
+        let oldest = read.first().filter(|_| read.len() == FEW_POSTINGS);
+        self.postings.push(Postings {
+            sql: rest,
+            expression,
+            word,
+            oldest: oldest.map(|(posting, _)| *posting),
+        });
+        Ok(())
     }
 
     /// Some more of them, or none at all; nothing, once there are no more.
     ///
     /// A message is younger than its session, and a title is kept under the session's own number: of a session that is not
-    /// older than what was read of every word, everything is known.
+    /// older than what was read, everything is known.
     pub(super) fn more(&mut self) -> Result<Option<impl Iterator<Item = Tick>>> {
-        let behind = self.postings.iter_mut().max_by_key(|one| one.read_from);
-        let Some(behind) = behind.filter(|one| one.read_from > BEFORE_ALL) else {
+        if self.read_from <= BEFORE_ALL {
             return Ok(None);
-        };
-        let params = (&behind.expression, behind.read_from, self.chunk);
-        let (mut read, mut last) = (0, BEFORE_ALL);
-        self.reader.each(behind.sql, params, |row| {
-            *self.found.entry(row.get("session_seq")?).or_default() |= behind.word;
-            (read, last) = (read + 1, row.get("posting")?);
-            Ok(())
-        })?;
-        behind.read_from = if read < self.chunk { BEFORE_ALL } else { last };
-        self.chunk = (self.chunk * 2).min(LARGEST_CHUNK);
-        self.leave_out_hopeless();
-        let known_from = self.postings.iter().map(|one| one.read_from).max();
-        let known = self.found.split_off(&known_from.unwrap_or(BEFORE_ALL));
+        }
+        let end = self.read_from;
+        self.read_from = Tick(end.min(self.begin).0.saturating_sub(self.span));
+        self.span = self.span.saturating_mul(SPAN_GROWS);
+        for postings in self.postings.iter().filter(|one| one.oldest.is_some()) {
+            let params = (&postings.expression, self.read_from, end);
+            self.reader.each(postings.sql, params, |row| {
+                *self.found.entry(row.get("session_seq")?).or_default() |= postings.word;
+                Ok(())
+            })?;
+        }
+        let has_more = |one: &&Postings| one.oldest.is_some_and(|oldest| oldest < self.read_from);
+        let unread = self.postings.iter().filter(has_more);
+        let read_words = unread.fold(self.all_words, |words, one| words & !one.word);
+        // Of a word that was read to its end only the sessions that it was found in are of interest.
+        self.found
+            .retain(|_, words| *words & read_words == read_words);
+        if read_words == self.all_words || read_words > 0 && self.found.is_empty() {
+            self.read_from = BEFORE_ALL;
+        }
         let all_words = self.all_words;
+        let known = self.found.split_off(&self.read_from);
         let newest_first = known.into_iter().rev();
         Ok(Some(newest_first.filter_map(move |(session, words)| {
             (words == all_words).then_some(session)
         })))
-    }
-
-    /// Once a word was read to its end, only sessions that it was found in are of interest; without any the search is over.
-    fn leave_out_hopeless(&mut self) {
-        let unread = self
-            .postings
-            .iter()
-            .filter(|one| one.read_from > BEFORE_ALL);
-        let wanted = unread.fold(self.all_words, |words, one| words & !one.word);
-        if wanted == 0 {
-            return;
-        }
-        self.found.retain(|_, words| *words & wanted == wanted);
-        if self.found.is_empty() {
-            self.postings.clear();
-        }
     }
 }
 
@@ -227,16 +286,14 @@ pub(super) fn add_message(
         .map(drop)
 }
 
-/// Takes a message out of the index, by the text that went in.
-pub(super) fn remove_message(
-    reader: &Reader<'_>,
-    tenant: TenantNo,
-    message: Tick,
-    content: &str,
-) -> Result<()> {
-    reader
-        .execute(REMOVE_MESSAGE, (message, scope(tenant), content))
-        .map(drop)
+const LEAVE: &str = "
+INSERT INTO search_removals (message_seq, tenant_no, content)
+SELECT seq, ?2, content FROM messages WHERE session_seq = ?1 AND seq <= ?3";
+
+/// Has the words of a session's messages, which are about to go, leave the index later.
+pub(super) fn leave(reader: &Reader<'_>, tenant: TenantNo, session: Tick) -> Result<()> {
+    let indexed = done(reader)?;
+    reader.execute(LEAVE, (session, tenant, indexed)).map(drop)
 }
 
 /// Adds some of the messages that wait; whether more do.
@@ -255,6 +312,32 @@ fn add_waiting(tx: &mut WriteTx<'_>) -> Result<bool> {
     Ok(waiting.len() == BATCH)
 }
 
+const LEAVING: &str = "
+SELECT message_seq, tenant_no, content FROM search_removals WHERE message_seq > ?1 ORDER BY message_seq LIMIT ?2";
+const HAS_LEFT: &str = "DELETE FROM search_removals WHERE message_seq = ?1";
+const IS_LEFT: &str = "SELECT message_seq FROM search_removals WHERE message_seq > ?1 ORDER BY message_seq LIMIT 1 OFFSET ?2";
+
+/// Takes the words of some deleted messages behind a place, so many at most, out of the index.
+fn remove_some(tx: &mut WriteTx<'_>, after: Tick, most: usize) -> Result<()> {
+    let reader = tx.reader();
+    let leaving: Vec<(Tick, TenantNo, String)> = reader.all(LEAVING, (after, most), |row| {
+        let message = row.get("message_seq")?;
+        Ok((message, row.get("tenant_no")?, row.get("content")?))
+    })?;
+    let mut bytes = 0;
+    for (message, tenant, content) in &leaving {
+        if bytes >= BYTES_AT_ONCE {
+            break;
+        }
+        // By the text that went in.
+        reader.execute(REMOVE_MESSAGE, (message, scope(*tenant), content))?;
+        reader.execute(HAS_LEFT, [message])?;
+        bytes += content.len();
+    }
+    tx.erases();
+    Ok(())
+}
+
 impl Store {
     /// Brings the index up to date, a batch at a time, so that a search finds what was acknowledged before it.
     ///
@@ -268,6 +351,120 @@ impl Store {
         }
         while self.write(add_waiting).await? {}
         Ok(())
+    }
+
+    /// Both of them, in the time that there is for it; what cannot be done is told of, and tried again the next time.
+    pub async fn keep_index(&self, limit: Duration) {
+        let told = |outcome: Option<Result<()>>, what: &str| {
+            if let Some(Err(error)) = outcome {
+                log::warn!("{what}: {error}");
+            }
+        };
+        let added = timeout(limit, self.complete_search()).await;
+        told(added.ok(), "new messages are not in the search index yet");
+        let removed = timeout(limit, self.complete_removal()).await;
+        told(removed.ok(), NOT_REMOVED);
+    }
+
+    /// Takes the words of all that was deleted out of the index, unless somebody is to look for more of it anyway.
+    pub async fn begin_removal(&self) {
+        // Besides one that is at it, one that looks again behind it will do.
+        let Ok(_place) = self.removal.places.try_acquire() else {
+            return;
+        };
+        if let Err(error) = self.complete_removal().await {
+            log::warn!("{NOT_REMOVED}: {error}");
+        }
+    }
+
+    /// Takes the words of all that was deleted out of the index.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or is damaged; what is left over is tried again some time later.
+    pub async fn complete_removal(&self) -> Result<()> {
+        self.remove_until_left(0).await
+    }
+
+    /// Waits until so few deleted messages' words have still to leave the index that somebody may delete more.
+    ///
+    /// # Errors
+    /// As of [`Self::complete_removal`].
+    pub async fn keep_up_with_removal(&self) -> Result<()> {
+        self.remove_until_left(MOST_TO_REMOVE).await
+    }
+
+    /// The changes are small and are made one at a time, whoever asks for it, so that other ones wait for little. A message whose
+    /// words cannot be taken out keeps no other one; several are taken for a fault of the disk.
+    async fn remove_until_left(&self, left: usize) -> Result<()> {
+        let (mut most, mut outcome) = (REMOVED_AT_ONCE, Ok(()));
+        loop {
+            let mut turn = self.removal.turn.lock().await;
+            turn.forget_old_faults();
+            if turn.faults >= MOST_FAULTS {
+                return outcome;
+            }
+            let after = turn.after;
+            let Some(next) = self.to_remove(after, left)? else {
+                return outcome;
+            };
+            match self.write(move |tx| remove_some(tx, after, most)).await {
+                Ok(()) => most = REMOVED_AT_ONCE,
+                Err(error @ Error::Refused(_)) => return Err(error),
+                // Which one of them it was is still to be found out.
+                Err(_) if most > 1 => most = 1,
+                Err(error) => {
+                    turn.skip(next);
+                    outcome = Err(error);
+                }
+            }
+        }
+    }
+
+    /// The first behind a place, if there are more than so many there.
+    fn to_remove(&self, after: Tick, left: usize) -> Result<Option<Tick>> {
+        self.read(|reader| {
+            let is_more = reader.optional(IS_LEFT, (after, left), |_| Ok(()))?;
+            let first = reader.optional(IS_LEFT, (after, 0), |row| row.get("message_seq"))?;
+            Ok(is_more.and(first))
+        })
+    }
+}
+
+/// Who takes words out of the index at the moment, and what could not be taken out.
+pub(super) struct Removal {
+    turn: Mutex<Turn>,
+    places: Semaphore,
+}
+
+impl Default for Removal {
+    fn default() -> Self {
+        Self {
+            turn: Mutex::default(),
+            places: Semaphore::new(2),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Turn {
+    /// Messages up to here are left out, of which one could not be taken out.
+    after: Tick,
+    faults: usize,
+    /// When all are tried again.
+    again: Option<Instant>,
+}
+
+impl Turn {
+    fn skip(&mut self, message: Tick) {
+        self.after = message;
+        self.faults += 1;
+        self.again.get_or_insert(Instant::now() + FAULTS_AGAIN);
+    }
+
+    fn forget_old_faults(&mut self) {
+        if self.again.is_some_and(|again| Instant::now() >= again) {
+            *self = Self::default();
+        }
     }
 }
 
@@ -321,48 +518,90 @@ mod tests {
         }
     }
 
-    /// Sessions with titles and messages, of which another tenant says all words everywhere.
+    /// A title, or a message.
+    struct Text {
+        seq: i64,
+        session: i64,
+        tenant: TenantNo,
+        words: String,
+    }
+
+    impl Text {
+        fn is_title(&self) -> bool {
+            self.seq == self.session
+        }
+    }
+
+    /// Sessions with titles and messages, of which another tenant says all words everywhere; some are gone, and of those the
+    /// words of some still stand in the index.
     fn talks(draws: &mut Draws) -> (Connection, Said) {
         let file = Connection::open_in_memory().unwrap();
+        // So small that a word's postings take many pages.
         file.execute_batch(
             "CREATE TABLE messages (seq INTEGER PRIMARY KEY, session_seq INTEGER NOT NULL);
-             CREATE VIRTUAL TABLE message_search USING fts5 (scope, words, content = '');
-             CREATE VIRTUAL TABLE title_search USING fts5 (scope, words, content = '');",
+             CREATE TABLE sessions (seq INTEGER PRIMARY KEY, tenant_no INTEGER NOT NULL, archived INTEGER NOT NULL);
+             CREATE VIRTUAL TABLE message_search USING fts5 (scope, words, content = '', tokenize = 'unicode61 remove_diacritics 2');
+             CREATE VIRTUAL TABLE title_search USING fts5 (scope, words, content = '', tokenize = 'unicode61 remove_diacritics 2');
+             INSERT INTO message_search (message_search, rank) VALUES ('secure-delete', 1), ('pgsz', 64);
+             INSERT INTO title_search (title_search, rank) VALUES ('secure-delete', 1), ('pgsz', 64);",
         )
         .unwrap();
         let reader = Reader::within(&file);
-        let mut said = Said::new();
+        let mut texts: Vec<Text> = Vec::new();
         let mut sessions = Vec::new();
         for seq in 1..400 {
             let is_session = sessions.is_empty() || draws.below(3) == 0;
-            let session = match draws.below(4) {
-                _ if is_session => seq,
-                // Most go on with what was opened last.
-                0 => sessions[draws.below(sessions.len() as u64) as usize],
-                _ => sessions[sessions.len() - 1],
-            };
-            let words: Vec<&str> = [1, 3, 40]
-                .iter()
-                .zip(WORDS_SAID)
-                .filter_map(|(rarity, word)| (draws.below(*rarity) == 0).then_some(word))
-                .collect();
-            let is_ours = session % 5 != 0;
-            let tenant = TenantNo(if is_ours { 1 } else { 2 });
-            for word in words.iter().filter(|_| is_ours) {
-                said.entry(word).or_default().insert(session);
-            }
-            let text = if is_ours {
-                words.join(" ")
-            } else {
-                WORDS_SAID.join(" ")
-            };
             if is_session {
                 sessions.push(seq);
-                add_title(&reader, tenant, Tick(seq), &text).unwrap();
+            }
+            let session = match draws.below(4) {
+                // Most go on with what was opened last.
+                0 if !is_session => sessions[draws.below(sessions.len() as u64) as usize],
+                _ => sessions[sessions.len() - 1],
+            };
+            let is_ours = session % 5 != 0;
+            let said = [1, 3, 40].iter().zip(WORDS_SAID);
+            let words: Vec<&str> = said
+                .filter_map(|(rarity, word)| (draws.below(*rarity) == 0).then_some(word))
+                .collect();
+            let text = Text {
+                seq,
+                session,
+                tenant: TenantNo(if is_ours { 1 } else { 2 }),
+                words: if is_ours { &words } else { &WORDS_SAID[..] }.join(" "),
+            };
+            if text.is_title() {
+                let session =
+                    "INSERT INTO sessions (seq, tenant_no, archived) VALUES (?1, ?2, ?1 % 2)";
+                reader.execute(session, (seq, text.tenant)).unwrap();
+                add_title(&reader, text.tenant, Tick(seq), &text.words).unwrap();
             } else {
                 let message = "INSERT INTO messages (seq, session_seq) VALUES (?1, ?2)";
                 reader.execute(message, (seq, session)).unwrap();
-                add_message(&reader, tenant, Tick(seq), &text).unwrap();
+                add_message(&reader, text.tenant, Tick(seq), &text.words).unwrap();
+            }
+            texts.push(text);
+        }
+        let gone_from = draws.below(300) as i64;
+        let run = gone_from..gone_from + 60;
+        texts.retain(|text| {
+            let is_gone = run.contains(&text.seq) || draws.below(8) == 0;
+            let deletion = (Tick(text.seq), scope(text.tenant), &text.words);
+            if is_gone && text.is_title() {
+                reader.execute(REMOVE_TITLE, deletion).unwrap();
+            } else if is_gone {
+                let message = "DELETE FROM messages WHERE seq = ?1";
+                reader.execute(message, [text.seq]).unwrap();
+                if draws.below(3) > 0 {
+                    reader.execute(REMOVE_MESSAGE, deletion).unwrap();
+                }
+            }
+            !is_gone
+        });
+        let mut said = Said::new();
+        for text in texts.iter().filter(|text| text.tenant == TenantNo(1)) {
+            for word in WORDS_SAID.iter().filter(|word| text.words.contains(*word)) {
+                said.entry(word).or_default().insert(text.session);
             }
         }
         (file, said)
@@ -389,14 +628,15 @@ mod tests {
                     wanted.retain(|session| of_word.contains(session));
                 }
                 let wanted: Vec<i64> = wanted.into_iter().rev().collect();
-                for chunk in [1, 2, 7, 64, FIRST_CHUNK] {
-                    let mut matches = Matches::of(&reader, TenantNo(1), &words);
-                    matches.chunk = chunk;
+                for span in [1, 2, 7, 64, FIRST_SPAN] {
+                    let mut matches =
+                        Matches::of(&reader, TenantNo(1), &words, Tick(i64::MAX)).unwrap();
+                    matches.span = span;
                     let mut got = Vec::new();
                     while let Some(some) = matches.more().unwrap() {
                         got.extend(some.map(|session| session.0));
                     }
-                    assert_eq!(got, wanted, "{words:?} by {chunk}");
+                    assert_eq!(got, wanted, "{words:?} by {span}");
                 }
                 found += wanted.len();
             }
@@ -408,13 +648,19 @@ mod tests {
     fn a_common_word_s_newest_sessions_are_found_without_reading_the_others() {
         let (file, said) = talks(&mut Draws(11));
         let reader = Reader::within(&file);
-        let mut matches = Matches::of(&reader, TenantNo(1), &["everywhere".to_owned()]);
-        matches.chunk = 8;
+        let mut matches = Matches::of(
+            &reader,
+            TenantNo(1),
+            &["everywhere".to_owned()],
+            Tick(i64::MAX),
+        )
+        .unwrap();
+        matches.span = 8;
         let mut got = Vec::new();
         while got.is_empty() {
             got.extend(matches.more().unwrap().unwrap().map(|session| session.0));
         }
         assert_eq!(got[0], *said["everywhere"].last().unwrap());
-        assert!(matches.postings.iter().all(|one| one.read_from > Tick(300)));
+        assert!(matches.read_from > Tick(300));
     }
 }

@@ -1,7 +1,7 @@
 //! Sessions: made, listed by keyset ranges, changed, and removed with all that hangs on them.
 
 use super::sqlite::{Reader, Row, json};
-use super::{WriteTx, idempotency, messages, search};
+use super::{WriteTx, idempotency, search};
 use crate::error::{Code, Error, Result};
 use crate::model::caller::Actor;
 use crate::model::clock::Timestamp;
@@ -352,7 +352,7 @@ pub fn search_page(
     };
     let channel = filter.channel.map(|channel| channel.tick());
     let mut found = Vec::new();
-    let mut matches = search::Matches::of(reader, tenant, words);
+    let mut matches = search::Matches::of(reader, tenant, words, before)?;
     while let Some(some) = matches.more()? {
         for seq in some.filter(|session| *session < before) {
             let session = reader.optional(
@@ -438,7 +438,8 @@ pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Res
 
 const DELETE: &str = "DELETE FROM sessions WHERE seq = ?1 AND id = ?2";
 
-/// Removes a session with its messages, turns, files, tokens and its part of the search index.
+/// Removes a session with its messages, turns, files and tokens; their words leave the search index behind it
+/// ([`Store::complete_removal`](super::Store::complete_removal)).
 ///
 /// # Errors
 /// `not_found` when it was deleted meanwhile.
@@ -452,7 +453,7 @@ pub fn delete(tx: &mut WriteTx<'_>, id: SessionId) -> Result<()> {
         session.title.as_deref(),
         None,
     )?;
-    messages::leave_search(tx.reader(), tenant, id)?;
+    search::leave(tx.reader(), tenant, id.tick())?;
     idempotency::forget_session(tx.reader(), id)?;
     tx.erases();
     tx.reader().execute(DELETE, (id.tick(), id)).map(drop)

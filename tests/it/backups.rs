@@ -548,7 +548,7 @@ fn a_backup_of_an_older_version_s_file_is_taken_as_it_is_and_brought_up_to_date_
             .unwrap();
     }
     file.execute_batch(
-        "DROP TABLE configuration_version;
+        "DROP TABLE configuration_version; DROP TABLE search_removals;
          CREATE INDEX turns_waiting ON turns (session_seq) WHERE status = 'QUEUED';
          DELETE FROM refinery_schema_history WHERE version > 3",
     )

@@ -233,7 +233,7 @@ fn a_record_of_the_schema_that_cannot_be_read_is_refused_in_one_sentence() {
         let done = place.run(["check"]);
         let says = match damage {
             "version = 2147483648" => {
-                "was written by a newer switchboard (schema 2147483648; this one knows 5); use that version"
+                "was written by a newer switchboard (schema 2147483648; this one knows 6); use that version"
             }
             _ => "is damaged (what was applied cannot be read); restore it from a backup",
         };

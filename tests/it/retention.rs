@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::process::{NORTHWIND, Place};
+use crate::faults::has_no_turn_left;
+use crate::process::{Client, NORTHWIND, Place};
 use crate::support::{Server, technician};
 use crate::watchdog::until;
 
@@ -159,13 +160,7 @@ fn what_was_deleted_before_a_crash_leaves_the_log_after_it() {
     };
     assert_eq!(count(&snapshot), 1);
     let path = format!("/chat/sessions/{}", session.as_str().unwrap());
-    assert_eq!(
-        client
-            .call("DELETE", NORTHWIND, &path, &[], None)
-            .unwrap()
-            .status,
-        204
-    );
+    removes(&client, &path);
     server.crash();
     let server = place.serve_demo_world();
     assert_eq!(count(&snapshot), 1);
@@ -174,4 +169,73 @@ fn what_was_deleted_before_a_crash_leaves_the_log_after_it() {
     drop(reader);
     is_erased(&place.data(), "Abecedarian");
     server.stop();
+}
+
+fn removes(client: &Client, path: &str) {
+    let removed = client.call("DELETE", NORTHWIND, path, &[], None).unwrap();
+    assert_eq!(removed.status, 204, "{removed:?}");
+}
+
+/// A session that says a word in both messages of each of so many turns, all of them in the search index; its path.
+fn talk(place: &Place, client: &Client, turns: usize, word: &str) -> String {
+    let opened = client.post(NORTHWIND, "/chat/sessions", &technician());
+    let id = opened.data()["id"].as_str().unwrap().to_owned();
+    let path = format!("/chat/sessions/{id}");
+    for _ in 0..turns {
+        let message = json!({ "message": format!("{word} question") });
+        let said = client.post(NORTHWIND, &format!("{path}/messages"), &message);
+        assert_eq!(said.status, 202, "{said:?}");
+        has_no_turn_left(place);
+    }
+    let found = client.get(NORTHWIND, &format!("/chat/sessions?q={word}"));
+    assert_eq!(found.data()[0]["id"], id);
+    path
+}
+
+#[test]
+fn words_that_a_crash_left_in_the_search_index_leave_it_at_the_next_start_but_those_that_cannot() {
+    let place = Place::with_demo_world();
+    let server = place.serve_demo_world();
+    talk(&place, &server.client(), 1, "Quadrumanous");
+    server.stop();
+
+    // What is on disk when the server dies behind the deletion, and a message that cannot leave.
+    let file = place.closed_file();
+    file.execute_batch(
+        "PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;
+         INSERT INTO search_removals (message_seq, tenant_no, content)
+           SELECT m.seq, s.tenant_no, m.content FROM messages m JOIN sessions s ON s.seq = m.session_seq;
+         INSERT INTO search_removals (message_seq, tenant_no, content) SELECT 1, min(tenant_no), 'Unheard' FROM tenants;
+         CREATE TRIGGER stays BEFORE DELETE ON search_removals WHEN OLD.message_seq = 1 BEGIN SELECT RAISE(ABORT, 'stays'); END;
+         DELETE FROM sessions;",
+    )
+    .unwrap();
+    drop(file);
+    let server = place.serve_demo_world();
+    let file = rusqlite::Connection::open(place.database()).unwrap();
+    until("none waits but one", || {
+        let waiting = "SELECT group_concat(message_seq) FROM search_removals";
+        let waiting: String = file.query_row(waiting, [], |row| row.get(0)).unwrap();
+        waiting == "1"
+    });
+    drop(file);
+    is_erased(&place.data(), "Quadrumanous");
+    // The others go on as ever.
+    let path = talk(&place, &server.client(), 1, "Hippopotamic");
+    removes(&server.client(), &path);
+    is_erased(&place.data(), "Hippopotamic");
+    server.stop();
+    let checked = place.run(["check"]);
+    assert_eq!(checked.code, 0, "{checked:?}");
+}
+
+#[test]
+fn what_was_deleted_just_before_a_stop_is_not_in_the_closed_file() {
+    let place = Place::with_demo_world();
+    let server = place.serve_demo_world();
+    let client = server.client();
+    let path = talk(&place, &client, 60, "Quadrumanous");
+    removes(&client, &path);
+    server.stop();
+    assert!(!holds(&place.data(), "Quadrumanous"));
 }

@@ -6,6 +6,7 @@ use std::thread;
 use serde_json::json;
 
 use crate::support::{Actor, CONTOSO, DAY, MINUTE, Server, from, technician};
+use crate::watchdog::until;
 
 /// Walks a list to its end and gives every id, page by page.
 fn walked(actor: &Actor, query: &str, size: usize) -> Vec<Vec<String>> {
@@ -517,6 +518,9 @@ fn what_is_deleted_is_not_found_any_more_nor_left_in_the_file() {
             [""; 0]
         );
     }
+    until("no words are left to remove", || {
+        server.stored::<i64>("SELECT count(*) FROM search_removals") == 0
+    });
     for table in ["sessions", "messages", "turns", "session_tokens"] {
         assert_eq!(
             server.stored::<i64>(&format!("SELECT count(*) FROM {table}")),
