@@ -16,7 +16,7 @@ use crate::auth::Authenticator;
 use crate::auth::signing::SigningSecret;
 use crate::http::{self, App};
 use crate::model::words::Role;
-use crate::store::{Store, tenants};
+use crate::store::{Store, check, database_file, tenants};
 use crate::turns::respond::Responders;
 
 /// How long to wait for the file to be closed, once the server has ended.
@@ -80,12 +80,31 @@ pub(super) fn until_stopped(
     outcome
 }
 
+/// Whoever is routed by a damaged file could be shown what is somebody else's.
+fn refuse_damage(store: &Store) -> Result<(), Failed> {
+    let found = match store.read(check::routing_damage) {
+        Ok(damage) => damage.into_iter().next(),
+        Err(error) if check::is_damage(&error) => Some(error.to_string()),
+        Err(error) => return Err(error.into()),
+    };
+    let Some(found) = found else { return Ok(()) };
+    // SQLite writes a heading above what it finds in pages.
+    let found = found.lines().find(|line| !line.starts_with("***"));
+    let found = found.unwrap_or("its pages contradict each other");
+    let file = database_file(store.folder());
+    Err(Failed::saying(format!(
+        "{} is damaged ({found}); restore it from a backup",
+        file.display()
+    )))
+}
+
 fn serve_until_stopped(
     store: Store,
     environment: &str,
     limits: &Limits,
     listener: TcpListener,
 ) -> Result<(), Failed> {
+    refuse_damage(&store)?;
     let signing = SigningSecret::of_folder(store.folder()).map_err(Failed::saying)?;
     let entra = limits.entra.verifier().map_err(Failed::saying)?;
     let authenticator = Authenticator::new(environment.to_owned(), signing).with_entra(entra);

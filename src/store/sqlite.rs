@@ -358,7 +358,10 @@ impl Drop for Snapshot<'_> {
             .prepare_cached("COMMIT")
             .and_then(|mut statement| statement.execute([]));
         if let Err(error) = ended {
-            log::error!("a read transaction did not end: {error}");
+            // Of a damaged file it is told where it was read.
+            if error.sqlite_error_code() != Some(ErrorCode::DatabaseCorrupt) {
+                log::error!("a read transaction did not end: {error}");
+            }
             drop(self.connection.execute_batch("ROLLBACK"));
         }
     }

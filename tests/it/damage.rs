@@ -198,6 +198,31 @@ fn a_file_that_was_cut_is_refused_and_no_damage_makes_a_server_panic() {
 }
 
 #[test]
+fn a_directory_whose_id_is_another_in_a_row_or_in_an_index_is_not_routed_by() {
+    const CONTOSO: &[u8] = b"ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e";
+    let place = Place::with_demo_world();
+    drop(place.closed_file());
+    let whole = fs::read(place.database()).unwrap();
+    let stands = |at: &usize| whole[*at..].starts_with(CONTOSO);
+    let places: Vec<usize> = (0..whole.len()).filter(stands).collect();
+    // The install and the company, and their indexes.
+    assert!(places.len() >= 4, "{places:?}");
+    for at in places {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 4;
+        fs::write(place.database(), damaged).unwrap();
+        let done = Server::try_start(place.command(SERVE)).err();
+        let done = done.unwrap_or_else(|| panic!("byte {at} was not missed"));
+        let said = done.failure();
+        assert!(
+            said.contains("switchboard.db is damaged (")
+                && said.ends_with("); restore it from a backup"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn a_file_without_its_last_byte_is_refused_in_one_sentence() {
     let place = Place::with_demo_world();
     let file = fs::File::options()
