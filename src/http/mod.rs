@@ -170,11 +170,16 @@ fn addresses(limits: &Limits) -> Vec<Address> {
     addresses
 }
 
+/// Connections that the system takes before the server does; it may allow fewer (`net.core.somaxconn`).
+const WAITING_CONNECTIONS: i32 = 4_096;
+
 /// Serves on a bound listener until it is stopped by its handle.
 ///
 /// # Errors
 /// The listener cannot be used.
 pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
+    // The standard library asks for 128. Of more that come at once some would wait for a second, and who says nothing for ever.
+    socket2::SockRef::from(&listener).listen(WAITING_CONNECTIONS)?;
     let workers = app.limits.workers.map_or_else(
         || std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         usize::from,
