@@ -7,7 +7,15 @@ pub mod model;
 
 pub mod error;
 
+pub mod digest;
+
+pub mod files;
+
+pub mod limits;
+
 pub mod metrics;
+
+pub mod text;
 
 pub mod resolver;
 
@@ -17,10 +25,9 @@ pub mod outbound;
 
 pub mod auth;
 
-pub mod company_file;
-pub mod draft;
-pub mod fields;
-pub mod seed;
+pub mod input;
+
+pub mod knowledge;
 
 pub mod turns;
 

@@ -11,7 +11,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, params};
-use switchboard::auth::api_key;
+use switchboard::digest;
 use switchboard::model::clock::Clock;
 use switchboard::model::ids::{KeyId, SessionId, Ticker};
 use switchboard::store::database_file;
@@ -172,8 +172,8 @@ impl Plain {
         let connection = self.pool.get()?;
         let (account, name, tenant): (KeyId, String, i64) = connection
             .prepare_cached(CALLER)?
-            .query_row([api_key::sha256(token)], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            .query_row([digest::sha256(token)], |row| {
+                Ok((KeyId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?))
             })?;
         connection
             .prepare_cached(AGENT)?
@@ -214,9 +214,15 @@ fn insert(
     let random = tick.0.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let id = SessionId::new(tick, random);
     let account = account.to_string();
-    connection
-        .prepare_cached(INSERT)?
-        .execute(params![tick, id, tenant, agent, account, name, now])
+    connection.prepare_cached(INSERT)?.execute(params![
+        tick.0,
+        id.as_bytes(),
+        tenant,
+        agent,
+        account,
+        name,
+        now
+    ])
 }
 
 /// Rows a second that SQLite alone takes, on one connection, in durable groups.
@@ -226,7 +232,7 @@ pub fn sqlite_alone(data: &Path, duration: Duration) -> Result<f64, Failed> {
     let (account, name, tenant): (KeyId, String, i64) = connection.query_row(
         "SELECT account_id, name, tenant_no FROM api_keys WHERE platform = 0",
         [],
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        |row| Ok((KeyId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?)),
     )?;
     let mut ticker = Ticker::after(switchboard::model::ids::Tick(0));
     let begin = Instant::now();

@@ -8,7 +8,8 @@ use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 use switchboard::model::clock::Clock;
 use switchboard::model::ids::{ChannelId, KeyId, MessageId, SessionId, Tick, TurnId};
-use switchboard::store::{database_file, migrations};
+use switchboard::store::database_file;
+use switchboard::store::sqlite::migrations;
 
 use crate::numbers::Numbers;
 use crate::{Failed, WORLD, server};
@@ -98,7 +99,7 @@ pub fn read_sessions(data: &Path) -> Result<Vec<String>, Failed> {
         "SELECT id FROM sessions WHERE tenant_no = 1 AND message_count = ?1 ORDER BY seq DESC LIMIT ?2",
     )?;
     let ids = statement.query_map((READ_QUESTIONS * 2, READ_SESSIONS), |row| {
-        row.get::<_, SessionId>(0)
+        row.get(0).map(SessionId::from_bytes)
     })?;
     ids.map(|id| Ok(id?.to_string())).collect()
 }
@@ -173,14 +174,14 @@ fn msps(connection: &Connection) -> rusqlite::Result<Vec<Msp>> {
         )?;
         let routed = channels.query_map([no], |row| {
             Ok(Routed {
-                channel: row.get(0)?,
+                channel: ChannelId::from_bytes(row.get(0)?),
                 agent: row.get(1)?,
             })
         });
         Ok(Msp {
             no,
             account: accounts
-                .query_map([no], |row| row.get(0))?
+                .query_map([no], |row| row.get(0).map(KeyId::from_bytes))?
                 .next()
                 .transpose()?,
             technicians_agent: first(
@@ -313,14 +314,14 @@ fn add_session(
     };
     let routed = company.map(|(routed, _)| routed);
     connection.prepare_cached(SESSION)?.execute(params![
-        seq,
-        SessionId::new(seq, numbers.next()),
+        seq.0,
+        SessionId::new(seq, numbers.next()).as_bytes(),
         msp.no,
         routed.map_or(msp.technicians_agent.unwrap_or(102), |routed| routed.agent),
         if routed.is_some() { "TEAMS" } else { "API" },
         title,
-        routed.map(|routed| routed.channel.tick()),
-        routed.map(|routed| routed.channel),
+        routed.map(|routed| routed.channel.tick().0),
+        routed.map(|routed| *routed.channel.as_bytes()),
         company.map(|(_, (company, _))| company),
         company.map(|(_, (_, inbound))| inbound),
         if routed.is_some() {
@@ -342,7 +343,7 @@ fn add_session(
     if let Some(title) = title {
         connection
             .prepare_cached(TITLE_WORDS)?
-            .execute((seq, &scope, title))?;
+            .execute((seq.0, &scope, title))?;
     }
     let apart_ms = span_ms / (i64::try_from(questions).unwrap_or(i64::MAX) + 1);
     for question in 0..questions {
@@ -359,10 +360,10 @@ fn add_session(
             let text = text(numbers, words);
             let at = id.tick().millis();
             connection.prepare_cached(MESSAGE)?.execute(params![
-                id.tick(),
-                id,
-                seq,
-                turn.tick(),
+                id.tick().0,
+                id.as_bytes(),
+                seq.0,
+                turn.tick().0,
                 role,
                 text,
                 reason,
@@ -370,22 +371,22 @@ fn add_session(
             ])?;
             connection
                 .prepare_cached(MESSAGE_WORDS)?
-                .execute((id.tick(), &scope, text))?;
+                .execute((id.tick().0, &scope, text))?;
         }
         let since = if question == 0 { Tick(0) } else { turn.tick() };
         connection.prepare_cached(TURN)?.execute(params![
-            turn.tick(),
-            turn,
-            seq,
+            turn.tick().0,
+            turn.as_bytes(),
+            seq.0,
             msp.no,
-            asked,
-            answered,
-            since,
+            asked.as_bytes(),
+            answered.as_bytes(),
+            since.0,
             200 + numbers.below(2_000),
             50 + numbers.below(400),
             asked_ms,
             answered_ms,
-            answered.tick(),
+            answered.tick().0,
         ])?;
     }
     Ok(())

@@ -9,7 +9,7 @@ use actix_web::rt::{self, System};
 use clap::{Args, Command as Arguments, FromArgMatches};
 use switchboard::auth::Authenticator;
 use switchboard::auth::signing::SigningSecret;
-use switchboard::config::Limits;
+use switchboard::cli::flags::ServerFlags;
 use switchboard::http::{self, App};
 use switchboard::model::clock::Clock;
 use switchboard::store::Store;
@@ -30,14 +30,14 @@ pub fn start(data: &Path, log: &Path) -> Result<Server, Failed> {
 
 /// Serves until it is killed. It logs no request, which is in its favour.
 pub fn serve(data: &Path) -> Result<(), Failed> {
-    let limits = Limits::augment_args(Arguments::new("limits"));
+    let flags = ServerFlags::augment_args(Arguments::new("limits"));
     let rate_limit = RATE_LIMIT.to_string();
-    let given = limits.try_get_matches_from(["limits", "--rate-limit", &rate_limit])?;
-    let limits = Limits::from_arg_matches(&given)?;
+    let given = flags.try_get_matches_from(["limits", "--rate-limit", &rate_limit])?;
+    let flags = ServerFlags::from_arg_matches(&given)?;
     let store = Store::open_for_groups(data, Clock::System, 1)?;
     let signing = SigningSecret::of_folder(store.folder())?;
     let authenticator = Authenticator::new(ENVIRONMENT.to_owned(), signing);
-    let app = App::new(store, authenticator, Responders::new(None), limits)?;
+    let app = App::new(store, authenticator, Responders::new(None), flags.config())?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     System::new().block_on(async move {

@@ -10,9 +10,9 @@ use actix_web::test::TestRequest;
 use jsonschema::Validator;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use switchboard::fields::{self, Fields, Problem, Problems};
-use switchboard::http::extract::Body;
-use switchboard::http::router::{self, Taken};
+use switchboard::input::fields::{self, Fields, Problem, Problems};
+use switchboard::http::edge::extract::Body;
+use switchboard::http::edge::router::{self, Taken};
 use switchboard_fuzz::{assert_told, refused_field};
 use tokio::runtime::{Builder, Runtime};
 

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use switchboard::company_file::parse;
-use switchboard::fields::Field;
+use switchboard::input::company_file::parse;
+use switchboard::input::fields::Field;
 use switchboard_fuzz::assert_told;
 
 /// A cell, quoted; what is absent is empty.

@@ -15,12 +15,13 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, json};
 use switchboard::auth::entra::{Entra, PUBLIC_AUTHORITY, Settings};
 use switchboard::auth::signing::SigningSecret;
-use switchboard::auth::{Authenticator, Checked, api_key, sign_in};
+use switchboard::auth::{Authenticator, Checked, sign_in};
+use switchboard::digest;
 use switchboard::error::{Code, Error};
 use switchboard::model::caller::{Actor, Caller, Who};
 use switchboard::model::clock::Clock;
 use switchboard::model::words::{CallerKind, Role};
-use switchboard::seed;
+use switchboard::input::seed;
 use switchboard::store::{Store, import, sign_ins, tenants};
 use switchboard_fuzz::refusal;
 use tempfile::TempDir;
@@ -77,7 +78,7 @@ fn world() -> World {
         id: "command-line".to_owned(),
         name: None,
     };
-    let sha256 = api_key::sha256("code");
+    let sha256 = digest::sha256("code");
     let signed_in = store.write_now(move |tx| {
         import::apply(tx, &demo, &operator)?;
         let tenant = tenants::all(tx.reader())?.remove(0);
@@ -317,7 +318,7 @@ fn reason(error: Error) -> String {
     reason.to_owned()
 }
 
-/// Bends a credential: each three bytes are a place and what stands there afterwards.
+/// Bends a credential: each three bytes are a place and what stands there on_commit.
 fn bent(credential: &str, edits: &[u8]) -> Vec<u8> {
     let mut bytes = credential.as_bytes().to_vec();
     for edit in edits.chunks_exact(3).take(4) {

@@ -5,29 +5,30 @@
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
+use switchboard::model::answer::Chunk;
 use switchboard::turns::openai::reply::{LONGEST_ANSWER_BYTES, Reply};
-use switchboard::turns::responder::{Answered, FinishReason, Piece};
+use switchboard::turns::responder::{Completion, FinishReason};
 
 /// What a reply said, and how it ended: a fault behind the end takes nothing from the answer.
-type Heard = (Vec<Piece>, Result<Answered, String>);
+type Heard = (Vec<Chunk>, Result<Completion, String>);
 
 fn heard<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Heard {
-    let (mut reply, mut pieces) = (Reply::default(), Vec::new());
+    let (mut reply, mut chunks) = (Reply::default(), Vec::new());
     for chunk in chunks {
         if reply.is_done() {
             break;
         }
-        if let Err(fault) = reply.push(chunk, &mut pieces) {
-            return (pieces, reply.answered().ok_or(fault));
+        if let Err(fault) = reply.push(chunk, &mut chunks) {
+            return (chunks, reply.answered().ok_or(fault));
         }
     }
     if !reply.is_done()
-        && let Err(fault) = reply.end(&mut pieces)
+        && let Err(fault) = reply.end(&mut chunks)
     {
-        return (pieces, reply.answered().ok_or(fault));
+        return (chunks, reply.answered().ok_or(fault));
     }
     let answered = reply.answered().expect("what ended has answered");
-    (pieces, Ok(answered))
+    (chunks, Ok(answered))
 }
 
 /// Cuts bytes at distances that `cuts` tells, over and over.
@@ -46,16 +47,16 @@ fn heard_always(body: &[u8], cuts: &[u8]) -> Heard {
     let whole = heard(std::iter::once(body));
     assert_eq!(heard(cut(body, cuts)), whole, "cut");
     assert_eq!(heard(body.chunks(1)), whole, "byte by byte");
-    let said_bytes: usize = whole.0.iter().map(|piece| text_of(piece).len()).sum();
+    let said_bytes: usize = whole.0.iter().map(|chunk| text_of(chunk).len()).sum();
     assert!(said_bytes <= LONGEST_ANSWER_BYTES);
-    assert!(whole.0.iter().all(|piece| !text_of(piece).is_empty()));
+    assert!(whole.0.iter().all(|chunk| !text_of(chunk).is_empty()));
     whole
 }
 
-fn text_of(piece: &Piece) -> &str {
-    match piece {
-        Piece::Text(text) | Piece::Reasoning(text) => text,
-        Piece::SourceUrl { .. } | Piece::SourceDocument { .. } => {
+fn text_of(chunk: &Chunk) -> &str {
+    match chunk {
+        Chunk::Text(text) | Chunk::Reasoning(text) => text,
+        Chunk::SourceUrl { .. } | Chunk::SourceDocument { .. } => {
             panic!("a model gives no sources")
         }
     }
@@ -136,7 +137,7 @@ impl Writer {
 }
 
 /// Writes all of it down as a server would; what was said is what is to be heard.
-fn write(manner: Manner, written: Vec<Written>) -> (String, Vec<Piece>) {
+fn write(manner: Manner, written: Vec<Written>) -> (String, Vec<Chunk>) {
     let mut writer = Writer {
         body: if manner.begins_with_mark {
             "\u{feff}"
@@ -150,16 +151,16 @@ fn write(manner: Manner, written: Vec<Written>) -> (String, Vec<Piece>) {
     for written in written {
         let delta = match written {
             Written::Text(text) => {
-                said.push(Piece::Text(text.clone()));
+                said.push(Chunk::Text(text.clone()));
                 json!({ "content": text })
             }
             Written::Reasoning(text) => {
-                said.push(Piece::Reasoning(text.clone()));
+                said.push(Chunk::Reasoning(text.clone()));
                 let names = ["reasoning_content", "reasoning"];
                 json!({ names[usize::from(writer.manner.other_name_for_reasoning)]: text })
             }
             Written::Parts(texts) => {
-                said.push(Piece::Text(texts.concat()));
+                said.push(Chunk::Text(texts.concat()));
                 let parts: Vec<_> = texts
                     .iter()
                     .map(|text| json!({ "type": "text", "text": text }))
@@ -187,7 +188,7 @@ fn write(manner: Manner, written: Vec<Written>) -> (String, Vec<Piece>) {
     if writer.manner.says_done {
         writer.event("[DONE]");
     }
-    said.retain(|piece| !text_of(piece).is_empty());
+    said.retain(|chunk| !text_of(chunk).is_empty());
     (writer.body, said)
 }
 
@@ -203,8 +204,8 @@ fuzz_target!(|input: Input<'_>| match input {
         written,
     } => {
         let (body, said) = write(manner, written);
-        let (pieces, outcome) = heard_always(body.as_bytes(), &cuts);
-        assert_eq!(pieces, said, "{body}");
+        let (chunks, outcome) = heard_always(body.as_bytes(), &cuts);
+        assert_eq!(chunks, said, "{body}");
         let answered = outcome.expect("it ended well");
         assert_eq!(answered.finish_reason, FinishReason::Stop);
     }

@@ -10,7 +10,7 @@ use switchboard::error::{Error, Result};
 use switchboard::model::caller::Actor;
 use switchboard::model::clock::Clock;
 use switchboard::model::words::CallerKind;
-use switchboard::seed::{self, Seed};
+use switchboard::input::seed::{self, Seed};
 use switchboard::store::import::{self, Rejected};
 use switchboard::store::{Store, WriteTx, export, tenants};
 use switchboard_fuzz::{assert_told, refusal};

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use switchboard::error::{Code, Error, Refusal};
-use switchboard::fields::Problem;
+use switchboard::input::fields::Problem;
 
 /// The longest reason and message, in characters: a key of metadata may be quoted with every character escaped.
 const LONGEST_REASON: usize = 1_000;

@@ -11,23 +11,24 @@ pub mod sign_in;
 pub mod signed_link;
 pub mod signing;
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use crate::digest;
 use crate::error::{Error, Refusal, Result};
+use crate::limits::{OncePerMinute, minute_of};
+use crate::model::api_key as key_form;
 use crate::model::caller::{Caller, Who};
 use crate::model::clock::Millis;
 use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
 use crate::model::words::Role;
-use crate::store::cache::Glimpse;
-use crate::store::users::{self, Sight};
-use crate::store::{Store, keys, tokens};
+use crate::store::cache::SnapshotVersion;
+use crate::store::users::{self, LastSeen};
+use crate::store::{Extent, Store, keys, tokens};
 
 use self::entra::{Entra, Identity};
 use self::jwt::Token;
@@ -35,13 +36,10 @@ use self::reason::Reason;
 use self::signed_link::LinkKey;
 use self::signing::SigningSecret;
 
-/// Milliseconds of a minute: keys record their last use to the minute.
-const MINUTE: Millis = 60_000;
-
 /// How often a credential is looked at again after something that it waited for: keys, other keys, a first sight.
 const LOOKS: usize = 4;
 /// How long a credential may wait in all: whoever shows one that is never believed is not kept longer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Checks credentials.
 pub struct Authenticator {
@@ -50,18 +48,18 @@ pub struct Authenticator {
     links: LinkKey,
     entra: Option<Entra>,
     /// The minute in which each key's use was last recorded, so that a request costs no write.
-    recorded: Mutex<HashMap<Tick, Millis>>,
+    recorded: OncePerMinute<Tick>,
     /// The same of each person's last request.
-    seen: Mutex<HashMap<(TenantNo, String), Millis>>,
+    seen: OncePerMinute<(TenantNo, String)>,
 }
 
 /// What a credential's check waits for.
-pub type Wait = Pin<Box<dyn Future<Output = ()>>>;
+type Wait = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What came of a look at a credential.
-pub enum Checked {
+enum Checked {
     /// Who calls, and what the rest of the request may go on from.
-    Caller(Caller, Option<Glimpse>),
+    Caller(Caller, Option<SnapshotVersion>),
     /// It cannot be told yet; it can be looked at again when this resolves, within seconds.
     Waits(Wait),
 }
@@ -80,8 +78,8 @@ impl Authenticator {
             links: LinkKey::of(&signing),
             signing,
             entra: None,
-            recorded: Mutex::default(),
-            seen: Mutex::default(),
+            recorded: OncePerMinute::default(),
+            seen: OncePerMinute::default(),
         }
     }
 
@@ -118,43 +116,42 @@ impl Authenticator {
     ///
     /// # Errors
     /// `unauthorized` with the contract's reason; `unknown_key` also where waiting could tell more.
-    pub fn caller(&self, store: &Store, header: Option<&[u8]>) -> Result<Caller> {
-        match self.check(store, header, false)? {
+    pub async fn caller(&self, store: &Store, header: Option<&[u8]>) -> Result<Caller> {
+        match self.check(store, header, false).await? {
             Checked::Caller(caller, _) => Ok(caller),
             Checked::Waits(_) => Err(Reason::UnknownKey.into()),
         }
     }
 
-    /// As [`Authenticator::caller`], after a wait that a first look led to and any that follow, all of them within
-    /// [`PATIENCE`].
+    /// As [`Authenticator::caller`], with the version of the configuration that the credential was found under. Waits up
+    /// to [`TIMEOUT`] for signing keys, and for the record of a user at first sight.
     ///
     /// # Errors
     /// `unauthorized` with the contract's reason.
-    pub async fn caller_in_time(
+    pub async fn authenticate(
         &self,
         store: &Store,
         header: Option<&[u8]>,
-        first: Wait,
-    ) -> Result<Caller> {
-        let by = Instant::now() + PATIENCE;
-        let mut wait = first;
+    ) -> Result<(Caller, Option<SnapshotVersion>)> {
+        let mut wait = match self.check(store, header, true).await? {
+            Checked::Caller(caller, version) => return Ok((caller, version)),
+            Checked::Waits(wait) => wait,
+        };
+        let by = Instant::now() + TIMEOUT;
         for _ in 0..LOOKS {
             if timeout_at(by, wait).await.is_err() {
                 break;
             }
-            match self.check(store, header, true)? {
-                Checked::Caller(caller, _) => return Ok(caller),
+            match self.check(store, header, true).await? {
+                Checked::Caller(caller, version) => return Ok((caller, version)),
                 Checked::Waits(next) => wait = next,
             }
         }
-        self.caller(store, header)
+        Ok((self.caller(store, header).await?, None))
     }
 
     /// Looks at a credential once, without waiting; `may_wait` says whether the caller would.
-    ///
-    /// # Errors
-    /// `unauthorized` with the contract's reason.
-    pub fn check(&self, store: &Store, header: Option<&[u8]>, may_wait: bool) -> Result<Checked> {
+    async fn check(&self, store: &Store, header: Option<&[u8]>, may_wait: bool) -> Result<Checked> {
         let Some(header) = header else {
             return Err(Refusal::unauthorized(
                 "missing",
@@ -163,8 +160,8 @@ impl Authenticator {
             .into());
         };
         let token = bearer(header).ok_or_else(malformed)?;
-        if token.starts_with(api_key::PREFIX) {
-            return self.service_account(store, token);
+        if token.starts_with(key_form::PREFIX) {
+            return self.service_account(store, token).await;
         }
         if !Token::is_like(token) {
             return Err(malformed());
@@ -172,21 +169,22 @@ impl Authenticator {
         let token = Token::read(token)?;
         // Who says to have issued it decides which verifier runs; nothing is tried in turn.
         match token.issuer()? {
-            issuer if issuer == session_token::KIND.issuer => {
-                self.end_user_session(store, &token).map(Checked::from)
-            }
+            issuer if issuer == session_token::KIND.issuer => self
+                .end_user_session(store, &token)
+                .await
+                .map(Checked::from),
             issuer if issuer == sign_in::KIND.issuer => {
-                self.local_user(store, &token).map(Checked::from)
+                self.local_user(store, &token).await.map(Checked::from)
             }
             _ => match &self.entra {
-                Some(entra) => self.entra_user(entra, store, &token, may_wait),
+                Some(entra) => self.entra_user(entra, store, &token, may_wait).await,
                 None => Err(Reason::WrongIssuer.into()),
             },
         }
     }
 
-    fn service_account(&self, store: &Store, token: &str) -> Result<Checked> {
-        match api_key::environment_of(token) {
+    async fn service_account(&self, store: &Store, token: &str) -> Result<Checked> {
+        match key_form::environment_of(token) {
             None => return Err(malformed()),
             Some(environment) if environment != self.environment => {
                 return Err(Refusal::unauthorized(
@@ -197,8 +195,10 @@ impl Authenticator {
             }
             Some(_) => {}
         }
-        let sha256 = api_key::sha256(token);
-        let (found, glimpse) = store.look_up(|known| Ok((known.key(&sha256)?, known.glimpse())))?;
+        let sha256 = digest::sha256(token);
+        let (found, snapshot_version) = store
+            .read_cached(move |known| Ok((known.key(&sha256)?, known.snapshot_version())))
+            .await?;
         let Some(found) = found else {
             return Err(Refusal::unauthorized("unknown", "This key is not known here.").into());
         };
@@ -224,28 +224,23 @@ impl Authenticator {
                 platform: key.platform,
             },
         };
-        Ok(Checked::Caller(caller, Some(glimpse)))
+        Ok(Checked::Caller(caller, Some(snapshot_version)))
     }
 
     /// Has the minute of use written with somebody else's commit, once a minute and key.
     fn record_use(&self, store: &Store, key: Tick, last_used_at: Option<Millis>, now: Millis) {
-        let minute = now - now.rem_euclid(MINUTE);
-        if last_used_at.is_some_and(|last| last >= minute) {
+        let minute = minute_of(now);
+        let is_recorded = last_used_at.is_some_and(|last| last >= minute);
+        if is_recorded || !self.recorded.admit(key, now) {
             return;
         }
-        {
-            let Ok(mut recorded) = self.recorded.lock() else {
-                return;
-            };
-            if recorded.insert(key, minute) == Some(minute) {
-                return;
-            }
-        }
         // Nobody waits for it: the request goes on, and a lost minute is not worth an error.
-        drop(store.write(move |tx| keys::record_use(tx, key, minute)));
+        drop(store.write(Extent::Statement, move |tx| {
+            keys::record_use(tx, key, minute)
+        }));
     }
 
-    fn entra_user(
+    async fn entra_user(
         &self,
         entra: &Entra,
         store: &Store,
@@ -258,11 +253,15 @@ impl Authenticator {
             entra::Checked::Waits(wait) => return Ok(Checked::Waits(Box::pin(wait))),
         };
         let found = store
-            .look_up(|known| known.who_signs_in(&identity.directory, &identity.id))?
+            .read_cached({
+                let (directory, id) = (identity.directory.clone(), identity.id.clone());
+                move |known| known.who_signs_in(&directory, &id)
+            })
+            .await?
             .ok_or(Reason::UnknownTenant)?;
         let tenant = found.tenant.no;
         if found.user.is_none() && may_wait {
-            let recording = store.write(record_of(tenant, &identity, now));
+            let recording = store.write(Extent::Statement, record_of(tenant, &identity, now));
             return Ok(Checked::Waits(Box::pin(async move {
                 // A full disk keeps nobody from reading: the next look goes on without a record.
                 if let Err(error) = recording.await {
@@ -298,19 +297,12 @@ impl Authenticator {
         last_seen_at: Option<Millis>,
         now: Millis,
     ) {
-        let minute = now - now.rem_euclid(MINUTE);
-        if last_seen_at.is_some_and(|last| last >= minute) {
+        let is_recorded = last_seen_at.is_some_and(|last| last >= minute_of(now));
+        let person = (tenant, identity.id.clone());
+        if is_recorded || !self.seen.admit(person, now) {
             return;
         }
-        {
-            let Ok(mut seen) = self.seen.lock() else {
-                return;
-            };
-            if seen.insert((tenant, identity.id.clone()), minute) == Some(minute) {
-                return;
-            }
-        }
-        drop(store.write(record_of(tenant, identity, now)));
+        drop(store.write(Extent::Statement, record_of(tenant, identity, now)));
     }
 
     /// What one of this server's own tokens says, before its end.
@@ -327,10 +319,11 @@ impl Authenticator {
         Ok(claims)
     }
 
-    fn local_user(&self, store: &Store, token: &Token<'_>) -> Result<Caller> {
+    async fn local_user(&self, store: &Store, token: &Token<'_>) -> Result<Caller> {
         let claims = self.unexpired(store, sign_in::KIND, token)?;
         let found = store
-            .look_up(|known| known.sign_in(claims.jti))?
+            .read_cached(move |known| known.sign_in(claims.jti))
+            .await?
             .filter(|sign_in| !sign_in.has_ended)
             .ok_or(Reason::Revoked)?;
         Ok(Caller {
@@ -345,10 +338,11 @@ impl Authenticator {
         })
     }
 
-    fn end_user_session(&self, store: &Store, token: &Token<'_>) -> Result<Caller> {
+    async fn end_user_session(&self, store: &Store, token: &Token<'_>) -> Result<Caller> {
         let claims = self.unexpired(store, session_token::KIND, token)?;
         let found = store
-            .read(|reader| tokens::by_jti(reader, claims.jti))?
+            .read(move |reader| tokens::by_jti(reader, claims.jti))
+            .await?
             .filter(|token| !token.revoked)
             .ok_or(Reason::Revoked)?;
         Ok(Caller {
@@ -369,12 +363,12 @@ fn record_of(
     identity: &Identity,
     now: Millis,
 ) -> impl FnOnce(&mut crate::store::WriteTx<'_>) -> Result<()> + Send + use<> {
-    let sight = Sight {
+    let sight = LastSeen {
         tenant,
         id: identity.id.clone(),
         name: identity.name.clone(),
         email: identity.email.clone(),
-        minute: now - now.rem_euclid(MINUTE),
+        minute: minute_of(now),
     };
     move |tx| users::see(tx, &sight)
 }

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::jwt::Token;
 use super::reason::Reason;
 use crate::error::{Error, Result};
+use crate::files::sync_names;
 use crate::model::ids::TokenId;
-use crate::store::keep_names;
 
 const FILE: &str = "signing.secret";
 const SECRET_BYTES: usize = 32;
@@ -68,7 +68,7 @@ impl SigningSecret {
                 .map_err(|error| failed("write", &error))?;
         }
         // At each start, since an earlier one may have been cut off before it came to this.
-        keep_names(folder).map_err(|error| failed("keep", &error))?;
+        sync_names(folder).map_err(|error| failed("keep", &error))?;
         let secret = fs::read(&path).map_err(|error| failed("read", &error))?;
         if secret.len() != SECRET_BYTES {
             return Err(failed(

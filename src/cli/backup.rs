@@ -8,8 +8,8 @@ use super::check::wrong_line;
 use super::{Common, Failed, bar, print};
 use crate::auth::signing::SigningSecret;
 use crate::model::clock::{Millis, rfc3339};
-use crate::store::backup::{self, Copied, Progress};
 use crate::store::contents::Contents;
+use crate::store::sqlite::backup::{self, Copied, Progress};
 
 /// Findings of one copy that are told; 'check' tells all.
 const TOLD: usize = 20;

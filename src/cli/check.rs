@@ -1,7 +1,8 @@
 //! `check`: exit 1 for damage; who would be refused today is a warning.
 
 use super::{Common, Failed, column, open, print};
-use crate::store::{check, database_file};
+use crate::store::database_file;
+use crate::store::sqlite::check;
 
 pub(super) fn run(common: &Common) -> Result<(), Failed> {
     if !database_file(&common.folder()).is_file() {
@@ -11,7 +12,7 @@ pub(super) fn run(common: &Common) -> Result<(), Failed> {
         )));
     }
     let store = open(common)?;
-    let findings = store.read(check::run)?;
+    let findings = store.read_now(check::run)?;
     for warning in &findings.warnings {
         print(format_args!("warning: {}", column(warning)))?;
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Common, Failed, Limits, login_link, print, seed, serve};
+use super::{Common, Failed, ServerFlags, login_link, print, seed, serve};
 use crate::model::clock::Clock;
 use crate::model::words::Role;
 use crate::store::{Store, tenants};
@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     listen: SocketAddr,
 
     #[command(flatten)]
-    limits: Limits,
+    server: ServerFlags,
 }
 
 pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> {
@@ -53,7 +53,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> 
         .unwrap_or_else(|| PathBuf::from("./switchboard-demo"));
     let store = Store::open(&folder, Clock::System)?;
     let _lock = store.lock_for_serving()?;
-    if store.read(tenants::all)?.is_empty() {
+    if store.read_now(tenants::all)?.is_empty() {
         // Only into an empty folder: what was tried out and linked in an older one is kept.
         seed::take(&store, WORLD, ENVIRONMENT)?;
     }
@@ -65,14 +65,14 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> 
             arguments.listen.port()
         ))?;
     }
-    let tenant = store.read(|reader| seed::find(reader, TENANT))?;
-    let url = login_link::base(arguments.limits.public_url.as_deref(), address);
+    let tenant = store.read_now(|reader| seed::find(reader, TENANT))?;
+    let url = login_link::base(arguments.server.public_url.as_deref(), address);
     print(welcome(
         &format!("http://{address}"),
         &folder.display().to_string(),
         &login_link::make(&store, &tenant, Role::Admin, &url)?,
     ))?;
-    serve::until_stopped(store, ENVIRONMENT, &arguments.limits, listener)
+    serve::until_stopped(store, ENVIRONMENT, &arguments.server, listener)
 }
 
 fn bind(listen: SocketAddr) -> Result<TcpListener, Failed> {

@@ -7,7 +7,9 @@ use serde_json::Map;
 use super::seed::find;
 use super::{Common, Failed, column, open, operator, print, tenants};
 use crate::auth::api_key;
+use crate::digest;
 use crate::error::Error;
+use crate::model;
 use crate::model::clock::{Millis, parse_rfc3339, rfc3339};
 use crate::model::ids::KeyId;
 use crate::store::keys::{self, KeyRecord, NewKey};
@@ -71,15 +73,15 @@ pub(super) fn run(common: &Common, command: &Keys) -> Result<(), Failed> {
             if expires.is_some_and(|expires| expires <= store.now()) {
                 return Err(Failed::saying("--expires must lie ahead"));
             }
-            let tenant = store.read(|reader| find(reader, tenant))?;
+            let tenant = store.read_now(|reader| find(reader, tenant))?;
             let key = api_key::generate(&common.environment)?;
             let new = NewKey {
                 tenant: tenant.no,
                 name: name.clone(),
                 platform: *platform,
                 expires_at: *expires,
-                sha256: api_key::sha256(&key),
-                hint: api_key::hint(&key),
+                sha256: digest::sha256(&key),
+                hint: model::api_key::hint(&key),
             };
             let id = store.write_now(move |tx| {
                 let id = keys::create(tx, &new)?;
@@ -91,12 +93,12 @@ pub(super) fn run(common: &Common, command: &Keys) -> Result<(), Failed> {
         }
         Keys::List { tenant } => {
             let now = store.now();
-            let keys = store.read(|reader| keys::all(reader, find(reader, tenant)?.no))?;
+            let keys = store.read_now(|reader| keys::all(reader, find(reader, tenant)?.no))?;
             keys.iter().try_for_each(|key| print(line(key, now)))
         }
         Keys::Rotate { key_id } => {
             let key = api_key::generate(&common.environment)?;
-            let (sha256, hint, id) = (api_key::sha256(&key), api_key::hint(&key), *key_id);
+            let (sha256, hint, id) = (digest::sha256(&key), model::api_key::hint(&key), *key_id);
             let (new_id, old) = store.write_now(move |tx| {
                 let (new_id, old) = keys::rotate(tx, id, sha256, hint)?;
                 record(tx, "api_key.rotate", id, &Some(old.clone()))?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use log::kv::{Error as KvError, Key, Value, VisitSource};
 use log::{Level, Record};
 
-use crate::config::LogFormat;
+use super::flags::LogFormat;
 use crate::http::ACCESS_LOG;
 use crate::model::clock::{Clock, Written};
 

@@ -6,9 +6,9 @@ use clap::Args;
 use serde_json::Map;
 
 use super::seed::find;
-use super::{Common, Failed, open, operator, print};
-use crate::auth::{api_key, sign_in};
-use crate::config;
+use super::{Common, Failed, flags, open, operator, print};
+use crate::auth::sign_in;
+use crate::digest;
 use crate::model::words::Role;
 use crate::store::tenants::TenantRecord;
 use crate::store::{Store, audit, sign_ins};
@@ -22,7 +22,7 @@ pub(super) struct LoginLink {
     #[arg(long, env = "SWITCHBOARD_ROLE", default_value = "ADMIN", value_parser = role)]
     role: Role,
     /// The address that browsers reach the server by [default: http:// and --listen]
-    #[arg(long, env = "SWITCHBOARD_PUBLIC_URL", value_name = "URL", value_parser = config::url)]
+    #[arg(long, env = "SWITCHBOARD_PUBLIC_URL", value_name = "URL", value_parser = flags::url)]
     public_url: Option<String>,
     /// Where the server listens
     #[arg(
@@ -40,7 +40,7 @@ fn role(text: &str) -> Result<Role, String> {
 
 pub(super) fn run(common: &Common, arguments: &LoginLink) -> Result<(), Failed> {
     let store = open(common)?;
-    let tenant = store.read(|reader| find(reader, &arguments.tenant))?;
+    let tenant = store.read_now(|reader| find(reader, &arguments.tenant))?;
     let url = base(arguments.public_url.as_deref(), arguments.listen);
     print(make(&store, &tenant, arguments.role, &url)?)
 }
@@ -67,7 +67,7 @@ pub(super) fn make(
     url: &str,
 ) -> Result<String, Failed> {
     let code = sign_in::new_code()?;
-    let (sha256, no) = (api_key::sha256(&code), tenant.no);
+    let (sha256, no) = (digest::sha256(&code), tenant.no);
     store.write_now(move |tx| {
         sign_ins::offer(tx, sha256, no, role)?;
         let mut details = Map::new();

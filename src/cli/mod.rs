@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod demo;
+pub mod flags;
 mod keys;
 mod logging;
 mod login_link;
@@ -18,7 +19,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config::{Common, Limits, LogFormat, Serve};
+use self::flags::{Common, LogFormat, Serve, ServerFlags};
 use crate::error::Error;
 use crate::model::caller::Actor;
 use crate::model::clock::Clock;

@@ -9,12 +9,12 @@ use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 
 use super::{Common, Failed, bar, column, open, operator, print, wrong_usage};
-use crate::company_file;
 use crate::error::{Error, Result};
-use crate::fields::Problem;
+use crate::input::company_file;
+use crate::input::fields::Problem;
+use crate::input::seed;
 use crate::model::names::ClientId;
-use crate::seed;
-use crate::store::import::{self, Imported, Manner, Rehearsed, Rejected, Report};
+use crate::store::import::{self, DryRun, ImportOptions, Imported, Rejected, Report};
 use crate::store::{Store, WriteTx, export, tenants};
 
 #[derive(Args)]
@@ -109,7 +109,7 @@ fn import_companies(common: &Common, arguments: &Import, named: &str) -> Result<
     let companies =
         company_file::parse(&arguments.read()?).map_err(|problems| listed(&problems))?;
     let store = open(common)?;
-    let tenant = store.read(|reader| find(reader, named))?;
+    let tenant = store.read_now(|reader| find(reader, named))?;
     write(
         &store,
         companies.len(),
@@ -122,16 +122,16 @@ fn import_companies(common: &Common, arguments: &Import, named: &str) -> Result<
 fn write(
     store: &Store,
     things: usize,
-    rehearses: bool,
-    apply: impl FnOnce(&mut WriteTx<'_>, Manner<'_>) -> Result<Report> + Send + 'static,
+    dry_run: bool,
+    apply: impl FnOnce(&mut WriteTx<'_>, ImportOptions<'_>) -> Result<Report> + Send + 'static,
 ) -> Result<Report, Failed> {
     let bar = bar("{bar:40} {pos} of {len}, {eta} left");
     bar.set_length(things as u64);
     let shown = bar.clone();
     let outcome = store.write_now(move |tx| {
         let mut step = || shown.inc(1);
-        let manner = Manner {
-            rehearses,
+        let manner = ImportOptions {
+            dry_run,
             step: &mut step,
         };
         apply(tx, manner)
@@ -139,7 +139,7 @@ fn write(
     bar.finish_and_clear();
     match outcome {
         Ok(report) => Ok(report),
-        Err(Error::Internal(cause)) => match cause.downcast::<Rehearsed>() {
+        Err(Error::Internal(cause)) => match cause.downcast::<DryRun>() {
             Ok(rehearsed) => Ok(rehearsed.0),
             Err(cause) => Err(failure(Error::Internal(cause))),
         },
@@ -183,7 +183,7 @@ fn listed(problems: &[Problem]) -> Failed {
 
 pub(super) fn export(common: &Common, arguments: &Export) -> Result<(), Failed> {
     let store = open(common)?;
-    let world = store.read(|reader| {
+    let world = store.read_now(|reader| {
         let tenants = match &arguments.tenant {
             None => tenants::all(reader)?,
             Some(named) => vec![find(reader, named)?],

@@ -11,12 +11,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Common, Failed, Limits, Serve, column, login_link, open, print};
+use super::{Common, Failed, Serve, ServerFlags, column, login_link, open, print};
 use crate::auth::Authenticator;
 use crate::auth::signing::SigningSecret;
 use crate::http::{self, App};
 use crate::model::words::Role;
-use crate::store::{Store, check, database_file, tenants};
+use crate::store::sqlite::check;
+use crate::store::{Store, database_file, tenants};
 use crate::turns::respond::Responders;
 
 /// How long to wait for the file to be closed, once the server has ended.
@@ -35,9 +36,9 @@ pub(super) fn run(common: &Common, arguments: &Serve) -> Result<(), Failed> {
     let _lock = store.lock_for_serving()?;
     let listener = bind(arguments.listen)?;
     if !SigningSecret::is_in(store.folder()) {
-        welcome(&store, &arguments.limits, listener.local_addr()?)?;
+        welcome(&store, &arguments.server, listener.local_addr()?)?;
     }
-    until_stopped(store, &common.environment, &arguments.limits, listener)
+    until_stopped(store, &common.environment, &arguments.server, listener)
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, Failed> {
@@ -46,12 +47,12 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Failed> {
 }
 
 /// Tells at the first start how to sign in: by a link where there is one tenant, else how to get one.
-fn welcome(store: &Store, limits: &Limits, address: SocketAddr) -> Result<(), Failed> {
-    let tenants = store.read(tenants::all)?;
+fn welcome(store: &Store, flags: &ServerFlags, address: SocketAddr) -> Result<(), Failed> {
+    let tenants = store.read_now(tenants::all)?;
     match tenants.as_slice() {
         [] => Ok(()),
         [tenant] => {
-            let url = login_link::base(limits.public_url.as_deref(), address);
+            let url = login_link::base(flags.public_url.as_deref(), address);
             let link = login_link::make(store, tenant, Role::Admin, &url)?;
             print(format_args!(
                 "Sign in as an administrator of {}, once and within 15 minutes: {link}",
@@ -66,11 +67,11 @@ fn welcome(store: &Store, limits: &Limits, address: SocketAddr) -> Result<(), Fa
 pub(super) fn until_stopped(
     store: Store,
     environment: &str,
-    limits: &Limits,
+    flags: &ServerFlags,
     listener: TcpListener,
 ) -> Result<(), Failed> {
     let ended = store.ended();
-    let outcome = serve_until_stopped(store, environment, limits, listener);
+    let outcome = serve_until_stopped(store, environment, flags, listener);
     // The server's threads let go of the file a moment after the server has ended.
     if !ended.wait(CLOSING) {
         log::warn!(
@@ -82,7 +83,7 @@ pub(super) fn until_stopped(
 
 /// Whoever is routed by a damaged file could be shown what is somebody else's.
 fn refuse_damage(store: &Store) -> Result<(), Failed> {
-    let found = match store.read(check::routing_damage) {
+    let found = match store.read_now(check::routing_damage) {
         Ok(damage) => damage.into_iter().next(),
         Err(error) if check::is_damage(&error) => Some(error.to_string()),
         Err(error) => return Err(error.into()),
@@ -101,16 +102,16 @@ fn refuse_damage(store: &Store) -> Result<(), Failed> {
 fn serve_until_stopped(
     store: Store,
     environment: &str,
-    limits: &Limits,
+    flags: &ServerFlags,
     listener: TcpListener,
 ) -> Result<(), Failed> {
     refuse_damage(&store)?;
     let signing = SigningSecret::of_folder(store.folder()).map_err(Failed::saying)?;
-    let entra = limits.entra.verifier().map_err(Failed::saying)?;
+    let entra = flags.entra.verifier().map_err(Failed::saying)?;
     let authenticator = Authenticator::new(environment.to_owned(), signing).with_entra(entra);
-    let responders = Responders::new(limits.model.client().map_err(Failed::saying)?);
-    let app = App::new(store, authenticator, responders, limits.clone())?;
-    let metrics = limits.metrics_listen.map(bind).transpose()?;
+    let responders = Responders::new(flags.model.client().map_err(Failed::saying)?);
+    let app = App::new(store, authenticator, responders, flags.config())?;
+    let metrics = flags.metrics_listen.map(bind).transpose()?;
     let address = listener.local_addr()?;
     System::new().block_on(async move {
         app.engine.recover().await?;
@@ -136,7 +137,7 @@ fn serve_until_stopped(
         tell_systemd(NotifyState::Ready);
         app.authenticator.prepare(app.store.now());
         let handle = server.handle();
-        let keeper = actix_web::rt::spawn(keep_house(Arc::clone(&app)));
+        let keeper = actix_web::rt::spawn(run_maintenance(Arc::clone(&app)));
         let draining = Arc::clone(&app);
         let is_cut_off = Arc::new(Notify::new());
         let cut_off = Arc::clone(&is_cut_off);
@@ -185,7 +186,7 @@ fn tell_systemd(state: NotifyState<'_>) {
 
 /// Lets the answers end, then the requests, all within the time that there is for it.
 async fn drain(app: &App, server: &ServerHandle) {
-    let limit = Duration::from_secs(app.limits.drain_seconds);
+    let limit = Duration::from_secs(app.config.drain_seconds);
     let end = Instant::now() + limit;
     app.drain();
     app.engine.stop(limit).await;
@@ -203,7 +204,7 @@ fn end_at_once() -> ! {
 }
 
 /// What is done beside the requests: clean-up, and the search index.
-async fn keep_house(app: Arc<App>) {
+async fn run_maintenance(app: Arc<App>) {
     let store = &app.store;
     let mut clean_up = tokio::time::interval(CLEAN_UP_EVERY);
     let mut index = tokio::time::interval(INDEX_EVERY);

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::{Common, Failed, column, open, operator, print};
-use crate::draft::NAME;
+use crate::input::draft::NAME;
 use crate::model::clock::rfc3339;
 use crate::model::names::{ClientId, M365TenantId, Name};
 use crate::store::audit;
@@ -77,7 +77,7 @@ pub(super) fn run(common: &Common, command: &Tenants) -> Result<(), Failed> {
             print(client_id)
         }
         Tenants::List => {
-            for tenant in store.read(tenants::all)? {
+            for tenant in store.read_now(tenants::all)? {
                 let directory = tenant
                     .entra_tenant_id
                     .as_ref()

@@ -3,49 +3,46 @@
 use actix_web::{HttpRequest, web};
 
 use super::App;
-use super::context::event_of;
-use super::cursor;
-use super::envelope::{Gone, Outcome, Reply};
-use super::extract::{Body, Query};
-use super::permit::Permit;
-use super::routing::segment;
-use crate::draft::AgentDraft;
+use super::edge::admission::Permit;
+use super::edge::context::event_of;
+use super::edge::cursor::{self, ListQuery};
+use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::extract::{Body, FromQuery, Query, QueryString};
+use super::edge::routing::segment;
 use crate::error::{Code, Refusal, Result};
-use crate::fields::{Field, Fields};
+use crate::input::draft::AgentDraft;
+use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::names::AgentId;
 use crate::model::words::{AgentState, Audience, AutonomyType, ManagedAgentKey};
+use crate::store::Extent;
 use crate::store::agents::{self, AgentFilter, AgentRecord};
 use crate::store::audit;
 
-fn filter(query: &Query) -> Result<AgentFilter> {
-    Ok(AgentFilter {
-        state: query.word("state", AgentState::parse, &AgentState::choices())?,
-        audience: query.word("audience", Audience::parse, &Audience::choices())?,
-        autonomy_type: query.word(
-            "autonomy_type",
-            AutonomyType::parse,
-            &AutonomyType::choices(),
-        )?,
-        q: query.search()?.map(str::to_owned),
-    })
-}
-
-/// The parameters of the list, for the document.
-pub(super) fn list_query(query: &Query) {
-    drop(filter(query));
-    cursor::describe(query);
+impl FromQuery for AgentFilter {
+    fn read(query: &QueryString) -> Result<Self> {
+        Ok(AgentFilter {
+            state: query.word("state", AgentState::parse, &AgentState::choices())?,
+            audience: query.word("audience", Audience::parse, &Audience::choices())?,
+            autonomy_type: query.word(
+                "autonomy_type",
+                AutonomyType::parse,
+                &AutonomyType::choices(),
+            )?,
+            q: query.search()?,
+        })
+    }
 }
 
 pub(super) async fn list(
     app: web::Data<App>,
     caller: Permit,
-    query: Query,
+    Query(list): Query<ListQuery<AgentFilter>>,
 ) -> Outcome<Vec<AgentRecord>> {
-    let filter = filter(&query)?;
+    let filter = list.filter;
     cursor::of_tenant(
         &app,
         &caller,
-        &query,
+        &list.page,
         "agents",
         move |reader, tenant, before, limit| agents::page(reader, tenant, &filter, before, limit),
         |agent: &AgentRecord| agent.seq,
@@ -58,10 +55,11 @@ pub(super) async fn get(
     caller: Permit,
     request: HttpRequest,
 ) -> Outcome<AgentRecord> {
-    let id = path_agent(&request)?;
+    let (tenant, id) = (caller.tenant.no, path_agent(&request)?);
     let agent = app
         .store
-        .read(|reader| agents::of_tenant(reader, caller.tenant.no, id))?
+        .read(move |reader| agents::of_tenant(reader, tenant, id))
+        .await?
         .ok_or(Code::NotFound)?;
     Ok(Reply::ok(agent))
 }
@@ -75,12 +73,12 @@ fn path_agent(request: &HttpRequest) -> Result<AgentId> {
 }
 
 /// A body that makes an agent; the key of a managed one is read to be refused.
-struct New {
+pub(super) struct NewAgent {
     draft: AgentDraft,
     managed: Field<ManagedAgentKey>,
 }
 
-impl New {
+impl FromFields for NewAgent {
     fn read(fields: &Fields<'_>) -> Self {
         let draft = AgentDraft::read(fields);
         fields.required("name", draft.name.clone());
@@ -103,18 +101,13 @@ impl New {
     }
 }
 
-/// The body of a create, for the document.
-pub(super) fn create_body(fields: &Fields<'_>) {
-    New::read(fields);
-}
-
 pub(super) async fn create(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<NewAgent>,
 ) -> Outcome<AgentRecord> {
-    let new = body.read(New::read)?;
+    let new = body.read()?;
     if new.managed.value().is_some() {
         return Err(Code::AgentManagedByNeo.into());
     }
@@ -122,7 +115,7 @@ pub(super) async fn create(
     let mut event = event_of(&request, &caller, "agent.create", "");
     let agent = app
         .store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let id = agents::give_id(tx)?;
             let fresh = agents::fresh(tenant, id, &new.draft);
             let agent = fresh.changed(&new.draft, &fresh.agent_settings);
@@ -137,12 +130,12 @@ pub(super) async fn create(
 }
 
 /// A body that changes an agent.
-struct Change {
+pub(super) struct AgentChange {
     draft: AgentDraft,
     version: Option<i64>,
 }
 
-impl Change {
+impl FromFields for AgentChange {
     fn read(fields: &Fields<'_>) -> Self {
         let draft = AgentDraft::read(fields);
         if let Field::Null = draft.name {
@@ -155,24 +148,19 @@ impl Change {
     }
 }
 
-/// The body of a change, for the document.
-pub(super) fn update_body(fields: &Fields<'_>) {
-    Change::read(fields);
-}
-
 pub(super) async fn update(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<AgentChange>,
 ) -> Outcome<AgentRecord> {
-    let change = body.read(Change::read)?;
+    let change = body.read()?;
     let id = path_agent(&request)?;
     let tenant = caller.tenant.no;
     let mut event = event_of(&request, &caller, "agent.update", id);
     let agent = app
         .store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let before = own(agents::of_tenant(tx.reader(), tenant, id)?)?;
             let after = before.changed(&change.draft, &Default::default());
             for (field, is_other) in [
@@ -213,7 +201,7 @@ pub(super) async fn delete(
     let tenant = caller.tenant.no;
     let mut event = event_of(&request, &caller, "agent.delete", id);
     app.store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let agent = own(agents::of_tenant(tx.reader(), tenant, id)?)?;
             let articles = agents::delete(tx, &agent)?;
             let details = &mut event.details;

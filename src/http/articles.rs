@@ -3,45 +3,42 @@
 use actix_web::{HttpRequest, web};
 
 use super::App;
-use super::context::event_of;
-use super::cursor;
-use super::envelope::{Gone, Outcome, Reply};
-use super::extract::{Body, Query, path_id};
-use super::permit::Permit;
-use crate::draft::ArticleDraft;
+use super::edge::admission::Permit;
+use super::edge::context::event_of;
+use super::edge::cursor::{self, ListQuery};
+use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
 use crate::error::{Code, Result};
-use crate::fields::{Field, Fields};
+use crate::input::draft::ArticleDraft;
+use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::ids::ArticleId;
 use crate::model::names::AgentId;
 use crate::model::words::Audience;
+use crate::store::Extent;
 use crate::store::articles::{self, ArticleFilter, ArticleRecord};
 use crate::store::audit;
 
-fn filter(query: &Query) -> Result<ArticleFilter> {
-    Ok(ArticleFilter {
-        audience: query.word("audience", Audience::parse, &Audience::choices())?,
-        company: query.named("end_company_id")?,
-        agent: query.number("agent_id", i64::MIN..=i64::MAX)?.map(AgentId),
-        q: query.search()?.map(str::to_owned),
-    })
-}
-
-/// The parameters of the list, for the document.
-pub(super) fn list_query(query: &Query) {
-    drop(filter(query));
-    cursor::describe(query);
+impl FromQuery for ArticleFilter {
+    fn read(query: &QueryString) -> Result<Self> {
+        Ok(ArticleFilter {
+            audience: query.word("audience", Audience::parse, &Audience::choices())?,
+            company: query.named("end_company_id")?,
+            agent: query.number("agent_id", i64::MIN..=i64::MAX)?.map(AgentId),
+            q: query.search()?,
+        })
+    }
 }
 
 pub(super) async fn list(
     app: web::Data<App>,
     caller: Permit,
-    query: Query,
+    Query(list): Query<ListQuery<ArticleFilter>>,
 ) -> Outcome<Vec<ArticleRecord>> {
-    let filter = filter(&query)?;
+    let filter = list.filter;
     cursor::of_tenant(
         &app,
         &caller,
-        &query,
+        &list.page,
         "articles",
         move |reader, tenant, before, limit| articles::page(reader, tenant, &filter, before, limit),
         |article: &ArticleRecord| article.id.tick(),
@@ -55,37 +52,39 @@ pub(super) async fn get(
     request: HttpRequest,
 ) -> Outcome<ArticleRecord> {
     let id: ArticleId = path_id(&request, "article_id")?;
+    let tenant = caller.tenant.no;
     let article = app
         .store
-        .read(|reader| articles::by_id(reader, caller.tenant.no, id))?
+        .read(move |reader| articles::by_id(reader, tenant, id))
+        .await?
         .ok_or(Code::NotFound)?;
     Ok(Reply::ok(article))
 }
 
-fn read_new(fields: &Fields<'_>) -> ArticleDraft {
-    let draft = ArticleDraft::read(fields);
-    fields.required("title", draft.title.clone());
-    fields.required("body", draft.body.clone());
-    draft
-}
+/// A body that makes an article.
+pub(super) struct NewArticle(ArticleDraft);
 
-/// The body of a create, for the document.
-pub(super) fn create_body(fields: &Fields<'_>) {
-    read_new(fields);
+impl FromFields for NewArticle {
+    fn read(fields: &Fields<'_>) -> Self {
+        let draft = ArticleDraft::read(fields);
+        fields.required("title", draft.title.clone());
+        fields.required("body", draft.body.clone());
+        Self(draft)
+    }
 }
 
 pub(super) async fn create(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<NewArticle>,
 ) -> Outcome<ArticleRecord> {
-    let draft = body.read(read_new)?;
+    let NewArticle(draft) = body.read()?;
     let tenant = caller.tenant.no;
     let mut event = event_of(&request, &caller, "article.create", "");
     let article = app
         .store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let id = tx.new_id()?;
             let article = ArticleRecord::fresh(id, String::new()).changed(&draft);
             articles::check(tx.reader(), tenant, &article)?;
@@ -105,34 +104,34 @@ pub(super) async fn create(
     ))
 }
 
-fn read_change(fields: &Fields<'_>) -> ArticleDraft {
-    let draft = ArticleDraft::read(fields);
-    for (name, field) in [("title", &draft.title), ("body", &draft.body)] {
-        if let Field::Null = field {
-            fields.refuse(name, "must not be null: an article has one");
-        }
-    }
-    draft
-}
+/// A body that changes an article.
+pub(super) struct ArticleChange(ArticleDraft);
 
-/// The body of a change, for the document.
-pub(super) fn update_body(fields: &Fields<'_>) {
-    read_change(fields);
+impl FromFields for ArticleChange {
+    fn read(fields: &Fields<'_>) -> Self {
+        let draft = ArticleDraft::read(fields);
+        for (name, field) in [("title", &draft.title), ("body", &draft.body)] {
+            if let Field::Null = field {
+                fields.refuse(name, "must not be null: an article has one");
+            }
+        }
+        Self(draft)
+    }
 }
 
 pub(super) async fn update(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<ArticleChange>,
 ) -> Outcome<ArticleRecord> {
-    let draft = body.read(read_change)?;
+    let ArticleChange(draft) = body.read()?;
     let id: ArticleId = path_id(&request, "article_id")?;
     let tenant = caller.tenant.no;
     let mut event = event_of(&request, &caller, "article.update", id);
     let article = app
         .store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let before = articles::by_id(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
             let after = before.changed(&draft);
             if after == before {
@@ -157,7 +156,7 @@ pub(super) async fn delete(
     let tenant = caller.tenant.no;
     let mut event = event_of(&request, &caller, "article.delete", id);
     app.store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let article = articles::by_id(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
             articles::delete(tx, tenant, id)?;
             event

@@ -12,23 +12,23 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::App;
-use super::body;
-use super::envelope::{Outcome, Reply};
-use super::extract::{Body, Query, path_id};
-use super::permit::Permit;
-use super::room::Place;
-use super::routing::PREFIX;
+use super::edge::admission::Permit;
+use super::edge::body;
+use super::edge::envelope::{Outcome, Reply};
+use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
+use super::edge::routing::PREFIX;
+use super::edge::upload_limiter::UploadPermit;
 use super::sessions::find;
 use crate::auth::signed_link::LinkUse;
 use crate::error::{Code, Error, Refusal, Result};
-use crate::fields::Fields;
+use crate::input::fields::{Fields, FromFields};
 use crate::model::caller::Reach;
 use crate::model::file::{self, LARGEST, LINK_MS};
 use crate::model::ids::{AttachmentId, SessionId};
 use crate::model::session::{FilePart, Message, Parts};
 use crate::model::words::FileType;
-use crate::store::Store;
 use crate::store::attachments::{self, FileRecord};
+use crate::store::{Extent, Store};
 
 /// Characters that a file's name may have.
 const FILENAME: std::ops::RangeInclusive<usize> = 1..=255;
@@ -45,39 +45,53 @@ pub(super) struct UploadUrl {
     max_image_bytes: usize,
 }
 
-fn read_upload(fields: &Fields<'_>) -> (Option<FileType>, Option<String>) {
-    let mime = fields.word("content_type", FileType::parse, &FileType::choices());
-    (
-        fields.required("content_type", mime),
-        fields.text("filename", FILENAME).value(),
-    )
+/// A body that asks for an upload URL.
+pub(super) struct Upload {
+    mime: Option<FileType>,
+    filename: Option<String>,
 }
 
-/// The body of a request for an upload, for the document.
-pub(super) fn upload_body(fields: &Fields<'_>) {
-    read_upload(fields);
+impl FromFields for Upload {
+    fn read(fields: &Fields<'_>) -> Self {
+        let mime = fields.word("content_type", FileType::parse, &FileType::choices());
+        Self {
+            mime: fields.required("content_type", mime),
+            filename: fields.text("filename", FILENAME).value(),
+        }
+    }
 }
 
-/// The parameters of a signed link, for the document.
-pub(super) fn link_query(query: &Query) {
-    query.text("expires");
-    query.text("signature");
+/// The parameters of a signed link.
+pub(super) struct Signed {
+    expires: Option<String>,
+    signature: Option<String>,
+}
+
+impl FromQuery for Signed {
+    fn read(query: &QueryString) -> Result<Self> {
+        let text = |name| query.text(name).map(str::to_owned);
+        Ok(Self {
+            expires: text("expires"),
+            signature: text("signature"),
+        })
+    }
 }
 
 pub(super) async fn make_upload_url(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<Upload>,
 ) -> Outcome<UploadUrl> {
-    let (mime, filename) = body.read(read_upload)?;
+    let Upload { mime, filename } = body.read()?;
     let mime = mime.ok_or_else(|| Error::internal("a required field is missing"))?;
     let session: SessionId = path_id(&request, "session_id")?;
-    app.store
-        .read(|reader| find(reader, &caller, session, Reach::Write))?;
+    find(&app, &caller, session, Reach::Write).await?;
     let id = app
         .store
-        .write(move |tx| attachments::insert(tx, session, mime, filename.as_deref()))
+        .write(Extent::Session(session.tick()), move |tx| {
+            attachments::insert(tx, session, mime, filename.as_deref())
+        })
         .await?;
     let blob_path = file::blob_path(id);
     Ok(Reply::created(
@@ -120,7 +134,7 @@ fn link(app: &App, request: &HttpRequest, link_use: LinkUse, id: AttachmentId) -
 
 /// The address that this server is reached by: as configured, else as the request named it.
 fn base(app: &App, request: &HttpRequest) -> String {
-    if let Some(url) = &app.limits.public_url {
+    if let Some(url) = &app.config.public_url {
         return url.clone();
     }
     let is_of_a_host = |byte: u8| {
@@ -146,15 +160,15 @@ fn no_link() -> Error {
 fn linked(
     app: &App,
     request: &HttpRequest,
-    query: &Query,
+    query: &Signed,
     link_use: LinkUse,
 ) -> Result<AttachmentId> {
     if app.is_draining() {
         return Err(Code::ShuttingDown.into());
     }
     let id: AttachmentId = path_id(request, "attachment_id")?;
-    let expires_s: Option<i64> = query.text("expires").and_then(|text| text.parse().ok());
-    let (Some(expires_s), Some(signature)) = (expires_s, query.text("signature")) else {
+    let expires_s: Option<i64> = query.expires.as_ref().and_then(|text| text.parse().ok());
+    let (Some(expires_s), Some(signature)) = (expires_s, &query.signature) else {
         return Err(no_link());
     };
     let now = app.store.now();
@@ -177,13 +191,14 @@ pub(super) struct Uploaded {
 pub(super) async fn put(
     app: web::Data<App>,
     request: HttpRequest,
-    query: Query,
+    Query(query): Query<Signed>,
     payload: web::Payload,
 ) -> Outcome<Uploaded> {
     let id = linked(&app, &request, &query, LinkUse::Put)?;
     let record = app
         .store
-        .read(|reader| attachments::by_id(reader, id))?
+        .read(move |reader| attachments::by_id(reader, id))
+        .await?
         .ok_or_else(no_link)?;
     if record.bytes.is_some() {
         return Err(attachments::uploaded_before().into());
@@ -196,7 +211,7 @@ pub(super) async fn put(
     }
     let bytes = content.len();
     app.store
-        .write(move |tx| {
+        .write(Extent::Session(record.session), move |tx| {
             attachments::fill(tx, id, &content).map_err(|error| match error {
                 // It went while it was being sent.
                 Error::Refused(refusal) if refusal.code == Code::NotFound => no_link(),
@@ -217,7 +232,7 @@ async fn receive(
     request: &HttpRequest,
     payload: web::Payload,
     record: &FileRecord,
-) -> Result<(Vec<u8>, Place)> {
+) -> Result<(Vec<u8>, UploadPermit)> {
     let mime = record.mime;
     let too_large = || {
         let message = format!("The file is too large. Send at most {LARGEST} bytes.");
@@ -246,13 +261,13 @@ async fn receive(
             .saying(message)
             .into());
     }
-    let patience = &app.limits.patience;
-    let entering = app.uploads.enter(record.tenant, record.session);
-    let place = match timeout(patience.upload_wait, entering).await {
+    let timeouts = &app.config.timeouts;
+    let entering = app.uploads.acquire(record.tenant, record.session);
+    let place = match timeout(timeouts.upload_wait, entering).await {
         Ok(place) => place?,
         Err(_) => return Err(Code::Overloaded.into()),
     };
-    let content = body::receive(payload, LARGEST, too_large, patience).await?;
+    let content = body::receive(payload, LARGEST, too_large, timeouts).await?;
     if content.is_empty() {
         return Err(Refusal::invalid("body", "must not be empty").into());
     }
@@ -262,7 +277,7 @@ async fn receive(
 pub(super) async fn get(
     app: web::Data<App>,
     request: HttpRequest,
-    query: Query,
+    Query(query): Query<Signed>,
 ) -> Result<HttpResponse> {
     let id = linked(&app, &request, &query, LinkUse::Get)?;
     let found = app

@@ -8,18 +8,19 @@ use serde::Serialize;
 use serde_json::Map;
 
 use super::App;
-use super::context::{Context, event_of};
-use super::envelope::{Gone, Outcome, Reply};
-use super::extract::Body;
-use super::permit::Permit;
-use crate::auth::{api_key, sign_in};
+use super::edge::admission::Permit;
+use super::edge::context::{Context, event_of};
+use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::extract::Body;
+use crate::auth::sign_in;
 use crate::config::EntraSignIn;
+use crate::digest;
 use crate::error::{Code, Refusal, Result};
-use crate::fields::Fields;
+use crate::input::fields::{Fields, FromFields};
 use crate::model::caller::{Actor, Who};
 use crate::model::clock::Timestamp;
 use crate::model::words::CallerKind;
-use crate::store::{audit, sign_ins};
+use crate::store::{Extent, audit, sign_ins};
 
 /// What sign-in there is.
 #[derive(Serialize, JsonSchema)]
@@ -31,7 +32,7 @@ pub(super) struct Config {
 pub(super) async fn config(app: web::Data<App>) -> Outcome<Config> {
     Ok(Reply::ok(Config {
         local: true,
-        entra: app.limits.entra.sign_in(),
+        entra: app.config.entra_sign_in.clone(),
     }))
 }
 
@@ -42,25 +43,29 @@ pub(super) struct SignedIn {
     expires_at: Timestamp,
 }
 
-fn code(fields: &Fields<'_>) -> Option<String> {
-    fields.required("code", fields.text("code", 1..=128))
+/// A body that exchanges a sign-in link's code.
+pub(super) struct Exchange {
+    code: Option<String>,
 }
 
-/// The body of an exchange, for the document.
-pub(super) fn exchange_body(fields: &Fields<'_>) {
-    code(fields);
+impl FromFields for Exchange {
+    fn read(fields: &Fields<'_>) -> Self {
+        Self {
+            code: fields.required("code", fields.text("code", 1..=128)),
+        }
+    }
 }
 
 pub(super) async fn exchange(
     app: web::Data<App>,
     request: HttpRequest,
-    body: Body,
+    body: Body<Exchange>,
 ) -> Outcome<SignedIn> {
     if app.is_draining() {
         return Err(Code::ShuttingDown.into());
     }
-    let code = body.read(code)?;
-    let sha256 = api_key::sha256(&code.unwrap_or_default());
+    let Exchange { code } = body.read()?;
+    let sha256 = digest::sha256(code.unwrap_or_default());
     let context = Context::of(&request);
     let from = context.remote.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let now = app.store.now();
@@ -71,7 +76,8 @@ pub(super) async fn exchange(
     }
     let worth = app
         .store
-        .read(|reader| sign_ins::worth(reader, &sha256, now))?;
+        .read(move |reader| sign_ins::worth(reader, &sha256, now))
+        .await?;
     let refused = |worth| {
         app.attempts.failed(from, now);
         let (reason, message) = match worth {
@@ -91,7 +97,7 @@ pub(super) async fn exchange(
     }
     let signed_in = app
         .store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let Some(new) = sign_ins::exchange(tx, &sha256)? else {
                 return Ok(None);
             };
@@ -145,7 +151,7 @@ pub(super) async fn sign_out(
     };
     let event = event_of(&request, &caller, "sign_in.end", jti);
     app.store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             sign_ins::end(tx, jti)?;
             audit::record(tx, &event)
         })

@@ -5,46 +5,42 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
-use super::context::event_of;
-use super::cursor;
-use super::envelope::{Gone, Outcome, Reply};
-use super::extract::{Body, Query, path_id};
-use super::permit::Permit;
-use crate::draft::ChannelDraft;
+use super::edge::admission::Permit;
+use super::edge::context::event_of;
+use super::edge::cursor::{self, ListQuery};
+use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
 use crate::error::{Code, Refusal, Result};
-use crate::fields::{Field, Fields};
+use crate::input::draft::ChannelDraft;
+use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::ids::ChannelId;
 use crate::model::names::{AgentId, BotId, M365TenantId};
 use crate::model::words::{Audience, ChannelStatus};
-use crate::store::channels::{self, ChannelFilter, ChannelRecord, Misfit};
-use crate::store::{Reader, audit, installs};
+use crate::store::channels::{self, BindingError, ChannelFilter, ChannelRecord};
+use crate::store::{Extent, Reader, audit, installs};
 
-fn filter(query: &Query) -> Result<ChannelFilter> {
-    Ok(ChannelFilter {
-        bot_id: query.named("bot_id")?,
-        agent_id: query.number("agent_id", i64::MIN..=i64::MAX)?.map(AgentId),
-        audience: query.word("audience", Audience::parse, &Audience::choices())?,
-        status: query.word("status", ChannelStatus::parse, &ChannelStatus::choices())?,
-        q: query.search()?.map(str::to_owned),
-    })
-}
-
-/// The parameters of the list, for the document.
-pub(super) fn list_query(query: &Query) {
-    drop(filter(query));
-    cursor::describe(query);
+impl FromQuery for ChannelFilter {
+    fn read(query: &QueryString) -> Result<Self> {
+        Ok(ChannelFilter {
+            bot_id: query.named("bot_id")?,
+            agent_id: query.number("agent_id", i64::MIN..=i64::MAX)?.map(AgentId),
+            audience: query.word("audience", Audience::parse, &Audience::choices())?,
+            status: query.word("status", ChannelStatus::parse, &ChannelStatus::choices())?,
+            q: query.search()?,
+        })
+    }
 }
 
 pub(super) async fn list(
     app: web::Data<App>,
     caller: Permit,
-    query: Query,
+    Query(list): Query<ListQuery<ChannelFilter>>,
 ) -> Outcome<Vec<ChannelRecord>> {
-    let filter = filter(&query)?;
+    let filter = list.filter;
     cursor::of_tenant(
         &app,
         &caller,
-        &query,
+        &list.page,
         "channels",
         move |reader, tenant, before, limit| channels::page(reader, tenant, &filter, before, limit),
         |channel| channel.id.tick(),
@@ -58,22 +54,24 @@ pub(super) async fn get(
     request: HttpRequest,
 ) -> Outcome<ChannelRecord> {
     let id: ChannelId = path_id(&request, "channel_id")?;
+    let tenant = caller.tenant.no;
     let channel = app
         .store
-        .read(|reader| channels::of_tenant(reader, caller.tenant.no, id))?
+        .read(move |reader| channels::of_tenant(reader, tenant, id))
+        .await?
         .ok_or(Code::NotFound)?;
     Ok(Reply::ok(channel))
 }
 
 /// A body that makes a channel.
-struct New {
+pub(super) struct NewChannel {
     draft: ChannelDraft,
     internal_name: Option<String>,
     audience: Option<Audience>,
     agent_id: Option<AgentId>,
 }
 
-impl New {
+impl FromFields for NewChannel {
     fn read(fields: &Fields<'_>) -> Self {
         let draft = ChannelDraft::read(fields);
         Self {
@@ -85,18 +83,13 @@ impl New {
     }
 }
 
-/// The body of a create, for the document.
-pub(super) fn create_body(fields: &Fields<'_>) {
-    New::read(fields);
-}
-
 pub(super) async fn create(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<NewChannel>,
 ) -> Outcome<ChannelRecord> {
-    let new = body.read(New::read)?;
+    let new = body.read()?;
     let (Some(internal_name), Some(audience), Some(agent_id)) =
         (new.internal_name, new.audience, new.agent_id)
     else {
@@ -106,7 +99,7 @@ pub(super) async fn create(
     let mut event = event_of(&request, &caller, "channel.create", "");
     let channel = app
         .store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let id = tx.new_id()?;
             let channel = ChannelRecord {
                 audience,
@@ -125,39 +118,38 @@ pub(super) async fn create(
     Ok(Reply::created(format_args!("/channels/{id}"), channel))
 }
 
-/// The body of a change: what has no default cannot be reset.
-fn read_change(fields: &Fields<'_>) -> ChannelDraft {
-    let draft = ChannelDraft::read(fields);
-    for (name, is_null) in [
-        ("internal_name", draft.internal_name == Field::Null),
-        ("audience", draft.audience == Field::Null),
-        ("agent_id", draft.agent_id == Field::Null),
-    ] {
-        if is_null {
-            fields.refuse(name, "must not be null: every channel has one");
-        }
-    }
-    draft
-}
+/// A body that changes a channel. A field without a default cannot be reset.
+pub(super) struct ChannelChange(ChannelDraft);
 
-/// The body of a change, for the document.
-pub(super) fn update_body(fields: &Fields<'_>) {
-    read_change(fields);
+impl FromFields for ChannelChange {
+    fn read(fields: &Fields<'_>) -> Self {
+        let draft = ChannelDraft::read(fields);
+        for (name, is_null) in [
+            ("internal_name", draft.internal_name == Field::Null),
+            ("audience", draft.audience == Field::Null),
+            ("agent_id", draft.agent_id == Field::Null),
+        ] {
+            if is_null {
+                fields.refuse(name, "must not be null: every channel has one");
+            }
+        }
+        Self(draft)
+    }
 }
 
 pub(super) async fn update(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<ChannelChange>,
 ) -> Outcome<ChannelRecord> {
-    let draft = body.read(read_change)?;
+    let ChannelChange(draft) = body.read()?;
     let id: ChannelId = path_id(&request, "channel_id")?;
     let tenant = caller.tenant.no;
     let mut event = event_of(&request, &caller, "channel.update", id);
     let channel = app
         .store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let before = channels::of_tenant(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
             let after = before.changed(&draft);
             for (field, is_other) in [
@@ -190,8 +182,8 @@ fn check(
 ) -> Result<()> {
     match channels::misfit(reader, channel)? {
         None => {}
-        Some(Misfit::Unknown) => return Err(Code::NotFound.into()),
-        Some(Misfit::OtherAudience(audience)) => {
+        Some(BindingError::Unknown) => return Err(Code::NotFound.into()),
+        Some(BindingError::OtherAudience(audience)) => {
             return Err(Refusal::new(Code::AudienceMismatch)
                 .saying(format!(
                     "This agent is {}, and the channel is {}. Choose an agent of the channel's audience.",
@@ -244,7 +236,7 @@ pub(super) async fn delete(
     let tenant = caller.tenant.no;
     let mut event = event_of(&request, &caller, "channel.delete", id);
     app.store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let channel = channels::of_tenant(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
             channels::delete(tx, id)?;
             let name = channel.internal_name.into();
@@ -256,12 +248,12 @@ pub(super) async fn delete(
 }
 
 /// A bot that somebody has installed for a directory.
-struct Installed {
+pub(super) struct InstallEvent {
     bot_id: Option<BotId>,
     end_client_tenant_id: Option<M365TenantId>,
 }
 
-impl Installed {
+impl FromFields for InstallEvent {
     fn read(fields: &Fields<'_>) -> Self {
         Self {
             bot_id: fields.required("bot_id", fields.named("bot_id")),
@@ -269,11 +261,6 @@ impl Installed {
                 .required("end_client_tenant_id", fields.named("end_client_tenant_id")),
         }
     }
-}
-
-/// The body of an install event, for the document.
-pub(super) fn install_event_body(fields: &Fields<'_>) {
-    Installed::read(fields);
 }
 
 /// What a bot says to those who have just installed it.
@@ -287,19 +274,17 @@ pub(super) struct Greeting {
 pub(super) async fn install_event(
     app: web::Data<App>,
     _caller: Permit,
-    body: Body,
+    body: Body<InstallEvent>,
 ) -> Outcome<Greeting> {
-    let installed = body.read(Installed::read)?;
+    let installed = body.read()?;
     let (Some(bot), Some(directory)) = (installed.bot_id, installed.end_client_tenant_id) else {
         return Err(Code::ValidationError.into());
     };
-    let channel = app.store.read(|reader| {
-        let install = installs::routed(reader, &bot, &directory)?;
-        match install {
-            Some(install) => channels::by_id(reader, install.channel_id),
-            None => Ok(None),
-        }
-    })?;
+    let routed = move |reader: &Reader<'_>| match installs::routed(reader, &bot, &directory)? {
+        Some(install) => channels::by_id(reader, install.channel_id),
+        None => Ok(None),
+    };
+    let channel = app.store.read(routed).await?;
     let works =
         channel.filter(|channel| !channel.is_deleted && channel.status == ChannelStatus::Active);
     Ok(Reply::ok(match works {

@@ -3,15 +3,16 @@
 use actix_web::{HttpRequest, web};
 
 use super::App;
-use super::context::event_of;
-use super::cursor;
-use super::envelope::{Gone, Outcome, Reply};
-use super::extract::{Body, Query, path_name};
-use super::permit::Permit;
-use crate::draft::CompanyDraft;
+use super::edge::admission::Permit;
+use super::edge::context::event_of;
+use super::edge::cursor::{self, ListQuery};
+use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::extract::{Body, FromQuery, Query, QueryString, path_name};
 use crate::error::{Code, Refusal, Result};
-use crate::fields::{Field, Fields};
+use crate::input::draft::CompanyDraft;
+use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::names::{CompanyId, M365TenantId};
+use crate::store::Extent;
 use crate::store::audit;
 use crate::store::companies::{self, CompanyFilter, CompanyRecord};
 use crate::store::health::{self, Health};
@@ -20,29 +21,25 @@ use crate::store::unlinked::{self, UnlinkedRecord};
 /// Findings of one kind that a reply holds; how many there are is said beside.
 const FINDINGS: usize = 200;
 
-fn filter(query: &Query) -> Result<CompanyFilter> {
-    Ok(CompanyFilter {
-        tenant_id: query.named("tenant_id")?,
-        q: query.search()?.map(str::to_owned),
-    })
-}
-
-/// The parameters of the list, for the document.
-pub(super) fn list_query(query: &Query) {
-    drop(filter(query));
-    cursor::describe(query);
+impl FromQuery for CompanyFilter {
+    fn read(query: &QueryString) -> Result<Self> {
+        Ok(CompanyFilter {
+            tenant_id: query.named("tenant_id")?,
+            q: query.search()?,
+        })
+    }
 }
 
 pub(super) async fn list(
     app: web::Data<App>,
     caller: Permit,
-    query: Query,
+    Query(list): Query<ListQuery<CompanyFilter>>,
 ) -> Outcome<Vec<CompanyRecord>> {
-    let filter = filter(&query)?;
+    let filter = list.filter;
     cursor::of_tenant(
         &app,
         &caller,
-        &query,
+        &list.page,
         "end-companies",
         move |reader, tenant, before, limit| {
             companies::page(reader, tenant, &filter, before, limit)
@@ -58,20 +55,22 @@ pub(super) async fn get(
     request: HttpRequest,
 ) -> Outcome<CompanyRecord> {
     let id: CompanyId = path_name(&request, "psa_company_id")?;
+    let tenant = caller.tenant.no;
     let company = app
         .store
-        .read(|reader| companies::by_id(reader, caller.tenant.no, &id))?
+        .read(move |reader| companies::by_id(reader, tenant, &id))
+        .await?
         .ok_or(Code::NotFound)?;
     Ok(Reply::ok(company))
 }
 
 /// A body that makes a company.
-struct New {
+pub(super) struct NewCompany {
     id: Option<CompanyId>,
     draft: CompanyDraft,
 }
 
-impl New {
+impl FromFields for NewCompany {
     fn read(fields: &Fields<'_>) -> Self {
         let id = fields.required("psa_company_id", fields.named("psa_company_id"));
         let draft = CompanyDraft::read(fields);
@@ -80,18 +79,13 @@ impl New {
     }
 }
 
-/// The body of a create, for the document.
-pub(super) fn create_body(fields: &Fields<'_>) {
-    New::read(fields);
-}
-
 pub(super) async fn create(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<NewCompany>,
 ) -> Outcome<CompanyRecord> {
-    let new = body.read(New::read)?;
+    let new = body.read()?;
     let id = new
         .id
         .ok_or_else(|| Refusal::invalid("psa_company_id", "is required"))?;
@@ -99,7 +93,7 @@ pub(super) async fn create(
     let mut event = event_of(&request, &caller, "company.create", &id);
     let company = app
         .store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let company = CompanyRecord::fresh(id).changed(&new.draft);
             companies::create(tx, tenant, &company)?;
             if let Some(directory) = &company.tenant_id {
@@ -116,12 +110,12 @@ pub(super) async fn create(
 }
 
 /// A body that changes a company; the id that it may carry names the company, and never changes.
-struct Change {
+pub(super) struct CompanyChange {
     id: Field<CompanyId>,
     draft: CompanyDraft,
 }
 
-impl Change {
+impl FromFields for CompanyChange {
     fn read(fields: &Fields<'_>) -> Self {
         let draft = CompanyDraft::read(fields);
         if let Field::Null = draft.psa_company_name {
@@ -134,24 +128,19 @@ impl Change {
     }
 }
 
-/// The body of a change, for the document.
-pub(super) fn update_body(fields: &Fields<'_>) {
-    Change::read(fields);
-}
-
 pub(super) async fn update(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<CompanyChange>,
 ) -> Outcome<CompanyRecord> {
-    let change = body.read(Change::read)?;
+    let change = body.read()?;
     let id: CompanyId = path_name(&request, "psa_company_id")?;
     let tenant = caller.tenant.no;
     let mut event = event_of(&request, &caller, "company.update", &id);
     let company = app
         .store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let before = companies::by_id(tx.reader(), tenant, &id)?.ok_or(Code::NotFound)?;
             if change.id != Field::Absent && change.id != Field::Set(id.clone()) {
                 return Err(Refusal::invalid("psa_company_id", "never changes").into());
@@ -179,7 +168,7 @@ pub(super) async fn delete(
     let tenant = caller.tenant.no;
     let mut event = event_of(&request, &caller, "company.delete", &id);
     app.store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let company = companies::by_id(tx.reader(), tenant, &id)?.ok_or(Code::NotFound)?;
             let articles = companies::delete(tx, tenant, &company)?;
             let details = &mut event.details;
@@ -200,12 +189,12 @@ pub(super) async fn delete(
 pub(super) async fn list_unlinked(
     app: web::Data<App>,
     caller: Permit,
-    query: Query,
+    Query(list): Query<ListQuery<()>>,
 ) -> Outcome<Vec<UnlinkedRecord>> {
     cursor::of_tenant(
         &app,
         &caller,
-        &query,
+        &list.page,
         "unlinked-tenants",
         unlinked::page,
         |refused: &UnlinkedRecord| refused.seq,
@@ -222,7 +211,7 @@ pub(super) async fn forget_unlinked(
     let tenant = caller.tenant.no;
     let event = event_of(&request, &caller, "unlinked_tenant.delete", &directory);
     app.store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             if !unlinked::forget(tx, tenant, &directory)? {
                 return Err(Code::NotFound.into());
             }

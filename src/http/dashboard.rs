@@ -16,10 +16,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use rust_embed::RustEmbed;
 
-use super::page;
-use super::routing::{Address, segment};
+use super::edge::page;
+use super::edge::routing::{Address, segment};
 use crate::auth::entra;
-use crate::config::Entra;
+use crate::config::EntraSignIn;
 use crate::error::{Code, Error, Result};
 
 const SHELL: &str = "index.html";
@@ -41,8 +41,8 @@ impl Dashboard {
     ///
     /// # Errors
     /// The authority's address cannot stand in a header.
-    pub(super) fn new(entra: &Entra) -> io::Result<Self> {
-        let authority = match entra.sign_in() {
+    pub(super) fn new(sign_in: Option<&EntraSignIn>) -> io::Result<Self> {
+        let authority = match sign_in {
             Some(sign_in) => {
                 let authority = entra::authority(&sign_in.authority).map_err(io::Error::other)?;
                 format!(" {}", authority.origin().ascii_serialization())

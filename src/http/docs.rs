@@ -6,8 +6,8 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 use utoipa_swagger_ui::{Config, SwaggerFile};
 
-use super::page::{bytes, safe};
-use super::routing::segment;
+use super::edge::page::{bytes, safe};
+use super::edge::routing::segment;
 use crate::error::{Code, Error, Result};
 
 const PAGE: &str = include_str!("docs/page.html");

@@ -1,7 +1,6 @@
 //! The stream of a session's answers, from any cursor, for any number of readers (contract, section 5).
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header;
@@ -10,32 +9,21 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::time::Instant;
 
-use super::extract::{Query, path_id};
-use super::permit::Permit;
-use super::sessions::find;
+use super::edge::admission::Permit;
+use super::edge::extract::{FromQuery, Query, QueryString, path_id};
+use super::sessions::{find, find_in};
 use super::{App, Stage};
 use crate::error::{Error, Refusal, Result};
 use crate::model::caller::Reach;
-use crate::model::ids::{SessionId, Tick, TurnId};
+use crate::model::ids::{SessionId, Tick};
 use crate::model::session::Cursor;
-use crate::store::turns;
-use crate::turns::log::{DONE, Frame, News, first_tick, last_tick, news_after};
+use crate::turns::log::{DONE, Frame};
 use crate::turns::signals::Listener;
+use crate::turns::stream::StreamReader;
 
 /// How often a reader's right to read is looked at again.
 const RECHECK: Duration = Duration::from_secs(10);
 const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
-
-/// Where a reader stands.
-#[derive(Clone, Copy, Debug)]
-enum Place {
-    /// Reading this turn, behind this cursor.
-    Turn(TurnId, Tick),
-    /// Between turns: the next event behind this cursor says which turn is read.
-    Behind(Tick),
-    /// Ahead of all events, as after a crash: the next start behind this cursor.
-    NextStart(Tick),
-}
 
 /// Counts a reader for as long as there is one.
 struct Counted(web::Data<App>);
@@ -59,8 +47,7 @@ struct Reading {
     app: web::Data<App>,
     credential: Option<Vec<u8>>,
     session: SessionId,
-    follows: bool,
-    place: Place,
+    reader: StreamReader,
     listener: Listener,
     /// Whether there may be something that the last look did not see.
     may_have_news: bool,
@@ -75,17 +62,16 @@ pub(super) async fn stream_events(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    query: Query,
+    Query(query): Query<StreamQuery>,
 ) -> Result<HttpResponse> {
     let session: SessionId = path_id(&request, "session_id")?;
-    let follows = query.flag("follow")?;
-    let resumes = query.flag("resume")?;
-    app.store
-        .read(|reader| find(reader, &caller, session, Reach::Read))?;
-    let since = since(&request, &query)?;
+    let (follows, resumes) = (query.follows, query.resumes);
+    find(&app, &caller, session, Reach::Read).await?;
+    let since = since(&request, query.since.as_deref())?;
     // Listening begins before the first look, so that nothing in between is missed.
     let listener = app.signals.listen(session);
-    let Some(place) = begin(&app, session, since, follows, resumes)? else {
+    let opened = StreamReader::open(&app.store, &app.engine, session, since, follows, resumes);
+    let Some(reader) = opened.await? else {
         return Ok(HttpResponse::NoContent().finish());
     };
     let now = Instant::now();
@@ -96,12 +82,11 @@ pub(super) async fn stream_events(
             .get(header::AUTHORIZATION)
             .map(|credential| credential.as_bytes().to_vec()),
         session,
-        follows,
-        place,
+        reader,
         listener,
         may_have_news: true,
         waiting: VecDeque::new(),
-        next_comment: now + app.limits.patience.heartbeat,
+        next_comment: now + app.config.timeouts.heartbeat,
         next_check: now + RECHECK,
         is_over: false,
         app,
@@ -120,20 +105,30 @@ pub(super) async fn stream_events(
         )))
 }
 
-/// The parameters of the stream, for the document.
-pub(super) fn stream_query(query: &Query) {
-    query.text("since");
-    drop(query.flag("follow"));
-    drop(query.flag("resume"));
+/// The parameters of the stream.
+pub(super) struct StreamQuery {
+    since: Option<String>,
+    follows: bool,
+    resumes: bool,
+}
+
+impl FromQuery for StreamQuery {
+    fn read(query: &QueryString) -> Result<Self> {
+        Ok(Self {
+            since: query.text("since").map(str::to_owned),
+            follows: query.flag("follow")?,
+            resumes: query.flag("resume")?,
+        })
+    }
 }
 
 /// The cursor that the client sent; the header wins.
-fn since(request: &HttpRequest, query: &Query) -> Result<Option<Tick>> {
+fn since(request: &HttpRequest, query: Option<&str>) -> Result<Option<Tick>> {
     let header = request
         .headers()
         .get("Last-Event-Id")
         .map(|cursor| String::from_utf8_lossy(cursor.as_bytes()).into_owned());
-    let (name, text) = match (&header, query.text("since")) {
+    let (name, text) = match (&header, query) {
         (Some(cursor), _) => ("Last-Event-Id", cursor.as_str()),
         (None, Some(cursor)) => ("since", cursor),
         (None, None) => return Ok(None),
@@ -148,46 +143,6 @@ fn since(request: &HttpRequest, query: &Query) -> Result<Option<Tick>> {
     }
 }
 
-/// Where a reader begins; nothing, if there is nothing to read and nothing to wait for.
-fn begin(
-    app: &App,
-    session: SessionId,
-    since: Option<Tick>,
-    follows: bool,
-    resumes: bool,
-) -> Result<Option<Place>> {
-    let live = app.engine.live().of(session);
-    let (place, is_idle) = app.store.read(|reader| {
-        let is_idle = turns::oldest_unsettled(reader, session)?.is_none();
-        let Some(since) = since else {
-            let newest = turns::newest(reader, session)?;
-            let place = match newest {
-                Some(turn) => Some(Place::Turn(turn.id, Tick(-1))),
-                None => follows.then_some(Place::Behind(Tick(-1))),
-            };
-            return Ok((place, is_idle));
-        };
-        if let Some(turn) = turns::of_since(reader, session, since)? {
-            return Ok((Some(Place::Turn(turn.id, Tick(-1))), is_idle));
-        }
-        let (newest_since, newest_stored) = turns::newest_ticks(reader, session)?;
-        let newest_live = live.as_ref().and_then(|turn| turn.last_tick());
-        let newest_event = newest_live.map_or(newest_stored, |tick| tick.max(newest_stored));
-        if since > newest_event.max(newest_since).max(Tick(0)) {
-            if is_idle {
-                return Err(
-                    Refusal::invalid("since", "lies ahead of all that this session has").into(),
-                );
-            }
-            return Ok((Some(Place::NextStart(app.store.tick())), is_idle));
-        }
-        let has_more = since < newest_event;
-        let place = (has_more || !is_idle || follows).then_some(Place::Behind(since));
-        Ok((place, is_idle))
-    })?;
-    Ok(place.filter(|_| follows || !(resumes && is_idle)))
-}
-
 impl Reading {
     /// The next bytes: events as they come, a comment now and then, an error to break the connection.
     async fn next(&mut self) -> Option<Result<Bytes>> {
@@ -199,7 +154,7 @@ impl Reading {
                 return None;
             }
             if self.may_have_news {
-                match self.look() {
+                match self.look().await {
                     Ok(found) => self.may_have_news = found,
                     Err(error) => return self.break_off(error),
                 }
@@ -210,21 +165,19 @@ impl Reading {
             let now = Instant::now();
             if now >= self.next_check {
                 self.next_check = now + RECHECK;
-                if let Err(error) = self.check_right() {
+                if let Err(error) = self.check_right().await {
                     return self.break_off(error);
                 }
             }
             if now >= self.next_comment {
-                self.next_comment = now + self.app.limits.patience.heartbeat;
+                self.next_comment = now + self.app.config.timeouts.heartbeat;
                 return Some(Ok(COMMENT));
             }
             let next_stage = match self.app.stage() {
                 Stage::Serving => Stage::Draining,
-                Stage::Draining if self.app.engine.live().of(self.session).is_some() => {
-                    Stage::CutOff
-                }
+                Stage::Draining if self.reader.live().is_some() => Stage::CutOff,
                 // A turn may have ended since the last look, and is shown to its end.
-                Stage::Draining | Stage::CutOff => match self.look() {
+                Stage::Draining | Stage::CutOff => match self.look().await {
                     Ok(true) => continue,
                     Ok(false) => return self.end_at_shutdown(),
                     Err(error) => return self.break_off(error),
@@ -248,152 +201,38 @@ impl Reading {
     /// A follower between turns has had all that there is; whoever waits for a turn must not take the end for an answer.
     fn end_at_shutdown(&mut self) -> Option<Result<Bytes>> {
         self.is_over = true;
-        match self.place {
-            Place::Behind(_) if self.follows => Some(Ok(DONE)),
-            Place::Behind(_) | Place::Turn(..) | Place::NextStart(_) => {
-                Some(Err(Error::internal("the server shuts down")))
-            }
-        }
-    }
-
-    /// Whether the credential still counts and still reaches the session.
-    fn check_right(&self) -> Result<()> {
-        let caller = self
-            .app
-            .authenticator
-            .caller(&self.app.store, self.credential.as_deref())?;
-        self.app
-            .store
-            .read(|reader| find(reader, &caller, self.session, Reach::Read))?;
-        Ok(())
-    }
-
-    /// Looks for events where this reader stands; whether anything came of it.
-    fn look(&mut self) -> Result<bool> {
-        match self.place {
-            Place::Turn(turn, after) => self.look_in_turn(turn, after),
-            Place::Behind(after) => self.look_behind(after),
-            Place::NextStart(after) => self.look_for_start(after),
-        }
-    }
-
-    fn look_in_turn(&mut self, turn: TurnId, after: Tick) -> Result<bool> {
-        let live = self
-            .app
-            .engine
-            .live()
-            .of(self.session)
-            .filter(|live| live.id == turn);
-        if let Some(live) = live {
-            let news = live.after(after);
-            return self.take(turn, after, news);
-        }
-        let (is_settled, stored) = self.app.store.read(|reader| {
-            let is_settled = turns::is_settled(reader, turn)?
-                .ok_or_else(|| Error::internal("the session was deleted"))?;
-            Ok((is_settled, turns::log_of(reader, turn)?))
-        })?;
-        match stored {
-            Some((log, said)) => {
-                let news = news_after(&log, &said, after).map_err(unreadable)?;
-                self.take(turn, after, news)
-            }
-            // A settled turn without a log has nothing more to say; an unsettled one will.
-            None if is_settled => {
-                self.finish_turn(after);
-                Ok(true)
-            }
-            None => Ok(false),
-        }
-    }
-
-    /// Takes up a turn's events; the terminal one ends the stream, or leads on to the next turn.
-    fn take(&mut self, turn: TurnId, after: Tick, news: News) -> Result<bool> {
-        let Some(last) = news.frames.last().map(|frame| frame.tick) else {
-            // Nothing behind the terminal event: this turn has been read.
-            if news.has_ended {
-                self.finish_turn(after);
-            }
-            return Ok(news.has_ended);
-        };
-        if after == Tick(-1) {
-            // Always before a turn's start, so that a right that has ended shows nothing of it.
-            self.check_right()?;
-        }
-        self.waiting.extend(joined(news.frames));
-        if news.has_ended {
-            self.finish_turn(last);
+        if self.reader.is_between_turns() {
+            Some(Ok(DONE))
         } else {
-            self.place = Place::Turn(turn, last);
+            Some(Err(Error::internal("the server shuts down")))
         }
-        Ok(true)
     }
 
-    fn finish_turn(&mut self, last: Tick) {
-        if self.follows {
-            self.place = Place::Behind(last);
-        } else {
+    /// Looks for events; whether another look can find more.
+    async fn look(&mut self) -> Result<bool> {
+        let look = self.reader.look().await?;
+        if look.begins_turn {
+            // Always before a turn's start, so that a right that has ended shows nothing of the turn.
+            self.check_right().await?;
+        }
+        self.waiting.extend(joined(look.frames));
+        if look.is_over {
             self.waiting.push_back(DONE);
             self.is_over = true;
         }
+        Ok(look.moved)
     }
 
-    fn look_behind(&mut self, after: Tick) -> Result<bool> {
-        let live = self.app.engine.live().of(self.session);
-        let stored = self.app.store.read(|reader| {
-            find_deleted(reader, self.session)?;
-            turns::log_after(reader, self.session, after)
-        })?;
-        if let Some(run) = stored {
-            let is_from_start = first_tick(&run.log).map_err(unreadable)? > after;
-            self.place = Place::Turn(run.id, if is_from_start { Tick(-1) } else { after });
-            return Ok(true);
-        }
-        if let Some(live) = live
-            && let (Some(first), Some(last)) = (live.first_tick(), live.last_tick())
-            && (last > after || first > after)
-        {
-            self.place = Place::Turn(live.id, if first > after { Tick(-1) } else { after });
-            return Ok(true);
-        }
-        Ok(false)
+    /// Checks that the credential still counts and still reaches the session.
+    async fn check_right(&self) -> Result<()> {
+        let (session, credential) = (self.session, self.credential.as_deref());
+        let store = &self.app.store;
+        let caller = self.app.authenticator.caller(store, credential).await?;
+        store
+            .read(move |reader| find_in(reader, &caller, session, Reach::Read))
+            .await
+            .map(drop)
     }
-
-    fn look_for_start(&mut self, after: Tick) -> Result<bool> {
-        let live: Option<Arc<_>> = self.app.engine.live().of(self.session);
-        if let Some(live) = live
-            && live.first_tick().is_some_and(|first| first > after)
-        {
-            self.place = Place::Turn(live.id, Tick(-1));
-            return Ok(true);
-        }
-        let stored = self.app.store.read(|reader| {
-            find_deleted(reader, self.session)?;
-            turns::log_after(reader, self.session, after)
-        })?;
-        if let Some(run) = stored {
-            if first_tick(&run.log).map_err(unreadable)? > after {
-                self.place = Place::Turn(run.id, Tick(-1));
-                return Ok(true);
-            }
-            // It had begun before: the one behind it is the next to start.
-            let last = last_tick(&run.log).map_err(unreadable)?.unwrap_or(after);
-            self.place = Place::NextStart(last.max(after));
-            return Ok(last > after);
-        }
-        Ok(false)
-    }
-}
-
-fn find_deleted(reader: &crate::store::Reader<'_>, session: SessionId) -> Result<()> {
-    match crate::store::sessions::by_id(reader, session)? {
-        Some(_) => Ok(()),
-        None => Err(Error::internal("the session was deleted")),
-    }
-}
-
-fn unreadable(error: serde_json::Error) -> Error {
-    Error::Internal(error.into())
 }
 
 /// Several events that are there at once go out in one piece.

@@ -3,13 +3,13 @@
 use actix_web::{HttpRequest, web};
 
 use super::App;
-use super::context::event_of;
-use super::cursor::{self, List};
-use super::envelope::{Gone, Outcome, Reply};
-use super::extract::{Body, Query, path_id};
-use super::permit::Permit;
+use super::edge::admission::Permit;
+use super::edge::context::event_of;
+use super::edge::cursor::{self, List, ListQuery};
+use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::extract::{Body, Query, path_id};
 use crate::error::{Code, Refusal, Result};
-use crate::fields::Fields;
+use crate::input::fields::{Fields, FromFields};
 use crate::model::caller::Caller;
 use crate::model::ids::{ChannelId, InstallId};
 use crate::model::names::{CompanyId, M365TenantId, TenantNo};
@@ -17,7 +17,7 @@ use crate::model::words::Audience;
 use crate::resolver::Linked;
 use crate::store::channels::{self, ChannelRecord};
 use crate::store::installs::{self, InstallRecord, Made};
-use crate::store::{Reader, audit, companies};
+use crate::store::{Extent, Reader, audit, companies};
 
 const SHARED: &str =
     "Several companies are linked to this M365 tenant now: chat is refused until one is left.";
@@ -49,20 +49,17 @@ impl Whose {
     }
 }
 
-/// The parameters of the list, for the document.
-pub(super) fn list_query(query: &Query) {
-    cursor::describe(query);
-}
-
 pub(super) async fn list(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    query: Query,
+    Query(query): Query<ListQuery<()>>,
 ) -> Outcome<Vec<InstallRecord>> {
     let id: ChannelId = path_id(&request, "channel_id")?;
     let whose = Whose::by(&caller);
-    app.store.read(|reader| whose.channel(reader, id))?;
+    app.store
+        .read(move |reader| whose.channel(reader, id))
+        .await?;
     let owner = id.to_string();
     let list = List {
         name: "installs",
@@ -71,7 +68,7 @@ pub(super) async fn list(
     cursor::newest_first(
         &app,
         caller.tenant.no,
-        &query,
+        &query.page,
         list,
         move |reader, before, limit| installs::page(reader, id, before, limit),
         |install| install.id.tick(),
@@ -79,12 +76,12 @@ pub(super) async fn list(
     .await
 }
 
-struct New {
+pub(super) struct NewInstall {
     end_client_tenant_id: Option<M365TenantId>,
     psa_company_id: Option<CompanyId>,
 }
 
-impl New {
+impl FromFields for NewInstall {
     fn read(fields: &Fields<'_>) -> Self {
         Self {
             end_client_tenant_id: fields
@@ -94,18 +91,13 @@ impl New {
     }
 }
 
-/// The body of a create, for the document.
-pub(super) fn create_body(fields: &Fields<'_>) {
-    New::read(fields);
-}
-
 pub(super) async fn create(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<NewInstall>,
 ) -> Outcome<InstallRecord> {
-    let new = body.read(New::read)?;
+    let new = body.read()?;
     let Some(directory) = new.end_client_tenant_id else {
         return Err(Code::ValidationError.into());
     };
@@ -114,7 +106,7 @@ pub(super) async fn create(
     let mut event = event_of(&request, &caller, "install.create", "");
     let (install, is_new, warnings) = app
         .store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let channel = whose.channel(tx.reader(), channel_id)?;
             if channel.is_deleted {
                 return Err(Code::NotFound.into());
@@ -193,7 +185,7 @@ pub(super) async fn delete(
     let whose = Whose::by(&caller);
     let mut event = event_of(&request, &caller, "install.delete", id);
     app.store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let channel = whose.channel(tx.reader(), channel_id)?;
             let install = installs::by_id(tx.reader(), id)?
                 .filter(|install| install.channel_id == channel_id)

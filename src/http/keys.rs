@@ -5,20 +5,22 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
-use super::context::event_of;
-use super::cursor;
-use super::envelope::{Gone, Outcome, Reply};
-use super::extract::{Body, Query, path_id};
-use super::permit::Permit;
+use super::edge::admission::Permit;
+use super::edge::context::event_of;
+use super::edge::cursor::{self, ListQuery};
+use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::extract::{Body, Query, Search, path_id};
 use crate::auth::api_key;
-use crate::draft::NAME;
+use crate::digest;
 use crate::error::{Code, Refusal, Result};
-use crate::fields::Fields;
+use crate::input::draft::NAME;
+use crate::input::fields::{Fields, FromFields};
+use crate::model;
 use crate::model::clock::{Millis, Timestamp, rfc3339};
 use crate::model::ids::KeyId;
 use crate::model::names::TenantNo;
 use crate::store::keys::{self, KeyRecord, NewKey};
-use crate::store::{Reader, audit};
+use crate::store::{Extent, Reader, audit};
 
 /// A key without the key.
 #[derive(Serialize, JsonSchema)]
@@ -65,22 +67,16 @@ impl From<KeyRecord> for ApiKey {
     }
 }
 
-/// The parameters of the list, for the document.
-pub(super) fn list_query(query: &Query) {
-    drop(query.search());
-    cursor::describe(query);
-}
-
 pub(super) async fn list(
     app: web::Data<App>,
     caller: Permit,
-    query: Query,
+    Query(list): Query<ListQuery<Search>>,
 ) -> Outcome<Vec<ApiKey>> {
-    let q = query.search()?.map(str::to_owned);
+    let q = list.filter.q;
     cursor::of_tenant(
         &app,
         &caller,
-        &query,
+        &list.page,
         "keys",
         move |reader, tenant, before, limit| {
             let keys = keys::page(reader, tenant, q.as_deref(), before, limit)?;
@@ -91,12 +87,12 @@ pub(super) async fn list(
     .await
 }
 
-struct Ask {
+pub(super) struct KeyRequest {
     name: String,
     expires_at: Option<Millis>,
 }
 
-impl Ask {
+impl FromFields for KeyRequest {
     fn read(fields: &Fields<'_>) -> Self {
         let name = fields.required_text("name", 1..=NAME);
         if fields.boolean("platform").value() == Some(true) {
@@ -112,18 +108,13 @@ impl Ask {
     }
 }
 
-/// The body of a create, for the document.
-pub(super) fn create_body(fields: &Fields<'_>) {
-    Ask::read(fields);
-}
-
 pub(super) async fn create(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<KeyRequest>,
 ) -> Outcome<NewApiKey> {
-    let ask = body.read(Ask::read)?;
+    let ask = body.read()?;
     if ask
         .expires_at
         .is_some_and(|expires| expires <= app.store.now())
@@ -136,13 +127,13 @@ pub(super) async fn create(
         name: ask.name,
         platform: false,
         expires_at: ask.expires_at,
-        sha256: api_key::sha256(&key),
-        hint: api_key::hint(&key),
+        sha256: digest::sha256(&key),
+        hint: model::api_key::hint(&key),
     };
     let mut event = event_of(&request, &caller, "api_key.create", "");
     let record = app
         .store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let id = keys::create(tx, &new)?;
             event.target = Some(id.to_string());
             event.details.insert("name".to_owned(), new.name.into());
@@ -177,11 +168,11 @@ pub(super) async fn rotate(
     let id: KeyId = path_id(&request, "key_id")?;
     let tenant = caller.tenant.no;
     let key = api_key::generate(app.authenticator.environment())?;
-    let (sha256, hint) = (api_key::sha256(&key), api_key::hint(&key));
+    let (sha256, hint) = (digest::sha256(&key), model::api_key::hint(&key));
     let mut event = event_of(&request, &caller, "api_key.rotate", id);
     let record = app
         .store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let old = of_tenant(tx.reader(), tenant, id)?;
             if old.platform {
                 return Err(Refusal::new(Code::Forbidden)
@@ -208,7 +199,7 @@ pub(super) async fn revoke(
     let tenant = caller.tenant.no;
     let mut event = event_of(&request, &caller, "api_key.revoke", id);
     app.store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let before = of_tenant(tx.reader(), tenant, id)?;
             if before.revoked_at.is_some() {
                 return Ok(());

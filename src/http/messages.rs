@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use super::App;
 use super::attachments::sign_links;
-use super::cursor::{self, BEFORE_ALL, BEHIND_ALL, List, Page};
-use super::envelope::{Outcome, Reply};
-use super::extract::{Body, Query, path_id};
-use super::permit::Permit;
-use super::sessions::{asker, find};
+use super::edge::admission::Permit;
+use super::edge::cursor::{AFTER_ALL, BEFORE_ALL, List, ListQuery, Page};
+use super::edge::envelope::{Outcome, Reply};
+use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
+use super::sessions::{asker, find, find_in, refuse_unmapped};
 use crate::error::{Code, Error, Refusal, Result};
-use crate::fields::{Field, Fields};
+use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::caller::{Caller, Reach, Who};
 use crate::model::file;
 use crate::model::ids::{MessageId, SessionId};
@@ -23,7 +23,7 @@ use crate::resolver::{self, Directory, Linked, NotMapped};
 use crate::store::attachments::{self, Carried};
 use crate::store::cache::Cached;
 use crate::store::messages::{self, NewMessage};
-use crate::store::{Reader, channels, turns, unlinked};
+use crate::store::{Extent, Reader, channels, turns};
 
 /// Characters that a message may have (contract, section 1, Size).
 const MESSAGE: usize = 32_000;
@@ -32,14 +32,14 @@ const ATTACHMENTS: usize = 6;
 /// Characters of a title that is taken from a first message.
 const TAKEN_TITLE: usize = 80;
 
-struct Said {
+pub(super) struct AppendRequest {
     message: String,
     attachments: Vec<Carried>,
     client_message_id: Option<String>,
     model_tier: ModelTier,
 }
 
-impl Said {
+impl FromFields for AppendRequest {
     fn read(fields: &Fields<'_>) -> Self {
         let attachments = fields.objects("attachments");
         if attachments.len() > ATTACHMENTS {
@@ -86,12 +86,12 @@ pub(super) struct Accepted {
 }
 
 /// Why an append is refused, and what the admin should see of it.
-enum Refused {
+enum AppendRefused {
     Plainly(Error),
     NotMapped(NotMapped),
 }
 
-impl<E: Into<Error>> From<E> for Refused {
+impl<E: Into<Error>> From<E> for AppendRefused {
     fn from(error: E) -> Self {
         Self::Plainly(error.into())
     }
@@ -101,43 +101,38 @@ pub(super) async fn append(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<AppendRequest>,
 ) -> Outcome<Accepted> {
-    let said = body.read(Said::read)?;
+    let sent = body.read()?;
     let id: SessionId = path_id(&request, "session_id")?;
+    let appender = caller.shared();
     let checked = app
         .store
-        .look_up(|known| match check(known, &caller, id, &said) {
-            Ok(session) => Ok(Ok(session)),
-            Err(Refused::NotMapped(not_mapped)) => Ok(Err(not_mapped)),
-            Err(Refused::Plainly(error)) => Err(error),
-        })?;
-    let session = match checked {
-        Ok(session) => session,
-        Err(not_mapped) => {
-            let refusal = not_mapped.refusal();
-            app.store
-                .write(move |tx| unlinked::remember(tx, &not_mapped))
-                .await?;
-            return Err(refusal.into());
-        }
+        .read_cached(move |known| match check(known, &appender, id, &sent) {
+            Ok(session) => Ok(Ok((session, sent))),
+            Err(AppendRefused::NotMapped(not_mapped)) => Ok(Err(not_mapped)),
+            Err(AppendRefused::Plainly(error)) => Err(error),
+        });
+    let (session, sent) = match checked.await? {
+        Ok(checked) => checked,
+        Err(not_mapped) => return Err(refuse_unmapped(&app, not_mapped).await?),
     };
     let show_agent_progress_steps = session.show_agent_progress_steps;
     let new = NewMessage {
         session: id,
         tenant: session.inside.tenant,
-        title: title_of(&said.message),
-        content: said.message,
-        attachments: said.attachments,
-        model_tier: said.model_tier,
-        client_message_id: said.client_message_id,
+        title: title_of(&sent.message),
+        content: sent.message,
+        attachments: sent.attachments,
+        model_tier: sent.model_tier,
+        client_message_id: sent.client_message_id,
     };
     let engine = app.engine.clone();
     let appended = app
         .store
-        .write(move |tx| {
+        .write(Extent::Session(id.tick()), move |tx| {
             let appended = messages::append(tx, &new)?;
-            tx.afterwards(move || engine.wake(new.tenant, new.session));
+            tx.on_commit(move || engine.wake(new.tenant, new.session));
             Ok(appended)
         })
         .await?;
@@ -152,16 +147,16 @@ fn check(
     known: &Cached<'_, Reader<'_>>,
     caller: &Caller,
     id: SessionId,
-    said: &Said,
-) -> Result<Session, Refused> {
+    sent: &AppendRequest,
+) -> Result<Session, AppendRefused> {
     let reader = known.reader();
-    let session = find(reader, caller, id, Reach::Read)?;
-    if let Some(client_message_id) = &said.client_message_id
+    let session = find_in(reader, caller, id, Reach::Read)?;
+    if let Some(client_message_id) = &sent.client_message_id
         && let Some(first) = turns::accepted(reader, id, client_message_id)?
     {
         return Err(messages::duplicate(&first).into());
     }
-    attachments::check(reader, id, &said.attachments)?;
+    attachments::check(reader, id, &sent.attachments)?;
     if session.archived_at.is_some() {
         return Err(Code::SessionArchived.into());
     }
@@ -204,7 +199,7 @@ fn check_channel(known: &Cached<'_, Reader<'_>>, session: &Session) -> Result<()
 }
 
 /// The link that pinned a session must still lead to its company, and to no other; a company that it is tried as must be there.
-fn check_link(known: &Cached<'_, Reader<'_>>, session: &Session) -> Result<(), Refused> {
+fn check_link(known: &Cached<'_, Reader<'_>>, session: &Session) -> Result<(), AppendRefused> {
     let tenant = session.inside.tenant;
     let (Some(inbound), Some(channel)) = (&session.inside.pinned_by, session.channel_id) else {
         return match &session.end_company_id {
@@ -226,7 +221,7 @@ fn check_link(known: &Cached<'_, Reader<'_>>, session: &Session) -> Result<(), R
         Linked::One(_) => 1,
         Linked::Not(companies) => companies,
     };
-    Err(Refused::NotMapped(NotMapped {
+    Err(AppendRefused::NotMapped(NotMapped {
         tenant: known.tenant_by_no(tenant)?,
         inbound: Some(inbound.clone()),
         linked_companies,
@@ -251,38 +246,32 @@ fn title_of(message: &str) -> Option<String> {
     Some(format!("{}…", cut.trim_end()))
 }
 
-fn is_newest_first(query: &Query) -> Result<bool> {
-    let order = |text: &str| match text {
-        "asc" => Some(false),
-        "desc" => Some(true),
-        _ => None,
-    };
-    Ok(query.word("order", order, "asc, desc")?.unwrap_or(false))
+/// The order of a list of messages.
+pub(super) struct Order {
+    newest_first: bool,
 }
 
-/// The parameters of the list, for the document.
-pub(super) fn list_query(query: &Query) {
-    drop(is_newest_first(query));
-    cursor::describe(query);
-}
-
-/// The body of an append, for the document.
-pub(super) fn append_body(fields: &Fields<'_>) {
-    Said::read(fields);
-}
-
-/// The body of a feedback, for the document.
-pub(super) fn feedback_body(fields: &Fields<'_>) {
-    read_feedback(fields);
+impl FromQuery for Order {
+    fn read(query: &QueryString) -> Result<Self> {
+        let order = |text: &str| match text {
+            "asc" => Some(false),
+            "desc" => Some(true),
+            _ => None,
+        };
+        let newest_first = query.word("order", order, "asc, desc")?;
+        Ok(Self {
+            newest_first: newest_first.unwrap_or(false),
+        })
+    }
 }
 
 pub(super) async fn list(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    query: Query,
+    Query(query): Query<ListQuery<Order>>,
 ) -> Outcome<Vec<Message>> {
-    let newest_first = is_newest_first(&query)?;
+    let newest_first = query.filter.newest_first;
     let id: SessionId = path_id(&request, "session_id")?;
     let owner = id.to_string();
     let name = if newest_first {
@@ -294,16 +283,17 @@ pub(super) async fn list(
         name,
         owner: &owner,
     };
-    let page = Page::of(&query, list)?;
-    let part = app.store.read(|reader| {
-        find(reader, &caller, id, Reach::Read)?;
+    let page = Page::of(&query.page, list)?;
+    let reaches = caller.shared();
+    let part = app.store.read(move |reader| {
+        find_in(reader, &reaches, id, Reach::Read)?;
         if newest_first {
-            messages::page_before(reader, id, page.after.unwrap_or(BEHIND_ALL), page.fetch())
+            messages::page_before(reader, id, page.after.unwrap_or(AFTER_ALL), page.fetch())
         } else {
             messages::page_after(reader, id, page.after.unwrap_or(BEFORE_ALL), page.fetch())
         }
-    })?;
-    let (mut found, pagination) = page.cut(part, list, |message| message.id.tick());
+    });
+    let (mut found, pagination) = page.cut(part.await?, list, |message| message.id.tick());
     sign_links(&app, &request, &mut found);
     Ok(Reply::ok(found).paged(pagination))
 }
@@ -311,15 +301,17 @@ pub(super) async fn list(
 /// Characters that a comment may have.
 const COMMENT: usize = 4_000;
 
-fn read_feedback(fields: &Fields<'_>) -> Feedback {
-    Feedback {
-        rating: fields
-            .word("rating", Rating::parse, &Rating::choices())
-            .value(),
-        comment: fields
-            .text("comment", 0..=COMMENT)
-            .value()
-            .filter(|comment| !comment.is_empty()),
+impl FromFields for Feedback {
+    fn read(fields: &Fields<'_>) -> Self {
+        Self {
+            rating: fields
+                .word("rating", Rating::parse, &Rating::choices())
+                .value(),
+            comment: fields
+                .text("comment", 0..=COMMENT)
+                .value()
+                .filter(|comment| !comment.is_empty()),
+        }
     }
 }
 
@@ -327,16 +319,17 @@ pub(super) async fn give_feedback(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<Feedback>,
 ) -> Outcome<Message> {
-    let feedback = body.read(read_feedback)?;
+    let feedback = body.read()?;
     let session: SessionId = path_id(&request, "session_id")?;
     let message: MessageId = path_id(&request, "message_id")?;
-    app.store
-        .read(|reader| find(reader, &caller, session, Reach::Write))?;
+    find(&app, &caller, session, Reach::Write).await?;
     let message = app
         .store
-        .write(move |tx| messages::give_feedback(tx, session, message, &feedback))
+        .write(Extent::Session(session.tick()), move |tx| {
+            messages::give_feedback(tx, session, message, &feedback)
+        })
         .await?;
     Ok(Reply::ok(message))
 }

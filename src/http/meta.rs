@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
-use super::envelope::{Outcome, Reply};
+use super::edge::envelope::{Outcome, Reply};
 use crate::error::Code;
 
 #[derive(Serialize, JsonSchema)]

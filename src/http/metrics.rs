@@ -7,7 +7,7 @@ use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpResponse, web};
 
 use super::App;
-use super::routing::{Address, RoutePath};
+use super::edge::routing::{Address, RoutePath};
 use crate::error::{Code, Result};
 use crate::metrics::{Counter, Distribution, Gauge, Histogram};
 use crate::model::clock::Millis;

@@ -1,34 +1,21 @@
-//! The door: routes, callers, bodies in; envelopes out.
+//! The HTTP layer: `edge` takes requests in and sends envelopes out; each resource has a file of handlers.
 
 mod agents;
 mod articles;
 mod attachments;
 mod audit_events;
 mod auth;
-mod body;
 mod channels;
 mod companies;
-mod context;
-mod cors;
-pub mod cursor;
 mod dashboard;
 mod docs;
-mod door;
-pub mod envelope;
+pub mod edge;
 mod events;
-pub mod extract;
 mod installs;
 mod keys;
 mod messages;
 mod meta;
 mod metrics;
-pub mod openapi;
-mod page;
-pub mod permit;
-mod refused;
-mod room;
-pub mod router;
-pub mod routing;
 mod sessions;
 mod stats;
 mod tenant;
@@ -50,12 +37,13 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, HttpServer, web};
 use tokio::sync::watch;
 
-pub use self::door::ACCESS_LOG;
-use self::routing::{Address, Routing};
+pub use self::edge::middleware::ACCESS_LOG;
+use self::edge::routing::{Address, Routing};
+use self::edge::{middleware, refusal_audit, upload_limiter};
 use crate::auth::Authenticator;
 use crate::auth::attempts::Attempts;
 use crate::auth::rate_limit::RateLimiter;
-use crate::config::Limits;
+use crate::config::ServerConfig;
 use crate::store::Store;
 use crate::turns::engine::Engine;
 use crate::turns::respond::Responders;
@@ -80,15 +68,15 @@ pub struct App {
     /// Who waits for what.
     pub signals: Signals,
     /// Who was refused what, for the audit events.
-    refused: refused::Refused,
+    refusal_audit: refusal_audit::RefusalAudit,
     /// Who answers.
     pub engine: Engine,
     /// Room for the uploads that are received at one time.
-    pub uploads: room::Room,
+    pub uploads: upload_limiter::UploadLimiter,
     /// What is counted.
     metrics: metrics::Metrics,
     /// The configuration.
-    pub limits: Limits,
+    pub config: ServerConfig,
     draining: AtomicBool,
     stage: watch::Sender<Stage>,
 }
@@ -113,21 +101,21 @@ impl App {
         store: Store,
         authenticator: Authenticator,
         responders: Responders,
-        limits: Limits,
+        config: ServerConfig,
     ) -> io::Result<Arc<Self>> {
         let signals = Signals::default();
-        let concurrency = usize::from(limits.turn_concurrency);
+        let concurrency = usize::from(config.turn_concurrency);
         Ok(Arc::new(Self {
-            limiter: RateLimiter::new(limits.rate_limit),
+            limiter: RateLimiter::new(config.rate_limit),
             attempts: Attempts::default(),
             engine: Engine::new(store.clone(), signals.clone(), responders, concurrency)?,
-            uploads: room::Room::new(limits.patience.uploads),
-            metrics: metrics::Metrics::new(store.now(), &addresses(&limits)),
+            uploads: upload_limiter::UploadLimiter::new(config.timeouts.uploads),
+            metrics: metrics::Metrics::new(store.now(), &addresses(&config)),
             store,
             authenticator,
             signals,
-            refused: refused::Refused::default(),
-            limits,
+            refusal_audit: refusal_audit::RefusalAudit::default(),
+            config,
             draining: AtomicBool::new(false),
             stage: watch::Sender::new(Stage::Serving),
         }))
@@ -163,10 +151,10 @@ impl App {
 }
 
 /// Everything that is served where the API is.
-fn addresses(limits: &Limits) -> Vec<Address> {
-    let mut addresses = router::addresses();
+fn addresses(config: &ServerConfig) -> Vec<Address> {
+    let mut addresses = edge::router::addresses();
     addresses.extend(dashboard::addresses());
-    addresses.extend(limits.metrics.then(metrics::address));
+    addresses.extend(config.metrics.then(metrics::address));
     addresses
 }
 
@@ -180,27 +168,29 @@ const WAITING_CONNECTIONS: i32 = 4_096;
 pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     // The standard library asks for 128. Of more that come at once some would wait for a second, and who says nothing for ever.
     socket2::SockRef::from(&listener).listen(WAITING_CONNECTIONS)?;
-    let workers = app.limits.workers.map_or_else(
+    let workers = app.config.workers.map_or_else(
         || std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         usize::from,
     );
-    let per_worker = (app.limits.max_connections as usize).div_ceil(workers);
-    let drain_seconds = app.limits.drain_seconds;
-    let patience = app.limits.patience;
-    let dashboard = web::Data::new(dashboard::Dashboard::new(&app.limits.entra)?);
+    let per_worker = (app.config.max_connections as usize).div_ceil(workers);
+    let drain_seconds = app.config.drain_seconds;
+    let timeouts = app.config.timeouts;
+    let dashboard = web::Data::new(dashboard::Dashboard::new(
+        app.config.entra_sign_in.as_ref(),
+    )?);
     let app = web::Data::from(app);
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(app.clone())
             .app_data(dashboard.clone())
-            .default_service(Routing(addresses(&app.limits)))
-            .wrap(from_fn(door::pass))
+            .default_service(Routing::of(addresses(&app.config)))
+            .wrap(from_fn(middleware::handle))
     })
     .workers(workers)
     .max_connections(per_worker)
-    .on_connect(move |connection, _| cut_off_when_stuck(connection, patience.stuck))
-    .client_request_timeout(patience.head)
-    .keep_alive(patience.keep_alive)
+    .on_connect(move |connection, _| cut_off_when_stuck(connection, timeouts.stuck))
+    .client_request_timeout(timeouts.head)
+    .keep_alive(timeouts.keep_alive)
     .shutdown_timeout(drain_seconds)
     .disable_signals()
     .listen(listener)?
@@ -213,18 +203,18 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
 /// # Errors
 /// The listener cannot be used.
 pub fn serve_metrics(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
-    let patience = app.limits.patience;
+    let timeouts = app.config.timeouts;
     let app = web::Data::from(app);
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(app.clone())
-            .default_service(Routing(vec![metrics::address()]))
+            .default_service(Routing::of(vec![metrics::address()]))
     })
     .workers(1)
     .max_connections(SCRAPERS)
-    .on_connect(move |connection, _| cut_off_when_stuck(connection, patience.stuck))
-    .client_request_timeout(patience.head)
-    .keep_alive(patience.keep_alive)
+    .on_connect(move |connection, _| cut_off_when_stuck(connection, timeouts.stuck))
+    .client_request_timeout(timeouts.head)
+    .keep_alive(timeouts.keep_alive)
     .shutdown_timeout(0)
     .disable_signals()
     .listen(listener)?
@@ -236,11 +226,11 @@ pub fn serve_metrics(app: Arc<App>, listener: TcpListener) -> io::Result<Server>
 ///
 /// Nobody writes to a client that does not read: its stream is asked for more only when there is room. What such a
 /// client holds is one piece of a stream here and [`UNSENT`] in the system, until the system ends the connection.
-fn cut_off_when_stuck(connection: &dyn Any, patience: Duration) {
+fn cut_off_when_stuck(connection: &dyn Any, timeouts: Duration) {
     if let Some(connection) = connection.downcast_ref::<TcpStream>() {
         let connection = socket2::SockRef::from(connection);
         let set = connection
-            .set_tcp_user_timeout(Some(patience))
+            .set_tcp_user_timeout(Some(timeouts))
             .and_then(|()| connection.set_tcp_notsent_lowat(UNSENT));
         if let Err(error) = set {
             log::debug!("a connection has no limit for a client that takes nothing: {error}");

@@ -9,24 +9,24 @@ use serde_json::value::RawValue;
 use serde_json::{Map, json};
 
 use super::App;
-use super::context::{Context, event_of};
-use super::cursor::{self, BEHIND_ALL, List, Page};
-use super::envelope::{Gone, Outcome, Reply, Written};
-use super::extract::{Body, Query, path_id};
-use super::permit::Permit;
+use super::edge::admission::Permit;
+use super::edge::context::{Context, event_of};
+use super::edge::cursor::{AFTER_ALL, List, ListQuery, Page};
+use super::edge::envelope::{Gone, Outcome, Reply, Written};
+use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
 use super::turns::call_off;
-use crate::auth::api_key;
+use crate::digest;
 use crate::error::{Code, Error, Refusal, Result};
-use crate::fields::Fields;
+use crate::input::fields::{Fields, FromFields};
 use crate::model::caller::{Caller, Reach, Who};
 use crate::model::ids::{ChannelId, SessionId};
-use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId};
+use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, Name};
 use crate::model::session::{Metadata, Session};
 use crate::model::words::{ManagedAgentKey, Role, Rule, SessionChannel};
-use crate::resolver::{self, Asker, Choice, Directory, Purpose, Refused, Resolution};
-use crate::store::idempotency::{self, Known, Repeatable};
+use crate::resolver::{self, Asker, Choice, Directory, NotMapped, Purpose, Refused, Resolution};
+use crate::store::idempotency::{self, Repeatable, Replay};
 use crate::store::sessions::{self, NewSession, Scope, SessionChange, SessionFilter};
-use crate::store::{Reader, audit, search, turns, unlinked};
+use crate::store::{Extent, Reader, audit, search, turns, unlinked};
 
 /// Characters that a title may have (contract, section 1, Size).
 const TITLE: usize = 200;
@@ -38,7 +38,7 @@ const NOT_ALL_SEARCHED: &str =
     "The server's disk is full: the newest messages could not be searched.";
 
 /// A body of `POST /chat/sessions`, its form checked.
-struct Ask {
+pub(super) struct SessionRequest {
     agent_id: Option<i64>,
     managed: Option<ManagedAgentKey>,
     title: Option<String>,
@@ -49,8 +49,15 @@ struct Ask {
     metadata: Metadata,
 }
 
-impl Ask {
-    fn read(fields: &Fields<'_>, is_routed: bool) -> Self {
+impl FromFields for SessionRequest {
+    fn read(fields: &Fields<'_>) -> Self {
+        Self::read_for(fields, true)
+    }
+}
+
+impl SessionRequest {
+    /// Reads the body for a caller whom `bot_id` and `inbound_tenant_id` route, or do not.
+    fn read_for(fields: &Fields<'_>, is_routed: bool) -> Self {
         // Who is not routed by them has them ignored, whatever they say; they must be strings that are not empty.
         let (bot_id, inbound_tenant_id) = if is_routed {
             (
@@ -112,13 +119,43 @@ impl Ask {
 }
 
 /// Only the platform names a tenant, also where it would be the caller's own (contract, section 1, Order of checks).
-pub(super) fn refuse_client_id(caller: &Caller, client_id: Option<&str>) -> Result<()> {
+fn refuse_client_id(caller: &Caller, client_id: Option<&str>) -> Result<()> {
     if client_id.is_some() && !caller.is_platform() {
         return Err(Refusal::new(Code::ClientIdNotAllowed)
             .with("field", "client_id")
             .into());
     }
     Ok(())
+}
+
+/// The tenant that a platform call names.
+///
+/// # Errors
+/// `client_id_not_allowed` from anyone else; `validation_error` for a malformed one.
+pub(super) fn platform_client_id(
+    caller: &Caller,
+    client_id: Option<&str>,
+) -> Result<Option<ClientId>> {
+    refuse_client_id(caller, client_id)?;
+    let parsed = client_id.map(|client_id| {
+        ClientId::read(client_id)
+            .ok_or_else(|| Error::from(Refusal::invalid("client_id", ClientId::RULE)))
+    });
+    parsed.transpose()
+}
+
+/// Remembers that no single company is linked, so that an admin can link it, and gives the refusal.
+///
+/// # Errors
+/// Those of the write.
+pub(super) async fn refuse_unmapped(app: &App, not_mapped: NotMapped) -> Result<Error> {
+    let refusal = not_mapped.refusal();
+    app.store
+        .write(Extent::Configuration, move |tx| {
+            unlinked::remember(tx, &not_mapped)
+        })
+        .await?;
+    Ok(refusal.into())
 }
 
 pub(super) fn asker(caller: &Caller) -> Result<Asker> {
@@ -143,7 +180,11 @@ fn account(caller: &Caller) -> String {
     format!("{tenant}/{kind}/{}", caller.account())
 }
 
-fn repeatable(request: &HttpRequest, caller: &Caller, body: &Body) -> Result<Option<Repeatable>> {
+fn repeatable(
+    request: &HttpRequest,
+    caller: &Caller,
+    body: &Body<SessionRequest>,
+) -> Result<Option<Repeatable>> {
     const HEADER: &str = "Idempotency-Key";
     let Some(key) = request.headers().get(HEADER) else {
         return Ok(None);
@@ -155,17 +196,17 @@ fn repeatable(request: &HttpRequest, caller: &Caller, body: &Body) -> Result<Opt
     Ok(Some(Repeatable {
         account: account(caller),
         key: String::from_utf8_lossy(key).into_owned(),
-        body_sha256: api_key::hash(&body.bytes),
+        body_sha256: digest::sha256(&body.bytes),
     }))
 }
 
 /// What to answer to a request that is known; nothing, if it is the first.
-fn known_reply(known: Known) -> Result<Option<Box<RawValue>>> {
+fn known_reply(known: Replay) -> Result<Option<Box<RawValue>>> {
     match known {
-        Known::No => Ok(None),
-        Known::OtherBody => Err(Code::IdempotencyKeyReused.into()),
-        Known::Deleted => Err(Code::NotFound.into()),
-        Known::Reply(json) => RawValue::from_string(json)
+        Replay::No => Ok(None),
+        Replay::OtherBody => Err(Code::IdempotencyKeyReused.into()),
+        Replay::Deleted => Err(Code::NotFound.into()),
+        Replay::Reply(json) => RawValue::from_string(json)
             .map(Some)
             .map_err(|error| Error::Internal(error.into())),
     }
@@ -198,15 +239,16 @@ pub(super) async fn create(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<SessionRequest>,
 ) -> Outcome<Written<Session>> {
-    let ask = body.read(|fields| Ask::read(fields, caller.is_platform()))?;
+    let ask = body.read_by(|fields| SessionRequest::read_for(fields, caller.is_platform()))?;
     let repeatable = repeatable(&request, &caller, &body)?;
     if let Some(repeatable) = &repeatable {
-        let now = app.store.now();
+        let (now, repeatable) = (app.store.now(), repeatable.clone());
         let known = app
             .store
-            .read(|reader| idempotency::find(reader, repeatable, now))?;
+            .read(move |reader| idempotency::find(reader, &repeatable, now))
+            .await?;
         if let Some(reply) = known_reply(known)? {
             return replay(reply);
         }
@@ -215,15 +257,12 @@ pub(super) async fn create(
     let asker = asker(&caller)?;
     let outcome = app
         .store
-        .resolve(caller.glimpse(), &asker, &asked, Purpose::Create)?;
+        .resolve(caller.snapshot_version(), asker, asked, Purpose::Create)
+        .await?;
     let resolution = match outcome {
         Ok(resolution) => resolution,
         Err(Refused::EndCompanyNotMapped(not_mapped)) => {
-            let refusal = not_mapped.refusal();
-            app.store
-                .write(move |tx| unlinked::remember(tx, &not_mapped))
-                .await?;
-            return Err(refusal.into());
+            return Err(refuse_unmapped(&app, not_mapped).await?);
         }
         Err(refused) => return Err(Refusal::from(refused).into()),
     };
@@ -233,12 +272,12 @@ pub(super) async fn create(
     if repeatable.is_none() && tried_as.is_none() && new.title.is_none() {
         let session = app
             .store
-            .write_statement(move |tx| sessions::insert(tx, new));
+            .write(Extent::Statement, move |tx| sessions::insert(tx, new));
         return Ok(created(Written::Now(session.await?))?.warning(warnings));
     }
     let written = app
         .store
-        .write(move |tx| {
+        .write(Extent::NewSession, move |tx| {
             if let Some(repeatable) = &repeatable {
                 let known = idempotency::find(tx.reader(), repeatable, tx.now())?;
                 if let Some(reply) = known_reply(known)? {
@@ -283,7 +322,11 @@ fn tried_as(
     Some(Context::of(request).event(caller.tenant.no, caller, action, None, details))
 }
 
-fn new_session(ask: &Ask, caller: &Caller, resolution: Resolution) -> Result<NewSession> {
+fn new_session(
+    ask: &SessionRequest,
+    caller: &Caller,
+    resolution: Resolution,
+) -> Result<NewSession> {
     let channel = match &caller.who {
         Who::DashboardUser { .. } => SessionChannel::Dashboard,
         Who::ServiceAccount { platform: true, .. } => SessionChannel::Teams,
@@ -321,7 +364,11 @@ pub(super) struct Verdict {
     channel_id: Option<ChannelId>,
 }
 
-pub(super) async fn resolve(app: web::Data<App>, caller: Permit, body: Body) -> Outcome<Verdict> {
+pub(super) async fn resolve(
+    app: web::Data<App>,
+    caller: Permit,
+    body: Body<SessionRequest>,
+) -> Outcome<Verdict> {
     let may_ask_as_the_relay = match &caller.who {
         Who::ServiceAccount { .. }
         | Who::DashboardUser {
@@ -329,12 +376,13 @@ pub(super) async fn resolve(app: web::Data<App>, caller: Permit, body: Body) -> 
         } => true,
         Who::DashboardUser { .. } | Who::EndUserSession { .. } => false,
     };
-    let ask = body.read(|fields| Ask::read(fields, may_ask_as_the_relay))?;
+    let ask = body.read_by(|fields| SessionRequest::read_for(fields, may_ask_as_the_relay))?;
     let asked = ask.request(&caller)?;
     let asker = asker(&caller)?;
     let resolution = app
         .store
-        .resolve(caller.glimpse(), &asker, &asked, Purpose::DryRun)?
+        .resolve(caller.snapshot_version(), asker, asked, Purpose::DryRun)
+        .await?
         .map_err(Refusal::from)?;
     let verdict = Verdict {
         rule: resolution.rule,
@@ -351,7 +399,23 @@ pub(super) async fn resolve(app: web::Data<App>, caller: Permit, body: Body) -> 
 ///
 /// # Errors
 /// `not_found` for what does not exist, and alike for what this caller may not see; `forbidden` for what it may only read.
-pub(super) fn find(
+pub(super) async fn find(
+    app: &App,
+    caller: &Permit,
+    id: SessionId,
+    need: Reach,
+) -> Result<Session> {
+    let caller = caller.shared();
+    app.store
+        .read(move |reader| find_in(reader, &caller, id, need))
+        .await
+}
+
+/// As [`find`], within a step that reads more.
+///
+/// # Errors
+/// As [`find`].
+pub(super) fn find_in(
     reader: &Reader<'_>,
     caller: &Caller,
     id: SessionId,
@@ -371,20 +435,18 @@ pub(super) async fn get(
     request: HttpRequest,
 ) -> Outcome<Session> {
     let id = path_id(&request, "session_id")?;
-    Ok(Reply::ok(
-        app.store
-            .read(|reader| find(reader, &caller, id, Reach::Read))?,
-    ))
+    Ok(Reply::ok(find(&app, &caller, id, Reach::Read).await?))
 }
 
 /// What a list of sessions is asked for.
-struct Listing {
+pub(super) struct Listing {
     filter: SessionFilter,
     q: Option<String>,
+    client_id: Option<String>,
 }
 
-impl Listing {
-    fn read(query: &Query) -> Result<Self> {
+impl FromQuery for Listing {
+    fn read(query: &QueryString) -> Result<Self> {
         let archived = |text: &str| match text {
             "false" => Some(Some(false)),
             "true" => Some(Some(true)),
@@ -400,41 +462,29 @@ impl Listing {
                 channel: query.id("channel_id")?,
                 company: query.named("end_company_id")?,
             },
-            q: query.search()?.map(str::to_owned),
+            q: query.search()?,
+            client_id: query.unchecked::<ClientId>("client_id"),
         })
     }
-}
-
-/// The parameters of the list, for the document.
-pub(super) fn list_query(query: &Query) {
-    drop(Listing::read(query));
-    drop(query.named::<ClientId>("client_id"));
-    cursor::describe(query);
-}
-
-/// The body of a create and of a dry run, for the document.
-pub(super) fn ask_body(fields: &Fields<'_>) {
-    Ask::read(fields, true);
-}
-
-/// The body of a change, for the document.
-pub(super) fn change_body(fields: &Fields<'_>) {
-    read_change(fields);
 }
 
 pub(super) async fn list(
     app: web::Data<App>,
     caller: Permit,
-    query: Query,
+    Query(query): Query<ListQuery<Listing>>,
 ) -> Outcome<Vec<Session>> {
-    let Listing { filter, q } = Listing::read(&query)?;
-    refuse_client_id(&caller, query.text("client_id"))?;
-    let client_id: Option<ClientId> = query.named("client_id")?;
+    let Listing {
+        filter,
+        q,
+        client_id,
+    } = query.filter;
+    let client_id = platform_client_id(&caller, client_id.as_deref())?;
     let scope = match client_id {
         Some(client_id) => {
             let acting = app
                 .store
-                .look_up(|known| known.tenant(&client_id))?
+                .read_cached(move |known| known.tenant(&client_id))
+                .await?
                 .ok_or(Code::NotFound)?;
             Scope::Platform {
                 acting: acting.no,
@@ -460,13 +510,15 @@ pub(super) async fn list(
         name: "sessions",
         owner: &owner,
     };
-    let page = Page::of(&query, list)?;
-    let before = page.after.unwrap_or(BEHIND_ALL);
+    let page = Page::of(&query.page, list)?;
+    let before = page.after.unwrap_or(AFTER_ALL);
     let mut warnings = Vec::new();
     let found = match q {
-        None => app
-            .store
-            .read(|reader| sessions::page(reader, &scope, &filter, before, page.fetch()))?,
+        None => {
+            app.store
+                .read(move |reader| sessions::page(reader, &scope, &filter, before, page.fetch()))
+                .await?
+        }
         Some(q) => {
             let words = search::words(&q);
             if !words.is_empty() {
@@ -490,15 +542,17 @@ pub(super) async fn list(
     Ok(Reply::ok(found).paged(pagination).warning(warnings))
 }
 
-fn read_change(fields: &Fields<'_>) -> SessionChange {
-    SessionChange {
-        title: fields
-            .text("title", 0..=TITLE)
-            .change(String::new())
-            .map(|title| Some(title).filter(|title| !title.is_empty())),
-        archived: fields.boolean("archived").change(false),
-        shared: fields.boolean("shared").change(false),
-        metadata: fields.metadata("metadata").change(Metadata::default()),
+impl FromFields for SessionChange {
+    fn read(fields: &Fields<'_>) -> Self {
+        Self {
+            title: fields
+                .text("title", 0..=TITLE)
+                .change(String::new())
+                .map(|title| Some(title).filter(|title| !title.is_empty())),
+            archived: fields.boolean("archived").change(false),
+            shared: fields.boolean("shared").change(false),
+            metadata: fields.metadata("metadata").change(Metadata::default()),
+        }
     }
 }
 
@@ -506,18 +560,16 @@ pub(super) async fn patch(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<SessionChange>,
 ) -> Outcome<Session> {
-    let change = body.read(read_change)?;
+    let change = body.read()?;
     let id = path_id(&request, "session_id")?;
-    let before = app
-        .store
-        .read(|reader| find(reader, &caller, id, Reach::Write))?;
+    let before = find(&app, &caller, id, Reach::Write).await?;
     let mut event = event_of(&request, &caller, "session.update", id);
     event.tenant = before.inside.tenant;
     let session = app
         .store
-        .write(move |tx| {
+        .write(Extent::Session(id.tick()), move |tx| {
             let was_shared = sessions::by_id(tx.reader(), id)?.map(|session| session.shared);
             let session = sessions::change(tx, id, change)?;
             // Who may read it is of interest; the rest is chat.
@@ -540,8 +592,7 @@ pub(super) async fn reset(
     request: HttpRequest,
 ) -> Outcome<Session> {
     let id = path_id(&request, "session_id")?;
-    app.store
-        .read(|reader| find(reader, &caller, id, Reach::Write))?;
+    find(&app, &caller, id, Reach::Write).await?;
     let session = call_off(&app, id, |tx, id| {
         let archive = SessionChange {
             archived: Some(true),
@@ -561,16 +612,15 @@ pub(super) async fn delete(
     request: HttpRequest,
 ) -> Result<Gone> {
     let id = path_id(&request, "session_id")?;
-    app.store
-        .read(|reader| find(reader, &caller, id, Reach::Own))?;
+    find(&app, &caller, id, Reach::Own).await?;
     let (engine, signals) = (app.engine.clone(), app.signals.clone());
     let event = event_of(&request, &caller, "session.delete", id);
     app.store
-        .write(move |tx| {
+        .write(Extent::Session(id.tick()), move |tx| {
             let tenant = sessions::tenant_of(tx.reader(), id)?;
             sessions::delete(tx, id)?;
             audit::record(tx, &event)?;
-            tx.afterwards(move || {
+            tx.on_commit(move || {
                 engine.cancel(tenant, id);
                 signals.ring(id);
             });

@@ -3,9 +3,9 @@
 use actix_web::web;
 
 use super::App;
-use super::envelope::{Outcome, Reply};
-use super::extract::Query;
-use super::permit::Permit;
+use super::edge::admission::Permit;
+use super::edge::envelope::{Outcome, Reply};
+use super::edge::extract::{FromQuery, Query, QueryString};
 use crate::error::{Refusal, Result};
 use crate::model::clock::Millis;
 use crate::store::stats::{self, DAY, Stats};
@@ -15,9 +15,24 @@ const USUAL: Millis = 7 * DAY;
 /// The longest time that can be asked for.
 const LONGEST: Millis = 366 * DAY;
 
+/// The time range as it was sent.
+pub(super) struct Range {
+    from: Option<Millis>,
+    to: Option<Millis>,
+}
+
+impl FromQuery for Range {
+    fn read(query: &QueryString) -> Result<Self> {
+        Ok(Self {
+            from: query.time("from")?,
+            to: query.time("to")?,
+        })
+    }
+}
+
 /// The time that is asked for; without an end it is now, without a beginning the week before.
-fn range(query: &Query, now: Millis) -> Result<(Millis, Millis)> {
-    let (from, to) = (query.time("from")?, query.time("to")?);
+fn range(asked: &Range, now: Millis) -> Result<(Millis, Millis)> {
+    let (from, to) = (asked.from, asked.to);
     // Up to now includes what happened in this very millisecond.
     let to = to.unwrap_or(now + 1);
     let Some(from) = from else {
@@ -41,13 +56,12 @@ fn range(query: &Query, now: Millis) -> Result<(Millis, Millis)> {
     Ok((from, to))
 }
 
-/// The parameters, for the document.
-pub(super) fn query(query: &Query) {
-    drop(range(query, DAY * 10));
-}
-
-pub(super) async fn get(app: web::Data<App>, caller: Permit, query: Query) -> Outcome<Stats> {
-    let (from, to) = range(&query, app.store.now())?;
+pub(super) async fn get(
+    app: web::Data<App>,
+    caller: Permit,
+    Query(asked): Query<Range>,
+) -> Outcome<Stats> {
+    let (from, to) = range(&asked, app.store.now())?;
     let tenant = caller.tenant.no;
     let stats = app
         .store

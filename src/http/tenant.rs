@@ -3,8 +3,8 @@
 use actix_web::web;
 
 use super::App;
-use super::envelope::{Outcome, Reply};
-use super::permit::Permit;
+use super::edge::admission::Permit;
+use super::edge::envelope::{Outcome, Reply};
 use crate::model::caller::WhoAmI;
 use crate::store::tenants::{self, TenantRecord};
 
@@ -13,8 +13,7 @@ pub(super) async fn who_am_i(caller: Permit) -> Outcome<WhoAmI> {
 }
 
 pub(super) async fn get(app: web::Data<App>, caller: Permit) -> Outcome<TenantRecord> {
-    Ok(Reply::ok(
-        app.store
-            .read(|reader| tenants::by_no(reader, caller.tenant.no))?,
-    ))
+    let tenant = caller.tenant.no;
+    let read = app.store.read(move |reader| tenants::by_no(reader, tenant));
+    Ok(Reply::ok(read.await?))
 }

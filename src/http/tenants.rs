@@ -5,17 +5,18 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
-use super::context::event_of;
-use super::cursor::{self, List};
-use super::envelope::{Outcome, Reply};
-use super::extract::{Body, Query, path_name};
-use super::permit::Permit;
-use crate::draft::TenantDraft;
+use super::edge::admission::Permit;
+use super::edge::context::event_of;
+use super::edge::cursor::{self, List, ListQuery};
+use super::edge::envelope::{Outcome, Reply};
+use super::edge::extract::{Body, Query, Search, path_name};
 use crate::error::{Code, Error, Refusal, Result};
-use crate::fields::{Field, Fields};
+use crate::input::draft::TenantDraft;
+use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::caller::Caller;
 use crate::model::ids::Tick;
 use crate::model::names::{ClientId, TenantNo};
+use crate::store::Extent;
 use crate::store::WriteTx;
 use crate::store::audit::{self, Event};
 use crate::store::tenants::{self, NewTenant, TenantRecord};
@@ -42,26 +43,20 @@ impl ManagedTenant {
     }
 }
 
-/// The parameters of the list, for the document.
-pub(super) fn list_query(query: &Query) {
-    drop(query.search());
-    cursor::describe(query);
-}
-
 pub(super) async fn list(
     app: web::Data<App>,
     caller: Permit,
-    query: Query,
+    Query(query): Query<ListQuery<Search>>,
 ) -> Outcome<Vec<ManagedTenant>> {
     let list = List {
         name: "tenants",
         owner: "platform",
     };
-    let q = query.search()?.map(str::to_owned);
+    let q = query.filter.q;
     cursor::newest_first(
         &app,
         caller.tenant.no,
-        &query,
+        &query.page,
         list,
         move |reader, before, limit| {
             let page = tenants::page(reader, q.as_deref(), before, limit)?;
@@ -83,18 +78,19 @@ pub(super) async fn get(
     let client_id: ClientId = path_name(&request, "client_id")?;
     let tenant = app
         .store
-        .read(|reader| tenants::by_client_id(reader, &client_id))?
+        .read(move |reader| tenants::by_client_id(reader, &client_id))
+        .await?
         .ok_or(Code::NotFound)?;
     Ok(Reply::ok(ManagedTenant::of(Tick(0), tenant)))
 }
 
 /// A body that makes a tenant.
-struct New {
+pub(super) struct TenantRequest {
     client_id: Option<ClientId>,
     draft: TenantDraft,
 }
 
-impl New {
+impl FromFields for TenantRequest {
     fn read(fields: &Fields<'_>) -> Self {
         let client_id = fields.required("client_id", fields.named("client_id"));
         let draft = TenantDraft::read(fields);
@@ -103,18 +99,13 @@ impl New {
     }
 }
 
-/// The body of a create, for the document.
-pub(super) fn create_body(fields: &Fields<'_>) {
-    New::read(fields);
-}
-
 pub(super) async fn create(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<TenantRequest>,
 ) -> Outcome<ManagedTenant> {
-    let new = body.read(New::read)?;
+    let new = body.read()?;
     let client_id = new
         .client_id
         .ok_or_else(|| Error::internal("a required field is missing"))?;
@@ -122,7 +113,7 @@ pub(super) async fn create(
     let home = home(&caller);
     let tenant = app
         .store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let tenant = NewTenant {
                 client_id,
                 name: String::new(),
@@ -175,32 +166,32 @@ fn record(tx: &mut WriteTx<'_>, home: TenantNo, of: TenantNo, mut event: Event) 
     Ok(())
 }
 
-fn read_change(fields: &Fields<'_>) -> TenantDraft {
-    let draft = TenantDraft::read(fields);
-    if let Field::Null = draft.name {
-        fields.refuse("name", "must not be null: a tenant has a name");
-    }
-    draft
-}
+/// A body that changes a tenant.
+pub(super) struct TenantChange(TenantDraft);
 
-/// The body of a change, for the document.
-pub(super) fn update_body(fields: &Fields<'_>) {
-    read_change(fields);
+impl FromFields for TenantChange {
+    fn read(fields: &Fields<'_>) -> Self {
+        let draft = TenantDraft::read(fields);
+        if let Field::Null = draft.name {
+            fields.refuse("name", "must not be null: a tenant has a name");
+        }
+        Self(draft)
+    }
 }
 
 pub(super) async fn patch(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<TenantChange>,
 ) -> Outcome<ManagedTenant> {
-    let draft = body.read(read_change)?;
+    let TenantChange(draft) = body.read()?;
     let client_id: ClientId = path_name(&request, "client_id")?;
     let mut event = event_of(&request, &caller, "tenant.update", &client_id);
     let home = home(&caller);
     let tenant = app
         .store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let tenant = tenants::by_client_id(tx.reader(), &client_id)?.ok_or(Code::NotFound)?;
             let before = tenant.as_new();
             let after = before.changed(&draft);

@@ -5,24 +5,24 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
-use super::context::event_of;
-use super::envelope::{Gone, Outcome, Reply};
-use super::extract::{Body, path_id};
-use super::permit::Permit;
-use super::sessions::{find, refuse_client_id};
+use super::edge::admission::Permit;
+use super::edge::context::event_of;
+use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::extract::{Body, path_id};
+use super::sessions::{find, find_in, platform_client_id};
 use crate::auth::session_token::{self, NewClaims};
 use crate::error::{Code, Error, Refusal, Result};
-use crate::fields::Fields;
+use crate::input::fields::{Fields, FromFields};
 use crate::model::caller::{Reach, Who};
 use crate::model::clock::{Timestamp, rfc3339};
 use crate::model::ids::{SessionId, TokenId};
-use crate::model::names::{ClientId, Name};
+use crate::store::Extent;
 use crate::store::audit;
 use crate::store::tokens::{self, NewToken};
 
 const DEFAULT_TTL_SECONDS: i64 = 3_600;
 
-struct Ask {
+pub(super) struct TokenRequest {
     session_id: Option<String>,
     client_id: Option<String>,
     end_user: Option<String>,
@@ -32,7 +32,7 @@ struct Ask {
     ttl_seconds: i64,
 }
 
-impl Ask {
+impl FromFields for TokenRequest {
     fn read(fields: &Fields<'_>) -> Self {
         Self {
             session_id: fields.required("session_id", fields.text("session_id", 1..=128)),
@@ -49,11 +49,6 @@ impl Ask {
     }
 }
 
-/// The body of a mint, for the document.
-pub(super) fn mint_body(fields: &Fields<'_>) {
-    Ask::read(fields);
-}
-
 /// The reply of a mint.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Minted {
@@ -67,25 +62,16 @@ pub(super) async fn mint(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<TokenRequest>,
 ) -> Outcome<Minted> {
-    let ask = body.read(Ask::read)?;
-    refuse_client_id(&caller, ask.client_id.as_deref())?;
-    let named = match &ask.client_id {
-        Some(client_id) => Some(
-            ClientId::parse(client_id)
-                .ok_or_else(|| Refusal::invalid("client_id", ClientId::RULE))?,
-        ),
-        None => None,
-    };
+    let ask = body.read()?;
+    let named = platform_client_id(&caller, ask.client_id.as_deref())?;
     let id = ask
         .session_id
         .as_deref()
         .and_then(SessionId::parse)
         .ok_or(Code::NotFound)?;
-    let session = app
-        .store
-        .read(|reader| find(reader, &caller, id, Reach::Write))?;
+    let session = find(&app, &caller, id, Reach::Write).await?;
     if named.is_some_and(|client_id| client_id != session.client_id) {
         return Err(Code::NotFound.into());
     }
@@ -118,7 +104,7 @@ pub(super) async fn mint(
     let expires_at = rfc3339(new.expires_at);
     let jti = app
         .store
-        .write(move |tx| {
+        .write(Extent::Session(id.tick()), move |tx| {
             let jti = tokens::insert(tx, &new)?;
             event.target = Some(jti.to_string());
             let details = &mut event.details;
@@ -157,21 +143,23 @@ pub(super) async fn revoke(
     request: HttpRequest,
 ) -> Result<Gone> {
     let jti: TokenId = path_id(&request, "jti")?;
-    let token = app.store.read(|reader| {
+    let reaches = caller.shared();
+    let token = app.store.read(move |reader| {
         let token = tokens::by_jti(reader, jti)?.ok_or(Code::NotFound)?;
-        find(reader, &caller, token.session, Reach::Write).map_err(|error| match error {
+        find_in(reader, &reaches, token.session, Reach::Write).map_err(|error| match error {
             // Who may not end a token is not told that there is one.
             Error::Refused(_) => Code::NotFound.into(),
             Error::Internal(_) => error,
         })?;
         Ok(token)
-    })?;
+    });
+    let token = token.await?;
     let mut event = event_of(&request, &caller, "session_token.revoke", jti);
     event.tenant = token.tenant.no;
     let session = token.session.to_string().into();
     event.details.insert("session_id".to_owned(), session);
     app.store
-        .write(move |tx| {
+        .write(Extent::Session(token.session.tick()), move |tx| {
             if tokens::revoke(tx, jti)? {
                 audit::record(tx, &event)?;
             }

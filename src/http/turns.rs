@@ -6,43 +6,42 @@ use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::envelope::{Outcome, Reply};
-use super::extract::{Query, path_id};
-use super::permit::Permit;
-use super::sessions::find;
+use super::edge::admission::Permit;
+use super::edge::envelope::{Outcome, Reply};
+use super::edge::extract::{FromQuery, Query, QueryString, path_id};
+use super::sessions::{find, find_in};
 use super::{App, Stage};
 use crate::error::{Code, Error, Result};
 use crate::model::caller::Reach;
 use crate::model::ids::{SessionId, TurnId};
 use crate::model::session::Turn;
-use crate::store::{WriteTx, sessions, turns};
+use crate::store::{Extent, WriteTx, sessions, turns};
 
 /// How long a cancel waits for what was said to be stored.
 const SETTLING: Duration = Duration::from_secs(2);
 
 /// How long a reply is held for the turn's end.
-fn wait_of(query: &Query) -> Result<Duration> {
-    let seconds = query.number("wait_seconds", 0..=60)?.unwrap_or(0);
-    Ok(Duration::from_secs(seconds.unsigned_abs()))
-}
+pub(super) struct Wait(Duration);
 
-/// The parameters of a turn, for the document.
-pub(super) fn get_query(query: &Query) {
-    drop(wait_of(query));
+impl FromQuery for Wait {
+    fn read(query: &QueryString) -> Result<Self> {
+        let seconds = query.number("wait_seconds", 0..=60)?.unwrap_or(0);
+        Ok(Self(Duration::from_secs(seconds.unsigned_abs())))
+    }
 }
 
 pub(super) async fn get(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    query: Query,
+    Query(Wait(wait)): Query<Wait>,
 ) -> Outcome<Turn> {
-    let wait = wait_of(&query)?;
     let session: SessionId = path_id(&request, "session_id")?;
     let turn: TurnId = path_id(&request, "chat_turn_id")?;
     let read = || {
-        app.store.read(|reader| {
-            find(reader, &caller, session, Reach::Read)?;
+        let caller = caller.shared();
+        app.store.read(move |reader| {
+            find_in(reader, &caller, session, Reach::Read)?;
             Ok(turns::by_id(reader, session, turn)?.ok_or(Code::NotFound)?)
         })
     };
@@ -51,13 +50,13 @@ pub(super) async fn get(
     let over = tokio::time::sleep(wait);
     tokio::pin!(over);
     loop {
-        let found = read()?;
+        let found = read().await?;
         if found.has_ended() || wait.is_zero() {
             return Ok(Reply::ok(found));
         }
         tokio::select! {
             () = listener.rung() => {}
-            () = &mut over => return Ok(Reply::ok(read()?)),
+            () = &mut over => return Ok(Reply::ok(read().await?)),
             () = app.comes_to(Stage::Draining) => return Ok(Reply::ok(found)),
         }
     }
@@ -75,8 +74,7 @@ pub(super) async fn cancel(
     request: HttpRequest,
 ) -> Outcome<Cancelled> {
     let session: SessionId = path_id(&request, "session_id")?;
-    app.store
-        .read(|reader| find(reader, &caller, session, Reach::Write))?;
+    find(&app, &caller, session, Reach::Write).await?;
     let cancelled = call_off(&app, session, turns::cancel).await?;
     Ok(Reply::ok(Cancelled { cancelled }))
 }
@@ -91,10 +89,10 @@ pub(super) async fn call_off<T: Send + 'static>(
     let engine = app.engine.clone();
     let done = app
         .store
-        .write(move |tx| {
+        .write(Extent::Session(session.tick()), move |tx| {
             let done = change(tx, session)?;
             let tenant = sessions::tenant_of(tx.reader(), session)?;
-            tx.afterwards(move || engine.cancel(tenant, session));
+            tx.on_commit(move || engine.cancel(tenant, session));
             Ok(done)
         })
         .await?;
@@ -103,7 +101,8 @@ pub(super) async fn call_off<T: Send + 'static>(
         // A turn that came behind them was not called off, and is not waited for.
         while app
             .store
-            .read(|reader| turns::oldest_unsettled(reader, session))?
+            .read(move |reader| turns::oldest_unsettled(reader, session))
+            .await?
             .is_some_and(|turn| turn.is_cancelled)
         {
             listener.rung().await;

@@ -3,35 +3,44 @@
 use actix_web::{HttpRequest, web};
 
 use super::App;
-use super::context::event_of;
-use super::cursor;
-use super::envelope::{Outcome, Reply};
-use super::extract::{Body, Query};
-use super::permit::Permit;
-use super::routing::segment;
+use super::edge::admission::Permit;
+use super::edge::context::event_of;
+use super::edge::cursor::{self, ListQuery};
+use super::edge::envelope::{Outcome, Reply};
+use super::edge::extract::{Body, FromQuery, Query, QueryString};
+use super::edge::routing::segment;
 use crate::error::Result;
-use crate::fields::{Field, Fields};
+use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::words::Role;
+use crate::store::Extent;
 use crate::store::audit;
 use crate::store::users::{self, User};
 
-fn filter(query: &Query) -> Result<(Option<Role>, Option<String>)> {
-    let role = query.word("role", Role::parse, &Role::choices())?;
-    Ok((role, query.search()?.map(str::to_owned)))
+/// What a list of people is narrowed to.
+pub(super) struct UserFilter {
+    role: Option<Role>,
+    q: Option<String>,
 }
 
-/// The parameters of the list, for the document.
-pub(super) fn list_query(query: &Query) {
-    drop(filter(query));
-    cursor::describe(query);
+impl FromQuery for UserFilter {
+    fn read(query: &QueryString) -> Result<Self> {
+        Ok(Self {
+            role: query.word("role", Role::parse, &Role::choices())?,
+            q: query.search()?,
+        })
+    }
 }
 
-pub(super) async fn list(app: web::Data<App>, caller: Permit, query: Query) -> Outcome<Vec<User>> {
-    let (role, q) = filter(&query)?;
+pub(super) async fn list(
+    app: web::Data<App>,
+    caller: Permit,
+    Query(list): Query<ListQuery<UserFilter>>,
+) -> Outcome<Vec<User>> {
+    let UserFilter { role, q } = list.filter;
     cursor::of_tenant(
         &app,
         &caller,
-        &query,
+        &list.page,
         "users",
         move |reader, tenant, before, limit| {
             users::page(reader, tenant, role, q.as_deref(), before, limit)
@@ -41,28 +50,32 @@ pub(super) async fn list(app: web::Data<App>, caller: Permit, query: Query) -> O
     .await
 }
 
-fn read_role(fields: &Fields<'_>) -> Field<Role> {
-    fields.word("role", Role::parse, &Role::choices())
+/// A body that changes a person.
+pub(super) struct UserChange {
+    role: Field<Role>,
 }
 
-/// The body of a change, for the document.
-pub(super) fn change_body(fields: &Fields<'_>) {
-    read_role(fields);
+impl FromFields for UserChange {
+    fn read(fields: &Fields<'_>) -> Self {
+        Self {
+            role: fields.word("role", Role::parse, &Role::choices()),
+        }
+    }
 }
 
 pub(super) async fn patch(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body,
+    body: Body<UserChange>,
 ) -> Outcome<User> {
-    let role = body.read(read_role)?;
+    let UserChange { role } = body.read()?;
     let tenant = caller.tenant.no;
     let id = segment(&request, "user_id").unwrap_or_default().to_owned();
     let mut event = event_of(&request, &caller, "user.update", &id);
     let user = app
         .store
-        .write(move |tx| {
+        .write(Extent::Configuration, move |tx| {
             let user = users::of_tenant(tx.reader(), tenant, &id)?;
             let role = role.over(user.role, Role::User);
             if role == user.role {

@@ -1,5 +1,7 @@
 //! The nouns: ids, names, callers, sessions. Parsed once at the door, then carried as types.
 
+pub mod answer;
+pub mod api_key;
 pub mod article;
 pub mod caller;
 pub mod clock;

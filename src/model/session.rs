@@ -341,7 +341,7 @@ pub struct TurnError {
 }
 
 /// What a turn cost.
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Usage {
     /// Tokens read.
     pub input_tokens: i64,

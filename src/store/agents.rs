@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::sqlite::{Part, Reader, Row, json};
+use super::sql::{Part, Reader, Row, params};
 use super::{WriteTx, articles};
-use crate::draft::AgentDraft;
 use crate::error::{Code, Refusal, Result};
-use crate::fields::Field;
+use crate::input::draft::AgentDraft;
+use crate::input::fields::Field;
 use crate::model::clock::Timestamp;
 use crate::model::ids::Tick;
 use crate::model::names::{AgentId, TenantNo};
@@ -117,7 +117,7 @@ macro_rules! select {
     };
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<AgentRecord> {
+fn record(row: &Row<'_>) -> Result<AgentRecord> {
     let agent_id: AgentId = row.get("agent_id")?;
     Ok(AgentRecord {
         id: agent_id.to_string(),
@@ -127,12 +127,12 @@ fn record(row: &Row<'_>) -> rusqlite::Result<AgentRecord> {
         autonomy_type: row.get("autonomy_type")?,
         audience: row.get("audience")?,
         access: row.get("access")?,
-        allowed_users: json(row, "allowed_users")?,
+        allowed_users: row.json("allowed_users")?,
         state: row.get("state")?,
         agent_settings: AgentSettings {
             custom_instructions: row.get("custom_instructions")?,
             welcome_message: row.get("welcome_message")?,
-            suggested_prompts: json(row, "suggested_prompts")?,
+            suggested_prompts: row.json("suggested_prompts")?,
         },
         managed_agent_key: row.get("managed_agent_key")?,
         version: row.get("version")?,
@@ -210,7 +210,7 @@ pub fn page(
 ) -> Result<Part<AgentRecord>> {
     reader.page(
         PAGE,
-        rusqlite::params![
+        params![
             tenant,
             before,
             filter.state,
@@ -232,10 +232,10 @@ macro_rules! select_facts {
     };
 }
 
-fn facts(row: &Row<'_>) -> rusqlite::Result<(TenantNo, resolver::Agent)> {
+fn facts(row: &Row<'_>) -> Result<(TenantNo, resolver::Agent)> {
     let access = row.get("access")?;
     let allowed_users = match access {
-        Access::SpecificUsers => json(row, "allowed_users")?,
+        Access::SpecificUsers => row.json("allowed_users")?,
         Access::AllUsers | Access::AdminsOnly => Vec::new(),
     };
     let agent = resolver::Agent {
@@ -291,8 +291,7 @@ UPDATE given_numbers SET last = max(last + 1, ?1) WHERE what = 'agent' RETURNING
 /// # Errors
 /// The file cannot be written.
 pub fn give_id(tx: &mut WriteTx<'_>) -> Result<AgentId> {
-    tx.reader()
-        .one(GIVE_ID, [FIRST_GIVEN], |row| row.get("last"))
+    tx.returning_one(GIVE_ID, [FIRST_GIVEN], |row| row.get("last"))
 }
 
 // A seed file may bring numbers up to the greatest that JSON carries exactly; far ones do not push the server's own there.
@@ -311,31 +310,30 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
 pub fn insert(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
     let (now, seq) = (tx.now(), tx.tick());
     let settings = &agent.agent_settings;
-    tx.reader().execute(TAKE_ID, [agent.agent_id])?;
-    tx.reader()
-        .execute(
-            INSERT,
-            rusqlite::params![
-                agent.agent_id,
-                seq,
-                agent.tenant,
-                agent.name,
-                agent.description,
-                agent.autonomy_type,
-                agent.audience,
-                agent.access,
-                list(&agent.allowed_users)?,
-                agent.state,
-                settings.custom_instructions,
-                settings.welcome_message,
-                list(&settings.suggested_prompts)?,
-                agent.managed_agent_key,
-                1,
-                now,
-                now,
-            ],
-        )
-        .map(drop)
+    tx.execute(TAKE_ID, [agent.agent_id])?;
+    tx.execute(
+        INSERT,
+        params![
+            agent.agent_id,
+            seq,
+            agent.tenant,
+            agent.name,
+            agent.description,
+            agent.autonomy_type,
+            agent.audience,
+            agent.access,
+            list(&agent.allowed_users)?,
+            agent.state,
+            settings.custom_instructions,
+            settings.welcome_message,
+            list(&settings.suggested_prompts)?,
+            agent.managed_agent_key,
+            1_i64,
+            now,
+            now,
+        ],
+    )
+    .map(drop)
 }
 
 /// Makes a tenant's managed `NEO_SUPPORT` agent.
@@ -399,23 +397,22 @@ WHERE agent_id = ?1";
 pub fn update(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
     let settings = &agent.agent_settings;
     let now = tx.now();
-    tx.reader()
-        .execute(
-            UPDATE,
-            rusqlite::params![
-                agent.agent_id,
-                agent.name,
-                agent.description,
-                agent.access,
-                list(&agent.allowed_users)?,
-                agent.state,
-                settings.custom_instructions,
-                settings.welcome_message,
-                list(&settings.suggested_prompts)?,
-                now,
-            ],
-        )
-        .map(drop)
+    tx.execute(
+        UPDATE,
+        params![
+            agent.agent_id,
+            agent.name,
+            agent.description,
+            agent.access,
+            list(&agent.allowed_users)?,
+            agent.state,
+            settings.custom_instructions,
+            settings.welcome_message,
+            list(&settings.suggested_prompts)?,
+            now,
+        ],
+    )
+    .map(drop)
 }
 
 const CHANNEL_USING: &str = "
@@ -440,7 +437,7 @@ pub fn delete(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<usize> {
             .into());
     }
     let named = articles::forget_agent(tx, tenant, id)?;
-    tx.reader().execute(DELETE, [id])?;
+    tx.execute(DELETE, [id])?;
     Ok(named)
 }
 

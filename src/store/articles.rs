@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::sqlite::{Part, Reader, Row, json};
+use super::sql::{Part, Reader, Row, params};
 use super::{WriteTx, agents, companies};
-use crate::draft::ArticleDraft;
 use crate::error::{Code, Error, Refusal, Result};
+use crate::input::draft::ArticleDraft;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{ArticleId, Tick};
 use crate::model::names::{AgentId, CompanyId, TenantNo};
@@ -78,8 +78,8 @@ macro_rules! select {
     };
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<ArticleRecord> {
-    let agent_ids: Vec<i64> = json(row, "agent_ids")?;
+fn record(row: &Row<'_>) -> Result<ArticleRecord> {
+    let agent_ids: Vec<i64> = row.json("agent_ids")?;
     Ok(ArticleRecord {
         id: row.get("id")?,
         title: row.get("title")?,
@@ -166,7 +166,7 @@ pub fn page(
     };
     reader.page(
         sql,
-        rusqlite::params![
+        params![
             tenant,
             before,
             filter.company,
@@ -219,8 +219,8 @@ const DELETE: &str = "DELETE FROM knowledge_articles WHERE seq = ?1";
 /// The file cannot be written.
 pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, id: ArticleId) -> Result<()> {
     changed(tx, tenant)?;
-    tx.erases();
-    tx.reader().execute(DELETE, [id.tick()]).map(drop)
+    tx.scrub_log();
+    tx.execute(DELETE, [id.tick()]).map(drop)
 }
 
 const TITLED: &str = select!("WHERE tenant_no = ?1 AND title = ?2");
@@ -244,23 +244,22 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)";
 pub fn insert(tx: &mut WriteTx<'_>, tenant: TenantNo, article: &ArticleRecord) -> Result<()> {
     let now = tx.now();
     changed(tx, tenant)?;
-    tx.reader()
-        .execute(
-            INSERT,
-            (
-                article.id.tick(),
-                article.id,
-                tenant,
-                &article.title,
-                &article.body,
-                &article.url,
-                article.audience,
-                &article.end_company_id,
-                named_agents(article)?,
-                now,
-            ),
-        )
-        .map(drop)
+    tx.execute(
+        INSERT,
+        params![
+            article.id.tick(),
+            article.id,
+            tenant,
+            &article.title,
+            &article.body,
+            &article.url,
+            article.audience,
+            &article.end_company_id,
+            named_agents(article)?,
+            now
+        ],
+    )
+    .map(drop)
 }
 
 const UPDATE: &str = "
@@ -274,21 +273,20 @@ WHERE seq = ?1";
 pub fn update(tx: &mut WriteTx<'_>, tenant: TenantNo, article: &ArticleRecord) -> Result<()> {
     let now = tx.now();
     changed(tx, tenant)?;
-    tx.reader()
-        .execute(
-            UPDATE,
-            (
-                article.id.tick(),
-                &article.title,
-                &article.body,
-                &article.url,
-                article.audience,
-                &article.end_company_id,
-                named_agents(article)?,
-                now,
-            ),
-        )
-        .map(drop)
+    tx.execute(
+        UPDATE,
+        (
+            article.id.tick(),
+            &article.title,
+            &article.body,
+            &article.url,
+            article.audience,
+            &article.end_company_id,
+            named_agents(article)?,
+            now,
+        ),
+    )
+    .map(drop)
 }
 
 const DELETE_OF_COMPANY: &str =
@@ -303,7 +301,7 @@ pub fn delete_of_company(
     tenant: TenantNo,
     company: &CompanyId,
 ) -> Result<usize> {
-    let deleted = tx.reader().execute(DELETE_OF_COMPANY, (tenant, company))?;
+    let deleted = tx.execute(DELETE_OF_COMPANY, (tenant, company))?;
     if deleted > 0 {
         changed(tx, tenant)?;
     }
@@ -338,7 +336,7 @@ pub fn forget_agent(tx: &mut WriteTx<'_>, tenant: TenantNo, agent: AgentId) -> R
             .into());
     }
     let now = tx.now();
-    let named = tx.reader().execute(FORGET, (tenant, agent, now))?;
+    let named = tx.execute(FORGET, (tenant, agent, now))?;
     if named > 0 {
         changed(tx, tenant)?;
     }
@@ -350,7 +348,7 @@ const CHANGED: &str =
 
 /// What was built from a tenant's articles is stale from now on.
 fn changed(tx: &mut WriteTx<'_>, tenant: TenantNo) -> Result<()> {
-    tx.reader().execute(CHANGED, [tenant]).map(drop)
+    tx.execute(CHANGED, [tenant]).map(drop)
 }
 
 const VERSION: &str = "SELECT knowledge_version FROM tenants WHERE tenant_no = ?1";
@@ -365,7 +363,7 @@ pub fn version(reader: &Reader<'_>, tenant: TenantNo) -> Result<i64> {
 
 /// Which articles a session may see (contract, section 6).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Sight {
+pub struct ArticleScope {
     /// The acting tenant.
     pub tenant: TenantNo,
     /// The agent that answers.
@@ -385,7 +383,7 @@ const VISIBLE_TO_END_USERS: &str = select!(
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn visible(reader: &Reader<'_>, sight: &Sight) -> Result<Vec<ArticleRecord>> {
+pub fn visible(reader: &Reader<'_>, sight: &ArticleScope) -> Result<Vec<ArticleRecord>> {
     let mut articles = match sight.audience {
         Audience::Msp => reader.all(VISIBLE_TO_MSP, [sight.tenant], record)?,
         Audience::EndUser => {

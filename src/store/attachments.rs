@@ -1,7 +1,7 @@
 //! Files: asked for, uploaded once, carried by one message; those that no message carries go after a day.
 
-use super::sqlite::{Reader, Row};
-use super::{Store, WriteTx, sessions};
+use super::sql::{Reader, Row};
+use super::{Extent, Store, WriteTx, sessions};
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Millis;
 use crate::model::file::LINK_MS;
@@ -21,7 +21,7 @@ const BATCH: usize = 8;
 
 // An upload that can no longer happen takes nobody's place.
 const HELD: &str = "
-SELECT coalesce(sum(bytes), 0) AS bytes,
+SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) AS bytes,
        count(*) FILTER (WHERE message_seq IS NULL AND (bytes IS NOT NULL OR created_at > ?2)) AS waiting
 FROM attachments WHERE session_seq = ?1";
 
@@ -55,8 +55,7 @@ pub fn insert(
     }
     let id: AttachmentId = tx.new_id()?;
     let now = tx.now();
-    tx.reader()
-        .execute(INSERT, (id.tick(), id, session.tick(), mime, filename, now))?;
+    tx.execute(INSERT, (id.tick(), id, session.tick(), mime, filename, now))?;
     Ok(id)
 }
 
@@ -101,7 +100,7 @@ pub fn by_id(reader: &Reader<'_>, id: AttachmentId) -> Result<Option<FileRecord>
 /// # Errors
 /// The file cannot be read, or is gone.
 pub fn piece(reader: &Reader<'_>, id: AttachmentId, from: u64, most: usize) -> Result<Vec<u8>> {
-    reader.piece("attachment_contents", "content", id.tick(), from, most)
+    reader.blob_slice("attachment_contents", "content", id.tick(), from, most)
 }
 
 const FILL: &str = "INSERT INTO attachment_contents (attachment_seq, content) VALUES (?1, ?2)";
@@ -121,8 +120,8 @@ pub fn fill(tx: &mut WriteTx<'_>, id: AttachmentId, content: &[u8]) -> Result<()
     if bytes > MOST_BYTES - held {
         return Err(Code::TooManyAttachments.into());
     }
-    tx.reader().execute(FILL, (id.tick(), content))?;
-    tx.reader().execute(FILLED, (id.tick(), bytes)).map(drop)
+    tx.execute(FILL, (id.tick(), content))?;
+    tx.execute(FILLED, (id.tick(), bytes)).map(drop)
 }
 
 /// The refusal of a second upload.
@@ -205,7 +204,7 @@ pub(super) fn attach(
     carried: &[Carried],
 ) -> Result<()> {
     for (place, (id, file)) in ids.iter().zip(carried).enumerate() {
-        tx.reader().execute(
+        tx.execute(
             ATTACH,
             (id.tick(), message.tick(), place, &file.alt, &file.filename),
         )?;
@@ -291,9 +290,9 @@ impl Store {
     pub async fn purge_attachments(&self) -> Result<()> {
         loop {
             let removed = self
-                .write(|tx| {
+                .write(Extent::Configuration, |tx| {
                     let waited = tx.now() - WAITS_MS;
-                    tx.reader().execute(PURGE, (waited, BATCH))
+                    tx.execute(PURGE, (waited, BATCH))
                 })
                 .await?;
             if removed < BATCH {

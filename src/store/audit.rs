@@ -6,12 +6,13 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::WriteTx;
-use super::sqlite::{Reader, Row, json};
+use super::sql::{Reader, Row, params};
 use crate::error::{Error, Result};
 use crate::model::caller::Actor;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{AuditId, Tick};
 use crate::model::names::TenantNo;
+use crate::text::shorten;
 
 /// An audit event.
 #[derive(Clone, Debug)]
@@ -45,25 +46,24 @@ pub fn record(tx: &mut WriteTx<'_>, event: &Event) -> Result<()> {
     let now = tx.now();
     let details =
         serde_json::to_string(&event.details).map_err(|error| Error::Internal(error.into()))?;
-    tx.reader()
-        .execute(
-            INSERT,
-            (
-                id.tick(),
-                id,
-                event.tenant,
-                event.actor.kind,
-                &event.actor.id,
-                &event.actor.name,
-                event.action,
-                &event.target,
-                details,
-                event.request_id.map(|id| *id.as_bytes()),
-                now,
-                &event.remote,
-            ),
-        )
-        .map(drop)
+    tx.execute(
+        INSERT,
+        params![
+            id.tick(),
+            id,
+            event.tenant,
+            event.actor.kind,
+            &event.actor.id,
+            &event.actor.name,
+            event.action,
+            &event.target,
+            details,
+            event.request_id.map(|id| *id.as_bytes()),
+            now,
+            &event.remote
+        ],
+    )
+    .map(drop)
 }
 
 /// An event as the wire shows it (contract, section 7).
@@ -87,7 +87,7 @@ pub struct Recorded {
     pub created_at: Timestamp,
 }
 
-fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
+fn recorded(row: &Row<'_>) -> Result<Recorded> {
     let request_id: Option<[u8; 16]> = row.get("request_id")?;
     Ok(Recorded {
         id: row.get("id")?,
@@ -98,7 +98,7 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
         },
         action: row.get("action")?,
         target: row.get("target")?,
-        details: json(row, "details")?,
+        details: row.json("details")?,
         remote_address: row.get("remote")?,
         request_id: request_id.map(Uuid::from_bytes),
         created_at: Timestamp(row.get("created_at")?),
@@ -157,7 +157,7 @@ pub fn page(
     };
     reader.all(
         sql,
-        rusqlite::params![tenant, before, filter.actor, filter.action, filter.q, limit],
+        params![tenant, before, filter.actor, filter.action, filter.q, limit],
         recorded,
     )
 }
@@ -200,10 +200,7 @@ pub fn difference<T: Serialize>(before: &T, after: &T) -> Result<Map<String, Val
 
 fn cut(value: Value) -> Value {
     match value {
-        Value::String(text) => match text.char_indices().nth(KEPT) {
-            Some((end, _)) => format!("{}…", &text[..end]).into(),
-            None => Value::String(text),
-        },
+        Value::String(text) => shorten(&text, KEPT).into(),
         Value::Array(items) => items.into_iter().take(20).map(cut).collect(),
         Value::Object(fields) => fields
             .into_iter()

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::keys::{self, Credential};
 use super::sign_ins::{self, SignIn};
-use super::sqlite::Reader;
+use super::sql::Reader;
 use super::users::{self, SignsIn};
 use super::{channels, installs};
 use crate::error::Result;
@@ -19,9 +19,9 @@ use crate::model::words::ManagedAgentKey;
 use crate::resolver::{Agent, Channel, Directory, Linked, Tenant};
 
 /// Bytes that the answers to one kind of question may take, about; a shelf that is full begins anew.
-const SHELF_BYTES: usize = 4 * 1_024 * 1_024;
+const TABLE_BYTES: usize = 4 * 1_024 * 1_024;
 /// What an answer takes beside its own size: its key's text, and its place.
-const BESIDE: usize = 200;
+const OVERHEAD: usize = 200;
 
 /// Answers of one server, each kind on a shelf of its own.
 ///
@@ -31,18 +31,18 @@ const BESIDE: usize = 200;
 /// is not installed for a directory, and a directory that no company carries.
 #[derive(Debug, Default)]
 pub struct Cache {
-    keys: Shelf<[u8; 32], Arc<Credential>>,
-    sign_ins: Shelf<TokenId, Arc<SignIn>>,
-    people: Shelf<(M365TenantId, String), Arc<SignsIn>>,
-    tenants: Shelf<ClientId, Tenant>,
-    tenants_by_no: Shelf<TenantNo, Tenant>,
-    agents: Shelf<(TenantNo, AgentId), Agent>,
-    managed_agents: Shelf<(TenantNo, ManagedAgentKey), Agent>,
-    installed_channels: Shelf<(BotId, M365TenantId), Option<Channel>>,
-    active_channels: Shelf<(TenantNo, BotId), Vec<Channel>>,
-    channels: Shelf<ChannelId, Channel>,
-    installs: Shelf<(ChannelId, M365TenantId), bool>,
-    linked: Shelf<(TenantNo, M365TenantId), Linked>,
+    keys: CacheTable<[u8; 32], Arc<Credential>>,
+    sign_ins: CacheTable<TokenId, Arc<SignIn>>,
+    people: CacheTable<(M365TenantId, String), Arc<SignsIn>>,
+    tenants: CacheTable<ClientId, Tenant>,
+    tenants_by_no: CacheTable<TenantNo, Tenant>,
+    agents: CacheTable<(TenantNo, AgentId), Agent>,
+    managed_agents: CacheTable<(TenantNo, ManagedAgentKey), Agent>,
+    installed_channels: CacheTable<(BotId, M365TenantId), Option<Channel>>,
+    active_channels: CacheTable<(TenantNo, BotId), Vec<Channel>>,
+    channels: CacheTable<ChannelId, Channel>,
+    installs: CacheTable<(ChannelId, M365TenantId), bool>,
+    linked: CacheTable<(TenantNo, M365TenantId), Linked>,
 }
 
 impl Cache {
@@ -63,28 +63,28 @@ const MOMENT: Duration = Duration::from_millis(10);
 ///
 /// What came after it came while the request was there already, which may as well have been served before.
 #[derive(Clone, Copy, Debug)]
-pub struct Glimpse {
+pub struct SnapshotVersion {
     version: i64,
     at: Instant,
 }
 
-impl Glimpse {
+impl SnapshotVersion {
     pub(super) fn version(self) -> Option<i64> {
         (self.at.elapsed() < MOMENT).then_some(self.version)
     }
 }
 
 /// A file that is not looked into: what is not kept is not known.
-pub(super) struct Unread;
+pub(super) struct CacheOnly;
 
 /// Something is not kept.
-pub(super) struct NotKept;
+pub(super) struct CacheMiss;
 
 const VERSION: &str = "SELECT version FROM configuration_version WHERE one = 1";
 
 /// The number that grows with every change of what is kept.
 pub(super) fn version(reader: &Reader<'_>) -> Result<i64> {
-    reader.one(VERSION, [], |row| row.get("version"))
+    reader.one(VERSION, (), |row| row.get("version"))
 }
 
 /// A directory with what is kept of it.
@@ -97,8 +97,8 @@ pub struct Cached<'a, D> {
 
 impl<'a> Cached<'a, Reader<'a>> {
     /// What the rest of this request may go on from.
-    pub fn glimpse(&self) -> Glimpse {
-        Glimpse {
+    pub fn snapshot_version(&self) -> SnapshotVersion {
+        SnapshotVersion {
             version: self.version,
             at: Instant::now(),
         }
@@ -229,56 +229,56 @@ impl<D: Directory> Directory for Cached<'_, D> {
     }
 }
 
-impl Directory for Unread {
-    type Error = NotKept;
+impl Directory for CacheOnly {
+    type Error = CacheMiss;
 
-    fn tenant(&self, _: &ClientId) -> Result<Option<Tenant>, NotKept> {
-        Err(NotKept)
+    fn tenant(&self, _: &ClientId) -> Result<Option<Tenant>, CacheMiss> {
+        Err(CacheMiss)
     }
 
-    fn tenant_by_no(&self, _: TenantNo) -> Result<Tenant, NotKept> {
-        Err(NotKept)
+    fn tenant_by_no(&self, _: TenantNo) -> Result<Tenant, CacheMiss> {
+        Err(CacheMiss)
     }
 
-    fn installed_channel(&self, _: &BotId, _: &M365TenantId) -> Result<Option<Channel>, NotKept> {
-        Err(NotKept)
+    fn installed_channel(&self, _: &BotId, _: &M365TenantId) -> Result<Option<Channel>, CacheMiss> {
+        Err(CacheMiss)
     }
 
-    fn active_channels(&self, _: TenantNo, _: &BotId) -> Result<Vec<Channel>, NotKept> {
-        Err(NotKept)
+    fn active_channels(&self, _: TenantNo, _: &BotId) -> Result<Vec<Channel>, CacheMiss> {
+        Err(CacheMiss)
     }
 
-    fn agent(&self, _: TenantNo, _: AgentId) -> Result<Option<Agent>, NotKept> {
-        Err(NotKept)
+    fn agent(&self, _: TenantNo, _: AgentId) -> Result<Option<Agent>, CacheMiss> {
+        Err(CacheMiss)
     }
 
-    fn managed_agent(&self, _: TenantNo, _: ManagedAgentKey) -> Result<Option<Agent>, NotKept> {
-        Err(NotKept)
+    fn managed_agent(&self, _: TenantNo, _: ManagedAgentKey) -> Result<Option<Agent>, CacheMiss> {
+        Err(CacheMiss)
     }
 
-    fn linked(&self, _: TenantNo, _: &M365TenantId) -> Result<Linked, NotKept> {
-        Err(NotKept)
+    fn linked(&self, _: TenantNo, _: &M365TenantId) -> Result<Linked, CacheMiss> {
+        Err(CacheMiss)
     }
 
-    fn has_company(&self, _: TenantNo, _: &CompanyId) -> Result<bool, NotKept> {
-        Err(NotKept)
+    fn has_company(&self, _: TenantNo, _: &CompanyId) -> Result<bool, CacheMiss> {
+        Err(CacheMiss)
     }
 }
 
 /// Answers to one kind of question, all of one version.
 #[derive(Debug)]
-struct Shelf<K, V>(RwLock<Kept<K, V>>);
+struct CacheTable<K, V>(RwLock<Entries<K, V>>);
 
 #[derive(Debug)]
-struct Kept<K, V> {
+struct Entries<K, V> {
     version: i64,
     bytes: usize,
     answers: HashMap<K, V>,
 }
 
-impl<K, V> Default for Shelf<K, V> {
+impl<K, V> Default for CacheTable<K, V> {
     fn default() -> Self {
-        Self(RwLock::new(Kept {
+        Self(RwLock::new(Entries {
             version: 0,
             bytes: 0,
             answers: HashMap::new(),
@@ -286,7 +286,7 @@ impl<K, V> Default for Shelf<K, V> {
     }
 }
 
-impl<K: Eq + Hash, V: Answer> Shelf<K, V> {
+impl<K: Eq + Hash, V: Answer> CacheTable<K, V> {
     /// What is kept, else what is found now, which is kept whatever it is.
     fn answer<E>(&self, version: i64, key: K, ask: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
         if let Some(kept) = self.get(version, &key) {
@@ -321,20 +321,20 @@ impl<K: Eq + Hash, V: Answer> Shelf<K, V> {
     }
 
     fn keep(&self, version: i64, key: K, answer: &V) {
-        let bytes = size_of::<(K, V)>() + BESIDE + answer.more_bytes();
+        let bytes = size_of::<(K, V)>() + OVERHEAD + answer.more_bytes();
         let Ok(mut kept) = self.0.write() else {
             return;
         };
         match version.cmp(&kept.version) {
             // An old snapshot that somebody still reads: others are further by now.
             Ordering::Less => return,
-            Ordering::Equal if kept.bytes + bytes <= SHELF_BYTES => {}
+            Ordering::Equal if kept.bytes + bytes <= TABLE_BYTES => {}
             Ordering::Equal | Ordering::Greater => {
                 kept.answers.clear();
                 (kept.version, kept.bytes) = (version, 0);
             }
         }
-        if bytes <= SHELF_BYTES && kept.answers.insert(key, answer.clone()).is_none() {
+        if bytes <= TABLE_BYTES && kept.answers.insert(key, answer.clone()).is_none() {
             kept.bytes += bytes;
         }
     }
@@ -399,6 +399,7 @@ mod tests {
 
     use super::*;
     use crate::model::clock::Clock;
+    use crate::store::sqlite::Session;
     use crate::store::{Store, database_file};
 
     /// What is read with a kept answer and may be older than the snapshot, since only the minute of a write hangs on it.
@@ -422,7 +423,7 @@ mod tests {
             Authorization::Allow
         }))
         .unwrap();
-        let reader = Reader::within(file);
+        let reader = Reader::on(Session::of(file));
         let cache = Cache::default();
         let known = cache.at(version(&reader).unwrap(), &reader);
         let bot = BotId::parse("bot").unwrap();
@@ -492,7 +493,7 @@ mod tests {
 
     #[test]
     fn an_old_snapshot_neither_takes_nor_leaves_anything() {
-        let shelf = Shelf::default();
+        let shelf = CacheTable::default();
         let asked = |version, found| shelf.answer(version, 1, || Ok::<_, ()>(found));
         assert_eq!(asked(2, true), Ok(true));
         assert_eq!(asked(2, false), Ok(true));
@@ -504,14 +505,14 @@ mod tests {
 
     #[test]
     fn a_shelf_never_takes_more_than_its_room() {
-        let shelf = Shelf::default();
+        let shelf = CacheTable::default();
         for key in 0..100_000_u64 {
             shelf.keep(1, key, &true);
             let kept = shelf.0.read().unwrap();
-            assert!(kept.bytes <= SHELF_BYTES);
+            assert!(kept.bytes <= TABLE_BYTES);
             assert_eq!(
                 kept.bytes,
-                kept.answers.len() * (size_of::<(u64, bool)>() + BESIDE)
+                kept.answers.len() * (size_of::<(u64, bool)>() + OVERHEAD)
             );
         }
         assert_eq!(shelf.get(1, &99_999), Some(true));
@@ -524,14 +525,14 @@ mod tests {
             allowed_users: vec!["x".repeat(100); 100_000],
             state: crate::model::words::AgentState::Enabled,
         };
-        let agents = Shelf::default();
+        let agents = CacheTable::default();
         agents.keep(1, 1, &agent);
         assert!(agents.get(1, &1).is_none(), "it is larger than the shelf");
     }
 
     #[test]
     fn what_is_unknown_is_asked_for_each_time() {
-        let shelf = Shelf::default();
+        let shelf = CacheTable::default();
         let asked = |found| shelf.known(1, 1, || Ok::<_, ()>(found));
         assert_eq!(asked(None), Ok(None));
         assert_eq!(asked(Some(true)), Ok(Some(true)));

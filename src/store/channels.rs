@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::sqlite::{Part, Reader, Row};
+use super::sql::{Part, Reader, Row, params};
 use super::{WriteTx, agents};
-use crate::draft::ChannelDraft;
 use crate::error::Result;
+use crate::input::draft::ChannelDraft;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{ChannelId, Tick};
 use crate::model::names::{AgentId, BotId, M365TenantId, TenantNo};
@@ -125,7 +125,7 @@ macro_rules! select {
     };
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<ChannelRecord> {
+fn record(row: &Row<'_>) -> Result<ChannelRecord> {
     Ok(ChannelRecord {
         id: row.get("id")?,
         tenant: row.get("tenant_no")?,
@@ -237,7 +237,7 @@ pub fn page(
     };
     reader.page(
         range,
-        rusqlite::params![
+        params![
             tenant,
             before,
             filter.bot_id,
@@ -303,7 +303,7 @@ macro_rules! facts {
     };
 }
 
-fn facts(row: &Row<'_>) -> rusqlite::Result<resolver::Channel> {
+fn facts(row: &Row<'_>) -> Result<resolver::Channel> {
     Ok(resolver::Channel {
         id: row.get("id")?,
         owner: row.get("tenant_no")?,
@@ -382,30 +382,29 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
 /// A unique index: the name is taken.
 pub fn insert(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<()> {
     let now = tx.now();
-    tx.reader()
-        .execute(
-            INSERT,
-            rusqlite::params![
-                channel.id.tick(),
-                channel.id,
-                channel.tenant,
-                channel.internal_name,
-                channel.audience,
-                channel.transport,
-                channel.status,
-                channel.bot_id,
-                channel.agent_id,
-                channel.display_name,
-                channel.description,
-                channel.welcome_message,
-                channel.color_icon_url,
-                channel.outline_icon_url,
-                channel.relay_prefix,
-                channel.show_agent_progress_steps,
-                now,
-            ],
-        )
-        .map(drop)
+    tx.execute(
+        INSERT,
+        params![
+            channel.id.tick(),
+            channel.id,
+            channel.tenant,
+            channel.internal_name,
+            channel.audience,
+            channel.transport,
+            channel.status,
+            channel.bot_id,
+            channel.agent_id,
+            channel.display_name,
+            channel.description,
+            channel.welcome_message,
+            channel.color_icon_url,
+            channel.outline_icon_url,
+            channel.relay_prefix,
+            channel.show_agent_progress_steps,
+            now,
+        ],
+    )
+    .map(drop)
 }
 
 const UPDATE: &str = "
@@ -414,7 +413,7 @@ UPDATE channels SET internal_name = ?2, status = ?3, bot_id = ?4, agent_id = ?5,
                     show_agent_progress_steps = ?12, updated_at = ?13
 WHERE seq = ?1";
 const MOVE_BOT: &str =
-    "UPDATE installs SET bot_id = ?2 WHERE channel_seq = ?1 AND bot_id IS NOT ?2";
+    "UPDATE installs SET bot_id = ?2 WHERE channel_seq = ?1 AND bot_id IS DISTINCT FROM ?2";
 
 /// Writes what can change of a channel; its installs follow its bot.
 ///
@@ -422,9 +421,9 @@ const MOVE_BOT: &str =
 /// A unique index: the name, or the new bot's install for a directory, is taken.
 pub fn update(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<()> {
     let now = tx.now();
-    tx.reader().execute(
+    tx.execute(
         UPDATE,
-        rusqlite::params![
+        params![
             channel.id.tick(),
             channel.internal_name,
             channel.status,
@@ -440,8 +439,7 @@ pub fn update(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<()> {
             now,
         ],
     )?;
-    tx.reader()
-        .execute(MOVE_BOT, (channel.id.tick(), &channel.bot_id))
+    tx.execute(MOVE_BOT, (channel.id.tick(), &channel.bot_id))
         .map(drop)
 }
 
@@ -453,7 +451,7 @@ const DELETE: &str = "UPDATE channels SET deleted_at = ?2, updated_at = ?2 WHERE
 /// The file cannot be written.
 pub fn delete(tx: &mut WriteTx<'_>, id: ChannelId) -> Result<()> {
     let now = tx.now();
-    tx.reader().execute(DELETE, (id.tick(), now)).map(drop)
+    tx.execute(DELETE, (id.tick(), now)).map(drop)
 }
 
 const NAME_OF: &str = "SELECT internal_name FROM channels WHERE seq = ?1";
@@ -468,7 +466,7 @@ pub fn name_of(reader: &Reader<'_>, channel: Tick) -> Result<String> {
 
 /// Why an agent cannot be a channel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misfit {
+pub enum BindingError {
     /// The tenant has no such agent.
     Unknown,
     /// It talks to others than the channel's people.
@@ -479,12 +477,12 @@ pub enum Misfit {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn misfit(reader: &Reader<'_>, channel: &ChannelRecord) -> Result<Option<Misfit>> {
+pub fn misfit(reader: &Reader<'_>, channel: &ChannelRecord) -> Result<Option<BindingError>> {
     Ok(
         match agents::of_tenant(reader, channel.tenant, channel.agent_id)? {
-            None => Some(Misfit::Unknown),
+            None => Some(BindingError::Unknown),
             Some(agent) if agent.audience != channel.audience => {
-                Some(Misfit::OtherAudience(agent.audience))
+                Some(BindingError::OtherAudience(agent.audience))
             }
             Some(_) => None,
         },

@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::sqlite::{Part, Reader, Row};
+use super::sql::{Part, Reader, Row};
 use super::{WriteTx, articles, unlinked};
-use crate::draft::CompanyDraft;
 use crate::error::{Code, Refusal, Result};
+use crate::input::draft::CompanyDraft;
 use crate::model::clock::Timestamp;
 use crate::model::ids::Tick;
 use crate::model::names::{CompanyId, M365TenantId, TenantNo};
@@ -82,7 +82,7 @@ macro_rules! select {
     };
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<CompanyRecord> {
+fn record(row: &Row<'_>) -> Result<CompanyRecord> {
     Ok(CompanyRecord {
         psa_company_id: row.get("psa_company_id")?,
         psa_company_name: row.get("psa_company_name")?,
@@ -224,7 +224,7 @@ pub fn create(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -
 /// A unique index: the tenant has one of this id.
 pub fn insert(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -> Result<()> {
     let (now, seq) = (tx.now(), tx.tick());
-    tx.reader().execute(
+    tx.execute(
         INSERT,
         (
             tenant,
@@ -256,7 +256,7 @@ pub fn update(
     company: &CompanyRecord,
 ) -> Result<()> {
     let now = tx.now();
-    tx.reader().execute(
+    tx.execute(
         UPDATE,
         (
             tenant,
@@ -311,14 +311,13 @@ const DELETE: &str = "DELETE FROM end_companies WHERE tenant_no = ?1 AND psa_com
 /// The file cannot be written.
 pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -> Result<usize> {
     let articles = articles::delete_of_company(tx, tenant, &company.psa_company_id)?;
-    tx.reader()
-        .execute(DELETE, (tenant, &company.psa_company_id))?;
+    tx.execute(DELETE, (tenant, &company.psa_company_id))?;
     forget_refusals(tx, tenant, [company.tenant_id.as_ref(), None])?;
     Ok(articles)
 }
 
 const LINKED_TWICE: &str = "
-SELECT count(*) AS companies FROM (SELECT 1 FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2 LIMIT 2)";
+SELECT count(*) AS companies FROM (SELECT 1 FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2 LIMIT 2) AS linked";
 
 /// A refusal's trace goes when exactly one company is linked, by adding a link or by taking a second one away.
 fn forget_refusals(

@@ -1,6 +1,6 @@
 //! What a file holds: how much of each, and how new it is.
 
-use super::sqlite::Reader;
+use super::sql::Reader;
 use crate::error::Result;
 use crate::model::clock::Millis;
 
@@ -49,7 +49,7 @@ SELECT (SELECT count(*) FROM tenants) AS tenants,
 /// # Errors
 /// The file cannot be read.
 pub fn of(reader: &Reader<'_>) -> Result<Contents> {
-    reader.one(CONTENTS, [], |row| {
+    reader.one(CONTENTS, (), |row| {
         Ok(Contents {
             tenants: row.get("tenants")?,
             api_keys: row.get("api_keys")?,

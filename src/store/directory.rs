@@ -1,7 +1,7 @@
 //! The resolver on the store: the facts that it asks for are one indexed read each, or kept from an earlier request.
 
-use super::cache::{Glimpse, Unread};
-use super::sqlite::Reader;
+use super::cache::{CacheOnly, SnapshotVersion};
+use super::sql::Reader;
 use super::{Store, agents, channels, companies, tenants};
 use crate::error::{Error, Result};
 use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
@@ -48,23 +48,29 @@ impl Directory for Reader<'_> {
 }
 
 impl Store {
-    /// Who answers: what is all kept under the version of `glimpse` needs no snapshot of its own.
+    /// Who answers: what is all kept under the version of `snapshot_version` needs no snapshot of its own.
     ///
     /// # Errors
     /// As [`Store::read`].
-    pub fn resolve(
+    pub async fn resolve(
         &self,
-        glimpse: Option<Glimpse>,
-        asker: &Asker,
-        request: &Request,
+        snapshot_version: Option<SnapshotVersion>,
+        asker: Asker,
+        request: Request,
         purpose: Purpose,
     ) -> Result<Result<Resolution, Refused>> {
         // What is not kept has to be read.
-        if let Some(version) = glimpse.and_then(Glimpse::version)
-            && let Ok(outcome) = resolve(&self.cache.at(version, &Unread), asker, request, purpose)
+        if let Some(version) = snapshot_version.and_then(SnapshotVersion::version)
+            && let Ok(outcome) = resolve(
+                &self.cache.at(version, &CacheOnly),
+                &asker,
+                &request,
+                purpose,
+            )
         {
             return Ok(outcome);
         }
-        self.look_up(|known| resolve(known, asker, request, purpose))
+        self.read_cached(move |known| resolve(known, &asker, &request, purpose))
+            .await
     }
 }

@@ -6,7 +6,7 @@ use super::agents::AgentRecord;
 use super::articles::ArticleRecord;
 use super::channels::ChannelRecord;
 use super::companies::CompanyRecord;
-use super::sqlite::Reader;
+use super::sql::Reader;
 use super::tenants::{NewTenant, TenantRecord};
 use super::users::UserRecord;
 use super::{agents, articles, channels, companies, installs, users};

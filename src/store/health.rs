@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::sqlite::{Reader, Row};
+use super::sql::{Reader, Row};
 use crate::error::{Code, Result};
 use crate::model::ids::ChannelId;
 use crate::model::names::{AgentId, BotId, CompanyId, M365TenantId, TenantNo};
@@ -116,7 +116,7 @@ pub const RANGES: &[(&str, &str)] = &[
 
 const INSTALLED: &str = "
 SELECT i.m365_tenant_id AS m365_tenant_id, c.id AS channel_id, c.internal_name AS internal_name, i.bot_id AS bot_id
-FROM installs i CROSS JOIN channels c ON c.seq = i.channel_seq
+FROM installs i JOIN channels c ON c.seq = i.channel_seq
 WHERE i.tenant_no = ?1 AND c.deleted_at IS NULL
   AND NOT EXISTS (SELECT 1 FROM end_companies e WHERE e.tenant_no = i.tenant_no AND e.m365_tenant_id = i.m365_tenant_id)
 ORDER BY i.m365_tenant_id";
@@ -175,7 +175,7 @@ fn find<T>(
     sql: &str,
     tenant: TenantNo,
     most: usize,
-    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+    read: impl Fn(&Row<'_>) -> Result<T>,
 ) -> Result<Found<T>> {
     let mut items = Vec::new();
     let all = reader.all(sql, [tenant], |row| {
@@ -190,7 +190,7 @@ fn find<T>(
     })
 }
 
-fn installed(row: &Row<'_>) -> rusqlite::Result<InstalledWithoutCompany> {
+fn installed(row: &Row<'_>) -> Result<InstalledWithoutCompany> {
     let end_client_tenant_id: M365TenantId = row.get("m365_tenant_id")?;
     let channel_id = row.get("channel_id")?;
     let internal_name: String = row.get("internal_name")?;
@@ -225,7 +225,7 @@ fn shared(directory: &SharedDirectory) -> String {
     )
 }
 
-fn channel(row: &Row<'_>) -> rusqlite::Result<ChannelWithoutAgent> {
+fn channel(row: &Row<'_>) -> Result<ChannelWithoutAgent> {
     let channel_id = row.get("channel_id")?;
     let internal_name: String = row.get("internal_name")?;
     let bot_id = row.get("bot_id")?;

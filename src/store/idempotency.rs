@@ -1,7 +1,7 @@
 //! First replies of creates with an `Idempotency-Key`, kept for 24 hours (contract, section 3, Retries).
 
-use super::sqlite::Reader;
-use super::{Store, WriteTx};
+use super::sql::Reader;
+use super::{Extent, Store, WriteTx};
 use crate::error::Result;
 use crate::model::clock::Millis;
 use crate::model::ids::SessionId;
@@ -24,7 +24,7 @@ pub struct Repeatable {
 
 /// What is known of a request that may be a repeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum Replay {
     /// It is the first.
     No,
     /// The first had another body.
@@ -42,17 +42,17 @@ SELECT body_sha256, reply FROM idempotency_keys WHERE account_id = ?1 AND key = 
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn find(reader: &Reader<'_>, request: &Repeatable, now: Millis) -> Result<Known> {
+pub fn find(reader: &Reader<'_>, request: &Repeatable, now: Millis) -> Result<Replay> {
     let found: Option<([u8; 32], Option<String>)> = reader.optional(
         FIND,
         (&request.account, &request.key, now - KEPT_MS),
         |row| Ok((row.get("body_sha256")?, row.get("reply")?)),
     )?;
     Ok(match found {
-        None => Known::No,
-        Some((body, _)) if body != request.body_sha256 => Known::OtherBody,
-        Some((_, None)) => Known::Deleted,
-        Some((_, Some(reply))) => Known::Reply(reply),
+        None => Replay::No,
+        Some((body, _)) if body != request.body_sha256 => Replay::OtherBody,
+        Some((_, None)) => Replay::Deleted,
+        Some((_, Some(reply))) => Replay::Reply(reply),
     })
 }
 
@@ -72,26 +72,25 @@ pub fn keep(
     reply: &str,
 ) -> Result<()> {
     let now = tx.now();
-    tx.reader()
-        .execute(
-            KEEP,
-            (
-                &request.account,
-                &request.key,
-                request.body_sha256,
-                session.tick(),
-                reply,
-                now,
-            ),
-        )
-        .map(drop)
+    tx.execute(
+        KEEP,
+        (
+            &request.account,
+            &request.key,
+            request.body_sha256,
+            session.tick(),
+            reply,
+            now,
+        ),
+    )
+    .map(drop)
 }
 
 const FORGET: &str = "UPDATE idempotency_keys SET reply = NULL WHERE session_seq = ?1";
 
 /// Forgets what a deleted session's first reply said, and remembers that there was one.
-pub(super) fn forget_session(reader: &Reader<'_>, session: SessionId) -> Result<()> {
-    reader.execute(FORGET, [session.tick()]).map(drop)
+pub(super) fn forget_session(tx: &WriteTx<'_>, session: SessionId) -> Result<()> {
+    tx.execute(FORGET, [session.tick()]).map(drop)
 }
 
 const PURGE: &str = "
@@ -106,9 +105,9 @@ impl Store {
     pub async fn purge_idempotency_keys(&self) -> Result<()> {
         loop {
             let removed = self
-                .write(|tx| {
+                .write(Extent::Configuration, |tx| {
                     let oldest = tx.now() - KEPT_MS;
-                    tx.reader().execute(PURGE, (oldest, BATCH))
+                    tx.execute(PURGE, (oldest, BATCH))
                 })
                 .await?;
             if removed < BATCH {

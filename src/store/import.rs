@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::agents::AgentRecord;
 use super::articles::ArticleRecord;
-use super::channels::{ChannelRecord, Misfit};
+use super::channels::{BindingError, ChannelRecord};
 use super::companies::CompanyRecord;
 use super::tenants::{NewTenant, TenantRecord};
 use super::users::UserRecord;
@@ -14,15 +14,16 @@ use super::{
     WriteTx, agents, articles, audit, channels, companies, export, installs, keys, tenants, users,
 };
 use crate::error::{Error, Result};
-use crate::fields::{Field, Problem, Problems};
+use crate::input::fields::{Field, Problem, Problems};
+use crate::input::seed::{
+    Seed, SeedAgent, SeedArticle, SeedChannel, SeedCompany, SeedInstall, SeedKey, SeedTenant,
+    SeedUser,
+};
 use crate::model::caller::Actor;
 use crate::model::ids::Tick;
 use crate::model::names::{ClientId, TenantNo};
 use crate::model::words::{Access, AgentState, Audience, ManagedAgentKey, Role};
-use crate::seed::{
-    Seed, SeedAgent, SeedArticle, SeedChannel, SeedCompany, SeedInstall, SeedKey, SeedTenant,
-    SeedUser,
-};
+use crate::text::shorten;
 
 /// How much an import did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,19 +54,19 @@ pub struct Report {
 /// Carries a rehearsal's report out of a transaction that must not be kept.
 #[derive(Debug, thiserror::Error)]
 #[error("this was a rehearsal")]
-pub struct Rehearsed(pub Report);
+pub struct DryRun(pub Report);
 
 /// How an import goes about it.
-pub struct Manner<'a> {
-    /// All of it is undone at the end, and told line by line: see [`Rehearsed`].
-    pub rehearses: bool,
+pub struct ImportOptions<'a> {
+    /// All of it is undone at the end, and told line by line: see [`DryRun`].
+    pub dry_run: bool,
     /// Called for each thing that is done.
     pub step: &'a mut dyn FnMut(),
 }
 
 /// What becomes of a thing.
 #[derive(Clone, Copy)]
-enum Fate {
+enum Change {
     Created,
     Updated,
     Unchanged,
@@ -81,8 +82,8 @@ pub struct Rejected(pub Vec<Problem>);
 /// # Errors
 /// [`Rejected`], as the cause of an inner error, with every problem that the file has with what is there.
 pub fn apply(tx: &mut WriteTx<'_>, seed: &Seed, actor: &Actor) -> Result<Imported> {
-    let manner = Manner {
-        rehearses: false,
+    let manner = ImportOptions {
+        dry_run: false,
         step: &mut || (),
     };
     Ok(apply_so(tx, seed, actor, manner)?.done)
@@ -91,12 +92,12 @@ pub fn apply(tx: &mut WriteTx<'_>, seed: &Seed, actor: &Actor) -> Result<Importe
 /// As [`apply`], in a manner of its own.
 ///
 /// # Errors
-/// As [`apply`]; [`Rehearsed`], in the same way, for a rehearsal without a problem.
+/// As [`apply`]; [`DryRun`], in the same way, for a rehearsal without a problem.
 pub fn apply_so(
     tx: &mut WriteTx<'_>,
     seed: &Seed,
     actor: &Actor,
-    manner: Manner<'_>,
+    manner: ImportOptions<'_>,
 ) -> Result<Report> {
     let mut import = Import::new(tx, manner);
     let there = import.release_directories(seed)?;
@@ -148,7 +149,7 @@ pub fn apply_companies(
     tenant: &TenantRecord,
     companies: &[SeedCompany],
     actor: &Actor,
-    manner: Manner<'_>,
+    manner: ImportOptions<'_>,
 ) -> Result<Report> {
     let mut import = Import::new(tx, manner);
     import.of(&tenant.client_id);
@@ -181,7 +182,7 @@ pub fn apply_companies(
 
 struct Import<'a, 'tx, 'm> {
     tx: &'a mut WriteTx<'tx>,
-    manner: Manner<'m>,
+    manner: ImportOptions<'m>,
     problems: Problems,
     done: Imported,
     lines: Vec<String>,
@@ -192,7 +193,7 @@ struct Import<'a, 'tx, 'm> {
 }
 
 impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
-    fn new(tx: &'a mut WriteTx<'tx>, manner: Manner<'m>) -> Self {
+    fn new(tx: &'a mut WriteTx<'tx>, manner: ImportOptions<'m>) -> Self {
         Self {
             tx,
             manner,
@@ -217,8 +218,8 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
             done: self.done,
             lines: self.lines,
         };
-        if self.manner.rehearses {
-            return Err(Error::Internal(Box::new(Rehearsed(report))));
+        if self.manner.dry_run {
+            return Err(Error::Internal(Box::new(DryRun(report))));
         }
         Ok(report)
     }
@@ -226,18 +227,18 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
     /// Counts a thing, and tells what becomes of it where somebody wants to know.
     fn count(
         &mut self,
-        fate: Fate,
+        fate: Change,
         kind: &str,
         name: impl Display,
         shown: impl FnOnce() -> (Value, Value),
     ) {
         match fate {
-            Fate::Created => self.done.created += 1,
-            Fate::Updated => self.done.updated += 1,
-            Fate::Unchanged => self.done.unchanged += 1,
+            Change::Created => self.done.created += 1,
+            Change::Updated => self.done.updated += 1,
+            Change::Unchanged => self.done.unchanged += 1,
         }
         (self.manner.step)();
-        if self.manner.rehearses {
+        if self.manner.dry_run {
             let (before, after) = shown();
             let line = line(
                 fate,
@@ -252,7 +253,7 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
     }
 
     fn created(&mut self, kind: &str, name: impl Display, shown: impl FnOnce() -> Value) {
-        self.count(Fate::Created, kind, name, || (Value::Null, shown()));
+        self.count(Change::Created, kind, name, || (Value::Null, shown()));
     }
 
     fn place(&self, path: &str, field: &str) -> String {
@@ -280,9 +281,9 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
     ) -> bool {
         let differs = before != after;
         let fate = if differs {
-            Fate::Updated
+            Change::Updated
         } else {
-            Fate::Unchanged
+            Change::Unchanged
         };
         self.count(fate, kind, name, || (show(before), show(after)));
         differs
@@ -546,8 +547,8 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
         }
         if let Some(misfit) = channels::misfit(self.tx.reader(), &after)? {
             let reason = match misfit {
-                Misfit::Unknown => "is no agent of this tenant".to_owned(),
-                Misfit::OtherAudience(audience) => format!(
+                BindingError::Unknown => "is no agent of this tenant".to_owned(),
+                BindingError::OtherAudience(audience) => format!(
                     "is an {} agent; the channel is {}",
                     audience.as_str(),
                     after.audience.as_str()
@@ -634,13 +635,13 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
         let bound = installs::bound(self.tx.reader(), channel.tenant, directory)?;
         match bound {
             Some(bound) if bound.channel_id == channel.id => {
-                self.count(Fate::Unchanged, "install", directory, Default::default);
+                self.count(Change::Unchanged, "install", directory, Default::default);
                 return Ok(());
             }
             Some(bound) => {
                 let before = channels::name_of(self.tx.reader(), bound.channel_id.tick())?;
                 installs::delete(self.tx, bound.id)?;
-                self.count(Fate::Updated, "install", directory, || {
+                self.count(Change::Updated, "install", directory, || {
                     (
                         export::install(&before),
                         export::install(&channel.internal_name),
@@ -755,7 +756,7 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
             {
                 self.refuse(&seed.path, "platform", !known.platform, "cannot change");
             }
-            self.count(Fate::Unchanged, "api_key", &seed.name, Default::default);
+            self.count(Change::Unchanged, "api_key", &seed.name, Default::default);
             return Ok(());
         }
         if !named.is_empty() {
@@ -815,7 +816,7 @@ const SHOWN: usize = 60;
 
 /// A rehearsal's line on one thing.
 fn line(
-    fate: Fate,
+    fate: Change,
     client_id: &str,
     kind: &str,
     name: &str,
@@ -823,9 +824,9 @@ fn line(
     after: &Value,
 ) -> String {
     let fate = match fate {
-        Fate::Created => "created",
-        Fate::Updated => "updated",
-        Fate::Unchanged => "unchanged",
+        Change::Created => "created",
+        Change::Updated => "updated",
+        Change::Unchanged => "unchanged",
     };
     let mut changes = Vec::new();
     tell_changes("", before, after, &mut changes);
@@ -860,9 +861,5 @@ fn is_unset(value: &Value) -> bool {
 }
 
 fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    shorten(&value.to_string(), SHOWN)
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::WriteTx;
 use super::channels::{self, ChannelRecord};
-use super::sqlite::{Reader, Row};
+use super::sql::{Reader, Row};
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{ChannelId, InstallId, Tick};
@@ -47,7 +47,7 @@ macro_rules! select {
     };
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<InstallRecord> {
+fn record(row: &Row<'_>) -> Result<InstallRecord> {
     Ok(InstallRecord {
         id: row.get("id")?,
         channel_id: row.get("channel_id")?,
@@ -339,7 +339,7 @@ pub fn insert(
     directory: &M365TenantId,
 ) -> Result<InstallId> {
     let (now, id) = (tx.now(), tx.new_id()?);
-    tx.reader().execute(
+    tx.execute(
         INSERT,
         (
             InstallId::tick(&id),
@@ -361,7 +361,7 @@ const DELETE: &str = "DELETE FROM installs WHERE seq = ?1";
 /// # Errors
 /// The file cannot be written.
 pub fn delete(tx: &mut WriteTx<'_>, install: InstallId) -> Result<()> {
-    tx.reader().execute(DELETE, [install.tick()]).map(drop)
+    tx.execute(DELETE, [install.tick()]).map(drop)
 }
 
 const TAKE_OVER: &str = "UPDATE installs SET channel_seq = ?2, bot_id = ?3 WHERE channel_seq = ?1";
@@ -371,7 +371,6 @@ const TAKE_OVER: &str = "UPDATE installs SET channel_seq = ?2, bot_id = ?3 WHERE
 /// # Errors
 /// A unique index: the new bot's install for a directory is taken.
 pub fn take_over(tx: &mut WriteTx<'_>, from: Tick, to: &ChannelRecord) -> Result<()> {
-    tx.reader()
-        .execute(TAKE_OVER, (from, to.id.tick(), &to.bot_id))
+    tx.execute(TAKE_OVER, (from, to.id.tick(), &to.bot_id))
         .map(drop)
 }

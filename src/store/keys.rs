@@ -1,7 +1,7 @@
 //! API keys: only their SHA-256 is kept.
 
 use super::WriteTx;
-use super::sqlite::{Reader, Row, is_taken};
+use super::sql::{Reader, Row, params};
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Millis;
 use crate::model::ids::{KeyId, Tick};
@@ -55,7 +55,7 @@ macro_rules! select {
     };
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
+fn record(row: &Row<'_>) -> Result<KeyRecord> {
     Ok(KeyRecord {
         id: row.get("id")?,
         account: row.get("account_id")?,
@@ -178,12 +178,21 @@ const INSERT: &str = "
 INSERT INTO api_keys (seq, id, tenant_no, account_id, name, sha256, hint, platform, created_at, expires_at, own_expires_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)";
 
+const IS_STORED: &str = "SELECT 1 FROM api_keys WHERE sha256 = ?1";
+
 fn insert(tx: &mut WriteTx<'_>, new: &NewKey, account: Option<KeyId>) -> Result<KeyId> {
+    let in_use = tx.reader().optional(IS_STORED, [new.sha256], |_| Ok(()))?;
+    if in_use.is_some() {
+        return Err(Refusal::new(Code::AlreadyExists)
+            .saying("This key is already in use. Make another key.")
+            .with("field", "key")
+            .into());
+    }
     let id: KeyId = tx.new_id()?;
     let now = tx.now();
-    let done = tx.reader().execute(
+    tx.execute(
         INSERT,
-        (
+        params![
             id.tick(),
             id,
             new.tenant,
@@ -193,17 +202,10 @@ fn insert(tx: &mut WriteTx<'_>, new: &NewKey, account: Option<KeyId>) -> Result<
             &new.hint,
             new.platform,
             now,
-            new.expires_at,
-        ),
-    );
-    match done {
-        Ok(_) => Ok(id),
-        Err(error) if is_taken(&error) => Err(Refusal::new(Code::AlreadyExists)
-            .saying("This very key is in use already. Make another one.")
-            .with("field", "key")
-            .into()),
-        Err(error) => Err(error),
-    }
+            new.expires_at
+        ],
+    )?;
+    Ok(id)
 }
 
 /// Makes the first key of an account.
@@ -263,7 +265,7 @@ pub fn rotate(
     let ends = old
         .expires_at
         .map_or(overlap, |expires| expires.min(overlap));
-    tx.reader().execute(END_AT, (id.tick(), ends))?;
+    tx.execute(END_AT, (id.tick(), ends))?;
     Ok((new_id, old))
 }
 
@@ -278,7 +280,7 @@ pub fn revoke(tx: &mut WriteTx<'_>, id: KeyId) -> Result<KeyRecord> {
     let key = by_id(tx.reader(), id)?
         .ok_or_else(|| Refusal::new(Code::NotFound).saying("There is no key with this id."))?;
     let now = tx.now();
-    tx.reader().execute(REVOKE, (id.tick(), id, now))?;
+    tx.execute(REVOKE, (id.tick(), id, now))?;
     Ok(key)
 }
 
@@ -290,5 +292,5 @@ const USED: &str =
 /// # Errors
 /// The file cannot be written.
 pub fn record_use(tx: &mut WriteTx<'_>, key: Tick, minute: Millis) -> Result<()> {
-    tx.reader().execute(USED, (key, minute)).map(drop)
+    tx.execute(USED, (key, minute)).map(drop)
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::attachments::{self, Carried};
-use super::sqlite::{Part, Reader, Row};
+use super::sql::{Part, Reader, Row, params};
 use super::turns::Settlement;
 use super::{WriteTx, search, turns};
 use crate::error::{Code, Refusal, Result};
@@ -25,7 +25,7 @@ macro_rules! select {
     };
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<Message> {
+fn record(row: &Row<'_>) -> Result<Message> {
     let content: String = row.get("content")?;
     let parts: Option<String> = row.get("parts")?;
     let rating: Option<Rating> = row.get("rating")?;
@@ -186,14 +186,12 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
     }
     let files = attachments::check(tx.reader(), new.session, &new.attachments)?;
     let now = tx.now();
-    let counted = tx
-        .reader()
-        .optional(COUNT_IN, (new.session.tick(), now), |row| {
-            Ok((
-                row.get::<i64>("message_count")?,
-                row.get::<bool>("untitled")?,
-            ))
-        })?;
+    let counted = tx.returning(COUNT_IN, (new.session.tick(), now), |row| {
+        Ok((
+            row.get::<i64>("message_count")?,
+            row.get::<bool>("untitled")?,
+        ))
+    })?;
     let Some((message_count, untitled)) = counted else {
         let stands = tx
             .reader()
@@ -213,10 +211,9 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
         && untitled
         && let Some(title) = &new.title
     {
-        tx.reader()
-            .execute(TAKE_TITLE, (new.session.tick(), title))?;
+        tx.execute(TAKE_TITLE, (new.session.tick(), title))?;
         let session = new.session.tick();
-        search::add_taken_title(tx.reader(), new.tenant, session, title, &new.content)?;
+        search::add_taken_title(tx, new.tenant, session, title, &new.content)?;
     }
     let message: MessageId = tx.new_id()?;
     let turn: TurnId = tx.new_id()?;
@@ -225,7 +222,7 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
     } else {
         turn.tick()
     };
-    tx.reader().execute(
+    tx.execute(
         INSERT,
         (
             message.tick(),
@@ -261,9 +258,9 @@ pub(super) fn insert_answer(
 ) -> Result<()> {
     let now = tx.now();
     let (answer, session) = (settlement.answer, settlement.session);
-    tx.reader().execute(
+    tx.execute(
         INSERT_ANSWER,
-        (
+        params![
             answer.tick(),
             answer,
             session.tick(),
@@ -272,18 +269,13 @@ pub(super) fn insert_answer(
             &settlement.content,
             &settlement.parts,
             finish_reason,
-            now,
-        ),
+            now
+        ],
     )?;
-    tx.reader().execute(COUNT_ANSWER, (session.tick(), now))?;
+    tx.execute(COUNT_ANSWER, (session.tick(), now))?;
     if answer.tick() <= search::done(tx.reader())? {
         // Its id is older than messages that are in the index already: the background pass will not come by again.
-        search::add_message(
-            tx.reader(),
-            settlement.tenant,
-            answer.tick(),
-            &settlement.content,
-        )?;
+        search::add_message(tx, settlement.tenant, answer.tick(), &settlement.content)?;
     }
     Ok(())
 }
@@ -300,7 +292,7 @@ pub(super) fn content_of(reader: &Reader<'_>, message: MessageId) -> Result<Opti
 
 /// A message as a responder is told of it.
 #[derive(Clone, Debug)]
-pub struct Said {
+pub struct ConversationMessage {
     /// The message.
     pub id: MessageId,
     /// Who said it.
@@ -318,9 +310,13 @@ SELECT id, role, content FROM messages WHERE session_seq = ?1 AND turn_seq <= ?2
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn conversation(reader: &Reader<'_>, session: SessionId, turn: TurnId) -> Result<Vec<Said>> {
+pub fn conversation(
+    reader: &Reader<'_>,
+    session: SessionId,
+    turn: TurnId,
+) -> Result<Vec<ConversationMessage>> {
     let mut said = reader.all(CONVERSATION, (session.tick(), turn.tick(), TOLD), |row| {
-        Ok(Said {
+        Ok(ConversationMessage {
             id: row.get("id")?,
             role: row.get("role")?,
             content: row.get("content")?,
@@ -347,7 +343,7 @@ pub fn give_feedback(
     if message.role != MessageRole::Assistant {
         return Err(Refusal::invalid("message_id", "must name an assistant's message").into());
     }
-    tx.reader().execute(
+    tx.execute(
         FEEDBACK,
         (
             id.tick(),

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::Map;
 
-use super::sqlite::Reader;
+use super::sql::Reader;
 use super::stats::DAY;
-use super::{Store, WriteTx, audit, sessions, turns};
+use super::{Extent, Store, WriteTx, audit, sessions, turns};
 use crate::error::Result;
 use crate::model::caller::Actor;
 use crate::model::clock::Millis;
@@ -26,7 +26,7 @@ const LOOK: usize = 1_000;
 const KEEPS: &str = "SELECT tenant_no, retention_days FROM tenants WHERE retention_days IS NOT NULL ORDER BY tenant_no";
 
 fn keeps(reader: &Reader<'_>) -> Result<Vec<(TenantNo, i64)>> {
-    reader.all(KEEPS, [], |row| {
+    reader.all(KEEPS, (), |row| {
         Ok((row.get("tenant_no")?, row.get("retention_days")?))
     })
 }
@@ -38,7 +38,7 @@ fn keeps(reader: &Reader<'_>) -> Result<Vec<(TenantNo, i64)>> {
 pub const OLD: &str = "
 SELECT s.seq AS seq, s.id AS id,
        s.updated_at < ?5 AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.session_seq = s.seq AND t.terminal_tick IS NULL) AS is_idle,
-       (SELECT coalesce(sum(a.bytes), 0) FROM attachments a WHERE a.session_seq = s.seq) AS bytes
+       (SELECT CAST(coalesce(sum(a.bytes), 0) AS BIGINT) FROM attachments a WHERE a.session_seq = s.seq) AS bytes
 FROM sessions s WHERE s.tenant_no = ?1 AND s.archived = ?2 AND s.seq > ?3 AND s.seq < ?4 ORDER BY s.seq LIMIT ?6";
 
 struct Old {
@@ -111,7 +111,9 @@ impl Store {
                     for batch in batches(&old) {
                         let gone = gone.clone();
                         removed += self
-                            .write(move |tx| remove(tx, tenant, batch, gone))
+                            .write(Extent::Configuration, move |tx| {
+                                remove(tx, tenant, batch, gone)
+                            })
                             .await?;
                         self.keep_index(INDEX_LIMIT).await;
                     }
@@ -166,7 +168,7 @@ fn remove(
     let count = removed.len();
     if count > 0 {
         record(tx, tenant, days, count)?;
-        tx.afterwards(move || removed.into_iter().for_each(gone));
+        tx.on_commit(move || removed.into_iter().for_each(gone));
     }
     Ok(count)
 }

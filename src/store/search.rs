@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
-use super::sqlite::Reader;
-use super::{Store, WriteTx};
+use super::sql::Reader;
+use super::{Extent, Store, WriteTx};
 use crate::error::{Error, Result};
 use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
@@ -206,19 +206,18 @@ const REMOVE_TITLE: &str = "
 INSERT INTO title_search (title_search, rowid, scope, words) VALUES ('delete', ?1, ?2, ?3)";
 
 pub(super) fn add_title(
-    reader: &Reader<'_>,
+    tx: &WriteTx<'_>,
     tenant: TenantNo,
     session: Tick,
     title: &str,
 ) -> Result<()> {
-    reader
-        .execute(ADD_TITLE, (session, scope(tenant), title))
+    tx.execute(ADD_TITLE, (session, scope(tenant), title))
         .map(drop)
 }
 
 /// Puts the title into the index that a session takes from its first message, unless it is found by the message anyway.
 pub(super) fn add_taken_title(
-    reader: &Reader<'_>,
+    tx: &WriteTx<'_>,
     tenant: TenantNo,
     session: Tick,
     title: &str,
@@ -227,7 +226,7 @@ pub(super) fn add_taken_title(
     if is_of_whole_words(title, message) {
         return Ok(());
     }
-    add_title(reader, tenant, session, title)
+    add_title(tx, tenant, session, title)
 }
 
 /// Whether each word of a title that was cut from a message is one of the message's too.
@@ -238,7 +237,7 @@ fn is_of_whole_words(title: &str, message: &str) -> bool {
 }
 
 pub(super) fn replace_title(
-    reader: &Reader<'_>,
+    tx: &WriteTx<'_>,
     tenant: TenantNo,
     session: Tick,
     before: Option<&str>,
@@ -247,12 +246,15 @@ pub(super) fn replace_title(
     if before == title {
         return Ok(());
     }
-    let is_there = reader.optional(HAS_TITLE, [session], |_| Ok(()))?.is_some();
+    let is_there = tx
+        .reader()
+        .optional(HAS_TITLE, [session], |_| Ok(()))?
+        .is_some();
     if let Some(before) = before.filter(|_| is_there) {
-        reader.execute(REMOVE_TITLE, (session, scope(tenant), before))?;
+        tx.execute(REMOVE_TITLE, (session, scope(tenant), before))?;
     }
     match title {
-        Some(title) => add_title(reader, tenant, session, title),
+        Some(title) => add_title(tx, tenant, session, title),
         None => Ok(()),
     }
 }
@@ -271,18 +273,17 @@ INSERT INTO message_search (message_search, rowid, scope, words) VALUES ('delete
 
 /// Every message up to this one is in the index.
 pub(super) fn done(reader: &Reader<'_>) -> Result<Tick> {
-    reader.one(DONE, [], |row| row.get("done_seq"))
+    reader.one(DONE, (), |row| row.get("done_seq"))
 }
 
 /// Puts one message into the index.
 pub(super) fn add_message(
-    reader: &Reader<'_>,
+    tx: &WriteTx<'_>,
     tenant: TenantNo,
     message: Tick,
     content: &str,
 ) -> Result<()> {
-    reader
-        .execute(ADD_MESSAGE, (message, scope(tenant), content))
+    tx.execute(ADD_MESSAGE, (message, scope(tenant), content))
         .map(drop)
 }
 
@@ -291,9 +292,9 @@ INSERT INTO search_removals (message_seq, tenant_no, content)
 SELECT seq, ?2, content FROM messages WHERE session_seq = ?1 AND seq <= ?3";
 
 /// Has the words of a session's messages, which are about to go, leave the index later.
-pub(super) fn leave(reader: &Reader<'_>, tenant: TenantNo, session: Tick) -> Result<()> {
-    let indexed = done(reader)?;
-    reader.execute(LEAVE, (session, tenant, indexed)).map(drop)
+pub(super) fn leave(tx: &WriteTx<'_>, tenant: TenantNo, session: Tick) -> Result<()> {
+    let indexed = done(tx.reader())?;
+    tx.execute(LEAVE, (session, tenant, indexed)).map(drop)
 }
 
 /// Adds some of the messages that wait; whether more do.
@@ -304,10 +305,10 @@ fn add_waiting(tx: &mut WriteTx<'_>) -> Result<bool> {
             Ok((row.get("seq")?, row.get("tenant_no")?, row.get("content")?))
         })?;
     for (seq, tenant, content) in &waiting {
-        add_message(reader, *tenant, *seq, content)?;
+        add_message(tx, *tenant, *seq, content)?;
     }
     if let Some((last, ..)) = waiting.last() {
-        reader.execute(SET_DONE, [last])?;
+        tx.execute(SET_DONE, [last])?;
     }
     Ok(waiting.len() == BATCH)
 }
@@ -330,11 +331,11 @@ fn remove_some(tx: &mut WriteTx<'_>, after: Tick, most: usize) -> Result<()> {
             break;
         }
         // By the text that went in.
-        reader.execute(REMOVE_MESSAGE, (message, scope(*tenant), content))?;
-        reader.execute(HAS_LEFT, [message])?;
+        tx.execute(REMOVE_MESSAGE, (message, scope(*tenant), content))?;
+        tx.execute(HAS_LEFT, [message])?;
         bytes += content.len();
     }
-    tx.erases();
+    tx.scrub_log();
     Ok(())
 }
 
@@ -344,12 +345,13 @@ impl Store {
     /// # Errors
     /// The file cannot be read or written.
     pub async fn complete_search(&self) -> Result<()> {
-        let behind =
-            self.read(|reader| reader.one(IS_BEHIND, [], |row| row.get::<bool>("behind")))?;
+        let behind = self
+            .read(|reader| reader.one(IS_BEHIND, (), |row| row.get::<bool>("behind")))
+            .await?;
         if !behind {
             return Ok(());
         }
-        while self.write(add_waiting).await? {}
+        while self.write(Extent::Configuration, add_waiting).await? {}
         Ok(())
     }
 
@@ -404,10 +406,15 @@ impl Store {
                 return outcome;
             }
             let after = turn.after;
-            let Some(next) = self.to_remove(after, left)? else {
+            let Some(next) = self.to_remove(after, left).await? else {
                 return outcome;
             };
-            match self.write(move |tx| remove_some(tx, after, most)).await {
+            match self
+                .write(Extent::Configuration, move |tx| {
+                    remove_some(tx, after, most)
+                })
+                .await
+            {
                 Ok(()) => most = REMOVED_AT_ONCE,
                 Err(error @ Error::Refused(_)) => return Err(error),
                 // Which one of them it was is still to be found out.
@@ -421,12 +428,13 @@ impl Store {
     }
 
     /// The first behind a place, if there are more than so many there.
-    fn to_remove(&self, after: Tick, left: usize) -> Result<Option<Tick>> {
-        self.read(|reader| {
+    async fn to_remove(&self, after: Tick, left: usize) -> Result<Option<Tick>> {
+        self.read(move |reader| {
             let is_more = reader.optional(IS_LEFT, (after, left), |_| Ok(()))?;
-            let first = reader.optional(IS_LEFT, (after, 0), |row| row.get("message_seq"))?;
+            let first = reader.optional(IS_LEFT, (after, 0_usize), |row| row.get("message_seq"))?;
             Ok(is_more.and(first))
         })
+        .await
     }
 }
 
@@ -475,6 +483,9 @@ mod tests {
     use rusqlite::Connection;
 
     use super::*;
+    use crate::model::ids::Ticker;
+    use crate::store::sql::{Effects, Random};
+    use crate::store::sqlite::Session;
 
     #[test]
     fn a_query_of_signs_alone_has_no_words() {
@@ -502,7 +513,7 @@ mod tests {
     }
 
     /// A word's sessions as they are said to be, by title or by message.
-    type Said = BTreeMap<&'static str, BTreeSet<i64>>;
+    type IndexedText = BTreeMap<&'static str, BTreeSet<i64>>;
 
     const WORDS_SAID: [&str; 4] = ["everywhere", "often", "seldom", "never"];
 
@@ -534,7 +545,7 @@ mod tests {
 
     /// Sessions with titles and messages, of which another tenant says all words everywhere; some are gone, and of those the
     /// words of some still stand in the index.
-    fn talks(draws: &mut Draws) -> (Connection, Said) {
+    fn talks(draws: &mut Draws) -> (Connection, IndexedText) {
         let file = Connection::open_in_memory().unwrap();
         // So small that a word's postings take many pages.
         file.execute_batch(
@@ -546,7 +557,12 @@ mod tests {
              INSERT INTO title_search (title_search, rank) VALUES ('secure-delete', 1), ('pgsz', 64);",
         )
         .unwrap();
-        let reader = Reader::within(&file);
+        let (ticker, mut random, mut effects) = (
+            Ticker::after(Tick(0)),
+            Random::default(),
+            Effects::default(),
+        );
+        let tx = WriteTx::on(Session::of(&file), &ticker, &mut random, 0, &mut effects);
         let mut texts: Vec<Text> = Vec::new();
         let mut sessions = Vec::new();
         for seq in 1..400 {
@@ -573,12 +589,12 @@ mod tests {
             if text.is_title() {
                 let session =
                     "INSERT INTO sessions (seq, tenant_no, archived) VALUES (?1, ?2, ?1 % 2)";
-                reader.execute(session, (seq, text.tenant)).unwrap();
-                add_title(&reader, text.tenant, Tick(seq), &text.words).unwrap();
+                tx.execute(session, (seq, text.tenant)).unwrap();
+                add_title(&tx, text.tenant, Tick(seq), &text.words).unwrap();
             } else {
                 let message = "INSERT INTO messages (seq, session_seq) VALUES (?1, ?2)";
-                reader.execute(message, (seq, session)).unwrap();
-                add_message(&reader, text.tenant, Tick(seq), &text.words).unwrap();
+                tx.execute(message, (seq, session)).unwrap();
+                add_message(&tx, text.tenant, Tick(seq), &text.words).unwrap();
             }
             texts.push(text);
         }
@@ -588,17 +604,17 @@ mod tests {
             let is_gone = run.contains(&text.seq) || draws.below(8) == 0;
             let deletion = (Tick(text.seq), scope(text.tenant), &text.words);
             if is_gone && text.is_title() {
-                reader.execute(REMOVE_TITLE, deletion).unwrap();
+                tx.execute(REMOVE_TITLE, deletion).unwrap();
             } else if is_gone {
                 let message = "DELETE FROM messages WHERE seq = ?1";
-                reader.execute(message, [text.seq]).unwrap();
+                tx.execute(message, [text.seq]).unwrap();
                 if draws.below(3) > 0 {
-                    reader.execute(REMOVE_MESSAGE, deletion).unwrap();
+                    tx.execute(REMOVE_MESSAGE, deletion).unwrap();
                 }
             }
             !is_gone
         });
-        let mut said = Said::new();
+        let mut said = IndexedText::new();
         for text in texts.iter().filter(|text| text.tenant == TenantNo(1)) {
             for word in WORDS_SAID.iter().filter(|word| text.words.contains(*word)) {
                 said.entry(word).or_default().insert(text.session);
@@ -614,7 +630,7 @@ mod tests {
         let mut found = 0;
         for _ in 0..20 {
             let (file, said) = talks(&mut draws);
-            let reader = Reader::within(&file);
+            let reader = Reader::on(Session::of(&file));
             for looked_for in 1..1 << WORDS_SAID.len() {
                 let words: Vec<String> = WORDS_SAID
                     .iter()
@@ -647,7 +663,7 @@ mod tests {
     #[test]
     fn a_common_word_s_newest_sessions_are_found_without_reading_the_others() {
         let (file, said) = talks(&mut Draws(11));
-        let reader = Reader::within(&file);
+        let reader = Reader::on(Session::of(&file));
         let mut matches = Matches::of(
             &reader,
             TenantNo(1),

@@ -1,6 +1,6 @@
 //! Sessions: made, listed by keyset ranges, changed, and removed with all that hangs on them.
 
-use super::sqlite::{Reader, Row, json};
+use super::sql::{Reader, Row, params};
 use super::{WriteTx, idempotency, search};
 use crate::error::{Code, Error, Result};
 use crate::model::caller::Actor;
@@ -27,7 +27,7 @@ macro_rules! select {
     };
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<Session> {
+fn record(row: &Row<'_>) -> Result<Session> {
     let created_at = Timestamp(row.get("created_at")?);
     let channel_id = row.get("channel_id")?;
     Ok(Session {
@@ -49,7 +49,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Session> {
         },
         shared: row.get("shared")?,
         message_count: row.get("message_count")?,
-        metadata: json(row, "metadata")?,
+        metadata: row.json("metadata")?,
         resolution: Decision {
             rule: row.get("rule")?,
             channel_id,
@@ -128,9 +128,9 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
 pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
     let id: SessionId = tx.new_id()?;
     let now = tx.now();
-    tx.reader().execute(
+    tx.execute(
         INSERT,
-        rusqlite::params![
+        params![
             id.tick(),
             id,
             new.tenant.no,
@@ -152,7 +152,7 @@ pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
         ],
     )?;
     if let Some(title) = &new.title {
-        search::add_title(tx.reader(), new.tenant.no, id.tick(), title)?;
+        search::add_title(tx, new.tenant.no, id.tick(), title)?;
     }
     let now = Timestamp(now);
     Ok(Session {
@@ -222,24 +222,24 @@ pub struct SessionFilter {
 macro_rules! range {
     ($keys:literal) => {
         select!(concat!(
-            "WHERE s.tenant_no = :tenant AND s.archived = :archived AND s.seq < :before AND ",
+            "WHERE s.tenant_no = ?1 AND s.archived = ?2 AND s.seq < ?3 AND ",
             $keys,
-            " AND (:agent IS NULL OR s.agent_id = :agent)
-              AND (:channel IS NULL OR s.channel_seq = :channel)
-              AND (:company IS NULL OR s.psa_company_id = :company)
-              AND (:home IS NULL OR s.platform_tenant_no = :home)
-              AND (:user IS NULL OR s.shared = 1 OR (s.created_by_kind = 'dashboard_user' AND s.created_by_id = :user))
-              ORDER BY s.seq DESC LIMIT :limit"
+            " AND (?4 IS NULL OR s.agent_id = ?4)
+              AND (?5 IS NULL OR s.channel_seq = ?5)
+              AND (?6 IS NULL OR s.psa_company_id = ?6)
+              AND (?7 IS NULL OR s.platform_tenant_no = ?7)
+              AND (?8 IS NULL OR s.shared = 1 OR (s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8))
+              ORDER BY s.seq DESC LIMIT ?9"
         ))
     };
 }
 
-const OF_TENANT: &str = range!("1");
-const OF_PLATFORM: &str = range!("s.platform_tenant_no = :home");
-const OF_COMPANY: &str = range!("s.psa_company_id = :company");
-const OF_CHANNEL: &str = range!("s.channel_seq = :channel");
-const OF_AGENT: &str = range!("s.agent_id = :agent");
-const OF_USER: &str = range!("s.created_by_kind = 'dashboard_user' AND s.created_by_id = :user");
+const OF_TENANT: &str = range!("1 = 1");
+const OF_PLATFORM: &str = range!("s.platform_tenant_no = ?7");
+const OF_COMPANY: &str = range!("s.psa_company_id = ?6");
+const OF_CHANNEL: &str = range!("s.channel_seq = ?5");
+const OF_AGENT: &str = range!("s.agent_id = ?4");
+const OF_USER: &str = range!("s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8");
 const SHARED: &str = range!("s.shared = 1");
 
 /// Every range's SQL, for the test that reads its plan.
@@ -308,29 +308,29 @@ fn range(
     let channel = filter.channel.map(|channel| channel.tick());
     reader.all(
         sql,
-        rusqlite::named_params! {
-            ":tenant": tenant,
-            ":archived": archived,
-            ":before": before,
-            ":agent": filter.agent,
-            ":channel": channel,
-            ":company": filter.company,
-            ":home": home,
-            ":user": user,
-            ":limit": limit,
-        },
+        params![
+            tenant,
+            archived,
+            before,
+            filter.agent,
+            channel,
+            filter.company,
+            home,
+            user,
+            limit
+        ],
         record,
     )
 }
 
 const ONE_OF_SCOPE: &str = select!(
-    "WHERE s.seq = :seq AND s.tenant_no = :tenant
-       AND (:archived IS NULL OR s.archived = :archived)
-       AND (:agent IS NULL OR s.agent_id = :agent)
-       AND (:channel IS NULL OR s.channel_seq = :channel)
-       AND (:company IS NULL OR s.psa_company_id = :company)
-       AND (:home IS NULL OR s.platform_tenant_no = :home)
-       AND (:user IS NULL OR s.shared = 1 OR (s.created_by_kind = 'dashboard_user' AND s.created_by_id = :user))"
+    "WHERE s.seq = ?3 AND s.tenant_no = ?1
+       AND (?2 IS NULL OR s.archived = ?2)
+       AND (?4 IS NULL OR s.agent_id = ?4)
+       AND (?5 IS NULL OR s.channel_seq = ?5)
+       AND (?6 IS NULL OR s.psa_company_id = ?6)
+       AND (?7 IS NULL OR s.platform_tenant_no = ?7)
+       AND (?8 IS NULL OR s.shared = 1 OR (s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8))"
 );
 
 /// A page of the sessions whose titles and messages hold all of these words, newest first.
@@ -357,16 +357,16 @@ pub fn search_page(
         for seq in some.filter(|session| *session < before) {
             let session = reader.optional(
                 ONE_OF_SCOPE,
-                rusqlite::named_params! {
-                    ":seq": seq,
-                    ":tenant": tenant,
-                    ":archived": filter.archived,
-                    ":agent": filter.agent,
-                    ":channel": channel,
-                    ":company": filter.company,
-                    ":home": home,
-                    ":user": user,
-                },
+                (
+                    tenant,
+                    filter.archived,
+                    seq,
+                    filter.agent,
+                    channel,
+                    &filter.company,
+                    home,
+                    user,
+                ),
                 record,
             )?;
             found.extend(session);
@@ -403,7 +403,7 @@ pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Res
     let now = Timestamp(tx.now());
     if let Some(title) = change.title {
         search::replace_title(
-            tx.reader(),
+            tx,
             session.inside.tenant,
             id.tick(),
             session.title.as_deref(),
@@ -421,7 +421,7 @@ pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Res
     session.updated_at = now;
     let metadata =
         serde_json::to_string(&session.metadata).map_err(|error| Error::Internal(error.into()))?;
-    tx.reader().execute(
+    tx.execute(
         UPDATE,
         (
             id.tick(),
@@ -446,15 +446,9 @@ const DELETE: &str = "DELETE FROM sessions WHERE seq = ?1 AND id = ?2";
 pub fn delete(tx: &mut WriteTx<'_>, id: SessionId) -> Result<()> {
     let session = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
     let tenant = session.inside.tenant;
-    search::replace_title(
-        tx.reader(),
-        tenant,
-        id.tick(),
-        session.title.as_deref(),
-        None,
-    )?;
-    search::leave(tx.reader(), tenant, id.tick())?;
-    idempotency::forget_session(tx.reader(), id)?;
-    tx.erases();
-    tx.reader().execute(DELETE, (id.tick(), id)).map(drop)
+    search::replace_title(tx, tenant, id.tick(), session.title.as_deref(), None)?;
+    search::leave(tx, tenant, id.tick())?;
+    idempotency::forget_session(tx, id)?;
+    tx.scrub_log();
+    tx.execute(DELETE, (id.tick(), id)).map(drop)
 }

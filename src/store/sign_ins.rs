@@ -1,7 +1,7 @@
 //! Local sign-in: codes of links and the sign-ins that came of them (contract, section 9).
 
-use super::sqlite::Reader;
-use super::{Store, WriteTx};
+use super::sql::Reader;
+use super::{Extent, Store, WriteTx};
 use crate::error::Result;
 use crate::model::clock::Millis;
 use crate::model::ids::TokenId;
@@ -27,8 +27,7 @@ INSERT INTO sign_in_codes (sha256, tenant_no, role, created_at, expires_at) VALU
 /// The file cannot be written.
 pub fn offer(tx: &mut WriteTx<'_>, sha256: [u8; 32], tenant: TenantNo, role: Role) -> Result<()> {
     let now = tx.now();
-    tx.reader()
-        .execute(OFFER, (sha256, tenant, role, now, now + LINK_LIVES_MS))
+    tx.execute(OFFER, (sha256, tenant, role, now, now + LINK_LIVES_MS))
         .map(drop)
 }
 
@@ -88,7 +87,7 @@ INSERT INTO sign_ins (jti, tenant_no, role, created_at, expires_at) VALUES (?1, 
 /// The file cannot be written. A code that is not good gives `None`.
 pub fn exchange(tx: &mut WriteTx<'_>, sha256: &[u8; 32]) -> Result<Option<NewSignIn>> {
     let now = tx.now();
-    let taken = tx.reader().optional(TAKE, (sha256, now), |row| {
+    let taken = tx.returning(TAKE, (sha256, now), |row| {
         let role: Role = row.get("role")?;
         let client_id: ClientId = row.get("client_id")?;
         Ok((row.get("tenant_no")?, client_id, role))
@@ -99,8 +98,7 @@ pub fn exchange(tx: &mut WriteTx<'_>, sha256: &[u8; 32]) -> Result<Option<NewSig
     let jti: TokenId = tx.new_id()?;
     // Tokens count in whole seconds.
     let expires_at = (now + SIGN_IN_LIVES_MS).div_euclid(1_000) * 1_000;
-    tx.reader()
-        .execute(BEGIN, (jti, tenant, role, now, expires_at))?;
+    tx.execute(BEGIN, (jti, tenant, role, now, expires_at))?;
     Ok(Some(NewSignIn {
         jti,
         tenant,
@@ -158,7 +156,7 @@ const END: &str = "UPDATE sign_ins SET ended_at = coalesce(ended_at, ?2) WHERE j
 /// The file cannot be written.
 pub fn end(tx: &mut WriteTx<'_>, jti: TokenId) -> Result<()> {
     let now = tx.now();
-    tx.reader().execute(END, (jti, now)).map(drop)
+    tx.execute(END, (jti, now)).map(drop)
 }
 
 const PURGES: [&str; 2] = [
@@ -177,9 +175,9 @@ impl Store {
         for purge in PURGES {
             loop {
                 let removed = self
-                    .write(move |tx| {
+                    .write(Extent::Configuration, move |tx| {
                         let ended = tx.now() - REMEMBERED_MS;
-                        tx.reader().execute(purge, (ended, BATCH))
+                        tx.execute(purge, (ended, BATCH))
                     })
                     .await?;
                 if removed < BATCH {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::sqlite::Reader;
+use super::sql::Reader;
 use crate::error::Result;
 use crate::model::clock::{Millis, Timestamp, rfc3339};
 use crate::model::ids::Tick;

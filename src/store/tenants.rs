@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::sqlite::{Reader, Row, is_taken};
+use super::sql::{Reader, Row};
 use super::{WriteTx, agents, installs};
-use crate::draft::TenantDraft;
 use crate::error::{Code, Error, Refusal, Result};
+use crate::input::draft::TenantDraft;
 use crate::model::clock::Timestamp;
 use crate::model::ids::Tick;
 use crate::model::names::{ClientId, M365TenantId, TenantNo};
@@ -60,7 +60,7 @@ const BY_CLIENT_ID: &str = select!("WHERE client_id = ?1");
 const BY_NO: &str = select!("WHERE tenant_no = ?1");
 const ALL: &str = select!("ORDER BY seq");
 
-fn record(row: &Row<'_>) -> rusqlite::Result<TenantRecord> {
+fn record(row: &Row<'_>) -> Result<TenantRecord> {
     Ok(TenantRecord {
         client_id: row.get("client_id")?,
         name: row.get("name")?,
@@ -92,7 +92,7 @@ const FACTS_BY_CLIENT_ID: &str =
     "SELECT tenant_no, client_id, name FROM tenants WHERE client_id = ?1";
 const FACTS_BY_NO: &str = "SELECT tenant_no, client_id, name FROM tenants WHERE tenant_no = ?1";
 
-fn facts(row: &Row<'_>) -> rusqlite::Result<Tenant> {
+fn facts(row: &Row<'_>) -> Result<Tenant> {
     Ok(Tenant {
         no: row.get("tenant_no")?,
         client_id: row.get("client_id")?,
@@ -121,7 +121,7 @@ pub fn facts_by_no(reader: &Reader<'_>, no: TenantNo) -> Result<Tenant> {
 /// # Errors
 /// The file cannot be read.
 pub fn all(reader: &Reader<'_>) -> Result<Vec<TenantRecord>> {
-    reader.all(ALL, [], record)
+    reader.all(ALL, (), record)
 }
 
 /// What a tenant is made of.
@@ -201,28 +201,27 @@ RETURNING tenant_no";
 /// # Errors
 /// `already_exists` when its `client_id` or its directory is taken.
 pub fn insert(tx: &mut WriteTx<'_>, new: &NewTenant) -> Result<TenantNo> {
+    if by_client_id(tx.reader(), &new.client_id)?.is_some() {
+        return Err(Refusal::new(Code::AlreadyExists)
+            .saying(format!("The tenant {} already exists.", new.client_id))
+            .with("field", "client_id")
+            .into());
+    }
+    refuse_taken_directory(tx.reader(), None, new)?;
     let (now, seq) = (tx.now(), tx.tick());
-    tx.reader()
-        .one(
-            INSERT,
-            (
-                seq,
-                &new.client_id,
-                &new.name,
-                &new.entra_tenant_id,
-                new.rate_limit_per_minute,
-                new.retention_days,
-                now,
-            ),
-            |row| row.get("tenant_no"),
-        )
-        .or_else(|error| {
-            if is_taken(&error) {
-                Err(taken(tx.reader(), None, new)?.into())
-            } else {
-                Err(error)
-            }
-        })
+    tx.returning_one(
+        INSERT,
+        (
+            seq,
+            &new.client_id,
+            &new.name,
+            &new.entra_tenant_id,
+            new.rate_limit_per_minute,
+            new.retention_days,
+            now,
+        ),
+        |row| row.get("tenant_no"),
+    )
 }
 
 /// Makes a tenant and its managed `NEO_SUPPORT` agent.
@@ -253,20 +252,28 @@ pub fn check_home(reader: &Reader<'_>, tenant: TenantNo) -> Result<()> {
     }
 }
 
-/// What of a tenant is taken: its name, else its directory. Nobody else is named.
-fn taken(reader: &Reader<'_>, no: Option<TenantNo>, new: &NewTenant) -> Result<Refusal> {
-    let named = by_client_id(reader, &new.client_id)?;
-    let refusal = Refusal::new(Code::AlreadyExists);
-    Ok(match &new.entra_tenant_id {
-        Some(directory) if named.is_none_or(|named| Some(named.no) == no) => refusal
-            .saying(format!(
-                "Another tenant signs in with the directory {directory} already."
-            ))
-            .with("field", "entra_tenant_id"),
-        Some(_) | None => refusal
-            .saying(format!("There is a tenant {} already.", new.client_id))
-            .with("field", "client_id"),
-    })
+const OF_DIRECTORY: &str = "SELECT tenant_no FROM tenants WHERE entra_tenant_id = ?1";
+
+/// Refuses a directory with which another tenant than `no` signs in. The other tenant is not named.
+fn refuse_taken_directory(
+    reader: &Reader<'_>,
+    no: Option<TenantNo>,
+    new: &NewTenant,
+) -> Result<()> {
+    let Some(directory) = &new.entra_tenant_id else {
+        return Ok(());
+    };
+    let owner: Option<TenantNo> =
+        reader.optional(OF_DIRECTORY, [directory], |row| row.get("tenant_no"))?;
+    if owner.is_none() || owner == no {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::AlreadyExists)
+        .saying(format!(
+            "Another tenant already signs in with the directory {directory}."
+        ))
+        .with("field", "entra_tenant_id")
+        .into())
 }
 
 const UPDATE: &str = "
@@ -278,7 +285,8 @@ WHERE tenant_no = ?1";
 /// # Errors
 /// `already_exists` when its directory is taken.
 pub fn update(tx: &mut WriteTx<'_>, no: TenantNo, changed: &NewTenant) -> Result<()> {
-    let done = tx.reader().execute(
+    refuse_taken_directory(tx.reader(), Some(no), changed)?;
+    tx.execute(
         UPDATE,
         (
             no,
@@ -287,9 +295,6 @@ pub fn update(tx: &mut WriteTx<'_>, no: TenantNo, changed: &NewTenant) -> Result
             changed.rate_limit_per_minute,
             changed.retention_days,
         ),
-    );
-    match done {
-        Err(error) if is_taken(&error) => Err(taken(tx.reader(), Some(no), changed)?.into()),
-        outcome => outcome.map(drop),
-    }
+    )
+    .map(drop)
 }

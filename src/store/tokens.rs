@@ -1,7 +1,7 @@
 //! Tokens that were minted for one session (contract, section 8).
 
-use super::sqlite::Reader;
-use super::{Store, WriteTx, sessions};
+use super::sql::{Reader, params};
+use super::{Extent, Store, WriteTx, sessions};
 use crate::error::{Code, Result};
 use crate::model::caller::Actor;
 use crate::model::clock::Millis;
@@ -50,9 +50,9 @@ pub fn insert(tx: &mut WriteTx<'_>, new: &NewToken) -> Result<TokenId> {
     }
     let jti: TokenId = tx.new_id()?;
     let now = tx.now();
-    tx.reader().execute(
+    tx.execute(
         INSERT,
-        (
+        params![
             jti,
             new.session.tick(),
             new.tenant,
@@ -63,8 +63,8 @@ pub fn insert(tx: &mut WriteTx<'_>, new: &NewToken) -> Result<TokenId> {
             &new.end_user_email,
             &new.company,
             now,
-            new.expires_at,
-        ),
+            new.expires_at
+        ],
     )?;
     Ok(jti)
 }
@@ -124,7 +124,7 @@ const REVOKE: &str =
 /// The file cannot be written.
 pub fn revoke(tx: &mut WriteTx<'_>, jti: TokenId) -> Result<bool> {
     let now = tx.now();
-    Ok(tx.reader().execute(REVOKE, (jti, now))? > 0)
+    Ok(tx.execute(REVOKE, (jti, now))? > 0)
 }
 
 const PURGE: &str = "
@@ -139,9 +139,9 @@ impl Store {
     pub async fn purge_session_tokens(&self) -> Result<()> {
         loop {
             let removed = self
-                .write(|tx| {
+                .write(Extent::Configuration, |tx| {
                     let ended = tx.now() - REMEMBERED_MS;
-                    tx.reader().execute(PURGE, (ended, BATCH))
+                    tx.execute(PURGE, (ended, BATCH))
                 })
                 .await?;
             if removed < BATCH {

@@ -1,7 +1,7 @@
 //! Turns: the durable queue of what is to be answered.
 
 use super::messages::NewMessage;
-use super::sqlite::{Reader, Row};
+use super::sql::{Reader, Row, params};
 use super::{WriteTx, messages};
 use crate::error::Result;
 use crate::model::clock::{Millis, Timestamp};
@@ -59,23 +59,22 @@ pub(super) fn insert(
     since: Tick,
 ) -> Result<()> {
     let now = tx.now();
-    tx.reader()
-        .execute(
-            INSERT,
-            (
-                turn.tick(),
-                turn,
-                new.session.tick(),
-                new.tenant,
-                new.model_tier,
-                &new.client_message_id,
-                message,
-                answer,
-                since,
-                now,
-            ),
-        )
-        .map(drop)
+    tx.execute(
+        INSERT,
+        params![
+            turn.tick(),
+            turn,
+            new.session.tick(),
+            new.tenant,
+            new.model_tier,
+            &new.client_message_id,
+            message,
+            answer,
+            since,
+            now
+        ],
+    )
+    .map(drop)
 }
 
 const BY_ID: &str = "
@@ -129,7 +128,7 @@ WHERE session_seq = ?1 AND terminal_tick IS NULL AND status IN ('QUEUED', 'RUNNI
 /// The file cannot be written.
 pub fn cancel(tx: &mut WriteTx<'_>, session: SessionId) -> Result<usize> {
     let now = tx.now();
-    tx.reader().execute(CANCEL, (session.tick(), now))
+    tx.execute(CANCEL, (session.tick(), now))
 }
 
 const BEGIN: &str =
@@ -140,7 +139,7 @@ const BEGIN: &str =
 /// # Errors
 /// The file cannot be written.
 pub fn begin(tx: &mut WriteTx<'_>, turn: TurnId, at: Millis) -> Result<()> {
-    tx.reader().execute(BEGIN, (turn.tick(), at)).map(drop)
+    tx.execute(BEGIN, (turn.tick(), at)).map(drop)
 }
 
 /// Among those that are unsettled, which are few, however many turns there are.
@@ -156,8 +155,8 @@ WHERE t.terminal_tick IS NULL ORDER BY +t.seq";
 /// # Errors
 /// The file cannot be written.
 pub fn recover(tx: &mut WriteTx<'_>) -> Result<Vec<(TenantNo, SessionId)>> {
-    tx.reader().execute(CUT_OFF, [])?;
-    tx.reader().all(ALL_UNSETTLED, [], |row| {
+    tx.execute(CUT_OFF, ())?;
+    tx.reader().all(ALL_UNSETTLED, (), |row| {
         Ok((row.get("tenant_no")?, row.get("session_id")?))
     })
 }
@@ -207,7 +206,7 @@ pub const QUEUED: &str =
 /// # Errors
 /// The file cannot be read.
 pub fn queued(reader: &Reader<'_>) -> Result<i64> {
-    reader.one(QUEUED, [], |row| row.get("queued"))
+    reader.one(QUEUED, (), |row| row.get("queued"))
 }
 
 /// How a turn ended.
@@ -303,9 +302,9 @@ pub fn settle(
     }
     let now = tx.now();
     let terminal = tx.tick();
-    tx.reader().execute(
+    tx.execute(
         SETTLE,
-        (
+        params![
             id.tick(),
             status,
             error_code,
@@ -315,11 +314,11 @@ pub fn settle(
             started_at,
             now,
             terminal,
-            settlement.first_word_at,
-        ),
+            settlement.first_word_at
+        ],
     )?;
     let log = log(terminal, &end)?;
-    tx.reader().execute(
+    tx.execute(
         KEEP_LOG,
         (id.tick(), settlement.session.tick(), terminal, log),
     )?;
@@ -335,7 +334,7 @@ pub struct Run {
     pub is_settled: bool,
 }
 
-fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
+fn run(row: &Row<'_>) -> Result<Run> {
     Ok(Run {
         id: row.get("id")?,
         is_settled: row.get("is_settled")?,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::sqlite::{Reader, Row};
+use super::sql::{Reader, Row};
 use super::{WriteTx, companies};
 use crate::error::Result;
 use crate::model::clock::Timestamp;
@@ -33,7 +33,7 @@ pub struct UnlinkedRecord {
     pub seq: Tick,
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<UnlinkedRecord> {
+fn record(row: &Row<'_>) -> Result<UnlinkedRecord> {
     Ok(UnlinkedRecord {
         inbound_tenant_id: row.get("m365_tenant_id")?,
         channel_id: row.get("channel_id")?,
@@ -75,13 +75,13 @@ const REMEMBER: &str = "
 INSERT INTO unlinked_tenants (tenant_no, m365_tenant_id, seq, channel_id, bot_id, attempts, first_seen_at, last_seen_at)
 VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?6)
 ON CONFLICT (tenant_no, m365_tenant_id) DO UPDATE
-SET attempts = attempts + 1, channel_id = excluded.channel_id, bot_id = excluded.bot_id, last_seen_at = excluded.last_seen_at
+SET attempts = unlinked_tenants.attempts + 1, channel_id = excluded.channel_id, bot_id = excluded.bot_id, last_seen_at = excluded.last_seen_at
 RETURNING attempts";
 
 const MAKE_ROOM: &str = "
 DELETE FROM unlinked_tenants WHERE tenant_no = ?1 AND m365_tenant_id IN (
   SELECT m365_tenant_id FROM unlinked_tenants WHERE tenant_no = ?1
-  ORDER BY last_seen_at DESC, seq DESC LIMIT -1 OFFSET ?2)";
+  ORDER BY last_seen_at DESC, seq DESC LIMIT 9223372036854775807 OFFSET ?2)";
 
 /// Remembers a refusal, unless the directory has been linked meanwhile.
 ///
@@ -96,13 +96,13 @@ pub fn remember(tx: &mut WriteTx<'_>, refused: &NotMapped) -> Result<()> {
         return Ok(());
     }
     let (now, seq) = (tx.now(), tx.tick());
-    let attempts: i64 = tx.reader().one(
+    let attempts: i64 = tx.returning_one(
         REMEMBER,
         (tenant, inbound, seq, refused.channel, &refused.bot, now),
         |row| row.get("attempts"),
     )?;
     if attempts == 1 {
-        tx.reader().execute(MAKE_ROOM, (tenant, LIMIT))?;
+        tx.execute(MAKE_ROOM, (tenant, LIMIT))?;
     }
     Ok(())
 }
@@ -114,5 +114,5 @@ const FORGET: &str = "DELETE FROM unlinked_tenants WHERE tenant_no = ?1 AND m365
 /// # Errors
 /// The file cannot be written.
 pub fn forget(tx: &mut WriteTx<'_>, tenant: TenantNo, directory: &M365TenantId) -> Result<bool> {
-    Ok(tx.reader().execute(FORGET, (tenant, directory))? > 0)
+    Ok(tx.execute(FORGET, (tenant, directory))? > 0)
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::WriteTx;
-use super::sqlite::{Reader, Row};
+use super::sql::{Reader, Row};
 use crate::error::{Code, Result};
 use crate::model::clock::{Millis, Timestamp};
 use crate::model::ids::Tick;
@@ -29,7 +29,7 @@ const ALL: &str = "SELECT user_id, name, email, role FROM users WHERE tenant_no 
 const BY_ID: &str =
     "SELECT user_id, name, email, role FROM users WHERE tenant_no = ?1 AND user_id = ?2";
 
-fn record(row: &Row<'_>) -> rusqlite::Result<UserRecord> {
+fn record(row: &Row<'_>) -> Result<UserRecord> {
     Ok(UserRecord {
         id: row.get("user_id")?,
         name: row.get("name")?,
@@ -64,12 +64,11 @@ ON CONFLICT (tenant_no, user_id) DO UPDATE SET name = excluded.name, email = exc
 /// The file cannot be written.
 pub fn upsert(tx: &mut WriteTx<'_>, tenant: TenantNo, user: &UserRecord) -> Result<()> {
     let seq = tx.tick();
-    tx.reader()
-        .execute(
-            UPSERT,
-            (tenant, &user.id, seq, &user.name, &user.email, user.role),
-        )
-        .map(drop)
+    tx.execute(
+        UPSERT,
+        (tenant, &user.id, seq, &user.name, &user.email, user.role),
+    )
+    .map(drop)
 }
 
 /// The tenant that a directory signs in to, and what is recorded of a person there.
@@ -133,7 +132,7 @@ pub fn who_signs_in(
 
 /// A person's request, as it is recorded.
 #[derive(Clone, Debug)]
-pub struct Sight {
+pub struct LastSeen {
     /// The tenant.
     pub tenant: TenantNo,
     /// The token's `oid`.
@@ -150,28 +149,27 @@ pub struct Sight {
 const SEE: &str = "
 INSERT INTO users (tenant_no, user_id, seq, name, email, role, last_seen_at) VALUES (?1, ?2, ?3, ?4, ?5, 'USER', ?6)
 ON CONFLICT (tenant_no, user_id) DO UPDATE
-SET name = coalesce(name, excluded.name), email = coalesce(email, excluded.email),
-    last_seen_at = max(coalesce(last_seen_at, 0), excluded.last_seen_at)";
+SET name = coalesce(users.name, excluded.name), email = coalesce(users.email, excluded.email),
+    last_seen_at = max(coalesce(users.last_seen_at, 0), excluded.last_seen_at)";
 
 /// Records that a person was seen; at first sight the role is `USER`.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn see(tx: &mut WriteTx<'_>, sight: &Sight) -> Result<()> {
+pub fn see(tx: &mut WriteTx<'_>, sight: &LastSeen) -> Result<()> {
     let seq = tx.tick();
-    tx.reader()
-        .execute(
-            SEE,
-            (
-                sight.tenant,
-                &sight.id,
-                seq,
-                &sight.name,
-                &sight.email,
-                sight.minute,
-            ),
-        )
-        .map(drop)
+    tx.execute(
+        SEE,
+        (
+            sight.tenant,
+            &sight.id,
+            seq,
+            &sight.name,
+            &sight.email,
+            sight.minute,
+        ),
+    )
+    .map(drop)
 }
 
 /// A user as the wire shows it (contract, section 7).
@@ -201,7 +199,7 @@ macro_rules! select_user {
     };
 }
 
-fn user(row: &Row<'_>) -> rusqlite::Result<User> {
+fn user(row: &Row<'_>) -> Result<User> {
     Ok(User {
         id: row.get("user_id")?,
         name: row.get("name")?,
@@ -266,7 +264,7 @@ pub fn set_role(
     if before.role == Role::Admin && role != Role::Admin && others.is_none() {
         return Err(Code::LastAdmin.into());
     }
-    tx.reader().execute(SET_ROLE, (tenant, id, role))?;
+    tx.execute(SET_ROLE, (tenant, id, role))?;
     let after = of_tenant(tx.reader(), tenant, id)?;
     Ok((before, after))
 }

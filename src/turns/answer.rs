@@ -1,11 +1,11 @@
-//! An answer as it grows: its pieces become envelopes for the readers, a log and a message for the store.
+//! An answer as it grows: its chunks become envelopes for the readers, a log and a message for the store.
 
 use serde::Serialize;
 
 use super::envelope::Envelope;
 use super::live::LiveTurn;
 use super::log::{DeltaKind, Frame, LogWriter};
-use super::responder::Piece;
+use crate::model::answer::Chunk;
 use crate::model::clock::Millis;
 use crate::model::ids::Tick;
 
@@ -87,12 +87,12 @@ impl<'a> Answer<'a> {
         self.live.push(Frame::of(tick, envelope));
     }
 
-    /// Sends a piece; `tick` gives a cursor for each of its envelopes.
-    pub fn say(&mut self, piece: &Piece, tick: impl Fn() -> Tick) {
-        match piece {
-            Piece::Text(text) => self.delta(DeltaKind::Text, text, &tick),
-            Piece::Reasoning(text) => self.delta(DeltaKind::Reasoning, text, &tick),
-            Piece::SourceUrl { id, url, title } => {
+    /// Sends a chunk; `tick` gives a cursor for each of its envelopes.
+    pub fn say(&mut self, chunk: &Chunk, tick: impl Fn() -> Tick) {
+        match chunk {
+            Chunk::Text(text) => self.delta(DeltaKind::Text, text, &tick),
+            Chunk::Reasoning(text) => self.delta(DeltaKind::Reasoning, text, &tick),
+            Chunk::SourceUrl { id, url, title } => {
                 self.send(
                     tick(),
                     &Envelope::SourceUrl {
@@ -107,7 +107,7 @@ impl<'a> Answer<'a> {
                     title: title.clone(),
                 });
             }
-            Piece::SourceDocument { id, title } => {
+            Chunk::SourceDocument { id, title } => {
                 let envelope = Envelope::SourceDocument {
                     source_id: id,
                     media_type: ARTICLE,

@@ -11,16 +11,16 @@ use super::envelope::{Envelope, FinishMetadata, StartMetadata};
 use super::live::{LiveTurn, LiveTurns};
 use super::log::Frame;
 use super::queue::{Queue, Waiting};
-use super::respond::{Brief, Responders};
-use super::responder::{Failure, FinishReason, Piece};
+use super::respond::{Responders, TurnRef};
+use super::responder::Failure;
 use super::signals::Signals;
 use crate::error::{Error, Result};
 use crate::metrics::Counter;
+use crate::model::answer::Chunk;
 use crate::model::ids::SessionId;
 use crate::model::names::TenantNo;
-use crate::model::session::Usage;
-use crate::store::Store;
 use crate::store::turns::{self, End, Settlement, Unsettled};
+use crate::store::{Extent, Store};
 
 /// Threads that run turns; each turn is mostly waiting.
 const THREADS: usize = 2;
@@ -122,7 +122,11 @@ impl Engine {
     /// # Errors
     /// The file cannot be read or written.
     pub async fn recover(&self) -> Result<()> {
-        let left = self.inner.store.write(turns::recover).await?;
+        let left = self
+            .inner
+            .store
+            .write(Extent::Configuration, turns::recover)
+            .await?;
         for (tenant, session) in left {
             self.wake(tenant, session);
         }
@@ -231,7 +235,7 @@ impl Inner {
     /// Runs a session's oldest turn, if it has one; whether it may have more.
     async fn run_one(&self, waiting: Waiting) -> Result<bool> {
         let session = waiting.session;
-        let Some((turn, live)) = self.take_up(session, || {})? else {
+        let Some((turn, live)) = self.take_up(session, || {}).await? else {
             return Ok(false);
         };
         let outcome = self.answer(waiting, &turn, &live).await;
@@ -241,22 +245,22 @@ impl Inner {
     }
 
     /// A session's oldest turn, live from now on; `meanwhile` is where a test does what is hard to do in time.
-    fn take_up(
+    async fn take_up(
         &self,
         session: SessionId,
         meanwhile: impl FnOnce(),
     ) -> Result<Option<(Unsettled, Arc<LiveTurn>)>> {
         let oldest = || {
             self.store
-                .read(|reader| turns::oldest_unsettled(reader, session))
+                .read(move |reader| turns::oldest_unsettled(reader, session))
         };
-        let Some(turn) = oldest()? else {
+        let Some(turn) = oldest().await? else {
             return Ok(None);
         };
         meanwhile();
         let live = self.live.begin(session, turn.id);
         // Looked at again: a cancel that was stored before the turn was live could not reach it.
-        match oldest() {
+        match oldest().await {
             Ok(Some(turn)) => Ok(Some((turn, live))),
             outcome => {
                 self.live.forget(session);
@@ -286,10 +290,9 @@ impl Inner {
             self.signals.ring(session);
             let id = turn.id;
             // Nobody waits for this: a crash before it is on disk finds the turn waiting, which is as good.
-            drop(
-                self.store
-                    .write_statement(move |tx| turns::begin(tx, id, started_at)),
-            );
+            drop(self.store.write(Extent::Statement, move |tx| {
+                turns::begin(tx, id, started_at)
+            }));
             self.respond(waiting, turn, live, &mut answer).await
         };
         answer.close(tick);
@@ -313,7 +316,7 @@ impl Inner {
             let (settlement, log) = (Arc::clone(&settlement), Arc::clone(&log));
             let settled = self
                 .store
-                .write(move |tx| {
+                .write(Extent::Session(session.tick()), move |tx| {
                     turns::settle(tx, &settlement, started_at, |tick, end| {
                         log.to_json(tick, &terminal(end))
                             .map_err(|error| Error::Internal(error.into()))
@@ -345,13 +348,13 @@ impl Inner {
         answer: &mut Answer<'_>,
     ) -> End {
         let session = waiting.session;
-        let brief = Brief {
+        let turn_ref = TurnRef {
             session,
             turn: turn.id,
             tier: turn.model_tier,
         };
-        let (sender, mut pieces) = mpsc::channel::<Piece>(PIECES);
-        let responding = self.responders.respond(&self.store, brief, sender);
+        let (sender, mut chunks) = mpsc::channel::<Chunk>(PIECES);
+        let responding = self.responders.respond(&self.store, turn_ref, sender);
         tokio::pin!(responding);
         let tick = || self.store.tick();
         let mut ended = None;
@@ -359,12 +362,12 @@ impl Inner {
             tokio::select! {
                 biased;
                 () = live.is_cancelled() => return End::Cancelled,
-                piece = pieces.recv() => match piece {
-                    Some(piece) => {
-                        answer.say(&piece, tick);
+                chunk = chunks.recv() => match chunk {
+                    Some(chunk) => {
+                        answer.say(&chunk, tick);
                         // What has been said meanwhile goes out with it.
-                        while let Ok(piece) = pieces.try_recv() {
-                            answer.say(&piece, tick);
+                        while let Ok(chunk) = chunks.try_recv() {
+                            answer.say(&chunk, tick);
                         }
                         self.signals.ring(session);
                     }
@@ -379,17 +382,8 @@ impl Inner {
         };
         match outcome {
             Ok(answered) if answer.has_text() => End::Completed {
-                finish_reason: match answered.finish_reason {
-                    FinishReason::Stop
-                    | FinishReason::Length
-                    | FinishReason::ContentFilter
-                    | FinishReason::ToolCalls
-                    | FinishReason::Other => answered.finish_reason.as_str(),
-                },
-                usage: answered.usage.map(|usage| Usage {
-                    input_tokens: usage.input_tokens,
-                    output_tokens: usage.output_tokens,
-                }),
+                finish_reason: answered.finish_reason.as_str(),
+                usage: answered.usage,
             },
             Ok(_) => failed(
                 turn,
@@ -436,12 +430,12 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::input::seed;
     use crate::model::caller::Actor;
     use crate::model::clock::Clock;
     use crate::model::names::{AgentId, ClientId};
     use crate::model::session::Metadata;
     use crate::model::words::{CallerKind, ModelTier, Rule, SessionChannel};
-    use crate::seed;
     use crate::store::messages::NewMessage;
     use crate::store::sessions::NewSession;
     use crate::store::{WriteTx, import, messages, sessions, tenants};
@@ -524,6 +518,8 @@ mod tests {
         let inner = &waits.engine.inner;
         let (turn, live) = inner
             .take_up(waits.waiting.session, || waits.is_called_off(turns::cancel))
+            .now_or_never()
+            .unwrap()
             .unwrap()
             .unwrap();
         assert!(turn.is_cancelled);
@@ -536,6 +532,8 @@ mod tests {
         let inner = &waits.engine.inner;
         let (turn, live) = inner
             .take_up(waits.waiting.session, || {})
+            .now_or_never()
+            .unwrap()
             .unwrap()
             .unwrap();
         waits.is_called_off(turns::cancel);
@@ -550,7 +548,7 @@ mod tests {
         let taken = inner.take_up(waits.waiting.session, || {
             waits.is_called_off(|tx, session| sessions::delete(tx, session).map(|()| 1));
         });
-        assert!(taken.unwrap().is_none());
+        assert!(taken.now_or_never().unwrap().unwrap().is_none());
         assert!(inner.live.of(waits.waiting.session).is_none());
     }
 }

@@ -99,7 +99,7 @@ impl LogWriter {
                 tick: tick.0,
                 envelope,
             }),
-            Err(error) => log::error!("an envelope is no JSON: {error}"),
+            Err(error) => log::error!("an envelope is not valid JSON: {error}"),
         }
     }
 

@@ -18,7 +18,8 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::reply::Reply;
-use super::responder::{Answered, Failure, Piece, Question};
+use super::responder::{Completion, Failure, Question};
+use crate::model::answer::Chunk;
 use crate::model::words::ModelTier;
 use crate::outbound::{self, causes};
 
@@ -140,7 +141,7 @@ impl Client {
     }
 
     /// Has the model answer, and hands on what it says as it says it. Dropping the future, or the receiver of
-    /// `pieces`, drops the connection at once.
+    /// `chunks`, drops the connection at once.
     ///
     /// # Errors
     ///
@@ -150,19 +151,19 @@ impl Client {
     pub async fn answer(
         &self,
         question: Question,
-        pieces: Sender<Piece>,
-    ) -> Result<Answered, Failure> {
+        chunks: Sender<Chunk>,
+    ) -> Result<Completion, Failure> {
         let longest = self.settings.longest_answer;
         tokio::select! {
             biased;
-            outcome = timeout(longest, self.ask(question, &pieces)) => {
+            outcome = timeout(longest, self.ask(question, &chunks)) => {
                 outcome.unwrap_or_else(|_| Err(self.late(&format!("the answer took more than {longest:?}"))))
             }
-            () = pieces.closed() => Err(self.unheard()),
+            () = chunks.closed() => Err(self.unheard()),
         }
     }
 
-    async fn ask(&self, question: Question, pieces: &Sender<Piece>) -> Result<Answered, Failure> {
+    async fn ask(&self, question: Question, chunks: &Sender<Chunk>) -> Result<Completion, Failure> {
         let model = match question.tier {
             ModelTier::Fast => &self.settings.fast,
             ModelTier::Smart => &self.settings.smart,
@@ -174,7 +175,7 @@ impl Client {
             let status = response.status();
             if status.is_success() {
                 drop(body);
-                return self.read(response, pieces).await;
+                return self.read(response, chunks).await;
             }
             let busy = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
             let Some(wait) = waits.next().filter(|_| busy) else {
@@ -217,8 +218,8 @@ impl Client {
     async fn read(
         &self,
         mut response: Response,
-        pieces: &Sender<Piece>,
-    ) -> Result<Answered, Failure> {
+        chunks: &Sender<Chunk>,
+    ) -> Result<Completion, Failure> {
         let mut reply = Reply::default();
         let mut heard_at = Instant::now();
         loop {
@@ -236,8 +237,8 @@ impl Client {
                 Ok(Err(error)) => Err(self.broken(&causes(&error.without_url()))),
                 Err(_) => Err(self.late("silence amid the reply")),
             };
-            for piece in said {
-                if pieces.send(piece).await.is_err() {
+            for chunk in said {
+                if chunks.send(chunk).await.is_err() {
                     return Err(self.unheard());
                 }
             }

@@ -5,21 +5,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
-use super::builtin::{self, BuiltinQuestion, word_by_word};
 use super::openai;
-use super::question::Names;
-use super::responder::{Answered, Failure, FinishReason, Image, Past, Piece, Question};
+use super::responder::{Completion, Failure, FinishReason, HistoryMessage, Image, Question};
 use crate::error::{Code, Error, Result};
+use crate::knowledge::builtin::{self, BuiltinQuestion, word_by_word};
+use crate::knowledge::passage_index::PassageIndex;
+use crate::knowledge::question::Names;
+use crate::model::answer::Chunk;
 use crate::model::article::Article;
 use crate::model::ids::{SessionId, TurnId};
 use crate::model::session::Session;
 use crate::model::words::{Audience, MessageRole, ModelTier};
 use crate::store::agents::AgentRecord;
-use crate::store::articles::{self, Sight};
+use crate::store::articles::{self, ArticleScope};
 use crate::store::attachments::{self, Shown};
 use crate::store::companies::{self, CompanyRecord};
-use crate::store::messages::{self, Said};
-use crate::store::passage_index::PassageIndex;
+use crate::store::messages::{self, ConversationMessage};
 use crate::store::{Reader, Store, agents, sessions, tenants};
 
 /// Indexes that are kept; one more makes room by dropping them all, which costs a rebuild and no answer.
@@ -37,7 +38,7 @@ const UNSEEN: &str = "(The user sent a file that you cannot see.)";
 
 /// Which turn is to be answered.
 #[derive(Clone, Copy, Debug)]
-pub struct Brief {
+pub struct TurnRef {
     /// Its session.
     pub session: SessionId,
     /// The turn.
@@ -53,7 +54,7 @@ pub struct Responders {
 }
 
 /// Indexes over the articles that a session may see, by what it may see and the articles' version.
-type Indexes = Mutex<HashMap<Sight, (i64, Arc<Mutex<PassageIndex>>)>>;
+type Indexes = Mutex<HashMap<ArticleScope, (i64, Arc<Mutex<PassageIndex>>)>>;
 
 /// All that a responder may know of a turn.
 struct Facts {
@@ -61,8 +62,8 @@ struct Facts {
     agent: AgentRecord,
     tenant: String,
     company: Option<CompanyRecord>,
-    said: Vec<Said>,
-    sight: Sight,
+    said: Vec<ConversationMessage>,
+    sight: ArticleScope,
     version: i64,
 }
 
@@ -75,32 +76,33 @@ impl Responders {
         }
     }
 
-    /// Has a turn answered; pieces come as they are said.
+    /// Has a turn answered; chunks come as they are said.
     ///
     /// # Errors
     /// A [`Failure`] that a user can read.
     pub async fn respond(
         &self,
         store: &Store,
-        brief: Brief,
-        pieces: mpsc::Sender<Piece>,
-    ) -> Result<Answered, Failure> {
+        turn_ref: TurnRef,
+        chunks: mpsc::Sender<Chunk>,
+    ) -> Result<Completion, Failure> {
         let facts = store
-            .read(|reader| facts(reader, brief))
+            .read(move |reader| facts(reader, turn_ref))
+            .await
             .map_err(unprepared)?;
         let index = self.index(store, &facts).await.map_err(unprepared)?;
         match &self.model {
-            None => answer_built_in(facts, index, pieces).await,
+            None => answer_built_in(facts, index, chunks).await,
             Some(model) => {
                 let store = store.clone();
                 let question = tokio::task::spawn_blocking(move || {
-                    let images = store.read(|reader| images(reader, &facts))?;
-                    question(&facts, images, &index, brief.tier)
+                    let images = store.read_now(|reader| images(reader, &facts))?;
+                    question(&facts, images, &index, turn_ref.tier)
                 })
                 .await
                 .map_err(|error| unprepared(Error::Internal(error.into())))?
                 .map_err(unprepared)?;
-                model.answer(question, pieces).await
+                model.answer(question, chunks).await
             }
         }
     }
@@ -129,8 +131,7 @@ impl Responders {
                         url: article.url,
                     })
                     .collect();
-                let index =
-                    PassageIndex::build(&visible).map_err(|error| Error::Internal(error.into()))?;
+                let index = PassageIndex::build(&visible)?;
                 Ok((version, Arc::new(Mutex::new(index))))
             })
             .await?;
@@ -152,8 +153,8 @@ fn unprepared(error: Error) -> Failure {
     }
 }
 
-fn facts(reader: &Reader<'_>, brief: Brief) -> Result<Facts> {
-    let session = sessions::by_id(reader, brief.session)?.ok_or(Code::NotFound)?;
+fn facts(reader: &Reader<'_>, turn_ref: TurnRef) -> Result<Facts> {
+    let session = sessions::by_id(reader, turn_ref.session)?.ok_or(Code::NotFound)?;
     let tenant = session.inside.tenant;
     let agent = agents::of_tenant(reader, tenant, session.agent_id)?.ok_or(Code::AgentDisabled)?;
     let company = match &session.end_company_id {
@@ -165,7 +166,7 @@ fn facts(reader: &Reader<'_>, brief: Brief) -> Result<Facts> {
         Some(_) => Audience::EndUser,
         None => agent.audience,
     };
-    let sight = Sight {
+    let sight = ArticleScope {
         tenant,
         agent: session.agent_id,
         audience,
@@ -173,7 +174,7 @@ fn facts(reader: &Reader<'_>, brief: Brief) -> Result<Facts> {
     };
     Ok(Facts {
         tenant: tenants::by_no(reader, tenant)?.name,
-        said: messages::conversation(reader, brief.session, brief.turn)?,
+        said: messages::conversation(reader, turn_ref.session, turn_ref.turn)?,
         version: articles::version(reader, tenant)?,
         session,
         agent,
@@ -185,7 +186,7 @@ fn facts(reader: &Reader<'_>, brief: Brief) -> Result<Facts> {
 impl Facts {
     /// The user's own messages, oldest first.
     fn asked(&self) -> Vec<String> {
-        let of_user = |said: &&Said| said.role == MessageRole::User;
+        let of_user = |said: &&ConversationMessage| said.role == MessageRole::User;
         self.said
             .iter()
             .filter(of_user)
@@ -197,8 +198,8 @@ impl Facts {
 async fn answer_built_in(
     facts: Facts,
     index: Arc<Mutex<PassageIndex>>,
-    pieces: mpsc::Sender<Piece>,
-) -> Result<Answered, Failure> {
+    chunks: mpsc::Sender<Chunk>,
+) -> Result<Completion, Failure> {
     let composed = tokio::task::spawn_blocking(move || {
         let index = index.lock().unwrap_or_else(PoisonError::into_inner);
         builtin::compose(
@@ -219,23 +220,23 @@ async fn answer_built_in(
     .await
     .map_err(|error| unprepared(Error::Internal(error.into())))?
     .map_err(|error| unprepared(Error::Internal(error.into())))?;
-    for piece in composed {
-        match piece {
-            Piece::Text(text) => {
+    for chunk in composed {
+        match chunk {
+            Chunk::Text(text) => {
                 for word in word_by_word(&text) {
-                    if pieces.send(Piece::Text(word.to_owned())).await.is_err() {
+                    if chunks.send(Chunk::Text(word.to_owned())).await.is_err() {
                         break;
                     }
                 }
             }
-            Piece::Reasoning(_) | Piece::SourceUrl { .. } | Piece::SourceDocument { .. } => {
-                if pieces.send(piece).await.is_err() {
+            Chunk::Reasoning(_) | Chunk::SourceUrl { .. } | Chunk::SourceDocument { .. } => {
+                if chunks.send(chunk).await.is_err() {
                     break;
                 }
             }
         }
     }
-    Ok(Answered {
+    Ok(Completion {
         finish_reason: FinishReason::Stop,
         usage: None,
     })
@@ -281,8 +282,7 @@ fn question(
         agent: &facts.agent.name,
         company: company.map(|company| company.psa_company_name.as_str()),
     };
-    let hits =
-        builtin::find(&asked, names, &index).map_err(|error| Error::Internal(error.into()))?;
+    let hits = builtin::find(&asked, names, &index)?;
     let passages: Vec<String> = hits
         .iter()
         .take(PASSAGES)
@@ -312,36 +312,37 @@ fn images(reader: &Reader<'_>, facts: &Facts) -> Result<Vec<Shown>> {
 }
 
 /// User and assistant in turn: what a failed turn left unanswered is joined to what was said next.
-fn history(said: &[Said], images: Vec<Shown>) -> Vec<Past> {
-    let mut history: Vec<Past> = Vec::new();
+fn history(said: &[ConversationMessage], images: Vec<Shown>) -> Vec<HistoryMessage> {
+    let mut history: Vec<HistoryMessage> = Vec::new();
     let mut images = images.into_iter().peekable();
     for said in said {
         let is_joined = history.last().is_some_and(|last| last.role == said.role);
         if !is_joined {
-            history.push(Past {
+            history.push(HistoryMessage {
                 role: said.role,
                 text: String::new(),
                 images: Vec::new(),
             });
         }
-        let Some(past) = history.last_mut() else {
+        let Some(message) = history.last_mut() else {
             continue;
         };
-        let shown = past.images.len();
+        let shown = message.images.len();
         while let Some(image) = images.next_if(|image| image.message == said.id) {
-            past.images.push(Image {
+            message.images.push(Image {
                 mime: image.mime.as_str().to_owned(),
                 bytes: image.content,
             });
         }
-        let is_unseen =
-            said.role == MessageRole::User && said.content.is_empty() && past.images.len() == shown;
+        let is_unseen = said.role == MessageRole::User
+            && said.content.is_empty()
+            && message.images.len() == shown;
         // Some models refuse a message that says and shows nothing.
         let text = if is_unseen { UNSEEN } else { &said.content };
-        if !past.text.is_empty() && !text.is_empty() {
-            past.text.push_str("\n\n");
+        if !message.text.is_empty() && !text.is_empty() {
+            message.text.push_str("\n\n");
         }
-        past.text.push_str(text);
+        message.text.push_str(text);
     }
     history
 }

@@ -1,5 +1,6 @@
 //! What every responder takes and gives, whatever writes the words.
 
+use crate::model::session::Usage;
 use crate::model::words::{MessageRole, ModelTier};
 
 /// One image handed to a model.
@@ -13,7 +14,7 @@ pub struct Image {
 
 /// One message of the conversation.
 #[derive(Clone)]
-pub struct Past {
+pub struct HistoryMessage {
     /// Who said it.
     pub role: MessageRole,
     /// What was said.
@@ -30,41 +31,7 @@ pub struct Question {
     /// What the responder must know and keep to.
     pub system: String,
     /// Oldest first, user and assistant in turn; the last is the user's message to answer.
-    pub history: Vec<Past>,
-}
-
-/// A piece of an answer as it is said; text is never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// More of the answer.
-    Text(String),
-    /// More of what the model thinks before it answers.
-    Reasoning(String),
-    /// A source that has an address.
-    SourceUrl {
-        /// Unique within the answer.
-        id: String,
-        /// Where it is.
-        url: String,
-        /// What it is called.
-        title: String,
-    },
-    /// A source without an address.
-    SourceDocument {
-        /// Unique within the answer.
-        id: String,
-        /// What it is called.
-        title: String,
-    },
-}
-
-/// What an answer cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// Tokens read.
-    pub input_tokens: i64,
-    /// Tokens written.
-    pub output_tokens: i64,
+    pub history: Vec<HistoryMessage>,
 }
 
 /// Why a complete answer ended.
@@ -97,14 +64,14 @@ impl FinishReason {
 
 /// How a complete answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answered {
+pub struct Completion {
     /// Why it ended.
     pub finish_reason: FinishReason,
     /// What it cost, where the responder says so.
     pub usage: Option<Usage>,
 }
 
-/// Why an answer ended early; the pieces said until then stand.
+/// Why an answer ended early; the chunks said until then stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What a client branches on, in snake case.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use switchboard::model::clock::Clock;
 use switchboard::model::names::{AgentId, ClientId, TenantNo};
@@ -316,7 +317,7 @@ const CHANGES: &[Change] = &[
 fn imports_beside(server: &Server, mut tenant: Value) {
     tenant["client_id"] = "northwind-it".into();
     let world = json!({ "tenants": [tenant] }).to_string();
-    let seed = switchboard::seed::parse(&world, crate::support::ENVIRONMENT).unwrap();
+    let seed = switchboard::input::seed::parse(&world, crate::support::ENVIRONMENT).unwrap();
     let other = Store::open(server.folder(), Clock::System).unwrap();
     let operator = switchboard::model::caller::Actor {
         kind: switchboard::model::words::CallerKind::Operator,
@@ -572,10 +573,26 @@ fn after_any_changes_in_any_order_what_is_kept_decides_as_the_file_does() {
         for _ in 0..20 {
             let (asker, request) = some_question(&tenants, &mut random);
             let purpose = random.pick(&[Purpose::Create, Purpose::DryRun]);
-            let kept = store.look_up(|known| resolve(known, &asker, &request, purpose));
-            let glimpse = store.look_up(|known| Ok(known.glimpse())).unwrap();
-            let gone_on = store.resolve(Some(glimpse), &asker, &request, purpose);
-            let read = store.read(|reader| resolve(reader, &asker, &request, purpose));
+            let (who, what) = (asker.clone(), request.clone());
+            let kept = store
+                .read_cached(move |known| resolve(known, &who, &what, purpose))
+                .now_or_never()
+                .unwrap();
+            let snapshot_version = store
+                .read_cached(|known| Ok(known.snapshot_version()))
+                .now_or_never()
+                .unwrap()
+                .unwrap();
+            let gone_on = store
+                .resolve(
+                    Some(snapshot_version),
+                    asker.clone(),
+                    request.clone(),
+                    purpose,
+                )
+                .now_or_never()
+                .unwrap();
+            let read = store.read_now(|reader| resolve(reader, &asker, &request, purpose));
             let (kept, gone_on, read) = (kept.unwrap(), gone_on.unwrap(), read.unwrap());
             assert_eq!(kept, read, "{asker:?} {request:?} {purpose:?}");
             assert_eq!(gone_on, read, "{asker:?} {request:?} {purpose:?}");

@@ -2,7 +2,8 @@
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
-use switchboard::auth::api_key;
+use switchboard::digest;
+use switchboard::model::api_key;
 use switchboard::model::ids::KeyId;
 use switchboard::model::words::Role;
 use switchboard::store::keys;
@@ -25,18 +26,18 @@ fn turned_away(reply: &Reply, reason: &str) {
 
 /// The id of an actor's key, as the file has it.
 fn key_of(server: &Server, credential: &str) -> KeyId {
-    let sha256 = api_key::sha256(credential);
+    let sha256 = digest::sha256(credential);
     let found = server
         .app
         .store
-        .read(|reader| keys::by_sha256(reader, &sha256));
+        .read_now(|reader| keys::by_sha256(reader, &sha256));
     found.unwrap().unwrap().key.id
 }
 
 /// Makes a key's successor.
 fn rotate(server: &Server, credential: &str, next: &str) {
     let id = key_of(server, credential);
-    let (sha256, hint) = (api_key::sha256(next), api_key::hint(next));
+    let (sha256, hint) = (digest::sha256(next), api_key::hint(next));
     server
         .app
         .store

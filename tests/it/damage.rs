@@ -277,7 +277,7 @@ fn a_file_that_was_emptied_is_not_taken_for_a_first_start() {
     for place in [place, with_log] {
         for command in ["check", "serve"] {
             let done = place.run([command]);
-            let says = "switchboard.db is empty, although it was in use; restore it from a backup, or remove it if nothing was in it";
+            let says = "switchboard.db is empty, but was in use before; restore it from a backup, or remove it if it held nothing";
             assert!(done.failure().ends_with(says), "{done:?}");
         }
     }

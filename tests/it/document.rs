@@ -5,10 +5,10 @@ use std::sync::{Mutex, OnceLock};
 
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
-use switchboard::http::openapi;
-use switchboard::http::permit::Callers;
-use switchboard::http::router;
-use switchboard::http::routing::PREFIX;
+use switchboard::http::edge::admission::Callers;
+use switchboard::http::edge::openapi;
+use switchboard::http::edge::router;
+use switchboard::http::edge::routing::PREFIX;
 
 use crate::authority::{Authority, NEWCOMER};
 use crate::management::{flags, person};
@@ -294,10 +294,10 @@ fn actor(server: &Server, authority: &Authority, callers: Callers) -> Actor {
     match callers {
         Callers::Public
         | Callers::Anyone
-        | Callers::Sender
+        | Callers::CanSend
         | Callers::Member
-        | Callers::Chatter
-        | Callers::Keeper => server.northwind(),
+        | Callers::CanChat
+        | Callers::CanManage => server.northwind(),
         Callers::Person | Callers::Admin => person(server, authority, NEWCOMER, "Admin"),
         Callers::Platform => server.relay(),
     }

@@ -836,7 +836,7 @@ const ATTACKS: &[Attack] = &[
         "malformed",
     ),
     (
-        "a header that is no JSON",
+        "a header that is not valid JSON",
         |b| current().signs_text("alg: RS256", &b.claims.to_string()),
         "malformed",
     ),

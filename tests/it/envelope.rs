@@ -1,7 +1,7 @@
 //! What holds of every call: the two shapes of a reply, sizes, types, ids, cursors, and the order of the checks.
 
 use serde_json::{Value, json};
-use switchboard::http::router;
+use switchboard::http::edge::router;
 use uuid::Uuid;
 
 use crate::support::{
@@ -280,7 +280,7 @@ fn a_body_that_is_no_json_object_is_refused() {
             details["reason"]
                 .as_str()
                 .unwrap()
-                .starts_with("is no JSON: "),
+                .starts_with("is not valid JSON: "),
             "{body}"
         );
     }
@@ -809,7 +809,7 @@ fn a_foreign_or_damaged_cursor_is_refused() {
         (&northwind, messages(&sessions[1])),
         (&northwind, messages(&sessions[0]) + "&order=desc"),
     ];
-    let reason = "is damaged, or was given by another list; begin again without it";
+    let reason = "is damaged or belongs to another list; start again without a cursor";
     for (index, (actor, path)) in lists.iter().enumerate() {
         let cursor = actor.gets(path).expect(200).next_cursor().unwrap();
         actor.gets(&format!("{path}&cursor={cursor}")).expect(200);

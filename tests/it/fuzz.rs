@@ -7,7 +7,7 @@ use std::thread;
 use form_urlencoded::Serializer;
 use serde_json::{Map, Value, json};
 use switchboard::error::Code;
-use switchboard::http::router;
+use switchboard::http::edge::router;
 
 use crate::random::{Random, number, seed};
 use crate::support::{

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
-use switchboard::config::Patience;
+use switchboard::config::ClientTimeouts;
 
 use crate::event_reader::Events;
 use crate::faults::address;
@@ -142,11 +142,11 @@ fn two_thousand_held_sockets_hold_up_nobody_take_little_memory_and_are_all_given
 
 #[test]
 fn those_of_two_thousand_that_were_only_slow_are_answered_when_they_go_on() {
-    let server = Server::impatient(Patience {
+    let server = Server::impatient(ClientTimeouts {
         head: LONG,
         body: LONG,
         body_silence: LONG,
-        ..Patience::default()
+        ..ClientTimeouts::default()
     });
     let mut held = hold(server.address, SOCKETS);
     converse(server.address);
@@ -162,10 +162,10 @@ fn those_of_two_thousand_that_were_only_slow_are_answered_when_they_go_on() {
 
 #[test]
 fn each_of_two_thousand_held_and_half_open_sockets_is_let_go_of() {
-    let server = Server::impatient(Patience {
+    let server = Server::impatient(ClientTimeouts {
         head: SHORT,
         body_silence: SHORT,
-        ..Patience::default()
+        ..ClientTimeouts::default()
     });
     for mut held in hold(server.address, SOCKETS) {
         loop {

@@ -9,7 +9,8 @@ use std::path::Path;
 use rusqlite::OpenFlags;
 use serde_json::{Value, json};
 use switchboard::model::clock::Clock;
-use switchboard::store::{Store, check, database_file};
+use switchboard::store::sqlite::check;
+use switchboard::store::{Store, database_file};
 
 use crate::process::NORTHWIND;
 use crate::random::Random;
@@ -400,7 +401,9 @@ impl<'a> Expected<'a> {
 /// It does not open, is damaged, or lacks something.
 pub fn holds(folder: &Path, histories: &[Vec<Told>], length: u64) -> Result<usize, String> {
     let store = Store::open(folder, Clock::System).map_err(|error| error.to_string())?;
-    let found = store.read(check::run).map_err(|error| error.to_string())?;
+    let found = store
+        .read_now(check::run)
+        .map_err(|error| error.to_string())?;
     drop(store);
     if !found.damage.is_empty() {
         return Err(found.damage.join("; "));

@@ -3,7 +3,7 @@
 use std::thread;
 
 use serde_json::{Value, json};
-use switchboard::store::check;
+use switchboard::store::sqlite::check;
 
 use crate::support::{
     CONTOSO, FOURTH_COFFEE, SHARED_BOT, Server, TAILSPIN, WOODGROVE, channel, from, not_found,
@@ -48,7 +48,7 @@ fn is_conflict(reply: &Reply) {
 /// The file agrees with itself.
 #[track_caller]
 fn is_whole(server: &Server) {
-    let found = server.app.store.read(check::run).unwrap();
+    let found = server.app.store.read_now(check::run).unwrap();
     assert_eq!(found.damage, Vec::<String>::new());
 }
 
@@ -531,7 +531,7 @@ fn installs_are_listed_newest_first_with_the_one_company_that_is_linked() {
         .gets(&format!("{other}?cursor={cursor}"))
         .refused_field(
             "cursor",
-            "is damaged, or was given by another list; begin again without it",
+            "is damaged or belongs to another list; start again without a cursor",
         );
 }
 

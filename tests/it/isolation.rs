@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use switchboard::auth::api_key;
-use switchboard::http::router;
+use switchboard::digest;
+use switchboard::http::edge::router;
 use switchboard::store::keys;
 
 use crate::isolation_plan::{PLAN, Things, absent, lost_at};
@@ -117,11 +117,11 @@ impl Stage {
             "INSERT INTO unlinked_tenants (tenant_no, m365_tenant_id, seq, attempts, first_seen_at, last_seen_at)
              SELECT tenant_no, 'lost-' || client_id, seq, 1, 0, 0 FROM tenants",
         );
-        let sha256 = api_key::sha256(SPENT);
+        let sha256 = digest::sha256(SPENT);
         let spent = server
             .app
             .store
-            .read(|reader| keys::by_sha256(reader, &sha256))
+            .read_now(|reader| keys::by_sha256(reader, &sha256))
             .unwrap()
             .unwrap()
             .key

@@ -103,7 +103,7 @@ fn what_a_tenant_cannot_be_is_refused() {
     assert_eq!(
         refused.error(),
         json!({
-            "code": "already_exists", "message": "There is a tenant northwind-it already.", "details": { "field": "client_id" },
+            "code": "already_exists", "message": "The tenant northwind-it already exists.", "details": { "field": "client_id" },
         })
     );
     let directory = json!({ "client_id": "x", "name": "x", "entra_tenant_id": FABRIKAM_DIRECTORY });

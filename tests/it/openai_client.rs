@@ -4,10 +4,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
+use switchboard::model::answer::Chunk;
+use switchboard::model::session::Usage;
 use switchboard::model::words::{MessageRole, ModelTier};
 use switchboard::turns::openai::{Client, Settings};
 use switchboard::turns::responder::{
-    Answered, Failure, FinishReason, Image, Past, Piece, Question, Usage,
+    Completion, Failure, FinishReason, HistoryMessage, Image, Question,
 };
 use tokio::sync::mpsc;
 
@@ -32,7 +34,7 @@ fn settings(url: &str) -> Settings {
 }
 
 fn question() -> Question {
-    let past = Past {
+    let past = HistoryMessage {
         role: MessageRole::User,
         text: "Hello?".to_owned(),
         images: Vec::new(),
@@ -47,28 +49,28 @@ fn question() -> Question {
 async fn ask_with(
     settings: Settings,
     question: Question,
-) -> (Vec<Piece>, Result<Answered, Failure>) {
+) -> (Vec<Chunk>, Result<Completion, Failure>) {
     let client = Client::new(settings)
         .map_err(|refusal| panic!("{refusal}"))
         .unwrap();
     let (sender, mut receiver) = mpsc::channel(1);
     let collect = async {
-        let mut pieces = Vec::new();
-        while let Some(piece) = receiver.recv().await {
-            pieces.push(piece);
+        let mut chunks = Vec::new();
+        while let Some(chunk) = receiver.recv().await {
+            chunks.push(chunk);
         }
-        pieces
+        chunks
     };
-    let (outcome, pieces) = tokio::join!(client.answer(question, sender), collect);
-    (pieces, outcome)
+    let (outcome, chunks) = tokio::join!(client.answer(question, sender), collect);
+    (chunks, outcome)
 }
 
-async fn ask(url: &str) -> (Vec<Piece>, Result<Answered, Failure>) {
+async fn ask(url: &str) -> (Vec<Chunk>, Result<Completion, Failure>) {
     ask_with(settings(url), question()).await
 }
 
 /// What one reply leads to.
-async fn hear(reply: Reply) -> (Vec<Piece>, Result<Answered, Failure>) {
+async fn hear(reply: Reply) -> (Vec<Chunk>, Result<Completion, Failure>) {
     ask(ScriptedModel::start(vec![reply]).url()).await
 }
 
@@ -79,23 +81,23 @@ async fn wait_for_hang_up(model: ScriptedModel) {
         .unwrap();
 }
 
-fn text(pieces: &[Piece]) -> String {
-    let texts = pieces.iter().map(|piece| match piece {
-        Piece::Text(text) => text.as_str(),
-        Piece::Reasoning(_) | Piece::SourceUrl { .. } | Piece::SourceDocument { .. } => "",
+fn text(chunks: &[Chunk]) -> String {
+    let texts = chunks.iter().map(|chunk| match chunk {
+        Chunk::Text(text) => text.as_str(),
+        Chunk::Reasoning(_) | Chunk::SourceUrl { .. } | Chunk::SourceDocument { .. } => "",
     });
     texts.collect()
 }
 
-fn stopped(usage: Option<Usage>) -> Result<Answered, Failure> {
-    Ok(Answered {
+fn stopped(usage: Option<Usage>) -> Result<Completion, Failure> {
+    Ok(Completion {
         finish_reason: FinishReason::Stop,
         usage,
     })
 }
 
 /// The failure, once it is sure that a user may read it and that its log line is one line without the key.
-fn failure(outcome: Result<Answered, Failure>) -> Failure {
+fn failure(outcome: Result<Completion, Failure>) -> Failure {
     let failure = outcome.expect_err("the answer fails");
     for secret in [KEY, UPSTREAM, "127.0.0.1", "http"] {
         assert!(!failure.message.contains(secret), "{}", failure.message);
@@ -110,10 +112,10 @@ fn failure(outcome: Result<Answered, Failure>) -> Failure {
 #[tokio::test]
 async fn an_answer_is_handed_on_word_by_word_with_its_usage() {
     let model = ScriptedModel::start(vec![Reply::says("Good morning to you")]);
-    let (pieces, outcome) = ask(model.url()).await;
+    let (chunks, outcome) = ask(model.url()).await;
     assert_eq!(
-        pieces,
-        ["Good ", "morning ", "to ", "you"].map(|word| Piece::Text(word.to_owned()))
+        chunks,
+        ["Good ", "morning ", "to ", "you"].map(|word| Chunk::Text(word.to_owned()))
     );
     assert_eq!(
         outcome,
@@ -127,7 +129,7 @@ async fn an_answer_is_handed_on_word_by_word_with_its_usage() {
 #[tokio::test]
 async fn a_call_carries_model_system_message_history_and_key() {
     let model = ScriptedModel::start(vec![Reply::says("Yes")]);
-    let past = |role, text: &str| Past {
+    let past = |role, text: &str| HistoryMessage {
         role,
         text: text.to_owned(),
         images: Vec::new(),
@@ -135,7 +137,7 @@ async fn a_call_carries_model_system_message_history_and_key() {
     let history = vec![
         past(MessageRole::User, "Hi \"you\"\n"),
         past(MessageRole::Assistant, "Hello."),
-        Past {
+        HistoryMessage {
             images: vec![Image {
                 mime: "image/png".to_owned(),
                 bytes: vec![1, 2, 3],
@@ -238,8 +240,8 @@ async fn a_busy_server_is_asked_again() {
             Reply::status(status, "", UPSTREAM),
             Reply::says("Back again"),
         ]);
-        let (pieces, outcome) = ask(model.url()).await;
-        assert_eq!(text(&pieces), "Back again", "{status}");
+        let (chunks, outcome) = ask(model.url()).await;
+        assert_eq!(text(&chunks), "Back again", "{status}");
         assert!(outcome.is_ok());
         assert_eq!(model.requests().len(), 2);
         assert_eq!(model.requests()[0].body, model.requests()[1].body);
@@ -269,8 +271,8 @@ async fn the_wait_that_a_busy_server_asks_for_takes_the_place_of_ours() {
     let model = ScriptedModel::start(vec![busy(429), busy(503), busy(429), Reply::says("Now")]);
     let mut patient = settings(model.url());
     patient.retry_waits = [NEVER; 3];
-    let (pieces, _) = ask_with(patient, question()).await;
-    assert_eq!(text(&pieces), "Now");
+    let (chunks, _) = ask_with(patient, question()).await;
+    assert_eq!(text(&chunks), "Now");
 }
 
 #[tokio::test]
@@ -363,8 +365,8 @@ async fn what_was_said_before_a_fault_is_kept() {
         ),
     ];
     for (what, bytes) in broken {
-        let (pieces, outcome) = hear(Reply::events(said("So ") + &said("far")).then(bytes)).await;
-        assert_eq!(text(&pieces), "So far", "{what}");
+        let (chunks, outcome) = hear(Reply::events(said("So ") + &said("far")).then(bytes)).await;
+        assert_eq!(text(&chunks), "So far", "{what}");
         assert_eq!(failure(outcome).code, "model_broken_reply", "{what}");
     }
 }
@@ -374,16 +376,16 @@ async fn a_stream_whose_connection_breaks_is_a_broken_reply() {
     let body = said("So far");
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let reply = Reply::raw(format!("{head}{:x}\r\n{body}\r\n", body.len()));
-    let (pieces, outcome) = hear(reply).await;
-    assert_eq!(text(&pieces), "So far");
+    let (chunks, outcome) = hear(reply).await;
+    assert_eq!(text(&chunks), "So far");
     assert_eq!(failure(outcome).code, "model_broken_reply");
 }
 
 #[tokio::test]
 async fn a_page_of_html_is_a_broken_reply() {
     let page = "<!doctype html>\n<title>upstream-gossip</title>\n{}\n";
-    let (pieces, outcome) = hear(Reply::status(200, "content-type: text/html\r\n", page)).await;
-    assert!(pieces.is_empty());
+    let (chunks, outcome) = hear(Reply::status(200, "content-type: text/html\r\n", page)).await;
+    assert!(chunks.is_empty());
     assert_eq!(failure(outcome).code, "model_broken_reply");
 }
 
@@ -424,15 +426,15 @@ async fn an_answer_that_never_ends_is_a_time_out() {
 #[tokio::test]
 async fn an_answer_of_more_than_a_mebibyte_ends_there() {
     let model = ScriptedModel::start(vec![Reply::events(said("é")).then_flood(said("aé"))]);
-    let (pieces, outcome) = ask(model.url()).await;
+    let (chunks, outcome) = ask(model.url()).await;
     assert_eq!(
         outcome,
-        Ok(Answered {
+        Ok(Completion {
             finish_reason: FinishReason::Length,
             usage: None
         })
     );
-    let bytes = text(&pieces).len();
+    let bytes = text(&chunks).len();
     assert!((1_048_574..=1_048_576).contains(&bytes), "{bytes}");
     wait_for_hang_up(model).await;
 }
@@ -520,25 +522,25 @@ async fn what_compatible_servers_make_of_the_protocol_is_read() {
         ),
     ];
     for (what, body) in bent {
-        let (pieces, outcome) = hear(Reply::events(&body)).await;
-        assert_eq!(text(&pieces), "Good day", "{what}");
+        let (chunks, outcome) = hear(Reply::events(&body)).await;
+        assert_eq!(text(&chunks), "Good day", "{what}");
         assert_eq!(outcome, stopped(None), "{what}");
-        assert!(!pieces.contains(&Piece::Text(String::new())), "{what}");
+        assert!(!chunks.contains(&Chunk::Text(String::new())), "{what}");
     }
 }
 
 #[tokio::test]
 async fn a_server_that_never_closes_ends_by_done_or_soon_after_the_finish_reason() {
     let done = said("Hi") + "data: [DONE]\n\n";
-    let (pieces, outcome) = hear(Reply::events(done).then_hang()).await;
-    assert_eq!((text(&pieces).as_str(), outcome), ("Hi", stopped(None)));
+    let (chunks, outcome) = hear(Reply::events(done).then_hang()).await;
+    assert_eq!((text(&chunks).as_str(), outcome), ("Hi", stopped(None)));
 
     let end = chunk(json!({"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}));
     let silent = hear(Reply::events(&end).then_hang());
     let noisy = hear(Reply::events(&end).then_flood(": alive\n\n"));
     let (silent, noisy) = tokio::join!(silent, noisy);
-    for (pieces, outcome) in [silent, noisy] {
-        assert_eq!((text(&pieces).as_str(), outcome), ("Hi", stopped(None)));
+    for (chunks, outcome) in [silent, noisy] {
+        assert_eq!((text(&chunks).as_str(), outcome), ("Hi", stopped(None)));
     }
 }
 
@@ -549,12 +551,12 @@ async fn reasoning_is_told_apart_under_either_name() {
             + &chunk(
                 json!({"choices": [{"delta": {name: "", "content": "Yes"}, "finish_reason": "stop"}]}),
             );
-        let (pieces, _) = hear(Reply::events(body)).await;
+        let (chunks, _) = hear(Reply::events(body)).await;
         assert_eq!(
-            pieces,
+            chunks,
             [
-                Piece::Reasoning("Let me see".to_owned()),
-                Piece::Text("Yes".to_owned())
+                Chunk::Reasoning("Let me see".to_owned()),
+                Chunk::Text("Yes".to_owned())
             ]
         );
     }
@@ -573,8 +575,8 @@ async fn finish_reasons_are_told_in_our_words() {
     ] {
         let body =
             chunk(json!({"choices": [{"delta": {"tool_calls": calls}, "finish_reason": theirs}]}));
-        let (pieces, outcome) = hear(Reply::events(body)).await;
-        assert_eq!(pieces, []);
+        let (chunks, outcome) = hear(Reply::events(body)).await;
+        assert_eq!(chunks, []);
         assert_eq!(outcome.unwrap().finish_reason.as_str(), ours);
     }
 }
@@ -603,17 +605,17 @@ async fn an_answer_that_is_not_streamed_is_one_piece() {
         "choices": [{"message": {"role": "assistant", "content": "Good day", "reasoning_content": "Hm"}, "finish_reason": "length"}],
         "usage": {"prompt_tokens": 2, "completion_tokens": 3}});
     for body in [answer.to_string(), format!("\u{feff}\n  {answer:#}\n")] {
-        let (pieces, outcome) = hear(Reply::status(
+        let (chunks, outcome) = hear(Reply::status(
             200,
             "content-type: application/json\r\n",
             &body,
         ))
         .await;
         assert_eq!(
-            pieces,
+            chunks,
             [
-                Piece::Reasoning("Hm".to_owned()),
-                Piece::Text("Good day".to_owned())
+                Chunk::Reasoning("Hm".to_owned()),
+                Chunk::Text("Good day".to_owned())
             ]
         );
         let usage = Some(Usage {
@@ -622,7 +624,7 @@ async fn an_answer_that_is_not_streamed_is_one_piece() {
         });
         assert_eq!(
             outcome,
-            Ok(Answered {
+            Ok(Completion {
                 finish_reason: FinishReason::Length,
                 usage
             })
@@ -634,13 +636,13 @@ async fn an_answer_that_is_not_streamed_is_one_piece() {
         "{\"choices\":[]}".to_owned(),
         "{\"a".to_owned(),
     ] {
-        let (pieces, outcome) = hear(Reply::status(
+        let (chunks, outcome) = hear(Reply::status(
             200,
             "content-type: application/json\r\n",
             &body,
         ))
         .await;
-        assert_eq!(pieces, []);
+        assert_eq!(chunks, []);
         assert_eq!(failure(outcome).code, "model_broken_reply", "{body}");
     }
 }
@@ -703,8 +705,8 @@ async fn an_answer_that_nobody_listens_to_is_given_up() {
 #[tokio::test]
 #[ignore = "part of the next test, which runs it"]
 async fn an_answer_comes_in_this_environment() {
-    let (pieces, outcome) = hear(Reply::says("Good day")).await;
-    assert_eq!(text(&pieces), "Good day", "{outcome:?}");
+    let (chunks, outcome) = hear(Reply::says("Good day")).await;
+    assert_eq!(text(&chunks), "Good day", "{outcome:?}");
     Client::new(settings("https://example.com/v1"))
         .map_err(|refusal| panic!("{refusal}"))
         .unwrap();

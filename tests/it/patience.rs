@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
-use switchboard::config::Patience;
+use switchboard::config::ClientTimeouts;
 use switchboard::model::ids::SessionId;
 
 use crate::event_reader::{Event, Events, Next, joined, text_of};
@@ -68,10 +68,10 @@ fn is_closed_by_the_server(mut connection: Connection) {
 
 #[test]
 fn an_upload_that_falls_silent_is_refused_and_its_link_is_not_used_up() {
-    let server = Server::impatient(Patience {
+    let server = Server::impatient(ClientTimeouts {
         body: LONG,
         body_silence: SHORT,
-        ..Patience::default()
+        ..ClientTimeouts::default()
     });
     let target = upload_target(&server);
     let mut silent = begins_to_put(&server, &target);
@@ -85,10 +85,10 @@ fn an_upload_that_falls_silent_is_refused_and_its_link_is_not_used_up() {
 
 #[test]
 fn an_upload_that_trickles_is_refused_once_its_time_is_over() {
-    let server = Server::impatient(Patience {
+    let server = Server::impatient(ClientTimeouts {
         body: SHORT,
         body_silence: LONG,
-        ..Patience::default()
+        ..ClientTimeouts::default()
     });
     let target = upload_target(&server);
     let mut trickling = Connection::open(server.address);
@@ -109,9 +109,9 @@ fn an_upload_that_trickles_is_refused_once_its_time_is_over() {
 
 #[test]
 fn a_json_body_that_falls_silent_is_refused() {
-    let server = Server::impatient(Patience {
+    let server = Server::impatient(ClientTimeouts {
         body_silence: SHORT,
-        ..Patience::default()
+        ..ClientTimeouts::default()
     });
     let northwind = server.northwind();
     for framing in [
@@ -188,10 +188,10 @@ fn a_chunked_body_that_was_read_whole_keeps_the_connection() {
 
 #[test]
 fn one_upload_too_many_at_one_time_is_told_to_come_again() {
-    let server = Server::impatient(Patience {
+    let server = Server::impatient(ClientTimeouts {
         uploads: 2,
         upload_wait: SHORT,
-        ..Patience::default()
+        ..ClientTimeouts::default()
     });
     let targets: Vec<String> = (0..3).map(|_| upload_target(&server)).collect();
     let mut begun: Vec<Connection> = targets[..2]
@@ -233,9 +233,9 @@ fn upload_targets(actor: &Actor, session: &str, most: usize) -> Vec<String> {
 
 #[test]
 fn uploads_of_one_session_or_tenant_leave_room_for_those_of_others() {
-    let server = Server::impatient(Patience {
+    let server = Server::impatient(ClientTimeouts {
         upload_wait: SHORT,
-        ..Patience::default()
+        ..ClientTimeouts::default()
     });
     let (northwind, fabrikam) = (server.northwind(), server.fabrikam());
     let sessions: Vec<Vec<String>> = (0..3)
@@ -269,10 +269,10 @@ fn uploads_of_one_session_or_tenant_leave_room_for_those_of_others() {
 
 #[test]
 fn an_upload_waits_for_one_before_it() {
-    let server = Server::impatient(Patience {
+    let server = Server::impatient(ClientTimeouts {
         uploads: 1,
         upload_wait: LONG,
-        ..Patience::default()
+        ..ClientTimeouts::default()
     });
     let (first, second) = (upload_target(&server), upload_target(&server));
     let mut begun = begins_to_put(&server, &first);
@@ -320,9 +320,9 @@ fn begins_to_fetch(address: SocketAddr, target: &str) -> Connection {
 
 #[test]
 fn files_that_are_fetched_and_not_read_hold_up_nobody_and_come_whole_later() {
-    let server = Server::impatient(Patience {
+    let server = Server::impatient(ClientTimeouts {
         stuck: LONG,
-        ..Patience::default()
+        ..ClientTimeouts::default()
     });
     let (content, target) = fetchable(&server);
     let stuck: Vec<Connection> = (0..100)
@@ -343,9 +343,9 @@ fn files_that_are_fetched_and_not_read_hold_up_nobody_and_come_whole_later() {
 
 #[test]
 fn a_file_that_goes_while_it_is_fetched_breaks_the_connection() {
-    let server = Server::impatient(Patience {
+    let server = Server::impatient(ClientTimeouts {
         stuck: LONG,
-        ..Patience::default()
+        ..ClientTimeouts::default()
     });
     let (_, target) = fetchable(&server);
     let mut begun = begins_to_fetch(server.address, &target);
@@ -419,9 +419,9 @@ fn until_broken(mut reader: Events) -> Vec<Event> {
 fn a_reader_that_does_not_read_slows_neither_the_turn_nor_other_readers() {
     let model = says_much(true);
     let server = Server::impatient_asking(
-        Patience {
+        ClientTimeouts {
             stuck: LONG,
-            ..Patience::default()
+            ..ClientTimeouts::default()
         },
         &model,
     );
@@ -446,9 +446,9 @@ fn a_reader_that_does_not_read_slows_neither_the_turn_nor_other_readers() {
 #[test]
 fn a_reader_that_does_not_read_is_cut_off_and_goes_on_from_its_cursor() {
     let server = Server::impatient_asking(
-        Patience {
+        ClientTimeouts {
             stuck: SHORT,
-            ..Patience::default()
+            ..ClientTimeouts::default()
         },
         &says_much(false),
     );
@@ -485,10 +485,10 @@ fn a_reader_that_does_not_read_is_cut_off_and_goes_on_from_its_cursor() {
 
 #[test]
 fn an_idle_stream_is_kept_awake_by_comments() {
-    assert_eq!(Patience::default().heartbeat, Duration::from_secs(15));
-    let server = Server::impatient(Patience {
+    assert_eq!(ClientTimeouts::default().heartbeat, Duration::from_secs(15));
+    let server = Server::impatient(ClientTimeouts {
         heartbeat: Duration::from_millis(20),
-        ..Patience::default()
+        ..ClientTimeouts::default()
     });
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -503,9 +503,9 @@ fn an_idle_stream_is_kept_awake_by_comments() {
 fn a_stream_that_waits_for_its_turn_is_kept_awake_too() {
     let model = ScriptedModel::start(vec![Says::events(said("So ")).then_hang()]);
     let server = Server::impatient_asking(
-        Patience {
+        ClientTimeouts {
             heartbeat: Duration::from_millis(20),
-            ..Patience::default()
+            ..ClientTimeouts::default()
         },
         &model,
     );

@@ -1,7 +1,8 @@
 //! Repeats: a create that is sent twice makes one session.
 
 use serde_json::json;
-use switchboard::auth::api_key;
+use switchboard::digest;
+use switchboard::model::api_key;
 use switchboard::store::keys;
 
 use crate::support::{CONTOSO, DAY, MINUTE, NORTHWIND, Server, TAILSPIN, from, technician};
@@ -162,11 +163,11 @@ fn repeats_belong_to_an_account_with_the_keys_that_it_was_rotated_into() {
     assert_ne!(first.id(), second.id());
 
     let successor = "neo_sk_demo_successor00";
-    let sha256 = api_key::sha256(NORTHWIND);
+    let sha256 = digest::sha256(NORTHWIND);
     let key = server
         .app
         .store
-        .read(|reader| keys::by_sha256(reader, &sha256))
+        .read_now(|reader| keys::by_sha256(reader, &sha256))
         .unwrap()
         .unwrap()
         .key
@@ -175,12 +176,7 @@ fn repeats_belong_to_an_account_with_the_keys_that_it_was_rotated_into() {
         .app
         .store
         .write_now(move |tx| {
-            keys::rotate(
-                tx,
-                key,
-                api_key::sha256(successor),
-                api_key::hint(successor),
-            )
+            keys::rotate(tx, key, digest::sha256(successor), api_key::hint(successor))
         })
         .unwrap();
     for actor in [northwind, server.holder_of(successor)] {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use switchboard::http::permit::Callers;
-use switchboard::http::router;
+use switchboard::http::edge::admission::Callers;
+use switchboard::http::edge::router;
 use switchboard::model::caller::Who;
 use switchboard::model::ids::{Id, Tick};
 use switchboard::model::words::Role;

@@ -277,8 +277,11 @@ fn only_tenants_that_changed_are_recorded_as_imported() {
 fn text_that_is_no_json_is_refused_with_its_place() {
     let place = seeded();
     for (text, says) in [
-        ("", "line 1, column 0: is no JSON"),
-        ("{\"tenants\": [\n  {]}", "line 2, column 4: is no JSON"),
+        ("", "line 1, column 0: is not valid JSON"),
+        (
+            "{\"tenants\": [\n  {]}",
+            "line 2, column 4: is not valid JSON",
+        ),
         ("[]", "must be a JSON object"),
         ("{}", "tenants: null: is required"),
         ("{\"tenants\": 5}", "tenants: 5: must be an array"),

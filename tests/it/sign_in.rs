@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use switchboard::auth::api_key;
+use switchboard::digest;
 use switchboard::model::names::ClientId;
 use switchboard::model::words::Role;
 use switchboard::store::{sign_ins, tenants};
@@ -26,7 +27,7 @@ const ADMIN: &str = "3d8c1f52-7a94-4e0b-b6d1-52f09c7e4a18";
 
 /// Offers a code as `login-link` does.
 fn offer(server: &Server, client_id: &str, role: Role, code: &str) {
-    let (sha256, client_id) = (api_key::sha256(code), ClientId::parse(client_id).unwrap());
+    let (sha256, client_id) = (digest::sha256(code), ClientId::parse(client_id).unwrap());
     server
         .app
         .store

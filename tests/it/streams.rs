@@ -392,7 +392,7 @@ fn a_cursor_that_is_none_or_lies_ahead_is_refused() {
     ] {
         for more in ["", "&resume=true"] {
             chat.asks(&format!("since={ahead}{more}"))
-                .refused_field("since", "lies ahead of all that this session has");
+                .refused_field("since", "is ahead of all events of this session");
         }
     }
 }

@@ -13,12 +13,13 @@ use rusqlite::{Connection as File, OpenFlags};
 use serde_json::{Value, json};
 use switchboard::auth::Authenticator;
 use switchboard::auth::signing::SigningSecret;
-use switchboard::config::{Limits, Patience};
+use switchboard::cli::flags::ServerFlags;
+use switchboard::config::ClientTimeouts;
 use switchboard::http::{self, App};
+use switchboard::input::seed;
 use switchboard::model::caller::Actor as Recorded;
 use switchboard::model::clock::{Clock, Millis};
 use switchboard::model::words::CallerKind;
-use switchboard::seed;
 use switchboard::store::{Store, database_file, import};
 use switchboard::turns::respond::Responders;
 use tempfile::TempDir;
@@ -66,7 +67,7 @@ pub const DAY: Millis = 24 * 60 * MINUTE;
 #[command(args_override_self = true)]
 struct Flags {
     #[command(flatten)]
-    limits: Limits,
+    server: ServerFlags,
 }
 
 /// A running server; it stops when it is dropped.
@@ -78,7 +79,7 @@ pub struct Server {
     clock: Arc<AtomicI64>,
     folder: Arc<TempDir>,
     flags: Vec<String>,
-    patience: Patience,
+    timeouts: ClientTimeouts,
     /// Turns are answered; else they wait, so that what waiting turns do can be seen.
     answers: bool,
     handle: ServerHandle,
@@ -124,22 +125,22 @@ impl Server {
     }
 
     /// Serves the demo world, and waits for its clients no longer than this.
-    pub fn impatient(patience: Patience) -> Self {
-        Self::begin_with(DEMO, &[], patience, true)
+    pub fn impatient(timeouts: ClientTimeouts) -> Self {
+        Self::begin_with(DEMO, &[], timeouts, true)
     }
 
     /// The same, with this model to answer.
-    pub fn impatient_asking(patience: Patience, model: &ScriptedModel) -> Self {
+    pub fn impatient_asking(timeouts: ClientTimeouts, model: &ScriptedModel) -> Self {
         let url = format!("--model-url={}", model.url());
         let asks = [url.as_str(), "--model-fast=quick", "--model-smart=deep"];
-        Self::begin_with(DEMO, &asks, patience, true)
+        Self::begin_with(DEMO, &asks, timeouts, true)
     }
 
     fn begin(world: &str, flags: &[&str], answers: bool) -> Self {
-        Self::begin_with(world, flags, Patience::default(), answers)
+        Self::begin_with(world, flags, ClientTimeouts::default(), answers)
     }
 
-    fn begin_with(world: &str, flags: &[&str], patience: Patience, answers: bool) -> Self {
+    fn begin_with(world: &str, flags: &[&str], timeouts: ClientTimeouts, answers: bool) -> Self {
         let folder = Arc::new(TempDir::new().unwrap());
         let clock = Arc::new(AtomicI64::new(START));
         let flags = ["server", "--workers=2", "--rate-limit=0"]
@@ -147,7 +148,7 @@ impl Server {
             .chain(flags)
             .map(|flag| (*flag).to_owned())
             .collect();
-        let server = Self::start(folder, clock, flags, patience, answers);
+        let server = Self::start(folder, clock, flags, timeouts, answers);
         server.takes(world);
         server
     }
@@ -156,18 +157,19 @@ impl Server {
         folder: Arc<TempDir>,
         clock: Arc<AtomicI64>,
         flags: Vec<String>,
-        patience: Patience,
+        timeouts: ClientTimeouts,
         answers: bool,
     ) -> Self {
         watch();
         let store = Store::open(folder.path(), Clock::Manual(Arc::clone(&clock))).unwrap();
         let signing = SigningSecret::of_folder(store.folder()).unwrap();
-        let mut limits = Flags::parse_from(&flags).limits;
+        let flags = Flags::parse_from(&flags).server;
+        let mut config = flags.config();
         let authenticator = Authenticator::new(ENVIRONMENT.to_owned(), signing)
-            .with_entra(limits.entra.verifier().unwrap());
-        limits.patience = patience;
-        let responders = Responders::new(limits.model.client().unwrap());
-        let app = App::new(store, authenticator, responders, limits).unwrap();
+            .with_entra(flags.entra.verifier().unwrap());
+        config.timeouts = timeouts;
+        let responders = Responders::new(flags.model.client().unwrap());
+        let app = App::new(store, authenticator, responders, config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (ready, handle) = mpsc::channel();
@@ -190,7 +192,7 @@ impl Server {
             clock,
             folder,
             flags,
-            patience,
+            timeouts,
             answers,
             handle: handle.recv().unwrap(),
             thread: Some(thread),
@@ -200,9 +202,9 @@ impl Server {
     /// Stops it, and starts another on the same folder and clock, on another port.
     pub fn restarted(self) -> Self {
         let (folder, clock) = (Arc::clone(&self.folder), Arc::clone(&self.clock));
-        let (flags, patience, answers) = (self.flags.clone(), self.patience, self.answers);
+        let (flags, timeouts, answers) = (self.flags.clone(), self.timeouts, self.answers);
         drop(self);
-        Self::start(folder, clock, flags, patience, answers)
+        Self::start(folder, clock, flags, timeouts, answers)
     }
 
     /// Imports a seed file beside the running server, as the command line does.

@@ -3,8 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use switchboard::auth::api_key;
-use switchboard::http::router;
+use switchboard::digest;
+use switchboard::http::edge::router;
+use switchboard::model::api_key;
 use switchboard::store::keys;
 
 use crate::support::{
@@ -404,11 +405,11 @@ fn who_may_not_mint_a_token_may_not_revoke_it_either() {
 fn a_token_ends_with_the_key_that_minted_it_and_with_no_other() {
     let server = Server::demo();
     let find = |key: &str| {
-        let sha256 = api_key::sha256(key);
+        let sha256 = digest::sha256(key);
         server
             .app
             .store
-            .read(|reader| keys::by_sha256(reader, &sha256))
+            .read_now(|reader| keys::by_sha256(reader, &sha256))
             .unwrap()
             .unwrap()
             .key
@@ -422,7 +423,7 @@ fn a_token_ends_with_the_key_that_minted_it_and_with_no_other() {
             keys::rotate(
                 tx,
                 first_key,
-                api_key::sha256(second_key),
+                digest::sha256(second_key),
                 api_key::hint(second_key),
             )
         })

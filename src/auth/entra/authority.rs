@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{Known, PLACEHOLDER, keys};
+use super::{Discovery, PLACEHOLDER, keys};
 use crate::model::clock::Millis;
 use crate::outbound::{self, causes};
 
@@ -48,7 +48,7 @@ struct Document {
 #[derive(Debug, Default)]
 struct State {
     documents: [Option<Document>; 2],
-    known: Arc<Known>,
+    known: Arc<Discovery>,
     /// When documents were last asked for, whatever came of it.
     asked_at: Option<Millis>,
     /// When a `kid` that is not known last led to a fetch.
@@ -94,7 +94,7 @@ impl Authority {
     }
 
     /// What is known now.
-    pub(super) fn known(&self) -> Arc<Known> {
+    pub(super) fn known(&self) -> Arc<Discovery> {
         Arc::clone(&self.0.lock().known)
     }
 
@@ -102,7 +102,7 @@ impl Authority {
     pub(super) fn ask(
         &self,
         want: Want,
-        seen: &Arc<Known>,
+        seen: &Arc<Discovery>,
         now: Millis,
     ) -> Option<impl Future<Output = ()> + use<>> {
         let mut ended = self.0.ended.subscribe();
@@ -135,7 +135,7 @@ impl Authority {
     }
 
     /// Has keys that were known for an hour fetched again, beside the requests.
-    pub(super) fn freshen(&self, seen: &Arc<Known>, now: Millis) {
+    pub(super) fn freshen(&self, seen: &Arc<Discovery>, now: Millis) {
         drop(self.ask(Want::Fresher, seen, now));
     }
 }
@@ -236,7 +236,7 @@ impl Fetch {
                 ),
             }
         }
-        let known = Known::of(
+        let known = Discovery::of(
             state
                 .documents
                 .iter()

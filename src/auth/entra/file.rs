@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::{Known, keys};
+use super::{Discovery, keys};
 use crate::model::clock::Millis;
 
 /// The longest file that is read, in bytes.
@@ -25,7 +25,7 @@ struct State {
     seen: Option<Stamp>,
     /// When the file was last looked at.
     looked_at: Option<Millis>,
-    known: Arc<Known>,
+    known: Arc<Discovery>,
 }
 
 /// A key set on disk.
@@ -56,7 +56,7 @@ impl KeysFile {
     }
 
     /// Its keys as they were within the last second; a file that cannot be read leaves those that were.
-    pub(super) fn known(&self, now: Millis) -> Arc<Known> {
+    pub(super) fn known(&self, now: Millis) -> Arc<Discovery> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // Requests wait for the disk once a second. A clock that was set back makes nobody wait longer.
         let is_fresh = |looked_at| now >= looked_at && now - looked_at < BETWEEN_LOOKS;
@@ -88,7 +88,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
     })
 }
 
-fn read(path: &Path, issuers: &[String]) -> Result<Known, String> {
+fn read(path: &Path, issuers: &[String]) -> Result<Discovery, String> {
     let failed = |cause: &str| format!("cannot use --entra-keys {}: {cause}", path.display());
     let found = fs::metadata(path).map_err(|error| failed(&error.to_string()))?;
     if !found.is_file() || found.len() > LONGEST {
@@ -96,7 +96,7 @@ fn read(path: &Path, issuers: &[String]) -> Result<Known, String> {
     }
     let json = fs::read(path).map_err(|error| failed(&error.to_string()))?;
     let keys = keys::read(&json).map_err(|cause| failed(&format!("it is {cause}")))?;
-    Ok(Known {
+    Ok(Discovery {
         issuers: issuers.to_vec(),
         keys,
         is_complete: true,

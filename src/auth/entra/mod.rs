@@ -87,14 +87,14 @@ pub struct Identity {
 
 /// Issuers and keys.
 #[derive(Debug, Default)]
-struct Known {
+struct Discovery {
     issuers: Vec<String>,
     keys: keys::Keys,
     /// Nothing is missing that could still come.
     is_complete: bool,
 }
 
-impl Known {
+impl Discovery {
     fn of<'a>(
         documents: impl Iterator<Item = (&'a String, &'a keys::Keys)>,
         is_complete: bool,
@@ -226,7 +226,12 @@ impl Entra {
         }
     }
 
-    fn identity(&self, known: &Known, token: &Token<'_>, now_s: i64) -> Result<Identity, Unproven> {
+    fn identity(
+        &self,
+        known: &Discovery,
+        token: &Token<'_>,
+        now_s: i64,
+    ) -> Result<Identity, Unproven> {
         let (issuer, tid) = (token.issuer()?, token.text_claim("tid")?);
         let directory = M365TenantId::parse(tid).ok_or(Reason::Malformed)?;
         let is_ours = |known: &String| issuer_for(known, tid).is_some_and(|known| known == issuer);
@@ -277,7 +282,7 @@ impl Entra {
     }
 }
 
-fn check_signature(known: &Known, token: &Token<'_>, tid: &str) -> Result<(), Unproven> {
+fn check_signature(known: &Discovery, token: &Token<'_>, tid: &str) -> Result<(), Unproven> {
     // The one algorithm is this server's choice; a header that names another cannot have it used.
     let is_access_token = token.header.get("typ").is_none_or(|kind| {
         let kind = kind.as_str().unwrap_or_default();

@@ -3,7 +3,9 @@
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use crate::turns::responder::{Answered, FinishReason, Piece, Usage};
+use crate::model::answer::Chunk;
+use crate::model::session::Usage;
+use crate::turns::responder::{Completion, FinishReason};
 
 /// The longest line, event or unstreamed reply that is read, in bytes.
 pub const LONGEST_LINE_BYTES: usize = 1 << 20;
@@ -26,9 +28,9 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Takes what arrived and adds what it says to `pieces`, up to the fault if there is one. Tells whether it said
+    /// Takes what arrived and adds what it says to `chunks`, up to the fault if there is one. Tells whether it said
     /// anything: text, reasoning, usage or an end, as opposed to signs of life.
-    pub fn push(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) -> Result<bool, String> {
+    pub fn push(&mut self, bytes: &[u8], chunks: &mut Vec<Chunk>) -> Result<bool, String> {
         let mut heard = false;
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.done {
@@ -39,18 +41,18 @@ impl Reply {
             }
             self.line.extend_from_slice(part);
             if part.ends_with(b"\n") {
-                heard |= self.end_line(pieces)?;
+                heard |= self.end_line(chunks)?;
             }
         }
         Ok(heard)
     }
 
     /// Takes the end of the body, which is a fault unless the model has said that it ended.
-    pub fn end(&mut self, pieces: &mut Vec<Piece>) -> Result<bool, String> {
+    pub fn end(&mut self, chunks: &mut Vec<Chunk>) -> Result<bool, String> {
         if !self.line.is_empty() {
-            self.end_line(pieces)?;
+            self.end_line(chunks)?;
         }
-        self.end_event(pieces)?;
+        self.end_event(chunks)?;
         self.done |= self.finish_reason.is_some();
         if self.done {
             Ok(true)
@@ -65,17 +67,17 @@ impl Reply {
     }
 
     /// How the answer ended, once it has; only its usage may still come.
-    pub fn answered(&self) -> Option<Answered> {
+    pub fn answered(&self) -> Option<Completion> {
         let finish_reason = self
             .finish_reason
             .or(self.done.then_some(FinishReason::Stop))?;
-        Some(Answered {
+        Some(Completion {
             finish_reason,
             usage: self.usage,
         })
     }
 
-    fn end_line(&mut self, pieces: &mut Vec<Piece>) -> Result<bool, String> {
+    fn end_line(&mut self, chunks: &mut Vec<Chunk>) -> Result<bool, String> {
         let mut bytes = std::mem::take(&mut self.line);
         while bytes
             .last()
@@ -95,7 +97,7 @@ impl Reply {
             return Ok(false);
         }
         if line.is_empty() {
-            return self.end_event(pieces);
+            return self.end_event(chunks);
         }
         let Some(value) = line
             .strip_prefix("data")
@@ -111,7 +113,7 @@ impl Reply {
             && (self.data.trim() == "[DONE]"
                 || serde_json::from_str::<IgnoredAny>(&self.data).is_ok())
         {
-            return self.end_event(pieces);
+            return self.end_event(chunks);
         }
         Ok(false)
     }
@@ -129,7 +131,7 @@ impl Reply {
         Ok(())
     }
 
-    fn end_event(&mut self, pieces: &mut Vec<Piece>) -> Result<bool, String> {
+    fn end_event(&mut self, chunks: &mut Vec<Chunk>) -> Result<bool, String> {
         let data = std::mem::take(&mut self.data);
         let data = data.trim();
         if data.is_empty() {
@@ -143,10 +145,10 @@ impl Reply {
             Ok(value) if value.is_object() => value,
             Ok(_) | Err(_) => return Err(format!("not a chunk: {data}")),
         };
-        self.take_chunk(&value, pieces)
+        self.take_chunk(&value, chunks)
     }
 
-    fn take_chunk(&mut self, chunk: &Value, pieces: &mut Vec<Piece>) -> Result<bool, String> {
+    fn take_chunk(&mut self, chunk: &Value, chunks: &mut Vec<Chunk>) -> Result<bool, String> {
         let error = &chunk["error"];
         let reported = !(error.is_null() || error == "" || error == false);
         if reported || chunk["object"] == "error" {
@@ -179,18 +181,18 @@ impl Reply {
         }
         let reasoning = ["reasoning_content", "reasoning"].map(|key| text(&message[key]));
         if let Some(reasoning) = reasoning.into_iter().find(|text| !text.is_empty()) {
-            self.say(reasoning, Piece::Reasoning, pieces);
+            self.say(reasoning, Chunk::Reasoning, chunks);
             heard = true;
         }
         let content = text(&message["content"]);
         if !content.is_empty() {
-            self.say(content, Piece::Text, pieces);
+            self.say(content, Chunk::Text, chunks);
             heard = true;
         }
         Ok(heard)
     }
 
-    fn say(&mut self, mut text: String, kind: fn(String) -> Piece, pieces: &mut Vec<Piece>) {
+    fn say(&mut self, mut text: String, kind: fn(String) -> Chunk, chunks: &mut Vec<Chunk>) {
         let room_bytes = LONGEST_ANSWER_BYTES - self.said_bytes;
         if text.len() > room_bytes {
             text.truncate(text.floor_char_boundary(room_bytes));
@@ -199,7 +201,7 @@ impl Reply {
         }
         self.said_bytes += text.len();
         if !text.is_empty() {
-            pieces.push(kind(text));
+            chunks.push(kind(text));
         }
     }
 }
@@ -246,16 +248,16 @@ fn usage(usage: &Value) -> Option<Usage> {
 mod tests {
     use super::*;
 
-    /// What a reply says, handed over in pieces of `size_bytes`, and how it ends.
-    fn read(body: &[u8], size_bytes: usize) -> (Vec<Piece>, Result<Answered, String>) {
-        let (mut reply, mut pieces) = (Reply::default(), Vec::new());
+    /// What a reply says, handed over in chunks of `size_bytes`, and how it ends.
+    fn read(body: &[u8], size_bytes: usize) -> (Vec<Chunk>, Result<Completion, String>) {
+        let (mut reply, mut chunks) = (Reply::default(), Vec::new());
         for chunk in body.chunks(size_bytes) {
-            if let Err(fault) = reply.push(chunk, &mut pieces) {
-                return (pieces, Err(fault));
+            if let Err(fault) = reply.push(chunk, &mut chunks) {
+                return (chunks, Err(fault));
             }
         }
-        let outcome = reply.end(&mut pieces).map(|_| reply.answered().unwrap());
-        (pieces, outcome)
+        let outcome = reply.end(&mut chunks).map(|_| reply.answered().unwrap());
+        (chunks, outcome)
     }
 
     #[test]
@@ -264,7 +266,7 @@ mod tests {
             data:{\"choices\":[{\"delta\":\ndata:{\"content\":\"🦀\"}}]}\n\n\
             data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]";
         let whole = read(body.as_bytes(), body.len());
-        let said = ["Grüße ", "🦀"].map(|text| Piece::Text(text.to_owned()));
+        let said = ["Grüße ", "🦀"].map(|text| Chunk::Text(text.to_owned()));
         assert_eq!(whole.0, said);
         assert_eq!(
             whole.1.as_ref().map(|answered| answered.finish_reason),

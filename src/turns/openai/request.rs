@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::model::words::MessageRole;
-use crate::turns::responder::{Past, Question};
+use crate::turns::responder::{HistoryMessage, Question};
 
 /// What an image is taken to cost, in tokens: what the large providers ask for a photograph.
 const IMAGE_TOKENS: usize = 1_000;
@@ -57,11 +57,11 @@ fn text_tokens(text: &str) -> usize {
     text.chars().count().div_ceil(4) + MESSAGE_TOKENS
 }
 
-fn past_tokens(past: &Past) -> usize {
+fn past_tokens(past: &HistoryMessage) -> usize {
     text_tokens(&past.text) + past.images.len() * IMAGE_TOKENS
 }
 
-fn message(past: Past) -> Value {
+fn message(past: HistoryMessage) -> Value {
     let role = past.role.as_str();
     if past.images.is_empty() || past.role == MessageRole::Assistant {
         return json!({"role": role, "content": past.text});
@@ -89,7 +89,7 @@ mod tests {
 
     /// A conversation of messages of 16 characters each, which cost 8 tokens; `u` opens a user's, `a` an assistant's.
     fn question(history: &str) -> Question {
-        let past = |(place, who): (usize, char)| Past {
+        let past = |(place, who): (usize, char)| HistoryMessage {
             role: if who == 'u' {
                 MessageRole::User
             } else {

@@ -1,0 +1,227 @@
+//! Where a list goes on: opaque to clients, and good for the list that gave it only (contract, section 1, Lists).
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::envelope::{Outcome, Pagination, Reply};
+use super::extract::{FromQuery, QueryString};
+use crate::digest;
+use crate::error::{Error, Refusal, Result};
+use crate::http::App;
+use crate::model::caller::Caller;
+use crate::model::ids::Tick;
+use crate::model::names::TenantNo;
+use crate::store::{Part, Reader};
+
+const DEFAULT_SIZE: usize = 50;
+const LARGEST_SIZE: i64 = 200;
+const CHECK_BYTES: usize = 8;
+
+/// Which list a cursor belongs to: its name, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct List<'a> {
+    /// Such as `sessions`.
+    pub name: &'a str,
+    /// Such as a tenant's number or a session's id.
+    pub owner: &'a str,
+}
+
+/// What part of a list is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Rows.
+    pub size: usize,
+    /// The last row that the caller has.
+    pub after: Option<Tick>,
+}
+
+/// `page_size` and `cursor` as they were sent.
+#[derive(Clone, Debug)]
+pub struct PageRequest {
+    size: usize,
+    cursor: Option<String>,
+}
+
+impl FromQuery for PageRequest {
+    fn read(query: &QueryString) -> Result<Self> {
+        let size = query.number("page_size", 1..=LARGEST_SIZE)?;
+        let size = size.and_then(|size| usize::try_from(size).ok());
+        Ok(Self {
+            size: size.unwrap_or(DEFAULT_SIZE),
+            cursor: query.text("cursor").map(str::to_owned),
+        })
+    }
+}
+
+/// The query of a list: a filter, and which page.
+pub struct ListQuery<F> {
+    /// What the list is narrowed to.
+    pub filter: F,
+    /// Which page.
+    pub page: PageRequest,
+}
+
+impl<F: FromQuery> FromQuery for ListQuery<F> {
+    fn read(query: &QueryString) -> Result<Self> {
+        Ok(Self {
+            filter: F::read(query)?,
+            page: PageRequest::read(query)?,
+        })
+    }
+}
+
+impl Page {
+    /// The page of this list.
+    ///
+    /// # Errors
+    /// `validation_error` for a damaged cursor, and for a cursor of another list.
+    pub fn of(request: &PageRequest, list: List<'_>) -> Result<Self> {
+        let decoded = |cursor: &String| {
+            decode(cursor, list).ok_or_else(|| {
+                let reason = "is damaged or belongs to another list; start again without a cursor";
+                Error::from(Refusal::invalid("cursor", reason))
+            })
+        };
+        Ok(Self {
+            size: request.size,
+            after: request.cursor.as_ref().map(decoded).transpose()?,
+        })
+    }
+
+    /// Rows to fetch: one more than asked for, to see whether there is more.
+    pub fn fetch(&self) -> usize {
+        self.size + 1
+    }
+
+    /// Cuts what was fetched to the page, and says whether there is more.
+    pub fn cut<T>(
+        &self,
+        part: impl Into<Part<T>>,
+        list: List<'_>,
+        key: impl Fn(&T) -> Tick,
+    ) -> (Vec<T>, Pagination) {
+        let Part {
+            mut rows,
+            ends_early,
+        } = part.into();
+        let has_more = ends_early || rows.len() > self.size;
+        rows.truncate(self.size);
+        let next_cursor = rows
+            .last()
+            .filter(|_| has_more)
+            .map(|last| encode(key(last), list));
+        let pagination = Pagination {
+            has_more,
+            next_cursor,
+        };
+        (rows, pagination)
+    }
+}
+
+/// A page of a list of the caller's tenant, newest first; `fetch` gives so many rows of that tenant from before a tick.
+///
+/// # Errors
+/// As [`newest_first`].
+pub async fn of_tenant<T: Serialize, P: Into<Part<T>> + Send + 'static>(
+    app: &App,
+    caller: &Caller,
+    page: &PageRequest,
+    name: &str,
+    fetch: impl Fn(&Reader<'_>, TenantNo, Tick, usize) -> Result<P> + Send + 'static,
+    key: impl Fn(&T) -> Tick,
+) -> Outcome<Vec<T>> {
+    let tenant = caller.tenant.no;
+    let owner = tenant.0.to_string();
+    let list = List {
+        name,
+        owner: &owner,
+    };
+    newest_first(
+        app,
+        tenant,
+        page,
+        list,
+        move |reader, before, limit| fetch(reader, tenant, before, limit),
+        key,
+    )
+    .await
+}
+
+/// A page of a list that is newest first; `fetch` gives so many rows from before a tick.
+///
+/// # Errors
+/// As [`Page::of`], and whatever `fetch` returns.
+pub async fn newest_first<T: Serialize, P: Into<Part<T>> + Send + 'static>(
+    app: &App,
+    tenant: TenantNo,
+    page: &PageRequest,
+    list: List<'_>,
+    fetch: impl Fn(&Reader<'_>, Tick, usize) -> Result<P> + Send + 'static,
+    key: impl Fn(&T) -> Tick,
+) -> Outcome<Vec<T>> {
+    let page = Page::of(page, list)?;
+    let before = page.after.unwrap_or(AFTER_ALL);
+    let part = app
+        .store
+        .read_long(Some(tenant), move |reader| {
+            fetch(reader, before, page.fetch())
+        })
+        .await?;
+    let (rows, pagination) = page.cut(part, list, key);
+    Ok(Reply::ok(rows).paged(pagination))
+}
+
+fn check(tick: Tick, list: List<'_>) -> [u8; CHECK_BYTES] {
+    let sum = digest::sha256(format!("{}\0{}\0{}", list.name, list.owner, tick.0));
+    let mut check = [0; CHECK_BYTES];
+    check.copy_from_slice(&sum[..CHECK_BYTES]);
+    check
+}
+
+fn encode(tick: Tick, list: List<'_>) -> String {
+    let mut text = format!("{:016x}", tick.0);
+    for byte in check(tick, list) {
+        write!(text, "{byte:02x}").unwrap_or_default();
+    }
+    text
+}
+
+fn decode(text: &str, list: List<'_>) -> Option<Tick> {
+    let tick = Tick(i64::from_str_radix(text.get(..16)?, 16).ok()?);
+    (encode(tick, list) == text).then_some(tick)
+}
+
+/// Keys that lie before and after every row.
+pub const BEFORE_ALL: Tick = Tick(-1);
+/// See [`BEFORE_ALL`].
+pub const AFTER_ALL: Tick = Tick(i64::MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_good_for_its_own_list_only() {
+        let list = List {
+            name: "sessions",
+            owner: "1",
+        };
+        let cursor = encode(Tick(77), list);
+        assert_eq!(decode(&cursor, list), Some(Tick(77)));
+        assert_eq!(decode(&cursor, List { owner: "2", ..list }), None);
+        assert_eq!(
+            decode(
+                &cursor,
+                List {
+                    name: "messages",
+                    ..list
+                }
+            ),
+            None
+        );
+        assert_eq!(decode(&cursor.to_uppercase(), list), None);
+        assert_eq!(decode("", list), None);
+        assert_eq!(decode("é€é€é€é€é€é€", list), None);
+    }
+}

@@ -1,0 +1,16 @@
+//! The edge: routes, admission, middleware, extractors and envelopes; everything that every request passes.
+
+pub mod admission;
+pub(in crate::http) mod body;
+pub(in crate::http) mod context;
+mod cors;
+pub mod cursor;
+pub mod envelope;
+pub mod extract;
+pub(in crate::http) mod middleware;
+pub mod openapi;
+pub(in crate::http) mod page;
+pub(in crate::http) mod refusal_audit;
+pub mod router;
+pub mod routing;
+pub(in crate::http) mod upload_limiter;

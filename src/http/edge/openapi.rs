@@ -1,0 +1,422 @@
+//! The document of every route (OpenAPI 3.1), made from the table: bodies and queries by their own readers, replies by their types.
+
+use std::sync::OnceLock;
+
+use actix_web::HttpResponse;
+use actix_web::http::Method;
+use actix_web::http::header;
+use schemars::generate::SchemaSettings;
+use schemars::{Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::admission::Callers;
+use super::router::{Row, Taken, table};
+use super::routing::PREFIX;
+use crate::error::{Code, Error};
+use crate::http::docs;
+use crate::input::fields;
+use crate::model::ids::{
+    ArticleId, AttachmentId, ChannelId, InstallId, KeyId, MessageId, SessionId, TokenId, TurnId,
+};
+use crate::model::names::{ClientId, CompanyId, M365TenantId, Name};
+
+/// The document.
+pub(in crate::http) async fn document() -> Result<HttpResponse, Error> {
+    static DOCUMENT: OnceLock<String> = OnceLock::new();
+    let document = DOCUMENT.get_or_init(|| build().to_string());
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "application/json"))
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .body(document.as_str()))
+}
+
+/// Makes the document.
+pub fn build() -> Value {
+    let mut settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.definitions_path = "/components/schemas".into();
+    settings.meta_schema = None;
+    let mut generator = settings.into_generator();
+    let mut paths = Map::new();
+    let rows = table();
+    for row in &rows {
+        let item = paths
+            .entry(format!("{PREFIX}{}", row.path))
+            .or_insert_with(|| json!({}));
+        item[row.method.as_str().to_ascii_lowercase()] = operation(row, &rows, &mut generator);
+    }
+    let mut schemas = generator.take_definitions(true);
+    schemas.insert("Meta".to_owned(), meta(false));
+    schemas.insert("ListMeta".to_owned(), meta(true));
+    schemas.insert("Error".to_owned(), error());
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Switchboard",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": env!("CARGO_PKG_DESCRIPTION"),
+            "description": "Every path is also served without the prefix /public-api. What the words mean, and every rule behind the \
+                            refusals, is in the contract, docs/contract.md.",
+            "license": { "name": "Apache 2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{ "url": "/" }],
+        "paths": paths,
+        "components": { "schemas": schemas, "securitySchemes": security_schemes(), "headers": headers() },
+    })
+}
+
+fn security_schemes() -> Value {
+    let bearer = |format: &str, description: &str| json!({ "type": "http", "scheme": "bearer", "bearerFormat": format, "description": description });
+    json!({
+        "serviceAccount": bearer("neo_sk_<env>_<secret>", "A program's API key."),
+        "dashboardUser": bearer("JWT", "A Microsoft Entra ID access token, or a local sign-in token."),
+        "endUserSession": bearer("JWT", "A token that was minted for one session."),
+    })
+}
+
+fn security(callers: Callers) -> Value {
+    let kinds: &[&str] = match callers {
+        Callers::Public => &[],
+        Callers::Anyone | Callers::CanSend => {
+            &["serviceAccount", "dashboardUser", "endUserSession"]
+        }
+        Callers::Member | Callers::CanChat | Callers::CanManage => {
+            &["serviceAccount", "dashboardUser"]
+        }
+        Callers::Person | Callers::Admin => &["dashboardUser"],
+        Callers::Platform => &["serviceAccount"],
+    };
+    kinds.iter().map(|kind| json!({ *kind: [] })).collect()
+}
+
+fn headers() -> Value {
+    let number = json!({ "type": "integer" });
+    json!({
+        "X-Request-Id": { "description": "Names the request, in the log too.", "required": true, "schema": { "type": "string", "format": "uuid" } },
+        "X-RateLimit-Limit": { "description": "Requests a minute.", "schema": number },
+        "X-RateLimit-Remaining": { "description": "What is left of them.", "schema": number },
+        "X-RateLimit-Reset": { "description": "When it is all there again, in Unix seconds.", "schema": number },
+        "Location": { "description": "Where the new thing is.", "required": true, "schema": { "type": "string" } },
+        "Retry-After": { "description": "Seconds to wait.", "required": true, "schema": number },
+        "Allow": { "description": "The methods that the address takes.", "required": true, "schema": { "type": "string" } },
+        "WWW-Authenticate": { "description": "Bearer.", "required": true, "schema": { "type": "string" } },
+    })
+}
+
+fn header_refs(names: &[&str]) -> Value {
+    let refs = names.iter().map(|name| {
+        let place = json!({ "$ref": format!("#/components/headers/{name}") });
+        ((*name).to_owned(), place)
+    });
+    Value::Object(refs.collect())
+}
+
+fn meta(is_list: bool) -> Value {
+    let mut meta = json!({
+        "type": "object",
+        "required": ["request_id", "timings_ms", "warnings"],
+        "properties": {
+            "request_id": { "type": "string", "format": "uuid" },
+            "timings_ms": { "type": "object", "required": ["total"], "properties": { "total": { "type": "number" } } },
+            "warnings": { "type": "array", "items": { "type": "string" } },
+        },
+    });
+    if is_list {
+        meta["required"] = json!(["request_id", "timings_ms", "warnings", "pagination"]);
+        meta["properties"]["pagination"] = json!({
+            "type": "object",
+            "required": ["has_more", "next_cursor"],
+            "properties": { "has_more": { "type": "boolean" }, "next_cursor": { "type": ["string", "null"] } },
+        });
+    }
+    meta
+}
+
+fn error() -> Value {
+    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    json!({
+        "type": "object",
+        "required": ["error", "meta"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["code", "message"],
+                "properties": {
+                    "code": { "type": "string", "enum": codes },
+                    "message": { "type": "string", "description": "A sentence for a person." },
+                    "details": { "type": "object", "additionalProperties": true },
+                },
+            },
+            "meta": { "type": "object", "required": ["request_id"], "properties": { "request_id": { "type": "string", "format": "uuid" } } },
+        },
+    })
+}
+
+fn operation(row: &Row, rows: &[Row], generator: &mut SchemaGenerator) -> Value {
+    let operation = &row.operation;
+    let mut parameters: Vec<Value> = path_parameters(row.path);
+    for (name, schema) in &operation.query {
+        parameters
+            .push(json!({ "name": name, "in": "query", "required": false, "schema": schema }));
+    }
+    for (name, what_for) in &operation.headers {
+        let schema = json!({ "type": "string" });
+        parameters.push(json!({ "name": name, "in": "header", "required": false, "description": what_for, "schema": schema }));
+    }
+    let mut described = json!({
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [tag(row.path)],
+        "security": security(row.callers),
+        "responses": responses(row, rows, generator),
+    });
+    if !parameters.is_empty() {
+        described["parameters"] = json!(parameters);
+    }
+    let taken = match operation.body {
+        Taken::Nothing => None,
+        Taken::Json(read) => Some(("application/json", fields::describe(read))),
+        Taken::File => Some((
+            "application/octet-stream",
+            json!({ "type": "string", "format": "binary" }),
+        )),
+    };
+    if let Some((media_type, schema)) = taken {
+        let mut content = json!({ "schema": schema });
+        if let Some(example) = operation.example {
+            content["examples"] = json!({ "demo": { "value": example() } });
+        }
+        described["requestBody"] = json!({ "required": true, "content": { media_type: content } });
+    }
+    described
+}
+
+/// The chapter that a path belongs to: its first word, or what a session has.
+fn tag(path: &str) -> &str {
+    let first = path.split('/').nth(1).unwrap_or_default();
+    match first {
+        "health" | "ready" | "openapi.json" | "docs" => "meta",
+        first => first,
+    }
+}
+
+/// The names in a path.
+fn path_names(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+}
+
+/// The parameters in a path, each with the form that names something and a value of the demo's where there is one.
+fn path_parameters(path: &str) -> Vec<Value> {
+    let described = path_names(path).map(|name| {
+        let text = |pattern: &str| json!({ "type": "string", "pattern": pattern });
+        let (schema, example) = match name {
+            "agent_id" => (
+                json!({ "type": "integer", "format": "int64" }),
+                Some(json!(101)),
+            ),
+            "session_id" => (text(&SessionId::pattern()), None),
+            "message_id" => (text(&MessageId::pattern()), None),
+            "chat_turn_id" => (text(&TurnId::pattern()), None),
+            "attachment_id" => (text(&AttachmentId::pattern()), None),
+            "channel_id" => (text(&ChannelId::pattern()), None),
+            "install_id" => (text(&InstallId::pattern()), None),
+            "key_id" => (text(&KeyId::pattern()), None),
+            "article_id" => (text(&ArticleId::pattern()), None),
+            "jti" => (text(&TokenId::pattern()), None),
+            "psa_company_id" => (text(CompanyId::PATTERN), Some(json!("1001"))),
+            "inbound_tenant_id" => (text(M365TenantId::PATTERN), None),
+            "client_id" => (text(ClientId::PATTERN), Some(json!("northwind-it"))),
+            "file" => (
+                json!({ "type": "string", "enum": docs::files().collect::<Vec<_>>() }),
+                None,
+            ),
+            _ => (
+                json!({ "type": "string", "minLength": 1, "maxLength": 128 }),
+                None,
+            ),
+        };
+        let mut parameter =
+            json!({ "name": name, "in": "path", "required": true, "schema": schema });
+        if let Some(example) = example {
+            parameter["example"] = example;
+        }
+        parameter
+    });
+    described.collect()
+}
+
+fn responses(row: &Row, rows: &[Row], generator: &mut SchemaGenerator) -> Value {
+    let operation = &row.operation;
+    let mut responses = Map::new();
+    for status in &operation.successes {
+        responses.insert(status.to_string(), success(row, rows, *status, generator));
+    }
+    for (status, codes) in refusals_of(row) {
+        responses.insert(status.to_string(), refusal(status, &codes));
+    }
+    Value::Object(responses)
+}
+
+fn success(row: &Row, rows: &[Row], status: u16, generator: &mut SchemaGenerator) -> Value {
+    let operation = &row.operation;
+    let mut names = vec!["X-Request-Id"];
+    if row.callers != Callers::Public {
+        names.extend([
+            "X-RateLimit-Limit",
+            "X-RateLimit-Remaining",
+            "X-RateLimit-Reset",
+        ]);
+    }
+    if status == 201 {
+        names.push("Location");
+    }
+    let mut described = json!({ "description": operation.summary, "headers": header_refs(&names) });
+    if status == 204 {
+        return described;
+    }
+    if !operation.media_types.is_empty() {
+        let contents = operation.media_types.iter();
+        described["content"] = contents
+            .map(|media_type| ((*media_type).to_owned(), json!({})))
+            .collect();
+        return described;
+    }
+    let is_list = operation.query.iter().any(|(name, _)| name == "page_size");
+    let meta = if is_list { "ListMeta" } else { "Meta" };
+    let data = (operation.data)(generator);
+    let links = links(row, rows, status, data.as_ref(), generator);
+    if !links.is_empty() {
+        described["links"] = Value::Object(links);
+    }
+    described["content"] = json!({ "application/json": { "schema": {
+        "type": "object",
+        "required": ["data", "meta"],
+        "properties": { "data": data, "meta": { "$ref": format!("#/components/schemas/{meta}") } },
+    } } });
+    described
+}
+
+/// The calls that what was made can be named in: those below the address that made it, or beside what it hangs on.
+fn links(
+    row: &Row,
+    rows: &[Row],
+    status: u16,
+    data: Option<&Schema>,
+    generator: &SchemaGenerator,
+) -> Map<String, Value> {
+    let mut links = Map::new();
+    let (Some(data), 201 | 202) = (data, status) else {
+        return links;
+    };
+    let owner = row.path.rsplit_once('/').map_or("", |(owner, _)| owner);
+    let around = if owner.contains('{') { owner } else { row.path };
+    for other in rows {
+        let below = other.path.strip_prefix(around);
+        if !below.is_some_and(|below| below.starts_with('/')) {
+            continue;
+        }
+        let mut is_of_the_reply = false;
+        let parameters: Option<Map<String, Value>> = path_names(other.path)
+            .map(|name| {
+                let placed = format!("{{{name}}}");
+                let place = if row.path.contains(&placed) {
+                    format!("$request.path.{name}")
+                } else {
+                    is_of_the_reply = true;
+                    let is_made_here = other.path.starts_with(&format!("{}/{placed}", row.path));
+                    let named = has_property(data, name, generator).then_some(name);
+                    let id = (is_made_here && has_property(data, "id", generator)).then_some("id");
+                    format!("$response.body#/data/{}", named.or(id)?)
+                };
+                Some((name.to_owned(), place.into()))
+            })
+            .collect();
+        if let (Some(parameters), true) = (parameters, is_of_the_reply) {
+            let link = json!({ "operationId": other.operation.id, "parameters": parameters });
+            links.insert(other.operation.id.to_owned(), link);
+        }
+    }
+    links
+}
+
+fn has_property(schema: &Schema, name: &str, generator: &SchemaGenerator) -> bool {
+    let place = schema.get("$ref").and_then(Value::as_str);
+    let defined = place
+        .and_then(|place| place.rsplit('/').next())
+        .and_then(|name| generator.definitions().get(name));
+    let properties = match defined {
+        Some(defined) => defined.get("properties"),
+        None => schema.get("properties"),
+    };
+    properties.is_some_and(|properties| properties.get(name).is_some())
+}
+
+/// Every refusal of a route, by status: its own, and those of the door, of credentials and of bodies.
+pub fn refusals_of(row: &Row) -> Vec<(u16, Vec<Code>)> {
+    let mut codes = row.operation.refusals.clone();
+    codes.extend([
+        Code::MethodNotAllowed,
+        Code::InternalError,
+        Code::Overloaded,
+        Code::ShuttingDown,
+    ]);
+    if row.callers != Callers::Public {
+        codes.extend([Code::Unauthorized, Code::RateLimited]);
+        if row.callers != Callers::Anyone {
+            codes.push(Code::Forbidden);
+        }
+    }
+    if !matches!(row.operation.body, Taken::Nothing) {
+        codes.extend([
+            Code::ValidationError,
+            Code::PayloadTooLarge,
+            Code::UnsupportedMediaType,
+        ]);
+    }
+    if !row.operation.query.is_empty() || !row.operation.headers.is_empty() {
+        codes.push(Code::ValidationError);
+    }
+    if row.path.contains('{') {
+        codes.push(Code::NotFound);
+    }
+    if row.method != Method::GET || row.path == "/ready" {
+        codes.push(Code::StorageFull);
+    }
+    let mut by_status: Vec<(u16, Vec<Code>)> = Vec::new();
+    for code in Code::ALL.iter().filter(|code| codes.contains(code)) {
+        match by_status
+            .iter_mut()
+            .find(|(status, _)| *status == code.status())
+        {
+            Some((_, codes)) => codes.push(*code),
+            None => by_status.push((code.status(), vec![*code])),
+        }
+    }
+    by_status.sort_by_key(|(status, _)| *status);
+    by_status
+}
+
+fn refusal(status: u16, codes: &[Code]) -> Value {
+    let mut names = vec!["X-Request-Id"];
+    match status {
+        401 => names.push("WWW-Authenticate"),
+        405 => names.push("Allow"),
+        429 | 503 => names.push("Retry-After"),
+        _ => {}
+    }
+    let sentences: Vec<String> = codes
+        .iter()
+        .map(|code| format!("`{}`: {}", code.as_str(), code.sentence()))
+        .collect();
+    let words: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
+    json!({
+        "description": sentences.join("\n\n"),
+        "headers": header_refs(&names),
+        "content": { "application/json": { "schema": { "allOf": [
+            { "$ref": "#/components/schemas/Error" },
+            { "required": ["error"], "properties": { "error": {
+                "required": ["code"], "properties": { "code": { "type": "string", "enum": words } },
+            } } },
+        ] } } },
+    })
+}

@@ -1,0 +1,213 @@
+//! What a thing is asked to become, field by field: read alike from a request's body and from a seed file.
+
+use crate::input::fields::{Field, Fields};
+use crate::model::names::{AgentId, BotId, CompanyId, M365TenantId};
+use crate::model::words::{Access, AgentState, Audience, AutonomyType, ChannelStatus, Transport};
+
+/// The longest instructions, descriptions and welcome texts, in characters.
+pub const LONG_TEXT: usize = 32_000;
+/// The longest body of an article, in characters; its bytes are bounded too.
+pub const ARTICLE_BYTES: usize = 64 * 1_024;
+/// The longest names and titles, in characters.
+pub const NAME: usize = 200;
+/// Users whom an agent may name.
+const ALLOWED_USERS: usize = 10_000;
+/// Agents that an article may name.
+const ARTICLE_AGENTS: usize = 1_000;
+/// Numbers that JSON carries exactly everywhere (RFC 8259, section 6).
+pub const LARGEST_NUMBER: i64 = (1 << 53) - 1;
+
+/// An agent.
+#[derive(Clone, Debug, Default)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the contract, section 6"
+)]
+pub struct AgentDraft {
+    pub name: Field<String>,
+    pub description: Field<String>,
+    pub autonomy_type: Field<AutonomyType>,
+    pub audience: Field<Audience>,
+    pub access: Field<Access>,
+    pub allowed_users: Field<Vec<String>>,
+    pub state: Field<AgentState>,
+    pub settings: Field<SettingsDraft>,
+}
+
+/// How an agent answers.
+#[derive(Clone, Debug, Default)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the contract, section 6"
+)]
+pub struct SettingsDraft {
+    pub custom_instructions: Field<String>,
+    pub welcome_message: Field<String>,
+    pub suggested_prompts: Field<Vec<String>>,
+}
+
+impl AgentDraft {
+    /// Reads one.
+    pub fn read(fields: &Fields<'_>) -> Self {
+        let settings = match fields.object("agent_settings") {
+            Field::Absent => Field::Absent,
+            Field::Null => Field::Null,
+            Field::Set(settings) => Field::Set(SettingsDraft {
+                custom_instructions: settings.text("custom_instructions", 0..=LONG_TEXT),
+                welcome_message: settings.text("welcome_message", 0..=LONG_TEXT),
+                suggested_prompts: settings.texts("suggested_prompts", 20, 1..=500),
+            }),
+        };
+        Self {
+            name: fields.text("name", 1..=NAME),
+            description: fields.text("description", 0..=LONG_TEXT),
+            autonomy_type: fields.word(
+                "autonomy_type",
+                AutonomyType::parse,
+                &AutonomyType::choices(),
+            ),
+            audience: fields.word("audience", Audience::parse, &Audience::choices()),
+            access: fields.word("access", Access::parse, &Access::choices()),
+            allowed_users: fields.texts("allowed_users", ALLOWED_USERS, 1..=128),
+            state: fields.word("state", AgentState::parse, &AgentState::choices()),
+            settings,
+        }
+    }
+}
+
+/// An end company.
+#[derive(Clone, Debug, Default)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the contract, section 6"
+)]
+pub struct CompanyDraft {
+    pub psa_company_name: Field<String>,
+    pub tenant_id: Field<M365TenantId>,
+    pub custom_instructions: Field<String>,
+    pub custom_instructions_for_user_facing_chat: Field<String>,
+}
+
+impl CompanyDraft {
+    /// Reads one.
+    pub fn read(fields: &Fields<'_>) -> Self {
+        Self {
+            psa_company_name: fields.text("psa_company_name", 1..=NAME),
+            tenant_id: fields.named("tenant_id"),
+            custom_instructions: fields.text("custom_instructions", 0..=LONG_TEXT),
+            custom_instructions_for_user_facing_chat: fields
+                .text("custom_instructions_for_user_facing_chat", 0..=LONG_TEXT),
+        }
+    }
+}
+
+/// A channel.
+#[derive(Clone, Debug, Default)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the contract, section 6"
+)]
+pub struct ChannelDraft {
+    pub internal_name: Field<String>,
+    pub audience: Field<Audience>,
+    pub transport: Field<Transport>,
+    pub status: Field<ChannelStatus>,
+    pub bot_id: Field<BotId>,
+    pub agent_id: Field<AgentId>,
+    pub display_name: Field<String>,
+    pub description: Field<String>,
+    pub welcome_message: Field<String>,
+    pub color_icon_url: Field<String>,
+    pub outline_icon_url: Field<String>,
+    pub relay_prefix: Field<String>,
+    pub show_agent_progress_steps: Field<bool>,
+}
+
+impl ChannelDraft {
+    /// Reads one.
+    pub fn read(fields: &Fields<'_>) -> Self {
+        Self {
+            internal_name: fields.text("internal_name", 1..=NAME),
+            audience: fields.word("audience", Audience::parse, &Audience::choices()),
+            transport: fields.word("transport", Transport::parse, &Transport::choices()),
+            status: fields.word("status", ChannelStatus::parse, &ChannelStatus::choices()),
+            bot_id: fields.named("bot_id"),
+            agent_id: match fields.integer("agent_id", i64::MIN..=i64::MAX) {
+                Field::Set(agent) => Field::Set(AgentId(agent)),
+                Field::Null => Field::Null,
+                Field::Absent => Field::Absent,
+            },
+            display_name: fields.text("display_name", 0..=NAME),
+            description: fields.text("description", 0..=LONG_TEXT),
+            welcome_message: fields.text("welcome_message", 0..=LONG_TEXT),
+            color_icon_url: fields.url("color_icon_url", &["https"]),
+            outline_icon_url: fields.url("outline_icon_url", &["https"]),
+            relay_prefix: fields.text("relay_prefix", 0..=NAME),
+            show_agent_progress_steps: fields.boolean("show_agent_progress_steps"),
+        }
+    }
+}
+
+/// A knowledge article.
+#[derive(Clone, Debug, Default)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the contract, section 6"
+)]
+pub struct ArticleDraft {
+    pub title: Field<String>,
+    pub body: Field<String>,
+    pub url: Field<String>,
+    pub audience: Field<Audience>,
+    pub end_company_id: Field<CompanyId>,
+    pub agent_ids: Field<Vec<AgentId>>,
+}
+
+impl ArticleDraft {
+    /// Reads one.
+    pub fn read(fields: &Fields<'_>) -> Self {
+        let body = fields.text("body", 1..=ARTICLE_BYTES);
+        if let Field::Set(text) = &body
+            && text.len() > ARTICLE_BYTES
+        {
+            fields.refuse("body", format!("must have at most {ARTICLE_BYTES} bytes"));
+        }
+        Self {
+            title: fields.text("title", 1..=NAME),
+            body,
+            url: fields.url("url", &["https", "http"]),
+            audience: fields.word("audience", Audience::parse, &Audience::choices()),
+            end_company_id: fields.named("end_company_id"),
+            agent_ids: match fields.integers("agent_ids", ARTICLE_AGENTS) {
+                Field::Set(ids) => Field::Set(ids.into_iter().map(AgentId).collect()),
+                Field::Null => Field::Null,
+                Field::Absent => Field::Absent,
+            },
+        }
+    }
+}
+
+/// A tenant.
+#[derive(Clone, Debug, Default)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the contract, section 7"
+)]
+pub struct TenantDraft {
+    pub name: Field<String>,
+    pub entra_tenant_id: Field<M365TenantId>,
+    pub rate_limit_per_minute: Field<i64>,
+    pub retention_days: Field<i64>,
+}
+
+impl TenantDraft {
+    /// Reads one.
+    pub fn read(fields: &Fields<'_>) -> Self {
+        Self {
+            name: fields.text("name", 1..=NAME),
+            entra_tenant_id: fields.named("entra_tenant_id"),
+            rate_limit_per_minute: fields.integer("rate_limit_per_minute", 0..=1_000_000),
+            retention_days: fields.integer("retention_days", 1..=36_500),
+        }
+    }
+}

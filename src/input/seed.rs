@@ -1,0 +1,438 @@
+//! The seed file: a world as JSON, read and checked before anything is written (contract, section 11).
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use crate::digest;
+use crate::input::draft::{
+    AgentDraft, ArticleDraft, ChannelDraft, CompanyDraft, LARGEST_NUMBER, NAME, TenantDraft,
+};
+use crate::input::fields::{Field, Fields, Problem, Problems};
+use crate::model::api_key;
+use crate::model::names::{AgentId, ClientId, CompanyId, M365TenantId};
+use crate::model::words::{Access, AgentState, Audience, AutonomyType, ManagedAgentKey, Role};
+
+/// A whole file.
+#[derive(Debug)]
+pub struct Seed {
+    /// Its tenants, in the file's order.
+    pub tenants: Vec<SeedTenant>,
+}
+
+impl Seed {
+    /// How many things it names.
+    pub fn things(&self) -> usize {
+        let of_tenant = |tenant: &SeedTenant| {
+            let installs = tenant.channels.iter().map(|channel| channel.installs.len());
+            1 + tenant.agents.len()
+                + tenant.end_companies.len()
+                + tenant.channels.len()
+                + installs.sum::<usize>()
+                + tenant.knowledge_articles.len()
+                + tenant.users.len()
+                + tenant.api_keys.len()
+        };
+        self.tenants.iter().map(of_tenant).sum()
+    }
+}
+
+/// A tenant and all that it names.
+#[derive(Debug)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the contract, section 11"
+)]
+pub struct SeedTenant {
+    pub path: String,
+    pub client_id: ClientId,
+    pub draft: TenantDraft,
+    pub agents: Vec<SeedAgent>,
+    pub end_companies: Vec<SeedCompany>,
+    pub channels: Vec<SeedChannel>,
+    pub knowledge_articles: Vec<SeedArticle>,
+    pub users: Vec<SeedUser>,
+    pub api_keys: Vec<SeedKey>,
+}
+
+#[derive(Debug)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the contract, section 11"
+)]
+pub struct SeedAgent {
+    pub path: String,
+    pub agent_id: AgentId,
+    pub draft: AgentDraft,
+    pub managed_agent_key: Field<ManagedAgentKey>,
+}
+
+#[derive(Debug)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the contract, section 11"
+)]
+pub struct SeedCompany {
+    pub path: String,
+    pub psa_company_id: CompanyId,
+    pub draft: CompanyDraft,
+}
+
+#[derive(Debug)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the contract, section 11"
+)]
+pub struct SeedChannel {
+    pub path: String,
+    pub internal_name: String,
+    pub draft: ChannelDraft,
+    pub installs: Vec<SeedInstall>,
+}
+
+#[derive(Debug)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the contract, section 11"
+)]
+pub struct SeedInstall {
+    pub path: String,
+    pub end_client_tenant_id: M365TenantId,
+}
+
+#[derive(Debug)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the contract, section 11"
+)]
+pub struct SeedArticle {
+    pub path: String,
+    pub title: String,
+    pub draft: ArticleDraft,
+}
+
+#[derive(Debug)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the contract, section 11"
+)]
+pub struct SeedUser {
+    pub path: String,
+    pub id: String,
+    pub name: Field<String>,
+    pub email: Field<String>,
+    pub role: Field<Role>,
+}
+
+#[derive(Debug)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the contract, section 11"
+)]
+pub struct SeedKey {
+    pub path: String,
+    pub name: String,
+    pub sha256: [u8; 32],
+    pub hint: String,
+    pub platform: Field<bool>,
+}
+
+/// The longest keys, in bytes.
+const KEY: usize = 512;
+
+/// Reads a file's text.
+///
+/// # Errors
+/// Every problem of form in it, so that all can be mended at once.
+pub fn parse(text: &str, environment: &str) -> Result<Seed, Vec<Problem>> {
+    let value: Value = serde_json::from_str(text).map_err(|error| {
+        vec![Problem {
+            path: format!("line {}, column {}", error.line(), error.column()),
+            value: String::new(),
+            reason: format!("is not valid JSON: {error}"),
+        }]
+    })?;
+    let problems = Problems::default();
+    let tenants = Fields::root(&value, &problems)
+        .map(|root| {
+            if !root.has("tenants") {
+                root.refuse("tenants", "is required");
+            }
+            root.objects("tenants")
+        })
+        .unwrap_or_default();
+    let tenants: Vec<SeedTenant> = tenants
+        .iter()
+        .filter_map(|fields| tenant(fields, environment))
+        .collect();
+    named_once(
+        &problems,
+        tenants.iter().map(|tenant| {
+            (
+                tenant.path.as_str(),
+                "client_id",
+                tenant.client_id.to_string(),
+            )
+        }),
+    );
+    named_once(
+        &problems,
+        tenants
+            .iter()
+            .flat_map(|tenant| &tenant.agents)
+            .map(|agent| (agent.path.as_str(), "agent_id", agent.agent_id.to_string())),
+    );
+    for tenant in &tenants {
+        named_once(
+            &problems,
+            tenant.end_companies.iter().map(|company| {
+                (
+                    company.path.as_str(),
+                    "psa_company_id",
+                    company.psa_company_id.to_string(),
+                )
+            }),
+        );
+        named_once(
+            &problems,
+            tenant.channels.iter().map(|channel| {
+                (
+                    channel.path.as_str(),
+                    "internal_name",
+                    channel.internal_name.clone(),
+                )
+            }),
+        );
+        named_once(
+            &problems,
+            tenant
+                .channels
+                .iter()
+                .flat_map(|channel| &channel.installs)
+                .map(|install| {
+                    (
+                        install.path.as_str(),
+                        "end_client_tenant_id",
+                        install.end_client_tenant_id.to_string(),
+                    )
+                }),
+        );
+        named_once(
+            &problems,
+            tenant
+                .knowledge_articles
+                .iter()
+                .map(|article| (article.path.as_str(), "title", article.title.clone())),
+        );
+        named_once(
+            &problems,
+            tenant
+                .users
+                .iter()
+                .map(|user| (user.path.as_str(), "id", user.id.clone())),
+        );
+        named_once(
+            &problems,
+            tenant
+                .api_keys
+                .iter()
+                .map(|key| (key.path.as_str(), "name", key.name.clone())),
+        );
+    }
+    let problems = problems.into_all();
+    if problems.is_empty() {
+        Ok(Seed { tenants })
+    } else {
+        Err(problems)
+    }
+}
+
+/// A file that names one thing twice contradicts itself.
+fn named_once<'a>(
+    problems: &Problems,
+    names: impl Iterator<Item = (&'a str, &'static str, String)>,
+) {
+    let mut seen = HashSet::new();
+    for (path, field, name) in names {
+        if !seen.insert(name.clone()) {
+            problems.add(
+                format!("{path}.{field}"),
+                &Value::String(name),
+                "is named twice in the file",
+            );
+        }
+    }
+}
+
+fn tenant(fields: &Fields<'_>, environment: &str) -> Option<SeedTenant> {
+    let client_id = fields.required("client_id", fields.named::<ClientId>("client_id"));
+    let tenant = SeedTenant {
+        path: fields.here().to_owned(),
+        draft: TenantDraft::read(fields),
+        agents: fields.objects("agents").iter().filter_map(agent).collect(),
+        end_companies: fields
+            .objects("end_companies")
+            .iter()
+            .filter_map(company)
+            .collect(),
+        channels: fields
+            .objects("channels")
+            .iter()
+            .filter_map(channel)
+            .collect(),
+        knowledge_articles: fields
+            .objects("knowledge_articles")
+            .iter()
+            .filter_map(article)
+            .collect(),
+        users: fields.objects("users").iter().filter_map(user).collect(),
+        api_keys: fields
+            .objects("api_keys")
+            .iter()
+            .filter_map(|fields| key(fields, environment))
+            .collect(),
+        client_id: client_id?,
+    };
+    Some(tenant)
+}
+
+fn agent(fields: &Fields<'_>) -> Option<SeedAgent> {
+    let agent_id = fields.required("agent_id", fields.integer("agent_id", 1..=LARGEST_NUMBER));
+    let agent = SeedAgent {
+        path: fields.here().to_owned(),
+        draft: AgentDraft::read(fields),
+        managed_agent_key: fields.word(
+            "managed_agent_key",
+            ManagedAgentKey::parse,
+            &ManagedAgentKey::choices(),
+        ),
+        agent_id: AgentId(agent_id?),
+    };
+    if let Field::Set(ManagedAgentKey::NeoSupport) = agent.managed_agent_key {
+        check_managed(fields, &agent.draft);
+    }
+    Some(agent)
+}
+
+/// A managed agent is what the server promises, whatever a file says (contract, section 6).
+fn check_managed(fields: &Fields<'_>, agent: &AgentDraft) {
+    const FIXED: &str = "is fixed for NEO_SUPPORT:";
+    if agent
+        .autonomy_type
+        .clone()
+        .value()
+        .is_some_and(|kind| kind != AutonomyType::Conversational)
+    {
+        fields.refuse("autonomy_type", format!("{FIXED} CONVERSATIONAL"));
+    }
+    if agent
+        .audience
+        .clone()
+        .value()
+        .is_some_and(|audience| audience != Audience::Msp)
+    {
+        fields.refuse("audience", format!("{FIXED} MSP"));
+    }
+    if agent
+        .access
+        .clone()
+        .value()
+        .is_some_and(|access| access != Access::AllUsers)
+    {
+        fields.refuse("access", format!("{FIXED} ALL_USERS"));
+    }
+    if agent
+        .state
+        .clone()
+        .value()
+        .is_some_and(|state| state != AgentState::Enabled)
+    {
+        fields.refuse("state", format!("{FIXED} ENABLED"));
+    }
+}
+
+fn company(fields: &Fields<'_>) -> Option<SeedCompany> {
+    let psa_company_id = fields.required("psa_company_id", fields.named("psa_company_id"));
+    Some(SeedCompany {
+        path: fields.here().to_owned(),
+        draft: CompanyDraft::read(fields),
+        psa_company_id: psa_company_id?,
+    })
+}
+
+fn channel(fields: &Fields<'_>) -> Option<SeedChannel> {
+    let installs = fields
+        .objects("installs")
+        .iter()
+        .filter_map(install)
+        .collect();
+    let draft = ChannelDraft::read(fields);
+    let internal_name = fields.required("internal_name", draft.internal_name.clone());
+    Some(SeedChannel {
+        path: fields.here().to_owned(),
+        draft,
+        installs,
+        internal_name: internal_name?,
+    })
+}
+
+fn install(fields: &Fields<'_>) -> Option<SeedInstall> {
+    let end_client_tenant_id = fields.required(
+        "end_client_tenant_id",
+        fields.named::<M365TenantId>("end_client_tenant_id"),
+    );
+    Some(SeedInstall {
+        path: fields.here().to_owned(),
+        end_client_tenant_id: end_client_tenant_id?,
+    })
+}
+
+fn article(fields: &Fields<'_>) -> Option<SeedArticle> {
+    let draft = ArticleDraft::read(fields);
+    let title = fields.required("title", draft.title.clone());
+    Some(SeedArticle {
+        path: fields.here().to_owned(),
+        draft,
+        title: title?,
+    })
+}
+
+fn user(fields: &Fields<'_>) -> Option<SeedUser> {
+    let id = fields.required("id", fields.text("id", 1..=128));
+    Some(SeedUser {
+        path: fields.here().to_owned(),
+        name: fields.text("name", 0..=NAME),
+        email: fields.text("email", 0..=320),
+        role: fields.word("role", Role::parse, &Role::choices()),
+        id: id?,
+    })
+}
+
+fn key(fields: &Fields<'_>, environment: &str) -> Option<SeedKey> {
+    let name = fields.required("name", fields.text("name", 1..=NAME));
+    let key = fields.required_secret("key")?;
+    match api_key::environment_of(key).filter(|_| key.len() <= KEY) {
+        None => {
+            fields.refuse_secret(
+                "key",
+                "must be neo_sk_<env>_ and 8 or more of A-Z, a-z and 0-9",
+            );
+            return None;
+        }
+        Some(other) if other != environment => {
+            fields.refuse_secret(
+                "key",
+                format!("is a key of the environment {other:?}; this is {environment:?} (--env)"),
+            );
+            return None;
+        }
+        Some(_) => {}
+    }
+    Some(SeedKey {
+        path: fields.here().to_owned(),
+        sha256: digest::sha256(key),
+        hint: api_key::hint(key),
+        platform: fields.boolean("platform"),
+        name: name?,
+    })
+}

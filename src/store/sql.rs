@@ -1,0 +1,744 @@
+//! SQL as the store's nouns see it: readers, write transactions, rows and values, whatever engine runs below.
+//!
+//! One SQL text serves every engine: `?1` numbers a parameter, and each parameter carries its static type, so that
+//! an engine can prepare `?3 IS NULL OR state = ?3`.
+
+use std::cell::{Cell, RefCell};
+
+use super::sqlite;
+use crate::error::{Error, Result};
+use crate::model::clock::Millis;
+use crate::model::ids::{Id, Tick, Ticker};
+use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
+
+/// Bytes after which a page ends early; the server holds a page in memory until it is sent.
+const PAGE_BYTES: usize = 4 * 1_024 * 1_024;
+
+/// The type of a value, known without the value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// A signed integer of 64 bits; booleans are 0 and 1.
+    Integer,
+    /// UTF-8 text.
+    Text,
+    /// Bytes.
+    Blob,
+}
+
+/// A value on its way to or from an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// SQL's NULL; the type is that of the parameter. A column's NULL has any type.
+    Null(Type),
+    /// An integer or a boolean.
+    Integer(i64),
+    /// Text.
+    Text(&'a str),
+    /// Bytes.
+    Blob(&'a [u8]),
+}
+
+impl Value<'_> {
+    fn bytes(self) -> usize {
+        match self {
+            Self::Null(_) | Self::Integer(_) => 0,
+            Self::Text(text) => text.len(),
+            Self::Blob(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// What can be a parameter.
+pub trait ToValue {
+    /// The type of every value.
+    const TYPE: Type;
+
+    /// The value, borrowed.
+    fn to_value(&self) -> Value<'_>;
+}
+
+/// What a column can be read as.
+pub trait FromValue: Sized {
+    /// Reads a column's value; `None` for a value of another type or form.
+    fn from_value(value: Value<'_>) -> Option<Self>;
+}
+
+/// The parameters of a statement, in the order of their numbers: `()`, an array, a tuple of up to eight, or
+/// [`params!`].
+pub trait Params {
+    /// The values.
+    fn values(&self) -> impl AsRef<[Value<'_>]>;
+}
+
+/// Any number of parameters of different types.
+pub(super) struct ParamList<'a, const N: usize>(pub(super) [Value<'a>; N]);
+
+impl<const N: usize> Params for ParamList<'_, N> {
+    fn values(&self) -> impl AsRef<[Value<'_>]> {
+        self.0
+    }
+}
+
+/// The parameters of a statement with more than eight.
+macro_rules! params {
+    ($($value:expr),+ $(,)?) => {
+        $crate::store::sql::ParamList([$($crate::store::sql::ToValue::to_value(&$value)),+])
+    };
+}
+pub(super) use params;
+
+impl Params for () {
+    fn values(&self) -> impl AsRef<[Value<'_>]> {
+        [Value::Null(Type::Integer); 0]
+    }
+}
+
+impl<T: ToValue, const N: usize> Params for [T; N] {
+    fn values(&self) -> impl AsRef<[Value<'_>]> {
+        self.each_ref().map(ToValue::to_value)
+    }
+}
+
+macro_rules! tuples {
+    ($($(($type:ident $place:tt))+;)+) => {$(
+        impl<$($type: ToValue),+> Params for ($($type,)+) {
+            fn values(&self) -> impl AsRef<[Value<'_>]> {
+                [$(self.$place.to_value()),+]
+            }
+        }
+    )+};
+}
+
+tuples! {
+    (A 0)(B 1);
+    (A 0)(B 1)(C 2);
+    (A 0)(B 1)(C 2)(D 3);
+    (A 0)(B 1)(C 2)(D 3)(E 4);
+    (A 0)(B 1)(C 2)(D 3)(E 4)(F 5);
+    (A 0)(B 1)(C 2)(D 3)(E 4)(F 5)(G 6);
+    (A 0)(B 1)(C 2)(D 3)(E 4)(F 5)(G 6)(H 7);
+}
+
+/// Rows of a list.
+#[derive(Debug)]
+pub struct Part<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// There are more rows, although fewer came than were asked for.
+    pub ends_early: bool,
+}
+
+impl<T> From<Vec<T>> for Part<T> {
+    fn from(rows: Vec<T>) -> Self {
+        Self {
+            rows,
+            ends_early: false,
+        }
+    }
+}
+
+/// What a statement may do. An engine refuses a statement that does more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
+/// Whether an engine goes on to the next row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Row,
+    Stop,
+}
+
+/// One snapshot of the database. A reader cannot write: a statement that would is an error.
+pub struct Reader<'a> {
+    session: sqlite::Session<'a>,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads through an engine's session, which holds a transaction.
+    pub(super) fn on(session: sqlite::Session<'a>) -> Self {
+        Self { session }
+    }
+
+    /// The first row, if any.
+    pub(super) fn optional<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        first_row(self.session, Access::Read, sql, params, read)
+    }
+
+    /// The one row that must be there.
+    ///
+    /// # Errors
+    /// `internal_error` without a row.
+    pub(super) fn one<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.optional(sql, params, read)?.ok_or_else(no_row)
+    }
+
+    /// All rows.
+    pub(super) fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        mut read: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut rows = Vec::new();
+        self.each(sql, params, |row| {
+            rows.push(read(row)?);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// Visits all rows without keeping them.
+    pub(super) fn each(
+        &self,
+        sql: &str,
+        params: impl Params,
+        mut visit: impl FnMut(&Row<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let columns = Columns::default();
+        let values = params.values();
+        self.session
+            .query(Access::Read, sql, values.as_ref(), |row| {
+                visit(&Row::of_list(row, &columns))?;
+                Ok(Next::Row)
+            })
+    }
+
+    /// The rows of a page. The page ends early after some megabytes, and says so if there was another row.
+    pub(super) fn page<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        mut read: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Part<T>> {
+        let columns = Columns::default();
+        let values = params.values();
+        let (mut part, mut bytes) = (Part::from(Vec::new()), 0);
+        self.session
+            .query(Access::Read, sql, values.as_ref(), |row| {
+                if bytes >= PAGE_BYTES {
+                    part.ends_early = true;
+                    return Ok(Next::Stop);
+                }
+                for column in 0..row.column_count() {
+                    bytes += row.value(column)?.bytes();
+                }
+                part.rows.push(read(&Row::of_list(row, &columns))?);
+                Ok(Next::Row)
+            })?;
+        Ok(part)
+    }
+
+    /// Up to `most` bytes of a blob, from the byte `from` on. The engine reads no more of the blob.
+    pub(super) fn blob_slice(
+        &self,
+        table: &str,
+        column: &str,
+        row: Tick,
+        from: u64,
+        most: usize,
+    ) -> Result<Vec<u8>> {
+        self.session.blob_slice(table, column, row, from, most)
+    }
+}
+
+fn first_row<T>(
+    session: sqlite::Session<'_>,
+    access: Access,
+    sql: &str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> Result<T>,
+) -> Result<Option<T>> {
+    let (mut read, mut found) = (Some(read), None);
+    let values = params.values();
+    session.query(access, sql, values.as_ref(), |row| {
+        if let Some(read) = read.take() {
+            found = Some(read(&Row::of(row))?);
+        }
+        Ok(Next::Stop)
+    })?;
+    Ok(found)
+}
+
+fn no_row() -> Error {
+    Error::internal("a query returned no row")
+}
+
+/// How much a change reads and writes. Engines take the locks and savepoints that the extent needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// One statement that writes, after which nothing can fail. The engine undoes a failed statement by itself.
+    Statement,
+    /// A new session and what is stored with it. Only unique indexes guard against others.
+    NewSession,
+    /// What belongs to this session. No other change of the session runs meanwhile.
+    Session(Tick),
+    /// Anything else. No other change of that extent runs meanwhile.
+    Configuration,
+}
+
+/// One change's view of the write transaction. It reads what was written before it, in its group too.
+pub struct WriteTx<'a> {
+    reader: Reader<'a>,
+    ticker: &'a Ticker,
+    random: &'a mut Random,
+    now: Millis,
+    effects: &'a mut Effects,
+}
+
+/// What a group of changes has done apart from its rows.
+#[derive(Default)]
+pub(super) struct Effects {
+    /// What runs after the commit.
+    pub(super) on_commit: Vec<Box<dyn FnOnce() + Send>>,
+    /// Deleted data must soon leave the write-ahead log.
+    pub(super) scrub_log: bool,
+}
+
+impl<'a> WriteTx<'a> {
+    /// A change in the transaction that `session` holds.
+    pub(super) fn on(
+        session: sqlite::Session<'a>,
+        ticker: &'a Ticker,
+        random: &'a mut Random,
+        now: Millis,
+        effects: &'a mut Effects,
+    ) -> Self {
+        Self {
+            reader: Reader::on(session),
+            ticker,
+            random,
+            now,
+            effects,
+        }
+    }
+
+    /// Reads within the transaction.
+    pub fn reader(&self) -> &Reader<'a> {
+        &self.reader
+    }
+
+    /// Runs a statement. Returns the number of rows that it changed.
+    pub(super) fn execute(&self, sql: &str, params: impl Params) -> Result<usize> {
+        let values = params.values();
+        self.reader.session.execute(sql, values.as_ref())
+    }
+
+    /// Runs a statement with `RETURNING`. Returns its first row, if any.
+    pub(super) fn returning<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        first_row(self.reader.session, Access::Write, sql, params, read)
+    }
+
+    /// As [`WriteTx::returning`], for a statement that always returns a row.
+    ///
+    /// # Errors
+    /// `internal_error` without a row.
+    pub(super) fn returning_one<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.returning(sql, params, read)?.ok_or_else(no_row)
+    }
+
+    /// The time of the group.
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// Runs `then` after the change is on disk, whether or not its caller still waits.
+    pub fn on_commit(&mut self, then: impl FnOnce() + Send + 'static) {
+        self.effects.on_commit.push(Box::new(then));
+    }
+
+    /// Declares that this change deletes data that must soon leave the file and its write-ahead log.
+    pub fn scrub_log(&mut self) {
+        self.effects.scrub_log = true;
+    }
+
+    /// A tick greater than any before it.
+    pub fn tick(&mut self) -> Tick {
+        self.ticker.next(self.now)
+    }
+
+    /// A new id, greater than any before it.
+    ///
+    /// # Errors
+    /// `internal_error` if the system has no random bytes.
+    pub fn new_id<K>(&mut self) -> Result<Id<K>> {
+        let random = self.random.next()?;
+        Ok(Id::new(self.tick(), random))
+    }
+}
+
+/// Unpredictable numbers, many from one call to the system.
+#[derive(Default)]
+pub(super) struct Random(Vec<u64>);
+
+impl Random {
+    fn next(&mut self) -> Result<u64> {
+        if let Some(number) = self.0.pop() {
+            return Ok(number);
+        }
+        let mut bytes = [0; 64 * size_of::<u64>()];
+        getrandom::fill(&mut bytes).map_err(|error| Error::Internal(error.into()))?;
+        let (numbers, _) = bytes.as_chunks();
+        self.0
+            .extend(numbers.iter().copied().map(u64::from_ne_bytes));
+        self.next()
+    }
+}
+
+/// A row whose columns are read by name.
+///
+/// A search for a name starts after the column that was read last, since rows are read in the order of their SELECT.
+/// In a list the columns of the row before are remembered.
+pub(super) struct Row<'a> {
+    row: &'a sqlite::Row<'a>,
+    next: Cell<usize>,
+    read: Cell<usize>,
+    remembered: Option<&'a Columns>,
+}
+
+/// The names that were read of a list's rows, in order, and their columns.
+#[derive(Default)]
+struct Columns(RefCell<Vec<(&'static str, usize)>>);
+
+impl Columns {
+    /// The column of this very name, if the row before was asked for it at the same step.
+    fn get(&self, nth: usize, name: &'static str) -> Option<usize> {
+        let (known, column) = *self.0.borrow().get(nth)?;
+        std::ptr::eq(known, name).then_some(column)
+    }
+
+    fn remember(&self, nth: usize, name: &'static str, column: usize) {
+        let mut columns = self.0.borrow_mut();
+        columns.truncate(nth);
+        if columns.len() == nth {
+            columns.push((name, column));
+        }
+    }
+}
+
+impl<'a> Row<'a> {
+    fn of(row: &'a sqlite::Row<'a>) -> Self {
+        Self {
+            row,
+            next: Cell::new(0),
+            read: Cell::new(0),
+            remembered: None,
+        }
+    }
+
+    fn of_list(row: &'a sqlite::Row<'a>, columns: &'a Columns) -> Self {
+        Self {
+            remembered: Some(columns),
+            ..Self::of(row)
+        }
+    }
+
+    /// The value of a column.
+    ///
+    /// # Errors
+    /// `internal_error` if there is no such column, or its value is of another type.
+    pub(super) fn get<T: FromValue>(&self, name: &'static str) -> Result<T> {
+        let value = self.row.value(self.column(name)?)?;
+        T::from_value(value).ok_or_else(|| unreadable(name, value))
+    }
+
+    /// A column that holds JSON that this server wrote.
+    ///
+    /// # Errors
+    /// `internal_error` if the column holds something else.
+    pub(super) fn json<T: serde::de::DeserializeOwned>(&self, name: &'static str) -> Result<T> {
+        let value = self.row.value(self.column(name)?)?;
+        let Value::Text(text) = value else {
+            return Err(unreadable(name, value));
+        };
+        serde_json::from_str(text).map_err(|error| Error::Internal(error.into()))
+    }
+
+    fn column(&self, name: &'static str) -> Result<usize> {
+        let nth = self.read.replace(self.read.get() + 1);
+        let remembered = self.remembered.and_then(|columns| columns.get(nth, name));
+        let column = match remembered {
+            Some(column) => column,
+            None => self.find(nth, name)?,
+        };
+        self.next.set(column + 1);
+        Ok(column)
+    }
+
+    fn find(&self, nth: usize, name: &'static str) -> Result<usize> {
+        let next = self.next.get();
+        let column = (next..self.row.column_count())
+            .chain(0..next)
+            .find(|column| self.row.is_named(*column, name))
+            .ok_or_else(|| Error::internal(format!("a query has no column {name}")))?;
+        if let Some(columns) = self.remembered {
+            columns.remember(nth, name, column);
+        }
+        Ok(column)
+    }
+}
+
+/// The value itself may be a person's text, and is not shown.
+fn unreadable(name: &str, value: Value<'_>) -> Error {
+    let what = match value {
+        Value::Null(_) => "NULL",
+        Value::Integer(_) => "an integer",
+        Value::Text(_) => "a text",
+        Value::Blob(_) => "bytes",
+    };
+    Error::internal(format!(
+        "column {name} holds {what} that this version does not know"
+    ))
+}
+
+impl<T: ToValue + ?Sized> ToValue for &T {
+    const TYPE: Type = T::TYPE;
+
+    fn to_value(&self) -> Value<'_> {
+        (**self).to_value()
+    }
+}
+
+impl<T: ToValue> ToValue for Option<T> {
+    const TYPE: Type = T::TYPE;
+
+    fn to_value(&self) -> Value<'_> {
+        self.as_ref()
+            .map_or(Value::Null(T::TYPE), ToValue::to_value)
+    }
+}
+
+impl<T: FromValue> FromValue for Option<T> {
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        match value {
+            Value::Null(_) => Some(None),
+            value @ (Value::Integer(_) | Value::Text(_) | Value::Blob(_)) => {
+                T::from_value(value).map(Some)
+            }
+        }
+    }
+}
+
+impl ToValue for i64 {
+    const TYPE: Type = Type::Integer;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::Integer(*self)
+    }
+}
+
+impl FromValue for i64 {
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        match value {
+            Value::Integer(number) => Some(number),
+            Value::Null(_) | Value::Text(_) | Value::Blob(_) => None,
+        }
+    }
+}
+
+impl ToValue for bool {
+    const TYPE: Type = Type::Integer;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::Integer((*self).into())
+    }
+}
+
+impl FromValue for bool {
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        i64::from_value(value).map(|number| number != 0)
+    }
+}
+
+macro_rules! unsigned {
+    ($($type:ty),+) => {$(
+        /// A number above `i64::MAX` counts as `i64::MAX`.
+        impl ToValue for $type {
+            const TYPE: Type = Type::Integer;
+
+            fn to_value(&self) -> Value<'_> {
+                Value::Integer(i64::try_from(*self).unwrap_or(i64::MAX))
+            }
+        }
+
+        impl FromValue for $type {
+            fn from_value(value: Value<'_>) -> Option<Self> {
+                i64::from_value(value).and_then(|number| number.try_into().ok())
+            }
+        }
+    )+};
+}
+
+unsigned!(u64, usize);
+
+impl ToValue for str {
+    const TYPE: Type = Type::Text;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::Text(self)
+    }
+}
+
+impl ToValue for String {
+    const TYPE: Type = Type::Text;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::Text(self)
+    }
+}
+
+impl FromValue for String {
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        text(value).map(str::to_owned)
+    }
+}
+
+fn text(value: Value<'_>) -> Option<&str> {
+    match value {
+        Value::Text(text) => Some(text),
+        Value::Null(_) | Value::Integer(_) | Value::Blob(_) => None,
+    }
+}
+
+fn blob(value: Value<'_>) -> Option<&[u8]> {
+    match value {
+        Value::Blob(bytes) => Some(bytes),
+        Value::Null(_) | Value::Integer(_) | Value::Text(_) => None,
+    }
+}
+
+impl ToValue for [u8] {
+    const TYPE: Type = Type::Blob;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::Blob(self)
+    }
+}
+
+impl ToValue for Vec<u8> {
+    const TYPE: Type = Type::Blob;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::Blob(self)
+    }
+}
+
+impl FromValue for Vec<u8> {
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        blob(value).map(<[u8]>::to_vec)
+    }
+}
+
+impl<const N: usize> ToValue for [u8; N] {
+    const TYPE: Type = Type::Blob;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::Blob(self)
+    }
+}
+
+impl<const N: usize> FromValue for [u8; N] {
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        blob(value)?.try_into().ok()
+    }
+}
+
+impl<K> ToValue for Id<K> {
+    const TYPE: Type = Type::Blob;
+
+    fn to_value(&self) -> Value<'_> {
+        Value::Blob(self.as_bytes())
+    }
+}
+
+impl<K> FromValue for Id<K> {
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        <[u8; 16]>::from_value(value).map(Self::from_bytes)
+    }
+}
+
+macro_rules! integers {
+    ($($name:ident),*) => {$(
+        impl ToValue for $name {
+            const TYPE: Type = Type::Integer;
+
+            fn to_value(&self) -> Value<'_> {
+                Value::Integer(self.0)
+            }
+        }
+
+        impl FromValue for $name {
+            fn from_value(value: Value<'_>) -> Option<Self> {
+                i64::from_value(value).map(Self)
+            }
+        }
+    )*};
+}
+
+integers!(Tick, AgentId, TenantNo);
+
+macro_rules! texts {
+    ($($name:ident),*) => {$(
+        impl ToValue for $name {
+            const TYPE: Type = Type::Text;
+
+            fn to_value(&self) -> Value<'_> {
+                Value::Text(self.as_str())
+            }
+        }
+
+        impl FromValue for $name {
+            fn from_value(value: Value<'_>) -> Option<Self> {
+                text(value).and_then(Self::parse)
+            }
+        }
+    )*};
+}
+
+texts!(ClientId, M365TenantId, BotId, CompanyId);
+
+mod words {
+    use super::{FromValue, ToValue, Type, Value, text};
+    use crate::model::words::*;
+
+    texts!(
+        Audience,
+        AutonomyType,
+        Access,
+        AgentState,
+        FileType,
+        ChannelStatus,
+        Transport,
+        ManagedAgentKey,
+        SessionChannel,
+        Role,
+        Rule,
+        TurnStatus,
+        ModelTier,
+        MessageRole,
+        Rating,
+        CallerKind
+    );
+}

@@ -1,0 +1,137 @@
+//! Brings a file's schema up to date, or says in a sentence why it cannot be used.
+
+use std::error::Error;
+use std::fmt;
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
+
+use super::errors::describe;
+use crate::model::clock::parse_rfc3339;
+use crate::store::OpenError;
+
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+const APPLIED: &str = "SELECT version, name, applied_on, checksum FROM refinery_schema_history";
+const HISTORY_EXISTS: &str =
+    "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'refinery_schema_history'";
+const HAS_TABLES: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' LIMIT 1";
+
+/// The newest schema that this program knows.
+pub fn newest() -> i64 {
+    embedded::migrations::runner()
+        .get_migrations()
+        .iter()
+        .map(|migration| i64::from(migration.version()))
+        .max()
+        .unwrap_or(0)
+}
+
+/// The file's schema, if this version can use it; an empty file has the schema 0.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
+    let broken = |error: rusqlite::Error| OpenError(describe(path, &error));
+    let known = newest();
+    let has_history = exists(connection, HISTORY_EXISTS).map_err(broken)?;
+    if has_history {
+        let (applied, is_readable) = applied(connection).map_err(broken)?;
+        if applied > known {
+            return Err(OpenError(format!(
+                "{} was written by a newer switchboard (schema {applied}; this one knows {known}); use that version",
+                path.display()
+            )));
+        }
+        if !is_readable {
+            return Err(OpenError(damaged(path, "what was applied cannot be read")));
+        }
+        return Ok(applied);
+    }
+    if exists(connection, HAS_TABLES).map_err(broken)? {
+        return Err(OpenError(format!(
+            "{} is a database of another program, or its schema is damaged; give another --data or restore a backup",
+            path.display()
+        )));
+    }
+    Ok(0)
+}
+
+/// Applies what is missing and records it, all in one transaction: by themselves the two would be apart, and a crash in
+/// between would leave a file that no start could bring up to date.
+pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+    embedded::migrations::runner()
+        .set_grouped(true)
+        .run(connection)
+        .map(drop)
+        .map_err(|error| OpenError(say(&error, path)))
+}
+
+/// A disk that is full, or that fails, is not taken for a schema that is damaged: a backup would not help.
+fn say(error: &refinery::Error, path: &Path) -> String {
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<rusqlite::Error>());
+    match cause {
+        Some(cause) if cause.sqlite_error_code() != Some(ErrorCode::Unknown) => {
+            describe(path, cause)
+        }
+        Some(_) | None => damaged(path, error),
+    }
+}
+
+fn damaged(path: &Path, how: impl fmt::Display) -> String {
+    format!(
+        "the schema of {} is damaged ({how}); restore it from a backup",
+        path.display()
+    )
+}
+
+/// The newest schema that was applied, 0 for none, and whether all that is recorded of them can be read: refinery panics else.
+fn applied(connection: &Connection) -> rusqlite::Result<(i64, bool)> {
+    let mut statement = connection.prepare(APPLIED)?;
+    let mut rows = statement.query([])?;
+    let (mut newest, mut is_readable) = (0, true);
+    while let Some(row) = rows.next()? {
+        let version: Option<i64> = row.get("version").ok();
+        newest = newest.max(version.unwrap_or(0));
+        is_readable &= version.is_some() && is_whole(row);
+    }
+    Ok((newest, is_readable))
+}
+
+/// Whether what is recorded of one of them is what refinery wrote.
+fn is_whole(row: &Row<'_>) -> bool {
+    let text = |column: &str| row.get::<_, String>(column).ok();
+    text("name").is_some()
+        && text("applied_on").is_some_and(|time| parse_rfc3339(&time).is_some())
+        && text("checksum").is_some_and(|sum| sum.parse::<u64>().is_ok())
+}
+
+fn exists(connection: &Connection, sql: &str) -> rusqlite::Result<bool> {
+    Ok(connection
+        .query_row(sql, [], |_| Ok(()))
+        .optional()?
+        .is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use refinery::Target;
+
+    use super::super::check;
+    use super::super::session::Session;
+    use super::*;
+    use crate::store::sql::Reader;
+
+    #[test]
+    fn each_rule_can_be_asked_of_a_file_of_any_version() {
+        for version in 1..=newest() {
+            let mut file = Connection::open_in_memory().unwrap();
+            let target = Target::Version(version.try_into().unwrap());
+            let runner = embedded::migrations::runner().set_target(target);
+            runner.run(&mut file).unwrap();
+            let found = check::contradictions(&Reader::on(Session::of(&file))).unwrap();
+            assert_eq!(found, Vec::<String>::new(), "{version}");
+        }
+    }
+}
