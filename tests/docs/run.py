@@ -189,7 +189,7 @@ def compare(block, printed, whole=True):
         except ValueError:
             same = False
     else:
-        text = "".join(line.rstrip() + "\n" for line in printed.splitlines())
+        text = "".join(line.rstrip() + "\n" for line in printed.splitlines()).rstrip("\n") + "\n"
         expected = pattern(shown.text)
         same = expected.fullmatch(text) if whole else expected.match(text)
     if not same:
