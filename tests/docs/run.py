@@ -495,6 +495,23 @@ def check_configuration(binary, report):
         report.passed(f"docs/configuration.md: {len(offered)} flags")
 
 
+def check_messages(report):
+    """The messages that the page on operations quotes are in the source."""
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    source = "\n".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "src").rglob("*.rs")))
+    source = re.sub(r"\\\n\s*", "", source)
+    # What differs from line to line, on the page and in the source.
+    source = re.sub(r"\{[\w:.?]*\}", ELLIPSIS, source)
+    rows = re.findall(r"^\| log line \|.*\n\|[- |]+\n((?:\|.*\n)+)|^\| symptom \|.*\n\|[- |]+\n((?:\|.*\n)+)", page, re.MULTILINE)
+    spans = [span for table in rows for line in "".join(table).splitlines() for span in re.findall("`([^`]+)`", line.split("|")[1])]
+    parts = [part.strip() for span in spans for part in span.split(ELLIPSIS) if len(part.strip()) > 3]
+    wrong = [part for part in parts if part not in source]
+    if wrong or not parts:
+        report.fail(f"docs/operations.md: messages that are not in the source: {'; '.join(wrong)}")
+    else:
+        report.passed(f"docs/operations.md: {len(parts)} parts of messages")
+
+
 class Report:
     """What passed and what did not."""
 
@@ -531,6 +548,8 @@ def main(arguments):
         check_summary(report)
     if "docs/configuration.md" in chosen:
         check_configuration(binary, report)
+    if "docs/operations.md" in chosen:
+        check_messages(report)
     if not chosen:
         report.fail(f"no page is named {' or '.join(wanted)}")
     print(f"{report.done} passed, {report.failures} failed")
