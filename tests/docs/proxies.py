@@ -1,4 +1,4 @@
-"""Runs the reverse proxies of docs/deployment.md as the page configures them, with a client before and a server behind each.
+"""Runs the reverse proxies of docs/deployment.md as the page configures them, between a client and a server.
 
     python3 tests/docs/proxies.py BINARY
 
@@ -29,7 +29,7 @@ SHARED_BOT = "b07fab1e-c0de-4bee-8ace-facade0fb075"
 CONTOSO = "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e"
 # Where the client comes from, and what it claims to come from.
 CLIENT, CLAIMED = "127.0.0.2", "203.0.113.9"
-# A sign of life comes every 15 seconds.
+# A heartbeat comes every 15 seconds.
 HEARTBEAT_SECONDS = 20
 START_SECONDS = 30
 
@@ -88,9 +88,10 @@ def apache(folder, port, server):
     text = replaced(
         block("apache"), ("*:443", f"127.0.0.1:{port}"), ("/etc/ssl/", f"{folder}/"), (SERVER, server)
     )
-    # The modules that the page enables, and those that Debian enables by itself and that could touch a reply.
+    # The modules that the page enables, and those of Debian's own that could change a reply.
     modules = ["mpm_event", "authz_core", "filter", "deflate", "mime", "reqtimeout", "setenvif", "socache_shmcb"]
-    modules += re.search(r"a2enmod ([a-z_ ]+)", (ROOT / "docs/deployment.md").read_text(encoding="utf-8")).group(1).split()
+    page = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+    modules += re.search(r"a2enmod ([a-z_ ]+)", page).group(1).split()
     modules_at = "/usr/lib/apache2/modules"
     lines = [f"LoadModule {name}_module {modules_at}/mod_{name}.so" for name in modules]
     lines += [f"ServerRoot {folder}", f"PidFile {folder}/apache.pid", f"ErrorLog {folder}/error.log"]
@@ -204,7 +205,7 @@ def wanted(is_so, what):
 
 
 def check_stream(client):
-    """What is said comes at once, on a stream that stays open, and the stream outlives its silences."""
+    """An answer comes at once on a stream that stays open, and the stream outlives its silences."""
     route = {"managed_agent_key": "NEO_SUPPORT", "bot_id": SHARED_BOT, "inbound_tenant_id": CONTOSO}
     session = client.data("POST", "/chat/sessions", route)["id"]
     connection = client.connection(HEARTBEAT_SECONDS)
@@ -221,7 +222,7 @@ def check_stream(client):
         except (Wrong, OSError) as error:
             failed.append(error)
 
-    # A proxy may hold the head of the reply until the first event, so the question is asked meanwhile.
+    # A proxy may hold the reply's head until the first event, so another thread asks.
     asker = threading.Thread(target=say)
     begin = time.monotonic()
     asker.start()
@@ -236,7 +237,7 @@ def check_stream(client):
             if b'"type":"finish"' in line:
                 answered.set()
         took = time.monotonic() - begin
-        # A proxy that gathers what it is sent would have sent it with the sign of life, if at all.
+        # A proxy that buffers sends the answer with a later heartbeat, if at all.
         wanted(took < 10, f"the answer came {took:.1f} s late")
         while True:
             line = reply.readline()
@@ -244,18 +245,19 @@ def check_stream(client):
             if line.startswith(b":"):
                 break
     except TimeoutError:
-        raise Wrong("nothing comes on an open stream: the proxy gathers it") from None
+        raise Wrong("nothing comes on an open stream: the proxy buffers it") from None
     finally:
         asker.join()
         connection.close()
     wanted(not failed, f"the message was not sent: {failed}")
-    return f"an answer after {took:.2f} s on an open stream, then a sign of life"
+    return f"an answer after {took:.2f} s on an open stream, then a heartbeat"
 
 
 def check_upload(client):
     """A file of the greatest size passes."""
     session = client.data("POST", "/chat/sessions", {"agent_id": 102}, NORTHWIND)["id"]
-    link = client.data("POST", f"/chat/sessions/{session}/attachments/upload-url", {"content_type": "text/plain"}, NORTHWIND)
+    uploads = f"/chat/sessions/{session}/attachments/upload-url"
+    link = client.data("POST", uploads, {"content_type": "text/plain"}, NORTHWIND)
     url = link["upload_url"]
     wanted(url.startswith(f"https://{NAME}/"), f"the link does not begin with the proxy's address: {url}")
     content = b"a line of text\n" * (link["max_image_bytes"] // 15)

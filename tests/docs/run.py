@@ -56,7 +56,7 @@ class Wrong(Exception):
 
 
 class Block:
-    """A fenced block, or a comment that sets something up or stops the server."""
+    """A fenced block, or a comment that sets something up or stops the servers."""
 
     def __init__(self, page, line, language, marks, text):
         self.page, self.line, self.language, self.text = page, line, language, text
@@ -193,7 +193,8 @@ def compare(block, printed, whole=True):
         expected = pattern(shown.text)
         same = expected.fullmatch(text) if whole else expected.match(text)
     if not same:
-        raise Wrong(f"{shown}: the page shows\n{indented(shown.text)}\n  the command prints\n{indented(printed)}")
+        both = f"{indented(shown.text)}\n  the command prints\n{indented(printed)}"
+        raise Wrong(f"{shown}: the page shows\n{both}")
 
 
 def indented(text):
@@ -240,8 +241,9 @@ class Server:
             code = self.process.wait(SERVER_SECONDS)
         except subprocess.TimeoutExpired:
             raise Wrong(f"{self.block}: Ctrl-C does not end the server") from None
-        if code != 0:
-            raise Wrong(f"{self.block}: the server ended with exit {code}:\n{indented(self.printed[-2000:])}")
+        wanted = int(self.block.marks.get("exit", 0))
+        if code != wanted:
+            raise Wrong(f"{self.block}: exit {code} instead of {wanted} after Ctrl-C:\n{indented(self.printed[-2000:])}")
 
     def end(self):
         end_group(self.process)
@@ -337,7 +339,7 @@ class Page:
 
     def __init__(self, name, binary, report):
         self.name, self.binary, self.report = name, binary, report
-        self.server = None
+        self.servers = []
 
     def run(self):
         try:
@@ -353,11 +355,11 @@ class Page:
                     # What follows a failure fails for its sake: one finding a page.
                     if not self.attempt(block, lambda: self.step(block, place)):
                         return None
-                if self.server:
-                    self.attempt(self.server.block, self.stop)
+                if self.servers:
+                    self.attempt(self.servers[-1].block, self.stop)
             finally:
-                if self.server:
-                    self.server.end()
+                for server in self.servers:
+                    server.end()
         return None
 
     def attempt(self, block, action):
@@ -370,9 +372,9 @@ class Page:
             return False
 
     def stop(self):
-        if self.server:
-            self.server.stop()
-            self.server = None
+        while self.servers:
+            self.servers[-1].stop()
+            self.servers.pop()
 
     def step(self, block, place):
         """Does what a block stands for; True if that is something to count."""
@@ -392,9 +394,8 @@ class Page:
         elif not block.runs:
             pass
         elif "server" in block.marks:
-            self.stop()
-            self.server = Server(block, place.meant(block.text), place)
-            self.server.wait_until_shown()
+            self.servers.append(Server(block, place.meant(block.text), place))
+            self.servers[-1].wait_until_shown()
             return True
         else:
             code, printed = place.run(block)
@@ -502,8 +503,9 @@ def check_messages(report):
     source = re.sub(r"\\\n\s*", "", source)
     # What differs from line to line, on the page and in the source.
     source = re.sub(r"\{[\w:.?]*\}", ELLIPSIS, source)
-    rows = re.findall(r"^\| log line \|.*\n\|[- |]+\n((?:\|.*\n)+)|^\| symptom \|.*\n\|[- |]+\n((?:\|.*\n)+)", page, re.MULTILINE)
-    spans = [span for table in rows for line in "".join(table).splitlines() for span in re.findall("`([^`]+)`", line.split("|")[1])]
+    table = r"^\| (?:log line|symptom) \|.*\n\|[- |]+\n((?:\|.*\n)+)"
+    rows = "".join(re.findall(table, page, re.MULTILINE)).splitlines()
+    spans = [span for row in rows for span in re.findall("`([^`]+)`", row.split("|")[1])]
     parts = [part.strip() for span in spans for part in span.split(ELLIPSIS) if len(part.strip()) > 3]
     wrong = [part for part in parts if part not in source]
     if wrong or not parts:
