@@ -7,7 +7,7 @@ use super::attachments::{self, Carried};
 use super::sql::{Part, Reader, Row, params};
 use super::turns::Settlement;
 use super::{WriteTx, search, turns};
-use crate::error::{Code, Refusal, Result};
+use crate::error::{Code, Error, Refusal, Result};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{MessageId, SessionId, Tick, TurnId};
 use crate::model::names::TenantNo;
@@ -32,9 +32,9 @@ fn record(row: &Row<'_>) -> Result<Message> {
     let comment: Option<String> = row.get("comment")?;
     let parts = match parts {
         None => Parts::Said(content.clone(), Vec::new()),
-        Some(parts) => Parts::Stored(with_text(&parts, &content).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
-        })?),
+        Some(parts) => Parts::Stored(
+            with_text(&parts, &content).map_err(|error| Error::Internal(error.into()))?,
+        ),
     };
     Ok(Message {
         id: row.get("id")?,

@@ -611,7 +611,7 @@ fn settings_that_will_not_do_are_refused_at_the_start() {
         ),
         (
             vec![on, "--entra-keys", &empty],
-            "empty.json: it is not valid JSON Web Key Set",
+            "empty.json: it is no JSON Web Key Set",
         ),
     ] {
         let done = refused_at_start(&flags);

@@ -17,10 +17,11 @@ impl Source {
         below.split(['/', '.']).next().unwrap_or(below)
     }
 
-    /// The code, without comments, so that a doc link is no dependency.
+    /// The code without comments and unit tests: a doc link is no dependency, and a test may know more.
     fn code(&self) -> String {
         self.text
             .lines()
+            .take_while(|line| *line != "#[cfg(test)]")
             .filter(|line| !line.trim_start().starts_with("//"))
             .map(|line| format!("{line}\n"))
             .collect()
@@ -72,61 +73,129 @@ fn sources(folder: &str) -> Vec<Source> {
     found
 }
 
-fn assert_knows_only(layer: &str, known: &[&str]) {
-    let mut seen = 0;
-    for source in sources("src") {
-        if source.layer() == layer {
-            seen += 1;
-            for module in source.modules() {
-                assert!(
-                    known.contains(&module.as_str()),
-                    "{} may not know crate::{module}",
-                    source.path
-                );
-            }
-        }
-    }
-    assert!(seen > 0, "there is no layer {layer}");
-}
+/// Which modules each layer may name besides itself. The order is that of `src/lib.rs`: imports point downwards.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("error", &[]),
+    ("digest", &[]),
+    ("files", &[]),
+    ("text", &[]),
+    ("metrics", &[]),
+    ("limits", &["model"]),
+    ("config", &[]),
+    ("outbound", &[]),
+    ("resolver", &["model", "error"]),
+    ("input", &["model", "error", "digest", "text"]),
+    (
+        "store",
+        &[
+            "model", "error", "resolver", "input", "files", "text", "metrics", "limits",
+        ],
+    ),
+    (
+        "auth",
+        &[
+            "model", "error", "store", "digest", "files", "limits", "outbound",
+        ],
+    ),
+    ("knowledge", &["model", "error", "store"]),
+    (
+        "turns",
+        &[
+            "model",
+            "error",
+            "store",
+            "knowledge",
+            "metrics",
+            "outbound",
+        ],
+    ),
+    (
+        "http",
+        &[
+            "model", "error", "resolver", "input", "store", "auth", "turns", "config", "digest",
+            "metrics", "limits",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "model", "error", "input", "store", "auth", "turns", "http", "config", "digest",
+        ],
+    ),
+    ("lib", &[]),
+    ("main", &[]),
+];
 
 #[test]
-fn the_model_knows_only_itself() {
-    assert_knows_only("model", &["model"]);
-}
-
-#[test]
-fn errors_know_nothing_of_ours() {
-    assert_knows_only("error", &[]);
-}
-
-#[test]
-fn the_resolver_knows_only_the_model_and_errors() {
-    assert_knows_only("resolver", &["model", "error"]);
-}
-
-#[test]
-fn store_auth_and_turns_know_nothing_of_http() {
+fn imports_point_downwards() {
     let mut seen = BTreeSet::new();
     for source in sources("src") {
         let layer = source.layer().to_owned();
-        if ["store", "auth", "turns"].contains(&layer.as_str()) {
-            assert!(!source.modules().contains("http"), "{}", source.path);
-            assert!(!source.code().contains("actix_web"), "{}", source.path);
-            seen.insert(layer);
+        let Some((_, below)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
+            panic!("{} is in no layer", source.path);
+        };
+        for module in source.modules() {
+            assert!(
+                module == layer || below.contains(&module.as_str()),
+                "{} may not name crate::{module}",
+                source.path
+            );
         }
+        seen.insert(layer);
     }
-    assert_eq!(seen.len(), 3);
+    assert_eq!(seen.len(), LAYERS.len(), "{seen:?}");
 }
 
 #[test]
-fn only_the_store_speaks_with_sqlite() {
+fn only_the_http_layer_names_the_framework() {
     for source in sources("src") {
-        if source.layer() != "store" {
+        if !["http", "cli"].contains(&source.layer()) {
+            assert!(!source.code().contains("actix_web"), "{}", source.path);
+        }
+    }
+}
+
+#[test]
+fn only_the_engines_folder_names_sqlite() {
+    for source in sources("src") {
+        if !source.path.starts_with("src/store/sqlite/") {
             let code = source.code();
             for word in ["rusqlite", "r2d2", "refinery"] {
                 assert!(!code.contains(word), "{} names {word}", source.path);
             }
         }
+    }
+}
+
+#[test]
+fn the_nouns_of_the_store_see_only_its_own_sql_types() {
+    let mut nouns = 0;
+    for source in sources("src/store") {
+        let is_noun = !source.path.starts_with("src/store/sqlite/")
+            && !["src/store/mod.rs", "src/store/sql.rs"].contains(&source.path.as_str());
+        if is_noun {
+            nouns += 1;
+            assert!(!source.code().contains("sqlite::"), "{}", source.path);
+        }
+    }
+    assert!(nouns > 20, "{nouns}");
+}
+
+#[test]
+fn of_the_edge_only_the_route_table_and_its_document_name_resources() {
+    for source in sources("src/http/edge") {
+        let names_resources = source
+            .code()
+            .split("crate::http::")
+            .skip(1)
+            .any(|rest| !rest.starts_with("App") && !rest.starts_with("edge::"));
+        let may = ["src/http/edge/router.rs", "src/http/edge/openapi.rs"];
+        assert!(
+            !names_resources || may.contains(&source.path.as_str()),
+            "{}",
+            source.path
+        );
     }
 }
 
@@ -151,4 +220,28 @@ fn nothing_is_left_to_do() {
             assert!(!source.text.contains(word), "{} has {word}", source.path);
         }
     }
+}
+
+#[test]
+fn the_walks_of_the_architecture_page_name_each_file_once_and_every_file_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let mut walks = 0;
+    for section in page.split("\n## ") {
+        let named: Vec<&str> = section
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|word| word.starts_with("src/") || word.starts_with("tests/"))
+            .collect();
+        for path in &named {
+            assert!(root.join(path).exists(), "{path}");
+        }
+        if section.starts_with("How ") {
+            walks += 1;
+            let distinct: BTreeSet<&&str> = named.iter().collect();
+            assert_eq!(distinct.len(), named.len(), "{named:?}");
+        }
+    }
+    assert_eq!(walks, 4);
 }

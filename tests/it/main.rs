@@ -70,6 +70,7 @@ mod sign_in;
 mod streams;
 mod support;
 mod tokens;
+mod upgrade;
 mod watchdog;
 mod wire;
 mod world;

@@ -114,7 +114,7 @@ fn what_a_tenant_cannot_be_is_refused() {
         refused.error(),
         json!({
             "code": "already_exists",
-            "message": format!("Another tenant signs in with the directory {FABRIKAM_DIRECTORY} already."),
+            "message": format!("Another tenant already signs in with the directory {FABRIKAM_DIRECTORY}."),
             "details": { "field": "entra_tenant_id" },
         })
     );

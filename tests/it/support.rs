@@ -136,6 +136,14 @@ impl Server {
         Self::begin_with(DEMO, &asks, timeouts, true)
     }
 
+    /// Serves a data folder that is there, from a time on.
+    pub fn on(folder: TempDir, now: Millis) -> Self {
+        let flags = ["server", "--workers=2", "--rate-limit=0"].map(str::to_owned);
+        let clock = Arc::new(AtomicI64::new(now));
+        let timeouts = ClientTimeouts::default();
+        Self::start(Arc::new(folder), clock, flags.into(), timeouts, false)
+    }
+
     fn begin(world: &str, flags: &[&str], answers: bool) -> Self {
         Self::begin_with(world, flags, ClientTimeouts::default(), answers)
     }
@@ -163,12 +171,12 @@ impl Server {
         watch();
         let store = Store::open(folder.path(), Clock::Manual(Arc::clone(&clock))).unwrap();
         let signing = SigningSecret::of_folder(store.folder()).unwrap();
-        let flags = Flags::parse_from(&flags).server;
-        let mut config = flags.config();
+        let given = Flags::parse_from(&flags).server;
+        let mut config = given.config();
         let authenticator = Authenticator::new(ENVIRONMENT.to_owned(), signing)
-            .with_entra(flags.entra.verifier().unwrap());
+            .with_entra(given.entra.verifier().unwrap());
         config.timeouts = timeouts;
-        let responders = Responders::new(flags.model.client().unwrap());
+        let responders = Responders::new(given.model.client().unwrap());
         let app = App::new(store, authenticator, responders, config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

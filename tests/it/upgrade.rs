@@ -1,0 +1,70 @@
+//! Data folders of released versions open in this one, with everything that was in them.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use flate2::read::GzDecoder;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{NORTHWIND, Server};
+use crate::wire::Request;
+
+/// Signed links name the server's address, and end.
+fn without_links(value: &Value) -> Value {
+    match value {
+        Value::String(text) if text.contains("signature=") => "link".into(),
+        Value::Array(items) => items.iter().map(without_links).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| (name.clone(), without_links(value)))
+            .collect(),
+        value => value.clone(),
+    }
+}
+
+#[test]
+fn a_data_folder_of_version_0_1_is_served_with_everything_that_was_in_it() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data-0.1");
+    let expected = fs::read_to_string(fixture.join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_str(&expected).unwrap();
+    let folder = TempDir::new().unwrap();
+    let mut database = Vec::new();
+    let packed = fs::File::open(fixture.join("switchboard.db.gz")).unwrap();
+    GzDecoder::new(packed).read_to_end(&mut database).unwrap();
+    fs::write(folder.path().join("switchboard.db"), database).unwrap();
+    let secret = "signing.secret";
+    fs::copy(fixture.join(secret), folder.path().join(secret)).unwrap();
+
+    let server = Server::on(folder, expected["now_ms"].as_i64().unwrap());
+    let replies = expected["replies"].as_array().unwrap();
+    assert_eq!(replies.len(), 16);
+    for stored in replies {
+        let caller = server.holder_of(stored["key"].as_str().unwrap());
+        let path = stored["path"].as_str().unwrap();
+        let reply = caller.gets(path).expect(200);
+        match stored["text"].as_str() {
+            Some(text) => assert_eq!(reply.text(), text, "{path}"),
+            None => assert_eq!(without_links(&reply.data()), stored["data"], "{path}"),
+        }
+    }
+
+    // A repeat of a request that the old version answered is still a repeat.
+    let body =
+        r#"{"agent_id": 102, "title": "Printer on floor 3", "metadata": {"ticket": "4711"}}"#;
+    let repeat = Request::new("POST", "/chat/sessions")
+        .header("Content-Type", "application/json")
+        .header("Idempotency-Key", "first-key")
+        .text(body);
+    let northwind = server.holder_of(NORTHWIND);
+    let reply = northwind.sends(repeat).expect(201);
+    assert_eq!(reply.data()["id"], replies[0]["data"]["id"]);
+    // And an old session goes on.
+    let id = replies[0]["data"]["id"].as_str().unwrap();
+    let said = northwind.posts(
+        &format!("/chat/sessions/{id}/messages"),
+        json!({ "message": "And the scanner?" }),
+    );
+    said.expect(202);
+}
