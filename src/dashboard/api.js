@@ -43,6 +43,14 @@ export function address(path, query = {}) {
   return url;
 }
 
+/** A signed link, on the server that this page came from: a link can name the server by another host. */
+export function signedAddress(link) {
+  const { pathname, search } = new URL(link);
+  const url = address(pathname.slice(pathname.indexOf('/chat/attachments/')));
+  url.search = search;
+  return url.href;
+}
+
 /** A path with its variable parts escaped: path`/agents/${id}`. */
 export function path(strings, ...values) {
   return strings.reduce((all, part, index) => all + encodeURIComponent(values[index - 1]) + part);

@@ -127,29 +127,29 @@ function place() {
   return { name: parts[0] || 'overview', parts: parts.slice(1), query: new URLSearchParams(query) };
 }
 
-async function show() {
-  if (me === null) return;
-  if (location.hash === shown) return;
-  if (isDirty()) {
-    const wanted = location.hash;
-    history.replaceState(null, '', shown || location.pathname);
-    if (!await mayLeave()) return;
-    isDirty = () => false;
-    history.replaceState(null, '', wanted || location.pathname);
-  }
-  shown = location.hash;
-  leaving.abort();
-  leaving = new AbortController();
-  const { signal } = leaving;
+/** Asks before what was typed is lost. False if the person stays; then the address leads to the view that is shown. */
+async function mayShowNext() {
+  if (!isDirty()) return true;
+  const wanted = location.hash;
+  history.replaceState(null, '', shown || location.pathname);
+  if (!await mayLeave()) return false;
   isDirty = () => false;
-  const { name, parts, query } = place();
-  const view = VIEWS.find((known) => known.name === name && (!known.needs || me.can[known.needs]));
+  history.replaceState(null, '', wanted || location.pathname);
+  return true;
+}
+
+/** Closes the menu and marks the link to a view as the current one. */
+function markCurrent(name) {
   root.classList.remove('menu-open');
   root.querySelector('.menu-button')?.setAttribute('aria-expanded', 'false');
   for (const link of root.querySelectorAll('[data-view]')) {
     if (link.dataset.view === name) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
+}
+
+/** What a view gets: who is signed in, what its address says, when it has to stop, and how it moves on. */
+function contextOf({ name, parts, query }, signal) {
   const context = {
     me, parts, query, signal,
     /** Has the address name what is searched and filtered, so that the way back leads here. */
@@ -176,24 +176,44 @@ async function show() {
       show();
     },
   };
+  return context;
+}
+
+const notHere = () => [h('header.heading', h('h1', { tabindex: '-1' }, 'This is not here.')), h('p.lead', h('a', { href: '#/overview' }, 'Go to the overview'))];
+
+/** Loads a view's code and shows it. False if another view was asked for meanwhile. */
+async function render(view, context) {
+  const { signal } = context;
   // What takes no time to come is not announced by grey lines.
   const wait = setTimeout(() => refill(main, skeleton(6)), 150);
   try {
-    if (!view) {
-      refill(main, h('header.heading', h('h1', { tabindex: '-1' }, 'This is not here.')), h('p.lead', h('a', { href: '#/overview' }, 'Go to the overview')));
-    } else {
-      const module = await view.load();
-      if (signal.aborted) return;
-      const content = await module.view(context);
-      if (signal.aborted) return;
-      refill(main, content);
-    }
+    const module = await view.load();
+    if (signal.aborted) return false;
+    const content = await module.view(context);
+    if (signal.aborted) return false;
+    refill(main, content);
   } catch (error) {
-    if (signal.aborted) return;
+    if (signal.aborted) return false;
     refill(main, h('header.heading', h('h1', { tabindex: '-1' }, view.label)), failure(error, () => context.again()));
   } finally {
     clearTimeout(wait);
   }
+  return true;
+}
+
+async function show() {
+  if (me === null) return;
+  if (location.hash === shown) return;
+  if (!await mayShowNext()) return;
+  shown = location.hash;
+  leaving.abort();
+  leaving = new AbortController();
+  isDirty = () => false;
+  const address = place();
+  const view = VIEWS.find(({ name, needs }) => name === address.name && (!needs || me.can[needs]));
+  markCurrent(address.name);
+  if (!view) refill(main, notHere());
+  else if (!await render(view, contextOf(address, leaving.signal))) return;
   const title = main.querySelector('h1');
   document.title = `${title?.textContent ?? view?.label ?? 'Switchboard'} · Switchboard`;
   scrollTo(0, 0);

@@ -54,6 +54,83 @@ function control(field, id, value) {
   }
 }
 
+/** Draws a field. Gives its element, and its control: `{ input, problem, value() }`. */
+function fieldOf(field, values) {
+  const id = newId('field');
+  const [input, read, focusable = input] = control(field, id, at(values, field.name));
+  const problem = h('p.problem', { id: `${id}-problem` });
+  const hint = h('p.hint', { id: `${id}-hint` }, field.hint);
+  const name = h('label', { for: id }, field.label, field.required && h('span.required', { 'aria-hidden': 'true' }, ' *'));
+  const element = field.kind === 'checkbox'
+    ? h('div.field.check', h('div.check-row', input, name), hint, problem)
+    : h('div.field', name, input, hint, problem);
+  const value = () => {
+    const raw = read();
+    if (field.nullable && (raw === '' || raw === undefined)) return null;
+    return field.kind === 'number' && raw !== '' ? Number(raw) : raw;
+  };
+  return { element, control: { input: focusable, problem, value, start: null } };
+}
+
+/** The controls of a form by their names, and the values that they hold. */
+class Controls extends Map {
+  now() {
+    return new Map([...this].map(([name, { value }]) => [name, value()]));
+  }
+
+  all() {
+    const all = {};
+    for (const [name, value] of this.now()) set(all, name, value);
+    return all;
+  }
+
+  /** The values that differ from those at the last `settle`. */
+  changes() {
+    const changed = {};
+    for (const [name, value] of this.now()) {
+      if (JSON.stringify(value) !== this.get(name).start) set(changed, name, value);
+    }
+    return changed;
+  }
+
+  settle() {
+    for (const [name, value] of this.now()) this.get(name).start = JSON.stringify(value);
+  }
+
+  /** The control that an error belongs to: the longest name that the error's field begins with, or that begins with it. */
+  owner(error) {
+    const named = String(error.details?.field ?? '');
+    const name = [...this.keys()]
+      .filter((key) => named === key || named.startsWith(`${key}.`) || named.startsWith(`${key}[`) || key.startsWith(`${named}.`) && named !== '')
+      .sort((a, b) => b.length - a.length)[0];
+    return this.get(name);
+  }
+
+  clearProblems() {
+    for (const { input, problem } of this.values()) {
+      problem.replaceChildren();
+      input.removeAttribute('aria-invalid');
+    }
+  }
+}
+
+/** Runs `submit` while the form takes no input: what is typed meanwhile would count as saved. Gives the error, or null. */
+async function submitInert(element, save, submit) {
+  const focused = document.activeElement;
+  element.inert = true;
+  save.setAttribute('aria-disabled', 'true');
+  let refused = null;
+  try {
+    await submit();
+  } catch (error) {
+    refused = error;
+  }
+  element.inert = false;
+  save.removeAttribute('aria-disabled');
+  if (document.activeElement === document.body && focused?.isConnected) focused.focus();
+  return refused;
+}
+
 /**
  * A form. Each field: `name` (dotted as on the wire), `label`, `kind` (`text`, `textarea`, `lines`, `select`, `checkbox`, `url`, `number`,
  * `datetime-local`, `custom`), `hint`, `required`, `disabled`, `nullable` (empty is null), `options` of a select, `make` of a custom one.
@@ -62,7 +139,7 @@ function control(field, id, value) {
  */
 export function form({ fields, values = {}, submit, label = 'Save', cancel, extra, disabled }) {
   const problems = h('div.form-problem');
-  const controls = new Map();
+  const controls = new Controls();
   const element = h('form.form', { novalidate: true });
   const save = button(label, null, { kind: 'primary', type: 'submit' });
 
@@ -71,57 +148,22 @@ export function form({ fields, values = {}, submit, label = 'Save', cancel, extr
       put(element, h('h2.form-title', field.title));
       continue;
     }
-    const id = newId('field');
-    const [input, read, focusable = input] = control({ ...field, disabled: field.disabled || disabled }, id, at(values, field.name));
-    const problem = h('p.problem', { id: `${id}-problem` });
-    const hint = h('p.hint', { id: `${id}-hint` }, field.hint);
-    const name = h('label', { for: id }, field.label, field.required && h('span.required', { 'aria-hidden': 'true' }, ' *'));
-    put(element, field.kind === 'checkbox'
-      ? h('div.field.check', h('div.check-row', input, name), hint, problem)
-      : h('div.field', name, input, hint, problem));
-    const value = () => {
-      const raw = read();
-      if (field.nullable && (raw === '' || raw === undefined)) return null;
-      return field.kind === 'number' && raw !== '' ? Number(raw) : raw;
-    };
-    controls.set(field.name, { input: focusable, problem, value, start: null });
+    const drawn = fieldOf({ ...field, disabled: field.disabled || disabled }, values);
+    put(element, drawn.element);
+    controls.set(field.name, drawn.control);
   }
 
-  const now = () => new Map([...controls].map(([name, { value }]) => [name, value()]));
-  const settle = () => {
-    for (const [name, value] of now()) controls.get(name).start = JSON.stringify(value);
-  };
-  const changes = () => {
-    const changed = {};
-    for (const [name, value] of now()) {
-      if (JSON.stringify(value) !== controls.get(name).start) set(changed, name, value);
-    }
-    return changed;
-  };
-
-  /** Shows a refusal where it belongs: at the field whose name is the longest beginning of the one that the server names. */
+  /** Shows an error at the field that it names, or else below the fields. */
   const show = (error) => {
-    const named = String(error.details?.field ?? '');
-    const owner = [...controls.keys()]
-      .filter((name) => named === name || named.startsWith(`${name}.`) || named.startsWith(`${name}[`) || name.startsWith(`${named}.`) && named !== '')
-      .sort((a, b) => b.length - a.length)[0];
+    const owner = controls.owner(error);
     if (owner === undefined) {
       refill(problems, notice('bad', 'This was not saved.', h('p', sentence(error))));
       problems.scrollIntoView({ block: 'nearest' });
       return;
     }
-    const { input, problem } = controls.get(owner);
-    refill(problem, sentence(error));
-    input.setAttribute('aria-invalid', 'true');
-    input.focus();
-  };
-
-  const clear = () => {
-    problems.replaceChildren();
-    for (const { input, problem } of controls.values()) {
-      problem.replaceChildren();
-      input.removeAttribute('aria-invalid');
-    }
+    refill(owner.problem, sentence(error));
+    owner.input.setAttribute('aria-invalid', 'true');
+    owner.input.focus();
   };
 
   const missing = () => fields.find((field) => field.required && [undefined, null, ''].includes(controls.get(field.name).value()));
@@ -129,32 +171,21 @@ export function form({ fields, values = {}, submit, label = 'Save', cancel, extr
   element.addEventListener('submit', async (event) => {
     event.preventDefault();
     if (element.inert) return;
-    clear();
+    problems.replaceChildren();
+    controls.clearProblems();
     const lacks = missing();
     if (lacks) {
       show({ message: `${lacks.label} is needed.`, details: { field: lacks.name } });
       return;
     }
-    const all = {};
-    for (const [name, value] of now()) set(all, name, value);
-    // What is typed while it is saved would count as saved.
-    const focused = document.activeElement;
-    element.inert = true;
-    save.setAttribute('aria-disabled', 'true');
-    let refused = null;
-    try {
-      await submit(all, changes());
-      settle();
-    } catch (error) {
-      refused = error;
-    }
-    element.inert = false;
-    save.removeAttribute('aria-disabled');
-    if (document.activeElement === document.body && focused?.isConnected) focused.focus();
+    const refused = await submitInert(element, save, async () => {
+      await submit(controls.all(), controls.changes());
+      controls.settle();
+    });
     if (refused) show(refused);
   });
 
   put(element, problems, !disabled && h('div.form-actions', save, cancel && linkButton('Cancel', cancel), extra));
-  settle();
-  return { element, settle, show, dirty: () => Object.keys(changes()).length > 0 };
+  controls.settle();
+  return { element, settle: () => controls.settle(), show, dirty: () => Object.keys(controls.changes()).length > 0 };
 }

@@ -8,120 +8,161 @@ import { picker } from './picker.js';
 const PAGE = 25;
 const PAUSE_MS = 250;
 
+/** An empty table. Gives it with its body. */
+function tableOf(columns, caption) {
+  const body = h('tbody', { role: 'rowgroup' });
+  const table = h('div.table-frame', h('table.table', { role: 'table', 'aria-label': caption },
+    h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, columns.map(({ label }) => h('th', { role: 'columnheader', scope: 'col' }, label)))),
+    body));
+  return { table, body };
+}
+
+function rowOf(item, columns, href) {
+  const to = href?.(item);
+  return h('tr', { role: 'row', class: to ? 'linked' : null }, columns.map(({ label, cell, wide, hide }, index) => {
+    const content = cell(item);
+    const classes = [wide && 'wide-cell', hide && 'hide-narrow', index === 0 && 'first-cell'].filter(Boolean).join(' ');
+    return h('td', { role: 'cell', 'data-label': label, class: classes || null }, index === 0 && to ? h('a.row-link', { href: to }, content) : content);
+  }));
+}
+
+/** The field of the search. It searches once nothing was typed for a moment. */
+function searchBox(label, start, change) {
+  let wait = null;
+  return h('input.input.search', {
+    type: 'search', 'aria-label': label, placeholder: label, value: start, maxlength: 200,
+    oninput: (event) => {
+      clearTimeout(wait);
+      wait = setTimeout(() => change('q', event.target.value.trim()), PAUSE_MS);
+    },
+  });
+}
+
+/** The control of a filter: a picker if the filter has one, else a choice among its options. Gives `{ element, reset() }`. */
+function filterControl(filter, value, change) {
+  const id = newId('filter');
+  const labeled = (control) => h('div.filter', h('label', { for: id }, filter.label), control);
+  if (filter.picker) {
+    const made = filter.picker(id, value, (wanted) => change(filter.name, wanted));
+    return { element: labeled(made.element), reset: () => made.show(null) };
+  }
+  const [[initial]] = filter.options;
+  const select = h('select.input', { id, onchange: () => change(filter.name, select.value) },
+    filter.options.map(([key, label]) => h('option', { value: key }, label)));
+  select.value = value ?? initial;
+  return { element: labeled(select), reset: () => (select.value = initial) };
+}
+
 /**
  * A list. `path` of the API; `columns` of `{ label, cell(row), wide, hide }` (the first cell leads to `href(row)`); `filters` of
  * `{ name, label, options }` or `{ name, label, picker }`; `search` the placeholder of the search, if `q` is taken; `query` what is always asked;
  * `none` what to show where there is nothing at all. What is searched and filtered stands in the address, so that the way back leads here.
  * Gives `{ element, reload() }`.
  */
-export function listing(context, { path, caption, columns, href, filters = [], search, query = {}, none }) {
-  const state = new Map([...context.query].filter(([, value]) => value !== ''));
+export function listing(context, options) {
+  const shown = new Listing(context, options);
+  shown.load();
+  return { element: shown.element, reload: () => shown.load() };
+}
+
+class Listing {
   /** The cursors of the pages before the one that is shown. */
-  let before = [];
-  let cursor = null;
-  let next = null;
-  let asked = null;
+  before = [];
+  cursor = null;
+  next = null;
+  /** The request that is under way. */
+  asked = null;
 
-  const body = h('tbody', { role: 'rowgroup' });
-  const place = h('div.list-body');
-  const table = h('div.table-frame', h('table.table', { role: 'table', 'aria-label': caption },
-    h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, columns.map(({ label }) => h('th', { role: 'columnheader', scope: 'col' }, label)))),
-    body));
-  const older = button('Next', () => {
-    before.push(cursor);
-    cursor = next;
-    return load(true);
-  });
-  const newer = button('Previous', () => {
-    cursor = before.pop() ?? null;
-    return load(true);
-  });
-  const where = h('span.muted', { 'aria-live': 'polite' });
-  const foot = h('nav.paging', { 'aria-label': `Pages of ${caption}` }, newer, where, older);
+  place = h('div.list-body');
+  where = h('span.muted', { 'aria-live': 'polite' });
+  newer = button('Previous', () => this.goBack());
+  older = button('Next', () => this.goOn());
 
-  const isFiltered = () => ['q', ...filters.map(({ name }) => name)].some((name) => state.has(name));
+  constructor(context, { path, caption, columns, href, filters = [], search, query = {}, none }) {
+    Object.assign(this, { context, path, columns, href, filters, query, none });
+    this.state = new Map([...context.query].filter(([, value]) => value !== ''));
+    Object.assign(this, tableOf(columns, caption));
+    this.foot = h('nav.paging', { 'aria-label': `Pages of ${caption}` }, this.newer, this.where, this.older);
+    const change = (name, value) => this.change(name, value);
+    this.box = search && searchBox(search, this.state.get('q') ?? '', change);
+    this.controls = filters.map((filter) => filterControl(filter, this.state.get(filter.name) ?? null, change));
+    this.element = h('div.list',
+      (this.box || filters.length > 0)
+        && h('div.toolbar', { role: 'search', 'aria-label': `Search ${caption}` }, this.box, this.controls.map(({ element }) => element)),
+      this.place);
+  }
 
-  const change = (name, value) => {
-    if (context.signal.aborted) return undefined;
-    if (value === null || value === '') state.delete(name);
-    else state.set(name, value);
-    before = [];
-    cursor = null;
-    context.remember(state);
-    return load();
-  };
+  goOn() {
+    this.before.push(this.cursor);
+    this.cursor = this.next;
+    return this.load(true);
+  }
 
-  const row = (item) => {
-    const to = href?.(item);
-    return h('tr', { role: 'row', class: to ? 'linked' : null }, columns.map(({ label, cell, wide, hide }, index) => {
-      const content = cell(item);
-      return h('td', { role: 'cell', 'data-label': label, class: [wide && 'wide-cell', hide && 'hide-narrow', index === 0 && 'first-cell'].filter(Boolean).join(' ') || null },
-        index === 0 && to ? h('a.row-link', { href: to }, content) : content);
-    }));
-  };
+  goBack() {
+    this.cursor = this.before.pop() ?? null;
+    return this.load(true);
+  }
 
-  async function load(moves = false) {
-    asked?.abort();
+  /** Sets or, with an empty value, removes a filter, and begins with the first page again. */
+  change(name, value) {
+    if (this.context.signal.aborted) return undefined;
+    if (value === null || value === '') this.state.delete(name);
+    else this.state.set(name, value);
+    this.before = [];
+    this.cursor = null;
+    this.context.remember(this.state);
+    return this.load();
+  }
+
+  clear() {
+    if (this.box) this.box.value = '';
+    for (const { reset } of this.controls) reset();
+    this.state.clear();
+    return this.change('q', '');
+  }
+
+  /** Loads the page at the cursor. A request that is still under way is aborted. */
+  async load(moves = false) {
+    this.asked?.abort();
     const asking = new AbortController();
-    asked = asking;
-    const signal = AbortSignal.any([context.signal, asking.signal]);
-    place.setAttribute('aria-busy', 'true');
-    if (!place.hasChildNodes()) refill(place, skeleton(6));
+    this.asked = asking;
+    const signal = AbortSignal.any([this.context.signal, asking.signal]);
+    this.place.setAttribute('aria-busy', 'true');
+    if (!this.place.hasChildNodes()) refill(this.place, skeleton(6));
     try {
-      const { data, meta } = await call('GET', path, { query: { page_size: PAGE, ...query, ...Object.fromEntries(state), cursor }, signal });
-      next = meta.pagination.next_cursor;
-      if (data.length === 0 && before.length === 0) {
-        refill(place, isFiltered()
-          ? empty('Nothing fits.', 'Try fewer words or another filter.', button('Clear search and filters', clear))
-          : none);
+      const query = { page_size: PAGE, ...this.query, ...Object.fromEntries(this.state), cursor: this.cursor };
+      const { data, meta } = await call('GET', this.path, { query, signal });
+      this.next = meta.pagination.next_cursor;
+      if (data.length === 0 && this.before.length === 0) {
+        this.showNothing();
         return;
       }
-      refill(body, data.map(row));
-      where.textContent = `Page ${before.length + 1}`;
-      older.hidden = next === null;
-      newer.hidden = before.length === 0;
-      foot.hidden = next === null && before.length === 0;
-      if (!place.contains(table)) refill(place, table, foot);
-      if (moves) table.scrollIntoView({ block: 'nearest' });
+      this.showPage(data);
+      if (moves) this.table.scrollIntoView({ block: 'nearest' });
     } catch (error) {
       if (signal.aborted) return;
-      refill(place, failure(error, () => load()));
+      refill(this.place, failure(error, () => this.load()));
     } finally {
-      if (asked === asking) place.removeAttribute('aria-busy');
+      if (this.asked === asking) this.place.removeAttribute('aria-busy');
     }
   }
 
-  let wait = null;
-  const box = search && h('input.input.search', {
-    type: 'search', 'aria-label': search, placeholder: search, value: state.get('q') ?? '', maxlength: 200,
-    oninput: (event) => {
-      clearTimeout(wait);
-      wait = setTimeout(() => change('q', event.target.value.trim()), PAUSE_MS);
-    },
-  });
-  const choices = filters.map((filter) => {
-    const id = newId('filter');
-    if (filter.picker) {
-      const made = filter.picker(id, state.get(filter.name) ?? null, (value) => change(filter.name, value));
-      return { element: h('div.filter', h('label', { for: id }, filter.label), made.element), reset: () => made.show(null) };
-    }
-    const select = h('select.input', { id, onchange: () => change(filter.name, select.value) },
-      filter.options.map(([value, label]) => h('option', { value }, label)));
-    select.value = state.get(filter.name) ?? filter.options[0][0];
-    return { element: h('div.filter', h('label', { for: id }, filter.label), select), reset: () => (select.value = filter.options[0][0]) };
-  });
-  const clear = () => {
-    if (box) box.value = '';
-    for (const { reset } of choices) reset();
-    state.clear();
-    return change('q', '');
-  };
+  showPage(rows) {
+    const { before, next } = this;
+    refill(this.body, rows.map((item) => rowOf(item, this.columns, this.href)));
+    this.where.textContent = `Page ${before.length + 1}`;
+    this.older.hidden = next === null;
+    this.newer.hidden = before.length === 0;
+    this.foot.hidden = next === null && before.length === 0;
+    if (!this.place.contains(this.table)) refill(this.place, this.table, this.foot);
+  }
 
-  const element = h('div.list',
-    (box || choices.length > 0) && h('div.toolbar', { role: 'search', 'aria-label': `Search ${caption}` }, box, choices.map((choice) => choice.element)),
-    place);
-  load();
-  return { element, reload: () => load() };
+  showNothing() {
+    const isFiltered = ['q', ...this.filters.map(({ name }) => name)].some((name) => this.state.has(name));
+    refill(this.place, isFiltered
+      ? empty('Nothing fits.', 'Try fewer words or another filter.', button('Clear search and filters', () => this.clear()))
+      : this.none);
+  }
 }
 
 /** A filter by a thing that is picked: `pickFilter('agent_id', 'Agent', agents(), agentOption)`. */

@@ -65,103 +65,141 @@ function flanks(mark, before, after) {
 
 const EMPHASIS = { 1: 'em', 2: 'strong' };
 
-/** The text of one block. */
-function inline(text) {
-  const out = [];
-  /** What may yet be closed: the mark, its size, and where in `out` it stands as text for as long as it is not. */
-  const open = [];
-  const ends = codeEnds(text);
-  const tokens = new RegExp(TOKEN);
-  let seen = 0;
+/** A reader of the text of one block, token by token. */
+class Inline {
+  out = [];
+  /** The marks that may yet be closed: mark, size, and the index in `out` where the mark stands as text until then. */
+  open = [];
 
-  const say = (piece) => {
+  constructor(text) {
+    Object.assign(this, { text, codeEnds: codeEnds(text), tokens: new RegExp(TOKEN) });
+  }
+
+  all() {
+    const { text, tokens } = this;
+    let seen = 0;
+    for (let token = tokens.exec(text); token !== null; token = tokens.exec(text)) {
+      const before = text.slice(seen, token.index);
+      if (token[0] === '\n') this.lineEnd(before);
+      else {
+        this.say(before);
+        this.take(token[0], token.index);
+      }
+      seen = tokens.lastIndex;
+    }
+    this.say(text.slice(seen));
+    return this.out;
+  }
+
+  /** Adds text, to the text before it if no open mark stands there. */
+  say(piece) {
     if (piece === '') return;
+    const { out, open } = this;
     if (typeof out.at(-1) === 'string' && open.at(-1)?.at !== out.length - 1) out[out.length - 1] += piece;
     else out.push(piece);
-  };
-  const begin = (mark, size, shown) => {
-    out.push(shown);
-    open.push({ mark, size, at: out.length - 1 });
-    if (open.length > MOST_OPEN) open.shift();
-  };
-  /** Takes out what stands behind an open mark, and the mark. */
-  const takeFrom = (place) => {
-    const { at } = open[place];
-    open.length = place;
-    return out.splice(at).slice(1);
-  };
+  }
 
-  const emphasis = (run, index) => {
+  begin(mark, size, shown) {
+    this.out.push(shown);
+    this.open.push({ mark, size, at: this.out.length - 1 });
+    if (this.open.length > MOST_OPEN) this.open.shift();
+  }
+
+  /** Removes an open mark and all that follows it. Gives what follows. */
+  takeFrom(place) {
+    const { at } = this.open[place];
+    this.open.length = place;
+    return this.out.splice(at).slice(1);
+  }
+
+  /** Two spaces before the end of a line break it; else the line goes on. */
+  lineEnd(before) {
+    this.say(before.trimEnd());
+    if (before.endsWith('  ')) this.out.push(h('br'));
+    else this.say(' ');
+  }
+
+  take(found, index) {
+    if (found === '\\\n') this.out.push(h('br'));
+    else if (found[0] === '\\') this.say(found[1]);
+    else if (found[0] === '`') this.code(found, index);
+    else if (found.endsWith('[')) this.begin(found, 1, found);
+    else if (found === ']') this.closeBracket();
+    else if ('*_~'.includes(found[0])) this.emphasis(found, index);
+    else this.address(found, index);
+  }
+
+  code(run, index) {
+    const end = this.codeEnds.get(index);
+    if (end === undefined) {
+      this.say(run);
+      return;
+    }
+    this.out.push(code(this.text.slice(this.tokens.lastIndex, end)));
+    this.tokens.lastIndex = end + run.length;
+  }
+
+  emphasis(run, index) {
     const mark = run[0];
     let left = run.length;
-    if (left > 3 || mark === '~' && left !== 2) return say(run);
-    const { opens, closes } = flanks(mark, text[index - 1], text[index + left]);
+    if (left > 3 || mark === '~' && left !== 2) {
+      this.say(run);
+      return;
+    }
+    const { opens, closes } = flanks(mark, this.text[index - 1], this.text[index + left]);
     while (closes && left > 0) {
-      const place = open.findLastIndex((one) => one.mark === mark && one.size <= left);
+      const place = this.open.findLastIndex((one) => one.mark === mark && one.size <= left);
       if (place < 0) break;
-      const { size } = open[place];
-      out.push(h(mark === '~' ? 's' : EMPHASIS[size], takeFrom(place)));
+      const { size } = this.open[place];
+      this.out.push(h(mark === '~' ? 's' : EMPHASIS[size], this.takeFrom(place)));
       left -= size;
     }
-    if (!opens) return say(mark.repeat(left));
-    if (left >= 2) begin(mark, 2, mark + mark);
-    if (left % 2 === 1) begin(mark, 1, mark);
-  };
-  const closeBracket = () => {
+    if (!opens) {
+      this.say(mark.repeat(left));
+      return;
+    }
+    if (left >= 2) this.begin(mark, 2, mark + mark);
+    if (left % 2 === 1) this.begin(mark, 1, mark);
+  }
+
+  /** Makes a link of the text since the last open bracket, if an address that may be followed comes next. */
+  closeBracket() {
+    const { open, text, tokens } = this;
     const place = open.findLastIndex(({ mark }) => mark.endsWith('['));
-    if (place < 0) return say(']');
+    if (place < 0) {
+      this.say(']');
+      return;
+    }
     TARGET.lastIndex = tokens.lastIndex;
     const target = TARGET.exec(text);
     const address = target && followed((target[1] ?? target[2]).replace(ESCAPED, '$1'));
     if (!address) {
       open.splice(place, 1);
-      return say(']');
+      this.say(']');
+      return;
     }
     tokens.lastIndex = TARGET.lastIndex;
     const { mark } = open[place];
-    const inside = takeFrom(place);
+    const inside = this.takeFrom(place);
     const made = link(address, target[3] ?? target[4], inside.length > 0 ? inside : address);
     for (const inner of made.querySelectorAll('a')) inner.replaceWith(...inner.childNodes);
-    out.push(made);
-    // A link holds no other link; a picture may stand in one.
+    this.out.push(made);
+    // A link contains no other link, but it can contain a picture.
     if (mark === '[') open.splice(0, Infinity, ...open.filter((one) => !one.mark.endsWith('[')));
-  };
-
-  for (let token = tokens.exec(text); token !== null; token = tokens.exec(text)) {
-    const [found] = token;
-    const before = text.slice(seen, token.index);
-    if (found === '\n') {
-      say(before.trimEnd());
-      if (before.endsWith('  ')) out.push(h('br'));
-      else say(' ');
-      seen = tokens.lastIndex;
-      continue;
-    }
-    say(before);
-    if (found === '\\\n') out.push(h('br'));
-    else if (found[0] === '\\') say(found[1]);
-    else if (found[0] === '`') {
-      const end = ends.get(token.index);
-      if (end === undefined) say(found);
-      else {
-        out.push(code(text.slice(tokens.lastIndex, end)));
-        tokens.lastIndex = end + found.length;
-      }
-    } else if (found.endsWith('[')) begin(found, 1, found);
-    else if (found === ']') closeBracket();
-    else if ('*_~'.includes(found[0])) emphasis(found, token.index);
-    else {
-      const written = found[0] === '<' ? found.slice(1, -1) : bareAddress(found);
-      const address = followed(written);
-      if (found[0] !== '<') tokens.lastIndex = token.index + written.length;
-      if (address) out.push(link(address, null, written));
-      else say(text.slice(token.index, tokens.lastIndex));
-    }
-    seen = tokens.lastIndex;
   }
-  say(text.slice(seen));
-  return out;
+
+  /** An address in the text, in angle brackets or bare. */
+  address(found, index) {
+    const isBare = found[0] !== '<';
+    const written = isBare ? bareAddress(found) : found.slice(1, -1);
+    const address = followed(written);
+    if (isBare) this.tokens.lastIndex = index + written.length;
+    if (address) this.out.push(link(address, null, written));
+    else this.say(this.text.slice(index, this.tokens.lastIndex));
+  }
 }
+
+const inline = (text) => new Inline(text).all();
 
 const MARKER = /^( *)([-+*]|\d{1,9}[.)])( +|$)/u;
 const isBlank = (line) => line.trim() === '';

@@ -4,124 +4,158 @@ import { h, newId, refill } from './dom.js';
 import { call, get, path } from './api.js';
 
 const SHOWN = 20;
+/** A search begins this long after the last key. */
+const PAUSE_MS = 150;
 
 /**
  * A picker. `search(text, signal)` gives options `{ value, label, note }`; `start` is the option that is chosen at first, or null.
  * `onpick(option)` is told of a choice, null of its end. Gives `{ element, focusable, value(), option(), show(option) }`.
  */
-export function picker({ id = newId('picker'), search, start = null, onpick = () => {}, placeholder = 'Search…', described, label, disabled }) {
-  const listId = `${id}-list`;
-  let chosen = start;
-  let options = [];
-  let active = -1;
-  let asked = null;
-  let wait = null;
+export function picker(options) {
+  const made = new Picker(options);
+  return {
+    element: made.element, focusable: made.input,
+    value: () => made.chosen?.value ?? null, option: () => made.chosen, show: (option) => made.show(option),
+  };
+}
 
-  const input = h('input.input', {
-    id, type: 'text', role: 'combobox', autocomplete: 'off', spellcheck: 'false', placeholder, disabled, 'aria-label': label,
-    'aria-expanded': 'false', 'aria-controls': listId, 'aria-autocomplete': 'list', 'aria-describedby': described, value: start?.label ?? '',
-  });
-  const list = h('ul.options', { id: listId, role: 'listbox', 'aria-label': label ?? 'Matches', hidden: true });
-  const element = h('div.picker', input, list);
+class Picker {
+  options = [];
+  /** The index of the option that the arrow keys have reached, or -1. */
+  active = -1;
+  /** The search that is under way. */
+  asked = null;
+  wait = null;
 
-  const close = () => {
-    asked?.abort();
-    list.replaceChildren();
-    list.hidden = true;
-    active = -1;
-    input.setAttribute('aria-expanded', 'false');
-    input.removeAttribute('aria-activedescendant');
-  };
-  const show = (option) => {
-    chosen = option;
-    input.value = option?.label ?? '';
-    close();
-  };
-  const choose = (option) => {
-    show(option);
-    onpick(option);
-  };
-  const mark = (index) => {
-    active = index;
-    [...list.children].forEach((item, place) => item.setAttribute('aria-selected', String(place === index)));
-    const item = list.children[index];
+  constructor({ id = newId('picker'), search, start = null, onpick = () => {}, placeholder = 'Search…', described, label, disabled }) {
+    const listId = `${id}-list`;
+    Object.assign(this, { search, onpick, chosen: start });
+    this.input = h('input.input', {
+      id, type: 'text', role: 'combobox', autocomplete: 'off', spellcheck: 'false', placeholder, disabled, 'aria-label': label,
+      'aria-expanded': 'false', 'aria-controls': listId, 'aria-autocomplete': 'list', 'aria-describedby': described, value: start?.label ?? '',
+      oninput: () => this.type(),
+      onclick: () => this.list.hidden && this.ask(),
+      onblur: () => this.leave(),
+      onkeydown: (event) => this.press(event),
+    });
+    this.list = h('ul.options', { id: listId, role: 'listbox', 'aria-label': label ?? 'Matches', hidden: true });
+    this.element = h('div.picker', this.input, this.list);
+  }
+
+  close() {
+    this.asked?.abort();
+    this.list.replaceChildren();
+    this.list.hidden = true;
+    this.active = -1;
+    this.input.setAttribute('aria-expanded', 'false');
+    this.input.removeAttribute('aria-activedescendant');
+  }
+
+  show(option) {
+    this.chosen = option;
+    this.input.value = option?.label ?? '';
+    this.close();
+  }
+
+  choose(option) {
+    this.show(option);
+    this.onpick(option);
+  }
+
+  /** Marks the option at an index as the one that Enter chooses. */
+  mark(index) {
+    this.active = index;
+    [...this.list.children].forEach((item, place) => item.setAttribute('aria-selected', String(place === index)));
+    const item = this.list.children[index];
     if (item) {
-      input.setAttribute('aria-activedescendant', item.id);
+      this.input.setAttribute('aria-activedescendant', item.id);
       item.scrollIntoView({ block: 'nearest' });
     }
-  };
-  const draw = (note) => {
-    refill(list, note
-      ? h('li.option-note', { role: 'option', 'aria-disabled': 'true', 'aria-selected': 'false' }, note)
-      : options.map((option, index) => h('li.option', {
-        id: `${listId}-${index}`, role: 'option', 'aria-selected': 'false',
-        onmousedown: (event) => event.preventDefault(),
-        onclick: () => choose(option),
-      }, h('span', option.label), option.note && h('span.muted', option.note))));
-    list.hidden = false;
-    input.setAttribute('aria-expanded', 'true');
-    input.removeAttribute('aria-activedescendant');
-    active = -1;
-  };
-  const ask = async (text) => {
-    asked?.abort();
-    const asking = new AbortController();
-    asked = asking;
-    try {
-      const found = await search(text.trim(), asking.signal);
-      if (asking.signal.aborted) return;
-      options = found;
-      draw(options.length === 0 ? 'Nothing fits.' : null);
-    } catch (error) {
-      if (!asking.signal.aborted) draw(error.message);
-    }
-  };
-  const askSoon = () => {
-    clearTimeout(wait);
-    wait = setTimeout(() => ask(input.value), 150);
-  };
+  }
 
-  input.addEventListener('input', () => {
-    if (chosen !== null) {
-      chosen = null;
-      onpick(null);
+  /** Opens the list with the options, or with a note in their place. */
+  draw(note) {
+    refill(this.list, note
+      ? h('li.option-note', { role: 'option', 'aria-disabled': 'true', 'aria-selected': 'false' }, note)
+      : this.options.map((option, index) => this.item(option, index)));
+    this.list.hidden = false;
+    this.input.setAttribute('aria-expanded', 'true');
+    this.input.removeAttribute('aria-activedescendant');
+    this.active = -1;
+  }
+
+  item(option, index) {
+    return h('li.option', {
+      id: `${this.list.id}-${index}`, role: 'option', 'aria-selected': 'false',
+      onmousedown: (event) => event.preventDefault(),
+      onclick: () => this.choose(option),
+    }, h('span', option.label), option.note && h('span.muted', option.note));
+  }
+
+  /** Searches for what the field holds, or for everything if it holds the chosen option. */
+  async ask(text = this.chosen ? '' : this.input.value) {
+    this.asked?.abort();
+    const asking = new AbortController();
+    this.asked = asking;
+    try {
+      const found = await this.search(text.trim(), asking.signal);
+      if (asking.signal.aborted) return;
+      this.options = found;
+      this.draw(found.length === 0 ? 'Nothing fits.' : null);
+    } catch (error) {
+      if (!asking.signal.aborted) this.draw(error.message);
     }
-    askSoon();
-  });
-  input.addEventListener('click', () => list.hidden && ask(chosen ? '' : input.value));
-  input.addEventListener('blur', () => {
-    clearTimeout(wait);
-    close();
-    // What was typed and not chosen names nothing.
-    if (chosen === null) input.value = '';
-  });
-  input.addEventListener('keydown', (event) => {
-    const count = options.length;
+  }
+
+  type() {
+    if (this.chosen !== null) {
+      this.chosen = null;
+      this.onpick(null);
+    }
+    clearTimeout(this.wait);
+    this.wait = setTimeout(() => this.ask(this.input.value), PAUSE_MS);
+  }
+
+  leave() {
+    clearTimeout(this.wait);
+    this.close();
+    // Text that was typed, without a choice, names nothing.
+    if (this.chosen === null) this.input.value = '';
+  }
+
+  press(event) {
+    const isOpen = !this.list.hidden;
     switch (event.key) {
       case 'ArrowDown':
       case 'ArrowUp':
         event.preventDefault();
-        if (list.hidden) ask(chosen ? '' : input.value);
-        else if (count > 0) mark((active + (event.key === 'ArrowDown' ? 1 : -1) + count + (active < 0 && event.key === 'ArrowUp' ? 1 : 0)) % count);
+        if (isOpen) this.move(event.key === 'ArrowDown' ? 1 : -1);
+        else this.ask();
         break;
       case 'Enter':
-        if (!list.hidden) {
+        if (isOpen) {
           event.preventDefault();
-          if (active >= 0) choose(options[active]);
-          else if (count === 1) choose(options[0]);
+          if (this.active >= 0) this.choose(this.options[this.active]);
+          else if (this.options.length === 1) this.choose(this.options[0]);
         }
         break;
       case 'Escape':
-        if (!list.hidden) {
+        if (isOpen) {
           event.preventDefault();
           event.stopPropagation();
-          close();
+          this.close();
         }
         break;
     }
-  });
+  }
 
-  return { element, focusable: input, value: () => chosen?.value ?? null, option: () => chosen, show };
+  /** Moves the mark by one option. From no option, up leads to the last one. */
+  move(step) {
+    const count = this.options.length;
+    if (count === 0) return;
+    const from = this.active < 0 && step < 0 ? 0 : this.active;
+    this.mark((from + step + count) % count);
+  }
 }
 
 const list = async (where, query, signal) => (await call('GET', where, { query: { page_size: SHOWN, ...query }, signal })).data;

@@ -43,109 +43,156 @@ function list(context) {
 const THROUGH = { TEAMS: 'Teams', DASHBOARD: 'Dashboard', API: 'API' };
 
 async function one(context, id) {
-  const { me, signal } = context;
+  const { signal } = context;
   const session = await get(path`/chat/sessions/${id}`, {}, signal);
   const agent = await get(path`/agents/${session.agent_id}`, {}, signal).catch((error) => {
     if (error.status === 404) return null;
     throw error;
   });
-  const mine = session.created_by.id === me.id;
-  const reading = new AbortController();
-  const head = h('div');
-  const about = h('div.card.stack');
+  return new SessionView(context, session, agent).parts();
+}
 
-  const change = async (values, done) => {
-    Object.assign(session, (await patch(path`/chat/sessions/${id}`, values)).data);
-    draw();
-    say(done);
-  };
-  const mayChange = me.can.chat && (me.can.keep || mine);
+/** The view of one session: what can be done with it, its conversation, and why its agent answered. */
+class SessionView {
+  head = h('div');
+  about = h('div.card.stack');
+  /** Ends the conversation's stream. */
+  reading = new AbortController();
 
-  function draw() {
-    refill(head, heading(session.title ?? 'Untitled session', {
-      back: { href: '#/sessions', label: 'Sessions' },
-      actions: [
-        mayChange && button('Rename', () => dialog('Rename', (close) => form({
-          fields: [{ name: 'title', label: 'Title', nullable: true }],
-          values: session,
-          async submit(values) {
-            await change(values, 'Renamed.');
-            close();
-          },
-        }).element)),
-        button('Export', () => dialog('Export', (close) => [
-          h('p', 'The session with all of its messages, as a file.'),
-          h('div.dialog-actions',
-            button('Markdown', () => exportAs('md').then(() => close())),
-            button('JSON', () => exportAs('json').then(() => close()), { kind: 'primary' })),
-        ])),
-        mayChange && session.archived_at === null && button('Archive', () => change({ archived: true }, 'Archived. It takes no messages until it is opened again.'), { icon: 'archive' }),
-        mayChange && session.archived_at !== null && button('Open again', () => change({ archived: false }, 'It is open again.')),
-        mayChange && session.archived_at === null && button('Reset', async () => {
-          if (!await confirm('Reset this session?', 'It is archived and what is being answered is stopped. The next message from Teams begins a new session.', 'Reset')) return;
-          Object.assign(session, await post(path`/chat/sessions/${id}/reset`));
-          draw();
-          say('It is archived, and its turns are cancelled.');
-        }),
-        me.can.keep && button('Delete', async () => {
-          if (!await confirm('Delete this session?', `Its ${plural(session.message_count, 'message')}, answers and files are gone for good. Export it first if somebody may ask for it.`, 'Delete for good')) return;
-          // Whoever reads along is cut off by the end of the session; this page need not be.
-          reading.abort();
-          try {
-            await remove(path`/chat/sessions/${id}`);
-          } catch (error) {
-            context.again();
-            throw error;
-          }
-          say('The session is deleted.');
-          context.go('#/sessions');
-        }, { kind: 'danger' }),
-      ],
-    }));
-    const channel = session.channel_id ? h('a', { href: `#/channels/${session.channel_id}` }, channelNames.element(session.channel_id)) : 'a channel';
-    const company = session.end_company_id && h('a', { href: `#/companies/${encodeURIComponent(session.end_company_id)}` }, companyNames.element(session.end_company_id));
-    refill(about,
-      h('h2', 'Why this agent answered'),
-      h('p', why(session.resolution.rule, { channel, company })),
-      facts([
-        ['Agent', agent ? h('a', { href: `#/agents/${agent.agent_id}` }, h('bdi', agent.name)) : `${session.agent_id}, deleted since`],
-        ['Company', company ? h('a', { href: company.getAttribute('href') }, companyNames.element(session.end_company_id)) : 'none'],
-        ['Acting for', me.tenant?.client_id === session.client_id ? me.tenant.name : session.client_id],
-        ['Decided by', h('code', session.resolution.rule)],
-        ['Begun by', [h('bdi', session.created_by.name ?? session.created_by.id), ' through ', THROUGH[session.channel] ?? session.channel]],
-        ['Begun', time(session.created_at)],
-        ['Shared', session.shared ? 'with the MSP’s other users' : 'no'],
-        ['Archived', session.archived_at ? time(session.archived_at) : 'no'],
-        ...Object.entries(session.metadata).map(([name, value]) => [h('bdi', name), h('bdi', value)]),
-        ['Id', identifier(session.id)],
-      ]),
-      mayChange && me.kind === 'dashboard_user' && button(session.shared ? 'Stop sharing' : 'Share with colleagues', () => change({ shared: !session.shared },
-        session.shared ? 'It is no longer shared.' : 'The MSP’s other users can read it now.'), { small: true }));
+  constructor(context, session, agent) {
+    const { me } = context;
+    const isMine = session.created_by.id === me.id;
+    Object.assign(this, { context, session, agent, isMine, mayChange: me.can.chat && (me.can.keep || isMine) });
   }
 
-  async function exportAs(kind) {
+  parts() {
+    const { context: { me, signal }, session, agent } = this;
+    this.draw();
+    return [
+      this.head,
+      h('div.columns.two',
+        h('section', { 'aria-label': 'Transcript' }, conversation({
+          session, signal: AbortSignal.any([signal, this.reading.signal]),
+          people: { user: session.end_company_id ? 'Client staff' : session.created_by.name ?? 'Technician', assistant: agent?.name ?? 'Agent' },
+          writes: this.isMine && me.can.chat && session.archived_at === null,
+          opening: { welcome: session.message_count === 0 ? 'Nothing has been said here yet.' : null },
+        })),
+        this.about),
+    ];
+  }
+
+  draw() {
+    refill(this.head, heading(this.session.title ?? 'Untitled session', { back: { href: '#/sessions', label: 'Sessions' }, actions: this.actions() }));
+    refill(this.about, h('h2', 'Why this agent answered'), this.reason(), this.facts(), this.sharing());
+  }
+
+  actions() {
+    const { context: { me }, mayChange } = this;
+    const isOpen = this.session.archived_at === null;
+    return [
+      mayChange && button('Rename', () => this.rename()),
+      button('Export', () => this.chooseExport()),
+      mayChange && isOpen && button('Archive', () => this.change({ archived: true }, 'Archived. It takes no messages until it is opened again.'), { icon: 'archive' }),
+      mayChange && !isOpen && button('Open again', () => this.change({ archived: false }, 'It is open again.')),
+      mayChange && isOpen && button('Reset', () => this.reset()),
+      me.can.keep && button('Delete', () => this.erase(), { kind: 'danger' }),
+    ];
+  }
+
+  /** The rule that decided, in words. */
+  reason() {
+    const { channel_id: channel, end_company_id: company, resolution } = this.session;
+    return h('p', why(resolution.rule, {
+      channel: channel ? h('a', { href: `#/channels/${channel}` }, channelNames.element(channel)) : 'a channel',
+      company: company && companyLink(company),
+    }));
+  }
+
+  facts() {
+    const { context: { me }, session, agent } = this;
+    const { created_by: creator, end_company_id: company } = session;
+    return facts([
+      ['Agent', agent ? h('a', { href: `#/agents/${agent.agent_id}` }, h('bdi', agent.name)) : `${session.agent_id}, deleted since`],
+      ['Company', company ? companyLink(company) : 'none'],
+      ['Acting for', me.tenant?.client_id === session.client_id ? me.tenant.name : session.client_id],
+      ['Decided by', h('code', session.resolution.rule)],
+      ['Begun by', [h('bdi', creator.name ?? creator.id), ' through ', THROUGH[session.channel] ?? session.channel]],
+      ['Begun', time(session.created_at)],
+      ['Shared', session.shared ? 'with the MSP’s other users' : 'no'],
+      ['Archived', session.archived_at ? time(session.archived_at) : 'no'],
+      ...Object.entries(session.metadata).map(([name, value]) => [h('bdi', name), h('bdi', value)]),
+      ['Id', identifier(session.id)],
+    ]);
+  }
+
+  /** The button that shares the session, for people; programs have no colleagues. */
+  sharing() {
+    const { context: { me }, session: { shared } } = this;
+    return this.mayChange && me.kind === 'dashboard_user' && button(shared ? 'Stop sharing' : 'Share with colleagues',
+      () => this.change({ shared: !shared }, shared ? 'It is no longer shared.' : 'The MSP’s other users can read it now.'), { small: true });
+  }
+
+  async change(values, done) {
+    Object.assign(this.session, (await patch(path`/chat/sessions/${this.session.id}`, values)).data);
+    this.draw();
+    say(done);
+  }
+
+  rename() {
+    return dialog('Rename', (close) => form({
+      fields: [{ name: 'title', label: 'Title', nullable: true }],
+      values: this.session,
+      submit: async (values) => {
+        await this.change(values, 'Renamed.');
+        close();
+      },
+    }).element);
+  }
+
+  async reset() {
+    if (!await confirm('Reset this session?', 'It is archived and what is being answered is stopped. The next message from Teams begins a new session.', 'Reset')) return;
+    Object.assign(this.session, await post(path`/chat/sessions/${this.session.id}/reset`));
+    this.draw();
+    say('It is archived, and its turns are cancelled.');
+  }
+
+  async erase() {
+    const { context, session } = this;
+    if (!await confirm('Delete this session?', `Its ${plural(session.message_count, 'message')}, answers and files are gone for good. Export it first if somebody may ask for it.`, 'Delete for good')) return;
+    // The server ends the stream of a deleted session with an error; this page must not show it.
+    this.reading.abort();
+    try {
+      await remove(path`/chat/sessions/${session.id}`);
+    } catch (error) {
+      context.again();
+      throw error;
+    }
+    say('The session is deleted.');
+    context.go('#/sessions');
+  }
+
+  chooseExport() {
+    return dialog('Export', (close) => [
+      h('p', 'The session with all of its messages, as a file.'),
+      h('div.dialog-actions',
+        button('Markdown', () => this.exportAs('md').then(() => close())),
+        button('JSON', () => this.exportAs('json').then(() => close()), { kind: 'primary' })),
+    ]);
+  }
+
+  async exportAs(kind) {
+    const { context: { signal }, session: { id }, agent } = this;
     const messages = [];
     for await (const message of all(path`/chat/sessions/${id}/messages`, {}, signal)) messages.push(message);
-    const fresh = (await call('GET', path`/chat/sessions/${id}`, { signal })).data;
+    const session = (await call('GET', path`/chat/sessions/${id}`, { signal })).data;
     const name = `session-${id}.${kind}`;
-    if (kind === 'json') download(name, 'application/json', `${JSON.stringify({ session: fresh, messages }, null, 2)}\n`);
-    else download(name, 'text/markdown', asMarkdown(fresh, agent, messages));
+    if (kind === 'json') download(name, 'application/json', `${JSON.stringify({ session, messages }, null, 2)}\n`);
+    else download(name, 'text/markdown', asMarkdown(session, agent, messages));
     say(`${plural(messages.length, 'message')} in ${name}.`);
   }
-
-  draw();
-  return [
-    head,
-    h('div.columns.two',
-      h('section', { 'aria-label': 'Transcript' }, conversation({
-        session, signal: AbortSignal.any([signal, reading.signal]),
-        people: { user: session.end_company_id ? 'Client staff' : session.created_by.name ?? 'Technician', assistant: agent?.name ?? 'Agent' },
-        writes: mine && me.can.chat && session.archived_at === null,
-        opening: { welcome: session.message_count === 0 ? 'Nothing has been said here yet.' : null },
-      })),
-      about),
-  ];
 }
+
+const companyLink = (id) => h('a', { href: `#/companies/${encodeURIComponent(id)}` }, companyNames.element(id));
 
 /** A session as a document; what people wrote is quoted, so that it cannot look like a part of it. */
 function asMarkdown(session, agent, messages) {
