@@ -1,11 +1,12 @@
-// Speaks with the server: the public API as any other client has it (contract, sections 1 to 10).
+// A client of the public API (contract, sections 1 to 10). The dashboard has no interface of its
+// own.
 
 const ROOT = new URL('public-api/', document.baseURI);
 const TOKEN = 'switchboard.token';
 
 let token = sessionStorage.getItem(TOKEN);
 
-/** The credential of this tab; it is kept in memory and in session storage, and is never part of an address. */
+/** The credential of this tab, in memory and in session storage. It is never part of an address. */
 export const credential = {
   get: () => token,
   set(value) {
@@ -16,14 +17,14 @@ export const credential = {
     token = null;
     sessionStorage.removeItem(TOKEN);
   },
-  /** Gets a fresh token ahead of a call where the old one is about to end; set by whoever signed in. */
+  /** Refreshes the token before a call if the token is about to expire. `auth.js` sets it. */
   renew: async () => {},
-  /** Asks the person to sign in again, and says whether they did; set by the page. */
-  ask: async () => false,
+  /** Asks the person to sign in again. True if the person did. `app.js` sets it. */
+  signInAgain: async () => false,
 };
 
-/** What the server answered when it did not do what was asked. */
-export class Refused extends Error {
+/** An error that the server answered with. `status` is 0 if the server could not be reached. */
+class ApiError extends Error {
   constructor(status, error, requestId, retryAfter) {
     super(error.message);
     this.status = status;
@@ -34,7 +35,7 @@ export class Refused extends Error {
   }
 }
 
-/** The address of a path of the API, `query` without what is empty. */
+/** The address of a path of the API. Empty values of `query` are left out. */
 export function address(path, query = {}) {
   const url = new URL(path.replace(/^\//, ''), ROOT);
   for (const [name, value] of Object.entries(query)) {
@@ -43,7 +44,7 @@ export function address(path, query = {}) {
   return url;
 }
 
-/** A signed link, on the server that this page came from: a link can name the server by another host. */
+/** A signed link to a file, on the origin of this page: the link itself can name another host. */
 export function signedAddress(link) {
   const { pathname, search } = new URL(link);
   const url = address(pathname.slice(pathname.indexOf('/chat/attachments/')));
@@ -51,54 +52,57 @@ export function signedAddress(link) {
   return url.href;
 }
 
-/** A path with its variable parts escaped: path`/agents/${id}`. */
+/** A path with escaped values: path`/agents/${id}`. */
 export function path(strings, ...values) {
   return strings.reduce((all, part, index) => all + encodeURIComponent(values[index - 1]) + part);
 }
 
-async function once(method, url, { body, headers, signal }) {
+async function fetchOnce(method, url, { body, headers, signal }) {
   await credential.renew();
-  const all = { ...headers };
-  if (token !== null) all.Authorization = `Bearer ${token}`;
-  if (body !== undefined) all['Content-Type'] = 'application/json';
+  const sent = { ...headers };
+  if (token !== null) sent.Authorization = `Bearer ${token}`;
+  if (body !== undefined) sent['Content-Type'] = 'application/json';
   try {
     return await fetch(url, {
-      method, signal, headers: all,
+      method, signal, headers: sent,
       body: body === undefined ? undefined : JSON.stringify(body),
       cache: 'no-store', credentials: 'omit', redirect: 'error', referrerPolicy: 'no-referrer',
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Refused(0, { code: 'unreachable', message: 'The server cannot be reached. Nothing was lost here; try again.' });
+    throw new ApiError(0, { code: 'unreachable', message: 'The server cannot be reached. Nothing on this page is lost. Try again.' });
   }
 }
 
-/** The refusal that a response carries. */
-export async function refusal(response) {
+/** The error in a response. */
+export async function errorOf(response) {
   let body = null;
   try {
     body = await response.json();
   } catch {
-    // What stands before the server may answer with a page of its own.
+    // A proxy in front of the server can answer with a page of its own.
   }
   const error = body?.error ?? { code: 'unknown', message: `The server answered with status ${response.status}.` };
-  return new Refused(response.status, error, body?.meta?.request_id ?? response.headers.get('x-request-id'),
+  return new ApiError(response.status, error, body?.meta?.request_id ?? response.headers.get('x-request-id'),
     Number(response.headers.get('retry-after')) || null);
 }
 
-/** The response to a call, whatever its success looks like. Throws `Refused`. */
-export async function send(method, url, options = {}) {
-  let response = await once(method, url, options);
-  if (response.status === 401 && token !== null && !options.quiet && await credential.ask(await refusal(response.clone()))) {
-    response = await once(method, url, options);
+/**
+ * Sends a request, a second time after a new sign-in if the first answer is 401. Throws `ApiError`.
+ */
+async function send(method, url, options = {}) {
+  let response = await fetchOnce(method, url, options);
+  if (response.status === 401 && token !== null && !options.quiet && await credential.signInAgain(await errorOf(response.clone()))) {
+    response = await fetchOnce(method, url, options);
   }
-  if (!response.ok) throw await refusal(response);
+  if (!response.ok) throw await errorOf(response);
   return response;
 }
 
 /**
- * Calls the API. `options`: `query`, `body` (an object), `headers`, `signal`, `quiet` (a 401 is thrown, and nobody is asked to sign in).
- * Gives the envelope's `{ data, meta }`, or null where there is no body. Throws `Refused`.
+ * Calls the API. `options`: `query`, `body` (an object), `headers`, `signal`, and `quiet`, which
+ * throws a 401 instead of asking the person to sign in. Returns the envelope's `{ data, meta }`, or
+ * null if the response has no body. Throws `ApiError`.
  */
 export async function call(method, where, options = {}) {
   const response = await send(method, address(where, options.query), options);
@@ -111,8 +115,8 @@ export const put = (where, body) => call('PUT', where, { body });
 export const patch = (where, body) => call('PATCH', where, { body });
 export const remove = (where) => call('DELETE', where);
 
-/** Everything of a list, page by page, as far as `most` rows. */
-export async function* all(where, query = {}, signal, most = Infinity) {
+/** The rows of a list, page by page, up to `limit` rows. */
+export async function* allRows(where, query = {}, signal, limit = Infinity) {
   let cursor = null;
   let seen = 0;
   do {
@@ -120,15 +124,16 @@ export async function* all(where, query = {}, signal, most = Infinity) {
     for (const row of data) {
       yield row;
       seen += 1;
-      if (seen >= most) return;
+      if (seen >= limit) return;
     }
     cursor = meta.pagination.next_cursor;
   } while (cursor !== null);
 }
 
 /**
- * The events of a session's stream, `{ id, envelope }` each, until the server ends it (contract, section 5).
- * Nothing comes where there is nothing to resume. Throws `Refused`, and `TypeError` where the connection breaks.
+ * The events of a session's stream, `{ id, envelope }` each, until the server ends the stream
+ * (contract, section 5). Yields nothing if there is nothing to resume. Throws `ApiError`, and
+ * `TypeError` if the connection breaks.
  */
 export async function* events(session, query, signal) {
   const response = await send('GET', address(path`/chat/sessions/${session}/events`, query), { signal });

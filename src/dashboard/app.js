@@ -1,11 +1,11 @@
-// The page: who is signed in, where one is, what is shown.
+// The page: who is signed in, the navigation, and the view that the address leads to.
 
-import { arrive, signInPanel, signOut, who } from './auth.js';
+import { completeSignIn, currentUser, signInPanel, signOut } from './auth.js';
 import { credential } from './api.js';
-import { h, refill, svg } from './dom.js';
-import { badge, button, confirm, dialog, failure, iconButton, skeleton } from './parts.js';
+import { h, setContent, svg } from './dom.js';
+import { badge, button, confirm, dialog, failure, iconButton, skeleton } from './components.js';
 
-/** The views: what leads there, where their code is, who is offered them. */
+/** The views. `needs` is the permission that a person must have to see a view. */
 const VIEWS = [
   { name: 'overview', label: 'Overview', load: () => import('./overview.js') },
   { name: 'sessions', label: 'Sessions', load: () => import('./sessions.js') },
@@ -16,43 +16,45 @@ const VIEWS = [
   { name: 'knowledge', label: 'Knowledge', load: () => import('./knowledge.js') },
   { name: 'users', label: 'Users', load: () => import('./users.js'), needs: 'admin', group: 'Administer' },
   { name: 'keys', label: 'Keys', load: () => import('./keys.js'), needs: 'admin' },
-  { name: 'audit', label: 'Audit', load: () => import('./audit.js'), needs: 'keep', group: 'Administer' },
+  { name: 'audit', label: 'Audit', load: () => import('./audit.js'), needs: 'manage', group: 'Administer' },
 ];
 
 const root = document.getElementById('app');
 const main = h('main.main', { id: 'main', tabindex: '-1' });
 let me = null;
-let leaving = new AbortController();
-/** Whether the view that is shown has something that was typed and not saved. */
+/** Aborts when the view is left. */
+let viewAborter = new AbortController();
+/** Whether the view has input that is not saved. */
 let isDirty = () => false;
-let shown = '';
+/** The hash of the view that is shown. */
+let shownHash = '';
 
-const mark = () => svg('svg', { class: 'mark', viewBox: '0 0 32 32', width: 24, height: 24, 'aria-hidden': 'true' },
+const logo = () => svg('svg', { class: 'mark', viewBox: '0 0 32 32', width: 24, height: 24, 'aria-hidden': 'true' },
   svg('rect', { width: 32, height: 32, rx: 7 }),
   svg('path', { d: 'M11.5 9H17a4 4 0 0 1 4 4v7.5' }),
   [[9, 9], [23, 23], [9, 23], [23, 9]].map(([cx, cy]) => svg('circle', { cx, cy, r: 2.5 })));
 
 function showSignIn(why) {
   document.title = 'Sign in · Switchboard';
-  refill(root, h('main.sign-in', { id: 'main' },
+  setContent(root, h('main.sign-in', { id: 'main' },
     h('div.sign-in-card',
-      h('div.brand', mark(), h('span', 'Switchboard')),
+      h('div.brand', logo(), h('span', 'Switchboard')),
       h('h1', 'Sign in'),
-      h('p.lead', 'See who would be refused and link them, and try your agents as people meet them.'),
+      h('p.lead', 'See whose messages are refused, link their M365 tenants, and try your agents.'),
       signInPanel(start, why))));
 }
 
-/** Signs in again where the old sign-in ended, with what was typed still standing behind it. */
-let asking = null;
-credential.ask = (refusal) => {
+/** The dialog that asks to sign in again, shared by all calls that were answered with 401. */
+let signingIn = null;
+credential.signInAgain = (refusal) => {
   if (me === null) return Promise.resolve(false);
-  asking ??= dialog('Sign in again', (close) => [
-    h('p', 'Your sign-in has ended. What you typed is still there.'),
+  signingIn ??= dialog('Sign in again', (close) => [
+    h('p', 'Your sign-in is no longer valid. Your input is kept.'),
     signInPanel(async () => {
-      const again = await who();
+      const again = await currentUser();
       if (again === null) throw refusal;
       if (again.client_id !== me.client_id || again.id !== me.id || again.role !== me.role) {
-        // Somebody else: what the first one had begun is not done in the other's name.
+        // Another person must not complete the call of the first one.
         isDirty = () => false;
         location.reload();
         return;
@@ -60,11 +62,11 @@ credential.ask = (refusal) => {
       close(true);
     }),
   ]).then((done) => {
-    asking = null;
+    signingIn = null;
     if (done !== true) showSignIn(refusal.message);
     return done === true;
   });
-  return asking;
+  return signingIn;
 };
 
 function navigation() {
@@ -87,22 +89,22 @@ function showShell() {
   }, { 'aria-expanded': 'false', 'aria-controls': 'side' });
   menu.classList.add('menu-button');
   const name = me.tenant?.name ?? me.client_id;
-  refill(root,
+  setContent(root,
     h('a.skip', { href: '#main', onclick: (event) => {
       event.preventDefault();
       main.focus();
-    } }, 'Skip to the content'),
-    h('header.top', menu, h('a.brand', { href: '#/overview' }, mark(), h('span', 'Switchboard')), h('span.top-tenant', name)),
+    } }, 'Skip to content'),
+    h('header.top', menu, h('a.brand', { href: '#/overview' }, logo(), h('span', 'Switchboard')), h('span.top-tenant', name)),
     h('header.side', { id: 'side' },
-      h('a.brand', { href: '#/overview' }, mark(), h('span', 'Switchboard')),
+      h('a.brand', { href: '#/overview' }, logo(), h('span', 'Switchboard')),
       h('p.side-tenant', name),
       h('nav', { 'aria-label': 'Views' }, h('ul.nav', navigation())),
       h('div.side-foot',
         h('p.side-who', h('span', me.name ?? me.id), badge(me.role ? ROLES[me.role] : me.platform ? 'Platform key' : 'API key')),
         button('Sign out', async () => {
-          if (!await mayLeave()) return;
+          if (!await confirmLeaving()) return;
           isDirty = () => false;
-          leaving.abort();
+          viewAborter.abort();
           await signOut();
           me = null;
           location.hash = '';
@@ -111,28 +113,28 @@ function showShell() {
     main);
 }
 
-async function mayLeave() {
-  return !isDirty() || confirm('Leave without saving?', 'What you changed here is not saved yet.', 'Leave');
+async function confirmLeaving() {
+  return !isDirty() || confirm('Leave without saving?', 'Your changes are not saved.', 'Leave');
 }
 
-/** The parts of the address behind the `#`. */
-function place() {
-  const [where, query = ''] = location.hash.replace(/^#\/?/, '').split('?');
+/** The route in the hash: the name of a view, the other parts of the path, and the query. */
+function currentRoute() {
+  const [route, query = ''] = location.hash.replace(/^#\/?/, '').split('?');
   let parts;
   try {
-    parts = where.split('/').map(decodeURIComponent);
+    parts = route.split('/').map(decodeURIComponent);
   } catch {
     parts = [''];
   }
   return { name: parts[0] || 'overview', parts: parts.slice(1), query: new URLSearchParams(query) };
 }
 
-/** Asks before what was typed is lost. False if the person stays; then the address leads to the view that is shown. */
+/** Asks before unsaved input is lost. False if the person stays; then the address is reset. */
 async function mayShowNext() {
   if (!isDirty()) return true;
   const wanted = location.hash;
-  history.replaceState(null, '', shown || location.pathname);
-  if (!await mayLeave()) return false;
+  history.replaceState(null, '', shownHash || location.pathname);
+  if (!await confirmLeaving()) return false;
   isDirty = () => false;
   history.replaceState(null, '', wanted || location.pathname);
   return true;
@@ -148,53 +150,55 @@ function markCurrent(name) {
   }
 }
 
-/** What a view gets: who is signed in, what its address says, when it has to stop, and how it moves on. */
+/** What a view receives. `signal` aborts when the view is left. */
 function contextOf({ name, parts, query }, signal) {
   const context = {
     me, parts, query, signal,
-    /** Has the address name what is searched and filtered, so that the way back leads here. */
+    /** Writes the search and the filters into the address, so that Back leads to the same list. */
     remember(state) {
       if (signal.aborted) return;
-      const said = new URLSearchParams([...state]).toString();
-      shown = `#/${[name, ...parts].map(encodeURIComponent).join('/')}${said ? `?${said}` : ''}`;
-      history.replaceState(null, '', shown);
+      const search = new URLSearchParams([...state]).toString();
+      shownHash = `#/${[name, ...parts].map(encodeURIComponent).join('/')}${search ? `?${search}` : ''}`;
+      history.replaceState(null, '', shownHash);
     },
-    /** Says whether there is something that was not saved; asked before the view goes. */
-    guard(ask) {
-      isDirty = ask;
+    /** Sets the function that says whether the view has unsaved input. */
+    guard(hasUnsavedInput) {
+      isDirty = hasUnsavedInput;
     },
-    /** Goes elsewhere without asking. */
+    /** Goes to another view without asking. */
     go(hash) {
       isDirty = () => false;
-      if (location.hash === hash) context.again();
+      if (location.hash === hash) context.reload();
       else location.hash = hash;
     },
-    /** Shows this view anew. */
-    again() {
+    /** Loads this view again. */
+    reload() {
       isDirty = () => false;
-      shown = '';
+      shownHash = '';
       show();
     },
   };
   return context;
 }
 
-const notHere = () => [h('header.heading', h('h1', { tabindex: '-1' }, 'This is not here.')), h('p.lead', h('a', { href: '#/overview' }, 'Go to the overview'))];
+const notFound = () => [h('header.heading', h('h1', { tabindex: '-1' }, 'Page not found')), h('p.lead', h('a', { href: '#/overview' }, 'Go to the overview'))];
 
-/** Loads a view's code and shows it. False if another view was asked for meanwhile. */
+/**
+ * Loads the code of a view and shows the view. False if the person went to another view meanwhile.
+ */
 async function render(view, context) {
   const { signal } = context;
-  // What takes no time to come is not announced by grey lines.
-  const wait = setTimeout(() => refill(main, skeleton(6)), 150);
+  // A view that loads at once must not flash a skeleton.
+  const wait = setTimeout(() => setContent(main, skeleton(6)), 150);
   try {
     const module = await view.load();
     if (signal.aborted) return false;
     const content = await module.view(context);
     if (signal.aborted) return false;
-    refill(main, content);
+    setContent(main, content);
   } catch (error) {
     if (signal.aborted) return false;
-    refill(main, h('header.heading', h('h1', { tabindex: '-1' }, view.label)), failure(error, () => context.again()));
+    setContent(main, h('header.heading', h('h1', { tabindex: '-1' }, view.label)), failure(error, () => context.reload()));
   } finally {
     clearTimeout(wait);
   }
@@ -203,17 +207,17 @@ async function render(view, context) {
 
 async function show() {
   if (me === null) return;
-  if (location.hash === shown) return;
+  if (location.hash === shownHash) return;
   if (!await mayShowNext()) return;
-  shown = location.hash;
-  leaving.abort();
-  leaving = new AbortController();
+  shownHash = location.hash;
+  viewAborter.abort();
+  viewAborter = new AbortController();
   isDirty = () => false;
-  const address = place();
-  const view = VIEWS.find(({ name, needs }) => name === address.name && (!needs || me.can[needs]));
-  markCurrent(address.name);
-  if (!view) refill(main, notHere());
-  else if (!await render(view, contextOf(address, leaving.signal))) return;
+  const route = currentRoute();
+  const view = VIEWS.find(({ name, needs }) => name === route.name && (!needs || me.can[needs]));
+  markCurrent(route.name);
+  if (!view) setContent(main, notFound());
+  else if (!await render(view, contextOf(route, viewAborter.signal))) return;
   const title = main.querySelector('h1');
   document.title = `${title?.textContent ?? view?.label ?? 'Switchboard'} · Switchboard`;
   scrollTo(0, 0);
@@ -222,26 +226,26 @@ async function show() {
 
 async function start(why = null) {
   try {
-    me = await who();
+    me = await currentUser();
   } catch (error) {
-    refill(root, h('main.sign-in', h('div.sign-in-card', failure(error, () => start()))));
+    setContent(root, h('main.sign-in', h('div.sign-in-card', failure(error, () => start()))));
     return;
   }
   if (me === null || me.kind === 'end_user_session') {
-    const ended = credential.get() === null ? null : 'Your sign-in has ended.';
+    const ended = credential.get() === null ? null : 'Your sign-in is no longer valid.';
     me = null;
     showSignIn(why ?? ended);
     return;
   }
   showShell();
-  shown = '';
+  shownHash = '';
   if (location.hash === '' || location.hash === '#') history.replaceState(null, '', '#/overview');
   await show();
 }
 
 addEventListener('hashchange', async () => {
-  // A link that is opened in a tab that is in use signs in there.
-  if (/^#code=/.test(location.hash)) await start(await arrive());
+  // A sign-in link that is opened in this tab signs its holder in here.
+  if (/^#code=/.test(location.hash)) await start(await completeSignIn());
   else await show();
 });
 addEventListener('beforeunload', (event) => {
@@ -251,4 +255,4 @@ document.addEventListener('keydown', (event) => {
   if (event.key === 'Escape' && root.classList.contains('menu-open')) root.querySelector('.menu-button').click();
 });
 
-start(await arrive());
+start(await completeSignIn());

@@ -1,12 +1,12 @@
-// Who changed what, and who was refused: as it was recorded, newest first.
+// The audit log: changes and refused requests, newest first.
 
 import { call } from './api.js';
-import { h, put } from './dom.js';
-import { badge, empty, heading, plural, time } from './parts.js';
-import { listing } from './list.js';
+import { append, h } from './dom.js';
+import { badge, empty, heading, plural, time } from './components.js';
+import { listView } from './list.js';
 import { picker } from './picker.js';
 
-/** What can be done, in words. */
+/** The labels of the actions. */
 const ACTIONS = {
   'agent.create': 'Agent created', 'agent.update': 'Agent changed', 'agent.delete': 'Agent deleted',
   'api_key.create': 'Key created', 'api_key.rotate': 'Key rotated', 'api_key.revoke': 'Key revoked',
@@ -15,19 +15,19 @@ const ACTIONS = {
   'company.create': 'Company created', 'company.update': 'Company changed', 'company.delete': 'Company deleted',
   'companies.import': 'Companies imported', 'seed.import': 'Seed file imported',
   'install.create': 'Install added', 'install.link': 'Company linked to an install', 'install.delete': 'Install removed',
-  'request.refused': 'Attempt refused',
+  'request.refused': 'Request refused',
   'session.create_as_company': 'Agent tried as a company', 'session.update': 'Session changed', 'session.delete': 'Session deleted', 'session.purge': 'Idle sessions removed',
-  'session_token.mint': 'Session token made', 'session_token.revoke': 'Session token revoked',
-  'login_link.create': 'Sign-in link made', 'sign_in.create': 'Signed in by a link', 'sign_in.end': 'Signed out',
-  'tenant.create': 'Tenant created', 'tenant.update': 'Tenant changed', 'unlinked_tenant.delete': 'Refused M365 tenant forgotten',
+  'session_token.mint': 'Session token created', 'session_token.revoke': 'Session token revoked',
+  'login_link.create': 'Sign-in link created', 'sign_in.create': 'Signed in with a link', 'sign_in.end': 'Signed out',
+  'tenant.create': 'Tenant created', 'tenant.update': 'Tenant changed', 'unlinked_tenant.delete': 'Refused M365 tenant dismissed',
   'user.update': 'Role changed',
 };
 const ACTORS = { service_account: 'API key', dashboard_user: 'User', end_user_session: 'Client staff', operator: 'Server' };
-/** Where a target is shown, by the noun of what was done to it. */
-const PLACES = { agent: 'agents', article: 'knowledge', channel: 'channels', company: 'companies', session: 'sessions' };
+/** The view of a target, by the noun of the action. */
+const TARGET_VIEWS = { agent: 'agents', article: 'knowledge', channel: 'channels', company: 'companies', session: 'sessions' };
 
 export function view(context) {
-  const found = listing(context, {
+  const found = listView(context, {
     path: '/audit-events', caption: 'audit events', search: 'Search targets, names and details',
     filters: [
       { name: 'action', label: 'Action', options: [['', 'Any'], ...Object.entries(ACTIONS).sort(([, one], [, other]) => one.localeCompare(other))] },
@@ -36,51 +36,51 @@ export function view(context) {
     columns: [
       { label: 'When', cell: (row) => time(row.created_at) },
       { label: 'Action', cell: ({ action }) => h('div.roomy', action === 'request.refused' ? badge(ACTIONS[action], 'bad') : ACTIONS[action], h('div.audit-action', h('code.muted.audit-id', action))) },
-      { label: 'Who', cell: (row) => who(row.actor) },
+      { label: 'Who', cell: (row) => actor(row.actor) },
       { label: 'Target', cell: target },
       { label: 'Details', cell: details, wide: true },
     ],
-    none: empty('Nothing is recorded yet.', 'Each change, and each attempt that is not allowed, is recorded here.'),
+    none: empty('No entries yet.', 'Switchboard records each change and each request that is not allowed.'),
   });
-  return [heading('Audit', { lead: 'Who changed what, and what was refused. Nothing here can be changed or removed.' }), found.element];
+  return [heading('Audit', { lead: 'Changes and refused requests. Entries cannot be changed or deleted.' }), found.element];
 }
 
-/** Whoever did it, leading to all that they did. */
-function who({ kind, id, name }) {
+/** The actor of an event, with a link to all events of the same actor. */
+function actor({ kind, id, name }) {
   return h('div.roomy',
     h('div', h('bdi', name ?? ACTORS[kind] ?? kind), name !== null && [' ', h('span.muted', ACTORS[kind] ?? kind)]),
-    h('a.audit-id', { href: `#/audit?actor=${encodeURIComponent(id)}`, title: 'All that was done by this id' }, h('code', id)));
+    h('a.audit-id', { href: `#/audit?actor=${encodeURIComponent(id)}`, title: 'All entries of this id' }, h('code', id)));
 }
 
 function target({ action, target: what }) {
   if (what === null) return h('span.muted', '–');
   const [noun, verb] = action.split('.');
   const shown = h('code.audit-id', h('bdi', what));
-  return h('div.roomy', noun in PLACES && verb !== 'delete' ? h('a', { href: `#/${PLACES[noun]}/${encodeURIComponent(what)}` }, shown) : shown);
+  return h('div.roomy', noun in TARGET_VIEWS && verb !== 'delete' ? h('a', { href: `#/${TARGET_VIEWS[noun]}/${encodeURIComponent(what)}` }, shown) : shown);
 }
 
-/** A value of the details as it stands there; a text without its quotes. */
+/** A value of the details as JSON, but a text without quotes. */
 const valueOf = (value) => h('code', h('bdi', typeof value === 'string' ? value : JSON.stringify(value)));
 
-/** What else is recorded of an event, folded. */
+/** The other details of an event, collapsed. */
 function details({ details: { changed, ...rest }, remote_address: from, request_id: request }) {
   const differences = Object.entries(changed ?? {});
   const pairs = [
     ...differences.map(([name, change]) => [name, [valueOf(change.from), ' → ', valueOf(change.to)]]),
     ...Object.entries(rest).map(([name, value]) => [name, valueOf(value)]),
-    ['remote address', from === null ? 'none: on the server itself' : h('code', from)],
+    ['remote address', from === null ? 'none (on the server)' : h('code', from)],
     ['request id', request === null ? 'none' : h('code', request)],
   ];
   const named = rest.code ?? rest.name ?? rest.title ?? rest.role;
   const summary = differences.length > 0 ? `${plural(differences.length, 'field')} changed: ${differences.map(([name]) => name).join(', ')}`
     : typeof named === 'string' ? h('bdi.audit-name', named) : 'Details';
   const list = h('dl.audit-details');
-  // Twenty-five rows of these are drawn much sooner when each is filled on being opened.
-  const fill = () => list.hasChildNodes() || put(list, pairs.map(([name, value]) => h('div', h('dt', name), h('dd', value))));
-  return h('details.audit-fold', { ontoggle: fill }, h('summary', summary), list);
+  // A page of 25 rows is drawn much faster if each row is filled only when it is opened.
+  const fillList = () => list.hasChildNodes() || append(list, pairs.map(([name, value]) => h('div', h('dt', name), h('dd', value))));
+  return h('details.audit-fold', { ontoggle: fillList }, h('summary', summary), list);
 }
 
-/** Finds who acted: people and keys by name where that may be asked, anyone by the id. */
+/** A filter by actor. Administrators search users and keys by name; everybody else enters an id. */
 function actorFilter(me) {
   const found = async (where, q, signal, option) => (await call('GET', where, { query: { page_size: 10, q }, signal })).data.map(option);
   const search = async (q, signal) => {
@@ -88,7 +88,7 @@ function actorFilter(me) {
       found('/users', q, signal, (user) => ({ value: user.id, label: user.name ?? user.email ?? user.id, note: 'user' })),
       found('/api-keys', q, signal, (key) => ({ value: key.id, label: key.name, note: `key …${key.hint}` })),
     ]) : [[], []];
-    return [...users, ...keys, ...(q === '' ? [] : [{ value: q, label: q, note: 'as an id' }])];
+    return [...users, ...keys, ...(q === '' ? [] : [{ value: q, label: q, note: 'use as id' }])];
   };
   return {
     name: 'actor', label: 'Who',

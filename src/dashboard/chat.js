@@ -2,14 +2,14 @@
 
 import { call, events, path } from './api.js';
 import { composer } from './composer.js';
-import { h, icon, refill } from './dom.js';
+import { h, icon, setContent } from './dom.js';
 import { markdown } from './markdown.js';
 import { ENDINGS, attachment, messageFrame, plainText, rating, showSources, thinking } from './message.js';
-import { button, failure, notice, sentence, time } from './parts.js';
+import { button, errorText, failure, notice, time } from './components.js';
 
 const PAGE = 50;
-/** Unanswered questions of a page whose turns are read. */
-const TURNS_READ = 10;
+/** Unanswered questions of a page whose turns are loaded. */
+const TURNS_LOADED = 10;
 /** A growing answer is drawn at most this often. */
 const DRAW_MS = 60;
 const RETRY_MS = [500, 1_000, 2_000, 5_000, 10_000];
@@ -23,9 +23,12 @@ function isNearEnd() {
 const scrollToEnd = () => scrollTo(0, document.documentElement.scrollHeight);
 
 /**
- * A conversation of a session. `people` names who asks and who answers: `{ user, assistant }`. `writes` adds a composer and controls to
- * rate answers. `opening` is shown while the session has no message: `{ welcome, prompts }`. Gives an element that follows the session
- * until `signal` aborts.
+ * A conversation. Returns an element that follows the session until `signal` aborts. Options:
+ *
+ * - `session`
+ * - `people`: the names of who asks and who answers, `{ user, assistant }`
+ * - `writes`: adds a composer, and controls to rate answers
+ * - `opening`: `{ welcome, prompts }`, shown while the session has no message
  */
 export function conversation(options) {
   const shown = new Conversation(options);
@@ -43,7 +46,7 @@ class Conversation {
 
   messages = h('ol.messages', { 'aria-label': 'Conversation' });
   earlier = h('div.paging');
-  status = h('p.unseen', { role: 'status' });
+  status = h('p.visually-hidden', { role: 'status' });
   connection = h('div');
   start = h('div');
 
@@ -56,10 +59,10 @@ class Conversation {
   async begin() {
     try {
       const found = await this.loadPage();
-      if (found.length === 0 && this.opening) refill(this.start, this.greeting());
+      if (found.length === 0 && this.opening) setContent(this.start, this.greeting());
       if (found.length > 0 && this.writes) scrollToEnd();
     } catch (error) {
-      if (!this.signal.aborted) refill(this.earlier, failure(error, () => this.begin()));
+      if (!this.signal.aborted) setContent(this.earlier, failure(error, () => this.begin()));
       return;
     }
     this.follow();
@@ -89,89 +92,91 @@ class Conversation {
   }
 
   offerEarlier({ has_more: hasMore, next_cursor: cursor }) {
-    refill(this.earlier, hasMore && button('Show earlier messages', async () => {
-      const below = document.documentElement.scrollHeight - scrollY;
+    setContent(this.earlier, hasMore && button('Show earlier messages', async () => {
+      const fromEnd = document.documentElement.scrollHeight - scrollY;
       await this.loadPage(cursor);
-      scrollTo(0, document.documentElement.scrollHeight - below);
+      scrollTo(0, document.documentElement.scrollHeight - fromEnd);
     }, { small: true }));
   }
 
-  /** A turn that failed, was cancelled or waits has no answer that could say so. */
+  /** Shows the state of turns that have no answer: failed, cancelled or queued. */
   async explainUnanswered(messages) {
     const answered = new Set(messages.filter(({ role }) => role === 'assistant').map((message) => message.chat_turn_id));
     const open = messages.filter((message) => message.role === 'user' && !answered.has(message.chat_turn_id));
-    await Promise.all(open.slice(0, TURNS_READ).map((message) => this.explainTurn(message.chat_turn_id)));
+    await Promise.all(open.slice(0, TURNS_LOADED).map((message) => this.explainTurn(message.chat_turn_id)));
   }
 
   async explainTurn(id) {
     const turn = (await call('GET', path`/chat/sessions/${this.session.id}/turns/${id}`, { signal: this.signal })).data;
     const question = this.questions.get(id);
     if (turn.status === 'FAILED' || turn.status === 'CANCELLED') {
-      this.showEnding(question, turn.status === 'FAILED' ? 'bad' : 'warn', turn.error?.message ?? 'Stopped before the answer began.', id);
+      this.showEnding(question, turn.status === 'FAILED' ? 'bad' : 'warn', turn.error?.message ?? 'Stopped before the answer started.', id);
     } else if (turn.status === 'QUEUED') {
-      refill(question.state, h('div.ending.info', h('span', 'Waits for its turn.')));
+      setContent(question.state, h('div.ending.info', h('span', 'Queued.')));
     }
   }
 
-  /** Says how a turn ended, and offers to ask again. */
+  /** Shows how a turn ended, with a button that asks again. */
   showEnding(frame, kind, text, turn) {
     const question = this.questions.get(turn);
-    refill(frame.state, h(`div.ending.${kind}`, icon('warn'), h('span', text),
+    setContent(frame.state, h(`div.ending.${kind}`, icon('warn'), h('span', text),
       this.composer && question?.text && button('Ask again', () => this.composer.ask(question.text), { small: true })));
   }
 
-  /** Draws a stored message, `query` being the page that it came with. Gives its frame. */
+  /**
+   * Draws a stored message and returns its frame. `query` loads the page of messages that it is on.
+   */
   showStored(message, query) {
     const isAnswer = message.role === 'assistant';
     const old = isAnswer ? this.answers.get(message.id) : this.questions.get(message.chat_turn_id);
-    if (old?.isWhole) return old;
+    if (old?.isComplete) return old;
     const frame = old ?? messageFrame(message.role, this.people[message.role]);
-    frame.isWhole = true;
+    frame.isComplete = true;
     frame.id = message.id;
     frame.text = message.content;
-    refill(frame.when, time(message.created_at));
+    setContent(frame.when, time(message.created_at));
     if (isAnswer) this.fillAnswer(frame, message);
     else this.fillQuestion(frame, message);
-    refill(frame.files, message.attachments.map((item) => attachment(item, message.id, () => this.listMessages(query))));
+    setContent(frame.files, message.attachments.map((item) => attachment(item, message.id, () => this.listMessages(query))));
     return frame;
   }
 
   fillAnswer(frame, message) {
     this.answers.set(message.id, frame);
-    refill(frame.body, markdown(message.content));
+    setContent(frame.body, markdown(message.content));
     showSources(frame, message.parts.filter((part) => part.type.startsWith('source-')));
-    refill(frame.foot, rating(this.session, message.id, message.feedback, this.writes));
+    setContent(frame.foot, rating(this.session, message.id, message.feedback, this.writes));
     const [kind, text] = ENDINGS[message.finish_reason] ?? [];
     if (kind) this.showEnding(frame, kind, text, message.chat_turn_id);
   }
 
   fillQuestion(frame, message) {
     this.questions.set(message.chat_turn_id, frame);
-    refill(frame.body, plainText(message.content));
+    setContent(frame.body, plainText(message.content));
   }
 
-  /** Shows a message that this page has sent, before the server lists it. */
+  /** Shows a message that this page has just sent. */
   showSent(reply, text, attachments) {
     const frame = this.questions.get(reply.chat_turn_id) ?? messageFrame('user', this.people.user);
     frame.text = text;
     this.questions.set(reply.chat_turn_id, frame);
-    refill(frame.when, time(new Date().toISOString()));
-    refill(frame.body, plainText(text));
-    refill(frame.files, attachments.map((file) => h('li', h('span.file', icon('file'), h('bdi', file.filename)))));
+    setContent(frame.when, time(new Date().toISOString()));
+    setContent(frame.body, plainText(text));
+    setContent(frame.files, attachments.map((file) => h('li', h('span.file', icon('file'), h('bdi', file.filename)))));
     this.insert(frame, reply.user_message_id);
     scrollToEnd();
   }
 
-  /** Puts a message in its place. Messages are ordered by their ids. */
+  /** Inserts a message. The ids of messages are in the order of time. */
   insert(frame, id) {
     frame.element.dataset.id = id;
     if (frame.element.isConnected) return;
     const next = [...this.messages.children].find((item) => item.dataset.id > id);
     this.messages.insertBefore(frame.element, next ?? null);
-    refill(this.start);
+    setContent(this.start);
   }
 
-  /** Follows the session from turn to turn. After an error the stream goes on at the last cursor. */
+  /** Reads the stream of events. After an error, the stream is resumed at the last cursor. */
   async follow() {
     let since;
     let failures = 0;
@@ -186,11 +191,11 @@ class Conversation {
       } catch (error) {
         if (this.signal.aborted) return;
         if ([401, 403, 404].includes(error.status)) {
-          refill(this.connection, notice('warn', 'This session can no longer be read.', h('p', sentence(error))));
+          setContent(this.connection, notice('warn', 'This session can no longer be read.', h('p', errorText(error))));
           return;
         }
         if (error.status === 400) since = undefined;
-        refill(this.connection, notice('warn', 'The connection broke. It is tried again.', h('p', sentence(error))));
+        setContent(this.connection, notice('warn', 'The connection was lost. Reconnecting.', h('p', errorText(error))));
       }
       const wait = RETRY_MS[Math.min(failures, RETRY_MS.length - 1)];
       failures += 1;
@@ -220,26 +225,26 @@ class Conversation {
     }
   }
 
-  /** The frame and the text of an answer that is being written, or null if the complete answer is shown already. */
+  /** The state of a new answer, or null if the complete answer is already shown. */
   startAnswer(id, turn) {
     const known = this.answers.get(id);
-    if (known?.isWhole) return null;
+    if (known?.isComplete) return null;
     const frame = known ?? messageFrame('assistant', this.people.assistant);
     this.answers.set(id, frame);
     this.insert(frame, id);
     if (this.questions.has(turn)) this.questions.get(turn).state.replaceChildren();
     else this.loadPage().catch(() => {});
     frame.element.setAttribute('aria-busy', 'true');
-    refill(frame.state, thinking());
-    return { id, turn, frame, text: '', thought: '', sources: [], drawn: 0, timer: null };
+    setContent(frame.state, thinking());
+    return { id, turn, frame, text: '', reasoning: '', sources: [], drawn: 0, timer: null };
   }
 
   draw(answer) {
     answer.timer = null;
     answer.drawn = Date.now();
     const follows = isNearEnd();
-    refill(answer.frame.body,
-      answer.thought && h('details.thought', h('summary', 'Reasoning'), markdown(answer.thought)),
+    setContent(answer.frame.body,
+      answer.reasoning && h('details.reasoning', h('summary', 'Reasoning'), markdown(answer.reasoning)),
       markdown(answer.text));
     showSources(answer.frame, answer.sources);
     if (follows) scrollToEnd();
@@ -249,18 +254,18 @@ class Conversation {
     answer.timer ??= setTimeout(() => this.draw(answer), Math.max(0, answer.drawn + DRAW_MS - Date.now()));
   }
 
-  /** Ends the running answer. `kind` and `text` say how, if it is not complete. */
+  /** Ends the running answer. `kind` and `text` say why an answer is incomplete. */
   endAnswer(kind, text) {
     const answer = this.running;
     this.running = null;
     if (answer) {
       clearTimeout(answer.timer);
       this.draw(answer);
-      answer.frame.isWhole = true;
+      answer.frame.isComplete = true;
       answer.frame.element.removeAttribute('aria-busy');
       answer.frame.state.replaceChildren();
-      refill(answer.frame.when, time(new Date().toISOString()));
-      if (answer.text !== '') refill(answer.frame.foot, rating(this.session, answer.id, null, this.writes));
+      setContent(answer.frame.when, time(new Date().toISOString()));
+      if (answer.text !== '') setContent(answer.frame.foot, rating(this.session, answer.id, null, this.writes));
       if (kind) this.showEnding(answer.frame, kind, text, answer.turn);
       this.status.textContent = kind ? text : 'The answer is complete.';
       if (isNearEnd()) scrollToEnd();
@@ -269,7 +274,7 @@ class Conversation {
   }
 }
 
-/** Adds an event to an answer. True if the answer has changed. */
+/** Adds an event to an answer. True if the event changed the answer. */
 function addTo(answer, envelope) {
   switch (envelope.type) {
     case 'text-start':
@@ -279,7 +284,7 @@ function addTo(answer, envelope) {
       answer.text += envelope.delta;
       return true;
     case 'reasoning-delta':
-      answer.thought += envelope.delta;
+      answer.reasoning += envelope.delta;
       return true;
     case 'source-url':
     case 'source-document':

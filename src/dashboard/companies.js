@@ -1,48 +1,49 @@
-// The MSP's clients: which there are, which M365 tenant each one's staff writes from, and what agents are told of them.
+// The MSP's client companies: the M365 tenant of each one, and the instructions that agents get for
+// it.
 
 import { call, get, path, post, put, remove } from './api.js';
-import { h, refill } from './dom.js';
-import { badge, button, confirm, empty, facts, failure, fillIn, heading, identifier, linkButton, newOf, notice, plural, resource, say, section, time } from './parts.js';
+import { h, setContent } from './dom.js';
+import { badge, button, confirm, empty, facts, failure, heading, identifier, linkButton, loadInto, newPath, notice, plural, resource, section, time, toast } from './components.js';
 import { form } from './form.js';
 import { unshareDirectory } from './linking.js';
-import { listing, textFilter } from './list.js';
+import { listView, textFilter } from './list.js';
 
-/** Other companies of an M365 tenant that are named, and articles that are counted, before it is "more". */
+/** Companies that are named in a sentence, and articles that are counted, before "more". */
 const NAMED = 10;
 
 const NAME = { name: 'psa_company_name', label: 'Name', required: true };
 const DIRECTORY = {
   name: 'tenant_id', label: 'M365 tenant id', nullable: true, code: true,
-  hint: 'The Microsoft directory that its staff sign in to. Whoever writes to a client bot from there is answered as this company’s staff. Leave it empty to link none.',
+  hint: 'The Microsoft directory that the staff sign in to. People who write to a client bot from there are answered as this company’s staff. Leave it empty for no link.',
 };
 const INSTRUCTIONS = [
   {
     name: 'custom_instructions_for_user_facing_chat', label: 'Instructions for chats with its staff', kind: 'textarea', rows: 6, nullable: true,
-    hint: 'The agent reads them whenever staff of this company write, and in no other chat.',
+    hint: 'The agent reads them in chats with staff of this company, and in no other chat.',
   },
   {
     name: 'custom_instructions', label: 'Internal instructions', kind: 'textarea', rows: 4, nullable: true,
-    hint: 'For programs of yours that read them over the API. No chat is given them.',
+    hint: 'For your own programs, which read them with the API. No agent reads them.',
   },
 ];
 
 const pageOf = (id) => `#/companies/${encodeURIComponent(id)}`;
 
-export const view = resource({ list, fresh, one });
+export const view = resource({ list, create, detail });
 
 function list(context) {
   const { me, signal } = context;
-  const add = me.can.keep && linkButton('New company', newOf('companies'), { kind: 'primary', icon: 'add' });
+  const add = me.can.manage && linkButton('New company', newPath('companies'), { kind: 'primary', icon: 'add' });
   const csv = () => h('code', `switchboard import companies.csv --tenant ${me.client_id}`);
   const health = get('/end-companies/health', {}, signal);
   const shared = health.then(({ shared_directories: { items } }) => new Set(items.map((item) => item.tenant_id)), () => new Set());
   const directory = ({ tenant_id: id }) => {
     if (id === null) return badge('not linked', 'warn');
     const shown = h('span', h('code', id), ' ');
-    shared.then((several) => several.has(id) && shown.append(badge('shared', 'warn')));
+    shared.then((directories) => directories.has(id) && shown.append(badge('shared', 'warn')));
     return shown;
   };
-  const found = listing(context, {
+  const found = listView(context, {
     path: '/end-companies', caption: 'companies', search: 'Search by name or PSA id',
     filters: [textFilter('tenant_id', 'M365 tenant')],
     href: (row) => pageOf(row.psa_company_id),
@@ -52,45 +53,45 @@ function list(context) {
       { label: 'M365 tenant', cell: directory },
       { label: 'Changed', cell: (row) => time(row.updated_at) },
     ],
-    none: me.can.keep
-      ? empty('No companies yet.', ['Add your clients here one by one, or all at once from a CSV file: ', csv()], add.cloneNode(true))
+    none: me.can.manage
+      ? empty('No companies yet.', ['Add your clients one by one, or import a CSV file: ', csv()], add.cloneNode(true))
       : empty('No companies yet.', 'An administrator adds them.'),
   });
   return [
     heading('Companies', {
-      lead: ['Your clients, and the M365 tenant that each one’s staff writes from.', me.can.keep && [h('br'), 'Many at once, from a CSV file: ', csv()]],
+      lead: ['Your clients, and the M365 tenant of each one’s staff.', me.can.manage && [h('br'), 'To import a CSV file: ', csv()]],
       actions: add,
     }),
-    hands(health, signal),
+    refusalNotice(health, signal),
     found.element,
   ];
 }
 
-/** Leads to what needs a hand, where something does. */
-function hands(health, signal) {
+/** A notice that leads to the overview, if an M365 tenant needs attention. */
+function refusalNotice(health, signal) {
   const place = h('div.above');
   Promise.all([health, get('/end-companies/unlinked-tenants', { page_size: 1 }, signal)]).then(
     ([found, refused]) => found.installed_without_company.count + found.shared_directories.count + refused.length > 0
-      && refill(place, notice('warn', 'Some people would be refused.',
-        h('p', 'An M365 tenant leads to no company, or to several. ', h('a', { href: '#/overview' }, 'See what needs a hand')))),
-    (error) => signal.aborted || refill(place, failure(error)));
+      && setContent(place, notice('warn', 'Some people are refused.',
+        h('p', 'An M365 tenant is linked to no company, or to several. ', h('a', { href: '#/overview' }, 'See what needs attention')))),
+    (error) => signal.aborted || setContent(place, failure(error)));
   return place;
 }
 
-function fresh(context) {
+function create(context) {
   const made = form({
-    fields: [NAME, { name: 'psa_company_id', label: 'PSA company id', required: true, code: true, hint: 'As your PSA names it. It cannot be changed later.' }, DIRECTORY, ...INSTRUCTIONS],
+    fields: [NAME, { name: 'psa_company_id', label: 'PSA company id', required: true, code: true, hint: 'The id of the company in your PSA. It cannot be changed later.' }, DIRECTORY, ...INSTRUCTIONS],
     label: 'Create company',
     cancel: '#/companies',
     async submit(values) {
-      await mayLink(null, values.tenant_id);
+      await confirmLink(null, values.tenant_id);
       try {
         await post('/end-companies', values);
       } catch (error) {
-        if (error.code === 'already_exists') error.message = 'A company has this id already. Change that one, or choose another id.';
+        if (error.code === 'already_exists') error.message = 'Another company has this id. Change that company, or choose another id.';
         throw error;
       }
-      say([h('bdi', values.psa_company_name), ' is added.']);
+      toast([h('bdi', values.psa_company_name), ' was created.']);
       context.go(pageOf(values.psa_company_id));
     },
   });
@@ -98,19 +99,19 @@ function fresh(context) {
   return [heading('New company', { back: { href: '#/companies', label: 'Companies' } }), made.element];
 }
 
-async function one(context, id) {
+async function detail(context, id) {
   const { me, signal } = context;
   const company = await get(path`/end-companies/${id}`, {}, signal);
   const name = h('bdi', company.psa_company_name);
   const of = encodeURIComponent(id);
   const link = linkOf(context, company);
-  const details = me.can.keep && form({
+  const details = me.can.manage && form({
     fields: [NAME, ...INSTRUCTIONS],
     values: company,
     async submit(_, changed) {
       const { data } = await put(path`/end-companies/${id}`, changed);
       name.textContent = data.psa_company_name;
-      say('Saved.');
+      toast('Saved.');
     },
   });
   if (details) context.guard(() => details.dirty() || link.dirty());
@@ -120,7 +121,7 @@ async function one(context, id) {
       actions: [
         linkButton('Sessions', `#/sessions?end_company_id=${of}`),
         linkButton('Articles', `#/knowledge?end_company_id=${of}`),
-        me.can.keep && button('Delete', () => erase(context, company, name.textContent), { kind: 'danger' }),
+        me.can.manage && button('Delete', () => deleteCompany(context, company, name.textContent), { kind: 'danger' }),
       ],
     }),
     facts([['PSA company id', identifier(id)], ['Created', time(company.created_at)], ['Changed', time(company.updated_at)]]),
@@ -128,38 +129,38 @@ async function one(context, id) {
       section('M365 tenant', link.element),
       section('Details', details
         ? details.element
-        : h('dl.stack', INSTRUCTIONS.map((field) => h('div', h('dt', h('strong', field.label)), h('dd.as-typed', { dir: 'auto' }, company[field.name] ?? h('span.muted', 'none'))))))),
+        : h('dl.stack', INSTRUCTIONS.map((field) => h('div', h('dt', h('strong', field.label)), h('dd.preformatted', { dir: 'auto' }, company[field.name] ?? h('span.muted', 'none'))))))),
   ];
 }
 
-/** The link to an M365 tenant: whether it leads its staff to this company, and what mends it. It is saved by itself. */
+/** The link to an M365 tenant: its state, a fix for a shared one, and a form of its own. */
 function linkOf({ me, signal }, company) {
   const state = h('div');
-  const draw = () => fillIn(state, () => health(), 2);
-  const made = me.can.keep && form({
+  const draw = () => loadInto(state, () => health(), 2);
+  const made = me.can.manage && form({
     fields: [DIRECTORY],
     values: company,
     label: 'Save link',
     async submit({ tenant_id: directory }) {
-      await mayLink(company, directory);
+      await confirmLink(company, directory);
       const { data, meta } = await put(path`/end-companies/${company.psa_company_id}`, { tenant_id: directory });
-      now(data);
-      if (meta.warnings.length > 0) say(meta.warnings.join(' '), 'bad');
-      else say(data.tenant_id === null ? 'It is not linked any more.' : 'The link is saved.');
+      show(data);
+      if (meta.warnings.length > 0) toast(meta.warnings.join(' '), 'bad');
+      else toast(data.tenant_id === null ? 'The link was removed.' : 'The link was saved.');
       draw();
     },
   });
-  const now = (row) => {
+  const show = (row) => {
     company = row;
     made.element.elements.tenant_id.value = row.tenant_id ?? '';
   };
-  const share = button('Choose who keeps it', async () => {
+  const share = button('Choose one company', async () => {
     if (!await unshareDirectory(company.tenant_id)) return;
     const row = await get(path`/end-companies/${company.psa_company_id}`, {}, signal);
-    // What was typed here meanwhile stays, and is what Save sends.
+    // Input that was typed meanwhile stays in the form.
     if (made.dirty()) company = row;
     else {
-      now(row);
+      show(row);
       made.settle();
     }
     draw();
@@ -167,22 +168,24 @@ function linkOf({ me, signal }, company) {
 
   async function health() {
     if (company.tenant_id === null) {
-      return notice('warn', 'Not linked.', h('p', 'When its staff write to a client bot, nobody knows that they are this company’s, and they are refused.'));
+      return notice('warn', 'Not linked.', h('p', 'Switchboard refuses the company’s staff when they write to a client bot, because it cannot tell which company they belong to.'));
     }
     const { rows, more } = await others(company.tenant_id, company.psa_company_id, signal);
     const tenant = h('p', identifier(company.tenant_id));
     if (rows.length === 0) {
-      return notice('good', 'Linked to this company alone.', tenant, h('p', 'Whoever writes to a client bot from there is answered as its staff.'));
+      return notice('good', 'Linked to this company only.', tenant, h('p', 'People who write to a client bot from this M365 tenant are answered as the company’s staff.'));
     }
-    return notice('warn', 'Shared: everyone there is refused.', tenant,
-      h('p', 'It cannot be told whose staff is writing until one company is left. It is also the link of ', named(rows, more, true), '.'),
-      me.can.keep && share);
+    return notice('warn', 'Shared: everybody there is refused.', tenant,
+      h('p', 'Switchboard cannot tell whose staff is writing until only one company is linked. Also linked: ', named(rows, more, true), '.'),
+      me.can.manage && share);
   }
   draw();
   return { element: h('div.stack', state, made && made.element), dirty: made ? made.dirty : () => false };
 }
 
-/** The companies beside `id` that carry an M365 tenant, the first of them, and whether there are more. */
+/**
+ * The first companies, except `id`, that are linked to an M365 tenant, and whether there are more.
+ */
 async function others(directory, id, signal) {
   const { data, meta } = await call('GET', '/end-companies', { query: { tenant_id: directory, page_size: NAMED + 1 }, signal });
   const rows = data.filter((row) => row.psa_company_id !== id);
@@ -198,32 +201,35 @@ function named(rows, more, links = false) {
   }).concat(more ? [' and more'] : []);
 }
 
-/** Asks first where a link would have people refused who are not; throws where the answer is no, so that the form keeps what was typed. */
-async function mayLink(company, directory) {
+/**
+ * Asks for confirmation if a link would make Switchboard refuse more people. Throws if the person
+ * cancels, so that the form keeps its input.
+ */
+async function confirmLink(company, directory) {
   const before = company?.tenant_id ?? null;
   const after = directory?.toLowerCase() ?? null;
   if (before === after) return;
-  const told = [];
+  const warnings = [];
   if (after !== null) {
     const { rows, more } = await others(after, company?.psa_company_id);
-    if (rows.length > 0) told.push(h('span', 'It is linked to ', named(rows, more), ' already. While several companies share it, everyone there is refused. '));
+    if (rows.length > 0) warnings.push(h('span', 'The M365 tenant is already linked to ', named(rows, more), '. While several companies share it, Switchboard refuses everybody there. '));
   }
   if (before !== null && (await others(before, company.psa_company_id)).rows.length === 0) {
-    told.push(h('span', 'Whoever writes from ', h('code', before), ' is refused from then on.'));
+    warnings.push(h('span', 'Switchboard will refuse people who write from ', h('code', before), '.'));
   }
-  if (told.length > 0 && !await confirm('People would be refused', told, 'Save all the same')) {
-    throw Object.assign(new Error('This is not saved.'), { details: { field: 'tenant_id' } });
+  if (warnings.length > 0 && !await confirm('People would be refused', warnings, 'Save anyway')) {
+    throw Object.assign(new Error('Not saved.'), { details: { field: 'tenant_id' } });
   }
 }
 
-async function erase(context, company, name) {
+async function deleteCompany(context, company, name) {
   const { data, meta } = await call('GET', '/knowledge-articles', { query: { end_company_id: company.psa_company_id, page_size: NAMED } });
-  const articles = meta.pagination.has_more ? `Its articles, more than ${NAMED}, go along.`
-    : data.length > 0 ? `${plural(data.length, 'article')} for it alone ${data.length === 1 ? 'goes' : 'go'} along.`
-      : 'No articles are for it alone.';
-  const text = `Its staff are refused from then on. ${articles} Its sessions stay to be read, and take no new messages. It cannot be brought back.`;
+  const articles = meta.pagination.has_more ? `More than ${NAMED} articles for this company only are deleted too.`
+    : data.length > 0 ? `${plural(data.length, 'article')} for this company only ${data.length === 1 ? 'is' : 'are'} deleted too.`
+      : 'No article is for this company only.';
+  const text = `Switchboard will refuse its staff. ${articles} Its sessions stay readable and take no new messages. This cannot be undone.`;
   if (!await confirm(['Delete ', h('bdi', name), '?'], text, 'Delete company')) return;
   await remove(path`/end-companies/${company.psa_company_id}`);
-  say([h('bdi', name), ' is deleted.']);
+  toast([h('bdi', name), ' was deleted.']);
   context.go('#/companies');
 }

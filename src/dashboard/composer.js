@@ -1,19 +1,23 @@
-// The field that a person writes in: text, files, the choice of the model, and the buttons that send and stop.
+// The composer of a conversation: a text field, files, the choice of the model, and the buttons
+// Send and Stop.
 
-import { path, post, refusal, signedAddress } from './api.js';
-import { h, icon, newId, refill } from './dom.js';
-import { button, iconButton, notice, sentence } from './parts.js';
+import { errorOf, path, post, signedAddress } from './api.js';
+import { h, icon, newId, setContent } from './dom.js';
+import { button, errorText, iconButton, notice } from './components.js';
 
 const FILES = 'image/png,image/jpeg,image/gif,image/webp,application/pdf,text/plain,text/csv,application/msword,'
   + 'application/vnd.openxmlformats-officedocument.wordprocessingml.document,application/vnd.openxmlformats-officedocument.spreadsheetml.sheet';
-const MOST_FILES = 6;
+const MAX_FILES = 6;
 const TIERS = [['FAST', 'Fast'], ['SMART', 'Smart']];
 
 const randomId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 
-/** The files of the next message. Each one is uploaded as soon as it is chosen. */
+/** The files of the next message. A file is uploaded when it is chosen. */
 class Attachments {
-  /** `{ filename, mime, blob_path, element }` each. `blob_path` is null until the upload is complete. */
+  /**
+   * `{ filename, mime, blob_path, element }` each. `blob_path` is null until the upload is
+   * complete.
+   */
   items = [];
   element = h('ul.files');
 
@@ -28,8 +32,8 @@ class Attachments {
   async add(files) {
     this.problem.replaceChildren();
     for (const file of files) {
-      if (this.items.length >= MOST_FILES) {
-        refill(this.problem, notice('bad', `A message carries at most ${MOST_FILES} files.`));
+      if (this.items.length >= MAX_FILES) {
+        setContent(this.problem, notice('bad', `A message can have up to ${MAX_FILES} files.`));
         return;
       }
       await this.upload(file);
@@ -44,12 +48,12 @@ class Attachments {
     this.items.push(item);
     this.element.append(item.element);
     try {
-      const { blob_path: blobPath, mime } = await store(this.session, file);
+      const { blob_path: blobPath, mime } = await upload(this.session, file);
       Object.assign(item, { blob_path: blobPath, mime });
       state.remove();
     } catch (error) {
       this.remove(item);
-      refill(this.problem, notice('bad', `${file.name} was not attached.`, h('p', sentence(error))));
+      setContent(this.problem, notice('bad', `${file.name} was not attached.`, h('p', errorText(error))));
     }
   }
 
@@ -65,37 +69,41 @@ class Attachments {
   }
 }
 
-/** Uploads a file. Gives its `blob_path`, and the type that the server found. */
-async function store(session, file) {
+/** Uploads a file. Returns its `blob_path`, and the type that the server detected. */
+async function upload(session, file) {
   const offer = await post(path`/chat/sessions/${session.id}/attachments/upload-url`, { content_type: file.type, filename: file.name });
   const response = await fetch(signedAddress(offer.upload_url), { method: 'PUT', body: file, headers: { 'Content-Type': file.type }, credentials: 'omit' });
-  if (!response.ok) throw await refusal(response);
+  if (!response.ok) throw await errorOf(response);
   return offer;
 }
 
-/** Gives a function that sends a message. A message that is sent again, after an error, is stored only once. */
+/**
+ * Returns a function that sends a message. A message that is retried after an error is stored only
+ * once.
+ */
 function sender(session) {
-  /** The last message that failed, and its id. */
-  let tried = null;
+  /** The message that was not confirmed yet, and its id. */
+  let pending = null;
   return async (body) => {
-    const same = JSON.stringify(body);
-    if (tried?.same !== same) tried = { same, id: randomId() };
+    const text = JSON.stringify(body);
+    if (pending?.text !== text) pending = { text, id: randomId() };
     let reply;
     try {
-      reply = await post(path`/chat/sessions/${session.id}/messages`, { ...body, client_message_id: tried.id });
+      reply = await post(path`/chat/sessions/${session.id}/messages`, { ...body, client_message_id: pending.id });
     } catch (error) {
       if (error.code !== 'duplicate_client_message') throw error;
-      // The message had arrived; only the reply to it was lost.
+      // The server had stored the message, but its response was lost.
       reply = error.details;
     }
-    tried = null;
+    pending = null;
     return reply;
   };
 }
 
 /**
- * A composer. Enter sends, Shift and Enter begins a line. A message that could not be sent stays in the field.
- * `sent(reply, text, attachments)` is called after each message. Gives `{ element, ask(text), runs(isRunning) }`.
+ * A composer. Enter sends the message, Shift+Enter starts a new line. A message that could not be
+ * sent stays in the field. `sent(reply, text, attachments)` is called after each message. Returns
+ * `{ element, ask(text), runs(isRunning) }`.
  */
 export function composer(session, { sent }) {
   const id = newId('message');
@@ -118,7 +126,7 @@ export function composer(session, { sent }) {
     const words = text.value.trim();
     if (go.getAttribute('aria-disabled') === 'true') return;
     if (files.isUploading) {
-      refill(problem, notice('warn', 'A file is still on its way.'));
+      setContent(problem, notice('warn', 'A file is still being uploaded.'));
       return;
     }
     if (words === '' && files.items.length === 0) return;
@@ -128,7 +136,7 @@ export function composer(session, { sent }) {
       if (text.value.trim() === words) text.value = '';
       files.clear();
     } catch (error) {
-      refill(problem, notice('bad', 'This was not sent. It is still here.', h('p', sentence(error))));
+      setContent(problem, notice('bad', 'The message was not sent.', h('p', errorText(error))));
     } finally {
       go.removeAttribute('aria-disabled');
       text.focus();
@@ -144,12 +152,12 @@ export function composer(session, { sent }) {
       submit();
     } },
     problem, files.element,
-    h('label.unseen', { for: id }, 'Message'), text, chooser,
+    h('label.visually-hidden', { for: id }, 'Message'), text, chooser,
     h('div.composer-foot',
       button('Attach', () => chooser.click(), { icon: 'file', small: true }), tier,
-      h('span.hint', { id: `${id}-hint` }, 'Enter sends, Shift and Enter begins a line.'),
+      h('span.hint', { id: `${id}-hint` }, 'Enter sends. Shift+Enter starts a new line.'),
       h('div.actions', stop, go))),
-    /** Sends this text, whatever the field holds. */
+    /** Sends a text. The content of the field stays. */
     ask: (words) => ask(words, []),
     /** Shows the Stop button while an answer is being written. */
     runs(isRunning) {
@@ -176,7 +184,7 @@ function attachOnPaste(text, files) {
   });
 }
 
-/** The attributes of an element that takes dropped files. */
+/** The attributes of an element that files can be dropped on. */
 const attachOnDrop = (files) => ({
   ondragover: (event) => event.preventDefault(),
   ondrop: (event) => {

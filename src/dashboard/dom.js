@@ -1,10 +1,11 @@
-// Makes elements out of plain values: all text goes in as text, and no address that could run something goes in at all.
+// Creates elements from plain values. Text is never parsed as HTML, and an address that could run
+// code is rejected.
 
 const SVG = 'http://www.w3.org/2000/svg';
 const ADDRESSES = new Set(['href', 'src']);
 const SAFE_SCHEMES = new Set(['http:', 'https:', 'mailto:', 'blob:']);
 
-/** The address, if following it cannot run anything; else null. */
+/** The address if its scheme cannot run code, else null. */
 export function safeAddress(text) {
   try {
     return SAFE_SCHEMES.has(new URL(text, document.baseURI).protocol) ? text : null;
@@ -17,7 +18,7 @@ function isAttributes(value) {
   return value !== null && typeof value === 'object' && !(value instanceof Node) && !Array.isArray(value);
 }
 
-function fill(element, attributes, children) {
+function setUp(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith('on')) {
@@ -25,30 +26,33 @@ function fill(element, attributes, children) {
     } else if (name === 'value' || name === 'checked' || name === 'indeterminate') {
       element[name] = value;
     } else if (ADDRESSES.has(name) && safeAddress(value) === null) {
-      throw new TypeError(`an address of a scheme that is not followed, in ${name}`);
+      throw new TypeError(`the address in ${name} has a scheme that is not allowed`);
     } else {
       element.setAttribute(name, value === true ? '' : value);
     }
   }
-  put(element, ...children);
+  append(element, ...children);
   return element;
 }
 
-/** An element: `h('p.lead', { id: 'x', onclick: go }, 'text', child, [more])`; null and false children are passed over. */
+/**
+ * Creates an element: `h('p.lead', { id: 'x', onclick: go }, 'text', child, [more])`. Children that
+ * are null, undefined or false are left out.
+ */
 export function h(name, ...rest) {
   const [tag, ...classes] = name.split('.');
   const element = document.createElement(tag);
   if (classes.length > 0) element.className = classes.join(' ');
-  return isAttributes(rest[0]) ? fill(element, rest[0], rest.slice(1)) : fill(element, {}, rest);
+  return isAttributes(rest[0]) ? setUp(element, rest[0], rest.slice(1)) : setUp(element, {}, rest);
 }
 
-/** An element of a drawing. */
+/** Creates an SVG element. */
 export function svg(tag, attributes, ...children) {
-  return fill(document.createElementNS(SVG, tag), attributes, children);
+  return setUp(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** Adds children as `h` takes them. */
-export function put(element, ...children) {
+/** Appends children, as `h` takes them. */
+export function append(element, ...children) {
   for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
     element.append(child instanceof Node ? child : String(child));
@@ -56,10 +60,10 @@ export function put(element, ...children) {
   return element;
 }
 
-/** Puts these in the place of all that an element has. */
-export function refill(element, ...children) {
+/** Replaces all children of an element. */
+export function setContent(element, ...children) {
   element.replaceChildren();
-  return put(element, ...children);
+  return append(element, ...children);
 }
 
 const PATHS = {
@@ -82,15 +86,15 @@ const PATHS = {
   warn: 'M8 2.5l6 11H2zM8 6.5v3.2M8 11.6v.2',
 };
 
-/** A small drawing beside words that say the same; nobody has it read out. */
+/** A decorative icon. Screen readers skip it, so text must say the same. */
 export function icon(name) {
   return svg('svg', { class: 'icon', viewBox: '0 0 16 16', width: 16, height: 16, 'aria-hidden': 'true', focusable: 'false' },
     svg('path', { d: PATHS[name] }));
 }
 
-let made = 0;
-/** An id that no other element of the page has. */
+let idCount = 0;
+/** An id that is unique on the page. */
 export function newId(stem) {
-  made += 1;
-  return `${stem}-${made}`;
+  idCount += 1;
+  return `${stem}-${idCount}`;
 }

@@ -1,9 +1,9 @@
-// A form that shows each of the server's refusals at the field it names, and keeps what was typed.
+// A form that shows a server error at the field that it names, and keeps the input.
 
-import { h, newId, put, refill } from './dom.js';
-import { button, linkButton, notice, sentence } from './parts.js';
+import { append, h, newId, setContent } from './dom.js';
+import { button, errorText, linkButton, notice } from './components.js';
 
-/** What is at a dotted name of an object. */
+/** The value at a dotted name: `at(values, 'agent_settings.welcome_message')`. */
 function at(values, name) {
   return name.split('.').reduce((inner, part) => inner?.[part], values);
 }
@@ -16,7 +16,7 @@ function set(values, name, value) {
 
 const lines = (text) => text.split('\n').map((line) => line.trim()).filter((line) => line !== '');
 
-/** Makes the control of a field; gives it, and how its value is read. */
+/** Creates the control of a field: `[element, read, focusable]`. */
 function control(field, id, value) {
   const common = {
     id, name: field.name, required: field.required, disabled: field.disabled, placeholder: field.placeholder,
@@ -42,19 +42,19 @@ function control(field, id, value) {
       return [element, () => element.checked];
     }
     case 'custom': {
-      // A control of its own, such as a picker: { element, value(), focusable }.
+      // Another control, such as a picker: { element, value(), focusable }.
       const made = field.make(id, value, `${id}-hint ${id}-problem`);
       return [made.element, made.value, made.focusable];
     }
     default: {
       const element = h('input', { ...common, type: field.kind ?? 'text', value: value ?? '' });
-      // An id is most often pasted, with what stood around it.
+      // A pasted id often has spaces around it.
       return [element, () => (field.code ? element.value.trim() : element.value)];
     }
   }
 }
 
-/** Draws a field. Gives its element, and its control: `{ input, problem, value() }`. */
+/** Draws a field: `{ element, control }`. */
 function fieldOf(field, values) {
   const id = newId('field');
   const [input, read, focusable = input] = control(field, id, at(values, field.name));
@@ -72,32 +72,32 @@ function fieldOf(field, values) {
   return { element, control: { input: focusable, problem, value, start: null } };
 }
 
-/** The controls of a form by their names, and the values that they hold. */
+/** The controls of a form by name: `{ input, problem, value(), start }`. */
 class Controls extends Map {
-  now() {
+  current() {
     return new Map([...this].map(([name, { value }]) => [name, value()]));
   }
 
   all() {
     const all = {};
-    for (const [name, value] of this.now()) set(all, name, value);
+    for (const [name, value] of this.current()) set(all, name, value);
     return all;
   }
 
-  /** The values that differ from those at the last `settle`. */
+  /** The values that have changed since the last `settle`. */
   changes() {
     const changed = {};
-    for (const [name, value] of this.now()) {
+    for (const [name, value] of this.current()) {
       if (JSON.stringify(value) !== this.get(name).start) set(changed, name, value);
     }
     return changed;
   }
 
   settle() {
-    for (const [name, value] of this.now()) this.get(name).start = JSON.stringify(value);
+    for (const [name, value] of this.current()) this.get(name).start = JSON.stringify(value);
   }
 
-  /** The control that an error belongs to: the longest name that the error's field begins with, or that begins with it. */
+  /** The control of the field that an error names: the most specific one, if fields are nested. */
   owner(error) {
     const named = String(error.details?.field ?? '');
     const name = [...this.keys()]
@@ -114,28 +114,38 @@ class Controls extends Map {
   }
 }
 
-/** Runs `submit` while the form takes no input: what is typed meanwhile would count as saved. Gives the error, or null. */
+/**
+ * Runs `submit` while the form takes no input, which would otherwise count as saved. Returns the
+ * error, or null.
+ */
 async function submitInert(element, save, submit) {
   const focused = document.activeElement;
   element.inert = true;
   save.setAttribute('aria-disabled', 'true');
-  let refused = null;
+  let failure = null;
   try {
     await submit();
   } catch (error) {
-    refused = error;
+    failure = error;
   }
   element.inert = false;
   save.removeAttribute('aria-disabled');
   if (document.activeElement === document.body && focused?.isConnected) focused.focus();
-  return refused;
+  return failure;
 }
 
 /**
- * A form. Each field: `name` (dotted as on the wire), `label`, `kind` (`text`, `textarea`, `lines`, `select`, `checkbox`, `url`, `number`,
- * `datetime-local`, `custom`), `hint`, `required`, `disabled`, `nullable` (empty is null), `options` of a select, `make` of a custom one.
- * `submit(values, changed)` gets all values, and those alone that differ from the start; what it throws is shown.
- * Gives the element, `dirty()`, and `settle()` for when what stands there is what the server has.
+ * A form. Returns `{ element, dirty(), show(error), settle() }`. `settle` makes the current values
+ * the saved ones. `submit(values, changed)` receives all values, and only the changed ones. An
+ * error that it throws is shown. The properties of a field:
+ *
+ * - `name`: dotted, as in the API
+ * - `label`, `hint`, `placeholder`
+ * - `kind`: `text`, `textarea`, `lines`, `select`, `checkbox`, `url`, `number`, `datetime-local`,
+ *   `custom`
+ * - `required`, `disabled`, and `nullable`, which turns an empty value into null
+ * - `options` of a select, `rows` of a textarea, `make(id, value, describedBy)` of a custom control
+ * - `code`: a monospace field for ids
  */
 export function form({ fields, values = {}, submit, label = 'Save', cancel, extra, disabled }) {
   const problems = h('div.form-problem');
@@ -145,11 +155,11 @@ export function form({ fields, values = {}, submit, label = 'Save', cancel, extr
 
   for (const field of fields) {
     if (field.title) {
-      put(element, h('h2.form-title', field.title));
+      append(element, h('h2.form-title', field.title));
       continue;
     }
     const drawn = fieldOf({ ...field, disabled: field.disabled || disabled }, values);
-    put(element, drawn.element);
+    append(element, drawn.element);
     controls.set(field.name, drawn.control);
   }
 
@@ -157,35 +167,35 @@ export function form({ fields, values = {}, submit, label = 'Save', cancel, extr
   const show = (error) => {
     const owner = controls.owner(error);
     if (owner === undefined) {
-      refill(problems, notice('bad', 'This was not saved.', h('p', sentence(error))));
+      setContent(problems, notice('bad', 'Not saved.', h('p', errorText(error))));
       problems.scrollIntoView({ block: 'nearest' });
       return;
     }
-    refill(owner.problem, sentence(error));
+    setContent(owner.problem, errorText(error));
     owner.input.setAttribute('aria-invalid', 'true');
     owner.input.focus();
   };
 
-  const missing = () => fields.find((field) => field.required && [undefined, null, ''].includes(controls.get(field.name).value()));
+  const firstMissing = () => fields.find((field) => field.required && [undefined, null, ''].includes(controls.get(field.name).value()));
 
   element.addEventListener('submit', async (event) => {
     event.preventDefault();
     if (element.inert) return;
     problems.replaceChildren();
     controls.clearProblems();
-    const lacks = missing();
-    if (lacks) {
-      show({ message: `${lacks.label} is needed.`, details: { field: lacks.name } });
+    const empty = firstMissing();
+    if (empty) {
+      show({ message: `${empty.label} is required.`, details: { field: empty.name } });
       return;
     }
-    const refused = await submitInert(element, save, async () => {
+    const error = await submitInert(element, save, async () => {
       await submit(controls.all(), controls.changes());
       controls.settle();
     });
-    if (refused) show(refused);
+    if (error) show(error);
   });
 
-  put(element, problems, !disabled && h('div.form-actions', save, cancel && linkButton('Cancel', cancel), extra));
+  append(element, problems, !disabled && h('div.form-actions', save, cancel && linkButton('Cancel', cancel), extra));
   controls.settle();
   return { element, settle: () => controls.settle(), show, dirty: () => Object.keys(controls.changes()).length > 0 };
 }

@@ -1,32 +1,32 @@
-// What agents know: articles, whose chats each may be used in, and how it reads.
+// Knowledge articles: their text, and the people whose chats can use them.
 
-import { all, get, path, post, put, remove } from './api.js';
-import { h, refill } from './dom.js';
-import { badge, button, confirm, empty, facts, heading, identifier, linkButton, newOf, number, plural, resource, say, section, time } from './parts.js';
+import { allRows, get, path, post, put, remove } from './api.js';
+import { h, setContent } from './dom.js';
+import { badge, button, confirm, empty, facts, heading, identifier, linkButton, newPath, number, plural, resource, section, time, toast } from './components.js';
 import { form } from './form.js';
-import { listing, pickFilter } from './list.js';
+import { listView, pickFilter } from './list.js';
 import { markdown } from './markdown.js';
 import { agentNames, companyNames } from './names.js';
 import { agentOption, agents, companies, companyOption, picker } from './picker.js';
-import { several } from './several.js';
-import { AUDIENCES, word } from './words.js';
+import { multiPicker } from './multi-picker.js';
+import { AUDIENCES, labelOf } from './labels.js';
 
 const back = { href: '#/knowledge', label: 'Knowledge' };
 
-/** The most that an article may have (contract, section 6). */
-const MOST_BYTES = 65_536;
-/** Agents of an article that are named in a list's row. */
+/** The largest body of an article (contract, section 6). */
+const MAX_BYTES = 65_536;
+/** Agents of an article that are named in a row of the list. */
 const NAMED = 2;
-/** The preview is drawn this long after the last key, and not so often that typing would wait for it. */
+/** The preview is drawn this long after the last key, and later if drawing is slow. */
 const PAUSE_MS = 120;
 
-export const view = resource({ list, fresh, one });
+export const view = resource({ list, create, detail });
 
 function list(context) {
-  const add = context.me.can.keep && linkButton('New article', newOf('knowledge'), { kind: 'primary', icon: 'add' });
+  const add = context.me.can.manage && linkButton('New article', newPath('knowledge'), { kind: 'primary', icon: 'add' });
   const ofAgents = ({ agent_ids: ids }) => (ids.length === 0 ? 'All'
     : [ids.slice(0, NAMED).map((id, index) => [index > 0 && ', ', agentNames.element(id)]), ids.length > NAMED && ` and ${ids.length - NAMED} more`]);
-  const found = listing(context, {
+  const found = listView(context, {
     path: '/knowledge-articles', caption: 'articles', search: 'Search titles',
     filters: [
       { name: 'audience', label: 'Audience', options: [['', 'Any'], ...AUDIENCES] },
@@ -36,24 +36,25 @@ function list(context) {
     href: (row) => `#/knowledge/${row.id}`,
     columns: [
       { label: 'Article', cell: (row) => h('bdi', row.title), wide: true },
-      { label: 'Audience', cell: (row) => word(AUDIENCES, row.audience) },
+      { label: 'Audience', cell: (row) => labelOf(AUDIENCES, row.audience) },
       { label: 'Company', cell: (row) => (row.end_company_id === null ? 'All' : companyNames.element(row.end_company_id)) },
       { label: 'Agents', cell: ofAgents },
       { label: 'Changed', cell: (row) => time(row.updated_at) },
     ],
-    none: context.me.can.keep
-      ? empty('No articles yet.', 'Agents answer from articles. Write down what your technicians or your clients’ staff ask about most.', add.cloneNode(true))
-      : empty('No articles yet.', 'An administrator writes them.'),
+    none: context.me.can.manage
+      ? empty('No articles yet.', 'Agents answer from articles. Start with the questions that your technicians or your clients’ staff ask most.', add.cloneNode(true))
+      : empty('No articles yet.', 'An administrator writes articles.'),
   });
-  return [heading('Knowledge', { lead: 'The articles that agents answer from. Each answer uses only what its chat may see.', actions: add }), found.element];
+  return [heading('Knowledge', { lead: 'The articles that agents answer from. An answer uses only articles that the chat may see.', actions: add }), found.element];
 }
 
-/** Names in a sentence. */
+/** Names as a list in a sentence: `A, B and C`. */
 const listed = (names) => names.map((name, index) => [index > 0 && (index === names.length - 1 ? ' and ' : ', '), h('bdi', name)]);
 
 /**
- * Who can see an article, in sentences (contract, section 6). `chosen` are options of agents; where none is named, all agents are meant.
- * A chat has its agent's audience: technicians meet agents of their own only, and so do clients' staff.
+ * The sentences that say who can see an article (contract, section 6). `chosen` are options of
+ * agents; an empty list means all agents. A chat has the audience of its agent, so agents for one
+ * audience never show the article to the other one.
  */
 function reach(tenant, { audience, company, chosen }) {
   const through = (of) => {
@@ -69,25 +70,25 @@ function reach(tenant, { audience, company, chosen }) {
     technicians !== null && ['Technicians of ', h('bdi', tenant), technicians, '.'],
   ].filter(Boolean);
   const unseen = [
-    audience === 'MSP' && (company === null ? 'No client’s staff.' : ['Not staff of ', whose, ', nor of any other company: it is for technicians.']),
-    audience === 'END_USER' && staff === null && 'No client’s staff: none of these agents serves them.',
-    audience === 'END_USER' && staff !== null && company !== null && 'Not the staff of any other company.',
-    technicians === null && seen.length > 0 && 'Not technicians: none of these agents serves them.',
+    audience === 'MSP' && (company === null ? 'No staff of client companies.' : ['No staff of ', whose, ' or another company, because the article is for technicians.']),
+    audience === 'END_USER' && staff === null && 'No staff of client companies, because none of these agents serves them.',
+    audience === 'END_USER' && staff !== null && company !== null && 'No staff of another company.',
+    technicians === null && seen.length > 0 && 'No technicians, because none of these agents serves them.',
   ].filter(Boolean);
   return [
     seen.length === 0
-      ? h('p', badge('Nobody', 'warn'), ' It is for technicians, and the agents named here serve clients’ staff alone.')
+      ? h('p', badge('Nobody', 'warn'), ' The article is for technicians, and the chosen agents serve only clients’ staff.')
       : h('ul', seen.map((line) => h('li', line))),
     seen.length > 0 && unseen.map((line) => h('p.muted', line)),
   ];
 }
 
-/** The options of an article's agents, those that are gone by their number alone. */
-async function named(ids, signal) {
+/** The options of an article's agents. A deleted agent is shown by its id. */
+async function agentOptions(ids, signal) {
   const wanted = new Set(ids);
   const found = new Map();
   if (wanted.size > 0) {
-    for await (const row of all('/agents', {}, signal)) {
+    for await (const row of allRows('/agents', {}, signal)) {
       if (wanted.delete(row.agent_id)) found.set(row.agent_id, { value: row.agent_id, label: row.name, row });
       if (wanted.size === 0) break;
     }
@@ -95,29 +96,29 @@ async function named(ids, signal) {
   return ids.map((id) => found.get(id) ?? { value: id, label: String(id), row: { audience: null } });
 }
 
-/** The field of an article's text: what is written, beside how it reads, with what is left of the room. */
+/** The field for an article's text, with its size and a preview. */
 function editor(id, text, described) {
   const encoder = new TextEncoder();
   const size = h('p', { id: `${id}-size` });
   const input = h('textarea.input.code', { id, name: 'body', rows: 24, required: true, value: text ?? '', 'aria-describedby': `${described} ${size.id}` });
   const drawn = h('div.preview-text', { tabindex: '0', role: 'region', 'aria-label': 'Preview' });
-  let soon = null;
-  let took = 0;
+  let timer = null;
+  let drawMs = 0;
   const draw = () => {
-    const began = performance.now();
-    refill(drawn, input.value.trim() === '' ? h('p.muted', 'What you write is shown here as people read it.') : markdown(input.value));
-    took = performance.now() - began;
+    const start = performance.now();
+    setContent(drawn, input.value.trim() === '' ? h('p.muted', 'The preview of your text.') : markdown(input.value));
+    drawMs = performance.now() - start;
   };
   const count = () => {
     const bytes = encoder.encode(input.value).length;
-    const over = bytes > MOST_BYTES;
+    const over = bytes > MAX_BYTES;
     size.className = over ? 'problem' : 'hint';
-    size.textContent = over ? `${number(bytes - MOST_BYTES)} bytes too many: an article has at most ${number(MOST_BYTES)}.` : `${number(bytes)} of ${number(MOST_BYTES)} bytes`;
+    size.textContent = over ? `${number(bytes - MAX_BYTES)} bytes too long. An article has up to ${number(MAX_BYTES)} bytes.` : `${number(bytes)} of ${number(MAX_BYTES)} bytes`;
   };
   input.addEventListener('input', () => {
     count();
-    clearTimeout(soon);
-    soon = setTimeout(draw, PAUSE_MS + 4 * took);
+    clearTimeout(timer);
+    timer = setTimeout(draw, PAUSE_MS + 4 * drawMs);
   });
   count();
   draw();
@@ -127,29 +128,32 @@ function editor(id, text, described) {
   };
 }
 
-/** The form of an article, with who can see it beside it; `start` has the options of its company and its agents. */
+/**
+ * The form of an article, with the list of who can see it. `start`: the options of its company and
+ * agents.
+ */
 function settings(me, values, start, options) {
   const seen = h('div.stack', { 'aria-live': 'polite' });
   let company;
   let chosen;
-  const draw = () => refill(seen, reach(me.tenant.name, { audience: made.element.elements.audience.value, company: company.option(), chosen: chosen.options() }));
+  const draw = () => setContent(seen, reach(me.tenant.name, { audience: made.element.elements.audience.value, company: company.option(), chosen: chosen.options() }));
   const made = form({
     values,
     fields: [
-      { name: 'title', label: 'Title', required: true, hint: 'No other article of yours has it.' },
-      { name: 'url', label: 'Address', kind: 'url', nullable: true, hint: 'Where people can read it themselves, if anywhere; answers then link to it.' },
-      { name: 'audience', label: 'Audience', kind: 'select', options: AUDIENCES, hint: 'Whom it is written for. Technicians see both kinds.' },
+      { name: 'title', label: 'Title', required: true, hint: 'The title must be unique.' },
+      { name: 'url', label: 'Address', kind: 'url', nullable: true, hint: 'Optional. Answers link to this address.' },
+      { name: 'audience', label: 'Audience', kind: 'select', options: AUDIENCES, hint: 'The people that the article is written for. Technicians see both kinds.' },
       {
         name: 'end_company_id', label: 'Company', kind: 'custom', hint: 'Leave it empty for all companies.',
         make: (id, _, described) => (company = picker({ id, described, search: companies(), start: start.company, placeholder: 'All companies', onpick: () => draw() })),
       },
       {
-        name: 'agent_ids', label: 'Agents', kind: 'custom', hint: 'Those that may answer from it.',
-        make: (id, _, described) => (chosen = several({
+        name: 'agent_ids', label: 'Agents', kind: 'custom', hint: 'The agents that may use the article.',
+        make: (id, _, described) => (chosen = multiPicker({
           id, described, search: agents(), start: start.agents, none: 'All agents', placeholder: 'Search agents…', onchange: () => draw(),
         })),
       },
-      { name: 'body', label: 'Text', kind: 'custom', required: true, make: editor, hint: 'Markdown. Headings help to find the part that answers a question.' },
+      { name: 'body', label: 'Text', kind: 'custom', required: true, make: editor, hint: 'Markdown. Headings help agents find the part that answers a question.' },
     ],
     ...options,
   });
@@ -160,7 +164,7 @@ function settings(me, values, start, options) {
   return made;
 }
 
-async function fresh(context) {
+async function create(context) {
   const of = context.query.get('end_company_id');
   const company = of === null ? null : await companyOption(of);
   const made = settings(context.me, { audience: company === null ? 'MSP' : 'END_USER' }, { company, agents: [] }, {
@@ -168,7 +172,7 @@ async function fresh(context) {
     cancel: '#/knowledge',
     async submit(values) {
       const article = await post('/knowledge-articles', values);
-      say([h('bdi', article.title), ' is there now.']);
+      toast([h('bdi', article.title), ' was created.']);
       context.go(`#/knowledge/${article.id}`);
     },
   });
@@ -176,21 +180,21 @@ async function fresh(context) {
   return [heading('New article', { back }), made.element];
 }
 
-async function one(context, id) {
+async function detail(context, id) {
   const { me, signal } = context;
   const article = await get(path`/knowledge-articles/${id}`, {}, signal);
   const [company, chosen] = await Promise.all([
     article.end_company_id === null ? null : companyOption(article.end_company_id),
-    named(article.agent_ids, signal),
+    agentOptions(article.agent_ids, signal),
   ]);
   const name = h('bdi', article.title);
   const changed = h('span', time(article.updated_at));
-  const made = me.can.keep && settings(me, article, { company, agents: chosen }, {
+  const made = me.can.manage && settings(me, article, { company, agents: chosen }, {
     async submit(_, changes) {
       const { data } = await put(path`/knowledge-articles/${id}`, changes);
       name.textContent = data.title;
-      refill(changed, time(data.updated_at));
-      say('Saved.');
+      setContent(changed, time(data.updated_at));
+      toast('Saved.');
     },
   });
   if (made) context.guard(made.dirty);
@@ -198,12 +202,12 @@ async function one(context, id) {
     heading(name, {
       back,
       actions: [
-        article.url !== null && h('a.button.plain', { href: article.url, target: '_blank', rel: 'noopener noreferrer' }, 'Open its address'),
-        me.can.keep && button('Delete', () => erase(context, id, name.textContent), { kind: 'danger' }),
+        article.url !== null && h('a.button.plain', { href: article.url, target: '_blank', rel: 'noopener noreferrer' }, 'Open address'),
+        me.can.manage && button('Delete', () => deleteArticle(context, id, name.textContent), { kind: 'danger' }),
       ],
     }),
     facts([
-      !made && ['Audience', word(AUDIENCES, article.audience)],
+      !made && ['Audience', labelOf(AUDIENCES, article.audience)],
       !made && ['Company', company === null ? 'All companies' : h('bdi', company.label)],
       !made && ['Agents', chosen.length === 0 ? 'All agents' : plural(chosen.length, 'agent')],
       ['Article id', identifier(id)], ['Created', time(article.created_at)], ['Changed', changed],
@@ -215,10 +219,10 @@ async function one(context, id) {
   ];
 }
 
-async function erase(context, id, title) {
+async function deleteArticle(context, id, title) {
   if (!await confirm(['Delete ', h('bdi', title), '?'],
-    'No agent answers from it any more. Answers that were given stay. It cannot be brought back.', 'Delete article')) return;
+    'Agents stop using this article. Answers that were given stay. This cannot be undone.', 'Delete article')) return;
   await remove(path`/knowledge-articles/${id}`);
-  say([h('bdi', title), ' is deleted.']);
+  toast([h('bdi', title), ' was deleted.']);
   context.go('#/knowledge');
 }

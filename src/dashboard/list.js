@@ -1,14 +1,16 @@
-// A list out of the API: search, filters and paging by cursor, so that the hundred-thousandth row costs what the first does.
+// A list of the API with search, filters and pages. Pages are read by cursor, so that a late page
+// costs as much as the first one.
 
 import { call } from './api.js';
-import { h, newId, refill } from './dom.js';
-import { button, empty, failure, skeleton } from './parts.js';
+import { h, newId, setContent } from './dom.js';
+import { button, empty, failure, skeleton } from './components.js';
 import { picker } from './picker.js';
 
 const PAGE = 25;
+/** A search begins this long after the last key. */
 const PAUSE_MS = 250;
 
-/** An empty table. Gives it with its body. */
+/** Creates an empty table: `{ table, body }`. */
 function tableOf(columns, caption) {
   const body = h('tbody', { role: 'rowgroup' });
   const table = h('div.table-frame', h('table.table', { role: 'table', 'aria-label': caption },
@@ -26,7 +28,7 @@ function rowOf(item, columns, href) {
   }));
 }
 
-/** The field of the search. It searches once nothing was typed for a moment. */
+/** The search field. It searches after a pause in typing. */
 function searchBox(label, start, change) {
   let wait = null;
   return h('input.input.search', {
@@ -38,7 +40,7 @@ function searchBox(label, start, change) {
   });
 }
 
-/** The control of a filter: a picker if the filter has one, else a choice among its options. Gives `{ element, reset() }`. */
+/** The control of a filter, a picker or a select: `{ element, reset() }`. */
 function filterControl(filter, value, change) {
   const id = newId('filter');
   const labeled = (control) => h('div.filter', h('label', { for: id }, filter.label), control);
@@ -54,35 +56,40 @@ function filterControl(filter, value, change) {
 }
 
 /**
- * A list. `path` of the API; `columns` of `{ label, cell(row), wide, hide }` (the first cell leads to `href(row)`); `filters` of
- * `{ name, label, options }` or `{ name, label, picker }`; `search` the placeholder of the search, if `q` is taken; `query` what is always asked;
- * `none` what to show where there is nothing at all. What is searched and filtered stands in the address, so that the way back leads here.
- * Gives `{ element, reload() }`.
+ * A list. Returns `{ element, reload() }`. The search and the filters are part of the address, so
+ * that Back leads to the same list. Options:
+ *
+ * - `path` of the API, and `query`, which every request has
+ * - `caption`: the plural of the rows' noun
+ * - `columns` of `{ label, cell(row), wide, hide }`; the first cell leads to `href(row)`
+ * - `filters` of `{ name, label, options }` or `{ name, label, picker }`
+ * - `search`: the placeholder of the search field, if the API takes `q`
+ * - `none`: the content of a list without rows
  */
-export function listing(context, options) {
-  const shown = new Listing(context, options);
+export function listView(context, options) {
+  const shown = new ListView(context, options);
   shown.load();
   return { element: shown.element, reload: () => shown.load() };
 }
 
-class Listing {
-  /** The cursors of the pages before the one that is shown. */
+class ListView {
+  /** The cursors of the earlier pages. */
   before = [];
   cursor = null;
   next = null;
-  /** The request that is under way. */
-  asked = null;
+  /** Aborts the pending request. */
+  pending = null;
 
   place = h('div.list-body');
-  where = h('span.muted', { 'aria-live': 'polite' });
-  newer = button('Previous', () => this.goBack());
-  older = button('Next', () => this.goOn());
+  pageNumber = h('span.muted', { 'aria-live': 'polite' });
+  previousButton = button('Previous', () => this.goBack());
+  nextButton = button('Next', () => this.goOn());
 
   constructor(context, { path, caption, columns, href, filters = [], search, query = {}, none }) {
     Object.assign(this, { context, path, columns, href, filters, query, none });
     this.state = new Map([...context.query].filter(([, value]) => value !== ''));
     Object.assign(this, tableOf(columns, caption));
-    this.foot = h('nav.paging', { 'aria-label': `Pages of ${caption}` }, this.newer, this.where, this.older);
+    this.foot = h('nav.paging', { 'aria-label': `Pages of ${caption}` }, this.previousButton, this.pageNumber, this.nextButton);
     const change = (name, value) => this.change(name, value);
     this.box = search && searchBox(search, this.state.get('q') ?? '', change);
     this.controls = filters.map((filter) => filterControl(filter, this.state.get(filter.name) ?? null, change));
@@ -103,7 +110,7 @@ class Listing {
     return this.load(true);
   }
 
-  /** Sets or, with an empty value, removes a filter, and begins with the first page again. */
+  /** Sets a filter, or removes it if the value is empty, and goes to the first page. */
   change(name, value) {
     if (this.context.signal.aborted) return undefined;
     if (value === null || value === '') this.state.delete(name);
@@ -121,14 +128,14 @@ class Listing {
     return this.change('q', '');
   }
 
-  /** Loads the page at the cursor. A request that is still under way is aborted. */
-  async load(moves = false) {
-    this.asked?.abort();
-    const asking = new AbortController();
-    this.asked = asking;
-    const signal = AbortSignal.any([this.context.signal, asking.signal]);
+  /** Loads the page at the cursor. A pending request is aborted. */
+  async load(scrolls = false) {
+    this.pending?.abort();
+    const aborter = new AbortController();
+    this.pending = aborter;
+    const signal = AbortSignal.any([this.context.signal, aborter.signal]);
     this.place.setAttribute('aria-busy', 'true');
-    if (!this.place.hasChildNodes()) refill(this.place, skeleton(6));
+    if (!this.place.hasChildNodes()) setContent(this.place, skeleton(6));
     try {
       const query = { page_size: PAGE, ...this.query, ...Object.fromEntries(this.state), cursor: this.cursor };
       const { data, meta } = await call('GET', this.path, { query, signal });
@@ -138,34 +145,34 @@ class Listing {
         return;
       }
       this.showPage(data);
-      if (moves) this.table.scrollIntoView({ block: 'nearest' });
+      if (scrolls) this.table.scrollIntoView({ block: 'nearest' });
     } catch (error) {
       if (signal.aborted) return;
-      refill(this.place, failure(error, () => this.load()));
+      setContent(this.place, failure(error, () => this.load()));
     } finally {
-      if (this.asked === asking) this.place.removeAttribute('aria-busy');
+      if (this.pending === aborter) this.place.removeAttribute('aria-busy');
     }
   }
 
   showPage(rows) {
     const { before, next } = this;
-    refill(this.body, rows.map((item) => rowOf(item, this.columns, this.href)));
-    this.where.textContent = `Page ${before.length + 1}`;
-    this.older.hidden = next === null;
-    this.newer.hidden = before.length === 0;
+    setContent(this.body, rows.map((item) => rowOf(item, this.columns, this.href)));
+    this.pageNumber.textContent = `Page ${before.length + 1}`;
+    this.nextButton.hidden = next === null;
+    this.previousButton.hidden = before.length === 0;
     this.foot.hidden = next === null && before.length === 0;
-    if (!this.place.contains(this.table)) refill(this.place, this.table, this.foot);
+    if (!this.place.contains(this.table)) setContent(this.place, this.table, this.foot);
   }
 
   showNothing() {
     const isFiltered = ['q', ...this.filters.map(({ name }) => name)].some((name) => this.state.has(name));
-    refill(this.place, isFiltered
-      ? empty('Nothing fits.', 'Try fewer words or another filter.', button('Clear search and filters', () => this.clear()))
+    setContent(this.place, isFiltered
+      ? empty('No matches.', 'Try fewer words or another filter.', button('Clear search and filters', () => this.clear()))
       : this.none);
   }
 }
 
-/** A filter by a thing that is picked: `pickFilter('agent_id', 'Agent', agents(), agentOption)`. */
+/** A filter with a picker: `pickFilter('agent_id', 'Agent', agents(), agentOption)`. */
 export function pickFilter(name, label, search, optionOf) {
   return {
     name, label,
@@ -177,7 +184,7 @@ export function pickFilter(name, label, search, optionOf) {
   };
 }
 
-/** A filter by an id that is typed whole: `textFilter('bot_id', 'Bot')`. */
+/** A filter by an exact id: `textFilter('bot_id', 'Bot')`. */
 export function textFilter(name, label) {
   return {
     name, label,

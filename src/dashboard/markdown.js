@@ -1,33 +1,37 @@
-// Shows Markdown as elements, in time that grows with its length alone; HTML in it is text like any other.
+// Renders Markdown as elements, in time linear in the length of the text. HTML in the text is shown
+// as text.
 
 import { h, safeAddress } from './dom.js';
 
-/** Lists and quotes in one another, emphasis, and a table's width are taken so far: more serves nobody, and no browser draws any amount. */
-const DEEPEST = 16;
-const MOST_OPEN = 32;
-const MOST_COLUMNS = 64;
+/**
+ * The limits on nested lists and quotes, on open emphasis, and on the columns of a table: a hostile
+ * text must not overload the browser.
+ */
+const MAX_DEPTH = 16;
+const MAX_OPEN = 32;
+const MAX_COLUMNS = 64;
 
 const PUNCTUATION = '!-/:-@[-`{-~';
 const ESCAPED = new RegExp(`\\\\([${PUNCTUATION}])`, 'g');
-/** Whatever means more than itself in a line of text; no part of it looks far ahead in vain twice. */
+/** The tokens of inline Markdown. No alternative backtracks over a long text. */
 const TOKEN = new RegExp([
   `\\\\[\\n${PUNCTUATION}]`, '`+', '\\*+', '_+', '~+', '!?\\[', '\\]', '\\n',
   '<(?:https?://|mailto:)[^\\s<>]+>', '(?<![\\p{L}\\p{N}])https?://[^\\s<>[\\]`]+',
 ].join('|'), 'giu');
-/** What stands behind the text of a link: its address, and a title in quotes. */
+/** The part after the text of a link: its address, and a title in quotes. */
 const TARGET = /\([ \n]{0,3}(?:<([^<>\n]*)>|((?:[^\s()<>\\]|\\.|\([^\s()<>]*\))*))(?:[ \n]{1,3}(?:"([^"]*)"|'([^']*)'))?[ \n]{0,3}\)/uy;
-/** What ends a sentence rather than an address. */
+/** Punctuation that ends a sentence and is not part of an address. */
 const TRAILING = '?!.,:;*_~\'"';
 
 const isSpace = (character) => character === undefined || /\s/u.test(character);
 const isPunctuation = (character) => character !== undefined && /[\p{P}\p{S}]/u.test(character);
 
-/** The address, if it leads to another site or to a letter. */
-const followed = (address) => (/^(?:https?:\/\/|mailto:)/iu.test(address) ? safeAddress(address) : null);
+/** The address, if its scheme is http, https or mailto. */
+const allowedAddress = (address) => (/^(?:https?:\/\/|mailto:)/iu.test(address) ? safeAddress(address) : null);
 
 const link = (href, title, ...children) => h('a', { href, title, target: '_blank', rel: 'noopener noreferrer' }, children);
 
-/** For each run of backticks where it starts, where the next run of that length does. */
+/** Maps the index of each run of backticks to the index of the next run of the same length. */
 function codeEnds(text) {
   const ends = new Map();
   const next = new Map();
@@ -43,7 +47,7 @@ function code(text) {
   return h('code', line.startsWith(' ') && line.endsWith(' ') && line.trim() !== '' ? line.slice(1, -1) : line);
 }
 
-/** The address that begins a text, without what belongs to the sentence around it. */
+/** A bare address without the punctuation of the sentence around it. */
 function bareAddress(text) {
   let end = text.length;
   let unopened = text.split(')').length - text.split('(').length;
@@ -55,7 +59,7 @@ function bareAddress(text) {
   }
 }
 
-/** Whether a run of a mark may open or close emphasis, by what stands around it (CommonMark 0.31, section 6.2). */
+/** Whether a run of a mark can open or close emphasis (CommonMark 0.31, section 6.2). */
 function flanks(mark, before, after) {
   const opens = !isSpace(after) && (!isPunctuation(after) || isSpace(before) || isPunctuation(before));
   const closes = !isSpace(before) && (!isPunctuation(before) || isSpace(after) || isPunctuation(after));
@@ -65,10 +69,12 @@ function flanks(mark, before, after) {
 
 const EMPHASIS = { 1: 'em', 2: 'strong' };
 
-/** A reader of the text of one block, token by token. */
+/** Parses the inline Markdown of one block. */
 class Inline {
   out = [];
-  /** The marks that may yet be closed: mark, size, and the index in `out` where the mark stands as text until then. */
+  /**
+   * The open marks: mark, size, and the index in `out` where the mark is text until it is closed.
+   */
   open = [];
 
   constructor(text) {
@@ -82,48 +88,48 @@ class Inline {
       const before = text.slice(seen, token.index);
       if (token[0] === '\n') this.lineEnd(before);
       else {
-        this.say(before);
-        this.take(token[0], token.index);
+        this.addText(before);
+        this.readToken(token[0], token.index);
       }
       seen = tokens.lastIndex;
     }
-    this.say(text.slice(seen));
+    this.addText(text.slice(seen));
     return this.out;
   }
 
-  /** Adds text, to the text before it if no open mark stands there. */
-  say(piece) {
+  /** Appends text, to the previous text unless that is an open mark. */
+  addText(piece) {
     if (piece === '') return;
     const { out, open } = this;
     if (typeof out.at(-1) === 'string' && open.at(-1)?.at !== out.length - 1) out[out.length - 1] += piece;
     else out.push(piece);
   }
 
-  begin(mark, size, shown) {
-    this.out.push(shown);
+  openMark(mark, size, text) {
+    this.out.push(text);
     this.open.push({ mark, size, at: this.out.length - 1 });
-    if (this.open.length > MOST_OPEN) this.open.shift();
+    if (this.open.length > MAX_OPEN) this.open.shift();
   }
 
-  /** Removes an open mark and all that follows it. Gives what follows. */
-  takeFrom(place) {
+  /** Removes an open mark and everything after it from `out`. Returns what was after it. */
+  takeAfter(place) {
     const { at } = this.open[place];
     this.open.length = place;
     return this.out.splice(at).slice(1);
   }
 
-  /** Two spaces before the end of a line break it; else the line goes on. */
+  /** A line that ends with two spaces is broken; other lines are joined with a space. */
   lineEnd(before) {
-    this.say(before.trimEnd());
+    this.addText(before.trimEnd());
     if (before.endsWith('  ')) this.out.push(h('br'));
-    else this.say(' ');
+    else this.addText(' ');
   }
 
-  take(found, index) {
+  readToken(found, index) {
     if (found === '\\\n') this.out.push(h('br'));
-    else if (found[0] === '\\') this.say(found[1]);
+    else if (found[0] === '\\') this.addText(found[1]);
     else if (found[0] === '`') this.code(found, index);
-    else if (found.endsWith('[')) this.begin(found, 1, found);
+    else if (found.endsWith('[')) this.openMark(found, 1, found);
     else if (found === ']') this.closeBracket();
     else if ('*_~'.includes(found[0])) this.emphasis(found, index);
     else this.address(found, index);
@@ -132,7 +138,7 @@ class Inline {
   code(run, index) {
     const end = this.codeEnds.get(index);
     if (end === undefined) {
-      this.say(run);
+      this.addText(run);
       return;
     }
     this.out.push(code(this.text.slice(this.tokens.lastIndex, end)));
@@ -143,7 +149,7 @@ class Inline {
     const mark = run[0];
     let left = run.length;
     if (left > 3 || mark === '~' && left !== 2) {
-      this.say(run);
+      this.addText(run);
       return;
     }
     const { opens, closes } = flanks(mark, this.text[index - 1], this.text[index + left]);
@@ -151,36 +157,36 @@ class Inline {
       const place = this.open.findLastIndex((one) => one.mark === mark && one.size <= left);
       if (place < 0) break;
       const { size } = this.open[place];
-      this.out.push(h(mark === '~' ? 's' : EMPHASIS[size], this.takeFrom(place)));
+      this.out.push(h(mark === '~' ? 's' : EMPHASIS[size], this.takeAfter(place)));
       left -= size;
     }
     if (!opens) {
-      this.say(mark.repeat(left));
+      this.addText(mark.repeat(left));
       return;
     }
-    if (left >= 2) this.begin(mark, 2, mark + mark);
-    if (left % 2 === 1) this.begin(mark, 1, mark);
+    if (left >= 2) this.openMark(mark, 2, mark + mark);
+    if (left % 2 === 1) this.openMark(mark, 1, mark);
   }
 
-  /** Makes a link of the text since the last open bracket, if an address that may be followed comes next. */
+  /** Makes a link of the text since the open bracket, if an allowed address follows. */
   closeBracket() {
     const { open, text, tokens } = this;
     const place = open.findLastIndex(({ mark }) => mark.endsWith('['));
     if (place < 0) {
-      this.say(']');
+      this.addText(']');
       return;
     }
     TARGET.lastIndex = tokens.lastIndex;
     const target = TARGET.exec(text);
-    const address = target && followed((target[1] ?? target[2]).replace(ESCAPED, '$1'));
+    const address = target && allowedAddress((target[1] ?? target[2]).replace(ESCAPED, '$1'));
     if (!address) {
       open.splice(place, 1);
-      this.say(']');
+      this.addText(']');
       return;
     }
     tokens.lastIndex = TARGET.lastIndex;
     const { mark } = open[place];
-    const inside = this.takeFrom(place);
+    const inside = this.takeAfter(place);
     const made = link(address, target[3] ?? target[4], inside.length > 0 ? inside : address);
     for (const inner of made.querySelectorAll('a')) inner.replaceWith(...inner.childNodes);
     this.out.push(made);
@@ -188,14 +194,14 @@ class Inline {
     if (mark === '[') open.splice(0, Infinity, ...open.filter((one) => !one.mark.endsWith('[')));
   }
 
-  /** An address in the text, in angle brackets or bare. */
+  /** An address in angle brackets, or a bare one. */
   address(found, index) {
     const isBare = found[0] !== '<';
     const written = isBare ? bareAddress(found) : found.slice(1, -1);
-    const address = followed(written);
+    const address = allowedAddress(written);
     if (isBare) this.tokens.lastIndex = index + written.length;
     if (address) this.out.push(link(address, null, written));
-    else this.say(this.text.slice(index, this.tokens.lastIndex));
+    else this.addText(this.text.slice(index, this.tokens.lastIndex));
   }
 }
 
@@ -208,14 +214,14 @@ const fenceOf = (line) => /^ *(`{3,}(?=[^`]*$)|~{3,})/u.exec(line)?.[1];
 const levelOf = (line) => /^ *(#{1,6})(?=\s|$)/u.exec(line)?.[1].length;
 const isQuote = (line) => /^ *>/u.test(line);
 
-/** Whether a line begins a block even right behind a paragraph; a number does so only as a list's first. */
-function begins(line) {
+/** Whether a line can interrupt a paragraph. An ordered list can only if it starts at 1. */
+function interruptsParagraph(line) {
   const marker = MARKER.exec(line);
   return levelOf(line) !== undefined || fenceOf(line) !== undefined || isQuote(line) || isRule(line)
     || marker !== null && marker[3] !== '' && (!/\d/u.test(marker[2]) || parseInt(marker[2], 10) === 1);
 }
 
-/** The cells of a line of a table. */
+/** The cells of a table row. */
 function cells(line) {
   const bare = line.trim();
   const parts = bare.slice(bare.startsWith('|') ? 1 : 0).split(/(?<!\\)\|/u);
@@ -227,20 +233,23 @@ function isTable(lines, at) {
   const below = lines[at + 1];
   if (below === undefined || !lines[at].includes('|') || !/^[\s|:-]+$/u.test(below)) return false;
   const ruled = cells(below);
-  return ruled.length <= MOST_COLUMNS && ruled.every((cell) => /^:?-+:?$/u.test(cell)) && ruled.length === cells(lines[at]).length;
+  return ruled.length <= MAX_COLUMNS && ruled.every((cell) => /^:?-+:?$/u.test(cell)) && ruled.length === cells(lines[at]).length;
 }
 
-/** A block. Its direction is set last: a browser looks for it again at each child that comes later. */
+/**
+ * A block. `dir` is set last, because the browser computes an automatic direction again for each
+ * child that is appended.
+ */
 function block(tag, attributes, ...children) {
   const made = h(tag, attributes, children);
   made.setAttribute('dir', 'auto');
   return made;
 }
 
-/** What may be wider than the page is scrolled by keyboard too. */
+/** Wide content must be focusable, so that the keyboard can scroll it. */
 const SCROLLED = { tabindex: '0' };
 
-/** A reader of blocks; `levels` are those of the headings above, so that the outline has no gaps. */
+/** Parses blocks. `levels` are those of the enclosing headings, so that the outline has no gaps. */
 class Blocks {
   constructor(lines, depth, levels, isTight) {
     Object.assign(this, { lines, depth, levels, isTight, at: 0 });
@@ -271,8 +280,8 @@ class Blocks {
       this.at += 1;
       return h('hr');
     }
-    if (isQuote(line) && this.depth < DEEPEST) return this.quote();
-    if (MARKER.test(line) && this.depth < DEEPEST) return this.list();
+    if (isQuote(line) && this.depth < MAX_DEPTH) return this.quote();
+    if (MARKER.test(line) && this.depth < MAX_DEPTH) return this.list();
     if (isTable(this.lines, this.at)) return this.table();
     return this.paragraph();
   }
@@ -328,7 +337,7 @@ class Blocks {
     }));
   }
 
-  /** The lines of a list's item, as they stand in it. */
+  /** The lines of a list item, without its indentation. */
   item() {
     const [whole, { length: indent }, , gap] = MARKER.exec(this.lines[this.at]);
     const width = gap.length > 4 ? whole.length - gap.length + 1 : whole.length + (gap === '' ? 1 : 0);
@@ -337,9 +346,9 @@ class Blocks {
       const line = this.lines[this.at];
       const lead = line.search(/\S/u);
       if (lead < 0) inside.push('');
-      // Two spaces are enough: so people write, whatever the marker's width.
+      // People indent by two spaces, whatever the width of the marker.
       else if (lead >= Math.min(width, indent + 2)) inside.push(line.slice(Math.min(lead, width)));
-      else if (!isBlank(inside.at(-1)) && !begins(line) && !MARKER.test(line)) inside.push(line.trimStart());
+      else if (!isBlank(inside.at(-1)) && !interruptsParagraph(line) && !MARKER.test(line)) inside.push(line.trimStart());
       else break;
     }
     return inside;
@@ -350,7 +359,7 @@ class Blocks {
     const rows = [];
     for (this.at += 2; this.at < this.lines.length; this.at += 1) {
       const line = this.lines[this.at];
-      if (isBlank(line) || begins(line)) break;
+      if (isBlank(line) || interruptsParagraph(line)) break;
       rows.push(cells(line).slice(0, head.length));
     }
     const row = (tag, texts) => h('tr', texts.map((text) => block(tag, {}, inline(text))));
@@ -367,13 +376,13 @@ class Blocks {
         this.at += 1;
         return this.heading(underline[1] ? 1 : 2, inside.join('\n').trimEnd());
       }
-    } while (this.at < this.lines.length && !isBlank(this.lines[this.at]) && !begins(this.lines[this.at]) && !isTable(this.lines, this.at));
+    } while (this.at < this.lines.length && !isBlank(this.lines[this.at]) && !interruptsParagraph(this.lines[this.at]) && !isTable(this.lines, this.at));
     const text = inline(inside.join('\n').trimEnd());
     return this.isTight ? text : block('p', {}, text);
   }
 }
 
-/** An element that shows a text written in Markdown. Nothing in it is loaded from elsewhere, and no address in it can run anything. */
+/** Renders a Markdown text. Nothing is loaded from another host, and no address can run code. */
 export function markdown(text) {
   return h('div.markdown', new Blocks(text.replaceAll('\t', '    ').split(/\r\n?|\n/u), 0, [], false).all());
 }

@@ -1,38 +1,40 @@
 // One message of a conversation: its text, files, sources, state and rating.
 
 import { path, put, signedAddress } from './api.js';
-import { h, icon, refill } from './dom.js';
+import { h, icon, setContent } from './dom.js';
 import { form } from './form.js';
-import { badge, button, dialog, iconButton, say, sentence } from './parts.js';
+import { badge, button, dialog, errorText, iconButton, toast } from './components.js';
 
-/** A file's signed link is valid for 15 minutes (contract, section 5). A link of this age is renewed. */
+/**
+ * A signed link is valid for 15 minutes (contract, section 5). A link of this age is loaded again.
+ */
 const LINK_MS = 14 * 60_000;
 
 /** How an answer ended, by its `finish_reason`: kind and text. A complete answer has no entry. */
 export const ENDINGS = {
   cancelled: ['warn', 'Stopped before the end.'],
-  error: ['bad', 'The answer broke off.'],
-  length: ['warn', 'Cut at the longest length.'],
-  'content-filter': ['warn', 'Held back by the model’s content filter.'],
+  error: ['bad', 'The answer was interrupted.'],
+  length: ['warn', 'The answer was cut at the maximum length.'],
+  'content-filter': ['warn', 'The model’s content filter blocked the answer.'],
 };
 
-/** An empty message. `isWhole` is set once nothing more is added to it. */
+/** An empty message. `isComplete` is set when the message can no longer change. */
 export function messageFrame(role, author) {
-  const body = h('div.said');
+  const body = h('div.message-body');
   const files = h('ul.files');
   const sources = h('div.sources');
   const state = h('div.state');
   const foot = h('div.feedback');
   const when = h('span.when');
   const element = h(`li.message.${role}`, h('div.message-head', h('strong', author), when), body, files, sources, state, foot);
-  return { element, body, files, sources, state, foot, when, isWhole: false };
+  return { element, body, files, sources, state, foot, when, isComplete: false };
 }
 
-/** A person's text is shown as it was typed. */
+/** The text of a person, as it was typed. */
 export const plainText = (text) => h('p.plain', { dir: 'auto' }, text);
 
 export function showSources(frame, sources) {
-  refill(frame.sources, sources.length > 0 && [
+  setContent(frame.sources, sources.length > 0 && [
     h('p.sources-title', sources.length === 1 ? 'Source' : 'Sources'),
     h('ul', sources.map((source) => h('li', sourceLink(source)))),
   ]);
@@ -44,29 +46,31 @@ function sourceLink(source) {
   return h('a', { href, target: '_blank', rel: 'noopener noreferrer' }, h('bdi', source.title ?? source.url));
 }
 
-/** The dots that stand in for an answer until it is complete. */
-export const thinking = () => h('div.thinking', h('span.unseen', 'The answer is being written.'), h('span.dot'), h('span.dot'), h('span.dot'));
+/** The animation that is shown until an answer is complete. */
+export const thinking = () => h('div.thinking', h('span.visually-hidden', 'The answer is being written.'), h('span.dot'), h('span.dot'), h('span.dot'));
 
-/** A file of a message. `list` calls the page of messages that the file came with, for a fresh link. */
-export function attachment(item, messageId, list) {
+/** A file of a message. `reload` loads the page of messages that it is on, for a new link. */
+export function attachment(item, messageId, reload) {
   const name = item.filename ?? item.alt ?? 'file';
   const fetched = Date.now();
   const openFresh = async (event) => {
     if (Date.now() - fetched < LINK_MS) return;
     event.preventDefault();
-    const { data } = await list();
+    const { data } = await reload();
     const fresh = data.find((row) => row.id === messageId)?.attachments.find((row) => row.blob_path === item.blob_path);
     if (fresh) location.assign(signedAddress(fresh.url));
   };
   const href = signedAddress(item.url);
-  const onclick = (event) => openFresh(event).catch((error) => say(sentence(error), 'bad'));
+  const onclick = (event) => openFresh(event).catch((error) => toast(errorText(error), 'bad'));
   return h('li', h('a.file', { href, onclick },
     item.mime.startsWith('image/')
       ? h('img.thumbnail', { src: href, alt: item.alt ?? name, loading: 'lazy' })
       : [icon('file'), h('bdi', name)]));
 }
 
-/** The rating of an answer: controls for those who take part, else the rating that was given, if any. */
+/**
+ * The rating of an answer: controls if the person may rate it, else the existing rating, if any.
+ */
 export function rating(session, messageId, given, writes) {
   if (writes) return ratingControls(session, messageId, given);
   if (!given?.rating) return null;
@@ -78,27 +82,27 @@ export function rating(session, messageId, given, writes) {
 const quoted = (text) => ['“', h('bdi', text), '”'];
 
 function ratingControls(session, messageId, given) {
-  let rated = given;
+  let current = given;
   const up = iconButton('Good answer', 'thumb_up', () => toggle('UP'));
   const down = iconButton('Bad answer', 'thumb_down', () => toggle('DOWN'));
-  const comment = button('Comment', () => askForComment(rated, store), { kind: 'quiet', small: true });
-  const said = h('span.muted');
+  const comment = button('Comment', () => askForComment(current, store), { kind: 'quiet', small: true });
+  const commentText = h('span.muted');
   const draw = () => {
-    up.setAttribute('aria-pressed', String(rated?.rating === 'UP'));
-    down.setAttribute('aria-pressed', String(rated?.rating === 'DOWN'));
-    comment.hidden = !rated?.rating;
-    refill(said, rated?.comment && quoted(rated.comment));
+    up.setAttribute('aria-pressed', String(current?.rating === 'UP'));
+    down.setAttribute('aria-pressed', String(current?.rating === 'DOWN'));
+    comment.hidden = !current?.rating;
+    setContent(commentText, current?.comment && quoted(current.comment));
   };
   const store = async (values) => {
     const { data } = await put(path`/chat/sessions/${session.id}/messages/${messageId}/feedback`, values);
-    rated = data.feedback ?? null;
+    current = data.feedback ?? null;
     draw();
   };
-  const toggle = (wanted) => store(rated?.rating === wanted
+  const toggle = (wanted) => store(current?.rating === wanted
     ? { rating: null, comment: null }
-    : { rating: wanted, comment: rated?.comment ?? null });
+    : { rating: wanted, comment: current?.comment ?? null });
   draw();
-  return h('div.row', up, down, comment, said);
+  return h('div.row', up, down, comment, commentText);
 }
 
 function askForComment(rated, store) {

@@ -1,29 +1,29 @@
-// Names in the place of ids: asked for once each, filled in when they come.
+// Names in place of ids. A name is loaded once, and replaces the id when it arrives.
 
 import { get, path } from './api.js';
 import { h } from './dom.js';
 
-/** A name that was asked for is good for this long: for one view as it is drawn, and hardly for the next. */
-const KEPT_MS = 5_000;
+/** How long a name is cached: long enough to draw one view. */
+const CACHE_MS = 5_000;
 
 function names(where, nameOf) {
-  const known = new Map();
-  /** The name's promise; of what is gone it is null. */
+  const cache = new Map();
+  /** The promise of a name, or of null if nothing has this id. */
   const name = (id) => {
-    const old = known.get(id);
-    if (old && old.until > Date.now()) return old.name;
-    const asked = get(where(id)).then(nameOf, (error) => {
-      if (error.status !== 404) known.delete(id);
+    const cached = cache.get(id);
+    if (cached && cached.until > Date.now()) return cached.name;
+    const loading = get(where(id)).then(nameOf, (error) => {
+      if (error.status !== 404) cache.delete(id);
       return null;
     });
-    known.set(id, { name: asked, until: Date.now() + KEPT_MS });
-    return asked;
+    cache.set(id, { name: loading, until: Date.now() + CACHE_MS });
+    return loading;
   };
-  /** An element that shows the id until the name is there. */
+  /** An element that shows the id until the name is loaded. */
   const element = (id) => {
     const shown = h('bdi', String(id));
     name(id).then((text) => {
-      if (text === null) shown.title = 'It is gone.';
+      if (text === null) shown.title = 'Deleted';
       else shown.textContent = text;
     });
     return shown;

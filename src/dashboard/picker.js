@@ -1,15 +1,17 @@
-// A field that finds one thing among many on the server while one types (WAI-ARIA combobox with a list).
+// A field that searches the server while a person types (WAI-ARIA combobox with a listbox).
 
-import { h, newId, refill } from './dom.js';
+import { h, newId, setContent } from './dom.js';
 import { call, get, path } from './api.js';
 
+/** Options that are shown. */
 const SHOWN = 20;
 /** A search begins this long after the last key. */
 const PAUSE_MS = 150;
 
 /**
- * A picker. `search(text, signal)` gives options `{ value, label, note }`; `start` is the option that is chosen at first, or null.
- * `onpick(option)` is told of a choice, null of its end. Gives `{ element, focusable, value(), option(), show(option) }`.
+ * A picker. `search(text, signal)` returns options `{ value, label, note }`. `start` is the option
+ * that is chosen at first, or null. `onpick(option)` is called for each choice, with null if it is
+ * cleared. Returns `{ element, focusable, value(), option(), show(option) }`.
  */
 export function picker(options) {
   const made = new Picker(options);
@@ -23,9 +25,9 @@ class Picker {
   options = [];
   /** The index of the option that the arrow keys have reached, or -1. */
   active = -1;
-  /** The search that is under way. */
-  asked = null;
-  wait = null;
+  /** Aborts the pending search. */
+  pending = null;
+  timer = null;
 
   constructor({ id = newId('picker'), search, start = null, onpick = () => {}, placeholder = 'Search…', described, label, disabled }) {
     const listId = `${id}-list`;
@@ -43,7 +45,7 @@ class Picker {
   }
 
   close() {
-    this.asked?.abort();
+    this.pending?.abort();
     this.list.replaceChildren();
     this.list.hidden = true;
     this.active = -1;
@@ -73,9 +75,9 @@ class Picker {
     }
   }
 
-  /** Opens the list with the options, or with a note in their place. */
+  /** Opens the list with the options, or with a note instead. */
   draw(note) {
-    refill(this.list, note
+    setContent(this.list, note
       ? h('li.option-note', { role: 'option', 'aria-disabled': 'true', 'aria-selected': 'false' }, note)
       : this.options.map((option, index) => this.item(option, index)));
     this.list.hidden = false;
@@ -92,18 +94,17 @@ class Picker {
     }, h('span', option.label), option.note && h('span.muted', option.note));
   }
 
-  /** Searches for what the field holds, or for everything if it holds the chosen option. */
+  /** Searches for the text of the field. If it is the chosen option, all options are shown. */
   async ask(text = this.chosen ? '' : this.input.value) {
-    this.asked?.abort();
-    const asking = new AbortController();
-    this.asked = asking;
+    this.pending?.abort();
+    const { signal } = (this.pending = new AbortController());
     try {
-      const found = await this.search(text.trim(), asking.signal);
-      if (asking.signal.aborted) return;
+      const found = await this.search(text.trim(), signal);
+      if (signal.aborted) return;
       this.options = found;
-      this.draw(found.length === 0 ? 'Nothing fits.' : null);
+      this.draw(found.length === 0 ? 'No matches.' : null);
     } catch (error) {
-      if (!asking.signal.aborted) this.draw(error.message);
+      if (!signal.aborted) this.draw(error.message);
     }
   }
 
@@ -112,14 +113,14 @@ class Picker {
       this.chosen = null;
       this.onpick(null);
     }
-    clearTimeout(this.wait);
-    this.wait = setTimeout(() => this.ask(this.input.value), PAUSE_MS);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.ask(this.input.value), PAUSE_MS);
   }
 
   leave() {
-    clearTimeout(this.wait);
+    clearTimeout(this.timer);
     this.close();
-    // Text that was typed, without a choice, names nothing.
+    // Text without a choice has no value.
     if (this.chosen === null) this.input.value = '';
   }
 
@@ -163,16 +164,14 @@ const list = async (where, query, signal) => (await call('GET', where, { query: 
 const company = (row) => ({ value: row.psa_company_id, label: row.psa_company_name, note: row.psa_company_id, row });
 const agent = (row) => ({ value: row.agent_id, label: row.name, note: row.audience === 'MSP' ? 'technicians' : 'client staff', row });
 const channel = (row) => ({ value: row.id, label: row.internal_name, note: row.bot_id, row });
-const article = (row) => ({ value: row.id, label: row.title, row });
 
-/** Searches among the tenant's things, for pickers: `companies()`, `agents({ audience: 'MSP' })`, `channels()`. */
+/** Searches for pickers: `companies()`, `agents({ audience: 'MSP' })`, `channels()`. */
 export const companies = (query) => async (q, signal) => (await list('/end-companies', { ...query, q }, signal)).map(company);
 export const agents = (query) => async (q, signal) => (await list('/agents', { ...query, q }, signal)).map(agent);
 export const channels = (query) => async (q, signal) => (await list('/channels', { ...query, q }, signal)).map(channel);
-export const articles = (query) => async (q, signal) => (await list('/knowledge-articles', { ...query, q }, signal)).map(article);
 
-/** The option of one that is known by its id, null where it is gone. */
-async function known(where, option) {
+/** Loads the option of a resource. Null if the resource does not exist. */
+async function load(where, option) {
   try {
     return option(await get(where));
   } catch (error) {
@@ -180,6 +179,6 @@ async function known(where, option) {
     throw error;
   }
 }
-export const companyOption = (id) => known(path`/end-companies/${id}`, company);
-export const agentOption = (id) => known(path`/agents/${id}`, agent);
-export const channelOption = (id) => known(path`/channels/${id}`, channel);
+export const companyOption = (id) => load(path`/end-companies/${id}`, company);
+export const agentOption = (id) => load(path`/agents/${id}`, agent);
+export const channelOption = (id) => load(path`/channels/${id}`, channel);

@@ -1,21 +1,21 @@
-// Sessions: found again, read as they happen, explained, kept as a file, ended.
+// Sessions: the list, and one session with its conversation, its routing decision and its actions.
 
-import { all, call, get, patch, path, post, remove } from './api.js';
+import { allRows, call, get, patch, path, post, remove } from './api.js';
 import { conversation } from './chat.js';
-import { h, refill } from './dom.js';
+import { h, setContent } from './dom.js';
 import { form } from './form.js';
-import { listing, pickFilter } from './list.js';
+import { listView, pickFilter } from './list.js';
 import { agentNames, channelNames, companyNames } from './names.js';
-import { badge, button, confirm, dialog, download, empty, facts, heading, identifier, linkButton, plural, say, time } from './parts.js';
+import { badge, button, confirm, dialog, download, empty, facts, heading, identifier, linkButton, plural, time, toast } from './components.js';
 import { agentOption, agents, channelOption, channels, companies, companyOption } from './picker.js';
-import { why } from './resolution.js';
+import { explainRule } from './resolution.js';
 
 export function view(context) {
   return context.parts.length === 0 ? list(context) : one(context, context.parts[0]);
 }
 
 function list(context) {
-  const { element } = listing(context, {
+  const { element } = listView(context, {
     path: '/chat/sessions',
     caption: 'sessions',
     search: 'Search titles and messages…',
@@ -30,17 +30,17 @@ function list(context) {
       { label: 'Title', wide: true, cell: (session) => [h('bdi', session.title ?? 'Untitled'), session.archived_at && [' ', badge('Archived')], session.shared && [' ', badge('Shared', 'info')]] },
       { label: 'Agent', cell: (session) => agentNames.element(session.agent_id) },
       { label: 'Company', cell: (session) => (session.end_company_id ? companyNames.element(session.end_company_id) : h('span.muted', 'none')) },
-      { label: 'Through', hide: true, cell: (session) => (session.channel_id ? channelNames.element(session.channel_id) : THROUGH[session.channel]) },
+      { label: 'Channel', hide: true, cell: (session) => (session.channel_id ? channelNames.element(session.channel_id) : TRANSPORTS[session.channel]) },
       { label: 'Messages', hide: true, cell: (session) => String(session.message_count) },
       { label: 'Last used', cell: (session) => time(session.updated_at) },
     ],
-    none: empty('No sessions yet.', 'They appear here as soon as somebody chats: through a bot, through the API, or in Try it.',
+    none: empty('No sessions yet.', 'A session appears here when somebody chats: through a bot, through the API, or in the view Try it.',
       context.me.can.chat && linkButton('Try an agent', '#/try', { kind: 'primary' })),
   });
-  return [heading('Sessions', { lead: 'Who asked what, and which agent answered, acting for whom.' }), element];
+  return [heading('Sessions', { lead: 'The chats of your technicians and clients’ staff with agents.' }), element];
 }
 
-const THROUGH = { TEAMS: 'Teams', DASHBOARD: 'Dashboard', API: 'API' };
+const TRANSPORTS = { TEAMS: 'Teams', DASHBOARD: 'Dashboard', API: 'API' };
 
 async function one(context, id) {
   const { signal } = context;
@@ -52,17 +52,17 @@ async function one(context, id) {
   return new SessionView(context, session, agent).parts();
 }
 
-/** The view of one session: what can be done with it, its conversation, and why its agent answered. */
+/** The view of one session: its actions, its conversation, and why its agent answered. */
 class SessionView {
   head = h('div');
   about = h('div.card.stack');
-  /** Ends the conversation's stream. */
-  reading = new AbortController();
+  /** Aborts the stream of the conversation. */
+  streamAborter = new AbortController();
 
   constructor(context, session, agent) {
     const { me } = context;
     const isMine = session.created_by.id === me.id;
-    Object.assign(this, { context, session, agent, isMine, mayChange: me.can.chat && (me.can.keep || isMine) });
+    Object.assign(this, { context, session, agent, isMine, mayChange: me.can.chat && (me.can.manage || isMine) });
   }
 
   parts() {
@@ -72,18 +72,18 @@ class SessionView {
       this.head,
       h('div.columns.two',
         h('section', { 'aria-label': 'Transcript' }, conversation({
-          session, signal: AbortSignal.any([signal, this.reading.signal]),
+          session, signal: AbortSignal.any([signal, this.streamAborter.signal]),
           people: { user: session.end_company_id ? 'Client staff' : session.created_by.name ?? 'Technician', assistant: agent?.name ?? 'Agent' },
           writes: this.isMine && me.can.chat && session.archived_at === null,
-          opening: { welcome: session.message_count === 0 ? 'Nothing has been said here yet.' : null },
+          opening: { welcome: session.message_count === 0 ? 'No messages yet.' : null },
         })),
         this.about),
     ];
   }
 
   draw() {
-    refill(this.head, heading(this.session.title ?? 'Untitled session', { back: { href: '#/sessions', label: 'Sessions' }, actions: this.actions() }));
-    refill(this.about, h('h2', 'Why this agent answered'), this.reason(), this.facts(), this.sharing());
+    setContent(this.head, heading(this.session.title ?? 'Untitled session', { back: { href: '#/sessions', label: 'Sessions' }, actions: this.actions() }));
+    setContent(this.about, h('h2', 'Why this agent answered'), this.reason(), this.facts(), this.sharing());
   }
 
   actions() {
@@ -92,17 +92,17 @@ class SessionView {
     return [
       mayChange && button('Rename', () => this.rename()),
       button('Export', () => this.chooseExport()),
-      mayChange && isOpen && button('Archive', () => this.change({ archived: true }, 'Archived. It takes no messages until it is opened again.'), { icon: 'archive' }),
-      mayChange && !isOpen && button('Open again', () => this.change({ archived: false }, 'It is open again.')),
+      mayChange && isOpen && button('Archive', () => this.change({ archived: true }, 'The session was archived. It takes no messages until you reopen it.'), { icon: 'archive' }),
+      mayChange && !isOpen && button('Reopen', () => this.change({ archived: false }, 'The session was reopened.')),
       mayChange && isOpen && button('Reset', () => this.reset()),
-      me.can.keep && button('Delete', () => this.erase(), { kind: 'danger' }),
+      me.can.manage && button('Delete', () => this.erase(), { kind: 'danger' }),
     ];
   }
 
-  /** The rule that decided, in words. */
+  /** The rule that decided, as a sentence. */
   reason() {
     const { channel_id: channel, end_company_id: company, resolution } = this.session;
-    return h('p', why(resolution.rule, {
+    return h('p', explainRule(resolution.rule, {
       channel: channel ? h('a', { href: `#/channels/${channel}` }, channelNames.element(channel)) : 'a channel',
       company: company && companyLink(company),
     }));
@@ -112,12 +112,12 @@ class SessionView {
     const { context: { me }, session, agent } = this;
     const { created_by: creator, end_company_id: company } = session;
     return facts([
-      ['Agent', agent ? h('a', { href: `#/agents/${agent.agent_id}` }, h('bdi', agent.name)) : `${session.agent_id}, deleted since`],
+      ['Agent', agent ? h('a', { href: `#/agents/${agent.agent_id}` }, h('bdi', agent.name)) : `${session.agent_id} (deleted)`],
       ['Company', company ? companyLink(company) : 'none'],
       ['Acting for', me.tenant?.client_id === session.client_id ? me.tenant.name : session.client_id],
       ['Decided by', h('code', session.resolution.rule)],
-      ['Begun by', [h('bdi', creator.name ?? creator.id), ' through ', THROUGH[session.channel] ?? session.channel]],
-      ['Begun', time(session.created_at)],
+      ['Started by', [h('bdi', creator.name ?? creator.id), ' through ', TRANSPORTS[session.channel] ?? session.channel]],
+      ['Started', time(session.created_at)],
       ['Shared', session.shared ? 'with the MSP’s other users' : 'no'],
       ['Archived', session.archived_at ? time(session.archived_at) : 'no'],
       ...Object.entries(session.metadata).map(([name, value]) => [h('bdi', name), h('bdi', value)]),
@@ -125,55 +125,55 @@ class SessionView {
     ]);
   }
 
-  /** The button that shares the session, for people; programs have no colleagues. */
+  /** The button that shares the session with other users. Only people see it, not API keys. */
   sharing() {
     const { context: { me }, session: { shared } } = this;
     return this.mayChange && me.kind === 'dashboard_user' && button(shared ? 'Stop sharing' : 'Share with colleagues',
-      () => this.change({ shared: !shared }, shared ? 'It is no longer shared.' : 'The MSP’s other users can read it now.'), { small: true });
+      () => this.change({ shared: !shared }, shared ? 'The session is no longer shared.' : 'The MSP’s other users can now read the session.'), { small: true });
   }
 
   async change(values, done) {
     Object.assign(this.session, (await patch(path`/chat/sessions/${this.session.id}`, values)).data);
     this.draw();
-    say(done);
+    toast(done);
   }
 
   rename() {
-    return dialog('Rename', (close) => form({
+    return dialog('Rename session', (close) => form({
       fields: [{ name: 'title', label: 'Title', nullable: true }],
       values: this.session,
       submit: async (values) => {
-        await this.change(values, 'Renamed.');
+        await this.change(values, 'The session was renamed.');
         close();
       },
     }).element);
   }
 
   async reset() {
-    if (!await confirm('Reset this session?', 'It is archived and what is being answered is stopped. The next message from Teams begins a new session.', 'Reset')) return;
+    if (!await confirm('Reset this session?', 'The session is archived and its running turns are cancelled. The next message from Teams starts a new session.', 'Reset')) return;
     Object.assign(this.session, await post(path`/chat/sessions/${this.session.id}/reset`));
     this.draw();
-    say('It is archived, and its turns are cancelled.');
+    toast('The session was archived, and its turns were cancelled.');
   }
 
   async erase() {
     const { context, session } = this;
-    if (!await confirm('Delete this session?', `Its ${plural(session.message_count, 'message')}, answers and files are gone for good. Export it first if somebody may ask for it.`, 'Delete for good')) return;
-    // The server ends the stream of a deleted session with an error; this page must not show it.
-    this.reading.abort();
+    if (!await confirm('Delete this session?', `${plural(session.message_count, 'message')}, with answers and files, will be deleted. Export the session first if you may need it later. This cannot be undone.`, 'Delete session')) return;
+    // The server ends the stream of a deleted session with an error, which this view must not show.
+    this.streamAborter.abort();
     try {
       await remove(path`/chat/sessions/${session.id}`);
     } catch (error) {
-      context.again();
+      context.reload();
       throw error;
     }
-    say('The session is deleted.');
+    toast('The session was deleted.');
     context.go('#/sessions');
   }
 
   chooseExport() {
-    return dialog('Export', (close) => [
-      h('p', 'The session with all of its messages, as a file.'),
+    return dialog('Export session', (close) => [
+      h('p', 'Download the session with all its messages.'),
       h('div.dialog-actions',
         button('Markdown', () => this.exportAs('md').then(() => close())),
         button('JSON', () => this.exportAs('json').then(() => close()), { kind: 'primary' })),
@@ -183,23 +183,25 @@ class SessionView {
   async exportAs(kind) {
     const { context: { signal }, session: { id }, agent } = this;
     const messages = [];
-    for await (const message of all(path`/chat/sessions/${id}/messages`, {}, signal)) messages.push(message);
+    for await (const message of allRows(path`/chat/sessions/${id}/messages`, {}, signal)) messages.push(message);
     const session = (await call('GET', path`/chat/sessions/${id}`, { signal })).data;
     const name = `session-${id}.${kind}`;
     if (kind === 'json') download(name, 'application/json', `${JSON.stringify({ session, messages }, null, 2)}\n`);
     else download(name, 'text/markdown', asMarkdown(session, agent, messages));
-    say(`${plural(messages.length, 'message')} in ${name}.`);
+    toast(`${plural(messages.length, 'message')} exported to ${name}.`);
   }
 }
 
 const companyLink = (id) => h('a', { href: `#/companies/${encodeURIComponent(id)}` }, companyNames.element(id));
 
-/** A session as a document; what people wrote is quoted, so that it cannot look like a part of it. */
+/**
+ * A session as a Markdown document. Messages are quoted, so that they cannot imitate its headings.
+ */
 function asMarkdown(session, agent, messages) {
   const quoted = (text) => text.split('\n').map((line) => `> ${line}`).join('\n');
   const line = (text) => String(text ?? 'none').replace(/\s+/g, ' ');
-  const said = messages.map((message) => [
-    `## ${message.role === 'user' ? 'Asked' : 'Answered'}, ${message.created_at}`,
+  const transcript = messages.map((message) => [
+    `## ${message.role === 'user' ? 'Question' : 'Answer'}, ${message.created_at}`,
     '',
     quoted(message.content),
     ...message.attachments.map((file) => `\nFile: ${line(file.filename ?? file.blob_path)} (${file.mime})`),
@@ -215,8 +217,8 @@ function asMarkdown(session, agent, messages) {
     `* Acting for: ${session.client_id}`,
     `* Company: ${line(session.end_company_id)}`,
     `* Decided by: ${session.resolution.rule}`,
-    `* Begun: ${session.created_at} by ${line(session.created_by.name ?? session.created_by.id)}`,
+    `* Started: ${session.created_at} by ${line(session.created_by.name ?? session.created_by.id)}`,
     '',
-    ...said,
+    ...transcript,
   ].join('\n');
 }

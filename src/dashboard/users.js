@@ -1,23 +1,23 @@
-// The people who signed in, and what each may do.
+// Users: the people who signed in with Microsoft Entra ID, and their roles.
 
 import { patch, path } from './api.js';
 import { h, newId } from './dom.js';
-import { busy, confirm, empty, heading, identifier, notice, say, sentence, time } from './parts.js';
-import { listing } from './list.js';
+import { busy, confirm, empty, errorText, heading, identifier, notice, time, toast } from './components.js';
+import { listView } from './list.js';
 
 const ROLES = [['ADMIN', 'Administrator'], ['USER', 'User'], ['VIEWER', 'Viewer']];
-const MAY = {
-  ADMIN: 'They may then do everything here, keys and roles of others included.',
-  USER: 'They may then chat, and read all but keys, users and the audit.',
-  VIEWER: 'They may then read what a user may, and chat with nobody.',
+const PERMISSIONS = {
+  ADMIN: 'An administrator can do everything here, including managing API keys and the roles of others.',
+  USER: 'A user can chat, and can read everything except API keys, users and the audit log.',
+  VIEWER: 'A viewer can read what a user can read, and cannot chat.',
 };
 const ARTICLE = { ADMIN: 'an administrator', USER: 'a user', VIEWER: 'a viewer' };
 const nameOf = (user) => user.name ?? user.email ?? user.id;
 
 export function view(context) {
   const problem = h('div.above');
-  const found = listing(context, {
-    path: '/users', caption: 'users', search: 'Search by name or address',
+  const found = listView(context, {
+    path: '/users', caption: 'users', search: 'Search by name or email address',
     filters: [{ name: 'role', label: 'Role', options: [['', 'Any'], ...ROLES] }],
     columns: [
       { label: 'User', cell: (row) => [h('bdi', nameOf(row)), row.email !== null && row.name !== null && h('div.muted', h('bdi', row.email))], wide: true },
@@ -25,19 +25,19 @@ export function view(context) {
       { label: 'Last seen', cell: (row) => time(row.last_seen_at) },
       { label: 'User id', cell: (row) => identifier(row.id) },
     ],
-    none: empty('Nobody is recorded yet.', [
-      'People are recorded as users when they first sign in with Microsoft Entra ID. Their roles can also come by the ', h('code', 'users'),
-      ' of a seed file. Whoever signs in by a link is not listed.',
+    none: empty('No users yet.', [
+      'A user is added at the first sign-in with Microsoft Entra ID. The ', h('code', 'users'),
+      ' of a seed file can set roles too. People who sign in with a link are not listed.',
     ]),
   });
   return [
-    heading('Users', { lead: 'People who sign in with Microsoft Entra ID. An app role that Entra ID gives them there counts before the role here.' }),
+    heading('Users', { lead: 'People who sign in with Microsoft Entra ID. An app role in Entra ID takes precedence over the role here.' }),
     problem,
     found.element,
   ];
 }
 
-/** The role of a user, to be changed in its place. */
+/** The select that changes the role of a user. */
 function role(me, user, problem) {
   const id = newId('role');
   const select = h('select.input.role', { id, 'aria-label': `Role of ${nameOf(user)}` }, ROLES.map(([value, label]) => h('option', { value }, label)));
@@ -47,18 +47,18 @@ function role(me, user, problem) {
     select.value = user.role;
     problem.replaceChildren();
     const isLess = ROLES.findIndex(([key]) => key === wanted) > ROLES.findIndex(([key]) => key === user.role);
-    const text = [MAY[wanted], isLess && ' Session tokens that they made end at once.', user.id === me.id && ' This is you: you could not take it back yourself.'];
+    const text = [PERMISSIONS[wanted], isLess && ' Session tokens that the user created expire at once.', user.id === me.id && ' This is your own role. You cannot change it back yourself.'];
     if (!await confirm(['Change the role of ', h('bdi', nameOf(user)), '?'], text, `Make ${ARTICLE[wanted]}`, { kind: 'primary' })) return;
     try {
       const { data } = await patch(path`/users/${user.id}`, { role: wanted });
       Object.assign(user, data);
       select.value = user.role;
-      say([h('bdi', nameOf(user)), ` is ${ARTICLE[user.role]} now.`]);
+      toast([h('bdi', nameOf(user)), ` is now ${ARTICLE[user.role]}.`]);
       if (user.id === me.id) location.reload();
     } catch (error) {
       problem.append(error.code === 'last_admin'
-        ? notice('bad', 'This is the last administrator.', h('p', 'Make somebody else one before you take the role from ', h('bdi', nameOf(user)), '. Whoever signs in by a link does not count.'))
-        : notice('bad', 'The role was not changed.', h('p', sentence(error))));
+        ? notice('bad', 'This is the last administrator.', h('p', 'Make another user an administrator before you change the role of ', h('bdi', nameOf(user)), '. People who sign in with a link do not count.'))
+        : notice('bad', 'The role was not changed.', h('p', errorText(error))));
       problem.scrollIntoView({ block: 'nearest' });
     }
   };

@@ -1,4 +1,4 @@
-//! Talking with agents, and reading along.
+//! Chats with agents, seen by the person who writes and by others.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -6,10 +6,10 @@ import { createServer } from "node:http";
 import { startDemo } from "../demo-server.mjs";
 import { BOT, CONTOSO, RELAY_KEY } from "./harness.mjs";
 
-/** The smallest picture there is. */
+/** A picture of one pixel. */
 const PNG = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==", "base64");
 
-/** Chooses what a picker offers for some words. */
+/** Searches in a picker and chooses an option. */
 async function pick(page, label, words, option) {
   await page.getByRole("combobox", { name: label }).fill(words);
   await page.getByRole("option", { name: option }).click();
@@ -18,14 +18,14 @@ async function pick(page, label, words, option) {
 async function tryAsTechnician(page) {
   await page.goto("#/try");
   await pick(page, "Agent", "technician", "Technician assistant");
-  await page.getByRole("button", { name: "Begin a chat" }).click();
+  await page.getByRole("button", { name: "Start chat" }).click();
   return page.getByRole("textbox", { name: "Message" });
 }
 
 const answers = (page) => page.getByRole("list", { name: "Conversation" }).locator("> .assistant");
-const whole = (page) => answers(page).last().getByRole("button", { name: "Good answer" });
+const completeAnswer = (page) => answers(page).last().getByRole("button", { name: "Good answer" });
 
-/** A model that says a word whenever it is told to. */
+/** A model server that sends each part of its answer when the test says so. */
 async function startModel() {
   let current = null;
   let waiting = null;
@@ -40,10 +40,10 @@ async function startModel() {
   const chunk = (body) => current.write(`data: ${JSON.stringify(body)}\n\n`);
   return {
     flags: ["--model-url", `http://127.0.0.1:${server.address().port}/v1`, "--model-fast", "fast", "--model-smart", "smart"],
-    async asked() {
+    async isAsked() {
       if (current === null) await new Promise((resolve) => (waiting = resolve));
     },
-    says: (content) => chunk({ choices: [{ delta: { content } }] }),
+    sends: (content) => chunk({ choices: [{ delta: { content } }] }),
     ends() {
       chunk({ choices: [{ delta: {}, finish_reason: "stop" }] });
       current.end("data: [DONE]\n\n");
@@ -58,30 +58,30 @@ async function startModel() {
 }
 
 export const scenarios = {
-  "the white-label agent is tried as a company's staff meet it, and names its source": async (visitor) => {
+  "an administrator tries the white-label agent as a company's staff, and the answer names its source": async (visitor) => {
     const { page } = visitor;
     await visitor.signIn();
     await page.goto("#/try");
     await page.getByRole("button", { name: "Client’s staff" }).click();
     await pick(page, "Agent", "service", "Service desk");
     await pick(page, "Company", "conto", "Contoso");
-    await visitor.look(page, "try");
-    await page.getByRole("button", { name: "Begin a chat" }).click();
+    await visitor.inspect(page, "try");
+    await page.getByRole("button", { name: "Start chat" }).click();
     await page.getByText("pinned to Contoso").waitFor();
     await page.getByRole("button", { name: "How do I connect to the VPN?" }).click();
-    await whole(page).waitFor();
+    await completeAnswer(page).waitFor();
     await answers(page).last().getByText("Company Portal").first().waitFor();
     const source = answers(page).last().getByRole("link", { name: "Connect to the VPN" });
     assert.equal(await source.getAttribute("href"), "https://help.northwind-it.example/vpn");
     assert.equal(await source.getAttribute("rel"), "noopener noreferrer");
-    await visitor.look(page, "try-answer");
+    await visitor.inspect(page, "try-answer");
     const [session] = (await visitor.call("GET", "/chat/sessions")).data;
     assert.deepEqual([session.agent_id, session.end_company_id, session.resolution.rule], [101, "1001", "selected"]);
     const [event] = (await visitor.call("GET", "/audit-events?action=session.create_as_company")).data;
     assert.deepEqual([event.target, event.actor.id], [session.id, "local:ADMIN"]);
   },
 
-  "an answer is shown as it is said, in two browsers alike, and can be stopped and asked for again": async (visitor) => {
+  "two browsers show an answer while it is written; it can be stopped and asked for again": async (visitor) => {
     const { home } = visitor;
     const model = await startModel();
     const demo = await startDemo(home.binary, 120_000, model.flags);
@@ -96,55 +96,55 @@ export const scenarios = {
       await other.page.goto(hash);
       await field.fill("Tell me");
       await field.press("Enter");
-      await model.asked();
-      for (const [said, shown] of [["First ", "First"], ["**second**", "First second"], [" third", "First second third"]]) {
-        model.says(said);
+      await model.isAsked();
+      for (const [part, shown] of [["First ", "First"], ["**second**", "First second"], [" third", "First second third"]]) {
+        model.sends(part);
         for (const { page } of [one, other]) await answers(page).getByText(shown, { exact: true }).waitFor();
       }
-      await one.look(one.page, "try-running");
+      await one.inspect(one.page, "try-running");
       assert.equal(await other.page.getByText("Tell me", { exact: true }).last().isVisible(), true);
       await one.page.getByRole("button", { name: "Stop" }).click();
       for (const { page } of [one, other]) await answers(page).getByText("Stopped").waitFor();
       model.forgets();
       await answers(one.page).getByRole("button", { name: "Ask again" }).click();
-      await model.asked();
-      model.says("A whole answer.");
+      await model.isAsked();
+      model.sends("A whole answer.");
       model.ends();
       for (const { page } of [one, other]) {
         await answers(page).nth(1).getByText("A whole answer.").waitFor();
-        await whole(page).waitFor();
+        await completeAnswer(page).waitFor();
       }
       await other.page.reload();
       await answers(other.page).nth(1).getByText("A whole answer.").waitFor();
       assert.equal(await answers(other.page).count(), 2);
-      await one.leaves();
-      await other.leaves();
+      await one.assertNoErrors();
+      await other.assertNoErrors();
     } finally {
       await model.stop();
       await demo.stop();
     }
   },
 
-  "the relay's question is answered with the verdict and its rule, and what it would refuse is told": async (visitor) => {
+  "the relay's routing decision is shown with its rule, and so is a refusal": async (visitor) => {
     const { page } = visitor;
-    visitor.expects(/status of 409.*\/resolve/);
+    visitor.expectError(/status of 409.*\/resolve/);
     await visitor.signIn();
     await page.goto("#/try");
     await page.getByRole("button", { name: "Relay" }).click();
     await page.getByLabel("Bot").fill(BOT);
     await page.getByLabel("M365 tenant").fill(CONTOSO);
-    await page.getByRole("button", { name: "Ask who would answer" }).click();
+    await page.getByRole("button", { name: "Show who would answer" }).click();
     await page.getByText("white_label_install").waitFor();
     await page.getByText("pinned to Contoso").waitFor();
-    await visitor.look(page, "try-relay");
+    await visitor.inspect(page, "try-relay");
     await page.getByLabel("M365 tenant").fill("0bad0000-0000-4000-8000-000000000000");
-    await page.getByRole("button", { name: "Ask who would answer" }).click();
-    await page.getByText("Nobody would answer.").waitFor();
+    await page.getByRole("button", { name: "Show who would answer" }).click();
+    await page.getByText("No agent would answer.").waitFor();
   },
 
-  "files go along with a message, one that is not what it says is refused, and they come back": async (visitor) => {
+  "a message has files, a file whose content does not match its type is refused, and the files can be read": async (visitor) => {
     const { page } = visitor;
-    visitor.expects(/status of 400.*\/chat\/attachments/);
+    visitor.expectError(/status of 400.*\/chat\/attachments/);
     await visitor.signIn();
     const field = await tryAsTechnician(page);
     await page.getByLabel("Files to attach").setInputFiles([
@@ -155,7 +155,7 @@ export const scenarios = {
     await page.getByText("fake.png was not attached.").waitFor();
     await field.fill("See these");
     await page.getByRole("button", { name: "Send" }).click();
-    await whole(page).waitFor();
+    await completeAnswer(page).waitFor();
     await page.getByRole("link", { name: "Open in Sessions" }).click();
     const picture = page.getByRole("img", { name: "dot.png" });
     await picture.waitFor();
@@ -165,7 +165,7 @@ export const scenarios = {
     assert.equal(await readFile(await (await download).path(), "utf8"), "as it was");
   },
 
-  "a session is searched, explained, rated, kept as a file, archived and deleted": async (visitor) => {
+  "a session is found, explained, exported, archived and deleted": async (visitor) => {
     const { page } = visitor;
     const { data: session } = await visitor.call("POST", "/chat/sessions", { key: RELAY_KEY, body: { agent_id: 101, bot_id: BOT, inbound_tenant_id: CONTOSO, title: "Kestrel of Contoso" } });
     const { data: sent } = await visitor.call("POST", `/chat/sessions/${session.id}/messages`, { key: RELAY_KEY, body: { message: "How do I connect to the VPN?" } });
@@ -175,11 +175,11 @@ export const scenarios = {
     await page.getByRole("searchbox").fill("kestrel");
     await page.getByRole("cell", { name: "Kestrel of Contoso" }).waitFor();
     await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 1);
-    await visitor.look(page, "sessions");
+    await visitor.inspect(page, "sessions");
     await page.getByRole("link", { name: "Kestrel of Contoso" }).click();
     await page.getByText("The bot of Client help bot is installed for the M365 tenant").waitFor();
     await answers(page).first().waitFor();
-    await visitor.look(page, "session");
+    await visitor.inspect(page, "session");
     for (const [kind, holds] of [["Markdown", /> How do I connect/], ["JSON", /"resolution": \{/]]) {
       await page.getByRole("button", { name: "Export" }).click();
       const download = page.waitForEvent("download");
@@ -187,14 +187,14 @@ export const scenarios = {
       assert.match(await readFile(await (await download).path(), "utf8"), holds);
     }
     await page.getByRole("button", { name: "Archive" }).click();
-    await page.getByRole("button", { name: "Open again" }).waitFor();
+    await page.getByRole("button", { name: "Reopen" }).waitFor();
     await page.getByRole("button", { name: "Delete" }).click();
-    await page.getByRole("dialog").getByRole("button", { name: "Delete for good" }).click();
-    await page.getByText("The session is deleted.").waitFor();
+    await page.getByRole("dialog").getByRole("button", { name: "Delete session" }).click();
+    await page.getByText("The session was deleted.").waitFor();
     assert.equal((await visitor.call("GET", `/chat/sessions/${session.id}`)).status, 404);
   },
 
-  "an answer is rated, and the rating stays": async (visitor) => {
+  "an answer is rated, and the rating is stored": async (visitor) => {
     const { page } = visitor;
     await visitor.signIn();
     const field = await tryAsTechnician(page);

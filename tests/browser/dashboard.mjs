@@ -1,16 +1,17 @@
-//! What people do in the dashboard, in a real browser against a demo of its own: `node dashboard.mjs BINARY [--screenshots DIR] [--only WORDS]`.
+//! Tests of the dashboard in a real browser, against a demo server:
+//! `node dashboard.mjs BINARY [--screenshots DIR] [--only WORDS]`.
 
 import { parseArgs } from "node:util";
 import { namedBinary, run, startDemo } from "../demo-server.mjs";
 import * as chatting from "./chatting.mjs";
 import { openBrowser } from "./harness.mjs";
 import * as managing from "./managing.mjs";
-import * as mending from "./mending.mjs";
+import * as fixing from "./fixing.mjs";
 import * as misuse from "./misuse.mjs";
 import * as signingIn from "./signing-in.mjs";
 import * as views from "./views.mjs";
 
-/** All scenarios together; each wait within them has a shorter limit of its own. */
+/** The time limit of all scenarios. Each wait within a scenario has a shorter timeout. */
 const LIMIT_MILLISECONDS = 600_000;
 
 const binary = namedBinary();
@@ -18,7 +19,7 @@ const { values } = parseArgs({ allowPositionals: true, options: { screenshots: {
 
 const demo = await startDemo(binary, LIMIT_MILLISECONDS);
 const browser = await openBrowser(binary, demo, values.screenshots);
-const tests = [signingIn, mending, chatting, managing, views, misuse]
+const tests = [signingIn, fixing, chatting, managing, views, misuse]
   .flatMap(({ scenarios }) => Object.entries(scenarios))
   .filter(([name]) => name.includes(values.only))
   .map(([name, scenario]) => [name, browser.test(scenario)]);

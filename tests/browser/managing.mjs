@@ -1,12 +1,12 @@
-//! Agents, channels, companies, articles, keys and people are changed.
+//! Agents, channels, companies, articles and keys are created and changed.
 
 import assert from "node:assert/strict";
 
-/** A bot of nobody yet. */
+/** A bot that has no channel. */
 const BOT = "b07fab1e-0000-4000-8000-00000000beef";
 
 export const scenarios = {
-  "a key is made, shown once, used, rotated and revoked": async (visitor) => {
+  "a key is created, shown once, used, rotated and revoked": async (visitor) => {
     const { page } = visitor;
     await visitor.signIn();
     await page.goto("#/keys");
@@ -17,10 +17,10 @@ export const scenarios = {
     await shown.waitFor();
     const key = await shown.innerText();
     assert.match(key, /^neo_sk_demo_[A-Za-z0-9]{43}$/);
-    await visitor.look(page, "key-new");
+    await visitor.inspect(page, "key-new");
     const me = await visitor.call("GET", "/whoami", { key });
     assert.deepEqual([me.status, me.data.name, me.data.kind], [200, "Ticket system", "service_account"]);
-    // It is shown once: a slip of the hand does not take it away.
+    // The key is shown only once, so the Escape key must not close the dialog.
     for (let times = 0; times < 3; times += 1) await page.keyboard.press("Escape");
     await page.getByRole("button", { name: "I have copied it" }).click();
     await page.getByRole("dialog").waitFor({ state: "detached" });
@@ -41,9 +41,9 @@ export const scenarios = {
     assert.equal((await visitor.call("GET", "/whoami", { key: next })).error.details.reason, "revoked");
   },
 
-  "an agent that somebody else changed meanwhile is not overwritten unseen": async (visitor) => {
+  "a person who saves an agent that somebody else changed chooses between the versions": async (visitor) => {
     const { page } = visitor;
-    visitor.expects(/status of 409.*\/agents\//);
+    visitor.expectError(/status of 409.*\/agents\//);
     const { data: agent } = await visitor.call("POST", "/agents", { body: { name: "Night desk", description: "As it was" } });
     await visitor.signIn();
     await page.goto(`#/agents/${agent.agent_id}`);
@@ -51,15 +51,15 @@ export const scenarios = {
     assert.equal((await visitor.call("PUT", `/agents/${agent.agent_id}`, { body: { description: "As they want it", name: "Night desk, renamed" } })).status, 200);
     await page.getByRole("button", { name: "Save" }).click();
     await page.getByText("As they want it").waitFor();
-    await visitor.look(page, "agent-conflict");
+    await visitor.inspect(page, "agent-conflict");
     assert.equal((await visitor.call("GET", `/agents/${agent.agent_id}`)).data.description, "As they want it");
-    await page.getByRole("button", { name: "Save what is chosen" }).click();
+    await page.getByRole("button", { name: "Save selection" }).click();
     await page.waitForFunction(() => document.querySelector("#toasts")?.innerText !== "");
     const { data: after } = await visitor.call("GET", `/agents/${agent.agent_id}`);
     assert.deepEqual([after.description, after.name], ["As I want it", "Night desk, renamed"]);
   },
 
-  "a channel is made with a preview of its welcome, installed and removed": async (visitor) => {
+  "a channel is created, and its welcome message is previewed": async (visitor) => {
     const { page } = visitor;
     await visitor.signIn();
     await page.goto("#/channels/+new");
@@ -79,7 +79,7 @@ export const scenarios = {
     assert.equal((await visitor.call("DELETE", `/channels/${channel.id}`)).status, 204);
   },
 
-  "an article says who can see it, and is found by the agent that may": async (visitor) => {
+  "the form of an article shows its preview, and who can see it": async (visitor) => {
     const { page } = visitor;
     await visitor.signIn();
     await page.goto("#/knowledge/+new");
@@ -97,7 +97,7 @@ export const scenarios = {
     assert.equal((await visitor.call("DELETE", `/knowledge-articles/${article.id}`)).status, 204);
   },
 
-  "a form takes nothing while it is saved, and is where it was afterwards": async (visitor) => {
+  "a form takes no input while it is saved, and keeps the focus": async (visitor) => {
     const { page } = visitor;
     await visitor.signIn();
     await page.goto("#/companies/1003");
@@ -120,7 +120,7 @@ export const scenarios = {
     assert.equal((await visitor.call("PUT", "/end-companies/1003", { body: { psa_company_name: "Fourth Coffee" } })).status, 200);
   },
 
-  "what was typed and not saved is not lost by a wrong turn": async (visitor) => {
+  "the dashboard asks before unsaved input is lost": async (visitor) => {
     const { page } = visitor;
     await visitor.signIn();
     await page.goto("#/companies/1003");

@@ -1,4 +1,4 @@
-//! What people write does nothing but stand there, and who may not do a thing is neither offered it nor let.
+//! Hostile texts are shown as text, and people without a permission have neither a form nor access.
 
 import assert from "node:assert/strict";
 import { BOT, CONTOSO, RELAY_KEY } from "./harness.mjs";
@@ -8,13 +8,13 @@ const LINKS = "[here](javascript:window.broken=3) [there](data:text/html,<script
 const DIRECTIONS = "\u202Eright to left\u202C \u2066isolated\u2069 \u200F";
 const LONG = "x".repeat(10_000);
 
-async function isUnbroken(page) {
+async function assertNoCodeRan(page) {
   assert.equal(await page.evaluate(() => window.broken), undefined);
   assert.equal(await page.locator("main img[src=x], main script, main a[href^='javascript'], main a[href^='data']").count(), 0);
 }
 
 export const scenarios = {
-  "hostile names, articles and messages stand there as text, on every view": async (visitor) => {
+  "every view shows hostile names, articles and messages as text": async (visitor) => {
     const { page } = visitor;
     const name = `${MARKUP} ${DIRECTIONS}`;
     const company = await visitor.call("POST", "/end-companies", { body: { psa_company_id: "hostile", psa_company_name: name } });
@@ -31,25 +31,25 @@ export const scenarios = {
     await visitor.call("GET", `/chat/sessions/${session.data.id}/turns/${sent.data.chat_turn_id}?wait_seconds=20`, { key: RELAY_KEY });
 
     await visitor.signIn();
-    const places = [
+    const views = [
       ["#/companies", "<img"], ["#/companies/hostile", "<img"], ["#/knowledge", "Kraken"], [`#/knowledge/${article.data.id}`, "Kraken"],
       ["#/agents", "<img"], [`#/agents/${agent.data.agent_id}`, "<img"], ["#/channels", "<img"], [`#/channels/${channel.data.id}`, "<img"],
       ["#/sessions", "<img"], [`#/sessions/${session.data.id}`, "Kraken"], ["#/audit", "hostile"], [`#/try?agent_id=${agent.data.agent_id}`, "Try it"],
     ];
-    for (const [hash, words] of places) {
+    for (const [hash, words] of views) {
       await page.goto(hash);
       await page.waitForFunction(([wanted, text]) => location.hash === wanted && document.querySelector("main")?.innerText.includes(text)
         || [...document.querySelectorAll("main input, main textarea")].some((field) => field.value.includes(text)), [hash, words]);
       await page.locator("[aria-busy=true]").waitFor({ state: "detached" });
-      await isUnbroken(page);
-      await visitor.fits(page, hash);
+      await assertNoCodeRan(page);
+      await visitor.assertFits(page, hash);
     }
     for (const path of ["/end-companies/hostile", `/channels/${channel.data.id}`, `/agents/${agent.data.agent_id}`, `/knowledge-articles/${article.data.id}`, `/chat/sessions/${session.data.id}`]) {
       assert.equal((await visitor.call("DELETE", path)).status, 204, path);
     }
   },
 
-  "a VIEWER is offered no form, and is refused when calling all the same": async (visitor) => {
+  "a VIEWER sees no form, and the API refuses a VIEWER's changes": async (visitor) => {
     const { page } = visitor;
     await visitor.signIn(page, "VIEWER");
     for (const name of ["Users", "Keys", "Audit", "Try it"]) assert.equal(await page.getByRole("link", { name, exact: true }).count(), 0, name);
@@ -59,13 +59,13 @@ export const scenarios = {
       await page.goto(hash);
       await page.waitForFunction((wanted) => location.hash === wanted && document.querySelector("main h1"), hash);
       await page.locator("[aria-busy=true]").waitFor({ state: "detached" });
-      const buttons = page.getByRole("main").getByRole("button", { name: /^(new|create|save|delete|link|add|remove|forget|mend|choose)\b/i });
+      const buttons = page.getByRole("main").getByRole("button", { name: /^(new|create|save|delete|link|add|remove|dismiss|fix|choose)\b/i });
       assert.deepEqual(await buttons.allInnerTexts(), [], hash);
       assert.equal(await page.getByRole("main").getByRole("link", { name: /^new (company|channel|agent|article|key)$/i }).count(), 0, hash);
     }
     for (const hash of ["#/keys", "#/users", "#/audit", "#/try"]) {
       await page.goto(hash);
-      await page.getByRole("heading", { name: "This is not here." }).waitFor();
+      await page.getByRole("heading", { name: "Page not found" }).waitFor();
     }
     const token = await page.evaluate(() => sessionStorage.getItem("switchboard.token"));
     for (const [method, path] of [["POST", "/end-companies"], ["PUT", "/agents/101"], ["DELETE", `/channels/${channel}`], ["POST", "/api-keys"], ["POST", "/chat/sessions"]]) {
@@ -74,11 +74,11 @@ export const scenarios = {
     }
   },
 
-  "a USER chats and reads, and manages nothing": async (visitor) => {
+  "a USER can chat and read, and cannot manage anything": async (visitor) => {
     const { page } = visitor;
     await visitor.signIn(page, "USER");
     await page.getByRole("link", { name: "Try it" }).click();
-    await page.getByRole("button", { name: "Begin a chat" }).waitFor();
+    await page.getByRole("button", { name: "Start chat" }).waitFor();
     assert.equal(await page.getByRole("button", { name: "Relay" }).count(), 0);
     await page.goto("#/agents/101");
     await page.getByRole("heading", { level: 1, name: "Service desk" }).waitFor();

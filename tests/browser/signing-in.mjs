@@ -1,4 +1,4 @@
-//! Coming and going.
+//! Signing in and signing out.
 
 import assert from "node:assert/strict";
 import { startDemo } from "../demo-server.mjs";
@@ -7,14 +7,14 @@ import { FABRIKAM_KEY, NORTHWIND_KEY } from "./harness.mjs";
 
 const PERSON = "5d0b5c0f-2d0c-4b51-8d2b-7a54c6a1e0aa";
 
-/** What the page keeps beyond a reload, and everything that stands in an address. */
+/** The addresses of requests and of the history, and the storage that outlives a tab. */
 async function traces({ page, addresses }) {
   const [visited, local] = await page.evaluate(() => [navigation.entries().map(({ url }) => url ?? ""), JSON.stringify(localStorage) + document.cookie]);
   return [...addresses, ...visited, page.url(), local];
 }
 
 export const scenarios = {
-  "a link signs its holder in, and neither its code nor the token stays in an address": async (visitor) => {
+  "a link signs its holder in, and no address contains its code or the token": async (visitor) => {
     const { page, home } = visitor;
     const code = new URL(home.demo.link).hash.replace("#code=", "");
     const exchange = page.waitForResponse((response) => response.url().endsWith("/auth/exchange"));
@@ -28,29 +28,29 @@ export const scenarios = {
     }
   },
 
-  "a link that was used before signs nobody in": async (visitor) => {
+  "a link works only once": async (visitor) => {
     const { page, home } = visitor;
-    visitor.expects(/status of 401.*\/auth\/exchange/);
+    visitor.expectError(/status of 401.*\/auth\/exchange/);
     await page.goto(home.demo.link);
     await page.getByText("This link is not known, or was used before.").waitFor();
     assert.ok(!page.url().includes("code="));
-    await visitor.look(page, "sign-in");
+    await visitor.inspect(page, "sign-in");
   },
 
-  "a key that is pasted signs its account in, and signing out forgets it": async (visitor) => {
+  "a pasted key signs its service account in, and signing out removes the key": async (visitor) => {
     const { page } = visitor;
-    visitor.expects(/status of 403.*\/auth\/sign-out/);
-    visitor.expects(/status of 401.*\/whoami/);
+    visitor.expectError(/status of 403.*\/auth\/sign-out/);
+    visitor.expectError(/status of 401.*\/whoami/);
     await page.goto(`${visitor.home.demo.url}/dashboard`);
     const field = page.getByLabel("Sign-in link or API key");
     await field.fill("neo_sk_demo_nobody0000000000000");
     await page.getByRole("button", { name: "Sign in", exact: true }).click();
-    await page.getByText("That did not work.").waitFor();
+    await page.getByText("Sign-in failed.").waitFor();
     assert.equal(await field.inputValue(), "neo_sk_demo_nobody0000000000000");
     await field.fill(NORTHWIND_KEY);
     await field.press("Enter");
     await visitor.isSignedIn();
-    // A service account manages neither keys nor people.
+    // A service account manages neither keys nor users.
     assert.equal(await page.getByRole("link", { name: "Keys" }).count(), 0);
     for (const trace of await traces(visitor)) assert.ok(!trace.includes(NORTHWIND_KEY), trace);
     await page.getByRole("button", { name: "Sign out" }).click();
@@ -58,7 +58,7 @@ export const scenarios = {
     assert.equal(await page.evaluate(() => JSON.stringify(sessionStorage)), "{}");
   },
 
-  "signing out ends the sign-in at the server": async (visitor) => {
+  "signing out revokes the token on the server": async (visitor) => {
     const { page } = visitor;
     await visitor.signIn();
     const token = await page.evaluate(() => sessionStorage.getItem("switchboard.token"));
@@ -68,9 +68,9 @@ export const scenarios = {
     assert.deepEqual([status, error.details.reason], [401, "revoked"]);
   },
 
-  "a sign-in that ends while a form is filled in is made again without losing what was typed": async (visitor) => {
+  "a person whose sign-in ends in a form signs in again without losing input": async (visitor) => {
     const { page } = visitor;
-    visitor.expects(/status of 401/);
+    visitor.expectError(/status of 401/);
     await visitor.signIn();
     await page.goto("#/companies/+new");
     await page.getByLabel("Name").fill("Proseware");
@@ -85,9 +85,9 @@ export const scenarios = {
     assert.equal((await visitor.call("GET", "/end-companies/2001")).data.psa_company_name, "Proseware");
   },
 
-  "what somebody had begun is not done in the name of somebody else who signs in there": async (visitor) => {
+  "a form is not submitted if another person signs in again": async (visitor) => {
     const { page } = visitor;
-    visitor.expects(/status of 401/);
+    visitor.expectError(/status of 401/);
     await visitor.signIn();
     await page.goto("#/companies/+new");
     await page.getByLabel("Name").fill("Somebody's");
@@ -104,7 +104,7 @@ export const scenarios = {
     for (const key of [NORTHWIND_KEY, FABRIKAM_KEY]) assert.equal((await visitor.call("GET", "/end-companies/2002", { key })).status, 404);
   },
 
-  "Microsoft Entra ID signs a person in with a code and its proof, and nothing of it stays in the address": async (visitor) => {
+  "Microsoft Entra ID signs a person in with a code and PKCE, and no address contains the token": async (visitor) => {
     const { home } = visitor;
     const authority = await startAuthority();
     const demo = await startDemo(home.binary, 60_000, authority.flags);
@@ -124,17 +124,17 @@ export const scenarios = {
       for (const trace of await traces(guest)) assert.ok(!trace.includes(access), trace);
       const { data } = await guest.call("GET", "/whoami", { key: access });
       assert.deepEqual([data.id, data.role, data.client_id], [PERSON, "ADMIN", "northwind-it"]);
-      await guest.leaves();
+      await guest.assertNoErrors();
     } finally {
       await authority.stop();
       await demo.stop();
     }
   },
 
-  "a code that this page did not ask for is not taken": async (visitor) => {
+  "a code that this page did not request is rejected": async (visitor) => {
     const { page, home } = visitor;
     await page.goto(`${home.demo.url}/dashboard?code=abc&state=made-up`);
-    await page.getByText("This sign-in was not begun here.").waitFor();
+    await page.getByText("This sign-in was not started on this page.").waitFor();
     assert.equal(new URL(page.url()).search, "");
   },
 };

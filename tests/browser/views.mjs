@@ -1,35 +1,35 @@
-//! Every view, as it looks and as it is reached.
+//! The layout, accessibility, navigation and size of the views.
 
 import assert from "node:assert/strict";
 
-/** The first view with all that it loads, as it comes over the wire. */
-const LARGEST_FIRST_VIEW_BYTES = 100_000;
-/** Stops of the tabulator key that are looked at. */
+/** The most bytes that the first view may transfer. */
+const MAX_FIRST_VIEW_BYTES = 100_000;
+/** Presses of the Tab key in one direction. */
 const STOPS = 60;
 
 export const scenarios = {
-  "every view is reached, fits and can be used by everybody, at both widths, light and dark": async (visitor) => {
+  "every view fits and is accessible, at both widths and in both color schemes": async (visitor) => {
     const { page } = visitor;
     const first = async (path) => (await visitor.call("GET", path)).data[0].id;
     const channel = await first("/channels?q=Client");
     const article = await first("/knowledge-articles");
-    const places = [
+    const views = [
       ["companies", "Companies"], ["companies/1001", "Contoso", "company"], ["companies/+new", "New company", "company-new"],
       ["channels", "Channels"], [`channels/${channel}`, "Client help bot", "channel"], ["channels/+new", "New channel", "channel-new"],
       ["agents", "Agents"], ["agents/101", "Service desk", "agent"], ["agents/100", "Neo support", "agent-managed"], ["agents/+new", "New agent", "agent-new"],
       ["knowledge", "Knowledge"], [`knowledge/${article}`, /./, "article"], ["knowledge/+new", "New article", "article-new"],
-      ["users", "Users"], ["keys", "Keys"], ["audit", "Audit"], ["nowhere", "This is not here."],
+      ["users", "Users"], ["keys", "Keys"], ["audit", "Audit"], ["nowhere", "Page not found"],
     ];
     await visitor.signIn();
-    for (const [hash, title, name = hash] of places) {
+    for (const [hash, title, name = hash] of views) {
       await page.goto(`#/${hash}`);
       await page.waitForFunction((wanted) => location.hash === wanted, `#/${hash}`);
       await page.getByRole("heading", { level: 1, name: title }).waitFor();
-      await visitor.look(page, name);
+      await visitor.inspect(page, name);
     }
   },
 
-  "a list is searched, paged and filtered, its address leads back to it, and to no other view": async (visitor) => {
+  "a list is searched and paged, and Back leads to the same list": async (visitor) => {
     const { page } = visitor;
     await page.clock.install();
     await visitor.signIn();
@@ -51,11 +51,11 @@ export const scenarios = {
     await page.getByRole("heading", { level: 1, name: "Fourth Coffee Roastery" }).waitFor();
     await page.goBack();
     await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 1);
-    await page.getByPlaceholder("Search by name").fill("nobody is called so");
-    await page.getByText("Nothing fits.").waitFor();
+    await page.getByPlaceholder("Search by name").fill("no such company");
+    await page.getByText("No matches.").waitFor();
     await page.getByRole("button", { name: "Clear search and filters" }).click();
     await page.getByRole("link", { name: "Contoso" }).waitFor();
-    // What was typed last has not been asked for yet when the view goes.
+    // The view is left before its search begins. The search must not change the address.
     await page.getByPlaceholder("Search by name").fill("tail");
     await page.evaluate(() => (location.hash = "#/agents"));
     await page.getByRole("heading", { level: 1, name: "Agents" }).waitFor();
@@ -63,13 +63,13 @@ export const scenarios = {
     assert.equal(await page.evaluate(() => location.hash), "#/agents");
   },
 
-  "what a narrow page hides behind its menu is reached from it": async (visitor) => {
+  "the menu of a narrow page leads to the views": async (visitor) => {
     const { page } = visitor;
     await visitor.signIn();
     await page.setViewportSize({ width: 360, height: 740 });
     const menu = page.getByRole("button", { name: "Menu" });
     await menu.click();
-    await visitor.shots(page, "menu");
+    await visitor.takeScreenshots(page, "menu");
     await page.getByRole("link", { name: "Audit" }).click();
     await page.getByRole("heading", { level: 1, name: "Audit" }).waitFor();
     assert.equal(await page.getByRole("link", { name: "Audit" }).isVisible(), false);
@@ -78,7 +78,7 @@ export const scenarios = {
     assert.equal(await menu.getAttribute("aria-expanded"), "false");
   },
 
-  "the keyboard reaches everything, is seen where it is, and comes back from a dialog": async (visitor) => {
+  "the keyboard reaches every control, the focus is visible, and it returns from a dialog": async (visitor) => {
     const { page } = visitor;
     await visitor.signIn();
     await page.goto("#/sessions");
@@ -95,14 +95,14 @@ export const scenarios = {
           const { activeElement } = document;
           if (activeElement === document.body) return null;
           const { outlineStyle, outlineWidth } = getComputedStyle(activeElement);
-          return { name: activeElement.innerText || activeElement.getAttribute("aria-label") || activeElement.id, isSeen: outlineStyle !== "none" && parseFloat(outlineWidth) >= 2 };
+          return { name: activeElement.innerText || activeElement.getAttribute("aria-label") || activeElement.id, isVisible: outlineStyle !== "none" && parseFloat(outlineWidth) >= 2 };
         });
         if (at === null) break;
-        assert.ok(at.isSeen, `no focus is seen on ${at.name}`);
+        assert.ok(at.isVisible, `the focus on ${at.name} is not visible`);
         reached.add(at.name.trim());
       }
     }
-    for (const name of ["Skip to the content", "Overview", "Audit", "Sign out", "Delete", "Save"]) assert.ok(reached.has(name), `${name} is not among ${[...reached].join(", ")}`);
+    for (const name of ["Skip to content", "Overview", "Audit", "Sign out", "Delete", "Save"]) assert.ok(reached.has(name), `${name} is not among ${[...reached].join(", ")}`);
     const remove = page.getByRole("button", { name: "Delete" });
     await remove.focus();
     await page.keyboard.press("Enter");
@@ -112,7 +112,7 @@ export const scenarios = {
     assert.equal(await remove.evaluate((button) => button === document.activeElement), true);
   },
 
-  "the first view is light": async (visitor) => {
+  "the first view is small": async (visitor) => {
     const { page } = visitor;
     const wire = await visitor.context.newCDPSession(page);
     let bytes = 0;
@@ -121,6 +121,6 @@ export const scenarios = {
     await visitor.signIn();
     await page.getByText("The last two weeks").waitFor();
     await page.waitForLoadState("networkidle");
-    assert.ok(bytes > 10_000 && bytes < LARGEST_FIRST_VIEW_BYTES, `${bytes} bytes`);
+    assert.ok(bytes > 10_000 && bytes < MAX_FIRST_VIEW_BYTES, `${bytes} bytes`);
   },
 };

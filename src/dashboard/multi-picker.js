@@ -1,14 +1,15 @@
-// A field that holds several things, each found by a search and taken out by itself.
+// A field with several values, each chosen with a picker.
 
-import { h, refill } from './dom.js';
-import { iconButton } from './parts.js';
+import { h, setContent } from './dom.js';
+import { iconButton } from './components.js';
 import { picker } from './picker.js';
 
 /**
- * A field of several picked things. `start` are the options that it holds at first; `none` says in words what it means to hold none;
- * `onchange` is told of each change. Gives `{ element, focusable, value(), options(), set(options) }`.
+ * A picker of several options. `start` are the options that are chosen at first. `none` is the text
+ * for no option. `onchange` is called after each change. Returns
+ * `{ element, focusable, value(), options(), set(options) }`.
  */
-export function several({ id, described, search, start, none, placeholder, onchange = () => {} }) {
+export function multiPicker({ id, described, search, start, none, placeholder, onchange = () => {} }) {
   let chosen = [];
   const list = h('ul.chips', { 'aria-label': 'Chosen' });
   const finder = picker({
@@ -21,7 +22,7 @@ export function several({ id, described, search, start, none, placeholder, oncha
   });
   const set = (options) => {
     chosen = options;
-    refill(list, chosen.length === 0 ? h('li.muted', none) : chosen.map((option) => h('li.chip', h('bdi', option.label),
+    setContent(list, chosen.length === 0 ? h('li.muted', none) : chosen.map((option) => h('li.chip', h('bdi', option.label),
       iconButton(`Remove ${option.label}`, 'close', () => {
         change(chosen.filter((other) => other !== option));
         finder.focusable.focus();
@@ -33,7 +34,7 @@ export function several({ id, described, search, start, none, placeholder, oncha
   };
   set(start);
   return {
-    element: h('div.several', list, finder.element), focusable: finder.focusable,
+    element: h('div.multi-picker', list, finder.element), focusable: finder.focusable,
     value: () => chosen.map(({ value }) => value), options: () => chosen, set,
   };
 }

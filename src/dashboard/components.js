@@ -1,8 +1,8 @@
-// The pieces that all views are made of: headings, notices, times, dialogs, buttons.
+// The components that views share: headings, notices, times, dialogs, buttons.
 
-import { h, icon, newId, put, refill } from './dom.js';
+import { h, icon, newId, append, setContent } from './dom.js';
 
-/** The top of a view: its name, what it is for, and what can be done. */
+/** The top of a view: its title, its purpose, and its actions. */
 export function heading(title, { lead, actions, back } = {}) {
   return h('header.heading',
     back && h('a.back', { href: back.href }, icon('back'), back.label),
@@ -12,24 +12,27 @@ export function heading(title, { lead, actions, back } = {}) {
     lead && h('p.lead', lead));
 }
 
-/** What stands in an address for the form of a new thing; no id is written so. */
+/** The part of an address that leads to the form of a new resource. No id can be `+new`. */
 const NEW = '+new';
-export const newOf = (name) => `#/${name}/${NEW}`;
+export const newPath = (name) => `#/${name}/${NEW}`;
 
-/** A view of a list, of one thing in it by its id, and of the form for a new one, which those alone are shown who may make one. */
-export const resource = ({ list, fresh, one }) => (context) => {
+/**
+ * The view of a kind of resource: its list, one resource by its id, and the form of a new one,
+ * which only people who may manage resources see.
+ */
+export const resource = ({ list, create, detail }) => (context) => {
   const [id] = context.parts;
   if (id === undefined) return list(context);
-  return id === NEW && context.me.can.keep ? fresh(context) : one(context, id);
+  return id === NEW && context.me.can.manage ? create(context) : detail(context, id);
 };
 
-/** A part of a view under a heading of its own. */
+/** A section of a view. */
 export function section(title, ...children) {
   const id = newId('section');
   return h('section.section', { 'aria-labelledby': id }, h('h2', { id }, title), children);
 }
 
-/** A button. `run` may be asynchronous: until it is done the button cannot be pressed again. */
+/** A button. `run` may be asynchronous. The button is disabled until `run` is complete. */
 export function button(label, run, { kind = 'plain', icon: drawing, title, type = 'button', small } = {}) {
   const element = h(`button.button.${kind}`, { type, title, class: `button ${kind}${small ? ' small' : ''}` },
     drawing && icon(drawing), h('span', label));
@@ -37,21 +40,21 @@ export function button(label, run, { kind = 'plain', icon: drawing, title, type 
   return element;
 }
 
-/** A button that shows a drawing alone; its name is told to those who hear the page. */
+/** A button that shows only an icon. Screen readers read its label. */
 export function iconButton(label, drawing, run, attributes = {}) {
   const element = h('button.icon-button', { type: 'button', 'aria-label': label, title: label, ...attributes }, icon(drawing));
   if (run) element.addEventListener('click', (event) => busy(element, () => run(event)));
   return element;
 }
 
-/** Keeps a control from being used twice at once; what goes wrong is shown and not lost. */
+/** Runs a function while a control is disabled, and shows an error that the function throws. */
 export async function busy(control, run) {
   if (control.getAttribute('aria-disabled') === 'true') return;
   control.setAttribute('aria-disabled', 'true');
   try {
     await run();
   } catch (error) {
-    if (error.name !== 'AbortError') say(sentence(error), 'bad');
+    if (error.name !== 'AbortError') toast(errorText(error), 'bad');
   } finally {
     control.removeAttribute('aria-disabled');
   }
@@ -62,62 +65,62 @@ export function linkButton(label, href, { kind = 'plain', icon: drawing } = {}) 
   return h('a', { class: `button ${kind}`, href }, drawing && icon(drawing), h('span', label));
 }
 
-/** What to say of an error. */
-export function sentence(error) {
+/** The text of an error for people. */
+export function errorText(error) {
   if (error.code === 'rate_limited' && error.retryAfter) return `${error.message} Try again in ${error.retryAfter} s.`;
   if (error.code === 'internal_error' && error.requestId) return `${error.message} (request ${error.requestId})`;
   return error.message || String(error);
 }
 
-/** A short word of what was done, read out too. `kind`: `good` or `bad`. */
-export function say(text, kind = 'good') {
-  const toast = h(`div.toast.${kind}`, icon(kind === 'good' ? 'check' : 'warn'), h('span', text),
-    iconButton('Close', 'close', () => toast.remove()));
+/** Shows a short message in a corner. Screen readers announce it. `kind`: `good` or `bad`. */
+export function toast(text, kind = 'good') {
+  const element = h(`div.toast.${kind}`, icon(kind === 'good' ? 'check' : 'warn'), h('span', text),
+    iconButton('Close', 'close', () => element.remove()));
   const toasts = document.getElementById('toasts');
-  toasts.append(toast);
-  // Shown anew, it lies above a dialog that was opened since.
+  toasts.append(element);
+  // A popover that is shown again lies above a dialog that was opened in the meantime.
   if (toasts.matches(':popover-open')) toasts.hidePopover();
   toasts.showPopover();
-  if (kind === 'good') setTimeout(() => toast.remove(), 6_000);
+  if (kind === 'good') setTimeout(() => element.remove(), 6_000);
 }
 
-/** A notice in its place. `kind`: `bad`, `warn`, `info`, `good`. */
+/** A notice within a view. `kind`: `bad`, `warn`, `info`, `good`. */
 export function notice(kind, title, ...children) {
   return h(`div.notice.${kind}`, { role: kind === 'bad' ? 'alert' : null }, icon(kind === 'good' ? 'check' : 'warn'),
     h('div', h('strong', title), children.length > 0 && h('div.notice-text', children)));
 }
 
-/** What is shown where a thing could not be had. */
+/** The notice that replaces content that could not be loaded. `again` loads it again. */
 export function failure(error, again) {
-  return notice('bad', error.status === 404 ? 'This is not here, or not yours to see.' : 'This could not be loaded.',
-    h('p', sentence(error)), again && button('Try again', again, { small: true }));
+  return notice('bad', error.status === 404 ? 'Not found, or you do not have access.' : 'This could not be loaded.',
+    h('p', errorText(error)), again && button('Try again', again, { small: true }));
 }
 
-/** A place where nothing is yet: what it is, and what to do next. */
+/** The content of an empty list: what belongs there, and what to do next. */
 export function empty(title, text, action) {
   return h('div.empty', h('h2', title), text && h('p', text), action);
 }
 
-/** Grey lines in the place of what is being loaded. */
+/** Gray lines in place of content that is being loaded. */
 export function skeleton(lines = 3) {
-  return h('div.skeleton', { 'aria-hidden': 'true' }, Array.from({ length: lines }, () => h('div.bone')));
+  return h('div.skeleton', { 'aria-hidden': 'true' }, Array.from({ length: lines }, () => h('div.skeleton-line')));
 }
 
-/** Shows a skeleton in `place`, then what `load` gives, or why not. */
-export async function fillIn(place, load, lines = 3) {
+/** Shows a skeleton in `place`, then the content that `load` returns, or its error. */
+export async function loadInto(place, load, lines = 3) {
   place.setAttribute('aria-busy', 'true');
-  refill(place, skeleton(lines));
+  setContent(place, skeleton(lines));
   try {
-    refill(place, await load());
+    setContent(place, await load());
   } catch (error) {
     if (error.name === 'AbortError') return;
-    refill(place, failure(error, () => fillIn(place, load, lines)));
+    setContent(place, failure(error, () => loadInto(place, load, lines)));
   } finally {
     place.removeAttribute('aria-busy');
   }
 }
 
-/** A word in a coloured frame. `kind`: `good`, `warn`, `bad`, `info`, `quiet`. */
+/** A short label with a background color. `kind`: `good`, `warn`, `bad`, `info`, `quiet`. */
 export function badge(text, kind = 'quiet') {
   return h(`span.badge.${kind}`, text);
 }
@@ -127,7 +130,10 @@ const relative = new Intl.RelativeTimeFormat(undefined, { numeric: 'auto' });
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium' });
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'long' });
 
-/** A time in the reader's zone, near ones by their distance; the exact one on hover. */
+/**
+ * A time: relative within 14 days, else a date. The tooltip has the exact time in the reader's
+ * zone.
+ */
 export function time(text, otherwise = 'never') {
   if (!text) return h('span.muted', otherwise);
   const moment = new Date(text);
@@ -138,42 +144,44 @@ export function time(text, otherwise = 'never') {
 }
 
 const counts = new Intl.NumberFormat();
-/** A number as the reader writes it. */
+/** A number in the reader's locale. */
 export const number = (value) => counts.format(value);
 
-/** One or many: `2 companies`. */
+/** A count with its noun: `1 field`, `2 fields`. */
 export function plural(count, one, many = `${one}s`) {
   return `${number(count)} ${count === 1 ? one : many}`;
 }
 
-/** A span of time in words. */
+/** A duration in milliseconds or seconds. */
 export function milliseconds(value) {
   if (value === null || value === undefined) return '–';
   return value < 1_000 ? `${number(Math.round(value))} ms` : `${number(Math.round(value / 100) / 10)} s`;
 }
 
-/** An identifier that can be read letter by letter, and copied. */
+/** An identifier in a monospace font, with a button that copies it. */
 export function identifier(text) {
   return h('span.identifier', h('code', text), copyButton(text, `Copy ${text}`));
 }
 
-/** Copies a text. */
+/** A button that copies a text. */
 export function copyButton(text, label = 'Copy') {
   return iconButton(label, 'copy', async () => {
-    if (!navigator.clipboard) throw new Error('Copying needs this page over https, or on this machine. Select the text instead.');
+    if (!navigator.clipboard) throw new Error('Copying requires https or localhost. Select the text instead.');
     await navigator.clipboard.writeText(text);
-    say('Copied.');
+    toast('Copied.');
   });
 }
 
-/** Pairs of a name and what it is. */
+/** A list of names and values: `[name, value]` each. */
 export function facts(pairs) {
   return h('dl.facts', pairs.filter(Boolean).map(([name, value]) => h('div', h('dt', name), h('dd', value ?? '–'))));
 }
 
 /**
- * A dialog. `build(close)` gives its content; what `close` is called with is what is waited for, null where it was left.
- * The focus goes back to where it was. One that `stays` is left by its own buttons alone.
+ * Shows a dialog. `build(close)` returns its content. The promise resolves to the value that
+ * `close` is called with, or to null if the person dismisses the dialog. A dialog that `stays` can
+ * only be closed by the buttons in its content. The browser returns the focus to the element that
+ * had it.
  */
 export function dialog(title, build, { wide, stays } = {}) {
   return new Promise((resolve) => {
@@ -184,10 +192,10 @@ export function dialog(title, build, { wide, stays } = {}) {
       result = value;
       element.close();
     };
-    put(element,
+    append(element,
       h('header.dialog-head', h('h2', { id }, title), !stays && iconButton('Close', 'close', () => close())),
       h('div.dialog-body', build(close)));
-    // A second press of Escape ends a dialog whatever is said of the first; so the key itself is held back.
+    // The `cancel` event cannot be prevented twice in a row, so the key itself is suppressed.
     if (stays) element.addEventListener('keydown', (event) => event.key === 'Escape' && event.preventDefault());
     element.addEventListener('close', () => {
       element.remove();
@@ -198,7 +206,7 @@ export function dialog(title, build, { wide, stays } = {}) {
   });
 }
 
-/** Asks before something that cannot be undone; true if it shall be done. */
+/** Asks for confirmation. True if the person confirms. */
 export async function confirm(title, text, action, { kind = 'danger' } = {}) {
   const answer = await dialog(title, (close) => [
     h('p', text),
@@ -209,7 +217,7 @@ export async function confirm(title, text, action, { kind = 'danger' } = {}) {
   return answer === true;
 }
 
-/** Has the browser keep a text as a file. */
+/** Downloads a text as a file. */
 export function download(name, type, text) {
   const url = URL.createObjectURL(new Blob([text], { type }));
   h('a', { href: url, download: name }).click();
