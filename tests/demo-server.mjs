@@ -1,4 +1,4 @@
-//! What the test programs of other clients share: a demo of their own, and tests that run one after another.
+//! Shared by the test programs in JavaScript: a demo server, and a runner of tests.
 
 import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 
-/** The binary that a test is for, from the command line. */
+/** The path of the binary under test, from the command line. */
 export function namedBinary() {
   const binary = process.argv[2];
   if (!binary) {
@@ -17,8 +17,9 @@ export function namedBinary() {
 }
 
 /**
- * Starts a demo on a free port and a folder of its own: its `url`, the `link` that it prints, its `data` folder, `stop`, which
- * stops it and cleans up, and `end`, which then exits. A run that takes longer than the limit fails.
+ * Starts a demo server on a free port, with a new folder. Returns its `url`, the sign-in `link`
+ * that it prints, its `data` folder, `stop()`, which stops the server and removes the folder, and
+ * `end(code)`, which also exits. A run that takes longer than the limit fails.
  */
 export async function startDemo(binary, limitMilliseconds, flags = []) {
   const folder = await mkdtemp(join(tmpdir(), "switchboard-test-"));
@@ -30,7 +31,7 @@ export async function startDemo(binary, limitMilliseconds, flags = []) {
   process.once("exit", () => server.kill("SIGKILL"));
 
   const limit = setTimeout(() => {
-    console.error("the run took too long");
+    console.error("the run exceeded its time limit");
     void end(1);
   }, limitMilliseconds);
 
@@ -46,11 +47,11 @@ export async function startDemo(binary, limitMilliseconds, flags = []) {
     process.exit(code);
   }
 
-  function said(output, pattern) {
+  function lineOf(output, pattern) {
     return new Promise((resolve, reject) => {
       server.once("error", reject);
-      server.once("exit", () => reject(new Error("the server ended before it listened")));
-      // It is read to the end, so that the server never waits for room.
+      server.once("exit", () => reject(new Error("the server exited before it listened")));
+      // The output is read to the end, so that the server never blocks on a full pipe.
       createInterface({ input: output }).on("line", (line) => {
         const found = pattern.exec(line);
         if (found) resolve(found[0]);
@@ -60,8 +61,8 @@ export async function startDemo(binary, limitMilliseconds, flags = []) {
 
   try {
     const [link, url] = await Promise.all([
-      said(server.stdout, /http:\S+#code=\S+/),
-      said(server.stderr, /(?<=listening on )http:\S+/),
+      lineOf(server.stdout, /http:\S+#code=\S+/),
+      lineOf(server.stderr, /(?<=listening on )http:\S+/),
     ]);
     return { url, link, data, stop, end };
   } catch (error) {
@@ -70,7 +71,7 @@ export async function startDemo(binary, limitMilliseconds, flags = []) {
   }
 }
 
-/** Runs tests, each under a sentence that says what holds; how many failed. */
+/** Runs named tests one after another. Returns the number of failed tests. */
 export async function run(tests) {
   let failed = 0;
   for (const [name, test] of Object.entries(tests)) {

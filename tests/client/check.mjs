@@ -1,4 +1,5 @@
-//! Makes a client's types from the document of a running server, checks a program that uses them, and runs it.
+//! Generates TypeScript types from the OpenAPI document of a running server, type-checks a client
+//! that uses them, and runs the client.
 
 import { execFile } from "node:child_process";
 import { mkdir } from "node:fs/promises";
@@ -8,13 +9,13 @@ import { promisify } from "node:util";
 import { namedBinary, startDemo } from "../demo-server.mjs";
 
 const KEY = "neo_sk_demo_northwind00000000";
-/** Nothing here takes long; what hangs must fail. */
+/** The time limit of each program. Only a hanging program reaches it. */
 const LIMIT_MILLISECONDS = 120_000;
 
 const here = dirname(fileURLToPath(import.meta.url));
 const server = await startDemo(namedBinary(), 3 * LIMIT_MILLISECONDS);
 
-/** Runs a program of node's to its end. */
+/** Runs a Node.js program. */
 async function run(...command) {
   const { stdout } = await promisify(execFile)(process.execPath, command, { cwd: here, timeout: LIMIT_MILLISECONDS });
   process.stdout.write(stdout);

@@ -1,19 +1,25 @@
-//! A published mock of an authority, behind the addresses that Entra has.
+//! A published mock of an OAuth authority, with the addresses of Microsoft Entra ID.
 
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { OAuth2Server } from "oauth2-mock-server";
 
 export const AUDIENCE = "api://switchboard";
-/** Northwind IT's directory in the demo world. */
+/** The M365 tenant of Northwind IT in the demo data. */
 export const DIRECTORY = "ab0de0a1-fa00-4c1a-9cab-ab0de000a1fa";
 export const PERSON = "0b9f3c7e-6a41-4f0d-9d5b-3f1e2a7c8d60";
 
-const PAGES = { "/common/oauth2/v2.0/authorize": "/authorize", "/common/oauth2/v2.0/token": "/token" };
+const ENDPOINTS = { "/common/oauth2/v2.0/authorize": "/authorize", "/common/oauth2/v2.0/token": "/token" };
 
 /**
- * Starts it: its `url`, the `flags` of a server that trusts it, `signs`, which says what the next token claims, `token`, which mints one
- * at once, what it was `asked` last by a browser, `newKey`, and `stop`.
+ * Starts the authority. Returns:
+ *
+ * - `url`, and the `flags` of a server that trusts the authority
+ * - `signs(claims)` sets claims of the next token
+ * - `token(claims)` mints a token
+ * - `asked`: the parameters of the last requests of a browser
+ * - `newKey()` adds a signing key
+ * - `stop()`
  */
 export async function startAuthority() {
   const mock = new OAuth2Server();
@@ -21,7 +27,9 @@ export async function startAuthority() {
   await mock.start(0, "127.0.0.1");
   const asked = {};
 
-  /** Entra has two documents at addresses of its own; all but the issuer and the pages in them is the mock's. */
+  /**
+   * The issuers in Entra's two discovery documents. The mock provides the rest of the documents.
+   */
   const documents = {
     "/common/v2.0/.well-known/openid-configuration": () => `${url}/{tenantid}/v2.0`,
     "/common/.well-known/openid-configuration": () => "https://sts.windows.net/{tenantid}/",
@@ -31,14 +39,14 @@ export async function startAuthority() {
     const cors = { "access-control-allow-origin": "*", "access-control-allow-headers": "*" };
     if (documents[pathname]) {
       const document = await (await fetch(`${mock.issuer.url}/.well-known/openid-configuration`)).json();
-      const [authorization_endpoint, token_endpoint] = Object.keys(PAGES).map((path) => url + path);
+      const [authorization_endpoint, token_endpoint] = Object.keys(ENDPOINTS).map((path) => url + path);
       reply.writeHead(200, { ...cors, "content-type": "application/json" });
       reply.end(JSON.stringify({ ...document, issuer: documents[pathname](), authorization_endpoint, token_endpoint }));
-    } else if (PAGES[pathname]) {
+    } else if (ENDPOINTS[pathname]) {
       const body = Buffer.concat(await request.toArray());
       if (request.method === "GET") asked.authorize = searchParams;
       else asked.token = new URLSearchParams(body.toString());
-      const answer = await fetch(`${mock.issuer.url}${PAGES[pathname]}${search}`, {
+      const answer = await fetch(`${mock.issuer.url}${ENDPOINTS[pathname]}${search}`, {
         method: request.method,
         headers: request.headers["content-type"] ? { "content-type": request.headers["content-type"] } : {},
         body: request.method === "POST" ? body : undefined,

@@ -1,10 +1,11 @@
-//! Signs in to a running server with tokens that a published mock of an authority mints, so that not only our own mock agrees with it.
+//! Signs in to a running server with the tokens of a published mock of an OAuth authority. The mock
+//! authority of the Rust tests is our own, so it could share an error with the server.
 
 import assert from "node:assert/strict";
 import { namedBinary, run, startDemo } from "../demo-server.mjs";
 import { AUDIENCE, DIRECTORY, PERSON, startAuthority } from "./authority.mjs";
 
-/** Nothing here takes long; what hangs must fail. */
+/** The time limit of all tests. Only a hanging server reaches it. */
 const LIMIT_MILLISECONDS = 50_000;
 
 const binary = namedBinary();
@@ -38,21 +39,21 @@ async function isRefused(credential, reason) {
 }
 
 const tests = {
-  "a token of version 2.0 signs its person in": async () => {
+  "a token of version 2.0 signs a person in": async () => {
     await isAccepted(await token(), "USER");
   },
 
-  "so does one of version 1.0": async () => {
+  "a token of version 1.0 signs a person in": async () => {
     const claims = { ver: "1.0", iss: `https://sts.windows.net/${DIRECTORY}/`, preferred_username: undefined, upn: "m@x" };
     await isAccepted(await token(claims), "USER");
   },
 
-  "the roles of a token count": async () => {
+  "the roles of a token set the role of the caller": async () => {
     await isAccepted(await token({ roles: ["Viewer", "Admin"] }), "ADMIN");
     await isAccepted(await token(), "USER");
   },
 
-  "a token for somebody else, of somebody else or past its time does not count": async () => {
+  "a token with a wrong audience, issuer, tenant, expiry or signature is refused": async () => {
     await isRefused(await token({ aud: "api://other" }), "wrong_audience");
     await isRefused(await token({ iss: authority.issuer }), "wrong_issuer");
     await isRefused(await token({ tid: "a-directory-of-nobody", iss: `${authority.url}/a-directory-of-nobody/v2.0` }), "unknown_tenant");
@@ -60,18 +61,18 @@ const tests = {
     await isRefused(`${(await token()).slice(0, -8)}AAAAAAAA`, "bad_signature");
   },
 
-  "the key that the authority changes to counts as soon as it signs": async () => {
+  "a new signing key of the authority is accepted at once": async () => {
     const before = await token();
     const kid = await authority.newKey();
     let after;
-    // The mock signs with its keys in turn.
+    // The mock alternates between its keys.
     do after = await token();
     while (JSON.parse(Buffer.from(after.split(".")[0], "base64url")).kid !== kid);
     await isAccepted(after, "USER");
     await isAccepted(before, "USER");
   },
 
-  "a browser is told where to sign people in": async () => {
+  "the sign-in configuration names the authority": async () => {
     const { data } = await (await fetch(`${base}/auth/config`)).json();
     assert.deepEqual(data, {
       local: true,
@@ -79,7 +80,7 @@ const tests = {
     });
   },
 
-  "what is known goes on counting when the authority is gone": async () => {
+  "a token of a known key is accepted while the authority is down": async () => {
     const credential = await token();
     await authority.stop();
     await isAccepted(credential, "USER");

@@ -1,10 +1,10 @@
 /*
- * Stands between the program and the C library (LD_PRELOAD): records what becomes of one folder's files, makes calls fail, lets the
- * disk be full and moves the clock.
+ * Fault injection with LD_PRELOAD: records the changes of the files in one folder, makes calls
+ * fail, simulates a full disk and moves the clock.
  *
- * FAULTS_FOLDER   the folder, an absolute path; calls on other files pass
- * FAULTS_CONTROL  the file whose numbers say what to do; they may change at any time
- * FAULTS_RECORD   the file that the record goes to, if there is to be one
+ * FAULTS_FOLDER   the absolute path of the folder; calls on other files are not affected
+ * FAULTS_CONTROL  the file with the `struct control`, which can change at any time
+ * FAULTS_RECORD   the file that the record is appended to; optional
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -27,39 +27,41 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The calls that can fail, syncs of the main file also apart from others; the order is that of the control file. */
+/* The calls that can fail, in the order of the control file. SYNC counts all syncs, SYNC_MAIN those
+ * of the database file. */
 enum { WRITE, READ, SYNC, SYNC_MAIN, TRUNCATE, OPEN, ACCEPT, CALLS };
 
-/* As `errno` of a call that is to fail: the process is to end there, as by SIGKILL. */
-#define DIES -1
+/* An `errno` that kills the process instead of making the call fail. */
+#define KILL_PROCESS -1
 
 struct call {
-    _Atomic int64_t seen; /* calls so far */
-    int64_t from, to;     /* those of these numbers fail, `to` not included */
-    int64_t error;        /* with this `errno` */
+    _Atomic int64_t seen; /* number of calls so far */
+    int64_t from, to;     /* calls from `from` up to, not including, `to` fail */
+    int64_t error;        /* the `errno` of the failed calls */
     _Atomic int64_t failed;
 };
 
 struct control {
     struct call calls[CALLS];
-    int64_t quota;    /* bytes that the folder may hold; 0: no limit */
-    int64_t clock_ms; /* what the time of day is ahead by */
+    int64_t quota;    /* the bytes that the folder may hold, or 0 for no limit */
+    int64_t clock_ms; /* is added to the time of day */
 };
 
-/* What the record is made of. */
-enum { OPENED = 1, MADE, WRITTEN, CUT, SYNCING, SYNCED, SYNC_FAILED, UNLINKED, RENAMED, FOLDER_MADE };
+/* The kinds of entries of the record. */
+enum { OPENED = 1, CREATED, WRITTEN, TRUNCATED, SYNCING, SYNCED, SYNC_FAILED, UNLINKED, RENAMED, FOLDER_CREATED };
 
 struct entry {
-    uint32_t kind, length; /* of the bytes behind it: a name, or what was written */
+    uint32_t kind, length; /* of the bytes after the entry: a name, or written data */
     uint64_t handle, offset;
 };
 
 #define MAIN_FILE "switchboard.db"
 #define FILES 65536
-/* A name below the folder; "" is the folder itself, ".." the one that it lies in. */
+/* An open file. `name` is relative to the folder; "" is the folder itself, ".." its parent. */
 struct file {
-    uint64_t handle; /* 0: none of ours */
-    int owed;        /* the error that another handle's failed sync has left to tell here */
+    uint64_t handle; /* 0 if the file is not in the folder */
+    /* The `errno` that the next sync returns, because a sync of another handle failed. */
+    int pending_error;
     char name[64];
 };
 
@@ -95,7 +97,7 @@ REAL(int, accept4, int, struct sockaddr *, socklen_t *, int)
 REAL(int, clock_gettime, clockid_t, struct timespec *)
 REAL(int, gettimeofday, struct timeval *, void *)
 
-/* Cuts off what a process that was killed amid its entry has left, so that the next entry begins where one ends. */
+/* Truncates an incomplete entry at the end of the record, which a killed process can leave. */
 static void drop_torn(int fd) {
     struct stat status;
     struct entry entry;
@@ -133,15 +135,15 @@ __attribute__((constructor)) static void begin(void) {
     control = mapped;
 }
 
-/* Whether this call is one that is to fail; `errno` is set then. */
+/* Whether the next call of this kind fails. Sets `errno` then. */
 static int fails(int which) {
     if (!control) return 0;
     struct call *call = &control->calls[which];
     int64_t number = atomic_fetch_add(&call->seen, 1);
     if (number < call->from || number >= call->to) return 0;
     atomic_fetch_add(&call->failed, 1);
-    if (call->error == DIES) {
-        /* Not amid another thread's entry; around a sync the lock is held already. */
+    if (call->error == KILL_PROCESS) {
+        /* Waits until no thread writes an entry. The lock is already held around a sync. */
         if (which != SYNC && which != SYNC_MAIN) pthread_mutex_lock(&lock);
         kill(getpid(), SIGKILL);
     }
@@ -149,7 +151,7 @@ static int fails(int which) {
     return 1;
 }
 
-/* The name of a path that is ours, else NULL. */
+/* The name of a path in the folder, else NULL. */
 static const char *name_of(const char *path) {
     if (!control) return NULL;
     if (strncmp(path, folder, folder_length) == 0) {
@@ -170,17 +172,17 @@ static int ends_with(const char *name, const char *end) {
     return length >= tail && strcmp(name + length - tail, end) == 0;
 }
 
-/* SQLite's shared memory is made anew after a crash, whatever is in its file. */
+/* SQLite rebuilds its shared memory file after a crash, so its content does not matter. */
 static int is_recorded(const char *name) {
     return record >= 0 && !ends_with(name, "-shm");
 }
 
-/* Adds to the record; the lock is held. */
+/* Appends an entry to the record. The caller holds the lock. */
 static void note(const char *name, uint32_t kind, uint64_t handle, uint64_t offset, const void *bytes, size_t length) {
     if (!is_recorded(name)) return;
     struct entry entry = {kind, (uint32_t)length, handle, offset};
     struct iovec parts[] = {{&entry, sizeof entry}, {(void *)bytes, length}};
-    /* Against a process that looks for torn entries as it starts. */
+    /* A starting process may be looking for incomplete entries. */
     if (flock(record, LOCK_EX)) abort();
     if (find_writev()(record, parts, 2) != (ssize_t)(sizeof entry + length)) abort();
     flock(record, LOCK_UN);
@@ -197,10 +199,10 @@ static int open_any(const char *path, int flags, mode_t mode) {
     if (fd >= 0 && fd < FILES) {
         struct file *file = &files[fd];
         file->handle = (uint64_t)getpid() << 32 | ++last_handle;
-        file->owed = 0;
+        file->pending_error = 0;
         strncpy(file->name, name, sizeof file->name - 1);
-        note(name, is_new ? MADE : OPENED, file->handle, 0, name, strlen(name));
-        if (flags & O_TRUNC) note(name, CUT, file->handle, 0, NULL, 0);
+        note(name, is_new ? CREATED : OPENED, file->handle, 0, name, strlen(name));
+        if (flags & O_TRUNC) note(name, TRUNCATED, file->handle, 0, NULL, 0);
     }
     pthread_mutex_unlock(&lock);
     return fd;
@@ -243,8 +245,9 @@ static int64_t bytes_in_folder(void) {
     return all;
 }
 
-/* How much of a write the quota has room for: a full disk takes the beginning of one first. -1 and ENOSPC when it is nothing. */
-static ssize_t room_for(int fd, size_t length, off64_t offset) {
+/* The bytes of a write that the quota allows. Like a full disk, the quota first allows a partial
+ * write. Returns -1 and ENOSPC if it allows none. */
+static ssize_t allowed_length(int fd, size_t length, off64_t offset) {
     struct stat status;
     int64_t end = offset + (int64_t)length;
     if (!control->quota || fstat(fd, &status) != 0 || end <= status.st_size) return (ssize_t)length;
@@ -261,7 +264,7 @@ static ssize_t write_at(int fd, const void *bytes, size_t length, off64_t offset
     if (fails(WRITE)) return -1;
     pthread_mutex_lock(&lock);
     if (!is_positioned) offset = lseek64(fd, 0, SEEK_CUR);
-    ssize_t done = room_for(fd, length, offset);
+    ssize_t done = allowed_length(fd, length, offset);
     if (done >= 0) done = is_positioned ? find_pwrite64()(fd, bytes, (size_t)done, offset) : find_write()(fd, bytes, (size_t)done);
     if (done > 0) note(file->name, WRITTEN, file->handle, (uint64_t)offset, bytes, (size_t)done);
     pthread_mutex_unlock(&lock);
@@ -294,7 +297,7 @@ int ftruncate64(int fd, off64_t length) {
     if (fails(TRUNCATE)) return -1;
     pthread_mutex_lock(&lock);
     int done = find_ftruncate64()(fd, length);
-    if (done == 0) note(file->name, CUT, file->handle, (uint64_t)length, NULL, 0);
+    if (done == 0) note(file->name, TRUNCATED, file->handle, (uint64_t)length, NULL, 0);
     pthread_mutex_unlock(&lock);
     return done;
 }
@@ -303,12 +306,12 @@ int ftruncate(int fd, off_t length) {
     return ftruncate64(fd, length);
 }
 
-/* The error is owed to each other who has the file open: the kernel tells of a failed sync once to each of them. */
-static int fails_to_sync(struct file *file) {
+/* Like the kernel, a failed sync is reported once to each open handle of the file. */
+static int fails_sync(struct file *file) {
     if (!fails(SYNC) && !(strcmp(file->name, MAIN_FILE) == 0 && fails(SYNC_MAIN))) return 0;
     int error = errno;
     for (size_t other = 0; other < FILES; other++)
-        if (files[other].handle && &files[other] != file && strcmp(files[other].name, file->name) == 0) files[other].owed = error;
+        if (files[other].handle && &files[other] != file && strcmp(files[other].name, file->name) == 0) files[other].pending_error = error;
     errno = error;
     return 1;
 }
@@ -318,7 +321,7 @@ static int sync_any(int fd, int (*real)(int)) {
     if (!file) return real(fd);
     pthread_mutex_lock(&lock);
     note(file->name, SYNCING, file->handle, 0, NULL, 0);
-    if (fails_to_sync(file)) {
+    if (fails_sync(file)) {
         int error = errno;
         note(file->name, SYNC_FAILED, file->handle, 0, NULL, 0);
         pthread_mutex_unlock(&lock);
@@ -329,11 +332,11 @@ static int sync_any(int fd, int (*real)(int)) {
     if (real(fd) != 0) return -1;
     pthread_mutex_lock(&lock);
     note(file->name, SYNCED, file->handle, 0, NULL, 0);
-    int owed = file->owed;
-    file->owed = 0;
+    int pending = file->pending_error;
+    file->pending_error = 0;
     pthread_mutex_unlock(&lock);
-    if (!owed) return 0;
-    errno = owed;
+    if (!pending) return 0;
+    errno = pending;
     return -1;
 }
 
@@ -374,7 +377,7 @@ int mkdir(const char *path, mode_t mode) {
     const char *name = name_of(path);
     pthread_mutex_lock(&lock);
     int done = find_mkdir()(path, mode);
-    if (done == 0 && name && *name == 0) note(name, FOLDER_MADE, 0, 0, NULL, 0);
+    if (done == 0 && name && *name == 0) note(name, FOLDER_CREATED, 0, 0, NULL, 0);
     pthread_mutex_unlock(&lock);
     return done;
 }

@@ -1,9 +1,9 @@
-"""Asks a running server everything that its document allows and forbids, as each kind of caller (schemathesis).
+"""Tests a running server against its OpenAPI document with schemathesis, as each kind of caller.
 
 usage: check.py SWITCHBOARD_BINARY [SEED...]
 
-Beside what schemathesis checks, each operation that names nothing in its path has to succeed at least once, so that a
-document or a configuration under which everything is refused does not pass.
+In addition, each operation without a path parameter must succeed at least once. A server that
+refuses everything would otherwise pass.
 """
 
 import collections
@@ -21,13 +21,17 @@ NORTHWIND = "neo_sk_demo_northwind00000000"
 RELAY = "neo_sk_demo_relay0000platform"
 TECHNICIAN = 102
 ADMINISTRATOR = "an administrator"
-# What only succeeds with something that no document tells: a link's code, a person's own sign-in, a session's id.
-HARD = {"exchangeCode", "signOut", "mintSessionToken"}
+# Operations that only succeed with values that schemathesis cannot generate: the code of a link, a
+# person's sign-in, the id of a session.
+OPTIONAL = {"exchangeCode", "signOut", "mintSessionToken"}
 ACCESS = re.compile(r"switchboard::access\] \S+ \S+ ([A-Z]+) (/\S*) (\d{3}) ")
 
 
 class Server:
-    """The demo on a folder and a port of its own; its log is read to the end, so that it never waits for room."""
+    """A demo server on a free port, with a new folder.
+
+    Its log is read to the end, so that the server never blocks on a full pipe.
+    """
 
     def __init__(self, binary, folder):
         self.statuses = collections.Counter()
@@ -43,7 +47,7 @@ class Server:
         threading.Thread(target=self.process.stdout.read, daemon=True).start()
         self.listening.wait(30)
         if self.url is None:
-            raise SystemExit("the server does not listen:\n" + "".join(self.other))
+            raise SystemExit("the server did not start to listen:\n" + "".join(self.other))
 
     def read_log(self):
         for line in self.process.stderr:
@@ -78,7 +82,7 @@ def call(url, method, path, token=None, body=None):
 
 
 def administrator(binary, folder, url):
-    """Somebody who signed in by a link."""
+    """Signs in with a link and returns the token."""
     command = [binary, "login-link", "--data", folder, "--env", "demo", "--tenant", "northwind-it"]
     link = subprocess.run(command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
     code = link.strip().rpartition("#code=")[2]
@@ -86,13 +90,13 @@ def administrator(binary, folder, url):
 
 
 def guest(url):
-    """A token for one session."""
+    """Creates a session and returns a token for it."""
     session = call(url, "POST", "/chat/sessions", NORTHWIND, {"agent_id": TECHNICIAN})["data"]["id"]
     return call(url, "POST", "/sessions", NORTHWIND, {"session_id": session})["data"]["token"]
 
 
 def check(url, caller, token, seed, folder):
-    """Whether a run as this caller finds nothing."""
+    """Runs schemathesis as a caller. True if it finds no failure."""
     print(f"\n== {caller}, seed {seed}", flush=True)
     command = [
         sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"),
@@ -101,23 +105,23 @@ def check(url, caller, token, seed, folder):
     if token:
         command += ["--header", f"Authorization: Bearer {token}"]
     else:
-        # Nothing that needs a credential may be accepted.
+        # Without a credential, a valid request is refused too.
         command += ["--exclude-checks", "positive_data_acceptance"]
     if caller == ADMINISTRATOR:
-        # It would end the very sign-in.
+        # The operation would end the sign-in of this caller.
         command += ["--exclude-operation-id", "signOut"]
     return subprocess.run(command, stdin=subprocess.DEVNULL, cwd=folder, timeout=600).returncode == 0
 
 
 def never_succeeded(document, statuses):
-    """The operations that no caller ever did: those that must have been done, and the others."""
+    """The operations that never succeeded: those that had to, and the others."""
     must, may = [], []
     for path, item in document["paths"].items():
         route = path.removeprefix("/public-api")
         for method, operation in item.items():
             name = operation["operationId"]
             if not any(statuses[method.upper(), route, status] for status in range(200, 300)):
-                (may if name in HARD or "{" in path else must).append(name)
+                (may if name in OPTIONAL or "{" in path else must).append(name)
     return must, may
 
 
@@ -130,10 +134,11 @@ def main():
             server = Server(binary, data)
             try:
                 document = call(server.url, "GET", "/openapi.json")
-                # Before a code was guessed, since whoever guesses waits.
+                # Wrong codes of schemathesis lead to a rate limit, so the sign-in comes first.
                 signed_in = administrator(binary, data, server.url)
-                # In this order: an administrator ends keys, the platform sets limits. A session's token is made when
-                # it is needed, since the session may be removed before.
+                # The order matters: an administrator revokes keys, and the platform sets limits.
+                # The token of a session is created when it is needed, because an earlier caller
+                # may delete the session.
                 callers = {
                     "a service account": lambda: NORTHWIND,
                     "a session's token": lambda: guest(server.url),
@@ -147,12 +152,12 @@ def main():
             finally:
                 code = server.stop()
             if code != 0:
-                failed.append(f"seed {seed}: the server ended with {code}")
+                failed.append(f"seed {seed}: the server exited with {code}")
             missing, unreached = never_succeeded(document, server.statuses)
             if missing:
-                failed.append(f"seed {seed}: these never succeeded: {', '.join(missing)}")
-            print(f"\nNever done: {', '.join(missing + unreached) or 'none'}")
-            print(f"{sum(server.statuses.values())} requests, by status:", end=" ")
+                failed.append(f"seed {seed}: these operations never succeeded: {', '.join(missing)}")
+            print(f"\nOperations without a success: {', '.join(missing + unreached) or 'none'}")
+            print(f"{sum(server.statuses.values())} requests by status:", end=" ")
             by_status = collections.Counter()
             for (_, _, status), count in server.statuses.items():
                 by_status[status] += count

@@ -1,4 +1,4 @@
-//! Reads a running server's answers with the AI SDK's own reader, transport and chat.
+//! Reads the answers of a running server with the reader, the transport and the chat of the AI SDK.
 
 import assert from "node:assert/strict";
 import {
@@ -14,7 +14,7 @@ import { namedBinary, run, startDemo } from "../demo-server.mjs";
 const KEY = "neo_sk_demo_northwind00000000";
 const TECHNICIAN = 102;
 const QUESTION = "How do I connect to the VPN?";
-/** Nothing here takes long; what hangs must fail. */
+/** The time limit of all tests. Only a hanging server reaches it. */
 const LIMIT_MILLISECONDS = 50_000;
 
 const server = await startDemo(namedBinary(), LIMIT_MILLISECONDS);
@@ -35,7 +35,7 @@ async function session() {
   return (await call("POST", "/chat/sessions", { agent_id: TECHNICIAN })).id;
 }
 
-function say(id, message) {
+function send(id, message) {
   return call("POST", `/chat/sessions/${id}/messages`, { message });
 }
 
@@ -53,7 +53,7 @@ async function openEvents(id, since) {
   return reply;
 }
 
-/** The chunks of a body, each held to the SDK's own schema. */
+/** The chunks of a body, each validated with the schema of the SDK. */
 async function chunksOf(body) {
   const chunks = [];
   for await (const parsed of parseJsonEventStream({ stream: body, schema: uiMessageChunkSchema })) {
@@ -63,7 +63,7 @@ async function chunksOf(body) {
   return chunks;
 }
 
-/** The message that the SDK's reader makes of these chunks. */
+/** The message that the reader of the SDK builds from these chunks. */
 async function messageOf(chunks) {
   let message;
   const reader = readUIMessageStream({
@@ -81,7 +81,7 @@ function textOf(message) {
   return message.parts.map((part) => (part.type === "text" ? part.text : "")).join("");
 }
 
-/** What a client holds of an answer is what the list gives of it. */
+/** Asserts that a message of the SDK equals the message in the list. */
 function isStored(message, stored) {
   assert.equal(message.role, "assistant");
   assert.equal(message.id, stored.id);
@@ -112,13 +112,16 @@ class Chat extends AbstractChat {
       pushMessage: (message) => void state.messages.push(message),
       popMessage: () => void state.messages.pop(),
       replaceMessage: (index, message) => void (state.messages[index] = message),
-      snapshot: (thing) => structuredClone(thing),
+      snapshot: (value) => structuredClone(value),
     };
     super({ ...init, state });
   }
 }
 
-/** The SDK posts once and reads the reply; here the post is an append, and its reply the turn's stream. */
+/**
+ * The SDK sends one POST and reads its response as a stream. This transport appends a message and
+ * returns the stream of its turn.
+ */
 function transport(id) {
   return new DefaultChatTransport({
     api: `${base}/chat/sessions/${id}/messages`,
@@ -138,18 +141,18 @@ function transport(id) {
 }
 
 const tests = {
-  "the SDK's reader makes of the stream the message that the list gives": async () => {
+  "the SDK's reader builds the message that the list has": async () => {
     const id = await session();
-    const turn = await say(id, QUESTION);
+    const turn = await send(id, QUESTION);
     const reply = await openEvents(id, turn.since_cursor);
     assert.equal(reply.headers.get("x-vercel-ai-ui-message-stream"), "v1");
     const message = await messageOf(await chunksOf(reply.body));
     isStored(message, await answerOf(id, turn.chat_turn_id));
   },
 
-  "a stream that was cut after any event goes on from its cursor": async () => {
+  "a stream that was cut after any event resumes at its cursor": async () => {
     const id = await session();
-    const turn = await say(id, QUESTION);
+    const turn = await send(id, QUESTION);
     const whole = await (await openEvents(id, turn.since_cursor)).text();
     const events = whole.split("\n\n").filter((event) => event.startsWith("id: "));
     assert.ok(events.length >= 6);
@@ -163,9 +166,9 @@ const tests = {
     }
   },
 
-  "a connection that is dropped while the answer runs goes on from the last cursor": async () => {
+  "a stream whose connection is dropped during the answer resumes at the last cursor": async () => {
     const id = await session();
-    const turn = await say(id, QUESTION);
+    const turn = await send(id, QUESTION);
     const dropped = new AbortController();
     const reply = await fetch(eventsUrl(id, turn.since_cursor), { headers, signal: dropped.signal });
     const decoder = new TextDecoder();
@@ -175,7 +178,7 @@ const tests = {
       if (text.includes("\n\n")) break;
     }
     dropped.abort();
-    // One event is enough: the reader need not have had more before it was cut off.
+    // The reader need not have read more than one event.
     const first = text.slice(0, text.indexOf("\n\n") + 2);
     const cursor = /^id: (\S+)/.exec(first)[1];
     const rest = await openEvents(id, cursor);
@@ -183,7 +186,7 @@ const tests = {
     isStored(await messageOf(chunks), await answerOf(id, turn.chat_turn_id));
   },
 
-  "a chat over the SDK's transport holds a conversation": async () => {
+  "a chat with the SDK's transport has a conversation": async () => {
     const id = await session();
     const failures = [];
     const chat = new Chat({ id, transport: transport(id), onError: (error) => failures.push(error) });
@@ -199,7 +202,7 @@ const tests = {
     assert.deepEqual(stored.map((item) => item.content), chat.messages.map(textOf));
   },
 
-  "a chat with nothing to resume stays as it is": async () => {
+  "a chat with nothing to resume does not change": async () => {
     const id = await session();
     const failures = [];
     const chat = new Chat({ id, transport: transport(id), onError: (error) => failures.push(error) });
@@ -212,9 +215,9 @@ const tests = {
     assert.deepEqual(chat.messages, before);
   },
 
-  "listed messages are messages of the SDK as they are": async () => {
+  "listed messages are valid messages of the SDK": async () => {
     const id = await session();
-    const turn = await say(id, QUESTION);
+    const turn = await send(id, QUESTION);
     await chunksOf((await openEvents(id, turn.since_cursor)).body);
     const messages = (await list(id)).map(({ id, role, parts }) => ({ id, role, parts }));
     const valid = await safeValidateUIMessages({ messages });

@@ -1,9 +1,10 @@
-"""Holds the system calls that the program makes to those that contrib/switchboard.service allows it.
+"""Compares the system calls of the program with those that contrib/switchboard.service allows.
 
 usage: calls.py SWITCHBOARD_BINARY
 
-A service that makes another one gets EPERM where nobody looks for it. So the server is traced through a start, a turn, a
-scrape and a drain, and the commands beside it are; the unit's filter is read from the unit, its sets from systemd.
+A system call outside the unit's filter fails with EPERM, possibly in code that few tests reach. The
+server is therefore traced during a start, a turn, a scrape of its metrics and a drain, and so are
+the other commands. The filter is read from the unit. Its sets of calls are read from systemd.
 """
 
 import json
@@ -20,33 +21,33 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 UNIT = ROOT / "contrib" / "switchboard.service"
 NORTHWIND = "neo_sk_demo_northwind00000000"
 TECHNICIAN = 102
-PATIENCE_S = 60
-# SQLite gives a new file the owner of the database only where root runs it; the unit's user is another.
-OF_ROOT_ALONE = {"fchown"} if os.geteuid() == 0 else set()
+TIMEOUT_S = 60
+# SQLite sets the owner of a new file only if root runs the program. The unit has another user.
+ROOT_ONLY = {"fchown"} if os.geteuid() == 0 else set()
 
 
 def wait_until(what, look):
-    """Looks until there is something; what it is."""
-    end = time.monotonic() + PATIENCE_S
+    """Calls `look` until it returns a true value, and returns that value."""
+    end = time.monotonic() + TIMEOUT_S
     while time.monotonic() < end:
         found = look()
         if found:
             return found
         time.sleep(0.1)
-    raise SystemExit(f"waited in vain for {what}")
+    raise SystemExit(f"timed out waiting for {what}")
 
 
 def calls_of(name):
-    """A call, or all of a set that systemd knows by name."""
+    """The calls that a name of the filter stands for: one call, or a set of systemd."""
     if not name.startswith("@"):
         return {name}
-    told = subprocess.run(["systemd-analyze", "syscall-filter", name], capture_output=True, text=True, check=True)
-    members = [line.strip() for line in told.stdout.splitlines()[1:]]
+    listed = subprocess.run(["systemd-analyze", "syscall-filter", name], capture_output=True, text=True, check=True)
+    members = [line.strip() for line in listed.stdout.splitlines()[1:]]
     return set().union(*(calls_of(member) for member in members if member and not member.startswith("#")))
 
 
 def allowed():
-    """The unit's SystemCallFilter lines: the first allows, one with a tilde takes away."""
+    """The calls that the unit's SystemCallFilter lines allow. A line with a tilde removes calls."""
     calls = set()
     for line in UNIT.read_text().splitlines():
         name, _, value = line.partition("=")
@@ -59,51 +60,51 @@ def allowed():
 
 
 def ask(address, path, body=None):
-    """A reply's text."""
+    """The body of a response."""
     request = urllib.request.Request(f"http://{address}{path}", json.dumps(body).encode() if body else None)
     request.add_header("Authorization", f"Bearer {NORTHWIND}")
     request.add_header("Content-Type", "application/json")
-    with urllib.request.urlopen(request, timeout=PATIENCE_S) as reply:
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
         return reply.read().decode()
 
 
 class Traced:
-    """One run of the program, with all calls of all its threads counted."""
+    """A run of the program under strace, which counts the calls of all threads."""
 
     def __init__(self, folder, binary, *arguments):
         self.calls = folder / f"calls-{arguments[0]}.txt"
         self.log = folder / f"log-{arguments[0]}.txt"
-        # The tracer is the program's child, so that a signal to the process is one to the program.
+        # With -D, strace is a child of the program, so that a signal reaches the program.
         line = ["strace", "-D", "-f", "-c", "-U", "name", "-o", self.calls, binary, *arguments]
         with self.log.open("wb") as log:
             environment = os.environ | {"SWITCHBOARD_DATA": str(folder / "data"), "SWITCHBOARD_ENV": "demo"}
             self.process = subprocess.Popen(line, stdout=log, stderr=log, env=environment)
 
     def address(self, before):
-        """Where the log says that it listens."""
+        """The address that the log names after `before`."""
 
         def look():
-            said = self.log.read_text().partition(f"{before} on http://")[2]
-            return said.split()[0].split("/")[0] if " " in said or "/metrics" in said else None
+            rest = self.log.read_text().partition(f"{before} on http://")[2]
+            return rest.split()[0].split("/")[0] if " " in rest or "/metrics" in rest else None
 
         return wait_until(f"'{before}'", look)
 
-    def ended(self):
-        """The names of all its calls."""
-        status = self.process.wait(PATIENCE_S)
+    def finish(self):
+        """Waits for the end of the run. Returns the names of all calls."""
+        status = self.process.wait(TIMEOUT_S)
         assert status == 0, f"exit {status}: {self.log.read_text()}"
-        # A line of dashes, names, a line of dashes, the total.
-        whole = wait_until("the tracer", lambda: self.calls.read_text() if "total" in self.calls.read_text() else None)
-        return set(whole.split()) - {"syscall", "total"} - {word for word in whole.split() if set(word) == {"-"}}
+        # The table has a header, a line of dashes, the names, a line of dashes and the total.
+        table = wait_until("the tracer", lambda: self.calls.read_text() if "total" in self.calls.read_text() else None)
+        return set(table.split()) - {"syscall", "total"} - {word for word in table.split() if set(word) == {"-"}}
 
 
 def main():
     binary = pathlib.Path(sys.argv[1]).resolve()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        made = Traced(folder, binary, "import", str(ROOT / "fixtures" / "demo.json")).ended()
-        served = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--log-format", "text"]
-        server = Traced(folder, binary, "serve", *served)
+        made = Traced(folder, binary, "import", str(ROOT / "fixtures" / "demo.json")).finish()
+        options = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--log-format", "text"]
+        server = Traced(folder, binary, "serve", *options)
         metrics, address = server.address("metrics"), server.address("listening")
         for path in ("/health", "/ready", "/whoami", "/agents", "/dashboard", "/docs"):
             ask(address, path)
@@ -111,18 +112,18 @@ def main():
         ask(address, f"/chat/sessions/{session}/messages", {"message": "How do I connect to the VPN?"})
         assert "[DONE]" in ask(address, f"/chat/sessions/{session}/events?since=0-0")
         assert "switchboard_writable 1" in ask(metrics, "/metrics")
-        made |= Traced(folder, binary, "backup", str(folder / "copy.db")).ended()
+        made |= Traced(folder, binary, "backup", str(folder / "copy.db")).finish()
         server.process.send_signal(signal.SIGTERM)
-        made |= server.ended()
-        made |= Traced(folder, binary, "check").ended()
+        made |= server.finish()
+        made |= Traced(folder, binary, "check").finish()
         (folder / "data" / "switchboard.db").unlink()
-        made |= Traced(folder, binary, "restore", str(folder / "copy.db")).ended()
-    forbidden = sorted(made - OF_ROOT_ALONE - allowed())
+        made |= Traced(folder, binary, "restore", str(folder / "copy.db")).finish()
+    forbidden = sorted(made - ROOT_ONLY - allowed())
     if forbidden:
         raise SystemExit(f"the unit's filter forbids calls that the program makes: {', '.join(forbidden)}")
-    # Those that every start makes: without them nothing was traced.
+    # Every start makes these calls. If they are missing, the trace is empty.
     assert {"execve", "futex", "getrandom", "clone3", "fdatasync"} <= made, sorted(made)
-    print(f"ok: {len(made)} calls, all of them allowed")
+    print(f"ok: the unit allows all {len(made)} system calls that the program makes")
 
 
 main()

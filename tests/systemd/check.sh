@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Holds contrib/switchboard.service to what systemd itself says of it: no fault, and little that a broken program could reach.
+# Checks contrib/switchboard.service with systemd: the unit has no error, and its exposure is low.
 # usage: check.sh SWITCHBOARD_BINARY
 set -euo pipefail
 unit=$(dirname "$0")/../../contrib/switchboard.service
-# The exposure that is allowed, of 100.
-most=11
+# The highest allowed exposure. systemd-analyze prints it as 1.1 of 10.
+max_exposure=11
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-# The unit names a place that the program is not installed at here.
+# The path in the unit is replaced by the binary under test.
 installed=/usr/local/bin/switchboard
 grep -q "^ExecStart=$installed serve$" "$unit"
 sed "s|$installed|$(realpath "$1")|" "$unit" >"$folder/switchboard.service"
 
-said=$(systemd-analyze verify "$folder/switchboard.service" 2>&1)
-if [ -n "$said" ]; then
-    printf '%s\n' "$said"
+errors=$(systemd-analyze verify "$folder/switchboard.service" 2>&1)
+if [ -n "$errors" ]; then
+    printf '%s\n' "$errors"
     exit 1
 fi
-systemd-analyze security --offline=yes --no-pager --threshold="$most" "$folder/switchboard.service" | tail -n 1
+systemd-analyze security --offline=yes --no-pager --threshold="$max_exposure" "$folder/switchboard.service" | tail -n 1
