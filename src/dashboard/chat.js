@@ -108,6 +108,8 @@ class Conversation {
 
   async explainTurn(id) {
     const turn = (await call('GET', path`/chat/sessions/${this.session.id}/turns/${id}`, { signal: this.signal })).data;
+    // A turn that was read before its answer started can be out of date.
+    if ([...this.answers.values()].some((answer) => answer.turn === id)) return;
     const question = this.questions.get(id);
     if (turn.status === 'FAILED' || turn.status === 'CANCELLED') {
       this.showEnding(question, turn.status === 'FAILED' ? 'bad' : 'warn', turn.error?.message ?? 'Stopped before the answer started.', id);
@@ -230,6 +232,7 @@ class Conversation {
     const known = this.answers.get(id);
     if (known?.isComplete) return null;
     const frame = known ?? messageFrame('assistant', this.people.assistant);
+    frame.turn = turn;
     this.answers.set(id, frame);
     this.insert(frame, id);
     if (this.questions.has(turn)) this.questions.get(turn).state.replaceChildren();

@@ -125,6 +125,48 @@ export const scenarios = {
     }
   },
 
+  "a question whose answer has started is not shown as queued": async (visitor) => {
+    const { home } = visitor;
+    const model = await startModel();
+    const demo = await startDemo(home.binary, 120_000, model.flags);
+    try {
+      const person = await home.visitor({ demo });
+      const { page } = person;
+      await person.signIn();
+      const field = await tryAsTechnician(page);
+      let release;
+      const released = new Promise((resolve) => (release = resolve));
+      // The response to the POST is late, so the page learns of the turn from the stream and loads it.
+      await page.route("**/messages", async (route) => {
+        if (route.request().method() !== "POST") return route.continue();
+        const response = await route.fetch();
+        await released;
+        return route.fulfill({ response });
+      });
+      // The server publishes the start of an answer before it stores that the turn is running.
+      await page.route("**/turns/*", async (route) => {
+        const response = await route.fetch();
+        const body = await response.json();
+        return route.fulfill({ response, json: { ...body, data: { ...body.data, status: "QUEUED" } } });
+      });
+      const turn = page.waitForResponse((response) => response.url().includes("/turns/"));
+      await field.fill("Tell me");
+      await field.press("Enter");
+      await model.isAsked();
+      await (await turn).finished();
+      release();
+      model.sends("A whole answer.");
+      model.ends();
+      await completeAnswer(page).waitFor();
+      await page.locator(".composer button[type=submit]:not([aria-disabled])").waitFor();
+      assert.equal(await page.locator(".message.user .ending").count(), 0);
+      await person.assertNoErrors();
+    } finally {
+      await model.stop();
+      await demo.stop();
+    }
+  },
+
   "the relay's routing decision is shown with its rule, and so is a refusal": async (visitor) => {
     const { page } = visitor;
     visitor.expectError(/status of 409.*\/resolve/);
