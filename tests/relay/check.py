@@ -99,28 +99,48 @@ class Program:
 
 
 class Front:
-    """The address of the server as the relay knows it. While the server is away, a request is
-    taken and never answered."""
+    """The address of the server as the relay knows it, and all that can go wrong on the way."""
 
     def __init__(self):
-        self.target, self.away, self.open = None, 0, []
+        self.target, self.open = None, []
+        self.expect()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         threading.Thread(target=self.accept, daemon=True).start()
+
+    def expect(self, dropped=0, lost=0, together=1):
+        """Breaks all connections. Of those that follow, some requests are dropped, or some are
+        carried out but their replies are lost, or so many are let through at one moment."""
+        self.dropped, self.lost, self.together, self.waiting = dropped, lost, together, []
+        while self.open:
+            with contextlib.suppress(OSError):
+                self.open.pop().shutdown(socket.SHUT_RDWR)
 
     def accept(self):
         with contextlib.suppress(OSError):  # The listener was closed.
             while True:
                 near, _ = self.listener.accept()
-                if self.away > 0:
-                    self.away -= 1
-                    near.recv(65536)
-                    near.close()
-                    continue
-                far = socket.create_connection(self.target)
-                self.open += (near, far)
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=self.copy, args=pair, daemon=True).start()
+                self.waiting.append(near)
+                if len(self.waiting) >= self.together:
+                    waiting, self.waiting, self.together = self.waiting, [], 1
+                    for near in waiting:
+                        self.begin(near)
+
+    def begin(self, near):
+        if self.dropped > 0:
+            self.dropped -= 1
+            near.recv(65536)
+            return near.close()
+        far = socket.create_connection(self.target)
+        if self.lost > 0:
+            self.lost -= 1
+            far.sendall(near.recv(65536))
+            far.recv(65536)
+            far.close()
+            return near.close()
+        self.open += (near, far)
+        for pair in ((near, far), (far, near)):
+            threading.Thread(target=self.copy, args=pair, daemon=True).start()
 
     @staticmethod
     def copy(source, target):
@@ -129,13 +149,6 @@ class Front:
                 target.sendall(data)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_RDWR)
-
-    def leave(self, requests):
-        """Breaks all connections, and leaves so many requests without an answer."""
-        self.away = requests
-        while self.open:
-            with contextlib.suppress(OSError):
-                self.open.pop().shutdown(socket.SHUT_RDWR)
 
 
 class World:
@@ -305,11 +318,11 @@ class Checks:
         assert_equal(self.ends(SWITCHBOARD_KEY=NORTHWIND_KEY), (1, expected))
 
     def a_server_that_is_not_there_ends_the_start(self):
-        self.world.front.leave(1)
+        self.world.front.expect(dropped=1)
         status, line = self.ends()
         expected = f"relay: {self.world.front.url}/public-api: "
         assert_equal((status, line.startswith(expected)), (1, True))
-        assert_equal(self.world.front.away, 0)
+        assert_equal(self.world.front.dropped, 0)
 
     def without_the_bots_secret_it_does_not_listen_beyond_this_machine(self):
         status, line = self.ends(MicrosoftAppPassword="", RELAY_LISTEN="0.0.0.0:0")
@@ -352,6 +365,8 @@ class Checks:
         before = len(self.world.sessions())
         words = ("How do I connect to the VPN?", "I have a new phone")
         asked = [self.world.message(text, conversation="a:1both") for text in words]
+        # Neither session is there before both are asked for.
+        self.world.front.expect(together=2)
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             list(pool.map(self.send, asked))
         self.met += 2
@@ -455,7 +470,7 @@ class Checks:
             self.send(activity)
         joined = self.world.activity("conversationUpdate", *place, membersAdded=[person])
         stranger = self.world.activity("installationUpdate", STRANGER, "a:1x", action="add")
-        removed = self.world.activity("installationUpdate", *place, action="remove")
+        removed = self.world.activity("installationUpdate", CONTOSO, "a:1gone", action="remove")
         for activity in (joined, stranger, removed):
             self.send(activity)
 
@@ -525,6 +540,9 @@ class Checks:
         assert_equal(len(self.world.sessions()), before)
 
     def a_message_is_answered_though_the_relay_is_killed_while_it_replies(self):
+        # A stop waits for all that was under way, so that only this message is.
+        self.relay.stop()
+        self.relay = self.world.start_relay()
         asked = self.world.message("The printer does not print", conversation="a:1killed")
         self.connector.hold(True)
         text = self.exchange(asked)
@@ -536,14 +554,28 @@ class Checks:
         assert_equal(said, [("user", asked["text"]), ("assistant", text)])
 
     def a_server_that_is_away_for_a_moment_is_waited_for(self):
-        self.world.front.leave(2)
+        self.world.front.expect(dropped=2)
         text = self.exchange(self.world.message("How do I connect to the VPN?"))
-        assert_equal(("Connect to the VPN" in text, self.world.front.away), (True, 0))
+        assert_equal(("Connect to the VPN" in text, self.world.front.dropped), (True, 0))
 
     def a_server_that_stays_away_is_told_to_the_person(self):
-        self.world.front.leave(sys.maxsize)
+        self.world.front.expect(dropped=sys.maxsize)
         assert_equal(self.exchange(self.world.message("How do I connect to the VPN?")), SORRY)
-        self.world.front.away = 0
+        self.world.front.expect()
+
+    def a_reply_of_the_server_that_is_lost_makes_no_second_session_or_turn(self):
+        before, said = len(self.world.sessions()), []
+        for text in ("The printer does not print", "How do I connect to the VPN?"):
+            asked = self.world.message(text, conversation="a:1lost")
+            self.world.front.expect(lost=1)
+            said += [("user", text), ("assistant", self.exchange(asked))]
+            assert_equal(self.world.front.lost, 0)
+        [session] = self.world.sessions()[before:]
+        assert_equal(self.world.said_in(session), said)
+        self.world.front.expect(lost=1)
+        assert_equal(self.exchange(self.world.message("/reset", conversation="a:1lost")), START_AGAIN)
+        archived = [bool(each["archived_at"]) for each in self.world.sessions()[before:]]
+        assert_equal((archived, self.world.front.lost), ([True, False], 0))
 
     def an_answer_that_fails_is_told_in_the_servers_words(self):
         assert_equal(self.world.server.stop(), 0)

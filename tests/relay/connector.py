@@ -85,6 +85,7 @@ class Connector:
     def handler(connector):
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = 1 << 16  # Head and body leave together: else each reply waits for a timer.
 
             def do_GET(self):
                 listed = (connector.key, connector.other_channels_key)
