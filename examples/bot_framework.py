@@ -1,7 +1,5 @@
 """What a bot needs of the Bot Framework, with Python's standard library only: tokens of incoming
-activities are verified, and replies are sent. Where packages can be installed, Microsoft's SDK
-does the same.
-"""
+activities are verified, and replies are sent. Microsoft's SDK does the same and more."""
 
 import base64
 import functools
@@ -116,6 +114,8 @@ def post(activity, text):
 def serve(receive):
     """Gives each activity to `receive`, until SIGTERM or Ctrl-C."""
     host, port = LISTEN.split(":")
+    if not APP_ID:
+        sys.exit("relay: MicrosoftAppId is not set")
     if not SECRET:
         print("relay: WITHOUT MicrosoftAppPassword ANYBODY CAN SPEAK FOR ANYBODY", file=sys.stderr)
         if not host.startswith("127.") and "--unverified" not in sys.argv:

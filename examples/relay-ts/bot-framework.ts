@@ -2,7 +2,6 @@
 
 import { webcrypto } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { json } from "node:stream/consumers";
 import { type Activity, CloudAdapter, ConfigurationBotFrameworkAuthentication, TurnContext } from "botbuilder";
 
 // Node.js 18 lacks this global, which the SDK uses.
@@ -11,11 +10,13 @@ import { type Activity, CloudAdapter, ConfigurationBotFrameworkAuthentication, T
 const { MicrosoftAppId = "", MicrosoftAppPassword = "", MicrosoftAppTenantId, RELAY_LISTEN } = process.env;
 const MicrosoftAppType = MicrosoftAppTenantId ? "SingleTenant" : "MultiTenant";
 const [host = "", port] = (RELAY_LISTEN || "127.0.0.1:3978").split(":");
+const MAX_BODY_CHARACTERS = 1 << 20;
+export const APP_ID = MicrosoftAppId;
+if (!APP_ID) fail("MicrosoftAppId is not set");
+
 // The SDK verifies nothing if it does not know the bot's id.
 const settings: Record<string, string | undefined> = MicrosoftAppPassword ? { MicrosoftAppType, ...process.env } : {};
 const adapter = new CloudAdapter(new ConfigurationBotFrameworkAuthentication(settings));
-
-export const APP_ID = MicrosoftAppId;
 
 /** Sends a text into the conversation of an activity, as a reply to it. */
 export async function post(activity: Activity, text: string) {
@@ -26,14 +27,18 @@ export async function post(activity: Activity, text: string) {
   });
 }
 
+/** Ends the start of the relay. */
+export function fail(reason: string): never {
+  console.error(`relay: ${reason}`);
+  process.exit(1);
+}
+
 /** Gives each verified activity to `receive`, until SIGTERM or Ctrl-C. */
 export function serve(receive: (activity: Activity) => void) {
   if (!MicrosoftAppPassword) {
     console.error("relay: WITHOUT MicrosoftAppPassword ANYBODY CAN SPEAK FOR ANYBODY");
-    if (!host.startsWith("127.") && !process.argv.includes("--unverified")) {
-      console.error("relay: so it listens on 127.0.0.1 only; --unverified listens elsewhere");
-      process.exit(1);
-    }
+    if (!host.startsWith("127.") && !process.argv.includes("--unverified"))
+      fail("so it listens on 127.0.0.1 only; --unverified listens elsewhere");
   }
   const server = createServer((request, response) => {
     take(request, response, receive).catch((failure) => {
@@ -49,7 +54,10 @@ export function serve(receive: (activity: Activity) => void) {
 }
 
 async function take(request: IncomingMessage, response: ServerResponse, receive: (activity: Activity) => void) {
-  const body = (await json(request)) as Record<string, unknown>;
+  let text = "";
+  for await (const piece of request.setEncoding("utf8"))
+    if ((text += piece).length > MAX_BODY_CHARACTERS) throw new Error("an activity is too large");
+  const body = JSON.parse(text) as Record<string, unknown>;
   const { method = "", headers } = request;
   // The SDK expects a response as the package express makes it.
   const like = Object.assign(response, {

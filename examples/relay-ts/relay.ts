@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Activity } from "botbuilder";
-import { APP_ID, post, serve } from "./bot-framework.js";
+import { APP_ID, fail, post, serve } from "./bot-framework.js";
 import { keep, state } from "./state.js";
 
 const { SWITCHBOARD_URL = "http://127.0.0.1:8080", SWITCHBOARD_KEY = "", SWITCHBOARD_MSP: MSP } = process.env;
@@ -136,8 +136,7 @@ try {
   if (!caller.platform) throw new Error(`the key of ${caller.client_id} is not a platform key`);
   if (MSP) ownTenant = (await switchboard<{ entra_tenant_id: string }>("GET", `/tenants/${MSP}`)).entra_tenant_id;
 } catch (failure: any) {
-  console.error(`relay: ${SWITCHBOARD}: ${failure.cause ?? failure.message}`);
-  process.exit(1);
+  fail(`${SWITCHBOARD}: ${failure.cause ?? failure.message}`);
 }
 for (const [once, { activity }] of state) if (activity) void work(once, activity);
 serve(receive);

@@ -16,6 +16,7 @@ const line = (...entry: [string, Value]) => `${JSON.stringify(entry)}\n`;
 export function keep(key: string, value: Omit<Value, "at">) {
   state.set(key, { ...value, at: Date.now() });
   appendFileSync(FILE, line(key, state.get(key)!));
+  if (!value.session && !value.activity) setTimeout(() => state.delete(key), REMEMBERED_MS).unref();
 }
 
 // A crash may have cut the last line short: what follows the last line end is left out.

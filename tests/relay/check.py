@@ -265,8 +265,8 @@ def assert_equal(found, expected):
         raise AssertionError(f"\n   found: {found!r}\nexpected: {expected!r}")
 
 
-class Checks:
-    """What must hold of a relay. The checks run in this order, with one relay for most of them."""
+class Steps:
+    """What the checks are made of."""
 
     def __init__(self, world):
         self.world, self.connector = world, world.connector
@@ -305,6 +305,15 @@ class Checks:
         status = program.process.wait(LIMIT_SECONDS)
         return status, program.said().strip().splitlines()[-1]
 
+    def link(self, company, tenant):
+        path = f"/end-companies/{company}"
+        linked = self.world.call("PUT", path, {"tenant_id": tenant}, NORTHWIND_KEY)["data"]
+        assert_equal(linked["tenant_id"], tenant)
+
+
+class Checks(Steps):
+    """What must hold of a relay. The checks run in this order, with one relay for most of them."""
+
     def an_unknown_key_ends_the_start_with_switchboards_own_words(self):
         wrong = "neo_sk_demo_nobodyhasthiskey"
         said = self.world.call("GET", "/whoami", key=wrong)["error"]
@@ -323,6 +332,9 @@ class Checks:
         expected = f"relay: {self.world.front.url}/public-api: "
         assert_equal((status, line.startswith(expected)), (1, True))
         assert_equal(self.world.front.dropped, 0)
+
+    def without_the_bots_id_it_does_not_start(self):
+        assert_equal(self.ends(MicrosoftAppId=""), (1, "relay: MicrosoftAppId is not set"))
 
     def without_the_bots_secret_it_does_not_listen_beyond_this_machine(self):
         status, line = self.ends(MicrosoftAppPassword="", RELAY_LISTEN="0.0.0.0:0")
@@ -403,11 +415,6 @@ class Checks:
         self.link("1002", TAILSPIN)
         assert_equal("The printer does not print" in self.exchange(ask()), True)
         assert_equal(self.world.sessions()[-1]["end_company_id"], "1002")
-
-    def link(self, company, tenant):
-        path = f"/end-companies/{company}"
-        linked = self.world.call("PUT", path, {"tenant_id": tenant}, NORTHWIND_KEY)["data"]
-        assert_equal(linked["tenant_id"], tenant)
 
     def a_link_that_moves_to_another_company_gives_the_conversation_a_session_of_that_company(self):
         self.link("1001", None)
@@ -520,11 +527,11 @@ class Checks:
         self.reply(activity)
 
     def what_is_no_activity_is_refused(self):
-        for body in ([], {"type": "message"}, "text"):
+        for body in ([], {"type": "message"}, "text", {"text": "x" * (2 << 20)}):
             claims = self.connector.claims(self.world.message(""))
             token = f"Bearer {self.connector.key.token(claims)}"
             status = self.connector.send(self.relay.url, body, token)
-            assert_equal((body, status >= 400), (body, True))
+            assert_equal((str(body)[:40], status >= 400), (str(body)[:40], True))
 
     def a_connector_that_is_busy_is_asked_again(self):
         for status in (503, 429):
@@ -554,7 +561,7 @@ class Checks:
         assert_equal(said, [("user", asked["text"]), ("assistant", text)])
 
     def a_server_that_is_away_for_a_moment_is_waited_for(self):
-        self.world.front.expect(dropped=2)
+        self.world.front.expect(dropped=1)
         text = self.exchange(self.world.message("How do I connect to the VPN?"))
         assert_equal(("Connect to the VPN" in text, self.world.front.dropped), (True, 0))
 
@@ -624,7 +631,6 @@ class Checks:
 def run(binary, name):
     """Runs all checks of one relay: how many held, and how many failed."""
     checks = [check for check in vars(Checks) if not check.startswith("_")]
-    checks = [check for check in checks if check not in ("send", "reply", "exchange", "ends", "link")]
     with tempfile.TemporaryDirectory(prefix="switchboard-relay-") as folder:
         world = World(binary, name, pathlib.Path(folder))
         try:
@@ -634,7 +640,7 @@ def run(binary, name):
                 try:
                     getattr(made, check)()
                 except Exception:
-                    # The next check builds on this one, so the first failure ends the run.
+                    # The checks that follow build on this one: they are not run, and fail too.
                     print(f"FAILED: {title}\n{traceback.format_exc()}")
                     print("what the connector refused:", world.connector.faults)
                     for program in world.programs:
