@@ -31,7 +31,7 @@ const digest = (...parts: unknown[]) => createHash("sha256").update(JSON.stringi
 
 function request(method: string, path: string, body?: object, more: Record<string, string> = {}) {
   const headers = { Authorization: `Bearer ${SWITCHBOARD_KEY}`, "Content-Type": "application/json", ...more };
-  // Without a limit, fetch waits for ever for a server that closes the connection at once.
+  // Without a limit, fetch never returns if a server accepts a connection and closes it at once.
   const signal = AbortSignal.timeout(path.includes("/events") ? LONGEST_ANSWER_MS : 10_000);
   return fetch(SWITCHBOARD + path, { method, headers, body: body && JSON.stringify(body), signal });
 }

@@ -109,8 +109,9 @@ class Front:
         threading.Thread(target=self.accept, daemon=True).start()
 
     def expect(self, dropped=0, lost=0, together=1):
-        """Breaks all connections. Of those that follow, some requests are dropped, or some are
-        carried out but their replies are lost, or so many are let through at one moment."""
+        """Breaks all connections. Of the connections that follow, the first `dropped` get no reply,
+        or the first `lost` requests are carried out and their replies are lost, or the first
+        `together` wait for each other."""
         self.dropped, self.lost, self.together, self.waiting = dropped, lost, together, []
         while self.open:
             with contextlib.suppress(OSError):
