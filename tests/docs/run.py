@@ -48,7 +48,7 @@ REPLACED = [
 # What pages may use of the repository, as a reader who stands at its top.
 SHARED = ["contrib", "examples", "fixtures"]
 # Addresses in the pages, each of which stands for one with a free port.
-ADDRESSES = ["127.0.0.1:8080", "127.0.0.1:9464"]
+ADDRESSES = ["127.0.0.1:8080", "127.0.0.1:9464", "127.0.0.1:3978"]
 
 
 class Wrong(Exception):
