@@ -6,7 +6,7 @@ use super::App;
 use super::edge::admission::Permit;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
-use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString};
 use super::edge::routing::segment;
 use crate::error::{Code, Refusal, Result};
@@ -196,7 +196,7 @@ pub(super) async fn delete(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-) -> Result<Gone> {
+) -> Result<NoContent> {
     let id = path_agent(&request)?;
     let tenant = caller.tenant.no;
     let mut event = event_of(&request, &caller, "agent.delete", id);
@@ -210,7 +210,7 @@ pub(super) async fn delete(
             audit::record(tx, &event)
         })
         .await?;
-    Ok(Gone)
+    Ok(NoContent)
 }
 
 /// An agent that the tenant may change.

@@ -6,7 +6,7 @@ use super::App;
 use super::edge::admission::Permit;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
-use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
 use crate::error::{Code, Result};
 use crate::input::draft::ArticleDraft;
@@ -151,7 +151,7 @@ pub(super) async fn delete(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-) -> Result<Gone> {
+) -> Result<NoContent> {
     let id: ArticleId = path_id(&request, "article_id")?;
     let tenant = caller.tenant.no;
     let mut event = event_of(&request, &caller, "article.delete", id);
@@ -165,5 +165,5 @@ pub(super) async fn delete(
             audit::record(tx, &event)
         })
         .await?;
-    Ok(Gone)
+    Ok(NoContent)
 }

@@ -1,4 +1,4 @@
-//! Files: a link to send one, the file itself, and a link to fetch it (contract, section 5, Attachments).
+//! Attachments: uploads and downloads by signed links (contract, section 5, Attachments).
 
 use std::fmt::Write as _;
 
@@ -30,44 +30,48 @@ use crate::model::words::FileType;
 use crate::store::attachments::{self, FileRecord};
 use crate::store::{Extent, Store};
 
-/// Characters that a file's name may have.
-const FILENAME: std::ops::RangeInclusive<usize> = 1..=255;
+/// Length of a file name, in characters.
+const FILENAME_CHARS: std::ops::RangeInclusive<usize> = 1..=255;
 
-/// Bytes of a file that are read and held at one time for whoever fetches it.
-const PIECE: usize = 64 * 1_024;
+/// Bytes of a file that a download reads and buffers at a time.
+const CHUNK_BYTES: usize = 64 * 1_024;
 
-/// Where a client sends a file, and how it names it then.
+/// A signed URL for an upload.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct UploadUrl {
+    /// The URL to PUT the file to.
     upload_url: String,
+    /// The name of the file in a message's attachments.
     blob_path: String,
+    /// The media type that the file must have.
     mime: FileType,
+    /// The largest accepted size, in bytes.
     max_image_bytes: usize,
 }
 
-/// A body that asks for an upload URL.
-pub(super) struct Upload {
+/// The body of a request for an upload URL.
+pub(super) struct UploadRequest {
     mime: Option<FileType>,
     filename: Option<String>,
 }
 
-impl FromFields for Upload {
+impl FromFields for UploadRequest {
     fn read(fields: &Fields<'_>) -> Self {
         let mime = fields.word("content_type", FileType::parse, &FileType::choices());
         Self {
             mime: fields.required("content_type", mime),
-            filename: fields.text("filename", FILENAME).value(),
+            filename: fields.text("filename", FILENAME_CHARS).value(),
         }
     }
 }
 
 /// The parameters of a signed link.
-pub(super) struct Signed {
+pub(super) struct LinkQuery {
     expires: Option<String>,
     signature: Option<String>,
 }
 
-impl FromQuery for Signed {
+impl FromQuery for LinkQuery {
     fn read(query: &QueryString) -> Result<Self> {
         let text = |name| query.text(name).map(str::to_owned);
         Ok(Self {
@@ -81,9 +85,9 @@ pub(super) async fn make_upload_url(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-    body: Body<Upload>,
+    body: Body<UploadRequest>,
 ) -> Outcome<UploadUrl> {
-    let Upload { mime, filename } = body.read()?;
+    let UploadRequest { mime, filename } = body.read()?;
     let mime = mime.ok_or_else(|| Error::internal("a required field is missing"))?;
     let session: SessionId = path_id(&request, "session_id")?;
     find(&app, &caller, session, Reach::Write).await?;
@@ -105,7 +109,7 @@ pub(super) async fn make_upload_url(
     ))
 }
 
-/// Gives the files of listed messages their links, and the messages their file parts.
+/// Adds signed URLs to the attachments of listed messages, and file parts to the messages.
 pub(super) fn sign_links(app: &App, request: &HttpRequest, messages: &mut [Message]) {
     for message in messages {
         for attachment in &mut message.attachments {
@@ -116,7 +120,7 @@ pub(super) fn sign_links(app: &App, request: &HttpRequest, messages: &mut [Messa
                     filename: attachment.filename.clone(),
                     url: attachment.url.clone(),
                 }),
-                // Only answers are stored in parts, and no answer carries files.
+                // Only answers are stored as parts, and answers have no attachments.
                 Parts::Stored(_) => {}
             }
         }
@@ -128,39 +132,40 @@ fn link(app: &App, request: &HttpRequest, link_use: LinkUse, id: AttachmentId) -
     let signature = app.authenticator.links().sign(link_use, id, expires_s);
     format!(
         "{}{PREFIX}/chat/attachments/{id}?expires={expires_s}&signature={signature}",
-        base(app, request)
+        base_url(app, request)
     )
 }
 
-/// The address that this server is reached by: as configured, else as the request named it.
-fn base(app: &App, request: &HttpRequest) -> String {
+/// The base URL of this server: the configured one, or else the request's `Host`.
+fn base_url(app: &App, request: &HttpRequest) -> String {
     if let Some(url) = &app.config.public_url {
         return url.clone();
     }
-    let is_of_a_host = |byte: u8| {
+    let is_host_byte = |byte: u8| {
         byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
     };
     let host = request
         .headers()
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
-        .filter(|host| !host.is_empty() && host.bytes().all(is_of_a_host))
+        .filter(|host| !host.is_empty() && host.bytes().all(is_host_byte))
         .unwrap_or("localhost");
     format!("http://{host}")
 }
 
-/// One refusal for a link that is no link of this server, has ended, or leads to nothing: it tells nobody what there is.
-fn no_link() -> Error {
+/// The refusal of a link. A forged link, an expired one and a link to a missing file look the same,
+/// so that a link does not reveal which files exist.
+fn invalid_link() -> Error {
     Refusal::new(Code::Forbidden)
-        .saying("This link does not hold, or no longer. Ask for a new one.")
+        .saying("This link is invalid or has expired. Request a new one.")
         .into()
 }
 
-/// The file that a link leads to.
-fn linked(
+/// Verifies a signed link and returns the file that it names.
+fn verify_link(
     app: &App,
     request: &HttpRequest,
-    query: &Signed,
+    query: &LinkQuery,
     link_use: LinkUse,
 ) -> Result<AttachmentId> {
     if app.is_draining() {
@@ -169,52 +174,55 @@ fn linked(
     let id: AttachmentId = path_id(request, "attachment_id")?;
     let expires_s: Option<i64> = query.expires.as_ref().and_then(|text| text.parse().ok());
     let (Some(expires_s), Some(signature)) = (expires_s, &query.signature) else {
-        return Err(no_link());
+        return Err(invalid_link());
     };
     let now = app.store.now();
     let links = app.authenticator.links();
     if links.holds(link_use, id, expires_s, signature, now) {
         Ok(id)
     } else {
-        Err(no_link())
+        Err(invalid_link())
     }
 }
 
-/// What was kept of an upload.
+/// A stored upload.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Uploaded {
+    /// The name of the file in a message's attachments.
     blob_path: String,
+    /// The media type of the file.
     mime: FileType,
+    /// The size of the file, in bytes.
     bytes: usize,
 }
 
 pub(super) async fn put(
     app: web::Data<App>,
     request: HttpRequest,
-    Query(query): Query<Signed>,
+    Query(query): Query<LinkQuery>,
     payload: web::Payload,
 ) -> Outcome<Uploaded> {
-    let id = linked(&app, &request, &query, LinkUse::Put)?;
+    let id = verify_link(&app, &request, &query, LinkUse::Put)?;
     let record = app
         .store
         .read(move |reader| attachments::by_id(reader, id))
         .await?
-        .ok_or_else(no_link)?;
+        .ok_or_else(invalid_link)?;
     if record.bytes.is_some() {
         return Err(attachments::uploaded_before().into());
     }
     let mime = record.mime;
-    let (content, _place) = receive(&app, &request, payload, &record).await?;
+    let (content, _permit) = receive(&app, &request, payload, &record).await?;
     if !mime.is_content(&content) {
-        let reason = format!("is no file of the type {}", mime.as_str());
+        let reason = format!("is not a file of the type {}", mime.as_str());
         return Err(Refusal::invalid("body", reason).into());
     }
     let bytes = content.len();
     app.store
         .write(Extent::Session(record.session), move |tx| {
             attachments::fill(tx, id, &content).map_err(|error| match error {
-                // It went while it was being sent.
-                Error::Refused(refusal) if refusal.code == Code::NotFound => no_link(),
+                // The session was deleted during the upload.
+                Error::Refused(refusal) if refusal.code == Code::NotFound => invalid_link(),
                 Error::Refused(_) | Error::Internal(_) => error,
             })
         })
@@ -226,7 +234,8 @@ pub(super) async fn put(
     }))
 }
 
-/// A body of the announced type, up to the limit, and the place that it takes up until it is stored.
+/// Receives a file of the announced type and up to the size limit. The caller holds the permit
+/// until the file is stored.
 async fn receive(
     app: &App,
     request: &HttpRequest,
@@ -262,24 +271,24 @@ async fn receive(
             .into());
     }
     let timeouts = &app.config.timeouts;
-    let entering = app.uploads.acquire(record.tenant, record.session);
-    let place = match timeout(timeouts.upload_wait, entering).await {
-        Ok(place) => place?,
+    let acquiring = app.uploads.acquire(record.tenant, record.session);
+    let permit = match timeout(timeouts.upload_wait, acquiring).await {
+        Ok(permit) => permit?,
         Err(_) => return Err(Code::Overloaded.into()),
     };
     let content = body::receive(payload, LARGEST, too_large, timeouts).await?;
     if content.is_empty() {
         return Err(Refusal::invalid("body", "must not be empty").into());
     }
-    Ok((content, place))
+    Ok((content, permit))
 }
 
 pub(super) async fn get(
     app: web::Data<App>,
     request: HttpRequest,
-    Query(query): Query<Signed>,
+    Query(query): Query<LinkQuery>,
 ) -> Result<HttpResponse> {
-    let id = linked(&app, &request, &query, LinkUse::Get)?;
+    let id = verify_link(&app, &request, &query, LinkUse::Get)?;
     let found = app
         .store
         .read_aside(move |reader| {
@@ -289,11 +298,11 @@ pub(super) async fn get(
             else {
                 return Ok(None);
             };
-            let first = attachments::piece(reader, id, 0, PIECE)?;
+            let first = attachments::piece(reader, id, 0, CHUNK_BYTES)?;
             Ok(Some((record, bytes, first)))
         })
         .await?;
-    let (record, bytes, first) = found.ok_or_else(no_link)?;
+    let (record, bytes, first) = found.ok_or_else(invalid_link)?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, record.mime.as_str()))
         .insert_header((
@@ -302,45 +311,48 @@ pub(super) async fn get(
         ))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::CACHE_CONTROL, "private, no-store"))
-        // A browser that shows it all the same runs nothing in it.
+        // If a browser displays the file anyway, the file cannot run scripts.
         .insert_header((
             HeaderName::from_static("content-security-policy"),
             "sandbox; default-src 'none'",
         ))
         .body(SizedStream::new(
             bytes,
-            pieces(app.store.clone(), id, first, bytes),
+            chunks(app.store.clone(), id, first, bytes),
         )))
 }
 
-/// A file piece by piece, each read when there is room for it: a client that does not read holds one of them.
+/// Streams a file in chunks. A chunk is read only when the connection accepts more data, so that a
+/// client that stops reading occupies one chunk.
 ///
-/// A file that goes meanwhile breaks the connection, since its length has been told.
-fn pieces(
+/// If the file is deleted meanwhile, the connection breaks, because `Content-Length` is already
+/// sent.
+fn chunks(
     store: Store,
     id: AttachmentId,
     first: Vec<u8>,
     bytes: u64,
 ) -> impl Stream<Item = Result<Bytes>> {
-    stream::try_unfold((Some(first), 0), move |(piece, from)| {
+    stream::try_unfold((Some(first), 0), move |(chunk, from)| {
         let store = store.clone();
         async move {
-            let piece = match piece {
+            let chunk = match chunk {
                 Some(first) => first,
                 None if from >= bytes => return Ok(None),
                 None => {
                     store
-                        .read_aside(move |reader| attachments::piece(reader, id, from, PIECE))
+                        .read_aside(move |reader| attachments::piece(reader, id, from, CHUNK_BYTES))
                         .await?
                 }
             };
-            let next = from + piece.len() as u64;
-            Ok(Some((Bytes::from(piece), (None, next))))
+            let next = from + chunk.len() as u64;
+            Ok(Some((Bytes::from(chunk), (None, next))))
         }
     })
 }
 
-/// How a file is to be saved: a name that every client can read, and the exact one (RFC 6266, RFC 8187).
+/// The `Content-Disposition` of a download: an ASCII name for every client, and the exact name if
+/// it differs (RFC 6266, RFC 8187).
 fn disposition(filename: Option<&str>) -> String {
     let Some(filename) = filename else {
         return "attachment".to_owned();
@@ -372,7 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filename_is_told_plainly_and_exactly() {
+    fn a_filename_is_sent_in_ascii_and_exactly() {
         assert_eq!(disposition(None), "attachment");
         assert_eq!(
             disposition(Some("a report.pdf")),

@@ -1,4 +1,4 @@
-//! Who changed or was refused what (contract, section 7).
+//! Audit events: changes and refused attempts, with their callers (contract, section 7).
 
 use actix_web::web;
 

@@ -1,4 +1,4 @@
-//! Signing in and out: links' codes for tokens, and what sign-in there is (contract, section 9).
+//! Sign-in by a link, its configuration, and sign-out (contract, section 9).
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -10,7 +10,7 @@ use serde_json::Map;
 use super::App;
 use super::edge::admission::Permit;
 use super::edge::context::{Context, event_of};
-use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::Body;
 use crate::auth::sign_in;
 use crate::config::EntraSignIn;
@@ -22,10 +22,12 @@ use crate::model::clock::Timestamp;
 use crate::model::words::CallerKind;
 use crate::store::{Extent, audit, sign_ins};
 
-/// What sign-in there is.
+/// The available sign-in methods.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Config {
+    /// Whether sign-in by a link of this server is available.
     local: bool,
+    /// The settings for sign-in with Microsoft Entra ID; null if it is not configured.
     entra: Option<EntraSignIn>,
 }
 
@@ -36,14 +38,16 @@ pub(super) async fn config(app: web::Data<App>) -> Outcome<Config> {
     }))
 }
 
-/// The reply of an exchange.
+/// A local sign-in.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct SignedIn {
+    /// The token to send as the credential.
     token: String,
+    /// When the token expires.
     expires_at: Timestamp,
 }
 
-/// A body that exchanges a sign-in link's code.
+/// The body of an exchange.
 pub(super) struct Exchange {
     code: Option<String>,
 }
@@ -67,33 +71,33 @@ pub(super) async fn exchange(
     let Exchange { code } = body.read()?;
     let sha256 = digest::sha256(code.unwrap_or_default());
     let context = Context::of(&request);
-    let from = context.remote.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let client = context.remote.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let now = app.store.now();
-    if let Err(wait_s) = app.attempts.admit(from, now) {
+    if let Err(wait_s) = app.attempts.admit(client, now) {
         let mut refusal = Refusal::new(Code::RateLimited);
         refusal.retry_after_s = Some(wait_s);
         return Err(refusal.into());
     }
-    let worth = app
+    let state = app
         .store
         .read(move |reader| sign_ins::worth(reader, &sha256, now))
         .await?;
-    let refused = |worth| {
-        app.attempts.failed(from, now);
-        let (reason, message) = match worth {
+    let refuse = |state| {
+        app.attempts.failed(client, now);
+        let (reason, message) = match state {
             sign_ins::Code::Expired => (
                 "expired",
-                "This link is too old. Ask for a new one; links work for 15 minutes.",
+                "This link has expired. Request a new one; a link works for 15 minutes.",
             ),
             sign_ins::Code::Good | sign_ins::Code::Unknown => (
                 "unknown",
-                "This link is not known, or was used before. Ask for a new one; each works once.",
+                "This link is unknown or was already used. Request a new one; a link works once.",
             ),
         };
         Refusal::unauthorized(reason, message)
     };
-    if worth != sign_ins::Code::Good {
-        return Err(refused(worth).into());
+    if state != sign_ins::Code::Good {
+        return Err(refuse(state).into());
     }
     let signed_in = app
         .store
@@ -120,8 +124,8 @@ pub(super) async fn exchange(
             Ok(Some(new))
         })
         .await?;
-    // Somebody else exchanged it between the look and the change.
-    let new = signed_in.ok_or_else(|| refused(sign_ins::Code::Unknown))?;
+    // Another request exchanged the code between the check and the write.
+    let new = signed_in.ok_or_else(|| refuse(sign_ins::Code::Unknown))?;
     let token = sign_in::sign(
         app.authenticator.signing(),
         new.jti,
@@ -140,13 +144,13 @@ pub(super) async fn sign_out(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-) -> Result<Gone> {
+) -> Result<NoContent> {
     let Who::DashboardUser {
         sign_in: Some(jti), ..
     } = caller.who
     else {
         return Err(Refusal::new(Code::Forbidden)
-            .saying("Only a local sign-in ends here. Sign out where you signed in.")
+            .saying("Only a local sign-in can be ended here. Sign out where you signed in.")
             .into());
     };
     let event = event_of(&request, &caller, "sign_in.end", jti);
@@ -156,5 +160,5 @@ pub(super) async fn sign_out(
             audit::record(tx, &event)
         })
         .await?;
-    Ok(Gone)
+    Ok(NoContent)
 }

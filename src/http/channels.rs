@@ -8,7 +8,7 @@ use super::App;
 use super::edge::admission::Permit;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
-use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
 use crate::error::{Code, Refusal, Result};
 use crate::input::draft::ChannelDraft;
@@ -231,7 +231,7 @@ pub(super) async fn delete(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-) -> Result<Gone> {
+) -> Result<NoContent> {
     let id: ChannelId = path_id(&request, "channel_id")?;
     let tenant = caller.tenant.no;
     let mut event = event_of(&request, &caller, "channel.delete", id);
@@ -244,7 +244,7 @@ pub(super) async fn delete(
             audit::record(tx, &event)
         })
         .await?;
-    Ok(Gone)
+    Ok(NoContent)
 }
 
 /// A bot that somebody has installed for a directory.

@@ -6,7 +6,7 @@ use super::App;
 use super::edge::admission::Permit;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
-use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_name};
 use crate::error::{Code, Refusal, Result};
 use crate::input::draft::CompanyDraft;
@@ -163,7 +163,7 @@ pub(super) async fn delete(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-) -> Result<Gone> {
+) -> Result<NoContent> {
     let id: CompanyId = path_name(&request, "psa_company_id")?;
     let tenant = caller.tenant.no;
     let mut event = event_of(&request, &caller, "company.delete", &id);
@@ -183,7 +183,7 @@ pub(super) async fn delete(
             audit::record(tx, &event)
         })
         .await?;
-    Ok(Gone)
+    Ok(NoContent)
 }
 
 pub(super) async fn list_unlinked(
@@ -206,7 +206,7 @@ pub(super) async fn forget_unlinked(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-) -> Result<Gone> {
+) -> Result<NoContent> {
     let directory: M365TenantId = path_name(&request, "inbound_tenant_id")?;
     let tenant = caller.tenant.no;
     let event = event_of(&request, &caller, "unlinked_tenant.delete", &directory);
@@ -218,7 +218,7 @@ pub(super) async fn forget_unlinked(
             audit::record(tx, &event)
         })
         .await?;
-    Ok(Gone)
+    Ok(NoContent)
 }
 
 pub(super) async fn health(app: web::Data<App>, caller: Permit) -> Outcome<Health> {

@@ -1,4 +1,4 @@
-//! The dashboard (contract, section 9): a page out of the program itself, which calls the public API as any other client does.
+//! The dashboard: embedded files that use the public API as any client does (contract, section 9).
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -17,30 +17,31 @@ use flate2::write::GzEncoder;
 use rust_embed::RustEmbed;
 
 use super::edge::page;
-use super::edge::routing::{Address, segment};
+use super::edge::routing::{PathRoutes, segment};
 use crate::auth::entra;
 use crate::config::EntraSignIn;
 use crate::error::{Code, Error, Result};
 
-const SHELL: &str = "index.html";
+const INDEX: &str = "index.html";
 
-/// A debug build reads them from disk each time, so that a change shows without a build.
+/// The files of the dashboard. A debug build reads them from disk on every request, so that a
+/// change shows without a new build.
 #[derive(RustEmbed)]
 #[folder = "src/dashboard"]
 struct Files;
 
-/// What all requests for the dashboard share.
+/// The state that all requests for the dashboard share.
 pub(super) struct Dashboard {
     policy: HeaderValue,
-    /// Files made small, by the hash of what they hold.
-    small: Mutex<HashMap<[u8; 32], Bytes>>,
+    /// Compressed files, by the hash of the content.
+    compressed: Mutex<HashMap<[u8; 32], Bytes>>,
 }
 
 impl Dashboard {
-    /// Lets the page call the authority that signs people in, where there is one.
+    /// Builds the content security policy, which lets the page call the configured authority.
     ///
     /// # Errors
-    /// The authority's address cannot stand in a header.
+    /// The authority's URL is invalid, or is not valid in a header.
     pub(super) fn new(sign_in: Option<&EntraSignIn>) -> io::Result<Self> {
         let authority = match sign_in {
             Some(sign_in) => {
@@ -56,12 +57,12 @@ impl Dashboard {
         );
         Ok(Self {
             policy: HeaderValue::try_from(policy).map_err(io::Error::other)?,
-            small: Mutex::default(),
+            compressed: Mutex::default(),
         })
     }
 
-    fn safe(&self) -> HttpResponseBuilder {
-        let mut response = page::safe(self.policy.clone());
+    fn response(&self) -> HttpResponseBuilder {
+        let mut response = page::secure_response(self.policy.clone());
         response.insert_header((header::CACHE_CONTROL, "no-cache"));
         response
     }
@@ -73,48 +74,52 @@ impl Dashboard {
         let tag = URL_SAFE_NO_PAD.encode(hash);
         let gzip = EntityTag::new_strong(format!("{tag}-gzip"));
         let plain = EntityTag::new_strong(tag);
-        let mut response = self.safe();
+        let mut response = self.response();
         response.insert_header((header::VARY, "Accept-Encoding"));
-        // Whichever form a client has, it has the file.
-        if let Some(known) = [&plain, &gzip].into_iter().find(|tag| has(request, tag)) {
+        // Both encodings represent the same file, so that a match of either tag is a match.
+        let tags = [&plain, &gzip];
+        if let Some(cached) = tags.into_iter().find(|tag| client_has(request, tag)) {
             return Ok(response
                 .status(StatusCode::NOT_MODIFIED)
-                .insert_header(ETag(known.clone()))
+                .insert_header(ETag(cached.clone()))
                 .finish());
         }
         response.insert_header((header::CONTENT_TYPE, content_type));
-        let whole = page::bytes(file.data);
-        if takes_gzip(request) {
-            let small = self.small(hash, &whole)?;
-            if small.len() < whole.len() {
+        let content = page::into_bytes(file.data);
+        if accepts_gzip(request) {
+            let compressed = self.compressed(hash, &content)?;
+            if compressed.len() < content.len() {
                 return Ok(response
                     .insert_header(ETag(gzip))
                     .insert_header((header::CONTENT_ENCODING, "gzip"))
-                    .body(small));
+                    .body(compressed));
             }
         }
-        Ok(response.insert_header(ETag(plain)).body(whole))
+        Ok(response.insert_header(ETag(plain)).body(content))
     }
 
-    /// A file as gzip, made once.
-    fn small(&self, hash: [u8; 32], whole: &[u8]) -> Result<Bytes> {
-        let mut known = self.small.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(small) = known.get(&hash) {
-            return Ok(small.clone());
+    /// The content as gzip. Each file is compressed once.
+    fn compressed(&self, hash: [u8; 32], content: &[u8]) -> Result<Bytes> {
+        let mut cache = self
+            .compressed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(compressed) = cache.get(&hash) {
+            return Ok(compressed.clone());
         }
-        let small = gzip(whole).map_err(|error| Error::internal(error.to_string()))?;
-        known.insert(hash, small.clone());
-        Ok(small)
+        let compressed = gzip(content).map_err(|error| Error::internal(error.to_string()))?;
+        cache.insert(hash, compressed.clone());
+        Ok(compressed)
     }
 }
 
-fn gzip(whole: &[u8]) -> io::Result<Bytes> {
+fn gzip(content: &[u8]) -> io::Result<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(whole)?;
+    encoder.write_all(content)?;
     Ok(encoder.finish()?.into())
 }
 
-/// Nothing but what a page is made of is served.
+/// The media type of a file; `None` for a file that is not part of the page.
 fn content_type(name: &str) -> Option<&'static str> {
     match name.rsplit_once('.')?.1 {
         "css" => Some("text/css; charset=utf-8"),
@@ -125,44 +130,45 @@ fn content_type(name: &str) -> Option<&'static str> {
     }
 }
 
-fn has(request: &HttpRequest, tag: &EntityTag) -> bool {
+fn client_has(request: &HttpRequest, tag: &EntityTag) -> bool {
     match IfNoneMatch::parse(request) {
         Ok(IfNoneMatch::Any) => true,
-        Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(tag)),
+        Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|cached| cached.weak_eq(tag)),
         Err(_) => false,
     }
 }
 
-fn takes_gzip(request: &HttpRequest) -> bool {
-    let forms = [Encoding::gzip(), Encoding::identity()];
+fn accepts_gzip(request: &HttpRequest) -> bool {
+    let encodings = [Encoding::gzip(), Encoding::identity()];
     AcceptEncoding::parse(request)
-        .is_ok_and(|accepted| accepted.negotiate(forms.iter()) == Some(Encoding::gzip()))
+        .is_ok_and(|accepted| accepted.negotiate(encodings.iter()) == Some(Encoding::gzip()))
 }
 
-async fn shell(dashboard: web::Data<Dashboard>, request: HttpRequest) -> Result<HttpResponse> {
-    dashboard.file(&request, SHELL)
+async fn index(dashboard: web::Data<Dashboard>, request: HttpRequest) -> Result<HttpResponse> {
+    dashboard.file(&request, INDEX)
 }
 
 async fn file(dashboard: web::Data<Dashboard>, request: HttpRequest) -> Result<HttpResponse> {
-    // The shell names its files from one place above: at an address of a file it would find none of them.
-    let name = segment(&request, "file").filter(|name| *name != SHELL);
+    // The page's links to its files are relative to `/dashboard`, so that the page works only
+    // there.
+    let name = segment(&request, "file").filter(|name| *name != INDEX);
     dashboard.file(&request, name.ok_or(Code::NotFound)?)
 }
 
-/// The shell's own address, said so that it holds below whatever path a proxy serves it.
-async fn without_slash(dashboard: web::Data<Dashboard>) -> Result<HttpResponse> {
+/// Redirects `/dashboard/` to the page. The relative target works under any path prefix of a proxy.
+async fn redirect_to_page(dashboard: web::Data<Dashboard>) -> Result<HttpResponse> {
     Ok(dashboard
-        .safe()
+        .response()
         .status(StatusCode::PERMANENT_REDIRECT)
         .insert_header((header::LOCATION, "../dashboard"))
         .finish())
 }
 
-/// Its addresses.
-pub(super) fn addresses() -> [Address; 3] {
+/// The routes of the dashboard.
+pub(super) fn path_routes() -> [PathRoutes; 3] {
     [
-        Address::to_fetch("/dashboard", || web::to(shell)),
-        Address::to_fetch("/dashboard/", || web::to(without_slash)),
-        Address::to_fetch("/dashboard/{file}", || web::to(file)),
+        PathRoutes::public_get("/dashboard", || web::to(index)),
+        PathRoutes::public_get("/dashboard/", || web::to(redirect_to_page)),
+        PathRoutes::public_get("/dashboard/{file}", || web::to(file)),
     ]
 }

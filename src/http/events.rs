@@ -1,4 +1,4 @@
-//! The stream of a session's answers, from any cursor, for any number of readers (contract, section 5).
+//! Event streams of sessions, from any cursor and for any number of readers (contract, section 5).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,40 +21,40 @@ use crate::turns::log::{DONE, Frame};
 use crate::turns::signals::Listener;
 use crate::turns::stream::StreamReader;
 
-/// How often a reader's right to read is looked at again.
-const RECHECK: Duration = Duration::from_secs(10);
-const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
+/// How often the server checks again that a reader may still read the session.
+const ACCESS_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
-/// Counts a reader for as long as there is one.
-struct Counted(web::Data<App>);
+/// Counts an open stream in the metrics until it is dropped.
+struct StreamCount(web::Data<App>);
 
-impl Counted {
+impl StreamCount {
     fn new(app: &web::Data<App>) -> Self {
         app.metrics.streams.add(1);
         Self(app.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for StreamCount {
     fn drop(&mut self) {
         self.0.metrics.streams.add(-1);
     }
 }
 
-/// One reader.
-struct Reading {
-    _counted: Counted,
+/// The stream of one reader.
+struct EventStream {
+    _count: StreamCount,
     app: web::Data<App>,
     credential: Option<Vec<u8>>,
     session: SessionId,
     reader: StreamReader,
     listener: Listener,
-    /// Whether there may be something that the last look did not see.
-    may_have_news: bool,
-    waiting: VecDeque<Bytes>,
-    next_comment: Instant,
-    next_check: Instant,
-    /// Nothing more comes.
+    /// Whether there may be events that the last read did not return.
+    may_have_events: bool,
+    pending: VecDeque<Bytes>,
+    next_keep_alive: Instant,
+    next_access_check: Instant,
+    /// The stream ends after the pending bytes.
     is_over: bool,
 }
 
@@ -68,15 +68,15 @@ pub(super) async fn stream_events(
     let (follows, resumes) = (query.follows, query.resumes);
     find(&app, &caller, session, Reach::Read).await?;
     let since = since(&request, query.since.as_deref())?;
-    // Listening begins before the first look, so that nothing in between is missed.
+    // The listener is created before the first read, so that no event in between is missed.
     let listener = app.signals.listen(session);
     let opened = StreamReader::open(&app.store, &app.engine, session, since, follows, resumes);
     let Some(reader) = opened.await? else {
         return Ok(HttpResponse::NoContent().finish());
     };
     let now = Instant::now();
-    let reading = Reading {
-        _counted: Counted::new(&app),
+    let events = EventStream {
+        _count: StreamCount::new(&app),
         credential: request
             .headers()
             .get(header::AUTHORIZATION)
@@ -84,10 +84,10 @@ pub(super) async fn stream_events(
         session,
         reader,
         listener,
-        may_have_news: true,
-        waiting: VecDeque::new(),
-        next_comment: now + app.config.timeouts.heartbeat,
-        next_check: now + RECHECK,
+        may_have_events: true,
+        pending: VecDeque::new(),
+        next_keep_alive: now + app.config.timeouts.heartbeat,
+        next_access_check: now + ACCESS_CHECK_INTERVAL,
         is_over: false,
         app,
     };
@@ -96,16 +96,13 @@ pub(super) async fn stream_events(
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .insert_header(("x-accel-buffering", "no"))
         .insert_header(("x-vercel-ai-ui-message-stream", "v1"))
-        .streaming(stream::unfold(
-            Box::new(reading),
-            |mut reading| async move {
-                let next = reading.next().await?;
-                Some((next, reading))
-            },
-        )))
+        .streaming(stream::unfold(Box::new(events), |mut events| async move {
+            let next = events.next().await?;
+            Some((next, events))
+        })))
 }
 
-/// The parameters of the stream.
+/// The query parameters of the stream.
 pub(super) struct StreamQuery {
     since: Option<String>,
     follows: bool,
@@ -122,7 +119,7 @@ impl FromQuery for StreamQuery {
     }
 }
 
-/// The cursor that the client sent; the header wins.
+/// The cursor that the client sent. The header takes precedence over the query parameter.
 fn since(request: &HttpRequest, query: Option<&str>) -> Result<Option<Tick>> {
     let header = request
         .headers()
@@ -137,94 +134,99 @@ fn since(request: &HttpRequest, query: Option<&str>) -> Result<Option<Tick>> {
         Some(cursor) => Ok(Some(cursor.0)),
         None => Err(Refusal::invalid(
             name,
-            "is no cursor of a stream; send one as it was given, or none",
+            "is not a stream cursor; send a cursor from this stream or leave it out",
         )
         .into()),
     }
 }
 
-impl Reading {
-    /// The next bytes: events as they come, a comment now and then, an error to break the connection.
+impl EventStream {
+    /// The next bytes of the stream: events, or a keep-alive comment. An error breaks the
+    /// connection.
     async fn next(&mut self) -> Option<Result<Bytes>> {
         loop {
-            if let Some(bytes) = self.waiting.pop_front() {
+            if let Some(bytes) = self.pending.pop_front() {
                 return Some(Ok(bytes));
             }
             if self.is_over {
                 return None;
             }
-            if self.may_have_news {
-                match self.look().await {
-                    Ok(found) => self.may_have_news = found,
-                    Err(error) => return self.break_off(error),
+            if self.may_have_events {
+                match self.read_events().await {
+                    Ok(moved) => self.may_have_events = moved,
+                    Err(error) => return self.fail(error),
                 }
-                if self.may_have_news {
+                if self.may_have_events {
                     continue;
                 }
             }
             let now = Instant::now();
-            if now >= self.next_check {
-                self.next_check = now + RECHECK;
-                if let Err(error) = self.check_right().await {
-                    return self.break_off(error);
+            if now >= self.next_access_check {
+                self.next_access_check = now + ACCESS_CHECK_INTERVAL;
+                if let Err(error) = self.check_access().await {
+                    return self.fail(error);
                 }
             }
-            if now >= self.next_comment {
-                self.next_comment = now + self.app.config.timeouts.heartbeat;
-                return Some(Ok(COMMENT));
+            if now >= self.next_keep_alive {
+                self.next_keep_alive = now + self.app.config.timeouts.heartbeat;
+                return Some(Ok(KEEP_ALIVE));
             }
             let next_stage = match self.app.stage() {
                 Stage::Serving => Stage::Draining,
                 Stage::Draining if self.reader.live().is_some() => Stage::CutOff,
-                // A turn may have ended since the last look, and is shown to its end.
-                Stage::Draining | Stage::CutOff => match self.look().await {
+                // A turn may have ended since the last read. Its remaining events are still sent.
+                Stage::Draining | Stage::CutOff => match self.read_events().await {
                     Ok(true) => continue,
                     Ok(false) => return self.end_at_shutdown(),
-                    Err(error) => return self.break_off(error),
+                    Err(error) => return self.fail(error),
                 },
             };
-            let until = self.next_check.min(self.next_comment);
+            let until = self.next_access_check.min(self.next_keep_alive);
             tokio::select! {
-                () = self.listener.rung() => self.may_have_news = true,
-                // A comment alone needs no look; a check has one with it, should ever a bell not have been heard.
-                () = tokio::time::sleep_until(until) => self.may_have_news = until == self.next_check,
-                () = self.app.comes_to(next_stage) => {}
+                () = self.listener.rung() => self.may_have_events = true,
+                // A keep-alive needs no read. An access check does read, in case a wake-up was
+                // missed.
+                () = tokio::time::sleep_until(until) => self.may_have_events = until == self.next_access_check,
+                () = self.app.reaches(next_stage) => {}
             }
         }
     }
 
-    fn break_off(&mut self, error: Error) -> Option<Result<Bytes>> {
+    fn fail(&mut self, error: Error) -> Option<Result<Bytes>> {
         self.is_over = true;
         Some(Err(error))
     }
 
-    /// A follower between turns has had all that there is; whoever waits for a turn must not take the end for an answer.
+    /// Ends the stream at a shutdown. A follower between turns has received every event and sees a
+    /// regular end. A reader that waits for a turn sees an error, so that it does not take the end
+    /// of the stream for an answer.
     fn end_at_shutdown(&mut self) -> Option<Result<Bytes>> {
         self.is_over = true;
         if self.reader.is_between_turns() {
             Some(Ok(DONE))
         } else {
-            Some(Err(Error::internal("the server shuts down")))
+            Some(Err(Error::internal("the server is shutting down")))
         }
     }
 
-    /// Looks for events; whether another look can find more.
-    async fn look(&mut self) -> Result<bool> {
+    /// Reads new events. Returns whether another read can find more.
+    async fn read_events(&mut self) -> Result<bool> {
         let look = self.reader.look().await?;
         if look.begins_turn {
-            // Always before a turn's start, so that a right that has ended shows nothing of the turn.
-            self.check_right().await?;
+            // The check runs before each turn, so that a reader who lost access sees nothing of the
+            // turn.
+            self.check_access().await?;
         }
-        self.waiting.extend(joined(look.frames));
+        self.pending.extend(concatenated(look.frames));
         if look.is_over {
-            self.waiting.push_back(DONE);
+            self.pending.push_back(DONE);
             self.is_over = true;
         }
         Ok(look.moved)
     }
 
-    /// Checks that the credential still counts and still reaches the session.
-    async fn check_right(&self) -> Result<()> {
+    /// Checks that the credential is still valid and may still read the session.
+    async fn check_access(&self) -> Result<()> {
         let (session, credential) = (self.session, self.credential.as_deref());
         let store = &self.app.store;
         let caller = self.app.authenticator.caller(store, credential).await?;
@@ -235,8 +237,8 @@ impl Reading {
     }
 }
 
-/// Several events that are there at once go out in one piece.
-fn joined(frames: Vec<Frame>) -> Option<Bytes> {
+/// The bytes of all frames, so that events that are available together are sent in one write.
+fn concatenated(frames: Vec<Frame>) -> Option<Bytes> {
     match frames.as_slice() {
         [] => None,
         [frame] => Some(frame.bytes.clone()),

@@ -6,7 +6,7 @@ use super::App;
 use super::edge::admission::Permit;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, List, ListQuery};
-use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, Query, path_id};
 use crate::error::{Code, Refusal, Result};
 use crate::input::fields::{Fields, FromFields};
@@ -179,7 +179,7 @@ pub(super) async fn delete(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-) -> Result<Gone> {
+) -> Result<NoContent> {
     let channel_id: ChannelId = path_id(&request, "channel_id")?;
     let id: InstallId = path_id(&request, "install_id")?;
     let whose = Whose::by(&caller);
@@ -204,5 +204,5 @@ pub(super) async fn delete(
             audit::record(tx, &event)
         })
         .await?;
-    Ok(Gone)
+    Ok(NoContent)
 }

@@ -1,4 +1,4 @@
-//! API keys of the caller's tenant: each is shown once, when it is made (contract, section 7).
+//! API keys of the caller's tenant; a key is shown once, at its creation (contract, section 7).
 
 use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
@@ -8,7 +8,7 @@ use super::App;
 use super::edge::admission::Permit;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
-use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, Query, Search, path_id};
 use crate::auth::api_key;
 use crate::digest;
@@ -22,33 +22,33 @@ use crate::model::names::TenantNo;
 use crate::store::keys::{self, KeyRecord, NewKey};
 use crate::store::{Extent, Reader, audit};
 
-/// A key without the key.
+/// The record of an API key, without the key itself.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct ApiKey {
-    /// Its id.
+    /// The id of the key.
     id: KeyId,
-    /// Its name.
+    /// The name of the key.
     name: String,
-    /// Its last four characters.
+    /// The last four characters of the key.
     hint: String,
-    /// Whether it serves the platform.
+    /// Whether the key belongs to a platform service account.
     platform: bool,
-    /// When it was made.
+    /// When the key was created.
     created_at: Timestamp,
-    /// When it ends.
+    /// When the key expires; null if it does not expire.
     expires_at: Option<Timestamp>,
-    /// When it was last used, to the minute.
+    /// When the key was last used, to the minute; null if it was never used.
     last_used_at: Option<Timestamp>,
-    /// When it was revoked.
+    /// When the key was revoked; null if it is not revoked.
     revoked_at: Option<Timestamp>,
 }
 
-/// A key that was just made, and the only reply that shows it.
+/// A new API key. No other reply contains the key itself.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct NewApiKey {
     #[serde(flatten)]
     record: ApiKey,
-    /// The key itself: it is never shown again.
+    /// The key itself. Store it now: it cannot be shown again.
     key: String,
 }
 
@@ -98,7 +98,7 @@ impl FromFields for KeyRequest {
         if fields.boolean("platform").value() == Some(true) {
             fields.refuse(
                 "platform",
-                "must not be true: keys of the platform are made at the command line",
+                "must not be true; create platform keys on the command line: switchboard keys create --platform",
             );
         }
         Self {
@@ -114,19 +114,19 @@ pub(super) async fn create(
     request: HttpRequest,
     body: Body<KeyRequest>,
 ) -> Outcome<NewApiKey> {
-    let ask = body.read()?;
-    if ask
+    let requested = body.read()?;
+    if requested
         .expires_at
         .is_some_and(|expires| expires <= app.store.now())
     {
-        return Err(Refusal::invalid("expires_at", "must lie ahead").into());
+        return Err(Refusal::invalid("expires_at", "must be in the future").into());
     }
     let key = api_key::generate(app.authenticator.environment())?;
     let new = NewKey {
         tenant: caller.tenant.no,
-        name: ask.name,
+        name: requested.name,
         platform: false,
-        expires_at: ask.expires_at,
+        expires_at: requested.expires_at,
         sha256: digest::sha256(&key),
         hint: model::api_key::hint(&key),
     };
@@ -143,17 +143,17 @@ pub(super) async fn create(
             of_tenant(tx.reader(), new.tenant, id)
         })
         .await?;
-    Ok(made(record, key))
+    Ok(created(record, key))
 }
 
-/// The reply to a key's making.
-fn made(record: KeyRecord, key: String) -> Reply<NewApiKey> {
+/// The reply that shows a new key.
+fn created(record: KeyRecord, key: String) -> Reply<NewApiKey> {
     let id = record.id;
     let record = record.into();
     Reply::created(format_args!("/api-keys/{id}"), NewApiKey { record, key })
 }
 
-/// The tenant's key of this id.
+/// The tenant's key with this id.
 fn of_tenant(reader: &Reader<'_>, tenant: TenantNo, id: KeyId) -> Result<KeyRecord> {
     keys::by_id(reader, id)?
         .filter(|key| key.tenant == tenant)
@@ -176,25 +176,29 @@ pub(super) async fn rotate(
             let old = of_tenant(tx.reader(), tenant, id)?;
             if old.platform {
                 return Err(Refusal::new(Code::Forbidden)
-                    .saying("Keys of the platform are rotated at the command line: switchboard keys rotate.")
+                    .saying(
+                        "Platform keys are rotated on the command line: switchboard keys rotate.",
+                    )
                     .into());
             }
-            // What has ended is no key to rotate: like one that is not there.
+            // An expired or revoked key cannot be rotated: `not_found`, as for a missing key.
             let (new, old) = keys::rotate(tx, id, sha256, hint)?;
             event.details.insert("name".to_owned(), old.name.into());
-            event.details.insert("new_key".to_owned(), new.to_string().into());
+            event
+                .details
+                .insert("new_key".to_owned(), new.to_string().into());
             audit::record(tx, &event)?;
             of_tenant(tx.reader(), tenant, new)
         })
         .await?;
-    Ok(made(record, key))
+    Ok(created(record, key))
 }
 
 pub(super) async fn revoke(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-) -> Result<Gone> {
+) -> Result<NoContent> {
     let id: KeyId = path_id(&request, "key_id")?;
     let tenant = caller.tenant.no;
     let mut event = event_of(&request, &caller, "api_key.revoke", id);
@@ -209,5 +213,5 @@ pub(super) async fn revoke(
             audit::record(tx, &event)
         })
         .await?;
-    Ok(Gone)
+    Ok(NoContent)
 }

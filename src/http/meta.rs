@@ -1,4 +1,4 @@
-//! Whether the server is alive, and whether it can work (contract, section 10).
+//! Health and readiness (contract, section 10).
 
 use actix_web::web;
 use schemars::JsonSchema;
@@ -8,9 +8,12 @@ use super::App;
 use super::edge::envelope::{Outcome, Reply};
 use crate::error::Code;
 
+/// The health of the server.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Health {
+    /// Always `ok`.
     status: &'static str,
+    /// The version of the server.
     version: &'static str,
 }
 
@@ -21,8 +24,10 @@ pub(super) async fn health() -> Outcome<Health> {
     }))
 }
 
+/// The readiness of the server.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Ready {
+    /// Always `ready`. A server that is not ready answers 503.
     status: &'static str,
 }
 

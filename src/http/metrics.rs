@@ -1,4 +1,4 @@
-//! What the server counts, for Prometheus (text exposition format 0.0.4), at `/metrics` where it was asked for.
+//! The Prometheus metrics at `/metrics` (text exposition format 0.0.4), if they are enabled.
 
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpResponse, web};
 
 use super::App;
-use super::edge::routing::{Address, RoutePath};
+use super::edge::routing::{MatchedRoute, PathRoutes};
 use crate::error::{Code, Result};
 use crate::metrics::{Counter, Distribution, Gauge, Histogram};
 use crate::model::clock::Millis;
@@ -15,7 +15,7 @@ use crate::store::turns;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Those that a route may take; whatever else is sent counts as one.
+/// The methods that have a label of their own. All other methods share one label.
 static METHODS: [Method; 7] = [
     Method::GET,
     Method::POST,
@@ -25,61 +25,64 @@ static METHODS: [Method; 7] = [
     Method::HEAD,
     Method::OPTIONS,
 ];
-/// Those that replies have, the most frequent first; whatever else the framework may give counts as one.
+/// The status codes that have a label of their own, the most frequent first. All other status codes
+/// share one label.
 static STATUSES: [u16; 18] = [
     200, 201, 202, 204, 409, 404, 401, 403, 400, 429, 304, 503, 405, 308, 413, 415, 422, 500,
 ];
 const OTHER: &str = "other";
 
-/// Microseconds: from a look-up in memory to a reply that waits for a turn.
-const TIMES: [u64; 16] = [
+/// Upper bounds of the duration buckets, in microseconds: from a read in memory to a reply that
+/// waits for a turn.
+const DURATION_BOUNDS: [u64; 16] = [
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 15_000_000, 60_000_000,
 ];
 
-/// What is counted of the requests.
+/// The metrics of requests and streams.
 pub(super) struct Metrics {
     started_at: Millis,
-    /// By the route's number.
-    routes: Vec<Route>,
-    /// By the code's place in its table.
+    /// By [`MatchedRoute::index`].
+    routes: Vec<RouteMetrics>,
+    /// By the code's position in [`Code::ALL`].
     refusals: [Counter; Code::ALL.len()],
-    /// Readers of event streams.
+    /// Open event streams.
     pub(super) streams: Gauge,
 }
 
-struct Route {
+struct RouteMetrics {
     pattern: &'static str,
-    /// By the method's place, and others.
-    methods: [Calls; METHODS.len() + 1],
+    /// By position in [`METHODS`]. The last entry is for other methods.
+    methods: [MethodMetrics; METHODS.len() + 1],
 }
 
-struct Calls {
-    /// By the status's place, and others.
+struct MethodMetrics {
+    /// By position in [`STATUSES`]. The last entry is for other status codes.
     statuses: [Counter; STATUSES.len() + 1],
-    times: Histogram<{ TIMES.len() }>,
+    durations: Histogram<{ DURATION_BOUNDS.len() }>,
 }
 
-impl Default for Calls {
+impl Default for MethodMetrics {
     fn default() -> Self {
         Self {
             statuses: Default::default(),
-            times: Histogram::new(&TIMES),
+            durations: Histogram::new(&DURATION_BOUNDS),
         }
     }
 }
 
-fn place_in<T: PartialEq>(known: &[T], sought: &T) -> usize {
-    let place = known.iter().position(|known| known == sought);
-    place.unwrap_or(known.len())
+/// The position of an item, or the position after the last item if the slice does not contain it.
+fn index_in<T: PartialEq>(items: &[T], item: &T) -> usize {
+    let position = items.iter().position(|other| other == item);
+    position.unwrap_or(items.len())
 }
 
 impl Metrics {
-    /// Over all that is served, in the order in which it is routed.
-    pub(super) fn new(started_at: Millis, addresses: &[Address]) -> Self {
-        let patterns = addresses.iter().map(|address| address.path);
-        let routes = [RoutePath::NOWHERE.pattern].into_iter().chain(patterns);
-        let route = |pattern| Route {
+    /// Metrics for these routes, in the order of the router.
+    pub(super) fn new(started_at: Millis, paths: &[PathRoutes]) -> Self {
+        let patterns = paths.iter().map(|path| path.path);
+        let routes = [MatchedRoute::NONE.pattern].into_iter().chain(patterns);
+        let route = |pattern| RouteMetrics {
             pattern,
             methods: Default::default(),
         };
@@ -91,123 +94,125 @@ impl Metrics {
         }
     }
 
-    /// Counts a request by where it went and how it was answered.
-    pub(super) fn answered(
+    /// Counts a request by its route, method and status, and observes its duration.
+    pub(super) fn count_reply(
         &self,
-        route: RoutePath,
+        route: MatchedRoute,
         method: &Method,
         status: StatusCode,
-        took: Duration,
+        elapsed: Duration,
     ) {
-        let Some(route) = self.routes.get(route.number) else {
+        let Some(route) = self.routes.get(route.index) else {
             return;
         };
-        let calls = &route.methods[place_in(&METHODS, method)];
-        calls.statuses[place_in(&STATUSES, &status.as_u16())].add(1);
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        calls.times.observe(micros);
+        let metrics = &route.methods[index_in(&METHODS, method)];
+        metrics.statuses[index_in(&STATUSES, &status.as_u16())].add(1);
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        metrics.durations.observe(micros);
     }
 
-    /// Counts a refusal.
-    pub(super) fn refused(&self, code: Code) {
+    /// Counts a refusal by its code.
+    pub(super) fn count_refusal(&self, code: Code) {
         self.refusals[code as usize].add(1);
     }
 }
 
-/// The text that a scrape gets.
+/// The text of a scrape.
 #[derive(Default)]
-struct Text(String);
+struct Exposition(String);
 
-/// How a number of whole units is written.
-type Unit = fn(u64) -> Written;
+/// The unit of a histogram: a constructor of [`SampleValue`].
+type Unit = fn(u64) -> SampleValue;
 
-enum Written {
-    Whole(u64),
+/// A sample's value in its unit.
+enum SampleValue {
+    Count(u64),
+    /// Microseconds, which are printed as seconds.
     Seconds(u64),
 }
 
-impl Display for Written {
+impl Display for SampleValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Whole(number) => write!(f, "{number}"),
+            Self::Count(number) => write!(f, "{number}"),
             Self::Seconds(micros) => write!(f, "{}", Duration::from_micros(*micros).as_secs_f64()),
         }
     }
 }
 
-impl Text {
-    fn put(&mut self, line: fmt::Arguments<'_>) {
-        // A String takes whatever is written to it.
+impl Exposition {
+    fn line(&mut self, line: fmt::Arguments<'_>) {
+        // Writing to a String cannot fail.
         let _ = self.0.write_fmt(line);
         self.0.push('\n');
     }
 
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.put(format_args!("# HELP {name} {help}"));
-        self.put(format_args!("# TYPE {name} {kind}"));
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
     }
 
     fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help);
-        self.put(format_args!("{name} {value}"));
+        self.line(format_args!("{name} {value}"));
     }
 
-    /// The lines of one histogram; labels as in `a="b",`.
-    fn histogram(&mut self, name: &str, labels: &str, unit: Unit, read: &Distribution) {
-        for (bound, count) in &read.up_to {
+    /// Writes the lines of one histogram. Labels end with a comma, as in `a="b",`.
+    fn histogram(&mut self, name: &str, labels: &str, unit: Unit, distribution: &Distribution) {
+        for (bound, count) in &distribution.up_to {
             let bound = unit(*bound);
-            self.put(format_args!(
+            self.line(format_args!(
                 "{name}_bucket{{{labels}le=\"{bound}\"}} {count}"
             ));
         }
-        let (count, sum) = (read.count, unit(read.sum));
-        self.put(format_args!("{name}_bucket{{{labels}le=\"+Inf\"}} {count}"));
+        let (count, sum) = (distribution.count, unit(distribution.sum));
+        self.line(format_args!("{name}_bucket{{{labels}le=\"+Inf\"}} {count}"));
         let labels = match labels.trim_end_matches(',') {
             "" => String::new(),
             labels => format!("{{{labels}}}"),
         };
-        self.put(format_args!("{name}_sum{labels} {sum}"));
-        self.put(format_args!("{name}_count{labels} {count}"));
+        self.line(format_args!("{name}_sum{labels} {sum}"));
+        self.line(format_args!("{name}_count{labels} {count}"));
     }
 }
 
 impl Metrics {
-    /// Each route and method that was called.
-    fn calls(&self) -> impl Iterator<Item = (String, &Calls)> {
+    /// The labels and metrics of each route and method that was called.
+    fn called(&self) -> impl Iterator<Item = (String, &MethodMetrics)> {
         self.routes.iter().flat_map(|route| {
             route
                 .methods
                 .iter()
                 .enumerate()
-                .filter_map(|(place, calls)| {
-                    let called = calls.statuses.iter().any(|status| status.get() > 0);
-                    let method = METHODS.get(place).map_or(OTHER, Method::as_str);
-                    called.then(|| {
+                .filter_map(|(index, metrics)| {
+                    let is_called = metrics.statuses.iter().any(|status| status.get() > 0);
+                    let method = METHODS.get(index).map_or(OTHER, Method::as_str);
+                    is_called.then(|| {
                         (
                             format!("method=\"{method}\",route=\"{}\",", route.pattern),
-                            calls,
+                            metrics,
                         )
                     })
                 })
         })
     }
 
-    fn write_requests(&self, text: &mut Text) {
+    fn write_requests(&self, text: &mut Exposition) {
         let name = "switchboard_http_requests_total";
         text.family(name, "counter", "Requests by method, route and status.");
-        for (labels, calls) in self.calls() {
-            for (place, count) in calls.statuses.iter().enumerate() {
+        for (labels, metrics) in self.called() {
+            for (index, count) in metrics.statuses.iter().enumerate() {
                 let count = count.get();
                 if count == 0 {
                     continue;
                 }
-                match STATUSES.get(place) {
+                match STATUSES.get(index) {
                     Some(status) => {
-                        text.put(format_args!(
+                        text.line(format_args!(
                             "{name}{{{labels}status=\"{status}\"}} {count}"
                         ));
                     }
-                    None => text.put(format_args!("{name}{{{labels}status=\"{OTHER}\"}} {count}")),
+                    None => text.line(format_args!("{name}{{{labels}status=\"{OTHER}\"}} {count}")),
                 }
             }
         }
@@ -215,42 +220,47 @@ impl Metrics {
         text.family(
             name,
             "histogram",
-            "Time until a reply's head was there, by method and route.",
+            "Time from a request to the head of its reply, by method and route.",
         );
-        for (labels, calls) in self.calls() {
-            text.histogram(name, &labels, Written::Seconds, &calls.times.read());
+        for (labels, metrics) in self.called() {
+            text.histogram(
+                name,
+                &labels,
+                SampleValue::Seconds,
+                &metrics.durations.read(),
+            );
         }
         let name = "switchboard_refusals_total";
-        text.family(name, "counter", "Refusals by their code.");
+        text.family(name, "counter", "Refused requests by error code.");
         for (code, count) in Code::ALL.iter().zip(&self.refusals) {
             let (code, count) = (code.as_str(), count.get());
-            text.put(format_args!("{name}{{code=\"{code}\"}} {count}"));
+            text.line(format_args!("{name}{{code=\"{code}\"}} {count}"));
         }
     }
 }
 
-fn write_store(app: &App, text: &mut Text) {
+fn write_store(app: &App, text: &mut Exposition) {
     let writer = app.store.writer_metrics();
     text.single(
         "switchboard_write_queue_depth",
         "gauge",
-        "Changes that wait for the writer.",
+        "Changes that wait for the writer thread.",
         writer.waiting(),
     );
     let name = "switchboard_commit_changes";
-    text.family(name, "histogram", "Changes in one commit.");
-    text.histogram(name, "", Written::Whole, &writer.changes.read());
+    text.family(name, "histogram", "Changes per commit.");
+    text.histogram(name, "", SampleValue::Count, &writer.changes.read());
     let name = "switchboard_commit_duration_seconds";
     text.family(
         name,
         "histogram",
-        "Time of one commit, its changes included.",
+        "Duration of a commit, including its changes.",
     );
-    text.histogram(name, "", Written::Seconds, &writer.times.read());
+    text.histogram(name, "", SampleValue::Seconds, &writer.times.read());
     text.single(
         "switchboard_commit_failures_total",
         "counter",
-        "Commits that failed; every change in them was refused.",
+        "Failed commits; all of their changes were refused.",
         writer.failures.get(),
     );
     let sizes = app.store.sizes();
@@ -262,7 +272,7 @@ fn write_store(app: &App, text: &mut Text) {
         ),
         (
             "switchboard_wal_bytes",
-            "Size of its write-ahead log.",
+            "Size of the write-ahead log.",
             sizes.log,
         ),
     ] {
@@ -270,17 +280,17 @@ fn write_store(app: &App, text: &mut Text) {
     }
 }
 
-/// Turns, by the words that the API has for their states.
-fn write_turns(app: &App, queued: Option<i64>, text: &mut Text) {
+/// Writes the turns by status, with the API's names of the statuses.
+fn write_turns(app: &App, queued: Option<i64>, text: &mut Exposition) {
     let name = "switchboard_turns_current";
-    text.family(name, "gauge", "Turns that wait for an answer, or get one.");
+    text.family(name, "gauge", "Queued and running turns by status.");
     if let Some(queued) = queued {
-        text.put(format_args!("{name}{{status=\"QUEUED\"}} {queued}"));
+        text.line(format_args!("{name}{{status=\"QUEUED\"}} {queued}"));
     }
     let running = app.engine.running();
-    text.put(format_args!("{name}{{status=\"RUNNING\"}} {running}"));
+    text.line(format_args!("{name}{{status=\"RUNNING\"}} {running}"));
     let name = "switchboard_turns_ended_total";
-    text.family(name, "counter", "Turns that have ended, by how.");
+    text.family(name, "counter", "Ended turns by status.");
     let ended = app.engine.ended();
     for (status, count) in [
         ("COMPLETED", &ended.completed),
@@ -288,20 +298,20 @@ fn write_turns(app: &App, queued: Option<i64>, text: &mut Text) {
         ("CANCELLED", &ended.cancelled),
     ] {
         let count = count.get();
-        text.put(format_args!("{name}{{status=\"{status}\"}} {count}"));
+        text.line(format_args!("{name}{{status=\"{status}\"}} {count}"));
     }
 }
 
 /// Answers a scrape.
 async fn scrape(app: web::Data<App>) -> Result<HttpResponse> {
-    // What cannot be read at the moment is left out: all else is wanted then most of all.
+    // If the read fails, this sample is omitted: a failing server needs its other metrics most.
     let queued = app.store.read_aside(turns::queued).await.ok();
-    let mut text = Text::default();
+    let mut text = Exposition::default();
     app.metrics.write_requests(&mut text);
     text.single(
         "switchboard_streams",
         "gauge",
-        "Readers of event streams.",
+        "Open event streams.",
         app.metrics.streams.get(),
     );
     write_turns(&app, queued, &mut text);
@@ -309,28 +319,28 @@ async fn scrape(app: web::Data<App>) -> Result<HttpResponse> {
     text.single(
         "switchboard_writable",
         "gauge",
-        "1 if the last commit went well.",
+        "1 if the last commit succeeded.",
         u8::from(app.store.is_writable()),
     );
     text.single(
         "switchboard_draining",
         "gauge",
-        "1 if the server shuts down and takes no new work.",
+        "1 if the server is shutting down and refuses new work.",
         u8::from(app.is_draining()),
     );
     text.family(
         "switchboard_build_info",
         "gauge",
-        "The version, as a label.",
+        "The server's version, as a label.",
     );
-    text.put(format_args!(
+    text.line(format_args!(
         "switchboard_build_info{{version=\"{}\"}} 1",
         env!("CARGO_PKG_VERSION")
     ));
     text.single(
         "process_start_time_seconds",
         "gauge",
-        "When the server was started, in Unix seconds.",
+        "Start time of the server, in Unix seconds.",
         Duration::from_millis(app.metrics.started_at.unsigned_abs()).as_secs_f64(),
     );
     Ok(HttpResponse::Ok()
@@ -339,7 +349,7 @@ async fn scrape(app: web::Data<App>) -> Result<HttpResponse> {
         .body(text.0))
 }
 
-/// Its address.
-pub(super) fn address() -> Address {
-    Address::to_fetch("/metrics", || web::to(scrape))
+/// The route of the metrics.
+pub(super) fn path_routes() -> PathRoutes {
+    PathRoutes::public_get("/metrics", || web::to(scrape))
 }

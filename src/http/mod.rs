@@ -1,4 +1,4 @@
-//! The HTTP layer: `edge` takes requests in and sends envelopes out; each resource has a file of handlers.
+//! The HTTP layer: `edge` routes and admits requests, and each resource has a file of handlers.
 
 mod agents;
 mod articles;
@@ -38,7 +38,7 @@ use actix_web::{App as ActixApp, HttpServer, web};
 use tokio::sync::watch;
 
 pub use self::edge::middleware::ACCESS_LOG;
-use self::edge::routing::{Address, Routing};
+use self::edge::routing::{PathRoutes, RouterFactory};
 use self::edge::{middleware, refusal_audit, upload_limiter};
 use crate::auth::Authenticator;
 use crate::auth::attempts::Attempts;
@@ -49,31 +49,31 @@ use crate::turns::engine::Engine;
 use crate::turns::respond::Responders;
 use crate::turns::signals::Signals;
 
-/// Bytes that the system takes for a client ahead of what it can send; without a limit they are megabytes.
-const UNSENT: u32 = 128 * 1_024;
+/// Unsent bytes that the kernel buffers per connection. Its own limit is several megabytes.
+const MAX_UNSENT_BYTES: u32 = 128 * 1_024;
 
-/// Connections of those who fetch `/metrics` at its own address.
-const SCRAPERS: usize = 32;
+/// Connections that the listener for `/metrics` accepts.
+const MAX_SCRAPE_CONNECTIONS: usize = 32;
 
-/// What every handler works with.
+/// The state that all handlers share.
 pub struct App {
-    /// The data folder.
+    /// The database and the other files of the data folder.
     pub store: Store,
-    /// Who calls.
+    /// Checks credentials.
     pub authenticator: Authenticator,
-    /// How often.
+    /// Limits the requests of each tenant.
     pub limiter: RateLimiter,
-    /// How often a code of a sign-in link is tried in vain.
+    /// Throttles failed exchanges of sign-in codes.
     pub attempts: Attempts,
-    /// Who waits for what.
+    /// Wakes the handlers that wait for an event in a session.
     pub signals: Signals,
-    /// Who was refused what, for the audit events.
+    /// Records forbidden attempts as audit events.
     refusal_audit: refusal_audit::RefusalAudit,
-    /// Who answers.
+    /// Runs the turns.
     pub engine: Engine,
-    /// Room for the uploads that are received at one time.
+    /// Limits concurrent uploads.
     pub uploads: upload_limiter::UploadLimiter,
-    /// What is counted.
+    /// The metrics of requests and streams.
     metrics: metrics::Metrics,
     /// The configuration.
     pub config: ServerConfig,
@@ -81,22 +81,22 @@ pub struct App {
     stage: watch::Sender<Stage>,
 }
 
-/// How far a shutdown has come.
+/// The stages of a shutdown, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// There is none.
+    /// The server runs.
     Serving,
-    /// No new work is taken; answers that run may end.
+    /// New work is refused. Running turns may finish.
     Draining,
-    /// Answers that had not ended were cut off, so that nobody need wait for one.
+    /// Turns that were still running are aborted. Nothing waits for them any longer.
     CutOff,
 }
 
 impl App {
-    /// Everything that a server needs.
+    /// Builds the shared state and starts the engine.
     ///
     /// # Errors
-    /// The threads that answer cannot be made.
+    /// The engine's threads cannot be started.
     pub fn new(
         store: Store,
         authenticator: Authenticator,
@@ -110,7 +110,7 @@ impl App {
             attempts: Attempts::default(),
             engine: Engine::new(store.clone(), signals.clone(), responders, concurrency)?,
             uploads: upload_limiter::UploadLimiter::new(config.timeouts.uploads),
-            metrics: metrics::Metrics::new(store.now(), &addresses(&config)),
+            metrics: metrics::Metrics::new(store.now(), &all_routes(&config)),
             store,
             authenticator,
             signals,
@@ -121,13 +121,13 @@ impl App {
         }))
     }
 
-    /// Takes no new work from now on; what waits for something is told to end.
+    /// Begins the shutdown: new work is refused, and handlers that wait for an event return.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
         self.stage.send_replace(Stage::Draining);
     }
 
-    /// Has those end too who wait for an answer that was cut off.
+    /// Ends the streams that still wait for a turn. The caller has aborted the turns.
     pub fn cut_off(&self) {
         self.stage.send_replace(Stage::CutOff);
     }
@@ -137,37 +137,39 @@ impl App {
         self.draining.load(Ordering::SeqCst)
     }
 
-    /// How far the shutdown has come.
+    /// The current stage of the shutdown.
     pub fn stage(&self) -> Stage {
         *self.stage.borrow()
     }
 
-    /// Resolves when the shutdown has come so far.
-    pub async fn comes_to(&self, stage: Stage) {
+    /// Resolves when the shutdown reaches this stage.
+    pub async fn reaches(&self, stage: Stage) {
         let mut stages = self.stage.subscribe();
         // The sender lives as long as this value, so that waiting cannot fail.
-        let _ = stages.wait_for(|come_to| *come_to >= stage).await;
+        let _ = stages.wait_for(|current| *current >= stage).await;
     }
 }
 
-/// Everything that is served where the API is.
-fn addresses(config: &ServerConfig) -> Vec<Address> {
-    let mut addresses = edge::router::addresses();
-    addresses.extend(dashboard::addresses());
-    addresses.extend(config.metrics.then(metrics::address));
-    addresses
+/// All routes of the main listener: the API, the dashboard and, if enabled, the metrics.
+fn all_routes(config: &ServerConfig) -> Vec<PathRoutes> {
+    let mut routes = edge::router::path_routes();
+    routes.extend(dashboard::path_routes());
+    routes.extend(config.metrics.then(metrics::path_routes));
+    routes
 }
 
-/// Connections that the system takes before the server does; it may allow fewer (`net.core.somaxconn`).
-const WAITING_CONNECTIONS: i32 = 4_096;
+/// Connections that the kernel queues before the server accepts them. `net.core.somaxconn` may
+/// lower the number.
+const LISTEN_BACKLOG: i32 = 4_096;
 
-/// Serves on a bound listener until it is stopped by its handle.
+/// Serves on a bound listener until the returned handle stops the server.
 ///
 /// # Errors
 /// The listener cannot be used.
 pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
-    // The standard library asks for 128. Of more that come at once some would wait for a second, and who says nothing for ever.
-    socket2::SockRef::from(&listener).listen(WAITING_CONNECTIONS)?;
+    // The standard library sets a backlog of 128. In a larger burst, some clients retry only after
+    // a second, and the server never sees a client that sends nothing.
+    socket2::SockRef::from(&listener).listen(LISTEN_BACKLOG)?;
     let workers = app.config.workers.map_or_else(
         || std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         usize::from,
@@ -183,12 +185,12 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
         ActixApp::new()
             .app_data(app.clone())
             .app_data(dashboard.clone())
-            .default_service(Routing::of(addresses(&app.config)))
+            .default_service(RouterFactory::of(all_routes(&app.config)))
             .wrap(from_fn(middleware::handle))
     })
     .workers(workers)
     .max_connections(per_worker)
-    .on_connect(move |connection, _| cut_off_when_stuck(connection, timeouts.stuck))
+    .on_connect(move |connection, _| limit_stalled_client(connection, timeouts.stuck))
     .client_request_timeout(timeouts.head)
     .keep_alive(timeouts.keep_alive)
     .shutdown_timeout(drain_seconds)
@@ -198,7 +200,7 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     Ok(server)
 }
 
-/// Serves `/metrics` alone, on a listener of its own.
+/// Serves only `/metrics`, on a separate listener.
 ///
 /// # Errors
 /// The listener cannot be used.
@@ -208,11 +210,11 @@ pub fn serve_metrics(app: Arc<App>, listener: TcpListener) -> io::Result<Server>
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(app.clone())
-            .default_service(Routing::of(vec![metrics::address()]))
+            .default_service(RouterFactory::of(vec![metrics::path_routes()]))
     })
     .workers(1)
-    .max_connections(SCRAPERS)
-    .on_connect(move |connection, _| cut_off_when_stuck(connection, timeouts.stuck))
+    .max_connections(MAX_SCRAPE_CONNECTIONS)
+    .on_connect(move |connection, _| limit_stalled_client(connection, timeouts.stuck))
     .client_request_timeout(timeouts.head)
     .keep_alive(timeouts.keep_alive)
     .shutdown_timeout(0)
@@ -222,18 +224,19 @@ pub fn serve_metrics(app: Arc<App>, listener: TcpListener) -> io::Result<Server>
     Ok(server)
 }
 
-/// Has the system end a connection whose client takes nothing, and hold little of what is still to be sent on it.
+/// Sets socket options that bound the cost of a client that stops reading.
 ///
-/// Nobody writes to a client that does not read: its stream is asked for more only when there is room. What such a
-/// client holds is one piece of a stream here and [`UNSENT`] in the system, until the system ends the connection.
-fn cut_off_when_stuck(connection: &dyn Any, timeouts: Duration) {
+/// The framework polls a response body only while the socket accepts data. A client that stops
+/// reading therefore occupies one chunk of its stream in this process and [`MAX_UNSENT_BYTES`] in
+/// the kernel, until the kernel closes the connection after the timeout.
+fn limit_stalled_client(connection: &dyn Any, timeout: Duration) {
     if let Some(connection) = connection.downcast_ref::<TcpStream>() {
         let connection = socket2::SockRef::from(connection);
-        let set = connection
-            .set_tcp_user_timeout(Some(timeouts))
-            .and_then(|()| connection.set_tcp_notsent_lowat(UNSENT));
-        if let Err(error) = set {
-            log::debug!("a connection has no limit for a client that takes nothing: {error}");
+        let result = connection
+            .set_tcp_user_timeout(Some(timeout))
+            .and_then(|()| connection.set_tcp_notsent_lowat(MAX_UNSENT_BYTES));
+        if let Err(error) = result {
+            log::debug!("cannot set the limits for a client that stops reading: {error}");
         }
     }
 }

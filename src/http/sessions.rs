@@ -1,4 +1,4 @@
-//! Chat sessions: created where the resolver says, listed, changed, removed (contract, sections 3 and 4).
+//! Chat sessions: creation, dry run, lists, changes and deletion (contract, sections 3 and 4).
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use super::App;
 use super::edge::admission::Permit;
 use super::edge::context::{Context, event_of};
 use super::edge::cursor::{AFTER_ALL, List, ListQuery, Page};
-use super::edge::envelope::{Gone, Outcome, Reply, Written};
+use super::edge::envelope::{MaybeSerialized, NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
-use super::turns::call_off;
+use super::turns::change_and_cancel;
 use crate::digest;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::fields::{Fields, FromFields};
@@ -28,16 +28,18 @@ use crate::store::idempotency::{self, Repeatable, Replay};
 use crate::store::sessions::{self, NewSession, Scope, SessionChange, SessionFilter};
 use crate::store::{Extent, Reader, audit, search, turns, unlinked};
 
-/// Characters that a title may have (contract, section 1, Size).
-const TITLE: usize = 200;
-/// How long a search may take to bring its index up to date before it answers with what there is.
-const INDEX_WAIT: Duration = Duration::from_secs(10);
-/// How long a deletion waits at most while the words of many others have still to leave the index.
-const REMOVAL_WAIT: Duration = Duration::from_secs(5);
-const NOT_ALL_SEARCHED: &str =
-    "The server's disk is full: the newest messages could not be searched.";
+/// Longest title, in characters (contract, section 1, Size).
+const MAX_TITLE_CHARS: usize = 200;
+/// How long a search waits for its index to be up to date.
+const INDEX_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a deletion waits while too many deleted words are still in the search index.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
+const SEARCH_INCOMPLETE: &str =
+    "The server's disk is full. The newest messages may be missing from this result.";
 
-/// A body of `POST /chat/sessions`, its form checked.
+const NO_SINGLE_CHOICE: &str = "Send exactly one of agent_id and managed_agent_key. A relay sends managed_agent_key: NEO_SUPPORT.";
+
+/// The body of `POST /chat/sessions`. Types and forms are valid; other rules are checked later.
 pub(super) struct SessionRequest {
     agent_id: Option<i64>,
     managed: Option<ManagedAgentKey>,
@@ -56,23 +58,26 @@ impl FromFields for SessionRequest {
 }
 
 impl SessionRequest {
-    /// Reads the body for a caller whom `bot_id` and `inbound_tenant_id` route, or do not.
+    /// Reads the body. `is_routed` tells whether `bot_id` and `inbound_tenant_id` route this
+    /// caller.
     fn read_for(fields: &Fields<'_>, is_routed: bool) -> Self {
-        // Who is not routed by them has them ignored, whatever they say; they must be strings that are not empty.
+        // For other callers the two fields are ignored, but they must be strings that are not
+        // empty. A placeholder keeps the fact that a field was sent, for the warning.
         let (bot_id, inbound_tenant_id) = if is_routed {
             (
                 fields.named::<BotId>("bot_id").value(),
                 fields.named::<M365TenantId>("inbound_tenant_id").value(),
             )
         } else {
-            let given = |name| fields.text(name, 1..=usize::MAX).value();
-            let stand_in = |text: String| text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+            let sent = |name| fields.text(name, 1..=usize::MAX).value();
+            let placeholder =
+                |text: String| text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
             (
-                given("bot_id")
-                    .map(stand_in)
+                sent("bot_id")
+                    .map(placeholder)
                     .and_then(|text| BotId::parse(text.get(..1)?)),
-                given("inbound_tenant_id")
-                    .map(stand_in)
+                sent("inbound_tenant_id")
+                    .map(placeholder)
                     .and_then(|text| M365TenantId::parse(text.get(..1)?)),
             )
         };
@@ -85,7 +90,7 @@ impl SessionRequest {
                     &ManagedAgentKey::choices(),
                 )
                 .value(),
-            title: fields.text("title", 0..=TITLE).value(),
+            title: fields.text("title", 0..=MAX_TITLE_CHARS).value(),
             client_id: fields.text("client_id", 0..=usize::MAX).value(),
             bot_id,
             inbound_tenant_id,
@@ -94,7 +99,7 @@ impl SessionRequest {
         }
     }
 
-    /// The call's own rules begin: who names a tenant, and what is chosen.
+    /// Checks `client_id` and the choice of an agent, and builds the resolver's request.
     fn request(&self, caller: &Caller) -> Result<resolver::Request> {
         refuse_client_id(caller, self.client_id.as_deref())?;
         let choice = match (self.agent_id, self.managed) {
@@ -103,8 +108,9 @@ impl SessionRequest {
             (Some(_), Some(_)) | (None, None) => {
                 return Err(Refusal::invalid(
                     "agent_id, managed_agent_key",
-                    "are two of which exactly one must be given",
+                    "exactly one of the two is required",
                 )
+                .saying(NO_SINGLE_CHOICE)
                 .into());
             }
         };
@@ -118,7 +124,8 @@ impl SessionRequest {
     }
 }
 
-/// Only the platform names a tenant, also where it would be the caller's own (contract, section 1, Order of checks).
+/// Refuses `client_id` from a caller that is not the platform, even if the value names the caller's
+/// own tenant (contract, section 1, Order of checks).
 fn refuse_client_id(caller: &Caller, client_id: Option<&str>) -> Result<()> {
     if client_id.is_some() && !caller.is_platform() {
         return Err(Refusal::new(Code::ClientIdNotAllowed)
@@ -128,10 +135,10 @@ fn refuse_client_id(caller: &Caller, client_id: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// The tenant that a platform call names.
+/// The tenant that a platform caller names.
 ///
 /// # Errors
-/// `client_id_not_allowed` from anyone else; `validation_error` for a malformed one.
+/// `client_id_not_allowed` for other callers; `validation_error` for a malformed `client_id`.
 pub(super) fn platform_client_id(
     caller: &Caller,
     client_id: Option<&str>,
@@ -144,10 +151,8 @@ pub(super) fn platform_client_id(
     parsed.transpose()
 }
 
-/// Remembers that no single company is linked, so that an admin can link it, and gives the refusal.
-///
-/// # Errors
-/// Those of the write.
+/// Records that no single company is linked to the M365 tenant, so that an admin can link one.
+/// Returns the refusal for the caller.
 pub(super) async fn refuse_unmapped(app: &App, not_mapped: NotMapped) -> Result<Error> {
     let refusal = not_mapped.refusal();
     app.store
@@ -158,6 +163,10 @@ pub(super) async fn refuse_unmapped(app: &App, not_mapped: NotMapped) -> Result<
     Ok(refusal.into())
 }
 
+/// The caller as the resolver sees it.
+///
+/// # Errors
+/// `forbidden` for a session token.
 pub(super) fn asker(caller: &Caller) -> Result<Asker> {
     let tenant = caller.tenant.clone();
     match &caller.who {
@@ -174,12 +183,13 @@ pub(super) fn asker(caller: &Caller) -> Result<Asker> {
     }
 }
 
-/// The account of a repeatable request, unique over the server.
+/// The caller's account, unique across the server, as the scope of an idempotency key.
 fn account(caller: &Caller) -> String {
     let (tenant, kind) = (caller.tenant.no.0, caller.kind().as_str());
     format!("{tenant}/{kind}/{}", caller.account())
 }
 
+/// The idempotency key of a request, with the account and the hash of the body.
 fn repeatable(
     request: &HttpRequest,
     caller: &Caller,
@@ -200,9 +210,9 @@ fn repeatable(
     }))
 }
 
-/// What to answer to a request that is known; nothing, if it is the first.
-fn known_reply(known: Replay) -> Result<Option<Box<RawValue>>> {
-    match known {
+/// The reply to replay; `None` if the request is the first with its key.
+fn stored_reply(replay: Replay) -> Result<Option<Box<RawValue>>> {
+    match replay {
         Replay::No => Ok(None),
         Replay::OtherBody => Err(Code::IdempotencyKeyReused.into()),
         Replay::Deleted => Err(Code::NotFound.into()),
@@ -212,27 +222,27 @@ fn known_reply(known: Replay) -> Result<Option<Box<RawValue>>> {
     }
 }
 
-/// The only thing that a repeat needs of a first reply.
+/// The field of a stored reply that the `Location` header needs.
 #[derive(serde::Deserialize)]
-struct Named<'a> {
+struct FirstReply<'a> {
     id: &'a str,
 }
 
-/// The reply for a session, made now or before.
-fn created(written: Written<Session>) -> Outcome<Written<Session>> {
-    let id = match &written {
-        Written::Now(session) => session.id.to_string(),
-        Written::Before(json) => {
-            let named = serde_json::from_str::<Named<'_>>(json.get());
-            let named = named.map_err(|error| Error::Internal(error.into()))?;
-            named.id.to_owned()
+/// The reply for a session that is created now or was created by an earlier request.
+fn created(session: MaybeSerialized<Session>) -> Outcome<MaybeSerialized<Session>> {
+    let id = match &session {
+        MaybeSerialized::Value(session) => session.id.to_string(),
+        MaybeSerialized::Json(json) => {
+            let first = serde_json::from_str::<FirstReply<'_>>(json.get());
+            let first = first.map_err(|error| Error::Internal(error.into()))?;
+            first.id.to_owned()
         }
     };
-    Ok(Reply::created(format_args!("/chat/sessions/{id}"), written))
+    Ok(Reply::created(format_args!("/chat/sessions/{id}"), session))
 }
 
-fn replay(reply: Box<RawValue>) -> Outcome<Written<Session>> {
-    Ok(created(Written::Before(reply))?.replayed())
+fn replay(reply: Box<RawValue>) -> Outcome<MaybeSerialized<Session>> {
+    Ok(created(MaybeSerialized::Json(reply))?.replayed())
 }
 
 pub(super) async fn create(
@@ -240,24 +250,30 @@ pub(super) async fn create(
     caller: Permit,
     request: HttpRequest,
     body: Body<SessionRequest>,
-) -> Outcome<Written<Session>> {
-    let ask = body.read_by(|fields| SessionRequest::read_for(fields, caller.is_platform()))?;
+) -> Outcome<MaybeSerialized<Session>> {
+    let requested =
+        body.read_by(|fields| SessionRequest::read_for(fields, caller.is_platform()))?;
     let repeatable = repeatable(&request, &caller, &body)?;
     if let Some(repeatable) = &repeatable {
         let (now, repeatable) = (app.store.now(), repeatable.clone());
-        let known = app
+        let found = app
             .store
             .read(move |reader| idempotency::find(reader, &repeatable, now))
             .await?;
-        if let Some(reply) = known_reply(known)? {
+        if let Some(reply) = stored_reply(found)? {
             return replay(reply);
         }
     }
-    let asked = ask.request(&caller)?;
+    let resolver_request = requested.request(&caller)?;
     let asker = asker(&caller)?;
     let outcome = app
         .store
-        .resolve(caller.snapshot_version(), asker, asked, Purpose::Create)
+        .resolve(
+            caller.snapshot_version(),
+            asker,
+            resolver_request,
+            Purpose::Create,
+        )
         .await?;
     let resolution = match outcome {
         Ok(resolution) => resolution,
@@ -267,46 +283,47 @@ pub(super) async fn create(
         Err(refused) => return Err(Refusal::from(refused).into()),
     };
     let warnings = resolution.warnings.clone();
-    let tried_as = tried_as(&resolution, &caller, &request);
-    let new = new_session(&ask, &caller, resolution)?;
-    if repeatable.is_none() && tried_as.is_none() && new.title.is_none() {
+    let company_event = company_event(&resolution, &caller, &request);
+    let new = new_session(&requested, &caller, resolution)?;
+    if repeatable.is_none() && company_event.is_none() && new.title.is_none() {
         let session = app
             .store
             .write(Extent::Statement, move |tx| sessions::insert(tx, new));
-        return Ok(created(Written::Now(session.await?))?.warning(warnings));
+        return Ok(created(MaybeSerialized::Value(session.await?))?.warning(warnings));
     }
-    let written = app
+    let outcome = app
         .store
         .write(Extent::NewSession, move |tx| {
             if let Some(repeatable) = &repeatable {
-                let known = idempotency::find(tx.reader(), repeatable, tx.now())?;
-                if let Some(reply) = known_reply(known)? {
+                let found = idempotency::find(tx.reader(), repeatable, tx.now())?;
+                if let Some(reply) = stored_reply(found)? {
                     return Ok(Err(reply));
                 }
             }
             let session = sessions::insert(tx, new)?;
-            if let Some(mut event) = tried_as {
+            if let Some(mut event) = company_event {
                 event.target = Some(session.id.to_string());
                 audit::record(tx, &event)?;
             }
-            // Without a repeat to come it is written once, behind the writer's turn.
+            // Without an idempotency key, the session is serialized once, outside the writer
+            // thread.
             let Some(repeatable) = &repeatable else {
-                return Ok(Ok(Written::Now(session)));
+                return Ok(Ok(MaybeSerialized::Value(session)));
             };
             let json = serde_json::value::to_raw_value(&session)
                 .map_err(|error| Error::Internal(error.into()))?;
             idempotency::keep(tx, repeatable, session.id, json.get())?;
-            Ok(Ok(Written::Before(json)))
+            Ok(Ok(MaybeSerialized::Json(json)))
         })
         .await?;
-    match written {
-        Ok(written) => Ok(created(written)?.warning(warnings)),
+    match outcome {
+        Ok(session) => Ok(created(session)?.warning(warnings)),
         Err(first) => replay(first),
     }
 }
 
-/// Somebody looks at an agent through a company's eyes: that is worth a record.
-fn tried_as(
+/// The audit event of a session that tries an agent as a company's staff would see it.
+fn company_event(
     resolution: &Resolution,
     caller: &Caller,
     request: &HttpRequest,
@@ -323,7 +340,7 @@ fn tried_as(
 }
 
 fn new_session(
-    ask: &SessionRequest,
+    requested: &SessionRequest,
     caller: &Caller,
     resolution: Resolution,
 ) -> Result<NewSession> {
@@ -335,7 +352,7 @@ fn new_session(
     Ok(NewSession {
         agent_id: resolution.agent.id,
         channel,
-        title: ask.title.clone().filter(|title| !title.is_empty()),
+        title: requested.title.clone().filter(|title| !title.is_empty()),
         show_agent_progress_steps: resolution
             .channel
             .as_ref()
@@ -347,20 +364,26 @@ fn new_session(
         rule: resolution.rule,
         created_by: caller.actor(),
         platform_tenant: caller.is_platform().then_some(caller.tenant.no),
-        metadata_json: serde_json::to_string(&ask.metadata)
+        metadata_json: serde_json::to_string(&requested.metadata)
             .map_err(|error| Error::Internal(error.into()))?,
-        metadata: ask.metadata.clone(),
+        metadata: requested.metadata.clone(),
     })
 }
 
-/// What a dry run tells.
+/// The result of a dry run.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Verdict {
+    /// The rule that decides.
     rule: Rule,
+    /// The agent that would answer.
     agent_id: AgentId,
+    /// The name of that agent.
     agent_name: String,
+    /// The tenant on whose behalf the agent would answer.
     client_id: ClientId,
+    /// The company that the session would be pinned to; null without a company.
     end_company_id: Option<CompanyId>,
+    /// The channel that routes the session; null without a channel.
     channel_id: Option<ChannelId>,
 }
 
@@ -369,19 +392,24 @@ pub(super) async fn resolve(
     caller: Permit,
     body: Body<SessionRequest>,
 ) -> Outcome<Verdict> {
-    let may_ask_as_the_relay = match &caller.who {
+    let routes_as_relay = match &caller.who {
         Who::ServiceAccount { .. }
         | Who::DashboardUser {
             role: Role::Admin, ..
         } => true,
         Who::DashboardUser { .. } | Who::EndUserSession { .. } => false,
     };
-    let ask = body.read_by(|fields| SessionRequest::read_for(fields, may_ask_as_the_relay))?;
-    let asked = ask.request(&caller)?;
+    let requested = body.read_by(|fields| SessionRequest::read_for(fields, routes_as_relay))?;
+    let resolver_request = requested.request(&caller)?;
     let asker = asker(&caller)?;
     let resolution = app
         .store
-        .resolve(caller.snapshot_version(), asker, asked, Purpose::DryRun)
+        .resolve(
+            caller.snapshot_version(),
+            asker,
+            resolver_request,
+            Purpose::DryRun,
+        )
         .await?
         .map_err(Refusal::from)?;
     let verdict = Verdict {
@@ -395,10 +423,11 @@ pub(super) async fn resolve(
     Ok(Reply::ok(verdict).warning(resolution.warnings))
 }
 
-/// The session of the path, if the caller may go so far with it.
+/// Reads a session in which the caller needs this reach.
 ///
 /// # Errors
-/// `not_found` for what does not exist, and alike for what this caller may not see; `forbidden` for what it may only read.
+/// `not_found` for a session that does not exist and for one that the caller may not see;
+/// `forbidden` for a session that the caller may see but not use in this way.
 pub(super) async fn find(
     app: &App,
     caller: &Permit,
@@ -411,10 +440,10 @@ pub(super) async fn find(
         .await
 }
 
-/// As [`find`], within a step that reads more.
+/// As [`find`], within a transaction that the caller has opened.
 ///
 /// # Errors
-/// As [`find`].
+/// `not_found` and `forbidden`, as for [`find`].
 pub(super) fn find_in(
     reader: &Reader<'_>,
     caller: &Caller,
@@ -438,14 +467,14 @@ pub(super) async fn get(
     Ok(Reply::ok(find(&app, &caller, id, Reach::Read).await?))
 }
 
-/// What a list of sessions is asked for.
-pub(super) struct Listing {
+/// The filter and the search text of a list of sessions.
+pub(super) struct SessionQuery {
     filter: SessionFilter,
     q: Option<String>,
     client_id: Option<String>,
 }
 
-impl FromQuery for Listing {
+impl FromQuery for SessionQuery {
     fn read(query: &QueryString) -> Result<Self> {
         let archived = |text: &str| match text {
             "false" => Some(Some(false)),
@@ -471,9 +500,9 @@ impl FromQuery for Listing {
 pub(super) async fn list(
     app: web::Data<App>,
     caller: Permit,
-    Query(query): Query<ListQuery<Listing>>,
+    Query(query): Query<ListQuery<SessionQuery>>,
 ) -> Outcome<Vec<Session>> {
-    let Listing {
+    let SessionQuery {
         filter,
         q,
         client_id,
@@ -483,7 +512,7 @@ pub(super) async fn list(
         Some(client_id) => {
             let acting = app
                 .store
-                .read_cached(move |known| known.tenant(&client_id))
+                .read_cached(move |cache| cache.tenant(&client_id))
                 .await?
                 .ok_or(Code::NotFound)?;
             Scope::Platform {
@@ -513,7 +542,7 @@ pub(super) async fn list(
     let page = Page::of(&query.page, list)?;
     let before = page.after.unwrap_or(AFTER_ALL);
     let mut warnings = Vec::new();
-    let found = match q {
+    let rows = match q {
         None => {
             app.store
                 .read(move |reader| sessions::page(reader, &scope, &filter, before, page.fetch()))
@@ -522,12 +551,13 @@ pub(super) async fn list(
         Some(q) => {
             let words = search::words(&q);
             if !words.is_empty() {
-                let completed = tokio::time::timeout(INDEX_WAIT, app.store.complete_search())
+                let completed = tokio::time::timeout(INDEX_TIMEOUT, app.store.complete_search())
                     .await
                     .map_err(|_| Code::Overloaded)?;
                 match completed {
-                    // What was accepted just before the disk was full is all that can be missing.
-                    Err(error) if error.is(Code::StorageFull) => warnings.push(NOT_ALL_SEARCHED),
+                    // Only messages that were accepted just before the disk was full can be
+                    // missing.
+                    Err(error) if error.is(Code::StorageFull) => warnings.push(SEARCH_INCOMPLETE),
                     completed => completed?,
                 }
             }
@@ -538,15 +568,15 @@ pub(super) async fn list(
                 .await?
         }
     };
-    let (found, pagination) = page.cut(found, list, |session: &Session| session.id.tick());
-    Ok(Reply::ok(found).paged(pagination).warning(warnings))
+    let (sessions, pagination) = page.cut(rows, list, |session: &Session| session.id.tick());
+    Ok(Reply::ok(sessions).paged(pagination).warning(warnings))
 }
 
 impl FromFields for SessionChange {
     fn read(fields: &Fields<'_>) -> Self {
         Self {
             title: fields
-                .text("title", 0..=TITLE)
+                .text("title", 0..=MAX_TITLE_CHARS)
                 .change(String::new())
                 .map(|title| Some(title).filter(|title| !title.is_empty())),
             archived: fields.boolean("archived").change(false),
@@ -572,7 +602,8 @@ pub(super) async fn patch(
         .write(Extent::Session(id.tick()), move |tx| {
             let was_shared = sessions::by_id(tx.reader(), id)?.map(|session| session.shared);
             let session = sessions::change(tx, id, change)?;
-            // Who may read it is of interest; the rest is chat.
+            // Only a change of who may read the session is audited. The other fields are chat
+            // content.
             if was_shared != Some(session.shared) {
                 event.details = audit::difference(
                     &json!({ "shared": was_shared }),
@@ -593,7 +624,7 @@ pub(super) async fn reset(
 ) -> Outcome<Session> {
     let id = path_id(&request, "session_id")?;
     find(&app, &caller, id, Reach::Write).await?;
-    let session = call_off(&app, id, |tx, id| {
+    let session = change_and_cancel(&app, id, |tx, id| {
         let archive = SessionChange {
             archived: Some(true),
             ..SessionChange::default()
@@ -610,7 +641,7 @@ pub(super) async fn delete(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-) -> Result<Gone> {
+) -> Result<NoContent> {
     let id = path_id(&request, "session_id")?;
     find(&app, &caller, id, Reach::Own).await?;
     let (engine, signals) = (app.engine.clone(), app.signals.clone());
@@ -627,9 +658,9 @@ pub(super) async fn delete(
             Ok(())
         })
         .await?;
-    // It is gone, whatever comes of the rest, which is tried again from time to time.
+    // The session is deleted. The removal from the search index may fail here: it is retried later.
     let store = app.store.clone();
     actix_web::rt::spawn(async move { store.begin_removal().await });
-    drop(tokio::time::timeout(REMOVAL_WAIT, app.store.keep_up_with_removal()).await);
-    Ok(Gone)
+    drop(tokio::time::timeout(REMOVAL_TIMEOUT, app.store.keep_up_with_removal()).await);
+    Ok(NoContent)
 }

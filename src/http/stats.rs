@@ -1,4 +1,4 @@
-//! What was done in a time (contract, section 7).
+//! Statistics of a time range (contract, section 7).
 
 use actix_web::web;
 
@@ -10,12 +10,12 @@ use crate::error::{Refusal, Result};
 use crate::model::clock::Millis;
 use crate::store::stats::{self, DAY, Stats};
 
-/// What is told when nobody says from when: a week.
-const USUAL: Millis = 7 * DAY;
-/// The longest time that can be asked for.
-const LONGEST: Millis = 366 * DAY;
+/// The length of a range without `from`: a week.
+const DEFAULT_RANGE: Millis = 7 * DAY;
+/// The longest range.
+const MAX_RANGE: Millis = 366 * DAY;
 
-/// The time range as it was sent.
+/// The query parameters `from` and `to`.
 pub(super) struct Range {
     from: Option<Millis>,
     to: Option<Millis>,
@@ -30,17 +30,17 @@ impl FromQuery for Range {
     }
 }
 
-/// The time that is asked for; without an end it is now, without a beginning the week before.
-fn range(asked: &Range, now: Millis) -> Result<(Millis, Millis)> {
-    let (from, to) = (asked.from, asked.to);
-    // Up to now includes what happened in this very millisecond.
+/// The requested range. `to` defaults to now, `from` to a week before `to`.
+fn range(requested: &Range, now: Millis) -> Result<(Millis, Millis)> {
+    let (from, to) = (requested.from, requested.to);
+    // The end is exclusive, so that `now + 1` includes the current millisecond.
     let to = to.unwrap_or(now + 1);
     let Some(from) = from else {
-        let from = to - USUAL;
+        let from = to - DEFAULT_RANGE;
         return if from < 0 {
             Err(Refusal::invalid(
                 "to",
-                "must lie at least a week behind 1970-01-01 where from is not given",
+                "must be at least a week after 1970-01-01 unless from is given",
             )
             .into())
         } else {
@@ -48,10 +48,10 @@ fn range(asked: &Range, now: Millis) -> Result<(Millis, Millis)> {
         };
     };
     if from < 0 || from >= to {
-        return Err(Refusal::invalid("from", "must lie before to").into());
+        return Err(Refusal::invalid("from", "must be before to").into());
     }
-    if to - from > LONGEST {
-        return Err(Refusal::invalid("from", "must lie at most 366 days before to").into());
+    if to - from > MAX_RANGE {
+        return Err(Refusal::invalid("from", "must be at most 366 days before to").into());
     }
     Ok((from, to))
 }
@@ -59,9 +59,9 @@ fn range(asked: &Range, now: Millis) -> Result<(Millis, Millis)> {
 pub(super) async fn get(
     app: web::Data<App>,
     caller: Permit,
-    Query(asked): Query<Range>,
+    Query(requested): Query<Range>,
 ) -> Outcome<Stats> {
-    let (from, to) = range(&asked, app.store.now())?;
+    let (from, to) = range(&requested, app.store.now())?;
     let tenant = caller.tenant.no;
     let stats = app
         .store

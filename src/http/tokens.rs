@@ -1,4 +1,4 @@
-//! Tokens for one session, for a client's own staff (contract, section 8).
+//! Session tokens: credentials for end users, valid for one session (contract, section 8).
 
 use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::App;
 use super::edge::admission::Permit;
 use super::edge::context::event_of;
-use super::edge::envelope::{Gone, Outcome, Reply};
+use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, path_id};
 use super::sessions::{find, find_in, platform_client_id};
 use crate::auth::session_token::{self, NewClaims};
@@ -22,6 +22,7 @@ use crate::store::tokens::{self, NewToken};
 
 const DEFAULT_TTL_SECONDS: i64 = 3_600;
 
+/// The body of a mint.
 pub(super) struct TokenRequest {
     session_id: Option<String>,
     client_id: Option<String>,
@@ -49,12 +50,16 @@ impl FromFields for TokenRequest {
     }
 }
 
-/// The reply of a mint.
+/// A new session token.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Minted {
+    /// The token. It cannot be shown again.
     token: String,
+    /// The id of the token, with which it can be revoked.
     jti: TokenId,
+    /// The session that the token is valid for.
     session_id: SessionId,
+    /// When the token expires.
     expires_at: Timestamp,
 }
 
@@ -64,9 +69,9 @@ pub(super) async fn mint(
     request: HttpRequest,
     body: Body<TokenRequest>,
 ) -> Outcome<Minted> {
-    let ask = body.read()?;
-    let named = platform_client_id(&caller, ask.client_id.as_deref())?;
-    let id = ask
+    let requested = body.read()?;
+    let named = platform_client_id(&caller, requested.client_id.as_deref())?;
+    let id = requested
         .session_id
         .as_deref()
         .and_then(SessionId::parse)
@@ -75,17 +80,17 @@ pub(super) async fn mint(
     if named.is_some_and(|client_id| client_id != session.client_id) {
         return Err(Code::NotFound.into());
     }
-    if ask
+    if requested
         .allowed_agent_ids
         .is_some_and(|allowed| !allowed.contains(&session.agent_id.0))
     {
         return Err(Refusal::new(Code::AgentNotAllowed)
-            .saying("allowed_agent_ids does not hold the session's agent. Add it, or leave the list out.")
+            .saying("allowed_agent_ids does not contain the session's agent. Add the agent, or leave out the list.")
             .with("field", "allowed_agent_ids")
             .into());
     }
     let now = app.store.now();
-    let (iat, exp) = (now / 1_000, now / 1_000 + ask.ttl_seconds);
+    let (iat, exp) = (now / 1_000, now / 1_000 + requested.ttl_seconds);
     let new = NewToken {
         session: id,
         tenant: session.inside.tenant,
@@ -94,9 +99,9 @@ pub(super) async fn mint(
             Who::ServiceAccount { key, .. } => Some(key.tick()),
             Who::DashboardUser { .. } | Who::EndUserSession { .. } => None,
         },
-        end_user: ask.end_user.clone(),
-        end_user_email: ask.end_user_email,
-        company: ask.end_company_id,
+        end_user: requested.end_user.clone(),
+        end_user_email: requested.end_user_email,
+        company: requested.end_company_id,
         expires_at: exp * 1_000,
     };
     let mut event = event_of(&request, &caller, "session_token.mint", "");
@@ -121,7 +126,7 @@ pub(super) async fn mint(
             session_id: id,
             client_id: &session.client_id,
             end_company_id: session.end_company_id.as_ref(),
-            end_user: ask.end_user.as_deref(),
+            end_user: requested.end_user.as_deref(),
             iat,
             exp,
         },
@@ -141,13 +146,13 @@ pub(super) async fn revoke(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
-) -> Result<Gone> {
+) -> Result<NoContent> {
     let jti: TokenId = path_id(&request, "jti")?;
-    let reaches = caller.shared();
+    let revoker = caller.shared();
     let token = app.store.read(move |reader| {
         let token = tokens::by_jti(reader, jti)?.ok_or(Code::NotFound)?;
-        find_in(reader, &reaches, token.session, Reach::Write).map_err(|error| match error {
-            // Who may not end a token is not told that there is one.
+        find_in(reader, &revoker, token.session, Reach::Write).map_err(|error| match error {
+            // A caller that may not revoke the token does not learn that it exists.
             Error::Refused(_) => Code::NotFound.into(),
             Error::Internal(_) => error,
         })?;
@@ -166,5 +171,5 @@ pub(super) async fn revoke(
             Ok(())
         })
         .await?;
-    Ok(Gone)
+    Ok(NoContent)
 }

@@ -1,4 +1,4 @@
-//! Turns: where one stands, and waiting for its end (contract, section 4).
+//! Turns: reading their state, waiting for their end, and cancellation (contract, section 4).
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::model::ids::{SessionId, TurnId};
 use crate::model::session::Turn;
 use crate::store::{Extent, WriteTx, sessions, turns};
 
-/// How long a cancel waits for what was said to be stored.
-const SETTLING: Duration = Duration::from_secs(2);
+/// How long a cancellation waits until the partial answers are stored.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a reply is held for the turn's end.
+/// The query parameter `wait_seconds`: how long the reply waits for the turn's end.
 pub(super) struct Wait(Duration);
 
 impl FromQuery for Wait {
@@ -45,10 +45,10 @@ pub(super) async fn get(
             Ok(turns::by_id(reader, session, turn)?.ok_or(Code::NotFound)?)
         })
     };
-    // Listening begins before the first look, so that an end in between is not missed.
+    // The listener is created before the first read, so that an end in between is not missed.
     let mut listener = app.signals.listen(session);
-    let over = tokio::time::sleep(wait);
-    tokio::pin!(over);
+    let timeout = tokio::time::sleep(wait);
+    tokio::pin!(timeout);
     loop {
         let found = read().await?;
         if found.has_ended() || wait.is_zero() {
@@ -56,15 +56,16 @@ pub(super) async fn get(
         }
         tokio::select! {
             () = listener.rung() => {}
-            () = &mut over => return Ok(Reply::ok(read().await?)),
-            () = app.comes_to(Stage::Draining) => return Ok(Reply::ok(found)),
+            () = &mut timeout => return Ok(Reply::ok(read().await?)),
+            () = app.reaches(Stage::Draining) => return Ok(Reply::ok(found)),
         }
     }
 }
 
-/// How many turns were called off.
+/// The result of a cancellation.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Cancelled {
+    /// The number of turns that were cancelled.
     cancelled: usize,
 }
 
@@ -75,30 +76,31 @@ pub(super) async fn cancel(
 ) -> Outcome<Cancelled> {
     let session: SessionId = path_id(&request, "session_id")?;
     find(&app, &caller, session, Reach::Write).await?;
-    let cancelled = call_off(&app, session, turns::cancel).await?;
+    let cancelled = change_and_cancel(&app, session, turns::cancel).await?;
     Ok(Reply::ok(Cancelled { cancelled }))
 }
 
-/// Changes a session so that its turns are called off, and waits a little for their streams to end.
-pub(super) async fn call_off<T: Send + 'static>(
+/// Applies a change that cancels the session's turns, and waits up to [`CANCEL_TIMEOUT`] until the
+/// streams of these turns end.
+pub(super) async fn change_and_cancel<T: Send + 'static>(
     app: &App,
     session: SessionId,
     change: impl FnOnce(&mut WriteTx<'_>, SessionId) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let mut listener = app.signals.listen(session);
     let engine = app.engine.clone();
-    let done = app
+    let result = app
         .store
         .write(Extent::Session(session.tick()), move |tx| {
-            let done = change(tx, session)?;
+            let result = change(tx, session)?;
             let tenant = sessions::tenant_of(tx.reader(), session)?;
             tx.on_commit(move || engine.cancel(tenant, session));
-            Ok(done)
+            Ok(result)
         })
         .await?;
     app.signals.ring(session);
     let settled = async {
-        // A turn that came behind them was not called off, and is not waited for.
+        // A turn that was queued after the change is not cancelled. The loop does not wait for it.
         while app
             .store
             .read(move |reader| turns::oldest_unsettled(reader, session))
@@ -109,9 +111,9 @@ pub(super) async fn call_off<T: Send + 'static>(
         }
         Ok::<(), Error>(())
     };
-    // Only a courtesy: what was called off stays so, whether or not its stream has ended already.
-    tokio::time::timeout(SETTLING, settled)
+    // The turns are cancelled even if their streams have not ended when the timeout expires.
+    tokio::time::timeout(CANCEL_TIMEOUT, settled)
         .await
         .unwrap_or(Ok(()))?;
-    Ok(done)
+    Ok(result)
 }

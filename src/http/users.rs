@@ -1,4 +1,4 @@
-//! People of the caller's tenant and what they may do (contract, section 7).
+//! Users of the caller's tenant and their roles (contract, section 7).
 
 use actix_web::{HttpRequest, web};
 
@@ -16,7 +16,7 @@ use crate::store::Extent;
 use crate::store::audit;
 use crate::store::users::{self, User};
 
-/// What a list of people is narrowed to.
+/// The filter of a list of users.
 pub(super) struct UserFilter {
     role: Option<Role>,
     q: Option<String>,
@@ -50,7 +50,7 @@ pub(super) async fn list(
     .await
 }
 
-/// A body that changes a person.
+/// The body of an update.
 pub(super) struct UserChange {
     role: Field<Role>,
 }

@@ -32,7 +32,7 @@ export const scenarios = {
     const { page, home } = visitor;
     visitor.expectError(/status of 401.*\/auth\/exchange/);
     await page.goto(home.demo.link);
-    await page.getByText("This link is not known, or was used before.").waitFor();
+    await page.getByText("This link is unknown or was already used.").waitFor();
     assert.ok(!page.url().includes("code="));
     await visitor.inspect(page, "sign-in");
   },

@@ -67,7 +67,7 @@ fn zip(names: &[&str]) -> Vec<u8> {
 fn does_not_hold(reply: Reply) {
     assert_eq!(
         reply.refused(403, "forbidden").error(),
-        json!({ "code": "forbidden", "message": "This link does not hold, or no longer. Ask for a new one." })
+        json!({ "code": "forbidden", "message": "This link is invalid or has expired. Request a new one." })
     );
 }
 
@@ -249,7 +249,7 @@ fn what_is_uploaded_must_be_what_it_says_and_a_refusal_does_not_use_the_link_up(
             {
                 northwind
                     .follows("PUT", &url, Some(foreign))
-                    .refused_field("body", &format!("is no file of the type {mime}"));
+                    .refused_field("body", &format!("is not a file of the type {mime}"));
             }
         }
         northwind

@@ -667,7 +667,7 @@ fn channels_are_listed_newest_first_by_page_and_filter() {
     }
     assert_eq!(walked, northwind.gets("/channels").expect(200).ids());
     assert_eq!(walked.len(), 6);
-    let refusal = "is damaged or belongs to another list; start again without a cursor";
+    let refusal = "is invalid or belongs to another list; start again without a cursor";
     server
         .fabrikam()
         .gets(&format!("/channels?{}", &cursor[1..]))

@@ -313,7 +313,7 @@ fn a_body_that_is_no_json_object_is_refused() {
     }
     northwind
         .sends(post())
-        .refused_field("body", "is required, as JSON");
+        .refused_field("body", "is missing; send a JSON object");
 }
 
 #[test]
@@ -570,7 +570,7 @@ fn a_body_that_does_not_come_to_its_end_is_refused() {
         connection.write(request.as_bytes()).unwrap();
         connection.hangs_up();
         let reply = connection.read("POST").unwrap().unwrap();
-        reply.refused_field("body", "ended before all of it had come");
+        reply.refused_field("body", "ended before it was complete");
     }
     assert_eq!(server.northwind().lists("").ids(), [""; 0]);
 }
@@ -809,7 +809,7 @@ fn a_foreign_or_damaged_cursor_is_refused() {
         (&northwind, messages(&sessions[1])),
         (&northwind, messages(&sessions[0]) + "&order=desc"),
     ];
-    let reason = "is damaged or belongs to another list; start again without a cursor";
+    let reason = "is invalid or belongs to another list; start again without a cursor";
     for (index, (actor, path)) in lists.iter().enumerate() {
         let cursor = actor.gets(path).expect(200).next_cursor().unwrap();
         actor.gets(&format!("{path}&cursor={cursor}")).expect(200);
@@ -1001,10 +1001,7 @@ fn the_first_check_that_fails_answers() {
     post(json, "k", "{\"client_id\": \"x\"}").refused(422, "idempotency_key_reused");
     post(json, "other", "{\"client_id\": \"x\"}").refused(403, "client_id_not_allowed");
     server.passes(MINUTE);
-    post(json, "other", "{}").refused_field(
-        "agent_id, managed_agent_key",
-        "are two of which exactly one must be given",
-    );
+    post(json, "other", "{}").refused_choice();
     post(json, "other", "{\"agent_id\": 201}").not_found();
 }
 

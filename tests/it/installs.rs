@@ -531,7 +531,7 @@ fn installs_are_listed_newest_first_with_the_one_company_that_is_linked() {
         .gets(&format!("{other}?cursor={cursor}"))
         .refused_field(
             "cursor",
-            "is damaged or belongs to another list; start again without a cursor",
+            "is invalid or belongs to another list; start again without a cursor",
         );
 }
 

@@ -285,7 +285,7 @@ fn a_key_that_cannot_be_made_is_refused_and_a_foreign_one_is_not_there() {
         (
             json!({ "name": "x", "expires_at": "2025-01-01T00:00:00Z" }),
             "expires_at",
-            "must lie ahead",
+            "must be in the future",
         ),
         (
             json!({ "name": "x", "expires_at": "soon" }),
@@ -295,7 +295,7 @@ fn a_key_that_cannot_be_made_is_refused_and_a_foreign_one_is_not_there() {
         (
             json!({ "name": "x", "platform": true }),
             "platform",
-            "must not be true: keys of the platform are made at the command line",
+            "must not be true; create platform keys on the command line: switchboard keys create --platform",
         ),
     ] {
         admin.posts("/api-keys", body).refused_field(field, reason);
@@ -499,11 +499,11 @@ fn statistics_count_sessions_turns_failures_and_first_words_by_day_and_agent() {
     for (query, reason) in [
         (
             "from=2025-11-25T00:00:00Z&to=2025-11-25T00:00:00Z",
-            "must lie before to",
+            "must be before to",
         ),
         (
             "from=2020-11-25T00:00:00Z",
-            "must lie at most 366 days before to",
+            "must be at most 366 days before to",
         ),
     ] {
         northwind
@@ -617,6 +617,6 @@ fn a_time_without_a_beginning_that_goes_wrong_is_the_fault_of_its_end() {
         .gets("/stats?to=1970-01-02T00:00:00Z")
         .refused_field(
             "to",
-            "must lie at least a week behind 1970-01-01 where from is not given",
+            "must be at least a week after 1970-01-01 unless from is given",
         );
 }

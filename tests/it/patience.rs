@@ -75,7 +75,7 @@ fn an_upload_that_falls_silent_is_refused_and_its_link_is_not_used_up() {
     });
     let target = upload_target(&server);
     let mut silent = begins_to_put(&server, &target);
-    reply_to_put(&mut silent).refused_field("body", "stopped coming for 0.3 s");
+    reply_to_put(&mut silent).refused_field("body", "stalled for 0.3 s");
     is_closed_by_the_server(silent);
     waits_for_room(&server, 16);
     let again = Request::new("PUT", &target).bytes("0123456789");
@@ -101,7 +101,7 @@ fn an_upload_that_trickles_is_refused_once_its_time_is_over() {
         trickling.has_something()
     });
     trickling.waits_at_most(LONG);
-    reply_to_put(&mut trickling).refused_field("body", "did not come whole within 0.3 s");
+    reply_to_put(&mut trickling).refused_field("body", "was not received within 0.3 s");
     waits_for_room(&server, 16);
     let again = Request::new("PUT", &target).bytes("x");
     server.anyone().sends(again).expect(200);
@@ -126,7 +126,7 @@ fn a_json_body_that_falls_silent_is_refused() {
         );
         silent.write(request.as_bytes()).unwrap();
         let reply = silent.read("POST").unwrap().unwrap();
-        reply.refused_field("body", "stopped coming for 0.3 s");
+        reply.refused_field("body", "stalled for 0.3 s");
         is_closed_by_the_server(silent);
     }
     assert_eq!(northwind.lists("").expect(200).data(), Value::Array(vec![]));

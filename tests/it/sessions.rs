@@ -269,18 +269,12 @@ fn an_ordinary_account_selects_an_agent_of_its_own_tenant() {
         json!({ "agent_id": 102, "managed_agent_key": "NEO_SUPPORT" }),
         json!({ "agent_id": null }),
     ] {
-        opens(both_or_none).refused_field(
-            "agent_id, managed_agent_key",
-            "are two of which exactly one must be given",
-        );
+        opens(both_or_none).refused_choice();
     }
     server
         .relay()
         .opens(json!({ "bot_id": SHARED_BOT, "inbound_tenant_id": CONTOSO }))
-        .refused_field(
-            "agent_id, managed_agent_key",
-            "are two of which exactly one must be given",
-        );
+        .refused_choice();
 }
 
 #[test]

@@ -357,7 +357,7 @@ fn a_cursor_that_is_none_or_lies_ahead_is_refused() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
     let (_, events) = chat.has_answered("Hello");
-    let malformed = "is no cursor of a stream; send one as it was given, or none";
+    let malformed = "is not a stream cursor; send a cursor from this stream or leave it out";
     for bad in [
         "",
         "0",

@@ -577,6 +577,26 @@ impl Reply {
         self
     }
 
+    /// Goes on only if a request named no agent, or more than one.
+    #[track_caller]
+    pub fn refused_choice(self) -> Self {
+        assert_eq!(
+            (self.status, self.error()),
+            (
+                400,
+                json!({
+                    "code": "validation_error",
+                    "message": "Send exactly one of agent_id and managed_agent_key. A relay sends managed_agent_key: NEO_SUPPORT.",
+                    "details": {
+                        "field": "agent_id, managed_agent_key",
+                        "reason": "exactly one of the two is required",
+                    },
+                })
+            )
+        );
+        self
+    }
+
     /// Goes on only with the one reply to what does not exist or is somebody else's.
     #[track_caller]
     pub fn not_found(self) -> Self {

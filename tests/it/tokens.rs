@@ -238,7 +238,7 @@ fn a_list_of_allowed_agents_must_hold_the_sessions_own() {
             mint(without).refused(403, "agent_not_allowed").error(),
             json!({
                 "code": "agent_not_allowed",
-                "message": "allowed_agent_ids does not hold the session's agent. Add it, or leave the list out.",
+                "message": "allowed_agent_ids does not contain the session's agent. Add the agent, or leave out the list.",
                 "details": { "field": "allowed_agent_ids" },
             })
         );

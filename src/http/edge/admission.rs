@@ -1,4 +1,4 @@
-//! Admission: who may call is a column of the route table, and the router checks it before anything else runs.
+//! Admission: the router checks each call against the route table before any extractor runs.
 
 use std::future::{Ready, ready};
 use std::ops::Deref;
@@ -8,7 +8,7 @@ use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
-use super::body::{discard, is_small};
+use super::body::{discard, is_discardable};
 use super::context::Context;
 use crate::auth::rate_limit::Admission;
 use crate::error::{Code, Error, Refusal, Result};
@@ -17,37 +17,37 @@ use crate::model::caller::{Caller, Who};
 use crate::model::words::Role;
 use crate::store::cache::SnapshotVersion;
 
-/// Which callers a call is for (contract, section 2).
+/// The callers that a route admits (contract, section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Callers {
-    /// Everyone: no credential is asked for.
+    /// Everyone. No credential is checked.
     Public,
-    /// Whoever has a credential.
+    /// Every caller with a credential.
     Anyone,
-    /// Whoever has a credential, but a VIEWER.
+    /// Every caller with a credential, except a VIEWER.
     CanSend,
-    /// All but the tokens of one session.
+    /// Every caller with a credential, except the token of one session.
     Member,
-    /// Members who may do more than read.
+    /// Members, except a VIEWER.
     CanChat,
-    /// People.
+    /// Dashboard users.
     Person,
     /// Service accounts and ADMINs.
     CanManage,
-    /// ADMINs alone: a program never makes itself a key.
+    /// ADMINs only, so that a program cannot create an API key for itself.
     Admin,
-    /// Service accounts of the platform.
+    /// Platform service accounts.
     Platform,
 }
 
 impl Callers {
-    /// Whether this caller is one of them.
+    /// Whether the route admits this caller.
     pub fn allow(self, who: &Who) -> bool {
         match self {
             Self::Public | Self::Anyone => true,
             Self::CanSend => !is_viewer(who),
-            Self::Member => !is_of_a_session(who),
-            Self::CanChat => !is_viewer(who) && !is_of_a_session(who),
+            Self::Member => !is_session_token(who),
+            Self::CanChat => !is_viewer(who) && !is_session_token(who),
             Self::Person => matches!(who, Who::DashboardUser { .. }),
             Self::CanManage => is_admin(who) || matches!(who, Who::ServiceAccount { .. }),
             Self::Admin => is_admin(who),
@@ -76,12 +76,12 @@ fn is_viewer(who: &Who) -> bool {
     )
 }
 
-fn is_of_a_session(who: &Who) -> bool {
+fn is_session_token(who: &Who) -> bool {
     matches!(who, Who::EndUserSession { .. })
 }
 
-/// A caller who may make this call. The router admits every call of a route that is not public, before any extractor
-/// runs, and hands the handler the permit.
+/// A caller that the route admits. The router checks every request to a route that is not public,
+/// before any extractor runs, and stores the permit in the request for the handler.
 #[derive(Clone)]
 pub struct Permit {
     caller: Arc<Caller>,
@@ -97,33 +97,33 @@ impl Deref for Permit {
 }
 
 impl Permit {
-    /// The caller, for a step that outlives the handler's borrow.
+    /// The caller, for a closure that outlives the handler's borrow.
     pub fn shared(&self) -> Arc<Caller> {
         Arc::clone(&self.caller)
     }
 
-    /// The version of the configuration under which the credential was found.
+    /// The version of the configuration snapshot in which the credential was found.
     pub fn snapshot_version(&self) -> Option<SnapshotVersion> {
         self.snapshot_version
     }
 }
 
-/// Admits a request to a route: shutdown, credential, rate limit and role, in this order (contract, section 1, Order of
-/// checks). The handler's [`Permit`] is put into the request.
+/// Admits a request to a route and stores the [`Permit`] in the request. The checks run in the
+/// order of the contract (section 1, Order of checks): shutdown, credential, rate limit, role.
 ///
 /// # Errors
 /// `shutting_down`, `unauthorized`, `rate_limited`, `forbidden`.
 pub(super) async fn admit(request: &mut ServiceRequest, callers: Callers) -> Result<()> {
-    let admitted = check(request, callers).await;
-    if admitted.is_err() && is_small(request.request()) {
-        // The connection can be kept once the small body is read.
+    let permit = authorize(request, callers).await;
+    if permit.is_err() && is_discardable(request.request()) {
+        // The connection stays usable once the small body is read.
         discard(request.take_payload()).await;
     }
-    request.extensions_mut().insert(admitted?);
+    request.extensions_mut().insert(permit?);
     Ok(())
 }
 
-async fn check(request: &ServiceRequest, callers: Callers) -> Result<Permit> {
+async fn authorize(request: &ServiceRequest, callers: Callers) -> Result<Permit> {
     let app = request
         .app_data::<web::Data<App>>()
         .ok_or_else(|| Error::internal("the application's data is missing"))?;
@@ -143,9 +143,9 @@ async fn check(request: &ServiceRequest, callers: Callers) -> Result<Permit> {
     );
     if let Some(context) = request.extensions_mut().get_mut::<Context>() {
         context.caller = Some(Arc::clone(&caller));
-        context.standing = match admission {
+        context.rate_limit = match admission {
             Admission::Unlimited => None,
-            Admission::Admitted(standing) | Admission::Refused(standing, _) => Some(standing),
+            Admission::Admitted(status) | Admission::Refused(status, _) => Some(status),
         };
     }
     if let Admission::Refused(_, wait_s) = admission {
@@ -168,6 +168,6 @@ impl FromRequest for Permit {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let permit = request.extensions().get::<Self>().cloned();
-        ready(permit.ok_or_else(|| Error::internal("a public route asks for a permit")))
+        ready(permit.ok_or_else(|| Error::internal("the handler of a public route takes a permit")))
     }
 }

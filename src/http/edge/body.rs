@@ -1,4 +1,4 @@
-//! What a client sends, taken in within limits of size and time.
+//! Request bodies, received within limits of size and time.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -18,65 +18,66 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::ClientTimeouts;
 use crate::error::{Error, Refusal, Result};
 
-/// Bytes of a body that is taken in although its request is refused, since the connection can be kept then.
-const SMALL: u64 = 16 * 1_024;
-/// How long it is waited for: it has mostly come with its head.
-const SMALL_WAIT: Duration = Duration::from_secs(1);
+/// Largest body, in bytes, that is read and discarded after a refusal so that the connection is
+/// kept.
+const DISCARD_LIMIT: u64 = 16 * 1_024;
+/// How long to wait for such a body. Usually it arrives together with the request's head.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The bytes that a request says its body has.
+/// The request's `Content-Length`.
 pub(in crate::http) fn declared_length(request: &HttpRequest) -> Option<u64> {
     let length = request.headers().get(header::CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()
 }
 
-/// Whether a request says of its body that it is small.
-pub(in crate::http) fn is_small(request: &HttpRequest) -> bool {
-    declared_length(request).is_some_and(|bytes| (1..=SMALL).contains(&bytes))
+/// Whether the declared body is small enough to be read and discarded.
+pub(in crate::http) fn is_discardable(request: &HttpRequest) -> bool {
+    declared_length(request).is_some_and(|bytes| (1..=DISCARD_LIMIT).contains(&bytes))
 }
 
-/// Takes in the body of a request that is refused without it, for the framework to keep the connection.
+/// Reads and drops the body of a refused request, so that the framework keeps the connection.
 pub(in crate::http) async fn discard(mut payload: Payload) {
     let rest = async { while let Some(Ok(_)) = payload.next().await {} };
-    // One that does not come is not waited for; the connection ends then.
-    let _ = tokio::time::timeout(SMALL_WAIT, rest).await;
+    // If the body does not arrive in time, the framework closes the connection.
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
 }
 
-/// A body of at most so many bytes, if it comes in time.
+/// Receives a body of up to `limit` bytes.
 ///
 /// # Errors
-/// `too_large`, or `validation_error` for a body that breaks off, falls silent or takes too long.
+/// `too_large()`, or `validation_error` if the body ends early, stalls or takes too long.
 pub(in crate::http) async fn receive(
     mut payload: impl Stream<Item = Result<Bytes, PayloadError>> + Unpin,
-    most: usize,
+    limit: usize,
     too_large: impl Fn() -> Error,
     timeouts: &ClientTimeouts,
 ) -> Result<Vec<u8>> {
-    let refused = |reason: String| Error::from(Refusal::invalid("body", reason));
-    let whole_by = Instant::now() + timeouts.body;
+    let invalid = |reason: String| Error::from(Refusal::invalid("body", reason));
+    let too_slow = || {
+        let reason = format!("was not received within {}", seconds(timeouts.body));
+        Error::from(Refusal::invalid("body", reason))
+    };
+    let deadline = Instant::now() + timeouts.body;
     let mut content = Vec::new();
     loop {
-        let more_by = Instant::now() + timeouts.body_silence;
-        let chunk = match timeout_at(more_by.min(whole_by), payload.next()).await {
+        let next_chunk_by = Instant::now() + timeouts.body_silence;
+        let chunk = match timeout_at(next_chunk_by.min(deadline), payload.next()).await {
             Ok(Some(Ok(chunk))) => chunk,
             Ok(None) => return Ok(content),
-            Ok(Some(Err(_))) => return Err(refused("ended before all of it had come".to_owned())),
-            Err(_) if more_by < whole_by => {
-                let reason = format!("stopped coming for {}", seconds(timeouts.body_silence));
-                return Err(refused(reason));
+            Ok(Some(Err(_))) => return Err(invalid("ended before it was complete".to_owned())),
+            Err(_) if next_chunk_by < deadline => {
+                let reason = format!("stalled for {}", seconds(timeouts.body_silence));
+                return Err(invalid(reason));
             }
-            Err(_) => {
-                let reason = format!("did not come whole within {}", seconds(timeouts.body));
-                return Err(refused(reason));
-            }
+            Err(_) => return Err(too_slow()),
         };
-        if content.len() + chunk.len() > most {
+        if content.len() + chunk.len() > limit {
             return Err(too_large());
         }
         content.extend_from_slice(&chunk);
-        if Instant::now() >= whole_by {
-            // A body that never pauses must not take for ever either.
-            let reason = format!("did not come whole within {}", seconds(timeouts.body));
-            return Err(refused(reason));
+        if Instant::now() >= deadline {
+            // A body that never pauses would otherwise escape the deadline.
+            return Err(too_slow());
         }
     }
 }
@@ -85,36 +86,42 @@ fn seconds(time: Duration) -> String {
     format!("{} s", time.as_secs_f64())
 }
 
-/// A chunked body, as its handler reads it; the door holds on to it too.
+/// A chunked request body, shared between the handler, which reads it, and the middleware.
 ///
-/// The framework reads on behind the reply for the end of a chunked body that nobody holds, for as long as the client
-/// likes. One that is still held when the reply has gone ends the connection instead, as a body of told length does.
+/// If a chunked body is dropped before its end, the framework reads the rest after the reply, for
+/// as long as the client sends. If the body still exists when the reply is sent, the framework
+/// closes the connection instead, as it does for a body with a `Content-Length`.
 #[derive(Clone)]
-pub(in crate::http) struct Held(Rc<RefCell<Payload>>);
+pub(in crate::http) struct SharedPayload(Rc<RefCell<Payload>>);
 
-impl Held {
-    /// Takes hold of a request's body, if it is a chunked one.
+impl SharedPayload {
+    /// Shares the request's body, if it is chunked.
     pub(in crate::http) fn of(request: &mut ServiceRequest) -> Option<Self> {
         if !request.chunked().unwrap_or(false) {
             return None;
         }
-        let held = Self(Rc::new(RefCell::new(request.take_payload())));
+        let shared = Self(Rc::new(RefCell::new(request.take_payload())));
         request.set_payload(Payload::Stream {
-            payload: Box::pin(held.clone()),
+            payload: Box::pin(shared.clone()),
         });
-        Some(held)
+        Some(shared)
     }
 
-    /// Holds on until the reply has gone.
-    pub(in crate::http) fn until_the_end_of(
+    /// Keeps the request body until the reply is sent.
+    pub(in crate::http) fn keep_until_sent(
         self,
         reply: ServiceResponse<BoxBody>,
     ) -> ServiceResponse {
-        reply.map_body(|_, body| BoxBody::new(Holding { body, _held: self }))
+        reply.map_body(|_, body| {
+            BoxBody::new(BodyWithPayload {
+                body,
+                _payload: self,
+            })
+        })
     }
 }
 
-impl Stream for Held {
+impl Stream for SharedPayload {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -122,13 +129,13 @@ impl Stream for Held {
     }
 }
 
-/// A reply's body that holds on to its request's.
-struct Holding {
+/// A response body that keeps the request body until it is sent.
+struct BodyWithPayload {
     body: BoxBody,
-    _held: Held,
+    _payload: SharedPayload,
 }
 
-impl MessageBody for Holding {
+impl MessageBody for BodyWithPayload {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {

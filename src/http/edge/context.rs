@@ -1,4 +1,4 @@
-//! What is known of a request while it is served: its id, when it came, who sent it.
+//! The context of a request: its id, its start time and its caller.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use crate::model::caller::Caller;
 use crate::model::names::TenantNo;
 use crate::store::audit::Event;
 
-/// A request's own facts; kept in its extensions.
+/// The context of a request, stored in the request's extensions.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// Names the request in replies and in the log.
+    /// Identifies the request in replies and in the log.
     pub request_id: Uuid,
-    /// When it came.
+    /// When the server received the request.
     pub started: Instant,
-    /// From where.
+    /// The client's address.
     pub remote: Option<IpAddr>,
-    /// Who sent it, once the credential has been checked.
+    /// The caller, after the credential is checked.
     pub caller: Option<Arc<Caller>>,
-    /// What its reply says of the rate limit.
-    pub standing: Option<Standing>,
+    /// The values of the reply's `X-RateLimit-…` headers.
+    pub rate_limit: Option<Standing>,
 }
 
 impl Context {
-    /// The facts of a request; every request has them, since the door puts them there.
+    /// The context of a request. The middleware creates one for every request.
     pub fn of(request: &HttpRequest) -> Self {
         let found = request.extensions().get::<Self>().cloned();
         found.unwrap_or_else(|| Self {
@@ -37,16 +37,16 @@ impl Context {
             started: Instant::now(),
             remote: None,
             caller: None,
-            standing: None,
+            rate_limit: None,
         })
     }
 
-    /// Milliseconds since the request came.
+    /// Milliseconds since the server received the request.
     pub fn elapsed_ms(&self) -> f64 {
         (self.started.elapsed().as_secs_f64() * 1_000_000.0).round() / 1_000.0
     }
 
-    /// An audit event of this request.
+    /// An audit event that this request caused.
     pub fn event(
         &self,
         tenant: TenantNo,
@@ -67,7 +67,7 @@ impl Context {
     }
 }
 
-/// An audit event of a request.
+/// An audit event that a request caused, in the caller's tenant and without details.
 pub fn event_of(
     request: &HttpRequest,
     caller: &Caller,

@@ -1,4 +1,4 @@
-//! Lets pages of the configured origins call this server; without `--cors-origin` there is no such header at all.
+//! CORS headers for the configured origins. Without `--cors-origin` the server sends none.
 
 use actix_web::HttpResponse;
 use actix_web::dev::ServiceRequest;
@@ -15,7 +15,7 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
     "location, retry-after, x-request-id, idempotent-replayed, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-vercel-ai-ui-message-stream",
 );
 
-/// The request's origin, if its pages may call.
+/// The request's origin, if the configuration allows it.
 pub(in crate::http) fn allowed_origin(
     config: &ServerConfig,
     request: &ServiceRequest,
@@ -28,7 +28,7 @@ pub(in crate::http) fn allowed_origin(
         .then(|| origin.clone())
 }
 
-/// Whether a browser asks what it may send.
+/// Whether the request is a CORS preflight.
 pub(in crate::http) fn is_preflight(request: &ServiceRequest) -> bool {
     request.method() == Method::OPTIONS
         && request
@@ -36,7 +36,7 @@ pub(in crate::http) fn is_preflight(request: &ServiceRequest) -> bool {
             .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// What it may send.
+/// The reply to a preflight: the allowed methods and headers.
 pub(in crate::http) fn preflight() -> HttpResponse {
     HttpResponse::NoContent()
         .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, METHODS))
@@ -45,7 +45,7 @@ pub(in crate::http) fn preflight() -> HttpResponse {
         .finish()
 }
 
-/// Lets the origin's page read the reply.
+/// Lets pages of the origin read the reply.
 pub(in crate::http) fn allow(headers: &mut HeaderMap, origin: &HeaderValue) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);

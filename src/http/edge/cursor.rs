@@ -1,4 +1,4 @@
-//! Where a list goes on: opaque to clients, and good for the list that gave it only (contract, section 1, Lists).
+//! List cursors: opaque, and valid only for the list that issued them (contract, section 1, Lists).
 
 use std::fmt::Write;
 
@@ -18,25 +18,25 @@ const DEFAULT_SIZE: usize = 50;
 const LARGEST_SIZE: i64 = 200;
 const CHECK_BYTES: usize = 8;
 
-/// Which list a cursor belongs to: its name, and whose it is.
+/// The list that a cursor belongs to.
 #[derive(Clone, Copy, Debug)]
 pub struct List<'a> {
-    /// Such as `sessions`.
+    /// The list's name, such as `sessions`.
     pub name: &'a str,
-    /// Such as a tenant's number or a session's id.
+    /// The owner of the list, such as a tenant's number or a session's id.
     pub owner: &'a str,
 }
 
-/// What part of a list is asked for.
+/// A requested page of a list.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
-    /// Rows.
+    /// The number of rows.
     pub size: usize,
-    /// The last row that the caller has.
+    /// The key of the last row that the caller has.
     pub after: Option<Tick>,
 }
 
-/// `page_size` and `cursor` as they were sent.
+/// The query parameters `page_size` and `cursor`, before the cursor is decoded.
 #[derive(Clone, Debug)]
 pub struct PageRequest {
     size: usize,
@@ -54,11 +54,11 @@ impl FromQuery for PageRequest {
     }
 }
 
-/// The query of a list: a filter, and which page.
+/// The query of a list: a filter and a page.
 pub struct ListQuery<F> {
-    /// What the list is narrowed to.
+    /// The filter.
     pub filter: F,
-    /// Which page.
+    /// The page.
     pub page: PageRequest,
 }
 
@@ -72,14 +72,14 @@ impl<F: FromQuery> FromQuery for ListQuery<F> {
 }
 
 impl Page {
-    /// The page of this list.
+    /// Decodes the requested page of this list.
     ///
     /// # Errors
-    /// `validation_error` for a damaged cursor, and for a cursor of another list.
+    /// `validation_error` for an invalid cursor and for a cursor of another list.
     pub fn of(request: &PageRequest, list: List<'_>) -> Result<Self> {
         let decoded = |cursor: &String| {
             decode(cursor, list).ok_or_else(|| {
-                let reason = "is damaged or belongs to another list; start again without a cursor";
+                let reason = "is invalid or belongs to another list; start again without a cursor";
                 Error::from(Refusal::invalid("cursor", reason))
             })
         };
@@ -89,12 +89,12 @@ impl Page {
         })
     }
 
-    /// Rows to fetch: one more than asked for, to see whether there is more.
+    /// The number of rows to fetch: one more than the page size, to learn whether there are more.
     pub fn fetch(&self) -> usize {
         self.size + 1
     }
 
-    /// Cuts what was fetched to the page, and says whether there is more.
+    /// Cuts the fetched rows to the page and derives the pagination.
     pub fn cut<T>(
         &self,
         part: impl Into<Part<T>>,
@@ -119,10 +119,11 @@ impl Page {
     }
 }
 
-/// A page of a list of the caller's tenant, newest first; `fetch` gives so many rows of that tenant from before a tick.
+/// A page of a list of the caller's tenant, newest first. `fetch` returns up to a number of the
+/// tenant's rows from before a tick.
 ///
 /// # Errors
-/// As [`newest_first`].
+/// `validation_error` for a cursor that is not of this list, and the errors of `fetch`.
 pub async fn of_tenant<T: Serialize, P: Into<Part<T>> + Send + 'static>(
     app: &App,
     caller: &Caller,
@@ -148,10 +149,10 @@ pub async fn of_tenant<T: Serialize, P: Into<Part<T>> + Send + 'static>(
     .await
 }
 
-/// A page of a list that is newest first; `fetch` gives so many rows from before a tick.
+/// A page of a list, newest first. `fetch` returns up to a number of rows from before a tick.
 ///
 /// # Errors
-/// As [`Page::of`], and whatever `fetch` returns.
+/// `validation_error` for a cursor that is not of this list, and the errors of `fetch`.
 pub async fn newest_first<T: Serialize, P: Into<Part<T>> + Send + 'static>(
     app: &App,
     tenant: TenantNo,
@@ -192,9 +193,9 @@ fn decode(text: &str, list: List<'_>) -> Option<Tick> {
     (encode(tick, list) == text).then_some(tick)
 }
 
-/// Keys that lie before and after every row.
+/// A key before every row.
 pub const BEFORE_ALL: Tick = Tick(-1);
-/// See [`BEFORE_ALL`].
+/// A key after every row.
 pub const AFTER_ALL: Tick = Tick(i64::MAX);
 
 #[cfg(test)]
@@ -202,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_good_for_its_own_list_only() {
+    fn a_cursor_is_valid_for_its_own_list_only() {
         let list = List {
             name: "sessions",
             owner: "1",

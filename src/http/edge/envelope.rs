@@ -1,4 +1,4 @@
-//! The one shape of every reply, and the one place that renders a refusal (contract, section 1).
+//! The envelope of every reply, and the one place that renders a refusal (contract, section 1).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,10 +17,10 @@ use super::context::Context;
 use crate::error::{Code, Error, Refusal};
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// Room for a usual reply, so that it is written without moving.
-const USUAL_BYTES: usize = 1_024;
+/// Initial capacity of a reply's buffer: enough for most replies, so that the buffer does not grow.
+const BODY_CAPACITY: usize = 1_024;
 
-/// A success.
+/// A successful reply: the envelope's content, its status and its headers.
 #[derive(Debug)]
 pub struct Reply<T> {
     status: StatusCode,
@@ -31,34 +31,34 @@ pub struct Reply<T> {
     pagination: Option<Pagination>,
 }
 
-/// Whether a list goes on.
+/// The `pagination` of a list's envelope.
 #[derive(Clone, Debug, Serialize)]
 pub struct Pagination {
-    /// Whether there is more.
+    /// Whether the list continues after this page.
     pub has_more: bool,
-    /// Where it goes on.
+    /// The cursor of the next page.
     pub next_cursor: Option<String>,
 }
 
-/// What a handler gives.
+/// The result of a handler.
 pub type Outcome<T> = Result<Reply<T>, Error>;
 
-/// What a handler's success has for a body, for the document of the routes.
-pub trait Gives {
-    /// The status that it has unless the table says otherwise.
+/// Describes a handler's success for the OpenAPI document.
+pub trait ReplySchema {
+    /// The status of the success, unless the route table lists another.
     const STATUS: u16 = 200;
 
-    /// The schema of `data`; none where the body is no envelope.
+    /// The schema of `data`; `None` if the body is not an envelope.
     fn data(generator: &mut SchemaGenerator) -> Option<Schema>;
 }
 
-impl<T: JsonSchema> Gives for Outcome<T> {
+impl<T: JsonSchema> ReplySchema for Outcome<T> {
     fn data(generator: &mut SchemaGenerator) -> Option<Schema> {
         Some(generator.subschema_for::<T>())
     }
 }
 
-impl Gives for Result<Gone, Error> {
+impl ReplySchema for Result<NoContent, Error> {
     const STATUS: u16 = 204;
 
     fn data(_: &mut SchemaGenerator) -> Option<Schema> {
@@ -66,28 +66,28 @@ impl Gives for Result<Gone, Error> {
     }
 }
 
-impl Gives for Result<HttpResponse, Error> {
+impl ReplySchema for Result<HttpResponse, Error> {
     fn data(_: &mut SchemaGenerator) -> Option<Schema> {
         None
     }
 }
 
-/// A `T`, or one that was written as JSON before.
+/// A `T`, or the JSON that a `T` was serialized to earlier.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Written<T> {
-    /// It is written with the reply.
-    Now(T),
-    /// What was written.
-    Before(Box<RawValue>),
+pub enum MaybeSerialized<T> {
+    /// A value that is serialized with the reply.
+    Value(T),
+    /// The JSON of a value.
+    Json(Box<RawValue>),
 }
 
-impl<T: JsonSchema> JsonSchema for Written<T> {
+impl<T: JsonSchema> JsonSchema for MaybeSerialized<T> {
     fn schema_name() -> Cow<'static, str> {
         T::schema_name()
     }
 
-    // The same thing, so that the document has it once.
+    // The id of `T`, so that the document defines the schema once.
     fn schema_id() -> Cow<'static, str> {
         T::schema_id()
     }
@@ -102,17 +102,17 @@ impl<T: JsonSchema> JsonSchema for Written<T> {
 }
 
 impl<T: Serialize> Reply<T> {
-    /// 200.
+    /// A 200 reply.
     pub fn ok(data: T) -> Self {
         Self::with_status(StatusCode::OK, data)
     }
 
-    /// 202: it will be done.
+    /// A 202 reply: the work is queued.
     pub fn accepted(data: T) -> Self {
         Self::with_status(StatusCode::ACCEPTED, data)
     }
 
-    /// 201, with the path of what was made, without the prefix.
+    /// A 201 reply. `path` is the path of the created resource, without the prefix.
     pub fn created(path: impl fmt::Display, data: T) -> Self {
         let mut reply = Self::with_status(StatusCode::CREATED, data);
         reply.location = Some(format!("{}{path}", super::routing::PREFIX));
@@ -130,21 +130,21 @@ impl<T: Serialize> Reply<T> {
         }
     }
 
-    /// Says that this is a first reply once more.
+    /// Marks the reply as a replay of an earlier one.
     #[must_use]
     pub fn replayed(mut self) -> Self {
         self.replayed = true;
         self
     }
 
-    /// Adds sentences about what was ignored.
+    /// Sets the warnings, such as which parameters were ignored.
     #[must_use]
     pub fn warning(mut self, warnings: Vec<&'static str>) -> Self {
         self.warnings = warnings;
         self
     }
 
-    /// Says whether the list goes on.
+    /// Sets the pagination.
     #[must_use]
     pub fn paged(mut self, pagination: Pagination) -> Self {
         self.pagination = Some(pagination);
@@ -153,7 +153,7 @@ impl<T: Serialize> Reply<T> {
 }
 
 #[derive(Serialize)]
-struct Success<'a, T> {
+struct SuccessEnvelope<'a, T> {
     data: &'a T,
     meta: Meta<'a>,
 }
@@ -177,7 +177,7 @@ impl<T: Serialize> Responder for Reply<T> {
 
     fn respond_to(self, request: &HttpRequest) -> HttpResponse {
         let context = Context::of(request);
-        let success = Success {
+        let success = SuccessEnvelope {
             data: &self.data,
             meta: Meta {
                 request_id: context.request_id,
@@ -188,7 +188,7 @@ impl<T: Serialize> Responder for Reply<T> {
                 pagination: self.pagination.as_ref(),
             },
         };
-        let mut body = Vec::with_capacity(USUAL_BYTES);
+        let mut body = Vec::with_capacity(BODY_CAPACITY);
         if let Err(error) = serde_json::to_writer(&mut body, &success) {
             return HttpResponse::from_error(Error::Internal(error.into()));
         }
@@ -205,13 +205,13 @@ impl<T: Serialize> Responder for Reply<T> {
 }
 
 #[derive(Serialize)]
-struct Failure<'a> {
-    error: FailureBody<'a>,
-    meta: FailureMeta,
+struct ErrorEnvelope<'a> {
+    error: ErrorBody<'a>,
+    meta: ErrorMeta,
 }
 
 #[derive(Serialize)]
-struct FailureBody<'a> {
+struct ErrorBody<'a> {
     code: &'static str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,19 +219,19 @@ struct FailureBody<'a> {
 }
 
 #[derive(Serialize)]
-struct FailureMeta {
+struct ErrorMeta {
     request_id: Uuid,
 }
 
-/// A refusal's reply.
-pub(in crate::http) fn refuse(refusal: &Refusal, request_id: Uuid) -> HttpResponse {
-    let failure = Failure {
-        error: FailureBody {
+/// Renders a refusal as an HTTP response.
+pub(in crate::http) fn render_refusal(refusal: &Refusal, request_id: Uuid) -> HttpResponse {
+    let envelope = ErrorEnvelope {
+        error: ErrorBody {
             code: refusal.code.as_str(),
             message: &refusal.message,
             details: refusal.details.as_ref(),
         },
-        meta: FailureMeta { request_id },
+        meta: ErrorMeta { request_id },
     };
     let status =
         StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -245,15 +245,15 @@ pub(in crate::http) fn refuse(refusal: &Refusal, request_id: Uuid) -> HttpRespon
     if let Some(allow) = &refusal.allow {
         response.insert_header((header::ALLOW, allow.as_str()));
     }
-    response.json(failure)
+    response.json(envelope)
 }
 
-/// What is told of an inner failure.
+/// The refusal that a client receives for an internal error, without its cause.
 pub(in crate::http) fn internal() -> Refusal {
     Refusal::new(Code::InternalError)
 }
 
-/// A refusal of the framework's own, in our words, and what the log should have of it.
+/// Maps an error of the framework to a refusal, and to the cause that is logged.
 pub(in crate::http) fn framework_refusal(error: &actix_web::Error) -> (Refusal, Option<String>) {
     let status = error.as_response_error().status_code();
     match status.as_u16() {
@@ -262,7 +262,8 @@ pub(in crate::http) fn framework_refusal(error: &actix_web::Error) -> (Refusal, 
         413 => (Refusal::new(Code::PayloadTooLarge), None),
         415 => (Refusal::new(Code::UnsupportedMediaType), None),
         400..=499 => (
-            Refusal::new(Code::ValidationError).saying("The request cannot be read."),
+            Refusal::new(Code::ValidationError)
+                .saying("The server cannot read the request. Check it and send it again."),
             Some(error.to_string()),
         ),
         _ => (internal(), Some(error.to_string())),
@@ -278,17 +279,17 @@ impl ResponseError for Error {
         StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// Only a place-holder: the door renders the envelope, since it knows the request's id.
+    /// A placeholder. The middleware renders the envelope, because it knows the request's id.
     fn error_response(&self) -> HttpResponse {
         HttpResponse::new(self.status_code())
     }
 }
 
-/// 204, without a body.
+/// A 204 reply, without a body.
 #[derive(Debug)]
-pub struct Gone;
+pub struct NoContent;
 
-impl Responder for Gone {
+impl Responder for NoContent {
     type Body = BoxBody;
 
     fn respond_to(self, _: &HttpRequest) -> HttpResponse {

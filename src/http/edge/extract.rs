@@ -1,4 +1,4 @@
-//! Bodies, queries and ids, read with the contract's limits and refused in its words.
+//! Extractors for bodies, queries and path segments, with the contract's limits and error messages.
 
 use std::cell::RefCell;
 use std::future::{Future, Ready, ready};
@@ -21,13 +21,13 @@ use crate::model::clock::{Millis, parse_rfc3339};
 use crate::model::ids::{Id, Kind};
 use crate::model::names::Name;
 
-/// Bytes that a JSON body may have (contract, section 1, Size).
+/// Largest JSON body, in bytes (contract, section 1, Size).
 pub const BODY_LIMIT: usize = 256 * 1_024;
 const JSON: &str = "application/json";
 
-/// A JSON body that is read as a `T`, with its bytes.
+/// A JSON body that is read as a `T`.
 pub struct Body<T> {
-    /// The bytes as they came.
+    /// The bytes as received.
     pub bytes: Vec<u8>,
     value: Value,
     read_as: PhantomData<fn() -> T>,
@@ -37,22 +37,22 @@ impl<T: FromFields> Body<T> {
     /// Reads the body's object.
     ///
     /// # Errors
-    /// `validation_error` for the first field that is refused.
+    /// `validation_error` for the first invalid field.
     pub fn read(&self) -> Result<T> {
         self.read_by(T::read)
     }
 }
 
 impl<T> Body<T> {
-    /// As [`Body::read`], by a reader that depends on more than the body.
+    /// Reads the body's object with `read`, which may depend on more than the body.
     ///
     /// # Errors
-    /// As [`Body::read`].
+    /// `validation_error` for the first invalid field.
     pub fn read_by<R>(&self, read: impl FnOnce(&Fields<'_>) -> R) -> Result<R> {
         let problems = Problems::default();
         let value = Fields::root(&self.value, &problems).map(|fields| read(&fields));
         problems.into_result()?;
-        value.ok_or_else(|| Error::internal("a body without a problem gave nothing"))
+        value.ok_or_else(|| Error::internal("a valid body has no value"))
     }
 }
 
@@ -77,7 +77,7 @@ impl<T: 'static> FromRequest for Body<T> {
             let too_large = || Code::PayloadTooLarge.into();
             let bytes = receive(payload, BODY_LIMIT, too_large, &timeouts).await?;
             if bytes.is_empty() && media_type.is_none() {
-                return Err(Refusal::invalid("body", "is required, as JSON").into());
+                return Err(Refusal::invalid("body", "is missing; send a JSON object").into());
             }
             if !media_type.is_some_and(|media_type| is_json(&media_type)) {
                 return Err(Code::UnsupportedMediaType.into());
@@ -98,12 +98,13 @@ fn is_json(media_type: &str) -> bool {
     essence.eq_ignore_ascii_case(JSON)
 }
 
-/// What a query is read as.
+/// A type that is read from a query string.
 pub trait FromQuery: Sized {
-    /// Reads the query's parameters. Every parameter is asked for, so that the document can list them.
+    /// Reads the query's parameters. An implementation reads every parameter on every call, so that
+    /// [`QueryString::describe`] finds all of them.
     ///
     /// # Errors
-    /// `validation_error` for the first parameter that is refused.
+    /// `validation_error` for the first invalid parameter.
     fn read(query: &QueryString) -> Result<Self>;
 }
 
@@ -113,9 +114,9 @@ impl FromQuery for () {
     }
 }
 
-/// The search text alone.
+/// A query with a search text and no filter.
 pub struct Search {
-    /// The text; none, if it is empty.
+    /// The text; `None` if it is empty.
     pub q: Option<String>,
 }
 
@@ -125,7 +126,7 @@ impl FromQuery for Search {
     }
 }
 
-/// A query that was read as a `T`.
+/// A query that is read as a `T`.
 pub struct Query<T>(pub T);
 
 impl<T: FromQuery> FromRequest for Query<T> {
@@ -136,37 +137,38 @@ impl<T: FromQuery> FromRequest for Query<T> {
         let pairs = form_urlencoded::parse(request.query_string().as_bytes());
         let query = QueryString {
             pairs: pairs.into_owned().collect(),
-            sketch: None,
+            described: None,
         };
         ready(T::read(&query).map(Self))
     }
 }
 
-/// A query's parameters. Parameters that are not asked for are ignored.
+/// The parameters of a query. Unknown parameters are ignored.
 pub struct QueryString {
     pairs: Vec<(String, String)>,
-    /// Where a reader is drawn instead of served: see [`QueryString::describe`].
-    sketch: Option<RefCell<Vec<(String, Value)>>>,
+    /// The parameters read so far. Only [`QueryString::describe`] collects them.
+    described: Option<RefCell<Vec<(String, Value)>>>,
 }
 
 impl QueryString {
-    /// The parameters that a `T` asks for, each with its JSON Schema: its reader runs on an empty query.
+    /// The parameters that a `T` reads, each with its JSON Schema. The reader runs on an empty
+    /// query.
     pub fn describe<T: FromQuery>() -> Vec<(String, Value)> {
         let query = Self {
             pairs: Vec::new(),
-            sketch: Some(RefCell::default()),
+            described: Some(RefCell::default()),
         };
         drop(T::read(&query));
-        query.sketch.map(RefCell::into_inner).unwrap_or_default()
+        query.described.map(RefCell::into_inner).unwrap_or_default()
     }
 
-    fn note(&self, name: &str, schema: impl FnOnce() -> Value) {
-        if let Some(sketch) = &self.sketch {
-            sketch.borrow_mut().push((name.to_owned(), schema()));
+    fn describe_parameter(&self, name: &str, schema: impl FnOnce() -> Value) {
+        if let Some(described) = &self.described {
+            described.borrow_mut().push((name.to_owned(), schema()));
         }
     }
 
-    /// Of several the last.
+    /// The parameter's value. If the parameter is repeated, the last value counts.
     fn get(&self, name: &str) -> Option<&str> {
         self.pairs
             .iter()
@@ -175,16 +177,16 @@ impl QueryString {
             .map(|(_, value)| value.as_str())
     }
 
-    /// A parameter's text.
+    /// The parameter as text.
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.note(name, || json!({ "type": "string" }));
+        self.describe_parameter(name, || json!({ "type": "string" }));
         self.get(name)
     }
 
-    /// The text that a list is searched for; none, when it is empty.
+    /// The search text `q` of a list; `None` if it is empty.
     ///
     /// # Errors
-    /// `validation_error` for U+0000, which is refused wherever it is sent.
+    /// `validation_error` for U+0000, which the server refuses everywhere.
     pub fn search(&self) -> Result<Option<String>> {
         match self.text("q") {
             Some(q) if q.contains('\0') => {
@@ -205,27 +207,27 @@ impl QueryString {
             .transpose()
     }
 
-    /// A name from outside that is checked later, after checks that come first.
+    /// The parameter as text, for a handler that checks the name only after other checks.
     pub fn unchecked<T: Name>(&self, name: &str) -> Option<String> {
-        self.note(name, || json!({ "type": "string", "pattern": T::PATTERN }));
+        self.describe_parameter(name, || json!({ "type": "string", "pattern": T::PATTERN }));
         self.get(name).map(str::to_owned)
     }
 
-    /// A name from outside.
+    /// The parameter as a name.
     ///
     /// # Errors
     /// `validation_error` with the name's rule.
     pub fn named<T: Name>(&self, name: &str) -> Result<Option<T>> {
-        self.note(name, || json!({ "type": "string", "pattern": T::PATTERN }));
+        self.describe_parameter(name, || json!({ "type": "string", "pattern": T::PATTERN }));
         self.parsed(name, T::read, T::RULE)
     }
 
-    /// An id that this server gave.
+    /// The parameter as an id that this server issued.
     ///
     /// # Errors
-    /// `validation_error`.
+    /// `validation_error` if the parameter does not have the id's form.
     pub fn id<K: Kind>(&self, name: &str) -> Result<Option<Id<K>>> {
-        self.note(
+        self.describe_parameter(
             name,
             || json!({ "type": "string", "pattern": Id::<K>::pattern() }),
         );
@@ -233,16 +235,16 @@ impl QueryString {
         self.parsed(name, Id::parse, &rule)
     }
 
-    /// A time (RFC 3339).
+    /// The parameter as a time (RFC 3339).
     ///
     /// # Errors
-    /// `validation_error`.
+    /// `validation_error` for any other form.
     pub fn time(&self, name: &str) -> Result<Option<Millis>> {
-        self.note(name, || json!({ "type": "string", "format": "date-time" }));
+        self.describe_parameter(name, || json!({ "type": "string", "format": "date-time" }));
         self.parsed(name, parse_rfc3339, TIME_RULE)
     }
 
-    /// One of a few words.
+    /// The parameter as one of `choices`, a list that is separated by commas.
     ///
     /// # Errors
     /// `validation_error` with the choices.
@@ -252,14 +254,14 @@ impl QueryString {
         parse: impl FnOnce(&str) -> Option<T>,
         choices: &str,
     ) -> Result<Option<T>> {
-        self.note(name, || {
+        self.describe_parameter(name, || {
             let words: Vec<&str> = choices.split(", ").collect();
             json!({ "type": "string", "enum": words })
         });
         self.parsed(name, parse, &format!("must be one of {choices}"))
     }
 
-    /// `true` or `false`, where absent is `false`.
+    /// The parameter as `true` or `false`. An absent parameter is `false`.
     ///
     /// # Errors
     /// `validation_error` for anything else.
@@ -269,18 +271,18 @@ impl QueryString {
             "false" => Some(false),
             _ => None,
         };
-        self.note(name, || json!({ "type": "boolean" }));
+        self.describe_parameter(name, || json!({ "type": "boolean" }));
         Ok(self
             .parsed(name, parse, "must be one of true, false")?
             .unwrap_or(false))
     }
 
-    /// A whole number in a range.
+    /// The parameter as an integer in a range.
     ///
     /// # Errors
     /// `validation_error` with the range.
     pub fn number(&self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>> {
-        self.note(name, || integer_schema(&range));
+        self.describe_parameter(name, || integer_schema(&range));
         let rule = format!(
             "must be a whole number from {} to {}",
             range.start(),
@@ -301,20 +303,20 @@ impl QueryString {
     }
 }
 
-/// An id in the path; malformed ones name nothing.
+/// The id in a path segment.
 ///
 /// # Errors
-/// `not_found`.
+/// `not_found` for a malformed id, as for an id that does not exist.
 pub fn path_id<K: Kind>(request: &HttpRequest, name: &str) -> Result<Id<K>> {
     segment(request, name)
         .and_then(Id::parse)
         .ok_or_else(|| Code::NotFound.into())
 }
 
-/// A name from outside in the path; text of another form names nothing.
+/// The name in a path segment.
 ///
 /// # Errors
-/// `not_found`.
+/// `not_found` for a malformed name, as for a name that does not exist.
 pub fn path_name<T: Name>(request: &HttpRequest, name: &str) -> Result<T> {
     segment(request, name)
         .and_then(T::read)

@@ -1,4 +1,4 @@
-//! What every request passes: it gets an id, its failure an envelope, its reply the common headers, the log a line.
+//! The middleware around every request: id, CORS, error envelope, common headers and access log.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,15 +11,15 @@ use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse, web};
 use uuid::Uuid;
 
-use super::body::Held;
+use super::body::SharedPayload;
 use super::context::Context;
-use super::routing::RoutePath;
+use super::routing::MatchedRoute;
 use super::{cors, envelope};
 use crate::error::{Error, Refusal};
 use crate::http::App;
 use crate::model::caller::Caller;
 
-/// The target of the lines that tell of requests.
+/// The log target of the access log.
 pub const ACCESS_LOG: &str = "switchboard::access";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
@@ -39,9 +39,9 @@ pub(in crate::http) async fn handle(
     request.extensions_mut().insert(Context {
         request_id,
         started: Instant::now(),
-        remote: remote(&request),
+        remote: remote_address(&request),
         caller: None,
-        standing: None,
+        rate_limit: None,
     });
     let app = request.app_data::<web::Data<App>>().cloned();
     let origin = app
@@ -52,24 +52,24 @@ pub(in crate::http) async fn handle(
     {
         let mut reply = cors::preflight();
         cors::allow(reply.headers_mut(), origin);
-        put(reply.headers_mut(), REQUEST_ID, &request_id.to_string());
+        set_header(reply.headers_mut(), REQUEST_ID, &request_id.to_string());
         if let Some(app) = &app {
-            // Answered ahead of the routes, for whatever path.
-            let took = Context::of(request.request()).started.elapsed();
+            // A preflight is answered before routing, so that it counts under no route.
+            let elapsed = Context::of(request.request()).started.elapsed();
             let (method, status) = (request.method(), reply.status());
             app.metrics
-                .answered(RoutePath::NOWHERE, method, status, took);
+                .count_reply(MatchedRoute::NONE, method, status, elapsed);
         }
         return Ok(request.into_response(reply));
     }
 
-    let body = Held::of(&mut request);
+    let body = SharedPayload::of(&mut request);
     let mut response = next.call(request).await?.map_into_boxed_body();
-    let route = RoutePath::of(response.request());
-    if let Some(failure) = response.response().error().map(Failure::of) {
+    let route = MatchedRoute::of(response.request());
+    if let Some(failure) = response.response().error().map(FailedRequest::of) {
         let context = Context::of(response.request());
         if let Some(app) = &app {
-            app.metrics.refused(failure.refusal.code);
+            app.metrics.count_refusal(failure.refusal.code);
             if failure.is_ours {
                 let request = response.request();
                 let (method, path) = (request.method().as_str(), request.path());
@@ -88,38 +88,38 @@ pub(in crate::http) async fn handle(
         response = response.into_response(failure.rendered(&context));
     }
     let context = Context::of(response.request());
-    write_line(&context, route, &response);
+    log_request(&context, route, &response);
     if let Some(app) = &app {
         let (method, status) = (response.request().method(), response.status());
         app.metrics
-            .answered(route, method, status, context.started.elapsed());
+            .count_reply(route, method, status, context.started.elapsed());
     }
     let headers = response.headers_mut();
-    put(headers, REQUEST_ID, &request_id.to_string());
-    if let Some(standing) = context.standing {
-        put(headers, LIMIT, &standing.limit.to_string());
-        put(headers, REMAINING, &standing.remaining.to_string());
-        put(headers, RESET, &standing.reset_s.to_string());
+    set_header(headers, REQUEST_ID, &request_id.to_string());
+    if let Some(rate_limit) = context.rate_limit {
+        set_header(headers, LIMIT, &rate_limit.limit.to_string());
+        set_header(headers, REMAINING, &rate_limit.remaining.to_string());
+        set_header(headers, RESET, &rate_limit.reset_s.to_string());
     }
     if let Some(origin) = &origin {
         cors::allow(headers, origin);
     }
     Ok(match body {
-        Some(body) => body.until_the_end_of(response),
+        Some(body) => body.keep_until_sent(response),
         None => response,
     })
 }
 
-/// Why a request was not served.
-struct Failure {
+/// A request that failed, and the refusal that the client receives.
+struct FailedRequest {
     refusal: Refusal,
-    /// Told by our own code, not by the framework, and no inner failure.
+    /// The refusal comes from this crate: neither from the framework nor from an internal error.
     is_ours: bool,
-    /// For the log alone.
+    /// The cause, which is logged and never sent.
     cause: Option<String>,
 }
 
-impl Failure {
+impl FailedRequest {
     fn of(error: &actix_web::Error) -> Self {
         let (refusal, is_ours, cause) = match error.as_error::<Error>() {
             Some(Error::Refused(refusal)) => ((**refusal).clone(), true, None),
@@ -136,25 +136,25 @@ impl Failure {
         }
     }
 
-    /// Its envelope; an inner cause is logged here, once, and told to nobody.
+    /// Renders the error envelope. The cause of an internal error is logged here, once.
     fn rendered(self, context: &Context) -> HttpResponse {
         if let Some(cause) = self.cause {
             log::error!(id:% = context.request_id; "{cause}");
         }
-        envelope::refuse(&self.refusal, context.request_id)
+        envelope::render_refusal(&self.refusal, context.request_id)
     }
 }
 
-fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+fn set_header(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
 }
 
-/// A caller as the log names it.
-struct Sender<'a>(Option<&'a Caller>);
+/// Formats a caller for the access log.
+struct LogCaller<'a>(Option<&'a Caller>);
 
-impl fmt::Display for Sender<'_> {
+impl fmt::Display for LogCaller<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(caller) = self.0 else {
             return f.write_str("-");
@@ -164,9 +164,9 @@ impl fmt::Display for Sender<'_> {
     }
 }
 
-/// From where a request comes. What is sent in `X-Forwarded-For` counts only behind a proxy of ours, which puts the address
-/// that it sees last.
-fn remote(request: &ServiceRequest) -> Option<IpAddr> {
+/// The client's address. `X-Forwarded-For` counts only with `--behind-proxy`, because a client can
+/// forge it. The last address is the one that the proxy adds.
+fn remote_address(request: &ServiceRequest) -> Option<IpAddr> {
     let is_behind_proxy = request
         .app_data::<web::Data<App>>()
         .is_some_and(|app| app.config.behind_proxy);
@@ -188,13 +188,14 @@ fn remote(request: &ServiceRequest) -> Option<IpAddr> {
     forwarded.or_else(|| request.peer_addr().map(|peer| peer.ip()))
 }
 
-/// One line a request: its id, caller, method, route, status and time; never a query, a credential or a text.
-fn write_line(context: &Context, route: RoutePath, response: &ServiceResponse<BoxBody>) {
+/// Logs one line per request: id, caller, method, route, status and time. The line never contains a
+/// query, a credential or the text of a message.
+fn log_request(context: &Context, route: MatchedRoute, response: &ServiceResponse<BoxBody>) {
     let (request, route) = (response.request(), route.pattern);
     log::info!(
         target: ACCESS_LOG,
         id:% = context.request_id,
-        caller:% = Sender(context.caller.as_deref()),
+        caller:% = LogCaller(context.caller.as_deref()),
         method:% = request.method(),
         route = route,
         status = response.status().as_u16(),

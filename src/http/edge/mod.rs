@@ -1,4 +1,4 @@
-//! The edge: routes, admission, middleware, extractors and envelopes; everything that every request passes.
+//! Routing, admission, middleware, extractors and envelopes: what every request passes through.
 
 pub mod admission;
 pub(in crate::http) mod body;

@@ -1,4 +1,4 @@
-//! The document of every route (OpenAPI 3.1), made from the table: bodies and queries by their own readers, replies by their types.
+//! The OpenAPI 3.1 document, derived from the route table, the request readers and the reply types.
 
 use std::sync::OnceLock;
 
@@ -10,7 +10,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::admission::Callers;
-use super::router::{Row, Taken, table};
+use super::router::{RequestBody, Row, table};
 use super::routing::PREFIX;
 use crate::error::{Code, Error};
 use crate::http::docs;
@@ -20,7 +20,7 @@ use crate::model::ids::{
 };
 use crate::model::names::{ClientId, CompanyId, M365TenantId, Name};
 
-/// The document.
+/// Serves the document.
 pub(in crate::http) async fn document() -> Result<HttpResponse, Error> {
     static DOCUMENT: OnceLock<String> = OnceLock::new();
     let document = DOCUMENT.get_or_init(|| build().to_string());
@@ -30,7 +30,7 @@ pub(in crate::http) async fn document() -> Result<HttpResponse, Error> {
         .body(document.as_str()))
 }
 
-/// Makes the document.
+/// Builds the document.
 pub fn build() -> Value {
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
     settings.definitions_path = "/components/schemas".into();
@@ -54,8 +54,8 @@ pub fn build() -> Value {
             "title": "Switchboard",
             "version": env!("CARGO_PKG_VERSION"),
             "summary": env!("CARGO_PKG_DESCRIPTION"),
-            "description": "Every path is also served without the prefix /public-api. What the words mean, and every rule behind the \
-                            refusals, is in the contract, docs/contract.md.",
+            "description": "Every path is also served without the prefix /public-api. The contract, docs/contract.md, defines the \
+                            terms and explains the rule behind each error.",
             "license": { "name": "Apache 2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
@@ -67,9 +67,9 @@ pub fn build() -> Value {
 fn security_schemes() -> Value {
     let bearer = |format: &str, description: &str| json!({ "type": "http", "scheme": "bearer", "bearerFormat": format, "description": description });
     json!({
-        "serviceAccount": bearer("neo_sk_<env>_<secret>", "A program's API key."),
-        "dashboardUser": bearer("JWT", "A Microsoft Entra ID access token, or a local sign-in token."),
-        "endUserSession": bearer("JWT", "A token that was minted for one session."),
+        "serviceAccount": bearer("neo_sk_<env>_<secret>", "The API key of a service account."),
+        "dashboardUser": bearer("JWT", "A Microsoft Entra ID access token or a local sign-in token."),
+        "endUserSession": bearer("JWT", "A token that is valid for one session."),
     })
 }
 
@@ -91,21 +91,21 @@ fn security(callers: Callers) -> Value {
 fn headers() -> Value {
     let number = json!({ "type": "integer" });
     json!({
-        "X-Request-Id": { "description": "Names the request, in the log too.", "required": true, "schema": { "type": "string", "format": "uuid" } },
-        "X-RateLimit-Limit": { "description": "Requests a minute.", "schema": number },
-        "X-RateLimit-Remaining": { "description": "What is left of them.", "schema": number },
-        "X-RateLimit-Reset": { "description": "When it is all there again, in Unix seconds.", "schema": number },
-        "Location": { "description": "Where the new thing is.", "required": true, "schema": { "type": "string" } },
-        "Retry-After": { "description": "Seconds to wait.", "required": true, "schema": number },
-        "Allow": { "description": "The methods that the address takes.", "required": true, "schema": { "type": "string" } },
-        "WWW-Authenticate": { "description": "Bearer.", "required": true, "schema": { "type": "string" } },
+        "X-Request-Id": { "description": "The id of the request, which the server's log also contains.", "required": true, "schema": { "type": "string", "format": "uuid" } },
+        "X-RateLimit-Limit": { "description": "Requests that the tenant may send per minute.", "schema": number },
+        "X-RateLimit-Remaining": { "description": "Requests that the tenant may still send in the current window.", "schema": number },
+        "X-RateLimit-Reset": { "description": "When the full limit is available again, in Unix seconds.", "schema": number },
+        "Location": { "description": "The path of the created resource.", "required": true, "schema": { "type": "string" } },
+        "Retry-After": { "description": "Seconds to wait before the next attempt.", "required": true, "schema": number },
+        "Allow": { "description": "The methods that this path supports.", "required": true, "schema": { "type": "string" } },
+        "WWW-Authenticate": { "description": "The authentication scheme, which is Bearer.", "required": true, "schema": { "type": "string" } },
     })
 }
 
 fn header_refs(names: &[&str]) -> Value {
     let refs = names.iter().map(|name| {
-        let place = json!({ "$ref": format!("#/components/headers/{name}") });
-        ((*name).to_owned(), place)
+        let reference = json!({ "$ref": format!("#/components/headers/{name}") });
+        ((*name).to_owned(), reference)
     });
     Value::Object(refs.collect())
 }
@@ -142,7 +142,7 @@ fn error() -> Value {
                 "required": ["code", "message"],
                 "properties": {
                     "code": { "type": "string", "enum": codes },
-                    "message": { "type": "string", "description": "A sentence for a person." },
+                    "message": { "type": "string", "description": "A sentence for people that says what is wrong and what to do." },
                     "details": { "type": "object", "additionalProperties": true },
                 },
             },
@@ -158,9 +158,9 @@ fn operation(row: &Row, rows: &[Row], generator: &mut SchemaGenerator) -> Value 
         parameters
             .push(json!({ "name": name, "in": "query", "required": false, "schema": schema }));
     }
-    for (name, what_for) in &operation.headers {
+    for (name, description) in &operation.headers {
         let schema = json!({ "type": "string" });
-        parameters.push(json!({ "name": name, "in": "header", "required": false, "description": what_for, "schema": schema }));
+        parameters.push(json!({ "name": name, "in": "header", "required": false, "description": description, "schema": schema }));
     }
     let mut described = json!({
         "operationId": operation.id,
@@ -172,15 +172,15 @@ fn operation(row: &Row, rows: &[Row], generator: &mut SchemaGenerator) -> Value 
     if !parameters.is_empty() {
         described["parameters"] = json!(parameters);
     }
-    let taken = match operation.body {
-        Taken::Nothing => None,
-        Taken::Json(read) => Some(("application/json", fields::describe(read))),
-        Taken::File => Some((
+    let body = match operation.body {
+        RequestBody::None => None,
+        RequestBody::Json(read) => Some(("application/json", fields::describe(read))),
+        RequestBody::File => Some((
             "application/octet-stream",
             json!({ "type": "string", "format": "binary" }),
         )),
     };
-    if let Some((media_type, schema)) = taken {
+    if let Some((media_type, schema)) = body {
         let mut content = json!({ "schema": schema });
         if let Some(example) = operation.example {
             content["examples"] = json!({ "demo": { "value": example() } });
@@ -190,7 +190,7 @@ fn operation(row: &Row, rows: &[Row], generator: &mut SchemaGenerator) -> Value 
     described
 }
 
-/// The chapter that a path belongs to: its first word, or what a session has.
+/// The tag of a path: its first segment, or `meta` for the routes about the server itself.
 fn tag(path: &str) -> &str {
     let first = path.split('/').nth(1).unwrap_or_default();
     match first {
@@ -199,13 +199,13 @@ fn tag(path: &str) -> &str {
     }
 }
 
-/// The names in a path.
+/// The names of a path's parameters.
 fn path_names(path: &str) -> impl Iterator<Item = &str> {
     path.split('/')
         .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
-/// The parameters in a path, each with the form that names something and a value of the demo's where there is one.
+/// A path's parameters, each with its schema and, where the demo has one, an example value.
 fn path_parameters(path: &str) -> Vec<Value> {
     let described = path_names(path).map(|name| {
         let text = |pattern: &str| json!({ "type": "string", "pattern": pattern });
@@ -296,7 +296,8 @@ fn success(row: &Row, rows: &[Row], status: u16, generator: &mut SchemaGenerator
     described
 }
 
-/// The calls that what was made can be named in: those below the address that made it, or beside what it hangs on.
+/// Links from a created resource to the operations that take its id. Candidates are the paths below
+/// the path that created it, or below its owner.
 fn links(
     row: &Row,
     rows: &[Row],
@@ -309,29 +310,29 @@ fn links(
         return links;
     };
     let owner = row.path.rsplit_once('/').map_or("", |(owner, _)| owner);
-    let around = if owner.contains('{') { owner } else { row.path };
+    let base = if owner.contains('{') { owner } else { row.path };
     for other in rows {
-        let below = other.path.strip_prefix(around);
+        let below = other.path.strip_prefix(base);
         if !below.is_some_and(|below| below.starts_with('/')) {
             continue;
         }
-        let mut is_of_the_reply = false;
+        let mut uses_reply = false;
         let parameters: Option<Map<String, Value>> = path_names(other.path)
             .map(|name| {
-                let placed = format!("{{{name}}}");
-                let place = if row.path.contains(&placed) {
+                let parameter = format!("{{{name}}}");
+                let expression = if row.path.contains(&parameter) {
                     format!("$request.path.{name}")
                 } else {
-                    is_of_the_reply = true;
-                    let is_made_here = other.path.starts_with(&format!("{}/{placed}", row.path));
+                    uses_reply = true;
+                    let is_child = other.path.starts_with(&format!("{}/{parameter}", row.path));
                     let named = has_property(data, name, generator).then_some(name);
-                    let id = (is_made_here && has_property(data, "id", generator)).then_some("id");
+                    let id = (is_child && has_property(data, "id", generator)).then_some("id");
                     format!("$response.body#/data/{}", named.or(id)?)
                 };
-                Some((name.to_owned(), place.into()))
+                Some((name.to_owned(), expression.into()))
             })
             .collect();
-        if let (Some(parameters), true) = (parameters, is_of_the_reply) {
+        if let (Some(parameters), true) = (parameters, uses_reply) {
             let link = json!({ "operationId": other.operation.id, "parameters": parameters });
             links.insert(other.operation.id.to_owned(), link);
         }
@@ -340,18 +341,18 @@ fn links(
 }
 
 fn has_property(schema: &Schema, name: &str, generator: &SchemaGenerator) -> bool {
-    let place = schema.get("$ref").and_then(Value::as_str);
-    let defined = place
-        .and_then(|place| place.rsplit('/').next())
+    let reference = schema.get("$ref").and_then(Value::as_str);
+    let definition = reference
+        .and_then(|reference| reference.rsplit('/').next())
         .and_then(|name| generator.definitions().get(name));
-    let properties = match defined {
-        Some(defined) => defined.get("properties"),
+    let properties = match definition {
+        Some(definition) => definition.get("properties"),
         None => schema.get("properties"),
     };
     properties.is_some_and(|properties| properties.get(name).is_some())
 }
 
-/// Every refusal of a route, by status: its own, and those of the door, of credentials and of bodies.
+/// All error codes of a route, by status: its own, and those of routing, admission and extraction.
 pub fn refusals_of(row: &Row) -> Vec<(u16, Vec<Code>)> {
     let mut codes = row.operation.refusals.clone();
     codes.extend([
@@ -366,7 +367,7 @@ pub fn refusals_of(row: &Row) -> Vec<(u16, Vec<Code>)> {
             codes.push(Code::Forbidden);
         }
     }
-    if !matches!(row.operation.body, Taken::Nothing) {
+    if !matches!(row.operation.body, RequestBody::None) {
         codes.extend([
             Code::ValidationError,
             Code::PayloadTooLarge,

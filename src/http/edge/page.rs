@@ -1,4 +1,4 @@
-//! What every page of the program's own is sent with, so that it is used as what it is and by nobody else's page.
+//! Security headers for the server's own pages and their files.
 
 use std::borrow::Cow;
 
@@ -9,8 +9,9 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
-/// A success with this content security policy.
-pub(in crate::http) fn safe(policy: HeaderValue) -> HttpResponseBuilder {
+/// A 200 response with this content security policy. The other headers forbid type sniffing,
+/// framing and access from other pages.
+pub(in crate::http) fn secure_response(policy: HeaderValue) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
         .insert_header((header::CONTENT_SECURITY_POLICY, policy))
@@ -25,8 +26,8 @@ pub(in crate::http) fn safe(policy: HeaderValue) -> HttpResponseBuilder {
     response
 }
 
-/// A file as the program holds it.
-pub(in crate::http) fn bytes(file: Cow<'static, [u8]>) -> Bytes {
+/// An embedded file as a response body, without a copy where possible.
+pub(in crate::http) fn into_bytes(file: Cow<'static, [u8]>) -> Bytes {
     match file {
         Cow::Borrowed(bytes) => Bytes::from_static(bytes),
         Cow::Owned(bytes) => bytes.into(),

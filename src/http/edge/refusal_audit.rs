@@ -1,4 +1,5 @@
-//! Attempts at what is not allowed become audit events (contract, section 7), so many a minute that nobody can fill the disk with them.
+//! Records forbidden attempts as audit events, up to a quota per minute (contract, section 7).
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -15,28 +16,31 @@ use crate::store::Extent;
 use crate::store::Store;
 use crate::store::audit::{self, Event};
 
-/// Attempts by one tenant's own people and programs that are recorded in a minute; the next recorded one tells of the rest.
-const A_MINUTE: u32 = 60;
-/// The same for its sessions' tokens, apart: an end user takes no room from what an MSP's own do.
-const A_MINUTE_OF_GUESTS: u32 = 10;
-/// Characters of a path's part that can name something.
-const NAME: usize = 64;
-/// Nothing is written for a dry run (contract, section 3).
+/// Events per minute for a tenant's users and service accounts, so that nobody can fill the disk
+/// with them. The next event that is recorded contains the number of skipped ones.
+const EVENTS_PER_MINUTE: u32 = 60;
+/// Events per minute for a tenant's session tokens. They have a quota of their own, so that an end
+/// user cannot use up the quota of the MSP's accounts.
+const END_USER_EVENTS_PER_MINUTE: u32 = 10;
+/// Longest path segment, in characters, that is recorded.
+const MAX_SEGMENT_CHARS: usize = 64;
+/// The dry run, which writes nothing (contract, section 3).
 const DRY_RUN: &str = "/chat/sessions/resolve";
 
-/// What was recorded lately, by tenant.
+/// The number of events recorded in the current minute, by tenant and by whether the caller is an
+/// end user.
 #[derive(Debug, Default)]
-pub(in crate::http) struct RefusalAudit(Mutex<HashMap<(TenantNo, bool), Recent>>);
+pub(in crate::http) struct RefusalAudit(Mutex<HashMap<(TenantNo, bool), MinuteCount>>);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Recent {
+struct MinuteCount {
     minute: Millis,
     recorded: u32,
     skipped: u64,
 }
 
-/// Whether a refusal tells of something that this caller is not allowed to do, and not of a slip.
-fn is_worth_a_record(code: Code) -> bool {
+/// Whether a refusal shows an attempt at something forbidden, and not just a mistake.
+fn is_audited(code: Code) -> bool {
     code.status() == 403
         || matches!(
             code,
@@ -44,16 +48,17 @@ fn is_worth_a_record(code: Code) -> bool {
         )
 }
 
-/// The path, unless a part of it can name nothing here: it may be long, or a secret in the wrong place.
+/// The path, or the route if a segment has no valid form. Such a segment may be long, or a secret
+/// that was sent in the wrong place.
 fn target<'a>(path: &'a str, route: &'a str) -> &'a str {
-    let names_something = |part: &str| {
-        part.len() <= NAME
-            && !part.starts_with(api_key::PREFIX)
-            && part
+    let is_valid = |segment: &str| {
+        segment.len() <= MAX_SEGMENT_CHARS
+            && !segment.starts_with(api_key::PREFIX)
+            && segment
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
     };
-    if path.split('/').all(names_something) {
+    if path.split('/').all(is_valid) {
         path
     } else {
         route
@@ -61,7 +66,7 @@ fn target<'a>(path: &'a str, route: &'a str) -> &'a str {
 }
 
 impl RefusalAudit {
-    /// Records a refusal, before its reply is sent.
+    /// Records a refusal before its reply is sent.
     pub(in crate::http) async fn record(
         &self,
         store: &Store,
@@ -78,7 +83,7 @@ impl RefusalAudit {
             .write(Extent::Statement, move |tx| audit::record(tx, &event))
             .await
         {
-            log::error!(id:% = context.request_id; "a refused attempt was not recorded: {error}");
+            log::error!(id:% = context.request_id; "cannot record the refusal as an audit event: {error}");
         }
     }
 
@@ -92,11 +97,11 @@ impl RefusalAudit {
         refusal: &Refusal,
     ) -> Option<Event> {
         let caller = context.caller.as_ref()?;
-        if route == DRY_RUN || !is_worth_a_record(refusal.code) {
+        if route == DRY_RUN || !is_audited(refusal.code) {
             return None;
         }
-        let is_guest = matches!(caller.who, Who::EndUserSession { .. });
-        let skipped = self.admit(caller.tenant.no, is_guest, now)?;
+        let is_end_user = matches!(caller.who, Who::EndUserSession { .. });
+        let skipped = self.admit(caller.tenant.no, is_end_user, now)?;
         let mut details = Map::new();
         details.insert("code".to_owned(), refusal.code.as_str().into());
         details.insert("method".to_owned(), method.into());
@@ -108,25 +113,26 @@ impl RefusalAudit {
         Some(context.event(caller.tenant.no, caller, "request.refused", target, details))
     }
 
-    /// Whether one more is recorded; if so, how many were passed over before it.
-    fn admit(&self, tenant: TenantNo, is_guest: bool, now: Millis) -> Option<u64> {
-        let most = if is_guest {
-            A_MINUTE_OF_GUESTS
+    /// Counts an event. Returns the number of events skipped before it, or `None` if the quota of
+    /// this minute is used up.
+    fn admit(&self, tenant: TenantNo, is_end_user: bool, now: Millis) -> Option<u64> {
+        let limit = if is_end_user {
+            END_USER_EVENTS_PER_MINUTE
         } else {
-            A_MINUTE
+            EVENTS_PER_MINUTE
         };
-        let mut all = self.0.lock().ok()?;
-        let recent = all.entry((tenant, is_guest)).or_default();
+        let mut counts = self.0.lock().ok()?;
+        let count = counts.entry((tenant, is_end_user)).or_default();
         let minute = minute_of(now);
-        if recent.minute != minute {
-            (recent.minute, recent.recorded) = (minute, 0);
+        if count.minute != minute {
+            (count.minute, count.recorded) = (minute, 0);
         }
-        if recent.recorded >= most {
-            recent.skipped += 1;
+        if count.recorded >= limit {
+            count.skipped += 1;
             return None;
         }
-        recent.recorded += 1;
-        Some(std::mem::take(&mut recent.skipped))
+        count.recorded += 1;
+        Some(std::mem::take(&mut count.skipped))
     }
 }
 
@@ -135,22 +141,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_of_attempts_leaves_so_many_records_a_minute_and_the_next_tells_of_the_rest() {
-        let refused = RefusalAudit::default();
+    fn events_above_the_quota_are_skipped_and_counted_in_the_next_event() {
+        let audit = RefusalAudit::default();
         let recorded = |now| {
-            let admitted = (0..100).filter_map(|_| refused.admit(TenantNo(1), false, now));
+            let admitted = (0..100).filter_map(|_| audit.admit(TenantNo(1), false, now));
             admitted.collect::<Vec<u64>>()
         };
         assert_eq!(recorded(0), vec![0; 60]);
         assert_eq!(recorded(59_999), Vec::<u64>::new());
         let next = recorded(60_000);
         assert_eq!((next.len(), next[0], next[1]), (60, 140, 0));
-        assert_eq!(refused.admit(TenantNo(2), false, 60_000), Some(0));
-        assert_eq!(refused.admit(TenantNo(1), true, 60_000), Some(0));
+        assert_eq!(audit.admit(TenantNo(2), false, 60_000), Some(0));
+        assert_eq!(audit.admit(TenantNo(1), true, 60_000), Some(0));
     }
 
     #[test]
-    fn what_can_name_nothing_is_not_written_down() {
+    fn a_path_with_an_invalid_segment_is_not_recorded() {
         let route = "/api-keys/{key_id}";
         assert_eq!(
             target("/public-api/agents/100", route),

@@ -1,4 +1,4 @@
-//! The route table: every route of the server in one place, with who may call it and what the document says of it.
+//! The route table: every route of the API, with the callers that it admits and its documentation.
 
 use std::future::Future;
 
@@ -9,10 +9,10 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::admission::{Callers, Permit};
-use super::envelope::Gives;
+use super::envelope::ReplySchema;
 use super::extract::{Body, FromQuery, Query, QueryString};
 use super::openapi;
-use super::routing::{Address, Call};
+use super::routing::{MethodRoute, PathRoutes};
 use crate::error::{Code, Error};
 use crate::http::{
     agents, articles, attachments, audit_events, auth, channels, companies, docs, events, installs,
@@ -20,58 +20,58 @@ use crate::http::{
 };
 use crate::input::fields::{Fields, FromFields};
 
-/// One line of the table.
+/// One row of the route table.
 pub struct Row {
     /// The method.
     pub method: Method,
     /// The path, without the prefix.
     pub path: &'static str,
-    /// Who may call it.
+    /// The callers that the route admits.
     pub callers: Callers,
-    /// What the document says of it.
+    /// The documentation of the route.
     pub operation: Operation,
     route: Route,
 }
 
-/// What the document says of a route (OpenAPI 3.1, Operation Object).
+/// The documentation of a route (OpenAPI 3.1, Operation Object).
 #[derive(Debug)]
 pub struct Operation {
-    /// Names it for programs that are made from the document.
+    /// The `operationId`, from which client generators derive a function's name.
     pub id: &'static str,
-    /// Says in a sentence what it does.
+    /// One sentence about what the route does.
     pub summary: &'static str,
-    /// The handler takes a [`Permit`], so that the route must not be public.
-    pub needs_caller: bool,
-    /// The parameters of its query, each with its JSON Schema.
+    /// Whether the handler takes a [`Permit`]. Such a route must not be public.
+    pub needs_permit: bool,
+    /// The query parameters, each with its JSON Schema.
     pub query: Vec<(String, Value)>,
-    /// What it takes for a body.
-    pub body: Taken,
-    /// A body that works against the demo.
+    /// The kind of request body.
+    pub body: RequestBody,
+    /// A request body that succeeds against the demo.
     pub example: Option<fn() -> Value>,
-    /// The statuses of its successes.
+    /// The status codes of a success.
     pub successes: Vec<u16>,
-    /// What a success's `data` is.
+    /// The schema of a success's `data`.
     pub data: fn(&mut SchemaGenerator) -> Option<Schema>,
-    /// The media types of a success without an envelope.
+    /// The media types of a success that has no envelope.
     pub media_types: Vec<&'static str>,
-    /// Headers that it reads, each with what it is for.
+    /// The request headers that the route reads, each with a description.
     pub headers: Vec<(&'static str, &'static str)>,
-    /// Its own refusals; those that every route has are added.
+    /// The codes that only this route returns. The document adds the codes that all routes share.
     pub refusals: Vec<Code>,
 }
 
-/// What a route takes for a body.
+/// The kind of a request body.
 #[derive(Clone, Copy, Debug)]
-pub enum Taken {
-    /// None.
-    Nothing,
-    /// A JSON object that the handler's own reader reads.
+pub enum RequestBody {
+    /// No body.
+    None,
+    /// A JSON object. The function runs the handler's own reader.
     Json(fn(&Fields<'_>)),
-    /// A file as it is.
+    /// The bytes of a file.
     File,
 }
 
-/// Every route.
+/// All routes.
 pub fn table() -> Vec<Row> {
     let mut table = meta_rows();
     table.extend(management_rows());
@@ -85,29 +85,29 @@ pub fn table() -> Vec<Row> {
 fn meta_rows() -> Vec<Row> {
     vec![
         row(Method::GET, "/health", Callers::Public, meta::health)
-            .doc("health", "Tells that the server is alive"),
+            .doc("health", "Reports that the server is running"),
         row(Method::GET, "/ready", Callers::Public, meta::ready)
-            .doc("ready", "Tells whether the server can work"),
+            .doc("ready", "Reports whether the server takes requests and can write to its database"),
         row(Method::GET, "/openapi.json", Callers::Public, openapi::document)
-            .doc("openapi", "This document")
+            .doc("openapi", "Returns this document")
             .media_type("application/json"),
         row(Method::GET, "/docs", Callers::Public, docs::page)
-            .doc("docs", "A page that shows this document and makes its calls")
+            .doc("docs", "Returns a page that shows this document and can send its requests")
             .media_type("text/html"),
         row(Method::GET, "/docs/{file}", Callers::Public, docs::file)
-            .doc("docsFile", "What that page is made of")
+            .doc("docsFile", "Returns a script or a style sheet of the documentation page")
             .media_type("text/css").media_type("text/javascript"),
         row(Method::GET, "/auth/config", Callers::Public, auth::config)
-            .doc("getSignInConfig", "Tells a browser what sign-in there is"),
+            .doc("getSignInConfig", "Returns the available sign-in methods"),
         row(Method::POST, "/auth/exchange", Callers::Public, auth::exchange)
-            .doc("exchangeCode", "Exchanges a sign-in link's code for a token of 12 hours, once")
+            .doc("exchangeCode", "Exchanges the code of a sign-in link for a token that is valid for 12 hours; a code works once")
             .errors(&[Code::Unauthorized, Code::RateLimited]),
         row(Method::POST, "/auth/sign-out", Callers::Person, auth::sign_out)
-            .doc("signOut", "Ends a local sign-in at once"),
+            .doc("signOut", "Ends a local sign-in; its token stops working at once"),
         row(Method::GET, "/whoami", Callers::Anyone, tenant::who_am_i)
-            .doc("whoAmI", "Tells the caller who it is"),
+            .doc("whoAmI", "Returns the caller that the credential belongs to"),
         row(Method::GET, "/tenant", Callers::Member, tenant::get)
-            .doc("getTenant", "The caller's tenant"),
+            .doc("getTenant", "Returns the caller's tenant"),
     ]
 }
 
@@ -115,104 +115,104 @@ fn meta_rows() -> Vec<Row> {
 fn management_rows() -> Vec<Row> {
     vec![
         row(Method::GET, "/agents", Callers::Member, agents::list)
-            .doc("listAgents", "The tenant's agents, newest first"),
+            .doc("listAgents", "Lists the tenant's agents, newest first"),
         row(Method::POST, "/agents", Callers::CanManage, agents::create)
-            .doc("createAgent", "Makes a CONVERSATIONAL agent")
+            .doc("createAgent", "Creates a CONVERSATIONAL agent")
             .example(|| json!({ "name": "Onboarding", "audience": "MSP", "agent_settings": { "custom_instructions": "Answer briefly." } }))
             .created()
             .errors(&[Code::AgentManagedByNeo]),
         row(Method::GET, "/agents/{agent_id}", Callers::Member, agents::get)
-            .doc("getAgent", "One agent"),
+            .doc("getAgent", "Returns one agent"),
         row(Method::PUT, "/agents/{agent_id}", Callers::CanManage, agents::update)
-            .doc("updateAgent", "Changes what is sent of an agent")
+            .doc("updateAgent", "Updates the fields of an agent that the body contains")
             .example(|| json!({ "description": "Answers technicians' questions." }))
             .errors(&[Code::AgentManagedByNeo, Code::AgentUpdateConflict]),
         row(Method::DELETE, "/agents/{agent_id}", Callers::CanManage, agents::delete)
-            .doc("deleteAgent", "Removes an agent that no channel uses; its sessions stay")
+            .doc("deleteAgent", "Deletes an agent that no channel uses; its sessions remain")
             .errors(&[Code::AgentManagedByNeo, Code::AgentInUse]),
 
         row(Method::GET, "/knowledge-articles", Callers::Member, articles::list)
-            .doc("listArticles", "The tenant's knowledge articles, newest first"),
+            .doc("listArticles", "Lists the tenant's knowledge articles, newest first"),
         row(Method::POST, "/knowledge-articles", Callers::CanManage, articles::create)
-            .doc("createArticle", "Adds a knowledge article")
+            .doc("createArticle", "Creates a knowledge article")
             .example(|| json!({ "title": "Wi-Fi for guests", "body": "The network is **Guests**.", "audience": "END_USER", "end_company_id": "1001" }))
             .created()
             .errors(&[Code::NotFound, Code::AlreadyExists]),
         row(Method::GET, "/knowledge-articles/{article_id}", Callers::Member, articles::get)
-            .doc("getArticle", "One knowledge article"),
+            .doc("getArticle", "Returns one knowledge article"),
         row(Method::PUT, "/knowledge-articles/{article_id}", Callers::CanManage, articles::update)
-            .doc("updateArticle", "Changes what is sent of a knowledge article")
+            .doc("updateArticle", "Updates the fields of a knowledge article that the body contains")
             .example(|| json!({ "url": "https://kb.example.com/wifi" }))
             .errors(&[Code::AlreadyExists]),
         row(Method::DELETE, "/knowledge-articles/{article_id}", Callers::CanManage, articles::delete)
-            .doc("deleteArticle", "Removes a knowledge article"),
+            .doc("deleteArticle", "Deletes a knowledge article"),
 
         row(Method::GET, "/api-keys", Callers::Admin, keys::list)
-            .doc("listApiKeys", "The tenant's API keys, newest first, ended ones too"),
+            .doc("listApiKeys", "Lists the tenant's API keys, newest first, including expired and revoked ones"),
         row(Method::POST, "/api-keys", Callers::Admin, keys::create)
-            .doc("createApiKey", "Makes an API key; it is shown in this reply and never again")
+            .doc("createApiKey", "Creates an API key; only this reply contains the key itself")
             .example(|| json!({ "name": "Ticket system" }))
             .created()
             .errors(&[Code::AlreadyExists]),
         row(Method::POST, "/api-keys/{key_id}/rotate", Callers::Admin, keys::rotate)
-            .doc("rotateApiKey", "Makes the next key of an account; the old one works for 24 hours more")
+            .doc("rotateApiKey", "Creates a successor of an API key; the old key works for 24 more hours")
             .created(),
         row(Method::DELETE, "/api-keys/{key_id}", Callers::Admin, keys::revoke)
-            .doc("revokeApiKey", "Ends an API key at once, and the tokens that it minted"),
+            .doc("revokeApiKey", "Revokes an API key at once, together with the session tokens that it minted"),
         row(Method::GET, "/users", Callers::Admin, users::list)
-            .doc("listUsers", "The tenant's people, newest first"),
+            .doc("listUsers", "Lists the tenant's users, newest first"),
         row(Method::PATCH, "/users/{user_id}", Callers::Admin, users::patch)
-            .doc("updateUser", "Gives a person a role")
+            .doc("updateUser", "Sets the role of a user")
             .example(|| json!({ "role": "ADMIN" }))
             .errors(&[Code::LastAdmin]),
 
         row(Method::GET, "/tenants", Callers::Platform, tenants::list)
-            .doc("listTenants", "All tenants, newest first"),
+            .doc("listTenants", "Lists all tenants, newest first"),
         row(Method::POST, "/tenants", Callers::Platform, tenants::create)
-            .doc("createTenant", "Makes a tenant and its managed agent")
+            .doc("createTenant", "Creates a tenant and its managed agent")
             .example(|| json!({ "client_id": "proseware-it", "name": "Proseware IT", "retention_days": 365 }))
             .created()
             .errors(&[Code::AlreadyExists, Code::InstallConflict]),
         row(Method::GET, "/tenants/{client_id}", Callers::Platform, tenants::get)
-            .doc("getAnyTenant", "One tenant"),
+            .doc("getAnyTenant", "Returns one tenant"),
         row(Method::PATCH, "/tenants/{client_id}", Callers::Platform, tenants::patch)
-            .doc("updateTenant", "Changes what is sent of a tenant")
+            .doc("updateTenant", "Updates the fields of a tenant that the body contains")
             .example(|| json!({ "rate_limit_per_minute": 2400 }))
             .errors(&[Code::AlreadyExists, Code::InstallConflict]),
 
         row(Method::GET, "/stats", Callers::CanManage, stats::get)
-            .doc("getStats", "Sessions, turns, failures and the time to the first word, by day and by agent; without from, of a week"),
+            .doc("getStats", "Returns sessions, turns, failures and the time to the first word, by day and by agent; the last week by default"),
         row(Method::GET, "/audit-events", Callers::CanManage, audit_events::list)
-            .doc("listAuditEvents", "Who changed or was refused what, newest first"),
+            .doc("listAuditEvents", "Lists changes and refused attempts with their callers, newest first"),
     ]
 }
 
-/// Paths that are spelt out come before the one that takes any name.
+/// The routes of client companies. Literal paths precede the path with a parameter.
 #[rustfmt::skip]
 fn company_rows() -> Vec<Row> {
     vec![
         row(Method::GET, "/end-companies", Callers::Member, companies::list)
-            .doc("listEndCompanies", "The tenant's client companies, newest first"),
+            .doc("listEndCompanies", "Lists the tenant's client companies, newest first"),
         row(Method::POST, "/end-companies", Callers::CanManage, companies::create)
-            .doc("createEndCompany", "Makes a client company, linked to an M365 tenant or not")
+            .doc("createEndCompany", "Creates a client company and, if tenant_id is given, links it to that M365 tenant")
             .example(|| json!({
                 "psa_company_id": "1005", "psa_company_name": "Wide World Importers", "tenant_id": "1abe11ed-c0de-4bee-8ace-deed50fab1e5",
             }))
             .created()
             .errors(&[Code::AlreadyExists]),
         row(Method::GET, "/end-companies/health", Callers::Member, companies::health)
-            .doc("getEndCompanyHealth", "What would be refused today, why, and what to do about it"),
+            .doc("getEndCompanyHealth", "Returns the mapping problems that cause refusals, with what to do about each"),
         row(Method::GET, "/end-companies/unlinked-tenants", Callers::Member, companies::list_unlinked)
-            .doc("listUnlinkedTenants", "M365 tenants that were refused for want of exactly one company, newest first"),
+            .doc("listUnlinkedTenants", "Lists M365 tenants that were refused because no single company is linked to them, newest first"),
         row(Method::DELETE, "/end-companies/unlinked-tenants/{inbound_tenant_id}", Callers::CanManage, companies::forget_unlinked)
-            .doc("deleteUnlinkedTenant", "Forgets that an M365 tenant was refused"),
+            .doc("deleteUnlinkedTenant", "Deletes the record of a refused M365 tenant"),
         row(Method::GET, "/end-companies/{psa_company_id}", Callers::Member, companies::get)
-            .doc("getEndCompany", "One client company"),
+            .doc("getEndCompany", "Returns one client company"),
         row(Method::PUT, "/end-companies/{psa_company_id}", Callers::CanManage, companies::update)
-            .doc("updateEndCompany", "Changes what is sent of a client company, its link too")
+            .doc("updateEndCompany", "Updates the fields of a client company that the body contains, including its link to an M365 tenant")
             .example(|| json!({ "tenant_id": "0ddba110-face-4fee-9add-1eaf1ed0dd01" })),
         row(Method::DELETE, "/end-companies/{psa_company_id}", Callers::CanManage, companies::delete)
-            .doc("deleteEndCompany", "Removes a client company and the articles that are for it alone; its sessions stay, and refuse new turns"),
+            .doc("deleteEndCompany", "Deletes a client company and the articles for that company only; its sessions remain but refuse new turns"),
     ]
 }
 
@@ -222,33 +222,33 @@ fn channel_rows() -> Vec<Row> {
 
     vec![
         row(Method::GET, "/channels", Callers::Member, channels::list)
-            .doc("listChannels", "The tenant's channels, newest first"),
+            .doc("listChannels", "Lists the tenant's channels, newest first"),
         row(Method::POST, "/channels", Callers::CanManage, channels::create)
-            .doc("createChannel", "Binds an agent to a bot")
+            .doc("createChannel", "Creates a channel, which binds an agent to a bot")
             .example(|| json!({ "internal_name": "Night desk", "audience": "MSP", "agent_id": 102, "display_name": "Northwind at night" }))
             .created()
             .errors(&[NotFound, AlreadyExists, AudienceMismatch]),
-        // Ahead of what it would be one of.
+        // This path precedes `/channels/{channel_id}`, whose parameter would match it.
         row(Method::POST, "/channels/install-events", Callers::Platform, channels::install_event)
-            .doc("installEvent", "Tells whether a bot is installed for an M365 tenant, and what it says there; changes nothing")
+            .doc("installEvent", "Returns whether a bot is installed for an M365 tenant, and its welcome message there; changes nothing")
             .example(|| json!({ "bot_id": "b07fab1e-c0de-4bee-8ace-facade0fb075", "end_client_tenant_id": "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e" })),
         row(Method::GET, "/channels/{channel_id}", Callers::Member, channels::get)
-            .doc("getChannel", "One channel"),
+            .doc("getChannel", "Returns one channel"),
         row(Method::PATCH, "/channels/{channel_id}", Callers::CanManage, channels::update)
-            .doc("updateChannel", "Changes what is sent of a channel; null restores a default")
+            .doc("updateChannel", "Updates the fields of a channel that the body contains; null restores a default")
             .example(|| json!({ "welcome_message": "Hello! What can I do for you?", "relay_prefix": null }))
             .errors(&[AlreadyExists, AudienceMismatch, InstallConflict]),
         row(Method::DELETE, "/channels/{channel_id}", Callers::CanManage, channels::delete)
-            .doc("deleteChannel", "Removes a channel; its installs go on refusing until their bot and M365 tenant are installed on another"),
+            .doc("deleteChannel", "Deletes a channel; its installs refuse requests until their bot and M365 tenant are installed on another channel"),
         row(Method::GET, "/channels/{channel_id}/installs", Callers::Member, installs::list)
-            .doc("listInstalls", "The M365 tenants that a channel's bot serves, newest first"),
+            .doc("listInstalls", "Lists the M365 tenants that a channel's bot serves, newest first"),
         row(Method::POST, "/channels/{channel_id}/installs", Callers::CanManage, installs::create)
-            .doc("createInstall", "Has a channel's bot serve an M365 tenant, and links a company to it in the same step; 200 if it did already")
+            .doc("createInstall", "Installs a channel's bot for an M365 tenant and can link a company to it in the same step; 200 if already installed")
             .example(|| json!({ "end_client_tenant_id": "1dea15ed-5eed-4b0a-8f1e-ab1e5ca1ab1e", "psa_company_id": "1002" }))
             .created().status(200)
             .errors(&[InstallConflict, CompanyAlreadyBound, AudienceMismatch]),
         row(Method::DELETE, "/channels/{channel_id}/installs/{install_id}", Callers::CanManage, installs::delete)
-            .doc("deleteInstall", "Ends a bot's service of an M365 tenant"),
+            .doc("deleteInstall", "Deletes an install; the bot no longer serves the M365 tenant"),
     ]
 }
 
@@ -262,29 +262,29 @@ fn chat_rows() -> Vec<Row> {
     ];
     vec![
         row(Method::POST, "/chat/sessions", Callers::CanChat, sessions::create)
-            .doc("createSession", "Begins a session: decides which agent answers, acting for which tenant, for which company")
+            .doc("createSession", "Creates a session: decides which agent answers, on behalf of which tenant and for which company")
             .example(|| json!({ "managed_agent_key": "NEO_SUPPORT", "title": "Printer on fire" }))
-            .header("Idempotency-Key", "1 to 128 visible characters; a repeat within 24 hours gets the first reply again")
+            .header("Idempotency-Key", "1 to 128 visible characters; a repeated request within 24 hours receives the first reply again")
             .created()
             .errors(ROUTED).errors(&[IdempotencyKeyReused]),
         row(Method::GET, "/chat/sessions", Callers::Member, sessions::list)
-            .doc("listSessions", "Sessions that the caller may see, newest first")
+            .doc("listSessions", "Lists the sessions that the caller may read, newest first")
             .errors(&[ClientIdNotAllowed, NotFound]),
         row(Method::POST, "/chat/sessions/resolve", Callers::CanChat, sessions::resolve)
-            .doc("resolveSession", "Tells who would answer, and writes nothing")
+            .doc("resolveSession", "Returns which agent would answer, without creating a session (dry run)")
             .example(|| json!({ "managed_agent_key": "NEO_SUPPORT" }))
             .errors(ROUTED),
         row(Method::GET, "/chat/sessions/{session_id}", Callers::Anyone, sessions::get)
-            .doc("getSession", "One session"),
+            .doc("getSession", "Returns one session"),
         row(Method::PATCH, "/chat/sessions/{session_id}", Callers::CanChat, sessions::patch)
-            .doc("updateSession", "Changes what is sent of a session")
+            .doc("updateSession", "Updates the fields of a session that the body contains")
             .example(|| json!({ "title": "Printer, second floor", "metadata": { "ticket": "4711" } })),
         row(Method::DELETE, "/chat/sessions/{session_id}", Callers::CanManage, sessions::delete)
-            .doc("deleteSession", "Removes a session and all that hangs on it"),
+            .doc("deleteSession", "Deletes a session with its messages, turns, events and files"),
         row(Method::POST, "/chat/sessions/{session_id}/reset", Callers::CanChat, sessions::reset)
             .doc("resetSession", "Archives a session and cancels its turns"),
         row(Method::POST, "/chat/sessions/{session_id}/messages", Callers::CanSend, messages::append)
-            .doc("appendMessage", "Adds a message and queues the turn that answers it")
+            .doc("appendMessage", "Appends a message and queues the turn that answers it")
             .example(|| json!({ "message": "How do I reset a password?", "client_message_id": "m-1" }))
             .accepted()
             .errors(&[
@@ -292,40 +292,40 @@ fn chat_rows() -> Vec<Row> {
                 TooManyPendingTurns,
             ]),
         row(Method::GET, "/chat/sessions/{session_id}/messages", Callers::Anyone, messages::list)
-            .doc("listMessages", "A session's messages, oldest first"),
+            .doc("listMessages", "Lists a session's messages, oldest first by default"),
         row(Method::GET, "/chat/sessions/{session_id}/turns/{chat_turn_id}", Callers::Anyone, turns::get)
-            .doc("getTurn", "Where a turn stands; wait_seconds holds the reply until it ends"),
+            .doc("getTurn", "Returns the state of a turn; wait_seconds delays the reply until the turn ends"),
         row(Method::PUT, "/chat/sessions/{session_id}/messages/{message_id}/feedback", Callers::CanSend, messages::give_feedback)
-            .doc("giveFeedback", "Rates an answer")
+            .doc("giveFeedback", "Sets or clears the rating and the comment of an answer")
             .example(|| json!({ "rating": "UP", "comment": "Just right." })),
         row(Method::POST, "/chat/sessions/{session_id}/cancel", Callers::CanSend, turns::cancel)
-            .doc("cancelTurns", "Cancels the running and the queued turns"),
+            .doc("cancelTurns", "Cancels the session's running and queued turns"),
         row(Method::GET, "/chat/sessions/{session_id}/events", Callers::Anyone, events::stream_events)
-            .doc("streamEvents", "The stream of answers as server-sent events of the Vercel AI SDK v6; 204 when there is nothing to resume")
-            .header("Last-Event-Id", "The cursor that the reader has; wins over since")
+            .doc("streamEvents", "Streams the session's answers as server-sent events of the Vercel AI SDK v6; 204 if there is nothing to resume")
+            .header("Last-Event-Id", "The cursor of the last event that the reader received; takes precedence over since")
             .media_type("text/event-stream").status(204),
         row(Method::POST, "/chat/sessions/{session_id}/attachments/upload-url", Callers::CanSend, attachments::make_upload_url)
-            .doc("createUploadUrl", "A signed address to PUT a file to")
+            .doc("createUploadUrl", "Creates a signed URL to upload a file to")
             .example(|| json!({ "content_type": "image/png", "filename": "screenshot.png" }))
             .created()
             .errors(&[TooManyAttachments]),
         row(Method::PUT, "/chat/attachments/{attachment_id}", Callers::Public, attachments::put)
-            .doc("putAttachment", "Sends a file to its signed address")
+            .doc("putAttachment", "Uploads a file to its signed URL")
             .errors(&[ValidationError, Forbidden, PayloadTooLarge, UnsupportedMediaType, AlreadyExists, TooManyAttachments]),
         row(Method::GET, "/chat/attachments/{attachment_id}", Callers::Public, attachments::get)
-            .doc("getAttachment", "Fetches a file from its signed address")
+            .doc("getAttachment", "Downloads a file from its signed URL")
             .media_type("application/octet-stream")
             .errors(&[Forbidden]),
         row(Method::POST, "/sessions", Callers::CanChat, tokens::mint)
-            .doc("mintSessionToken", "Mints a token for one session")
+            .doc("mintSessionToken", "Mints a token that is valid for one session")
             .created()
             .errors(&[ClientIdNotAllowed, AgentNotAllowed, NotFound]),
         row(Method::DELETE, "/sessions/{jti}", Callers::CanChat, tokens::revoke)
-            .doc("revokeSessionToken", "Revokes a session's token at once"),
+            .doc("revokeSessionToken", "Revokes a session token at once"),
     ]
 }
 
-/// What an argument of a handler says of its route.
+/// A handler's argument, which adds to the documentation of the route.
 trait Argument {
     fn describe(_: &mut Operation) {}
 }
@@ -335,19 +335,19 @@ impl Argument for HttpRequest {}
 
 impl Argument for Permit {
     fn describe(operation: &mut Operation) {
-        operation.needs_caller = true;
+        operation.needs_permit = true;
     }
 }
 
 impl Argument for web::Payload {
     fn describe(operation: &mut Operation) {
-        operation.body = Taken::File;
+        operation.body = RequestBody::File;
     }
 }
 
 impl<T: FromFields> Argument for Body<T> {
     fn describe(operation: &mut Operation) {
-        operation.body = Taken::Json(|fields| {
+        operation.body = RequestBody::Json(|fields| {
             T::read(fields);
         });
     }
@@ -359,7 +359,7 @@ impl<T: FromQuery> Argument for Query<T> {
     }
 }
 
-/// All arguments of a handler.
+/// The tuple of a handler's arguments.
 trait Arguments {
     fn describe(operation: &mut Operation);
 }
@@ -380,15 +380,15 @@ fn row<F, Args>(method: Method, path: &'static str, callers: Callers, handler: F
 where
     F: Handler<Args>,
     Args: FromRequest + Arguments + 'static,
-    F::Output: Responder + Gives + 'static,
+    F::Output: Responder + ReplySchema + 'static,
 {
-    let route = web::method(method.clone()).to(Caught(handler));
+    let route = web::method(method.clone()).to(CatchPanic(handler));
     let mut operation = Operation {
         id: "",
         summary: "",
-        needs_caller: false,
+        needs_permit: false,
         query: Vec::new(),
-        body: Taken::Nothing,
+        body: RequestBody::None,
         example: None,
         successes: vec![F::Output::STATUS],
         data: F::Output::data,
@@ -418,8 +418,8 @@ impl Row {
         self
     }
 
-    fn header(mut self, name: &'static str, what_for: &'static str) -> Self {
-        self.operation.headers.push((name, what_for));
+    fn header(mut self, name: &'static str, description: &'static str) -> Self {
+        self.operation.headers.push((name, description));
         self
     }
 
@@ -449,11 +449,11 @@ impl Row {
     }
 }
 
-/// A handler whose panic is an inner failure like any other, told in an envelope.
+/// Turns a panic of the handler into `internal_error`, so that the client receives an envelope.
 #[derive(Clone)]
-struct Caught<F>(F);
+struct CatchPanic<F>(F);
 
-impl<F, Args> Handler<Args> for Caught<F>
+impl<F, Args> Handler<Args> for CatchPanic<F>
 where
     F: Handler<Args>,
     Args: 'static,
@@ -472,29 +472,29 @@ where
     }
 }
 
-/// The table by paths.
-pub(in crate::http) fn addresses() -> Vec<Address> {
-    addresses_of(table())
+/// The route table, grouped by path.
+pub(in crate::http) fn path_routes() -> Vec<PathRoutes> {
+    group_by_path(table())
 }
 
-fn addresses_of(rows: impl IntoIterator<Item = Row>) -> Vec<Address> {
-    let mut addresses: Vec<Address> = Vec::new();
+fn group_by_path(rows: impl IntoIterator<Item = Row>) -> Vec<PathRoutes> {
+    let mut paths: Vec<PathRoutes> = Vec::new();
     for row in rows {
-        let call = Call {
+        let route = MethodRoute {
             method: row.method,
             callers: row.callers,
             route: row.route,
         };
-        match addresses.iter_mut().find(|known| known.path == row.path) {
-            Some(known) => known.calls.push(call),
-            None => addresses.push(Address {
+        match paths.iter_mut().find(|path| path.path == row.path) {
+            Some(path) => path.methods.push(route),
+            None => paths.push(PathRoutes {
                 path: row.path,
                 is_prefixed: true,
-                calls: vec![call],
+                methods: vec![route],
             }),
         }
     }
-    addresses
+    paths
 }
 
 #[cfg(test)]
@@ -508,17 +508,17 @@ mod tests {
     use crate::config::{ClientTimeouts, ServerConfig};
     use crate::http::App;
     use crate::http::edge::middleware;
-    use crate::http::edge::routing::Routing;
+    use crate::http::edge::routing::RouterFactory;
     use crate::model::clock::Clock;
     use crate::store::Store;
     use crate::turns::respond::Responders;
 
     #[actix_web::test]
-    async fn a_panic_in_a_handler_is_an_inner_failure() {
+    async fn a_panic_in_a_handler_is_an_internal_error() {
         async fn panics() -> &'static str {
-            panic!("on purpose, for the test")
+            panic!("this test panics on purpose")
         }
-        let outcome = Caught(panics).call(()).await;
+        let outcome = CatchPanic(panics).call(()).await;
         assert!(matches!(outcome, Err(Error::Internal(_))));
     }
 
@@ -526,13 +526,13 @@ mod tests {
     fn no_public_route_takes_a_permit() {
         for row in table() {
             let is_public = row.callers == Callers::Public;
-            assert!(!(is_public && row.operation.needs_caller), "{}", row.path);
+            assert!(!(is_public && row.operation.needs_permit), "{}", row.path);
         }
     }
 
     #[actix_web::test]
-    async fn a_row_whose_handler_takes_no_permit_is_closed_all_the_same() {
-        async fn careless() -> Result<HttpResponse, Error> {
+    async fn a_route_refuses_callers_even_if_its_handler_takes_no_permit() {
+        async fn without_permit() -> Result<HttpResponse, Error> {
             Ok(HttpResponse::Ok().body("open"))
         }
         let folder = tempfile::tempdir().unwrap();
@@ -554,13 +554,13 @@ mod tests {
         };
         let app = App::new(store, authenticator, Responders::new(None), config).unwrap();
         let rows = [
-            row(Method::GET, "/open", Callers::Public, careless),
-            row(Method::GET, "/closed", Callers::Admin, careless),
+            row(Method::GET, "/open", Callers::Public, without_permit),
+            row(Method::GET, "/closed", Callers::Admin, without_permit),
         ];
         let service = init_service(
             actix_web::App::new()
                 .app_data(web::Data::from(app))
-                .default_service(Routing::of(addresses_of(rows)))
+                .default_service(RouterFactory::of(group_by_path(rows)))
                 .wrap(actix_web::middleware::from_fn(middleware::handle)),
         )
         .await;

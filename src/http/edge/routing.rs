@@ -1,4 +1,4 @@
-//! Finds what a request is for: its path among the addresses of the server, then its method among the calls there.
+//! Routing: matches a request by path and method, and admits it before the handler runs.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -12,43 +12,43 @@ use futures_util::future::{LocalBoxFuture, try_join_all};
 use super::admission::{Callers, admit};
 use crate::error::{Code, Error, Refusal};
 
-/// Every path of the API is served below this prefix, and by the same handler without it.
+/// The prefix of the API. The same handlers also serve every path without it.
 pub const PREFIX: &str = "/public-api";
 
-/// The pattern of the path that was matched, for the log and the metrics.
+/// The path pattern that matched a request, for the log and the metrics.
 #[derive(Clone, Copy)]
-pub(in crate::http) struct RoutePath {
+pub(in crate::http) struct MatchedRoute {
     pub(in crate::http) pattern: &'static str,
-    /// Its place among all patterns, behind [`RoutePath::NOWHERE`].
-    pub(in crate::http) number: usize,
+    /// The index among all patterns; [`MatchedRoute::NONE`] is the first.
+    pub(in crate::http) index: usize,
 }
 
-impl RoutePath {
-    /// What was matched by none of them.
-    pub(in crate::http) const NOWHERE: Self = Self {
+impl MatchedRoute {
+    /// The value for a request that no pattern matches.
+    pub(in crate::http) const NONE: Self = Self {
         pattern: "-",
-        number: 0,
+        index: 0,
     };
 
-    /// The pattern that a request was matched by.
+    /// The pattern that matched a request.
     pub(in crate::http) fn of(request: &HttpRequest) -> Self {
-        request.app_data().copied().unwrap_or(Self::NOWHERE)
+        request.app_data().copied().unwrap_or(Self::NONE)
     }
 }
 
-/// What is served at one path.
-pub(in crate::http) struct Address {
-    /// The path, without the prefix; a `{name}` is any one segment.
+/// The routes of one path.
+pub(in crate::http) struct PathRoutes {
+    /// The path without the prefix. A `{name}` matches any one segment.
     pub(in crate::http) path: &'static str,
-    /// Whether the prefix may stand before it.
+    /// Whether the path is also served below the prefix.
     pub(in crate::http) is_prefixed: bool,
-    pub(in crate::http) calls: Vec<Call>,
+    pub(in crate::http) methods: Vec<MethodRoute>,
 }
 
-impl Address {
-    /// What browsers and programs fetch without the prefix, and without a credential.
-    pub(in crate::http) fn to_fetch(path: &'static str, route: fn() -> Route) -> Self {
-        let call = |method: Method| Call {
+impl PathRoutes {
+    /// A public page or file outside the API: served without the prefix, for GET and HEAD.
+    pub(in crate::http) fn public_get(path: &'static str, route: fn() -> Route) -> Self {
+        let for_method = |method: Method| MethodRoute {
             route: route().method(method.clone()),
             method,
             callers: Callers::Public,
@@ -56,84 +56,88 @@ impl Address {
         Self {
             path,
             is_prefixed: false,
-            calls: [Method::GET, Method::HEAD].map(call).into(),
+            methods: [Method::GET, Method::HEAD].map(for_method).into(),
         }
     }
 }
 
-/// What is served at one path by one method.
-pub(in crate::http) struct Call {
+/// The route of one method at one path.
+pub(in crate::http) struct MethodRoute {
     pub(in crate::http) method: Method,
     pub(in crate::http) callers: Callers,
     pub(in crate::http) route: Route,
 }
 
-type Serves = <Route as ServiceFactory<ServiceRequest>>::Service;
+type RouteService = <Route as ServiceFactory<ServiceRequest>>::Service;
 
-/// All addresses, as the framework starts them on each of its threads.
-pub(in crate::http) struct Routing(Vec<Address>);
+/// Creates the router on each of the framework's worker threads.
+pub(in crate::http) struct RouterFactory(Vec<PathRoutes>);
 
-impl Routing {
-    /// Serves these addresses.
-    pub(in crate::http) fn of(addresses: Vec<Address>) -> Self {
-        Self(addresses)
+impl RouterFactory {
+    /// A factory of routers over these routes.
+    pub(in crate::http) fn of(paths: Vec<PathRoutes>) -> Self {
+        Self(paths)
     }
 }
 
-impl ServiceFactory<ServiceRequest> for Routing {
+impl ServiceFactory<ServiceRequest> for RouterFactory {
     type Response = ServiceResponse<BoxBody>;
     type Error = actix_web::Error;
     type Config = ();
-    type Service = Routed;
+    type Service = RouterService;
     type InitError = ();
-    type Future = LocalBoxFuture<'static, Result<Routed, ()>>;
+    type Future = LocalBoxFuture<'static, Result<RouterService, ()>>;
 
     fn new_service(&self, (): ()) -> Self::Future {
-        let mut places = matchit::Router::new();
-        let mut starting = Vec::with_capacity(self.0.len());
-        for (number, address) in self.0.iter().enumerate() {
-            if let Err(error) = places.insert(address.path, number) {
-                log::error!("{} cannot be told from others: {error}", address.path);
+        let mut matcher = matchit::Router::new();
+        let mut paths = Vec::with_capacity(self.0.len());
+        for (position, path_routes) in self.0.iter().enumerate() {
+            if let Err(error) = matcher.insert(path_routes.path, position) {
+                log::error!("cannot add the route {}: {error}", path_routes.path);
                 return Box::pin(std::future::ready(Err(())));
             }
-            starting.push(start(address, number + 1));
+            // Index 0 is for requests that no pattern matches.
+            paths.push(start(path_routes, position + 1));
         }
         let unknown = web::to(unknown_route).new_service(());
         Box::pin(async move {
-            Ok(Routed {
-                places,
-                addresses: try_join_all(starting).await?,
+            Ok(RouterService {
+                matcher,
+                paths: try_join_all(paths).await?,
                 unknown: unknown.await?,
             })
         })
     }
 }
 
-fn start(address: &Address, number: usize) -> LocalBoxFuture<'static, Result<Started, ()>> {
-    let calls: Vec<(Method, Callers)> = address
-        .calls
+fn start(
+    path_routes: &PathRoutes,
+    index: usize,
+) -> LocalBoxFuture<'static, Result<PathService, ()>> {
+    let methods: Vec<(Method, Callers)> = path_routes
+        .methods
         .iter()
-        .map(|call| (call.method.clone(), call.callers))
+        .map(|route| (route.method.clone(), route.callers))
         .collect();
-    let mut facts = Extensions::new();
-    facts.insert(RoutePath {
-        pattern: address.path,
-        number,
+    let mut data = Extensions::new();
+    data.insert(MatchedRoute {
+        pattern: path_routes.path,
+        index,
     });
-    let allow: Vec<&str> = calls.iter().map(|(method, _)| method.as_str()).collect();
+    let allow: Vec<&str> = methods.iter().map(|(method, _)| method.as_str()).collect();
     let allow = allow.join(", ");
     let wrong_method = web::to(move || wrong_method(allow.clone())).new_service(());
-    let services = address.calls.iter().map(|call| call.route.new_service(()));
-    let services = try_join_all(services);
-    let is_prefixed = address.is_prefixed;
+    let services = path_routes.methods.iter();
+    let services = try_join_all(services.map(|method| method.route.new_service(())));
+    let is_prefixed = path_routes.is_prefixed;
     Box::pin(async move {
-        Ok(Started {
+        Ok(PathService {
             is_prefixed,
-            facts: Rc::new(facts),
-            calls: calls
+            data: Rc::new(data),
+            methods: methods
                 .into_iter()
                 .zip(services.await?)
-                .map(|((method, callers), service)| StartedCall {
+                .map(|((method, callers), service)| MethodService {
                     method,
                     callers,
                     service: Rc::new(service),
@@ -144,38 +148,38 @@ fn start(address: &Address, number: usize) -> LocalBoxFuture<'static, Result<Sta
     })
 }
 
-/// An address on one thread.
-struct Started {
+/// The routes of one path, on one thread.
+struct PathService {
     is_prefixed: bool,
-    facts: Rc<Extensions>,
-    calls: Vec<StartedCall>,
-    wrong_method: Serves,
+    data: Rc<Extensions>,
+    methods: Vec<MethodService>,
+    wrong_method: RouteService,
 }
 
-/// A call on one thread.
-struct StartedCall {
+/// The route of one method, on one thread.
+struct MethodService {
     method: Method,
     callers: Callers,
-    service: Rc<Serves>,
+    service: Rc<RouteService>,
 }
 
-/// All addresses on one thread.
-pub(in crate::http) struct Routed {
-    places: matchit::Router<usize>,
-    addresses: Vec<Started>,
-    unknown: Serves,
+/// The router, on one thread.
+pub(in crate::http) struct RouterService {
+    matcher: matchit::Router<usize>,
+    paths: Vec<PathService>,
+    unknown: RouteService,
 }
 
-impl Routed {
-    fn address(&self, path: &str) -> Option<&Started> {
-        let (is_prefixed, path) = without_prefix(path);
-        let found = self.places.at(path).ok()?;
-        let address = self.addresses.get(*found.value)?;
-        (address.is_prefixed || !is_prefixed).then_some(address)
+impl RouterService {
+    fn find(&self, path: &str) -> Option<&PathService> {
+        let (has_prefix, path) = split_prefix(path);
+        let found = self.matcher.at(path).ok()?;
+        let service = self.paths.get(*found.value)?;
+        (service.is_prefixed || !has_prefix).then_some(service)
     }
 }
 
-impl Service<ServiceRequest> for Routed {
+impl Service<ServiceRequest> for RouterService {
     type Response = ServiceResponse<BoxBody>;
     type Error = actix_web::Error;
     type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
@@ -185,18 +189,18 @@ impl Service<ServiceRequest> for Routed {
     }
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
-        let Some(address) = self.address(request.match_info().as_str()) else {
+        let Some(path) = self.find(request.match_info().as_str()) else {
             return self.unknown.call(request);
         };
-        request.add_data_container(Rc::clone(&address.facts));
-        let mut calls = address.calls.iter();
-        let Some(call) = calls.find(|call| call.method == *request.method()) else {
-            return address.wrong_method.call(request);
+        request.add_data_container(Rc::clone(&path.data));
+        let mut methods = path.methods.iter();
+        let Some(route) = methods.find(|route| route.method == *request.method()) else {
+            return path.wrong_method.call(request);
         };
-        if call.callers == Callers::Public {
-            return call.service.call(request);
+        if route.callers == Callers::Public {
+            return route.service.call(request);
         }
-        let (callers, service) = (call.callers, Rc::clone(&call.service));
+        let (callers, service) = (route.callers, Rc::clone(&route.service));
         Box::pin(async move {
             match admit(&mut request, callers).await {
                 Ok(()) => service.call(request).await,
@@ -206,8 +210,8 @@ impl Service<ServiceRequest> for Routed {
     }
 }
 
-/// Whether the prefix stands before a path, and the path without it.
-fn without_prefix(path: &str) -> (bool, &str) {
+/// Whether a path begins with the prefix, and the path without it.
+fn split_prefix(path: &str) -> (bool, &str) {
     let rest = path.strip_prefix(PREFIX);
     match rest.filter(|rest| rest.starts_with('/')) {
         Some(rest) => (true, rest),
@@ -215,17 +219,19 @@ fn without_prefix(path: &str) -> (bool, &str) {
     }
 }
 
-/// What stands in a request's path where its pattern has `{name}`.
+/// The segment of a request's path that the pattern's `{name}` matches.
 pub(in crate::http) fn segment<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
-    let RoutePath { pattern, .. } = request.app_data()?;
-    let (_, path) = without_prefix(request.match_info().as_str());
-    let is_it = |part: &str| {
+    let MatchedRoute { pattern, .. } = request.app_data()?;
+    let (_, path) = split_prefix(request.match_info().as_str());
+    let is_named = |part: &str| {
         part.strip_prefix('{')
             .and_then(|part| part.strip_suffix('}'))
             == Some(name)
     };
-    let mut parts = pattern.split('/').zip(path.split('/'));
-    parts.find(|(part, _)| is_it(part)).map(|(_, value)| value)
+    let mut segments = pattern.split('/').zip(path.split('/'));
+    segments
+        .find(|(part, _)| is_named(part))
+        .map(|(_, value)| value)
 }
 
 async fn wrong_method(allow: String) -> Result<&'static str, Error> {

@@ -1,4 +1,4 @@
-//! Uploads that are received at one time: a limit in all, for one tenant and for one session, so that nobody takes all.
+//! Limits concurrent uploads in total, per tenant and per session.
 
 use std::sync::Arc;
 
@@ -9,55 +9,54 @@ use crate::limits::KeyedSemaphore;
 use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
 
-/// Uploads of one tenant at one time.
-const OF_TENANT: usize = 4;
-/// Uploads of one session at one time.
-const OF_SESSION: usize = 2;
+/// Concurrent uploads of one tenant.
+const PER_TENANT: usize = 4;
+/// Concurrent uploads of one session.
+const PER_SESSION: usize = 2;
 
-/// Limits how many uploads are received at one time.
+/// Limits the uploads that are received at the same time. The limits per tenant and per session
+/// keep one caller from taking all permits.
 #[derive(Debug)]
 pub struct UploadLimiter {
-    all: Arc<Semaphore>,
+    total: Arc<Semaphore>,
     tenants: KeyedSemaphore<TenantNo>,
     sessions: KeyedSemaphore<Tick>,
 }
 
-/// The right to receive one upload, until it is dropped.
+/// Permits one upload until it is dropped.
 #[derive(Debug)]
 pub(in crate::http) struct UploadPermit {
     _permits: [OwnedSemaphorePermit; 3],
 }
 
 impl UploadLimiter {
-    /// A limiter for `most` uploads in all.
-    pub(in crate::http) fn new(most: usize) -> Self {
+    /// A limiter for up to `limit` uploads in total.
+    pub(in crate::http) fn new(limit: usize) -> Self {
         Self {
-            all: Arc::new(Semaphore::new(most)),
-            tenants: KeyedSemaphore::new(OF_TENANT),
-            sessions: KeyedSemaphore::new(OF_SESSION),
+            total: Arc::new(Semaphore::new(limit)),
+            tenants: KeyedSemaphore::new(PER_TENANT),
+            sessions: KeyedSemaphore::new(PER_SESSION),
         }
     }
 
-    /// Waits for a permit. An upload that waits for others of its own session or tenant holds nothing of the rest.
-    ///
-    /// # Errors
-    /// `internal_error` if the semaphores were closed, which never happens.
+    /// Waits for a permit. The total is acquired last, so that an upload that waits for others of
+    /// its session or tenant does not block the rest.
     pub(in crate::http) async fn acquire(
         &self,
         tenant: TenantNo,
         session: Tick,
     ) -> Result<UploadPermit> {
-        let of_session = acquire(self.sessions.of(session)).await?;
-        let of_tenant = acquire(self.tenants.of(tenant)).await?;
-        let of_all = acquire(Arc::clone(&self.all)).await?;
+        let session = acquire(self.sessions.of(session)).await?;
+        let tenant = acquire(self.tenants.of(tenant)).await?;
+        let total = acquire(Arc::clone(&self.total)).await?;
         Ok(UploadPermit {
-            _permits: [of_session, of_tenant, of_all],
+            _permits: [session, tenant, total],
         })
     }
 
-    /// How many more uploads could be received now.
+    /// The number of further uploads that could start now.
     pub fn available(&self) -> usize {
-        self.all.available_permits()
+        self.total.available_permits()
     }
 }
 
