@@ -1,4 +1,4 @@
-// Shows the document of this server. A credential that is entered stays in the page, and goes to this server only.
+// Shows the OpenAPI document of this server. A credential that is entered stays in the page and is sent to this server only.
 globalThis.ui = globalThis.SwaggerUIBundle({
   dom_id: "#document",
   url: "openapi.json",
