@@ -20,7 +20,7 @@ fn without_links(value: &Value) -> Value {
             .iter()
             .map(|(name, value)| (name.clone(), without_links(value)))
             .collect(),
-        value => value.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
 
