@@ -133,10 +133,19 @@ impl Authenticator {
         store: &Store,
         header: Option<&[u8]>,
     ) -> Result<(Caller, Option<SnapshotVersion>)> {
-        let mut wait = match self.check(store, header, true).await? {
-            Checked::Caller(caller, version) => return Ok((caller, version)),
-            Checked::Waits(wait) => wait,
-        };
+        match self.check(store, header, true).await? {
+            Checked::Caller(caller, version) => Ok((caller, version)),
+            // Boxed, so that the future of every other request stays small.
+            Checked::Waits(wait) => Box::pin(self.authenticate_after(store, header, wait)).await,
+        }
+    }
+
+    async fn authenticate_after(
+        &self,
+        store: &Store,
+        header: Option<&[u8]>,
+        mut wait: Wait,
+    ) -> Result<(Caller, Option<SnapshotVersion>)> {
         let by = Instant::now() + TIMEOUT;
         for _ in 0..LOOKS {
             if timeout_at(by, wait).await.is_err() {
@@ -167,17 +176,19 @@ impl Authenticator {
             return Err(malformed());
         }
         let token = Token::read(token)?;
-        // Who says to have issued it decides which verifier runs; nothing is tried in turn.
+        // The issuer decides which verifier runs; verifiers are never tried in turn. Their futures
+        // are boxed, so that the future of a request with an API key stays small.
         match token.issuer()? {
-            issuer if issuer == session_token::KIND.issuer => self
-                .end_user_session(store, &token)
-                .await
-                .map(Checked::from),
+            issuer if issuer == session_token::KIND.issuer => {
+                let caller = Box::pin(self.end_user_session(store, &token)).await?;
+                Ok(Checked::from(caller))
+            }
             issuer if issuer == sign_in::KIND.issuer => {
-                self.local_user(store, &token).await.map(Checked::from)
+                let caller = Box::pin(self.local_user(store, &token)).await?;
+                Ok(Checked::from(caller))
             }
             _ => match &self.entra {
-                Some(entra) => self.entra_user(entra, store, &token, may_wait).await,
+                Some(entra) => Box::pin(self.entra_user(entra, store, &token, may_wait)).await,
                 None => Err(Reason::WrongIssuer.into()),
             },
         }

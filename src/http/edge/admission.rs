@@ -82,7 +82,7 @@ fn is_session_token(who: &Who) -> bool {
 
 /// A caller that the route admits. The router checks every request to a route that is not public,
 /// before any extractor runs, and stores the permit in the request for the handler.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Permit {
     caller: Arc<Caller>,
     snapshot_version: Option<SnapshotVersion>,
@@ -117,9 +117,12 @@ pub(super) async fn admit(request: &mut ServiceRequest, callers: Callers) -> Res
     let permit = authorize(request, callers).await;
     if permit.is_err() && is_discardable(request.request()) {
         // The connection stays usable once the small body is read.
-        discard(request.take_payload()).await;
+        Box::pin(discard(request.take_payload())).await;
     }
-    request.extensions_mut().insert(permit?);
+    let permit = permit?;
+    if let Some(context) = request.extensions_mut().get_mut::<Context>() {
+        context.permit = Some(permit);
+    }
     Ok(())
 }
 
@@ -167,7 +170,9 @@ impl FromRequest for Permit {
     type Future = Ready<Result<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let permit = request.extensions().get::<Self>().cloned();
+        let extensions = request.extensions();
+        let context = extensions.get::<Context>();
+        let permit = context.and_then(|context| context.permit.clone());
         ready(permit.ok_or_else(|| Error::internal("the handler of a public route takes a permit")))
     }
 }

@@ -8,6 +8,7 @@ use actix_web::{HttpMessage, HttpRequest};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::admission::Permit;
 use crate::auth::rate_limit::Standing;
 use crate::model::caller::Caller;
 use crate::model::names::TenantNo;
@@ -24,6 +25,8 @@ pub struct Context {
     pub remote: Option<IpAddr>,
     /// The caller, after the credential is checked.
     pub caller: Option<Arc<Caller>>,
+    /// The caller's right to make the call, after admission.
+    pub permit: Option<Permit>,
     /// The values of the reply's `X-RateLimit-…` headers.
     pub rate_limit: Option<Standing>,
 }
@@ -37,6 +40,7 @@ impl Context {
             started: Instant::now(),
             remote: None,
             caller: None,
+            permit: None,
             rate_limit: None,
         })
     }

@@ -41,6 +41,7 @@ pub(in crate::http) async fn handle(
         started: Instant::now(),
         remote: remote_address(&request),
         caller: None,
+        permit: None,
         rate_limit: None,
     });
     let app = request.app_data::<web::Data<App>>().cloned();
