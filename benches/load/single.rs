@@ -34,7 +34,7 @@ pub fn serve(data: &Path) -> Result<(), Failed> {
     let rate_limit = RATE_LIMIT.to_string();
     let given = flags.try_get_matches_from(["limits", "--rate-limit", &rate_limit])?;
     let flags = ServerFlags::from_arg_matches(&given)?;
-    let store = Store::open_for_groups(data, Clock::System, 1)?;
+    let store = Store::open_with_group_limit(data, Clock::System, 1)?;
     let signing = SigningSecret::of_folder(store.folder())?;
     let authenticator = Authenticator::new(ENVIRONMENT.to_owned(), signing);
     let app = App::new(store, authenticator, Responders::new(None), flags.config())?;

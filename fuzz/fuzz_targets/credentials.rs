@@ -82,7 +82,7 @@ fn world() -> World {
     let signed_in = store.write_now(move |tx| {
         import::apply(tx, &demo, &operator)?;
         let tenant = tenants::all(tx.reader())?.remove(0);
-        sign_ins::offer(tx, sha256, tenant.no, Role::Admin)?;
+        sign_ins::insert_code(tx, sha256, tenant.no, Role::Admin)?;
         sign_ins::exchange(tx, &sha256)
     });
     let signed_in = signed_in.expect("a world").expect("a sign-in");

@@ -266,7 +266,7 @@ impl Authenticator {
         let found = store
             .read_cached({
                 let (directory, id) = (identity.directory.clone(), identity.id.clone());
-                move |known| known.who_signs_in(&directory, &id)
+                move |known| known.entra_user(&directory, &id)
             })
             .await?
             .ok_or(Reason::UnknownTenant)?;
@@ -381,7 +381,7 @@ fn record_of(
         email: identity.email.clone(),
         minute: minute_of(now),
     };
-    move |tx| users::see(tx, &sight)
+    move |tx| users::record_last_seen(tx, &sight)
 }
 
 fn bearer(header: &[u8]) -> Option<&str> {

@@ -65,8 +65,8 @@ fn tell(copied: &Copied, has: &str) -> Result<(), Failed> {
 fn with_bar<T>(copy: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
     let bar = bar("{bar:40} {percent} % {msg}");
     let copied = copy(&mut |progress| match progress {
-        Progress::Copied { pages, of } => {
-            bar.set_length(of);
+        Progress::Copying { pages, total } => {
+            bar.set_length(total);
             bar.set_position(pages);
         }
         Progress::Checking => bar.set_message("copied; checking"),

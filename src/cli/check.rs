@@ -7,7 +7,7 @@ use crate::store::sqlite::check;
 pub(super) fn run(common: &Common) -> Result<(), Failed> {
     if !database_file(&common.folder()).is_file() {
         return Err(Failed::saying(format!(
-            "there is no data in {}; give another --data",
+            "there is no data in {}; choose another --data",
             common.folder().display()
         )));
     }

@@ -69,7 +69,7 @@ pub(super) fn make(
     let code = sign_in::new_code()?;
     let (sha256, no) = (digest::sha256(&code), tenant.no);
     store.write_now(move |tx| {
-        sign_ins::offer(tx, sha256, no, role)?;
+        sign_ins::insert_code(tx, sha256, no, role)?;
         let mut details = Map::new();
         details.insert("role".to_owned(), role.as_str().into());
         audit::record(

@@ -70,10 +70,10 @@ pub(super) fn until_stopped(
     flags: &ServerFlags,
     listener: TcpListener,
 ) -> Result<(), Failed> {
-    let ended = store.ended();
+    let closed = store.closed();
     let outcome = serve_until_stopped(store, environment, flags, listener);
     // The server's threads let go of the file a moment after the server has ended.
-    if !ended.wait(CLOSING) {
+    if !closed.wait(CLOSING) {
         log::warn!(
             "the database file was not closed in time; its log is taken up at the next start"
         );
@@ -227,7 +227,7 @@ async fn run_maintenance(app: Arc<App>) {
                 .await
             }
             _ = index.tick() => {
-                store.keep_index(INDEX_EVERY).await;
+                store.maintain_index(INDEX_EVERY).await;
                 Ok(())
             }
         };

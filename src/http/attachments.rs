@@ -209,7 +209,7 @@ pub(super) async fn put(
         .await?
         .ok_or_else(invalid_link)?;
     if record.bytes.is_some() {
-        return Err(attachments::uploaded_before().into());
+        return Err(attachments::already_uploaded().into());
     }
     let mime = record.mime;
     let (content, _permit) = receive(&app, &request, payload, &record).await?;
@@ -220,7 +220,7 @@ pub(super) async fn put(
     let bytes = content.len();
     app.store
         .write(Extent::Session(record.session), move |tx| {
-            attachments::fill(tx, id, &content).map_err(|error| match error {
+            attachments::store_content(tx, id, &content).map_err(|error| match error {
                 // The session was deleted during the upload.
                 Error::Refused(refusal) if refusal.code == Code::NotFound => invalid_link(),
                 Error::Refused(_) | Error::Internal(_) => error,
@@ -291,14 +291,14 @@ pub(super) async fn get(
     let id = verify_link(&app, &request, &query, LinkUse::Get)?;
     let found = app
         .store
-        .read_aside(move |reader| {
+        .read_on_pool(move |reader| {
             let record = attachments::by_id(reader, id)?;
             let Some((record, bytes)) =
                 record.and_then(|file| file.bytes.map(|bytes| (file, bytes)))
             else {
                 return Ok(None);
             };
-            let first = attachments::piece(reader, id, 0, CHUNK_BYTES)?;
+            let first = attachments::content_slice(reader, id, 0, CHUNK_BYTES)?;
             Ok(Some((record, bytes, first)))
         })
         .await?;
@@ -341,7 +341,9 @@ fn chunks(
                 None if from >= bytes => return Ok(None),
                 None => {
                     store
-                        .read_aside(move |reader| attachments::piece(reader, id, from, CHUNK_BYTES))
+                        .read_on_pool(move |reader| {
+                            attachments::content_slice(reader, id, from, CHUNK_BYTES)
+                        })
                         .await?
                 }
             };

@@ -80,23 +80,23 @@ pub(super) async fn exchange(
     }
     let state = app
         .store
-        .read(move |reader| sign_ins::worth(reader, &sha256, now))
+        .read(move |reader| sign_ins::code_state(reader, &sha256, now))
         .await?;
     let refuse = |state| {
         app.attempts.failed(client, now);
         let (reason, message) = match state {
-            sign_ins::Code::Expired => (
+            sign_ins::CodeState::Expired => (
                 "expired",
                 "This link has expired. Request a new one; a link works for 15 minutes.",
             ),
-            sign_ins::Code::Good | sign_ins::Code::Unknown => (
+            sign_ins::CodeState::Valid | sign_ins::CodeState::Unknown => (
                 "unknown",
                 "This link is unknown or was already used. Request a new one; a link works once.",
             ),
         };
         Refusal::unauthorized(reason, message)
     };
-    if state != sign_ins::Code::Good {
+    if state != sign_ins::CodeState::Valid {
         return Err(refuse(state).into());
     }
     let signed_in = app
@@ -125,7 +125,7 @@ pub(super) async fn exchange(
         })
         .await?;
     // Another request exchanged the code between the check and the write.
-    let new = signed_in.ok_or_else(|| refuse(sign_ins::Code::Unknown))?;
+    let new = signed_in.ok_or_else(|| refuse(sign_ins::CodeState::Unknown))?;
     let token = sign_in::sign(
         app.authenticator.signing(),
         new.jti,

@@ -212,7 +212,7 @@ pub(super) async fn forget_unlinked(
     let event = event_of(&request, &caller, "unlinked_tenant.delete", &directory);
     app.store
         .write(Extent::Configuration, move |tx| {
-            if !unlinked::forget(tx, tenant, &directory)? {
+            if !unlinked::delete(tx, tenant, &directory)? {
                 return Err(Code::NotFound.into());
             }
             audit::record(tx, &event)

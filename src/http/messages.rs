@@ -20,7 +20,7 @@ use crate::model::ids::{MessageId, SessionId};
 use crate::model::session::{Appended, Feedback, Message, Session};
 use crate::model::words::{AgentState, ChannelStatus, ModelTier, Rating, Rule};
 use crate::resolver::{self, Directory, Linked, NotMapped};
-use crate::store::attachments::{self, Carried};
+use crate::store::attachments::{self, NewAttachment};
 use crate::store::cache::Cached;
 use crate::store::messages::{self, NewMessage};
 use crate::store::{Extent, Reader, channels, turns};
@@ -34,7 +34,7 @@ const TAKEN_TITLE: usize = 80;
 
 pub(super) struct AppendRequest {
     message: String,
-    attachments: Vec<Carried>,
+    attachments: Vec<NewAttachment>,
     client_message_id: Option<String>,
     model_tier: ModelTier,
 }
@@ -49,9 +49,9 @@ impl FromFields for AppendRequest {
             );
         }
         let said = |text: Field<String>| text.value().filter(|text| !text.is_empty());
-        let attachments: Vec<Carried> = attachments
+        let attachments: Vec<NewAttachment> = attachments
             .iter()
-            .map(|attachment| Carried {
+            .map(|attachment| NewAttachment {
                 id: file::parse_blob_path(&attachment.required_text("blob_path", 1..=1_024)),
                 mime: attachment.required_text("mime", 1..=256),
                 alt: said(attachment.text("alt", 0..=1_000)),
@@ -174,7 +174,7 @@ fn check(
     if caller.reach(&session.facts()) < Reach::Write {
         return Err(Code::Forbidden.into());
     }
-    if turns::waiting(reader, id)? >= turns::MOST_WAITING {
+    if turns::waiting(reader, id)? >= turns::MAX_QUEUED {
         return Err(Code::TooManyPendingTurns.into());
     }
     Ok(session)

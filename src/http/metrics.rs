@@ -305,7 +305,7 @@ fn write_turns(app: &App, queued: Option<i64>, text: &mut Exposition) {
 /// Answers a scrape.
 async fn scrape(app: web::Data<App>) -> Result<HttpResponse> {
     // If the read fails, this sample is omitted: a failing server needs its other metrics most.
-    let queued = app.store.read_aside(turns::queued).await.ok();
+    let queued = app.store.read_on_pool(turns::queued).await.ok();
     let mut text = Exposition::default();
     app.metrics.write_requests(&mut text);
     text.single(

@@ -24,7 +24,7 @@ use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, Nam
 use crate::model::session::{Metadata, Session};
 use crate::model::words::{ManagedAgentKey, Role, Rule, SessionChannel};
 use crate::resolver::{self, Asker, Choice, Directory, NotMapped, Purpose, Refused, Resolution};
-use crate::store::idempotency::{self, Repeatable, Replay};
+use crate::store::idempotency::{self, IdempotentRequest, Replay};
 use crate::store::sessions::{self, NewSession, Scope, SessionChange, SessionFilter};
 use crate::store::{Extent, Reader, audit, search, turns, unlinked};
 
@@ -157,7 +157,7 @@ pub(super) async fn refuse_unmapped(app: &App, not_mapped: NotMapped) -> Result<
     let refusal = not_mapped.refusal();
     app.store
         .write(Extent::Configuration, move |tx| {
-            unlinked::remember(tx, &not_mapped)
+            unlinked::record_refusal(tx, &not_mapped)
         })
         .await?;
     Ok(refusal.into())
@@ -194,7 +194,7 @@ fn repeatable(
     request: &HttpRequest,
     caller: &Caller,
     body: &Body<SessionRequest>,
-) -> Result<Option<Repeatable>> {
+) -> Result<Option<IdempotentRequest>> {
     const HEADER: &str = "Idempotency-Key";
     let Some(key) = request.headers().get(HEADER) else {
         return Ok(None);
@@ -203,7 +203,7 @@ fn repeatable(
     if !(1..=128).contains(&key.len()) || !key.iter().all(u8::is_ascii_graphic) {
         return Err(Refusal::invalid(HEADER, "must be 1 to 128 visible characters").into());
     }
-    Ok(Some(Repeatable {
+    Ok(Some(IdempotentRequest {
         account: account(caller),
         key: String::from_utf8_lossy(key).into_owned(),
         body_sha256: digest::sha256(&body.bytes),
@@ -215,7 +215,7 @@ fn stored_reply(replay: Replay) -> Result<Option<Box<RawValue>>> {
     match replay {
         Replay::No => Ok(None),
         Replay::OtherBody => Err(Code::IdempotencyKeyReused.into()),
-        Replay::Deleted => Err(Code::NotFound.into()),
+        Replay::SessionDeleted => Err(Code::NotFound.into()),
         Replay::Reply(json) => RawValue::from_string(json)
             .map(Some)
             .map_err(|error| Error::Internal(error.into())),
@@ -312,7 +312,7 @@ pub(super) async fn create(
             };
             let json = serde_json::value::to_raw_value(&session)
                 .map_err(|error| Error::Internal(error.into()))?;
-            idempotency::keep(tx, repeatable, session.id, json.get())?;
+            idempotency::insert(tx, repeatable, session.id, json.get())?;
             Ok(Ok(MaybeSerialized::Json(json)))
         })
         .await?;

@@ -1,4 +1,4 @@
-//! Files: asked for, uploaded once, carried by one message; those that no message carries go after a day.
+//! Attachments: uploaded once, then attached to one message. Unattached files expire after a day.
 
 use super::sql::{Reader, Row};
 use super::{Extent, Store, WriteTx, sessions};
@@ -10,25 +10,25 @@ use crate::model::names::TenantNo;
 use crate::model::session::Attachment;
 use crate::model::words::FileType;
 
-/// Files of one session that no message carries yet.
-const MOST_WAITING: i64 = 20;
-/// Bytes that all files of one session may have.
-const MOST_BYTES: i64 = 200 * 1_024 * 1_024;
-/// How long a file waits for a message: a day.
-const WAITS_MS: Millis = 24 * 60 * 60 * 1_000;
-/// Files that one clean-up removes at most: each can be large, and other writes wait meanwhile.
+/// Unattached files of one session.
+const MAX_UNATTACHED: i64 = 20;
+/// Bytes of all files of one session.
+const MAX_BYTES: i64 = 200 * 1_024 * 1_024;
+/// How long an unattached file is kept: a day.
+const UNATTACHED_TTL_MS: Millis = 24 * 60 * 60 * 1_000;
+/// Files that one change removes. Each can be large, and other writes have to wait.
 const BATCH: usize = 8;
 
-// An upload that can no longer happen takes nobody's place.
-const HELD: &str = "
+// A file whose upload link has expired does not count.
+const USAGE: &str = "
 SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) AS bytes,
        count(*) FILTER (WHERE message_seq IS NULL AND (bytes IS NOT NULL OR created_at > ?2)) AS waiting
 FROM attachments WHERE session_seq = ?1";
 
-/// What a session holds: the bytes of all its files, and how many of them wait for a message.
-fn held(tx: &WriteTx<'_>, session: Tick) -> Result<(i64, i64)> {
-    let unreachable = tx.now() - LINK_MS;
-    tx.reader().one(HELD, (session, unreachable), |row| {
+/// A session's usage: the bytes of all its files, and the number of unattached files.
+fn usage(tx: &WriteTx<'_>, session: Tick) -> Result<(i64, i64)> {
+    let oldest_link = tx.now() - LINK_MS;
+    tx.reader().one(USAGE, (session, oldest_link), |row| {
         Ok((row.get("bytes")?, row.get("waiting")?))
     })
 }
@@ -36,10 +36,10 @@ fn held(tx: &WriteTx<'_>, session: Tick) -> Result<(i64, i64)> {
 const INSERT: &str = "
 INSERT INTO attachments (seq, id, session_seq, mime, filename, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
-/// Makes room for a file that is to be uploaded.
+/// Creates the record of a file that is to be uploaded.
 ///
 /// # Errors
-/// `too_many_attachments`; `not_found` when the session was deleted meanwhile.
+/// `too_many_attachments`; `not_found` if the session no longer exists.
 pub fn insert(
     tx: &mut WriteTx<'_>,
     session: SessionId,
@@ -49,8 +49,8 @@ pub fn insert(
     if sessions::by_id(tx.reader(), session)?.is_none() {
         return Err(Code::NotFound.into());
     }
-    let (bytes, waiting) = held(tx, session.tick())?;
-    if waiting >= MOST_WAITING || bytes >= MOST_BYTES {
+    let (bytes, unattached) = usage(tx, session.tick())?;
+    if unattached >= MAX_UNATTACHED || bytes >= MAX_BYTES {
         return Err(Code::TooManyAttachments.into());
     }
     let id: AttachmentId = tx.new_id()?;
@@ -62,13 +62,13 @@ pub fn insert(
 /// A file, without its content.
 #[derive(Clone, Debug)]
 pub struct FileRecord {
-    /// What it is.
+    /// The media type.
     pub mime: FileType,
-    /// What it is called.
+    /// The file name.
     pub filename: Option<String>,
-    /// How many bytes it has, once its content is here.
+    /// The size of the content; none before the upload.
     pub bytes: Option<u64>,
-    /// Its session.
+    /// The session.
     pub session: Tick,
     /// The session's tenant.
     pub tenant: TenantNo,
@@ -80,9 +80,6 @@ SELECT a.mime AS mime, a.filename AS filename, a.bytes AS bytes, a.session_seq A
 FROM attachments a JOIN sessions s ON s.seq = a.session_seq WHERE a.seq = ?1 AND a.id = ?2";
 
 /// The file with this id.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn by_id(reader: &Reader<'_>, id: AttachmentId) -> Result<Option<FileRecord>> {
     reader.optional(BY_ID, (id.tick(), id), |row| {
         Ok(FileRecord {
@@ -95,94 +92,104 @@ pub fn by_id(reader: &Reader<'_>, id: AttachmentId) -> Result<Option<FileRecord>
     })
 }
 
-/// A piece of a file's content, which is not read around it.
+/// Up to `limit` bytes of a file's content, from an offset.
 ///
 /// # Errors
-/// The file cannot be read, or is gone.
-pub fn piece(reader: &Reader<'_>, id: AttachmentId, from: u64, most: usize) -> Result<Vec<u8>> {
-    reader.blob_slice("attachment_contents", "content", id.tick(), from, most)
+/// `internal_error` if the file was removed.
+pub fn content_slice(
+    reader: &Reader<'_>,
+    id: AttachmentId,
+    offset: u64,
+    limit: usize,
+) -> Result<Vec<u8>> {
+    reader.blob_slice("attachment_contents", "content", id.tick(), offset, limit)
 }
 
-const FILL: &str = "INSERT INTO attachment_contents (attachment_seq, content) VALUES (?1, ?2)";
-const FILLED: &str = "UPDATE attachments SET bytes = ?2 WHERE seq = ?1";
+const INSERT_CONTENT: &str =
+    "INSERT INTO attachment_contents (attachment_seq, content) VALUES (?1, ?2)";
+const SET_BYTES: &str = "UPDATE attachments SET bytes = ?2 WHERE seq = ?1";
 
-/// Keeps what was uploaded.
+/// Stores the uploaded content of a file.
 ///
 /// # Errors
-/// `not_found` when the file went meanwhile, `already_exists` when it was uploaded before, `too_many_attachments`.
-pub fn fill(tx: &mut WriteTx<'_>, id: AttachmentId, content: &[u8]) -> Result<()> {
+/// `not_found` if the file no longer exists, `already_exists` if it was uploaded before,
+/// `too_many_attachments`.
+pub fn store_content(tx: &mut WriteTx<'_>, id: AttachmentId, content: &[u8]) -> Result<()> {
     let record = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
     if record.bytes.is_some() {
-        return Err(uploaded_before().into());
+        return Err(already_uploaded().into());
     }
     let bytes = i64::try_from(content.len()).unwrap_or(i64::MAX);
-    let (held, _) = held(tx, record.session)?;
-    if bytes > MOST_BYTES - held {
+    let (used, _) = usage(tx, record.session)?;
+    if bytes > MAX_BYTES - used {
         return Err(Code::TooManyAttachments.into());
     }
-    tx.execute(FILL, (id.tick(), content))?;
-    tx.execute(FILLED, (id.tick(), bytes)).map(drop)
+    tx.execute(INSERT_CONTENT, (id.tick(), content))?;
+    tx.execute(SET_BYTES, (id.tick(), bytes)).map(drop)
 }
 
 /// The refusal of a second upload.
-pub fn uploaded_before() -> Refusal {
+pub fn already_uploaded() -> Refusal {
     Refusal::new(Code::AlreadyExists)
-        .saying("This file was uploaded already. Ask for another upload URL for another file.")
+        .saying("This file was already uploaded. Request an upload URL for each file.")
 }
 
-/// A file as the sender of a message names it.
+/// An attachment as the sender of a message describes it.
 #[derive(Clone, Debug)]
-pub struct Carried {
-    /// The file; none, if what was sent can be no file's path.
+pub struct NewAttachment {
+    /// The file; none, if the sent path cannot be the path of a file.
     pub id: Option<AttachmentId>,
-    /// What the sender takes it for.
+    /// The media type that the sender declares.
     pub mime: String,
-    /// What it shows, in words.
+    /// A description of an image in words.
     pub alt: Option<String>,
-    /// What it is called, if not as at its upload.
+    /// A file name that replaces the one of the upload.
     pub filename: Option<String>,
 }
 
-const WAITING: &str = "
+const UPLOADED: &str = "
 SELECT mime, message_seq IS NOT NULL AS carried FROM attachments
 WHERE seq = ?2 AND session_seq = ?1 AND id = ?3 AND bytes IS NOT NULL";
 
-/// Whether a message of this session may carry these files; they are given back by their ids.
+/// Checks that a message of this session may have these attachments. Returns their ids.
 ///
 /// # Errors
-/// `validation_error` that names the first that it may not.
+/// `validation_error`, for the first attachment that is not allowed.
 pub fn check(
     reader: &Reader<'_>,
     session: SessionId,
-    carried: &[Carried],
+    attachments: &[NewAttachment],
 ) -> Result<Vec<AttachmentId>> {
-    let mut ids: Vec<AttachmentId> = Vec::with_capacity(carried.len());
-    for (place, file) in carried.iter().enumerate() {
+    let mut ids: Vec<AttachmentId> = Vec::with_capacity(attachments.len());
+    for (index, attachment) in attachments.iter().enumerate() {
         let refuse = |field: &str, reason: &str| -> Result<Vec<AttachmentId>> {
-            Err(Refusal::invalid(format!("attachments[{place}].{field}"), reason).into())
+            Err(Refusal::invalid(format!("attachments[{index}].{field}"), reason).into())
         };
-        let found = match file.id {
+        let found = match attachment.id {
             None => None,
             Some(id) => reader
-                .optional(WAITING, (session.tick(), id.tick(), id), |row| {
+                .optional(UPLOADED, (session.tick(), id.tick(), id), |row| {
                     let mime: FileType = row.get("mime")?;
                     Ok((mime, row.get::<bool>("carried")?))
                 })?
-                .map(|(mime, is_carried)| (id, mime, is_carried)),
+                .map(|(mime, is_attached)| (id, mime, is_attached)),
         };
-        let Some((id, mime, is_carried)) = found else {
+        let Some((id, mime, is_attached)) = found else {
             return refuse(
                 "blob_path",
-                "names no file that was uploaded for this session",
+                "is not the path of a file that was uploaded for this session",
             );
         };
-        if is_carried {
-            return refuse("blob_path", "names a file that a message carries already");
+        if is_attached {
+            return refuse(
+                "blob_path",
+                "names a file that is attached to a message already",
+            );
         }
         if ids.contains(&id) {
-            return refuse("blob_path", "names a file for the second time");
+            return refuse("blob_path", "names the same file twice");
         }
-        if file.mime != mime.as_str() {
+        if attachment.mime != mime.as_str() {
             return refuse(
                 "mime",
                 &format!("must be {mime}, as at the upload", mime = mime.as_str()),
@@ -196,17 +203,23 @@ pub fn check(
 const ATTACH: &str = "
 UPDATE attachments SET message_seq = ?2, place = ?3, alt = ?4, filename = coalesce(?5, filename) WHERE seq = ?1";
 
-/// Has a message carry files that [`check`] let through in the same change.
+/// Attaches files to a message, after [`check`] in the same change.
 pub(super) fn attach(
     tx: &WriteTx<'_>,
     message: MessageId,
     ids: &[AttachmentId],
-    carried: &[Carried],
+    attachments: &[NewAttachment],
 ) -> Result<()> {
-    for (place, (id, file)) in ids.iter().zip(carried).enumerate() {
+    for (index, (id, attachment)) in ids.iter().zip(attachments).enumerate() {
         tx.execute(
             ATTACH,
-            (id.tick(), message.tick(), place, &file.alt, &file.filename),
+            (
+                id.tick(),
+                message.tick(),
+                index,
+                &attachment.alt,
+                &attachment.filename,
+            ),
         )?;
     }
     Ok(())
@@ -216,7 +229,7 @@ const OF_MESSAGES: &str = "
 SELECT message_seq, id, mime, filename, alt, bytes FROM attachments
 WHERE session_seq = ?1 AND message_seq BETWEEN ?2 AND ?3 ORDER BY message_seq, place";
 
-/// The files of a session's messages from one to another, in the order of the messages.
+/// The attachments of a range of a session's messages, in the order of the messages.
 pub(super) fn of_messages(
     reader: &Reader<'_>,
     session: SessionId,
@@ -238,14 +251,14 @@ pub(super) fn of_messages(
     reader.all(OF_MESSAGES, (session.tick(), first, last), record)
 }
 
-/// An image that a message carries.
+/// An image that is attached to a message.
 #[derive(Clone, Debug)]
-pub struct Shown {
+pub struct StoredImage {
     /// The message.
     pub message: MessageId,
-    /// What it is.
+    /// The media type.
     pub mime: FileType,
-    /// The file itself.
+    /// The content of the file.
     pub content: Vec<u8>,
 }
 
@@ -255,20 +268,17 @@ FROM attachments a JOIN messages m ON m.seq = a.message_seq JOIN attachment_cont
 WHERE a.session_seq = ?1 AND a.message_seq BETWEEN ?2 AND ?3 AND a.mime IN ('image/png', 'image/jpeg', 'image/gif', 'image/webp')
 ORDER BY a.message_seq DESC, a.place DESC LIMIT ?4";
 
-/// The newest images of a session's messages from one to another, in the order in which they were sent.
-///
-/// # Errors
-/// The file cannot be read.
+/// The newest images of a range of a session's messages, up to `limit`, oldest first.
 pub fn images(
     reader: &Reader<'_>,
     session: SessionId,
     first: MessageId,
     last: MessageId,
-    most: usize,
-) -> Result<Vec<Shown>> {
-    let range = (session.tick(), first.tick(), last.tick(), most);
+    limit: usize,
+) -> Result<Vec<StoredImage>> {
+    let range = (session.tick(), first.tick(), last.tick(), limit);
     let mut images = reader.all(IMAGES, range, |row| {
-        Ok(Shown {
+        Ok(StoredImage {
             message: row.get("message_id")?,
             mime: row.get("mime")?,
             content: row.get("content")?,
@@ -283,16 +293,13 @@ DELETE FROM attachments WHERE seq IN (
   SELECT seq FROM attachments WHERE message_seq IS NULL AND created_at <= ?1 ORDER BY created_at LIMIT ?2)";
 
 impl Store {
-    /// Removes files that no message has carried for a day, in small batches.
-    ///
-    /// # Errors
-    /// The file cannot be written.
+    /// Removes expired unattached files, in small batches.
     pub async fn purge_attachments(&self) -> Result<()> {
         loop {
             let removed = self
                 .write(Extent::Configuration, |tx| {
-                    let waited = tx.now() - WAITS_MS;
-                    tx.execute(PURGE, (waited, BATCH))
+                    let expired = tx.now() - UNATTACHED_TTL_MS;
+                    tx.execute(PURGE, (expired, BATCH))
                 })
                 .await?;
             if removed < BATCH {
@@ -307,10 +314,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_images_that_are_read_are_those_that_a_model_can_look_at() {
+    fn the_query_for_images_selects_exactly_the_image_types() {
         for mime in FileType::ALL {
-            let is_read = IMAGES.contains(&format!("'{}'", mime.as_str()));
-            assert_eq!(is_read, mime.is_image(), "{mime:?}");
+            let is_selected = IMAGES.contains(&format!("'{}'", mime.as_str()));
+            assert_eq!(is_selected, mime.is_image(), "{mime:?}");
         }
     }
 }

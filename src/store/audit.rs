@@ -1,4 +1,4 @@
-//! Who changed, or was refused, what and when: append-only, written in the transaction of the change itself.
+//! The audit log: append-only, written in the transaction of the change that it records.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -17,17 +17,17 @@ use crate::text::shorten;
 /// An audit event.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Whose records it belongs to.
+    /// The tenant whose audit log holds the event.
     pub tenant: TenantNo,
-    /// Who did it.
+    /// The account that acted.
     pub actor: Actor,
-    /// What was done, as `noun.verb`.
+    /// The action, as `noun.verb`.
     pub action: &'static str,
-    /// What it was done to.
+    /// The object of the action.
     pub target: Option<String>,
-    /// What else there is to say.
+    /// Further facts.
     pub details: Map<String, Value>,
-    /// The request that did it.
+    /// The id of the request.
     pub request_id: Option<Uuid>,
     /// The caller's address.
     pub remote: Option<String>,
@@ -38,9 +38,6 @@ INSERT INTO audit_events (seq, id, tenant_no, actor_kind, actor_id, actor_name, 
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
 /// Records an event.
-///
-/// # Errors
-/// The file cannot be written.
 pub fn record(tx: &mut WriteTx<'_>, event: &Event) -> Result<()> {
     let id: AuditId = tx.new_id()?;
     let now = tx.now();
@@ -66,24 +63,24 @@ pub fn record(tx: &mut WriteTx<'_>, event: &Event) -> Result<()> {
     .map(drop)
 }
 
-/// An event as the wire shows it (contract, section 7).
+/// An audit event as the API returns it (contract, section 7).
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Recorded {
-    /// Its id.
+    /// The event's id.
     pub id: AuditId,
-    /// Who did it, or tried to.
+    /// The account that acted, or tried to.
     pub actor: Actor,
-    /// What was done, as `noun.verb`; `request.refused` for what was not.
+    /// The action, as `noun.verb`; `request.refused` for a refused request.
     pub action: String,
-    /// What it was done to.
+    /// The object of the action.
     pub target: Option<String>,
-    /// What else there is to say.
+    /// Further facts.
     pub details: Map<String, Value>,
-    /// From where; null at the command line.
+    /// The caller's address; null for the command line.
     pub remote_address: Option<String>,
-    /// The request that did it.
+    /// The id of the request.
     pub request_id: Option<Uuid>,
-    /// When.
+    /// The time of the event.
     pub created_at: Timestamp,
 }
 
@@ -118,7 +115,7 @@ macro_rules! page {
     };
 }
 
-/// The list; then that of one actor's, that of one action's, and of one actor's of one action.
+/// The queries of a page: all events, those of an actor, those of an action, and those of both.
 pub const PAGES: [&str; 4] = [
     page!("?3 IS NULL AND ?4 IS NULL"),
     page!("actor_id = ?3 AND ?4 IS NULL"),
@@ -126,21 +123,18 @@ pub const PAGES: [&str; 4] = [
     page!("actor_id = ?3 AND action = ?4"),
 ];
 
-/// Which events a list holds.
+/// The filters of a list of events.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
-    /// Only those of the account or person of this id.
+    /// The id of the actor.
     pub actor: Option<String>,
-    /// Only those of this action.
+    /// The action.
     pub action: Option<String>,
-    /// Only those whose target, actor's name or details hold this text, without case.
+    /// Text in the target, the actor's name or the details, regardless of case.
     pub q: Option<String>,
 }
 
-/// A page of a tenant's events, newest first, from before a tick.
-///
-/// # Errors
-/// The file cannot be read.
+/// A page of a tenant's events older than a tick, newest first.
 pub fn page(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -162,15 +156,15 @@ pub fn page(
     )
 }
 
-/// Characters of a value that an event keeps.
-const KEPT: usize = 200;
+/// Characters of a text that an event stores.
+const MAX_TEXT: usize = 200;
 
-/// What a change changed: each field with its value before and after, long texts cut.
+/// The changed fields, each with its value before and after. Long texts are shortened.
 ///
 /// # Errors
-/// A value that cannot be written as JSON.
+/// `internal_error` if a value cannot be serialized.
 pub fn difference<T: Serialize>(before: &T, after: &T) -> Result<Map<String, Value>> {
-    let read = |value: &T| {
+    let fields = |value: &T| {
         serde_json::to_value(value)
             .map(|mut value| {
                 value
@@ -180,7 +174,7 @@ pub fn difference<T: Serialize>(before: &T, after: &T) -> Result<Map<String, Val
             })
             .map_err(|error| Error::Internal(error.into()))
     };
-    let (before, after) = (read(before)?, read(after)?);
+    let (before, after) = (fields(before)?, fields(after)?);
     let changed = after
         .into_iter()
         .filter(|(name, _)| name != "updated_at" && name != "version")
@@ -189,7 +183,7 @@ pub fn difference<T: Serialize>(before: &T, after: &T) -> Result<Map<String, Val
             (from != to).then(|| {
                 (
                     name,
-                    serde_json::json!({ "from": cut(from), "to": cut(to) }),
+                    serde_json::json!({ "from": truncated(from), "to": truncated(to) }),
                 )
             })
         });
@@ -198,13 +192,13 @@ pub fn difference<T: Serialize>(before: &T, after: &T) -> Result<Map<String, Val
     Ok(details)
 }
 
-fn cut(value: Value) -> Value {
+fn truncated(value: Value) -> Value {
     match value {
-        Value::String(text) => shorten(&text, KEPT).into(),
-        Value::Array(items) => items.into_iter().take(20).map(cut).collect(),
+        Value::String(text) => shorten(&text, MAX_TEXT).into(),
+        Value::Array(items) => items.into_iter().take(20).map(truncated).collect(),
         Value::Object(fields) => fields
             .into_iter()
-            .map(|(name, value)| (name, cut(value)))
+            .map(|(name, value)| (name, truncated(value)))
             .collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) => value,
     }

@@ -1,4 +1,4 @@
-//! What every request looks up and what rarely changes, kept beside the file and never older than the snapshot that is read.
+//! A cache of the configuration that every request reads, never older than the request's snapshot.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::keys::{self, Credential};
 use super::sign_ins::{self, SignIn};
 use super::sql::Reader;
-use super::users::{self, SignsIn};
+use super::users::{self, EntraUser};
 use super::{channels, installs};
 use crate::error::Result;
 use crate::model::ids::{ChannelId, TokenId};
@@ -18,22 +18,24 @@ use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, Ten
 use crate::model::words::ManagedAgentKey;
 use crate::resolver::{Agent, Channel, Directory, Linked, Tenant};
 
-/// Bytes that the answers to one kind of question may take, about; a shelf that is full begins anew.
+/// Approximate bytes that one table may take. A table that is full is cleared.
 const TABLE_BYTES: usize = 4 * 1_024 * 1_024;
-/// What an answer takes beside its own size: its key's text, and its place.
+/// Bytes of an entry apart from its types' sizes: the text of its key, and its slot in the map.
 const OVERHEAD: usize = 200;
 
-/// Answers of one server, each kind on a shelf of its own.
+/// The cache of one server: a table for each kind of query.
 ///
-/// The file has a number that grows in the same transaction as any change of what is kept here, whoever makes it
-/// (`configuration_version`, with a trigger for each table). A request reads it with its snapshot and takes only what was
-/// answered under the same number. That something is unknown is not kept, but for what a usual question leads to: a bot that
-/// is not installed for a directory, and a directory that no company carries.
+/// The database has a number, `configuration_version`, that triggers increment in the same
+/// transaction as any change of a cached row, whichever process makes it. A request reads the
+/// number with its snapshot and uses only entries that were loaded at the same number.
+///
+/// A negative result is cached only if ordinary requests lead to it: a bot that is not installed
+/// for a directory, and a directory that no company carries.
 #[derive(Debug, Default)]
 pub struct Cache {
     keys: CacheTable<[u8; 32], Arc<Credential>>,
     sign_ins: CacheTable<TokenId, Arc<SignIn>>,
-    people: CacheTable<(M365TenantId, String), Arc<SignsIn>>,
+    entra_users: CacheTable<(M365TenantId, String), Arc<EntraUser>>,
     tenants: CacheTable<ClientId, Tenant>,
     tenants_by_no: CacheTable<TenantNo, Tenant>,
     agents: CacheTable<(TenantNo, AgentId), Agent>,
@@ -46,7 +48,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// What a directory says at a version of it, which is asked for what is not kept.
+    /// A view of the cache at a version. A cache miss reads from `directory`.
     pub fn at<'a, D>(&'a self, version: i64, directory: &'a D) -> Cached<'a, D> {
         Cached {
             cache: self,
@@ -56,38 +58,40 @@ impl Cache {
     }
 }
 
-/// How long a look may lie behind that a request goes on from.
-const MOMENT: Duration = Duration::from_millis(10);
+/// How long a request may reuse the version that it has read.
+const MAX_AGE: Duration = Duration::from_millis(10);
 
-/// The version that a request read with its first look, a moment ago.
+/// The configuration version that a request read with its first snapshot.
 ///
-/// What came after it came while the request was there already, which may as well have been served before.
+/// Reusing the version spares a second snapshot. A change that was committed in between is missed,
+/// which is correct: it was concurrent with the request.
 #[derive(Clone, Copy, Debug)]
 pub struct SnapshotVersion {
     version: i64,
-    at: Instant,
+    read_at: Instant,
 }
 
 impl SnapshotVersion {
+    /// The version, if it is recent enough.
     pub(super) fn version(self) -> Option<i64> {
-        (self.at.elapsed() < MOMENT).then_some(self.version)
+        (self.read_at.elapsed() < MAX_AGE).then_some(self.version)
     }
 }
 
-/// A file that is not looked into: what is not kept is not known.
+/// A directory without a database: the cache alone answers.
 pub(super) struct CacheOnly;
 
-/// Something is not kept.
+/// The error of [`CacheOnly`].
 pub(super) struct CacheMiss;
 
 const VERSION: &str = "SELECT version FROM configuration_version WHERE one = 1";
 
-/// The number that grows with every change of what is kept.
+/// The number that grows with every change of a cached row.
 pub(super) fn version(reader: &Reader<'_>) -> Result<i64> {
     reader.one(VERSION, (), |row| row.get("version"))
 }
 
-/// A directory with what is kept of it.
+/// A directory behind the cache.
 #[derive(Clone, Copy, Debug)]
 pub struct Cached<'a, D> {
     cache: &'a Cache,
@@ -96,68 +100,53 @@ pub struct Cached<'a, D> {
 }
 
 impl<'a> Cached<'a, Reader<'a>> {
-    /// What the rest of this request may go on from.
+    /// The version of this snapshot, for the later steps of the same request.
     pub fn snapshot_version(&self) -> SnapshotVersion {
         SnapshotVersion {
             version: self.version,
-            at: Instant::now(),
+            read_at: Instant::now(),
         }
     }
 
-    /// The snapshot itself, for what is not kept.
+    /// The snapshot itself, for rows that are not cached.
     pub fn reader(&self) -> &'a Reader<'a> {
         self.directory
     }
 
     /// As [`keys::by_sha256`], but for when it was last used.
-    ///
-    /// # Errors
-    /// The file cannot be read.
     pub fn key(&self, sha256: &[u8; 32]) -> Result<Option<Arc<Credential>>> {
-        self.cache.keys.known(self.version, *sha256, || {
+        self.cache.keys.get_or_load_some(self.version, *sha256, || {
             Ok(keys::by_sha256(self.directory, sha256)?.map(Arc::new))
         })
     }
 
     /// As [`sign_ins::by_jti`].
-    ///
-    /// # Errors
-    /// The file cannot be read.
     pub fn sign_in(&self, jti: TokenId) -> Result<Option<Arc<SignIn>>> {
-        self.cache.sign_ins.known(self.version, jti, || {
+        self.cache.sign_ins.get_or_load_some(self.version, jti, || {
             Ok(sign_ins::by_jti(self.directory, jti)?.map(Arc::new))
         })
     }
 
-    /// As [`users::who_signs_in`], but for when the person was last seen.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn who_signs_in(&self, directory: &M365TenantId, id: &str) -> Result<Option<Arc<SignsIn>>> {
+    /// As [`users::entra_user`], except that `last_seen_at` may be older than the snapshot.
+    pub fn entra_user(&self, directory: &M365TenantId, id: &str) -> Result<Option<Arc<EntraUser>>> {
         let key = (directory.clone(), id.to_owned());
-        if let Some(kept) = self.cache.people.get(self.version, &key) {
-            return Ok(Some(kept));
+        if let Some(cached) = self.cache.entra_users.get(self.version, &key) {
+            return Ok(Some(cached));
         }
-        let found = users::who_signs_in(self.directory, directory, id)?.map(Arc::new);
-        if let Some(found) = found.as_ref().filter(|found| found.user.is_some()) {
-            self.cache.people.keep(self.version, key, found);
+        let loaded = users::entra_user(self.directory, directory, id)?.map(Arc::new);
+        if let Some(loaded) = loaded.as_ref().filter(|loaded| loaded.user.is_some()) {
+            self.cache.entra_users.insert(self.version, key, loaded);
         }
-        Ok(found)
+        Ok(loaded)
     }
 
     /// As [`channels::facts_of`].
-    ///
-    /// # Errors
-    /// The file cannot be read.
     pub fn channel(&self, id: ChannelId) -> Result<Option<Channel>> {
-        let ask = || channels::facts_of(self.directory, id);
-        self.cache.channels.known(self.version, id, ask)
+        let load = || channels::facts_of(self.directory, id);
+        self.cache.channels.get_or_load_some(self.version, id, load)
     }
 
     /// As [`installs::is_installed`], of a channel of this tenant.
-    ///
-    /// # Errors
-    /// The file cannot be read.
     pub fn is_installed(
         &self,
         tenant: TenantNo,
@@ -165,7 +154,7 @@ impl<'a> Cached<'a, Reader<'a>> {
         directory: &M365TenantId,
     ) -> Result<bool> {
         let key = (channel, directory.clone());
-        self.cache.installs.answer(self.version, key, || {
+        self.cache.installs.get_or_load(self.version, key, || {
             installs::is_installed(self.directory, tenant, channel, directory)
         })
     }
@@ -175,15 +164,15 @@ impl<D: Directory> Directory for Cached<'_, D> {
     type Error = D::Error;
 
     fn tenant(&self, client_id: &ClientId) -> Result<Option<Tenant>, D::Error> {
-        let ask = || self.directory.tenant(client_id);
+        let load = || self.directory.tenant(client_id);
         self.cache
             .tenants
-            .known(self.version, client_id.clone(), ask)
+            .get_or_load_some(self.version, client_id.clone(), load)
     }
 
     fn tenant_by_no(&self, no: TenantNo) -> Result<Tenant, D::Error> {
-        let ask = || self.directory.tenant_by_no(no);
-        self.cache.tenants_by_no.answer(self.version, no, ask)
+        let load = || self.directory.tenant_by_no(no);
+        self.cache.tenants_by_no.get_or_load(self.version, no, load)
     }
 
     fn installed_channel(
@@ -192,19 +181,25 @@ impl<D: Directory> Directory for Cached<'_, D> {
         inbound: &M365TenantId,
     ) -> Result<Option<Channel>, D::Error> {
         let key = (bot.clone(), inbound.clone());
-        let ask = || self.directory.installed_channel(bot, inbound);
-        self.cache.installed_channels.answer(self.version, key, ask)
+        let load = || self.directory.installed_channel(bot, inbound);
+        self.cache
+            .installed_channels
+            .get_or_load(self.version, key, load)
     }
 
     fn active_channels(&self, tenant: TenantNo, bot: &BotId) -> Result<Vec<Channel>, D::Error> {
         let key = (tenant, bot.clone());
-        let ask = || self.directory.active_channels(tenant, bot);
-        self.cache.active_channels.answer(self.version, key, ask)
+        let load = || self.directory.active_channels(tenant, bot);
+        self.cache
+            .active_channels
+            .get_or_load(self.version, key, load)
     }
 
     fn agent(&self, tenant: TenantNo, id: AgentId) -> Result<Option<Agent>, D::Error> {
-        let ask = || self.directory.agent(tenant, id);
-        self.cache.agents.known(self.version, (tenant, id), ask)
+        let load = || self.directory.agent(tenant, id);
+        self.cache
+            .agents
+            .get_or_load_some(self.version, (tenant, id), load)
     }
 
     fn managed_agent(
@@ -212,16 +207,16 @@ impl<D: Directory> Directory for Cached<'_, D> {
         tenant: TenantNo,
         key: ManagedAgentKey,
     ) -> Result<Option<Agent>, D::Error> {
-        let ask = || self.directory.managed_agent(tenant, key);
+        let load = || self.directory.managed_agent(tenant, key);
         self.cache
             .managed_agents
-            .known(self.version, (tenant, key), ask)
+            .get_or_load_some(self.version, (tenant, key), load)
     }
 
     fn linked(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<Linked, D::Error> {
         let key = (tenant, inbound.clone());
-        let ask = || self.directory.linked(tenant, inbound);
-        self.cache.linked.answer(self.version, key, ask)
+        let load = || self.directory.linked(tenant, inbound);
+        self.cache.linked.get_or_load(self.version, key, load)
     }
 
     fn has_company(&self, tenant: TenantNo, company: &CompanyId) -> Result<bool, D::Error> {
@@ -265,15 +260,16 @@ impl Directory for CacheOnly {
     }
 }
 
-/// Answers to one kind of question, all of one version.
+/// The cached results of one kind of query.
 #[derive(Debug)]
 struct CacheTable<K, V>(RwLock<Entries<K, V>>);
 
+/// Entries that were all loaded at one version.
 #[derive(Debug)]
 struct Entries<K, V> {
     version: i64,
     bytes: usize,
-    answers: HashMap<K, V>,
+    values: HashMap<K, V>,
 }
 
 impl<K, V> Default for CacheTable<K, V> {
@@ -281,81 +277,89 @@ impl<K, V> Default for CacheTable<K, V> {
         Self(RwLock::new(Entries {
             version: 0,
             bytes: 0,
-            answers: HashMap::new(),
+            values: HashMap::new(),
         }))
     }
 }
 
-impl<K: Eq + Hash, V: Answer> CacheTable<K, V> {
-    /// What is kept, else what is found now, which is kept whatever it is.
-    fn answer<E>(&self, version: i64, key: K, ask: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
-        if let Some(kept) = self.get(version, &key) {
-            return Ok(kept);
-        }
-        let found = ask()?;
-        self.keep(version, key, &found);
-        Ok(found)
-    }
-
-    /// What is kept, else what is found now, which is kept unless it is nothing.
-    fn known<E>(
+impl<K: Eq + Hash, V: Cacheable> CacheTable<K, V> {
+    /// The cached value. A cache miss loads the value and caches it.
+    fn get_or_load<E>(
         &self,
         version: i64,
         key: K,
-        ask: impl FnOnce() -> Result<Option<V>, E>,
+        load: impl FnOnce() -> Result<V, E>,
+    ) -> Result<V, E> {
+        if let Some(cached) = self.get(version, &key) {
+            return Ok(cached);
+        }
+        let loaded = load()?;
+        self.insert(version, key, &loaded);
+        Ok(loaded)
+    }
+
+    /// As [`CacheTable::get_or_load`], without caching `None`.
+    fn get_or_load_some<E>(
+        &self,
+        version: i64,
+        key: K,
+        load: impl FnOnce() -> Result<Option<V>, E>,
     ) -> Result<Option<V>, E> {
-        if let Some(kept) = self.get(version, &key) {
-            return Ok(Some(kept));
+        if let Some(cached) = self.get(version, &key) {
+            return Ok(Some(cached));
         }
-        let found = ask()?;
-        if let Some(found) = &found {
-            self.keep(version, key, found);
+        let loaded = load()?;
+        if let Some(loaded) = &loaded {
+            self.insert(version, key, loaded);
         }
-        Ok(found)
+        Ok(loaded)
     }
 
     fn get(&self, version: i64, key: &K) -> Option<V> {
-        let kept = self.0.read().ok()?;
-        let is_current = kept.version == version;
-        is_current.then(|| kept.answers.get(key).cloned()).flatten()
+        let entries = self.0.read().ok()?;
+        let is_current = entries.version == version;
+        is_current
+            .then(|| entries.values.get(key).cloned())
+            .flatten()
     }
 
-    fn keep(&self, version: i64, key: K, answer: &V) {
-        let bytes = size_of::<(K, V)>() + OVERHEAD + answer.more_bytes();
-        let Ok(mut kept) = self.0.write() else {
+    fn insert(&self, version: i64, key: K, value: &V) {
+        let bytes = size_of::<(K, V)>() + OVERHEAD + value.heap_bytes();
+        let Ok(mut entries) = self.0.write() else {
             return;
         };
-        match version.cmp(&kept.version) {
-            // An old snapshot that somebody still reads: others are further by now.
+        match version.cmp(&entries.version) {
+            // The reader's snapshot is older than the entries, which newer requests use.
             Ordering::Less => return,
-            Ordering::Equal if kept.bytes + bytes <= TABLE_BYTES => {}
+            Ordering::Equal if entries.bytes + bytes <= TABLE_BYTES => {}
             Ordering::Equal | Ordering::Greater => {
-                kept.answers.clear();
-                (kept.version, kept.bytes) = (version, 0);
+                entries.values.clear();
+                (entries.version, entries.bytes) = (version, 0);
             }
         }
-        if bytes <= TABLE_BYTES && kept.answers.insert(key, answer.clone()).is_none() {
-            kept.bytes += bytes;
+        if bytes <= TABLE_BYTES && entries.values.insert(key, value.clone()).is_none() {
+            entries.bytes += bytes;
         }
     }
 }
 
-/// What can be kept.
-trait Answer: Clone {
-    /// Bytes that it takes beside its own size, about, where they are more than a name's.
-    fn more_bytes(&self) -> usize {
+/// A value that can be cached.
+trait Cacheable: Clone {
+    /// Approximate bytes that the value owns on the heap. The text of a short name is part of
+    /// [`OVERHEAD`].
+    fn heap_bytes(&self) -> usize {
         0
     }
 }
 
-impl Answer for Tenant {}
-impl Answer for Channel {}
-impl Answer for Option<Channel> {}
-impl Answer for Linked {}
-impl Answer for bool {}
+impl Cacheable for Tenant {}
+impl Cacheable for Channel {}
+impl Cacheable for Option<Channel> {}
+impl Cacheable for Linked {}
+impl Cacheable for bool {}
 
-impl Answer for Agent {
-    fn more_bytes(&self) -> usize {
+impl Cacheable for Agent {
+    fn heap_bytes(&self) -> usize {
         let users = self.allowed_users.iter();
         self.name.len()
             + users
@@ -364,28 +368,28 @@ impl Answer for Agent {
     }
 }
 
-impl Answer for Vec<Channel> {
-    fn more_bytes(&self) -> usize {
+impl Cacheable for Vec<Channel> {
+    fn heap_bytes(&self) -> usize {
         self.len() * size_of::<Channel>()
     }
 }
 
-impl Answer for Arc<Credential> {
-    fn more_bytes(&self) -> usize {
+impl Cacheable for Arc<Credential> {
+    fn heap_bytes(&self) -> usize {
         size_of::<Credential>() + self.key.name.len() + self.tenant.name.len()
     }
 }
 
-impl Answer for Arc<SignIn> {
-    fn more_bytes(&self) -> usize {
+impl Cacheable for Arc<SignIn> {
+    fn heap_bytes(&self) -> usize {
         size_of::<SignIn>() + self.tenant.name.len()
     }
 }
 
-impl Answer for Arc<SignsIn> {
-    fn more_bytes(&self) -> usize {
+impl Cacheable for Arc<EntraUser> {
+    fn heap_bytes(&self) -> usize {
         let name = self.user.as_ref().and_then(|user| user.name.as_deref());
-        size_of::<SignsIn>() + self.tenant.name.len() + name.map_or(0, str::len)
+        size_of::<EntraUser>() + self.tenant.name.len() + name.map_or(0, str::len)
     }
 }
 
@@ -402,12 +406,14 @@ mod tests {
     use crate::store::sqlite::Session;
     use crate::store::{Store, database_file};
 
-    /// What is read with a kept answer and may be older than the snapshot, since only the minute of a write hangs on it.
-    const MAY_BE_OLD: &[(&str, &str)] = &[("api_keys", "last_used_at"), ("users", "last_seen_at")];
-    /// Tables whose new rows change no kept answer: that somebody is unknown is not kept.
-    const MADE_UNSEEN: &[&str] = &["users", "sign_ins"];
+    /// Cached columns that may be older than the snapshot: they only decide whether the current
+    /// minute is recorded again.
+    const ALLOWED_STALE: &[(&str, &str)] =
+        &[("api_keys", "last_used_at"), ("users", "last_seen_at")];
+    /// Tables whose new rows change no cached result, because a missing row is not cached.
+    const UNTRACKED_INSERTS: &[&str] = &["users", "sign_ins"];
 
-    /// Every table and column that a look-up reads.
+    /// Every table and column that a cached query reads.
     fn read_columns(file: &Connection) -> BTreeSet<(String, String)> {
         let read = Arc::new(Mutex::new(BTreeSet::new()));
         let seen = Arc::clone(&read);
@@ -425,26 +431,26 @@ mod tests {
         .unwrap();
         let reader = Reader::on(Session::of(file));
         let cache = Cache::default();
-        let known = cache.at(version(&reader).unwrap(), &reader);
+        let cached = cache.at(version(&reader).unwrap(), &reader);
         let bot = BotId::parse("bot").unwrap();
         let directory = M365TenantId::parse("directory").unwrap();
         let tenant = TenantNo(1);
         let channel = ChannelId::from_bytes([0; 16]);
-        known.key(&[0; 32]).unwrap();
-        known.sign_in(TokenId::from_bytes([0; 16])).unwrap();
-        known.who_signs_in(&directory, "somebody").unwrap();
-        known.channel(channel).unwrap();
-        known.is_installed(tenant, channel, &directory).unwrap();
-        known.tenant(&ClientId::parse("tenant").unwrap()).unwrap();
-        // There is none; it is read all the same.
-        known.tenant_by_no(tenant).unwrap_err();
-        known.installed_channel(&bot, &directory).unwrap();
-        known.active_channels(tenant, &bot).unwrap();
-        known.agent(tenant, AgentId(1)).unwrap();
-        known
+        cached.key(&[0; 32]).unwrap();
+        cached.sign_in(TokenId::from_bytes([0; 16])).unwrap();
+        cached.entra_user(&directory, "somebody").unwrap();
+        cached.channel(channel).unwrap();
+        cached.is_installed(tenant, channel, &directory).unwrap();
+        cached.tenant(&ClientId::parse("tenant").unwrap()).unwrap();
+        // The tenant does not exist, but the query runs.
+        cached.tenant_by_no(tenant).unwrap_err();
+        cached.installed_channel(&bot, &directory).unwrap();
+        cached.active_channels(tenant, &bot).unwrap();
+        cached.agent(tenant, AgentId(1)).unwrap();
+        cached
             .managed_agent(tenant, ManagedAgentKey::NeoSupport)
             .unwrap();
-        known.linked(tenant, &directory).unwrap();
+        cached.linked(tenant, &directory).unwrap();
         file.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)
             .unwrap();
         let mut read = read.lock().unwrap();
@@ -453,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_kept_has_a_trigger_for_each_change_of_its_tables_and_columns() {
+    fn every_cached_table_and_column_has_a_trigger_for_each_change() {
         let folder = tempfile::tempdir().unwrap();
         drop(Store::open(folder.path(), Clock::System).unwrap());
         let file = Connection::open(database_file(folder.path())).unwrap();
@@ -473,12 +479,12 @@ mod tests {
         };
         for table in tables {
             assert_eq!(triggers(table, "DELETE").len(), 1, "{table}");
-            let made = usize::from(!MADE_UNSEEN.contains(&table));
-            assert_eq!(triggers(table, "INSERT").len(), made, "{table}");
+            let inserts = usize::from(!UNTRACKED_INSERTS.contains(&table));
+            assert_eq!(triggers(table, "INSERT").len(), inserts, "{table}");
             assert_eq!(triggers(table, "UPDATE OF").len(), 1, "{table}");
         }
         for (table, column) in &read {
-            if MAY_BE_OLD.contains(&(table, column)) {
+            if ALLOWED_STALE.contains(&(table, column)) {
                 continue;
             }
             let sql = triggers(table, "UPDATE OF").remove(0);
@@ -486,36 +492,36 @@ mod tests {
             let (columns, _) = columns.split_once(" ON ").unwrap();
             assert!(
                 columns.split(", ").any(|name| name == column),
-                "{table}.{column} changes unseen: {sql}"
+                "no trigger tracks {table}.{column}: {sql}"
             );
         }
     }
 
     #[test]
-    fn an_old_snapshot_neither_takes_nor_leaves_anything() {
-        let shelf = CacheTable::default();
-        let asked = |version, found| shelf.answer(version, 1, || Ok::<_, ()>(found));
-        assert_eq!(asked(2, true), Ok(true));
-        assert_eq!(asked(2, false), Ok(true));
-        assert_eq!(asked(1, false), Ok(false));
-        assert_eq!(asked(2, false), Ok(true));
-        assert_eq!(asked(3, false), Ok(false));
-        assert_eq!(asked(3, true), Ok(false));
+    fn an_old_snapshot_neither_reads_nor_replaces_newer_entries() {
+        let table = CacheTable::default();
+        let get = |version, loaded| table.get_or_load(version, 1, || Ok::<_, ()>(loaded));
+        assert_eq!(get(2, true), Ok(true));
+        assert_eq!(get(2, false), Ok(true));
+        assert_eq!(get(1, false), Ok(false));
+        assert_eq!(get(2, false), Ok(true));
+        assert_eq!(get(3, false), Ok(false));
+        assert_eq!(get(3, true), Ok(false));
     }
 
     #[test]
-    fn a_shelf_never_takes_more_than_its_room() {
-        let shelf = CacheTable::default();
+    fn a_table_never_exceeds_its_byte_limit() {
+        let table = CacheTable::default();
         for key in 0..100_000_u64 {
-            shelf.keep(1, key, &true);
-            let kept = shelf.0.read().unwrap();
-            assert!(kept.bytes <= TABLE_BYTES);
+            table.insert(1, key, &true);
+            let entries = table.0.read().unwrap();
+            assert!(entries.bytes <= TABLE_BYTES);
             assert_eq!(
-                kept.bytes,
-                kept.answers.len() * (size_of::<(u64, bool)>() + OVERHEAD)
+                entries.bytes,
+                entries.values.len() * (size_of::<(u64, bool)>() + OVERHEAD)
             );
         }
-        assert_eq!(shelf.get(1, &99_999), Some(true));
+        assert_eq!(table.get(1, &99_999), Some(true));
         let agent = Agent {
             id: AgentId(1),
             name: "Everybody's".to_owned(),
@@ -526,16 +532,16 @@ mod tests {
             state: crate::model::words::AgentState::Enabled,
         };
         let agents = CacheTable::default();
-        agents.keep(1, 1, &agent);
-        assert!(agents.get(1, &1).is_none(), "it is larger than the shelf");
+        agents.insert(1, 1, &agent);
+        assert!(agents.get(1, &1).is_none(), "larger than the table");
     }
 
     #[test]
-    fn what_is_unknown_is_asked_for_each_time() {
-        let shelf = CacheTable::default();
-        let asked = |found| shelf.known(1, 1, || Ok::<_, ()>(found));
-        assert_eq!(asked(None), Ok(None));
-        assert_eq!(asked(Some(true)), Ok(Some(true)));
-        assert_eq!(asked(None), Ok(Some(true)));
+    fn a_missing_row_is_not_cached() {
+        let table = CacheTable::default();
+        let get = |loaded| table.get_or_load_some(1, 1, || Ok::<_, ()>(loaded));
+        assert_eq!(get(None), Ok(None));
+        assert_eq!(get(Some(true)), Ok(Some(true)));
+        assert_eq!(get(None), Ok(Some(true)));
     }
 }

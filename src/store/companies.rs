@@ -331,7 +331,7 @@ fn forget_refusals(
             row.get("companies")
         })?;
         if companies == 1 {
-            unlinked::forget(tx, tenant, directory)?;
+            unlinked::delete(tx, tenant, directory)?;
         }
     }
     Ok(())

@@ -1,33 +1,33 @@
-//! What a file holds: how much of each, and how new it is.
+//! Counts what a database holds, and how recent it is.
 
 use super::sql::Reader;
 use crate::error::Result;
 use crate::model::clock::Millis;
 
-/// What a file holds.
+/// The counts and the newest times of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contents {
     /// Tenants (MSPs).
     pub tenants: i64,
-    /// Their API keys, ended ones too.
+    /// API keys, including expired and revoked ones.
     pub api_keys: i64,
-    /// Their client companies.
+    /// Client companies.
     pub end_companies: i64,
-    /// Their channels, deleted ones too.
+    /// Channels, including deleted ones.
     pub channels: i64,
-    /// Their knowledge articles.
+    /// Knowledge articles.
     pub knowledge_articles: i64,
     /// Chat sessions.
     pub sessions: i64,
-    /// The sessions' messages.
+    /// Messages.
     pub messages: i64,
-    /// The sessions' files.
+    /// Attachments.
     pub attachments: i64,
-    /// When the newest session was made.
+    /// When the newest session was created.
     pub newest_session: Option<Millis>,
-    /// When the newest message was.
+    /// When the newest message was stored.
     pub newest_message: Option<Millis>,
-    /// When the newest change of the configuration was recorded.
+    /// When the newest audit event was recorded.
     pub newest_audit_event: Option<Millis>,
 }
 
@@ -44,10 +44,7 @@ SELECT (SELECT count(*) FROM tenants) AS tenants,
        (SELECT created_at FROM messages ORDER BY seq DESC LIMIT 1) AS newest_message,
        (SELECT created_at FROM audit_events ORDER BY seq DESC LIMIT 1) AS newest_audit_event";
 
-/// Counts everything; long on a large file.
-///
-/// # Errors
-/// The file cannot be read.
+/// Counts everything. Takes long on a large database.
 pub fn of(reader: &Reader<'_>) -> Result<Contents> {
     reader.one(CONTENTS, (), |row| {
         Ok(Contents {

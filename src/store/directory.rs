@@ -1,4 +1,4 @@
-//! The resolver on the store: the facts that it asks for are one indexed read each, or kept from an earlier request.
+//! The resolver on the store: each fact is one indexed read or a cache entry.
 
 use super::cache::{CacheOnly, SnapshotVersion};
 use super::sql::Reader;
@@ -48,10 +48,8 @@ impl Directory for Reader<'_> {
 }
 
 impl Store {
-    /// Who answers: what is all kept under the version of `snapshot_version` needs no snapshot of its own.
-    ///
-    /// # Errors
-    /// As [`Store::read`].
+    /// Decides who answers. If the cache holds every fact at `snapshot_version`, the decision needs
+    /// no snapshot.
     pub async fn resolve(
         &self,
         snapshot_version: Option<SnapshotVersion>,
@@ -59,7 +57,7 @@ impl Store {
         request: Request,
         purpose: Purpose,
     ) -> Result<Result<Resolution, Refused>> {
-        // What is not kept has to be read.
+        // A cache miss falls through to the read below.
         if let Some(version) = snapshot_version.and_then(SnapshotVersion::version)
             && let Ok(outcome) = resolve(
                 &self.cache.at(version, &CacheOnly),
@@ -70,7 +68,7 @@ impl Store {
         {
             return Ok(outcome);
         }
-        self.read_cached(move |known| resolve(known, &asker, &request, purpose))
+        self.read_cached(move |cached| resolve(cached, &asker, &request, purpose))
             .await
     }
 }

@@ -1,4 +1,4 @@
-//! Writes a seed file: each thing as the file names it (contract, section 11).
+//! Exports tenants in the format of a seed file (contract, section 11).
 
 use serde_json::{Value, json};
 
@@ -12,19 +12,16 @@ use super::users::UserRecord;
 use super::{agents, articles, channels, companies, installs, users};
 use crate::error::Result;
 
-/// Writes a file of the tenants given, in the format that [`super::import`] takes, without keys.
-///
-/// # Errors
-/// The file cannot be read.
+/// Exports the given tenants in the format that [`super::import`] reads, without API keys.
 pub fn world(reader: &Reader<'_>, tenants: &[TenantRecord]) -> Result<Value> {
     let tenants = tenants
         .iter()
-        .map(|tenant| tenant_with_all(reader, tenant))
+        .map(|tenant| tenant_with_records(reader, tenant))
         .collect::<Result<Vec<_>>>()?;
     Ok(json!({ "tenants": tenants }))
 }
 
-fn tenant_with_all(reader: &Reader<'_>, tenant: &TenantRecord) -> Result<Value> {
+fn tenant_with_records(reader: &Reader<'_>, tenant: &TenantRecord) -> Result<Value> {
     let agents: Vec<Value> = agents::all(reader, tenant.no)?.iter().map(agent).collect();
     let companies: Vec<Value> = companies::all(reader, tenant.no)?
         .iter()
@@ -39,13 +36,13 @@ fn tenant_with_all(reader: &Reader<'_>, tenant: &TenantRecord) -> Result<Value> 
         .map(article)
         .collect();
     let users: Vec<Value> = users::all(reader, tenant.no)?.iter().map(user).collect();
-    let mut whole = self::tenant(&tenant.as_new());
-    whole["agents"] = agents.into();
-    whole["end_companies"] = companies.into();
-    whole["channels"] = channels.into();
-    whole["knowledge_articles"] = articles.into();
-    whole["users"] = users.into();
-    Ok(whole)
+    let mut exported = self::tenant(&tenant.as_new());
+    exported["agents"] = agents.into();
+    exported["end_companies"] = companies.into();
+    exported["channels"] = channels.into();
+    exported["knowledge_articles"] = articles.into();
+    exported["users"] = users.into();
+    Ok(exported)
 }
 
 pub(super) fn agent(agent: &AgentRecord) -> Value {

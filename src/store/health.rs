@@ -1,4 +1,5 @@
-//! What would be refused today, and why: one reading for the wire and for `check` (contract, sections 6 and 12).
+//! Mapping health: which chats would be refused, and why. Serves the API and `check` (contract,
+//! sections 6 and 12).
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -9,16 +10,17 @@ use crate::model::ids::ChannelId;
 use crate::model::names::{AgentId, BotId, CompanyId, M365TenantId, TenantNo};
 use crate::model::words::{AgentState, AutonomyType};
 
-/// Companies of one directory that are named; how many there are is said beside.
-const NAMED: usize = 20;
+/// Companies of a shared directory that are listed. The count covers all of them.
+const MAX_LISTED: usize = 20;
 
-/// What would be refused. Nothing is told twice: an installed directory that several companies share is a shared one.
+/// The findings. Each problem is reported once: an installed directory that several companies share
+/// counts as shared.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "MappingHealth")]
 pub struct Health {
-    /// Directories that a channel is installed for and no company carries.
+    /// Directories for which a channel is installed, but to which no company is linked.
     pub installed_without_company: Found<InstalledWithoutCompany>,
-    /// Directories that several companies carry.
+    /// Directories to which several companies are linked.
     pub shared_directories: Found<SharedDirectory>,
     /// ACTIVE channels whose agent cannot answer.
     pub channels_without_agent: Found<ChannelWithoutAgent>,
@@ -28,13 +30,13 @@ pub struct Health {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Found{T}")]
 pub struct Found<T> {
-    /// How many there are.
+    /// The number of all findings of this kind.
     pub count: usize,
-    /// The first of them, in the order of their names.
+    /// The first findings.
     pub items: Vec<T>,
 }
 
-/// A directory that a channel is installed for and no company carries.
+/// A directory for which a channel is installed, but to which no company is linked.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct InstalledWithoutCompany {
     /// The directory.
@@ -45,33 +47,33 @@ pub struct InstalledWithoutCompany {
     pub internal_name: String,
     /// The channel's bot.
     pub bot_id: Option<BotId>,
-    /// What its people are refused with.
+    /// The error code that users of the directory receive.
     pub code: &'static str,
-    /// What to do, in a sentence.
+    /// The problem and its solution, in a sentence.
     pub message: String,
 }
 
-/// A directory that several companies carry.
+/// A directory to which several companies are linked.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct SharedDirectory {
     /// The directory.
     pub tenant_id: M365TenantId,
-    /// How many companies carry it.
+    /// The number of companies that are linked to the directory.
     pub linked_companies: usize,
-    /// The first of them.
+    /// The first of these companies.
     pub companies: Vec<NamedCompany>,
-    /// What its people are refused with.
+    /// The error code that users of the directory receive.
     pub code: &'static str,
-    /// What to do, in a sentence.
+    /// The problem and its solution, in a sentence.
     pub message: String,
 }
 
-/// A company by its names.
+/// A company's id and name.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct NamedCompany {
-    /// As the MSP's PSA names it.
+    /// The company's id in the MSP's PSA.
     pub psa_company_id: CompanyId,
-    /// Its name.
+    /// The company's name.
     pub psa_company_name: String,
 }
 
@@ -84,18 +86,18 @@ pub struct ChannelWithoutAgent {
     pub internal_name: String,
     /// The channel's bot.
     pub bot_id: Option<BotId>,
-    /// Its agent's number.
+    /// The agent's number.
     pub agent_id: AgentId,
-    /// Its agent's name; none where the agent is gone.
+    /// The agent's name; null if the agent no longer exists.
     pub agent_name: Option<String>,
-    /// What who writes there is refused with.
+    /// The error code that users of the channel receive.
     pub code: &'static str,
-    /// What to do, in a sentence.
+    /// The problem and its solution, in a sentence.
     pub message: String,
 }
 
 impl Health {
-    /// What to do, finding by finding.
+    /// The message of each finding.
     pub fn messages(&self) -> impl Iterator<Item = &String> {
         let installed = self.installed_without_company.items.iter();
         let shared = self.shared_directories.items.iter();
@@ -107,7 +109,7 @@ impl Health {
     }
 }
 
-/// What is read, each with the index that it walks.
+/// The queries, each with the index that it uses.
 pub const RANGES: &[(&str, &str)] = &[
     ("installs_bound", INSTALLED),
     ("end_companies_of_directory", SHARED),
@@ -138,12 +140,9 @@ WHERE c.tenant_no = ?1 AND c.deleted_at IS NULL AND c.status = 'ACTIVE'
   AND (a.agent_id IS NULL OR a.state <> 'ENABLED' OR a.autonomy_type <> 'CONVERSATIONAL')
 ORDER BY c.seq";
 
-/// What would be refused to a tenant's people and its clients'; of each kind so many at most.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn of_tenant(reader: &Reader<'_>, tenant: TenantNo, most: usize) -> Result<Health> {
-    let mut shared_directories = find(reader, SHARED, tenant, most, |row| {
+/// The mapping health of a tenant, with up to `limit` findings of each kind.
+pub fn of_tenant(reader: &Reader<'_>, tenant: TenantNo, limit: usize) -> Result<Health> {
+    let mut shared_directories = find(reader, SHARED, tenant, limit, |row| {
         Ok(SharedDirectory {
             tenant_id: row.get("m365_tenant_id")?,
             linked_companies: row.get("companies")?,
@@ -154,7 +153,7 @@ pub fn of_tenant(reader: &Reader<'_>, tenant: TenantNo, most: usize) -> Result<H
     })?;
     for directory in &mut shared_directories.items {
         directory.companies =
-            reader.all(SHARING, (tenant, &directory.tenant_id, NAMED), |row| {
+            reader.all(SHARING, (tenant, &directory.tenant_id, MAX_LISTED), |row| {
                 Ok(NamedCompany {
                     psa_company_id: row.get("psa_company_id")?,
                     psa_company_name: row.get("psa_company_name")?,
@@ -163,23 +162,23 @@ pub fn of_tenant(reader: &Reader<'_>, tenant: TenantNo, most: usize) -> Result<H
         directory.message = shared(directory);
     }
     Ok(Health {
-        installed_without_company: find(reader, INSTALLED, tenant, most, installed)?,
+        installed_without_company: find(reader, INSTALLED, tenant, limit, installed)?,
         shared_directories,
-        channels_without_agent: find(reader, CHANNELS, tenant, most, channel)?,
+        channels_without_agent: find(reader, CHANNELS, tenant, limit, channel)?,
     })
 }
 
-/// Counts all rows and reads the first.
+/// Counts all rows and reads the first ones.
 fn find<T>(
     reader: &Reader<'_>,
     sql: &str,
     tenant: TenantNo,
-    most: usize,
+    limit: usize,
     read: impl Fn(&Row<'_>) -> Result<T>,
 ) -> Result<Found<T>> {
     let mut items = Vec::new();
     let all = reader.all(sql, [tenant], |row| {
-        if items.len() < most {
+        if items.len() < limit {
             items.push(read(row)?);
         }
         Ok(())
@@ -209,18 +208,18 @@ fn installed(row: &Row<'_>) -> Result<InstalledWithoutCompany> {
 }
 
 fn shared(directory: &SharedDirectory) -> String {
-    let named: Vec<String> = directory
+    let listed: Vec<String> = directory
         .companies
         .iter()
         .map(|company| format!("{} {:?}", company.psa_company_id, company.psa_company_name))
         .collect();
-    let more = match directory.linked_companies - named.len() {
+    let more = match directory.linked_companies - listed.len() {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     format!(
         "The companies {}{more} share the M365 tenant {}. Leave exactly one of them linked.",
-        named.join(", "),
+        listed.join(", "),
         directory.tenant_id
     )
 }
@@ -233,24 +232,24 @@ fn channel(row: &Row<'_>) -> Result<ChannelWithoutAgent> {
     let agent_name: Option<String> = row.get("agent_name")?;
     let state: Option<AgentState> = row.get("state")?;
     let kind: Option<AutonomyType> = row.get("autonomy_type")?;
-    let named = format!(
+    let agent = format!(
         "agent {agent_id} {:?}",
         agent_name.as_deref().unwrap_or_default()
     );
-    // In the order of the refusals: a kind that does not chat is told before a switch that is off.
+    // In the order of the resolver's refusals: the kind of the agent comes before its state.
     let (code, cause) = match (state, kind) {
         (None, _) | (_, None) => (
             Code::AgentDisabled,
-            format!("its agent {agent_id} is gone. Bind the channel to another agent."),
+            format!("its agent {agent_id} no longer exists. Bind the channel to another agent."),
         ),
         (Some(_), Some(AutonomyType::ChainedActions | AutonomyType::Agentic)) => (
             Code::AgentNotConversational,
-            format!("its {named} does not chat. Bind the channel to a CONVERSATIONAL agent."),
+            format!("its {agent} does not chat. Bind the channel to a CONVERSATIONAL agent."),
         ),
         (Some(AgentState::Enabled | AgentState::Disabled), Some(AutonomyType::Conversational)) => (
             Code::AgentDisabled,
             format!(
-                "its {named} is DISABLED. Enable the agent, or bind the channel to another one."
+                "its {agent} is DISABLED. Enable the agent, or bind the channel to another one."
             ),
         ),
     };

@@ -1,4 +1,4 @@
-//! API keys: only their SHA-256 is kept.
+//! API keys. Only the SHA-256 of a key is stored.
 
 use super::WriteTx;
 use super::sql::{Reader, Row, params};
@@ -8,38 +8,38 @@ use crate::model::ids::{KeyId, Tick};
 use crate::model::names::TenantNo;
 use crate::model::tenant::Tenant;
 
-/// How long a rotated key goes on working: 24 hours.
+/// How long a key stays valid after its rotation: 24 hours.
 pub const ROTATION_OVERLAP_MS: Millis = 24 * 60 * 60 * 1_000;
 
-/// A key, without the key.
+/// The record of a key.
 #[derive(Clone, Debug)]
 pub struct KeyRecord {
-    /// Its id.
+    /// The key's id.
     pub id: KeyId,
-    /// The first key's id: rotation keeps the account.
+    /// The id of the account's first key. A rotation keeps the account.
     pub account: KeyId,
-    /// The MSP that it acts for.
+    /// The MSP that the key acts for.
     pub tenant: TenantNo,
-    /// Its name.
+    /// The key's name.
     pub name: String,
-    /// Its last four characters.
+    /// The last four characters of the key.
     pub hint: String,
-    /// Whether it serves the platform.
+    /// Whether the key is that of a platform service account.
     pub platform: bool,
-    /// When it was made.
+    /// When the key was created.
     pub created_at: Millis,
-    /// When it ends.
+    /// When the key expires.
     pub expires_at: Option<Millis>,
-    /// When it was last used, to the minute.
+    /// When the key was last used, to the minute.
     pub last_used_at: Option<Millis>,
-    /// When it was revoked.
+    /// When the key was revoked.
     pub revoked_at: Option<Millis>,
-    /// What is kept of the key itself.
+    /// The SHA-256 of the key.
     pub sha256: [u8; 32],
 }
 
 impl KeyRecord {
-    /// Whether it can be used at a time.
+    /// Whether the key is valid: neither expired nor revoked.
     pub fn is_living(&self, now: Millis) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|expires| expires > now)
     }
@@ -71,14 +71,14 @@ fn record(row: &Row<'_>) -> Result<KeyRecord> {
     })
 }
 
-/// A key that was shown, with the tenant that it acts for.
+/// A key with the tenant that it acts for.
 #[derive(Clone, Debug)]
 pub struct Credential {
     /// The key.
     pub key: KeyRecord,
-    /// Its tenant.
+    /// The key's tenant.
     pub tenant: Tenant,
-    /// That tenant's own figure.
+    /// The tenant's own rate limit, if it has one.
     pub rate_limit_per_minute: Option<i64>,
 }
 
@@ -89,10 +89,7 @@ SELECT k.id AS id, k.account_id AS account_id, k.tenant_no AS tenant_no, k.name 
 FROM api_keys k JOIN tenants t ON t.tenant_no = k.tenant_no
 WHERE k.sha256 = ?1";
 
-/// The key with this SHA-256, revoked and expired ones too.
-///
-/// # Errors
-/// The file cannot be read.
+/// The key with this SHA-256, even if revoked or expired.
 pub fn by_sha256(reader: &Reader<'_>, sha256: &[u8; 32]) -> Result<Option<Credential>> {
     reader.optional(BY_SHA256, [sha256], |row| {
         let key = record(row)?;
@@ -112,9 +109,6 @@ pub fn by_sha256(reader: &Reader<'_>, sha256: &[u8; 32]) -> Result<Option<Creden
 const BY_ID: &str = select!("WHERE seq = ?1 AND id = ?2");
 
 /// The key with this id.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn by_id(reader: &Reader<'_>, id: KeyId) -> Result<Option<KeyRecord>> {
     reader.optional(BY_ID, (id.tick(), id), record)
 }
@@ -122,9 +116,6 @@ pub fn by_id(reader: &Reader<'_>, id: KeyId) -> Result<Option<KeyRecord>> {
 const ALL: &str = select!("WHERE tenant_no = ?1 ORDER BY seq");
 
 /// All keys of a tenant, oldest first.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<KeyRecord>> {
     reader.all(ALL, [tenant], record)
 }
@@ -133,10 +124,7 @@ const PAGE: &str = select!(
     "WHERE tenant_no = ?1 AND seq < ?2 AND (?3 IS NULL OR instr(lower(name), lower(?3)) > 0) ORDER BY seq DESC LIMIT ?4"
 );
 
-/// A page of a tenant's keys, newest first, from before a tick: ended ones too.
-///
-/// # Errors
-/// The file cannot be read.
+/// A page of a tenant's keys older than a tick, newest first. Includes expired and revoked keys.
 pub fn page(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -149,28 +137,26 @@ pub fn page(
 
 const NAMED: &str = select!("WHERE tenant_no = ?1 AND name = ?2 ORDER BY seq");
 
-/// All keys of a tenant with this name: ended ones, and both of a rotation's overlap.
-///
-/// # Errors
-/// The file cannot be read.
+/// All keys of a tenant with this name. Includes expired and revoked keys, and both keys of a
+/// rotation.
 pub fn named(reader: &Reader<'_>, tenant: TenantNo, name: &str) -> Result<Vec<KeyRecord>> {
     reader.all(NAMED, (tenant, name), record)
 }
 
-/// What a key is made of.
+/// A key to create.
 #[derive(Clone, Debug)]
 pub struct NewKey {
-    /// The MSP that it acts for.
+    /// The MSP that the key acts for.
     pub tenant: TenantNo,
-    /// Its name.
+    /// The key's name.
     pub name: String,
-    /// Whether it serves the platform.
+    /// Whether the key is that of a platform service account.
     pub platform: bool,
-    /// When it ends.
+    /// When the key expires.
     pub expires_at: Option<Millis>,
-    /// What is kept of the key itself.
+    /// The SHA-256 of the key.
     pub sha256: [u8; 32],
-    /// Its last four characters.
+    /// The last four characters of the key.
     pub hint: String,
 }
 
@@ -184,7 +170,7 @@ fn insert(tx: &mut WriteTx<'_>, new: &NewKey, account: Option<KeyId>) -> Result<
     let in_use = tx.reader().optional(IS_STORED, [new.sha256], |_| Ok(()))?;
     if in_use.is_some() {
         return Err(Refusal::new(Code::AlreadyExists)
-            .saying("This key is already in use. Make another key.")
+            .saying("This key is already in use. Generate another key.")
             .with("field", "key")
             .into());
     }
@@ -208,10 +194,10 @@ fn insert(tx: &mut WriteTx<'_>, new: &NewKey, account: Option<KeyId>) -> Result<
     Ok(id)
 }
 
-/// Makes the first key of an account.
+/// Creates an account with its first key.
 ///
 /// # Errors
-/// `already_exists` when the tenant has a living key of this name.
+/// `already_exists` if the tenant has a valid key of this name.
 pub fn create(tx: &mut WriteTx<'_>, new: &NewKey) -> Result<KeyId> {
     let now = tx.now();
     if named(tx.reader(), new.tenant, &new.name)?
@@ -220,7 +206,7 @@ pub fn create(tx: &mut WriteTx<'_>, new: &NewKey) -> Result<KeyId> {
     {
         return Err(Refusal::new(Code::AlreadyExists)
             .saying(format!(
-                "There is a key named {:?} already. Choose another name, or rotate that key.",
+                "A key named {:?} already exists. Choose another name, or rotate that key.",
                 new.name
             ))
             .with("field", "name")
@@ -232,10 +218,10 @@ pub fn create(tx: &mut WriteTx<'_>, new: &NewKey) -> Result<KeyId> {
 const OWN_END: &str = "SELECT own_expires_at FROM api_keys WHERE seq = ?1";
 const END_AT: &str = "UPDATE api_keys SET expires_at = ?2 WHERE seq = ?1";
 
-/// Makes the next key of an account; the old one goes on working for 24 hours at most.
+/// Creates the next key of an account. The old key stays valid for up to 24 hours.
 ///
 /// # Errors
-/// `not_found` when there is no living key with this id.
+/// `not_found` if there is no valid key with this id.
 pub fn rotate(
     tx: &mut WriteTx<'_>,
     id: KeyId,
@@ -246,9 +232,9 @@ pub fn rotate(
     let old = by_id(tx.reader(), id)?
         .filter(|key| key.is_living(now))
         .ok_or_else(|| {
-            Refusal::new(Code::NotFound).saying("There is no living key with this id.")
+            Refusal::new(Code::NotFound).saying("There is no valid key with this id.")
         })?;
-    // Rotated once more, as after a lost reply, it ends at its own time and not with its predecessor's overlap.
+    // The own expiry, not that of an overlap: a key can be rotated again, as after a lost reply.
     let own_end = tx
         .reader()
         .one(OWN_END, [id.tick()], |row| row.get("own_expires_at"))?;
@@ -272,10 +258,10 @@ pub fn rotate(
 const REVOKE: &str =
     "UPDATE api_keys SET revoked_at = ?3 WHERE seq = ?1 AND id = ?2 AND revoked_at IS NULL";
 
-/// Revokes a key at once; a revoked one stays as it is.
+/// Revokes a key at once. A revoked key keeps its time of revocation.
 ///
 /// # Errors
-/// `not_found` when there is no key with this id.
+/// `not_found` if there is no key with this id.
 pub fn revoke(tx: &mut WriteTx<'_>, id: KeyId) -> Result<KeyRecord> {
     let key = by_id(tx.reader(), id)?
         .ok_or_else(|| Refusal::new(Code::NotFound).saying("There is no key with this id."))?;
@@ -288,9 +274,6 @@ const USED: &str =
     "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), ?2) WHERE seq = ?1";
 
 /// Records the minute in which a key was used.
-///
-/// # Errors
-/// The file cannot be written.
 pub fn record_use(tx: &mut WriteTx<'_>, key: Tick, minute: Millis) -> Result<()> {
     tx.execute(USED, (key, minute)).map(drop)
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::attachments::{self, Carried};
+use super::attachments::{self, NewAttachment};
 use super::sql::{Part, Reader, Row, params};
 use super::turns::Settlement;
 use super::{WriteTx, search, turns};
@@ -155,7 +155,7 @@ pub struct NewMessage {
     /// What it says.
     pub content: String,
     /// The files that it carries.
-    pub attachments: Vec<Carried>,
+    pub attachments: Vec<NewAttachment>,
     /// The title that the session takes if it has none and this is its first message.
     pub title: Option<String>,
     /// Which model is to answer.
@@ -204,7 +204,7 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
         }
         .into());
     };
-    if turns::waiting(tx.reader(), new.session)? >= turns::MOST_WAITING {
+    if turns::waiting(tx.reader(), new.session)? >= turns::MAX_QUEUED {
         return Err(Code::TooManyPendingTurns.into());
     }
     if message_count == 1
@@ -213,7 +213,7 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
     {
         tx.execute(TAKE_TITLE, (new.session.tick(), title))?;
         let session = new.session.tick();
-        search::add_taken_title(tx, new.tenant, session, title, &new.content)?;
+        search::add_derived_title(tx, new.tenant, session, title, &new.content)?;
     }
     let message: MessageId = tx.new_id()?;
     let turn: TurnId = tx.new_id()?;
@@ -273,7 +273,7 @@ pub(super) fn insert_answer(
         ],
     )?;
     tx.execute(COUNT_ANSWER, (session.tick(), now))?;
-    if answer.tick() <= search::done(tx.reader())? {
+    if answer.tick() <= search::indexed_up_to(tx.reader())? {
         // Its id is older than messages that are in the index already: the background pass will not come by again.
         search::add_message(tx, settlement.tenant, answer.tick(), &settlement.content)?;
     }

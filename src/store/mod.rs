@@ -1,4 +1,4 @@
-//! The only place with SQL: one SQLite file, a pool of readers, one writer that commits many requests at once.
+//! The store: all SQL of the program, one file per noun, above the engine that runs it.
 
 pub mod sql;
 pub mod sqlite;
@@ -43,15 +43,15 @@ use crate::model::clock::{Clock, Millis};
 use crate::model::ids::{Tick, Ticker};
 use crate::model::names::TenantNo;
 
-/// A write that changes nothing.
-const TRIAL: &str = "UPDATE search_progress SET done_seq = done_seq";
+/// A statement that writes and changes nothing.
+const PROBE: &str = "UPDATE search_progress SET done_seq = done_seq";
 
-/// A data folder or a file that cannot be used, in a sentence for the operator.
+/// Why a data folder or a database file cannot be used: a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct OpenError(pub String);
 
-/// One data folder: its file, its readers and its writer. Clones share them.
+/// One data folder: its database, the connections that read and the writer. Clones share them.
 #[derive(Clone)]
 pub struct Store {
     engine: Arc<Sqlite>,
@@ -61,34 +61,32 @@ pub struct Store {
     removal: Arc<search::Removal>,
 }
 
-/// Sizes in bytes.
+/// The sizes of the database's files, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// Of the database file.
+    /// The database file.
     pub database: u64,
-    /// Of its write-ahead log.
+    /// The write-ahead log.
     pub log: u64,
 }
 
 impl Store {
-    /// Opens a data folder, makes it if it is missing, and brings its schema up to date.
+    /// Opens a data folder, creates it if it is missing, and migrates its schema.
     ///
     /// # Errors
-    /// A sentence for the operator: no permission, a file that is no database, a damaged or newer schema.
+    /// No permission, a file that is not a database, a damaged or newer schema.
     pub fn open(folder: &Path, clock: Clock) -> Result<Self, OpenError> {
-        Self::open_for_groups(folder, clock, sqlite::GROUP)
+        Self::open_with_group_limit(folder, clock, sqlite::GROUP)
     }
 
-    /// As [`Store::open`], with at most so many changes in one commit: with 1 it shows what it is worth to share commits.
-    ///
-    /// # Errors
-    /// As [`Store::open`].
-    pub fn open_for_groups(
+    /// As [`Store::open`], with up to `max_changes` changes in one commit. A benchmark passes 1 to
+    /// measure what group commit gains.
+    pub fn open_with_group_limit(
         folder: &Path,
         clock: Clock,
-        most_changes: usize,
+        max_changes: usize,
     ) -> Result<Self, OpenError> {
-        let (engine, ticker) = Sqlite::open(folder, &clock, most_changes)?;
+        let (engine, ticker) = Sqlite::open(folder, &clock, max_changes)?;
         Ok(Self {
             engine: Arc::new(engine),
             cache: Arc::default(),
@@ -98,17 +96,18 @@ impl Store {
         })
     }
 
-    /// Takes the folder for a server, and takes up what an earlier one left in its log.
+    /// Locks the folder for one server and checkpoints what an earlier server left in the
+    /// write-ahead log.
     ///
     /// # Errors
-    /// A sentence for the operator if another server has it, or the disk fails.
+    /// Another server holds the lock, or the disk fails.
     pub fn lock_for_serving(&self) -> Result<ServeLock, OpenError> {
         self.engine.lock_for_serving()
     }
 
-    /// Tells when the file has been closed, which the last clone does when it goes.
-    pub fn ended(&self) -> Closed {
-        self.engine.ended()
+    /// A handle that waits until the database is closed. Dropping the last clone closes it.
+    pub fn closed(&self) -> Closed {
+        self.engine.closed()
     }
 
     /// The data folder.
@@ -116,12 +115,12 @@ impl Store {
         self.engine.folder()
     }
 
-    /// The time now.
+    /// The current time.
     pub fn now(&self) -> Millis {
         self.clock.now()
     }
 
-    /// A tick greater than any before it; those of ids and of stream cursors are one sequence.
+    /// A tick greater than any before it. Ids and stream cursors share one sequence of ticks.
     pub fn tick(&self) -> Tick {
         self.ticker.next(self.clock.now())
     }
@@ -131,7 +130,7 @@ impl Store {
     /// On SQLite the step runs inline, on the calling thread.
     ///
     /// # Errors
-    /// Those of `step`; `overloaded` if no connection becomes free within 5 s.
+    /// Those of `step`; `overloaded` if no connection is free within 5 s.
     pub async fn read<T, F>(&self, step: F) -> Result<T>
     where
         T: Send + 'static,
@@ -140,10 +139,7 @@ impl Store {
         self.engine.read(step)
     }
 
-    /// As [`Store::read`], with the cached answers that hold on this snapshot.
-    ///
-    /// # Errors
-    /// As [`Store::read`].
+    /// As [`Store::read`], through the cache entries that are valid on this snapshot.
     pub async fn read_cached<T, F>(&self, step: F) -> Result<T>
     where
         T: Send + 'static,
@@ -154,18 +150,12 @@ impl Store {
     }
 
     /// As [`Store::read`], for the command line and other threads that may block.
-    ///
-    /// # Errors
-    /// As [`Store::read`].
     pub fn read_now<T>(&self, step: impl FnOnce(&Reader<'_>) -> Result<T>) -> Result<T> {
         self.engine.read(step)
     }
 
-    /// Runs a step on the blocking pool, for work that takes longer than a look-up.
-    ///
-    /// # Errors
-    /// As [`Store::read`].
-    pub async fn read_aside<T: Send + 'static>(
+    /// As [`Store::read`], on the blocking pool: for work that takes longer than a few rows.
+    pub async fn read_on_pool<T: Send + 'static>(
         &self,
         step: impl FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -175,11 +165,14 @@ impl Store {
             .map_err(|error| Error::Internal(error.into()))?
     }
 
-    /// Runs a step that can be long on the blocking pool: a few at one time, fewer of one tenant, each for up to 20 s.
-    /// The step is restarted on a newer snapshot, with as much time, when the write-ahead log has grown long.
+    /// Runs a step that can be long on the blocking pool, for up to 20 s. Permits limit how many
+    /// such steps run at a time, in total and per tenant.
+    ///
+    /// The step can be restarted on a newer snapshot, with another 20 s, so that an engine can
+    /// truncate its log.
     ///
     /// # Errors
-    /// Those of `step`; `overloaded` if no permit becomes free in time, and for a step that takes too long.
+    /// Those of `step`; `overloaded` if no permit is free in time or the step takes too long.
     pub async fn read_long<T: Send + 'static>(
         &self,
         tenant: Option<TenantNo>,
@@ -199,7 +192,8 @@ impl Store {
     /// Runs `change` in the writer's next group. Resolves after the group is on disk.
     ///
     /// # Errors
-    /// Those of `change`, which is rolled back alone; `overloaded` if the queue is full; `storage_full`.
+    /// Those of `change`, which is rolled back alone; `overloaded` if the queue is full or the
+    /// database is locked; `storage_full`.
     pub fn write<T, F>(
         &self,
         extent: Extent,
@@ -217,10 +211,8 @@ impl Store {
         }
     }
 
-    /// As [`Store::write`] of a configuration change, for the command line and other threads that may block.
-    ///
-    /// # Errors
-    /// As [`Store::write`].
+    /// As [`Store::write`] of a configuration change, for the command line and other threads that
+    /// may block.
     pub fn write_now<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut WriteTx<'_>) -> Result<T> + Send + 'static,
@@ -231,30 +223,31 @@ impl Store {
             .map_err(|_| Error::internal("the writer has stopped"))?
     }
 
-    /// What the writer counts.
+    /// The writer's metrics.
     pub fn writer_metrics(&self) -> &WriterMetrics {
         self.engine.writer_metrics()
     }
 
-    /// The sizes of the file and of its log; 0 for what cannot be looked at.
+    /// The sizes of the database file and of its log; 0 for a file that cannot be read.
     pub fn sizes(&self) -> Sizes {
         self.engine.sizes()
     }
 
-    /// Whether the last group could be written.
+    /// Whether the last group was committed.
     pub fn is_writable(&self) -> bool {
         self.engine.is_writable()
     }
 
-    /// Whether changes can be written; after a group that could not be, a trial tells when they can again.
+    /// Checks that the store accepts changes. After a group that failed, a probe finds out when
+    /// writes work again.
     ///
     /// # Errors
-    /// Why they cannot: `storage_full`, `overloaded`.
+    /// `storage_full`, `overloaded`, or `internal_error` if the disk fails.
     pub async fn check_writable(&self) -> Result<()> {
         if self.is_writable() {
             return Ok(());
         }
-        self.write(Extent::Statement, |tx| tx.execute(TRIAL, ()).map(drop))
+        self.write(Extent::Statement, |tx| tx.execute(PROBE, ()).map(drop))
             .await
     }
 }

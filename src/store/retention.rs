@@ -1,4 +1,4 @@
-//! Removes sessions that were idle for longer than their tenant keeps them (contract, section 7).
+//! Retention: removes sessions that were idle for too long (contract, section 7).
 
 use std::time::Duration;
 
@@ -14,54 +14,56 @@ use crate::model::ids::{SessionId, Tick};
 use crate::model::names::TenantNo;
 use crate::model::words::CallerKind;
 
-/// Sessions that one change removes, so that requests wait for little.
+/// Sessions that one change removes. Other writes have to wait.
 const BATCH: usize = 50;
-/// Bytes of files from which a change takes no further session: each freed page is written over.
+/// Bytes of attachments after which a change removes no further session: the engine overwrites each
+/// freed page.
 const BATCH_BYTES: i64 = 16 << 20;
-/// How long a step may wait until its sessions' words have left the search index, and what is new has come into it.
+/// How long a batch waits until the search index has caught up.
 const INDEX_LIMIT: Duration = Duration::from_secs(60);
-/// Sessions that one step looks at.
-const LOOK: usize = 1_000;
+/// Sessions that one scan reads.
+const SCAN: usize = 1_000;
 
-const KEEPS: &str = "SELECT tenant_no, retention_days FROM tenants WHERE retention_days IS NOT NULL ORDER BY tenant_no";
+const RETENTION: &str = "SELECT tenant_no, retention_days FROM tenants WHERE retention_days IS NOT NULL ORDER BY tenant_no";
 
-fn keeps(reader: &Reader<'_>) -> Result<Vec<(TenantNo, i64)>> {
-    reader.all(KEEPS, (), |row| {
+/// The tenants with a retention period, and its days.
+fn retention_periods(reader: &Reader<'_>) -> Result<Vec<(TenantNo, i64)>> {
+    reader.all(RETENTION, (), |row| {
         Ok((row.get("tenant_no")?, row.get("retention_days")?))
     })
 }
 
-/// Sessions that are old enough to be idle, oldest first; whether each is.
+/// Sessions that were created before the limit, oldest first, and whether each was idle since.
 ///
-/// Only what was made before the limit can have been idle since, and of that little is left after each pass: so it needs no
-/// index over the time of the last change, which every append would have to keep.
-pub const OLD: &str = "
+/// Only sessions that were created before the limit can be idle, and each pass leaves few of them.
+/// So the query needs no index over the time of the last change, which every append would update.
+pub const CANDIDATES: &str = "
 SELECT s.seq AS seq, s.id AS id,
        s.updated_at < ?5 AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.session_seq = s.seq AND t.terminal_tick IS NULL) AS is_idle,
        (SELECT CAST(coalesce(sum(a.bytes), 0) AS BIGINT) FROM attachments a WHERE a.session_seq = s.seq) AS bytes
 FROM sessions s WHERE s.tenant_no = ?1 AND s.archived = ?2 AND s.seq > ?3 AND s.seq < ?4 ORDER BY s.seq LIMIT ?6";
 
-struct Old {
+struct Candidate {
     seq: Tick,
     id: SessionId,
     is_idle: bool,
-    /// Of its files.
+    /// The bytes of the session's attachments.
     bytes: i64,
 }
 
-/// How far a pass has come.
+/// The bounds of a pass.
 #[derive(Clone, Copy)]
-struct Walk {
+struct Scan {
     tenant: TenantNo,
     archived: bool,
     before: Millis,
     limit: usize,
 }
 
-impl Walk {
-    fn step(self, reader: &Reader<'_>, after: Tick) -> Result<Vec<Old>> {
+impl Scan {
+    fn after(self, reader: &Reader<'_>, after: Tick) -> Result<Vec<Candidate>> {
         let end = Tick::new(self.before, 0);
-        let named = (
+        let params = (
             self.tenant,
             self.archived,
             after,
@@ -69,8 +71,8 @@ impl Walk {
             self.before,
             self.limit,
         );
-        reader.all(OLD, named, |row| {
-            Ok(Old {
+        reader.all(CANDIDATES, params, |row| {
+            Ok(Candidate {
                 seq: row.get("seq")?,
                 id: row.get("id")?,
                 is_idle: row.get("is_idle")?,
@@ -81,41 +83,42 @@ impl Walk {
 }
 
 impl Store {
-    /// Removes, in small changes, every session that was idle, archived or not, for longer than its tenant keeps them; how many.
+    /// Removes every session, archived or not, that was idle for longer than its tenant's retention
+    /// period. Returns the number of removed sessions.
     ///
-    /// `gone` is told of each once that is on disk.
-    ///
-    /// # Errors
-    /// The file cannot be read or written; what was removed before stays so.
+    /// Calls `on_removed` for each session after its removal is on disk. If an error ends the pass,
+    /// the sessions that were removed before stay removed.
     pub async fn purge_sessions(
         &self,
-        gone: impl Fn(SessionId) + Clone + Send + 'static,
+        on_removed: impl Fn(SessionId) + Clone + Send + 'static,
     ) -> Result<usize> {
         let mut removed = 0;
-        for (tenant, days) in self.read_long(None, keeps).await? {
+        for (tenant, days) in self.read_long(None, retention_periods).await? {
             let before = self.now() - days * DAY;
             for archived in [true, false] {
-                let walk = Walk {
+                let scan = Scan {
                     tenant,
                     archived,
                     before,
-                    limit: LOOK,
+                    limit: SCAN,
                 };
                 let mut after = Tick(-1);
                 loop {
-                    let old = self
-                        .read_long(None, move |reader| walk.step(reader, after))
+                    let candidates = self
+                        .read_long(None, move |reader| scan.after(reader, after))
                         .await?;
-                    let Some(last) = old.last() else { break };
+                    let Some(last) = candidates.last() else {
+                        break;
+                    };
                     after = last.seq;
-                    for batch in batches(&old) {
-                        let gone = gone.clone();
+                    for batch in batches(&candidates) {
+                        let on_removed = on_removed.clone();
                         removed += self
                             .write(Extent::Configuration, move |tx| {
-                                remove(tx, tenant, batch, gone)
+                                remove(tx, tenant, batch, on_removed)
                             })
                             .await?;
-                        self.keep_index(INDEX_LIMIT).await;
+                        self.maintain_index(INDEX_LIMIT).await;
                     }
                 }
             }
@@ -124,11 +127,11 @@ impl Store {
     }
 }
 
-/// The idle ones, so many together as one change removes.
-fn batches(old: &[Old]) -> Vec<Vec<SessionId>> {
+/// Splits the idle sessions into batches, one for each change.
+fn batches(candidates: &[Candidate]) -> Vec<Vec<SessionId>> {
     let mut batches: Vec<Vec<SessionId>> = Vec::new();
     let mut bytes = BATCH_BYTES;
-    for session in old.iter().filter(|session| session.is_idle) {
+    for session in candidates.iter().filter(|session| session.is_idle) {
         match batches.last_mut() {
             Some(batch) if batch.len() < BATCH && bytes < BATCH_BYTES => batch.push(session.id),
             Some(_) | None => {
@@ -141,18 +144,19 @@ fn batches(old: &[Old]) -> Vec<Vec<SessionId>> {
     batches
 }
 
-const KEEPS_NOW: &str = "SELECT retention_days FROM tenants WHERE tenant_no = ?1";
+const RETENTION_OF: &str = "SELECT retention_days FROM tenants WHERE tenant_no = ?1";
 
-/// Removes those that are still idle by what the tenant keeps now, and records it in the same change.
+/// Removes the sessions that are still idle by the tenant's current retention period, and records
+/// the removal in the audit log.
 fn remove(
     tx: &mut WriteTx<'_>,
     tenant: TenantNo,
     batch: Vec<SessionId>,
-    gone: impl Fn(SessionId) + Send + 'static,
+    on_removed: impl Fn(SessionId) + Send + 'static,
 ) -> Result<usize> {
     let days: Option<i64> = tx
         .reader()
-        .one(KEEPS_NOW, [tenant], |row| row.get("retention_days"))?;
+        .one(RETENTION_OF, [tenant], |row| row.get("retention_days"))?;
     let Some(days) = days else { return Ok(0) };
     let before = tx.now() - days * DAY;
     let mut removed = Vec::with_capacity(batch.len());
@@ -168,7 +172,7 @@ fn remove(
     let count = removed.len();
     if count > 0 {
         record(tx, tenant, days, count)?;
-        tx.on_commit(move || removed.into_iter().for_each(gone));
+        tx.on_commit(move || removed.into_iter().for_each(on_removed));
     }
     Ok(count)
 }

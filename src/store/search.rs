@@ -1,4 +1,4 @@
-//! Full-text search over titles and messages, each tenant's words apart.
+//! Full-text search over titles and messages, separately for each tenant.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,45 +12,47 @@ use crate::error::{Error, Result};
 use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
 
-/// Messages that one change adds, so that appends wait for little.
+/// Messages that one change adds to the index. Appends have to wait.
 const BATCH: usize = 256;
-/// Deleted messages that one change takes out at most, and bytes of their texts from which it takes no further one: a message takes
-/// it one to three milliseconds.
-const REMOVED_AT_ONCE: usize = 16;
-const BYTES_AT_ONCE: usize = 1_024;
-/// Deleted messages that may wait to be taken out.
-const MOST_TO_REMOVE: usize = 20_000;
-/// Messages whose words could not be taken out, after which no further one is tried for as long as this.
-const MOST_FAULTS: usize = 3;
+/// Deleted messages that one change removes from the index. Each takes one to three milliseconds.
+const REMOVAL_BATCH: usize = 16;
+/// Bytes of deleted texts after which a change removes no further message.
+const REMOVAL_BATCH_BYTES: usize = 1_024;
+/// The backlog of deleted messages above which a deletion waits.
+const MAX_REMOVALS: usize = 20_000;
+/// Messages whose removal may fail before the removal pauses for [`FAULT_RETRY`].
+const MAX_FAULTS: usize = 3;
+const FAULT_RETRY: Duration = Duration::from_secs(600);
+/// The warning about a failed removal.
 const NOT_REMOVED: &str = "words of deleted sessions are still in the search index";
-const FAULTS_AGAIN: Duration = Duration::from_secs(600);
 /// Words of a query that count.
-const WORDS: usize = 16;
-/// How far back a search goes with its first step, and how much farther with each next one: an often said word is soon
-/// found, and twenty steps go back for ever.
+const MAX_WORDS: usize = 16;
+/// Ticks that the first step of a search covers. The later steps grow by [`SPAN_FACTOR`], so that a
+/// search for a frequent word ends soon, and twenty steps cover everything.
 const FIRST_SPAN: i64 = Tick::new(4_000, 0).0;
-const SPAN_GROWS: i64 = 4;
-/// Postings that are read at once; a word that has fewer is read with that.
-const FEW_POSTINGS: usize = if cfg!(test) { 8 } else { 256 };
+const SPAN_FACTOR: i64 = 4;
+/// Postings of a word that a search reads at first. Most words have fewer.
+const FIRST_POSTINGS: usize = if cfg!(test) { 8 } else { 256 };
 /// Older than every posting.
 const BEFORE_ALL: Tick = Tick(0);
 
-/// The words of a query; none, when the text has nothing to search for.
+/// The words of a query. None, if the text has no letter and no digit.
 pub fn words(query: &str) -> Vec<String> {
     query
         .split(|c: char| c.is_whitespace() || c == '\0')
         .filter(|word| word.chars().any(char::is_alphanumeric))
-        .take(WORDS)
+        .take(MAX_WORDS)
         .map(str::to_owned)
         .collect()
 }
 
-/// The first term of each indexed text names its tenant, so that a query walks that tenant's postings only.
+/// The term of a tenant. Each indexed text has one, so that a query reads only the postings of its
+/// tenant.
 fn scope(tenant: TenantNo) -> String {
     format!("t{}", tenant.0)
 }
 
-/// A quoted term is a phrase to FTS5, whatever characters it has.
+/// The FTS5 expression for a tenant's texts with a word. In quotes, no character is an operator.
 fn expression(tenant: TenantNo, word: &str) -> String {
     format!(
         "scope : \"{}\" AND words : \"{}\"",
@@ -59,14 +61,15 @@ fn expression(tenant: TenantNo, word: &str) -> String {
     )
 }
 
-/// A word's messages from one place to before another, and their sessions.
+/// The sessions of the messages with a word, in a range of ticks.
 ///
-/// Upwards: once anything was ever deleted, SQLite walks downwards through all of a word's postings, whatever is asked for.
+/// In ascending order: after any deletion, a descending read walks all postings of the word,
+/// whatever the range.
 pub const MESSAGES_WITH: &str = "
 SELECT m.session_seq AS session_seq
 FROM message_search f CROSS JOIN messages m ON m.seq = f.rowid
 WHERE message_search MATCH ?1 AND f.rowid >= ?2 AND f.rowid < ?3";
-/// A word's titles from one place to before another, by their sessions.
+/// The sessions of the titles with a word, in a range of ticks.
 pub const TITLES_WITH: &str = "
 SELECT rowid AS session_seq FROM title_search WHERE title_search MATCH ?1 AND rowid >= ?2 AND rowid < ?3";
 const FIRST_MESSAGES_WITH: &str = "
@@ -79,68 +82,67 @@ const NEWEST_SESSION: &str = "
 SELECT max(coalesce((SELECT max(seq) FROM sessions WHERE tenant_no = ?1 AND archived = 0), 0),
            coalesce((SELECT max(seq) FROM sessions WHERE tenant_no = ?1 AND archived = 1), 0)) AS newest";
 
-/// Where a word stands in one of the indexes.
+/// The postings of a word in one of the two indexes.
 struct Postings {
     sql: &'static str,
     expression: String,
-    /// The word's bit in what is known of a session.
+    /// The word's bit in the set of words.
     word: u32,
-    /// The oldest of them; none, once all were read.
+    /// The oldest posting; none if the first read returned all postings.
     oldest: Option<Tick>,
 }
 
-/// A tenant's sessions whose title and messages hold all of the words, newest first: no more of the index is read than it
-/// takes to find those that are asked for.
-pub(super) struct Matches<'a> {
+/// A search for a tenant's sessions whose title and messages contain all words.
+///
+/// The search goes back in steps, from the newest session to the oldest, and reads only as much of
+/// the index as the caller asks for.
+pub(super) struct SessionSearch<'a> {
     reader: &'a Reader<'a>,
     postings: Vec<Postings>,
-    /// Which words were found so far in sessions about which not everything is known.
+    /// The words that were found so far, for each session whose postings are not all read.
     found: BTreeMap<Tick, u32>,
     all_words: u32,
-    /// Everything from here on was read.
+    /// All postings from this tick on are read.
     read_from: Tick,
-    /// Where the first step begins to go back.
-    begin: Tick,
-    /// How far back the next step goes.
+    /// Where the first step starts.
+    start: Tick,
+    /// Ticks that the next step covers.
     span: i64,
 }
 
-impl<'a> Matches<'a> {
-    /// Those that are older than `before`, among others.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub(super) fn of(
+impl<'a> SessionSearch<'a> {
+    /// Starts a search at `before`. The first step can return newer sessions too.
+    pub(super) fn new(
         reader: &'a Reader<'a>,
         tenant: TenantNo,
         words: &[String],
         before: Tick,
     ) -> Result<Self> {
         let newest: Tick = reader.one(NEWEST_SESSION, [tenant], |row| row.get("newest"))?;
-        let mut matches = Self {
+        let mut search = Self {
             reader,
             postings: Vec::with_capacity(2 * words.len()),
             found: BTreeMap::new(),
             all_words: 0,
             read_from: Tick(i64::MAX),
-            begin: newest.min(before),
+            start: newest.min(before),
             span: FIRST_SPAN,
         };
-        for (place, word) in words.iter().enumerate() {
-            let bit = 1 << place;
-            matches.all_words |= bit;
+        for (index, word) in words.iter().enumerate() {
+            let bit = 1 << index;
+            search.all_words |= bit;
             for (first, rest) in [
                 (FIRST_MESSAGES_WITH, MESSAGES_WITH),
                 (FIRST_TITLES_WITH, TITLES_WITH),
             ] {
-                matches.begin_with(first, rest, expression(tenant, word), bit)?;
+                search.read_first(first, rest, expression(tenant, word), bit)?;
             }
         }
-        Ok(matches)
+        Ok(search)
     }
 
-    /// Reads the first of a word's postings: mostly there are no more.
-    fn begin_with(
+    /// Reads the first postings of a word.
+    fn read_first(
         &mut self,
         first: &str,
         rest: &'static str,
@@ -148,13 +150,14 @@ impl<'a> Matches<'a> {
         word: u32,
     ) -> Result<()> {
         let read: Vec<(Tick, Tick)> =
-            self.reader.all(first, (&expression, FEW_POSTINGS), |row| {
-                Ok((row.get("posting")?, row.get("session_seq")?))
-            })?;
+            self.reader
+                .all(first, (&expression, FIRST_POSTINGS), |row| {
+                    Ok((row.get("posting")?, row.get("session_seq")?))
+                })?;
         for (_, session) in &read {
             *self.found.entry(*session).or_default() |= word;
         }
-        let oldest = read.first().filter(|_| read.len() == FEW_POSTINGS);
+        let oldest = read.first().filter(|_| read.len() == FIRST_POSTINGS);
         self.postings.push(Postings {
             sql: rest,
             expression,
@@ -164,17 +167,18 @@ impl<'a> Matches<'a> {
         Ok(())
     }
 
-    /// Some more of them, or none at all; nothing, once there are no more.
+    /// Takes the next step. Returns the sessions that the step found, newest first, or `None` after
+    /// the last step. A step may find no session.
     ///
-    /// A message is younger than its session, and a title is kept under the session's own number: of a session that is not
-    /// older than what was read, everything is known.
-    pub(super) fn more(&mut self) -> Result<Option<impl Iterator<Item = Tick>>> {
+    /// A message is younger than its session, and a title has the tick of its session. So all
+    /// postings of a session are read as soon as the search has passed the session's tick.
+    pub(super) fn step(&mut self) -> Result<Option<impl Iterator<Item = Tick>>> {
         if self.read_from <= BEFORE_ALL {
             return Ok(None);
         }
         let end = self.read_from;
-        self.read_from = Tick(end.min(self.begin).0.saturating_sub(self.span));
-        self.span = self.span.saturating_mul(SPAN_GROWS);
+        self.read_from = Tick(end.min(self.start).0.saturating_sub(self.span));
+        self.span = self.span.saturating_mul(SPAN_FACTOR);
         for postings in self.postings.iter().filter(|one| one.oldest.is_some()) {
             let params = (&postings.expression, self.read_from, end);
             self.reader.each(postings.sql, params, |row| {
@@ -185,15 +189,15 @@ impl<'a> Matches<'a> {
         let has_more = |one: &&Postings| one.oldest.is_some_and(|oldest| oldest < self.read_from);
         let unread = self.postings.iter().filter(has_more);
         let read_words = unread.fold(self.all_words, |words, one| words & !one.word);
-        // Of a word that was read to its end only the sessions that it was found in are of interest.
+        // All postings of these words are read: a session without one of the words cannot match.
         self.found
             .retain(|_, words| *words & read_words == read_words);
         if read_words == self.all_words || read_words > 0 && self.found.is_empty() {
             self.read_from = BEFORE_ALL;
         }
         let all_words = self.all_words;
-        let known = self.found.split_off(&self.read_from);
-        let newest_first = known.into_iter().rev();
+        let complete = self.found.split_off(&self.read_from);
+        let newest_first = complete.into_iter().rev();
         Ok(Some(newest_first.filter_map(move |(session, words)| {
             (words == all_words).then_some(session)
         })))
@@ -215,8 +219,9 @@ pub(super) fn add_title(
         .map(drop)
 }
 
-/// Puts the title into the index that a session takes from its first message, unless it is found by the message anyway.
-pub(super) fn add_taken_title(
+/// Indexes a title that was derived from the session's first message, unless the message has the
+/// same words.
+pub(super) fn add_derived_title(
     tx: &WriteTx<'_>,
     tenant: TenantNo,
     session: Tick,
@@ -229,11 +234,11 @@ pub(super) fn add_taken_title(
     add_title(tx, tenant, session, title)
 }
 
-/// Whether each word of a title that was cut from a message is one of the message's too.
+/// Whether each word of a title that was cut from a message is a whole word of the message.
 fn is_of_whole_words(title: &str, message: &str) -> bool {
-    let said = title.strip_suffix('…').unwrap_or(title);
-    let behind = message.split_once(said).map(|(_, behind)| behind);
-    behind.is_some_and(|behind| !behind.starts_with(|c: char| !c.is_whitespace()))
+    let text = title.strip_suffix('…').unwrap_or(title);
+    let rest = message.split_once(text).map(|(_, rest)| rest);
+    rest.is_some_and(|rest| !rest.starts_with(|c: char| !c.is_whitespace()))
 }
 
 pub(super) fn replace_title(
@@ -246,11 +251,11 @@ pub(super) fn replace_title(
     if before == title {
         return Ok(());
     }
-    let is_there = tx
+    let is_indexed = tx
         .reader()
         .optional(HAS_TITLE, [session], |_| Ok(()))?
         .is_some();
-    if let Some(before) = before.filter(|_| is_there) {
+    if let Some(before) = before.filter(|_| is_indexed) {
         tx.execute(REMOVE_TITLE, (session, scope(tenant), before))?;
     }
     match title {
@@ -259,24 +264,24 @@ pub(super) fn replace_title(
     }
 }
 
-const DONE: &str = "SELECT done_seq FROM search_progress WHERE what = 'messages'";
-const SET_DONE: &str = "UPDATE search_progress SET done_seq = ?1 WHERE what = 'messages'";
-const WAITING: &str = "
+const INDEXED: &str = "SELECT done_seq FROM search_progress WHERE what = 'messages'";
+const SET_INDEXED: &str = "UPDATE search_progress SET done_seq = ?1 WHERE what = 'messages'";
+const UNINDEXED: &str = "
 SELECT m.seq AS seq, s.tenant_no AS tenant_no, m.content AS content
 FROM messages m JOIN sessions s ON s.seq = m.session_seq
 WHERE m.seq > ?1 ORDER BY m.seq LIMIT ?2";
-const IS_BEHIND: &str = "
+const HAS_UNINDEXED: &str = "
 SELECT coalesce((SELECT max(seq) FROM messages), 0) > (SELECT done_seq FROM search_progress WHERE what = 'messages') AS behind";
 const ADD_MESSAGE: &str = "INSERT INTO message_search (rowid, scope, words) VALUES (?1, ?2, ?3)";
 const REMOVE_MESSAGE: &str = "
 INSERT INTO message_search (message_search, rowid, scope, words) VALUES ('delete', ?1, ?2, ?3)";
 
-/// Every message up to this one is in the index.
-pub(super) fn done(reader: &Reader<'_>) -> Result<Tick> {
-    reader.one(DONE, (), |row| row.get("done_seq"))
+/// The tick up to which every message is indexed.
+pub(super) fn indexed_up_to(reader: &Reader<'_>) -> Result<Tick> {
+    reader.one(INDEXED, (), |row| row.get("done_seq"))
 }
 
-/// Puts one message into the index.
+/// Indexes one message.
 pub(super) fn add_message(
     tx: &WriteTx<'_>,
     tenant: TenantNo,
@@ -287,52 +292,53 @@ pub(super) fn add_message(
         .map(drop)
 }
 
-const LEAVE: &str = "
+const QUEUE_REMOVAL: &str = "
 INSERT INTO search_removals (message_seq, tenant_no, content)
 SELECT seq, ?2, content FROM messages WHERE session_seq = ?1 AND seq <= ?3";
 
-/// Has the words of a session's messages, which are about to go, leave the index later.
-pub(super) fn leave(tx: &WriteTx<'_>, tenant: TenantNo, session: Tick) -> Result<()> {
-    let indexed = done(tx.reader())?;
-    tx.execute(LEAVE, (session, tenant, indexed)).map(drop)
+/// Queues the messages of a session, before their deletion, for removal from the index.
+pub(super) fn queue_removal(tx: &WriteTx<'_>, tenant: TenantNo, session: Tick) -> Result<()> {
+    let indexed = indexed_up_to(tx.reader())?;
+    tx.execute(QUEUE_REMOVAL, (session, tenant, indexed))
+        .map(drop)
 }
 
-/// Adds some of the messages that wait; whether more do.
-fn add_waiting(tx: &mut WriteTx<'_>) -> Result<bool> {
+/// Indexes a batch of new messages. Returns whether more may follow.
+fn add_batch(tx: &mut WriteTx<'_>) -> Result<bool> {
     let reader = tx.reader();
-    let waiting: Vec<(Tick, TenantNo, String)> =
-        reader.all(WAITING, (done(reader)?, BATCH), |row| {
+    let unindexed: Vec<(Tick, TenantNo, String)> =
+        reader.all(UNINDEXED, (indexed_up_to(reader)?, BATCH), |row| {
             Ok((row.get("seq")?, row.get("tenant_no")?, row.get("content")?))
         })?;
-    for (seq, tenant, content) in &waiting {
+    for (seq, tenant, content) in &unindexed {
         add_message(tx, *tenant, *seq, content)?;
     }
-    if let Some((last, ..)) = waiting.last() {
-        tx.execute(SET_DONE, [last])?;
+    if let Some((last, ..)) = unindexed.last() {
+        tx.execute(SET_INDEXED, [last])?;
     }
-    Ok(waiting.len() == BATCH)
+    Ok(unindexed.len() == BATCH)
 }
 
-const LEAVING: &str = "
+const REMOVALS: &str = "
 SELECT message_seq, tenant_no, content FROM search_removals WHERE message_seq > ?1 ORDER BY message_seq LIMIT ?2";
-const HAS_LEFT: &str = "DELETE FROM search_removals WHERE message_seq = ?1";
-const IS_LEFT: &str = "SELECT message_seq FROM search_removals WHERE message_seq > ?1 ORDER BY message_seq LIMIT 1 OFFSET ?2";
+const DELETE_REMOVAL: &str = "DELETE FROM search_removals WHERE message_seq = ?1";
+const NTH_REMOVAL: &str = "SELECT message_seq FROM search_removals WHERE message_seq > ?1 ORDER BY message_seq LIMIT 1 OFFSET ?2";
 
-/// Takes the words of some deleted messages behind a place, so many at most, out of the index.
-fn remove_some(tx: &mut WriteTx<'_>, after: Tick, most: usize) -> Result<()> {
+/// Removes up to `limit` deleted messages after a tick from the index.
+fn remove_batch(tx: &mut WriteTx<'_>, after: Tick, limit: usize) -> Result<()> {
     let reader = tx.reader();
-    let leaving: Vec<(Tick, TenantNo, String)> = reader.all(LEAVING, (after, most), |row| {
+    let removals: Vec<(Tick, TenantNo, String)> = reader.all(REMOVALS, (after, limit), |row| {
         let message = row.get("message_seq")?;
         Ok((message, row.get("tenant_no")?, row.get("content")?))
     })?;
     let mut bytes = 0;
-    for (message, tenant, content) in &leaving {
-        if bytes >= BYTES_AT_ONCE {
+    for (message, tenant, content) in &removals {
+        if bytes >= REMOVAL_BATCH_BYTES {
             break;
         }
-        // By the text that went in.
+        // FTS5 needs the text that was indexed.
         tx.execute(REMOVE_MESSAGE, (message, scope(*tenant), content))?;
-        tx.execute(HAS_LEFT, [message])?;
+        tx.execute(DELETE_REMOVAL, [message])?;
         bytes += content.len();
     }
     tx.scrub_log();
@@ -340,38 +346,37 @@ fn remove_some(tx: &mut WriteTx<'_>, after: Tick, most: usize) -> Result<()> {
 }
 
 impl Store {
-    /// Brings the index up to date, a batch at a time, so that a search finds what was acknowledged before it.
-    ///
-    /// # Errors
-    /// The file cannot be read or written.
+    /// Indexes all new messages, a batch at a time, so that a search finds every message that was
+    /// acknowledged before the search.
     pub async fn complete_search(&self) -> Result<()> {
-        let behind = self
-            .read(|reader| reader.one(IS_BEHIND, (), |row| row.get::<bool>("behind")))
+        let has_unindexed = self
+            .read(|reader| reader.one(HAS_UNINDEXED, (), |row| row.get::<bool>("behind")))
             .await?;
-        if !behind {
+        if !has_unindexed {
             return Ok(());
         }
-        while self.write(Extent::Configuration, add_waiting).await? {}
+        while self.write(Extent::Configuration, add_batch).await? {}
         Ok(())
     }
 
-    /// Both of them, in the time that there is for it; what cannot be done is told of, and tried again the next time.
-    pub async fn keep_index(&self, limit: Duration) {
-        let told = |outcome: Option<Result<()>>, what: &str| {
+    /// Indexes new messages and removes deleted ones, each within a time limit. Logs a failure; the
+    /// next call tries again.
+    pub async fn maintain_index(&self, limit: Duration) {
+        let warn = |outcome: Option<Result<()>>, message: &str| {
             if let Some(Err(error)) = outcome {
-                log::warn!("{what}: {error}");
+                log::warn!("{message}: {error}");
             }
         };
         let added = timeout(limit, self.complete_search()).await;
-        told(added.ok(), "new messages are not in the search index yet");
+        warn(added.ok(), "new messages are not in the search index yet");
         let removed = timeout(limit, self.complete_removal()).await;
-        told(removed.ok(), NOT_REMOVED);
+        warn(removed.ok(), NOT_REMOVED);
     }
 
-    /// Takes the words of all that was deleted out of the index, unless somebody is to look for more of it anyway.
+    /// Removes all deleted messages from the index, unless another task is about to.
     pub async fn begin_removal(&self) {
-        // Besides one that is at it, one that looks again behind it will do.
-        let Ok(_place) = self.removal.places.try_acquire() else {
+        // One task removes messages. A second one waits, and removes those queued since then.
+        let Ok(_permit) = self.removal.permits.try_acquire() else {
             return;
         };
         if let Err(error) = self.complete_removal().await {
@@ -379,98 +384,99 @@ impl Store {
         }
     }
 
-    /// Takes the words of all that was deleted out of the index.
+    /// Removes all deleted messages from the index.
     ///
     /// # Errors
-    /// The file cannot be read or written, or is damaged; what is left over is tried again some time later.
+    /// `storage_full` and `overloaded` at once; otherwise the error of the last message that could
+    /// not be removed. Such messages are tried again after [`FAULT_RETRY`].
     pub async fn complete_removal(&self) -> Result<()> {
-        self.remove_until_left(0).await
+        self.remove_until(0).await
     }
 
-    /// Waits until so few deleted messages' words have still to leave the index that somebody may delete more.
-    ///
-    /// # Errors
-    /// As of [`Self::complete_removal`].
+    /// Waits until the backlog of deleted messages is small enough for further deletions.
     pub async fn keep_up_with_removal(&self) -> Result<()> {
-        self.remove_until_left(MOST_TO_REMOVE).await
+        self.remove_until(MAX_REMOVALS).await
     }
 
-    /// The changes are small and are made one at a time, whoever asks for it, so that other ones wait for little. A message whose
-    /// words cannot be taken out keeps no other one; several are taken for a fault of the disk.
-    async fn remove_until_left(&self, left: usize) -> Result<()> {
-        let (mut most, mut outcome) = (REMOVED_AT_ONCE, Ok(()));
+    /// Removes messages until the backlog has up to `backlog` of them.
+    ///
+    /// All tasks take turns with small changes, so that other changes wait little. A message that
+    /// cannot be removed does not block the others. Several of them mean that the disk fails.
+    async fn remove_until(&self, backlog: usize) -> Result<()> {
+        let (mut limit, mut outcome) = (REMOVAL_BATCH, Ok(()));
         loop {
-            let mut turn = self.removal.turn.lock().await;
-            turn.forget_old_faults();
-            if turn.faults >= MOST_FAULTS {
+            let mut progress = self.removal.progress.lock().await;
+            progress.forget_old_faults();
+            if progress.faults >= MAX_FAULTS {
                 return outcome;
             }
-            let after = turn.after;
-            let Some(next) = self.to_remove(after, left).await? else {
+            let after = progress.after;
+            let Some(next) = self.next_removal(after, backlog).await? else {
                 return outcome;
             };
             match self
                 .write(Extent::Configuration, move |tx| {
-                    remove_some(tx, after, most)
+                    remove_batch(tx, after, limit)
                 })
                 .await
             {
-                Ok(()) => most = REMOVED_AT_ONCE,
+                Ok(()) => limit = REMOVAL_BATCH,
                 Err(error @ Error::Refused(_)) => return Err(error),
-                // Which one of them it was is still to be found out.
-                Err(_) if most > 1 => most = 1,
+                // One by one from here, to find the message that fails.
+                Err(_) if limit > 1 => limit = 1,
                 Err(error) => {
-                    turn.skip(next);
+                    progress.skip(next);
                     outcome = Err(error);
                 }
             }
         }
     }
 
-    /// The first behind a place, if there are more than so many there.
-    async fn to_remove(&self, after: Tick, left: usize) -> Result<Option<Tick>> {
+    /// The first queued message after a tick, if more than `backlog` messages follow the tick.
+    async fn next_removal(&self, after: Tick, backlog: usize) -> Result<Option<Tick>> {
         self.read(move |reader| {
-            let is_more = reader.optional(IS_LEFT, (after, left), |_| Ok(()))?;
-            let first = reader.optional(IS_LEFT, (after, 0_usize), |row| row.get("message_seq"))?;
+            let is_more = reader.optional(NTH_REMOVAL, (after, backlog), |_| Ok(()))?;
+            let first =
+                reader.optional(NTH_REMOVAL, (after, 0_usize), |row| row.get("message_seq"))?;
             Ok(is_more.and(first))
         })
         .await
     }
 }
 
-/// Who takes words out of the index at the moment, and what could not be taken out.
+/// The state of the removal of deleted messages from the index.
 pub(super) struct Removal {
-    turn: Mutex<Turn>,
-    places: Semaphore,
+    progress: Mutex<Progress>,
+    permits: Semaphore,
 }
 
 impl Default for Removal {
     fn default() -> Self {
         Self {
-            turn: Mutex::default(),
-            places: Semaphore::new(2),
+            progress: Mutex::default(),
+            permits: Semaphore::new(2),
         }
     }
 }
 
 #[derive(Default)]
-struct Turn {
-    /// Messages up to here are left out, of which one could not be taken out.
+struct Progress {
+    /// The last message that could not be removed. Removal continues after it.
     after: Tick,
     faults: usize,
-    /// When all are tried again.
-    again: Option<Instant>,
+    /// When the failed messages are tried again.
+    retry_at: Option<Instant>,
 }
 
-impl Turn {
+impl Progress {
     fn skip(&mut self, message: Tick) {
         self.after = message;
         self.faults += 1;
-        self.again.get_or_insert(Instant::now() + FAULTS_AGAIN);
+        self.retry_at.get_or_insert(Instant::now() + FAULT_RETRY);
     }
 
     fn forget_old_faults(&mut self) {
-        if self.again.is_some_and(|again| Instant::now() >= again) {
+        if self.retry_at.is_some_and(|at| Instant::now() >= at) {
             *self = Self::default();
         }
     }
@@ -488,13 +494,13 @@ mod tests {
     use crate::store::sqlite::Session;
 
     #[test]
-    fn a_query_of_signs_alone_has_no_words() {
+    fn a_query_of_punctuation_has_no_words() {
         assert_eq!(words("\" OR * -- ( \0 )"), ["OR"]);
         assert!(words("*** \" ' ;").is_empty());
     }
 
     #[test]
-    fn a_title_of_whole_words_is_told_from_one_that_was_cut_in_a_word() {
+    fn a_title_that_ends_within_a_word_is_not_of_whole_words() {
         assert!(is_of_whole_words(
             "My printer",
             "  \nMy printer\nis on fire"
@@ -505,22 +511,22 @@ mod tests {
     }
 
     #[test]
-    fn a_word_cannot_leave_its_quotes() {
+    fn a_quote_in_a_word_is_escaped() {
         assert_eq!(
             expression(TenantNo(5), "a\" OR scope:\"t6"),
             "scope : \"t5\" AND words : \"a\"\" OR scope:\"\"t6\""
         );
     }
 
-    /// A word's sessions as they are said to be, by title or by message.
-    type IndexedText = BTreeMap<&'static str, BTreeSet<i64>>;
+    /// The sessions that contain each word, in the title or in a message.
+    type SessionsByWord = BTreeMap<&'static str, BTreeSet<i64>>;
 
-    const WORDS_SAID: [&str; 4] = ["everywhere", "often", "seldom", "never"];
+    const VOCABULARY: [&str; 4] = ["everywhere", "often", "seldom", "never"];
 
-    /// Numbers that are alike in every run.
-    struct Draws(u64);
+    /// A generator with the same numbers in every run.
+    struct Xorshift(u64);
 
-    impl Draws {
+    impl Xorshift {
         fn below(&mut self, bound: u64) -> u64 {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;
@@ -543,11 +549,11 @@ mod tests {
         }
     }
 
-    /// Sessions with titles and messages, of which another tenant says all words everywhere; some are gone, and of those the
-    /// words of some still stand in the index.
-    fn talks(draws: &mut Draws) -> (Connection, IndexedText) {
+    /// A database with indexed titles and messages. Some of them are deleted, and some of those are
+    /// still in the index. A second tenant uses every word everywhere.
+    fn indexed_sessions(random: &mut Xorshift) -> (Connection, SessionsByWord) {
         let file = Connection::open_in_memory().unwrap();
-        // So small that a word's postings take many pages.
+        // With small pages, so that the postings of a word take many of them.
         file.execute_batch(
             "CREATE TABLE messages (seq INTEGER PRIMARY KEY, session_seq INTEGER NOT NULL);
              CREATE TABLE sessions (seq INTEGER PRIMARY KEY, tenant_no INTEGER NOT NULL, archived INTEGER NOT NULL);
@@ -557,34 +563,34 @@ mod tests {
              INSERT INTO title_search (title_search, rank) VALUES ('secure-delete', 1), ('pgsz', 64);",
         )
         .unwrap();
-        let (ticker, mut random, mut effects) = (
+        let (ticker, mut id_random, mut effects) = (
             Ticker::after(Tick(0)),
             Random::default(),
             Effects::default(),
         );
-        let tx = WriteTx::on(Session::of(&file), &ticker, &mut random, 0, &mut effects);
+        let tx = WriteTx::on(Session::of(&file), &ticker, &mut id_random, 0, &mut effects);
         let mut texts: Vec<Text> = Vec::new();
         let mut sessions = Vec::new();
         for seq in 1..400 {
-            let is_session = sessions.is_empty() || draws.below(3) == 0;
+            let is_session = sessions.is_empty() || random.below(3) == 0;
             if is_session {
                 sessions.push(seq);
             }
-            let session = match draws.below(4) {
-                // Most go on with what was opened last.
-                0 if !is_session => sessions[draws.below(sessions.len() as u64) as usize],
+            let session = match random.below(4) {
+                // Most messages belong to the newest session.
+                0 if !is_session => sessions[random.below(sessions.len() as u64) as usize],
                 _ => sessions[sessions.len() - 1],
             };
             let is_ours = session % 5 != 0;
-            let said = [1, 3, 40].iter().zip(WORDS_SAID);
-            let words: Vec<&str> = said
-                .filter_map(|(rarity, word)| (draws.below(*rarity) == 0).then_some(word))
+            let rarities = [1, 3, 40].iter().zip(VOCABULARY);
+            let words: Vec<&str> = rarities
+                .filter_map(|(rarity, word)| (random.below(*rarity) == 0).then_some(word))
                 .collect();
             let text = Text {
                 seq,
                 session,
                 tenant: TenantNo(if is_ours { 1 } else { 2 }),
-                words: if is_ours { &words } else { &WORDS_SAID[..] }.join(" "),
+                words: if is_ours { &words } else { &VOCABULARY[..] }.join(" "),
             };
             if text.is_title() {
                 let session =
@@ -598,85 +604,84 @@ mod tests {
             }
             texts.push(text);
         }
-        let gone_from = draws.below(300) as i64;
-        let run = gone_from..gone_from + 60;
+        let first_deleted = random.below(300) as i64;
+        let deleted = first_deleted..first_deleted + 60;
         texts.retain(|text| {
-            let is_gone = run.contains(&text.seq) || draws.below(8) == 0;
+            let is_deleted = deleted.contains(&text.seq) || random.below(8) == 0;
             let deletion = (Tick(text.seq), scope(text.tenant), &text.words);
-            if is_gone && text.is_title() {
+            if is_deleted && text.is_title() {
                 tx.execute(REMOVE_TITLE, deletion).unwrap();
-            } else if is_gone {
+            } else if is_deleted {
                 let message = "DELETE FROM messages WHERE seq = ?1";
                 tx.execute(message, [text.seq]).unwrap();
-                if draws.below(3) > 0 {
+                if random.below(3) > 0 {
                     tx.execute(REMOVE_MESSAGE, deletion).unwrap();
                 }
             }
-            !is_gone
+            !is_deleted
         });
-        let mut said = IndexedText::new();
+        let mut sessions = SessionsByWord::new();
         for text in texts.iter().filter(|text| text.tenant == TenantNo(1)) {
-            for word in WORDS_SAID.iter().filter(|word| text.words.contains(*word)) {
-                said.entry(word).or_default().insert(text.session);
+            for word in VOCABULARY.iter().filter(|word| text.words.contains(*word)) {
+                sessions.entry(word).or_default().insert(text.session);
             }
         }
-        (file, said)
+        (file, sessions)
     }
 
     #[test]
-    fn a_search_finds_what_a_reading_of_everything_finds_newest_first_whatever_it_reads_at_a_time()
-    {
-        let mut draws = Draws(7);
+    fn a_search_with_any_step_finds_the_sessions_of_a_full_scan_newest_first() {
+        let mut random = Xorshift(7);
         let mut found = 0;
         for _ in 0..20 {
-            let (file, said) = talks(&mut draws);
+            let (file, sessions) = indexed_sessions(&mut random);
             let reader = Reader::on(Session::of(&file));
-            for looked_for in 1..1 << WORDS_SAID.len() {
-                let words: Vec<String> = WORDS_SAID
+            for query in 1..1 << VOCABULARY.len() {
+                let words: Vec<String> = VOCABULARY
                     .iter()
                     .enumerate()
-                    .filter(|(place, _)| looked_for & 1 << place != 0)
+                    .filter(|(index, _)| query & 1 << index != 0)
                     .map(|(_, word)| (*word).to_owned())
                     .collect();
-                let mut wanted: BTreeSet<i64> = (1..400).collect();
+                let mut expected: BTreeSet<i64> = (1..400).collect();
                 for word in &words {
-                    let of_word = said.get(word.as_str()).cloned().unwrap_or_default();
-                    wanted.retain(|session| of_word.contains(session));
+                    let of_word = sessions.get(word.as_str()).cloned().unwrap_or_default();
+                    expected.retain(|session| of_word.contains(session));
                 }
-                let wanted: Vec<i64> = wanted.into_iter().rev().collect();
+                let expected: Vec<i64> = expected.into_iter().rev().collect();
                 for span in [1, 2, 7, 64, FIRST_SPAN] {
-                    let mut matches =
-                        Matches::of(&reader, TenantNo(1), &words, Tick(i64::MAX)).unwrap();
-                    matches.span = span;
-                    let mut got = Vec::new();
-                    while let Some(some) = matches.more().unwrap() {
-                        got.extend(some.map(|session| session.0));
+                    let mut search =
+                        SessionSearch::new(&reader, TenantNo(1), &words, Tick(i64::MAX)).unwrap();
+                    search.span = span;
+                    let mut actual = Vec::new();
+                    while let Some(matches) = search.step().unwrap() {
+                        actual.extend(matches.map(|session| session.0));
                     }
-                    assert_eq!(got, wanted, "{words:?} by {span}");
+                    assert_eq!(actual, expected, "{words:?} by {span}");
                 }
-                found += wanted.len();
+                found += expected.len();
             }
         }
         assert!(found > 1_000, "{found}");
     }
 
     #[test]
-    fn a_common_word_s_newest_sessions_are_found_without_reading_the_others() {
-        let (file, said) = talks(&mut Draws(11));
+    fn the_newest_sessions_with_a_frequent_word_are_found_without_reading_the_others() {
+        let (file, sessions) = indexed_sessions(&mut Xorshift(11));
         let reader = Reader::on(Session::of(&file));
-        let mut matches = Matches::of(
+        let mut search = SessionSearch::new(
             &reader,
             TenantNo(1),
             &["everywhere".to_owned()],
             Tick(i64::MAX),
         )
         .unwrap();
-        matches.span = 8;
-        let mut got = Vec::new();
-        while got.is_empty() {
-            got.extend(matches.more().unwrap().unwrap().map(|session| session.0));
+        search.span = 8;
+        let mut found = Vec::new();
+        while found.is_empty() {
+            found.extend(search.step().unwrap().unwrap().map(|session| session.0));
         }
-        assert_eq!(got[0], *said["everywhere"].last().unwrap());
-        assert!(matches.read_from > Tick(300));
+        assert_eq!(found[0], *sessions["everywhere"].last().unwrap());
+        assert!(search.read_from > Tick(300));
     }
 }

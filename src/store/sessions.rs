@@ -1,4 +1,4 @@
-//! Sessions: made, listed by keyset ranges, changed, and removed with all that hangs on them.
+//! Sessions: created, listed by keyset ranges, changed, and deleted with their dependent rows.
 
 use super::sql::{Reader, Row, params};
 use super::{WriteTx, idempotency, search};
@@ -65,10 +65,7 @@ fn record(row: &Row<'_>) -> Result<Session> {
 
 const BY_ID: &str = select!("WHERE s.seq = ?1 AND s.id = ?2");
 
-/// The session with this id, whoever may see it.
-///
-/// # Errors
-/// The file cannot be read.
+/// The session with this id, of any tenant.
 pub fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Session>> {
     reader.optional(BY_ID, (id.tick(), id), record)
 }
@@ -78,40 +75,40 @@ const TENANT_OF: &str = "SELECT tenant_no FROM sessions WHERE seq = ?1 AND id = 
 /// The tenant that a session acts for.
 ///
 /// # Errors
-/// `not_found` when it was deleted meanwhile.
+/// `not_found` if the session no longer exists.
 pub fn tenant_of(reader: &Reader<'_>, id: SessionId) -> Result<TenantNo> {
     let found = reader.optional(TENANT_OF, (id.tick(), id), |row| row.get("tenant_no"))?;
     found.ok_or_else(|| Code::NotFound.into())
 }
 
-/// What a session is made of.
+/// A session to create.
 #[derive(Clone, Debug)]
 pub struct NewSession {
-    /// The acting tenant.
+    /// The tenant that the session acts for.
     pub tenant: Tenant,
     /// The agent that answers.
     pub agent_id: AgentId,
-    /// Where it comes from.
+    /// The kind of channel that the session comes from.
     pub channel: SessionChannel,
-    /// Its title.
+    /// The title.
     pub title: Option<String>,
-    /// Whether clients show the agent's steps.
+    /// Whether clients show the agent's progress.
     pub show_agent_progress_steps: bool,
-    /// The channel that routed here.
+    /// The channel that the session was routed by.
     pub channel_id: Option<ChannelId>,
-    /// The company that it is pinned to.
+    /// The company that the session is pinned to.
     pub company: Option<CompanyId>,
-    /// The M365 tenant that pinned it.
+    /// The M365 tenant that the session is pinned by.
     pub pinned_by: Option<M365TenantId>,
-    /// The rule that decided.
+    /// The resolver's rule that decided.
     pub rule: Rule,
-    /// Who makes it.
+    /// The account that creates the session.
     pub created_by: Actor,
-    /// The home of the platform account that makes it.
+    /// The home tenant of that account, if it is a platform account.
     pub platform_tenant: Option<TenantNo>,
-    /// What its client keeps with it.
+    /// The client's metadata.
     pub metadata: Metadata,
-    /// The same as JSON, written before the writer's turn.
+    /// The metadata as JSON, serialized outside the writer.
     pub metadata_json: String,
 }
 
@@ -121,10 +118,7 @@ INSERT INTO sessions (seq, id, tenant_no, agent_id, channel, title, show_agent_p
                       created_at, updated_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18)";
 
-/// Makes a session; without a title it is one statement.
-///
-/// # Errors
-/// The file cannot be written.
+/// Creates a session. Without a title, this is one statement.
 pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
     let id: SessionId = tx.new_id()?;
     let now = tx.now();
@@ -184,41 +178,41 @@ pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
     })
 }
 
-/// Whose sessions a list shows.
+/// The sessions that a caller can list.
 #[derive(Clone, Debug)]
 pub enum Scope {
-    /// All of a tenant.
+    /// All sessions of a tenant.
     Tenant(TenantNo),
-    /// Those that a platform tenant's accounts made in a tenant.
+    /// The sessions that accounts of a platform tenant created in another tenant.
     Platform {
-        /// Where they act.
+        /// The tenant that the sessions act for.
         acting: TenantNo,
-        /// Where the accounts are at home.
+        /// The home tenant of the accounts.
         home: TenantNo,
     },
-    /// A user's own and those that others share.
+    /// A user's own sessions and the shared ones of other users.
     User {
         /// The user's tenant.
         tenant: TenantNo,
-        /// The user.
+        /// The user's id.
         user: String,
     },
 }
 
-/// Which of them.
+/// The filters of a list of sessions.
 #[derive(Clone, Debug, Default)]
 pub struct SessionFilter {
-    /// Archived ones only, living ones only, or both.
+    /// Whether the session is archived; none for both.
     pub archived: Option<bool>,
-    /// Those that this agent answers.
+    /// The agent that answers.
     pub agent: Option<AgentId>,
-    /// Those that this channel routed.
+    /// The channel that the session was routed by.
     pub channel: Option<ChannelId>,
-    /// Those of this company.
+    /// The company that the session is pinned to.
     pub company: Option<CompanyId>,
 }
 
-/// The conditions that every range adds to its index: whose, and the filters that another index serves.
+/// The query of a range: the keys of its index, the scope, and the filters of other indexes.
 macro_rules! range {
     ($keys:literal) => {
         select!(concat!(
@@ -242,7 +236,7 @@ const OF_AGENT: &str = range!("s.agent_id = ?4");
 const OF_USER: &str = range!("s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8");
 const SHARED: &str = range!("s.shared = 1");
 
-/// Every range's SQL, for the test that reads its plan.
+/// The index and the SQL of each range, for the test of the query plans.
 pub const RANGES: &[(&str, &str)] = &[
     ("sessions_newest", OF_TENANT),
     ("sessions_of_platform", OF_PLATFORM),
@@ -253,12 +247,9 @@ pub const RANGES: &[(&str, &str)] = &[
     ("sessions_shared", SHARED),
 ];
 
-/// A page of sessions, newest first, from before a tick.
+/// A page of sessions older than a tick, newest first.
 ///
-/// A list is one or a few ranges of indexes, each read newest first and merged.
-///
-/// # Errors
-/// The file cannot be read.
+/// A page merges one or more index ranges, each read newest first.
 pub fn page(
     reader: &Reader<'_>,
     scope: &Scope,
@@ -333,10 +324,7 @@ const ONE_OF_SCOPE: &str = select!(
        AND (?8 IS NULL OR s.shared = 1 OR (s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8))"
 );
 
-/// A page of the sessions whose titles and messages hold all of these words, newest first.
-///
-/// # Errors
-/// The file cannot be read.
+/// A page of the sessions whose titles and messages contain all of these words, newest first.
 pub fn search_page(
     reader: &Reader<'_>,
     scope: &Scope,
@@ -352,9 +340,9 @@ pub fn search_page(
     };
     let channel = filter.channel.map(|channel| channel.tick());
     let mut found = Vec::new();
-    let mut matches = search::Matches::of(reader, tenant, words, before)?;
-    while let Some(some) = matches.more()? {
-        for seq in some.filter(|session| *session < before) {
+    let mut search = search::SessionSearch::new(reader, tenant, words, before)?;
+    while let Some(matches) = search.step()? {
+        for seq in matches.filter(|session| *session < before) {
             let session = reader.optional(
                 ONE_OF_SCOPE,
                 (
@@ -378,26 +366,26 @@ pub fn search_page(
     Ok(found)
 }
 
-/// What a PATCH changes; `None` leaves as it is.
+/// The changes of a PATCH. `None` keeps a field.
 #[derive(Clone, Debug, Default)]
 pub struct SessionChange {
-    /// A new title, or none.
+    /// The new title; `Some(None)` removes the title.
     pub title: Option<Option<String>>,
-    /// Into the archive, or out of it.
+    /// Whether the session is archived.
     pub archived: Option<bool>,
-    /// Whether the tenant's other users may read it.
+    /// Whether the tenant's other users may read the session.
     pub shared: Option<bool>,
-    /// What its client keeps with it.
+    /// The client's metadata.
     pub metadata: Option<Metadata>,
 }
 
 const UPDATE: &str = "
 UPDATE sessions SET title = ?2, archived = ?3, archived_at = ?4, shared = ?5, metadata = ?6, updated_at = ?7 WHERE seq = ?1";
 
-/// Changes a session and gives it as it is then.
+/// Changes a session. Returns the session after the change.
 ///
 /// # Errors
-/// `not_found` when it was deleted meanwhile.
+/// `not_found` if the session no longer exists.
 pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Result<Session> {
     let mut session = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
     let now = Timestamp(tx.now());
@@ -438,17 +426,17 @@ pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Res
 
 const DELETE: &str = "DELETE FROM sessions WHERE seq = ?1 AND id = ?2";
 
-/// Removes a session with its messages, turns, files and tokens; their words leave the search index behind it
-/// ([`Store::complete_removal`](super::Store::complete_removal)).
+/// Deletes a session with its messages, turns, attachments and tokens. The search index forgets the
+/// messages later ([`Store::complete_removal`](super::Store::complete_removal)).
 ///
 /// # Errors
-/// `not_found` when it was deleted meanwhile.
+/// `not_found` if the session no longer exists.
 pub fn delete(tx: &mut WriteTx<'_>, id: SessionId) -> Result<()> {
     let session = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
     let tenant = session.inside.tenant;
     search::replace_title(tx, tenant, id.tick(), session.title.as_deref(), None)?;
-    search::leave(tx, tenant, id.tick())?;
-    idempotency::forget_session(tx, id)?;
+    search::queue_removal(tx, tenant, id.tick())?;
+    idempotency::clear_reply(tx, id)?;
     tx.scrub_log();
     tx.execute(DELETE, (id.tick(), id)).map(drop)
 }

@@ -1,4 +1,4 @@
-//! Local sign-in: codes of links and the sign-ins that came of them (contract, section 9).
+//! Local sign-in: the codes of sign-in links, and sign-ins (contract, section 9).
 
 use super::sql::Reader;
 use super::{Extent, Store, WriteTx};
@@ -9,85 +9,82 @@ use crate::model::names::{ClientId, TenantNo};
 use crate::model::tenant::Tenant;
 use crate::model::words::Role;
 
-/// How long a link works: 15 minutes.
-pub const LINK_LIVES_MS: Millis = 15 * 60 * 1_000;
-/// How long a sign-in lasts: 12 hours.
-pub const SIGN_IN_LIVES_MS: Millis = 12 * 60 * 60 * 1_000;
-/// How long what has ended is remembered, so that its reason stays exact: a day.
-const REMEMBERED_MS: Millis = 24 * 60 * 60 * 1_000;
-/// Rows that one clean-up removes at most.
+/// How long a link is valid: 15 minutes.
+pub const LINK_TTL_MS: Millis = 15 * 60 * 1_000;
+/// How long a sign-in is valid: 12 hours.
+pub const SIGN_IN_TTL_MS: Millis = 12 * 60 * 60 * 1_000;
+/// How long expired rows are kept, so that a refusal can name the exact reason: a day.
+const GRACE_MS: Millis = 24 * 60 * 60 * 1_000;
+/// Rows that one change removes.
 const BATCH: usize = 1_000;
 
-const OFFER: &str = "
+const INSERT_CODE: &str = "
 INSERT INTO sign_in_codes (sha256, tenant_no, role, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)";
 
-/// Keeps a new code's SHA-256; it can be exchanged once, for 15 minutes.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn offer(tx: &mut WriteTx<'_>, sha256: [u8; 32], tenant: TenantNo, role: Role) -> Result<()> {
+/// Stores the SHA-256 of a new code. The code can be exchanged once within 15 minutes.
+pub fn insert_code(
+    tx: &mut WriteTx<'_>,
+    sha256: [u8; 32],
+    tenant: TenantNo,
+    role: Role,
+) -> Result<()> {
     let now = tx.now();
-    tx.execute(OFFER, (sha256, tenant, role, now, now + LINK_LIVES_MS))
+    tx.execute(INSERT_CODE, (sha256, tenant, role, now, now + LINK_TTL_MS))
         .map(drop)
 }
 
-/// A code's worth.
+/// The state of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// It can be exchanged.
-    Good,
-    /// Its time has passed.
+pub enum CodeState {
+    /// The code can be exchanged.
+    Valid,
+    /// The code has expired.
     Expired,
-    /// It was used, or never given out.
+    /// The code was exchanged, or never existed.
     Unknown,
 }
 
 const CODE: &str = "SELECT expires_at FROM sign_in_codes WHERE sha256 = ?1";
 
-/// What a code is worth at a time.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn worth(reader: &Reader<'_>, sha256: &[u8; 32], now: Millis) -> Result<Code> {
+/// The state of a code at a time.
+pub fn code_state(reader: &Reader<'_>, sha256: &[u8; 32], now: Millis) -> Result<CodeState> {
     let expires_at: Option<Millis> =
         reader.optional(CODE, [sha256], |row| row.get("expires_at"))?;
     Ok(match expires_at {
-        None => Code::Unknown,
-        Some(expires_at) if expires_at <= now => Code::Expired,
-        Some(_) => Code::Good,
+        None => CodeState::Unknown,
+        Some(expires_at) if expires_at <= now => CodeState::Expired,
+        Some(_) => CodeState::Valid,
     })
 }
 
-/// A sign-in as it was made.
+/// A sign-in that was just created.
 #[derive(Clone, Debug)]
 pub struct NewSignIn {
-    /// Its token.
+    /// The id of the token.
     pub jti: TokenId,
     /// The tenant.
     pub tenant: TenantNo,
-    /// That tenant's name on the wire.
+    /// The tenant's `client_id`.
     pub client_id: ClientId,
-    /// What the person may do.
+    /// The person's role.
     pub role: Role,
-    /// When it was made.
+    /// When the sign-in was created.
     pub created_at: Millis,
-    /// When it ends.
+    /// When the sign-in expires.
     pub expires_at: Millis,
 }
 
-const TAKE: &str = "
+const TAKE_CODE: &str = "
 DELETE FROM sign_in_codes WHERE sha256 = ?1 AND expires_at > ?2
 RETURNING tenant_no, role, (SELECT client_id FROM tenants t WHERE t.tenant_no = sign_in_codes.tenant_no) AS client_id";
-const BEGIN: &str = "
+const INSERT_SIGN_IN: &str = "
 INSERT INTO sign_ins (jti, tenant_no, role, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)";
 
-/// Exchanges a code for a sign-in of 12 hours; of two that do so at once, one gets it.
-///
-/// # Errors
-/// The file cannot be written. A code that is not good gives `None`.
+/// Exchanges a code for a sign-in of 12 hours. Returns `None` if the code is not valid. Of two
+/// concurrent exchanges, one succeeds.
 pub fn exchange(tx: &mut WriteTx<'_>, sha256: &[u8; 32]) -> Result<Option<NewSignIn>> {
     let now = tx.now();
-    let taken = tx.returning(TAKE, (sha256, now), |row| {
+    let taken = tx.returning(TAKE_CODE, (sha256, now), |row| {
         let role: Role = row.get("role")?;
         let client_id: ClientId = row.get("client_id")?;
         Ok((row.get("tenant_no")?, client_id, role))
@@ -96,9 +93,9 @@ pub fn exchange(tx: &mut WriteTx<'_>, sha256: &[u8; 32]) -> Result<Option<NewSig
         return Ok(None);
     };
     let jti: TokenId = tx.new_id()?;
-    // Tokens count in whole seconds.
-    let expires_at = (now + SIGN_IN_LIVES_MS).div_euclid(1_000) * 1_000;
-    tx.execute(BEGIN, (jti, tenant, role, now, expires_at))?;
+    // The token's `exp` is in whole seconds.
+    let expires_at = (now + SIGN_IN_TTL_MS).div_euclid(1_000) * 1_000;
+    tx.execute(INSERT_SIGN_IN, (jti, tenant, role, now, expires_at))?;
     Ok(Some(NewSignIn {
         jti,
         tenant,
@@ -109,14 +106,14 @@ pub fn exchange(tx: &mut WriteTx<'_>, sha256: &[u8; 32]) -> Result<Option<NewSig
     }))
 }
 
-/// A sign-in as it stands now.
+/// The current state of a sign-in.
 #[derive(Clone, Debug)]
 pub struct SignIn {
     /// The tenant.
     pub tenant: Tenant,
-    /// That tenant's own figure.
+    /// The tenant's own rate limit, if it has one.
     pub rate_limit_per_minute: Option<i64>,
-    /// What the person may do.
+    /// The person's role.
     pub role: Role,
     /// Whether the person signed out.
     pub has_ended: bool,
@@ -128,10 +125,7 @@ SELECT t.tenant_no AS tenant_no, t.client_id AS client_id, t.name AS tenant_name
 FROM sign_ins s JOIN tenants t ON t.tenant_no = s.tenant_no
 WHERE s.jti = ?1";
 
-/// The sign-in with this token.
-///
-/// # Errors
-/// The file cannot be read.
+/// The sign-in with this token id.
 pub fn by_jti(reader: &Reader<'_>, jti: TokenId) -> Result<Option<SignIn>> {
     reader.optional(BY_JTI, [jti], |row| {
         let client_id: ClientId = row.get("client_id")?;
@@ -151,9 +145,6 @@ pub fn by_jti(reader: &Reader<'_>, jti: TokenId) -> Result<Option<SignIn>> {
 const END: &str = "UPDATE sign_ins SET ended_at = coalesce(ended_at, ?2) WHERE jti = ?1";
 
 /// Ends a sign-in at once.
-///
-/// # Errors
-/// The file cannot be written.
 pub fn end(tx: &mut WriteTx<'_>, jti: TokenId) -> Result<()> {
     let now = tx.now();
     tx.execute(END, (jti, now)).map(drop)
@@ -167,17 +158,14 @@ const PURGES: [&str; 2] = [
 ];
 
 impl Store {
-    /// Removes codes and sign-ins that ended a day ago, in small batches.
-    ///
-    /// # Errors
-    /// The file cannot be written.
+    /// Removes codes and sign-ins that expired a day ago, in small batches.
     pub async fn purge_sign_ins(&self) -> Result<()> {
         for purge in PURGES {
             loop {
                 let removed = self
                     .write(Extent::Configuration, move |tx| {
-                        let ended = tx.now() - REMEMBERED_MS;
-                        tx.execute(purge, (ended, BATCH))
+                        let expired = tx.now() - GRACE_MS;
+                        tx.execute(purge, (expired, BATCH))
                     })
                     .await?;
                 if removed < BATCH {

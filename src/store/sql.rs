@@ -1,7 +1,7 @@
-//! SQL as the store's nouns see it: readers, write transactions, rows and values, whatever engine runs below.
+//! The store's own SQL types: readers, write transactions, rows and values of any engine.
 //!
-//! One SQL text serves every engine: `?1` numbers a parameter, and each parameter carries its static type, so that
-//! an engine can prepare `?3 IS NULL OR state = ?3`.
+//! One SQL text serves every engine. `?1` is the first parameter. Each parameter carries its static
+//! type, so that an engine can prepare `?3 IS NULL OR state = ?3`.
 
 use std::cell::{Cell, RefCell};
 
@@ -11,13 +11,13 @@ use crate::model::clock::Millis;
 use crate::model::ids::{Id, Tick, Ticker};
 use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
 
-/// Bytes after which a page ends early; the server holds a page in memory until it is sent.
+/// Bytes after which a page ends early. The server holds a page in memory until it is sent.
 const PAGE_BYTES: usize = 4 * 1_024 * 1_024;
 
-/// The type of a value, known without the value.
+/// The static type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
-    /// A signed integer of 64 bits; booleans are 0 and 1.
+    /// A signed 64-bit integer. Booleans are 0 and 1.
     Integer,
     /// UTF-8 text.
     Text,
@@ -25,10 +25,10 @@ pub enum Type {
     Blob,
 }
 
-/// A value on its way to or from an engine.
+/// A value that is bound as a parameter or read from a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// SQL's NULL; the type is that of the parameter. A column's NULL has any type.
+    /// NULL, with the type of the parameter. A NULL that is read from a column may have any type.
     Null(Type),
     /// An integer or a boolean.
     Integer(i64),
@@ -48,23 +48,23 @@ impl Value<'_> {
     }
 }
 
-/// What can be a parameter.
+/// A type that can be bound as a parameter.
 pub trait ToValue {
-    /// The type of every value.
+    /// The static type of the values.
     const TYPE: Type;
 
     /// The value, borrowed.
     fn to_value(&self) -> Value<'_>;
 }
 
-/// What a column can be read as.
+/// A type that a column can be read as.
 pub trait FromValue: Sized {
-    /// Reads a column's value; `None` for a value of another type or form.
+    /// Reads a column's value. `None` if the value has another type or does not parse.
     fn from_value(value: Value<'_>) -> Option<Self>;
 }
 
-/// The parameters of a statement, in the order of their numbers: `()`, an array, a tuple of up to eight, or
-/// [`params!`].
+/// The parameters of a statement, in the order of their numbers: `()`, an array, a tuple of up to
+/// eight, or [`params!`].
 pub trait Params {
     /// The values.
     fn values(&self) -> impl AsRef<[Value<'_>]>;
@@ -100,10 +100,10 @@ impl<T: ToValue, const N: usize> Params for [T; N] {
 }
 
 macro_rules! tuples {
-    ($($(($type:ident $place:tt))+;)+) => {$(
+    ($($(($type:ident $index:tt))+;)+) => {$(
         impl<$($type: ToValue),+> Params for ($($type,)+) {
             fn values(&self) -> impl AsRef<[Value<'_>]> {
-                [$(self.$place.to_value()),+]
+                [$(self.$index.to_value()),+]
             }
         }
     )+};
@@ -119,12 +119,12 @@ tuples! {
     (A 0)(B 1)(C 2)(D 3)(E 4)(F 5)(G 6)(H 7);
 }
 
-/// Rows of a list.
+/// The rows of one page of a list.
 #[derive(Debug)]
 pub struct Part<T> {
     /// The rows.
     pub rows: Vec<T>,
-    /// There are more rows, although fewer came than were asked for.
+    /// More rows follow, although the page has fewer rows than the limit.
     pub ends_early: bool,
 }
 
@@ -137,21 +137,21 @@ impl<T> From<Vec<T>> for Part<T> {
     }
 }
 
-/// What a statement may do. An engine refuses a statement that does more.
+/// Whether a statement may write. An engine refuses to run a writing statement with `Read`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     Read,
     Write,
 }
 
-/// Whether an engine goes on to the next row.
+/// Whether a visitor of rows continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Row,
     Stop,
 }
 
-/// One snapshot of the database. A reader cannot write: a statement that would is an error.
+/// One snapshot of the database. A reader cannot write: a statement that writes is an error.
 pub struct Reader<'a> {
     session: sqlite::Session<'a>,
 }
@@ -172,10 +172,10 @@ impl<'a> Reader<'a> {
         first_row(self.session, Access::Read, sql, params, read)
     }
 
-    /// The one row that must be there.
+    /// The first row of a query that always returns one.
     ///
     /// # Errors
-    /// `internal_error` without a row.
+    /// `internal_error` if there is no row.
     pub(super) fn one<T>(
         &self,
         sql: &str,
@@ -200,7 +200,7 @@ impl<'a> Reader<'a> {
         Ok(rows)
     }
 
-    /// Visits all rows without keeping them.
+    /// Visits all rows without collecting them.
     pub(super) fn each(
         &self,
         sql: &str,
@@ -216,7 +216,7 @@ impl<'a> Reader<'a> {
             })
     }
 
-    /// The rows of a page. The page ends early after some megabytes, and says so if there was another row.
+    /// The rows of a page. The page ends early after [`PAGE_BYTES`].
     pub(super) fn page<T>(
         &self,
         sql: &str,
@@ -241,16 +241,16 @@ impl<'a> Reader<'a> {
         Ok(part)
     }
 
-    /// Up to `most` bytes of a blob, from the byte `from` on. The engine reads no more of the blob.
+    /// Up to `limit` bytes of a blob, from an offset. The engine does not read the rest.
     pub(super) fn blob_slice(
         &self,
         table: &str,
         column: &str,
         row: Tick,
-        from: u64,
-        most: usize,
+        offset: u64,
+        limit: usize,
     ) -> Result<Vec<u8>> {
-        self.session.blob_slice(table, column, row, from, most)
+        self.session.blob_slice(table, column, row, offset, limit)
     }
 }
 
@@ -276,20 +276,22 @@ fn no_row() -> Error {
     Error::internal("a query returned no row")
 }
 
-/// How much a change reads and writes. Engines take the locks and savepoints that the extent needs.
+/// The rows that a change touches. Engines derive locks and savepoints from the extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// One statement that writes, after which nothing can fail. The engine undoes a failed statement by itself.
+    /// One writing statement, with nothing after it that can fail. The engine rolls back a failed
+    /// statement by itself.
     Statement,
-    /// A new session and what is stored with it. Only unique indexes guard against others.
+    /// A new session and its rows. Only unique indexes guard against concurrent changes.
     NewSession,
-    /// What belongs to this session. No other change of the session runs meanwhile.
+    /// The rows of one session. Changes of the same session do not run concurrently.
     Session(Tick),
-    /// Anything else. No other change of that extent runs meanwhile.
+    /// Anything else. Changes with this extent do not run concurrently.
     Configuration,
 }
 
-/// One change's view of the write transaction. It reads what was written before it, in its group too.
+/// One change's view of the write transaction. The change also sees the earlier changes of its
+/// group.
 pub struct WriteTx<'a> {
     reader: Reader<'a>,
     ticker: &'a Ticker,
@@ -298,17 +300,17 @@ pub struct WriteTx<'a> {
     effects: &'a mut Effects,
 }
 
-/// What a group of changes has done apart from its rows.
+/// The side effects of a group of changes: what happens after the commit.
 #[derive(Default)]
 pub(super) struct Effects {
-    /// What runs after the commit.
+    /// Callbacks that run after the commit.
     pub(super) on_commit: Vec<Box<dyn FnOnce() + Send>>,
     /// Deleted data must soon leave the write-ahead log.
     pub(super) scrub_log: bool,
 }
 
 impl<'a> WriteTx<'a> {
-    /// A change in the transaction that `session` holds.
+    /// Writes through an engine's session, which holds a transaction.
     pub(super) fn on(
         session: sqlite::Session<'a>,
         ticker: &'a Ticker,
@@ -349,7 +351,7 @@ impl<'a> WriteTx<'a> {
     /// As [`WriteTx::returning`], for a statement that always returns a row.
     ///
     /// # Errors
-    /// `internal_error` without a row.
+    /// `internal_error` if there is no row.
     pub(super) fn returning_one<T>(
         &self,
         sql: &str,
@@ -359,17 +361,17 @@ impl<'a> WriteTx<'a> {
         self.returning(sql, params, read)?.ok_or_else(no_row)
     }
 
-    /// The time of the group.
+    /// The time at which the change runs.
     pub fn now(&self) -> Millis {
         self.now
     }
 
-    /// Runs `then` after the change is on disk, whether or not its caller still waits.
-    pub fn on_commit(&mut self, then: impl FnOnce() + Send + 'static) {
-        self.effects.on_commit.push(Box::new(then));
+    /// Runs a callback after the change is on disk, whether or not the caller still waits.
+    pub fn on_commit(&mut self, callback: impl FnOnce() + Send + 'static) {
+        self.effects.on_commit.push(Box::new(callback));
     }
 
-    /// Declares that this change deletes data that must soon leave the file and its write-ahead log.
+    /// Declares that this change deletes data that must soon leave the write-ahead log.
     pub fn scrub_log(&mut self) {
         self.effects.scrub_log = true;
     }
@@ -389,7 +391,7 @@ impl<'a> WriteTx<'a> {
     }
 }
 
-/// Unpredictable numbers, many from one call to the system.
+/// Unpredictable numbers. One system call fetches 64 of them.
 #[derive(Default)]
 pub(super) struct Random(Vec<u64>);
 
@@ -409,27 +411,30 @@ impl Random {
 
 /// A row whose columns are read by name.
 ///
-/// A search for a name starts after the column that was read last, since rows are read in the order of their SELECT.
-/// In a list the columns of the row before are remembered.
+/// Code reads a row in the order of its SELECT, so the search for a name starts after the column
+/// that was read last. The rows of a list share a cache of column positions.
 pub(super) struct Row<'a> {
     row: &'a sqlite::Row<'a>,
+    /// The column after the one that was read last.
     next: Cell<usize>,
-    read: Cell<usize>,
-    remembered: Option<&'a Columns>,
+    /// How many columns were read.
+    reads: Cell<usize>,
+    columns: Option<&'a Columns>,
 }
 
-/// The names that were read of a list's rows, in order, and their columns.
+/// The names that were read from a list's rows, in the order of the reads, with their columns.
 #[derive(Default)]
 struct Columns(RefCell<Vec<(&'static str, usize)>>);
 
 impl Columns {
-    /// The column of this very name, if the row before was asked for it at the same step.
+    /// The column, if the `nth` read of an earlier row had the same name. Names are literals, so
+    /// comparing their addresses is enough.
     fn get(&self, nth: usize, name: &'static str) -> Option<usize> {
-        let (known, column) = *self.0.borrow().get(nth)?;
-        std::ptr::eq(known, name).then_some(column)
+        let (cached, column) = *self.0.borrow().get(nth)?;
+        std::ptr::eq(cached, name).then_some(column)
     }
 
-    fn remember(&self, nth: usize, name: &'static str, column: usize) {
+    fn insert(&self, nth: usize, name: &'static str, column: usize) {
         let mut columns = self.0.borrow_mut();
         columns.truncate(nth);
         if columns.len() == nth {
@@ -443,14 +448,14 @@ impl<'a> Row<'a> {
         Self {
             row,
             next: Cell::new(0),
-            read: Cell::new(0),
-            remembered: None,
+            reads: Cell::new(0),
+            columns: None,
         }
     }
 
     fn of_list(row: &'a sqlite::Row<'a>, columns: &'a Columns) -> Self {
         Self {
-            remembered: Some(columns),
+            columns: Some(columns),
             ..Self::of(row)
         }
     }
@@ -458,16 +463,17 @@ impl<'a> Row<'a> {
     /// The value of a column.
     ///
     /// # Errors
-    /// `internal_error` if there is no such column, or its value is of another type.
+    /// `internal_error` if there is no such column or its value has another type.
     pub(super) fn get<T: FromValue>(&self, name: &'static str) -> Result<T> {
         let value = self.row.value(self.column(name)?)?;
         T::from_value(value).ok_or_else(|| unreadable(name, value))
     }
 
-    /// A column that holds JSON that this server wrote.
+    /// Parses a column that holds JSON.
     ///
     /// # Errors
-    /// `internal_error` if the column holds something else.
+    /// `internal_error` if there is no such column or the JSON does not parse: only the server
+    /// writes these columns.
     pub(super) fn json<T: serde::de::DeserializeOwned>(&self, name: &'static str) -> Result<T> {
         let value = self.row.value(self.column(name)?)?;
         let Value::Text(text) = value else {
@@ -477,9 +483,9 @@ impl<'a> Row<'a> {
     }
 
     fn column(&self, name: &'static str) -> Result<usize> {
-        let nth = self.read.replace(self.read.get() + 1);
-        let remembered = self.remembered.and_then(|columns| columns.get(nth, name));
-        let column = match remembered {
+        let nth = self.reads.replace(self.reads.get() + 1);
+        let cached = self.columns.and_then(|columns| columns.get(nth, name));
+        let column = match cached {
             Some(column) => column,
             None => self.find(nth, name)?,
         };
@@ -493,23 +499,23 @@ impl<'a> Row<'a> {
             .chain(0..next)
             .find(|column| self.row.is_named(*column, name))
             .ok_or_else(|| Error::internal(format!("a query has no column {name}")))?;
-        if let Some(columns) = self.remembered {
-            columns.remember(nth, name, column);
+        if let Some(columns) = self.columns {
+            columns.insert(nth, name, column);
         }
         Ok(column)
     }
 }
 
-/// The value itself may be a person's text, and is not shown.
+/// Names the type only: the value may be a person's text, which must not reach the log.
 fn unreadable(name: &str, value: Value<'_>) -> Error {
-    let what = match value {
+    let kind = match value {
         Value::Null(_) => "NULL",
         Value::Integer(_) => "an integer",
         Value::Text(_) => "a text",
         Value::Blob(_) => "bytes",
     };
     Error::internal(format!(
-        "column {name} holds {what} that this version does not know"
+        "column {name} holds {kind} that this version cannot read"
     ))
 }
 
@@ -574,7 +580,7 @@ impl FromValue for bool {
 
 macro_rules! unsigned {
     ($($type:ty),+) => {$(
-        /// A number above `i64::MAX` counts as `i64::MAX`.
+        /// A number above `i64::MAX` is stored as `i64::MAX`.
         impl ToValue for $type {
             const TYPE: Type = Type::Integer;
 

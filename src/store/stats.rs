@@ -1,4 +1,4 @@
-//! What was done in a time: sessions, turns, failures and the time to the first word, by day and by agent (contract, section 7).
+//! Statistics of a tenant by day and by agent (contract, section 7).
 
 use std::collections::BTreeMap;
 
@@ -18,28 +18,29 @@ pub const DAY: Millis = 24 * 60 * 60 * 1_000;
 /// The statistics of a tenant.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Stats {
-    /// The beginning, inclusive.
+    /// The start of the period, inclusive.
     pub from: Timestamp,
-    /// The end, exclusive.
+    /// The end of the period, exclusive.
     pub to: Timestamp,
-    /// All of it.
+    /// The counts of the whole period.
     pub total: Counts,
-    /// Each day (UTC) on which something happened, oldest first.
+    /// The days (UTC) with a session or a turn, oldest first.
     pub by_day: Vec<DayStats>,
-    /// Each agent that something happened with, in the order of their numbers.
+    /// The agents with a session or a turn, in the order of their numbers.
     pub by_agent: Vec<AgentStats>,
 }
 
-/// What was counted.
+/// The counts of a period.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Counts {
-    /// Sessions that were begun.
+    /// Sessions that were created.
     pub sessions: i64,
     /// Turns that were queued.
     pub turns: i64,
-    /// Those of them that failed.
+    /// Turns that failed.
     pub failures: i64,
-    /// Milliseconds from the queue to the first word, in the middle of all turns that have one.
+    /// The median time from the queue to the first word, in milliseconds; null if no turn has a
+    /// first word.
     pub median_first_word_ms: Option<i64>,
 }
 
@@ -58,14 +59,14 @@ pub struct DayStats {
 pub struct AgentStats {
     /// The agent's number.
     pub agent_id: AgentId,
-    /// Its name, unless it has gone.
+    /// The agent's name; null if the agent no longer exists.
     pub agent_name: Option<String>,
     #[serde(flatten)]
     #[expect(missing_docs, reason = "they are the fields of Counts")]
     pub counts: Counts,
 }
 
-/// Counts as they grow.
+/// Running counts.
 #[derive(Default)]
 struct Tally {
     sessions: i64,
@@ -75,7 +76,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn turn(&mut self, failed: bool, wait_ms: Option<i64>) {
+    fn add_turn(&mut self, failed: bool, wait_ms: Option<i64>) {
         self.turns += 1;
         self.failures += i64::from(failed);
         self.waits_ms.extend(wait_ms);
@@ -102,19 +103,19 @@ struct Tallies {
 }
 
 impl Tallies {
-    fn each(&mut self, time: Millis, agent: AgentId, count: impl Fn(&mut Tally)) {
+    fn add(&mut self, time: Millis, agent: AgentId, count: impl Fn(&mut Tally)) {
         count(&mut self.total);
         count(self.days.entry(time.div_euclid(DAY)).or_default());
         count(self.agents.entry(agent).or_default());
     }
 }
 
-/// The sessions of a time; the index has both kinds, archived or not, apart.
+/// The sessions of a period. The index separates archived sessions from the others.
 pub const SESSIONS: &str = "
 SELECT agent_id, created_at FROM sessions
 WHERE tenant_no = ?1 AND archived = ?4 AND seq >= ?2 AND seq < ?3";
 
-/// The turns of a time.
+/// The turns of a period.
 pub const TURNS: &str = "
 SELECT s.agent_id AS agent_id, t.status AS status, t.queued_at AS queued_at, t.first_word_at AS first_word_at
 FROM turns t JOIN sessions s ON s.seq = t.session_seq
@@ -122,17 +123,14 @@ WHERE t.tenant_no = ?1 AND t.seq >= ?2 AND t.seq < ?3";
 
 const NAMES: &str = "SELECT agent_id, name FROM agents WHERE tenant_no = ?1";
 
-/// The statistics of a tenant, from a time to another.
-///
-/// # Errors
-/// The file cannot be read.
+/// The statistics of a tenant in a period.
 pub fn of(reader: &Reader<'_>, tenant: TenantNo, from: Millis, to: Millis) -> Result<Stats> {
     let mut tallies = Tallies::default();
     let (first, last) = (Tick::new(from, 0), Tick::new(to, 0));
     for archived in [false, true] {
         reader.each(SESSIONS, (tenant, first, last, archived), |row| {
             let (agent, time) = (row.get("agent_id")?, row.get("created_at")?);
-            tallies.each(time, agent, |tally| tally.sessions += 1);
+            tallies.add(time, agent, |tally| tally.sessions += 1);
             Ok(())
         })?;
     }
@@ -141,8 +139,8 @@ pub fn of(reader: &Reader<'_>, tenant: TenantNo, from: Millis, to: Millis) -> Re
         let queued: Millis = row.get("queued_at")?;
         let first_word: Option<Millis> = row.get("first_word_at")?;
         let wait_ms = first_word.map(|at| (at - queued).max(0));
-        tallies.each(queued, agent, |tally| {
-            tally.turn(status == TurnStatus::Failed, wait_ms);
+        tallies.add(queued, agent, |tally| {
+            tally.add_turn(status == TurnStatus::Failed, wait_ms);
         });
         Ok(())
     })?;

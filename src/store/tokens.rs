@@ -1,4 +1,4 @@
-//! Tokens that were minted for one session (contract, section 8).
+//! Session tokens: each gives access to one session (contract, section 8).
 
 use super::sql::{Reader, params};
 use super::{Extent, Store, WriteTx, sessions};
@@ -9,29 +9,29 @@ use crate::model::ids::{SessionId, Tick, TokenId};
 use crate::model::names::{ClientId, TenantNo};
 use crate::model::tenant::Tenant;
 
-/// How long an ended token is remembered, so that its reason stays exact: a day.
-const REMEMBERED_MS: Millis = 24 * 60 * 60 * 1_000;
-/// Tokens that one clean-up removes at most.
+/// How long an expired token is kept, so that a refusal can name the exact reason: a day.
+const GRACE_MS: Millis = 24 * 60 * 60 * 1_000;
+/// Tokens that one change removes.
 const BATCH: usize = 1_000;
 
-/// What a token is made of.
+/// A token to mint.
 #[derive(Clone, Debug)]
 pub struct NewToken {
-    /// Its session.
+    /// The session.
     pub session: SessionId,
     /// The session's tenant.
     pub tenant: TenantNo,
-    /// Who mints it.
+    /// The account that mints the token.
     pub minted_by: Actor,
-    /// The key that mints it: revoking the key revokes the token.
+    /// The key that mints the token. Revoking the key revokes the token.
     pub minted_by_key: Option<Tick>,
-    /// Whom it is for.
+    /// The end user who receives the token.
     pub end_user: Option<String>,
-    /// That person's address.
+    /// The end user's email address.
     pub end_user_email: Option<String>,
-    /// The company that the minter named; recorded only.
+    /// The company that the minting account names. Recorded, but not used.
     pub company: Option<String>,
-    /// When it ends.
+    /// When the token expires.
     pub expires_at: Millis,
 }
 
@@ -43,7 +43,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 /// Records a token.
 ///
 /// # Errors
-/// `not_found` when its session was deleted meanwhile.
+/// `not_found` if the session no longer exists.
 pub fn insert(tx: &mut WriteTx<'_>, new: &NewToken) -> Result<TokenId> {
     if sessions::by_id(tx.reader(), new.session)?.is_none() {
         return Err(Code::NotFound.into());
@@ -69,18 +69,18 @@ pub fn insert(tx: &mut WriteTx<'_>, new: &NewToken) -> Result<TokenId> {
     Ok(jti)
 }
 
-/// A token as it stands now.
+/// The current state of a token.
 #[derive(Clone, Debug)]
 pub struct TokenRecord {
-    /// Its session.
+    /// The session.
     pub session: SessionId,
     /// The session's tenant.
     pub tenant: Tenant,
-    /// That tenant's own figure.
+    /// The tenant's own rate limit, if it has one.
     pub rate_limit_per_minute: Option<i64>,
-    /// Whom it is for.
+    /// The end user who received the token.
     pub end_user: Option<String>,
-    /// Whether it, or the key that minted it, was revoked.
+    /// Whether the token, or the key that minted it, was revoked.
     pub revoked: bool,
 }
 
@@ -94,10 +94,7 @@ JOIN tenants t ON t.tenant_no = k.tenant_no
 LEFT JOIN api_keys a ON a.seq = k.minted_by_key
 WHERE k.jti = ?1";
 
-/// The token with this `jti`; it goes with its session.
-///
-/// # Errors
-/// The file cannot be read.
+/// The token with this `jti`, unless its session was deleted.
 pub fn by_jti(reader: &Reader<'_>, jti: TokenId) -> Result<Option<TokenRecord>> {
     reader.optional(BY_JTI, [jti], |row| {
         let client_id: ClientId = row.get("client_id")?;
@@ -118,10 +115,7 @@ pub fn by_jti(reader: &Reader<'_>, jti: TokenId) -> Result<Option<TokenRecord>> 
 const REVOKE: &str =
     "UPDATE session_tokens SET revoked_at = ?2 WHERE jti = ?1 AND revoked_at IS NULL";
 
-/// Revokes a token at once; whether it was not revoked before.
-///
-/// # Errors
-/// The file cannot be written.
+/// Revokes a token at once. Returns `false` if the token was revoked already.
 pub fn revoke(tx: &mut WriteTx<'_>, jti: TokenId) -> Result<bool> {
     let now = tx.now();
     Ok(tx.execute(REVOKE, (jti, now))? > 0)
@@ -132,16 +126,13 @@ DELETE FROM session_tokens WHERE jti IN (
   SELECT jti FROM session_tokens WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)";
 
 impl Store {
-    /// Removes tokens that ended a day ago, in small batches.
-    ///
-    /// # Errors
-    /// The file cannot be written.
+    /// Removes tokens that expired a day ago, in small batches.
     pub async fn purge_session_tokens(&self) -> Result<()> {
         loop {
             let removed = self
                 .write(Extent::Configuration, |tx| {
-                    let ended = tx.now() - REMEMBERED_MS;
-                    tx.execute(PURGE, (ended, BATCH))
+                    let expired = tx.now() - GRACE_MS;
+                    tx.execute(PURGE, (expired, BATCH))
                 })
                 .await?;
             if removed < BATCH {

@@ -1,4 +1,4 @@
-//! Turns: the durable queue of what is to be answered.
+//! Turns: the durable queue of messages to answer, and the stored event logs.
 
 use super::messages::NewMessage;
 use super::sql::{Reader, Row, params};
@@ -10,16 +10,13 @@ use crate::model::names::TenantNo;
 use crate::model::session::{Appended, Cursor, Turn, TurnError, Usage};
 use crate::model::words::{ModelTier, TurnStatus};
 
-/// Turns of one session that may wait.
-pub const MOST_WAITING: i64 = 16;
+/// Turns of one session that may be queued.
+pub const MAX_QUEUED: i64 = 16;
 
 const ACCEPTED: &str = "
 SELECT id, user_message_id, since_tick FROM turns WHERE session_seq = ?1 AND client_message_id = ?2";
 
-/// What the first append with this `client_message_id` gave.
-///
-/// # Errors
-/// The file cannot be read.
+/// The reply to the first append with this `client_message_id`.
 pub fn accepted(
     reader: &Reader<'_>,
     session: SessionId,
@@ -36,10 +33,7 @@ pub fn accepted(
 
 const WAITING: &str = "SELECT count(*) AS waiting FROM turns WHERE session_seq = ?1 AND terminal_tick IS NULL AND status = 'QUEUED'";
 
-/// How many turns of a session wait.
-///
-/// # Errors
-/// The file cannot be read.
+/// The number of queued turns of a session.
 pub fn waiting(reader: &Reader<'_>, session: SessionId) -> Result<i64> {
     reader.one(WAITING, [session.tick()], |row| row.get("waiting"))
 }
@@ -82,9 +76,6 @@ SELECT id, status, assistant_message_id, error_code, error_message, input_tokens
 FROM turns WHERE seq = ?2 AND session_seq = ?1 AND id = ?3";
 
 /// The session's turn with this id.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn by_id(reader: &Reader<'_>, session: SessionId, id: TurnId) -> Result<Option<Turn>> {
     let found = reader.optional(BY_ID, (session.tick(), id.tick(), id), |row| {
         let error_code: Option<String> = row.get("error_code")?;
@@ -122,10 +113,7 @@ const CANCEL: &str = "
 UPDATE turns SET status = 'CANCELLED', finished_at = ?2
 WHERE session_seq = ?1 AND terminal_tick IS NULL AND status IN ('QUEUED', 'RUNNING')";
 
-/// Calls off a session's running and waiting turns; how many there were. Their streams are still to be ended.
-///
-/// # Errors
-/// The file cannot be written.
+/// Cancels a session's running and queued turns. Returns their number. Their streams end later.
 pub fn cancel(tx: &mut WriteTx<'_>, session: SessionId) -> Result<usize> {
     let now = tx.now();
     tx.execute(CANCEL, (session.tick(), now))
@@ -134,45 +122,40 @@ pub fn cancel(tx: &mut WriteTx<'_>, session: SessionId) -> Result<usize> {
 const BEGIN: &str =
     "UPDATE turns SET status = 'RUNNING', started_at = ?2 WHERE seq = ?1 AND status = 'QUEUED'";
 
-/// Records that a turn's answer has begun.
-///
-/// # Errors
-/// The file cannot be written.
+/// Records that a turn is running.
 pub fn begin(tx: &mut WriteTx<'_>, turn: TurnId, at: Millis) -> Result<()> {
     tx.execute(BEGIN, (turn.tick(), at)).map(drop)
 }
 
-/// Among those that are unsettled, which are few, however many turns there are.
-pub const CUT_OFF: &str = "
+/// Reads the index of unsettled turns, which are few.
+pub const REQUEUE_RUNNING: &str = "
 UPDATE turns SET status = 'QUEUED', started_at = NULL WHERE terminal_tick IS NULL AND status = 'RUNNING'";
-/// The same; the sign keeps SQLite from walking all turns to spare itself the sorting.
+/// Reads the index of unsettled turns. The `+` keeps SQLite from reading all turns to avoid a sort.
 pub const ALL_UNSETTLED: &str = "
 SELECT t.tenant_no AS tenant_no, s.id AS session_id FROM turns t JOIN sessions s ON s.seq = t.session_seq
 WHERE t.terminal_tick IS NULL ORDER BY +t.seq";
 
-/// What a dead process left: turns that it was answering wait again; the sessions that have any, oldest turn first.
-///
-/// # Errors
-/// The file cannot be written.
+/// Queues the turns again that an earlier process was running. Returns the session of every
+/// unsettled turn, oldest turn first.
 pub fn recover(tx: &mut WriteTx<'_>) -> Result<Vec<(TenantNo, SessionId)>> {
-    tx.execute(CUT_OFF, ())?;
+    tx.execute(REQUEUE_RUNNING, ())?;
     tx.reader().all(ALL_UNSETTLED, (), |row| {
         Ok((row.get("tenant_no")?, row.get("session_id")?))
     })
 }
 
-/// A turn that is to be answered, or whose stream is still to be ended.
+/// A turn that waits for its answer, or for the end of its stream.
 #[derive(Clone, Debug)]
 pub struct Unsettled {
     /// The turn.
     pub id: TurnId,
-    /// Whether it was called off.
+    /// Whether the turn was cancelled.
     pub is_cancelled: bool,
-    /// The answer's id, the same however often it runs.
+    /// The id of the answer. Every run of the turn uses the same id.
     pub answer: MessageId,
-    /// Which model is to answer.
+    /// The model tier of the answer.
     pub model_tier: ModelTier,
-    /// The cursor just before its start.
+    /// The cursor before the start of the stream.
     pub since: Tick,
 }
 
@@ -181,9 +164,6 @@ SELECT id, status, assistant_message_id, model_tier, since_tick FROM turns
 WHERE session_seq = ?1 AND terminal_tick IS NULL ORDER BY seq LIMIT 1";
 
 /// A session's oldest turn whose stream has not ended.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn oldest_unsettled(reader: &Reader<'_>, session: SessionId) -> Result<Option<Unsettled>> {
     reader.optional(OLDEST_UNSETTLED, [session.tick()], |row| {
         let status: TurnStatus = row.get("status")?;
@@ -197,14 +177,11 @@ pub fn oldest_unsettled(reader: &Reader<'_>, session: SessionId) -> Result<Optio
     })
 }
 
-/// Of all tenants, among those that are unsettled.
+/// Reads the index of unsettled turns of all tenants.
 pub const QUEUED: &str =
     "SELECT count(*) AS queued FROM turns WHERE terminal_tick IS NULL AND status = 'QUEUED'";
 
-/// How many turns wait for an answer.
-///
-/// # Errors
-/// The file cannot be read.
+/// The number of queued turns of all tenants.
 pub fn queued(reader: &Reader<'_>) -> Result<i64> {
     reader.one(QUEUED, (), |row| row.get("queued"))
 }
@@ -212,42 +189,42 @@ pub fn queued(reader: &Reader<'_>) -> Result<i64> {
 /// How a turn ended.
 #[derive(Clone, Debug)]
 pub enum End {
-    /// It was answered.
+    /// The turn was answered.
     Completed {
-        /// How the SDK spells why.
+        /// The finish reason, in the AI SDK's spelling.
         finish_reason: &'static str,
-        /// What it cost.
+        /// The tokens that the answer used.
         usage: Option<Usage>,
     },
-    /// It failed.
+    /// The turn failed.
     Failed {
-        /// What a client branches on.
+        /// The error code for clients.
         code: String,
         /// A sentence for the user.
         message: String,
     },
-    /// It was called off.
+    /// The turn was cancelled.
     Cancelled,
 }
 
-/// What is stored of a turn that has ended.
+/// The result of a turn that has ended.
 #[derive(Clone, Debug)]
 pub struct Settlement {
     /// The turn.
     pub id: TurnId,
-    /// Its session.
+    /// The turn's session.
     pub session: SessionId,
     /// The session's tenant.
     pub tenant: TenantNo,
-    /// The answer's id.
+    /// The id of the answer.
     pub answer: MessageId,
-    /// What was said.
+    /// The text of the answer.
     pub content: String,
-    /// The answer's parts as JSON, without the text; nothing, if they are one text.
+    /// The answer's parts as JSON, without the text; none if the answer is a single text.
     pub parts: Option<String>,
-    /// When its first word was said.
+    /// When the answer's first word arrived.
     pub first_word_at: Option<Millis>,
-    /// How it ended, as far as the worker knows.
+    /// How the turn ended. A stored cancellation takes precedence.
     pub end: End,
 }
 
@@ -258,15 +235,14 @@ UPDATE turns SET status = ?2, error_code = ?3, error_message = ?4, input_tokens 
                  started_at = coalesce(started_at, ?7), finished_at = coalesce(finished_at, ?8), terminal_tick = ?9,
                  first_word_at = ?10
 WHERE seq = ?1";
-const KEEP_LOG: &str =
+const INSERT_LOG: &str =
     "INSERT INTO turn_logs (turn_seq, session_seq, last_tick, log) VALUES (?1, ?2, ?3, ?4)";
 
-/// Stores a turn's answer, status, usage and stream. It was called off after all if that is on disk already.
+/// Stores a turn's answer, status, usage and event log. A cancellation that is stored already takes
+/// precedence.
 ///
-/// Gives how it ended and the cursor of its terminal envelope; nothing, if it went with its session.
-///
-/// # Errors
-/// The file cannot be written.
+/// Returns the cursor of the terminal event, and how the turn ended. Returns `None` if the turn was
+/// deleted with its session.
 pub fn settle(
     tx: &mut WriteTx<'_>,
     settlement: &Settlement,
@@ -319,18 +295,18 @@ pub fn settle(
     )?;
     let log = log(terminal, &end)?;
     tx.execute(
-        KEEP_LOG,
+        INSERT_LOG,
         (id.tick(), settlement.session.tick(), terminal, log),
     )?;
     Ok(Some((terminal, end)))
 }
 
-/// A turn of a session's stream.
+/// A turn and the state of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// The turn.
     pub id: TurnId,
-    /// Whether its stream has ended.
+    /// Whether the stream has ended.
     pub is_settled: bool,
 }
 
@@ -345,9 +321,6 @@ const NEWEST: &str = "
 SELECT id, terminal_tick IS NOT NULL AS is_settled FROM turns WHERE session_seq = ?1 ORDER BY seq DESC LIMIT 1";
 
 /// A session's newest turn.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn newest(reader: &Reader<'_>, session: SessionId) -> Result<Option<Run>> {
     reader.optional(NEWEST, [session.tick()], run)
 }
@@ -356,20 +329,14 @@ const OF_SINCE: &str = "
 SELECT id, terminal_tick IS NOT NULL AS is_settled FROM turns
 WHERE session_seq = ?1 AND since_tick = ?2 ORDER BY seq LIMIT 1";
 
-/// The turn that a `since_cursor` belongs to.
-///
-/// # Errors
-/// The file cannot be read.
+/// The turn with this `since_cursor`.
 pub fn of_since(reader: &Reader<'_>, session: SessionId, since: Tick) -> Result<Option<Run>> {
     reader.optional(OF_SINCE, (session.tick(), since), run)
 }
 
 const IS_SETTLED: &str = "SELECT terminal_tick IS NOT NULL AS is_settled FROM turns WHERE seq = ?1";
 
-/// Whether a turn's stream has ended; `None` when it went with its session.
-///
-/// # Errors
-/// The file cannot be read.
+/// Whether a turn's stream has ended. `None` if the turn was deleted with its session.
 pub fn is_settled(reader: &Reader<'_>, turn: TurnId) -> Result<Option<bool>> {
     reader.optional(IS_SETTLED, [turn.tick()], |row| row.get("is_settled"))
 }
@@ -379,21 +346,18 @@ const NEWEST_SINCE: &str =
 const NEWEST_EVENT: &str =
     "SELECT coalesce(max(last_tick), -1) AS newest FROM turn_logs WHERE session_seq = ?1";
 
-/// The greatest `since_cursor`, and the greatest cursor of a stored event, of a session; -1 where there is none.
-///
-/// # Errors
-/// The file cannot be read.
+/// A session's greatest `since_cursor`, and the greatest cursor of its stored events; -1 for none.
 pub fn newest_ticks(reader: &Reader<'_>, session: SessionId) -> Result<(Tick, Tick)> {
     let newest = |sql| reader.one(sql, [session.tick()], |row| row.get("newest"));
     Ok((newest(NEWEST_SINCE)?, newest(NEWEST_EVENT)?))
 }
 
-/// A stored run of a session's stream.
+/// The stored event log of a turn.
 #[derive(Clone, Debug)]
 pub struct StoredRun {
-    /// Its turn.
+    /// The turn.
     pub id: TurnId,
-    /// Its events, as JSON.
+    /// The events, as JSON.
     pub log: String,
 }
 
@@ -401,10 +365,7 @@ const LOG_OF: &str = "
 SELECT t.assistant_message_id AS answer, l.log AS log FROM turn_logs l JOIN turns t ON t.seq = l.turn_seq
 WHERE l.turn_seq = ?1";
 
-/// A turn's events, as JSON, and what was said in them.
-///
-/// # Errors
-/// The file cannot be read.
+/// A turn's event log, as JSON, and the text of its answer.
 pub fn log_of(reader: &Reader<'_>, turn: TurnId) -> Result<Option<(String, String)>> {
     let found = reader.optional(LOG_OF, [turn.tick()], |row| {
         Ok((row.get::<MessageId>("answer")?, row.get("log")?))
@@ -412,18 +373,15 @@ pub fn log_of(reader: &Reader<'_>, turn: TurnId) -> Result<Option<(String, Strin
     let Some((answer, log)) = found else {
         return Ok(None);
     };
-    let said = messages::content_of(reader, answer)?;
-    Ok(Some((log, said.unwrap_or_default())))
+    let content = messages::content_of(reader, answer)?;
+    Ok(Some((log, content.unwrap_or_default())))
 }
 
 const LOG_AFTER: &str = "
 SELECT t.id AS id, l.log AS log FROM turn_logs l JOIN turns t ON t.seq = l.turn_seq
 WHERE l.session_seq = ?1 AND l.last_tick > ?2 ORDER BY l.last_tick LIMIT 1";
 
-/// The first stored run that ends behind a cursor.
-///
-/// # Errors
-/// The file cannot be read.
+/// The first event log that ends after a cursor.
 pub fn log_after(
     reader: &Reader<'_>,
     session: SessionId,

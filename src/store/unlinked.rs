@@ -1,4 +1,5 @@
-//! M365 tenants that were refused for want of exactly one company, for the admin to link (contract, section 6).
+//! M365 tenants that were refused because not exactly one company is linked to them (contract,
+//! section 6).
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -11,24 +12,24 @@ use crate::model::ids::{ChannelId, Tick};
 use crate::model::names::{BotId, M365TenantId, TenantNo};
 use crate::resolver::{Linked, NotMapped};
 
-/// A directory that was refused, as the wire shows it (contract, section 6).
+/// A directory that was refused, as the API returns it (contract, section 6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct UnlinkedRecord {
     /// The directory.
     pub inbound_tenant_id: M365TenantId,
-    /// The channel that it was refused on last.
+    /// The channel of the last refusal.
     pub channel_id: Option<ChannelId>,
-    /// The bot that was written to last.
+    /// The bot of the last refusal.
     pub bot_id: Option<BotId>,
-    /// How often it was refused.
+    /// The number of refusals.
     pub attempts: i64,
-    /// When it was refused first.
+    /// The time of the first refusal.
     pub first_seen_at: Timestamp,
-    /// When it was refused last.
+    /// The time of the last refusal.
     pub last_seen_at: Timestamp,
-    /// How many companies carry it now.
+    /// The number of companies that are linked to the directory now.
     pub linked_companies: i64,
-    /// Order of the first refusals.
+    /// The order of the first refusals.
     #[serde(skip)]
     pub seq: Tick,
 }
@@ -46,7 +47,7 @@ fn record(row: &Row<'_>) -> Result<UnlinkedRecord> {
     })
 }
 
-/// The list, with the index that it walks.
+/// The index and the SQL of the list.
 pub const RANGE: (&str, &str) = ("unlinked_tenants_newest", PAGE);
 
 const PAGE: &str = "
@@ -55,10 +56,7 @@ SELECT m365_tenant_id, channel_id, bot_id, attempts, first_seen_at, last_seen_at
        seq
 FROM unlinked_tenants u WHERE tenant_no = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
 
-/// A page of a tenant's refused directories, newest first, from before a tick.
-///
-/// # Errors
-/// The file cannot be read.
+/// A page of a tenant's refused directories older than a tick, newest first.
 pub fn page(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -68,26 +66,23 @@ pub fn page(
     reader.all(PAGE, (tenant, before, limit), record)
 }
 
-/// Rows that a tenant keeps; beyond them the one that was seen longest ago makes room.
+/// Rows of a tenant. A further row evicts the one with the oldest last refusal.
 const LIMIT: i64 = 10_000;
 
-const REMEMBER: &str = "
+const UPSERT: &str = "
 INSERT INTO unlinked_tenants (tenant_no, m365_tenant_id, seq, channel_id, bot_id, attempts, first_seen_at, last_seen_at)
 VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?6)
 ON CONFLICT (tenant_no, m365_tenant_id) DO UPDATE
 SET attempts = unlinked_tenants.attempts + 1, channel_id = excluded.channel_id, bot_id = excluded.bot_id, last_seen_at = excluded.last_seen_at
 RETURNING attempts";
 
-const MAKE_ROOM: &str = "
+const EVICT: &str = "
 DELETE FROM unlinked_tenants WHERE tenant_no = ?1 AND m365_tenant_id IN (
   SELECT m365_tenant_id FROM unlinked_tenants WHERE tenant_no = ?1
   ORDER BY last_seen_at DESC, seq DESC LIMIT 9223372036854775807 OFFSET ?2)";
 
-/// Remembers a refusal, unless the directory has been linked meanwhile.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn remember(tx: &mut WriteTx<'_>, refused: &NotMapped) -> Result<()> {
+/// Records a refusal, unless exactly one company is linked to the directory by now.
+pub fn record_refusal(tx: &mut WriteTx<'_>, refused: &NotMapped) -> Result<()> {
     let Some(inbound) = &refused.inbound else {
         return Ok(());
     };
@@ -97,22 +92,19 @@ pub fn remember(tx: &mut WriteTx<'_>, refused: &NotMapped) -> Result<()> {
     }
     let (now, seq) = (tx.now(), tx.tick());
     let attempts: i64 = tx.returning_one(
-        REMEMBER,
+        UPSERT,
         (tenant, inbound, seq, refused.channel, &refused.bot, now),
         |row| row.get("attempts"),
     )?;
     if attempts == 1 {
-        tx.execute(MAKE_ROOM, (tenant, LIMIT))?;
+        tx.execute(EVICT, (tenant, LIMIT))?;
     }
     Ok(())
 }
 
-const FORGET: &str = "DELETE FROM unlinked_tenants WHERE tenant_no = ?1 AND m365_tenant_id = ?2";
+const DELETE: &str = "DELETE FROM unlinked_tenants WHERE tenant_no = ?1 AND m365_tenant_id = ?2";
 
-/// Forgets a directory's refusals; whether there were any.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn forget(tx: &mut WriteTx<'_>, tenant: TenantNo, directory: &M365TenantId) -> Result<bool> {
-    Ok(tx.execute(FORGET, (tenant, directory))? > 0)
+/// Deletes the record of a directory. Returns whether there was one.
+pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, directory: &M365TenantId) -> Result<bool> {
+    Ok(tx.execute(DELETE, (tenant, directory))? > 0)
 }

@@ -1,4 +1,4 @@
-//! People who sign in through Entra ID.
+//! Users: people who sign in through Entra ID.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -12,16 +12,16 @@ use crate::model::names::{ClientId, M365TenantId, TenantNo};
 use crate::model::tenant::Tenant;
 use crate::model::words::Role;
 
-/// A user.
+/// The fields of a user that a seed file sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserRecord {
     /// The token's `oid`.
     pub id: String,
     /// The person's name.
     pub name: Option<String>,
-    /// The person's address.
+    /// The person's email address.
     pub email: Option<String>,
-    /// What the person may do.
+    /// The person's role.
     pub role: Role,
 }
 
@@ -39,17 +39,11 @@ fn record(row: &Row<'_>) -> Result<UserRecord> {
 }
 
 /// All users of a tenant, oldest first.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<UserRecord>> {
     reader.all(ALL, [tenant], record)
 }
 
-/// The tenant's user of this id.
-///
-/// # Errors
-/// The file cannot be read.
+/// The tenant's user with this id.
 pub fn by_id(reader: &Reader<'_>, tenant: TenantNo, id: &str) -> Result<Option<UserRecord>> {
     reader.optional(BY_ID, (tenant, id), record)
 }
@@ -58,10 +52,7 @@ const UPSERT: &str = "
 INSERT INTO users (tenant_no, user_id, seq, name, email, role) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
 ON CONFLICT (tenant_no, user_id) DO UPDATE SET name = excluded.name, email = excluded.email, role = excluded.role";
 
-/// Makes a user, or writes what can change of one.
-///
-/// # Errors
-/// The file cannot be written.
+/// Creates a user, or updates its name, email address and role.
 pub fn upsert(tx: &mut WriteTx<'_>, tenant: TenantNo, user: &UserRecord) -> Result<()> {
     let seq = tx.tick();
     tx.execute(
@@ -71,47 +62,44 @@ pub fn upsert(tx: &mut WriteTx<'_>, tenant: TenantNo, user: &UserRecord) -> Resu
     .map(drop)
 }
 
-/// The tenant that a directory signs in to, and what is recorded of a person there.
+/// A person who signs in through Entra ID: the tenant of the directory, and the user's record.
 #[derive(Clone, Debug)]
-pub struct SignsIn {
+pub struct EntraUser {
     /// The tenant.
     pub tenant: Tenant,
-    /// That tenant's own figure.
+    /// The tenant's own rate limit, if it has one.
     pub rate_limit_per_minute: Option<i64>,
-    /// The person, if there is a record.
-    pub user: Option<KnownUser>,
+    /// The user's record; none before the first request.
+    pub user: Option<StoredUser>,
 }
 
-/// What a request needs of a user's record.
+/// The fields of a user's record that every request needs.
 #[derive(Clone, Debug)]
-pub struct KnownUser {
+pub struct StoredUser {
     /// The person's name.
     pub name: Option<String>,
-    /// What the person may do.
+    /// The person's role.
     pub role: Role,
     /// The minute of the last request.
     pub last_seen_at: Option<Millis>,
 }
 
-const WHO_SIGNS_IN: &str = "
+const ENTRA_USER: &str = "
 SELECT t.tenant_no AS tenant_no, t.client_id AS client_id, t.name AS tenant_name, t.rate_limit_per_minute AS rate_limit_per_minute,
        u.name AS name, u.role AS role, u.last_seen_at AS last_seen_at
 FROM tenants t LEFT JOIN users u ON u.tenant_no = t.tenant_no AND u.user_id = ?2
 WHERE t.entra_tenant_id = ?1";
 
-/// Who signs in from a directory; `None` when no tenant has it.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn who_signs_in(
+/// The tenant of a directory, and the user with this id. `None` if no tenant has the directory.
+pub fn entra_user(
     reader: &Reader<'_>,
     directory: &M365TenantId,
     id: &str,
-) -> Result<Option<SignsIn>> {
-    reader.optional(WHO_SIGNS_IN, (directory, id), |row| {
+) -> Result<Option<EntraUser>> {
+    reader.optional(ENTRA_USER, (directory, id), |row| {
         let client_id: ClientId = row.get("client_id")?;
         let role: Option<Role> = row.get("role")?;
-        Ok(SignsIn {
+        Ok(EntraUser {
             tenant: Tenant {
                 no: row.get("tenant_no")?,
                 client_id,
@@ -120,7 +108,7 @@ pub fn who_signs_in(
             rate_limit_per_minute: row.get("rate_limit_per_minute")?,
             user: match role {
                 None => None,
-                Some(role) => Some(KnownUser {
+                Some(role) => Some(StoredUser {
                     name: row.get("name")?,
                     role,
                     last_seen_at: row.get("last_seen_at")?,
@@ -130,62 +118,59 @@ pub fn who_signs_in(
     })
 }
 
-/// A person's request, as it is recorded.
+/// A user's request, and the claims of its token.
 #[derive(Clone, Debug)]
 pub struct LastSeen {
     /// The tenant.
     pub tenant: TenantNo,
     /// The token's `oid`.
     pub id: String,
-    /// The token's name of the person.
+    /// The person's name in the token.
     pub name: Option<String>,
-    /// The token's address of the person.
+    /// The person's email address in the token.
     pub email: Option<String>,
     /// The minute of the request.
     pub minute: Millis,
 }
 
-// What is recorded already, as by a seed file, is not written over by what tokens say.
-const SEE: &str = "
+// A token's claims do not overwrite values that are stored already, for example by a seed file.
+const SET_LAST_SEEN: &str = "
 INSERT INTO users (tenant_no, user_id, seq, name, email, role, last_seen_at) VALUES (?1, ?2, ?3, ?4, ?5, 'USER', ?6)
 ON CONFLICT (tenant_no, user_id) DO UPDATE
 SET name = coalesce(users.name, excluded.name), email = coalesce(users.email, excluded.email),
     last_seen_at = max(coalesce(users.last_seen_at, 0), excluded.last_seen_at)";
 
-/// Records that a person was seen; at first sight the role is `USER`.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn see(tx: &mut WriteTx<'_>, sight: &LastSeen) -> Result<()> {
+/// Records the time of a user's request. Creates an unknown user with the role `USER`.
+pub fn record_last_seen(tx: &mut WriteTx<'_>, seen: &LastSeen) -> Result<()> {
     let seq = tx.tick();
     tx.execute(
-        SEE,
+        SET_LAST_SEEN,
         (
-            sight.tenant,
-            &sight.id,
+            seen.tenant,
+            &seen.id,
             seq,
-            &sight.name,
-            &sight.email,
-            sight.minute,
+            &seen.name,
+            &seen.email,
+            seen.minute,
         ),
     )
     .map(drop)
 }
 
-/// A user as the wire shows it (contract, section 7).
+/// A user as the API returns it (contract, section 7).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct User {
     /// The token's `oid`.
     pub id: String,
     /// The person's name.
     pub name: Option<String>,
-    /// The person's address.
+    /// The person's email address.
     pub email: Option<String>,
-    /// What the person may do.
+    /// The person's role.
     pub role: Role,
-    /// When the person was last seen, to the minute.
+    /// When the person's last request came, to the minute.
     pub last_seen_at: Option<Timestamp>,
-    /// Creation order.
+    /// The order of creation.
     #[serde(skip)]
     pub seq: Tick,
 }
@@ -216,10 +201,7 @@ const PAGE: &str = select_user!(
      ORDER BY seq DESC LIMIT ?5"
 );
 
-/// A page of a tenant's users, newest first, from before a tick.
-///
-/// # Errors
-/// The file cannot be read.
+/// A page of a tenant's users older than a tick, newest first.
 pub fn page(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -233,10 +215,10 @@ pub fn page(
 
 const ONE: &str = select_user!("WHERE tenant_no = ?1 AND user_id = ?2");
 
-/// The tenant's user of this id, as the wire shows it.
+/// The tenant's user with this id, as the API returns it.
 ///
 /// # Errors
-/// `not_found`.
+/// `not_found` if the tenant has no such user.
 pub fn of_tenant(reader: &Reader<'_>, tenant: TenantNo, id: &str) -> Result<User> {
     Ok(reader
         .optional(ONE, (tenant, id), user)?
@@ -247,10 +229,10 @@ const OTHER_ADMIN: &str =
     "SELECT 1 FROM users WHERE tenant_no = ?1 AND role = 'ADMIN' AND user_id <> ?2 LIMIT 1";
 const SET_ROLE: &str = "UPDATE users SET role = ?3 WHERE tenant_no = ?1 AND user_id = ?2";
 
-/// Gives a user a role; gives what the user was before, and is now.
+/// Changes a user's role. Returns the user before and after the change.
 ///
 /// # Errors
-/// `not_found`; `last_admin` when nobody else is one.
+/// `not_found`; `last_admin` if the tenant would have no ADMIN left.
 pub fn set_role(
     tx: &mut WriteTx<'_>,
     tenant: TenantNo,

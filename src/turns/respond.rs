@@ -18,7 +18,7 @@ use crate::model::session::Session;
 use crate::model::words::{Audience, MessageRole, ModelTier};
 use crate::store::agents::AgentRecord;
 use crate::store::articles::{self, ArticleScope};
-use crate::store::attachments::{self, Shown};
+use crate::store::attachments::{self, StoredImage};
 use crate::store::companies::{self, CompanyRecord};
 use crate::store::messages::{self, ConversationMessage};
 use crate::store::{Reader, Store, agents, sessions, tenants};
@@ -120,7 +120,7 @@ impl Responders {
         }
         let seen = sight.clone();
         let (version, index) = store
-            .read_aside(move |reader| {
+            .read_on_pool(move |reader| {
                 let version = articles::version(reader, seen.tenant)?;
                 let visible: Vec<Article> = articles::visible(reader, &seen)?
                     .into_iter()
@@ -245,7 +245,7 @@ async fn answer_built_in(
 /// What a model is asked: instructions, what the articles say, and the conversation.
 fn question(
     facts: &Facts,
-    images: Vec<Shown>,
+    images: Vec<StoredImage>,
     index: &Mutex<PassageIndex>,
     tier: ModelTier,
 ) -> Result<Question> {
@@ -303,7 +303,7 @@ fn question(
 }
 
 /// The newest images of what was said last.
-fn images(reader: &Reader<'_>, facts: &Facts) -> Result<Vec<Shown>> {
+fn images(reader: &Reader<'_>, facts: &Facts) -> Result<Vec<StoredImage>> {
     let last_said = &facts.said[facts.said.len().saturating_sub(SHOWN_MESSAGES)..];
     let (Some(first), Some(last)) = (last_said.first(), last_said.last()) else {
         return Ok(Vec::new());
@@ -312,7 +312,7 @@ fn images(reader: &Reader<'_>, facts: &Facts) -> Result<Vec<Shown>> {
 }
 
 /// User and assistant in turn: what a failed turn left unanswered is joined to what was said next.
-fn history(said: &[ConversationMessage], images: Vec<Shown>) -> Vec<HistoryMessage> {
+fn history(said: &[ConversationMessage], images: Vec<StoredImage>) -> Vec<HistoryMessage> {
     let mut history: Vec<HistoryMessage> = Vec::new();
     let mut images = images.into_iter().peekable();
     for said in said {

@@ -12,7 +12,7 @@ use crate::wire::{Connection, Reply, Request};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and the rest";
 const LARGEST: usize = 10 * 1_024 * 1_024;
-const NO_FILE: &str = "names no file that was uploaded for this session";
+const NO_FILE: &str = "is not the path of a file that was uploaded for this session";
 const WORD: &str = "application/vnd.openxmlformats-officedocument.wordprocessingml.document";
 const EXCEL: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 
@@ -456,10 +456,7 @@ fn a_message_carries_only_files_of_its_session_that_no_message_carries() {
             &session,
             carrying(&[(&here, "image/png"), (&here, "image/png")]),
         )
-        .refused_field(
-            "attachments[1].blob_path",
-            "names a file for the second time",
-        );
+        .refused_field("attachments[1].blob_path", "names the same file twice");
     northwind
         .appends(&session, carrying(&[(&here, "image/gif")]))
         .refused_field("attachments[0].mime", "must be image/png, as at the upload");
@@ -475,7 +472,7 @@ fn a_message_carries_only_files_of_its_session_that_no_message_carries() {
         first["user_message_id"]
     );
     let again = || northwind.appends(&session, carrying(&[(&here, "image/png")]));
-    let carried = "names a file that a message carries already";
+    let carried = "names a file that is attached to a message already";
     again().refused_field("attachments[0].blob_path", carried);
     // Files are looked at before the session's state.
     northwind.resets(&session).expect(200);

@@ -222,18 +222,15 @@ fn a_backup_overwrites_nothing_and_a_failed_one_leaves_nothing() {
     fs::write(&there, "mine").unwrap();
     symlink("nowhere", folder.join("link.db")).unwrap();
     for (name, says) in [
-        ("backups/there.db", "is there, and nothing is overwritten"),
-        ("backups/link.db", "is there, and nothing is overwritten"),
-        ("backups", "is there, and nothing is overwritten"),
-        (
-            "data/switchboard.db",
-            "is there, and nothing is overwritten",
-        ),
+        ("backups/there.db", "already exists; choose another name"),
+        ("backups/link.db", "already exists; choose another name"),
+        ("backups", "already exists; choose another name"),
+        ("data/switchboard.db", "already exists; choose another name"),
         (
             "data/switchboard.db-wal",
-            "among the data folder's own files",
+            "is a name of the data folder's own files",
         ),
-        ("missing/backup.db", "its folder is not there"),
+        ("missing/backup.db", "its folder does not exist"),
     ] {
         let done = place.run(["backup", name]);
         assert!(done.failure().contains(says), "{name}: {done:?}");
@@ -258,7 +255,7 @@ fn a_backup_overwrites_nothing_and_a_failed_one_leaves_nothing() {
     fs::create_dir(none.data()).unwrap();
     fs::write(none.database(), "").unwrap();
     let done = none.run(["backup", "backup.db"]);
-    let says = "is empty: no command has worked on this data folder yet";
+    let says = "is empty: no command has used this data folder yet";
     assert!(done.failure().contains(says), "{done:?}");
     assert_eq!(names_in(none.path()), ["data"]);
 }
@@ -350,7 +347,7 @@ fn a_copy_with_half_of_a_change_in_it_is_not_taken_for_a_whole_one() {
         }
         let source = place.path().join(name);
         let done = other.run(["restore".as_ref(), source.as_os_str()]);
-        let says = "holds half of a change, and ";
+        let says = "holds an incomplete transaction, and ";
         assert!(done.failure().contains(says), "{done:?}");
         assert!(done.stderr.contains("copy/backup.db-journal"), "{done:?}");
         assert!(!other.data().exists());
@@ -375,7 +372,7 @@ fn a_restored_file_that_cannot_be_opened_in_its_place_is_said_to_be_there() {
     let lock = other.data().join("migrate.lock");
     fs::create_dir_all(&lock).unwrap();
     let done = other.run(["restore".as_ref(), backup.as_os_str()]);
-    let says = "switchboard.db is in its place, and was whole before it was put there, but it cannot be read there: ";
+    let says = "switchboard.db is in place, and was complete before it was moved there, but it cannot be read there: ";
     assert!(done.failure().contains(says), "{done:?}");
     assert_eq!(
         names_in(&other.data()),
@@ -419,7 +416,7 @@ fn a_restore_refuses_a_folder_that_has_data_or_what_is_left_of_it() {
     let place = Place::with_demo_world();
     place.ok(["backup", "backup.db"]);
     let before = fs::read(place.database()).unwrap();
-    let says = "is there, and nothing is overwritten";
+    let says = "already exists; move it away, or choose another --data";
     let done = place.run(["restore", "backup.db"]);
     assert!(done.failure().contains(says), "{done:?}");
     assert!(fs::read(place.database()).unwrap() == before);
@@ -500,7 +497,7 @@ fn a_file_that_is_not_a_whole_backup_is_refused_and_the_folder_has_no_database_t
     for (name, says) in [
         ("damaged.db", "damaged"),
         ("short.db", "damaged"),
-        ("list.db", "is no database"),
+        ("list.db", "is not a database"),
         ("empty.db", "holds no data"),
         (".", "holds no data"),
         ("missing.db", "cannot read missing.db"),

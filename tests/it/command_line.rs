@@ -190,7 +190,7 @@ fn a_failure_is_exit_1_with_one_line_that_says_what_is_wrong() {
             ],
             "--expires",
         ),
-        (vec!["keys", "rotate", unknown], "no living key"),
+        (vec!["keys", "rotate", unknown], "no valid key"),
         (vec!["keys", "revoke", unknown], "no key"),
         (
             vec![
@@ -639,7 +639,7 @@ fn a_key_that_is_revoked_beside_a_running_server_ends_at_once_with_its_tokens() 
         place
             .run(["keys", "rotate", &id])
             .failure()
-            .contains("no living key")
+            .contains("no valid key")
     );
 }
 
@@ -716,7 +716,7 @@ fn a_key_ends_when_it_expires() {
         place
             .run(["keys", "rotate", &id])
             .failure()
-            .contains("no living key")
+            .contains("no valid key")
     );
 }
 

@@ -258,9 +258,9 @@ fn a_record_of_the_schema_that_cannot_be_read_is_refused_in_one_sentence() {
         let done = place.run(["check"]);
         let says = match damage {
             "version = 2147483648" => {
-                "was written by a newer switchboard (schema 2147483648; this one knows 6); use that version"
+                "was written by a newer switchboard (its schema is 2147483648, this version supports 6); use the newer version"
             }
-            _ => "is damaged (what was applied cannot be read); restore it from a backup",
+            _ => "is damaged (the record of migrations cannot be read); restore it from a backup",
         };
         assert!(done.failure().ends_with(says), "{damage}: {done:?}");
     }

@@ -241,7 +241,7 @@ fn an_append_is_refused_what_it_may_not_hold() {
         (
             json!({ "message": "", "attachments": [file] }),
             "attachments[0].blob_path",
-            "names no file that was uploaded for this session",
+            "is not the path of a file that was uploaded for this session",
         ),
     ];
     for (body, field, reason) in cases {

@@ -160,7 +160,7 @@ fn a_session_s_channel_and_a_turn_s_status_are_still_of_those_that_there_are() {
 fn a_start_finds_the_turns_that_a_dead_process_left_without_reading_all_turns() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
-    for sql in [turns::CUT_OFF, turns::ALL_UNSETTLED] {
+    for sql in [turns::REQUEUE_RUNNING, turns::ALL_UNSETTLED] {
         let plan = plan_of(&file, sql);
         assert!(
             plan[0].ends_with(" USING INDEX turns_unsettled"),

@@ -33,7 +33,7 @@ fn offer(server: &Server, client_id: &str, role: Role, code: &str) {
         .store
         .write_now(move |tx| {
             let tenant = tenants::by_client_id(tx.reader(), &client_id)?.unwrap();
-            sign_ins::offer(tx, sha256, tenant.no, role)
+            sign_ins::insert_code(tx, sha256, tenant.no, role)
         })
         .unwrap();
 }

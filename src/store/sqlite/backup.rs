@@ -1,4 +1,4 @@
-//! Copies of a whole file: one taken beside a running server, one put into a folder that has none; each is checked before it counts.
+//! Backup and restore: copies a whole database, and checks the copy before it gets its name.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, ffi};
 use tempfile::{Builder, TempDir, TempPath};
 
 use super::errors::{describe, fault};
-use super::folder::{self, FILE, lock_for_serving, make_private_file};
+use super::folder::{self, FILE, create_private_file, lock_for_serving};
 use super::session::Session;
 use super::{check, checkpoint, connection, migrations};
 use crate::error::{Code, Error};
@@ -20,87 +20,91 @@ use crate::store::contents::{self, Contents};
 use crate::store::sql::Reader;
 use crate::store::{OpenError, Store};
 
-/// Pages that are copied between two words to whoever waits: some megabytes.
-const STEP: i32 = 1_024;
-/// What SQLite keeps beside a file, and would take for a part of any file that is put there.
+/// Pages that are copied between two reports of progress: some megabytes.
+const STEP_PAGES: i32 = 1_024;
+/// The side files of a database. SQLite takes such a file for a part of the database next to it.
 const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
-/// How long a draft that was opened as a server does may take to be closed: its log is copied into it.
-const CLOSING: Duration = Duration::from_secs(60);
+/// How long a server's store may take to close the staged copy, which includes a checkpoint.
+const CLOSE_LIMIT: Duration = Duration::from_secs(60);
 
-/// How far a copy has come.
+/// The progress of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// So many pages are written.
-    Copied {
-        /// Pages that are written.
+    /// The pages are being copied.
+    Copying {
+        /// The number of pages that are written.
         pages: u64,
-        /// Pages of the whole file.
-        of: u64,
+        /// The number of pages of the whole file.
+        total: u64,
     },
-    /// All are written, and are looked over.
+    /// All pages are written, and the copy is being checked.
     Checking,
 }
 
-/// A copy that was checked and is in its place.
+/// A copy that was checked and is in place.
 #[derive(Debug)]
 pub struct Copied {
-    /// What it holds.
+    /// What the copy holds.
     pub contents: Contents,
-    /// Its size.
+    /// The size of the file.
     pub bytes: u64,
-    /// Where its rows contradict each other, as those of its source do.
+    /// Rows that contradict each other. They do so in the source too.
     pub contradictions: Vec<String>,
 }
 
-/// Writes a data folder as it is at this moment into one new file, also while a server works on it.
+/// Copies the database of a data folder to a new file, also while a server uses the folder.
 ///
 /// # Errors
-/// A sentence for the operator: no data, a file of that name, no room, damage. Nothing is left of the copy then, unless the
-/// sentence says that it is there.
+/// No data, an existing file, a full disk, damage. The copy is removed then, unless the sentence
+/// says that the file is in place.
 pub fn back_up(
     folder: &Path,
     file: &Path,
-    tell: &mut dyn FnMut(Progress),
+    report: &mut dyn FnMut(Progress),
 ) -> Result<Copied, OpenError> {
     let path = folder.join(FILE);
     if !path.is_file() {
         return Err(OpenError(format!(
-            "there is no data in {}; give another --data",
+            "there is no data in {}; choose another --data",
             folder.display()
         )));
     }
     refuse_existing(file)?;
-    if is_the_folder_s_own(&path, file) {
+    if is_reserved(&path, file) {
         return Err(OpenError(format!(
-            "{} would lie among the data folder's own files; give another name",
+            "{} is a name of the data folder's own files; choose another name",
             file.display()
         )));
     }
-    let draft = Draft::beside(file)?;
-    // Opened as a writer does, so that it can take up the log that a crash left; it changes nothing.
+    let staged = StagedCopy::beside(file)?;
+    // Opened for writing, so that SQLite can recover the log that a crash left behind. `query_only`
+    // keeps the connection from changing anything.
     let source = connection::open_writer(&path)
         .and_then(|source| {
             source.pragma_update(None, "query_only", "ON")?;
-            leave_a_kept_log(&source, &path)?;
+            preserve_quarantined_log(&source, &path)?;
             Ok(source)
         })
         .map_err(|error| OpenError(describe(&path, &error)))?;
-    if draft.copy(&source, &path, tell)? == 0 {
+    if staged.copy(&source, &path, report)? == 0 {
         return Err(OpenError(format!(
-            "{} is empty: no command has worked on this data folder yet, so that there is nothing to back up",
+            "{} is empty: no command has used this data folder yet, so there is nothing to back up",
             path.display()
         )));
     }
-    // A server may have begun to keep it meanwhile.
-    leave_a_kept_log(&source, &path).map_err(|error| OpenError(describe(&path, &error)))?;
+    // A server may have quarantined the log during the copy.
+    preserve_quarantined_log(&source, &path).map_err(|error| OpenError(describe(&path, &error)))?;
     drop(source);
-    tell(Progress::Checking);
+    report(Progress::Checking);
     let (contents, contradictions) = {
-        let copy = draft.open()?;
-        draft.refuse_damage(&copy, &path)?;
-        (draft.contents(&copy)?, draft.contradictions(&copy, &path)?)
+        let copy = staged.open()?;
+        staged.refuse_damage(&copy, &path)?;
+        (
+            staged.contents(&copy)?,
+            staged.contradictions(&copy, &path)?,
+        )
     };
-    let bytes = draft.place(file)?;
+    let bytes = staged.publish(file)?;
     Ok(Copied {
         contents,
         bytes,
@@ -108,63 +112,63 @@ pub fn back_up(
     })
 }
 
-/// Has a connection that ends, be it the last, not copy back a log that is kept.
-fn leave_a_kept_log(source: &Connection, path: &Path) -> rusqlite::Result<()> {
-    let is_kept = checkpoint::is_kept(path);
+/// Prevents the checkpoint at the end of the database's last connection, if the log is quarantined.
+fn preserve_quarantined_log(source: &Connection, path: &Path) -> rusqlite::Result<()> {
+    let is_quarantined = checkpoint::is_quarantined(path);
     source
-        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_kept)
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_quarantined)
         .map(drop)
 }
 
-/// Makes a copy the database of a data folder that has none, brought up to this version's schema.
+/// Makes a copy of a file the database of a data folder that has none, and migrates the copy.
 ///
 /// # Errors
-/// A sentence for the operator: no such file, damage, a newer version's file, a folder that has data or is served. The folder
-/// has no database then, as before, unless the sentence says that it is there.
+/// No such file, damage, a file of a newer version, a folder that has data or a server. The folder
+/// has no database then, unless the sentence says that the database is in place.
 pub fn restore(
     file: &Path,
     folder: &Path,
-    tell: &mut dyn FnMut(Progress),
+    report: &mut dyn FnMut(Progress),
 ) -> Result<Copied, OpenError> {
-    let source = open_copy(file)?;
+    let source = open_source(file)?;
     if migrations::check(&source, file)? == 0 {
         return Err(no_data(file));
     }
-    folder::make(folder)?;
+    folder::create(folder)?;
     let _lock = lock_for_serving(folder)?;
     let path = folder.join(FILE);
     refuse_data(&path)?;
-    let draft = Draft::beside(&path)?;
-    let schema = draft.copy(&source, file, tell)?;
+    let staged = StagedCopy::beside(&path)?;
+    let schema = staged.copy(&source, file, report)?;
     drop(source);
-    tell(Progress::Checking);
+    report(Progress::Checking);
     let contradictions = {
-        let mut copy = draft.open()?;
-        draft.refuse_damage(&copy, file)?;
+        let mut copy = staged.open()?;
+        staged.refuse_damage(&copy, file)?;
         if schema < migrations::newest() {
             migrations::run(&mut copy, file)?;
-            draft.refuse_damage(&copy, file)?;
+            staged.refuse_damage(&copy, file)?;
         }
-        draft.contradictions(&copy, file)?
+        staged.contradictions(&copy, file)?
     };
-    let before = draft.served()?;
+    let staged_contents = staged.open_as_server()?;
     refuse_data(&path)?;
-    let bytes = draft.place(&path)?;
-    // Read where it will be served, so that what is told of it is what will be.
-    let stands = |error: &dyn std::fmt::Display| {
+    let bytes = staged.publish(&path)?;
+    // The report is read from the database in place, as a server will read it.
+    let unreadable = |error: &dyn std::fmt::Display| {
         OpenError(format!(
-            "{} is in its place, and was whole before it was put there, but it cannot be read there: {error}; \
-             mend that and run 'check', or move the file away",
+            "{} is in place, and was complete before it was moved there, but it cannot be read there: {error}; \
+             fix the cause and run 'check', or move the file away",
             path.display()
         ))
     };
-    let store = Store::open(folder, Clock::System).map_err(|error| stands(&error))?;
+    let store = Store::open(folder, Clock::System).map_err(|error| unreadable(&error))?;
     let contents = store
         .read_now(contents::of)
-        .map_err(|error| stands(&error))?;
-    if contents != before {
+        .map_err(|error| unreadable(&error))?;
+    if contents != staged_contents {
         return Err(OpenError(format!(
-            "{} is in its place and does not hold what was copied into it; move it away, and look at the disk",
+            "{} is in place, but does not hold what was copied; move the file away, and check the disk",
             path.display()
         )));
     }
@@ -175,8 +179,8 @@ pub fn restore(
     })
 }
 
-/// Opens a copy to put back, and leaves it and its folder as they are.
-fn open_copy(file: &Path) -> Result<Connection, OpenError> {
+/// Opens the file to restore, without changing the file or its folder.
+fn open_source(file: &Path) -> Result<Connection, OpenError> {
     let failed = |error: &dyn std::fmt::Display| {
         OpenError(format!("cannot read {}: {error}", file.display()))
     };
@@ -184,13 +188,13 @@ fn open_copy(file: &Path) -> Result<Connection, OpenError> {
     if !file.is_file() || length == 0 {
         return Err(no_data(file));
     }
-    // A link's own name has no log beside it: that is where the file is.
-    let whole = file.canonicalize().map_err(|error| failed(&error))?;
-    let mut address = url::Url::from_file_path(&whole)
-        .map_err(|()| failed(&"its name cannot be given to SQLite"))?;
-    let is_alone = |suffix: &&str| side_file(&whole, suffix).symlink_metadata().is_err();
-    if ["-wal", "-journal"].iter().all(is_alone) {
-        // Without a log nobody works on it, and SQLite need not put files of its own beside it.
+    // The side files are next to the file itself, not next to a symbolic link.
+    let target = file.canonicalize().map_err(|error| failed(&error))?;
+    let mut address = url::Url::from_file_path(&target)
+        .map_err(|()| failed(&"SQLite cannot open a file of this name"))?;
+    let is_missing = |suffix: &&str| side_file(&target, suffix).symlink_metadata().is_err();
+    if ["-wal", "-journal"].iter().all(is_missing) {
+        // Without a log nobody writes to the file. SQLite then creates no side files.
         address.set_query(Some("immutable=1"));
     }
     let source = Connection::open_with_flags(
@@ -200,37 +204,38 @@ fn open_copy(file: &Path) -> Result<Connection, OpenError> {
             | OpenFlags::SQLITE_OPEN_URI,
     );
     let source = source.map_err(|error| OpenError(describe(file, &error)))?;
-    match connection::version_of_others(&source) {
+    match connection::data_version(&source) {
         Err(rusqlite::Error::SqliteFailure(error, _))
             if error.extended_code == ffi::SQLITE_READONLY_ROLLBACK =>
         {
             Err(OpenError(format!(
-                "{} holds half of a change, and {} what undoes it; copy both to where 'sqlite3' may write, read the copy with it once, and give that",
+                "{} holds an incomplete transaction, and {} what is needed to roll it back; \
+                 copy both files to a writable folder, read that copy once with 'sqlite3', and restore that copy",
                 file.display(),
-                side_file(&whole, "-journal").display()
+                side_file(&target, "-journal").display()
             )))
         }
-        // Whatever else is wrong with it is found, and told, where it is read.
+        // The copy reports any other error.
         Ok(_) | Err(_) => Ok(source),
     }
 }
 
 fn no_data(file: &Path) -> OpenError {
     OpenError(format!(
-        "{} holds no data; give a file that 'backup' wrote",
+        "{} holds no data; choose a file that 'backup' wrote",
         file.display()
     ))
 }
 
-/// A data folder with a database, or with what is left of one, is nobody's to overwrite.
+/// Refuses a data folder that has a database, or a side file of one.
 fn refuse_data(path: &Path) -> Result<(), OpenError> {
     let side_files = SIDE_FILES.map(|suffix| side_file(path, suffix));
-    let mut there = [path.to_owned()].into_iter().chain(side_files);
-    match there.find(|path| path.symlink_metadata().is_ok()) {
+    let mut paths = [path.to_owned()].into_iter().chain(side_files);
+    match paths.find(|path| path.symlink_metadata().is_ok()) {
         None => Ok(()),
-        Some(found) => Err(OpenError(format!(
-            "{} is there, and nothing is overwritten; move it away, or give another --data",
-            found.display()
+        Some(existing) => Err(OpenError(format!(
+            "{} already exists; move it away, or choose another --data",
+            existing.display()
         ))),
     }
 }
@@ -238,21 +243,21 @@ fn refuse_data(path: &Path) -> Result<(), OpenError> {
 fn refuse_existing(file: &Path) -> Result<(), OpenError> {
     if file.symlink_metadata().is_ok() {
         return Err(OpenError(format!(
-            "{} is there, and nothing is overwritten; give another name",
+            "{} already exists; choose another name",
             file.display()
         )));
     }
     Ok(())
 }
 
-/// Whether a name is one that SQLite would take for a part of the database.
-fn is_the_folder_s_own(database: &Path, file: &Path) -> bool {
-    let is_beside = match (database.parent(), parent(file).canonicalize()) {
+/// Whether SQLite would take a file for a side file of the database.
+fn is_reserved(database: &Path, file: &Path) -> bool {
+    let is_in_data_folder = match (database.parent(), parent(file).canonicalize()) {
         (Some(folder), Ok(parent)) => folder.canonicalize().is_ok_and(|folder| folder == parent),
         _ => false,
     };
     let names = SIDE_FILES.map(|suffix| format!("{FILE}{suffix}"));
-    is_beside && names.iter().any(|name| file.ends_with(name))
+    is_in_data_folder && names.iter().any(|name| file.ends_with(name))
 }
 
 fn side_file(path: &Path, suffix: &str) -> PathBuf {
@@ -268,67 +273,68 @@ fn parent(file: &Path) -> &Path {
     }
 }
 
-/// A copy that does not count yet: in a folder of its own beside its place, which goes with all that is in it.
-struct Draft {
+/// A copy that does not have its name yet. It lies in a temporary folder next to its destination.
+struct StagedCopy {
     folder: TempDir,
     path: PathBuf,
-    /// What it will be, for sentences.
-    place: PathBuf,
+    /// The destination, for error messages.
+    destination: PathBuf,
 }
 
-impl Draft {
-    fn beside(place: &Path) -> Result<Self, OpenError> {
-        let failed = |error: io::Error| cannot_write(place, &error);
-        if !parent(place).is_dir() {
-            return Err(cannot_write(place, &"its folder is not there"));
+impl StagedCopy {
+    fn beside(destination: &Path) -> Result<Self, OpenError> {
+        let failed = |error: io::Error| cannot_write(destination, &error);
+        if !parent(destination).is_dir() {
+            return Err(cannot_write(destination, &"its folder does not exist"));
         }
         let folder = Builder::new()
             .prefix(".switchboard-copy-")
-            .tempdir_in(parent(place))
+            .tempdir_in(parent(destination))
             .map_err(failed)?;
         let path = folder.path().join(FILE);
-        // Named as it will be named in its place: a file system that cannot do this says so before the long copy.
+        // Tries the rename of `publish` before the long copy: not every file system supports it.
         let unnamed = folder.path().join("unnamed");
-        make_private_file(&unnamed).map_err(failed)?;
-        give_new_name(&unnamed, &path).map_err(|error| {
-            let why = format!(
-                "its file system gives no file a name without overwriting what may be there ({error}); \
-                 name one on another file system"
+        create_private_file(&unnamed).map_err(failed)?;
+        rename_noclobber(&unnamed, &path).map_err(|error| {
+            let cause = format!(
+                "its file system cannot rename a file without the risk of overwriting another ({error}); \
+                 choose a file on another file system"
             );
-            cannot_write(place, &why)
+            cannot_write(destination, &cause)
         })?;
         Ok(Self {
             folder,
             path,
-            place: place.to_owned(),
+            destination: destination.to_owned(),
         })
     }
 
-    /// Copies a source as it is at one moment; its schema, or 0 for one without data, which is not copied.
+    /// Copies one snapshot of a source. Returns its schema version. A source without data has
+    /// version 0 and is not copied.
     ///
-    /// All of it is one read transaction. Without one the copy would begin anew with each commit of another process, and
-    /// under steady load never end; with one it ends, and holds the log only for as long as the disk takes.
+    /// The copy runs in one read transaction. Otherwise each commit of another process would start
+    /// the copy again, and under steady load it would never end.
     fn copy(
         &self,
         source: &Connection,
         of: &Path,
-        tell: &mut dyn FnMut(Progress),
+        report: &mut dyn FnMut(Progress),
     ) -> Result<i64, OpenError> {
         let mut copy = self.open()?;
         let mut schema = Ok(0);
-        let outcome = connection::on_a_snapshot(source, |_| {
-            // The first read: from here on nothing that others write is seen.
+        let outcome = connection::on_snapshot(source, |_| {
+            // This first read begins the snapshot.
             schema = migrations::check(source, of);
             if matches!(schema, Err(_) | Ok(0)) {
                 return Ok(());
             }
             let backup = Backup::new(source, &mut copy)?;
             loop {
-                let step = backup.step(STEP)?;
-                let (left, of) = (backup.progress().remaining, backup.progress().pagecount);
-                tell(Progress::Copied {
-                    pages: u64::try_from(of - left).unwrap_or(0),
-                    of: u64::try_from(of).unwrap_or(0),
+                let step = backup.step(STEP_PAGES)?;
+                let (left, total) = (backup.progress().remaining, backup.progress().pagecount);
+                report(Progress::Copying {
+                    pages: u64::try_from(total - left).unwrap_or(0),
+                    total: u64::try_from(total).unwrap_or(0),
                 });
                 if step == StepResult::Done {
                     return Ok(());
@@ -341,14 +347,14 @@ impl Draft {
         let schema = schema?;
         outcome.map_err(|error| self.failed(of, &error))?;
         drop(copy);
-        // As a file without a log: it is whole by itself, and can be read where nothing can be written.
+        // Without a log, the copy is complete in one file and can be read from read-only media.
         let copy = self.open()?;
         copy.pragma_update(None, "journal_mode", "DELETE")
             .map_err(|error| self.failed(of, &error.into()))?;
         Ok(schema)
     }
 
-    /// Opens the draft, which nobody else knows; it is on the disk only once it is placed.
+    /// Opens the copy without syncs: `publish` syncs the whole file.
     fn open(&self) -> Result<Connection, OpenError> {
         let prepare = || {
             let connection = connection::open_writer(&self.path)?;
@@ -358,10 +364,10 @@ impl Draft {
             connection.pragma_update(None, "cache_size", -65_536)?;
             Ok(connection)
         };
-        prepare().map_err(|error: rusqlite::Error| cannot_write(&self.place, &error))
+        prepare().map_err(|error: rusqlite::Error| cannot_write(&self.destination, &error))
     }
 
-    /// Refuses a copy that is not whole.
+    /// Refuses a copy in which SQLite finds faults.
     fn refuse_damage(&self, copy: &Connection, of: &Path) -> Result<(), OpenError> {
         let damage = check::damage(&Reader::on(Session::of(copy)));
         let damage = damage.map_err(|error| self.failed(of, &error))?;
@@ -373,7 +379,7 @@ impl Draft {
                     more => format!(" (and {more} more)"),
                 };
                 Err(OpenError(format!(
-                    "the copy of {} is damaged and was not kept: {first}{more}",
+                    "the copy of {} is damaged and was removed: {first}{more}",
                     of.display()
                 )))
             }
@@ -385,12 +391,13 @@ impl Draft {
             .map_err(|error| self.failed(of, &error))
     }
 
-    /// Opens the draft once as a server would, so that whatever keeps one off it keeps it from its place; what it holds.
-    fn served(&self) -> Result<Contents, OpenError> {
+    /// Opens the copy once as a server does, so that a copy that no server can open is not
+    /// published. Returns what the copy holds.
+    fn open_as_server(&self) -> Result<Contents, OpenError> {
         let failed = |error: &dyn std::fmt::Display| {
             OpenError(format!(
-                "what was copied for {} could not be served: {error}",
-                self.place.display()
+                "a server cannot open the copy for {}: {error}",
+                self.destination.display()
             ))
         };
         let store =
@@ -398,47 +405,47 @@ impl Draft {
         let contents = store
             .read_now(contents::of)
             .map_err(|error| failed(&error))?;
-        let ended = store.ended();
+        let closed = store.closed();
         drop(store);
         let has_log = || {
             let log = fs::metadata(side_file(&self.path, "-wal"));
             log.is_ok_and(|log| log.len() > 0)
         };
-        if !ended.wait(CLOSING) || has_log() {
-            return Err(failed(&"it does not close"));
+        if !closed.wait(CLOSE_LIMIT) || has_log() {
+            return Err(failed(&"its write-ahead log was not checkpointed in time"));
         }
         Ok(contents)
     }
 
     fn contents(&self, copy: &Connection) -> Result<Contents, OpenError> {
         contents::of(&Reader::on(Session::of(copy)))
-            .map_err(|error| self.failed(&self.place, &error))
+            .map_err(|error| self.failed(&self.destination, &error))
     }
 
-    /// Puts the draft on the disk and in its place, unless something has come there meanwhile; its size.
-    fn place(self, place: &Path) -> Result<u64, OpenError> {
-        let failed = |error: io::Error| cannot_write(place, &error);
+    /// Syncs the copy and moves it to its destination. Never overwrites a file. Returns the size.
+    fn publish(self, destination: &Path) -> Result<u64, OpenError> {
+        let failed = |error: io::Error| cannot_write(destination, &error);
         let file = File::open(&self.path).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         let bytes = file.metadata().map_err(failed)?.len();
         drop(file);
-        give_new_name(&self.path, place).map_err(|error| {
+        rename_noclobber(&self.path, destination).map_err(|error| {
             if error.kind() == io::ErrorKind::AlreadyExists {
                 OpenError(format!(
-                    "{} has come there meanwhile, and nothing is overwritten",
-                    place.display()
+                    "another program has just created {}; check that file, then try again",
+                    destination.display()
                 ))
             } else {
                 failed(error)
             }
         })?;
         drop(self.folder);
-        File::open(parent(place))
+        File::open(parent(destination))
             .and_then(|folder| folder.sync_all())
             .map_err(|error| {
                 OpenError(format!(
-                    "{} is in its place and whole, but the disk may forget its name: {error}",
-                    place.display()
+                    "{} is in place and complete, but its folder could not be synced ({error}): a power cut may lose the file",
+                    destination.display()
                 ))
             })?;
         Ok(bytes)
@@ -453,17 +460,17 @@ impl Draft {
         OpenError(format!(
             "cannot copy {} to {}: {error}",
             of.display(),
-            self.place.display()
+            self.destination.display()
         ))
     }
 }
 
-/// Moves a file to a name that nothing has.
-fn give_new_name(file: &Path, name: &Path) -> io::Result<()> {
-    let path = TempPath::try_from_path(file)?;
-    Ok(path.persist_noclobber(name)?)
+/// Renames a file. Fails if a file of the new name exists.
+fn rename_noclobber(from: &Path, to: &Path) -> io::Result<()> {
+    let path = TempPath::try_from_path(from)?;
+    Ok(path.persist_noclobber(to)?)
 }
 
-fn cannot_write(place: &Path, error: &dyn std::fmt::Display) -> OpenError {
-    OpenError(format!("cannot write {}: {error}", place.display()))
+fn cannot_write(destination: &Path, error: &dyn std::fmt::Display) -> OpenError {
+    OpenError(format!("cannot write {}: {error}", destination.display()))
 }

@@ -1,4 +1,4 @@
-//! Looks a data folder over: is the file whole, does it agree with itself, and who would be refused today.
+//! Checks a database: damage, rows that contradict each other, and chats that would be refused.
 
 use rusqlite::ErrorCode;
 
@@ -6,18 +6,18 @@ use crate::error::{Error, Result};
 use crate::store::sql::Reader;
 use crate::store::{health, tenants};
 
-/// What was found.
+/// The results of a check.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// The file is not whole.
+    /// Faults of the file, as SQLite reports them.
     pub damage: Vec<String>,
-    /// It is whole and can be read, but its rows contradict each other.
+    /// Rows that contradict each other in a file without such faults.
     pub contradictions: Vec<String>,
-    /// Chats that would be refused for want of a mapping.
+    /// Chats that would be refused for lack of a mapping.
     pub warnings: Vec<String>,
-    /// Sessions in the file.
+    /// The number of sessions.
     pub sessions: i64,
-    /// Messages in the file.
+    /// The number of messages.
     pub messages: i64,
 }
 
@@ -25,7 +25,8 @@ const INTEGRITY: &str = "PRAGMA integrity_check";
 const FOREIGN_KEYS: &str = "PRAGMA foreign_key_check";
 const COUNTS: &str = "SELECT (SELECT count(*) FROM sessions) AS sessions, (SELECT count(*) FROM messages) AS messages";
 
-/// Rules that hold in every file, each with the rows that break it; the schema of any version lets them be asked.
+/// Rules that hold in every database, each with a query for the rows that break it. The queries run
+/// at every schema version.
 const CONSISTENCY: &[(&str, &str)] = &[
     (
         "a session's message_count is not the number of its messages",
@@ -47,12 +48,12 @@ const CONSISTENCY: &[(&str, &str)] = &[
         "SELECT hex(t.id) AS what FROM turns t JOIN sessions s ON s.seq = t.session_seq WHERE s.tenant_no <> t.tenant_no LIMIT 20",
     ),
     (
-        "a file's content is missing, or not of the size that is said of it",
+        "an attachment's content is missing, or has another size than recorded",
         "SELECT hex(a.id) AS what FROM attachments a LEFT JOIN attachment_contents c ON c.attachment_seq = a.seq
          WHERE a.bytes IS DISTINCT FROM length(c.content) LIMIT 20",
     ),
     (
-        "a file's message is missing, or another session's",
+        "an attachment's message is missing, or belongs to another session",
         "SELECT hex(a.id) AS what FROM attachments a LEFT JOIN messages m ON m.seq = a.message_seq
          WHERE a.message_seq IS NOT NULL AND m.session_seq IS DISTINCT FROM a.session_seq LIMIT 20",
     ),
@@ -62,7 +63,7 @@ const CONSISTENCY: &[(&str, &str)] = &[
          WHERE NOT EXISTS (SELECT 1 FROM agents a WHERE a.tenant_no = t.tenant_no AND a.managed_agent_key = 'NEO_SUPPORT')",
     ),
     (
-        "a living channel's agent is missing, another tenant's, or of another audience",
+        "a channel's agent is missing, belongs to another tenant, or has another audience",
         "SELECT internal_name AS what FROM channels c
          WHERE deleted_at IS NULL AND NOT EXISTS (
            SELECT 1 FROM agents a WHERE a.agent_id = c.agent_id AND a.tenant_no = c.tenant_no AND a.audience = c.audience) LIMIT 20",
@@ -78,10 +79,7 @@ const CONSISTENCY: &[(&str, &str)] = &[
     ),
 ];
 
-/// Looks at everything; long on a large file.
-///
-/// # Errors
-/// The file cannot be read at all.
+/// Checks everything. Takes long on a large database.
 pub fn run(reader: &Reader<'_>) -> Result<Findings> {
     let mut findings = Findings {
         damage: damage(reader)?,
@@ -101,18 +99,15 @@ pub fn run(reader: &Reader<'_>) -> Result<Findings> {
     Ok(findings)
 }
 
-/// What SQLite itself finds wrong with a file, of whatever version.
-///
-/// # Errors
-/// The file cannot be read at all.
+/// The faults that SQLite finds in a file, at any schema version.
 pub fn damage(reader: &Reader<'_>) -> Result<Vec<String>> {
     let mut damage: Vec<String> = reader.all(INTEGRITY, (), |row| row.get("integrity_check"))?;
     damage.retain(|line| line != "ok");
     Ok(damage)
 }
 
-/// The tables that say who answers, acting for whom and for which company, whose rows are to agree with their indexes: small ones
-/// also in a large file.
+/// Checks of the tables by which requests are routed, including that their rows agree with their
+/// indexes. These tables are small even in a large database.
 const ROUTING: [&str; 7] = [
     "PRAGMA integrity_check('tenants')",
     "PRAGMA integrity_check('agents')",
@@ -123,10 +118,8 @@ const ROUTING: [&str; 7] = [
     "PRAGMA integrity_check('users')",
 ];
 
-/// What SQLite finds wrong with what requests are routed by; quick enough for every start.
-///
-/// # Errors
-/// The file cannot be read at all.
+/// The faults that SQLite finds in the tables by which requests are routed. Quick enough for every
+/// start.
 pub fn routing_damage(reader: &Reader<'_>) -> Result<Vec<String>> {
     let mut damage: Vec<String> = Vec::new();
     for sql in ROUTING {
@@ -136,7 +129,8 @@ pub fn routing_damage(reader: &Reader<'_>) -> Result<Vec<String>> {
     Ok(damage)
 }
 
-/// Whether a file could not be read since it is damaged; where a disk fails, a backup would not help.
+/// Whether an error means that the file is damaged. If the disk fails instead, a backup would not
+/// help.
 pub fn is_damage(error: &Error) -> bool {
     let Error::Internal(cause) = error else {
         return false;
@@ -145,20 +139,17 @@ pub fn is_damage(error: &Error) -> bool {
     error.and_then(rusqlite::Error::sqlite_error_code) == Some(ErrorCode::DatabaseCorrupt)
 }
 
-/// Where the rows of a whole file, of whatever version, contradict each other. A rule that a value does not let be asked is told
-/// as one: it must not hide what the others find.
-///
-/// # Errors
-/// The file cannot be read at all.
+/// Rows that contradict each other, at any schema version. A rule that an invalid value makes
+/// unanswerable counts as a finding, so that it does not hide those of the other rules.
 pub fn contradictions(reader: &Reader<'_>) -> Result<Vec<String>> {
     let orphans: Vec<String> = reader.all(FOREIGN_KEYS, (), |row| row.get("table"))?;
-    let missing = |table| format!("a row of {table} refers to one that is missing");
+    let missing = |table| format!("a row of {table} refers to a missing row");
     let mut found: Vec<String> = orphans.into_iter().map(missing).collect();
     for (rule, sql) in CONSISTENCY {
         match reader.all(sql, (), |row| row.get::<String>("what")) {
             Ok(broken) => found.extend(broken.iter().map(|what| format!("{rule}: {what}"))),
             Err(Error::Internal(cause)) => {
-                found.push(format!("cannot tell whether {rule}: {cause}"));
+                found.push(format!("cannot check whether {rule}: {cause}"));
             }
             Err(refused) => return Err(refused),
         }

@@ -1,4 +1,4 @@
-//! Moves what was committed from the write-ahead log into the main file, off the hot path, and bounds the log.
+//! Checkpoints the write-ahead log in the background, and bounds the log's length.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -16,169 +16,187 @@ use rusqlite::{Connection, ErrorCode, ffi};
 use super::connection;
 use super::read_gate::ReadGate;
 
-/// New log frames (of 4 KiB) from which the background connection copies them back.
-const WORTH_COPYING: i64 = 1_000;
-/// Log frames from which the writer itself begins the log again, or has long reads make way for that: 64 MiB.
+/// New log frames (of 4 KiB) after which the background connection checkpoints.
+const CHECKPOINT_FRAMES: i64 = 1_000;
+/// Log frames from which the writer restarts the log, or asks long reads to yield: 64 MiB.
 const LOG_LIMIT: i64 = 16_384;
-/// Log frames from which reads make way that had to before: 192 MiB.
-const LOG_LIMIT_FOR_ALL: i64 = 3 * LOG_LIMIT;
-/// Bytes of the log's file that a long read may leave behind; more are given back.
+/// Log frames from which long reads must yield a second time: 192 MiB.
+const HARD_LOG_LIMIT: i64 = 3 * LOG_LIMIT;
+/// Bytes that the log's file may keep after a restart. A longer file is truncated.
 const FILE_LIMIT: u64 = 256 << 20;
-/// How long the writer lets readers end before it goes on with the old log.
+/// How long a restart or a truncation waits for readers. Writers have to wait too.
 const RESTART_WAIT: Duration = Duration::from_millis(50);
-/// How long the background connection leaves that to the writer: one that has nothing to write does not do it.
+/// How long the background connection leaves the restart to the writer. An idle writer never
+/// restarts the log.
 const WRITER_WAIT: Duration = Duration::from_millis(250);
-/// After so long it is tried again to begin it again, however little it has grown meanwhile.
-const BEGIN_AGAIN_SELDOM: Duration = Duration::from_secs(30);
-/// How long a connection waits for another one's lock.
-const USUAL_WAIT: Duration = Duration::from_secs(10);
-/// How soon the log is emptied again, or tried again if readers kept it from that; after each try in vain it takes twice as long.
-const ERASE_AGAIN: Duration = Duration::from_millis(500);
-/// When it took longer than this the last time, long reads make way.
-const MAKE_WAY_TO_ERASE: Duration = Duration::from_secs(2);
-/// How long it takes at most: somebody who always reads, as a program that replicates the log does, must not slow writers down.
-const ERASE_SELDOM: Duration = Duration::from_secs(30);
+/// How long after a restart the writer tries again, even if the log has grown little.
+const RESTART_RETRY: Duration = Duration::from_secs(30);
+/// How long a connection waits for a lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the log stays as it is after it was scrubbed. The wait doubles with each attempt that
+/// readers prevent.
+const SCRUB_WAIT: Duration = Duration::from_millis(500);
+/// A longer wait means that readers prevented several attempts: long reads must yield.
+const SCRUB_YIELD_WAIT: Duration = Duration::from_secs(2);
+/// The longest wait. A permanent reader, such as a program that replicates the log, must not slow
+/// down writers.
+const MAX_SCRUB_WAIT: Duration = Duration::from_secs(30);
 
 thread_local! {
     /// The log's frames after the last commit of this thread.
     static FRAMES: Cell<i64> = const { Cell::new(0) };
 }
 
-/// The writer's side: it follows the log's length, wakes the background connection and guards the log's size.
+/// The writer's handle: it follows the log's length, wakes the background connection and restarts
+/// the log.
 pub(super) struct Checkpoints {
     wake: Option<SyncSender<()>>,
-    /// The log holds something that was deleted.
-    erase: Arc<AtomicBool>,
+    /// The log holds deleted data.
+    needs_scrub: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     log: PathBuf,
     /// The log's frames when the background connection was last woken.
-    copied: i64,
-    /// The log's frames from which it is to be begun again.
-    begin_again_from: i64,
-    tried_to_begin_again: Instant,
-    make_way: Arc<MakeWay>,
-    begun_again: SyncSender<()>,
-    kept: Kept,
+    checkpointed: i64,
+    /// The log's frames at which the next restart is due.
+    restart_at: i64,
+    last_restart_attempt: Instant,
+    yield_request: Arc<YieldRequest>,
+    restart_attempted: SyncSender<()>,
+    quarantine: QuarantinedWal,
 }
 
-/// How the writer and the background connection have long reads make way for a log that is to be begun again.
+/// The writer's request that long reads yield, so that the log can be restarted.
 #[derive(Default)]
-struct MakeWay {
-    /// How often a read may be begun again for it; 0 while it is not wanted.
-    wanted: AtomicU8,
-    /// None of them runs, and all of the log has been copied back.
-    is_made: AtomicBool,
+struct YieldRequest {
+    /// Reads that were restarted fewer times than this must yield; 0 without a request.
+    yield_below: AtomicU8,
+    /// No long read runs and the log is checkpointed, so that the writer can restart it.
+    is_granted: AtomicBool,
 }
 
-/// What it means, for the operator.
-const KEPT: &str = "the log of the database is kept and grows, and what is deleted stays in it, until the server is started again: do that soon";
+/// What a quarantine means to the operator.
+const QUARANTINED: &str = "the write-ahead log is no longer checkpointed: it grows and keeps deleted data until the server is restarted; \
+     check the disk, then restart the server soon";
 
-/// Whether the log must stay as it is, for the next start to copy all of it back. A file beside the database says so to the
-/// processes that work beside this one; it need not outlive a power cut, behind which all of the log is copied back anyhow.
+/// Whether the log is quarantined: nothing may reset it until a start has checkpointed it from its
+/// first frame.
+///
+/// A marker file tells the other processes that use the data folder. The marker need not survive a
+/// power cut: after one, SQLite checkpoints the log from its first frame anyway.
 #[derive(Clone)]
-struct Kept {
-    here: Arc<AtomicBool>,
-    mark: PathBuf,
+struct QuarantinedWal {
+    is_set_here: Arc<AtomicBool>,
+    marker: PathBuf,
 }
 
-impl Kept {
+impl QuarantinedWal {
     fn of(path: &Path) -> Self {
         Self {
-            here: Arc::default(),
-            mark: beside(path, "-kept"),
+            is_set_here: Arc::default(),
+            marker: side_file(path, "-kept"),
         }
     }
 
-    fn is_so_here(&self) -> bool {
-        self.here.load(Ordering::Acquire)
+    /// Whether this process knows of the quarantine.
+    fn is_set_here(&self) -> bool {
+        self.is_set_here.load(Ordering::Acquire)
     }
 
-    fn is_so(&self) -> bool {
-        self.is_so_here() || self.mark.exists()
+    fn is_set(&self) -> bool {
+        self.is_set_here() || self.marker.exists()
     }
 
-    /// The same, and has this process tell of it and keep to it from then on.
-    fn is_so_from_now_on(&self) -> bool {
-        if !self.is_so_here() && self.mark.exists() {
-            self.here.store(true, Ordering::Release);
-            log::error!("the disk failed another program; {KEPT}");
+    /// As [`QuarantinedWal::is_set`]. This process observes the quarantine of another one from now
+    /// on, even if the marker disappears.
+    fn adopt(&self) -> bool {
+        if !self.is_set_here() && self.marker.exists() {
+            self.is_set_here.store(true, Ordering::Release);
+            log::error!("the disk failed another program; {QUARANTINED}");
         }
-        self.is_so_here()
+        self.is_set_here()
     }
 
-    /// Keeps it. The system forgets what it could not write, and SQLite what it had copied back before without waiting for the
-    /// disk: going on from there, it would let go of frames that the main file has lost.
-    fn keep(&self, error: &rusqlite::Error) {
-        self.here.store(true, Ordering::Release);
-        log::error!("the disk failed ({error}); {KEPT}");
-        if let Err(error) = File::create(&self.mark) {
+    /// Quarantines the log after a failed sync.
+    ///
+    /// The kernel discards the pages that it could not write, and SQLite does not remember which
+    /// frames it had copied without a sync. The next checkpoint would release frames that the main
+    /// file has lost.
+    fn set(&self, error: &rusqlite::Error) {
+        self.is_set_here.store(true, Ordering::Release);
+        log::error!("the disk failed ({error}); {QUARANTINED}");
+        if let Err(error) = File::create(&self.marker) {
             log::error!(
-                "{} could not be made ({error}): use no other command on this data folder until then",
-                self.mark.display()
+                "cannot create {} ({error}): run no other command on this data folder before the restart",
+                self.marker.display()
             );
         }
     }
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn side_file(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Starts the background connection; it ends with the writer.
+/// Starts the background connection. It ends with the writer.
 pub(super) fn start(path: &Path, long_reads: Arc<ReadGate>) -> rusqlite::Result<Checkpoints> {
     let connection = open(path)?;
     let (wake, woken) = sync_channel(1);
-    let (begun_again, is_begun_again) = sync_channel(1);
-    let make_way = Arc::<MakeWay>::default();
-    let log = beside(path, "-wal");
-    // What a crash left in the log may be something that was deleted.
-    let is_left = fs::metadata(&log).is_ok_and(|log| log.len() > 0);
-    let erase = Arc::new(AtomicBool::new(is_left));
-    let kept = Kept::of(path);
+    let (restart_attempted, restart_attempts) = sync_channel(1);
+    let yield_request = Arc::<YieldRequest>::default();
+    let log = side_file(path, "-wal");
+    // A log that a crash left behind may hold deleted data.
+    let has_log = fs::metadata(&log).is_ok_and(|log| log.len() > 0);
+    let needs_scrub = Arc::new(AtomicBool::new(has_log));
+    let quarantine = QuarantinedWal::of(path);
     let background = Background {
         connection,
         path: path.to_owned(),
         woken,
         long_reads,
-        make_way: Arc::clone(&make_way),
-        is_begun_again,
-        erase: Arc::clone(&erase),
-        kept: kept.clone(),
-        // A start has enough to do.
-        not_before: Instant::now() + ERASE_AGAIN,
-        pause: ERASE_AGAIN,
+        yield_request: Arc::clone(&yield_request),
+        restart_attempts,
+        needs_scrub: Arc::clone(&needs_scrub),
+        quarantine: quarantine.clone(),
+        // Not at once: a start has enough to do.
+        scrub_at: Instant::now() + SCRUB_WAIT,
+        scrub_wait: SCRUB_WAIT,
     };
-    let thread = std::thread::spawn(move || background.copy_back());
+    let thread = std::thread::spawn(move || background.run());
     Ok(Checkpoints {
         wake: Some(wake),
-        erase,
+        needs_scrub,
         thread: Some(thread),
         log,
-        copied: 0,
-        begin_again_from: LOG_LIMIT,
-        tried_to_begin_again: Instant::now(),
-        make_way,
-        begun_again,
-        kept,
+        checkpointed: 0,
+        restart_at: LOG_LIMIT,
+        last_restart_attempt: Instant::now(),
+        yield_request,
+        restart_attempted,
+        quarantine,
     })
 }
 
-/// Moves what an earlier server left in the log into the main file. Where a sync failed, the disk may lack what the system still
-/// shows of the log, and nothing that is added behind it would be found after a power cut.
-pub(super) fn take_up(path: &Path) -> rusqlite::Result<()> {
-    empty_log(&open(path)?).map(drop)
+/// Checkpoints what an earlier server left in the log.
+///
+/// After a failed sync, the kernel can still show log frames that the disk lacks. A power cut would
+/// lose those frames and every frame that is appended after them.
+pub(super) fn recover(path: &Path) -> rusqlite::Result<()> {
+    truncate_log(&open(path)?).map(drop)
 }
 
-/// Moves all of a log that was kept into the main file, from its first frame on. What was copied back before is forgotten with
-/// the memory that processes share of the log, so none of them may have the file open; whether none has.
-pub(super) fn take_up_kept(path: &Path) -> rusqlite::Result<bool> {
-    let kept = Kept::of(path);
-    if !kept.is_so() {
+/// Checkpoints a quarantined log from its first frame and ends the quarantine.
+///
+/// SQLite must forget how far the log was checkpointed. The memory that processes share holds that,
+/// so no other process may have the database open. Returns `false` if one has, or if the marker
+/// cannot be removed.
+pub(super) fn recover_quarantined(path: &Path) -> rusqlite::Result<bool> {
+    let quarantine = QuarantinedWal::of(path);
+    if !quarantine.is_set() {
         return Ok(true);
     }
-    match empty_kept(path) {
+    match truncate_exclusively(path) {
         Ok(true) => {}
         Ok(false) => return Ok(false),
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
@@ -186,27 +204,27 @@ pub(super) fn take_up_kept(path: &Path) -> rusqlite::Result<bool> {
         }
         Err(error) => return Err(error),
     }
-    match fs::remove_file(&kept.mark) {
+    match fs::remove_file(&quarantine.marker) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            log::warn!("{} is still there: {error}", kept.mark.display());
+            log::warn!("cannot remove {}: {error}", quarantine.marker.display());
             Ok(false)
         }
         _ => Ok(true),
     }
 }
 
-fn empty_kept(path: &Path) -> rusqlite::Result<bool> {
+fn truncate_exclusively(path: &Path) -> rusqlite::Result<bool> {
     let connection = connection::open_writer(path)?;
     connection.busy_timeout(RESTART_WAIT)?;
-    // Ahead of all that reads the file: without others, SQLite makes that memory anew and for itself.
+    // Before the first read of the file: SQLite then rebuilds the log's index in private memory.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    empty_log(&connection)
+    truncate_log(&connection)
 }
 
-/// Whether a log is kept.
-pub(super) fn is_kept(path: &Path) -> bool {
-    Kept::of(path).is_so()
+/// Whether the log of a database is quarantined.
+pub(super) fn is_quarantined(path: &Path) -> bool {
+    QuarantinedWal::of(path).is_set()
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
@@ -221,121 +239,123 @@ struct Background {
     path: PathBuf,
     woken: Receiver<()>,
     long_reads: Arc<ReadGate>,
-    make_way: Arc<MakeWay>,
-    is_begun_again: Receiver<()>,
-    erase: Arc<AtomicBool>,
-    kept: Kept,
-    /// The log is not tried again before.
-    not_before: Instant,
-    /// How long it waits if the next try is in vain too.
-    pause: Duration,
+    yield_request: Arc<YieldRequest>,
+    restart_attempts: Receiver<()>,
+    needs_scrub: Arc<AtomicBool>,
+    quarantine: QuarantinedWal,
+    /// When the log may be scrubbed next.
+    scrub_at: Instant,
+    /// How long to wait after the next attempt that readers prevent.
+    scrub_wait: Duration,
 }
 
 impl Background {
-    fn copy_back(mut self) {
-        while self.is_wanted() && !self.kept.is_so_from_now_on() {
-            let is_time = Instant::now() >= self.not_before;
-            let wanted = self.make_way.wanted.swap(0, Ordering::AcqRel);
-            let outcome = if wanted > 0 {
-                self.have_long_reads_make_way(wanted)
-            } else if is_time && self.erase.swap(false, Ordering::AcqRel) {
-                self.try_to_erase()
+    fn run(mut self) {
+        while self.wait_for_work() && !self.quarantine.adopt() {
+            let may_scrub = Instant::now() >= self.scrub_at;
+            let yield_below = self.yield_request.yield_below.swap(0, Ordering::AcqRel);
+            let outcome = if yield_below > 0 {
+                self.restart_without_long_reads(yield_below)
+            } else if may_scrub && self.needs_scrub.swap(false, Ordering::AcqRel) {
+                self.scrub()
             } else {
-                // PASSIVE waits for nobody: what a reader still needs is copied next time.
+                // PASSIVE waits for nobody. It leaves the frames that a reader needs for next time.
                 checkpoint(&self.connection, "PASSIVE").map(drop)
             };
             if let Err(error) = outcome {
-                self.failed(&error);
+                self.handle_failure(&error);
             }
         }
     }
 
-    /// Has the log begun again while no long read runs: by the writer, since under load it leaves nobody else a chance to. What
-    /// is still to be copied back then is little.
-    fn have_long_reads_make_way(&self, how_often: u8) -> rusqlite::Result<()> {
-        let _shut = self.long_reads.shut(how_often);
-        if self.kept.is_so_from_now_on() {
+    /// Holds back long reads while the writer restarts the log. Under load only the writer gets the
+    /// chance to. The checkpoint beforehand leaves little for the writer to copy.
+    fn restart_without_long_reads(&self, yield_below: u8) -> rusqlite::Result<()> {
+        let _closed = self.long_reads.close(yield_below);
+        if self.quarantine.adopt() {
             return Ok(());
         }
         checkpoint(&self.connection, "PASSIVE")?;
-        self.make_way.is_made.store(true, Ordering::Release);
-        let begun_again = self.is_begun_again.recv_timeout(WRITER_WAIT);
-        if begun_again == Err(RecvTimeoutError::Timeout) {
-            if self.make_way.is_made.swap(false, Ordering::AcqRel) {
-                if !self.kept.is_so_here() {
-                    briefly(&self.connection, "RESTART")?;
+        self.yield_request.is_granted.store(true, Ordering::Release);
+        let attempt = self.restart_attempts.recv_timeout(WRITER_WAIT);
+        if attempt == Err(RecvTimeoutError::Timeout) {
+            if self.yield_request.is_granted.swap(false, Ordering::AcqRel) {
+                if !self.quarantine.is_set_here() {
+                    try_checkpoint(&self.connection, "RESTART")?;
                 }
             } else {
-                // The writer is at it, and a slow disk takes its time.
-                let _ = self.is_begun_again.recv();
+                // The writer has begun the restart, and a slow disk takes its time.
+                let _ = self.restart_attempts.recv();
             }
         }
         Ok(())
     }
 
-    fn try_to_erase(&mut self) -> rusqlite::Result<()> {
+    /// Truncates the log, so that deleted data leaves it.
+    fn scrub(&mut self) -> rusqlite::Result<()> {
         let outcome = {
-            // Reads that follow one another would always be in the way.
-            let _shut = (self.pause > MAKE_WAY_TO_ERASE).then(|| self.long_reads.shut(1));
-            empty_log(&self.connection)
+            // Overlapping long reads would prevent every attempt.
+            let must_yield = self.scrub_wait > SCRUB_YIELD_WAIT;
+            let _closed = must_yield.then(|| self.long_reads.close(1));
+            truncate_log(&self.connection)
         };
         if matches!(outcome, Ok(true)) {
-            // Not for each of many deletions: writers wait for it.
-            self.not_before = Instant::now() + ERASE_AGAIN;
-            self.pause = ERASE_AGAIN;
+            // Writers wait for a truncation, so one of them serves many deletions.
+            self.scrub_at = Instant::now() + SCRUB_WAIT;
+            self.scrub_wait = SCRUB_WAIT;
         } else {
-            self.erase.store(true, Ordering::Release);
-            self.not_before = Instant::now() + self.pause;
-            self.pause = (self.pause * 2).min(ERASE_SELDOM);
+            self.needs_scrub.store(true, Ordering::Release);
+            self.scrub_at = Instant::now() + self.scrub_wait;
+            self.scrub_wait = (self.scrub_wait * 2).min(MAX_SCRUB_WAIT);
         }
         outcome.map(drop)
     }
 
-    /// Waits until the log is to be copied back; whether it ever is.
-    fn is_wanted(&self) -> bool {
-        if self.erase.load(Ordering::Acquire) {
-            let wait = self.not_before.saturating_duration_since(Instant::now());
+    /// Waits until there is work. Returns `false` when the writer has ended.
+    fn wait_for_work(&self) -> bool {
+        if self.needs_scrub.load(Ordering::Acquire) {
+            let wait = self.scrub_at.saturating_duration_since(Instant::now());
             self.woken.recv_timeout(wait) != Err(RecvTimeoutError::Disconnected)
         } else {
             self.woken.recv().is_ok()
         }
     }
 
-    fn failed(&mut self, error: &rusqlite::Error) {
-        if has_lost(error) {
-            self.kept.keep(error);
+    fn handle_failure(&mut self, error: &rusqlite::Error) {
+        if is_failed_sync(error) {
+            self.quarantine.set(error);
             return;
         }
         log::error!("a checkpoint failed: {error}");
-        // It may have come by a log that it can only read, when the system refused more for a moment.
+        // SQLite may have opened the log read-only, if the system refused more for a moment.
         if let Ok(fresh) = open(&self.path) {
             self.connection = fresh;
         }
     }
 }
 
-/// Whether the disk may have lost what had been written to it.
-fn has_lost(error: &rusqlite::Error) -> bool {
+/// Whether a sync failed, so that the disk may lack data that was written.
+fn is_failed_sync(error: &rusqlite::Error) -> bool {
     error
         .sqlite_error()
         .is_some_and(|failure| failure.extended_code == ffi::SQLITE_IOERR_FSYNC)
 }
 
-/// Moves the whole log into the main file and cuts it to nothing, unless readers are in the way; whether it is empty now.
-fn empty_log(connection: &Connection) -> rusqlite::Result<bool> {
-    // Writers wait meanwhile, so it is tried briefly and often rather than waited for.
-    briefly(connection, "TRUNCATE")
+/// Checkpoints the whole log and truncates it. Returns `false` if readers prevented that.
+fn truncate_log(connection: &Connection) -> rusqlite::Result<bool> {
+    // Writers have to wait, so many short attempts are better than a long one.
+    try_checkpoint(connection, "TRUNCATE")
 }
 
-/// As [`checkpoint`], and soon over, whoever is in the way.
-fn briefly(connection: &Connection, mode: &str) -> rusqlite::Result<bool> {
+/// As [`checkpoint`], waiting for readers for up to [`RESTART_WAIT`].
+fn try_checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<bool> {
     connection.busy_timeout(RESTART_WAIT)?;
     let outcome = checkpoint(connection, mode);
-    connection.busy_timeout(USUAL_WAIT)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     outcome
 }
 
-/// Has the connection note the log's length at each commit.
+/// Records the log's length at each commit of the writer.
 pub(super) fn watch(writer: &Connection) {
     writer.wal_hook(Some(|_, frames| {
         FRAMES.set(i64::from(frames));
@@ -344,56 +364,58 @@ pub(super) fn watch(writer: &Connection) {
 }
 
 impl Checkpoints {
-    /// Has the log emptied soon: what was deleted must not stand there any longer.
-    pub(super) fn erase(&self) {
-        if !self.erase.swap(true, Ordering::AcqRel) {
+    /// Requests that the log is truncated soon, because it holds deleted data.
+    pub(super) fn scrub(&self) {
+        if !self.needs_scrub.swap(true, Ordering::AcqRel) {
             self.wake();
         }
     }
 
     pub(super) fn after_commit(&mut self, writer: &Connection) {
-        let way_is_made = self.make_way.is_made.swap(false, Ordering::AcqRel);
-        self.follow(writer, FRAMES.get(), way_is_made);
-        if way_is_made {
-            // The background connection waits for it, whatever came of it.
-            let _ = self.begun_again.try_send(());
+        let is_granted = self.yield_request.is_granted.swap(false, Ordering::AcqRel);
+        self.bound_log(writer, FRAMES.get(), is_granted);
+        if is_granted {
+            // The background connection waits for the attempt, whatever its outcome.
+            let _ = self.restart_attempted.try_send(());
         }
     }
 
-    fn follow(&mut self, writer: &Connection, frames: i64, way_is_made: bool) {
-        if self.kept.is_so_here() {
-            if frames - self.copied >= LOG_LIMIT {
-                self.copied = frames;
+    fn bound_log(&mut self, writer: &Connection, frames: i64, is_granted: bool) {
+        if self.quarantine.is_set_here() {
+            if frames - self.checkpointed >= LOG_LIMIT {
+                self.checkpointed = frames;
                 let mib = frames * 4 / 1_024;
                 log::error!(
-                    "the log of the database is kept since the disk failed, and is {mib} MiB long: start the server again"
+                    "the write-ahead log has not been checkpointed since the disk failed, and has grown to {mib} MiB: restart the server"
                 );
             }
             return;
         }
-        if frames < self.copied {
-            // SQLite has begun the log again.
-            self.copied = 0;
-            self.begin_again_from = LOG_LIMIT;
+        if frames < self.checkpointed {
+            // SQLite has restarted the log.
+            self.checkpointed = 0;
+            self.restart_at = LOG_LIMIT;
         }
-        if frames - self.copied < WORTH_COPYING && !way_is_made {
+        if frames - self.checkpointed < CHECKPOINT_FRAMES && !is_granted {
             return;
         }
-        self.copied = frames;
-        if self.kept.is_so_from_now_on() {
+        self.checkpointed = frames;
+        if self.quarantine.adopt() {
             return;
         }
         // Under steady load PASSIVE never catches up with the writer, so the log would only grow.
-        let is_due = frames >= self.begin_again_from
-            || (frames > LOG_LIMIT && self.tried_to_begin_again.elapsed() > BEGIN_AGAIN_SELDOM);
-        if way_is_made || is_due {
-            if !self.restart_log(writer) && !way_is_made {
-                let how_often = if frames > LOG_LIMIT_FOR_ALL { 2 } else { 1 };
-                self.make_way.wanted.store(how_often, Ordering::Release);
+        let is_due = frames >= self.restart_at
+            || (frames > LOG_LIMIT && self.last_restart_attempt.elapsed() > RESTART_RETRY);
+        if is_granted || is_due {
+            if !self.restart_log(writer) && !is_granted {
+                let yield_below = if frames > HARD_LOG_LIMIT { 2 } else { 1 };
+                self.yield_request
+                    .yield_below
+                    .store(yield_below, Ordering::Release);
             }
-            // More and more seldom: somebody who reads beside the server for long does not make way.
-            self.begin_again_from = frames + frames / 2;
-            self.tried_to_begin_again = Instant::now();
+            // Attempts become rarer: a long reader in another process never yields.
+            self.restart_at = frames + frames / 2;
+            self.last_restart_attempt = Instant::now();
         }
         self.wake();
     }
@@ -403,42 +425,42 @@ impl Checkpoints {
         let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
     }
 
-    /// Whether the next commit begins the log again.
+    /// Has the next commit restart the log. Returns `false` if readers prevent that.
     fn restart_log(&self, writer: &Connection) -> bool {
         let bytes = fs::metadata(&self.log).map_or(0, |log| log.len());
-        // Writing over a file is cheaper for the disk than making it longer, so its length is kept.
+        // Overwriting a file is cheaper for the disk than extending it, so RESTART is the rule.
         let mode = if bytes > FILE_LIMIT {
             "TRUNCATE"
         } else {
             "RESTART"
         };
-        match briefly(writer, mode) {
-            Ok(is_whole) => return is_whole,
-            Err(error) if has_lost(&error) => self.kept.keep(&error),
-            Err(error) => log::warn!("the write-ahead log could not be begun again: {error}"),
+        match try_checkpoint(writer, mode) {
+            Ok(is_complete) => return is_complete,
+            Err(error) if is_failed_sync(&error) => self.quarantine.set(&error),
+            Err(error) => log::warn!("the write-ahead log could not be restarted: {error}"),
         }
         false
     }
 
-    /// Ends the background connection, so that the writer's is known to be the last to close: it moves the whole log into the
-    /// main file, unless the log is kept.
+    /// Ends the background connection, so that the writer's connection is the last of this process.
+    /// When that one closes, SQLite checkpoints the whole log, unless the log is quarantined.
     pub(super) fn end(&mut self, writer: &Connection) -> rusqlite::Result<()> {
         self.wake = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            log::error!("the thread of the checkpoints had panicked");
+            log::error!("the checkpoint thread has panicked");
         }
         writer
             .set_db_config(
                 DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE,
-                self.kept.is_so(),
+                self.quarantine.is_set(),
             )
             .map(drop)
     }
 }
 
-/// Copies the log back; whether nobody was in the way.
+/// Runs a checkpoint. Returns `false` if readers or another checkpoint prevented its completion.
 fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<bool> {
     let sql = format!("PRAGMA wal_checkpoint({mode})");
     let busy: i64 = connection.query_row(&sql, [], |row| row.get("busy"))?;

@@ -1,4 +1,4 @@
-//! How connections are set up, and how a step runs on one snapshot.
+//! Sets up connections, and runs a step on one snapshot.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,47 +11,49 @@ use crate::error::Result;
 use crate::model::ids::Tick;
 use crate::store::sql::Reader;
 
-/// How long a connection waits for another process, such as the command line beside a server.
+/// How long a connection waits for the lock of another process, such as a command next to a server.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Statements that a connection keeps prepared.
+/// The capacity of a connection's cache of prepared statements.
 const STATEMENTS: usize = 128;
 
-/// Keeps a statement's plan whatever is bound to it: SQLite would otherwise compile a list anew for each page.
-fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+/// Turns on the query planner stability guarantee, so that plans do not depend on bound values.
+/// SQLite would otherwise prepare the statement of a list again for each page.
+fn enable_stable_plans(connection: &Connection) -> rusqlite::Result<()> {
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
         .map(drop)
 }
 
-/// Opens a connection that writes; nothing is changed yet, since the file may be another program's.
+/// Opens a connection that can write. Changes nothing yet: the file may belong to another program.
 pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    // SQLite makes do with reading where the system has just refused more, as for want of file descriptors.
+    // SQLite falls back to a read-only connection if the system refuses write access, for example
+    // for lack of file descriptors.
     if connection.is_readonly(MAIN_DB)? {
-        return Err(failure(ffi::SQLITE_CANTOPEN));
+        return Err(sqlite_error(ffi::SQLITE_CANTOPEN));
     }
     connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
 
-/// Finds a file whose last page is cut short: SQLite takes what is missing there for zeros. With a log beside it, as after a crash,
-/// the page may be one that the log still has.
+/// Refuses a file whose last page is truncated: SQLite reads the missing bytes as zeros. A log, as
+/// after a crash, may still hold the page.
 pub(super) fn check_length(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     let page: u64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
     if length(Path::new(&log)) == 0 && !length(path).is_multiple_of(page) {
-        return Err(failure(ffi::SQLITE_CORRUPT));
+        return Err(sqlite_error(ffi::SQLITE_CORRUPT));
     }
     Ok(())
 }
 
-/// An error of SQLite by its number.
-pub(super) fn failure(number: i32) -> rusqlite::Error {
+/// SQLite's error with this code.
+pub(super) fn sqlite_error(number: i32) -> rusqlite::Error {
     let message = ffi::code_to_str(number).to_owned();
     rusqlite::Error::SqliteFailure(ffi::Error::new(number), Some(message))
 }
@@ -63,12 +65,12 @@ pub(super) fn prepare_writer(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.pragma_update(None, "secure_delete", "ON")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    // 32 MiB: the right-hand edges of every index, and the pages of the sessions that are talking now.
+    // 32 MiB: the right-hand edge of every index, and the pages of the sessions in use.
     connection.pragma_update(None, "cache_size", -32_768)?;
-    // Checkpoints have a connection of their own, off the hot path.
+    // The background connection checkpoints, off the hot path.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    keep_plans(connection)?;
+    enable_stable_plans(connection)?;
     Ok(())
 }
 
@@ -77,43 +79,48 @@ pub(super) fn prepare_reader(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "query_only", "ON")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    // 4 MiB: what it holds is forgotten with the next commit of anybody, so only one read, or the reads of a quiet time, have use of it.
+    // 4 MiB: every commit invalidates the page cache, so only one read, or reads without writes in
+    // between, gain from it.
     connection.pragma_update(None, "cache_size", -4_096)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    keep_plans(connection)?;
+    enable_stable_plans(connection)?;
     Ok(())
 }
 
-/// Virtual machine steps of SQLite between two looks at the clock: some tens of microseconds.
-const STEPS: i32 = 10_000;
+/// Instructions of SQLite's virtual machine between two polls of the progress handler: some tens of
+/// microseconds.
+const INSTRUCTIONS: i32 = 10_000;
 
-/// Runs a step whose statements are interrupted once it is over.
-pub(super) fn unless<T>(
+/// Runs a step and interrupts its statements as soon as `must_stop` returns true.
+///
+/// # Errors
+/// Those of the step; `overloaded` if it was interrupted.
+pub(super) fn interruptible<T>(
     connection: &Connection,
-    is_over: impl FnMut() -> bool + Send + 'static,
+    must_stop: impl FnMut() -> bool + Send + 'static,
     step: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    connection.progress_handler(STEPS, Some(is_over))?;
-    let _limited = Limited { connection };
+    connection.progress_handler(INSTRUCTIONS, Some(must_stop))?;
+    let _handler = ProgressHandler { connection };
     step()
 }
 
-/// Lifts the limit also when a step panics: its connection goes back to those that read for everybody.
-struct Limited<'a> {
+/// Removes the handler, also if the step panics: the connection goes back to the pool.
+struct ProgressHandler<'a> {
     connection: &'a Connection,
 }
 
-impl Drop for Limited<'_> {
+impl Drop for ProgressHandler<'_> {
     fn drop(&mut self) {
-        let lifted = self.connection.progress_handler(0, None::<fn() -> bool>);
-        if let Err(error) = lifted {
-            log::error!("a read's limit was not lifted: {error}");
+        let removed = self.connection.progress_handler(0, None::<fn() -> bool>);
+        if let Err(error) = removed {
+            log::error!("the progress handler of a read was not removed: {error}");
         }
     }
 }
 
 /// Runs a step in one read transaction.
-pub(super) fn on_a_snapshot<T>(
+pub(super) fn on_snapshot<T>(
     connection: &Connection,
     step: impl FnOnce(&Reader<'_>) -> Result<T>,
 ) -> Result<T> {
@@ -122,7 +129,7 @@ pub(super) fn on_a_snapshot<T>(
     step(&reader)
 }
 
-/// Ends the read transaction also when a step fails or panics.
+/// Ends the read transaction, also if the step fails or panics.
 struct Snapshot<'a> {
     connection: &'a Connection,
 }
@@ -141,7 +148,7 @@ impl Drop for Snapshot<'_> {
             .prepare_cached("COMMIT")
             .and_then(|mut statement| statement.execute([]));
         if let Err(error) = ended {
-            // Of a damaged file it is told where it was read.
+            // The step has reported a damaged file already.
             if error.sqlite_error_code() != Some(ErrorCode::DatabaseCorrupt) {
                 log::error!("a read transaction did not end: {error}");
             }
@@ -169,17 +176,18 @@ SELECT max(
   coalesce((SELECT max(seq) FROM unlinked_tenants), 0),
   coalesce((SELECT max(done_seq) FROM search_progress), 0))";
 
-/// The greatest tick in the file: ids go on behind it, also when the clock was set back between two starts.
+/// The greatest tick in the file. New ids continue after it, even if the clock was set back.
 ///
-/// How far the search index has come counts too: the newest message may be gone, and one behind it would never be indexed.
+/// The position of the search index counts too. If the newest message was deleted, a new message
+/// could otherwise get a tick that the index has passed already, and would never be indexed.
 pub(super) fn last_tick(connection: &Connection) -> rusqlite::Result<Tick> {
     connection
         .query_row(LAST_TICK, [], |row| row.get(0))
         .map(Tick)
 }
 
-/// A number that changes with every commit of another connection, and with none of this one.
-pub(super) fn version_of_others(connection: &Connection) -> rusqlite::Result<i64> {
+/// A number that changes with every commit of another connection, but not with those of this one.
+pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection
         .prepare_cached("PRAGMA data_version")?
         .query_row([], |row| row.get(0))
@@ -192,21 +200,23 @@ mod tests {
     use super::*;
     use crate::error::{Code, Error};
 
-    const MANY: &str = "
+    const COUNT: &str = "
     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT count(*) AS many FROM n";
 
     fn count(connection: &Connection) -> Result<i64> {
-        Reader::on(Session::of(connection)).one(MANY, (), |row| row.get("many"))
+        Reader::on(Session::of(connection)).one(COUNT, (), |row| row.get("many"))
     }
 
     #[test]
-    fn a_read_that_is_over_is_interrupted_and_the_limit_goes_with_it_also_by_a_panic() {
+    fn a_read_is_interrupted_and_the_next_one_is_not_even_after_a_panic() {
         let connection = Connection::open_in_memory().unwrap();
-        let late = unless(&connection, || true, || count(&connection));
-        assert!(matches!(late, Err(Error::Refused(refusal)) if refusal.code == Code::Overloaded));
+        let interrupted = interruptible(&connection, || true, || count(&connection));
+        assert!(
+            matches!(interrupted, Err(Error::Refused(refusal)) if refusal.code == Code::Overloaded)
+        );
         assert_eq!(count(&connection).unwrap(), 100_000);
         let panicked = catch_unwind(AssertUnwindSafe(|| {
-            unless(
+            interruptible(
                 &connection,
                 || true,
                 || -> Result<()> { panic!("on purpose, for the test") },

@@ -1,4 +1,4 @@
-//! SQLite's errors as ours.
+//! Converts SQLite's errors into the program's, and describes them to the operator.
 
 use std::path::Path;
 
@@ -22,14 +22,15 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// Whether the disk is full. Where it is the file of the shared memory that cannot grow, SQLite gives no other reason.
+/// Whether the disk is full. If the shared-memory file cannot grow, SQLite reports `SHMSIZE` and no
+/// other reason.
 pub(super) fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|failure| {
         failure.code == ErrorCode::DiskFull || failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE
     })
 }
 
-/// What is wrong with a file, as a sentence for the operator.
+/// Describes the error of a database file in a sentence for the operator.
 pub(super) fn describe(path: &Path, error: &rusqlite::Error) -> String {
     match fault(error) {
         Some(fault) => format!("{} {fault}; restore it from a backup", path.display()),
@@ -41,10 +42,10 @@ pub(super) fn describe(path: &Path, error: &rusqlite::Error) -> String {
     }
 }
 
-/// What is wrong with a file itself, if this error says so.
+/// The fault of the file itself, if the error reports one.
 pub(super) fn fault(error: &rusqlite::Error) -> Option<&'static str> {
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => Some("is no database, or is damaged"),
+        Some(ErrorCode::NotADatabase) => Some("is not a database, or is damaged"),
         Some(ErrorCode::DatabaseCorrupt) => Some("is damaged"),
         _ => None,
     }

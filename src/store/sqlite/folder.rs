@@ -1,4 +1,4 @@
-//! The data folder: its files, their modes and names, and the locks of those who use it.
+//! The data folder: the names and permissions of its files, and its locks.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -10,14 +10,14 @@ use crate::store::OpenError;
 
 /// The database's name in the data folder.
 pub(super) const FILE: &str = "switchboard.db";
-/// The name of its write-ahead log.
+/// The write-ahead log's name in the data folder.
 pub(super) const LOG: &str = "switchboard.db-wal";
-/// Locked by the one `serve` of a data folder.
+/// Locked by the server of a data folder.
 const SERVE_LOCK: &str = "serve.lock";
-/// Locked while a schema is brought up to date.
+/// Locked while a schema is migrated.
 const MIGRATE_LOCK: &str = "migrate.lock";
 
-/// Keeps a second `serve` off a data folder for as long as it lives.
+/// The lock of a data folder's server. A second server cannot start before it is dropped.
 #[derive(Debug)]
 pub struct ServeLock {
     _file: File,
@@ -28,23 +28,23 @@ pub fn database_file(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }
 
-pub(super) fn make(folder: &Path) -> Result<(), OpenError> {
-    try_make(folder).map_err(|error| {
+pub(super) fn create(folder: &Path) -> Result<(), OpenError> {
+    try_create(folder).map_err(|error| {
         OpenError(format!(
-            "cannot make the data folder {}: {error}",
+            "cannot create the data folder {}: {error}",
             folder.display()
         ))
     })
 }
 
-/// Makes a folder for its owner alone, with the parents that it lacks.
-fn try_make(folder: &Path) -> io::Result<()> {
-    let was_there = folder.is_dir();
-    if !was_there {
-        make_parent(folder)?;
-        create(folder, DirBuilder::new().mode(0o700))?;
+/// Creates a folder that only its owner can enter, and its missing parents.
+fn try_create(folder: &Path) -> io::Result<()> {
+    let existed = folder.is_dir();
+    if !existed {
+        create_parent(folder)?;
+        create_dir(folder, DirBuilder::new().mode(0o700))?;
     }
-    // Until something is in the file, an earlier start may have been cut off before it came to this.
+    // While the database is empty, an earlier start may have been interrupted before this sync.
     if folder
         .join(FILE)
         .metadata()
@@ -53,26 +53,26 @@ fn try_make(folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     match sync_names(parent_of(folder)) {
-        // Whoever made it for us keeps its name.
-        Err(error) if was_there && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        // A folder whose parent cannot be opened was created by somebody else, who has to sync it.
+        Err(error) if existed && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         outcome => outcome,
     }
 }
 
-fn make_parent(folder: &Path) -> io::Result<()> {
+fn create_parent(folder: &Path) -> io::Result<()> {
     let parent = parent_of(folder);
     match parent.metadata() {
         Ok(_) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound && parent != folder => {}
-        // As in a working directory that may not be entered.
+        // For example in a working directory without permission to search it.
         Err(error) => return Err(error),
     }
-    make_parent(parent)?;
-    create(parent, &DirBuilder::new())?;
+    create_parent(parent)?;
+    create_dir(parent, &DirBuilder::new())?;
     sync_names(parent_of(parent))
 }
 
-fn create(folder: &Path, builder: &DirBuilder) -> io::Result<()> {
+fn create_dir(folder: &Path, builder: &DirBuilder) -> io::Result<()> {
     match builder.create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         outcome => outcome,
@@ -86,15 +86,17 @@ fn parent_of(folder: &Path) -> &Path {
     }
 }
 
-/// Whether the file has lost all that was in it. The others are made once something is; SQLite would remove the log.
-pub(super) fn is_emptied(folder: &Path) -> bool {
+/// Whether the database is empty although it was in use: the other files are created after the
+/// database has a schema. Opening it would make SQLite remove the log.
+pub(super) fn has_lost_database(folder: &Path) -> bool {
     let length = |name: &str| folder.join(name).metadata().map(|file| file.len());
     length(FILE).is_ok_and(|bytes| bytes == 0)
         && (length(LOG).is_ok_and(|bytes| bytes > 0) || length(SERVE_LOCK).is_ok())
 }
 
-/// SQLite gives its side files the permissions of the main one.
-pub(super) fn make_private_file(path: &Path) -> io::Result<()> {
+/// Creates a file that only its owner can access. SQLite gives a database's side files the same
+/// permissions.
+pub(super) fn create_private_file(path: &Path) -> io::Result<()> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -122,7 +124,7 @@ pub(super) fn lock_for_serving(folder: &Path) -> Result<ServeLock, OpenError> {
     match file.try_lock() {
         Ok(()) => Ok(ServeLock { _file: file }),
         Err(TryLockError::WouldBlock) => Err(OpenError(format!(
-            "another switchboard serves the data folder {}; stop it first, or give this one its own --data",
+            "another switchboard serves the data folder {}; stop it first, or choose another --data",
             folder.display()
         ))),
         Err(TryLockError::Error(error)) => Err(OpenError(format!(
@@ -134,8 +136,8 @@ pub(super) fn lock_for_serving(folder: &Path) -> Result<ServeLock, OpenError> {
 
 pub(super) fn lock_for_migration(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join(MIGRATE_LOCK);
-    let refused = |error| OpenError(format!("cannot lock {}: {error}", path.display()));
-    let file = open_lock(&path).map_err(refused)?;
-    file.lock().map_err(refused)?;
+    let failed = |error| OpenError(format!("cannot lock {}: {error}", path.display()));
+    let file = open_lock(&path).map_err(failed)?;
+    file.lock().map_err(failed)?;
     Ok(file)
 }

@@ -1,4 +1,4 @@
-//! A full-text index in memory over passages with a title and a heading. It has a SQLite database of its own.
+//! A full-text index over passages with a title and a heading, in a SQLite database in memory.
 
 use rusqlite::{Connection, params};
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 const CREATE: &str = "CREATE VIRTUAL TABLE passages USING fts5(
     title, heading, body, content = '', tokenize = 'porter unicode61 remove_diacritics 2')";
 const ADD: &str = "INSERT INTO passages (rowid, title, heading, body) VALUES (?1, ?2, ?3, ?4)";
-/// A word in a title counts most, then in a heading, then in the text.
+/// A word in the title counts most, then a word in the heading, then one in the text.
 const MATCHES: &str =
     "SELECT rowid, -bm25(passages, 6.0, 3.0, 1.0), -bm25(passages, 0.0, 3.0, 1.0),
     bm25(passages, 1.0, 0.0, 0.0) < 0.0, bm25(passages, 0.0, 1.0, 0.0) < 0.0
@@ -20,10 +20,10 @@ pub(crate) struct Passage<'a> {
     pub(crate) body: &'a str,
 }
 
-/// A passage that has the phrase.
+/// A passage that contains the phrase.
 #[derive(Debug)]
 pub(crate) struct Match {
-    /// The position of the passage among those that were indexed.
+    /// The position of the passage among the indexed ones.
     pub(crate) position: usize,
     /// BM25 over title, heading and body.
     pub(crate) whole: f64,
@@ -33,7 +33,7 @@ pub(crate) struct Match {
     pub(crate) is_in_heading: bool,
 }
 
-/// The index.
+/// The index of one set of passages.
 #[derive(Debug)]
 pub(crate) struct FullText(Connection);
 
@@ -41,7 +41,7 @@ impl FullText {
     /// Indexes the passages, in their order.
     ///
     /// # Errors
-    /// `internal_error` if SQLite fails, as for lack of memory.
+    /// `internal_error` if SQLite fails, for example for lack of memory.
     pub(crate) fn build<'a>(passages: impl IntoIterator<Item = Passage<'a>>) -> Result<Self> {
         let mut connection = Connection::open_in_memory().map_err(failed)?;
         connection.execute_batch(CREATE).map_err(failed)?;
@@ -62,10 +62,10 @@ impl FullText {
         Ok(Self(connection))
     }
 
-    /// Every passage that has a phrase, by position.
+    /// Every passage that contains a phrase, by position.
     ///
     /// # Errors
-    /// As [`FullText::build`].
+    /// `internal_error` if SQLite fails.
     pub(crate) fn matches(&self, phrase: &str) -> Result<Vec<Match>> {
         let mut select = self.0.prepare_cached(MATCHES).map_err(failed)?;
         let rows = select.query_map([quoted(phrase)], |row| {
@@ -82,7 +82,7 @@ impl FullText {
     }
 }
 
-/// A phrase to FTS5, quoted so that no text is an operator.
+/// Quotes a phrase for FTS5, so that no text acts as an operator.
 fn quoted(phrase: &str) -> String {
     format!("\"{}\"", phrase.replace(['"', '\0'], " "))
 }

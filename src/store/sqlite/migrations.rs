@@ -1,4 +1,4 @@
-//! Brings a file's schema up to date, or says in a sentence why it cannot be used.
+//! Migrates a database's schema, or tells the operator why it cannot be used.
 
 use std::error::Error;
 use std::fmt;
@@ -19,7 +19,7 @@ const HISTORY_EXISTS: &str =
     "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'refinery_schema_history'";
 const HAS_TABLES: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' LIMIT 1";
 
-/// The newest schema that this program knows.
+/// The newest schema version that this program supports.
 pub fn newest() -> i64 {
     embedded::migrations::runner()
         .get_migrations()
@@ -29,45 +29,49 @@ pub fn newest() -> i64 {
         .unwrap_or(0)
 }
 
-/// The file's schema, if this version can use it; an empty file has the schema 0.
+/// The database's schema version, if this program can use it. An empty file has version 0.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
-    let broken = |error: rusqlite::Error| OpenError(describe(path, &error));
-    let known = newest();
-    let has_history = exists(connection, HISTORY_EXISTS).map_err(broken)?;
+    let failed = |error: rusqlite::Error| OpenError(describe(path, &error));
+    let supported = newest();
+    let has_history = exists(connection, HISTORY_EXISTS).map_err(failed)?;
     if has_history {
-        let (applied, is_readable) = applied(connection).map_err(broken)?;
-        if applied > known {
+        let (applied, is_readable) = applied(connection).map_err(failed)?;
+        if applied > supported {
             return Err(OpenError(format!(
-                "{} was written by a newer switchboard (schema {applied}; this one knows {known}); use that version",
+                "{} was written by a newer switchboard (its schema is {applied}, this version supports {supported}); use the newer version",
                 path.display()
             )));
         }
         if !is_readable {
-            return Err(OpenError(damaged(path, "what was applied cannot be read")));
+            return Err(OpenError(damaged(
+                path,
+                "the record of migrations cannot be read",
+            )));
         }
         return Ok(applied);
     }
-    if exists(connection, HAS_TABLES).map_err(broken)? {
+    if exists(connection, HAS_TABLES).map_err(failed)? {
         return Err(OpenError(format!(
-            "{} is a database of another program, or its schema is damaged; give another --data or restore a backup",
+            "{} is a database of another program, or its schema is damaged; choose another --data or restore a backup",
             path.display()
         )));
     }
     Ok(0)
 }
 
-/// Applies what is missing and records it, all in one transaction: by themselves the two would be apart, and a crash in
-/// between would leave a file that no start could bring up to date.
+/// Applies the missing migrations and records them, all in one transaction. In two transactions, a
+/// crash in between would leave a schema that no later start could migrate.
 pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     embedded::migrations::runner()
         .set_grouped(true)
         .run(connection)
         .map(drop)
-        .map_err(|error| OpenError(say(&error, path)))
+        .map_err(|error| OpenError(describe_failure(&error, path)))
 }
 
-/// A disk that is full, or that fails, is not taken for a schema that is damaged: a backup would not help.
-fn say(error: &refinery::Error, path: &Path) -> String {
+/// Describes a failed migration. A full or failing disk is not reported as a damaged schema: a
+/// backup would not help.
+fn describe_failure(error: &refinery::Error, path: &Path) -> String {
     let cause = error
         .source()
         .and_then(|cause| cause.downcast_ref::<rusqlite::Error>());
@@ -79,14 +83,15 @@ fn say(error: &refinery::Error, path: &Path) -> String {
     }
 }
 
-fn damaged(path: &Path, how: impl fmt::Display) -> String {
+fn damaged(path: &Path, cause: impl fmt::Display) -> String {
     format!(
-        "the schema of {} is damaged ({how}); restore it from a backup",
+        "the schema of {} is damaged ({cause}); restore it from a backup",
         path.display()
     )
 }
 
-/// The newest schema that was applied, 0 for none, and whether all that is recorded of them can be read: refinery panics else.
+/// The newest migration that was applied, 0 for none, and whether every record of a migration is
+/// valid. Refinery panics on an invalid record.
 fn applied(connection: &Connection) -> rusqlite::Result<(i64, bool)> {
     let mut statement = connection.prepare(APPLIED)?;
     let mut rows = statement.query([])?;
@@ -94,13 +99,13 @@ fn applied(connection: &Connection) -> rusqlite::Result<(i64, bool)> {
     while let Some(row) = rows.next()? {
         let version: Option<i64> = row.get("version").ok();
         newest = newest.max(version.unwrap_or(0));
-        is_readable &= version.is_some() && is_whole(row);
+        is_readable &= version.is_some() && is_valid(row);
     }
     Ok((newest, is_readable))
 }
 
-/// Whether what is recorded of one of them is what refinery wrote.
-fn is_whole(row: &Row<'_>) -> bool {
+/// Whether refinery can read the record of a migration.
+fn is_valid(row: &Row<'_>) -> bool {
     let text = |column: &str| row.get::<_, String>(column).ok();
     text("name").is_some()
         && text("applied_on").is_some_and(|time| parse_rfc3339(&time).is_some())
@@ -124,13 +129,13 @@ mod tests {
     use crate::store::sql::Reader;
 
     #[test]
-    fn each_rule_can_be_asked_of_a_file_of_any_version() {
+    fn every_consistency_rule_can_be_checked_at_every_schema_version() {
         for version in 1..=newest() {
-            let mut file = Connection::open_in_memory().unwrap();
+            let mut connection = Connection::open_in_memory().unwrap();
             let target = Target::Version(version.try_into().unwrap());
             let runner = embedded::migrations::runner().set_target(target);
-            runner.run(&mut file).unwrap();
-            let found = check::contradictions(&Reader::on(Session::of(&file))).unwrap();
+            runner.run(&mut connection).unwrap();
+            let found = check::contradictions(&Reader::on(Session::of(&connection))).unwrap();
             assert_eq!(found, Vec::<String>::new(), "{version}");
         }
     }

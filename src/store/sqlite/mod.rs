@@ -1,4 +1,4 @@
-//! The SQLite engine: one file, a pool of connections that read, and one writer that commits many changes at once.
+//! The SQLite engine: one file, a pool of reading connections, and one writer with group commit.
 
 pub mod backup;
 pub mod check;
@@ -36,19 +36,20 @@ use crate::model::clock::Clock;
 use crate::model::ids::Ticker;
 use crate::model::names::TenantNo;
 
-/// Connections that read at one time. Handlers read on the server's few threads, long reads on the blocking pool.
+/// Connections that read. Handlers read on the server's few threads, long reads on the blocking
+/// pool.
 const READERS: u32 = 8;
-/// How long a request waits for a connection.
+/// How long a request waits for a connection, and a long read for its permits.
 const READER_WAIT: Duration = Duration::from_secs(5);
 /// How long a long read may take.
 const LONG_READ: Duration = Duration::from_secs(20);
-/// How often a long read is restarted to let the write-ahead log be emptied.
+/// How often a long read is restarted so that the write-ahead log can be.
 const RESTARTS: u8 = 2;
 
-/// Changes in one commit by default.
+/// The default limit of changes in one commit.
 pub(super) const GROUP: usize = writer::GROUP;
 
-/// One data folder: its file, its readers and its writer.
+/// One data folder: its database, the connections that read and the writer.
 pub(super) struct Sqlite {
     folder: PathBuf,
     readers: Pool<SqliteConnectionManager>,
@@ -57,42 +58,42 @@ pub(super) struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens a data folder, makes it if it is missing, and brings its schema up to date.
+    /// Opens a data folder, creates it if it is missing, and migrates its schema.
     pub(super) fn open(
         folder: &Path,
         clock: &Clock,
-        most_changes: usize,
+        max_changes: usize,
     ) -> Result<(Self, Ticker), OpenError> {
-        folder::make(folder)?;
+        folder::create(folder)?;
         let path = folder.join(FILE);
-        if folder::is_emptied(folder) {
+        if folder::has_lost_database(folder) {
             return Err(OpenError(format!(
                 "{} is empty, but was in use before; restore it from a backup, or remove it if it held nothing",
                 path.display()
             )));
         }
-        folder::make_private_file(&path)
+        folder::create_private_file(&path)
             .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
-        let broken = |error: rusqlite::Error| OpenError(describe(&path, &error));
-        // Not beside a server, which may be the one that keeps its log.
-        if checkpoint::is_kept(&path)
-            && let Ok(_nobody_serves) = folder::lock_for_serving(folder)
+        let failed = |error: rusqlite::Error| OpenError(describe(&path, &error));
+        // Only if no server runs: that server may be the one that quarantined its log.
+        if checkpoint::is_quarantined(&path)
+            && let Ok(_no_server) = folder::lock_for_serving(folder)
         {
-            checkpoint::take_up_kept(&path).map_err(broken)?;
+            checkpoint::recover_quarantined(&path).map_err(failed)?;
         }
 
-        let mut connection = connection::open_writer(&path).map_err(broken)?;
+        let mut connection = connection::open_writer(&path).map_err(failed)?;
         {
             let _lock = folder::lock_for_migration(folder)?;
             migrations::check(&connection, &path)?;
-            connection::check_length(&connection, &path).map_err(broken)?;
-            connection::prepare_writer(&connection).map_err(broken)?;
+            connection::check_length(&connection, &path).map_err(failed)?;
+            connection::prepare_writer(&connection).map_err(failed)?;
             migrations::run(&mut connection, &path)?;
         }
-        // SQLite syncs the names of its files too, but goes on when that fails.
+        // SQLite syncs the folder of its files too, but ignores a failure.
         crate::files::sync_names(folder)
             .map_err(|error| OpenError(format!("cannot sync {}: {error}", folder.display())))?;
-        let ticker = Ticker::after(connection::last_tick(&connection).map_err(broken)?);
+        let ticker = Ticker::after(connection::last_tick(&connection).map_err(failed)?);
         let readers = Pool::builder()
             .max_size(READERS)
             .min_idle(Some(1))
@@ -106,14 +107,14 @@ impl Sqlite {
             .map_err(|error| OpenError(format!("cannot read {}: {error}", path.display())))?;
         let gate = Arc::<ReadGate>::default();
         let checkpoints: Checkpoints =
-            checkpoint::start(&path, Arc::clone(&gate)).map_err(broken)?;
+            checkpoint::start(&path, Arc::clone(&gate)).map_err(failed)?;
         checkpoint::watch(&connection);
         let writer = Writer::start(
             connection,
             clock.clone(),
             ticker.clone(),
             checkpoints,
-            most_changes,
+            max_changes,
         );
         let engine = Self {
             folder: folder.to_owned(),
@@ -124,22 +125,23 @@ impl Sqlite {
         Ok((engine, ticker))
     }
 
-    /// Takes the folder for a server, and takes up what an earlier one left in its log.
+    /// Locks the folder for one server and checkpoints what an earlier server left in the log.
     pub(super) fn lock_for_serving(&self) -> Result<ServeLock, OpenError> {
         let lock = folder::lock_for_serving(&self.folder)?;
         let path = self.folder.join(FILE);
-        if checkpoint::is_kept(&path) {
+        if checkpoint::is_quarantined(&path) {
             return Err(OpenError(format!(
-                "the log of {} was kept when the disk failed, and another program has the file open; end that program, then start again",
+                "the write-ahead log of {} was not checkpointed after the disk failed, and another program has the database open; \
+                 end that program, then start again",
                 path.display()
             )));
         }
-        checkpoint::take_up(&path).map_err(|error| OpenError(describe(&path, &error)))?;
+        checkpoint::recover(&path).map_err(|error| OpenError(describe(&path, &error)))?;
         Ok(lock)
     }
 
-    pub(super) fn ended(&self) -> Closed {
-        self.writer.ended()
+    pub(super) fn closed(&self) -> Closed {
+        self.writer.closed()
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -148,34 +150,34 @@ impl Sqlite {
 
     /// Runs one step on one snapshot, on the calling thread.
     pub(super) fn read<T>(&self, step: impl FnOnce(&Reader<'_>) -> Result<T>) -> Result<T> {
-        connection::on_a_snapshot(&*self.connection()?, step)
+        connection::on_snapshot(&*self.connection()?, step)
     }
 
-    /// Waits for a permit to read long: a few at one time, fewer of one tenant.
+    /// Waits for the permits of a long read.
     pub(super) async fn long_read_permit(
         &self,
         tenant: Option<TenantNo>,
     ) -> Result<read_gate::ReadPermit> {
-        self.long_reads.place(tenant).await
+        self.long_reads.permit(tenant).await
     }
 
-    /// Runs a step that can be long, on the calling thread.
+    /// Runs a step that can be long, on the calling thread. A step that must yield is restarted.
     pub(super) fn read_long<T>(&self, step: impl Fn(&Reader<'_>) -> Result<T>) -> Result<T> {
         let gate = self.long_reads.gate();
         let mut restarts = 0;
         loop {
-            let _entered = gate.enter();
-            let end = Instant::now() + LONG_READ;
+            let _active = gate.enter();
+            let deadline = Instant::now() + LONG_READ;
             let connection = self.connection()?;
-            let late = Arc::clone(gate);
-            let is_over = move || late.is_late(restarts) || Instant::now() > end;
-            let outcome = connection::on_a_snapshot(&connection, |reader| {
-                connection::unless(&connection, is_over, || step(reader))
+            let yielding = Arc::clone(gate);
+            let must_stop = move || yielding.must_yield(restarts) || Instant::now() > deadline;
+            let outcome = connection::on_snapshot(&connection, |reader| {
+                connection::interruptible(&connection, must_stop, || step(reader))
             });
             let is_interrupted = outcome
                 .as_ref()
                 .is_err_and(|error| error.is(Code::Overloaded));
-            if !is_interrupted || restarts == RESTARTS || Instant::now() > end {
+            if !is_interrupted || restarts == RESTARTS || Instant::now() > deadline {
                 return outcome;
             }
             restarts += 1;

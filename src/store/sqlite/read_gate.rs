@@ -1,4 +1,4 @@
-//! Reads that can be long: how many run at one time, and how they make way for the write-ahead log.
+//! Limits long reads, and makes them yield when the write-ahead log has to be restarted.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,37 +12,40 @@ use crate::error::{Code, Error, Result};
 use crate::limits::KeyedSemaphore;
 use crate::model::names::TenantNo;
 
-/// Long reads at one time: some readers are always free for the short ones that every request needs.
-const AT_ONCE: usize = 4;
-/// Those of them that one tenant may have.
-const OF_ONE: usize = 2;
-/// How long those that run may go on once the log waits for them, and then for their being begun again.
+/// Long reads at a time. The other connections stay free for the short reads of every request.
+const MAX_READS: usize = 4;
+/// Long reads of one tenant at a time.
+const MAX_READS_PER_TENANT: usize = 2;
+/// How long a closing gate waits for the running reads to end, and then for them to yield.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Who reads long at the moment.
+/// The permits of long reads, and the gate that they pass.
 pub(super) struct LongReads {
-    all: Arc<Semaphore>,
-    tenants: KeyedSemaphore<Option<TenantNo>>,
+    permits: Arc<Semaphore>,
+    tenant_permits: KeyedSemaphore<Option<TenantNo>>,
     gate: Arc<ReadGate>,
 }
 
 impl LongReads {
     pub(super) fn new(gate: Arc<ReadGate>) -> Self {
         Self {
-            all: Arc::new(Semaphore::new(AT_ONCE)),
-            tenants: KeyedSemaphore::new(OF_ONE),
+            permits: Arc::new(Semaphore::new(MAX_READS)),
+            tenant_permits: KeyedSemaphore::new(MAX_READS_PER_TENANT),
             gate,
         }
     }
 
-    /// A place in a tenant's room and in that of all, for as long as it is held.
-    pub(super) async fn place(&self, tenant: Option<TenantNo>) -> Result<ReadPermit> {
-        let own = self.tenants.of(tenant);
+    /// Waits for a permit of the tenant and for one of the server.
+    ///
+    /// # Errors
+    /// `overloaded` if the wait takes longer than [`READER_WAIT`].
+    pub(super) async fn permit(&self, tenant: Option<TenantNo>) -> Result<ReadPermit> {
+        let tenant_permits = self.tenant_permits.of(tenant);
         let both = async {
             Ok(ReadPermit {
-                // The tenant's own first, so that who waits there keeps nobody else waiting.
-                _own: own.acquire_owned().await?,
-                _of_all: Arc::clone(&self.all).acquire_owned().await?,
+                // In this order: a tenant over its limit must not hold a permit of the server.
+                _of_tenant: tenant_permits.acquire_owned().await?,
+                _of_server: Arc::clone(&self.permits).acquire_owned().await?,
             })
         };
         timeout(READER_WAIT, both)
@@ -56,56 +59,60 @@ impl LongReads {
     }
 }
 
-/// What a read holds, also when nobody waits for it any more.
+/// The right to run one long read. The read holds the permit even if its caller no longer waits.
 pub(in crate::store) struct ReadPermit {
-    _own: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+    _of_tenant: OwnedSemaphorePermit,
+    _of_server: OwnedSemaphorePermit,
 }
 
-/// Through which every long read goes. While they follow one another some snapshot always needs the log, which would only
-/// grow: now and then none runs.
+/// The gate that every long read passes.
+///
+/// As long as long reads overlap, some snapshot always needs the write-ahead log, and the log only
+/// grows. Closing the gate brings about a moment without long reads.
 #[derive(Default)]
 pub(super) struct ReadGate {
     state: Mutex<State>,
     changed: Condvar,
-    /// How often a read may be begun again by now; 0 while they may go on.
-    limit: AtomicU8,
+    /// Reads that were restarted fewer times than this must yield; 0 if none has to.
+    yield_below: AtomicU8,
 }
 
 #[derive(Default)]
 struct State {
-    is_shut: bool,
-    reading: usize,
+    is_closed: bool,
+    active: usize,
 }
 
 impl ReadGate {
-    /// Waits until the gate is open; the read runs until what this gives is dropped.
-    pub(super) fn enter(&self) -> Entered<'_> {
+    /// Waits until the gate is open. The read counts as active until the guard is dropped.
+    pub(super) fn enter(&self) -> ActiveRead<'_> {
         let mut state = self.state();
-        while state.is_shut {
+        while state.is_closed {
             state = self.wait(state);
         }
-        state.reading += 1;
-        Entered { gate: self }
+        state.active += 1;
+        ActiveRead { gate: self }
     }
 
-    /// Whether a read that was begun again so many times is to be given up, and begun again.
-    pub(super) fn is_late(&self, begun_again: u8) -> bool {
-        self.limit.load(Ordering::Acquire) > begun_again
+    /// Whether a read that was restarted this many times must yield: stop, and restart later.
+    pub(super) fn must_yield(&self, restarts: u8) -> bool {
+        self.yield_below.load(Ordering::Acquire) > restarts
     }
 
-    /// Lets no further read begin until what this gives is dropped, and waits a while for those that run; those that were not
-    /// begun again so many times yet are.
-    pub(super) fn shut(&self, how_often: u8) -> Shut<'_> {
-        let shut = Shut { gate: self };
+    /// Closes the gate to new reads until the guard is dropped, and waits for the active reads.
+    ///
+    /// After a grace period, the reads that were restarted fewer than `yield_below` times must
+    /// yield. The others continue, so the guard does not promise that no read is active.
+    pub(super) fn close(&self, yield_below: u8) -> ClosedGate<'_> {
+        let closed = ClosedGate { gate: self };
         let mut state = self.state();
-        state.is_shut = true;
-        state = self.wait_for_readers(state);
-        if state.reading > 0 {
-            self.limit.store(how_often, Ordering::Release);
-            drop(self.wait_for_readers(state));
+        state.is_closed = true;
+        state = self.wait_for_reads(state);
+        if state.active > 0 {
+            self.yield_below.store(yield_below, Ordering::Release);
+            drop(self.wait_for_reads(state));
         }
-        shut
+        closed
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -117,35 +124,35 @@ impl ReadGate {
         woken.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_for_readers<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait_for_reads<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         let woken = self
             .changed
-            .wait_timeout_while(state, GRACE, |state| state.reading > 0);
+            .wait_timeout_while(state, GRACE, |state| state.active > 0);
         woken.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
-/// A read that runs.
-pub(super) struct Entered<'a> {
+/// Counts one long read as active.
+pub(super) struct ActiveRead<'a> {
     gate: &'a ReadGate,
 }
 
-impl Drop for Entered<'_> {
+impl Drop for ActiveRead<'_> {
     fn drop(&mut self) {
-        self.gate.state().reading -= 1;
+        self.gate.state().active -= 1;
         self.gate.changed.notify_all();
     }
 }
 
-/// The gate while it is shut.
-pub(super) struct Shut<'a> {
+/// Keeps the gate closed.
+pub(super) struct ClosedGate<'a> {
     gate: &'a ReadGate,
 }
 
-impl Drop for Shut<'_> {
+impl Drop for ClosedGate<'_> {
     fn drop(&mut self) {
-        self.gate.state().is_shut = false;
-        self.gate.limit.store(0, Ordering::Release);
+        self.gate.state().is_closed = false;
+        self.gate.yield_below.store(0, Ordering::Release);
         self.gate.changed.notify_all();
     }
 }

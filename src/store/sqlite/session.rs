@@ -1,4 +1,4 @@
-//! Our SQL types on a connection: parameters are bound, rows are visited, statements are held to their access.
+//! The store's SQL types on a SQLite connection: binds parameters, visits rows, refuses writes.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -20,7 +20,7 @@ impl<'a> Session<'a> {
         Self { connection }
     }
 
-    /// Visits the rows of a statement until `visit` stops.
+    /// Visits the rows of a statement until `visit` returns [`Next::Stop`].
     pub(in crate::store) fn query(
         self,
         access: Access,
@@ -31,7 +31,7 @@ impl<'a> Session<'a> {
         let mut statement = self.prepare(sql, values)?;
         if access == Access::Read && !statement.readonly() {
             return Err(Error::internal(
-                "a reader was given a statement that writes",
+                "a reader cannot run a statement that writes",
             ));
         }
         let mut rows = statement.raw_query();
@@ -52,18 +52,18 @@ impl<'a> Session<'a> {
         table: &str,
         column: &str,
         row: Tick,
-        from: u64,
-        most: usize,
+        offset: u64,
+        limit: usize,
     ) -> Result<Vec<u8>> {
         let mut blob = self
             .connection
             .blob_open("main", table, column, row.0, true)?;
         let unreadable = |error: io::Error| Error::Internal(error.into());
-        blob.seek(SeekFrom::Start(from)).map_err(unreadable)?;
+        blob.seek(SeekFrom::Start(offset)).map_err(unreadable)?;
         let left = blob
             .len()
-            .saturating_sub(usize::try_from(from).unwrap_or(usize::MAX));
-        let mut slice = vec![0; left.min(most)];
+            .saturating_sub(usize::try_from(offset).unwrap_or(usize::MAX));
+        let mut slice = vec![0; left.min(limit)];
         blob.read_exact(&mut slice).map_err(unreadable)?;
         Ok(slice)
     }
@@ -72,7 +72,7 @@ impl<'a> Session<'a> {
         let mut statement = self.connection.prepare_cached(sql)?;
         if statement.parameter_count() != values.len() {
             return Err(Error::internal(format!(
-                "a statement has {} parameters and was given {}",
+                "a statement has {} parameters, but {} values were given",
                 statement.parameter_count(),
                 values.len()
             )));
@@ -132,13 +132,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_columns_of_a_list_are_found_by_name_however_each_row_is_read() {
+    fn columns_are_found_by_name_in_whatever_order_each_row_is_read() {
         let connection = Connection::open_in_memory().unwrap();
         let sql = "SELECT 1 AS one, 2 AS two, 3 AS three UNION ALL SELECT 4, 5, 6 UNION ALL SELECT 7, 8, 9";
         let rows: Vec<Vec<i64>> = Reader::on(Session::of(&connection))
             .all(sql, (), |row| {
                 let one = row.get("one")?;
-                // A row may be read in part, and in any order.
+                // Each row may be read in another order.
                 let others = if one == 4 {
                     [row.get("three")?, row.get("two")?]
                 } else {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_refuses_a_statement_that_writes_and_one_with_other_parameters() {
+    fn a_reader_refuses_a_statement_that_writes_or_has_another_number_of_parameters() {
         let connection = Connection::open_in_memory().unwrap();
         connection
             .execute_batch("CREATE TABLE t (x INTEGER)")

@@ -1,4 +1,4 @@
-//! The one writer: it takes what waits, runs each change so that it can fail alone, commits all of it once, and only then answers.
+//! Group commit: one thread runs all waiting changes in one transaction, then answers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,20 +21,21 @@ use crate::model::ids::Ticker;
 pub(super) use crate::store::sql::Extent;
 use crate::store::sql::{Effects, Random, WriteTx};
 
-/// Changes that may wait; more are refused as `overloaded`.
+/// Changes that may wait. Further changes are refused as `overloaded`.
 const QUEUE: usize = 4_096;
-/// Changes in one commit: enough to share an fsync, few enough to bound how long the first waits for the last.
+/// Changes in one commit: enough to share an fsync, and few enough to bound how long the first
+/// change waits for the last.
 pub(super) const GROUP: usize = 256;
 
-/// A change and its waiting caller, whatever its result's type.
+/// A change and its waiting caller, independent of the type of the result.
 trait Pending: Send {
     fn extent(&self) -> Extent;
-    /// Runs the change; whether it is to be kept.
+    /// Runs the change. Returns `false` if the change failed and has to be rolled back.
     fn run(&mut self, tx: &mut WriteTx<'_>) -> bool;
-    /// Whether the disk was full.
+    /// Whether the change failed because the disk was full.
     fn was_full(&self) -> bool;
-    /// Answers the caller, once the group is on disk or has failed.
-    fn answer(self: Box<Self>, failed: Option<&GroupFailed>);
+    /// Answers the caller, after the group is on disk or has failed.
+    fn answer(self: Box<Self>, failure: Option<&GroupFailure>);
 }
 
 struct Change<F, T> {
@@ -59,34 +60,34 @@ where
         };
         let result = catch_unwind(AssertUnwindSafe(|| change(tx)))
             .unwrap_or_else(|_| Err(Error::internal("a change panicked")));
-        let keep = result.is_ok();
+        let is_ok = result.is_ok();
         self.result = Some(result);
-        keep
+        is_ok
     }
 
     fn was_full(&self) -> bool {
         matches!(&self.result, Some(Err(error)) if error.is(Code::StorageFull))
     }
 
-    fn answer(self: Box<Self>, failed: Option<&GroupFailed>) {
-        let result = match (failed, self.result) {
-            (Some(failed), _) => Err(failed.as_error()),
+    fn answer(self: Box<Self>, failure: Option<&GroupFailure>) {
+        let result = match (failure, self.result) {
+            (Some(failure), _) => Err(failure.as_error()),
             (None, Some(result)) => result,
             (None, None) => Err(Error::internal("a change was not run")),
         };
-        // The caller may have gone; what it asked for is done all the same.
+        // The caller may no longer wait. The change stands all the same.
         drop(self.reply.send(result));
     }
 }
 
 /// Why a whole group was not committed.
-enum GroupFailed {
+enum GroupFailure {
     Full,
     Busy,
     Broken(String),
 }
 
-impl GroupFailed {
+impl GroupFailure {
     fn as_error(&self) -> Error {
         match self {
             Self::Full => Code::StorageFull.into(),
@@ -96,7 +97,7 @@ impl GroupFailed {
     }
 }
 
-impl From<rusqlite::Error> for GroupFailed {
+impl From<rusqlite::Error> for GroupFailure {
     fn from(error: rusqlite::Error) -> Self {
         if errors::is_full(&error) {
             return Self::Full;
@@ -110,22 +111,22 @@ impl From<rusqlite::Error> for GroupFailed {
     }
 }
 
-/// Changes in a commit.
+/// The buckets of changes in a commit.
 const CHANGES: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
-/// Microseconds of a commit: from a quick disk to one that others keep busy.
+/// The buckets of a commit's duration in microseconds: from a fast disk to a busy one.
 const TIMES: [u64; 13] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
     10_000_000,
 ];
 
-/// What the writer counts.
+/// The writer's metrics.
 #[derive(Debug)]
 pub struct WriterMetrics {
     submitted: Counter,
-    taken: Counter,
+    dequeued: Counter,
     /// Changes in one commit.
     pub changes: Histogram<{ CHANGES.len() }>,
-    /// Microseconds of one commit, its changes included.
+    /// Microseconds of one commit, including its changes.
     pub times: Histogram<{ TIMES.len() }>,
     /// Commits that failed.
     pub failures: Counter,
@@ -135,7 +136,7 @@ impl WriterMetrics {
     fn new() -> Self {
         Self {
             submitted: Counter::new(),
-            taken: Counter::new(),
+            dequeued: Counter::new(),
             changes: Histogram::new(&CHANGES),
             times: Histogram::new(&TIMES),
             failures: Counter::new(),
@@ -144,43 +145,43 @@ impl WriterMetrics {
 
     /// Changes that wait.
     pub fn waiting(&self) -> u64 {
-        // What was taken is read first: meanwhile there may come more, and no fewer.
-        let taken = self.taken.get();
-        self.submitted.get().saturating_sub(taken)
+        // Reading `dequeued` first keeps the difference from going below zero.
+        let dequeued = self.dequeued.get();
+        self.submitted.get().saturating_sub(dequeued)
     }
 
-    fn committed(&self, changes: usize, took: Duration, went_well: bool) {
+    fn record_commit(&self, changes: usize, elapsed: Duration, is_ok: bool) {
         self.changes.observe(changes as u64);
         self.times
-            .observe(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-        if !went_well {
+            .observe(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
+        if !is_ok {
             self.failures.add(1);
         }
     }
 }
 
-/// The handle to the writer's thread; the thread ends when the handle is dropped.
+/// The handle of the writer's thread. The thread ends when the handle is dropped.
 pub(super) struct Writer {
     queue: Option<SyncSender<Box<dyn Pending>>>,
     metrics: Arc<WriterMetrics>,
     writable: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    ended: Closed,
+    closed: Closed,
 }
 
-/// Tells who waits for it that the writer has closed the file.
+/// Waits until the writer has closed the database.
 #[derive(Clone, Debug, Default)]
 pub struct Closed(Arc<(Mutex<bool>, Condvar)>);
 
 impl Closed {
-    /// Waits until the file is closed, for so long at most; whether it is.
+    /// Waits for up to `limit`. Returns whether the database is closed.
     pub fn wait(&self, limit: Duration) -> bool {
-        let (has_ended, told) = &*self.0;
-        let has_ended = has_ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let (has_ended, _) = told
-            .wait_timeout_while(has_ended, limit, |has_ended| !*has_ended)
+        let (is_closed, changed) = &*self.0;
+        let is_closed = is_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (is_closed, _) = changed
+            .wait_timeout_while(is_closed, limit, |is_closed| !*is_closed)
             .unwrap_or_else(PoisonError::into_inner);
-        *has_ended
+        *is_closed
     }
 }
 
@@ -188,9 +189,9 @@ struct NotifyOnDrop(Closed);
 
 impl Drop for NotifyOnDrop {
     fn drop(&mut self) {
-        let (has_ended, told) = &*self.0.0;
-        *has_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        told.notify_all();
+        let (is_closed, changed) = &*self.0.0;
+        *is_closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        changed.notify_all();
     }
 }
 
@@ -200,7 +201,7 @@ impl Writer {
         clock: Clock,
         ticker: Ticker,
         checkpoints: Checkpoints,
-        most_changes: usize,
+        max_changes: usize,
     ) -> Self {
         let (queue, waiting) = sync_channel(QUEUE);
         let writable = Arc::new(AtomicBool::new(true));
@@ -209,20 +210,20 @@ impl Writer {
             connection,
             clock,
             ticker,
-            others: None,
+            data_version: None,
             effects: Effects::default(),
             random: Random::default(),
             checkpoints,
             writable: Arc::clone(&writable),
             metrics: Arc::clone(&metrics),
         };
-        let ended = Closed::default();
-        let says_so = NotifyOnDrop(ended.clone());
+        let closed = Closed::default();
+        let notify = NotifyOnDrop(closed.clone());
         let thread = std::thread::spawn(move || {
-            // Dropped last, when the connection has been closed.
-            let _says_so = says_so;
+            // Dropped last, after the connection is closed.
+            let _notify = notify;
             let mut group_writer = group_writer;
-            group_writer.work(&waiting, most_changes);
+            group_writer.run(&waiting, max_changes);
             drop(group_writer);
         });
         Self {
@@ -230,7 +231,7 @@ impl Writer {
             metrics,
             writable,
             thread: Mutex::new(Some(thread)),
-            ended,
+            closed,
         }
     }
 
@@ -259,8 +260,8 @@ impl Writer {
         }
     }
 
-    pub(super) fn ended(&self) -> Closed {
-        self.ended.clone()
+    pub(super) fn closed(&self) -> Closed {
+        self.closed.clone()
     }
 
     pub(super) fn metrics(&self) -> &WriterMetrics {
@@ -274,13 +275,13 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // What waits is still written: the thread ends when the queue is empty and closed.
+        // The thread writes the waiting changes, then ends: the queue is closed.
         self.queue = None;
         let thread = self.thread.lock().ok().and_then(|mut thread| thread.take());
         if let Some(thread) = thread
             && thread.join().is_err()
         {
-            log::error!("the writer's thread had panicked");
+            log::error!("the writer's thread has panicked");
         }
     }
 }
@@ -289,8 +290,8 @@ struct GroupWriter {
     connection: Connection,
     clock: Clock,
     ticker: Ticker,
-    /// The file's version as it was after the last commit of another connection that is known here.
-    others: Option<i64>,
+    /// SQLite's data version when the ticks of other processes were last read.
+    data_version: Option<i64>,
     random: Random,
     checkpoints: Checkpoints,
     writable: Arc<AtomicBool>,
@@ -299,29 +300,29 @@ struct GroupWriter {
 }
 
 impl GroupWriter {
-    fn work(&mut self, waiting: &Receiver<Box<dyn Pending>>, most_changes: usize) {
-        let mut group = Vec::with_capacity(most_changes);
+    fn run(&mut self, waiting: &Receiver<Box<dyn Pending>>, max_changes: usize) {
+        let mut group = Vec::with_capacity(max_changes);
         while let Ok(first) = waiting.recv() {
             group.push(first);
-            self.add_waiting(&mut group, waiting, most_changes);
-            self.metrics.taken.add(1);
-            let begun = Instant::now();
-            let outcome = self.commit(&mut group, waiting, most_changes);
+            self.add_waiting(&mut group, waiting, max_changes);
+            self.metrics.dequeued.add(1);
+            let start = Instant::now();
+            let outcome = self.commit(&mut group, waiting, max_changes);
             self.metrics
-                .committed(group.len(), begun.elapsed(), outcome.is_ok());
+                .record_commit(group.len(), start.elapsed(), outcome.is_ok());
             self.writable.store(outcome.is_ok(), Ordering::Relaxed);
-            let failed = outcome.err();
+            let failure = outcome.err();
             let on_commit = self.effects.on_commit.drain(..);
-            if failed.is_none() {
-                on_commit.for_each(|then| then());
+            if failure.is_none() {
+                on_commit.for_each(|callback| callback());
             }
             for pending in group.drain(..) {
-                pending.answer(failed.as_ref());
+                pending.answer(failure.as_ref());
             }
-            if failed.is_none() {
+            if failure.is_none() {
                 self.checkpoints.after_commit(&self.connection);
                 if std::mem::take(&mut self.effects.scrub_log) {
-                    self.checkpoints.erase();
+                    self.checkpoints.scrub();
                 }
             }
         }
@@ -334,14 +335,14 @@ impl GroupWriter {
         &mut self,
         group: &mut Vec<Box<dyn Pending>>,
         waiting: &Receiver<Box<dyn Pending>>,
-        most_changes: usize,
-    ) -> Result<(), GroupFailed> {
+        max_changes: usize,
+    ) -> Result<(), GroupFailure> {
         execute(&self.connection, "BEGIN IMMEDIATE")?;
         let outcome = self
-            .run_all(group, waiting, most_changes)
+            .run_all(group, waiting, max_changes)
             .and_then(|()| execute(&self.connection, "COMMIT"));
         if let Err(error) = outcome {
-            // A full disk may have rolled back already; there is nothing left to undo then.
+            // SQLite may have rolled back already, for example because the disk is full.
             if !self.connection.is_autocommit() {
                 execute(&self.connection, "ROLLBACK")?;
             }
@@ -350,29 +351,30 @@ impl GroupWriter {
         Ok(())
     }
 
-    /// Another process, such as the command line beside a server, hands out ticks too; what it wrote is passed.
-    fn pass_others(&mut self) -> rusqlite::Result<()> {
-        let others = connection::version_of_others(&self.connection)?;
-        if self.others != Some(others) {
+    /// Moves the ticker past the ticks that another process has used, such as a command next to a
+    /// server.
+    fn pass_other_processes(&mut self) -> rusqlite::Result<()> {
+        let data_version = connection::data_version(&self.connection)?;
+        if self.data_version != Some(data_version) {
             self.ticker.pass(connection::last_tick(&self.connection)?);
-            self.others = Some(others);
+            self.data_version = Some(data_version);
         }
         Ok(())
     }
 
-    /// Runs a group, and what comes to wait while it is run.
+    /// Runs a group, and the changes that arrive while it runs.
     fn run_all(
         &mut self,
         group: &mut Vec<Box<dyn Pending>>,
         waiting: &Receiver<Box<dyn Pending>>,
-        most_changes: usize,
+        max_changes: usize,
     ) -> rusqlite::Result<()> {
-        self.pass_others()?;
-        let mut run = 0;
-        while run < group.len() {
-            self.run_each(&mut group[run..])?;
-            run = group.len();
-            self.add_waiting(group, waiting, most_changes);
+        self.pass_other_processes()?;
+        let mut done = 0;
+        while done < group.len() {
+            self.run_each(&mut group[done..])?;
+            done = group.len();
+            self.add_waiting(group, waiting, max_changes);
         }
         Ok(())
     }
@@ -381,22 +383,23 @@ impl GroupWriter {
         &self,
         group: &mut Vec<Box<dyn Pending>>,
         waiting: &Receiver<Box<dyn Pending>>,
-        most_changes: usize,
+        max_changes: usize,
     ) {
         let before = group.len();
-        group.extend(waiting.try_iter().take(most_changes - before));
-        self.metrics.taken.add((group.len() - before) as u64);
+        group.extend(waiting.try_iter().take(max_changes - before));
+        self.metrics.dequeued.add((group.len() - before) as u64);
     }
 
     fn run_each(&mut self, changes: &mut [Box<dyn Pending>]) -> rusqlite::Result<()> {
         let now = self.clock.now();
         for pending in changes {
-            // A savepoint costs about as much as the statement: SQLite keeps a copy of every page that is changed behind it.
-            let is_kept_apart = pending.extent() != Extent::Statement;
-            if is_kept_apart {
+            // A savepoint costs about as much as the statement: SQLite copies every page that the
+            // change modifies.
+            let needs_savepoint = pending.extent() != Extent::Statement;
+            if needs_savepoint {
                 execute(&self.connection, "SAVEPOINT change")?;
             }
-            let wanted_before = self.effects.on_commit.len();
+            let callbacks_before = self.effects.on_commit.len();
             let mut tx = WriteTx::on(
                 Session::of(&self.connection),
                 &self.ticker,
@@ -405,19 +408,19 @@ impl GroupWriter {
                 &mut self.effects,
             );
             if !pending.run(&mut tx) {
-                self.effects.on_commit.truncate(wanted_before);
+                self.effects.on_commit.truncate(callbacks_before);
                 if self.connection.is_autocommit() {
-                    // SQLite undid the whole group by itself, as it does when the disk is full or fails.
-                    return Err(connection::failure(match pending.was_full() {
+                    // SQLite rolled back the whole group, because the disk is full or fails.
+                    return Err(connection::sqlite_error(match pending.was_full() {
                         true => ffi::SQLITE_FULL,
                         false => ffi::SQLITE_IOERR,
                     }));
                 }
-                if is_kept_apart {
+                if needs_savepoint {
                     execute(&self.connection, "ROLLBACK TO change")?;
                 }
             }
-            if is_kept_apart {
+            if needs_savepoint {
                 execute(&self.connection, "RELEASE change")?;
             }
         }
@@ -442,18 +445,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn in_a_group_a_change_that_fails_leaves_nothing_and_takes_nothing_along() {
+    async fn a_change_that_fails_is_rolled_back_alone_within_its_group() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), Clock::System).unwrap();
-        let (go_on, waits) = std::sync::mpsc::channel();
-        // While this one waits, all others come together.
+        let (release, blocked) = std::sync::mpsc::channel();
+        // This change blocks the writer until all the others are queued.
         let first = store.write(Extent::Configuration, move |_| {
-            waits.recv().unwrap();
+            blocked.recv().unwrap();
             Ok(())
         });
         let one = store.write(Extent::Statement, |tx| add(tx, 1));
-        let one_again = store.write(Extent::Statement, |tx| add(tx, 1));
-        let half_done = store.write(Extent::Configuration, |tx| {
+        let duplicate = store.write(Extent::Statement, |tx| add(tx, 1));
+        let fails_halfway = store.write(Extent::Configuration, |tx| {
             add(tx, 2)?;
             add(tx, 1)
         });
@@ -466,19 +469,19 @@ mod tests {
             add(tx, 5)
         });
         let last = store.write(Extent::Statement, |tx| add(tx, 6));
-        go_on.send(()).unwrap();
+        release.send(()).unwrap();
         first.await.unwrap();
         assert!(one.await.is_ok());
-        assert!(one_again.await.is_err());
-        assert!(half_done.await.is_err());
+        assert!(duplicate.await.is_err());
+        assert!(fails_halfway.await.is_err());
         assert!(panics.await.is_err());
         assert!(both.await.is_ok());
         assert!(last.await.is_ok());
-        let kept: Vec<i64> = store
+        let committed: Vec<i64> = store
             .read_now(|reader| reader.all(ALL, (), |row| row.get("tenant_no")))
             .unwrap();
-        assert_eq!(kept, [1, 4, 5, 6]);
-        // The first waited while it was run; what came meanwhile went with it.
+        assert_eq!(committed, [1, 4, 5, 6]);
+        // The changes that were queued while the first one ran joined its group.
         assert_eq!(store.writer_metrics().changes.read().count, 1);
     }
 }
