@@ -113,7 +113,7 @@ impl<'a> Cached<'a, Reader<'a>> {
         self.directory
     }
 
-    /// As [`keys::by_sha256`], but for when it was last used.
+    /// As [`keys::by_sha256`], except that `last_used_at` may be older than the snapshot.
     pub fn key(&self, sha256: &[u8; 32]) -> Result<Option<Arc<Credential>>> {
         self.cache.keys.get_or_load_some(self.version, *sha256, || {
             Ok(keys::by_sha256(self.directory, sha256)?.map(Arc::new))
@@ -146,7 +146,8 @@ impl<'a> Cached<'a, Reader<'a>> {
         self.cache.channels.get_or_load_some(self.version, id, load)
     }
 
-    /// As [`installs::is_installed`], of a channel of this tenant.
+    /// As [`installs::is_installed`]. The channel must belong to the tenant: the tenant is not part
+    /// of the entry's key.
     pub fn is_installed(
         &self,
         tenant: TenantNo,

@@ -388,7 +388,7 @@ impl Store {
     ///
     /// # Errors
     /// `storage_full` and `overloaded` at once; otherwise the error of the last message that could
-    /// not be removed. Such messages are tried again after [`FAULT_RETRY`].
+    /// not be removed. Such messages are tried again after ten minutes.
     pub async fn complete_removal(&self) -> Result<()> {
         self.remove_until(0).await
     }

@@ -76,7 +76,7 @@ pub fn back_up(
             file.display()
         )));
     }
-    let staged = StagedCopy::beside(file)?;
+    let staged = StagedCopy::next_to(file)?;
     // Opened for writing, so that SQLite can recover the log that a crash left behind. `query_only`
     // keeps the connection from changing anything.
     let source = connection::open_writer(&path)
@@ -138,7 +138,7 @@ pub fn restore(
     let _lock = lock_for_serving(folder)?;
     let path = folder.join(FILE);
     refuse_data(&path)?;
-    let staged = StagedCopy::beside(&path)?;
+    let staged = StagedCopy::next_to(&path)?;
     let schema = staged.copy(&source, file, report)?;
     drop(source);
     report(Progress::Checking);
@@ -282,7 +282,7 @@ struct StagedCopy {
 }
 
 impl StagedCopy {
-    fn beside(destination: &Path) -> Result<Self, OpenError> {
+    fn next_to(destination: &Path) -> Result<Self, OpenError> {
         let failed = |error: io::Error| cannot_write(destination, &error);
         if !parent(destination).is_dir() {
             return Err(cannot_write(destination, &"its folder does not exist"));
