@@ -17,7 +17,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::model::caller::Reach;
 use crate::model::ids::{SessionId, Tick};
 use crate::model::session::Cursor;
-use crate::turns::log::{DONE, Frame};
+use crate::turns::log::{DONE, SseEvent};
 use crate::turns::signals::Listener;
 use crate::turns::stream::StreamReader;
 
@@ -185,8 +185,8 @@ impl Reading {
             };
             let until = self.next_check.min(self.next_comment);
             tokio::select! {
-                () = self.listener.rung() => self.may_have_news = true,
-                // A comment alone needs no look; a check has one with it, should ever a bell not have been heard.
+                () = self.listener.notified() => self.may_have_news = true,
+                // A comment alone needs no look; a check has one with it, should a notification ever be missed.
                 () = tokio::time::sleep_until(until) => self.may_have_news = until == self.next_check,
                 () = self.app.comes_to(next_stage) => {}
             }
@@ -210,17 +210,17 @@ impl Reading {
 
     /// Looks for events; whether another look can find more.
     async fn look(&mut self) -> Result<bool> {
-        let look = self.reader.look().await?;
-        if look.begins_turn {
+        let step = self.reader.advance().await?;
+        if step.begins_turn {
             // Always before a turn's start, so that a right that has ended shows nothing of the turn.
             self.check_right().await?;
         }
-        self.waiting.extend(joined(look.frames));
-        if look.is_over {
+        self.waiting.extend(joined(step.events));
+        if step.is_over {
             self.waiting.push_back(DONE);
             self.is_over = true;
         }
-        Ok(look.moved)
+        Ok(step.has_advanced)
     }
 
     /// Checks that the credential still counts and still reaches the session.
@@ -236,15 +236,15 @@ impl Reading {
 }
 
 /// Several events that are there at once go out in one piece.
-fn joined(frames: Vec<Frame>) -> Option<Bytes> {
-    match frames.as_slice() {
+fn joined(events: Vec<SseEvent>) -> Option<Bytes> {
+    match events.as_slice() {
         [] => None,
-        [frame] => Some(frame.bytes.clone()),
-        frames => {
-            let length = frames.iter().map(|frame| frame.bytes.len()).sum();
+        [event] => Some(event.bytes.clone()),
+        events => {
+            let length = events.iter().map(|event| event.bytes.len()).sum();
             let mut all = Vec::with_capacity(length);
-            for frame in frames {
-                all.extend_from_slice(&frame.bytes);
+            for event in events {
+                all.extend_from_slice(&event.bytes);
             }
             Some(all.into())
         }

@@ -281,7 +281,7 @@ fn write_turns(app: &App, queued: Option<i64>, text: &mut Text) {
     text.put(format_args!("{name}{{status=\"RUNNING\"}} {running}"));
     let name = "switchboard_turns_ended_total";
     text.family(name, "counter", "Turns that have ended, by how.");
-    let ended = app.engine.ended();
+    let ended = app.engine.counters();
     for (status, count) in [
         ("COMPLETED", &ended.completed),
         ("FAILED", &ended.failed),

@@ -55,7 +55,7 @@ pub(super) async fn get(
             return Ok(Reply::ok(found));
         }
         tokio::select! {
-            () = listener.rung() => {}
+            () = listener.notified() => {}
             () = &mut over => return Ok(Reply::ok(read().await?)),
             () = app.comes_to(Stage::Draining) => return Ok(Reply::ok(found)),
         }
@@ -96,7 +96,7 @@ pub(super) async fn call_off<T: Send + 'static>(
             Ok(done)
         })
         .await?;
-    app.signals.ring(session);
+    app.signals.notify(session);
     let settled = async {
         // A turn that came behind them was not called off, and is not waited for.
         while app
@@ -105,7 +105,7 @@ pub(super) async fn call_off<T: Send + 'static>(
             .await?
             .is_some_and(|turn| turn.is_cancelled)
         {
-            listener.rung().await;
+            listener.notified().await;
         }
         Ok::<(), Error>(())
     };
