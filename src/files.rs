@@ -1,16 +1,14 @@
-//! Files that must outlive a power cut.
+//! File helpers for durability.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// Syncs the names in a folder. Syncing a new file does not sync the name of the file.
-///
-/// # Errors
-/// The folder cannot be opened, or the disk fails.
+/// Syncs a folder, so that the names of new and renamed files survive a power cut. Syncing a file
+/// does not sync its name.
 pub fn sync_names(folder: &Path) -> io::Result<()> {
     match File::open(folder)?.sync_all() {
-        // Some file systems cannot sync a folder.
+        // Some file systems do not support this.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         outcome => outcome,
     }

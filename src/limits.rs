@@ -1,4 +1,4 @@
-//! Limits kept per key, such as a tenant. Keys that are not in use are forgotten.
+//! Limits per key, such as a tenant. Keys that are not in use take no memory.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -8,10 +8,10 @@ use tokio::sync::Semaphore;
 
 use crate::model::clock::Millis;
 
-/// Milliseconds of a minute.
+/// The length of a minute, in milliseconds.
 const MINUTE: Millis = 60_000;
 
-/// A semaphore for each key, which exists while somebody holds it or waits for it.
+/// One semaphore per key. It exists while a permit is held or awaited.
 #[derive(Debug)]
 pub struct KeyedSemaphore<K> {
     permits: usize,
@@ -19,7 +19,7 @@ pub struct KeyedSemaphore<K> {
 }
 
 impl<K: Eq + Hash> KeyedSemaphore<K> {
-    /// A semaphore with this number of permits for each key.
+    /// Creates semaphores with this number of permits per key.
     pub fn new(permits: usize) -> Self {
         Self {
             permits,
@@ -43,7 +43,7 @@ impl<K: Eq + Hash> KeyedSemaphore<K> {
     }
 }
 
-/// Lets one event of each key through in a minute of the clock.
+/// A throttle that admits one event per key and minute of the clock.
 #[derive(Debug)]
 pub struct OncePerMinute<K>(Mutex<Minute<K>>);
 
@@ -75,7 +75,7 @@ impl<K: Eq + Hash> OncePerMinute<K> {
     }
 }
 
-/// The beginning of the minute that a time lies in.
+/// The start of the minute that contains a time.
 pub fn minute_of(time: Millis) -> Millis {
     time - time.rem_euclid(MINUTE)
 }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_that_nobody_holds_is_forgotten() {
+    fn a_semaphore_that_is_not_in_use_is_removed() {
         let semaphores = KeyedSemaphore::new(1);
         let held = semaphores.of("one").try_acquire_owned().unwrap();
         assert!(semaphores.of("one").try_acquire_owned().is_err());
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_lets_each_key_through_once_and_forgets_it_after() {
+    fn each_key_is_admitted_once_per_minute_and_removed_afterwards() {
         let limiter = OncePerMinute::default();
         assert!(limiter.admit("a", 0));
         assert!(!limiter.admit("a", 59_999));

@@ -1,4 +1,5 @@
-//! Counters and histograms that cost an addition each, without a lock or an allocation, so that every request is counted.
+//! Counters, gauges and histograms. Each update is an atomic addition, without a lock or an
+//! allocation, so every request can be counted.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -7,89 +8,95 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Nothing counted yet.
+    /// Creates a counter at 0.
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    /// Counts some more.
+    /// Adds to the count.
     pub fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// How many were counted.
+    /// The count.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A number of things that are there at the moment.
+/// A number that grows and shrinks.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicI64);
 
 impl Gauge {
-    /// Some have come; less than none have gone.
-    pub fn add(&self, more: i64) {
-        self.0.fetch_add(more, Ordering::Relaxed);
+    /// Adds a difference, which may be negative.
+    pub fn add(&self, difference: i64) {
+        self.0.fetch_add(difference, Ordering::Relaxed);
     }
 
-    /// How many there are.
+    /// The current value.
     pub fn get(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// How many values lay below each of some bounds, in whole units of whoever observes.
+/// A histogram of integers. The caller chooses the unit.
 #[derive(Debug)]
 pub struct Histogram<const N: usize> {
     bounds: &'static [u64; N],
-    /// Each counts the values above the bound before it, up to its own.
-    within: [Counter; N],
-    beyond: Counter,
+    /// One counter per bound: the values above the previous bound and up to this one.
+    buckets: [Counter; N],
+    /// The values above the last bound.
+    overflow: Counter,
     sum: Counter,
 }
 
-/// What a histogram has counted.
+/// The values that a histogram has counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Distribution {
-    /// Each bound, with the number of values up to it.
+    /// Each bound with the number of values up to it (cumulative).
     pub up_to: Vec<(u64, u64)>,
-    /// All values.
+    /// The number of values.
     pub count: u64,
-    /// Their sum.
+    /// The sum of the values.
     pub sum: u64,
 }
 
 impl<const N: usize> Histogram<N> {
-    /// An empty one over ascending bounds.
+    /// Creates an empty histogram. The bounds must ascend.
     pub fn new(bounds: &'static [u64; N]) -> Self {
         Self {
             bounds,
-            within: [const { Counter::new() }; N],
-            beyond: Counter::default(),
+            buckets: [const { Counter::new() }; N],
+            overflow: Counter::default(),
             sum: Counter::default(),
         }
     }
 
     /// Counts a value.
     pub fn observe(&self, value: u64) {
-        let place = self.bounds.partition_point(|bound| *bound < value);
-        self.within.get(place).unwrap_or(&self.beyond).add(1);
+        let index = self.bounds.partition_point(|bound| *bound < value);
+        self.buckets.get(index).unwrap_or(&self.overflow).add(1);
         self.sum.add(value);
     }
 
-    /// What was counted so far.
+    /// The values that were counted so far.
     pub fn read(&self) -> Distribution {
-        // The count is that of the very buckets, so that they agree while others go on counting.
+        // The count is the sum of the buckets that are read here. A counter of its own would
+        // disagree with them while other threads observe.
         let mut count = 0;
-        let up_to = self.bounds.iter().zip(&self.within).map(|(bound, within)| {
-            count += within.get();
-            (*bound, count)
-        });
+        let up_to = self
+            .bounds
+            .iter()
+            .zip(&self.buckets)
+            .map(|(bound, bucket)| {
+                count += bucket.get();
+                (*bound, count)
+            });
         let up_to = up_to.collect();
         Distribution {
             up_to,
-            count: count + self.beyond.get(),
+            count: count + self.overflow.get(),
             sum: self.sum.get(),
         }
     }
@@ -100,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_on_a_bound_is_within_it_and_one_beyond_all_is_in_the_count_alone() {
+    fn a_value_on_a_bound_counts_for_it_and_one_above_all_bounds_is_only_in_the_total() {
         let histogram = Histogram::new(&[1, 10, 100]);
         for value in [0, 1, 2, 10, 11, 100, 101, 5_000] {
             histogram.observe(value);

@@ -1,4 +1,4 @@
-//! How this server calls others over HTTP: the one way to build a client, and to tell what went wrong with it.
+//! Outbound HTTP: the one function that builds clients, and helpers for their errors.
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use reqwest::{Url, redirect, retry};
 
-/// A client for one server: a connection for each call, so that dropping a call hangs up, and no call meets a
-/// connection that the server is about to close. It follows no redirect: what is sent goes to that server alone.
+/// Creates an HTTP client for one server. Each call has its own connection: dropping a call closes
+/// the connection, and no call reuses one that the server is about to close. The client follows no
+/// redirects, so requests go to that server only.
 ///
 /// # Errors
-/// Why no connection can be made, in words for the log.
+/// A phrase for the operator, if TLS cannot be set up.
 pub fn client(server: &Url, connect_timeout: Duration) -> Result<reqwest::Client, String> {
     let builder = || {
         let builder = reqwest::Client::builder()
@@ -28,7 +29,8 @@ pub fn client(server: &Url, connect_timeout: Duration) -> Result<reqwest::Client
     builder()
         .build()
         .or_else(|_| {
-            // A machine without a certificate store, as slim containers are, fails even for http.
+            // Without a system certificate store, as in a slim container, the build fails even for
+            // http.
             let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
             let roots = roots
                 .map(|root| reqwest::Certificate::from_der(root))
@@ -38,7 +40,7 @@ pub fn client(server: &Url, connect_timeout: Duration) -> Result<reqwest::Client
         .map_err(|error| causes(&error))
 }
 
-/// Whether an address is this machine's own.
+/// Whether a URL's host is a loopback address.
 pub fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost"
@@ -46,7 +48,7 @@ pub fn is_loopback(url: &Url) -> bool {
         || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-/// An error and what led to it, on one line.
+/// An error and its sources, on one line.
 pub fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -63,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_addresses_of_this_machine_pass_by_the_proxy() {
+    fn only_loopback_addresses_bypass_the_proxy() {
         let loopback = |url: &str| is_loopback(&Url::parse(url).unwrap());
         for url in [
             "http://localhost:1",

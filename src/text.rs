@@ -1,8 +1,8 @@
-//! Text for people: shortened where it may be long.
+//! Text helpers.
 
-/// The first `most` characters of a text, followed by `…` if more were cut off.
-pub fn shorten(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
+/// Cuts text to `max` characters. `…` marks the cut.
+pub fn shorten(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -13,7 +13,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_cut_between_characters_and_only_if_it_is_longer() {
+    fn text_is_cut_between_characters_and_only_if_it_is_too_long() {
         assert_eq!(shorten("äöü", 3), "äöü");
         assert_eq!(shorten("äöü", 2), "äö…");
         assert_eq!(shorten("", 0), "");

@@ -15,7 +15,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, json};
 use switchboard::auth::entra::{Entra, PUBLIC_AUTHORITY, Settings};
 use switchboard::auth::signing::SigningSecret;
-use switchboard::auth::{Authenticator, Checked, sign_in};
+use switchboard::auth::{Authenticator, sign_in};
 use switchboard::digest;
 use switchboard::error::{Code, Error};
 use switchboard::model::caller::{Actor, Caller, Who};
@@ -25,6 +25,7 @@ use switchboard::input::seed;
 use switchboard::store::{Store, import, sign_ins, tenants};
 use switchboard_fuzz::refusal;
 use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
 
 /// The time, which stands still: 2025-11-24T16:00:00Z, in seconds.
 const NOW_S: i64 = 1_764_000_000;
@@ -56,6 +57,7 @@ const BEFORE_THE_SIGNATURE: [&str; 8] = [
 /// The demo world with its keys, a person who signed in by a link, and an authority whose key is at hand.
 struct World {
     _folder: TempDir,
+    runtime: Runtime,
     store: Store,
     authenticator: Authenticator,
     authority: RsaKeyPair,
@@ -117,6 +119,7 @@ fn world() -> World {
     genuine.push(token.expect("a token"));
     let mut world = World {
         _folder: folder,
+        runtime: Builder::new_current_thread().build().expect("a runtime"),
         store,
         authenticator,
         own: hmac::Key::new(hmac::HMAC_SHA256, &own),
@@ -168,11 +171,8 @@ impl World {
 
     /// Who a header names, or the reason why it does not count.
     fn caller(&self, header: &[u8]) -> Result<Caller, String> {
-        match self.authenticator.check(&self.store, Some(header), false) {
-            Ok(Checked::Caller(caller, _)) => Ok(caller),
-            Ok(Checked::Waits(_)) => panic!("the keys are in a file"),
-            Err(error) => Err(reason(error)),
-        }
+        let caller = self.authenticator.caller(&self.store, Some(header));
+        self.runtime.block_on(caller).map_err(reason)
     }
 
     /// A header that nobody signed: it counts only as it was given out, and is not read beyond its signature.

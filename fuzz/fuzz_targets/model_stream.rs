@@ -6,7 +6,7 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 use switchboard::model::answer::Chunk;
-use switchboard::turns::openai::reply::{LONGEST_ANSWER_BYTES, Reply};
+use switchboard::turns::openai::reply::{MAX_ANSWER_BYTES, Reply};
 use switchboard::turns::responder::{Completion, FinishReason};
 
 /// What a reply said, and how it ended: a fault behind the end takes nothing from the answer.
@@ -19,15 +19,15 @@ fn heard<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Heard {
             break;
         }
         if let Err(fault) = reply.push(chunk, &mut chunks) {
-            return (chunks, reply.answered().ok_or(fault));
+            return (chunks, reply.completion().ok_or(fault));
         }
     }
     if !reply.is_done()
         && let Err(fault) = reply.end(&mut chunks)
     {
-        return (chunks, reply.answered().ok_or(fault));
+        return (chunks, reply.completion().ok_or(fault));
     }
-    let answered = reply.answered().expect("what ended has answered");
+    let answered = reply.completion().expect("what ended has answered");
     (chunks, Ok(answered))
 }
 
@@ -48,7 +48,7 @@ fn heard_always(body: &[u8], cuts: &[u8]) -> Heard {
     assert_eq!(heard(cut(body, cuts)), whole, "cut");
     assert_eq!(heard(body.chunks(1)), whole, "byte by byte");
     let said_bytes: usize = whole.0.iter().map(|chunk| text_of(chunk).len()).sum();
-    assert!(said_bytes <= LONGEST_ANSWER_BYTES);
+    assert!(said_bytes <= MAX_ANSWER_BYTES);
     assert!(whole.0.iter().all(|chunk| !text_of(chunk).is_empty()));
     whole
 }

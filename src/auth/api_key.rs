@@ -1,4 +1,4 @@
-//! New API keys (contract, section 2). Only the SHA-256 of a key is stored.
+//! Generates API keys (contract, section 2). Only the SHA-256 of a key is stored.
 
 use crate::error::{Error, Result};
 use crate::model::api_key::PREFIX;
@@ -6,18 +6,18 @@ use crate::model::api_key::PREFIX;
 const SECRET_CHARACTERS: usize = 43;
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
-/// A new key: 43 characters made from 256 random bits.
+/// Generates a key for an environment.
 ///
 /// # Errors
-/// The system has no random bytes.
+/// `internal_error` if the system's random number generator fails.
 pub fn generate(environment: &str) -> Result<String> {
     Ok(format!("{PREFIX}{environment}_{}", random_secret()?))
 }
 
-/// 43 letters and digits made from 256 random bits, which nobody guesses.
+/// Generates a secret of 43 letters and digits from 256 random bits.
 ///
 /// # Errors
-/// The system has no random bytes.
+/// `internal_error` if the system's random number generator fails.
 pub fn random_secret() -> Result<String> {
     let mut number = [0; 32];
     getrandom::fill(&mut number).map_err(|error| Error::Internal(error.into()))?;
@@ -28,7 +28,8 @@ pub fn random_secret() -> Result<String> {
     Ok(secret)
 }
 
-/// Divides a big-endian number in place; the remainder. 62^43 > 2^256, so 43 digits hold all of it.
+/// Divides a big-endian number in place and returns the remainder. 62^43 > 2^256, so 43 digits hold
+/// every number of 256 bits.
 fn divide(number: &mut [u8; 32], divisor: usize) -> usize {
     let mut remainder = 0;
     for byte in number {

@@ -1,4 +1,4 @@
-//! How often a code that nobody has may be tried: it cannot be guessed, and whoever tries is slowed down.
+//! Throttles failed sign-in codes by IP address, so that codes cannot be guessed by trying.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -6,21 +6,22 @@ use std::sync::Mutex;
 
 use crate::model::clock::Millis;
 
-/// Failures of one address within a window.
-const FAILURES: usize = 20;
+/// The number of failures that one address may have within a window.
+const MAX_FAILURES: usize = 20;
+/// The length of the sliding window, in milliseconds.
 const WINDOW: Millis = 60_000;
-/// Above so many addresses those whose window has passed are forgotten.
-const ADDRESSES: usize = 1_000;
+/// The number of addresses at which expired windows are pruned.
+const PRUNE_ADDRESSES: usize = 1_000;
 
-/// The failures of the last minute, by the address that they came from.
+/// The failures within the window, by IP address.
 #[derive(Debug, Default)]
 pub struct Attempts(Mutex<HashMap<IpAddr, VecDeque<Millis>>>);
 
 impl Attempts {
-    /// Whether an address may try.
+    /// Checks whether an address may try a code.
     ///
     /// # Errors
-    /// The seconds to wait.
+    /// The seconds to wait, if the address has too many failures.
     pub fn admit(&self, from: IpAddr, now: Millis) -> Result<(), u64> {
         let Ok(mut failures) = self.0.lock() else {
             return Ok(());
@@ -28,9 +29,9 @@ impl Attempts {
         let Some(window) = failures.get_mut(&from) else {
             return Ok(());
         };
-        pass(window, now);
+        prune(window, now);
         match window.front() {
-            Some(first) if window.len() >= FAILURES => {
+            Some(first) if window.len() >= MAX_FAILURES => {
                 let wait_ms = first + WINDOW - now;
                 Err(u64::try_from((wait_ms + 999) / 1_000).unwrap_or(1).max(1))
             }
@@ -38,14 +39,14 @@ impl Attempts {
         }
     }
 
-    /// Counts a failure.
+    /// Counts a failure of an address.
     pub fn failed(&self, from: IpAddr, now: Millis) {
         let Ok(mut failures) = self.0.lock() else {
             return;
         };
-        if failures.len() >= ADDRESSES {
+        if failures.len() >= PRUNE_ADDRESSES {
             failures.retain(|_, window| {
-                pass(window, now);
+                prune(window, now);
                 !window.is_empty()
             });
         }
@@ -53,8 +54,9 @@ impl Attempts {
     }
 }
 
-/// Forgets what lies outside the window, on either side: a clock that was set back keeps nobody out.
-fn pass(window: &mut VecDeque<Millis>, now: Millis) {
+/// Removes the failures outside the window. That includes failures in the future: a clock that was
+/// set back must not block an address.
+fn prune(window: &mut VecDeque<Millis>, now: Millis) {
     window.retain(|time| *time <= now && *time > now - WINDOW);
 }
 
@@ -66,7 +68,7 @@ mod tests {
     const THERE: IpAddr = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
 
     #[test]
-    fn twenty_failures_a_minute_hold_up_their_own_address_only() {
+    fn twenty_failures_a_minute_block_only_their_own_address() {
         let attempts = Attempts::default();
         for time in 0..20 {
             assert_eq!(attempts.admit(HERE, time), Ok(()));
@@ -81,12 +83,12 @@ mod tests {
     }
 
     #[test]
-    fn addresses_whose_minute_has_passed_are_forgotten() {
+    fn addresses_whose_window_has_passed_are_pruned() {
         let attempts = Attempts::default();
         for number in 0..2_000_u32 {
             let from = IpAddr::V4(number.into());
             attempts.failed(from, i64::from(number) * 1_000);
         }
-        assert!(attempts.0.lock().unwrap().len() <= ADDRESSES);
+        assert!(attempts.0.lock().unwrap().len() <= PRUNE_ADDRESSES);
     }
 }

@@ -1,4 +1,5 @@
-//! A token in three parts, read strictly before anybody believes a word of it.
+//! Parses a JSON Web Token strictly. It verifies nothing: signature and claims are checked
+//! elsewhere.
 
 use std::fmt;
 
@@ -10,22 +11,22 @@ use serde_json::{Map, Value};
 use super::reason::Reason;
 use crate::error::Result;
 
-/// Longer text is refused before anything in it is read, in bytes.
-const LONGEST: usize = 16 * 1_024;
-/// The signature algorithms that a header can name (RFC 7518 and 8037); `none` is none.
+/// The longest token that is parsed, in bytes.
+const MAX_BYTES: usize = 16 * 1_024;
+/// The signature algorithms that a header may name (RFC 7518 and 8037). `none` is not one of them.
 const ALGORITHMS: [&str; 14] = [
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256",
     "ES256K", "ES384", "ES512", "EdDSA",
 ];
 
-/// A token's parts; nothing of it is proven.
+/// The parts of an unverified token.
 #[derive(Debug)]
 pub struct Token<'a> {
-    /// The whole of it.
+    /// The whole token.
     pub text: &'a str,
-    /// What the signature is over.
+    /// The signed part: header and claims, still encoded.
     pub signed: &'a str,
-    /// The last part, as it came.
+    /// The signature, still encoded.
     pub signature: &'a str,
     /// The header.
     pub header: Map<String, Value>,
@@ -35,7 +36,7 @@ pub struct Token<'a> {
 
 impl<'a> Token<'a> {
     /// Whether text has the three parts of a token.
-    pub fn is_like(text: &str) -> bool {
+    pub fn has_token_form(text: &str) -> bool {
         let parts: Vec<&str> = text.split('.').collect();
         parts.len() == 3
             && parts[..2].iter().all(|part| !part.is_empty())
@@ -44,17 +45,18 @@ impl<'a> Token<'a> {
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
     }
 
-    /// Reads a token.
+    /// Parses a token.
     ///
     /// # Errors
-    /// `unauthorized`, `malformed`: too long, no base64url, no JSON objects, a name said twice, no signature
-    /// algorithm, or a `crit` header (RFC 7515: what it names must be understood, and none of it is).
-    pub fn read(text: &'a str) -> Result<Self> {
-        Self::parse(text).ok_or_else(|| Reason::Malformed.into())
+    /// `unauthorized`, `malformed`: the token is too long, is not base64url or JSON objects, has a
+    /// duplicate name, has no signature algorithm, or has a `crit` header. A reader must understand
+    /// every extension that `crit` names (RFC 7515), and this one understands none.
+    pub fn parse(text: &'a str) -> Result<Self> {
+        Self::try_parse(text).ok_or_else(|| Reason::Malformed.into())
     }
 
-    fn parse(text: &'a str) -> Option<Self> {
-        if text.len() > LONGEST || !Self::is_like(text) {
+    fn try_parse(text: &'a str) -> Option<Self> {
+        if text.len() > MAX_BYTES || !Self::has_token_form(text) {
             return None;
         }
         let (signed, signature) = text.rsplit_once('.')?;
@@ -66,29 +68,29 @@ impl<'a> Token<'a> {
             header: object(header)?,
             claims: object(claims)?,
         };
-        let names_an_algorithm = token
+        let has_algorithm = token
             .header_text("alg")
             .is_some_and(|alg| ALGORITHMS.contains(&alg));
-        (names_an_algorithm && !token.header.contains_key("crit")).then_some(token)
+        (has_algorithm && !token.header.contains_key("crit")).then_some(token)
     }
 
-    /// A text of the header.
+    /// A string of the header.
     pub fn header_text(&self, name: &str) -> Option<&str> {
         self.header.get(name).and_then(Value::as_str)
     }
 
-    /// Who says to have issued it: that alone decides who checks it.
+    /// The issuer claim, which selects the verifier.
     ///
     /// # Errors
-    /// `unauthorized`: `missing_claim`, or `malformed` when it is no text.
+    /// `unauthorized`: `missing_claim`, or `malformed` if the claim is not a string.
     pub fn issuer(&self) -> Result<&str> {
         self.text_claim("iss")
     }
 
-    /// A claim that must be there, as text.
+    /// A required claim, as a string.
     ///
     /// # Errors
-    /// `unauthorized`: `missing_claim`, or `malformed` when it is no text.
+    /// `unauthorized`: `missing_claim`, or `malformed` if the claim is not a string.
     pub fn text_claim(&self, name: &str) -> Result<&str> {
         match self.claims.get(name) {
             None | Some(Value::Null) => Err(Reason::MissingClaim.into()),
@@ -100,16 +102,19 @@ impl<'a> Token<'a> {
         }
     }
 
-    /// A claim that is a time, in Unix seconds; `None` where it is not there.
+    /// An optional claim that is a time, in Unix seconds.
     ///
     /// # Errors
-    /// `unauthorized`, `malformed`, when it is no number.
+    /// `unauthorized`, `malformed`, if the claim is not a number.
     pub fn time_claim(&self, name: &str) -> Result<Option<i64>> {
         match self.claims.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Number(number)) => {
-                // RFC 7519 lets a time have a fraction; `as` keeps what no i64 holds at its ends.
-                #[expect(clippy::cast_possible_truncation, reason = "whole seconds are meant")]
+                // RFC 7519 allows a fraction. `as` saturates a number that does not fit an i64.
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "the time has a resolution of one second"
+                )]
                 let time = number
                     .as_i64()
                     .or_else(|| number.as_f64().map(|seconds| seconds.floor() as i64));
@@ -127,10 +132,10 @@ fn object(part: &str) -> Option<Map<String, Value>> {
     strict_object(&bytes)
 }
 
-/// Reads a JSON object in which no name is said twice, at any depth; `None` for anything else.
+/// Parses a JSON object without duplicate names at any depth. `None` for anything else.
 pub fn strict_object(bytes: &[u8]) -> Option<Map<String, Value>> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict.deserialize(&mut json).ok()?;
+    let value = WithoutDuplicates.deserialize(&mut json).ok()?;
     json.end().ok()?;
     match value {
         Value::Object(object) => Some(object),
@@ -140,11 +145,12 @@ pub fn strict_object(bytes: &[u8]) -> Option<Map<String, Value>> {
     }
 }
 
-/// JSON whose objects say nothing twice: of two claims of one name, two readers may believe different ones.
+/// Deserializes JSON without duplicate names. Of two claims with one name, two parsers may use
+/// different ones.
 #[derive(Clone, Copy)]
-struct Strict;
+struct WithoutDuplicates;
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for WithoutDuplicates {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -152,11 +158,11 @@ impl<'de> DeserializeSeed<'de> for Strict {
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for WithoutDuplicates {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON without a name said twice")
+        f.write_str("JSON without duplicate names")
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
@@ -196,7 +202,7 @@ impl<'de> Visitor<'de> for Strict {
         while let Some(name) = entries.next_key::<String>()? {
             let value = entries.next_value_seed(Self)?;
             if object.insert(name, value).is_some() {
-                return Err(A::Error::custom("a name is said twice"));
+                return Err(A::Error::custom("duplicate name"));
             }
         }
         Ok(Value::Object(object))
@@ -208,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_is_read_as_it_is_unless_it_says_a_name_twice() {
+    fn an_object_is_parsed_unless_it_has_a_duplicate_name() {
         let text = r#"{"a": [1, -2, 2.5, null, true, "x"], "b": {"a": {}}}"#;
         assert_eq!(
             strict_object(text.as_bytes()).map(Value::Object),

@@ -1,4 +1,4 @@
-//! Turns the one `Authorization` header into a caller, or says why it does not count (contract, section 2).
+//! Authentication: turns the `Authorization` header into a caller (contract, section 2).
 
 pub mod api_key;
 pub mod attempts;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::digest;
 use crate::error::{Error, Refusal, Result};
 use crate::limits::{OncePerMinute, minute_of};
-use crate::model::api_key as key_form;
+use crate::model;
 use crate::model::caller::{Caller, Who};
 use crate::model::clock::Millis;
 use crate::model::ids::Tick;
@@ -30,101 +30,107 @@ use crate::store::cache::SnapshotVersion;
 use crate::store::users::{self, LastSeen};
 use crate::store::{Extent, Store, keys, tokens};
 
-use self::entra::{Entra, Identity};
+use self::entra::{Entra, Identity, TokenCheck};
 use self::jwt::Token;
 use self::reason::Reason;
 use self::signed_link::LinkKey;
-use self::signing::SigningSecret;
+use self::signing::{SigningSecret, TokenKind};
 
-/// How often a credential is looked at again after something that it waited for: keys, other keys, a first sight.
-const LOOKS: usize = 4;
-/// How long a credential may wait in all: whoever shows one that is never believed is not kept longer.
+/// How often a check is repeated after it waited: for signing keys, for newer keys, for a user's
+/// record.
+const MAX_RECHECKS: usize = 4;
+/// The timeout of all waits for one credential. It bounds the time that an invalid credential can
+/// hold a request.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Checks credentials.
+/// Authenticates requests.
 pub struct Authenticator {
     environment: String,
     signing: SigningSecret,
     links: LinkKey,
     entra: Option<Entra>,
-    /// The minute in which each key's use was last recorded, so that a request costs no write.
-    recorded: OncePerMinute<Tick>,
-    /// The same of each person's last request.
-    seen: OncePerMinute<(TenantNo, String)>,
+    /// Throttles the record of a key's last use to one write per minute.
+    key_uses: OncePerMinute<Tick>,
+    /// Throttles the record of a user's last request to one write per minute.
+    user_requests: OncePerMinute<(TenantNo, String)>,
 }
 
-/// What a credential's check waits for.
-type Wait = Pin<Box<dyn Future<Output = ()>>>;
+/// Resolves when a check can be repeated.
+type Ready = Pin<Box<dyn Future<Output = ()>>>;
 
-/// What came of a look at a credential.
-enum Checked {
-    /// Who calls, and what the rest of the request may go on from.
+/// The result of one check of a credential.
+enum CredentialCheck {
+    /// The caller, and the version of the configuration under which the credential was found.
     Caller(Caller, Option<SnapshotVersion>),
-    /// It cannot be told yet; it can be looked at again when this resolves, within seconds.
-    Waits(Wait),
+    /// The check needs keys or a record first. It can be repeated when the future resolves.
+    Pending(Ready),
 }
 
-impl From<Caller> for Checked {
+impl From<Caller> for CredentialCheck {
     fn from(caller: Caller) -> Self {
         Self::Caller(caller, None)
     }
 }
 
 impl Authenticator {
-    /// An authenticator for one environment's keys and this server's own tokens.
+    /// Creates an authenticator for the API keys of one environment and for this server's own
+    /// tokens.
     pub fn new(environment: String, signing: SigningSecret) -> Self {
         Self {
             environment,
             links: LinkKey::of(&signing),
             signing,
             entra: None,
-            recorded: OncePerMinute::default(),
-            seen: OncePerMinute::default(),
+            key_uses: OncePerMinute::default(),
+            user_requests: OncePerMinute::default(),
         }
     }
 
-    /// Takes Entra's access tokens too.
+    /// Accepts Entra access tokens too.
     #[must_use]
     pub fn with_entra(mut self, entra: Option<Entra>) -> Self {
         self.entra = entra;
         self
     }
 
-    /// Has what tokens are checked with loaded, so that the first one need not wait; from within a runtime.
+    /// Starts to load the signing keys, so that the first token need not wait. Must be called in a
+    /// runtime.
     pub fn prepare(&self, now: Millis) {
         if let Some(entra) = &self.entra {
             entra.prepare(now);
         }
     }
 
-    /// Whose keys count.
+    /// The environment whose API keys are accepted.
     pub fn environment(&self) -> &str {
         &self.environment
     }
 
-    /// What signs this server's own tokens.
+    /// The secret that signs this server's own tokens.
     pub fn signing(&self) -> &SigningSecret {
         &self.signing
     }
 
-    /// What signs links to files.
+    /// The key that signs links to files.
     pub fn links(&self) -> &LinkKey {
         &self.links
     }
 
-    /// Who sends this `Authorization` header, by what is known now.
+    /// Authenticates an `Authorization` header without waiting for keys.
     ///
     /// # Errors
-    /// `unauthorized` with the contract's reason; `unknown_key` also where waiting could tell more.
+    /// `unauthorized` with the contract's reason. The reason is `unknown_key` also if the keys may
+    /// still arrive.
     pub async fn caller(&self, store: &Store, header: Option<&[u8]>) -> Result<Caller> {
         match self.check(store, header, false).await? {
-            Checked::Caller(caller, _) => Ok(caller),
-            Checked::Waits(_) => Err(Reason::UnknownKey.into()),
+            CredentialCheck::Caller(caller, _) => Ok(caller),
+            CredentialCheck::Pending(_) => Err(Reason::UnknownKey.into()),
         }
     }
 
-    /// As [`Authenticator::caller`], with the version of the configuration that the credential was found under. Waits up
-    /// to [`TIMEOUT`] for signing keys, and for the record of a user at first sight.
+    /// Authenticates an `Authorization` header. Waits up to 5 s for signing keys and for the record
+    /// of a new user. Returns the caller, and the version of the configuration under which the
+    /// credential was found.
     ///
     /// # Errors
     /// `unauthorized` with the contract's reason.
@@ -134,9 +140,11 @@ impl Authenticator {
         header: Option<&[u8]>,
     ) -> Result<(Caller, Option<SnapshotVersion>)> {
         match self.check(store, header, true).await? {
-            Checked::Caller(caller, version) => Ok((caller, version)),
+            CredentialCheck::Caller(caller, version) => Ok((caller, version)),
             // Boxed, so that the future of every other request stays small.
-            Checked::Waits(wait) => Box::pin(self.authenticate_after(store, header, wait)).await,
+            CredentialCheck::Pending(ready) => {
+                Box::pin(self.authenticate_after(store, header, ready)).await
+            }
         }
     }
 
@@ -144,23 +152,29 @@ impl Authenticator {
         &self,
         store: &Store,
         header: Option<&[u8]>,
-        mut wait: Wait,
+        mut ready: Ready,
     ) -> Result<(Caller, Option<SnapshotVersion>)> {
-        let by = Instant::now() + TIMEOUT;
-        for _ in 0..LOOKS {
-            if timeout_at(by, wait).await.is_err() {
+        let deadline = Instant::now() + TIMEOUT;
+        for _ in 0..MAX_RECHECKS {
+            if timeout_at(deadline, ready).await.is_err() {
                 break;
             }
             match self.check(store, header, true).await? {
-                Checked::Caller(caller, version) => return Ok((caller, version)),
-                Checked::Waits(next) => wait = next,
+                CredentialCheck::Caller(caller, version) => return Ok((caller, version)),
+                CredentialCheck::Pending(next) => ready = next,
             }
         }
         Ok((self.caller(store, header).await?, None))
     }
 
-    /// Looks at a credential once, without waiting; `may_wait` says whether the caller would.
-    async fn check(&self, store: &Store, header: Option<&[u8]>, may_wait: bool) -> Result<Checked> {
+    /// Checks a credential once, without waiting. With `may_wait`, the record of a new user is a
+    /// reason to return [`CredentialCheck::Pending`].
+    async fn check(
+        &self,
+        store: &Store,
+        header: Option<&[u8]>,
+        may_wait: bool,
+    ) -> Result<CredentialCheck> {
         let Some(header) = header else {
             return Err(Refusal::unauthorized(
                 "missing",
@@ -169,23 +183,23 @@ impl Authenticator {
             .into());
         };
         let token = bearer(header).ok_or_else(malformed)?;
-        if token.starts_with(key_form::PREFIX) {
+        if token.starts_with(model::api_key::PREFIX) {
             return self.service_account(store, token).await;
         }
-        if !Token::is_like(token) {
+        if !Token::has_token_form(token) {
             return Err(malformed());
         }
-        let token = Token::read(token)?;
+        let token = Token::parse(token)?;
         // The issuer decides which verifier runs; verifiers are never tried in turn. Their futures
         // are boxed, so that the future of a request with an API key stays small.
         match token.issuer()? {
             issuer if issuer == session_token::KIND.issuer => {
                 let caller = Box::pin(self.end_user_session(store, &token)).await?;
-                Ok(Checked::from(caller))
+                Ok(CredentialCheck::from(caller))
             }
             issuer if issuer == sign_in::KIND.issuer => {
                 let caller = Box::pin(self.local_user(store, &token)).await?;
-                Ok(Checked::from(caller))
+                Ok(CredentialCheck::from(caller))
             }
             _ => match &self.entra {
                 Some(entra) => Box::pin(self.entra_user(entra, store, &token, may_wait)).await,
@@ -194,13 +208,13 @@ impl Authenticator {
         }
     }
 
-    async fn service_account(&self, store: &Store, token: &str) -> Result<Checked> {
-        match key_form::environment_of(token) {
+    async fn service_account(&self, store: &Store, token: &str) -> Result<CredentialCheck> {
+        match model::api_key::environment_of(token) {
             None => return Err(malformed()),
             Some(environment) if environment != self.environment => {
                 return Err(Refusal::unauthorized(
                     "wrong_environment",
-                    "This key belongs to another environment. Use a key of this server.",
+                    "This API key belongs to another environment. Use a key of this server.",
                 )
                 .into());
             }
@@ -208,23 +222,31 @@ impl Authenticator {
         }
         let sha256 = digest::sha256(token);
         let (found, snapshot_version) = store
-            .read_cached(move |known| Ok((known.key(&sha256)?, known.snapshot_version())))
+            .read_cached(move |cache| Ok((cache.key(&sha256)?, cache.snapshot_version())))
             .await?;
         let Some(found) = found else {
-            return Err(Refusal::unauthorized("unknown", "This key is not known here.").into());
+            return Err(Refusal::unauthorized(
+                "unknown",
+                "This API key does not exist on this server. Check the key, or use another one.",
+            )
+            .into());
         };
         let (key, now) = (&found.key, store.now());
         if key.revoked_at.is_some() {
-            return Err(
-                Refusal::unauthorized("revoked", "This key was revoked. Use another one.").into(),
-            );
+            return Err(Refusal::unauthorized(
+                "revoked",
+                "This API key was revoked. Use another one.",
+            )
+            .into());
         }
         if key.expires_at.is_some_and(|expires| expires <= now) {
-            return Err(
-                Refusal::unauthorized("expired", "This key has expired. Use another one.").into(),
-            );
+            return Err(Refusal::unauthorized(
+                "expired",
+                "This API key has expired. Use another one.",
+            )
+            .into());
         }
-        self.record_use(store, key.id.tick(), key.last_used_at, now);
+        self.record_key_use(store, key.id.tick(), key.last_used_at, now);
         let caller = Caller {
             tenant: found.tenant.clone(),
             rate_limit_per_minute: found.rate_limit_per_minute,
@@ -235,17 +257,17 @@ impl Authenticator {
                 platform: key.platform,
             },
         };
-        Ok(Checked::Caller(caller, Some(snapshot_version)))
+        Ok(CredentialCheck::Caller(caller, Some(snapshot_version)))
     }
 
-    /// Has the minute of use written with somebody else's commit, once a minute and key.
-    fn record_use(&self, store: &Store, key: Tick, last_used_at: Option<Millis>, now: Millis) {
+    /// Records the minute of a key's last use, up to once a minute per key.
+    fn record_key_use(&self, store: &Store, key: Tick, last_used_at: Option<Millis>, now: Millis) {
         let minute = minute_of(now);
         let is_recorded = last_used_at.is_some_and(|last| last >= minute);
-        if is_recorded || !self.recorded.admit(key, now) {
+        if is_recorded || !self.key_uses.admit(key, now) {
             return;
         }
-        // Nobody waits for it: the request goes on, and a lost minute is not worth an error.
+        // Not awaited: a lost minute is not worth a delay or an error.
         drop(store.write(Extent::Statement, move |tx| {
             keys::record_use(tx, key, minute)
         }));
@@ -257,50 +279,51 @@ impl Authenticator {
         store: &Store,
         token: &Token<'_>,
         may_wait: bool,
-    ) -> Result<Checked> {
+    ) -> Result<CredentialCheck> {
         let now = store.now();
         let identity = match entra.check(token, now)? {
-            entra::Checked::Identity(identity) => identity,
-            entra::Checked::Waits(wait) => return Ok(Checked::Waits(Box::pin(wait))),
+            TokenCheck::Identity(identity) => identity,
+            TokenCheck::Pending(ready) => return Ok(CredentialCheck::Pending(Box::pin(ready))),
         };
         let found = store
             .read_cached({
                 let (directory, id) = (identity.directory.clone(), identity.id.clone());
-                move |known| known.entra_user(&directory, &id)
+                move |cache| cache.entra_user(&directory, &id)
             })
             .await?
             .ok_or(Reason::UnknownTenant)?;
         let tenant = found.tenant.no;
         if found.user.is_none() && may_wait {
-            let recording = store.write(Extent::Statement, record_of(tenant, &identity, now));
-            return Ok(Checked::Waits(Box::pin(async move {
-                // A full disk keeps nobody from reading: the next look goes on without a record.
+            let recording = store.write(Extent::Statement, record_user(tenant, &identity, now));
+            return Ok(CredentialCheck::Pending(Box::pin(async move {
+                // The user can read all the same, even if the disk is full: a later check does
+                // without the record.
                 if let Err(error) = recording.await {
-                    log::warn!("a user could not be recorded at first sight: {error}");
+                    log::warn!("a new user could not be recorded: {error}");
                 }
             })));
         }
         let last_seen_at = found.user.as_ref().and_then(|user| user.last_seen_at);
-        self.record_sight(store, tenant, &identity, last_seen_at, now);
+        self.record_user_request(store, tenant, &identity, last_seen_at, now);
         let (recorded_name, recorded_role) = match &found.user {
             Some(user) => (user.name.clone(), user.role),
             None => (None, Role::User),
         };
-        Ok(Checked::from(Caller {
+        Ok(CredentialCheck::from(Caller {
             tenant: found.tenant.clone(),
             rate_limit_per_minute: found.rate_limit_per_minute,
             who: Who::DashboardUser {
                 name: recorded_name.or(identity.name),
                 id: identity.id,
-                // The token's own role counts for its requests and is not recorded.
+                // The token's role applies to its own requests and is not recorded.
                 role: identity.role.unwrap_or(recorded_role),
                 sign_in: None,
             },
         }))
     }
 
-    /// Has the minute of a person's request written, once a minute, as that of a key's use is.
-    fn record_sight(
+    /// Records the minute of a user's last request, up to once a minute per user.
+    fn record_user_request(
         &self,
         store: &Store,
         tenant: TenantNo,
@@ -309,18 +332,19 @@ impl Authenticator {
         now: Millis,
     ) {
         let is_recorded = last_seen_at.is_some_and(|last| last >= minute_of(now));
-        let person = (tenant, identity.id.clone());
-        if is_recorded || !self.seen.admit(person, now) {
+        let user = (tenant, identity.id.clone());
+        if is_recorded || !self.user_requests.admit(user, now) {
             return;
         }
-        drop(store.write(Extent::Statement, record_of(tenant, identity, now)));
+        // Not awaited, for the same reason as a key's use.
+        drop(store.write(Extent::Statement, record_user(tenant, identity, now)));
     }
 
-    /// What one of this server's own tokens says, before its end.
+    /// Verifies one of this server's own tokens and checks its expiry.
     fn unexpired(
         &self,
         store: &Store,
-        kind: signing::Kind,
+        kind: TokenKind,
         token: &Token<'_>,
     ) -> Result<signing::Claims> {
         let claims = signing::verify(&self.signing, kind, token)?;
@@ -333,7 +357,7 @@ impl Authenticator {
     async fn local_user(&self, store: &Store, token: &Token<'_>) -> Result<Caller> {
         let claims = self.unexpired(store, sign_in::KIND, token)?;
         let found = store
-            .read_cached(move |known| known.sign_in(claims.jti))
+            .read_cached(move |cache| cache.sign_in(claims.jti))
             .await?
             .filter(|sign_in| !sign_in.has_ended)
             .ok_or(Reason::Revoked)?;
@@ -368,22 +392,23 @@ impl Authenticator {
     }
 }
 
-/// Writes that a person was seen.
-fn record_of(
+/// The write that records a user, or the user's last request.
+fn record_user(
     tenant: TenantNo,
     identity: &Identity,
     now: Millis,
 ) -> impl FnOnce(&mut crate::store::WriteTx<'_>) -> Result<()> + Send + use<> {
-    let sight = LastSeen {
+    let last_seen = LastSeen {
         tenant,
         id: identity.id.clone(),
         name: identity.name.clone(),
         email: identity.email.clone(),
         minute: minute_of(now),
     };
-    move |tx| users::record_last_seen(tx, &sight)
+    move |tx| users::record_last_seen(tx, &last_seen)
 }
 
+/// The token of a `Bearer` credential.
 fn bearer(header: &[u8]) -> Option<&str> {
     let header = std::str::from_utf8(header).ok()?;
     let (scheme, token) = header.split_once(' ')?;
@@ -394,7 +419,7 @@ fn bearer(header: &[u8]) -> Option<&str> {
 fn malformed() -> Error {
     Refusal::unauthorized(
         "malformed",
-        "The credential cannot be read. Send it as 'Authorization: Bearer <token>'.",
+        "The credential is malformed. Send it as 'Authorization: Bearer <token>'.",
     )
     .into()
 }

@@ -1,4 +1,5 @@
-//! A sliding window of requests per tenant, pooled over its credentials (contract, section 1, Rate limit).
+//! A sliding window of requests per tenant, pooled over its credentials (contract, section 1, Rate
+//! limit).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
@@ -6,33 +7,34 @@ use std::sync::Mutex;
 use crate::model::clock::Millis;
 use crate::model::names::TenantNo;
 
-/// Requests a minute of a tenant without a figure of its own.
+/// The default limit of a tenant, in requests per minute.
 pub const DEFAULT_PER_MINUTE: i64 = 1_200;
+/// The length of the sliding window, in milliseconds.
 const WINDOW: Millis = 60_000;
 
-/// What a reply's `X-RateLimit-…` headers say.
+/// The values of a reply's `X-RateLimit-…` headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Requests a minute.
+    /// The limit, in requests per minute.
     pub limit: i64,
-    /// How many are left now.
+    /// The number of requests that are left now.
     pub remaining: i64,
-    /// When all of them are free again, in Unix seconds.
+    /// The Unix second in which the full limit is available again.
     pub reset_s: i64,
 }
 
-/// Whether a request may go on.
+/// The decision about one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// The tenant has no limit.
     Unlimited,
-    /// It may.
+    /// The request is within the limit.
     Admitted(Standing),
-    /// It may not, before so many seconds have passed.
+    /// The request exceeds the limit; with the number of seconds to wait.
     Refused(Standing, u64),
 }
 
-/// The times of each tenant's requests of the last minute.
+/// A rate limiter with a sliding window per tenant.
 #[derive(Debug)]
 pub struct RateLimiter {
     per_minute: i64,
@@ -40,7 +42,7 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// A limiter for tenants without a figure of their own; 0 means no limit.
+    /// Creates a limiter with a default limit, in requests per minute. 0 means no limit.
     pub fn new(per_minute: i64) -> Self {
         Self {
             per_minute,
@@ -48,9 +50,10 @@ impl RateLimiter {
         }
     }
 
-    /// Counts a request. Refused ones do not count, so a client that waits as told gets through.
-    pub fn admit(&self, tenant: TenantNo, own_figure: Option<i64>, now: Millis) -> Admission {
-        let limit = own_figure.unwrap_or(self.per_minute);
+    /// Counts a request. `tenant_limit` overrides the default. Refused requests do not count, so a
+    /// client that waits for the given time is admitted.
+    pub fn admit(&self, tenant: TenantNo, tenant_limit: Option<i64>, now: Millis) -> Admission {
+        let limit = tenant_limit.unwrap_or(self.per_minute);
         if limit <= 0 {
             return Admission::Unlimited;
         }
@@ -58,7 +61,7 @@ impl RateLimiter {
             return Admission::Unlimited;
         };
         let window = windows.entry(tenant).or_default();
-        // A clock that was set back must not keep a tenant out for longer than a window.
+        // A clock that was set back must not block a tenant for longer than a window.
         while window.back().is_some_and(|last| *last > now) {
             window.pop_back();
         }
@@ -91,6 +94,7 @@ impl RateLimiter {
     }
 }
 
+/// Rounds a time up to a Unix second.
 fn seconds_up(time: Millis) -> i64 {
     (time + 999).div_euclid(1_000)
 }
@@ -127,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenants_own_figure_wins_and_zero_means_none() {
+    fn a_tenants_own_limit_wins_and_zero_means_no_limit() {
         let limiter = RateLimiter::new(1);
         assert_eq!(limiter.admit(TENANT, Some(0), 0), Admission::Unlimited);
         limiter.admit(TENANT, Some(3), 0);
@@ -138,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_lets_requests_through() {
+    fn a_clock_that_goes_back_does_not_block_requests() {
         let limiter = RateLimiter::new(1);
         limiter.admit(TENANT, None, 1_000_000);
         assert!(matches!(

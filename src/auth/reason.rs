@@ -1,24 +1,24 @@
-//! Why a credential does not count, in the contract's words (contract, section 1).
+//! The reasons for which a credential is refused (contract, section 1).
 
 use crate::error::{Error, Refusal};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $word:literal, $sentence:literal;)*) => {
-        /// Why a token does not count.
+        /// The reason for which a token is refused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Reason {
             $($(#[$doc])* $name,)*
         }
 
         impl Reason {
-            /// As `details.reason` has it.
+            /// The value of `details.reason`.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => $word,)*
                 }
             }
 
-            /// What to tell a person.
+            /// The sentence for a person.
             pub fn sentence(self) -> &'static str {
                 match self {
                     $(Self::$name => $sentence,)*
@@ -29,28 +29,28 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// It cannot be read.
-    Malformed = "malformed", "The credential cannot be read. Send it whole, as 'Authorization: Bearer <token>'.";
-    /// It is past its end.
-    Expired = "expired", "The token has expired. Get another one.";
-    /// Its time has not come.
+    /// The token cannot be parsed.
+    Malformed = "malformed", "The credential is malformed. Send the whole token, as 'Authorization: Bearer <token>'.";
+    /// The token has expired.
+    Expired = "expired", "The token has expired. Get a new one.";
+    /// The token's validity has not started.
     NotYetValid = "not_yet_valid", "The token is not valid yet. Check the clocks of both machines, or wait.";
-    /// Its signature does not prove it.
-    BadSignature = "bad_signature", "The token's signature does not hold. Get another one.";
-    /// The key that it names is not known here.
-    UnknownKey = "unknown_key", "The key that signed the token is not known here. Sign in again; if it stays, tell the operator.";
-    /// It is meant for another program or purpose.
-    WrongAudience = "wrong_audience", "The token is meant for another purpose. Get one for this server.";
-    /// It comes from somebody whose tokens do not count here.
-    WrongIssuer = "wrong_issuer", "This token was issued by somebody whom this server does not accept.";
-    /// It says too little.
-    MissingClaim = "missing_claim", "The token lacks a claim that it must have.";
-    /// Its directory is no tenant's.
-    UnknownTenant = "unknown_tenant", "Your organisation is not set up here. Ask the operator to enter its directory.";
-    /// It was given out by nobody here.
-    Unknown = "unknown", "This is not known here, or was used before. Ask for a new one.";
-    /// It was ended before its time.
-    Revoked = "revoked", "The token was ended. Sign in again.";
+    /// The signature is not valid.
+    BadSignature = "bad_signature", "The token's signature is not valid. Get another token.";
+    /// The server does not have the signing key that the token names.
+    UnknownKey = "unknown_key", "This server does not have the key that signed the token. Sign in again; if the error stays, tell the operator.";
+    /// The token is for another program or purpose.
+    WrongAudience = "wrong_audience", "The token is for another audience. Get a token for this server.";
+    /// The server does not accept the token's issuer.
+    WrongIssuer = "wrong_issuer", "This server does not accept tokens from this issuer. Get a token from another issuer.";
+    /// A required claim is missing.
+    MissingClaim = "missing_claim", "The token lacks a required claim. Get another token.";
+    /// No tenant has the token's directory.
+    UnknownTenant = "unknown_tenant", "Your organization is not set up on this server. Ask the operator to add its directory.";
+    /// The credential does not exist.
+    Unknown = "unknown", "This credential does not exist, or was used before. Ask for a new one.";
+    /// The token was revoked before its expiry.
+    Revoked = "revoked", "The token was revoked. Sign in again.";
 }
 
 impl From<Reason> for Refusal {

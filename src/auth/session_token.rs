@@ -1,35 +1,35 @@
-//! Tokens for one session (contract, sections 2 and 8).
+//! Session tokens: each gives access to one session (contract, sections 2 and 8).
 
 use serde::Serialize;
 
-use super::signing::{self, Kind, SigningSecret};
+use super::signing::{self, SigningSecret, TokenKind};
 use crate::error::Result;
 use crate::model::ids::{SessionId, TokenId};
 use crate::model::names::{ClientId, CompanyId};
 
-/// What tells them from others.
-pub(super) const KIND: Kind = Kind {
+/// The header and claims that distinguish session tokens from others.
+pub(super) const KIND: TokenKind = TokenKind {
     typ: "session+jwt",
     issuer: "switchboard:session",
     audience: "switchboard:session-api",
 };
 
-/// What a token says.
+/// The claims of a new token.
 #[derive(Clone, Debug, Serialize)]
 pub struct NewClaims<'a> {
-    /// Names the token.
+    /// The id of the token.
     pub jti: TokenId,
-    /// Its session.
+    /// The session.
     pub session_id: SessionId,
     /// The session's tenant.
     pub client_id: &'a ClientId,
     /// The session's company.
     pub end_company_id: Option<&'a CompanyId>,
-    /// Whom it is for.
+    /// The end user that the token is for.
     pub end_user: Option<&'a str>,
-    /// When it was made, in Unix seconds.
+    /// The time of issue, in Unix seconds.
     pub iat: i64,
-    /// When it ends, in Unix seconds.
+    /// The expiry, in Unix seconds.
     pub exp: i64,
 }
 
@@ -43,7 +43,7 @@ struct Signed<'a> {
 /// Signs a token.
 ///
 /// # Errors
-/// The signature could not be made.
+/// `internal_error` if the claims cannot be signed.
 pub fn sign(secret: &SigningSecret, claims: &NewClaims<'_>) -> Result<String> {
     let signed = Signed {
         sub: claims.session_id,

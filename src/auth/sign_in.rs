@@ -1,41 +1,42 @@
-//! Local sign-in: the codes of links, and the tokens that they are exchanged for (contract, section 9).
+//! Local sign-in: the codes of sign-in links, and the tokens for which they are exchanged
+//! (contract, section 9).
 
 use serde::Serialize;
 
 use super::api_key;
-use super::signing::{self, Kind, SigningSecret};
+use super::signing::{self, SigningSecret, TokenKind};
 use crate::error::Result;
 use crate::model::ids::TokenId;
 use crate::model::names::ClientId;
 use crate::model::words::Role;
 
-/// What a person is called who signed in by a link: nobody knows more.
+/// The name of every user who signs in by a link. The link carries no other name.
 pub const NAME: &str = "Local sign-in";
 
-/// What tells sign-in tokens from others.
-pub(super) const KIND: Kind = Kind {
+/// The header and claims that distinguish sign-in tokens from others.
+pub(super) const KIND: TokenKind = TokenKind {
     typ: "signin+jwt",
     issuer: "switchboard:sign-in",
     audience: "switchboard:sign-in-api",
 };
 
-/// A new code; only its SHA-256 is kept.
+/// Generates a code. Only its SHA-256 is stored.
 ///
 /// # Errors
-/// The system has no random bytes.
+/// `internal_error` if the system's random number generator fails.
 pub fn new_code() -> Result<String> {
     api_key::random_secret()
 }
 
-/// The id of everybody who signs in locally with a role; no id of Entra's has a colon.
+/// The user id of local sign-ins with a role. The colon keeps it apart from the ids of Entra.
 pub fn id_of(role: Role) -> String {
     format!("local:{}", role.as_str())
 }
 
-/// Signs a token; its row in the file says what it opens, its claims are for who reads it.
+/// Signs a token. The server takes the user's rights from the store; the claims inform the client.
 ///
 /// # Errors
-/// The signature could not be made.
+/// `internal_error` if the claims cannot be signed.
 pub fn sign(
     secret: &SigningSecret,
     jti: TokenId,

@@ -1,4 +1,5 @@
-//! Links to files that need no credential: signed for one method and one file, until a time.
+//! Signed links to files. A link needs no credential and is valid for one method, one file and a
+//! limited time.
 
 use std::fmt;
 
@@ -12,12 +13,12 @@ use crate::model::ids::AttachmentId;
 
 const PURPOSE: &str = "switchboard links to files";
 
-/// What a link lets its holder do.
+/// The action that a link allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkUse {
-    /// Send the file.
+    /// Upload the file.
     Put,
-    /// Fetch it.
+    /// Download the file.
     Get,
 }
 
@@ -30,7 +31,7 @@ impl LinkUse {
     }
 }
 
-/// What signs links.
+/// The key that signs links.
 pub struct LinkKey(hmac::Key);
 
 impl fmt::Debug for LinkKey {
@@ -40,19 +41,19 @@ impl fmt::Debug for LinkKey {
 }
 
 impl LinkKey {
-    /// The key for links, which is made of the folder's secret.
+    /// Derives the key from the data folder's secret.
     pub(super) fn of(secret: &SigningSecret) -> Self {
         Self(secret.derive(PURPOSE))
     }
 
-    /// The signature of a link that ends at this Unix second.
+    /// Signs a link that expires at a Unix second.
     pub fn sign(&self, link_use: LinkUse, id: AttachmentId, expires_s: i64) -> String {
         let tag = hmac::sign(&self.0, signed(link_use, id, expires_s).as_bytes());
         URL_SAFE_NO_PAD.encode(tag)
     }
 
-    /// Whether a link is one that this server gave out for this use, and has not ended.
-    pub fn holds(
+    /// Whether this server issued a link for this use, and the link has not expired.
+    pub fn verify(
         &self,
         link_use: LinkUse,
         id: AttachmentId,
@@ -64,12 +65,12 @@ impl LinkKey {
             return false;
         };
         let text = signed(link_use, id, expires_s);
-        let is_ours = hmac::verify(&self.0, text.as_bytes(), &tag).is_ok();
-        is_ours && now < expires_s.saturating_mul(1_000)
+        let is_signed = hmac::verify(&self.0, text.as_bytes(), &tag).is_ok();
+        is_signed && now < expires_s.saturating_mul(1_000)
     }
 }
 
-/// Each part is of a fixed form without line breaks, so no two links share a text.
+/// The text that is signed. No part contains a line break, so no two links share a text.
 fn signed(link_use: LinkUse, id: AttachmentId, expires_s: i64) -> String {
     format!("{}\n{id}\n{expires_s}", link_use.method())
 }

@@ -1,4 +1,5 @@
-//! This server's own tokens: HS256 with a secret that is made at the first start (contract, section 2).
+//! Signs and verifies this server's own tokens: HS256, with a secret that the first start creates
+//! (contract, section 2).
 
 use std::fmt;
 use std::fs::{self, OpenOptions, Permissions};
@@ -19,10 +20,11 @@ use crate::model::ids::TokenId;
 
 const FILE: &str = "signing.secret";
 const SECRET_BYTES: usize = 32;
-/// What others than the owner may do with the file: nothing.
-const OTHERS: u32 = 0o077;
+/// The permission bits of group and others, none of which the file may have.
+const NON_OWNER_BITS: u32 = 0o077;
 
-/// What signs this server's own tokens. It is kept beside the database, readable by its owner alone.
+/// The secret that signs this server's own tokens. It is a file in the data folder that only the
+/// owner can read.
 pub struct SigningSecret {
     encoding: EncodingKey,
     decoding: DecodingKey,
@@ -36,24 +38,24 @@ impl fmt::Debug for SigningSecret {
 }
 
 impl SigningSecret {
-    /// Whether a data folder has one, so that this is not its first start.
+    /// Whether a data folder has a secret. Without one, this is the folder's first start.
     pub fn is_in(folder: &Path) -> bool {
         folder.join(FILE).exists()
     }
 
-    /// Reads a data folder's secret, or makes it at the first start.
+    /// Reads a data folder's secret, or creates it at the first start.
     ///
     /// # Errors
     /// A sentence for the operator.
     pub fn of_folder(folder: &Path) -> Result<Self, String> {
         let path = folder.join(FILE);
-        let failed = |what: &str, error: &dyn fmt::Display| {
-            format!("cannot {what} {}: {error}", path.display())
+        let failed = |action: &str, error: &dyn fmt::Display| {
+            format!("cannot {action} {}: {error}", path.display())
         };
         if !path.exists() {
             let mut secret = [0; SECRET_BYTES];
-            getrandom::fill(&mut secret).map_err(|error| failed("make", &error))?;
-            // Under another name first, so that a crash leaves no half of it.
+            getrandom::fill(&mut secret).map_err(|error| failed("create", &error))?;
+            // Written under another name and renamed, so that a crash leaves no incomplete file.
             let draft = folder.join(format!("{FILE}.new"));
             drop(fs::remove_file(&draft));
             let mut file = OpenOptions::new()
@@ -61,30 +63,34 @@ impl SigningSecret {
                 .create_new(true)
                 .mode(0o600)
                 .open(&draft)
-                .map_err(|error| failed("make", &error))?;
+                .map_err(|error| failed("create", &error))?;
             file.write_all(&secret)
                 .and_then(|()| file.sync_all())
                 .and_then(|()| fs::rename(&draft, &path))
                 .map_err(|error| failed("write", &error))?;
         }
-        // At each start, since an earlier one may have been cut off before it came to this.
-        sync_names(folder).map_err(|error| failed("keep", &error))?;
+        // At each start, because a crash may have interrupted an earlier start before this line.
+        sync_names(folder).map_err(|error| failed("sync", &error))?;
         let secret = fs::read(&path).map_err(|error| failed("read", &error))?;
         if secret.len() != SECRET_BYTES {
             return Err(failed(
                 "use",
-                &"it has not 32 bytes; remove it to have a new one made, which ends all tokens",
+                &"it does not have 32 bytes; delete it to have a new one created, which invalidates all tokens",
             ));
         }
         let mode = fs::metadata(&path)
             .map_err(|error| failed("read", &error))?
             .permissions()
             .mode();
-        if mode & OTHERS != 0 {
-            // As a copy that was put back may be; whoever could read it could sign.
-            log::warn!("{} was open to others; it is not any more", path.display());
+        if mode & NON_OWNER_BITS != 0 {
+            // A restored copy may have such a mode. Every user who can read the secret can sign
+            // tokens.
+            log::warn!(
+                "other users had access to {}; its mode is now 0600",
+                path.display()
+            );
             fs::set_permissions(&path, Permissions::from_mode(0o600))
-                .map_err(|error| failed("close", &error))?;
+                .map_err(|error| failed("set the mode of", &error))?;
         }
         Ok(Self {
             encoding: EncodingKey::from_secret(&secret),
@@ -93,19 +99,19 @@ impl SigningSecret {
         })
     }
 
-    /// A key for another purpose: what it signs is no token, and what a token's key signs is none of that.
+    /// Derives a key for another purpose. Signatures of one purpose are not valid for another.
     pub(super) fn derive(&self, purpose: &str) -> hmac::Key {
         let secret = hmac::sign(&self.root, purpose.as_bytes());
         hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref())
     }
 }
 
-/// One kind of tokens; none is ever taken for another.
+/// A kind of token. A token of one kind is never accepted as another.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Kind {
-    /// The header's `typ`.
+pub(super) struct TokenKind {
+    /// `typ` of the header.
     pub(super) typ: &'static str,
-    /// `iss`: decides who checks it.
+    /// `iss`, which selects the verifier.
     pub(super) issuer: &'static str,
     /// `aud`.
     pub(super) audience: &'static str,
@@ -122,8 +128,12 @@ struct Signed<'a, C> {
 /// Signs a token.
 ///
 /// # Errors
-/// The signature could not be made.
-pub(super) fn sign(secret: &SigningSecret, kind: Kind, claims: &impl Serialize) -> Result<String> {
+/// `internal_error` if the claims cannot be signed.
+pub(super) fn sign(
+    secret: &SigningSecret,
+    kind: TokenKind,
+    claims: &impl Serialize,
+) -> Result<String> {
     let mut header = Header::new(Algorithm::HS256);
     header.typ = Some(kind.typ.to_owned());
     let signed = Signed {
@@ -135,26 +145,26 @@ pub(super) fn sign(secret: &SigningSecret, kind: Kind, claims: &impl Serialize) 
         .map_err(|error| Error::Internal(error.into()))
 }
 
-/// What counts of a token whose signature holds; the rest is the store's to say.
+/// The verified claims of a token. Everything else is read from the store.
 #[derive(Clone, Debug)]
 pub(super) struct Claims {
-    /// Names the token.
+    /// The id of the token.
     pub(super) jti: TokenId,
-    /// When it ends, in Unix seconds.
+    /// The expiry, in Unix seconds.
     pub(super) exp: i64,
 }
 
 #[derive(Deserialize)]
-struct Sent {
+struct RawClaims {
     jti: Option<String>,
     exp: Option<i64>,
 }
 
-/// Checks a token that says to be of this kind's issuer; whether it is still good is the store's to say.
+/// Verifies the signature, issuer and audience of a token. It checks neither expiry nor revocation.
 ///
 /// # Errors
 /// `unauthorized` with the contract's reason.
-pub(super) fn verify(secret: &SigningSecret, kind: Kind, token: &Token<'_>) -> Result<Claims> {
+pub(super) fn verify(secret: &SigningSecret, kind: TokenKind, token: &Token<'_>) -> Result<Claims> {
     if token.header_text("alg") != Some("HS256") || token.header_text("typ") != Some(kind.typ) {
         return Err(Reason::BadSignature.into());
     }
@@ -162,9 +172,9 @@ pub(super) fn verify(secret: &SigningSecret, kind: Kind, token: &Token<'_>) -> R
     validation.set_issuer(&[kind.issuer]);
     validation.set_audience(&[kind.audience]);
     validation.set_required_spec_claims(&["iss", "aud"]);
-    // The store knows when it ends, by the server's own clock.
+    // The caller checks the expiry against the store's clock, which a test can set.
     validation.validate_exp = false;
-    let sent = jsonwebtoken::decode::<Sent>(token.text, &secret.decoding, &validation)
+    let claims = jsonwebtoken::decode::<RawClaims>(token.text, &secret.decoding, &validation)
         .map_err(|error| {
             if matches!(error.kind(), ErrorKind::InvalidAudience) {
                 Reason::WrongAudience
@@ -175,9 +185,9 @@ pub(super) fn verify(secret: &SigningSecret, kind: Kind, token: &Token<'_>) -> R
             }
         })?
         .claims;
-    let jti = sent.jti.as_deref().and_then(TokenId::parse);
+    let jti = claims.jti.as_deref().and_then(TokenId::parse);
     Ok(Claims {
         jti: jti.ok_or(Reason::MissingClaim)?,
-        exp: sent.exp.ok_or(Reason::MissingClaim)?,
+        exp: claims.exp.ok_or(Reason::MissingClaim)?,
     })
 }

@@ -218,7 +218,7 @@ async fn run_maintenance(app: Arc<App>) {
                     store.purge_attachments().await?;
                     // Whoever reads their streams is told to look again.
                     let signals = app.signals.clone();
-                    let removed = store.purge_sessions(move |session| signals.ring(session)).await?;
+                    let removed = store.purge_sessions(move |session| signals.notify(session)).await?;
                     if removed > 0 {
                         log::info!("{removed} sessions were idle for longer than their tenants keep them, and are gone");
                     }

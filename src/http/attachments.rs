@@ -178,7 +178,7 @@ fn verify_link(
     };
     let now = app.store.now();
     let links = app.authenticator.links();
-    if links.holds(link_use, id, expires_s, signature, now) {
+    if links.verify(link_use, id, expires_s, signature, now) {
         Ok(id)
     } else {
         Err(invalid_link())

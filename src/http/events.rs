@@ -17,7 +17,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::model::caller::Reach;
 use crate::model::ids::{SessionId, Tick};
 use crate::model::session::Cursor;
-use crate::turns::log::{DONE, Frame};
+use crate::turns::log::{DONE, SseEvent};
 use crate::turns::signals::Listener;
 use crate::turns::stream::StreamReader;
 
@@ -183,7 +183,7 @@ impl EventStream {
             };
             let until = self.next_access_check.min(self.next_keep_alive);
             tokio::select! {
-                () = self.listener.rung() => self.may_have_events = true,
+                () = self.listener.notified() => self.may_have_events = true,
                 // A keep-alive needs no read. An access check does read, in case a wake-up was
                 // missed.
                 () = tokio::time::sleep_until(until) => self.may_have_events = until == self.next_access_check,
@@ -211,18 +211,18 @@ impl EventStream {
 
     /// Reads new events. Returns whether another read can find more.
     async fn read_events(&mut self) -> Result<bool> {
-        let look = self.reader.look().await?;
-        if look.begins_turn {
+        let step = self.reader.advance().await?;
+        if step.begins_turn {
             // The check runs before each turn, so that a reader who lost access sees nothing of the
             // turn.
             self.check_access().await?;
         }
-        self.pending.extend(concatenated(look.frames));
-        if look.is_over {
+        self.pending.extend(concatenated(step.events));
+        if step.is_over {
             self.pending.push_back(DONE);
             self.is_over = true;
         }
-        Ok(look.moved)
+        Ok(step.has_advanced)
     }
 
     /// Checks that the credential is still valid and may still read the session.
@@ -237,16 +237,16 @@ impl EventStream {
     }
 }
 
-/// The bytes of all frames, so that events that are available together are sent in one write.
-fn concatenated(frames: Vec<Frame>) -> Option<Bytes> {
-    match frames.as_slice() {
+/// The bytes of all events, so that events that are available together are sent in one write.
+fn concatenated(events: Vec<SseEvent>) -> Option<Bytes> {
+    match events.as_slice() {
         [] => None,
-        [frame] => Some(frame.bytes.clone()),
-        frames => {
-            let length = frames.iter().map(|frame| frame.bytes.len()).sum();
+        [event] => Some(event.bytes.clone()),
+        events => {
+            let length = events.iter().map(|event| event.bytes.len()).sum();
             let mut all = Vec::with_capacity(length);
-            for frame in frames {
-                all.extend_from_slice(&frame.bytes);
+            for event in events {
+                all.extend_from_slice(&event.bytes);
             }
             Some(all.into())
         }

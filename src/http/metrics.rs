@@ -291,7 +291,7 @@ fn write_turns(app: &App, queued: Option<i64>, text: &mut Exposition) {
     text.line(format_args!("{name}{{status=\"RUNNING\"}} {running}"));
     let name = "switchboard_turns_ended_total";
     text.family(name, "counter", "Ended turns by status.");
-    let ended = app.engine.ended();
+    let ended = app.engine.counters();
     for (status, count) in [
         ("COMPLETED", &ended.completed),
         ("FAILED", &ended.failed),

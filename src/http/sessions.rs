@@ -653,7 +653,7 @@ pub(super) async fn delete(
             audit::record(tx, &event)?;
             tx.on_commit(move || {
                 engine.cancel(tenant, id);
-                signals.ring(id);
+                signals.notify(id);
             });
             Ok(())
         })

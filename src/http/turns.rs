@@ -55,7 +55,7 @@ pub(super) async fn get(
             return Ok(Reply::ok(found));
         }
         tokio::select! {
-            () = listener.rung() => {}
+            () = listener.notified() => {}
             () = &mut timeout => return Ok(Reply::ok(read().await?)),
             () = app.reaches(Stage::Draining) => return Ok(Reply::ok(found)),
         }
@@ -98,7 +98,7 @@ pub(super) async fn change_and_cancel<T: Send + 'static>(
             Ok(result)
         })
         .await?;
-    app.signals.ring(session);
+    app.signals.notify(session);
     let settled = async {
         // A turn that was queued after the change is not cancelled. The loop does not wait for it.
         while app
@@ -107,7 +107,7 @@ pub(super) async fn change_and_cancel<T: Send + 'static>(
             .await?
             .is_some_and(|turn| turn.is_cancelled)
         {
-            listener.rung().await;
+            listener.notified().await;
         }
         Ok::<(), Error>(())
     };

@@ -1,95 +1,95 @@
-//! The built-in responder: answers from the knowledge articles that a session may see, offline and always in the same way.
+//! The built-in responder: quotes the knowledge articles that a session may see. It is
+//! deterministic and works offline.
 
 use super::passage_index::{Hit, PassageIndex, Term};
-use super::question::{self, Names, Question, SmallTalk};
+use super::question::{self, Participants, Question, SmallTalk};
 use crate::error::Result;
 use crate::model::answer::Chunk;
 use crate::model::words::Audience;
 
-/// What is asked, and who answers for whom.
+/// The input of the built-in responder.
 #[derive(Clone, Debug)]
-pub struct BuiltinQuestion<'a> {
-    /// The user's messages so far, oldest first; the last is the one to answer. An empty one came with attachments alone.
+pub struct BuiltinPrompt<'a> {
+    /// The user's messages, oldest first; the last is the one to answer. A message that has only
+    /// attachments is empty.
     pub messages: &'a [String],
     /// The agent's name.
     pub agent: &'a str,
-    /// How the agent greets, if it was told.
+    /// The agent's greeting, if one is configured.
     pub welcome_message: Option<&'a str>,
-    /// The client company whose staff ask, if any.
+    /// The company whose staff ask, if any.
     pub company: Option<&'a str>,
     /// The MSP's name.
     pub tenant: &'a str,
-    /// Who asks.
+    /// The audience that asks.
     pub audience: Audience,
 }
 
-/// An article must cover this share of what was asked.
-const FITS: f64 = 0.40;
-/// An article beside the best one must fit at least this well compared with it.
-const BESIDE_ARTICLE: f64 = 0.65;
-/// The same for a passage beside the best one of its article.
-const BESIDE_PASSAGE: f64 = 0.6;
-/// How many earlier messages a message may lean on.
-const MOST_EARLIER: usize = 4;
-/// How many passages an answer has at most.
-const MOST_PASSAGES: usize = 3;
-/// How many passages are shown of an article whose title alone is asked for.
-const FROM_BEGINNING: usize = 2;
-/// How many passages are looked at.
-const CANDIDATES: usize = 200;
+/// The least coverage of a question with which an article is an answer.
+const MIN_COVERAGE: f64 = 0.40;
+/// The least score of another article, relative to the best one.
+const MIN_ARTICLE_SCORE: f64 = 0.65;
+/// The least detail score of another passage, relative to the best one of its article.
+const MIN_PASSAGE_SCORE: f64 = 0.6;
+/// The maximum number of earlier messages that give a follow-up its context.
+const MAX_EARLIER_MESSAGES: usize = 4;
+/// The maximum number of passages in an answer.
+const MAX_PASSAGES: usize = 3;
+/// The number of passages quoted from an article whose title alone matches.
+const TITLE_MATCH_PASSAGES: usize = 2;
+/// The maximum number of search hits that are considered.
+const MAX_CANDIDATES: usize = 200;
 
-/// The answer: one text, then its sources, each article once.
+/// Composes the answer: one text, then its sources, each article once.
 ///
 /// # Errors
-///
-/// When the index cannot be asked.
-pub fn compose(asked: &BuiltinQuestion, index: &PassageIndex) -> Result<Vec<Chunk>> {
-    let last = asked.messages.last().map_or("", |message| message.trim());
+/// `internal_error` if SQLite fails.
+pub fn compose(prompt: &BuiltinPrompt, index: &PassageIndex) -> Result<Vec<Chunk>> {
+    let last = prompt.messages.last().map_or("", |message| message.trim());
     let text = |text: String| Ok(vec![Chunk::Text(text)]);
     if last.is_empty() {
         return text(
             "I cannot look into files. Please tell me in a few words what you need.".to_owned(),
         );
     }
-    let names = Names {
-        agent: asked.agent,
-        company: asked.company,
+    let participants = Participants {
+        agent: prompt.agent,
+        company: prompt.company,
     };
-    let said = read(asked.messages, names, index)?;
-    let question = &said[said.len() - 1];
+    let questions = parse(prompt.messages, participants, index)?;
+    let question = &questions[questions.len() - 1];
     if let Some(kind) = question.small_talk {
-        return text(small_talk(kind, asked, index));
+        return text(small_talk(kind, prompt, index));
     }
-    let earlier = earlier_terms(&said);
+    let earlier = earlier_terms(&questions);
     if question.terms.is_empty() && earlier.is_empty() {
         return text("Please tell me in a few words what you need.".to_owned());
     }
-    let hits = fitting(&said, index)?;
+    let hits = best_hits(&questions, index)?;
     if hits.is_empty() {
-        let whom = whom_to_ask(asked);
+        let referral = referral(prompt);
         return text(if question.terms.is_empty() {
-            format!("I have nothing more about this. {whom}")
+            format!("I have nothing more about this. {referral}")
         } else {
-            format!("I don't know: none of the articles that I can read answers this. {whom}")
+            format!("I don't know: none of the articles that I can read answers this. {referral}")
         });
     }
     Ok(answer(&hits, index))
 }
 
-/// The passages that fit the last of a user's messages, best article first.
+/// Finds the passages that answer the last of a user's messages, best article first.
 ///
 /// # Errors
-///
-/// When the index cannot be asked.
+/// `internal_error` if SQLite fails.
 pub fn find<'a>(
     messages: &[String],
-    names: Names<'_>,
+    participants: Participants<'_>,
     index: &'a PassageIndex,
 ) -> Result<Vec<Hit<'a>>> {
-    fitting(&read(messages, names, index)?, index)
+    best_hits(&parse(messages, participants, index)?, index)
 }
 
-/// Parts that make up the text again, each ending after a run of white space.
+/// Splits text into words, each with its trailing white space. The words concatenate to the text.
 pub fn word_by_word(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -108,95 +108,108 @@ pub fn word_by_word(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn read(messages: &[String], names: Names<'_>, index: &PassageIndex) -> Result<Vec<Question>> {
-    let recent = messages.len().saturating_sub(1 + MOST_EARLIER);
+/// Parses the last message and the earlier ones that may give it context.
+fn parse(
+    messages: &[String],
+    participants: Participants<'_>,
+    index: &PassageIndex,
+) -> Result<Vec<Question>> {
+    let recent = messages.len().saturating_sub(1 + MAX_EARLIER_MESSAGES);
     messages[recent..]
         .iter()
         .map(|message| {
-            question::read_spelt(message, names, |term| {
+            question::parse_corrected(message, participants, |term| {
                 if index.has(term)? {
                     return Ok(None);
                 }
-                let meant = index.meant_by(&term.word, |word| !question::is_stop_word(word));
-                Ok(meant.map(str::to_owned))
+                let corrected =
+                    index.correct_spelling(&term.word, |word| !question::is_stop_word(word));
+                Ok(corrected.map(str::to_owned))
             })
         })
         .collect()
 }
 
-/// The words of the messages that the last one leans on: back to the one that stands on its own.
-fn earlier_terms(said: &[Question]) -> Vec<Term> {
+/// The terms of the messages before a follow-up, back to the first one that is not a follow-up
+/// itself.
+fn earlier_terms(questions: &[Question]) -> Vec<Term> {
     let mut terms: Vec<Term> = Vec::new();
-    let Some((last, earlier)) = said.split_last() else {
+    let Some((last, earlier)) = questions.split_last() else {
         return terms;
     };
-    if !last.leans_on_earlier {
+    if !last.is_follow_up {
         return terms;
     }
     for question in earlier.iter().rev() {
         for term in &question.terms {
             if [&last.terms, &terms]
                 .iter()
-                .all(|known| known.iter().all(|other| other.word != term.word))
+                .all(|collected| collected.iter().all(|other| other.word != term.word))
             {
                 terms.push(term.clone());
             }
         }
-        if !question.leans_on_earlier {
+        if !question.is_follow_up {
             break;
         }
     }
     terms
 }
 
-fn fitting<'a>(said: &[Question], index: &'a PassageIndex) -> Result<Vec<Hit<'a>>> {
-    let Some((question, before)) = said.split_last() else {
+/// The passages that answer the last question, in the order in which an answer quotes them.
+fn best_hits<'a>(questions: &[Question], index: &'a PassageIndex) -> Result<Vec<Hit<'a>>> {
+    let Some((question, before)) = questions.split_last() else {
         return Ok(Vec::new());
     };
-    let earlier = earlier_terms(said);
+    let earlier = earlier_terms(questions);
     let all = [question.terms.as_slice(), &earlier].concat();
     let own = if question.terms.is_empty() {
         &all
     } else {
         &question.terms
     };
-    // Earlier words only support what the message's own words find: who changes the topic gets no answer on the old one.
+    // Earlier terms only support the hits of the message's own terms, so a user who changes the
+    // topic gets no answer about the old one.
     let mut found = vec![false; index.articles().len()];
-    let mut fits = vec![false; index.articles().len()];
-    let own_hits = index.search(own, CANDIDATES)?;
+    let mut is_covered = vec![false; index.articles().len()];
+    let own_hits = index.search(own, MAX_CANDIDATES)?;
     for hit in &own_hits {
         found[hit.article] = true;
-        fits[hit.article] |= hit.coverage >= FITS;
+        is_covered[hit.article] |= hit.coverage >= MIN_COVERAGE;
     }
-    let mut shown = Vec::new();
+    let mut shown_before = Vec::new();
     if question.wants_more && question.terms.is_empty() {
         for end in 1..=before.len() {
-            shown.extend(fitting(&said[..end], index)?.iter().map(|hit| hit.position));
+            let hits = best_hits(&questions[..end], index)?;
+            shown_before.extend(hits.iter().map(|hit| hit.position));
         }
     }
-    let mut hits = index.search(&all, CANDIDATES)?;
-    // Which passage of an article is wanted, the message's own words say.
+    let mut hits = index.search(&all, MAX_CANDIDATES)?;
+    // The message's own terms alone decide between the passages of an article.
     for hit in hits.iter_mut().filter(|hit| found[hit.article]) {
         let own_hit = own_hits.iter().find(|own| own.position == hit.position);
         hit.detail = own_hit.map_or(0.0, |own| own.detail);
         hit.is_titled = own_hit.is_some_and(|own| own.is_titled);
     }
-    let may_fit = |hit: &Hit| fits[hit.article] || (found[hit.article] && hit.coverage >= FITS);
-    if hits.iter().any(may_fit) {
-        hits.retain(may_fit);
-        let enough = hits.first().map_or(0.0, |best| BESIDE_ARTICLE * best.score);
-        let good: Vec<_> = (hits.iter().filter(|hit| hit.score >= enough))
+    let is_answer =
+        |hit: &Hit| is_covered[hit.article] || (found[hit.article] && hit.coverage >= MIN_COVERAGE);
+    if hits.iter().any(is_answer) {
+        hits.retain(is_answer);
+        let min_score = hits
+            .first()
+            .map_or(0.0, |best| MIN_ARTICLE_SCORE * best.score);
+        let good: Vec<_> = (hits.iter().filter(|hit| hit.score >= min_score))
             .map(|hit| hit.article)
             .collect();
         hits.retain(|hit| good.contains(&hit.article));
     } else {
         hits.retain(|hit| hit.has_all);
     }
-    hits.retain(|hit| !shown.contains(&hit.position));
+    hits.retain(|hit| !shown_before.contains(&hit.position));
     Ok(best_passages(&hits))
 }
 
-/// The best passage of each article, and more of the first article as far as there is room.
+/// The best passage of each article, and more passages of the first article up to the limit.
 fn best_passages<'a>(hits: &[Hit<'a>]) -> Vec<Hit<'a>> {
     let mut articles: Vec<usize> = Vec::new();
     for hit in hits {
@@ -204,7 +217,7 @@ fn best_passages<'a>(hits: &[Hit<'a>]) -> Vec<Hit<'a>> {
             articles.push(hit.article);
         }
     }
-    articles.truncate(MOST_PASSAGES);
+    articles.truncate(MAX_PASSAGES);
     let mut chosen = Vec::new();
     let mut more = Vec::new();
     for article in &articles {
@@ -221,10 +234,10 @@ fn best_passages<'a>(hits: &[Hit<'a>]) -> Vec<Hit<'a>> {
         });
         if passages[0].is_titled {
             passages.sort_by_key(|hit| hit.position);
-            passages.truncate(FROM_BEGINNING);
+            passages.truncate(TITLE_MATCH_PASSAGES);
         } else {
             let best = passages[0].detail;
-            passages.retain(|hit| hit.detail >= BESIDE_PASSAGE * best);
+            passages.retain(|hit| hit.detail >= MIN_PASSAGE_SCORE * best);
         }
         let mut passages = passages.into_iter();
         chosen.extend(passages.next());
@@ -232,7 +245,7 @@ fn best_passages<'a>(hits: &[Hit<'a>]) -> Vec<Hit<'a>> {
             more.extend(passages);
         }
     }
-    more.truncate(MOST_PASSAGES - chosen.len());
+    more.truncate(MAX_PASSAGES - chosen.len());
     chosen.extend(more);
     chosen.sort_by_key(|hit| {
         (
@@ -278,39 +291,39 @@ fn answer(hits: &[Hit], index: &PassageIndex) -> Vec<Chunk> {
     sources
 }
 
-fn small_talk(kind: SmallTalk, asked: &BuiltinQuestion, index: &PassageIndex) -> String {
-    let agent = asked.agent;
-    let tenant = asked.tenant;
+fn small_talk(kind: SmallTalk, prompt: &BuiltinPrompt, index: &PassageIndex) -> String {
+    let agent = prompt.agent;
+    let tenant = prompt.tenant;
     match kind {
         SmallTalk::Person => format!(
             "I'm an automatic assistant and cannot put you through to a person. {}",
-            whom_to_ask(asked)
+            referral(prompt)
         ),
         SmallTalk::Thanks => "You're welcome. If there is anything else, just ask.".to_owned(),
         SmallTalk::Farewell => "Goodbye, and come back any time.".to_owned(),
         SmallTalk::Assent => "All right. What else can I help you with?".to_owned(),
-        SmallTalk::Wellbeing => format!("I'm fine, thank you. {}", abilities(asked, index)),
-        SmallTalk::Abilities => abilities(asked, index),
+        SmallTalk::Wellbeing => format!("I'm fine, thank you. {}", abilities(prompt, index)),
+        SmallTalk::Abilities => abilities(prompt, index),
         SmallTalk::Identity => {
-            let company = asked
+            let company = prompt
                 .company
                 .map(|name| format!(" for {name}"))
                 .unwrap_or_default();
             let who = format!("I'm {agent}, an automatic assistant of {tenant}{company}.");
-            format!("{who} {}", abilities(asked, index))
+            format!("{who} {}", abilities(prompt, index))
         }
-        SmallTalk::Greeting => match asked
+        SmallTalk::Greeting => match prompt
             .welcome_message
             .map(str::trim)
             .filter(|text| !text.is_empty())
         {
             Some(welcome) => welcome.to_owned(),
-            None => format!("Hello, I'm {agent}. {}", abilities(asked, index)),
+            None => format!("Hello, I'm {agent}. {}", abilities(prompt, index)),
         },
     }
 }
 
-fn abilities(asked: &BuiltinQuestion, index: &PassageIndex) -> String {
+fn abilities(prompt: &BuiltinPrompt, index: &PassageIndex) -> String {
     let titles: Vec<_> = index
         .articles()
         .iter()
@@ -320,7 +333,7 @@ fn abilities(asked: &BuiltinQuestion, index: &PassageIndex) -> String {
     if titles.is_empty() {
         return format!(
             "I have no articles to answer from yet. {}",
-            whom_to_ask(asked)
+            referral(prompt)
         );
     }
     format!(
@@ -329,9 +342,10 @@ fn abilities(asked: &BuiltinQuestion, index: &PassageIndex) -> String {
     )
 }
 
-fn whom_to_ask(asked: &BuiltinQuestion) -> String {
-    let tenant = asked.tenant;
-    match asked.audience {
+/// The sentence that refers the user to people.
+fn referral(prompt: &BuiltinPrompt) -> String {
+    let tenant = prompt.tenant;
+    match prompt.audience {
         Audience::EndUser if tenant.to_lowercase().ends_with("service desk") => {
             format!("Please ask the {tenant}.")
         }

@@ -1,4 +1,5 @@
-//! Knowledge: what a question asks, which passages of the articles fit, and the built-in answers that quote them.
+//! Knowledge: question parsing, the passage index over articles, and the built-in answers that
+//! quote them.
 
 pub mod builtin;
 pub mod passage_index;

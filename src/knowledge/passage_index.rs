@@ -1,4 +1,5 @@
-//! An index in memory over exactly the articles that one session may see, so that no other article can change a rank.
+//! An in-memory index over the articles of one scope. Articles outside the scope cannot change a
+//! rank, so ranks reveal nothing about them.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -8,127 +9,135 @@ use crate::error::Result;
 use crate::model::article::{Article, Passage};
 use crate::store::sqlite::full_text::{self, FullText};
 
-/// Passages of articles, ranked by the words that people use.
+/// A full-text index over the passages of articles.
 #[derive(Debug)]
 pub struct PassageIndex {
     text: FullText,
     articles: Vec<Article>,
-    /// Each with its article's place.
+    /// Each passage with the index of its article.
     passages: Vec<(usize, Passage)>,
-    /// By article: how many passages it has.
-    lengths: Vec<usize>,
-    /// Every word of the articles, and how often it is in them.
+    /// The number of passages of each article.
+    passage_counts: Vec<usize>,
+    /// Every word of the articles with its number of occurrences, for spelling correction.
     words: BTreeMap<String, usize>,
-    /// What was found for a word or phrase before: many people ask in the same words.
-    known: RefCell<TermCache>,
+    /// The matches of recent words and phrases: many people ask in the same words.
+    cache: RefCell<MatchCache>,
 }
 
+/// Matches by word or phrase. A full cache is cleared.
 #[derive(Debug, Default)]
-struct TermCache {
-    words: HashMap<String, Arc<[Match]>>,
-    matches: usize,
+struct MatchCache {
+    by_phrase: HashMap<String, Arc<[Match]>>,
+    /// The number of matches of all phrases.
+    size: usize,
 }
 
-impl TermCache {
-    fn keep(&mut self, word: &str, found: &Arc<[Match]>) {
-        if word.len() > LONGEST_KNOWN || found.len() > MOST_MATCHES {
+impl MatchCache {
+    fn insert(&mut self, phrase: &str, matches: &Arc<[Match]>) {
+        if phrase.len() > MAX_CACHED_PHRASE_BYTES || matches.len() > MAX_CACHED_MATCHES {
             return;
         }
-        if self.words.len() >= MOST_KNOWN || self.matches + found.len() > MOST_MATCHES {
+        if self.by_phrase.len() >= MAX_CACHED_PHRASES
+            || self.size + matches.len() > MAX_CACHED_MATCHES
+        {
             *self = Self::default();
         }
-        self.matches += found.len();
-        self.words.insert(word.to_owned(), Arc::clone(found));
+        self.size += matches.len();
+        self.by_phrase
+            .insert(phrase.to_owned(), Arc::clone(matches));
     }
 }
 
-/// A passage that has a word.
+/// A passage that contains a word or phrase.
 #[derive(Debug)]
 struct Match {
     position: usize,
-    fit: Fit,
+    score: MatchScore,
     is_in_title: bool,
     is_in_heading: bool,
 }
 
-/// A word or phrase to look for.
+/// A word or phrase to search for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Term {
-    /// As it was said.
+    /// The word or phrase of the message.
     pub word: String,
-    /// Other words for the same; they count a little less.
+    /// Synonyms. They score a little less than the word itself.
     pub synonyms: Vec<String>,
-    /// How much it counts beside other terms.
+    /// The weight relative to other terms.
     pub weight: f64,
 }
 
-/// A passage that has at least one of the terms.
+/// A passage that contains at least one of the terms.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hit<'a> {
-    /// Its article's place in [`PassageIndex::articles`].
+    /// The index of the passage's article in [`PassageIndex::articles`].
     pub article: usize,
-    /// Its place among all passages; it grows along an article.
+    /// The position among all passages, which are in the order of the articles.
     pub position: usize,
-    /// The headings that it stands under.
+    /// The headings above the passage.
     pub heading: Option<&'a str>,
-    /// Its Markdown.
+    /// The passage's Markdown.
     pub passage: &'a str,
-    /// How well it fits, for comparison within one search.
+    /// The score, comparable within one search.
     pub score: f64,
-    /// How well it fits beside the other passages of its article.
+    /// The score relative to the other passages of the same article.
     pub detail: f64,
-    /// From 0 to 1: how much of what was asked for its article speaks of.
+    /// The share of the question that the article covers, from 0 to 1.
     pub coverage: f64,
-    /// It has all that was asked for: words that are each too common to tell anything do tell it where they stand together,
-    /// and one alone does where no article is without it.
+    /// Whether the passage has all terms, and the terms are significant. Two strong terms are
+    /// significant together, even if each is common. A single one is only if every article has it.
     pub has_all: bool,
-    /// Its article's title has all that was asked for, and no heading below it has any: the article is best read from its beginning.
+    /// Whether the article's title has all terms and none of its headings has any, so that the
+    /// article is best quoted from its beginning.
     pub is_titled: bool,
 }
 
-/// A synonym's share of the score of the word that was said.
+/// The score of a synonym, relative to the word itself.
 const SYNONYM_SCORE: f64 = 0.7;
-/// A word in a title or heading says what the article is about, a synonym in a title nearly so, one in the text much less.
-const TITLE_COVERS: f64 = 1.0;
-const SYNONYM_IN_TITLE_COVERS: f64 = 0.85;
-const TEXT_COVERS: f64 = 0.6;
-/// A word that no article has is often beside the point, such as a day or a name.
-const UNKNOWN_WORD: f64 = 0.5;
-/// To cover this much is to cover any question, however long.
-const COVERED: f64 = 3.0;
+/// The coverage of a word in a title or heading, which names the article's topic.
+const TITLE_COVERAGE: f64 = 1.0;
+/// The coverage of a synonym in a title.
+const SYNONYM_IN_TITLE_COVERAGE: f64 = 0.85;
+/// The coverage of a word in the text.
+const TEXT_COVERAGE: f64 = 0.6;
+/// The weight of a word that no article has. Such a word is often beside the point, such as a day
+/// or a name.
+const UNKNOWN_WORD_WEIGHT: f64 = 0.5;
+/// The covered weight that is enough for any question, however long.
+const FULL_COVERAGE: f64 = 3.0;
 
-/// Words and phrases whose passages are kept.
-const MOST_KNOWN: usize = 1_024;
-/// Bytes of one that is kept.
-const LONGEST_KNOWN: usize = 32;
-/// Passages that are kept of all of them together: with the words, a quarter of a megabyte.
-const MOST_MATCHES: usize = 4_096;
+/// The maximum number of words and phrases in the cache.
+const MAX_CACHED_PHRASES: usize = 1_024;
+/// The maximum length of a cached word or phrase, in bytes.
+const MAX_CACHED_PHRASE_BYTES: usize = 32;
+/// The maximum number of cached matches. With the phrases they take a quarter of a megabyte.
+const MAX_CACHED_MATCHES: usize = 4_096;
 
-/// A word of fewer letters has too many neighbours to say which of them was meant.
-const SHORTEST_MISSPELT: usize = 5;
-/// Terms of less weight say little of what is wanted.
-const STRONG: f64 = 1.0;
+/// The minimum length of a word to correct, in letters. A shorter word has too many candidates.
+const MIN_CORRECTED_LETTERS: usize = 5;
+/// The minimum weight of a strong term. Weaker terms say little about what is asked.
+const STRONG_WEIGHT: f64 = 1.0;
 
 impl PassageIndex {
-    /// Indexes these articles, in a database of its own.
+    /// Builds an index over these articles.
     ///
     /// # Errors
-    ///
-    /// When SQLite fails.
+    /// `internal_error` if SQLite fails.
     pub fn build(articles: &[Article]) -> Result<Self> {
         let mut passages = Vec::new();
-        let mut lengths = Vec::new();
+        let mut passage_counts = Vec::new();
         let mut words = BTreeMap::new();
-        for (article, written) in articles.iter().enumerate() {
-            for text in [&written.title, &written.body] {
-                let letters = |c: char| !c.is_alphabetic();
-                for word in text.split(letters).filter(|word| !word.is_empty()) {
+        for (index, article) in articles.iter().enumerate() {
+            for text in [&article.title, &article.body] {
+                let is_separator = |c: char| !c.is_alphabetic();
+                for word in text.split(is_separator).filter(|word| !word.is_empty()) {
                     *words.entry(word.to_lowercase()).or_default() += 1;
                 }
             }
-            let of_article = written.passages();
-            lengths.push(of_article.len());
-            passages.extend(of_article.into_iter().map(|passage| (article, passage)));
+            let of_article = article.passages();
+            passage_counts.push(of_article.len());
+            passages.extend(of_article.into_iter().map(|passage| (index, passage)));
         }
         let text = FullText::build(
             passages
@@ -143,9 +152,9 @@ impl PassageIndex {
             text,
             articles: articles.to_vec(),
             passages,
-            lengths,
+            passage_counts,
             words,
-            known: RefCell::default(),
+            cache: RefCell::default(),
         })
     }
 
@@ -154,57 +163,59 @@ impl PassageIndex {
         &self.articles
     }
 
-    /// The passages that have any of the terms, best first, those of equal score in the articles' order.
+    /// Finds the passages that contain any of the terms, best first. Equal scores keep the
+    /// articles' order.
     ///
     /// # Errors
-    ///
-    /// When SQLite fails.
+    /// `internal_error` if SQLite fails.
     pub fn search(&self, terms: &[Term], limit: usize) -> Result<Vec<Hit<'_>>> {
         let mut scores = vec![0.0; self.passages.len()];
         let mut details = vec![0.0; self.passages.len()];
-        let mut together = vec![0; self.passages.len()];
+        let mut term_counts = vec![0; self.passages.len()];
         let mut covered = vec![0.0; self.articles.len()];
-        let mut titles = vec![0; self.articles.len()];
-        let mut is_below = vec![false; self.articles.len()];
-        let mut asked = 0.0;
-        let mut is_everywhere = true;
-        let strong = terms.iter().filter(|term| term.weight >= STRONG).count();
+        let mut title_counts = vec![0; self.articles.len()];
+        let mut is_in_heading = vec![false; self.articles.len()];
+        let mut total = 0.0;
+        let mut is_in_all_articles = true;
+        let is_strong = |term: &Term| term.weight >= STRONG_WEIGHT;
+        let strong = terms.iter().filter(|term| is_strong(term)).count();
         for term in terms {
-            let found = self.found(term)?;
-            // What is to be done covers nothing of a question that also says with what.
-            let share = if strong == 0 || term.weight >= STRONG {
+            let occurrences = self.occurrences(term)?;
+            // If a question has strong terms, its weak terms do not count for the coverage.
+            let share = if strong == 0 || is_strong(term) {
                 1.0
             } else {
                 0.0
             };
-            is_everywhere &= term.weight < STRONG || found.len() == self.articles.len();
-            let rarity = self.rarity(found.len());
-            if found.is_empty() {
-                asked += share * term.weight * UNKNOWN_WORD;
+            is_in_all_articles &= !is_strong(term) || occurrences.len() == self.articles.len();
+            let rarity = self.rarity(occurrences.len());
+            if occurrences.is_empty() {
+                total += share * term.weight * UNKNOWN_WORD_WEIGHT;
                 continue;
             }
             let weight = term.weight * rarity;
-            asked += share * weight;
-            for (article, found) in found {
-                let in_text = TEXT_COVERS * rarity / self.rarity(1);
-                covered[article] += share * weight * found.in_title.unwrap_or(in_text);
-                titles[article] += usize::from(found.is_title);
-                is_below[article] |= found.is_heading;
-                let tells = self.tells(article, &found);
-                for (position, fit) in found.passages {
-                    scores[position] += weight * fit.whole;
-                    // What is to be done, or what happens, is just what tells passages of one topic apart.
-                    details[position] += rarity * fit.below_title * tells;
-                    together[position] += 1;
+            total += share * weight;
+            for (article, found) in occurrences {
+                let in_text = TEXT_COVERAGE * rarity / self.rarity(1);
+                covered[article] += share * weight * found.title_coverage.unwrap_or(in_text);
+                title_counts[article] += usize::from(found.is_in_title);
+                is_in_heading[article] |= found.is_in_heading;
+                let selectivity = self.selectivity(article, &found);
+                for (position, score) in found.passages {
+                    scores[position] += weight * score.whole;
+                    // Without the term's weight: words for actions distinguish the passages of one
+                    // topic.
+                    details[position] += rarity * score.below_title * selectivity;
+                    term_counts[position] += 1;
                 }
             }
         }
-        let enough = f64::min(asked, COVERED);
-        let can_tell = strong >= 2 || (strong == 1 && is_everywhere);
+        let full = f64::min(total, FULL_COVERAGE);
+        let are_significant = strong >= 2 || (strong == 1 && is_in_all_articles);
         let mut hits: Vec<_> = (self.passages.iter().zip(scores).enumerate())
             .filter(|(_, (_, score))| *score > 0.0)
             .map(|(position, ((article, passage), score))| {
-                let coverage = f64::min(covered[*article] / enough, 1.0);
+                let coverage = f64::min(covered[*article] / full, 1.0);
                 Hit {
                     article: *article,
                     position,
@@ -213,8 +224,8 @@ impl PassageIndex {
                     score: score * coverage,
                     detail: details[position],
                     coverage,
-                    has_all: can_tell && together[position] == terms.len(),
-                    is_titled: titles[*article] == terms.len() && !is_below[*article],
+                    has_all: are_significant && term_counts[position] == terms.len(),
+                    is_titled: title_counts[*article] == terms.len() && !is_in_heading[*article],
                 }
             })
             .collect();
@@ -226,120 +237,132 @@ impl PassageIndex {
         Ok(hits)
     }
 
-    /// From 0 to 1: how much a word tells that this many articles have.
+    /// The inverse document frequency of a word that this many articles have, scaled to 0 to 1.
     fn rarity(&self, articles: usize) -> f64 {
-        // Five imagined articles without the word keep a handful of articles from making every word look common.
+        // Smoothing: with few articles every word would look common, so five more without the word
+        // are assumed.
         let all = count(self.articles.len() + 5);
         (all / count(articles + 1)).ln() / all.ln()
     }
 
-    /// How much a term tells one passage of an article from the others.
-    fn tells(&self, article: usize, found: &Found) -> f64 {
-        let having = found.passages.values();
-        let having = having.filter(|fit| fit.below_title > 0.0).count();
-        ((count(self.lengths[article]) + 1.0) / (count(having) + 0.5)).ln()
+    /// The inverse frequency of a term among the passages of one article.
+    fn selectivity(&self, article: usize, found: &Occurrences) -> f64 {
+        let containing = found.passages.values();
+        let containing = containing.filter(|score| score.below_title > 0.0).count();
+        ((count(self.passage_counts[article]) + 1.0) / (count(containing) + 0.5)).ln()
     }
 
-    /// Whether any article has a term, or a synonym of it.
+    /// Whether any article contains a term or one of its synonyms.
     ///
     /// # Errors
-    ///
-    /// When SQLite fails.
+    /// `internal_error` if SQLite fails.
     pub fn has(&self, term: &Term) -> Result<bool> {
-        Ok(!self.found(term)?.is_empty())
+        Ok(!self.occurrences(term)?.is_empty())
     }
 
-    /// The word of the articles that was meant by one with a single wrong, missing, doubled or swapped letter.
-    pub fn meant_by(&self, word: &str, is_word: impl Fn(&str) -> bool) -> Option<&str> {
+    /// Corrects a misspelled word to a word of the articles at a Damerau-Levenshtein distance of 1.
+    /// `is_candidate` filters the words.
+    pub fn correct_spelling(
+        &self,
+        word: &str,
+        is_candidate: impl Fn(&str) -> bool,
+    ) -> Option<&str> {
         let letters: Vec<char> = word.chars().collect();
-        if letters.len() < SHORTEST_MISSPELT || !letters.iter().all(|c| c.is_alphabetic()) {
+        if letters.len() < MIN_CORRECTED_LETTERS || !letters.iter().all(|c| c.is_alphabetic()) {
             return None;
         }
-        // The first letter is seldom wrong, and what differs in it is mostly another word.
+        // The first letter is seldom wrong: words that differ in it are mostly different words.
         let first = letters[0].to_string();
         self.words
             .range(first.clone()..)
             .take_while(|(other, _)| other.starts_with(&first))
-            .filter_map(|(other, times)| {
-                let others: Vec<char> = other.chars().collect();
-                let common = differs_in_one(&letters, &others)?;
-                is_word(other).then_some((common, *times, other))
+            .filter_map(|(other, frequency)| {
+                let other_letters: Vec<char> = other.chars().collect();
+                let prefix = prefix_at_distance_one(&letters, &other_letters)?;
+                is_candidate(other).then_some((prefix, *frequency, other))
             })
-            .max_by_key(|(common, times, other)| (*common, *times, std::cmp::Reverse(*other)))
+            .max_by_key(|(prefix, frequency, other)| {
+                (*prefix, *frequency, std::cmp::Reverse(*other))
+            })
             .map(|(_, _, other)| other.as_str())
     }
 
-    /// By article: where a term or its synonyms are.
-    fn found(&self, term: &Term) -> Result<BTreeMap<usize, Found>> {
-        let mut found: BTreeMap<usize, Found> = BTreeMap::new();
-        let said = (&term.word, 1.0, TITLE_COVERS, true);
-        let meant = term
+    /// The occurrences of a term and its synonyms, by article.
+    fn occurrences(&self, term: &Term) -> Result<BTreeMap<usize, Occurrences>> {
+        let mut by_article: BTreeMap<usize, Occurrences> = BTreeMap::new();
+        let word = (&term.word, 1.0, TITLE_COVERAGE, true);
+        let synonyms = term
             .synonyms
             .iter()
-            .map(|word| (word, SYNONYM_SCORE, SYNONYM_IN_TITLE_COVERS, false));
-        for (word, share, in_title, is_said) in std::iter::once(said).chain(meant) {
-            for one in self.matches(word)?.iter() {
-                let found = found.entry(self.passages[one.position].0).or_default();
-                found.is_title |= one.is_in_title;
-                found.is_heading |= one.is_in_heading;
-                // A heading is often about a case of what the article is about: there only the word itself counts.
-                if one.is_in_title || (one.is_in_heading && is_said) {
-                    found.in_title = found.in_title.or(Some(in_title));
+            .map(|synonym| (synonym, SYNONYM_SCORE, SYNONYM_IN_TITLE_COVERAGE, false));
+        for (phrase, share, coverage, is_word) in std::iter::once(word).chain(synonyms) {
+            for found in self.matches(phrase)?.iter() {
+                let article = self.passages[found.position].0;
+                let occurrences = by_article.entry(article).or_default();
+                occurrences.is_in_title |= found.is_in_title;
+                occurrences.is_in_heading |= found.is_in_heading;
+                // A heading often names a special case of the topic, so there only the word itself
+                // counts.
+                if found.is_in_title || (found.is_in_heading && is_word) {
+                    occurrences.title_coverage = occurrences.title_coverage.or(Some(coverage));
                 }
-                let best = found.passages.entry(one.position).or_default();
-                best.whole = best.whole.max(share * one.fit.whole);
-                best.below_title = best.below_title.max(share * one.fit.below_title);
+                let best = occurrences.passages.entry(found.position).or_default();
+                best.whole = best.whole.max(share * found.score.whole);
+                best.below_title = best.below_title.max(share * found.score.below_title);
             }
         }
-        Ok(found)
+        Ok(by_article)
     }
 
-    /// Every passage that has a word.
-    fn matches(&self, word: &str) -> Result<Arc<[Match]>> {
-        if let Some(known) = self.known.borrow().words.get(word) {
-            return Ok(Arc::clone(known));
+    /// The passages that contain a word or phrase.
+    fn matches(&self, phrase: &str) -> Result<Arc<[Match]>> {
+        if let Some(matches) = self.cache.borrow().by_phrase.get(phrase) {
+            return Ok(Arc::clone(matches));
         }
-        let found = self.text.matches(word)?.into_iter().map(|found| Match {
+        let matches = self.text.matches(phrase)?.into_iter().map(|found| Match {
             position: found.position,
-            fit: Fit {
+            score: MatchScore {
                 whole: found.whole,
                 below_title: found.below_title,
             },
             is_in_title: found.is_in_title,
             is_in_heading: found.is_in_heading,
         });
-        let found: Arc<[Match]> = found.collect();
-        self.known.borrow_mut().keep(word, &found);
-        Ok(found)
+        let matches: Arc<[Match]> = matches.collect();
+        self.cache.borrow_mut().insert(phrase, &matches);
+        Ok(matches)
     }
 }
 
-/// Where a term is in one article.
+/// The occurrences of a term in one article.
 #[derive(Default)]
-struct Found {
-    /// How far a title or heading covers it, if one has it.
-    in_title: Option<f64>,
-    is_title: bool,
-    is_heading: bool,
-    passages: BTreeMap<usize, Fit>,
+struct Occurrences {
+    /// The coverage of the term by the title or a heading, if one contains it.
+    title_coverage: Option<f64>,
+    is_in_title: bool,
+    is_in_heading: bool,
+    /// The scores by position of the passage.
+    passages: BTreeMap<usize, MatchScore>,
 }
 
-/// How well a passage fits a word: with its article's title, and by its headings and text alone.
+/// The BM25 score of a passage for a word or phrase.
 #[derive(Debug, Default)]
-struct Fit {
+struct MatchScore {
+    /// Over title, headings and text.
     whole: f64,
+    /// Over headings and text.
     below_title: f64,
 }
 
-/// Whether one letter more, less or another, or two swapped ones, is all the difference; how many letters they share before it.
-fn differs_in_one(one: &[char], other: &[char]) -> Option<usize> {
-    let before = |pair: (&char, &char)| pair.0 == pair.1;
-    let common = one
+/// The length of the common prefix of two words whose Damerau-Levenshtein distance is 1. `None` for
+/// any other distance.
+fn prefix_at_distance_one(one: &[char], other: &[char]) -> Option<usize> {
+    let prefix = one
         .iter()
         .zip(other)
-        .take_while(|pair| before(*pair))
+        .take_while(|(one, other)| one == other)
         .count();
-    let (one, other) = (&one[common..], &other[common..]);
+    let (one, other) = (&one[prefix..], &other[prefix..]);
     let is_one = match (one, other) {
         ([], [_]) | ([_], []) => true,
         ([a, b, one @ ..], [c, d, other @ ..]) if a == d && b == c && one == other => true,
@@ -348,7 +371,7 @@ fn differs_in_one(one: &[char], other: &[char]) -> Option<usize> {
         (one, [_, other @ ..]) => one == other,
         (_, []) => false,
     };
-    is_one.then_some(common)
+    is_one.then_some(prefix)
 }
 
 fn count(number: usize) -> f64 {
@@ -373,7 +396,8 @@ mod tests {
         PassageIndex::build(&articles).unwrap()
     }
 
-    fn found(index: &PassageIndex, word: &str, synonyms: &[&str]) -> Vec<usize> {
+    /// The articles of the hits for a term, best first.
+    fn search(index: &PassageIndex, word: &str, synonyms: &[&str]) -> Vec<usize> {
         let term = Term {
             word: word.to_owned(),
             synonyms: synonyms.iter().map(|word| (*word).to_owned()).collect(),
@@ -384,43 +408,48 @@ mod tests {
     }
 
     #[test]
-    fn a_title_goes_before_a_heading_and_that_before_the_text() {
+    fn a_title_ranks_before_a_heading_and_a_heading_before_the_text() {
         let index = index(&[
             ("One", "Mind the valve."),
             ("Two", "Mind this.\n\n## Valve"),
             ("Valve", "Mind this."),
             ("Four", "Mind this."),
         ]);
-        assert_eq!(found(&index, "valves", &[]), [2, 1, 0]);
+        assert_eq!(search(&index, "valves", &[]), [2, 1, 0]);
     }
 
     #[test]
-    fn the_word_that_was_said_goes_before_a_synonym() {
+    fn a_word_ranks_before_its_synonym() {
         let index = index(&[("Tap", ""), ("Valve", "")]);
-        assert_eq!(found(&index, "valve", &["tap"]), [1, 0]);
+        assert_eq!(search(&index, "valve", &["tap"]), [1, 0]);
     }
 
     #[test]
-    fn equally_good_passages_keep_their_order() {
+    fn passages_of_equal_score_keep_their_order() {
         let index = index(&[("Valve", "One."), ("Valve", "One."), ("Valve", "One.")]);
-        assert_eq!(found(&index, "valve", &[]), [0, 1, 2]);
+        assert_eq!(search(&index, "valve", &[]), [0, 1, 2]);
     }
 
     #[test]
-    fn a_word_with_one_wrong_letter_is_known_by_its_neighbours() {
+    fn a_word_with_one_wrong_letter_is_corrected() {
         let index = index(&[(
             "Valves",
             "Open the valve of the boiler. Then shut the valve. The charger is charging.",
         )]);
-        let meant = |word: &str| index.meant_by(word, |word| word != "boiler");
+        let corrected = |word: &str| index.correct_spelling(word, |word| word != "boiler");
         for word in ["boyler", "biler", "boiiler", "bioler", "boile"] {
-            assert_eq!(index.meant_by(word, |_| true), Some("boiler"), "{word}");
+            assert_eq!(
+                index.correct_spelling(word, |_| true),
+                Some("boiler"),
+                "{word}"
+            );
         }
-        // Of several the one that is alike for longest, then the one that is said most often.
-        assert_eq!(meant("valvex"), Some("valve"));
-        assert_eq!(meant("valvess"), Some("valves"));
-        assert_eq!(meant("charge"), Some("charger"));
-        // Too short, too far, with another first letter, no word, or one that is not to be meant.
+        // Of several candidates, the one with the longest common prefix wins, then the most
+        // frequent one.
+        assert_eq!(corrected("valvex"), Some("valve"));
+        assert_eq!(corrected("valvess"), Some("valves"));
+        assert_eq!(corrected("charge"), Some("charger"));
+        // Too short, too distant, with another first letter, not a word, or filtered out.
         for word in [
             "valv",
             "volvos",
@@ -430,32 +459,32 @@ mod tests {
             "",
             "valves boiler",
         ] {
-            assert_eq!(meant(word), None, "{word}");
+            assert_eq!(corrected(word), None, "{word}");
         }
     }
 
     #[test]
-    fn what_was_found_for_a_word_is_found_again_however_many_words_came_between() {
+    fn a_search_returns_the_same_after_any_number_of_other_searches() {
         let index = index(&[
             ("One", "Mind the valve."),
             ("Valve", "Mind this.\n\n## Tap"),
         ]);
-        let first = found(&index, "valve", &["tap"]);
+        let first = search(&index, "valve", &["tap"]);
         assert_eq!(first, [1, 0]);
-        assert_eq!(found(&index, "valve", &["tap"]), first);
-        for number in 0..=MOST_KNOWN {
-            assert!(found(&index, &format!("word{number}"), &[]).is_empty());
-            assert!(index.known.borrow().words.len() <= MOST_KNOWN);
+        assert_eq!(search(&index, "valve", &["tap"]), first);
+        for number in 0..=MAX_CACHED_PHRASES {
+            assert!(search(&index, &format!("word{number}"), &[]).is_empty());
+            assert!(index.cache.borrow().by_phrase.len() <= MAX_CACHED_PHRASES);
         }
-        assert_eq!(found(&index, "valve", &["tap"]), first);
+        assert_eq!(search(&index, "valve", &["tap"]), first);
     }
 
     #[test]
     fn no_word_is_an_operator() {
         let index = index(&[("Valve", "Open it."), ("Tap", "Shut it.")]);
-        assert_eq!(found(&index, "valve\" OR \"tap", &[]), [0; 0]);
-        assert_eq!(found(&index, "title:valve*", &[]), [0; 0]);
-        assert_eq!(found(&index, "\0\"", &[]), [0; 0]);
-        assert_eq!(found(&index, "", &[]), [0; 0]);
+        assert_eq!(search(&index, "valve\" OR \"tap", &[]), [0; 0]);
+        assert_eq!(search(&index, "title:valve*", &[]), [0; 0]);
+        assert_eq!(search(&index, "\0\"", &[]), [0; 0]);
+        assert_eq!(search(&index, "", &[]), [0; 0]);
     }
 }

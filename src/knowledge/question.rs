@@ -1,24 +1,24 @@
-//! What a message asks: the words to look for, whether it leans on what was said before, and small talk.
+//! Parses a message: its search terms, whether it is a follow-up, and small talk.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use super::passage_index::Term;
 
-/// A message, read.
+/// A parsed message.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Question {
-    /// Its content words.
+    /// The search terms.
     pub terms: Vec<Term>,
-    /// Whether it cannot be understood without the messages before it.
-    pub leans_on_earlier: bool,
-    /// Whether it says that what was shown did not help, or asks for something else.
+    /// Whether the message needs the messages before it to be understood.
+    pub is_follow_up: bool,
+    /// Whether the message says that the last answer did not help, or asks for something else.
     pub wants_more: bool,
-    /// Set when it is nothing but small talk.
+    /// The kind of small talk, if the message is nothing else.
     pub small_talk: Option<SmallTalk>,
 }
 
-/// Kinds of small talk. Of several in one message the first of this list gets the reply.
+/// Kinds of small talk. If a message has several, the first in this order gets the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SmallTalk {
     /// Can I talk to a person?
@@ -39,11 +39,12 @@ pub enum SmallTalk {
     Assent,
 }
 
-/// Content words of a message beyond these are left out from its middle: what is wanted stands at an end.
-const MOST_TERMS: usize = 48;
+/// The maximum number of terms of a message. Terms in the middle are left out: the request is
+/// usually at the beginning or at the end.
+const MAX_TERMS: usize = 48;
 
-/// Longer phrases stand before those that they contain.
-const KINDS: &[(SmallTalk, &str)] = &[
+/// The phrases of each kind. A phrase precedes the shorter phrases that it contains.
+const SMALL_TALK: &[(SmallTalk, &str)] = &[
     (
         SmallTalk::Person,
         "human please, person please, agent please, operator please, real person, real human, \
@@ -87,25 +88,27 @@ const KINDS: &[(SmallTalk, &str)] = &[
     ),
 ];
 
-/// What begins the wish for a person, and what ends it.
+/// The first half of a request for a person, such as "talk to".
 const REACH: &str = "talk to, talk with, speak to, speak with, chat with, connect me to, \
      connect me with, put me through to, transfer me to";
+/// The second half of a request for a person.
 const PERSON: &str = "a human being, a real person, a real human, a live agent, a human, a person, \
      an agent, an operator, somebody, someone";
 
-/// Words that say that something is still wrong, whatever politeness stands around them.
+/// Words that report a problem. With one of them, a polite message is no small talk.
 const TROUBLE: &str = "still, doesnt, didnt, wont, cant, isnt, fails, failed, broken, not working";
 
-/// What asks for something else than was shown.
+/// Words that ask for something else than the last answer.
 const MORE: &str = "else, more, other, another";
 
-/// What a message that goes on with a topic may begin with.
+/// Words and phrases with which a follow-up begins.
 const CONNECTIVES: &str = "and, or, but, also, then, what about, how about, same";
 
-/// What stands for something that was named before.
+/// Words that refer to something in an earlier message.
 const REFERENCES: &str = "it, its, this, that, thats, these, those, them, they, same, instead";
 
-/// Words that do not tell one question from another, those that only say that there is a problem included.
+/// Words that do not distinguish one question from another. Words that only report a problem are
+/// among them.
 const STOP_WORDS: &str = " \
     a able about above after afternoon again against ago all alright also always am an and \
     another any anybody anymore anyone anything anyway are arent around as asap ask asked \
@@ -135,7 +138,7 @@ const STOP_WORDS: &str = " \
     within without wonder wondering wont work worked working works would wouldnt wrong year \
     years yep yes yesterday yet you your youre yours yourself ";
 
-/// Words that say what to do, or what happens, rather than with what: they count little.
+/// Words for an action rather than its object. They have little weight.
 const WEAK_WORDS: &[&str] = &[
     "set up",
     "setup",
@@ -156,10 +159,10 @@ const WEAK_WORDS: &[&str] = &[
     "wait",
 ];
 
-/// What they count.
-const WEAK: f64 = 0.4;
+/// The weight of a weak term.
+const WEAK_WEIGHT: f64 = 0.4;
 
-/// Words that people use for the same thing. As [`words`] gives them.
+/// Groups of synonyms, in the form that [`words`] returns.
 const SYNONYMS: &[&str] = &[
     "sign in, log in, login, log on, logon, signin, signing in, logging in, logged in, \
      signed in",
@@ -192,59 +195,60 @@ const SYNONYMS: &[&str] = &[
     "sla, response time, first reply",
 ];
 
-/// Phrases that say something each, found by their first words; each of these says what its list says.
+/// Phrases indexed by their first word. Each phrase carries the value of its list.
 struct Phrases<T>(HashMap<&'static str, Vec<Phrase<T>>>);
 
 struct Phrase<T> {
-    /// Its place among all of them.
-    place: usize,
+    /// The position among all phrases.
+    position: usize,
     whole: &'static str,
     words: Vec<&'static str>,
-    says: T,
+    value: T,
 }
 
 impl<T: Copy> Phrases<T> {
     fn of(lists: impl IntoIterator<Item = (T, &'static str)>) -> Self {
-        let mut found: HashMap<_, Vec<_>> = HashMap::new();
-        let lists = lists.into_iter();
-        let phrases = lists.flat_map(|(says, list)| list.split(", ").map(move |one| (says, one)));
-        for (place, (says, whole)) in phrases.enumerate() {
+        let mut by_first_word: HashMap<_, Vec<_>> = HashMap::new();
+        let phrases = lists
+            .into_iter()
+            .flat_map(|(value, list)| list.split(", ").map(move |phrase| (value, phrase)));
+        for (position, (value, whole)) in phrases.enumerate() {
             let words: Vec<_> = whole.split(' ').collect();
-            found.entry(words[0]).or_default().push(Phrase {
-                place,
+            by_first_word.entry(words[0]).or_default().push(Phrase {
+                position,
                 whole,
                 words,
-                says,
+                value,
             });
         }
-        Self(found)
+        Self(by_first_word)
     }
 
-    /// Those that begin with a word.
-    fn from(&self, word: &str) -> &[Phrase<T>] {
+    /// The phrases that start with a word.
+    fn starting_with(&self, word: &str) -> &[Phrase<T>] {
         self.0.get(word).map_or(&[], Vec::as_slice)
     }
 
-    /// Those that words begin with, in their order.
-    fn at<'a>(&'a self, words: &'a [String]) -> impl Iterator<Item = &'a Phrase<T>> {
+    /// The phrases with which `words` starts, in the order of the list.
+    fn at_start_of<'a>(&'a self, words: &'a [String]) -> impl Iterator<Item = &'a Phrase<T>> {
         let first = words.first().map_or("", String::as_str);
-        let all = self.from(first).iter();
+        let all = self.starting_with(first).iter();
         all.filter(|phrase| {
             words.len() >= phrase.words.len()
                 && words
                     .iter()
                     .zip(&phrase.words)
-                    .all(|(said, word)| said == word)
+                    .all(|(word, expected)| word == expected)
         })
     }
 
-    /// Whether one of them stands anywhere among words.
-    fn are_in(&self, words: &[String]) -> bool {
-        (0..words.len()).any(|from| self.at(&words[from..]).next().is_some())
+    /// Whether `words` contains one of the phrases.
+    fn occur_in(&self, words: &[String]) -> bool {
+        (0..words.len()).any(|from| self.at_start_of(&words[from..]).next().is_some())
     }
 }
 
-/// The lists above, as they are asked.
+/// The lists above, indexed for lookup.
 struct Lists {
     small_talk: Phrases<SmallTalk>,
     reach: Phrases<()>,
@@ -258,7 +262,7 @@ struct Lists {
 }
 
 static LISTS: LazyLock<Lists> = LazyLock::new(|| Lists {
-    small_talk: Phrases::of(KINDS.iter().copied()),
+    small_talk: Phrases::of(SMALL_TALK.iter().copied()),
     reach: Phrases::of([((), REACH)]),
     person: Phrases::of([((), PERSON)]),
     trouble: Phrases::of([((), TROUBLE)]),
@@ -269,81 +273,83 @@ static LISTS: LazyLock<Lists> = LazyLock::new(|| Lists {
     stop_words: STOP_WORDS.split_ascii_whitespace().collect(),
 });
 
-/// Who talks.
+/// The names of a conversation's participants. They say little about what is asked.
 #[derive(Clone, Copy, Debug)]
-pub struct Names<'a> {
+pub struct Participants<'a> {
     /// The agent's name.
     pub agent: &'a str,
-    /// The company whose staff ask: to them its name tells little.
+    /// The company whose staff ask. Its name has little weight in their questions.
     pub company: Option<&'a str>,
 }
 
-/// Reads a message.
-pub fn read(message: &str, talk: Names<'_>) -> Question {
-    let said = words(message);
-    let (rest, kind) = without_small_talk(&said);
+/// Parses a message.
+pub fn parse(message: &str, participants: Participants<'_>) -> Question {
+    let message_words = words(message);
+    let (rest, kind) = without_small_talk(&message_words);
     let mut terms = terms(&rest);
-    let own = words(talk.company.unwrap_or_default());
-    for term in terms.iter_mut().filter(|term| is_of(term, &own)) {
-        term.weight = WEAK;
+    let company = words(participants.company.unwrap_or_default());
+    for term in terms.iter_mut().filter(|term| is_one_of(term, &company)) {
+        term.weight = WEAK_WEIGHT;
     }
-    let names = words(talk.agent);
-    let only_names = terms.iter().all(|term| names.contains(&term.word));
-    let trouble = LISTS.trouble.are_in(&rest);
-    let small_talk = (only_names || said.len() == 1) && !trouble;
-    let goes_on = LISTS.connectives.at(&rest).next().is_some();
-    let refers = terms.len() <= 2 && LISTS.references.are_in(&rest);
+    let agent = words(participants.agent);
+    let names_only_agent = terms.iter().all(|term| agent.contains(&term.word));
+    let has_trouble = LISTS.trouble.occur_in(&rest);
+    let is_small_talk = (names_only_agent || message_words.len() == 1) && !has_trouble;
+    let continues = LISTS.connectives.at_start_of(&rest).next().is_some();
+    let refers = terms.len() <= 2 && LISTS.references.occur_in(&rest);
     Question {
-        small_talk: kind.filter(|_| small_talk),
-        leans_on_earlier: goes_on || refers || terms.len() <= 1,
-        wants_more: trouble || LISTS.more.are_in(&rest),
+        small_talk: kind.filter(|_| is_small_talk),
+        is_follow_up: continues || refers || terms.len() <= 1,
+        wants_more: has_trouble || LISTS.more.occur_in(&rest),
         terms,
     }
 }
 
-/// Reads a message in which `spelt` may know a word that was meant by another.
+/// Parses a message after correcting its spelling. `correct` returns the word that replaces a term,
+/// if there is one.
 ///
 /// # Errors
-/// Those of `spelt`.
-pub fn read_spelt<E>(
+/// Those of `correct`.
+pub fn parse_corrected<E>(
     message: &str,
-    talk: Names<'_>,
-    spelt: impl Fn(&Term) -> Result<Option<String>, E>,
+    participants: Participants<'_>,
+    correct: impl Fn(&Term) -> Result<Option<String>, E>,
 ) -> Result<Question, E> {
-    let question = read(message, talk);
-    let mut said = words(message);
-    let names = words(talk.agent);
-    let mut is_changed = false;
+    let question = parse(message, participants);
+    let mut message_words = words(message);
+    let agent = words(participants.agent);
+    let mut is_corrected = false;
     for term in &question.terms {
-        if names.contains(&term.word) {
+        if agent.contains(&term.word) {
             continue;
         }
-        if let Some(meant) = spelt(term)? {
-            is_changed = true;
-            for word in said.iter_mut().filter(|word| **word == term.word) {
-                word.clone_from(&meant);
+        if let Some(corrected) = correct(term)? {
+            is_corrected = true;
+            for word in message_words.iter_mut().filter(|word| **word == term.word) {
+                word.clone_from(&corrected);
             }
         }
     }
-    Ok(if is_changed {
-        read(&said.join(" "), talk)
+    Ok(if is_corrected {
+        parse(&message_words.join(" "), participants)
     } else {
         question
     })
 }
 
-/// Whether a term is one of these words, or the genitive of one.
-fn is_of(term: &Term, words: &[String]) -> bool {
+/// Whether a term is one of these words, or the possessive form of one.
+fn is_one_of(term: &Term, words: &[String]) -> bool {
     let bare = term.word.strip_suffix('s').unwrap_or(&term.word);
     words.iter().any(|word| *word == term.word || word == bare)
 }
 
-/// Whether a word does not tell one question from another.
+/// Whether a word is a stop word.
 pub fn is_stop_word(word: &str) -> bool {
     LISTS.stop_words.contains(word)
 }
 
-/// Lower-case words without apostrophes; everything else that is no letter or digit parts words.
+/// Splits text into lower-case words. Apostrophes are dropped; every other character that is
+/// neither letter nor digit separates words.
 fn words(text: &str) -> Vec<String> {
     let text = text.replace(['\'', '’'], "").to_lowercase();
     let parts = text.split(|character: char| !character.is_alphanumeric());
@@ -353,18 +359,20 @@ fn words(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The words outside small talk, and the kind of that. Single words stay: they may be part of a question.
-fn without_small_talk(said: &[String]) -> (Vec<String>, Option<SmallTalk>) {
+/// Removes small-talk phrases and returns their kind. Phrases of one word stay, because they may be
+/// part of a question.
+fn without_small_talk(words: &[String]) -> (Vec<String>, Option<SmallTalk>) {
     let mut rest = Vec::new();
     let mut kinds = Vec::new();
     let mut from = 0;
-    while from < said.len() {
-        let found = LISTS.small_talk.at(&said[from..]).next();
-        let found = found.map(|phrase| (phrase.says, phrase.words.len()));
-        let found = found.or_else(|| Some((SmallTalk::Person, wish_for_a_person(&said[from..])?)));
+    while from < words.len() {
+        let found = LISTS.small_talk.at_start_of(&words[from..]).next();
+        let found = found.map(|phrase| (phrase.value, phrase.words.len()));
+        let found =
+            found.or_else(|| Some((SmallTalk::Person, person_request_len(&words[from..])?)));
         let length = found.map_or(1, |(_, length)| length);
         if length == 1 {
-            rest.push(said[from].clone());
+            rest.push(words[from].clone());
         }
         kinds.extend(found.map(|(kind, _)| kind));
         from += length;
@@ -372,42 +380,49 @@ fn without_small_talk(said: &[String]) -> (Vec<String>, Option<SmallTalk>) {
     (rest, kinds.into_iter().min())
 }
 
-/// How many words at the beginning say that a person is wanted, if any do.
-fn wish_for_a_person(words: &[String]) -> Option<usize> {
-    let reach = LISTS.reach.at(words).next()?.words.len();
-    let person = LISTS.person.at(&words[reach..]).next()?.words.len();
+/// The number of words of the request for a person with which `words` starts, if it does.
+fn person_request_len(words: &[String]) -> Option<usize> {
+    let reach = LISTS.reach.at_start_of(words).next()?.words.len();
+    let person = LISTS
+        .person
+        .at_start_of(&words[reach..])
+        .next()?
+        .words
+        .len();
     Some(reach + person)
 }
 
+/// The terms of a message: the words and synonym phrases that are not stop words, each meaning
+/// once.
 fn terms(words: &[String]) -> Vec<Term> {
     let mut terms = Vec::new();
-    let mut meant: Vec<&str> = Vec::new();
+    let mut meanings: Vec<&str> = Vec::new();
     let mut from = 0;
     while from < words.len() {
         let word = words[from].as_str();
         let singular = word.strip_suffix('s').unwrap_or(word);
-        let as_one = LISTS.synonyms.from(singular).iter();
-        let as_one = as_one.filter(|phrase| phrase.whole == singular);
+        let singular_phrases = LISTS.synonyms.starting_with(singular).iter();
+        let singular_phrases = singular_phrases.filter(|phrase| phrase.whole == singular);
         let group = LISTS
             .synonyms
-            .at(&words[from..])
-            .chain(as_one)
-            .max_by_key(|phrase| (phrase.whole.len(), phrase.place));
+            .at_start_of(&words[from..])
+            .chain(singular_phrases)
+            .max_by_key(|phrase| (phrase.whole.len(), phrase.position));
         let length = group.map_or(1, |phrase| phrase.words.len());
-        let meaning = group.map_or(singular, |phrase| phrase.says);
-        let digit = word.len() == 1 && word.as_bytes()[0].is_ascii_digit();
-        let stop = group.is_none() && (digit || is_stop_word(word));
-        if !stop && !meant.contains(&meaning) {
-            meant.push(meaning);
+        let meaning = group.map_or(singular, |phrase| phrase.value);
+        let is_digit = word.len() == 1 && word.as_bytes()[0].is_ascii_digit();
+        let is_stop = group.is_none() && (is_digit || is_stop_word(word));
+        if !is_stop && !meanings.contains(&meaning) {
+            meanings.push(meaning);
             let word = words[from..from + length].join(" ");
-            let synonyms = group.map_or("", |phrase| phrase.says).split(", ");
+            let synonyms = group.map_or("", |phrase| phrase.value).split(", ");
             terms.push(Term {
                 synonyms: synonyms
                     .filter(|other| *other != word && !other.is_empty())
                     .map(str::to_owned)
                     .collect(),
                 weight: if WEAK_WORDS.contains(&word.as_str()) {
-                    WEAK
+                    WEAK_WEIGHT
                 } else {
                     1.0
                 },
@@ -416,8 +431,8 @@ fn terms(words: &[String]) -> Vec<Term> {
         }
         from += length;
     }
-    if terms.len() > MOST_TERMS {
-        terms.drain(MOST_TERMS / 2..terms.len() - MOST_TERMS / 2);
+    if terms.len() > MAX_TERMS {
+        terms.drain(MAX_TERMS / 2..terms.len() - MAX_TERMS / 2);
     }
     terms
 }

@@ -1,37 +1,38 @@
-//! An answer as it grows: its chunks become envelopes for the readers, a log and a message for the store.
+//! Builds an answer from its chunks: envelopes for the live readers, a log and a message to store.
 
 use serde::Serialize;
 
 use super::envelope::Envelope;
 use super::live::LiveTurn;
-use super::log::{DeltaKind, Frame, LogWriter};
+use super::log::{DeltaKind, LogWriter, SseEvent};
 use crate::model::answer::Chunk;
 use crate::model::clock::Millis;
 use crate::model::ids::Tick;
 
-/// The media type of a source that is an article of ours.
+/// The media type of a source that is one of this server's articles.
 const ARTICLE: &str = "text/markdown";
 
-/// Where envelopes go: to the live readers at once, and into the log.
+/// An answer in progress. Each envelope goes to the live readers at once and into the log.
 pub struct Answer<'a> {
     live: &'a LiveTurn,
     log: LogWriter,
-    open: Option<Open>,
-    /// What was said, all text parts together.
+    open: Option<OpenPart>,
+    /// The text of all text parts, joined.
     content: String,
     parts: Vec<Part>,
     first_word_at: Option<Millis>,
 }
 
-/// The part that deltas belong to now.
-struct Open {
+/// The part that receives deltas now.
+struct OpenPart {
     kind: DeltaKind,
     id: String,
-    /// Where it is among the parts.
-    place: usize,
+    /// Its index in `Answer::parts`.
+    index: usize,
 }
 
-/// A part of an AI SDK `UIMessage`, as it is stored: a text is so many bytes of the message's content, part behind part.
+/// A part of an AI SDK `UIMessage`, as it is stored. A text part holds only its length in bytes:
+/// the message's content is the text of all text parts, in order.
 #[derive(Serialize)]
 #[serde(
     tag = "type",
@@ -57,19 +58,19 @@ enum Part {
     },
 }
 
-/// What is kept of an answer.
+/// The parts of an answer that are stored with its message.
 #[derive(Clone, Debug)]
-pub struct Kept {
-    /// The text alone.
+pub struct StoredAnswer {
+    /// The text.
     pub content: String,
-    /// Its parts as JSON, without the text; nothing, if they are one text.
+    /// The parts as JSON, without the text. `None` if there is only one part and it is text.
     pub parts: Option<String>,
-    /// When its first word was said.
+    /// The time of the first text.
     pub first_word_at: Option<Millis>,
 }
 
 impl<'a> Answer<'a> {
-    /// An answer for the readers of a live turn.
+    /// Creates an empty answer of a live turn.
     pub fn new(live: &'a LiveTurn) -> Self {
         Self {
             live,
@@ -81,17 +82,17 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// Sends an envelope that is no delta.
+    /// Sends an envelope that is not a delta.
     pub fn send(&mut self, tick: Tick, envelope: &Envelope<'_>) {
         self.log.add(tick, envelope);
-        self.live.push(Frame::of(tick, envelope));
+        self.live.push(SseEvent::of(tick, envelope));
     }
 
-    /// Sends a chunk; `tick` gives a cursor for each of its envelopes.
-    pub fn say(&mut self, chunk: &Chunk, tick: impl Fn() -> Tick) {
+    /// Sends the envelopes of a chunk. `tick` returns the cursor of the next envelope.
+    pub fn add_chunk(&mut self, chunk: &Chunk, tick: impl Fn() -> Tick) {
         match chunk {
-            Chunk::Text(text) => self.delta(DeltaKind::Text, text, &tick),
-            Chunk::Reasoning(text) => self.delta(DeltaKind::Reasoning, text, &tick),
+            Chunk::Text(text) => self.add_delta(DeltaKind::Text, text, &tick),
+            Chunk::Reasoning(text) => self.add_delta(DeltaKind::Reasoning, text, &tick),
             Chunk::SourceUrl { id, url, title } => {
                 self.send(
                     tick(),
@@ -123,23 +124,23 @@ impl<'a> Answer<'a> {
         }
     }
 
-    fn delta(&mut self, kind: DeltaKind, delta: &str, tick: &impl Fn() -> Tick) {
+    fn add_delta(&mut self, kind: DeltaKind, delta: &str, tick: &impl Fn() -> Tick) {
         if self.open.as_ref().is_none_or(|open| open.kind != kind) {
-            self.close(tick);
-            let place = self.parts.len();
-            let id = (place + 1).to_string();
-            let begin = match kind {
+            self.close_part(tick);
+            let index = self.parts.len();
+            let id = (index + 1).to_string();
+            let start = match kind {
                 DeltaKind::Text => Envelope::TextStart { id: &id },
                 DeltaKind::Reasoning => Envelope::ReasoningStart { id: &id },
             };
-            self.send(tick(), &begin);
+            self.send(tick(), &start);
             self.parts.push(match kind {
                 DeltaKind::Text => Part::Text { bytes: 0 },
                 DeltaKind::Reasoning => Part::Reasoning {
                     text: String::new(),
                 },
             });
-            self.open = Some(Open { kind, id, place });
+            self.open = Some(OpenPart { kind, id, index });
         }
         let Some(open) = &self.open else { return };
         let tick = tick();
@@ -148,8 +149,8 @@ impl<'a> Answer<'a> {
         }
         self.log.add_delta(tick, kind, &open.id, delta);
         self.live
-            .push(Frame::of(tick, &kind.delta(&open.id, delta)));
-        match self.parts.get_mut(open.place) {
+            .push(SseEvent::of(tick, &kind.delta(&open.id, delta)));
+        match self.parts.get_mut(open.index) {
             Some(Part::Text { bytes }) => {
                 self.content.push_str(delta);
                 *bytes += delta.len();
@@ -159,8 +160,8 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// Ends the part that is open: a reader forgets open parts at the step's end.
-    pub fn close(&mut self, tick: impl Fn() -> Tick) {
+    /// Ends the open part. The SDK drops parts that are still open when their step ends.
+    pub fn close_part(&mut self, tick: impl Fn() -> Tick) {
         if let Some(open) = self.open.take() {
             let end = match open.kind {
                 DeltaKind::Text => Envelope::TextEnd { id: &open.id },
@@ -170,24 +171,26 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// Whether any word of an answer was said.
+    /// Whether the answer has any text.
     pub fn has_text(&self) -> bool {
         !self.content.is_empty()
     }
 
-    /// What to keep, and the log so far.
-    pub fn finish(self) -> (Kept, LogWriter) {
+    /// Returns the answer to store, and the log without its terminal envelope.
+    pub fn finish(self) -> (StoredAnswer, LogWriter) {
         let parts = match self.parts.as_slice() {
             [] | [Part::Text { .. }] => None,
             parts => serde_json::to_string(parts)
-                .inspect_err(|error| log::error!("an answer's parts were not written: {error}"))
+                .inspect_err(|error| {
+                    log::error!("the parts of an answer were not serialized: {error}")
+                })
                 .ok(),
         };
-        let kept = Kept {
+        let stored = StoredAnswer {
             content: self.content,
             parts,
             first_word_at: self.first_word_at,
         };
-        (kept, self.log)
+        (stored, self.log)
     }
 }

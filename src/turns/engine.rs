@@ -1,4 +1,4 @@
-//! Runs turns: takes them from the durable queue, has them answered, and stores and ends their streams.
+//! Runs turns: takes them from the queue, has a responder answer them, and stores their streams.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, watch};
 use super::answer::Answer;
 use super::envelope::{Envelope, FinishMetadata, StartMetadata};
 use super::live::{LiveTurn, LiveTurns};
-use super::log::Frame;
-use super::queue::{Queue, Waiting};
+use super::log::SseEvent;
+use super::queue::{Queue, QueuedSession};
 use super::respond::{Responders, TurnRef};
-use super::responder::Failure;
+use super::responder::ResponderError;
 use super::signals::Signals;
 use crate::error::{Error, Result};
 use crate::metrics::Counter;
@@ -22,14 +22,14 @@ use crate::model::names::TenantNo;
 use crate::store::turns::{self, End, Settlement, Unsettled};
 use crate::store::{Extent, Store};
 
-/// Threads that run turns; each turn is mostly waiting.
+/// Worker threads for turns. Two are enough: a turn mostly waits.
 const THREADS: usize = 2;
-/// Pieces that may wait between a responder and the stream.
-const PIECES: usize = 64;
-/// How long to wait before a turn that could not be stored, or read, is tried again.
-const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// Capacity of the channel between a responder and the stream, in chunks.
+const CHUNK_CAPACITY: usize = 64;
+/// The delay before a turn that could not be read or stored is retried.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Answers turns. Clones share it.
+/// Answers turns. Clones share one engine.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -43,24 +43,24 @@ struct Inner {
     queue: Mutex<Queue>,
     /// `None` once the engine has stopped.
     runtime: Mutex<Option<Runtime>>,
-    /// How many turns run, for who waits for them to end.
+    /// The number of running turns. [`Engine::stop`] waits for it to become 0.
     running: watch::Sender<usize>,
     stopping: watch::Sender<bool>,
-    ended: Ended,
+    counters: TurnCounters,
 }
 
-/// How many turns have ended, by how.
+/// The number of turns that have ended, by outcome.
 #[derive(Debug, Default)]
-pub struct Ended {
-    /// They were answered.
+pub struct TurnCounters {
+    /// Turns with a complete answer.
     pub completed: Counter,
-    /// They failed.
+    /// Turns that failed.
     pub failed: Counter,
-    /// They were called off.
+    /// Turns that were cancelled.
     pub cancelled: Counter,
 }
 
-impl Ended {
+impl TurnCounters {
     fn count(&self, end: &End) {
         let counter = match end {
             End::Completed { .. } => &self.completed,
@@ -72,10 +72,10 @@ impl Ended {
 }
 
 impl Engine {
-    /// An engine that lets so many turns run at one time.
+    /// Creates an engine that runs up to `concurrency` turns at a time.
     ///
     /// # Errors
-    /// The threads cannot be made.
+    /// The system cannot start the worker threads.
     pub fn new(
         store: Store,
         signals: Signals,
@@ -97,57 +97,56 @@ impl Engine {
                 runtime: Mutex::new(Some(runtime)),
                 running: watch::Sender::new(0),
                 stopping: watch::Sender::new(false),
-                ended: Ended::default(),
+                counters: TurnCounters::default(),
             }),
         })
     }
 
-    /// Turns that are being answered.
+    /// The turns that are running.
     pub fn live(&self) -> &LiveTurns {
         &self.inner.live
     }
 
-    /// How many turns run.
+    /// The number of running turns.
     pub fn running(&self) -> usize {
         *self.inner.running.borrow()
     }
 
-    /// How many turns have ended since the start.
-    pub fn ended(&self) -> &Ended {
-        &self.inner.ended
+    /// The turns that have ended since the server started.
+    pub fn counters(&self) -> &TurnCounters {
+        &self.inner.counters
     }
 
-    /// Takes up what a dead process left.
-    ///
-    /// # Errors
-    /// The file cannot be read or written.
+    /// Queues the sessions whose turns an earlier process did not finish.
     pub async fn recover(&self) -> Result<()> {
-        let left = self
+        let unsettled = self
             .inner
             .store
             .write(Extent::Configuration, turns::recover)
             .await?;
-        for (tenant, session) in left {
+        for (tenant, session) in unsettled {
             self.wake(tenant, session);
         }
         Ok(())
     }
 
-    /// A session has a turn to run, or to end.
+    /// Queues a session that has a turn to run or to end.
     pub fn wake(&self, tenant: TenantNo, session: SessionId) {
-        self.inner.queue().add(Waiting { tenant, session });
+        self.inner.queue().push(QueuedSession { tenant, session });
         self.inner.dispatch();
     }
 
-    /// Stops the answer that is running in a session; its status is on disk already.
+    /// Stops the answer that is running in a session. The caller has committed the new status
+    /// already.
     pub fn cancel(&self, tenant: TenantNo, session: SessionId) {
-        if let Some(live) = self.inner.live.of(session) {
+        if let Some(live) = self.inner.live.get(session) {
             live.cancel();
         }
         self.wake(tenant, session);
     }
 
-    /// Takes up no more turns, lets the running ones end for so long, and leaves the rest to the next start.
+    /// Starts no more turns and waits up to `limit` for the running ones. Turns that have not ended
+    /// then run again after the next start.
     pub async fn stop(&self, limit: Duration) {
         self.inner.stopping.send_replace(true);
         let mut running = self.inner.running.subscribe();
@@ -169,7 +168,7 @@ impl Engine {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // A runtime must not be waited for on a thread of another one.
+        // Dropping a runtime blocks, and a thread of another runtime must not block.
         let runtime = self
             .runtime
             .get_mut()
@@ -186,7 +185,7 @@ impl Inner {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts as many turns as may run.
+    /// Starts queued turns up to the concurrency limit.
     fn dispatch(self: &Arc<Self>) {
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(runtime) = runtime.as_ref() else {
@@ -198,32 +197,33 @@ impl Inner {
             }
             let next = {
                 let mut queue = self.queue();
-                let next = queue.take();
+                let next = queue.pop();
                 self.running.send_replace(queue.running());
                 next
             };
-            let Some(waiting) = next else { return };
+            let Some(queued) = next else { return };
             let inner = Arc::clone(self);
             runtime.spawn(async move {
-                // A task of its own, so that a panic ends one turn's try and not the queue's place.
+                // A task of its own, so that a panic ends this attempt and still frees the queue's
+                // slot.
                 let turn = Arc::clone(&inner);
-                let outcome = tokio::spawn(async move { turn.run_one(waiting).await }).await;
+                let outcome = tokio::spawn(async move { turn.run_one(queued).await }).await;
                 let has_more = match outcome {
                     Ok(Ok(has_more)) => has_more,
                     Ok(Err(error)) => {
-                        log::error!("a turn could not be run and is tried again: {error}");
-                        tokio::time::sleep(TRY_AGAIN).await;
+                        log::error!("a turn could not run; retrying: {error}");
+                        tokio::time::sleep(RETRY_DELAY).await;
                         true
                     }
                     Err(error) => {
-                        log::error!("a turn's try ended badly and is made again: {error}");
-                        tokio::time::sleep(TRY_AGAIN).await;
+                        log::error!("a turn failed unexpectedly; retrying: {error}");
+                        tokio::time::sleep(RETRY_DELAY).await;
                         true
                     }
                 };
                 let running = {
                     let mut queue = inner.queue();
-                    queue.done(waiting, has_more);
+                    queue.finish(queued, has_more);
                     queue.running()
                 };
                 inner.running.send_replace(running);
@@ -232,23 +232,24 @@ impl Inner {
         }
     }
 
-    /// Runs a session's oldest turn, if it has one; whether it may have more.
-    async fn run_one(&self, waiting: Waiting) -> Result<bool> {
-        let session = waiting.session;
-        let Some((turn, live)) = self.take_up(session, || {}).await? else {
+    /// Runs a session's oldest unsettled turn. Returns whether the session may have more turns.
+    async fn run_one(&self, queued: QueuedSession) -> Result<bool> {
+        let session = queued.session;
+        let Some((turn, live)) = self.begin_turn(session, || {}).await? else {
             return Ok(false);
         };
-        let outcome = self.answer(waiting, &turn, &live).await;
-        self.live.forget(session);
-        self.signals.ring(session);
+        let outcome = self.answer(queued, &turn, &live).await;
+        self.live.remove(session);
+        self.signals.notify(session);
         outcome.map(|()| true)
     }
 
-    /// A session's oldest turn, live from now on; `meanwhile` is where a test does what is hard to do in time.
-    async fn take_up(
+    /// Makes a session's oldest unsettled turn live. A test uses `before_live` to force the race
+    /// with a cancel.
+    async fn begin_turn(
         &self,
         session: SessionId,
-        meanwhile: impl FnOnce(),
+        before_live: impl FnOnce(),
     ) -> Result<Option<(Unsettled, Arc<LiveTurn>)>> {
         let oldest = || {
             self.store
@@ -257,20 +258,21 @@ impl Inner {
         let Some(turn) = oldest().await? else {
             return Ok(None);
         };
-        meanwhile();
-        let live = self.live.begin(session, turn.id);
-        // Looked at again: a cancel that was stored before the turn was live could not reach it.
+        before_live();
+        let live = self.live.insert(session, turn.id);
+        // Read again: a cancel that was committed before the turn was live could not reach it.
         match oldest().await {
             Ok(Some(turn)) => Ok(Some((turn, live))),
             outcome => {
-                self.live.forget(session);
+                self.live.remove(session);
                 outcome.map(|_| None)
             }
         }
     }
 
-    async fn answer(&self, waiting: Waiting, turn: &Unsettled, live: &LiveTurn) -> Result<()> {
-        let session = waiting.session;
+    /// Answers a turn, stores the answer, and ends the turn's stream.
+    async fn answer(&self, queued: QueuedSession, turn: &Unsettled, live: &LiveTurn) -> Result<()> {
+        let session = queued.session;
         let started_at = self.store.now();
         let tick = || self.store.tick();
         let mut answer = Answer::new(live);
@@ -287,28 +289,29 @@ impl Inner {
             End::Cancelled
         } else {
             answer.send(tick(), &Envelope::StartStep);
-            self.signals.ring(session);
+            self.signals.notify(session);
             let id = turn.id;
-            // Nobody waits for this: a crash before it is on disk finds the turn waiting, which is as good.
+            // Not awaited: after a crash before this commit, the turn is still queued and runs
+            // again all the same.
             drop(self.store.write(Extent::Statement, move |tx| {
                 turns::begin(tx, id, started_at)
             }));
-            self.respond(waiting, turn, live, &mut answer).await
+            self.respond(session, turn, live, &mut answer).await
         };
-        answer.close(tick);
+        answer.close_part(tick);
         if let End::Completed { .. } = end {
             answer.send(tick(), &Envelope::FinishStep);
         }
-        self.signals.ring(session);
-        let (kept, log) = answer.finish();
+        self.signals.notify(session);
+        let (stored, log) = answer.finish();
         let settlement = Arc::new(Settlement {
             id: turn.id,
             session,
-            tenant: waiting.tenant,
+            tenant: queued.tenant,
             answer: turn.answer,
-            content: kept.content,
-            parts: kept.parts,
-            first_word_at: kept.first_word_at,
+            content: stored.content,
+            parts: stored.parts,
+            first_word_at: stored.first_word_at,
             end,
         });
         let log = Arc::new(log);
@@ -325,69 +328,68 @@ impl Inner {
                 .await;
             match settled {
                 Ok(Some((tick, end))) => {
-                    self.ended.count(&end);
-                    live.end(Frame::of(tick, &terminal(&end)));
+                    self.counters.count(&end);
+                    live.end(SseEvent::of(tick, &terminal(&end)));
                     return Ok(());
                 }
-                // The session was deleted: nobody may read on.
+                // The session was deleted, so no reader may see the terminal envelope.
                 Ok(None) => return Ok(()),
                 Err(error) => {
-                    log::warn!("an answer waits for the disk: {error}");
-                    tokio::time::sleep(TRY_AGAIN).await;
+                    log::warn!("an answer could not be stored; retrying: {error}");
+                    tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
         }
     }
 
-    /// Has the turn answered, and streams what is said.
+    /// Lets a responder answer the turn, and streams the chunks. Returns how the turn ended.
     async fn respond(
         &self,
-        waiting: Waiting,
+        session: SessionId,
         turn: &Unsettled,
         live: &LiveTurn,
         answer: &mut Answer<'_>,
     ) -> End {
-        let session = waiting.session;
         let turn_ref = TurnRef {
             session,
             turn: turn.id,
             tier: turn.model_tier,
         };
-        let (sender, mut chunks) = mpsc::channel::<Chunk>(PIECES);
+        let (sender, mut chunks) = mpsc::channel::<Chunk>(CHUNK_CAPACITY);
         let responding = self.responders.respond(&self.store, turn_ref, sender);
         tokio::pin!(responding);
         let tick = || self.store.tick();
-        let mut ended = None;
+        let mut outcome = None;
         loop {
             tokio::select! {
                 biased;
-                () = live.is_cancelled() => return End::Cancelled,
+                () = live.cancelled() => return End::Cancelled,
                 chunk = chunks.recv() => match chunk {
                     Some(chunk) => {
-                        answer.say(&chunk, tick);
-                        // What has been said meanwhile goes out with it.
+                        answer.add_chunk(&chunk, tick);
+                        // Chunks that have arrived in the meantime share one notification.
                         while let Ok(chunk) = chunks.try_recv() {
-                            answer.say(&chunk, tick);
+                            answer.add_chunk(&chunk, tick);
                         }
-                        self.signals.ring(session);
+                        self.signals.notify(session);
                     }
                     None => break,
                 },
-                outcome = &mut responding, if ended.is_none() => ended = Some(outcome),
+                ended = &mut responding, if outcome.is_none() => outcome = Some(ended),
             }
         }
-        let outcome = match ended {
+        let outcome = match outcome {
             Some(outcome) => outcome,
             None => responding.await,
         };
         match outcome {
-            Ok(answered) if answer.has_text() => End::Completed {
-                finish_reason: answered.finish_reason.as_str(),
-                usage: answered.usage,
+            Ok(completion) if answer.has_text() => End::Completed {
+                finish_reason: completion.finish_reason.as_str(),
+                usage: completion.usage,
             },
             Ok(_) => failed(
                 turn,
-                Failure {
+                ResponderError {
                     code: "model_empty_reply",
                     message:
                         "The assistant gave no answer. Please ask again, perhaps in other words."
@@ -395,16 +397,17 @@ impl Inner {
                     log: "the answer had no text".to_owned(),
                 },
             ),
-            Err(failure) => failed(turn, failure),
+            Err(error) => failed(turn, error),
         }
     }
 }
 
-fn failed(turn: &Unsettled, failure: Failure) -> End {
-    log::warn!(turn:% = turn.id, code = failure.code; "{}", failure.log);
+/// Logs a responder's error and turns it into the turn's end.
+fn failed(turn: &Unsettled, error: ResponderError) -> End {
+    log::warn!(turn:% = turn.id, code = error.code; "{}", error.log);
     End::Failed {
-        code: failure.code.to_owned(),
-        message: failure.message,
+        code: error.code.to_owned(),
+        message: error.message,
     }
 }
 
@@ -440,14 +443,14 @@ mod tests {
     use crate::store::sessions::NewSession;
     use crate::store::{WriteTx, import, messages, sessions, tenants};
 
-    /// An engine that takes nothing up by itself, and a session of its file with a turn that waits.
-    struct Waits {
+    /// An engine that starts no turn by itself, and a session with one queued turn.
+    struct Fixture {
         engine: Engine,
-        waiting: Waiting,
+        queued: QueuedSession,
         _folder: tempfile::TempDir,
     }
 
-    impl Waits {
+    impl Fixture {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let store = Store::open(folder.path(), Clock::System).unwrap();
@@ -457,7 +460,7 @@ mod tests {
                 name: None,
             };
             let demo = seed::parse(include_str!("../../fixtures/demo.json"), "demo").unwrap();
-            let waiting = store
+            let queued = store
                 .write_now(move |tx| {
                     import::apply(tx, &demo, &operator)?;
                     let client_id = ClientId::parse("northwind-it").unwrap();
@@ -488,7 +491,7 @@ mod tests {
                         client_message_id: None,
                     };
                     messages::append(tx, &message)?;
-                    Ok(Waiting {
+                    Ok(QueuedSession {
                         tenant: tenant.no,
                         session,
                     })
@@ -498,14 +501,14 @@ mod tests {
             engine.inner.stopping.send_replace(true);
             Self {
                 engine,
-                waiting,
+                queued,
                 _folder: folder,
             }
         }
 
-        /// Changes the session as a call does, and then tells the engine, as a call does.
-        fn is_called_off(&self, change: fn(&mut WriteTx<'_>, SessionId) -> Result<usize>) {
-            let Waiting { tenant, session } = self.waiting;
+        /// Commits a change of the session and then cancels its turn, in the order of an API call.
+        fn change_and_cancel(&self, change: fn(&mut WriteTx<'_>, SessionId) -> Result<usize>) {
+            let QueuedSession { tenant, session } = self.queued;
             let store = &self.engine.inner.store;
             store.write_now(move |tx| change(tx, session)).unwrap();
             self.engine.cancel(tenant, session);
@@ -514,10 +517,12 @@ mod tests {
 
     #[test]
     fn a_turn_that_is_cancelled_just_before_it_is_live_begins_as_a_cancelled_one() {
-        let waits = Waits::new();
-        let inner = &waits.engine.inner;
+        let fixture = Fixture::new();
+        let inner = &fixture.engine.inner;
         let (turn, live) = inner
-            .take_up(waits.waiting.session, || waits.is_called_off(turns::cancel))
+            .begin_turn(fixture.queued.session, || {
+                fixture.change_and_cancel(turns::cancel)
+            })
             .now_or_never()
             .unwrap()
             .unwrap()
@@ -527,28 +532,28 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_is_cancelled_just_after_it_is_live_is_told_so() {
-        let waits = Waits::new();
-        let inner = &waits.engine.inner;
+    fn a_turn_that_is_cancelled_just_after_it_is_live_receives_the_cancel() {
+        let fixture = Fixture::new();
+        let inner = &fixture.engine.inner;
         let (turn, live) = inner
-            .take_up(waits.waiting.session, || {})
+            .begin_turn(fixture.queued.session, || {})
             .now_or_never()
             .unwrap()
             .unwrap()
             .unwrap();
-        waits.is_called_off(turns::cancel);
+        fixture.change_and_cancel(turns::cancel);
         assert!(!turn.is_cancelled);
-        assert_eq!(live.is_cancelled().now_or_never(), Some(()));
+        assert_eq!(live.cancelled().now_or_never(), Some(()));
     }
 
     #[test]
     fn a_turn_whose_session_is_deleted_just_before_it_is_live_does_not_begin() {
-        let waits = Waits::new();
-        let inner = &waits.engine.inner;
-        let taken = inner.take_up(waits.waiting.session, || {
-            waits.is_called_off(|tx, session| sessions::delete(tx, session).map(|()| 1));
+        let fixture = Fixture::new();
+        let inner = &fixture.engine.inner;
+        let begun = inner.begin_turn(fixture.queued.session, || {
+            fixture.change_and_cancel(|tx, session| sessions::delete(tx, session).map(|()| 1));
         });
-        assert!(taken.now_or_never().unwrap().unwrap().is_none());
-        assert!(inner.live.of(waits.waiting.session).is_none());
+        assert!(begun.now_or_never().unwrap().unwrap().is_none());
+        assert!(inner.live.get(fixture.queued.session).is_none());
     }
 }

@@ -1,11 +1,13 @@
-//! The envelopes of the AI SDK's UI message stream that this server sends (contract, section 5, Envelopes).
+//! The envelopes of the AI SDK's UI message stream that this server sends (contract, section 5,
+//! Envelopes).
 
 use serde::Serialize;
 
 use crate::model::ids::{MessageId, TurnId};
 use crate::model::session::Usage;
 
-/// One envelope. No field is ever `null`, and none is there that version 6.0.0 of the SDK does not know.
+/// One envelope. Its fields are those that version 6.0.0 of the SDK knows, and none is ever `null`:
+/// that version's strict schema ends the stream otherwise.
 #[derive(Clone, Debug, Serialize)]
 #[serde(
     tag = "type",
@@ -14,7 +16,7 @@ use crate::model::session::Usage;
 )]
 #[expect(
     missing_docs,
-    reason = "the names are the SDK's, the contract says what each means"
+    reason = "the names are those of the SDK, and the contract explains each"
 )]
 pub enum Envelope<'a> {
     Start {
@@ -64,26 +66,27 @@ pub enum Envelope<'a> {
     },
 }
 
-/// What the start says of its turn.
+/// The metadata of a turn's `start`.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct StartMetadata {
     /// The turn.
     pub chat_turn_id: TurnId,
 }
 
-/// What the end says of its turn.
+/// The metadata of a turn's `finish`.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct FinishMetadata {
-    /// What it cost.
+    /// The tokens that the answer used.
     pub usage: Usage,
 }
 
 impl Envelope<'_> {
-    /// As JSON.
+    /// The envelope as JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| {
-            // Strings and ids alone: this cannot fail; were it to, an error envelope is the honest thing.
-            log::error!("an envelope was not written: {error}");
+            // An envelope holds only strings, numbers and ids, so serialization cannot fail. If it
+            // ever does, the reader gets an error envelope instead of a gap.
+            log::error!("an envelope was not serialized: {error}");
             r#"{"type":"error","errorText":"The answer could not be written."}"#.to_owned()
         })
     }

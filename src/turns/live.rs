@@ -1,14 +1,15 @@
-//! Turns that are being answered: their events in memory, for any number of readers, until they are stored.
+//! The running turns: their events stay in memory, for any number of readers, until they are
+//! stored.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use super::log::{Frame, News};
+use super::log::{EventBatch, SseEvent};
 use crate::model::ids::{SessionId, Tick, TurnId};
 
-/// A turn that is being answered, or was just now.
+/// A turn that is being answered, or has just ended.
 #[derive(Debug)]
 pub struct LiveTurn {
     /// The turn.
@@ -19,7 +20,7 @@ pub struct LiveTurn {
 
 #[derive(Debug, Default)]
 struct State {
-    frames: Vec<Frame>,
+    events: Vec<SseEvent>,
     has_ended: bool,
 }
 
@@ -29,56 +30,56 @@ impl LiveTurn {
     }
 
     /// Adds an event.
-    pub fn push(&self, frame: Frame) {
-        self.state().frames.push(frame);
+    pub fn push(&self, event: SseEvent) {
+        self.state().events.push(event);
     }
 
     /// Adds the terminal event.
-    pub fn end(&self, frame: Frame) {
+    pub fn end(&self, event: SseEvent) {
         let mut state = self.state();
-        state.frames.push(frame);
+        state.events.push(event);
         state.has_ended = true;
     }
 
-    /// What there is behind a cursor, as much as a reader takes at one time.
-    pub fn after(&self, after: Tick) -> News {
+    /// The events after a cursor, up to one batch.
+    pub fn events_after(&self, after: Tick) -> EventBatch {
         let state = self.state();
-        let from = state.frames.partition_point(|frame| frame.tick <= after);
-        let mut news = News::default();
-        for frame in &state.frames[from..] {
-            if news.is_full() {
-                return news;
+        let from = state.events.partition_point(|event| event.tick <= after);
+        let mut batch = EventBatch::default();
+        for event in &state.events[from..] {
+            if batch.is_full() {
+                return batch;
             }
-            news.add(frame.clone());
+            batch.push(event.clone());
         }
-        news.has_ended = state.has_ended;
-        news
+        batch.has_ended = state.has_ended;
+        batch
     }
 
-    /// The cursor of its `start`, once it has one.
+    /// The cursor of the turn's `start`. `None` before the first event.
     pub fn first_tick(&self) -> Option<Tick> {
-        self.state().frames.first().map(|frame| frame.tick)
+        self.state().events.first().map(|event| event.tick)
     }
 
-    /// The cursor of its newest event.
+    /// The cursor of the turn's newest event.
     pub fn last_tick(&self) -> Option<Tick> {
-        self.state().frames.last().map(|frame| frame.tick)
+        self.state().events.last().map(|event| event.tick)
     }
 
-    /// Has the answer stop.
+    /// Asks the answer to stop.
     pub fn cancel(&self) {
         self.cancelled.send_replace(true);
     }
 
-    /// Resolves once the answer is to stop.
-    pub async fn is_cancelled(&self) {
+    /// Resolves when the turn is cancelled.
+    pub async fn cancelled(&self) {
         let mut cancelled = self.cancelled.subscribe();
-        // The sender lives as long as this turn, so that waiting cannot fail.
+        // Waiting cannot fail: this turn owns the sender.
         let _ = cancelled.wait_for(|cancelled| *cancelled).await;
     }
 }
 
-/// All live turns, one a session at most. Clones share them.
+/// All live turns, up to one per session. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct LiveTurns {
     turns: Arc<Mutex<HashMap<Tick, Arc<LiveTurn>>>>,
@@ -89,13 +90,13 @@ impl LiveTurns {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A session's live turn.
-    pub fn of(&self, session: SessionId) -> Option<Arc<LiveTurn>> {
+    /// The live turn of a session.
+    pub fn get(&self, session: SessionId) -> Option<Arc<LiveTurn>> {
         self.turns().get(&session.tick()).cloned()
     }
 
-    /// Begins a session's turn.
-    pub fn begin(&self, session: SessionId, id: TurnId) -> Arc<LiveTurn> {
+    /// Adds a session's turn, without events.
+    pub fn insert(&self, session: SessionId, id: TurnId) -> Arc<LiveTurn> {
         let turn = Arc::new(LiveTurn {
             id,
             state: Mutex::default(),
@@ -105,8 +106,8 @@ impl LiveTurns {
         turn
     }
 
-    /// Forgets a session's turn, once it is stored.
-    pub fn forget(&self, session: SessionId) {
+    /// Removes a session's turn. From then on its events are read from the store.
+    pub fn remove(&self, session: SessionId) {
         self.turns().remove(&session.tick());
     }
 }

@@ -1,5 +1,5 @@
-//! A turn's envelopes: one unbroken run of its session's stream, live in memory, then stored with its deltas joined and without
-//! the answer's text, which its message has.
+//! The log of a turn: its envelopes, in order, as they are stored after the turn has ended. Deltas
+//! are joined, and the answer's text is left out: the turn's message holds it.
 
 use bytes::Bytes;
 use serde::de::Error as _;
@@ -10,19 +10,19 @@ use super::envelope::Envelope;
 use crate::model::ids::Tick;
 use crate::model::session::Cursor;
 
-/// The last line of a stream that has said all.
+/// The last line of a complete stream.
 pub const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
-/// An event as it goes over the wire, encoded once for all its readers.
+/// A server-sent event, encoded once for all readers.
 #[derive(Clone, Debug)]
-pub struct Frame {
-    /// Its cursor.
+pub struct SseEvent {
+    /// The cursor.
     pub tick: Tick,
-    /// `id:` and `data:` lines.
+    /// The `id:` and `data:` lines.
     pub bytes: Bytes,
 }
 
-impl Frame {
+impl SseEvent {
     fn new(tick: Tick, json: &str) -> Self {
         let text = format!("id: {}\ndata: {json}\n\n", Cursor(tick));
         Self {
@@ -31,19 +31,19 @@ impl Frame {
         }
     }
 
-    /// The event of an envelope.
+    /// Encodes an envelope.
     pub fn of(tick: Tick, envelope: &Envelope<'_>) -> Self {
         Self::new(tick, &envelope.to_json())
     }
 }
 
-/// Which kind of part deltas belong to.
+/// The kind of part that a delta belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeltaKind {
     /// The answer.
     Text,
-    /// What the model thinks.
+    /// The model's reasoning.
     Reasoning,
 }
 
@@ -61,18 +61,20 @@ impl DeltaKind {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Entry {
-    /// Deltas of one part, joined.
+    /// The joined deltas of one part.
     Deltas {
         kind: DeltaKind,
         part: String,
-        /// What was thought. What was said stands in the turn's message, part behind part.
+        /// The text of a reasoning part. The text of text parts is in the turn's message, in order.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         text: String,
-        /// Where it was cut: the bytes of each delta. Where its tick is not the one behind the last (0 before the first), how
-        /// far it is from there stands before them, below zero.
+        /// The length of each delta, in bytes. A negative number before a length is the negated
+        /// distance to the tick of the previous delta (0 before the first one). Without it the
+        /// distance is 1.
         cuts: Vec<i64>,
     },
-    /// The same as version 0.1.0 stored it, with its text and with a step before each delta.
+    /// Joined deltas as version 0.1.0 stored them: always with the text, and with the distance to
+    /// the previous tick before each length.
     Joined {
         kind: DeltaKind,
         part: String,
@@ -83,16 +85,16 @@ enum Entry {
     Single { tick: i64, envelope: Box<RawValue> },
 }
 
-/// A log on its way into the store.
+/// Builds the log to store.
 #[derive(Debug, Default)]
 pub struct LogWriter {
     entries: Vec<Entry>,
-    /// The tick of the last delta of the part that is open.
-    last: i64,
+    /// The tick of the last delta of the open part.
+    last_delta: i64,
 }
 
 impl LogWriter {
-    /// Adds an envelope that is no delta.
+    /// Adds an envelope that is not a delta.
     pub fn add(&mut self, tick: Tick, envelope: &Envelope<'_>) {
         match RawValue::from_string(envelope.to_json()) {
             Ok(envelope) => self.entries.push(Entry::Single {
@@ -103,20 +105,20 @@ impl LogWriter {
         }
     }
 
-    /// Adds a delta, to the one before it where that belongs to the same part.
+    /// Adds a delta. Consecutive deltas of one part share an entry.
     pub fn add_delta(&mut self, tick: Tick, kind: DeltaKind, part: &str, delta: &str) {
-        let goes_on = matches!(
+        let continues = matches!(
             self.entries.last(),
             Some(Entry::Deltas { kind: last_kind, part: last_part, .. }) if *last_kind == kind && last_part == part
         );
-        if !goes_on {
+        if !continues {
             self.entries.push(Entry::Deltas {
                 kind,
                 part: part.to_owned(),
                 text: String::new(),
                 cuts: Vec::new(),
             });
-            self.last = 0;
+            self.last_delta = 0;
         }
         let Some(Entry::Deltas { text, cuts, .. }) = self.entries.last_mut() else {
             return;
@@ -124,18 +126,15 @@ impl LogWriter {
         if kind == DeltaKind::Reasoning {
             text.push_str(delta);
         }
-        let step = tick.0 - self.last;
+        let step = tick.0 - self.last_delta;
         if step != 1 {
             cuts.push(-step);
         }
         cuts.push(i64::try_from(delta.len()).unwrap_or(i64::MAX));
-        self.last = tick.0;
+        self.last_delta = tick.0;
     }
 
-    /// The JSON to store, with `terminal` behind all else.
-    ///
-    /// # Errors
-    /// Serialisation failed.
+    /// Returns the JSON to store, with `terminal` as the last entry.
     pub fn to_json(&self, tick: Tick, terminal: &Envelope<'_>) -> serde_json::Result<String> {
         let last = Entry::Single {
             tick: tick.0,
@@ -146,33 +145,35 @@ impl LogWriter {
     }
 }
 
-/// Bytes of events that a reader takes at one time: one that does not read on holds no more in memory.
-pub const PIECE: usize = 64 * 1_024;
+/// The size of a batch in bytes, which bounds the memory that a slow reader occupies.
+pub const BATCH_BYTES: usize = 64 * 1_024;
 
-/// What a reader gets of a turn at one time.
+/// A batch of a turn's events.
 #[derive(Debug, Default)]
-pub struct News {
-    /// Events behind its cursor.
-    pub frames: Vec<Frame>,
-    /// Whether the last of them is the terminal one, or would be if there were any.
+pub struct EventBatch {
+    /// The events after the reader's cursor.
+    pub events: Vec<SseEvent>,
+    /// Whether the batch reaches the end of the turn. Its last event, if any, is the terminal one
+    /// then.
     pub has_ended: bool,
     bytes: usize,
 }
 
-impl News {
+impl EventBatch {
     /// Adds an event.
-    pub fn add(&mut self, frame: Frame) {
-        self.bytes += frame.bytes.len();
-        self.frames.push(frame);
+    pub fn push(&mut self, event: SseEvent) {
+        self.bytes += event.bytes.len();
+        self.events.push(event);
     }
 
-    /// Whether the rest has to wait for the next time.
+    /// Whether further events belong in the next batch.
     pub fn is_full(&self) -> bool {
-        self.bytes >= PIECE
+        self.bytes >= BATCH_BYTES
     }
 
-    /// Adds what joined deltas say after a cursor, as few events as fit; whether there is room for more.
-    fn add_joined(
+    /// Adds the joined deltas after a cursor, in as few events as possible. Returns whether the
+    /// batch has capacity left.
+    fn push_joined(
         &mut self,
         kind: DeltaKind,
         part: &str,
@@ -180,20 +181,20 @@ impl News {
         cuts: &[(i64, usize)],
         after: Tick,
     ) -> bool {
-        let (mut tick, mut begin, mut end) = (0, 0, 0);
-        for (place, (step, bytes)) in cuts.iter().enumerate() {
+        let (mut tick, mut start, mut end) = (0, 0, 0);
+        for (index, (step, bytes)) in cuts.iter().enumerate() {
             tick += step;
             end += bytes;
             if tick <= after.0 {
-                begin = end;
+                start = end;
             }
-            let is_last = place + 1 == cuts.len();
-            if !is_last && end - begin < PIECE {
+            let is_last = index + 1 == cuts.len();
+            if !is_last && end - start < BATCH_BYTES {
                 continue;
             }
-            if let Some(delta) = text.get(begin..end).filter(|delta| !delta.is_empty()) {
-                self.add(Frame::of(Tick(tick), &kind.delta(part, delta)));
-                begin = end;
+            if let Some(delta) = text.get(start..end).filter(|delta| !delta.is_empty()) {
+                self.push(SseEvent::of(Tick(tick), &kind.delta(part, delta)));
+                start = end;
             }
             if !is_last && self.is_full() {
                 return false;
@@ -203,8 +204,9 @@ impl News {
     }
 }
 
-/// For each delta the step from the tick before, and its bytes.
-fn deltas(cuts: &[i64]) -> impl Iterator<Item = (i64, usize)> {
+/// Decodes the cuts of [`Entry::Deltas`]: for each delta, the distance to the previous tick and the
+/// length in bytes.
+fn decode_cuts(cuts: &[i64]) -> impl Iterator<Item = (i64, usize)> {
     let mut step = 1;
     cuts.iter().filter_map(move |number| {
         let bytes = usize::try_from(*number);
@@ -219,43 +221,44 @@ fn deltas(cuts: &[i64]) -> impl Iterator<Item = (i64, usize)> {
 }
 
 impl Entry {
-    /// The cursor of its first envelope.
+    /// The cursor of the entry's first envelope.
     fn first_tick(&self) -> Option<Tick> {
         let first = match self {
-            Self::Deltas { cuts, .. } => deltas(cuts).next().map(|(step, _)| step),
+            Self::Deltas { cuts, .. } => decode_cuts(cuts).next().map(|(step, _)| step),
             Self::Joined { cuts, .. } => cuts.first().map(|(step, _)| *step),
             Self::Single { tick, .. } => Some(*tick),
         };
         first.map(Tick)
     }
 
-    /// The cursor of its last envelope.
+    /// The cursor of the entry's last envelope.
     fn last_tick(&self) -> Tick {
         Tick(match self {
-            Self::Deltas { cuts, .. } => deltas(cuts).map(|(step, _)| step).sum(),
+            Self::Deltas { cuts, .. } => decode_cuts(cuts).map(|(step, _)| step).sum(),
             Self::Joined { cuts, .. } => cuts.iter().map(|(step, _)| step).sum(),
             Self::Single { tick, .. } => *tick,
         })
     }
 }
 
-/// The events of a stored log strictly after a cursor; of a joined delta that it lies in, the rest. `said` is the content of the
-/// turn's message.
+/// Returns the events of a stored log strictly after a cursor, up to one batch. If the cursor lies
+/// within joined deltas, the rest of them is the first event. `content` is that of the turn's
+/// message.
 ///
 /// # Errors
-/// The stored text is damaged.
-pub fn news_after(log: &str, said: &str, after: Tick) -> serde_json::Result<News> {
+/// Fails if the log is damaged.
+pub fn events_after(log: &str, content: &str, after: Tick) -> serde_json::Result<EventBatch> {
     let entries: Vec<Entry> = serde_json::from_str(log)?;
-    let mut news = News::default();
-    let mut said = said;
+    let mut batch = EventBatch::default();
+    let mut content = content;
     for entry in &entries {
-        if news.is_full() {
-            return Ok(news);
+        if batch.is_full() {
+            return Ok(batch);
         }
-        let goes_on = match entry {
+        let has_capacity = match entry {
             Entry::Single { tick, envelope } => {
                 if *tick > after.0 {
-                    news.add(Frame::new(Tick(*tick), envelope.get()));
+                    batch.push(SseEvent::new(Tick(*tick), envelope.get()));
                 }
                 true
             }
@@ -264,51 +267,51 @@ pub fn news_after(log: &str, said: &str, after: Tick) -> serde_json::Result<News
                 part,
                 text,
                 cuts,
-            } => news.add_joined(*kind, part, text, cuts, after),
+            } => batch.push_joined(*kind, part, text, cuts, after),
             Entry::Deltas {
                 kind,
                 part,
                 text,
                 cuts,
             } => {
-                let cuts: Vec<(i64, usize)> = deltas(cuts).collect();
+                let cuts: Vec<(i64, usize)> = decode_cuts(cuts).collect();
                 let text = match kind {
                     DeltaKind::Reasoning => text.as_str(),
                     DeltaKind::Text => {
                         let bytes = cuts.iter().map(|(_, bytes)| *bytes);
                         let bytes = bytes.fold(0, usize::saturating_add);
-                        let (text, rest) = said.split_at_checked(bytes).ok_or_else(|| {
-                            serde_json::Error::custom("a message is shorter than its log says")
+                        let (text, rest) = content.split_at_checked(bytes).ok_or_else(|| {
+                            serde_json::Error::custom("the message is shorter than its log")
                         })?;
-                        said = rest;
+                        content = rest;
                         text
                     }
                 };
-                news.add_joined(*kind, part, text, &cuts, after)
+                batch.push_joined(*kind, part, text, &cuts, after)
             }
         };
-        if !goes_on {
-            return Ok(news);
+        if !has_capacity {
+            return Ok(batch);
         }
     }
-    news.has_ended = true;
-    Ok(news)
+    batch.has_ended = true;
+    Ok(batch)
 }
 
-/// The cursor of a stored log's `start`.
+/// Returns the cursor of a stored log's `start`.
 ///
 /// # Errors
-/// The stored text is damaged.
+/// Fails if the log is damaged.
 pub fn first_tick(log: &str) -> serde_json::Result<Tick> {
     let entries: Vec<Entry> = serde_json::from_str(log)?;
     let first = entries.first().and_then(Entry::first_tick);
     Ok(first.unwrap_or(Tick(i64::MAX)))
 }
 
-/// The cursor of a stored log's last event.
+/// Returns the cursor of a stored log's last event.
 ///
 /// # Errors
-/// The stored text is damaged.
+/// Fails if the log is damaged.
 pub fn last_tick(log: &str) -> serde_json::Result<Option<Tick>> {
     let entries: Vec<Entry> = serde_json::from_str(log)?;
     Ok(entries.last().map(Entry::last_tick))
@@ -318,7 +321,7 @@ pub fn last_tick(log: &str) -> serde_json::Result<Option<Tick>> {
 mod tests {
     use super::*;
 
-    fn written() -> String {
+    fn sample_log() -> String {
         let mut log = LogWriter::default();
         log.add(Tick(10), &Envelope::TextStart { id: "1" });
         log.add_delta(Tick(11), DeltaKind::Text, "1", "Hällo ");
@@ -328,28 +331,29 @@ mod tests {
         log.to_json(Tick(30), &Envelope::Abort).unwrap()
     }
 
-    /// As version 0.1.0 wrote it.
-    const OF_0_1_0: &str = r#"[{"single":{"tick":10,"envelope":{"type":"text-start","id":"1"}}},
+    /// The sample log as version 0.1.0 wrote it.
+    const SAMPLE_LOG_0_1_0: &str = r#"[{"single":{"tick":10,"envelope":{"type":"text-start","id":"1"}}},
         {"joined":{"kind":"text","part":"1","text":"Hällo world!","cuts":[[11,7],[1,5],[8,1]]}},
         {"single":{"tick":21,"envelope":{"type":"text-end","id":"1"}}},
         {"single":{"tick":30,"envelope":{"type":"abort"}}}]"#;
 
+    /// The events of the sample log after a cursor, which are the same in both formats.
     fn read(after: i64) -> Vec<String> {
-        let read = |log: &str, said: &str| -> Vec<String> {
-            let news = news_after(log, said, Tick(after)).unwrap();
-            assert!(news.has_ended);
-            let frames = news.frames.iter();
-            frames
-                .map(|frame| String::from_utf8_lossy(&frame.bytes).into_owned())
+        let read = |log: &str, content: &str| -> Vec<String> {
+            let batch = events_after(log, content, Tick(after)).unwrap();
+            assert!(batch.has_ended);
+            let events = batch.events.iter();
+            events
+                .map(|event| String::from_utf8_lossy(&event.bytes).into_owned())
                 .collect()
         };
-        let events = read(&written(), "Hällo world!");
-        assert_eq!(read(OF_0_1_0, ""), events);
+        let events = read(&sample_log(), "Hällo world!");
+        assert_eq!(read(SAMPLE_LOG_0_1_0, ""), events);
         events
     }
 
     #[test]
-    fn a_stored_log_gives_every_envelope_with_joined_deltas() {
+    fn a_stored_log_returns_every_envelope_with_joined_deltas() {
         assert_eq!(
             read(0),
             [
@@ -362,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_knows_its_ends_and_holds_what_was_thought_but_not_what_was_said() {
+    fn a_log_has_its_first_and_last_cursor_and_reasoning_but_not_the_answers_text() {
         let mut log = LogWriter::default();
         log.add_delta(Tick(11), DeltaKind::Reasoning, "1", "Let me ");
         log.add_delta(Tick(12), DeltaKind::Reasoning, "1", "see.");
@@ -383,12 +387,12 @@ mod tests {
         );
         assert_eq!(first_tick(&log).unwrap(), Tick(11));
         assert_eq!(last_tick(&log).unwrap(), Some(Tick(18)));
-        assert_eq!(first_tick(OF_0_1_0).unwrap(), Tick(10));
-        let news = news_after(&log, "A word.So.", Tick(14)).unwrap();
-        let events: Vec<_> = news
-            .frames
+        assert_eq!(first_tick(SAMPLE_LOG_0_1_0).unwrap(), Tick(10));
+        let batch = events_after(&log, "A word.So.", Tick(14)).unwrap();
+        let events: Vec<_> = batch
+            .events
             .iter()
-            .map(|frame| std::str::from_utf8(&frame.bytes).unwrap())
+            .map(|event| std::str::from_utf8(&event.bytes).unwrap())
             .collect();
         assert_eq!(
             events,
@@ -399,11 +403,11 @@ mod tests {
                 "id: 0-18\ndata: {\"type\":\"abort\"}\n\n",
             ]
         );
-        assert!(news_after(&log, "A word.", Tick(-1)).is_err());
+        assert!(events_after(&log, "A word.", Tick(-1)).is_err());
     }
 
     #[test]
-    fn a_cursor_inside_a_joined_delta_gives_its_rest() {
+    fn a_cursor_inside_a_joined_delta_returns_its_rest() {
         assert_eq!(
             read(11)[0],
             "id: 0-20\ndata: {\"type\":\"text-delta\",\"id\":\"1\",\"delta\":\"world!\"}\n\n"
@@ -420,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_log_is_read_in_pieces_that_make_up_all_of_it() {
+    fn a_long_log_is_read_in_batches_that_make_up_all_of_it() {
         let delta = "0123456789abcdef".repeat(64);
         let mut log = LogWriter::default();
         log.add(Tick(10), &Envelope::TextStart { id: "1" });
@@ -430,28 +434,28 @@ mod tests {
         log.add(Tick(2_000), &Envelope::TextEnd { id: "1" });
         let log = log.to_json(Tick(2_001), &Envelope::Abort).unwrap();
         assert_eq!(last_tick(&log).unwrap(), Some(Tick(2_001)));
-        let said = delta.repeat(1_000);
-        let (mut after, mut text, mut pieces) = (Tick(-1), String::new(), 0);
+        let content = delta.repeat(1_000);
+        let (mut after, mut text, mut batches) = (Tick(-1), String::new(), 0);
         loop {
-            let news = news_after(&log, &said, after).unwrap();
-            let bytes: usize = news.frames.iter().map(|frame| frame.bytes.len()).sum();
-            assert!(bytes < PIECE + delta.len() + 200, "{bytes}");
-            for frame in &news.frames {
-                assert!(frame.tick > after);
-                after = frame.tick;
-                let lines = std::str::from_utf8(&frame.bytes).unwrap();
+            let batch = events_after(&log, &content, after).unwrap();
+            let bytes: usize = batch.events.iter().map(|event| event.bytes.len()).sum();
+            assert!(bytes < BATCH_BYTES + delta.len() + 200, "{bytes}");
+            for event in &batch.events {
+                assert!(event.tick > after);
+                after = event.tick;
+                let lines = std::str::from_utf8(&event.bytes).unwrap();
                 let json = lines.split_once("data: ").unwrap().1;
                 let envelope: serde_json::Value = serde_json::from_str(json).unwrap();
                 text.push_str(envelope["delta"].as_str().unwrap_or_default());
             }
-            pieces += 1;
-            if news.has_ended {
+            batches += 1;
+            if batch.has_ended {
                 break;
             }
         }
-        assert_eq!((after, pieces), (Tick(2_001), 16));
-        assert!(text == said);
-        let rest = news_after(&log, &said, Tick(1_009)).unwrap();
-        assert_eq!((rest.frames.len(), rest.has_ended), (3, true));
+        assert_eq!((after, batches), (Tick(2_001), 16));
+        assert!(text == content);
+        let rest = events_after(&log, &content, Tick(1_009)).unwrap();
+        assert_eq!((rest.events.len(), rest.has_ended), (3, true));
     }
 }

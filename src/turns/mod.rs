@@ -1,4 +1,4 @@
-//! What happens to a message once it is accepted: its turn waits, is answered, and its stream is kept.
+//! Turns: the queue, the engine that answers them, the responders, and the stored event streams.
 
 pub mod answer;
 pub mod engine;

@@ -1,4 +1,5 @@
-//! A client for any OpenAI-compatible server that asks for a streamed chat completion and bears what the server does wrong.
+//! A client for OpenAI-compatible servers: requests a streamed chat completion, and tolerates the
+//! deviations that such servers show.
 
 pub mod reply;
 mod request;
@@ -18,30 +19,32 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::reply::Reply;
-use super::responder::{Completion, Failure, Question};
+use super::responder::{Completion, Prompt, ResponderError};
 use crate::model::answer::Chunk;
 use crate::model::words::ModelTier;
 use crate::outbound::{self, causes};
 
-/// The longest wait that a `Retry-After` may ask for.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(10);
+/// The longest `Retry-After` that is obeyed. A longer one is cut to it.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// How long usage and `[DONE]` are waited for once the model has said that it ended: the user waits too.
-const END_GRACE: Duration = Duration::from_secs(2);
+/// The timeout for usage and `[DONE]` after the finish reason. It is short because the user waits
+/// too.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the text of a refusal is waited for: only the log wants it.
-const REFUSAL_GRACE: Duration = Duration::from_secs(1);
+/// The timeout for the body of an error reply. It is short because only the log uses the body.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How much of a refusal is read, in bytes.
-const REFUSAL_BYTES: usize = 4_096;
+/// How much of an error reply's body is read, in bytes.
+const MAX_ERROR_BODY_BYTES: usize = 4_096;
 
-/// How much of the endpoint's own words a log line quotes, in characters.
-const QUOTE_CHARACTERS: usize = 200;
+/// How much of the endpoint's text a log line quotes, in characters.
+const MAX_QUOTE_CHARACTERS: usize = 200;
 
-/// How much of the request is handed to the connection at once, in bytes; each hand-over shows that it still moves.
+/// The size of a piece of the request body, in bytes. Each piece that the connection takes resets
+/// the timeout.
 const UPLOAD_STEP_BYTES: usize = 64 << 10;
 
-/// Which server is asked, and how.
+/// The settings of a [`Client`].
 #[derive(Clone)]
 pub struct Settings {
     /// The base URL, such as `http://127.0.0.1:11434/v1`.
@@ -50,20 +53,22 @@ pub struct Settings {
     pub fast: String,
     /// The name of the model that answers `SMART` turns.
     pub smart: String,
-    /// Sent as a bearer token; none or blank for a server that asks for none.
+    /// The API key, sent as a bearer token. `None` or blank for a server that needs none.
     pub api_key: Option<String>,
-    /// Bounds the connect, the wait for the first byte and every silence, each.
+    /// The timeout of each phase: the connect, the wait for the reply, and every pause in the
+    /// reply.
     pub timeout: Duration,
-    /// How much the model reads: system message and history are cut to it, in tokens.
+    /// The model's context in tokens. The history is cut to fit it.
     pub context_tokens: usize,
-    /// The waits before the first, second and third further try after a 429 or 5xx.
-    pub retry_waits: [Duration; 3],
-    /// Bounds a whole answer, further tries included.
-    pub longest_answer: Duration,
+    /// The delays before the first, second and third retry after a 429 or 5xx.
+    pub retry_delays: [Duration; 3],
+    /// The timeout of a whole answer, retries included.
+    pub answer_timeout: Duration,
 }
 
 impl Settings {
-    /// No key, 30 s, 8,192 tokens, and waits of 0.2, 1 and 5 s; an answer may take 10 minutes.
+    /// The defaults: no key, a timeout of 30 s, 8,192 tokens, retries after 0.2, 1 and 5 s, and 10
+    /// minutes for an answer.
     pub fn new(url: impl Into<String>, fast: impl Into<String>, smart: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -72,13 +77,13 @@ impl Settings {
             api_key: None,
             timeout: Duration::from_secs(30),
             context_tokens: 8_192,
-            retry_waits: [200, 1_000, 5_000].map(Duration::from_millis),
-            longest_answer: Duration::from_secs(600),
+            retry_delays: [200, 1_000, 5_000].map(Duration::from_millis),
+            answer_timeout: Duration::from_secs(600),
         }
     }
 }
 
-/// Without the key, and without the URL, which may hold one where it was set wrongly.
+/// Leaves out the key, and the URL, which contains a key if an operator put one there by mistake.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
@@ -90,7 +95,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Asks one server. Cheap to clone.
+/// A client of one server. Clones are cheap.
 #[derive(Clone)]
 pub struct Client {
     settings: Arc<Settings>,
@@ -100,11 +105,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for these settings; nothing is sent yet.
+    /// Checks the settings and creates a client. It sends nothing yet.
     ///
     /// # Errors
-    ///
-    /// A sentence that names the setting that will not do, without its value.
+    /// A sentence for the operator that names the invalid setting, without its value.
     pub fn new(mut settings: Settings) -> Result<Self, String> {
         let endpoint = endpoint(&settings.url)?;
         for (flag, name) in [
@@ -124,14 +128,14 @@ impl Client {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(key) = &settings.api_key {
             let mut bearer = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
-                "SWITCHBOARD_MODEL_API_KEY must hold only characters that a header may carry"
+                "SWITCHBOARD_MODEL_API_KEY must contain only characters that an HTTP header allows"
                     .to_owned()
             })?;
             bearer.set_sensitive(true);
             headers.insert(AUTHORIZATION, bearer);
         }
         let http = outbound::client(&endpoint, settings.timeout)
-            .map_err(|cause| format!("no connections can be made to --model-url: {cause}"))?;
+            .map_err(|cause| format!("cannot create an HTTP client for --model-url: {cause}"))?;
         Ok(Self {
             settings: Arc::new(settings),
             http,
@@ -140,36 +144,42 @@ impl Client {
         })
     }
 
-    /// Has the model answer, and hands on what it says as it says it. Dropping the future, or the receiver of
-    /// `chunks`, drops the connection at once.
+    /// Requests an answer and sends its chunks as they arrive. Dropping the future or the receiver
+    /// of `chunks` closes the connection at once.
     ///
     /// # Errors
-    ///
-    /// `model_unavailable`: refused, or still 429 or 5xx after the further tries; `model_timeout`; `model_rejected`:
-    /// any other refusal; `model_broken_reply`: cut off, not to be read, or an error in its midst; `cancelled`: the
-    /// receiver is gone.
+    /// * `model_unavailable`: the connect failed, or the reply is still 429 or 5xx after the
+    ///   retries.
+    /// * `model_timeout`: the server is too slow.
+    /// * `model_rejected`: any other error status.
+    /// * `model_broken_reply`: the reply is cut off, cannot be parsed, or contains an error.
+    /// * `cancelled`: the receiver was dropped.
     pub async fn answer(
         &self,
-        question: Question,
+        prompt: Prompt,
         chunks: Sender<Chunk>,
-    ) -> Result<Completion, Failure> {
-        let longest = self.settings.longest_answer;
+    ) -> Result<Completion, ResponderError> {
+        let limit = self.settings.answer_timeout;
         tokio::select! {
             biased;
-            outcome = timeout(longest, self.ask(question, &chunks)) => {
-                outcome.unwrap_or_else(|_| Err(self.late(&format!("the answer took more than {longest:?}"))))
+            outcome = timeout(limit, self.answer_with_retries(prompt, &chunks)) => {
+                outcome.unwrap_or_else(|_| Err(self.timed_out(&format!("the answer took more than {limit:?}"))))
             }
-            () = chunks.closed() => Err(self.unheard()),
+            () = chunks.closed() => Err(self.cancelled()),
         }
     }
 
-    async fn ask(&self, question: Question, chunks: &Sender<Chunk>) -> Result<Completion, Failure> {
-        let model = match question.tier {
+    async fn answer_with_retries(
+        &self,
+        prompt: Prompt,
+        chunks: &Sender<Chunk>,
+    ) -> Result<Completion, ResponderError> {
+        let model = match prompt.tier {
             ModelTier::Fast => &self.settings.fast,
             ModelTier::Smart => &self.settings.smart,
         };
-        let body: Arc<[u8]> = request::body(question, model, self.settings.context_tokens).into();
-        let mut waits = self.settings.retry_waits.iter();
+        let body: Arc<[u8]> = request::body(prompt, model, self.settings.context_tokens).into();
+        let mut delays = self.settings.retry_delays.iter();
         loop {
             let response = self.send(&body).await?;
             let status = response.status();
@@ -177,150 +187,155 @@ impl Client {
                 drop(body);
                 return self.read(response, chunks).await;
             }
-            let busy = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
-            let Some(wait) = waits.next().filter(|_| busy) else {
-                return Err(self.refused(response, busy).await);
+            let is_temporary = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
+            let Some(delay) = delays.next().filter(|_| is_temporary) else {
+                return Err(self.error_status(response, is_temporary).await);
             };
-            let wait = retry_after(response.headers()).unwrap_or(*wait);
+            let delay = retry_after(response.headers()).unwrap_or(*delay);
             log::info!(
-                "model: {} answered {status}; asking again in {wait:?}",
+                "model: {} answered {status}; retrying in {delay:?}",
                 self.endpoint
             );
             drop(response);
-            sleep(wait).await;
+            sleep(delay).await;
         }
     }
 
-    /// Sends the request and waits for the head of the reply.
-    async fn send(&self, body: &Arc<[u8]>) -> Result<Response, Failure> {
-        let moved = Arc::new(Notify::new());
+    /// Sends the request and waits for the status and headers of the reply.
+    async fn send(&self, body: &Arc<[u8]>) -> Result<Response, ResponderError> {
+        let progress = Arc::new(Notify::new());
         let request = self
             .http
             .post(self.endpoint.clone())
             .headers(self.headers.clone())
-            // Without it the body would go out in chunks, which simple servers do not read.
+            // Without it the request uses chunked transfer coding, which simple servers do not
+            // support.
             .header(CONTENT_LENGTH, body.len())
-            .body(upload(Arc::clone(body), Arc::clone(&moved)))
+            .body(upload(Arc::clone(body), Arc::clone(&progress)))
             .send();
         tokio::pin!(request);
         loop {
             tokio::select! {
                 biased;
-                outcome = &mut request => return outcome.map_err(|error| self.not_sent(error)),
-                // The connection stands and takes the request: the wait begins anew.
-                () = moved.notified() => {}
-                () = sleep(self.settings.timeout) => return Err(self.late("no reply")),
+                outcome = &mut request => return outcome.map_err(|error| self.no_reply(error)),
+                // The connection still takes the request, so the timeout starts again.
+                () = progress.notified() => {}
+                () = sleep(self.settings.timeout) => return Err(self.timed_out("no reply")),
             }
         }
     }
 
-    /// Reads a reply to its end and hands on what it says.
+    /// Reads a reply to its end and sends its chunks.
     async fn read(
         &self,
         mut response: Response,
         chunks: &Sender<Chunk>,
-    ) -> Result<Completion, Failure> {
+    ) -> Result<Completion, ResponderError> {
         let mut reply = Reply::default();
-        let mut heard_at = Instant::now();
+        let mut last_content_at = Instant::now();
         loop {
-            let patience = match reply.answered() {
-                Some(_) => self.settings.timeout.min(END_GRACE),
+            let idle_timeout = match reply.completion() {
+                Some(_) => self.settings.timeout.min(END_TIMEOUT),
                 None => self.settings.timeout,
             };
-            let deadline = heard_at + patience;
-            let mut said = Vec::new();
+            let deadline = last_content_at + idle_timeout;
+            let mut new_chunks = Vec::new();
             let step = match timeout_at(deadline, response.chunk()).await {
                 Ok(Ok(Some(bytes))) => reply
-                    .push(&bytes, &mut said)
-                    .map_err(|fault| self.broken(&fault)),
-                Ok(Ok(None)) => reply.end(&mut said).map_err(|fault| self.broken(&fault)),
-                Ok(Err(error)) => Err(self.broken(&causes(&error.without_url()))),
-                Err(_) => Err(self.late("silence amid the reply")),
+                    .push(&bytes, &mut new_chunks)
+                    .map_err(|fault| self.broken_reply(&fault)),
+                Ok(Ok(None)) => reply
+                    .end(&mut new_chunks)
+                    .map_err(|fault| self.broken_reply(&fault)),
+                Ok(Err(error)) => Err(self.broken_reply(&causes(&error.without_url()))),
+                Err(_) => Err(self.timed_out("the reply stalled")),
             };
-            for chunk in said {
+            for chunk in new_chunks {
                 if chunks.send(chunk).await.is_err() {
-                    return Err(self.unheard());
+                    return Err(self.cancelled());
                 }
             }
-            match (step, reply.answered()) {
-                // Whatever goes wrong once the model has ended takes nothing from its answer.
-                (Err(_), Some(answered)) => return Ok(answered),
-                (Err(failure), None) => return Err(failure),
-                (Ok(_), Some(answered)) if reply.is_done() => return Ok(answered),
-                (Ok(true), _) => heard_at = Instant::now(),
-                // Signs of life that never cease would keep the timer from ever being asked.
+            match (step, reply.completion()) {
+                // An error after the finish reason does not spoil a complete answer.
+                (Err(_), Some(completion)) => return Ok(completion),
+                (Err(error), None) => return Err(error),
+                (Ok(_), Some(completion)) if reply.is_done() => return Ok(completion),
+                (Ok(true), _) => last_content_at = Instant::now(),
+                // A server that sends keep-alives without a pause never lets `timeout_at` expire.
                 (Ok(false), None) if Instant::now() >= deadline => {
-                    return Err(self.late("only signs of life"));
+                    return Err(self.timed_out("only keep-alives"));
                 }
-                (Ok(false), Some(answered)) if Instant::now() >= deadline => return Ok(answered),
+                (Ok(false), Some(completion)) if Instant::now() >= deadline => {
+                    return Ok(completion);
+                }
                 (Ok(false), _) => {}
             }
         }
     }
 
-    /// The request got no reply at all.
-    fn not_sent(&self, error: reqwest::Error) -> Failure {
-        let (timed_out, unconnected) = (error.is_timeout(), error.is_connect());
+    /// The error of a request that got no reply.
+    fn no_reply(&self, error: reqwest::Error) -> ResponderError {
+        let (is_timeout, is_connect) = (error.is_timeout(), error.is_connect());
         let causes = causes(&error.without_url());
-        if timed_out {
-            self.late(&causes)
-        } else if unconnected {
+        if is_timeout {
+            self.timed_out(&causes)
+        } else if is_connect {
             self.unavailable(&causes)
         } else {
-            self.broken(&causes)
+            self.broken_reply(&causes)
         }
     }
 
-    /// The reply is a refusal; `busy` ones are not the request's fault.
-    async fn refused(&self, mut response: Response, busy: bool) -> Failure {
+    /// The error of a reply with an error status. A temporary status is not the request's fault.
+    async fn error_status(&self, mut response: Response, is_temporary: bool) -> ResponderError {
         let mut text = Vec::new();
         let read = async {
-            while text.len() < REFUSAL_BYTES
+            while text.len() < MAX_ERROR_BODY_BYTES
                 && let Ok(Some(bytes)) = response.chunk().await
             {
                 text.extend_from_slice(&bytes);
             }
         };
-        // Cut off or not, what came of it will do for the log.
-        let _ = timeout(REFUSAL_GRACE, read).await;
+        // The log uses whatever has arrived, complete or not.
+        let _ = timeout(ERROR_BODY_TIMEOUT, read).await;
         let log = format!(
             "answered {}: {}",
             response.status(),
             String::from_utf8_lossy(&text)
         );
-        if busy {
+        if is_temporary {
             return self.unavailable(&log);
         }
         let message = "The assistant could not take this message. If that happens again, please tell an administrator.";
-        self.failure("model_rejected", message, &log)
+        self.error("model_rejected", message, &log)
     }
 
-    fn unavailable(&self, log: &str) -> Failure {
+    fn unavailable(&self, log: &str) -> ResponderError {
         let message = "The assistant could not be reached. Please try again in a moment.";
-        self.failure("model_unavailable", message, log)
+        self.error("model_unavailable", message, log)
     }
 
-    fn late(&self, log: &str) -> Failure {
+    fn timed_out(&self, log: &str) -> ResponderError {
         let message = "The assistant took too long to answer. Please try again in a moment.";
-        self.failure("model_timeout", message, log)
+        self.error("model_timeout", message, log)
     }
 
-    fn broken(&self, log: &str) -> Failure {
+    fn broken_reply(&self, log: &str) -> ResponderError {
         let message = "The assistant's answer broke off. Please try again.";
-        self.failure("model_broken_reply", message, log)
+        self.error("model_broken_reply", message, log)
     }
 
-    fn unheard(&self) -> Failure {
-        self.failure(
+    fn cancelled(&self) -> ResponderError {
+        self.error(
             "cancelled",
-            "The answer was called off.",
-            "nobody listens any more",
+            "The answer was cancelled.",
+            "the receiver is gone",
         )
     }
 
-    fn failure(&self, code: &'static str, message: &str, log: &str) -> Failure {
+    fn error(&self, code: &'static str, message: &str, log: &str) -> ResponderError {
         let key = self.settings.api_key.as_deref();
-        Failure {
+        ResponderError {
             code,
             message: message.to_owned(),
             log: format!("model: {}: {}", self.endpoint, quote(log, key)),
@@ -328,7 +343,7 @@ impl Client {
     }
 }
 
-/// Where completions are asked for.
+/// The URL of the chat completions.
 fn endpoint(base: &str) -> Result<Url, String> {
     let sentence = |rule: &str| format!("--model-url {rule}, such as http://127.0.0.1:11434/v1");
     let mut url = Url::parse(base.trim())
@@ -337,28 +352,28 @@ fn endpoint(base: &str) -> Result<Url, String> {
         .ok_or_else(|| sentence("must be an http or https URL"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(sentence(
-            "must hold no user name or password; set SWITCHBOARD_MODEL_API_KEY instead",
+            "must not contain a user name or password; set SWITCHBOARD_MODEL_API_KEY instead",
         ));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(sentence("must have neither a query nor a fragment"));
+        return Err(sentence("must not contain a query or fragment"));
     }
     let path = format!("{}/chat/completions", url.path().trim_end_matches('/'));
     url.set_path(&path);
     Ok(url)
 }
 
-/// The body, handed over step by step; each step is told to `moved`.
-fn upload(body: Arc<[u8]>, moved: Arc<Notify>) -> reqwest::Body {
+/// A request body in small pieces. Each piece that the connection takes notifies `progress`.
+fn upload(body: Arc<[u8]>, progress: Arc<Notify>) -> reqwest::Body {
     let starts = (0..body.len()).step_by(UPLOAD_STEP_BYTES);
     reqwest::Body::wrap_stream(stream::iter(starts.map(move |start| {
-        moved.notify_one();
+        progress.notify_one();
         let end = body.len().min(start + UPLOAD_STEP_BYTES);
         Ok::<_, Infallible>(body[start..end].to_vec())
     })))
 }
 
-/// The wait that a busy server asks for, in whole seconds; dates are left aside.
+/// The delay of a `Retry-After` header in seconds. A date is ignored.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers
         .get(RETRY_AFTER)?
@@ -367,14 +382,14 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         .trim()
         .parse()
         .ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
+    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
-/// Text for one line of the log: short, without the key or anything that would not print.
+/// Shortens and escapes text for one line of the log, and masks the key.
 fn quote(text: &str, key: Option<&str>) -> String {
     let text = key.map_or_else(|| text.to_owned(), |key| text.replace(key, "[key]"));
     let mut quoted = String::new();
-    for character in text.trim().chars().take(QUOTE_CHARACTERS) {
+    for character in text.trim().chars().take(MAX_QUOTE_CHARACTERS) {
         match character {
             '"' | '\'' => quoted.push(character),
             other => quoted.extend(other.escape_debug()),
@@ -388,24 +403,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_setting_that_will_not_do_is_named_without_its_value() {
-        let refusal = |change: fn(&mut Settings)| {
+    fn an_invalid_setting_is_named_without_its_value() {
+        let error_of = |change: fn(&mut Settings)| {
             let mut settings = Settings::new("http://127.0.0.1:1/v1", "small", "large");
             change(&mut settings);
             Client::new(settings).err().unwrap_or_default()
         };
-        let url_refusal = |url: &str| {
-            let refusal = Client::new(Settings::new(url, "small", "large"))
+        let error_of_url = |url: &str| {
+            let error = Client::new(Settings::new(url, "small", "large"))
                 .err()
                 .unwrap_or_default();
-            assert!(!refusal.contains("hush"), "{refusal}");
-            refusal
+            assert!(!error.contains("hush"), "{error}");
+            error
         };
-        assert_eq!(refusal(|_| {}), "");
-        assert!(refusal(|settings| settings.fast = " ".to_owned()).contains("--model-fast"));
-        assert!(refusal(|settings| settings.smart.clear()).contains("--model-smart"));
-        assert!(refusal(|settings| settings.timeout = Duration::ZERO).contains("--model-timeout"));
-        let key = refusal(|settings| settings.api_key = Some("hush\u{7f}".to_owned()));
+        assert_eq!(error_of(|_| {}), "");
+        assert!(error_of(|settings| settings.fast = " ".to_owned()).contains("--model-fast"));
+        assert!(error_of(|settings| settings.smart.clear()).contains("--model-smart"));
+        assert!(error_of(|settings| settings.timeout = Duration::ZERO).contains("--model-timeout"));
+        let key = error_of(|settings| settings.api_key = Some("hush\u{7f}".to_owned()));
         assert!(
             key.contains("SWITCHBOARD_MODEL_API_KEY") && !key.contains("hush"),
             "{key}"
@@ -419,12 +434,12 @@ mod tests {
             "http://h/v1?key=hush",
             "http://h/#hush",
         ] {
-            assert!(url_refusal(url).contains("--model-url"), "{url}");
+            assert!(error_of_url(url).contains("--model-url"), "{url}");
         }
     }
 
     #[test]
-    fn the_endpoint_lies_under_the_base_url_with_or_without_a_last_slash() {
+    fn the_endpoint_is_below_the_base_url_with_or_without_a_trailing_slash() {
         for base in ["http://h:1/v1", "http://h:1/v1/", " http://h:1/v1//"] {
             assert_eq!(
                 endpoint(base).unwrap().as_str(),
@@ -441,18 +456,18 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_the_server_asks_for_is_kept_up_to_ten_seconds() {
-        let wait = |value: &'static str| {
+    fn a_retry_after_header_is_obeyed_up_to_ten_seconds() {
+        let delay = |value: &'static str| {
             retry_after(&HeaderMap::from_iter([(
                 RETRY_AFTER,
                 HeaderValue::from_static(value),
             )]))
         };
-        assert_eq!(wait("0"), Some(Duration::ZERO));
-        assert_eq!(wait(" 7 "), Some(Duration::from_secs(7)));
-        assert_eq!(wait("99999"), Some(Duration::from_secs(10)));
-        for unread in ["-1", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT", ""] {
-            assert_eq!(wait(unread), None, "{unread}");
+        assert_eq!(delay("0"), Some(Duration::ZERO));
+        assert_eq!(delay(" 7 "), Some(Duration::from_secs(7)));
+        assert_eq!(delay("99999"), Some(Duration::from_secs(10)));
+        for ignored in ["-1", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT", ""] {
+            assert_eq!(delay(ignored), None, "{ignored}");
         }
         assert_eq!(retry_after(&HeaderMap::new()), None);
     }
@@ -467,7 +482,7 @@ mod tests {
             quote("bad key hush-hush!", Some("hush-hush")),
             "bad key [key]!"
         );
-        assert_eq!(quote(&"x".repeat(9_999), None).len(), QUOTE_CHARACTERS);
+        assert_eq!(quote(&"x".repeat(9_999), None).len(), MAX_QUOTE_CHARACTERS);
         assert!(
             !quote(&format!("{}hush-hush", "x".repeat(195)), Some("hush-hush")).contains("hush")
         );

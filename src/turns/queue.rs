@@ -1,4 +1,5 @@
-//! Which session's turn runs next: one turn a session at a time, sessions beside one another, tenants in turn.
+//! Decides which session runs a turn next: round-robin over the tenants, one turn per session at a
+//! time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -7,54 +8,56 @@ use crate::model::names::TenantNo;
 
 /// A session that has turns to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Waiting {
-    /// Its tenant.
+pub struct QueuedSession {
+    /// The session's tenant.
     pub tenant: TenantNo,
     /// The session.
     pub session: SessionId,
 }
 
-/// Sessions that wait, by tenant, and those whose turn runs.
+/// The queued sessions by tenant, and the running ones.
 #[derive(Debug)]
 pub struct Queue {
-    most_running: usize,
+    max_running: usize,
+    /// Tenants that have queued sessions, in the order in which they are served.
     tenants: VecDeque<TenantNo>,
     sessions: HashMap<TenantNo, VecDeque<SessionId>>,
-    waiting: HashSet<SessionId>,
+    queued: HashSet<SessionId>,
     running: HashSet<SessionId>,
-    /// Sessions that got another turn while one was running.
-    again: HashSet<SessionId>,
+    /// Running sessions that were pushed again, and are queued again when their turn has ended.
+    requeued: HashSet<SessionId>,
 }
 
 impl Queue {
-    /// A queue that lets so many turns run at one time.
-    pub fn new(most_running: usize) -> Self {
+    /// Creates a queue that lets up to `max_running` turns run at a time.
+    pub fn new(max_running: usize) -> Self {
         Self {
-            most_running,
+            max_running,
             tenants: VecDeque::new(),
             sessions: HashMap::new(),
-            waiting: HashSet::new(),
+            queued: HashSet::new(),
             running: HashSet::new(),
-            again: HashSet::new(),
+            requeued: HashSet::new(),
         }
     }
 
-    /// A session has a turn to run.
-    pub fn add(&mut self, waiting: Waiting) {
-        if self.running.contains(&waiting.session) {
-            self.again.insert(waiting.session);
-        } else if self.waiting.insert(waiting.session) {
-            let sessions = self.sessions.entry(waiting.tenant).or_default();
+    /// Queues a session, unless it is queued already.
+    pub fn push(&mut self, new: QueuedSession) {
+        if self.running.contains(&new.session) {
+            self.requeued.insert(new.session);
+        } else if self.queued.insert(new.session) {
+            let sessions = self.sessions.entry(new.tenant).or_default();
             if sessions.is_empty() {
-                self.tenants.push_back(waiting.tenant);
+                self.tenants.push_back(new.tenant);
             }
-            sessions.push_back(waiting.session);
+            sessions.push_back(new.session);
         }
     }
 
-    /// The session whose turn is to run now, if one may.
-    pub fn take(&mut self) -> Option<Waiting> {
-        if self.running.len() >= self.most_running {
+    /// Takes the next session and marks it as running. `None` if the queue is empty or the limit is
+    /// reached.
+    pub fn pop(&mut self) -> Option<QueuedSession> {
+        if self.running.len() >= self.max_running {
             return None;
         }
         let tenant = self.tenants.pop_front()?;
@@ -65,20 +68,21 @@ impl Queue {
         } else {
             self.tenants.push_back(tenant);
         }
-        self.waiting.remove(&session);
+        self.queued.remove(&session);
         self.running.insert(session);
-        Some(Waiting { tenant, session })
+        Some(QueuedSession { tenant, session })
     }
 
-    /// A session's turn has ended; it waits again, behind others, if it has more.
-    pub fn done(&mut self, ended: Waiting, has_more: bool) {
+    /// Marks a session as no longer running. If the session has more turns, it goes to the end of
+    /// the queue.
+    pub fn finish(&mut self, ended: QueuedSession, has_more: bool) {
         self.running.remove(&ended.session);
-        if self.again.remove(&ended.session) || has_more {
-            self.add(ended);
+        if self.requeued.remove(&ended.session) || has_more {
+            self.push(ended);
         }
     }
 
-    /// How many turns run.
+    /// The number of running turns.
     pub fn running(&self) -> usize {
         self.running.len()
     }
@@ -89,8 +93,8 @@ mod tests {
     use super::*;
     use crate::model::ids::Tick;
 
-    fn waiting(tenant: i64, session: i64) -> Waiting {
-        Waiting {
+    fn queued(tenant: i64, session: i64) -> QueuedSession {
+        QueuedSession {
             tenant: TenantNo(tenant),
             session: SessionId::new(Tick(session), 0),
         }
@@ -100,21 +104,21 @@ mod tests {
     fn tenants_take_turns_and_a_session_runs_one_turn_at_a_time() {
         let mut queue = Queue::new(3);
         for session in 1..=3 {
-            queue.add(waiting(1, session));
+            queue.push(queued(1, session));
         }
-        queue.add(waiting(1, 1));
-        queue.add(waiting(2, 9));
-        assert_eq!(queue.take(), Some(waiting(1, 1)));
-        assert_eq!(queue.take(), Some(waiting(2, 9)));
-        queue.add(waiting(1, 1));
-        assert_eq!(queue.take(), Some(waiting(1, 2)));
-        assert_eq!(queue.take(), None);
-        queue.done(waiting(1, 1), false);
-        assert_eq!(queue.take(), Some(waiting(1, 3)));
-        queue.done(waiting(1, 3), false);
-        assert_eq!(queue.take(), Some(waiting(1, 1)));
-        queue.done(waiting(1, 1), false);
-        assert_eq!(queue.take(), None);
+        queue.push(queued(1, 1));
+        queue.push(queued(2, 9));
+        assert_eq!(queue.pop(), Some(queued(1, 1)));
+        assert_eq!(queue.pop(), Some(queued(2, 9)));
+        queue.push(queued(1, 1));
+        assert_eq!(queue.pop(), Some(queued(1, 2)));
+        assert_eq!(queue.pop(), None);
+        queue.finish(queued(1, 1), false);
+        assert_eq!(queue.pop(), Some(queued(1, 3)));
+        queue.finish(queued(1, 3), false);
+        assert_eq!(queue.pop(), Some(queued(1, 1)));
+        queue.finish(queued(1, 1), false);
+        assert_eq!(queue.pop(), None);
         assert_eq!(queue.running(), 2);
     }
 }

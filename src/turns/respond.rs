@@ -1,4 +1,5 @@
-//! Who writes an answer, and what they are told: never more than the session may see (contract, section 13).
+//! Chooses the responder of a turn and builds its prompt, from no more than the session may see
+//! (contract, section 13).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 use super::openai;
-use super::responder::{Completion, Failure, FinishReason, HistoryMessage, Image, Question};
+use super::responder::{Completion, FinishReason, HistoryMessage, Image, Prompt, ResponderError};
 use crate::error::{Code, Error, Result};
-use crate::knowledge::builtin::{self, BuiltinQuestion, word_by_word};
+use crate::knowledge::builtin::{self, BuiltinPrompt, word_by_word};
 use crate::knowledge::passage_index::PassageIndex;
-use crate::knowledge::question::Names;
+use crate::knowledge::question::Participants;
 use crate::model::answer::Chunk;
 use crate::model::article::Article;
 use crate::model::ids::{SessionId, TurnId};
@@ -23,52 +24,52 @@ use crate::store::companies::{self, CompanyRecord};
 use crate::store::messages::{self, ConversationMessage};
 use crate::store::{Reader, Store, agents, sessions, tenants};
 
-/// Indexes that are kept; one more makes room by dropping them all, which costs a rebuild and no answer.
-const INDEXES: usize = 256;
-/// Passages that a model is given.
-const PASSAGES: usize = 6;
+/// The capacity of the index cache. A full cache is cleared, which costs only rebuilds.
+const MAX_CACHED_INDEXES: usize = 256;
+/// The maximum number of passages in a prompt.
+const MAX_PASSAGES: usize = 6;
 
-/// Images that a model is shown at most: each can be large, and many turns run at one time.
-const IMAGES: usize = 4;
-/// Of how many messages, from the newest, those images can be.
-const SHOWN_MESSAGES: usize = 8;
+/// The maximum number of images in a prompt. Images can be large, and many turns run at a time.
+const MAX_IMAGES: usize = 4;
+/// The number of newest messages whose images a prompt may include.
+const IMAGE_MESSAGES: usize = 8;
 
-/// What a model is told of a message that is nothing but files that it is not shown.
-const UNSEEN: &str = "(The user sent a file that you cannot see.)";
+/// The prompt's text for a message that has only files, none of which the model gets.
+const HIDDEN_FILE: &str = "(The user sent a file that you cannot see.)";
 
-/// Which turn is to be answered.
+/// The turn to answer.
 #[derive(Clone, Copy, Debug)]
 pub struct TurnRef {
-    /// Its session.
+    /// The session.
     pub session: SessionId,
     /// The turn.
     pub turn: TurnId,
-    /// Which model is to answer.
+    /// The model tier that answers.
     pub tier: ModelTier,
 }
 
-/// The built-in responder, and a model if one is configured.
+/// The responders: the model if one is configured, otherwise the built-in one.
 pub struct Responders {
     model: Option<openai::Client>,
-    indexes: Arc<Indexes>,
+    indexes: Arc<IndexCache>,
 }
 
-/// Indexes over the articles that a session may see, by what it may see and the articles' version.
-type Indexes = Mutex<HashMap<ArticleScope, (i64, Arc<Mutex<PassageIndex>>)>>;
+/// Passage indexes by article scope, each with the version of the articles that it was built from.
+type IndexCache = Mutex<HashMap<ArticleScope, (i64, Arc<Mutex<PassageIndex>>)>>;
 
-/// All that a responder may know of a turn.
-struct Facts {
+/// Everything that a responder may use for a turn.
+struct TurnContext {
     session: Session,
     agent: AgentRecord,
     tenant: String,
     company: Option<CompanyRecord>,
-    said: Vec<ConversationMessage>,
-    sight: ArticleScope,
-    version: i64,
+    conversation: Vec<ConversationMessage>,
+    scope: ArticleScope,
+    articles_version: i64,
 }
 
 impl Responders {
-    /// The built-in responder, or a model before it.
+    /// Creates the responders. A `model` replaces the built-in one.
     pub fn new(model: Option<openai::Client>) -> Self {
         Self {
             model,
@@ -76,53 +77,58 @@ impl Responders {
         }
     }
 
-    /// Has a turn answered; chunks come as they are said.
+    /// Answers a turn and sends the chunks as they are written.
     ///
     /// # Errors
-    /// A [`Failure`] that a user can read.
+    /// `internal_error` if the prompt cannot be built, and those of [`openai::Client::answer`].
     pub async fn respond(
         &self,
         store: &Store,
         turn_ref: TurnRef,
         chunks: mpsc::Sender<Chunk>,
-    ) -> Result<Completion, Failure> {
-        let facts = store
-            .read(move |reader| facts(reader, turn_ref))
+    ) -> Result<Completion, ResponderError> {
+        let context = store
+            .read(move |reader| context(reader, turn_ref))
             .await
-            .map_err(unprepared)?;
-        let index = self.index(store, &facts).await.map_err(unprepared)?;
+            .map_err(not_prepared)?;
+        let index = self.index(store, &context).await.map_err(not_prepared)?;
         match &self.model {
-            None => answer_built_in(facts, index, chunks).await,
+            None => answer_built_in(context, index, chunks).await,
             Some(model) => {
                 let store = store.clone();
-                let question = tokio::task::spawn_blocking(move || {
-                    let images = store.read_now(|reader| images(reader, &facts))?;
-                    question(&facts, images, &index, turn_ref.tier)
+                let prompt = tokio::task::spawn_blocking(move || {
+                    let images = store.read_now(|reader| images(reader, &context))?;
+                    prompt(&context, images, &index, turn_ref.tier)
                 })
                 .await
-                .map_err(|error| unprepared(Error::Internal(error.into())))?
-                .map_err(unprepared)?;
-                model.answer(question, chunks).await
+                .map_err(|error| not_prepared(Error::Internal(error.into())))?
+                .map_err(not_prepared)?;
+                model.answer(prompt, chunks).await
             }
         }
     }
 
-    /// The index of what a session may see, built anew when an article has changed.
-    async fn index(&self, store: &Store, facts: &Facts) -> Result<Arc<Mutex<PassageIndex>>> {
-        let sight = facts.sight.clone();
+    /// The index of the articles that a session may see. It is rebuilt after an article has
+    /// changed.
+    async fn index(
+        &self,
+        store: &Store,
+        context: &TurnContext,
+    ) -> Result<Arc<Mutex<PassageIndex>>> {
+        let scope = context.scope.clone();
         {
             let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((version, index)) = indexes.get(&sight)
-                && *version == facts.version
+            if let Some((version, index)) = indexes.get(&scope)
+                && *version == context.articles_version
             {
                 return Ok(Arc::clone(index));
             }
         }
-        let seen = sight.clone();
+        let read_scope = scope.clone();
         let (version, index) = store
             .read_on_pool(move |reader| {
-                let version = articles::version(reader, seen.tenant)?;
-                let visible: Vec<Article> = articles::visible(reader, &seen)?
+                let version = articles::version(reader, read_scope.tenant)?;
+                let visible: Vec<Article> = articles::visible(reader, &read_scope)?
                     .into_iter()
                     .map(|article| Article {
                         id: article.id,
@@ -136,16 +142,16 @@ impl Responders {
             })
             .await?;
         let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        if indexes.len() >= INDEXES && !indexes.contains_key(&sight) {
+        if indexes.len() >= MAX_CACHED_INDEXES && !indexes.contains_key(&scope) {
             indexes.clear();
         }
-        indexes.insert(sight, (version, Arc::clone(&index)));
+        indexes.insert(scope, (version, Arc::clone(&index)));
         Ok(index)
     }
 }
 
-fn unprepared(error: Error) -> Failure {
-    Failure {
+fn not_prepared(error: Error) -> ResponderError {
+    ResponderError {
         code: "internal_error",
         message: "The assistant could not prepare an answer. Please try again in a moment."
             .to_owned(),
@@ -153,7 +159,7 @@ fn unprepared(error: Error) -> Failure {
     }
 }
 
-fn facts(reader: &Reader<'_>, turn_ref: TurnRef) -> Result<Facts> {
+fn context(reader: &Reader<'_>, turn_ref: TurnRef) -> Result<TurnContext> {
     let session = sessions::by_id(reader, turn_ref.session)?.ok_or(Code::NotFound)?;
     let tenant = session.inside.tenant;
     let agent = agents::of_tenant(reader, tenant, session.agent_id)?.ok_or(Code::AgentDisabled)?;
@@ -161,66 +167,66 @@ fn facts(reader: &Reader<'_>, turn_ref: TurnRef) -> Result<Facts> {
         Some(company) => companies::by_id(reader, tenant, company)?,
         None => None,
     };
-    // A session with a company is its staff's, whatever its agent has become.
+    // A session with a company belongs to the company's staff, even if its agent's audience has
+    // changed.
     let audience = match session.end_company_id {
         Some(_) => Audience::EndUser,
         None => agent.audience,
     };
-    let sight = ArticleScope {
+    let scope = ArticleScope {
         tenant,
         agent: session.agent_id,
         audience,
         company: session.end_company_id.clone(),
     };
-    Ok(Facts {
+    Ok(TurnContext {
         tenant: tenants::by_no(reader, tenant)?.name,
-        said: messages::conversation(reader, turn_ref.session, turn_ref.turn)?,
-        version: articles::version(reader, tenant)?,
+        conversation: messages::conversation(reader, turn_ref.session, turn_ref.turn)?,
+        articles_version: articles::version(reader, tenant)?,
         session,
         agent,
         company,
-        sight,
+        scope,
     })
 }
 
-impl Facts {
-    /// The user's own messages, oldest first.
-    fn asked(&self) -> Vec<String> {
-        let of_user = |said: &&ConversationMessage| said.role == MessageRole::User;
-        self.said
+impl TurnContext {
+    /// The user's messages, oldest first.
+    fn user_messages(&self) -> Vec<String> {
+        self.conversation
             .iter()
-            .filter(of_user)
-            .map(|said| said.content.clone())
+            .filter(|message| message.role == MessageRole::User)
+            .map(|message| message.content.clone())
             .collect()
     }
 }
 
 async fn answer_built_in(
-    facts: Facts,
+    context: TurnContext,
     index: Arc<Mutex<PassageIndex>>,
     chunks: mpsc::Sender<Chunk>,
-) -> Result<Completion, Failure> {
-    let composed = tokio::task::spawn_blocking(move || {
+) -> Result<Completion, ResponderError> {
+    let answer = tokio::task::spawn_blocking(move || {
         let index = index.lock().unwrap_or_else(PoisonError::into_inner);
         builtin::compose(
-            &BuiltinQuestion {
-                messages: &facts.asked(),
-                agent: &facts.agent.name,
-                welcome_message: facts.agent.agent_settings.welcome_message.as_deref(),
-                company: facts
+            &BuiltinPrompt {
+                messages: &context.user_messages(),
+                agent: &context.agent.name,
+                welcome_message: context.agent.agent_settings.welcome_message.as_deref(),
+                company: context
                     .company
                     .as_ref()
                     .map(|company| company.psa_company_name.as_str()),
-                tenant: &facts.tenant,
-                audience: facts.sight.audience,
+                tenant: &context.tenant,
+                audience: context.scope.audience,
             },
             &index,
         )
     })
     .await
-    .map_err(|error| unprepared(Error::Internal(error.into())))?
-    .map_err(|error| unprepared(Error::Internal(error.into())))?;
-    for chunk in composed {
+    .map_err(|error| not_prepared(Error::Internal(error.into())))?
+    .map_err(|error| not_prepared(Error::Internal(error.into())))?;
+    for chunk in answer {
         match chunk {
             Chunk::Text(text) => {
                 for word in word_by_word(&text) {
@@ -242,16 +248,16 @@ async fn answer_built_in(
     })
 }
 
-/// What a model is asked: instructions, what the articles say, and the conversation.
-fn question(
-    facts: &Facts,
+/// Builds a model's prompt from the instructions, the best passages, and the conversation.
+fn prompt(
+    context: &TurnContext,
     images: Vec<StoredImage>,
     index: &Mutex<PassageIndex>,
     tier: ModelTier,
-) -> Result<Question> {
+) -> Result<Prompt> {
     let mut system = format!(
         "You are {}, an assistant of the managed service provider {}.",
-        facts.agent.name, facts.tenant
+        context.agent.name, context.tenant
     );
     let mut add = |title: &str, text: Option<&str>| {
         if let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) {
@@ -263,9 +269,9 @@ fn question(
     };
     add(
         "Instructions:",
-        facts.agent.agent_settings.custom_instructions.as_deref(),
+        context.agent.agent_settings.custom_instructions.as_deref(),
     );
-    if let (Some(company), Some(_)) = (&facts.company, &facts.session.end_company_id) {
+    if let (Some(company), Some(_)) = (&context.company, &context.session.end_company_id) {
         add(
             "You are talking to staff of this company:",
             Some(&company.psa_company_name),
@@ -275,17 +281,17 @@ fn question(
             company.custom_instructions_for_user_facing_chat.as_deref(),
         );
     }
-    let asked = facts.asked();
+    let user_messages = context.user_messages();
     let index = index.lock().unwrap_or_else(PoisonError::into_inner);
-    let company = facts.company.as_ref();
-    let names = Names {
-        agent: &facts.agent.name,
+    let company = context.company.as_ref();
+    let participants = Participants {
+        agent: &context.agent.name,
         company: company.map(|company| company.psa_company_name.as_str()),
     };
-    let hits = builtin::find(&asked, names, &index)?;
+    let hits = builtin::find(&user_messages, participants, &index)?;
     let passages: Vec<String> = hits
         .iter()
-        .take(PASSAGES)
+        .take(MAX_PASSAGES)
         .filter_map(|hit| {
             let article = index.articles().get(hit.article)?;
             Some(format!("## {}\n{}", article.title, hit.passage))
@@ -295,31 +301,33 @@ fn question(
         "Knowledge articles that may help:",
         Some(&passages.join("\n\n")),
     );
-    Ok(Question {
+    Ok(Prompt {
         tier,
         system,
-        history: history(&facts.said, images),
+        history: history(&context.conversation, images),
     })
 }
 
-/// The newest images of what was said last.
-fn images(reader: &Reader<'_>, facts: &Facts) -> Result<Vec<StoredImage>> {
-    let last_said = &facts.said[facts.said.len().saturating_sub(SHOWN_MESSAGES)..];
-    let (Some(first), Some(last)) = (last_said.first(), last_said.last()) else {
+/// The newest images of the newest messages.
+fn images(reader: &Reader<'_>, context: &TurnContext) -> Result<Vec<StoredImage>> {
+    let conversation = &context.conversation;
+    let newest = &conversation[conversation.len().saturating_sub(IMAGE_MESSAGES)..];
+    let (Some(first), Some(last)) = (newest.first(), newest.last()) else {
         return Ok(Vec::new());
     };
-    attachments::images(reader, facts.session.id, first.id, last.id, IMAGES)
+    attachments::images(reader, context.session.id, first.id, last.id, MAX_IMAGES)
 }
 
-/// User and assistant in turn: what a failed turn left unanswered is joined to what was said next.
-fn history(said: &[ConversationMessage], images: Vec<StoredImage>) -> Vec<HistoryMessage> {
+/// Builds a history in which user and assistant alternate. A message that a failed turn left
+/// unanswered is joined with the next one.
+fn history(conversation: &[ConversationMessage], images: Vec<StoredImage>) -> Vec<HistoryMessage> {
     let mut history: Vec<HistoryMessage> = Vec::new();
     let mut images = images.into_iter().peekable();
-    for said in said {
-        let is_joined = history.last().is_some_and(|last| last.role == said.role);
+    for source in conversation {
+        let is_joined = history.last().is_some_and(|last| last.role == source.role);
         if !is_joined {
             history.push(HistoryMessage {
-                role: said.role,
+                role: source.role,
                 text: String::new(),
                 images: Vec::new(),
             });
@@ -327,18 +335,22 @@ fn history(said: &[ConversationMessage], images: Vec<StoredImage>) -> Vec<Histor
         let Some(message) = history.last_mut() else {
             continue;
         };
-        let shown = message.images.len();
-        while let Some(image) = images.next_if(|image| image.message == said.id) {
+        let images_before = message.images.len();
+        while let Some(image) = images.next_if(|image| image.message == source.id) {
             message.images.push(Image {
                 mime: image.mime.as_str().to_owned(),
                 bytes: image.content,
             });
         }
-        let is_unseen = said.role == MessageRole::User
-            && said.content.is_empty()
-            && message.images.len() == shown;
-        // Some models refuse a message that says and shows nothing.
-        let text = if is_unseen { UNSEEN } else { &said.content };
+        let has_only_hidden_files = source.role == MessageRole::User
+            && source.content.is_empty()
+            && message.images.len() == images_before;
+        // Some models reject an empty message.
+        let text = if has_only_hidden_files {
+            HIDDEN_FILE
+        } else {
+            &source.content
+        };
         if !message.text.is_empty() && !text.is_empty() {
             message.text.push_str("\n\n");
         }

@@ -1,56 +1,57 @@
-//! What every responder takes and gives, whatever writes the words.
+//! The input and output of a responder. The built-in responder and the model client share them.
 
 use crate::model::session::Usage;
 use crate::model::words::{MessageRole, ModelTier};
 
-/// One image handed to a model.
+/// One image of a prompt.
 #[derive(Clone)]
 pub struct Image {
-    /// Its media type, such as `image/png`.
+    /// The media type, such as `image/png`.
     pub mime: String,
-    /// The file itself.
+    /// The content of the file.
     pub bytes: Vec<u8>,
 }
 
 /// One message of the conversation.
 #[derive(Clone)]
 pub struct HistoryMessage {
-    /// Who said it.
+    /// The author.
     pub role: MessageRole,
-    /// What was said.
+    /// The text.
     pub text: String,
-    /// What was shown with it; a model sees only those of a user.
+    /// The attached images. A model gets only those of the user's messages.
     pub images: Vec<Image>,
 }
 
-/// What a responder is asked.
+/// The prompt of one turn.
 #[derive(Clone)]
-pub struct Question {
-    /// Which model is to answer.
+pub struct Prompt {
+    /// The model tier that answers.
     pub tier: ModelTier,
-    /// What the responder must know and keep to.
+    /// The system message: instructions and knowledge.
     pub system: String,
-    /// Oldest first, user and assistant in turn; the last is the user's message to answer.
+    /// The conversation, oldest message first. User and assistant alternate; the last message is
+    /// the user's, which the responder answers.
     pub history: Vec<HistoryMessage>,
 }
 
-/// Why a complete answer ended.
+/// The reason why a complete answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// All was said.
+    /// The answer is complete.
     Stop,
-    /// It grew too long.
+    /// The answer reached a length limit.
     Length,
     /// The model's provider withheld the rest.
     ContentFilter,
     /// The model wanted to call a tool.
     ToolCalls,
-    /// Something else.
+    /// Any other reason.
     Other,
 }
 
 impl FinishReason {
-    /// How the AI SDK spells it.
+    /// The reason as the AI SDK spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",
@@ -65,19 +66,20 @@ impl FinishReason {
 /// How a complete answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {
-    /// Why it ended.
+    /// The reason why the answer ended.
     pub finish_reason: FinishReason,
-    /// What it cost, where the responder says so.
+    /// The tokens that the answer used, if the responder reports them.
     pub usage: Option<Usage>,
 }
 
-/// Why an answer ended early; the chunks said until then stand.
+/// The reason why an answer ended early. Chunks that were sent before it stay part of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// What a client branches on, in snake case.
+pub struct ResponderError {
+    /// The code that a client branches on, in snake case.
     pub code: &'static str,
-    /// A sentence for the user, without key, address or anything that the model's server said.
+    /// A sentence for the user, without the API key, the address, or any text of the model's
+    /// server.
     pub message: String,
-    /// One line for the operator, without the key.
+    /// One line for the operator, without the API key.
     pub log: String,
 }

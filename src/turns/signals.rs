@@ -1,4 +1,4 @@
-//! Wakes those who wait for something to happen in a session; nobody polls.
+//! Notifies readers that something has happened in a session, so that no reader polls the store.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,14 +9,15 @@ use crate::model::ids::{SessionId, Tick};
 
 type Senders = Mutex<HashMap<Tick, watch::Sender<()>>>;
 
-/// One bell a session, kept while somebody listens. Clones share them.
+/// One notification channel per session, which exists while the session has listeners. Clones share
+/// the channels.
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
     senders: Arc<Senders>,
 }
 
 impl Signals {
-    /// Listens to a session from now on.
+    /// Creates a listener that receives every notification of a session from now on.
     pub fn listen(&self, session: SessionId) -> Listener {
         let session = session.tick();
         let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
@@ -30,15 +31,15 @@ impl Signals {
         }
     }
 
-    /// How many listen to a session.
+    /// The number of a session's listeners.
     pub fn listeners(&self, session: SessionId) -> usize {
         let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = senders.get(&session.tick());
         sender.map_or(0, watch::Sender::receiver_count)
     }
 
-    /// Wakes all who listen to a session.
-    pub fn ring(&self, session: SessionId) {
+    /// Notifies all listeners of a session.
+    pub fn notify(&self, session: SessionId) {
         let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = senders.get(&session.tick()) {
             sender.send_replace(());
@@ -46,7 +47,7 @@ impl Signals {
     }
 }
 
-/// Listens to one session.
+/// A listener of one session.
 #[derive(Debug)]
 pub struct Listener {
     receiver: Option<watch::Receiver<()>>,
@@ -55,12 +56,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Resolves when the bell has rung since the last call, or since the listener was made.
-    pub async fn rung(&mut self) {
+    /// Resolves when the session has been notified since the last call or, the first time, since
+    /// the listener was created.
+    pub async fn notified(&mut self) {
         if let Some(receiver) = &mut self.receiver
             && receiver.changed().await.is_err()
         {
-            // The bell is kept while this listener lives, so this cannot happen; were it to, waiting on is safe.
+            // The channel exists as long as this listener, so this cannot happen. Waiting forever
+            // is safe all the same: every caller waits with a timeout too.
             std::future::pending::<()>().await;
         }
     }

@@ -1,43 +1,45 @@
-//! A reader's position in the stream of a session's answers, and what the reader has still to see (contract, section 5).
+//! Reads the event stream of a session from any cursor: a state machine over live and stored turns
+//! (contract, section 5).
 
 use super::engine::Engine;
 use super::live::LiveTurn;
-use super::log::{Frame, News, first_tick, last_tick, news_after};
+use super::log::{EventBatch, SseEvent, events_after, first_tick, last_tick};
 use crate::error::{Error, Refusal, Result};
 use crate::model::ids::{SessionId, Tick, TurnId};
 use crate::store::{Reader, Store, sessions, turns};
 
-/// Before every event of a turn.
+/// A cursor before every event of a turn.
 const FROM_START: Tick = Tick(-1);
 
-/// Where a reader stands.
+/// The position of a reader.
 #[derive(Clone, Copy, Debug)]
 enum Position {
     /// In this turn, after this cursor.
     Turn(TurnId, Tick),
-    /// Between turns. The next event after this cursor says which turn is read.
+    /// Between turns. The next event after this cursor determines the turn.
     After(Tick),
-    /// Ahead of all events, as after a crash. The next start after this cursor is read.
+    /// Ahead of all events: a crash lost events that the reader has seen. The next turn that starts
+    /// after this cursor is read.
     NextStart(Tick),
 }
 
-/// What one look for events found.
+/// The result of one step of a [`StreamReader`].
 #[derive(Default)]
-pub struct Look {
-    /// The reader moved on, so that another look can find more.
-    pub moved: bool,
-    /// New events, in order.
-    pub frames: Vec<Frame>,
-    /// The events begin a turn that the reader has seen nothing of.
+pub struct Step {
+    /// Whether the position changed, so that another step may find more events.
+    pub has_advanced: bool,
+    /// The new events, in order.
+    pub events: Vec<SseEvent>,
+    /// Whether the events start a turn of which the reader has seen nothing.
     pub begins_turn: bool,
-    /// The reader has seen everything that it asked for.
+    /// Whether the reader has seen everything that it asked for.
     pub is_over: bool,
 }
 
-impl Look {
-    fn moved() -> Self {
+impl Step {
+    fn advanced() -> Self {
         Self {
-            moved: true,
+            has_advanced: true,
             ..Self::default()
         }
     }
@@ -53,9 +55,9 @@ pub struct StreamReader {
 }
 
 impl StreamReader {
-    /// A reader that begins after the cursor `since`, or with the newest turn. `None` if there is nothing to read and
-    /// nothing to wait for. A reader that `follows` goes on with later turns; one that `resumes` wants only an answer
-    /// that is not stored yet.
+    /// Opens a reader at the cursor `since`, or at the newest turn. `None` if there is nothing to
+    /// read and nothing to wait for. A reader that `follows` continues with later turns. A reader
+    /// that `resumes` wants only an answer that is not stored yet.
     ///
     /// # Errors
     /// `validation_error` for a cursor ahead of an idle session.
@@ -67,10 +69,12 @@ impl StreamReader {
         follows: bool,
         resumes: bool,
     ) -> Result<Option<Self>> {
-        let newest_live = engine.live().of(session).and_then(|turn| turn.last_tick());
+        let newest_live = engine.live().get(session).and_then(|turn| turn.last_tick());
         let next_start = store.tick();
         let (position, is_idle) = store
-            .read(move |reader| begin(reader, session, since, follows, newest_live, next_start))
+            .read(move |reader| {
+                first_position(reader, session, since, follows, newest_live, next_start)
+            })
             .await?;
         let position = position.filter(|_| follows || !(resumes && is_idle));
         Ok(position.map(|position| Self {
@@ -82,9 +86,9 @@ impl StreamReader {
         }))
     }
 
-    /// The turn of the session that is being answered.
+    /// The session's running turn.
     pub fn live(&self) -> Option<std::sync::Arc<LiveTurn>> {
-        self.engine.live().of(self.session)
+        self.engine.live().get(self.session)
     }
 
     /// Whether the reader follows the session and has seen all of its turns so far.
@@ -92,21 +96,22 @@ impl StreamReader {
         self.follows && matches!(self.position, Position::After(_))
     }
 
-    /// Looks for events after the reader's position.
+    /// Reads the next batch of events and moves the position after it.
     ///
     /// # Errors
-    /// `internal_error` if the session was deleted, and those of the read.
-    pub async fn look(&mut self) -> Result<Look> {
+    /// `internal_error` if the session was deleted, `overloaded` if no connection to the
+    /// store becomes free.
+    pub async fn advance(&mut self) -> Result<Step> {
         match self.position {
-            Position::Turn(turn, after) => self.look_in_turn(turn, after).await,
-            Position::After(after) => self.look_after(after).await,
-            Position::NextStart(after) => self.look_for_start(after).await,
+            Position::Turn(turn, after) => self.advance_in_turn(turn, after).await,
+            Position::After(after) => self.find_turn_after(after).await,
+            Position::NextStart(after) => self.find_start_after(after).await,
         }
     }
 
-    async fn look_in_turn(&mut self, turn: TurnId, after: Tick) -> Result<Look> {
+    async fn advance_in_turn(&mut self, turn: TurnId, after: Tick) -> Result<Step> {
         if let Some(live) = self.live().filter(|live| live.id == turn) {
-            return Ok(self.take(turn, after, live.after(after)));
+            return Ok(self.take(turn, after, live.events_after(after)));
         }
         let (is_settled, stored) = self
             .store
@@ -117,52 +122,53 @@ impl StreamReader {
             .await?;
         Ok(match stored {
             Some((log, content)) => {
-                let news = news_after(&log, &content, after).map_err(unreadable)?;
-                self.take(turn, after, news)
+                let batch = events_after(&log, &content, after).map_err(damaged_log)?;
+                self.take(turn, after, batch)
             }
-            // A settled turn without a log has no further events; an unsettled one will have some.
-            None if is_settled => self.finish_turn(after, Look::moved()),
-            None => Look::default(),
+            // A settled turn without a log has no more events. An unsettled turn will have some.
+            None if is_settled => self.finish_turn(after, Step::advanced()),
+            None => Step::default(),
         })
     }
 
-    /// Takes a turn's events. The terminal event ends the stream, or leads on to the next turn.
-    fn take(&mut self, turn: TurnId, after: Tick, news: News) -> Look {
-        let Some(last) = news.frames.last().map(|frame| frame.tick) else {
-            // Nothing after the terminal event: the turn has been read.
-            return if news.has_ended {
-                self.finish_turn(after, Look::moved())
+    /// Takes a batch of a turn's events. After the terminal event the stream ends, or a follower
+    /// waits for the next turn.
+    fn take(&mut self, turn: TurnId, after: Tick, batch: EventBatch) -> Step {
+        let Some(last) = batch.events.last().map(|event| event.tick) else {
+            // The reader has seen the terminal event already.
+            return if batch.has_ended {
+                self.finish_turn(after, Step::advanced())
             } else {
-                Look::default()
+                Step::default()
             };
         };
-        let look = Look {
-            frames: news.frames,
+        let step = Step {
+            events: batch.events,
             begins_turn: after == FROM_START,
-            ..Look::moved()
+            ..Step::advanced()
         };
-        if news.has_ended {
-            return self.finish_turn(last, look);
+        if batch.has_ended {
+            return self.finish_turn(last, step);
         }
         self.position = Position::Turn(turn, last);
-        look
+        step
     }
 
-    fn finish_turn(&mut self, last: Tick, look: Look) -> Look {
+    fn finish_turn(&mut self, last: Tick, step: Step) -> Step {
         self.position = Position::After(last);
-        Look {
+        Step {
             is_over: !self.follows,
-            ..look
+            ..step
         }
     }
 
-    async fn look_after(&mut self, after: Tick) -> Result<Look> {
+    async fn find_turn_after(&mut self, after: Tick) -> Result<Step> {
         let live = self.live();
         if let Some(run) = self.stored_after(after).await? {
-            let is_from_start = first_tick(&run.log).map_err(unreadable)? > after;
+            let is_from_start = first_tick(&run.log).map_err(damaged_log)? > after;
             let from = if is_from_start { FROM_START } else { after };
             self.position = Position::Turn(run.id, from);
-            return Ok(Look::moved());
+            return Ok(Step::advanced());
         }
         if let Some(live) = live
             && let (Some(first), Some(last)) = (live.first_tick(), live.last_tick())
@@ -170,31 +176,31 @@ impl StreamReader {
         {
             let from = if first > after { FROM_START } else { after };
             self.position = Position::Turn(live.id, from);
-            return Ok(Look::moved());
+            return Ok(Step::advanced());
         }
-        Ok(Look::default())
+        Ok(Step::default())
     }
 
-    async fn look_for_start(&mut self, after: Tick) -> Result<Look> {
+    async fn find_start_after(&mut self, after: Tick) -> Result<Step> {
         if let Some(live) = self.live()
             && live.first_tick().is_some_and(|first| first > after)
         {
             self.position = Position::Turn(live.id, FROM_START);
-            return Ok(Look::moved());
+            return Ok(Step::advanced());
         }
         let Some(run) = self.stored_after(after).await? else {
-            return Ok(Look::default());
+            return Ok(Step::default());
         };
-        if first_tick(&run.log).map_err(unreadable)? > after {
+        if first_tick(&run.log).map_err(damaged_log)? > after {
             self.position = Position::Turn(run.id, FROM_START);
-            return Ok(Look::moved());
+            return Ok(Step::advanced());
         }
         // The turn began before the cursor: the turn after it is the next to start.
-        let last = last_tick(&run.log).map_err(unreadable)?.unwrap_or(after);
+        let last = last_tick(&run.log).map_err(damaged_log)?.unwrap_or(after);
         self.position = Position::NextStart(last.max(after));
-        Ok(Look {
-            moved: last > after,
-            ..Look::default()
+        Ok(Step {
+            has_advanced: last > after,
+            ..Step::default()
         })
     }
 
@@ -210,8 +216,8 @@ impl StreamReader {
     }
 }
 
-/// Where a reader begins, and whether the session has no turn to answer.
-fn begin(
+/// The first position of a reader, and whether the session has no unsettled turn.
+fn first_position(
     reader: &Reader<'_>,
     session: SessionId,
     since: Option<Tick>,
@@ -247,6 +253,6 @@ fn deleted() -> Error {
     Error::internal("the session was deleted")
 }
 
-fn unreadable(error: serde_json::Error) -> Error {
+fn damaged_log(error: serde_json::Error) -> Error {
     Error::Internal(error.into())
 }

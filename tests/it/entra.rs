@@ -325,7 +325,7 @@ fn a_server_starts_without_the_authority_and_asks_again_after_five_seconds() {
     turned_away(&person.gets("/whoami"), "unknown_key");
     let told = book.lines().into_iter().any(|line| {
         line.contains(&authority.url())
-            && line.contains("refused as unknown_key until it can be read")
+            && line.contains("refused as unknown_key until it can be loaded")
     });
     assert!(told, "{:#?}", book.lines());
     assert_eq!(authority.asked().len(), 2);
@@ -559,7 +559,7 @@ fn keys_on_disk_need_no_authority_and_are_read_again_when_they_change() {
     let told = book
         .lines()
         .iter()
-        .any(|line| line.contains("keys.json") && line.contains("the keys from before are kept"));
+        .any(|line| line.contains("keys.json") && line.contains("the previous keys stay in use"));
     assert!(told);
     assert_eq!(authority.asked(), Vec::<String>::new());
 }
@@ -593,17 +593,17 @@ fn settings_that_will_not_do_are_refused_at_the_start() {
         (vec![on, "--entra-scope=x"], "--entra-client-id"),
         (
             vec![on, &at("http://login.example.com")],
-            "must be an https URL; http is for this machine's own addresses",
+            "must be an https URL; http is allowed only for loopback addresses",
         ),
         (vec![on, &at("login.example.com")], "must be an https URL"),
         (vec![on, &at("ftp://127.0.0.1")], "must be an https URL"),
         (
             vec![on, &at("https://u:p@login.example.com")],
-            "must have no user, password, query or fragment",
+            "must not contain a user name, password, query or fragment",
         ),
         (
             vec![on, &at("https://login.example.com/?x=1")],
-            "must have no user, password, query or fragment",
+            "must not contain a user name, password, query or fragment",
         ),
         (
             vec![on, "--entra-keys=/no/such/file"],
@@ -611,7 +611,7 @@ fn settings_that_will_not_do_are_refused_at_the_start() {
         ),
         (
             vec![on, "--entra-keys", &empty],
-            "empty.json: it is no JSON Web Key Set",
+            "empty.json: it is not a JSON Web Key Set",
         ),
     ] {
         let done = refused_at_start(&flags);
@@ -634,7 +634,7 @@ fn a_server_says_at_its_start_what_it_knows_of_the_authority() {
         "--entra-authority",
         &authority.url(),
     ]);
-    server.logs("entra: 2 issuers and 1 keys are known");
+    server.logs("entra: loaded 2 issuers and 1 keys");
     authority.goes_away();
     let other_place = Place::new();
     let away = other_place.serve([
@@ -643,7 +643,7 @@ fn a_server_says_at_its_start_what_it_knows_of_the_authority() {
         "--entra-authority",
         &authority.url(),
     ]);
-    away.logs("refused as unknown_key until it can be read");
+    away.logs("refused as unknown_key until it can be loaded");
     let reply = away.client().get("", "/ready");
     assert_eq!(reply.status, 200);
     server.stop();

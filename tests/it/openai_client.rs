@@ -9,7 +9,7 @@ use switchboard::model::session::Usage;
 use switchboard::model::words::{MessageRole, ModelTier};
 use switchboard::turns::openai::{Client, Settings};
 use switchboard::turns::responder::{
-    Completion, Failure, FinishReason, HistoryMessage, Image, Question,
+    Completion, FinishReason, HistoryMessage, Image, Prompt, ResponderError,
 };
 use tokio::sync::mpsc;
 
@@ -28,18 +28,18 @@ fn settings(url: &str) -> Settings {
     let mut settings = Settings::new(url, "small", "large");
     settings.api_key = Some(KEY.to_owned());
     settings.timeout = NEVER;
-    settings.longest_answer = NEVER;
-    settings.retry_waits = [Duration::ZERO; 3];
+    settings.answer_timeout = NEVER;
+    settings.retry_delays = [Duration::ZERO; 3];
     settings
 }
 
-fn question() -> Question {
+fn question() -> Prompt {
     let past = HistoryMessage {
         role: MessageRole::User,
         text: "Hello?".to_owned(),
         images: Vec::new(),
     };
-    Question {
+    Prompt {
         tier: ModelTier::Fast,
         system: "Be kind.".to_owned(),
         history: vec![past],
@@ -48,8 +48,8 @@ fn question() -> Question {
 
 async fn ask_with(
     settings: Settings,
-    question: Question,
-) -> (Vec<Chunk>, Result<Completion, Failure>) {
+    question: Prompt,
+) -> (Vec<Chunk>, Result<Completion, ResponderError>) {
     let client = Client::new(settings)
         .map_err(|refusal| panic!("{refusal}"))
         .unwrap();
@@ -65,12 +65,12 @@ async fn ask_with(
     (chunks, outcome)
 }
 
-async fn ask(url: &str) -> (Vec<Chunk>, Result<Completion, Failure>) {
+async fn ask(url: &str) -> (Vec<Chunk>, Result<Completion, ResponderError>) {
     ask_with(settings(url), question()).await
 }
 
 /// What one reply leads to.
-async fn hear(reply: Reply) -> (Vec<Chunk>, Result<Completion, Failure>) {
+async fn hear(reply: Reply) -> (Vec<Chunk>, Result<Completion, ResponderError>) {
     ask(ScriptedModel::start(vec![reply]).url()).await
 }
 
@@ -89,7 +89,7 @@ fn text(chunks: &[Chunk]) -> String {
     texts.collect()
 }
 
-fn stopped(usage: Option<Usage>) -> Result<Completion, Failure> {
+fn stopped(usage: Option<Usage>) -> Result<Completion, ResponderError> {
     Ok(Completion {
         finish_reason: FinishReason::Stop,
         usage,
@@ -97,7 +97,7 @@ fn stopped(usage: Option<Usage>) -> Result<Completion, Failure> {
 }
 
 /// The failure, once it is sure that a user may read it and that its log line is one line without the key.
-fn failure(outcome: Result<Completion, Failure>) -> Failure {
+fn failure(outcome: Result<Completion, ResponderError>) -> ResponderError {
     let failure = outcome.expect_err("the answer fails");
     for secret in [KEY, UPSTREAM, "127.0.0.1", "http"] {
         assert!(!failure.message.contains(secret), "{}", failure.message);
@@ -145,7 +145,7 @@ async fn a_call_carries_model_system_message_history_and_key() {
             ..past(MessageRole::User, "What is it?")
         },
     ];
-    let asked = Question {
+    let asked = Prompt {
         tier: ModelTier::Smart,
         system: "Be kind.".to_owned(),
         history,
@@ -270,7 +270,7 @@ async fn the_wait_that_a_busy_server_asks_for_takes_the_place_of_ours() {
     let busy = |status| Reply::status(status, "retry-after: 0\r\n", "");
     let model = ScriptedModel::start(vec![busy(429), busy(503), busy(429), Reply::says("Now")]);
     let mut patient = settings(model.url());
-    patient.retry_waits = [NEVER; 3];
+    patient.retry_delays = [NEVER; 3];
     let (chunks, _) = ask_with(patient, question()).await;
     assert_eq!(text(&chunks), "Now");
 }
@@ -416,7 +416,7 @@ async fn an_answer_that_never_ends_is_a_time_out() {
         Reply::events("").then_flood(chunk(json!({"usage": {"prompt_tokens": 1}}))),
     ]);
     let mut hasty = settings(model.url());
-    hasty.longest_answer = Duration::from_millis(200);
+    hasty.answer_timeout = Duration::from_millis(200);
     assert_eq!(
         failure(ask_with(hasty, question()).await.1).code,
         "model_timeout"

@@ -1,4 +1,5 @@
-//! The authority's issuers and keys, from its two discovery documents; asked seldom, and kept while it is away.
+//! Loads the authority's issuers and keys from its two discovery documents, rarely, and keeps them
+//! while the authority is unreachable.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,31 +15,32 @@ use super::{Discovery, PLACEHOLDER, keys};
 use crate::model::clock::Millis;
 use crate::outbound::{self, causes};
 
-/// How long the authority has for all of its documents.
-const LONGEST: Duration = Duration::from_secs(10);
-/// How long a connect may take.
-const CONNECT: Duration = Duration::from_secs(4);
-/// The longest document that is read, in bytes.
-const LONGEST_DOCUMENT: usize = 1 << 20;
-/// The least time between two loads while a document is missing.
-const BETWEEN_LOADS: Millis = 5_000;
-/// The least time between two fetches for a `kid` that is not known.
-const BETWEEN_REFETCHES: Millis = 60_000;
-/// After this time keys are fetched anew beside the requests, so that a withdrawn one does not count for ever.
-const FRESH_FOR: Millis = 60 * 60 * 1_000;
+/// The timeout of a fetch of all documents.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// The timeout of a connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// The longest document that is accepted, in bytes.
+const MAX_DOCUMENT_BYTES: usize = 1 << 20;
+/// The least time between two fetches while a document is missing, in milliseconds.
+const LOAD_INTERVAL: Millis = 5_000;
+/// The least time between two fetches for an unknown `kid`, in milliseconds.
+const UNKNOWN_KEY_INTERVAL: Millis = 60_000;
+/// The age at which keys are refreshed in the background, in milliseconds, so that a withdrawn key
+/// does not stay valid.
+const REFRESH_INTERVAL: Millis = 60 * 60 * 1_000;
 
-/// What a request misses.
+/// The reason for a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Want {
-    /// A document that has never been read.
-    Document,
-    /// A key that no document has.
-    Key,
-    /// Nothing; what is known is old.
-    Fresher,
+pub(super) enum FetchReason {
+    /// A document has never been loaded.
+    MissingDocument,
+    /// No document has the key of a token.
+    UnknownKey,
+    /// The keys may be outdated.
+    Refresh,
 }
 
-/// One discovery document, with the keys that it leads to.
+/// One discovery document, with the keys to which it refers.
 #[derive(Clone, Debug)]
 struct Document {
     issuer: String,
@@ -48,15 +50,15 @@ struct Document {
 #[derive(Debug, Default)]
 struct State {
     documents: [Option<Document>; 2],
-    known: Arc<Discovery>,
-    /// When documents were last asked for, whatever came of it.
-    asked_at: Option<Millis>,
-    /// When a `kid` that is not known last led to a fetch.
-    refetched_at: Option<Millis>,
+    discovery: Arc<Discovery>,
+    /// The start of the last fetch, successful or not.
+    fetched_at: Option<Millis>,
+    /// The start of the last fetch for an unknown `kid`.
+    fetched_for_key_at: Option<Millis>,
     is_fetching: bool,
 }
 
-/// The authority. Clones share what is known of it.
+/// A client of the authority. Clones share the loaded issuers and keys.
 #[derive(Clone, Debug)]
 pub(super) struct Authority(Arc<Inner>);
 
@@ -65,12 +67,12 @@ struct Inner {
     client: reqwest::Client,
     documents: [Url; 2],
     state: Mutex<State>,
-    /// Rings when a fetch has ended.
-    ended: watch::Sender<()>,
+    /// Notifies waiters when a fetch has ended.
+    fetch_ended: watch::Sender<()>,
 }
 
 impl Authority {
-    /// Nothing is asked yet.
+    /// Creates a client. It fetches nothing yet.
     ///
     /// # Errors
     /// A sentence for the operator.
@@ -83,74 +85,79 @@ impl Authority {
             ));
             url
         };
-        let client = outbound::client(base, CONNECT)
-            .map_err(|cause| format!("no connections can be made to --entra-authority: {cause}"))?;
+        let client = outbound::client(base, CONNECT_TIMEOUT).map_err(|cause| {
+            format!("cannot create an HTTP client for --entra-authority: {cause}")
+        })?;
         Ok(Self(Arc::new(Inner {
             client,
             documents: [document("/v2.0"), document("")],
             state: Mutex::default(),
-            ended: watch::Sender::new(()),
+            fetch_ended: watch::Sender::new(()),
         })))
     }
 
-    /// What is known now.
-    pub(super) fn known(&self) -> Arc<Discovery> {
-        Arc::clone(&self.0.lock().known)
+    /// The issuers and keys that are loaded now.
+    pub(super) fn discovery(&self) -> Arc<Discovery> {
+        Arc::clone(&self.0.lock().discovery)
     }
 
-    /// Asks the authority for what `seen` lacks, if it is time to or somebody asks already; what to wait for then.
-    pub(super) fn ask(
+    /// Starts a fetch unless one is running or the last one is too recent. Returns a future that
+    /// resolves when there may be something newer than `seen`; `None` if nothing newer is to be
+    /// expected.
+    pub(super) fn fetch(
         &self,
-        want: Want,
+        reason: FetchReason,
         seen: &Arc<Discovery>,
         now: Millis,
     ) -> Option<impl Future<Output = ()> + use<>> {
-        let mut ended = self.0.ended.subscribe();
-        let (begins, has_news) = {
+        let mut fetch_ended = self.0.fetch_ended.subscribe();
+        let (starts, is_newer) = {
             let mut state = self.0.lock();
-            let has_news = !Arc::ptr_eq(&state.known, seen);
-            let begins = !has_news && !state.is_fetching && state.may_ask(want, now);
-            if begins {
+            let is_newer = !Arc::ptr_eq(&state.discovery, seen);
+            let starts = !is_newer && !state.is_fetching && state.may_fetch(reason, now);
+            if starts {
                 state.is_fetching = true;
-                state.asked_at = Some(now);
-                if want == Want::Key {
-                    state.refetched_at = Some(now);
+                state.fetched_at = Some(now);
+                if reason == FetchReason::UnknownKey {
+                    state.fetched_for_key_at = Some(now);
                 }
-            } else if !has_news && !state.is_fetching {
+            } else if !is_newer && !state.is_fetching {
                 return None;
             }
-            (begins, has_news)
+            (starts, is_newer)
         };
-        if begins {
-            // Its own task: whoever asked may hang up, and the others wait for the same answer.
+        if starts {
+            // A task of its own: if the client of this request hangs up, other requests still wait
+            // for the fetch.
             let fetch = Fetch(Arc::clone(&self.0));
             tokio::spawn(async move { fetch.run().await });
         }
         Some(async move {
-            if !has_news {
-                // What is known then tells; whoever waits says for how long.
-                drop(ended.changed().await);
+            if !is_newer {
+                // The caller checks the token again then, and sets the timeout of this wait.
+                drop(fetch_ended.changed().await);
             }
         })
     }
 
-    /// Has keys that were known for an hour fetched again, beside the requests.
-    pub(super) fn freshen(&self, seen: &Arc<Discovery>, now: Millis) {
-        drop(self.ask(Want::Fresher, seen, now));
+    /// Refreshes the keys in the background if they are an hour old.
+    pub(super) fn refresh(&self, seen: &Arc<Discovery>, now: Millis) {
+        drop(self.fetch(FetchReason::Refresh, seen, now));
     }
 }
 
 impl State {
-    fn may_ask(&self, want: Want, now: Millis) -> bool {
-        // A clock that was set back makes nobody wait longer.
-        let passed = |since: Option<Millis>, time: Millis| {
-            since.is_none_or(|since| now < since || now - since >= time)
+    fn may_fetch(&self, reason: FetchReason, now: Millis) -> bool {
+        // `now < since`: a clock that was set back must not delay a fetch.
+        let has_passed = |since: Option<Millis>, interval: Millis| {
+            since.is_none_or(|since| now < since || now - since >= interval)
         };
-        match want {
-            Want::Document => passed(self.asked_at, BETWEEN_LOADS),
-            Want::Key => passed(self.refetched_at, BETWEEN_REFETCHES),
-            // Also while a document is missing: what the other one said must not count for ever.
-            Want::Fresher => passed(self.asked_at, FRESH_FOR),
+        match reason {
+            FetchReason::MissingDocument => has_passed(self.fetched_at, LOAD_INTERVAL),
+            FetchReason::UnknownKey => has_passed(self.fetched_for_key_at, UNKNOWN_KEY_INTERVAL),
+            // Also while one document is missing: the keys of the other one must not stay valid
+            // forever.
+            FetchReason::Refresh => has_passed(self.fetched_at, REFRESH_INTERVAL),
         }
     }
 }
@@ -162,29 +169,28 @@ impl Inner {
 
     async fn document(&self, url: &Url) -> Result<Document, String> {
         #[derive(Deserialize)]
-        struct Sent {
+        struct RawDocument {
             issuer: String,
             jwks_uri: String,
         }
         let json = self.get(url).await?;
-        let sent: Sent = serde_json::from_slice(&json)
-            .map_err(|error| format!("{url} is no discovery document: {error}"))?;
-        let address = Url::parse(&sent.jwks_uri)
+        let document: RawDocument = serde_json::from_slice(&json)
+            .map_err(|error| format!("{url} is not a discovery document: {error}"))?;
+        let keys_url = Url::parse(&document.jwks_uri)
             .ok()
-            .filter(|address| {
-                address.scheme() == "https"
-                    || (address.scheme() == "http" && outbound::is_loopback(address))
+            .filter(|url| {
+                url.scheme() == "https" || (url.scheme() == "http" && outbound::is_loopback(url))
             })
-            .ok_or_else(|| format!("{url} has its keys at an address that is not https"))?;
-        let json = self.get(&address).await?;
-        let keys = keys::read(&json).map_err(|cause| format!("{address} is {cause}"))?;
-        if !sent.issuer.contains(PLACEHOLDER) {
+            .ok_or_else(|| format!("{url} has a jwks_uri that is not https"))?;
+        let json = self.get(&keys_url).await?;
+        let keys = keys::parse(&json).map_err(|cause| format!("{keys_url} {cause}"))?;
+        if !document.issuer.contains(PLACEHOLDER) {
             log::warn!(
-                "entra: the issuer in {url} has no {PLACEHOLDER}: it counts for the one directory that it names"
+                "entra: the issuer in {url} has no {PLACEHOLDER}: only tokens of the directory that it names are accepted"
             );
         }
         Ok(Document {
-            issuer: sent.issuer,
+            issuer: document.issuer,
             keys,
         })
     }
@@ -197,7 +203,7 @@ impl Inner {
         }
         let mut body = Vec::new();
         while let Some(chunk) = reply.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > LONGEST_DOCUMENT {
+            if body.len() + chunk.len() > MAX_DOCUMENT_BYTES {
                 return Err(format!("{url} is longer than 1 MiB"));
             }
             body.extend_from_slice(&chunk);
@@ -206,37 +212,37 @@ impl Inner {
     }
 }
 
-/// A fetch under way; however it ends, who waits is told.
+/// A running fetch. Dropping it notifies the waiters, so they are notified even after a panic.
 struct Fetch(Arc<Inner>);
 
 impl Fetch {
     async fn run(self) {
         let [first, second] = &self.0.documents;
-        let found = timeout(
-            LONGEST,
+        let documents = timeout(
+            FETCH_TIMEOUT,
             join(self.0.document(first), self.0.document(second)),
         )
         .await;
-        let found = match found {
+        let documents = match documents {
             Ok((first, second)) => [first, second],
             Err(_) => [
-                Err(format!("{first}: no answer in {LONGEST:?}")),
-                Err(format!("{second}: no answer in {LONGEST:?}")),
+                Err(format!("{first}: no reply within {FETCH_TIMEOUT:?}")),
+                Err(format!("{second}: no reply within {FETCH_TIMEOUT:?}")),
             ],
         };
         let mut state = self.0.lock();
-        for (kept, found) in state.documents.iter_mut().zip(found) {
-            match found {
-                Ok(document) => *kept = Some(document),
-                Err(cause) if kept.is_some() => {
-                    log::warn!("entra: {cause}; the keys from before are kept");
+        for (stored, new) in state.documents.iter_mut().zip(documents) {
+            match new {
+                Ok(document) => *stored = Some(document),
+                Err(cause) if stored.is_some() => {
+                    log::warn!("entra: {cause}; the previous keys stay in use");
                 }
                 Err(cause) => log::warn!(
-                    "entra: {cause}; tokens that need it are refused as unknown_key until it can be read"
+                    "entra: {cause}; tokens that need it are refused as unknown_key until it can be loaded"
                 ),
             }
         }
-        let known = Discovery::of(
+        let discovery = Discovery::of(
             state
                 .documents
                 .iter()
@@ -245,17 +251,17 @@ impl Fetch {
             state.documents.iter().all(Option::is_some),
         );
         log::info!(
-            "entra: {} issuers and {} keys are known",
-            known.issuers.len(),
-            known.keys.len()
+            "entra: loaded {} issuers and {} keys",
+            discovery.issuers.len(),
+            discovery.keys.len()
         );
-        state.known = Arc::new(known);
+        state.discovery = Arc::new(discovery);
     }
 }
 
 impl Drop for Fetch {
     fn drop(&mut self) {
         self.0.lock().is_fetching = false;
-        self.0.ended.send_replace(());
+        self.0.fetch_ended.send_replace(());
     }
 }

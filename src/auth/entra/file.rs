@@ -1,4 +1,5 @@
-//! Keys from a file, for a server without a way out; it is read again whenever it changes.
+//! Loads the authority's keys from a file, for a server without internet access, and reloads the
+//! file after a change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,24 +9,24 @@ use std::time::SystemTime;
 use super::{Discovery, keys};
 use crate::model::clock::Millis;
 
-/// The longest file that is read, in bytes.
-const LONGEST: u64 = 1 << 20;
-/// The least time between two looks at the file.
-const BETWEEN_LOOKS: Millis = 1_000;
+/// The longest file that is accepted, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+/// The least time between two checks for a change, in milliseconds.
+const CHECK_INTERVAL: Millis = 1_000;
 
-/// What tells one state of a file from another.
+/// The state of the file, compared to detect a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    changed_at: Option<SystemTime>,
+struct Fingerprint {
+    modified_at: Option<SystemTime>,
     bytes: u64,
 }
 
 #[derive(Debug)]
 struct State {
-    seen: Option<Stamp>,
-    /// When the file was last looked at.
-    looked_at: Option<Millis>,
-    known: Arc<Discovery>,
+    fingerprint: Option<Fingerprint>,
+    /// The time of the last check for a change.
+    checked_at: Option<Millis>,
+    discovery: Arc<Discovery>,
 }
 
 /// A key set on disk.
@@ -37,65 +38,67 @@ pub(super) struct KeysFile {
 }
 
 impl KeysFile {
-    /// Reads the file for the first time.
+    /// Loads the file for the first time.
     ///
     /// # Errors
-    /// Why it cannot be used, in a sentence for the operator.
+    /// A sentence for the operator, if the file is not a usable key set.
     pub(super) fn open(path: &Path, issuers: Vec<String>) -> Result<Self, String> {
-        let seen = stamp(path);
-        let known = read(path, &issuers)?;
+        let fingerprint = fingerprint(path);
+        let discovery = load(path, &issuers)?;
         Ok(Self {
             path: path.to_owned(),
             issuers,
             state: Mutex::new(State {
-                seen,
-                looked_at: None,
-                known: Arc::new(known),
+                fingerprint,
+                checked_at: None,
+                discovery: Arc::new(discovery),
             }),
         })
     }
 
-    /// Its keys as they were within the last second; a file that cannot be read leaves those that were.
-    pub(super) fn known(&self, now: Millis) -> Arc<Discovery> {
+    /// The keys, which are up to one second older than the file. If the file becomes unusable, the
+    /// previous keys stay.
+    pub(super) fn discovery(&self, now: Millis) -> Arc<Discovery> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // Requests wait for the disk once a second. A clock that was set back makes nobody wait longer.
-        let is_fresh = |looked_at| now >= looked_at && now - looked_at < BETWEEN_LOOKS;
-        if state.looked_at.is_some_and(is_fresh) {
-            return Arc::clone(&state.known);
+        // Up to once a second a request waits for the disk. A clock that was set back must not
+        // delay the check.
+        let is_recent = |checked_at| now >= checked_at && now - checked_at < CHECK_INTERVAL;
+        if state.checked_at.is_some_and(is_recent) {
+            return Arc::clone(&state.discovery);
         }
-        state.looked_at = Some(now);
-        let stamp = stamp(&self.path);
-        if stamp != state.seen {
-            // Read once for each state, so that a broken file is told once.
-            state.seen = stamp;
-            match read(&self.path, &self.issuers) {
-                Ok(known) => {
-                    log::info!("entra: {} was read again", self.path.display());
-                    state.known = Arc::new(known);
+        state.checked_at = Some(now);
+        let fingerprint = fingerprint(&self.path);
+        if fingerprint != state.fingerprint {
+            // Stored before the load, so that a broken file is loaded and logged only once.
+            state.fingerprint = fingerprint;
+            match load(&self.path, &self.issuers) {
+                Ok(discovery) => {
+                    log::info!("entra: reloaded {}", self.path.display());
+                    state.discovery = Arc::new(discovery);
                 }
-                Err(cause) => log::warn!("entra: {cause}; the keys from before are kept"),
+                Err(cause) => log::warn!("entra: {cause}; the previous keys stay in use"),
             }
         }
-        Arc::clone(&state.known)
+        Arc::clone(&state.discovery)
     }
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
-    let found = fs::metadata(path).ok()?;
-    Some(Stamp {
-        changed_at: found.modified().ok(),
-        bytes: found.len(),
+fn fingerprint(path: &Path) -> Option<Fingerprint> {
+    let metadata = fs::metadata(path).ok()?;
+    Some(Fingerprint {
+        modified_at: metadata.modified().ok(),
+        bytes: metadata.len(),
     })
 }
 
-fn read(path: &Path, issuers: &[String]) -> Result<Discovery, String> {
+fn load(path: &Path, issuers: &[String]) -> Result<Discovery, String> {
     let failed = |cause: &str| format!("cannot use --entra-keys {}: {cause}", path.display());
-    let found = fs::metadata(path).map_err(|error| failed(&error.to_string()))?;
-    if !found.is_file() || found.len() > LONGEST {
-        return Err(failed("it must be a file of at most 1 MiB"));
+    let metadata = fs::metadata(path).map_err(|error| failed(&error.to_string()))?;
+    if !metadata.is_file() || metadata.len() > MAX_BYTES {
+        return Err(failed("it must be a file of up to 1 MiB"));
     }
     let json = fs::read(path).map_err(|error| failed(&error.to_string()))?;
-    let keys = keys::read(&json).map_err(|cause| failed(&format!("it is {cause}")))?;
+    let keys = keys::parse(&json).map_err(|cause| failed(&format!("it {cause}")))?;
     Ok(Discovery {
         issuers: issuers.to_vec(),
         keys,

@@ -1,4 +1,4 @@
-//! The authority's public keys, out of a JSON Web Key Set.
+//! Parses the authority's public keys from a JSON Web Key Set.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,13 +12,14 @@ use serde_json::Value;
 
 use super::issuer_for;
 
-/// How long a modulus may be.
+/// The accepted lengths of a modulus, in bytes.
 const MODULUS_BYTES: RangeInclusive<usize> = 256..=1_024;
 
-/// An RSA key of 2,048 to 8,192 bits that signs by RS256, whatever else it could be used for.
+/// An RSA public key of 2,048 to 8,192 bits, used only for RS256.
 #[derive(Clone)]
 pub(super) struct Key {
-    /// Whose tokens it signs, where the set says so; `{tenantid}` stands for any directory.
+    /// The issuer whose tokens the key signs, if the set names one. `{tenantid}` stands for any
+    /// directory.
     issuer: Option<String>,
     public: ParsedPublicKey,
 }
@@ -30,23 +31,23 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// Whether it may sign for a directory: a key of one directory signs for that one only.
+    /// Whether the key may sign for a directory. The key of one directory is not valid for another.
     pub(super) fn is_for(&self, tid: &str) -> bool {
         let issuer = self.issuer.as_deref();
         issuer.is_none_or(|issuer| issuer_for(issuer, tid).is_some())
     }
 
-    /// Whether it made this signature.
-    pub(super) fn signed(&self, text: &str, signature: &[u8]) -> bool {
+    /// Whether a signature over text is valid under this key.
+    pub(super) fn verifies(&self, text: &str, signature: &[u8]) -> bool {
         self.public.verify_sig(text.as_bytes(), signature).is_ok()
     }
 }
 
-/// Keys by their `kid`; nothing keeps a set from having several of one.
+/// Keys by `kid`. A set may contain several keys with one `kid`.
 pub(super) type Keys = HashMap<String, Vec<Key>>;
 
 #[derive(Deserialize)]
-struct Sent {
+struct KeySet {
     keys: Vec<Value>,
 }
 
@@ -62,25 +63,25 @@ struct Jwk {
     issuer: Option<String>,
 }
 
-/// Reads a key set; keys of other kinds are passed over.
+/// Parses a key set. Keys of other types are ignored.
 ///
 /// # Errors
-/// What is wrong with it, in words for the operator.
-pub(super) fn read(json: &[u8]) -> Result<Keys, String> {
-    let sent: Sent =
-        serde_json::from_slice(json).map_err(|error| format!("no JSON Web Key Set: {error}"))?;
+/// A phrase for the operator that says what is wrong with the key set, such as `is not ...`.
+pub(super) fn parse(json: &[u8]) -> Result<Keys, String> {
+    let set: KeySet = serde_json::from_slice(json)
+        .map_err(|error| format!("is not a JSON Web Key Set: {error}"))?;
     let mut keys = Keys::new();
-    for jwk in sent.keys {
+    for jwk in set.keys {
         let Ok(jwk) = serde_json::from_value::<Jwk>(jwk) else {
             continue;
         };
-        let fits = jwk.kty == "RSA"
+        let is_signing_key = jwk.kty == "RSA"
             && jwk.alg.as_deref().is_none_or(|alg| alg == "RS256")
             && jwk
                 .purpose
                 .as_deref()
                 .is_none_or(|purpose| purpose == "sig");
-        if let Some(public) = public_key(&jwk).filter(|_| fits) {
+        if let Some(public) = public_key(&jwk).filter(|_| is_signing_key) {
             let issuer = jwk.issuer;
             keys.entry(jwk.kid)
                 .or_default()
@@ -88,7 +89,7 @@ pub(super) fn read(json: &[u8]) -> Result<Keys, String> {
         }
     }
     if keys.is_empty() {
-        return Err("a key set without an RSA signing key of 2,048 to 8,192 bits".to_owned());
+        return Err("has no RSA signing key of 2,048 to 8,192 bits".to_owned());
     }
     Ok(keys)
 }
@@ -100,7 +101,7 @@ fn public_key(jwk: &Jwk) -> Option<ParsedPublicKey> {
         Some(bytes[zeros..].to_vec())
     };
     let n = number(&jwk.n)?;
-    // Told here already, so that a set of nothing else is told to be of no use.
+    // Checked here, so that a set of only such keys is refused when it is loaded.
     if !MODULUS_BYTES.contains(&n.len()) {
         return None;
     }

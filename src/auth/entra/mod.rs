@@ -1,5 +1,4 @@
-//! Microsoft Entra ID: whether an access token is one of the authority's, for this server, and whom it names
-//! (contract, section 2, Entra tokens).
+//! Verifies Microsoft Entra ID access tokens (contract, section 2, Entra tokens).
 
 mod authority;
 mod file;
@@ -13,7 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Url;
 use serde_json::Value;
 
-use self::authority::{Authority, Want};
+use self::authority::{Authority, FetchReason};
 use self::file::KeysFile;
 use super::jwt::Token;
 use super::reason::Reason;
@@ -23,33 +22,34 @@ use crate::model::names::M365TenantId;
 use crate::model::words::Role;
 use crate::outbound;
 
-/// Microsoft's own authority.
+/// Microsoft's public authority.
 pub const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
-/// What stands for the token's own `tid` in an issuer.
+/// The placeholder for a token's `tid` in an issuer.
 const PLACEHOLDER: &str = "{tenantid}";
-/// The issuer of tokens of version 1.0.
+/// The issuer of version 1.0 tokens.
 const ISSUER_V1: &str = "https://sts.windows.net/{tenantid}/";
-/// How far the clocks of both sides may be apart, in seconds.
+/// The accepted clock difference between the authority and this server, in seconds.
 const LEEWAY_S: i64 = 60;
-/// The longest name and address that are kept, in characters.
-const LONGEST_NAME: usize = 200;
-const LONGEST_EMAIL: usize = 320;
+/// The length to which a name is cut, in characters.
+const MAX_NAME: usize = 200;
+/// The length to which an e-mail address is cut, in characters.
+const MAX_EMAIL: usize = 320;
 
-/// Whose tokens count.
+/// The settings of an [`Entra`] verifier.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The audiences that tokens for this server carry; one at least.
+    /// The accepted audiences; at least one.
     pub audiences: Vec<String>,
     /// The authority's base URL.
     pub authority: String,
-    /// A key set on disk, in place of the authority's documents.
+    /// A key set on disk, instead of the authority's documents.
     pub keys: Option<PathBuf>,
 }
 
-/// Reads the address of an authority.
+/// Parses the URL of an authority.
 ///
 /// # Errors
-/// The rule that it breaks, as a phrase.
+/// The rule that the URL violates, as a phrase.
 pub fn authority(text: &str) -> Result<Url, &'static str> {
     let url = Url::parse(text.trim())
         .ok()
@@ -58,39 +58,39 @@ pub fn authority(text: &str) -> Result<Url, &'static str> {
     let is_safe =
         url.scheme() == "https" || (url.scheme() == "http" && outbound::is_loopback(&url));
     if !is_safe {
-        return Err("must be an https URL; http is for this machine's own addresses");
+        return Err("must be an https URL; http is allowed only for loopback addresses");
     }
     let is_plain = url.username().is_empty()
         && url.password().is_none()
         && url.query().is_none()
         && url.fragment().is_none();
     if !is_plain {
-        return Err("must have no user, password, query or fragment");
+        return Err("must not contain a user name, password, query or fragment");
     }
     Ok(url)
 }
 
-/// Whom a token names.
+/// The user or program that a token identifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The directory: `tid`.
     pub directory: M365TenantId,
-    /// The person, or the program: `oid`.
+    /// The user or program: `oid`.
     pub id: String,
     /// The name, if the token has one.
     pub name: Option<String>,
-    /// The address, if the token has one.
+    /// The e-mail address, if the token has one.
     pub email: Option<String>,
-    /// The highest of the token's roles that this server knows.
+    /// The highest of the token's roles that are roles of this server.
     pub role: Option<Role>,
 }
 
-/// Issuers and keys.
+/// The authority's issuers and keys.
 #[derive(Debug, Default)]
 struct Discovery {
     issuers: Vec<String>,
     keys: keys::Keys,
-    /// Nothing is missing that could still come.
+    /// Whether all documents are loaded, so that no further issuer can follow.
     is_complete: bool,
 }
 
@@ -99,28 +99,28 @@ impl Discovery {
         documents: impl Iterator<Item = (&'a String, &'a keys::Keys)>,
         is_complete: bool,
     ) -> Self {
-        let mut known = Self {
+        let mut discovery = Self {
             is_complete,
             ..Self::default()
         };
         for (issuer, keys) in documents {
-            known.issuers.push(issuer.clone());
+            discovery.issuers.push(issuer.clone());
             for (kid, keys) in keys {
-                let all = known.keys.entry(kid.clone()).or_default();
+                let all = discovery.keys.entry(kid.clone()).or_default();
                 all.extend(keys.iter().cloned());
             }
         }
-        known
+        discovery
     }
 }
 
-/// The issuer that a directory's tokens carry; nothing, if this is the issuer of another directory alone.
+/// The issuer of a directory's tokens. `None` if the issuer belongs to another directory.
 fn issuer_for(issuer: &str, tid: &str) -> Option<String> {
     if issuer.contains(PLACEHOLDER) {
         return Some(issuer.replace(PLACEHOLDER, tid));
     }
-    let names_it = issuer.split('/').any(|segment| segment == tid);
-    names_it.then(|| issuer.to_owned())
+    let names_directory = issuer.split('/').any(|segment| segment == tid);
+    names_directory.then(|| issuer.to_owned())
 }
 
 #[derive(Debug)]
@@ -129,34 +129,35 @@ enum Source {
     File(KeysFile),
 }
 
-/// Why a token is not believed, or not yet.
+/// The reason for which a token is not accepted, or not yet.
 #[derive(Debug)]
-enum Unproven {
+enum NotVerified {
     Refused(Error),
-    Wants(Want),
+    /// The token may be valid after a fetch.
+    NeedsFetch(FetchReason),
 }
 
-impl From<Error> for Unproven {
+impl From<Error> for NotVerified {
     fn from(error: Error) -> Self {
         Self::Refused(error)
     }
 }
 
-impl From<Reason> for Unproven {
+impl From<Reason> for NotVerified {
     fn from(reason: Reason) -> Self {
         Self::Refused(reason.into())
     }
 }
 
-/// What came of a look at a token.
-pub enum Checked<F> {
-    /// It names somebody.
+/// The result of one check of a token.
+pub enum TokenCheck<F> {
+    /// The token is valid.
     Identity(Identity),
-    /// Keys were asked for; it can be looked at again when this resolves.
-    Waits(F),
+    /// Keys are being fetched. The check can be repeated when the future resolves.
+    Pending(F),
 }
 
-/// Checks tokens of one authority.
+/// Verifies the tokens of one authority.
 #[derive(Debug)]
 pub struct Entra {
     audiences: Vec<String>,
@@ -164,7 +165,7 @@ pub struct Entra {
 }
 
 impl Entra {
-    /// Reads the keys' file, if there is one; the authority is not asked yet.
+    /// Creates a verifier. It loads the key file, if there is one, and fetches nothing yet.
     ///
     /// # Errors
     /// A sentence for the operator.
@@ -187,17 +188,17 @@ impl Entra {
         KeysFile::open(path, issuers)
     }
 
-    /// Has the authority's documents loaded, so that the first token need not wait for them.
+    /// Starts to load the authority's documents, so that the first token need not wait.
     pub fn prepare(&self, now: Millis) {
         match &self.source {
             Source::Authority(authority) => {
-                drop(authority.ask(Want::Document, &authority.known(), now));
+                drop(authority.fetch(FetchReason::MissingDocument, &authority.discovery(), now));
             }
             Source::File(_) => {}
         }
     }
 
-    /// Checks a token by what is known now, and has what is missing asked for where it is time to.
+    /// Checks a token with the keys that are loaded now. If keys are missing, starts a fetch.
     ///
     /// # Errors
     /// `unauthorized` with the contract's reason.
@@ -205,51 +206,52 @@ impl Entra {
         &self,
         token: &Token<'_>,
         now: Millis,
-    ) -> Result<Checked<impl Future<Output = ()> + use<>>, Error> {
-        let known = match &self.source {
-            Source::Authority(authority) => authority.known(),
-            Source::File(file) => file.known(now),
+    ) -> Result<TokenCheck<impl Future<Output = ()> + use<>>, Error> {
+        let discovery = match &self.source {
+            Source::Authority(authority) => authority.discovery(),
+            Source::File(file) => file.discovery(now),
         };
-        let outcome = self.identity(&known, token, now.div_euclid(1_000));
+        let outcome = self.identity(&discovery, token, now.div_euclid(1_000));
         match (outcome, &self.source) {
             (Ok(identity), Source::Authority(authority)) => {
-                authority.freshen(&known, now);
-                Ok(Checked::Identity(identity))
+                authority.refresh(&discovery, now);
+                Ok(TokenCheck::Identity(identity))
             }
-            (Ok(identity), Source::File(_)) => Ok(Checked::Identity(identity)),
-            (Err(Unproven::Refused(error)), _) => Err(error),
-            (Err(Unproven::Wants(want)), Source::Authority(authority)) => authority
-                .ask(want, &known, now)
-                .map(Checked::Waits)
+            (Ok(identity), Source::File(_)) => Ok(TokenCheck::Identity(identity)),
+            (Err(NotVerified::Refused(error)), _) => Err(error),
+            (Err(NotVerified::NeedsFetch(reason)), Source::Authority(authority)) => authority
+                .fetch(reason, &discovery, now)
+                .map(TokenCheck::Pending)
                 .ok_or_else(|| Reason::UnknownKey.into()),
-            (Err(Unproven::Wants(_)), Source::File(_)) => Err(Reason::UnknownKey.into()),
+            (Err(NotVerified::NeedsFetch(_)), Source::File(_)) => Err(Reason::UnknownKey.into()),
         }
     }
 
     fn identity(
         &self,
-        known: &Discovery,
+        discovery: &Discovery,
         token: &Token<'_>,
         now_s: i64,
-    ) -> Result<Identity, Unproven> {
+    ) -> Result<Identity, NotVerified> {
         let (issuer, tid) = (token.issuer()?, token.text_claim("tid")?);
         let directory = M365TenantId::parse(tid).ok_or(Reason::Malformed)?;
-        let is_ours = |known: &String| issuer_for(known, tid).is_some_and(|known| known == issuer);
-        if !known.issuers.iter().any(is_ours) {
-            return Err(if known.is_complete {
+        let is_issuer =
+            |known: &String| issuer_for(known, tid).is_some_and(|known| known == issuer);
+        if !discovery.issuers.iter().any(is_issuer) {
+            return Err(if discovery.is_complete {
                 Reason::WrongIssuer.into()
             } else {
-                Unproven::Wants(Want::Document)
+                NotVerified::NeedsFetch(FetchReason::MissingDocument)
             });
         }
-        check_signature(known, token, tid)?;
+        check_signature(discovery, token, tid)?;
 
         let (exp, nbf) = (token.time_claim("exp")?, token.time_claim("nbf")?);
         let (Some(exp), Some(nbf)) = (exp, nbf) else {
             return Err(Reason::MissingClaim.into());
         };
         let id = token.text_claim("oid")?;
-        // The form of a directory's id is that of a person's; ids of local sign-in have another.
+        // A user's id has the form of a directory's id. Ids of local sign-ins have another form.
         M365TenantId::parse(id).ok_or(Reason::Malformed)?;
         match token.claims.get("aud") {
             None | Some(Value::Null) => return Err(Reason::MissingClaim.into()),
@@ -259,31 +261,31 @@ impl Entra {
         if exp.saturating_add(LEEWAY_S) <= now_s {
             return Err(Reason::Expired.into());
         }
-        let begins = token.time_claim("iat")?.map_or(nbf, |iat| iat.max(nbf));
-        if begins.saturating_sub(LEEWAY_S) > now_s {
+        let valid_from = token.time_claim("iat")?.map_or(nbf, |iat| iat.max(nbf));
+        if valid_from.saturating_sub(LEEWAY_S) > now_s {
             return Err(Reason::NotYetValid.into());
         }
         let role = highest_role(token);
-        let of_a_person = token.claims.get("idtyp").and_then(Value::as_str) != Some("app")
+        let is_user = token.claims.get("idtyp").and_then(Value::as_str) != Some("app")
             && has_text(token, "scp");
-        if !of_a_person && role.is_none() {
+        if !is_user && role.is_none() {
             return Err(Reason::MissingClaim.into());
         }
         Ok(Identity {
             directory,
             id: id.to_owned(),
-            name: kept_text(token, "name", LONGEST_NAME),
+            name: display_text(token, "name", MAX_NAME),
             email: ["email", "preferred_username", "upn"]
                 .iter()
-                .filter_map(|name| kept_text(token, name, LONGEST_EMAIL))
+                .filter_map(|name| display_text(token, name, MAX_EMAIL))
                 .find(|text| text.contains('@')),
             role,
         })
     }
 }
 
-fn check_signature(known: &Discovery, token: &Token<'_>, tid: &str) -> Result<(), Unproven> {
-    // The one algorithm is this server's choice; a header that names another cannot have it used.
+fn check_signature(discovery: &Discovery, token: &Token<'_>, tid: &str) -> Result<(), NotVerified> {
+    // The server chooses the algorithm. A header cannot select another one.
     let is_access_token = token.header.get("typ").is_none_or(|kind| {
         let kind = kind.as_str().unwrap_or_default();
         kind.eq_ignore_ascii_case("JWT") || kind.eq_ignore_ascii_case("at+jwt")
@@ -291,17 +293,19 @@ fn check_signature(known: &Discovery, token: &Token<'_>, tid: &str) -> Result<()
     if token.header_text("alg") != Some("RS256") || !is_access_token {
         return Err(Reason::BadSignature.into());
     }
-    // Only the `kid` is looked up: keys and addresses of keys in a header are an offer to be fooled.
+    // Only `kid` is used. A header's own keys, or URLs of keys, are an attacker's choice.
     let Some(kid) = token.header_text("kid") else {
         return Err(Reason::UnknownKey.into());
     };
-    let Some(keys) = known.keys.get(kid) else {
-        return Err(Unproven::Wants(Want::Key));
+    let Some(keys) = discovery.keys.get(kid) else {
+        return Err(NotVerified::NeedsFetch(FetchReason::UnknownKey));
     };
     let Ok(signature) = URL_SAFE_NO_PAD.decode(token.signature) else {
         return Err(Reason::BadSignature.into());
     };
-    let signer = keys.iter().find(|key| key.signed(token.signed, &signature));
+    let signer = keys
+        .iter()
+        .find(|key| key.verifies(token.signed, &signature));
     match signer {
         None => Err(Reason::BadSignature.into()),
         Some(key) if key.is_for(tid) => Ok(()),
@@ -314,11 +318,12 @@ fn has_text(token: &Token<'_>, name: &str) -> bool {
     text.is_some_and(|text| !text.trim().is_empty())
 }
 
-/// A text for people: trimmed, cut, and left out where it could not be stored or shown.
-fn kept_text(token: &Token<'_>, name: &str, longest: usize) -> Option<String> {
+/// A claim to display: trimmed and cut. `None` if it is empty or has a NUL, which cannot be
+/// displayed.
+fn display_text(token: &Token<'_>, name: &str, max: usize) -> Option<String> {
     let text = token.claims.get(name)?.as_str()?.trim();
-    let fits = !text.is_empty() && !text.contains('\0');
-    fits.then(|| text.chars().take(longest).collect())
+    let is_displayable = !text.is_empty() && !text.contains('\0');
+    is_displayable.then(|| text.chars().take(max).collect())
 }
 
 fn highest_role(token: &Token<'_>) -> Option<Role> {
@@ -330,7 +335,7 @@ fn highest_role(token: &Token<'_>) -> Option<Role> {
         .max()
 }
 
-/// As app roles are named in Entra.
+/// The role of an Entra app role.
 fn role_of(word: &str) -> Option<Role> {
     Some(match word {
         "Admin" => Role::Admin,

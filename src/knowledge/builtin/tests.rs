@@ -1,4 +1,4 @@
-//! What the built-in responder answers: a small shelf of articles, and questions as people ask them.
+//! Tests of the built-in responder: a small set of articles, and questions as people ask them.
 
 use super::*;
 use crate::model::article::Article;
@@ -13,7 +13,7 @@ fn article(number: i64, title: &str, body: &str) -> Article {
     }
 }
 
-const SHELF: &[(&str, &str)] = &[
+const ARTICLES: &[(&str, &str)] = &[
     (
         "Connect to the VPN",
         "Use the VPN when you work from home or from a hotel and need the file server or the intranet.\n\n\
@@ -101,16 +101,16 @@ const SHELF: &[(&str, &str)] = &[
     ),
 ];
 
-fn shelf() -> PassageIndex {
+fn article_index() -> PassageIndex {
     let articles: Vec<_> = (0..)
-        .zip(SHELF)
+        .zip(ARTICLES)
         .map(|(number, (title, body))| article(number, title, body))
         .collect();
     PassageIndex::build(&articles).unwrap()
 }
 
-fn asked(messages: &[String]) -> BuiltinQuestion<'_> {
-    BuiltinQuestion {
+fn prompt(messages: &[String]) -> BuiltinPrompt<'_> {
+    BuiltinPrompt {
         messages,
         agent: "Nora",
         welcome_message: None,
@@ -125,14 +125,14 @@ fn reply(index: &PassageIndex, messages: &[&str]) -> (String, Vec<String>) {
         .iter()
         .map(|message| (*message).to_owned())
         .collect();
-    split(compose(&asked(&messages), index).unwrap())
+    split(compose(&prompt(&messages), index).unwrap())
 }
 
 fn split(chunks: Vec<Chunk>) -> (String, Vec<String>) {
     let mut text = String::new();
     let mut titles = Vec::new();
-    for piece in chunks {
-        match piece {
+    for chunk in chunks {
+        match chunk {
             Chunk::Text(part) => text.push_str(&part),
             Chunk::Reasoning(part) => panic!("reasoning: {part}"),
             Chunk::SourceUrl { title, .. } | Chunk::SourceDocument { title, .. } => {
@@ -144,7 +144,7 @@ fn split(chunks: Vec<Chunk>) -> (String, Vec<String>) {
     (text, titles)
 }
 
-const NAMES: Names = Names {
+const PARTICIPANTS: Participants = Participants {
     agent: "Nora",
     company: Some("Contoso"),
 };
@@ -165,7 +165,7 @@ const ABSENCE: &str = "Set an out-of-office reply";
 
 #[test]
 fn questions_in_ordinary_english_find_their_article_or_none() {
-    let index = shelf();
+    let index = article_index();
     let questions = [
         ("How do I connect to the VPN from home?", Some(VPN)),
         (
@@ -297,9 +297,9 @@ fn questions_in_ordinary_english_find_their_article_or_none() {
 }
 
 #[test]
-fn a_message_that_leans_on_an_earlier_one_goes_on_with_its_topic() {
-    let index = shelf();
-    let talks: &[(&[&str], Option<&str>)] = &[
+fn a_follow_up_continues_with_the_earlier_topic() {
+    let index = article_index();
+    let conversations: &[(&[&str], Option<&str>)] = &[
         (
             &["How do I connect to the VPN?", "and on my phone?"],
             Some(VPN),
@@ -332,7 +332,7 @@ fn a_message_that_leans_on_an_earlier_one_goes_on_with_its_topic() {
             ],
             None,
         ),
-        // Whoever changes the topic gets the new one, or nothing on the old.
+        // A user who changes the topic gets an answer about the new topic, or none.
         (
             &[
                 "How do I connect to the VPN?",
@@ -352,7 +352,7 @@ fn a_message_that_leans_on_an_earlier_one_goes_on_with_its_topic() {
         (&["how long is it?"], None),
     ];
     let mut wrong = Vec::new();
-    for (messages, expected) in talks {
+    for (messages, expected) in conversations {
         let (text, titles) = reply(&index, messages);
         if titles.first().map(String::as_str) != *expected {
             wrong.push(format!("{messages:?}: {titles:?}\n{text}"));
@@ -363,7 +363,7 @@ fn a_message_that_leans_on_an_earlier_one_goes_on_with_its_topic() {
 
 #[test]
 fn a_follow_up_shows_the_passage_that_it_asks_for() {
-    let index = shelf();
+    let index = article_index();
     let (text, _) = reply(
         &index,
         &["How do I connect to the VPN?", "and on my phone?"],
@@ -375,8 +375,8 @@ fn a_follow_up_shows_the_passage_that_it_asks_for() {
 }
 
 #[test]
-fn who_says_that_it_still_does_not_work_is_shown_something_else_or_told_whom_to_ask() {
-    let index = shelf();
+fn a_user_whose_problem_persists_gets_another_passage_or_a_referral() {
+    let index = article_index();
     let (first, _) = reply(&index, &["I forgot my password"]);
     assert!(first.contains("passwordreset.example.net"));
     let (second, sources) = reply(
@@ -391,8 +391,8 @@ fn who_says_that_it_still_does_not_work_is_shown_something_else_or_told_whom_to_
 }
 
 #[test]
-fn small_talk_is_answered_in_kind() {
-    let index = shelf();
+fn small_talk_gets_a_small_talk_reply() {
+    let index = article_index();
     let abilities = "I answer from knowledge articles. You can ask me about, for example:\n\n\
         - Connect to the VPN\n- Reset your MFA after getting a new phone\n- Change or reset your password";
     let welcome = "You're welcome. If there is anything else, just ask.";
@@ -425,8 +425,8 @@ fn small_talk_is_answered_in_kind() {
 }
 
 #[test]
-fn politeness_around_a_question_is_no_small_talk() {
-    let index = shelf();
+fn politeness_around_a_question_does_not_make_it_small_talk() {
+    let index = article_index();
     let (polite, sources) = reply(
         &index,
         &["Good morning Nora, how are you? The VPN won't connect. Thank you!"],
@@ -438,14 +438,14 @@ fn politeness_around_a_question_is_no_small_talk() {
 
 #[test]
 fn a_greeting_is_answered_with_the_welcome_message_if_there_is_one() {
-    let index = shelf();
+    let index = article_index();
     let messages = ["Hello".to_owned()];
     let greeting = |welcome_message| {
-        let question = BuiltinQuestion {
+        let prompt = BuiltinPrompt {
             welcome_message,
-            ..asked(&messages)
+            ..prompt(&messages)
         };
-        split(compose(&question, &index).unwrap()).0
+        split(compose(&prompt, &index).unwrap()).0
     };
     assert_eq!(
         greeting(Some("Welcome to **Contoso IT**.")),
@@ -455,19 +455,19 @@ fn a_greeting_is_answered_with_the_welcome_message_if_there_is_one() {
 }
 
 #[test]
-fn who_asks_for_what_no_article_has_is_told_whom_to_ask() {
-    let index = shelf();
+fn a_question_that_no_article_answers_gets_a_referral() {
+    let index = article_index();
     let messages = ["Can I install Photoshop?".to_owned()];
     let unknown = |tenant, audience| {
-        let question = BuiltinQuestion {
+        let prompt = BuiltinPrompt {
             tenant,
             audience,
-            ..asked(&messages)
+            ..prompt(&messages)
         };
-        split(compose(&question, &index).unwrap()).0
+        split(compose(&prompt, &index).unwrap()).0
     };
     let none = "I don't know: none of the articles that I can read answers this.";
-    for (tenant, audience, whom) in [
+    for (tenant, audience, referral) in [
         (
             "Northwind IT",
             Audience::EndUser,
@@ -484,27 +484,27 @@ fn who_asks_for_what_no_article_has_is_told_whom_to_ask() {
             "Please ask a colleague, or take your escalation path.",
         ),
     ] {
-        assert_eq!(unknown(tenant, audience), format!("{none} {whom}"));
+        assert_eq!(unknown(tenant, audience), format!("{none} {referral}"));
     }
 }
 
 #[test]
 fn without_articles_a_greeting_says_so_and_every_question_is_unknown() {
     let index = PassageIndex::build(&[]).unwrap();
-    let whom = "Please ask the Northwind IT service desk.";
+    let referral = "Please ask the Northwind IT service desk.";
     assert_eq!(
         reply(&index, &["Hi"]).0,
-        format!("Hello, I'm Nora. I have no articles to answer from yet. {whom}")
+        format!("Hello, I'm Nora. I have no articles to answer from yet. {referral}")
     );
     assert_eq!(
         reply(&index, &["How do I connect to the VPN?"]).0,
-        format!("I don't know: none of the articles that I can read answers this. {whom}")
+        format!("I don't know: none of the articles that I can read answers this. {referral}")
     );
 }
 
 #[test]
-fn a_message_without_anything_to_look_for_is_asked_back() {
-    let index = shelf();
+fn a_message_without_search_terms_gets_a_question_in_return() {
+    let index = article_index();
     let files = "I cannot look into files. Please tell me in a few words what you need.";
     assert_eq!(reply(&index, &[""]).0, files);
     assert_eq!(
@@ -522,7 +522,7 @@ fn a_message_without_anything_to_look_for_is_asked_back() {
 }
 
 #[test]
-fn passages_stand_under_their_headings_and_each_article_is_a_source_once() {
+fn passages_are_quoted_under_their_headings_and_each_article_is_a_source_once() {
     let more = "Nothing else has to be done here. ".repeat(12);
     let more = more.trim_end();
     let mut long = article(
@@ -548,15 +548,15 @@ fn passages_stand_under_their_headings_and_each_article_is_a_source_once() {
         "This is what “Scanner” says:\n\n**Clean it**\n\nUse a cloth. {more}\n\n**Move it**\n\nLift it. {more}"
     );
     assert_eq!(
-        compose(&asked(&messages), &index).unwrap(),
+        compose(&prompt(&messages), &index).unwrap(),
         [Chunk::Text(text), long_source.clone()]
     );
-    let found = find(&messages, NAMES, &index).unwrap();
-    let places: Vec<_> = found
+    let found = find(&messages, PARTICIPANTS, &index).unwrap();
+    let positions: Vec<_> = found
         .iter()
         .map(|hit| (hit.article, hit.position))
         .collect();
-    assert_eq!(places, [(0, 0), (0, 1)]);
+    assert_eq!(positions, [(0, 0), (0, 1)]);
 
     let messages = ["scanner".to_owned()];
     let text = format!(
@@ -564,7 +564,7 @@ fn passages_stand_under_their_headings_and_each_article_is_a_source_once() {
          “Scanner” may help too:\n\n**Clean it**\n\nUse a cloth. {more}"
     );
     assert_eq!(
-        compose(&asked(&messages), &index).unwrap(),
+        compose(&prompt(&messages), &index).unwrap(),
         [Chunk::Text(text), short_source, long_source]
     );
 }
@@ -579,7 +579,7 @@ fn an_article_that_is_only_a_title_is_named() {
 
 #[test]
 fn any_text_is_harmless_and_never_repeated() {
-    let index = shelf();
+    let index = article_index();
     let mut texts: Vec<String> = [
         "\"vpn\" OR title:* NEAR(a b, 5) AND NOT -{heading}: ^zzyzx*",
         "\"",
@@ -619,15 +619,15 @@ fn any_text_is_harmless_and_never_repeated() {
 
 #[test]
 fn the_end_of_a_long_message_is_read() {
-    let index = shelf();
+    let index = article_index();
     let story = "Zebras met giraffes while ".repeat(1_000);
     let (_, sources) = reply(&index, &[&format!("{story} my OneDrive does not sync")]);
     assert_eq!(sources, [ONEDRIVE]);
 }
 
 #[test]
-fn a_question_that_tells_a_story_finds_its_article_or_none() {
-    let index = shelf();
+fn a_question_within_a_story_finds_its_article_or_none() {
+    let index = article_index();
     let story = "Hi team, I am travelling to our customer in Hamburg and sit in a hotel lobby with my laptop. \
         Yesterday everything worked at the airport, but after breakfast the VPN refuses to connect, and my \
         presentation for the board is due at noon. My manager Sarah already tried calling the reception. \
@@ -642,7 +642,7 @@ fn a_question_that_tells_a_story_finds_its_article_or_none() {
 }
 
 #[test]
-fn only_the_passage_that_fits_is_shown_of_a_long_article() {
+fn only_the_matching_passage_of_a_long_article_is_quoted() {
     let more = "Nothing else has to be done here. ".repeat(12);
     let body = format!("## Clean it\n\nUse a cloth. {more}\n\n## Move it\n\nLift it. {more}");
     let index = PassageIndex::build(&[article(1, "Scanner", &body)]).unwrap();
@@ -654,9 +654,9 @@ fn only_the_passage_that_fits_is_shown_of_a_long_article() {
 }
 
 #[test]
-fn the_same_question_is_always_answered_in_the_same_way() {
-    let first = shelf();
-    let second = shelf();
+fn the_same_question_always_gets_the_same_answer() {
+    let first = article_index();
+    let second = article_index();
     for question in [
         "How do I get help with my phone?",
         "outlook",
@@ -670,9 +670,9 @@ fn the_same_question_is_always_answered_in_the_same_way() {
 }
 
 #[test]
-fn what_is_not_in_the_index_cannot_change_an_answer() {
+fn an_article_outside_the_index_cannot_change_an_answer() {
     let question = "How do I connect to the VPN?";
-    let alone = reply(&shelf(), &[question]);
+    let alone = reply(&article_index(), &[question]);
     let hidden: Vec<_> = (100..200)
         .map(|number| {
             article(
@@ -683,7 +683,7 @@ fn what_is_not_in_the_index_cannot_change_an_answer() {
         })
         .collect();
     let other = PassageIndex::build(&hidden).unwrap();
-    let visible = shelf();
+    let visible = article_index();
     assert_eq!(reply(&visible, &[question]), alone);
     assert_ne!(reply(&other, &[question]), alone);
     assert_eq!(reply(&visible, &[question]), alone);
@@ -726,37 +726,39 @@ fn the_words_of_an_answer_make_up_its_text_again() {
     );
 }
 
-/// The articles of the demo world that a session may see: an MSP's technicians all, a company's staff shared ones and its own.
-fn demo_shelf(client_id: &str, company: Option<&str>) -> PassageIndex {
-    let world: serde_json::Value =
+/// An index over the demo articles that a session may see: all of a tenant for its technicians, the
+/// shared ones and its own for a company's staff.
+fn demo_index(client_id: &str, company: Option<&str>) -> PassageIndex {
+    let demo: serde_json::Value =
         serde_json::from_str(include_str!("../../../fixtures/demo.json")).unwrap();
-    let tenants = world["tenants"].as_array().unwrap();
+    let tenants = demo["tenants"].as_array().unwrap();
     let tenant = tenants
         .iter()
         .find(|tenant| tenant["client_id"] == client_id)
         .unwrap();
     let may_see = |article: &&serde_json::Value| {
         company.is_none_or(|company| {
-            let of = &article["end_company_id"];
-            article["audience"] == "END_USER" && (of.is_null() || of == company)
+            let owner = &article["end_company_id"];
+            article["audience"] == "END_USER" && (owner.is_null() || owner == company)
         })
     };
     let articles: Vec<_> = (tenant["knowledge_articles"].as_array().unwrap().iter())
         .filter(may_see)
         .zip(0..)
-        .map(|(written, number)| {
-            let text = |name: &str| written[name].as_str().unwrap();
+        .map(|(source, number)| {
+            let text = |name: &str| source[name].as_str().unwrap();
             article(number, text("title"), text("body"))
         })
         .collect();
     PassageIndex::build(&articles).unwrap()
 }
 
-/// What is said, the article that is shown first, words of the answer, and words that must not be in it.
+/// The messages, the first source, text that the answer must contain, and text that it must not
+/// contain.
 type Expected<'a> = (&'a [&'a str], Option<&'a str>, &'a str, &'a str);
 
 #[track_caller]
-fn answers(index: &PassageIndex, expected: &[Expected]) {
+fn assert_answers(index: &PassageIndex, expected: &[Expected]) {
     let mut wrong = Vec::new();
     for (messages, title, has, lacks) in expected {
         let (text, titles) = reply(index, messages);
@@ -780,9 +782,9 @@ const D_LEDGER: Option<&str> = Some("Contoso Ledger: sign in, slow lists, month-
 const UNKNOWN: &str = "I don't know: none of the articles that I can read answers this.";
 
 #[test]
-fn a_companys_staff_get_the_passage_that_they_need() {
-    answers(
-        &demo_shelf("northwind-it", Some("1001")),
+fn a_companys_staff_get_the_passage_that_answers_their_question() {
+    assert_answers(
+        &demo_index("northwind-it", Some("1001")),
         &[
             (
                 &["How do I connect to the VPN?"],
@@ -883,7 +885,7 @@ fn a_companys_staff_get_the_passage_that_they_need() {
                 "connect to the VPN first",
                 "14 characters",
             ),
-            // What they have to know nothing of, or nobody does.
+            // Articles of others, and questions that no article answers.
             (&["where do I send a render job?"], None, UNKNOWN, ""),
             (
                 &["How does the guest wifi voucher work at Fourth Coffee?"],
@@ -907,9 +909,9 @@ fn a_companys_staff_get_the_passage_that_they_need() {
 }
 
 #[test]
-fn an_article_whose_title_is_asked_for_is_shown_from_its_beginning() {
-    answers(
-        &demo_shelf("northwind-it", None),
+fn an_article_whose_title_matches_is_quoted_from_its_beginning() {
+    assert_answers(
+        &demo_index("northwind-it", None),
         &[
             (
                 &["How do I onboard a new starter?"],
@@ -944,8 +946,8 @@ fn an_article_whose_title_is_asked_for_is_shown_from_its_beginning() {
             (&["what is woodgrove's orange bar?"], None, UNKNOWN, ""),
         ],
     );
-    answers(
-        &demo_shelf("northwind-it", Some("1003")),
+    assert_answers(
+        &demo_index("northwind-it", Some("1003")),
         &[(
             &["How many devices per voucher?"],
             Some("Fourth Coffee: guest Wi-Fi at the head office"),
@@ -953,8 +955,8 @@ fn an_article_whose_title_is_asked_for_is_shown_from_its_beginning() {
             "",
         )],
     );
-    answers(
-        &demo_shelf("fabrikam-support", Some("WOOD-01")),
+    assert_answers(
+        &demo_index("fabrikam-support", Some("WOOD-01")),
         &[
             (
                 &["how do I forward my calls"],
@@ -975,8 +977,8 @@ fn an_article_whose_title_is_asked_for_is_shown_from_its_beginning() {
 
 #[test]
 fn a_wrong_letter_does_not_hide_an_article() {
-    answers(
-        &demo_shelf("northwind-it", Some("1001")),
+    assert_answers(
+        &demo_index("northwind-it", Some("1001")),
         &[
             (
                 &["The printr does not print"],
@@ -1002,9 +1004,9 @@ fn a_wrong_letter_does_not_hide_an_article() {
             (&["how do I open a shared mailbx"], D_MAILBOX, "", ""),
             (&["phising mail"], D_PHISHING, "", ""),
             (&["autenticator on a new phone"], D_MFA, "", ""),
-            // A word of an article that they may not see is not theirs to find.
+            // A word of an article outside the scope is never a correction.
             (&["vouchr"], None, UNKNOWN, "oucher"),
-            // Not every word that looks like another was meant to be it.
+            // A word that resembles another is not always a misspelling.
             (&["Where is the launch pad?"], None, UNKNOWN, ""),
             (&["my mouse is broken"], None, UNKNOWN, ""),
         ],
@@ -1012,9 +1014,9 @@ fn a_wrong_letter_does_not_hide_an_article() {
 }
 
 #[test]
-fn words_that_every_article_has_find_the_passage_that_has_them_all() {
-    answers(
-        &demo_shelf("northwind-it", Some("1001")),
+fn words_that_every_article_has_find_the_passage_that_has_all_of_them() {
+    assert_answers(
+        &demo_index("northwind-it", Some("1001")),
         &[
             (
                 &["What is the phone number of the service desk?"],
@@ -1052,7 +1054,7 @@ fn words_that_every_article_has_find_the_passage_that_has_them_all() {
         })
         .collect();
     let index = PassageIndex::build(&articles).unwrap();
-    answers(
+    assert_answers(
         &index,
         &[
             (
@@ -1068,8 +1070,8 @@ fn words_that_every_article_has_find_the_passage_that_has_them_all() {
 }
 
 #[test]
-fn who_wants_a_person_is_told_whom_to_ask() {
-    let index = shelf();
+fn a_request_for_a_person_gets_a_referral() {
+    let index = article_index();
     let person = "I'm an automatic assistant and cannot put you through to a person. Please ask the Northwind IT service desk.";
     for message in [
         "Can I talk to a human?",
@@ -1082,7 +1084,7 @@ fn who_wants_a_person_is_told_whom_to_ask() {
         assert_eq!(text, person, "{message}");
         assert_eq!(sources, [""; 0]);
     }
-    // Who asks something besides is answered.
+    // A question in the same message gets its answer.
     let (_, sources) = reply(&index, &["I want to talk to a person about the VPN"]);
     assert_eq!(sources, [VPN]);
 }

@@ -1,4 +1,5 @@
-//! Reads a chat-completions reply as it arrives: event stream or plain JSON, with what compatible servers make of either.
+//! Parses a chat-completions reply as it arrives: an event stream or plain JSON, with the
+//! deviations of compatible servers.
 
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -7,70 +8,71 @@ use crate::model::answer::Chunk;
 use crate::model::session::Usage;
 use crate::turns::responder::{Completion, FinishReason};
 
-/// The longest line, event or unstreamed reply that is read, in bytes.
-pub const LONGEST_LINE_BYTES: usize = 1 << 20;
+/// The longest line, event or unstreamed reply that is accepted, in bytes.
+pub const MAX_LINE_BYTES: usize = 1 << 20;
 
-/// The longest answer, its reasoning included, in bytes; what comes after is not said.
-pub const LONGEST_ANSWER_BYTES: usize = 1 << 20;
+/// The longest answer, including reasoning, in bytes. The rest is cut off.
+pub const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// A reply under way. Errors are one line for the operator and may quote the endpoint.
+/// The parser of one reply. Its errors are one line for the operator and may quote the endpoint.
 #[derive(Default)]
 pub struct Reply {
     line: Vec<u8>,
-    /// The data of an event whose last line is still to come, or the whole of a reply that is not streamed.
+    /// The data of an incomplete event, or all of an unstreamed reply.
     data: String,
-    begun: bool,
-    unstreamed: bool,
-    done: bool,
+    has_started: bool,
+    is_unstreamed: bool,
+    is_done: bool,
     finish_reason: Option<FinishReason>,
     usage: Option<Usage>,
-    said_bytes: usize,
+    answer_bytes: usize,
 }
 
 impl Reply {
-    /// Takes what arrived and adds what it says to `chunks`, up to the fault if there is one. Tells whether it said
-    /// anything: text, reasoning, usage or an end, as opposed to signs of life.
+    /// Parses bytes and adds their chunks to `chunks`. If a fault follows, the chunks before it are
+    /// added all the same. Returns whether the bytes contain text, reasoning, usage or an end, not
+    /// only keep-alives.
     pub fn push(&mut self, bytes: &[u8], chunks: &mut Vec<Chunk>) -> Result<bool, String> {
-        let mut heard = false;
+        let mut has_content = false;
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if self.done {
+            if self.is_done {
                 break;
             }
-            if self.line.len() + part.len() > LONGEST_LINE_BYTES {
-                return Err(format!("a line is longer than {LONGEST_LINE_BYTES} bytes"));
+            if self.line.len() + part.len() > MAX_LINE_BYTES {
+                return Err(format!("a line is longer than {MAX_LINE_BYTES} bytes"));
             }
             self.line.extend_from_slice(part);
             if part.ends_with(b"\n") {
-                heard |= self.end_line(chunks)?;
+                has_content |= self.end_line(chunks)?;
             }
         }
-        Ok(heard)
+        Ok(has_content)
     }
 
-    /// Takes the end of the body, which is a fault unless the model has said that it ended.
+    /// Ends the body. Without a finish reason or `[DONE]` before it, the end is a fault.
     pub fn end(&mut self, chunks: &mut Vec<Chunk>) -> Result<bool, String> {
         if !self.line.is_empty() {
             self.end_line(chunks)?;
         }
         self.end_event(chunks)?;
-        self.done |= self.finish_reason.is_some();
-        if self.done {
+        self.is_done |= self.finish_reason.is_some();
+        if self.is_done {
             Ok(true)
         } else {
             Err("the reply was cut off".to_owned())
         }
     }
 
-    /// Whether nothing more need be read.
+    /// Whether the reply is complete, so that the rest of the body need not be read.
     pub fn is_done(&self) -> bool {
-        self.done
+        self.is_done
     }
 
-    /// How the answer ended, once it has; only its usage may still come.
-    pub fn answered(&self) -> Option<Completion> {
+    /// How the answer ended. `None` before its finish reason; its usage may still arrive later.
+    pub fn completion(&self) -> Option<Completion> {
         let finish_reason = self
             .finish_reason
-            .or(self.done.then_some(FinishReason::Stop))?;
+            .or(self.is_done.then_some(FinishReason::Stop))?;
         Some(Completion {
             finish_reason,
             usage: self.usage,
@@ -87,12 +89,12 @@ impl Reply {
         }
         let text = String::from_utf8(bytes).map_err(|_| "the reply is not UTF-8".to_owned())?;
         let mut line = text.as_str();
-        if !self.begun {
+        if !self.has_started {
             line = line.trim_start_matches('\u{feff}');
-            self.begun = !line.trim().is_empty();
-            self.unstreamed = line.trim_start().starts_with('{');
+            self.has_started = !line.trim().is_empty();
+            self.is_unstreamed = line.trim_start().starts_with('{');
         }
-        if self.unstreamed {
+        if self.is_unstreamed {
             self.add_data(line)?;
             return Ok(false);
         }
@@ -119,10 +121,8 @@ impl Reply {
     }
 
     fn add_data(&mut self, text: &str) -> Result<(), String> {
-        if self.data.len() + text.len() >= LONGEST_LINE_BYTES {
-            return Err(format!(
-                "an event is longer than {LONGEST_LINE_BYTES} bytes"
-            ));
+        if self.data.len() + text.len() >= MAX_LINE_BYTES {
+            return Err(format!("an event is longer than {MAX_LINE_BYTES} bytes"));
         }
         if !self.data.is_empty() {
             self.data.push('\n');
@@ -138,7 +138,7 @@ impl Reply {
             return Ok(false);
         }
         if data == "[DONE]" {
-            self.done = true;
+            self.is_done = true;
             return Ok(true);
         }
         let value = match serde_json::from_str::<Value>(data) {
@@ -150,10 +150,10 @@ impl Reply {
 
     fn take_chunk(&mut self, chunk: &Value, chunks: &mut Vec<Chunk>) -> Result<bool, String> {
         let error = &chunk["error"];
-        let reported = !(error.is_null() || error == "" || error == false);
-        if reported || chunk["object"] == "error" {
-            let told = if reported { error } else { chunk };
-            return Err(format!("the endpoint reported {told}"));
+        let has_error = !(error.is_null() || error == "" || error == false);
+        if has_error || chunk["object"] == "error" {
+            let reported = if has_error { error } else { chunk };
+            return Err(format!("the endpoint reported {reported}"));
         }
         let choice = &chunk["choices"][0];
         let message = if choice["delta"].is_object() {
@@ -161,52 +161,52 @@ impl Reply {
         } else {
             &choice["message"]
         };
-        if self.unstreamed {
+        if self.is_unstreamed {
             if !message.is_object() {
                 return Err(format!("not an answer: {chunk}"));
             }
-            self.done = true;
+            self.is_done = true;
         }
-        let mut heard = false;
-        if let Some(word) = choice["finish_reason"]
+        let mut has_content = false;
+        if let Some(reason) = choice["finish_reason"]
             .as_str()
-            .filter(|word| !word.is_empty())
+            .filter(|reason| !reason.is_empty())
         {
-            self.finish_reason = Some(finish_reason(word));
-            heard = true;
+            self.finish_reason = Some(finish_reason(reason));
+            has_content = true;
         }
         if let Some(usage) = usage(&chunk["usage"]) {
             self.usage = Some(usage);
-            heard = true;
+            has_content = true;
         }
         let reasoning = ["reasoning_content", "reasoning"].map(|key| text(&message[key]));
         if let Some(reasoning) = reasoning.into_iter().find(|text| !text.is_empty()) {
-            self.say(reasoning, Chunk::Reasoning, chunks);
-            heard = true;
+            self.add_text(reasoning, Chunk::Reasoning, chunks);
+            has_content = true;
         }
         let content = text(&message["content"]);
         if !content.is_empty() {
-            self.say(content, Chunk::Text, chunks);
-            heard = true;
+            self.add_text(content, Chunk::Text, chunks);
+            has_content = true;
         }
-        Ok(heard)
+        Ok(has_content)
     }
 
-    fn say(&mut self, mut text: String, kind: fn(String) -> Chunk, chunks: &mut Vec<Chunk>) {
-        let room_bytes = LONGEST_ANSWER_BYTES - self.said_bytes;
-        if text.len() > room_bytes {
-            text.truncate(text.floor_char_boundary(room_bytes));
+    fn add_text(&mut self, mut text: String, kind: fn(String) -> Chunk, chunks: &mut Vec<Chunk>) {
+        let remaining_bytes = MAX_ANSWER_BYTES - self.answer_bytes;
+        if text.len() > remaining_bytes {
+            text.truncate(text.floor_char_boundary(remaining_bytes));
             self.finish_reason = Some(FinishReason::Length);
-            self.done = true;
+            self.is_done = true;
         }
-        self.said_bytes += text.len();
+        self.answer_bytes += text.len();
         if !text.is_empty() {
             chunks.push(kind(text));
         }
     }
 }
 
-/// The text of a message: a string, or the text parts of a list.
+/// The text of a message's content: a string, or the text parts of a list.
 fn text(content: &Value) -> String {
     if let Some(text) = content.as_str() {
         return text.to_owned();
@@ -222,8 +222,8 @@ fn text(content: &Value) -> String {
         .unwrap_or_default()
 }
 
-fn finish_reason(word: &str) -> FinishReason {
-    match word {
+fn finish_reason(reason: &str) -> FinishReason {
+    match reason {
         "stop" | "stop_sequence" | "eos" | "eos_token" | "end_turn" => FinishReason::Stop,
         "length" | "max_tokens" => FinishReason::Length,
         "content_filter" => FinishReason::ContentFilter,
@@ -232,12 +232,12 @@ fn finish_reason(word: &str) -> FinishReason {
     }
 }
 
-/// What was used, if it says anything; a missing side follows from the total.
+/// The token counts, if there are any. A missing count is derived from the total.
 fn usage(usage: &Value) -> Option<Usage> {
     let tokens = |key: &str| usage[key].as_i64().filter(|tokens| *tokens >= 0);
     let (input, output) = (tokens("prompt_tokens"), tokens("completion_tokens"));
-    let known = input.or(output)?;
-    let rest = tokens("total_tokens").map_or(0, |total| (total - known).max(0));
+    let given = input.or(output)?;
+    let rest = tokens("total_tokens").map_or(0, |total| (total - given).max(0));
     Some(Usage {
         input_tokens: input.unwrap_or(rest),
         output_tokens: output.unwrap_or(rest),
@@ -248,39 +248,39 @@ fn usage(usage: &Value) -> Option<Usage> {
 mod tests {
     use super::*;
 
-    /// What a reply says, handed over in chunks of `size_bytes`, and how it ends.
-    fn read(body: &[u8], size_bytes: usize) -> (Vec<Chunk>, Result<Completion, String>) {
+    /// Parses a body in pieces of `size_bytes`: the chunks, and how the answer ended.
+    fn parse(body: &[u8], size_bytes: usize) -> (Vec<Chunk>, Result<Completion, String>) {
         let (mut reply, mut chunks) = (Reply::default(), Vec::new());
         for chunk in body.chunks(size_bytes) {
             if let Err(fault) = reply.push(chunk, &mut chunks) {
                 return (chunks, Err(fault));
             }
         }
-        let outcome = reply.end(&mut chunks).map(|_| reply.answered().unwrap());
+        let outcome = reply.end(&mut chunks).map(|_| reply.completion().unwrap());
         (chunks, outcome)
     }
 
     #[test]
-    fn a_reply_reads_the_same_however_it_is_split() {
+    fn a_reply_is_parsed_alike_however_it_is_split() {
         let body = "\u{feff}: hello\r\nevent: x\r\ndata: {\"choices\":[{\"delta\":{\"content\":\"Grüße \"}}]}\r\n\r\n\
             data:{\"choices\":[{\"delta\":\ndata:{\"content\":\"🦀\"}}]}\n\n\
             data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]";
-        let whole = read(body.as_bytes(), body.len());
-        let said = ["Grüße ", "🦀"].map(|text| Chunk::Text(text.to_owned()));
-        assert_eq!(whole.0, said);
+        let whole = parse(body.as_bytes(), body.len());
+        let expected = ["Grüße ", "🦀"].map(|text| Chunk::Text(text.to_owned()));
+        assert_eq!(whole.0, expected);
         assert_eq!(
-            whole.1.as_ref().map(|answered| answered.finish_reason),
+            whole.1.as_ref().map(|completion| completion.finish_reason),
             Ok(FinishReason::Stop)
         );
         for size_bytes in 1..body.len() {
-            assert_eq!(read(body.as_bytes(), size_bytes), whole, "{size_bytes}");
+            assert_eq!(parse(body.as_bytes(), size_bytes), whole, "{size_bytes}");
         }
     }
 
     #[test]
-    fn only_what_is_said_counts_as_hearing_from_the_model() {
-        let heard = |text: &str| Reply::default().push(text.as_bytes(), &mut Vec::new());
-        for sign_of_life in [
+    fn only_text_reasoning_usage_and_an_end_count_as_content() {
+        let has_content = |text: &str| Reply::default().push(text.as_bytes(), &mut Vec::new());
+        for keep_alive in [
             ": alive\n",
             "\n",
             "event: ping\n",
@@ -290,9 +290,9 @@ mod tests {
             "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}],\"usage\":null}\n",
             "data: {\"choices\":[{\"delta\":{\"content\":null},\"finish_reason\":\"\"}],\"usage\":{}}\n",
         ] {
-            assert_eq!(heard(sign_of_life), Ok(false), "{sign_of_life}");
+            assert_eq!(has_content(keep_alive), Ok(false), "{keep_alive}");
         }
-        for news in [
+        for content in [
             "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n",
             "data: {\"choices\":[{\"delta\":{\"reasoning\":\"a\"}}]}\n",
             "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"a\"}}]}\n",
@@ -300,13 +300,13 @@ mod tests {
             "data: {\"usage\":{\"prompt_tokens\":1}}\n",
             "data: [DONE]\n",
         ] {
-            assert_eq!(heard(news), Ok(true), "{news}");
+            assert_eq!(has_content(content), Ok(true), "{content}");
         }
     }
 
     #[test]
-    fn usage_is_read_as_far_as_it_is_told() {
-        let told = |text: &str| {
+    fn usage_is_read_as_far_as_it_is_reported() {
+        let read = |text: &str| {
             usage(&serde_json::from_str(text).unwrap()).map(|u| (u.input_tokens, u.output_tokens))
         };
         for nothing in [
@@ -317,15 +317,15 @@ mod tests {
             "{\"total_tokens\":3}",
             "{\"prompt_tokens\":-1}",
         ] {
-            assert_eq!(told(nothing), None, "{nothing}");
+            assert_eq!(read(nothing), None, "{nothing}");
         }
         assert_eq!(
-            told("{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":9}"),
+            read("{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":9}"),
             Some((3, 4))
         );
-        assert_eq!(told("{\"prompt_tokens\":3}"), Some((3, 0)));
+        assert_eq!(read("{\"prompt_tokens\":3}"), Some((3, 0)));
         assert_eq!(
-            told("{\"completion_tokens\":4,\"total_tokens\":9}"),
+            read("{\"completion_tokens\":4,\"total_tokens\":9}"),
             Some((5, 4))
         );
     }

@@ -1,24 +1,24 @@
-//! The body of a chat-completions call, its history cut to what the model can read.
+//! Builds the body of a chat-completions request, with the history cut to the model's context.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::model::words::MessageRole;
-use crate::turns::responder::{HistoryMessage, Question};
+use crate::turns::responder::{HistoryMessage, Prompt};
 
-/// What an image is taken to cost, in tokens: what the large providers ask for a photograph.
+/// The assumed cost of an image in tokens: about that of a photograph at the large providers.
 const IMAGE_TOKENS: usize = 1_000;
 
-/// What a message costs beside its text, in tokens.
+/// The cost of a message in addition to its text, in tokens.
 const MESSAGE_TOKENS: usize = 4;
 
-/// The JSON of a streaming call that asks `model`; `context_tokens` bounds system message and history together,
-/// but the system message and the last message are always there.
-pub(super) fn body(question: Question, model: &str, context_tokens: usize) -> Vec<u8> {
-    let kept = kept(&question, context_tokens);
-    let mut messages = vec![json!({"role": "system", "content": question.system})];
-    messages.extend(question.history.into_iter().skip(kept).map(message));
+/// Returns the JSON of a streaming request to `model`. System message and history together get up
+/// to `context_tokens`, but the system message and the last message are always included.
+pub(super) fn body(prompt: Prompt, model: &str, context_tokens: usize) -> Vec<u8> {
+    let first = first_included(&prompt, context_tokens);
+    let mut messages = vec![json!({"role": "system", "content": prompt.system})];
+    messages.extend(prompt.history.into_iter().skip(first).map(message_json));
     json!({
         "model": model,
         "messages": messages,
@@ -29,48 +29,49 @@ pub(super) fn body(question: Question, model: &str, context_tokens: usize) -> Ve
     .into_bytes()
 }
 
-/// Where in the history the call begins.
-fn kept(question: &Question, context_tokens: usize) -> usize {
-    let history = &question.history;
+/// The index of the first message of the history that fits the context.
+fn first_included(prompt: &Prompt, context_tokens: usize) -> usize {
+    let history = &prompt.history;
     let Some(last) = history.len().checked_sub(1) else {
         return 0;
     };
     let mut left_tokens = context_tokens
-        .saturating_sub(text_tokens(&question.system))
-        .saturating_sub(past_tokens(&history[last]));
+        .saturating_sub(text_tokens(&prompt.system))
+        .saturating_sub(message_tokens(&history[last]));
     let mut first = last;
     while let Some(before) = first.checked_sub(1) {
-        let Some(rest_tokens) = left_tokens.checked_sub(past_tokens(&history[before])) else {
+        let Some(rest_tokens) = left_tokens.checked_sub(message_tokens(&history[before])) else {
             break;
         };
         left_tokens = rest_tokens;
         first = before;
     }
-    // Many chat templates refuse a conversation that the assistant opens.
+    // Many chat templates reject a conversation that starts with the assistant.
     while first < last && history[first].role == MessageRole::Assistant {
         first += 1;
     }
     first
 }
 
+/// An estimate: four characters per token.
 fn text_tokens(text: &str) -> usize {
     text.chars().count().div_ceil(4) + MESSAGE_TOKENS
 }
 
-fn past_tokens(past: &HistoryMessage) -> usize {
-    text_tokens(&past.text) + past.images.len() * IMAGE_TOKENS
+fn message_tokens(message: &HistoryMessage) -> usize {
+    text_tokens(&message.text) + message.images.len() * IMAGE_TOKENS
 }
 
-fn message(past: HistoryMessage) -> Value {
-    let role = past.role.as_str();
-    if past.images.is_empty() || past.role == MessageRole::Assistant {
-        return json!({"role": role, "content": past.text});
+fn message_json(message: HistoryMessage) -> Value {
+    let role = message.role.as_str();
+    if message.images.is_empty() || message.role == MessageRole::Assistant {
+        return json!({"role": role, "content": message.text});
     }
     let mut parts = Vec::new();
-    if !past.text.is_empty() {
-        parts.push(json!({"type": "text", "text": past.text}));
+    if !message.text.is_empty() {
+        parts.push(json!({"type": "text", "text": message.text}));
     }
-    for image in past.images {
+    for image in message.images {
         let url = format!(
             "data:{};base64,{}",
             image.mime,
@@ -87,26 +88,27 @@ mod tests {
     use crate::model::words::ModelTier;
     use crate::turns::responder::Image;
 
-    /// A conversation of messages of 16 characters each, which cost 8 tokens; `u` opens a user's, `a` an assistant's.
-    fn question(history: &str) -> Question {
-        let past = |(place, who): (usize, char)| HistoryMessage {
-            role: if who == 'u' {
+    /// A prompt with one message of 16 characters, and so 8 tokens, per character of `history`: `u`
+    /// for the user, `a` for the assistant.
+    fn prompt(history: &str) -> Prompt {
+        let message = |(index, author): (usize, char)| HistoryMessage {
+            role: if author == 'u' {
                 MessageRole::User
             } else {
                 MessageRole::Assistant
             },
-            text: format!("{who}{place:015}"),
+            text: format!("{author}{index:015}"),
             images: Vec::new(),
         };
-        Question {
+        Prompt {
             tier: ModelTier::Fast,
             system: "0123456789abcdef".to_owned(),
-            history: history.chars().enumerate().map(past).collect(),
+            history: history.chars().enumerate().map(message).collect(),
         }
     }
 
     #[test]
-    fn history_is_cut_from_its_oldest_end() {
+    fn the_oldest_messages_are_cut_first() {
         for (context_tokens, first) in [
             (8 * 6, 0),
             (8 * 6 - 1, 2),
@@ -115,7 +117,7 @@ mod tests {
             (8 * 2, 4),
         ] {
             assert_eq!(
-                kept(&question("uauau"), context_tokens),
+                first_included(&prompt("uauau"), context_tokens),
                 first,
                 "{context_tokens}"
             );
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_system_message_and_the_last_stay_however_small_the_context() {
-        let body: Value = serde_json::from_slice(&body(question("uau"), "m", 0)).unwrap();
+        let body: Value = serde_json::from_slice(&body(prompt("uau"), "m", 0)).unwrap();
         assert_eq!(
             body["messages"],
             json!([{"role": "system", "content": "0123456789abcdef"}, {"role": "user", "content": "u000000000000002"}])
@@ -132,21 +134,21 @@ mod tests {
     }
 
     #[test]
-    fn a_call_never_opens_with_an_answer_unless_nothing_else_is_left() {
-        assert_eq!(kept(&question("auau"), 1_000), 1);
-        assert_eq!(kept(&question("a"), 1_000), 0);
-        assert_eq!(kept(&question(""), 1_000), 0);
+    fn a_request_never_starts_with_an_answer_unless_nothing_else_is_left() {
+        assert_eq!(first_included(&prompt("auau"), 1_000), 1);
+        assert_eq!(first_included(&prompt("a"), 1_000), 0);
+        assert_eq!(first_included(&prompt(""), 1_000), 0);
     }
 
     #[test]
-    fn images_count_towards_the_context() {
-        let mut long = question("uau");
+    fn images_count_toward_the_context() {
+        let mut long = prompt("uau");
         long.history[0].images.push(Image {
             mime: "image/png".to_owned(),
             bytes: vec![0],
         });
-        assert_eq!(kept(&long, 8 * 4), 2);
-        assert_eq!(kept(&long, 8 * 4 + IMAGE_TOKENS), 0);
+        assert_eq!(first_included(&long, 8 * 4), 2);
+        assert_eq!(first_included(&long, 8 * 4 + IMAGE_TOKENS), 0);
     }
 
     #[test]
@@ -155,7 +157,7 @@ mod tests {
             mime: "image/png".to_owned(),
             bytes: vec![1, 2, 3],
         };
-        let mut shown = question("uauau");
+        let mut shown = prompt("uauau");
         shown.history[0].images = vec![image(), image()];
         shown.history[1].images = vec![image()];
         shown.history[2].images = vec![image()];
