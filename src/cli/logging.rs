@@ -10,7 +10,7 @@ use log::{Level, Record};
 
 use super::flags::LogFormat;
 use crate::http::ACCESS_LOG;
-use crate::model::clock::{Clock, Written};
+use crate::model::clock::{Clock, TimeText};
 
 /// How long a line waits for others: a busy server writes a few big pieces instead of a line a request.
 const GATHER: Duration = Duration::from_millis(5);
@@ -62,12 +62,12 @@ pub(super) fn write_failure(why: &str) {
     finish();
 }
 
-fn now() -> Written {
-    Written::of(Clock::System.now())
+fn now() -> TimeText {
+    TimeText::of(Clock::System.now())
 }
 
 /// `[time LEVEL target] field … message`; a request's fields say all, so that its message is left out.
-fn write_text(line: &mut impl Write, record: &Record<'_>, time: &Written) -> io::Result<()> {
+fn write_text(line: &mut impl Write, record: &Record<'_>, time: &TimeText) -> io::Result<()> {
     let (level, target) = (record.level(), record.target());
     write!(line, "[{} {level:<5} {target}]", time.as_str())?;
     record
@@ -94,7 +94,7 @@ impl<'kvs, W: Write> VisitSource<'kvs> for Texts<'_, W> {
 }
 
 /// One JSON object: time, level, target, message, and each field by its name.
-fn write_json(line: &mut impl Write, record: &Record<'_>, time: &Written) -> io::Result<()> {
+fn write_json(line: &mut impl Write, record: &Record<'_>, time: &TimeText) -> io::Result<()> {
     let (level, target) = (record.level(), record.target());
     write!(
         line,
@@ -208,7 +208,7 @@ mod tests {
 
     /// A record in both forms.
     fn written(target: &str, fields: &[(&str, Value<'_>)], message: &str) -> (String, Json) {
-        let time = &Written::of(1_764_000_000_007);
+        let time = &TimeText::of(1_764_000_000_007);
         let (mut text, mut object) = (Vec::new(), Vec::new());
         for (form, line) in [(LogFormat::Text, &mut text), (LogFormat::Json, &mut object)] {
             let arguments = format_args!("{message}");

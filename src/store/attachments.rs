@@ -4,7 +4,7 @@ use super::sql::{Reader, Row};
 use super::{Extent, Store, WriteTx, sessions};
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Millis;
-use crate::model::file::LINK_MS;
+use crate::model::file::LINK_LIFETIME_MS;
 use crate::model::ids::{AttachmentId, MessageId, SessionId, Tick};
 use crate::model::names::TenantNo;
 use crate::model::session::Attachment;
@@ -27,7 +27,7 @@ FROM attachments WHERE session_seq = ?1";
 
 /// What a session holds: the bytes of all its files, and how many of them wait for a message.
 fn held(tx: &WriteTx<'_>, session: Tick) -> Result<(i64, i64)> {
-    let unreachable = tx.now() - LINK_MS;
+    let unreachable = tx.now() - LINK_LIFETIME_MS;
     tx.reader().one(HELD, (session, unreachable), |row| {
         Ok((row.get("bytes")?, row.get("waiting")?))
     })

@@ -134,14 +134,14 @@ fn every_problem_of_a_list_is_told_by_line_and_nothing_of_it_is_taken() {
                  \n\
                  3005,\xff\xfe,\n\
                  3006,\"Open, dir\n3007,Swallowed\",dir\n";
-    let id = "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
+    let id = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
     assert_eq!(
         problems(&place, list),
         [
             format!("line 3, psa_company_id: \"a b\": {id}"),
             "line 4, psa_company_id: null: is required".to_owned(),
             format!("line 5, psa_company_id: \"health\": {id}"),
-            "line 6, tenant_id: \"no good\": must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'".to_owned(),
+            "line 6, tenant_id: \"no good\": must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'".to_owned(),
             "line 7, psa_company_id: \"3001\": is named twice in the file, in line 2 before".to_owned(),
             "line 8: has 2 cells; the first line names 3 columns".to_owned(),
             "line 9: has 5 cells; the first line names 3 columns".to_owned(),

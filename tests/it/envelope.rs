@@ -456,7 +456,7 @@ fn a_field_of_the_wrong_type_is_named_with_its_reason() {
     northwind
         .opens(json!({ "agent_id": 102, "metadata": pairs }))
         .refused_field("metadata", "must have at most 16 pairs");
-    let form = "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'";
+    let form = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'";
     for (field, text) in [
         ("bot_id", String::new()),
         ("bot_id", "a b".to_owned()),

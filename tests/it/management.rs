@@ -86,7 +86,7 @@ fn what_a_tenant_cannot_be_is_refused() {
         (
             json!({ "client_id": "X", "name": "x" }),
             "client_id",
-            "must be 1 to 63 of a-z, 0-9 and '-', not starting with '-'",
+            "must be 1 to 63 characters of a-z, 0-9 and '-', and must not start with '-'",
         ),
         (
             json!({ "client_id": "x", "name": "x", "retention_days": 0 }),

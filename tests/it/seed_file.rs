@@ -480,7 +480,7 @@ fn a_key_of_the_file_belongs_to_its_environment_and_its_name() {
         ])),
         &[
             "tenants[0].api_keys[0].key: \"…\": is a key of the environment \"prod\"; this is \"dev\" (--env)",
-            "tenants[0].api_keys[1].key: \"…\": must be neo_sk_<env>_ and 8 or more of A-Z, a-z and 0-9",
+            "tenants[0].api_keys[1].key: \"…\": must be neo_sk_<env>_ followed by 8 or more characters of A-Z, a-z and 0-9",
             "tenants[0].api_keys[2].key: null: is required",
         ],
     );

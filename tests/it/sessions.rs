@@ -169,7 +169,7 @@ fn a_bot_routes_to_the_acting_tenants_own_channel() {
     for malformed in ["NOT A NAME", "", "-a"] {
         relay.opens(ask(malformed)).refused_field(
             "client_id",
-            "must be 1 to 63 of a-z, 0-9 and '-', not starting with '-'",
+            "must be 1 to 63 characters of a-z, 0-9 and '-', and must not start with '-'",
         );
     }
 }
