@@ -101,11 +101,13 @@ impl SessionRequest {
             (Some(id), None) => Choice::Agent(AgentId(id)),
             (None, Some(key)) => Choice::Managed(key),
             (Some(_), Some(_)) | (None, None) => {
-                return Err(Refusal::invalid(
-                    "agent_id, managed_agent_key",
-                    "are two of which exactly one must be given",
-                )
-                .into());
+                return Err(Refusal::new(Code::ValidationError)
+                    .saying(
+                        "Send exactly one of agent_id and managed_agent_key. A relay sends managed_agent_key: NEO_SUPPORT.",
+                    )
+                    .with("field", "agent_id, managed_agent_key")
+                    .with("reason", "send exactly one of them")
+                    .into());
             }
         };
         Ok(resolver::Request {

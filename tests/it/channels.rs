@@ -480,7 +480,7 @@ fn a_new_bot_checks_every_install_again() {
     let conflict = |directory: &str| {
         json!({
             "code": "install_conflict",
-            "message": "That M365 tenant cannot be installed for this bot. Ask the platform's operator.",
+            "message": "This M365 tenant cannot be installed for this bot. Ask the platform's operator.",
             "details": { "field": "bot_id", "end_client_tenant_id": directory },
         })
     };

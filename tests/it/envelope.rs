@@ -89,8 +89,8 @@ fn what_is_ignored_is_a_warning() {
     assert_eq!(
         reply.json()["meta"]["warnings"],
         json!([
-            "bot_id and inbound_tenant_id were ignored: only a platform service account is routed by them.",
-            "end_company_id was ignored: an MSP agent works for no single company.",
+            "bot_id and inbound_tenant_id were ignored: they route only a platform service account.",
+            "end_company_id was ignored: an agent with the audience MSP serves no client company.",
         ])
     );
 }
@@ -246,7 +246,7 @@ fn a_wrong_method_is_told_the_right_ones() {
                 json!({
                     "error": {
                         "code": "method_not_allowed",
-                        "message": "This address does not take that method. The Allow header lists those it takes.",
+                        "message": "This path does not support that method. Use one of the methods in the Allow header.",
                     },
                     "meta": {},
                 })
@@ -502,7 +502,7 @@ fn a_body_of_256_kib_is_taken_and_one_byte_more_refused() {
         .refused(413, "payload_too_large");
     assert_eq!(
         refused.error(),
-        json!({ "code": "payload_too_large", "message": "The body is too large. Send at most 262,144 bytes." })
+        json!({ "code": "payload_too_large", "message": "The request body is too large. Send at most 262,144 bytes." })
     );
     northwind
         .sends(post().text(body(40 * MOST_BYTES)))
@@ -1001,10 +1001,7 @@ fn the_first_check_that_fails_answers() {
     post(json, "k", "{\"client_id\": \"x\"}").refused(422, "idempotency_key_reused");
     post(json, "other", "{\"client_id\": \"x\"}").refused(403, "client_id_not_allowed");
     server.passes(MINUTE);
-    post(json, "other", "{}").refused_field(
-        "agent_id, managed_agent_key",
-        "are two of which exactly one must be given",
-    );
+    post(json, "other", "{}").refused_choice();
     post(json, "other", "{\"agent_id\": 201}").not_found();
 }
 
@@ -1049,7 +1046,7 @@ fn client_id_is_the_platforms_alone_wherever_it_can_be_sent() {
                 reply.refused(403, "client_id_not_allowed").error(),
                 json!({
                     "code": "client_id_not_allowed",
-                    "message": "Only a platform service account may send client_id. Leave it out.",
+                    "message": "Only a platform service account may send client_id. Remove client_id from the request.",
                     "details": { "field": "client_id" },
                 })
             );
@@ -1099,7 +1096,7 @@ fn a_500_says_nothing_of_the_inside() {
         json!({
             "error": {
                 "code": "internal_error",
-                "message": "Something went wrong on our side. Try again; if it stays, report the request_id.",
+                "message": "The server failed to handle this request. Try again. If the error persists, report the request_id.",
             },
             "meta": {},
         })

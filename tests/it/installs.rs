@@ -38,7 +38,7 @@ fn is_conflict(reply: &Reply) {
             409,
             json!({
                 "code": "install_conflict",
-                "message": "That M365 tenant cannot be installed for this bot. Ask the platform's operator.",
+                "message": "This M365 tenant cannot be installed for this bot. Ask the platform's operator.",
                 "details": { "field": "end_client_tenant_id" },
             })
         )

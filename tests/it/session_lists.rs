@@ -264,7 +264,7 @@ fn the_platform_writes_in_the_sessions_that_it_made_elsewhere_but_never_deletes_
     relay.mints(json!({ "session_id": routed })).expect(201);
     assert_eq!(
         relay.removes(&routed).refused(403, "forbidden").error(),
-        json!({ "code": "forbidden", "message": "This credential may not do that. Ask an administrator for one that may." })
+        json!({ "code": "forbidden", "message": "This credential does not permit this request. Ask an administrator for one that does." })
     );
     relay.resets(&routed).expect(200);
     relay.removes(&routed).refused(403, "forbidden");

@@ -577,6 +577,26 @@ impl Reply {
         self
     }
 
+    /// Goes on only with the refusal of a body that does not choose exactly one agent.
+    #[track_caller]
+    pub fn refused_choice(self) -> Self {
+        assert_eq!(
+            (self.status, self.error()),
+            (
+                400,
+                json!({
+                    "code": "validation_error",
+                    "message": "Send exactly one of agent_id and managed_agent_key. A relay sends managed_agent_key: NEO_SUPPORT.",
+                    "details": {
+                        "field": "agent_id, managed_agent_key",
+                        "reason": "send exactly one of them",
+                    },
+                })
+            )
+        );
+        self
+    }
+
     /// Goes on only with the one reply to what does not exist or is somebody else's.
     #[track_caller]
     pub fn not_found(self) -> Self {
@@ -608,7 +628,7 @@ impl Reply {
 
 /// The one error of a 404.
 pub fn not_found() -> Value {
-    json!({ "code": "not_found", "message": "There is no such thing here. Check the address and the id." })
+    json!({ "code": "not_found", "message": "This resource does not exist. Check the path and the ids." })
 }
 
 /// A session with Northwind's technician assistant.
