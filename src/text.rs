@@ -1,5 +1,7 @@
 //! Text for people: shortened where it may be long.
 
+use std::fmt::Display;
+
 /// The first `most` characters of a text, followed by `…` if more were cut off.
 pub fn shorten(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
@@ -8,9 +10,23 @@ pub fn shorten(text: &str, most: usize) -> String {
     }
 }
 
+/// A number with its noun, in the singular for 1.
+pub fn counted<N: Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
+    let noun = if number == N::from(1) { one } else { many };
+    format!("{number} {noun}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_noun_is_singular_for_one_thing_only() {
+        let companies = |number: i64| counted(number, "company", "companies");
+        assert_eq!(companies(0), "0 companies");
+        assert_eq!(companies(1), "1 company");
+        assert_eq!(companies(2), "2 companies");
+    }
 
     #[test]
     fn a_text_is_cut_between_characters_and_only_if_it_is_longer() {

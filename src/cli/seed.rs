@@ -96,7 +96,7 @@ fn import_seed(common: &Common, arguments: &Import) -> Result<Report, Failed> {
         Failed::saying(format!("cannot read {}: {error}", arguments.file.display()))
     })?;
     let seed = seed::parse(&text, &common.environment).map_err(|problems| listed(&problems))?;
-    let things = seed.things();
+    let things = seed.resource_count();
     write(
         &open(common)?,
         things,

@@ -196,12 +196,12 @@ fn a_body_that_makes_no_channel_is_refused_by_field() {
         (
             "color_icon_url",
             json!("http://x.example/c.png"),
-            "must be an absolute https URL",
+            "must be an absolute https URL without spaces, user name or password",
         ),
         (
             "outline_icon_url",
             json!("/o.png"),
-            "must be an absolute https URL",
+            "must be an absolute https URL without spaces, user name or password",
         ),
         (
             "show_agent_progress_steps",

@@ -142,11 +142,11 @@ fn every_problem_of_a_list_is_told_by_line_and_nothing_of_it_is_taken() {
             "line 4, psa_company_id: null: is required".to_owned(),
             format!("line 5, psa_company_id: \"health\": {id}"),
             "line 6, tenant_id: \"no good\": must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'".to_owned(),
-            "line 7, psa_company_id: \"3001\": is named twice in the file, in line 2 before".to_owned(),
-            "line 8: has 2 cells; the first line names 3 columns".to_owned(),
-            "line 9: has 5 cells; the first line names 3 columns".to_owned(),
+            "line 7, psa_company_id: \"3001\": appears twice in the file; the first time in line 2".to_owned(),
+            "line 8: has 2 cells, but the first line names 3 columns; give each row one cell per column".to_owned(),
+            "line 9: has 5 cells, but the first line names 3 columns; give each row one cell per column".to_owned(),
             "line 11, psa_company_name: \"\u{fffd}\u{fffd}\": is not UTF-8; save the file as CSV UTF-8".to_owned(),
-            "line 12, psa_company_name: \"Open, dir\": must not contain a line break; is a quote left open?".to_owned(),
+            "line 12, psa_company_name: \"Open, dir\": must not contain a line break; check for a missing closing quote".to_owned(),
         ]
     );
     // What is wrong with what is there already is told alike.
@@ -175,7 +175,7 @@ fn every_problem_of_a_list_is_told_by_line_and_nothing_of_it_is_taken() {
 #[test]
 fn a_list_whose_first_line_does_not_name_the_columns_is_not_taken() {
     let place = Place::with_demo_world();
-    let rule = "the first line must name the columns, with commas between: psa_company_id and any of psa_company_name and tenant_id";
+    let rule = "the first line must name the columns, separated by commas: psa_company_id, and optionally psa_company_name and tenant_id";
     for (list, expected) in [
         ("", vec![format!("line 1, psa_company_id: {rule}")]),
         (
@@ -185,20 +185,20 @@ fn a_list_whose_first_line_does_not_name_the_columns_is_not_taken() {
         (
             "1001,Contoso,\n",
             vec![
-                format!("line 1: \"1001\": is no column here; {rule}"),
-                format!("line 1: \"Contoso\": is no column here; {rule}"),
-                format!("line 1: is no column here; {rule}"),
+                format!("line 1: \"1001\": is not a valid column; {rule}"),
+                format!("line 1: \"Contoso\": is not a valid column; {rule}"),
+                format!("line 1: is not a valid column; {rule}"),
             ],
         ),
         (
             "psa_company_id;tenant_id\n1;2\n",
             vec![format!(
-                "line 1: \"psa_company_id;tenant_id\": is no column here; {rule}"
+                "line 1: \"psa_company_id;tenant_id\": is not a valid column; {rule}"
             )],
         ),
         (
             "psa_company_id,tenant_id,Tenant_id\n1,2,3\n",
-            vec!["line 1: \"Tenant_id\": is there twice".to_owned()],
+            vec!["line 1: \"Tenant_id\": appears twice; remove one of the columns".to_owned()],
         ),
     ] {
         assert_eq!(problems(&place, list), expected, "{list}");

@@ -425,27 +425,27 @@ fn a_field_of_the_wrong_type_is_named_with_its_reason() {
         (
             json!({ "agent_id": 102, "metadata": { "a": 1 } }),
             "metadata",
-            "has a value, at \"a\", that must be a string",
+            "has an invalid value for \"a\": a value must be a string",
         ),
         (
             json!({ "agent_id": 102, "metadata": { "a": null } }),
             "metadata",
-            "has a value, at \"a\", that must be a string",
+            "has an invalid value for \"a\": a value must be a string",
         ),
         (
             json!({ "agent_id": 102, "metadata": { "a": long(513) } }),
             "metadata",
-            "has a value, at \"a\", that must have at most 512 characters",
+            "has an invalid value for \"a\": a value must have at most 512 characters",
         ),
         (
             json!({ "agent_id": 102, "metadata": { long(65): "" } }),
             "metadata",
-            "has a key that must have at most 64 characters",
+            "has an invalid key: a key must have at most 64 characters",
         ),
         (
             json!({ "agent_id": 102, "metadata": { "a\u{0}": "" } }),
             "metadata",
-            "has a key that must not contain U+0000",
+            "has an invalid key: a key must not contain U+0000",
         ),
     ];
     for (body, field, reason) in cases {
