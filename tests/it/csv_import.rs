@@ -224,7 +224,7 @@ fn the_kind_of_a_file_is_told_by_its_name_or_a_flag_and_what_does_not_fit_is_wro
         ),
         (
             vec!["import", DEMO_WORLD, "--tenant", "northwind-it"],
-            "--tenant goes with a CSV file",
+            "--tenant is for a CSV file",
         ),
     ] {
         let done = place.run(arguments);
@@ -253,7 +253,7 @@ fn a_rehearsal_tells_what_would_change_line_by_line_and_writes_nothing() {
         "unchanged\tnorthwind-it\tend_company\t1001\n\
          updated\tnorthwind-it\tend_company\t1002\ttenant_id: \"{TAILSPIN}\"\n\
          created\tnorthwind-it\tend_company\t7001\tpsa_company_id: \"7001\", psa_company_name: \"Tab\\tand bell\\u0007\", tenant_id: \"d\"\n\
-         dry run, nothing is written: 1 created, 1 updated, 1 unchanged\n"
+         dry run, nothing was written: 1 created, 1 updated, 1 unchanged\n"
     );
     assert_eq!(place.ok(command), expected);
     assert_eq!(place.ok(command), expected);
@@ -284,7 +284,7 @@ fn a_seed_file_is_rehearsed_in_the_same_way() {
     assert_eq!(
         *last,
         format!(
-            "dry run, nothing is written: 0 created, 0 updated, {} unchanged",
+            "dry run, nothing was written: 0 created, 0 updated, {} unchanged",
             things.len()
         )
     );
@@ -313,7 +313,7 @@ fn a_seed_file_is_rehearsed_in_the_same_way() {
         "created\tnorthwind-it\tuser\tu-new\tid: \"u-new\", role: \"ADMIN\"",
         "created\tnorthwind-it\tapi_key\tNew key\tplatform: false",
         "created\tnew-msp\tagent\tNEO_SUPPORT",
-        "dry run, nothing is written: 5 created, 3 updated, 0 unchanged",
+        "dry run, nothing was written: 5 created, 3 updated, 0 unchanged",
     ];
     assert_eq!(lines.len(), starts.len(), "{told}");
     for (line, start) in lines.iter().zip(starts) {
