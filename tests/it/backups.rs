@@ -180,8 +180,7 @@ fn a_backup_is_one_private_file_that_says_what_it_holds_and_leaves_nothing_besid
     let file = folder.join("monday.db");
     let said = place.ok(["backup".as_ref(), file.as_os_str()]);
     let bytes = fs::metadata(&file).unwrap().len();
-    let holds =
-        "3 tenants, 3 API keys, 5 companies, 4 channels, 19 articles, 1 session, 2 messages, 0 attachments";
+    let holds = "3 tenants, 3 API keys, 5 companies, 4 channels, 19 articles, 1 session, 2 messages, 0 attachments";
     assert!(
         said.starts_with(&format!("ok: {} has {holds}; ", file.display())),
         "{said}"
@@ -304,7 +303,10 @@ fn a_file_that_contradicts_itself_can_be_backed_up_and_put_back_and_both_tell_wh
         );
         let says = "; the copy is complete, but it has 24 inconsistencies: run 'switchboard check' before you rely on it";
         assert!(last.ends_with(says), "{last}");
-        assert_eq!(lines.pop(), Some("damage: 4 more; 'switchboard check' lists all"));
+        assert_eq!(
+            lines.pop(),
+            Some("damage: 4 more; 'switchboard check' lists all")
+        );
         assert_eq!(lines, found[..20]);
     };
     tells(

@@ -519,7 +519,11 @@ fn the_command_prints_a_link_beside_a_running_server() {
     );
 
     let unknown = place.run(["login-link", "--tenant", "nobody"]);
-    assert!(unknown.failure().contains("the tenant \"nobody\" does not exist"));
+    assert!(
+        unknown
+            .failure()
+            .contains("the tenant \"nobody\" does not exist")
+    );
     let wrong = place.run(["login-link", "--tenant", "northwind-it", "--role", "admin"]);
     assert_eq!(wrong.code, 2);
     assert!(
