@@ -1,4 +1,5 @@
-//! The `Authorization` header: nobody comes in with what nobody gave out, and a signed token only by what it says.
+//! The `Authorization` header: only issued credentials are accepted, and a signed token only as its
+//! claims permit.
 
 #![no_main]
 
@@ -18,15 +19,15 @@ use switchboard::auth::signing::SigningSecret;
 use switchboard::auth::{Authenticator, Checked, sign_in};
 use switchboard::digest;
 use switchboard::error::{Code, Error};
+use switchboard::input::seed;
 use switchboard::model::caller::{Actor, Caller, Who};
 use switchboard::model::clock::Clock;
 use switchboard::model::words::{CallerKind, Role};
-use switchboard::input::seed;
 use switchboard::store::{Store, import, sign_ins, tenants};
 use switchboard_fuzz::refusal;
 use tempfile::TempDir;
 
-/// The time, which stands still: 2025-11-24T16:00:00Z, in seconds.
+/// The fixed time: 2025-11-24T16:00:00Z, in seconds.
 const NOW_S: i64 = 1_764_000_000;
 const AUDIENCE: &str = "api://switchboard";
 const KID: &str = "current-key";
@@ -34,8 +35,8 @@ const DIRECTORIES: [&str; 2] = [
     "ab0de0a1-fa00-4c1a-9cab-ab0de000a1fa",
     "ab0debe7-a000-4c1a-9cab-ab0de00be7a0",
 ];
-/// Why a token is refused whose signature holds.
-const BEHIND_THE_SIGNATURE: [&str; 5] = [
+/// The reasons that refuse a token with a valid signature.
+const AFTER_THE_SIGNATURE: [&str; 5] = [
     "expired",
     "not_yet_valid",
     "revoked",
@@ -53,16 +54,17 @@ const BEFORE_THE_SIGNATURE: [&str; 8] = [
     "missing_claim",
 ];
 
-/// The demo world with its keys, a person who signed in by a link, and an authority whose key is at hand.
+/// The demo data with its keys, a user who signed in by a link, and an authority whose key is
+/// known.
 struct World {
     _folder: TempDir,
     store: Store,
     authenticator: Authenticator,
     authority: RsaKeyPair,
     own: hmac::Key,
-    /// The `jti` of the one sign-in.
+    /// The `jti` of the only sign-in.
     sign_in: String,
-    /// Every credential that was given out.
+    /// All issued credentials.
     genuine: Vec<String>,
 }
 
@@ -166,16 +168,18 @@ impl World {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// Who a header names, or the reason why it does not count.
+    /// Returns the caller of a header, or the reason of its refusal.
     fn caller(&self, header: &[u8]) -> Result<Caller, String> {
         match self.authenticator.check(&self.store, Some(header), false) {
             Ok(Checked::Caller(caller, _)) => Ok(caller),
-            Ok(Checked::Waits(_)) => panic!("the keys are in a file"),
+            Ok(Checked::Waits(_)) => panic!("the keys are in a file, so nothing waits for them"),
             Err(error) => Err(reason(error)),
         }
     }
 
-    /// A header that nobody signed: it counts only as it was given out, and is not read beyond its signature.
+    /// Checks a header without a valid new signature.
+    ///
+    /// It is accepted only if it was issued, and the server must not read beyond a wrong signature.
     fn check_unsigned(&self, header: &[u8]) {
         let text = String::from_utf8_lossy(header);
         let shown = text
@@ -196,7 +200,7 @@ impl World {
         }
     }
 
-    /// A token that the authority signed: it names somebody only if every rule holds.
+    /// Checks a token that the authority signed: it is accepted only if it keeps every rule.
     fn check_authority(&self, header: &[u8], claims: &[u8]) {
         let token = self.token_of_authority(header, claims);
         let Ok(caller) = self.caller(format!("Bearer {token}").as_bytes()) else {
@@ -257,7 +261,8 @@ impl World {
         }
     }
 
-    /// A token with this server's own signature: it names somebody only as one of its kind, given out, before its end.
+    /// Checks a token with this server's own signature: it is accepted only if it is of its kind,
+    /// was issued, and has not expired.
     fn check_own(&self, header: &[u8], claims: &[u8]) {
         let token = self.own_token(header, claims);
         let Ok(caller) = self.caller(format!("Bearer {token}").as_bytes()) else {
@@ -298,17 +303,20 @@ fn signed_part(header: &[u8], claims: &[u8]) -> String {
 }
 
 fn object(json: &[u8]) -> Map<String, Value> {
-    serde_json::from_slice(json).expect("what was believed is an object")
+    serde_json::from_slice(json).expect("accepted claims are an object")
 }
 
-/// The reason of the contract's list; the sentence with it is a fixed one, which tells nothing of the credential.
+/// Returns the reason of a refusal.
+///
+/// It must be in the contract's list, and the message must be a constant, so that it reveals
+/// nothing of the credential.
 fn reason(error: Error) -> String {
     let refusal = refusal(error);
     assert_eq!(refusal.code, Code::Unauthorized);
     let details = refusal.details.unwrap_or_default();
     assert_eq!(details.len(), 1, "{details:?}");
     let reason = details["reason"].as_str().expect("a word");
-    let known = [&BEFORE_THE_SIGNATURE[..], &BEHIND_THE_SIGNATURE[..]].concat();
+    let known = [&BEFORE_THE_SIGNATURE[..], &AFTER_THE_SIGNATURE[..]].concat();
     assert!(known.contains(&reason), "{reason}");
     assert!(
         matches!(refusal.message, Cow::Borrowed(_)),
@@ -318,17 +326,17 @@ fn reason(error: Error) -> String {
     reason.to_owned()
 }
 
-/// Bends a credential: each three bytes are a place and what stands there on_commit.
-fn bent(credential: &str, edits: &[u8]) -> Vec<u8> {
+/// Edits a credential: each three bytes are a kind of edit with a position, and a new byte.
+fn edited(credential: &str, edits: &[u8]) -> Vec<u8> {
     let mut bytes = credential.as_bytes().to_vec();
     for edit in edits.chunks_exact(3).take(4) {
-        let place = usize::from(u16::from_be_bytes([edit[0], edit[1]]));
-        let (kind, place) = (place >> 14, (place & 0x3fff) % (bytes.len() + 1));
+        let position = usize::from(u16::from_be_bytes([edit[0], edit[1]]));
+        let (kind, position) = (position >> 14, (position & 0x3fff) % (bytes.len() + 1));
         match kind {
-            0 if place < bytes.len() => bytes[place] = edit[2],
-            1 => bytes.insert(place, edit[2]),
-            2 if place < bytes.len() => drop(bytes.remove(place)),
-            _ => bytes.truncate(place),
+            0 if position < bytes.len() => bytes[position] = edit[2],
+            1 => bytes.insert(position, edit[2]),
+            2 if position < bytes.len() => drop(bytes.remove(position)),
+            _ => bytes.truncate(position),
         }
     }
     bytes
@@ -338,10 +346,10 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((kind, rest)) = bytes.split_first() else {
         return;
     };
-    // The newline parts header and claims.
+    // A newline separates the header from the claims.
     let parts = || {
-        let place = rest.iter().position(|byte| *byte == b'\n')?;
-        Some((&rest[..place], &rest[place + 1..]))
+        let at = rest.iter().position(|byte| *byte == b'\n')?;
+        Some((&rest[..at], &rest[at + 1..]))
     };
     match (kind, parts()) {
         (b'a', Some((header, claims))) => WORLD.check_authority(header, claims),
@@ -362,7 +370,7 @@ fuzz_target!(|bytes: &[u8]| {
                 return;
             };
             let genuine = &WORLD.genuine[usize::from(*which) % WORLD.genuine.len()];
-            WORLD.check_unsigned(&[b"Bearer ", &*bent(genuine, edits)].concat());
+            WORLD.check_unsigned(&[b"Bearer ", &*edited(genuine, edits)].concat());
         }
         _ => WORLD.check_unsigned(rest),
     }
