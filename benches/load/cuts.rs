@@ -18,7 +18,7 @@ use crate::report::{Aim, Report};
 use crate::requests::{self, QUESTIONS};
 use crate::server::{self, Server};
 use crate::streams::{Event, Events, Next};
-use crate::{Failed, WORLD};
+use crate::{Failed, SEED_FILE};
 
 /// The number of concurrent conversations.
 const TALKS: usize = 32;
@@ -79,7 +79,7 @@ pub fn measure_cuts(
 ) -> Result<(), Failed> {
     eprintln!("cut streams: --seed {seed}");
     let data = folder.join("cut");
-    server::import(&data, WORLD)?;
+    server::import(&data, SEED_FILE)?;
     let start = |number: usize| Server::start(&data, &folder.join(format!("cut-{number}.log")));
     let mut server = start(0)?;
     let (sender, now) = watch::channel(Now {

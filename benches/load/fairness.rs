@@ -16,7 +16,7 @@ use crate::measure::{Measured, Observed, Source, Window, measure, measure_talk, 
 use crate::report::{Aim, Report, Size};
 use crate::requests::{self, Rotating};
 use crate::server::{self, Server};
-use crate::{Failed, WORLD};
+use crate::{Failed, SEED_FILE};
 
 /// The limit of the flooding tenant, in requests per minute: ten times the default limit.
 const LIMIT: u32 = 12_000;
@@ -36,7 +36,7 @@ const SHORTEST_ROUND: Duration = Duration::from_millis(1_500);
 /// Measures on a server of its own.
 pub fn measure_fairness(folder: &Path, cell: Duration, report: &mut Report) -> Result<(), Failed> {
     let data = folder.join("fairness");
-    server::import(&data, &world()?)?;
+    server::import(&data, &seed_file()?)?;
     let server = Server::start(&data, &folder.join("fairness.log"))?;
     let creates: Arc<dyn Source> = Arc::new(Rotating::creates());
     let round = (cell / 2).max(SHORTEST_ROUND);
@@ -100,16 +100,16 @@ pub fn measure_fairness(folder: &Path, cell: Duration, report: &mut Report) -> R
 }
 
 /// Returns the usual seed with another MSP, which has a limit.
-fn world() -> Result<String, Failed> {
-    let mut world: Value = serde_json::from_str(WORLD)?;
-    let tenants = world["tenants"].as_array_mut();
+fn seed_file() -> Result<String, Failed> {
+    let mut seed_file: Value = serde_json::from_str(SEED_FILE)?;
+    let tenants = seed_file["tenants"].as_array_mut();
     tenants.ok_or("the seed file has no tenants")?.push(json!({
         "client_id": "flood", "name": "Flood", "rate_limit_per_minute": LIMIT,
         "agents": [{ "agent_id": requests::AGENT_OF_FLOOD, "name": "Technician assistant",
                      "autonomy_type": "CONVERSATIONAL", "audience": "MSP" }],
         "api_keys": [{ "name": "load", "key": requests::KEY_OF_FLOOD, "platform": false }],
     }));
-    Ok(world.to_string())
+    Ok(seed_file.to_string())
 }
 
 /// A source that sends each request at its due time, however long earlier ones take.
@@ -136,8 +136,8 @@ impl Pace {
         let (address, begun) = (server.address, Instant::now());
         let opened = AtomicUsize::new(0);
         measure_talk(server, CONNECTIONS, duration, |window| {
-            let place = opened.fetch_add(1, Ordering::Relaxed) as f64;
-            let first = begun + self.apart.mul_f64(place / CONNECTIONS as f64);
+            let index = opened.fetch_add(1, Ordering::Relaxed) as f64;
+            let first = begun + self.apart.mul_f64(index / CONNECTIONS as f64);
             self.clone().talk(address, window, first)
         })
     }

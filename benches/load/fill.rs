@@ -12,7 +12,7 @@ use switchboard::store::database_file;
 use switchboard::store::sqlite::migrations;
 
 use crate::numbers::Random;
-use crate::{Failed, WORLD, server};
+use crate::{Failed, SEED_FILE, server};
 
 /// The number of tenants in a big file.
 const TENANTS: usize = 200;
@@ -41,7 +41,7 @@ const WORDS: &str = "\
 
 /// Makes a data folder in which one tenant has just enough sessions to fill every page.
 pub fn small(data: &Path) -> Result<(), Failed> {
-    server::import(data, WORLD)?;
+    server::import(data, SEED_FILE)?;
     fill(data, 0)
 }
 
@@ -107,8 +107,8 @@ pub fn read_sessions(data: &Path) -> Result<Vec<String>, Failed> {
 
 /// Returns the usual seed with further tenants, each with companies, agents and a bot.
 fn big_world() -> Result<String, Failed> {
-    let mut world: Value = serde_json::from_str(WORLD)?;
-    let tenants = world["tenants"]
+    let mut seed_file: Value = serde_json::from_str(SEED_FILE)?;
+    let tenants = seed_file["tenants"]
         .as_array_mut()
         .ok_or("the seed file has no tenants")?;
     for number in tenants.len()..TENANTS {
@@ -134,7 +134,7 @@ fn big_world() -> Result<String, Failed> {
             "api_keys": [{ "name": "program", "key": format!("neo_sk_bench_program{number:08}"), "platform": false }],
         }));
     }
-    Ok(world.to_string())
+    Ok(seed_file.to_string())
 }
 
 fn directory(tenant: usize, company: usize) -> String {
@@ -215,8 +215,8 @@ fn fill(data: &Path, sessions: usize) -> Result<(), Failed> {
     // The first tenants are the largest: each weighs a little less than the one before it.
     let mut ends = Vec::with_capacity(msps.len());
     let mut weight = 0;
-    for place in 0..msps.len() {
-        weight += 1_000_000 / (place + 10);
+    for index in 0..msps.len() {
+        weight += 1_000_000 / (index + 10);
         ends.push(weight);
     }
     let mut numbers = Random::new(0x2545_f491_4f6c_dd1d);
@@ -232,8 +232,8 @@ fn fill(data: &Path, sessions: usize) -> Result<(), Failed> {
             (&msps[0], READ_QUESTIONS)
         } else {
             let drawn = numbers.below(weight);
-            let place = ends.partition_point(|end| *end <= drawn);
-            (&msps[place], QUESTIONS[number * 7 % QUESTIONS.len()])
+            let index = ends.partition_point(|end| *end <= drawn);
+            (&msps[index], QUESTIONS[number * 7 % QUESTIONS.len()])
         };
         add_session(
             &connection,

@@ -11,7 +11,7 @@ use crate::client::{ask_each, made_sessions};
 use crate::report::Report;
 use crate::requests::{self, QUESTIONS};
 use crate::server::{self, Server};
-use crate::{Failed, WORLD};
+use crate::{Failed, SEED_FILE};
 
 /// The number of sessions. Each gets one question and its answer.
 const SESSIONS: usize = 20_000;
@@ -30,7 +30,7 @@ struct Bytes {
 /// Measures on a server of its own, which is stopped before each reading.
 pub fn measure_growth(folder: &Path, report: &mut Report) -> Result<(), Failed> {
     let data = folder.join("growth");
-    server::import(&data, WORLD)?;
+    server::import(&data, SEED_FILE)?;
     let log = folder.join("growth.log");
     // The first start creates the files that a server needs.
     Server::start(&data, &log)?.stop()?;
@@ -67,10 +67,10 @@ pub fn measure_growth(folder: &Path, report: &mut Report) -> Result<(), Failed> 
 fn wait_for_index(data: &Path) -> Result<f64, Failed> {
     let connection = Connection::open(database_file(data))?;
     let latest = Instant::now() + TIMEOUT;
-    let mut behind = connection.prepare(
+    let mut is_behind = connection.prepare(
         "SELECT (SELECT max(seq) FROM messages) > (SELECT done_seq FROM search_progress WHERE what = 'messages')",
     )?;
-    while behind.query_row([], |row| row.get(0))? {
+    while is_behind.query_row([], |row| row.get(0))? {
         if Instant::now() > latest {
             return Err("the messages were not indexed in time".into());
         }

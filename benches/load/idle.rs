@@ -16,7 +16,7 @@ use crate::report::{Aim, Report, Size};
 use crate::requests::{self, Appends, QUESTIONS};
 use crate::server::{self, Server};
 use crate::streams::{Events, Next};
-use crate::{Failed, WORLD};
+use crate::{Failed, SEED_FILE};
 
 /// The number of connections that append while readers wait.
 const CONNECTIONS: usize = 16;
@@ -188,7 +188,7 @@ pub fn measure_idle(
     report: &mut Report,
 ) -> Result<(), Failed> {
     let data = folder.join("idle");
-    server::import(&data, WORLD)?;
+    server::import(&data, SEED_FILE)?;
     let server = Server::start(&data, &folder.join("idle.log"))?;
     let sessions = made_sessions(server.address, &requests::create_with_articles(), readers)?;
     let asks: Vec<Vec<u8>> = sessions

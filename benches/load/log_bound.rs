@@ -13,7 +13,7 @@ use crate::measure::{Measured, Source, measure};
 use crate::report::{Aim, Report, Size};
 use crate::requests::Rotating;
 use crate::server::{self, Server};
-use crate::{Failed, WORLD};
+use crate::{Failed, SEED_FILE};
 
 /// The number of connections that create sessions.
 const CONNECTIONS: usize = 64;
@@ -35,7 +35,7 @@ pub fn measure_log(
     let cell = cell.max(SHORTEST_CELL);
     let creates: Arc<dyn Source> = Arc::new(Rotating::creates());
     let data = folder.join("log");
-    server::import(&data, WORLD)?;
+    server::import(&data, SEED_FILE)?;
     let server = Server::start(&data, &folder.join("log.log"))?;
     let create = |cell| measure(&server, CONNECTIONS, cell, &creates)?.without_errors();
     let (alone, _) = largest_while(&data, || create(cell))?;

@@ -46,7 +46,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 /// The seed file: two MSPs, a relay, and a white-label bot that serves both MSPs.
-const WORLD: &str = include_str!("world.json");
+const SEED_FILE: &str = include_str!("world.json");
 
 #[derive(Parser)]
 #[command(

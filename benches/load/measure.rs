@@ -211,10 +211,10 @@ where
 }
 
 fn percentile_ms(sorted_us: &[u32], part: f64) -> f64 {
-    let place = (sorted_us.len() as f64 * part) as usize;
-    let place = place.min(sorted_us.len().saturating_sub(1));
+    let index = (sorted_us.len() as f64 * part) as usize;
+    let index = index.min(sorted_us.len().saturating_sub(1));
     sorted_us
-        .get(place)
+        .get(index)
         .map_or(f64::NAN, |us| f64::from(*us) / 1_000.0)
 }
 

@@ -13,7 +13,7 @@ use crate::report::{Aim, Report, Size};
 use crate::requests::{self, Appends, Keyed, Rotating};
 use crate::server::{self, Server};
 use crate::what::Benchmark;
-use crate::{Failed, Options, WORLD, single, streams};
+use crate::{Failed, Options, SEED_FILE, single, streams};
 
 /// The number of rounds of cells that are compared. Each round measures all of them in turn.
 const ROUNDS: u32 = 5;
@@ -84,7 +84,7 @@ impl Others {
     fn start(folder: &Path, reply: Vec<u8>) -> Result<Self, Failed> {
         let data = |name: &str| -> Result<_, Failed> {
             let data = folder.join(name);
-            server::import(&data, WORLD)?;
+            server::import(&data, SEED_FILE)?;
             Ok(data)
         };
         let template = std::str::from_utf8(&reply)?;
@@ -141,7 +141,7 @@ pub fn measure_rows(
     let others = Others::start(folder, reply)?;
     if options.wants(Benchmark::Sqlite) {
         let alone = folder.join("alone");
-        server::import(&alone, WORLD)?;
+        server::import(&alone, SEED_FILE)?;
         let rows = ceilings::sqlite_alone(&alone, duration)?;
         eprintln!("SQLite alone: {rows:.0} rows/s in groups of 64");
         report.sqlite_rows_per_second = Some(rows);

@@ -142,9 +142,9 @@ impl Drop for Server {
 }
 
 /// Imports a seed file into a data folder, which is created.
-pub fn import(data: &Path, world: &str) -> Result<(), Failed> {
+pub fn import(data: &Path, seed_file: &str) -> Result<(), Failed> {
     let file = tempfile::NamedTempFile::new()?;
-    fs::write(file.path(), world)?;
+    fs::write(file.path(), seed_file)?;
     let done = program(data)
         .stdin(Stdio::null())
         .arg("import")

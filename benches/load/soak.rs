@@ -22,7 +22,7 @@ use crate::report::{Aim, Report, Size};
 use crate::requests::{self, QUESTIONS};
 use crate::server::{self, Server};
 use crate::streams::Events;
-use crate::{Failed, WORLD};
+use crate::{Failed, SEED_FILE};
 
 /// The number of concurrent clients. Each pauses between its requests.
 const CLIENTS: usize = 300;
@@ -86,7 +86,7 @@ impl Target for Address {
 /// Measures on a server of its own.
 pub fn measure_soak(folder: &Path, whole: Duration, report: &mut Report) -> Result<(), Failed> {
     let data = folder.join("soak");
-    server::import(&data, WORLD)?;
+    server::import(&data, SEED_FILE)?;
     let server = Server::start(&data, &folder.join("soak.log"))?;
     let begun = Instant::now();
     let at_first = State::now(&server, &data, begun)?;
@@ -215,7 +215,7 @@ fn observe(
         states.push(state);
         bar.set_position(state.at.as_secs());
         if states.len().is_multiple_of(IMPORT_EVERY) {
-            server::import(data, WORLD)?;
+            server::import(data, SEED_FILE)?;
             imports.fetch_add(1, Ordering::Relaxed);
         }
         thread::sleep(POLL_INTERVAL);

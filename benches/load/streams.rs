@@ -194,7 +194,7 @@ impl Events {
         }
         if self.has_ended {
             if !self.body.is_empty() {
-                return Err(invalid("a stream ended amid an event"));
+                return Err(invalid("a stream ended inside an event"));
             }
             return Ok(Some(Next::End));
         }

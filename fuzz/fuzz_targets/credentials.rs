@@ -56,7 +56,7 @@ const BEFORE_THE_SIGNATURE: [&str; 8] = [
 
 /// The demo data with its keys, a user who signed in by a link, and an authority whose key is
 /// known.
-struct World {
+struct Setup {
     _folder: TempDir,
     store: Store,
     authenticator: Authenticator,
@@ -68,9 +68,9 @@ struct World {
     genuine: Vec<String>,
 }
 
-static WORLD: LazyLock<World> = LazyLock::new(world);
+static SETUP: LazyLock<Setup> = LazyLock::new(setup);
 
-fn world() -> World {
+fn setup() -> Setup {
     let folder = tempfile::tempdir().expect("a folder");
     let clock = Clock::Manual(std::sync::Arc::new((NOW_S * 1_000).into()));
     let store = Store::open(folder.path(), clock).expect("a data folder");
@@ -87,7 +87,7 @@ fn world() -> World {
         sign_ins::offer(tx, sha256, tenant.no, Role::Admin)?;
         sign_ins::exchange(tx, &sha256)
     });
-    let signed_in = signed_in.expect("a world").expect("a sign-in");
+    let signed_in = signed_in.expect("a setup").expect("a sign-in");
     let secret = SigningSecret::of_folder(folder.path()).expect("a secret");
     let token = sign_in::sign(
         &secret,
@@ -117,7 +117,7 @@ fn world() -> World {
     .map(str::to_owned)
     .to_vec();
     genuine.push(token.expect("a token"));
-    let mut world = World {
+    let mut setup = Setup {
         _folder: folder,
         store,
         authenticator,
@@ -132,9 +132,9 @@ fn world() -> World {
         "exp": NOW_S + 3_600, "oid": "7f0c1a9e-4f5d-4a38-9c26-8a1d0e6b2c55", "scp": "access_as_user", "tid": DIRECTORIES[0],
     });
     let (header, claims) = (header.to_string(), claims.to_string());
-    let token = world.token_of_authority(header.as_bytes(), claims.as_bytes());
-    world.genuine.push(token);
-    world
+    let token = setup.token_of_authority(header.as_bytes(), claims.as_bytes());
+    setup.genuine.push(token);
+    setup
 }
 
 fn key_set(pair: &RsaKeyPair) -> Value {
@@ -147,7 +147,7 @@ fn key_set(pair: &RsaKeyPair) -> Value {
     json!({ "keys": [{ "kty": "RSA", "use": "sig", "kid": KID, "n": number(n), "e": number(e) }] })
 }
 
-impl World {
+impl Setup {
     fn token_of_authority(&self, header: &[u8], claims: &[u8]) -> String {
         let signed = signed_part(header, claims);
         let mut signature = vec![0; self.authority.public_modulus_len()];
@@ -352,26 +352,26 @@ fuzz_target!(|bytes: &[u8]| {
         Some((&rest[..at], &rest[at + 1..]))
     };
     match (kind, parts()) {
-        (b'a', Some((header, claims))) => WORLD.check_authority(header, claims),
-        (b'o', Some((header, claims))) => WORLD.check_own(header, claims),
+        (b'a', Some((header, claims))) => SETUP.check_authority(header, claims),
+        (b'o', Some((header, claims))) => SETUP.check_own(header, claims),
         (b'u', Some((header, claims))) => {
             let signed = signed_part(header, claims);
-            WORLD.check_unsigned(
+            SETUP.check_unsigned(
                 format!(
                     "Bearer {signed}.{}",
                     URL_SAFE_NO_PAD.encode(signed.as_bytes())
                 )
                 .as_bytes(),
             );
-            WORLD.check_unsigned(format!("Bearer {signed}.").as_bytes());
+            SETUP.check_unsigned(format!("Bearer {signed}.").as_bytes());
         }
         (b'g', _) => {
             let Some((which, edits)) = rest.split_first() else {
                 return;
             };
-            let genuine = &WORLD.genuine[usize::from(*which) % WORLD.genuine.len()];
-            WORLD.check_unsigned(&[b"Bearer ", &*edited(genuine, edits)].concat());
+            let genuine = &SETUP.genuine[usize::from(*which) % SETUP.genuine.len()];
+            SETUP.check_unsigned(&[b"Bearer ", &*edited(genuine, edits)].concat());
         }
-        _ => WORLD.check_unsigned(rest),
+        _ => SETUP.check_unsigned(rest),
     }
 });

@@ -45,10 +45,10 @@ fn round_trip(tx: &mut WriteTx<'_>, seed: &Seed, operator: &Actor) -> Result<()>
         imported.created >= seed.resource_count(),
         "the store was empty"
     );
-    let world = exported(tx)?;
-    let again = import::apply(tx, &parsed(&world.to_string()), operator)?;
-    assert_eq!((again.created, again.updated), (0, 0), "{world}");
-    assert_eq!(exported(tx)?, world);
+    let first_export = exported(tx)?;
+    let again = import::apply(tx, &parsed(&first_export.to_string()), operator)?;
+    assert_eq!((again.created, again.updated), (0, 0), "{first_export}");
+    assert_eq!(exported(tx)?, first_export);
     Err(Error::Internal(RolledBack.into()))
 }
 
