@@ -1,55 +1,55 @@
-//! The configuration of a server, whoever read it: the command line maps its flags to these types.
+//! The configuration of a server. The command line maps its flags to these types.
 
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// What a server's behavior depends on, wherever it listens.
+/// The settings of a server, except the addresses that it listens on.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// The base URL that clients reach this server by; by default that of the request's `Host`.
+    /// The base URL at which clients reach the server; by default, the one in the request's `Host`.
     pub public_url: Option<String>,
-    /// Requests a minute for tenants without a limit of their own; 0 means no limit.
+    /// Requests per minute for a tenant without a limit of its own; 0 means no limit.
     pub rate_limit: i64,
-    /// Origins whose pages may call this server from a browser.
+    /// The origins whose pages may call the server from a browser.
     pub cors_origins: Vec<String>,
-    /// Requests come through a proxy that adds the client's address to `X-Forwarded-For`.
+    /// Whether a proxy adds the client's address to `X-Forwarded-For`.
     pub behind_proxy: bool,
-    /// Threads that serve requests; by default one per core.
+    /// The number of threads that serve requests; by default, one per core.
     pub workers: Option<u16>,
-    /// Connections that may be open at one time.
+    /// The maximum number of open connections.
     pub max_connections: u32,
-    /// Turns that are answered at one time.
+    /// The maximum number of turns that run at the same time.
     pub turn_concurrency: u16,
-    /// Seconds that running requests and answers have at a shutdown.
+    /// The seconds that running requests and answers have at a shutdown.
     pub drain_seconds: u64,
-    /// Serve `/metrics` beside everything else.
+    /// Whether the server serves `/metrics` on its main address.
     pub metrics: bool,
-    /// What the dashboard needs to sign people in by Entra ID.
+    /// The settings with which the dashboard signs users in with Entra ID.
     pub entra_sign_in: Option<EntraSignIn>,
-    /// How long the server waits for its clients.
+    /// The timeouts and limits for slow clients.
     pub timeouts: ClientTimeouts,
 }
 
-/// How long a server waits for its clients, and how much it takes from them at one time. No flags: only tests have others.
+/// The timeouts and limits for slow clients. They have no flags, because only tests change them.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientTimeouts {
-    /// How long a client may take to send a request's head.
+    /// The timeout for a request's head.
     pub head: Duration,
-    /// How long it may take to send a body.
+    /// The timeout for a request's whole body.
     pub body: Duration,
-    /// How long it may send nothing amid a body.
+    /// The timeout for the next bytes of a body.
     pub body_silence: Duration,
-    /// Uploads that are received at one time: each is held in memory until it is stored.
+    /// The maximum number of concurrent uploads. Each is held in memory until it is stored.
     pub uploads: usize,
-    /// How long one more waits for its turn.
+    /// How long another upload waits for a permit.
     pub upload_wait: Duration,
-    /// How long a client may take none of what it was sent.
+    /// The timeout for a client that reads nothing of its reply.
     pub stuck: Duration,
-    /// How long an idle connection is kept.
+    /// The timeout of an idle connection.
     pub keep_alive: Duration,
-    /// How often a comment on a stream keeps proxies awake.
+    /// The interval of the comments on a stream that keep proxies from closing it.
     pub heartbeat: Duration,
 }
 
@@ -68,13 +68,13 @@ impl Default for ClientTimeouts {
     }
 }
 
-/// What a browser needs to sign somebody in by Entra ID; nothing of it is secret.
+/// The settings with which a browser signs a user in with Entra ID. None of them is secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct EntraSignIn {
     /// The authority's base URL.
     pub authority: String,
-    /// The application.
+    /// The application's id.
     pub client_id: String,
-    /// What to ask for.
+    /// The scopes to request.
     pub scopes: Vec<String>,
 }

@@ -1,7 +1,9 @@
-//! Switchboard decides which agent answers a chat, acting for which MSP and for which client company, and keeps it.
+//! Switchboard decides which agent answers a chat, for which MSP and which client company, and
+//! stores the conversation.
 //!
-//! A request goes straight through: [`http`] reads the route, the caller and the body; [`resolver`] or another rule
-//! decides; [`store`] reads one snapshot and writes one transaction; [`http::envelope`] replies. Modules in reading order:
+//! A request passes the modules once. [`http`] routes the request, admits the caller and parses
+//! the body. [`resolver`] or another rule decides. [`store`] reads one snapshot and writes one
+//! transaction. `http` replies in the envelope. The modules below are in reading order.
 
 pub mod model;
 

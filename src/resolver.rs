@@ -1,7 +1,8 @@
-//! Who answers, acting for which MSP, for which client company: facts in, verdict and reason out (contract, section 3).
+//! Decides which agent answers, for which tenant and which client company (contract, section 3).
 //!
-//! It knows neither HTTP nor SQL. It asks a [`Directory`] and returns a [`Resolution`] that carries the rule that
-//! decided, or a [`Refused`] that says why nobody may answer.
+//! The resolver knows neither HTTP nor SQL. It reads facts from a [`Directory`]. It returns a
+//! [`Resolution`] with the rule that decided, or a [`Refused`] with the reason why no agent may
+//! answer.
 
 use crate::error::{Code, Refusal};
 use crate::model::ids::ChannelId;
@@ -11,72 +12,74 @@ use crate::model::words::{
     Access, AgentState, Audience, AutonomyType, ChannelStatus, ManagedAgentKey, Role, Rule,
 };
 
-/// What the resolver needs to know of an agent.
+/// An agent, as far as the resolver needs one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
-    /// Its number.
+    /// The agent's number.
     pub id: AgentId,
-    /// Its name.
+    /// The agent's name.
     pub name: String,
-    /// How it works.
+    /// How the agent works.
     pub autonomy_type: AutonomyType,
-    /// Whom it may talk to.
+    /// The people that the agent may talk to.
     pub audience: Audience,
-    /// Which dashboard users may use it.
+    /// Which dashboard users may use the agent.
     pub access: Access,
-    /// Those users, for `SPECIFIC_USERS`.
+    /// The users that `SPECIFIC_USERS` admits.
     pub allowed_users: Vec<String>,
-    /// Whether it answers.
+    /// Whether the agent answers.
     pub state: AgentState,
 }
 
-/// What the resolver needs to know of a channel.
+/// A channel, as far as the resolver needs one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {
-    /// Its id; ids grow with age.
+    /// The channel's id. Newer channels have greater ids.
     pub id: ChannelId,
-    /// The MSP that owns it.
+    /// The tenant that owns the channel.
     pub owner: TenantNo,
-    /// Whom it reaches.
+    /// The people that the channel reaches.
     pub audience: Audience,
-    /// Whether it works.
+    /// Whether the channel is in use.
     pub status: ChannelStatus,
-    /// Whether it was deleted.
+    /// Whether the channel is deleted.
     pub deleted: bool,
-    /// The agent that it is bound to.
+    /// The agent that the channel is bound to.
     pub agent_id: AgentId,
-    /// Whether its clients show the agent's steps.
+    /// Whether clients show the agent's steps.
     pub show_agent_progress_steps: bool,
 }
 
-/// The end companies that carry one M365 tenant.
+/// The end companies that are linked to one M365 tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Linked {
-    /// Exactly one.
+    /// Exactly one company.
     One(CompanyId),
-    /// None, or several: how many.
+    /// Not exactly one: the number of companies.
     Not(u64),
 }
 
-/// The facts that decide, as the store (or a test) knows them.
+/// The facts that the rules read, from the store or from a test.
 pub trait Directory {
-    /// What can go wrong when a fact is looked up.
+    /// The error of a failed read.
     type Error;
 
     /// The tenant with this `client_id`.
     fn tenant(&self, client_id: &ClientId) -> Result<Option<Tenant>, Self::Error>;
 
-    /// The tenant with this number, which exists.
+    /// The tenant with this number. It must exist.
     fn tenant_by_no(&self, no: TenantNo) -> Result<Tenant, Self::Error>;
 
-    /// The `END_USER` channel of this bot that is installed for this M365 tenant, deleted and disconnected ones too.
+    /// The `END_USER` channel of this bot that is installed for this M365 tenant.
+    ///
+    /// The channel may be deleted or disconnected.
     fn installed_channel(
         &self,
         bot: &BotId,
         inbound: &M365TenantId,
     ) -> Result<Option<Channel>, Self::Error>;
 
-    /// The tenant's living `ACTIVE` channels of this bot, oldest first.
+    /// The tenant's `ACTIVE` channels of this bot that are not deleted, oldest first.
     fn active_channels(&self, tenant: TenantNo, bot: &BotId) -> Result<Vec<Channel>, Self::Error>;
 
     /// The tenant's agent with this number.
@@ -89,17 +92,17 @@ pub trait Directory {
         key: ManagedAgentKey,
     ) -> Result<Option<Agent>, Self::Error>;
 
-    /// The tenant's end companies whose link is this M365 tenant.
+    /// The tenant's end companies that are linked to this M365 tenant.
     fn linked(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<Linked, Self::Error>;
 
     /// Whether the tenant has this end company.
     fn has_company(&self, tenant: TenantNo, company: &CompanyId) -> Result<bool, Self::Error>;
 }
 
-/// Who asks, as far as the resolution depends on it.
+/// The caller, as far as the resolution depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asker {
-    /// A service account of the platform, at home in this tenant.
+    /// A platform service account whose own tenant is this one.
     Platform(Tenant),
     /// An ordinary service account of this tenant.
     ServiceAccount(Tenant),
@@ -109,7 +112,7 @@ pub enum Asker {
         tenant: Tenant,
         /// The user's id.
         id: String,
-        /// What the user may do.
+        /// The user's role.
         role: Role,
     },
 }
@@ -124,31 +127,31 @@ impl Asker {
     }
 }
 
-/// Which agent the caller names: exactly one of the two.
+/// The agent that the caller names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// By number.
+    /// An agent by its number.
     Agent(AgentId),
-    /// One that the server provides.
+    /// An agent that the server provides.
     Managed(ManagedAgentKey),
 }
 
-/// What is asked, its form checked but for `client_id`, which rule a never looks at.
+/// A request with valid fields, except `client_id`: rule a ignores it, so later rules validate it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The agent that the caller names.
     pub choice: Choice,
     /// The acting tenant that a platform caller names.
     pub client_id: Option<String>,
-    /// The bot that was written to.
+    /// The bot that received the message.
     pub bot_id: Option<BotId>,
     /// The M365 tenant that the message came from.
     pub inbound_tenant_id: Option<M365TenantId>,
-    /// The company that an admin or a service account wants to try the agent as.
+    /// The company for which an admin or a service account tries the agent.
     pub end_company_id: Option<String>,
 }
 
-/// Whether a session is to be made, or only asked for.
+/// Whether the call creates a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// `POST /chat/sessions`.
@@ -157,7 +160,7 @@ pub enum Purpose {
     DryRun,
 }
 
-/// Who answers, acting as whom, for which company.
+/// The decision: the agent, the acting tenant and the company.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolution {
     /// The rule that decided.
@@ -166,30 +169,30 @@ pub struct Resolution {
     pub agent: Agent,
     /// The acting tenant.
     pub tenant: Tenant,
-    /// The company that the session is pinned to, or tried as.
+    /// The company that the session is pinned to, or that the agent is tried for.
     pub company: Option<CompanyId>,
-    /// The channel that routed here.
+    /// The channel that routed the message.
     pub channel: Option<Channel>,
     /// The M365 tenant that the company was pinned by.
     pub pinned_by: Option<M365TenantId>,
-    /// What was ignored, in sentences.
+    /// Sentences about fields that were ignored.
     pub warnings: Vec<&'static str>,
 }
 
-/// Why nobody may answer.
+/// Why no agent may answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// `client_id` is not of its form.
+    /// `client_id` has an invalid format.
     MalformedClientId,
-    /// No such tenant.
+    /// The tenant does not exist.
     UnknownTenant,
-    /// No such agent in the caller's tenant.
+    /// The caller's tenant does not have the agent.
     UnknownAgent,
-    /// No such company in the caller's tenant.
+    /// The caller's tenant does not have the company.
     UnknownCompany,
-    /// A dry run that would be routed to another tenant.
+    /// The dry run would be routed to another tenant.
     RoutedElsewhere,
-    /// The channel that routes here is disconnected or deleted.
+    /// The channel that routes the message is disconnected or deleted.
     ChannelDisconnected,
     /// The caller named another agent than the routed one.
     AgentNotAllowed,
@@ -197,40 +200,43 @@ pub enum Refused {
     AgentNotConversational,
     /// The agent is disabled.
     AgentDisabled,
-    /// The agent's `access`, or its audience, keeps this user out.
+    /// The agent's `access` or its audience excludes this user.
     AgentAccessDenied,
-    /// An `END_USER` agent was selected without a company.
+    /// The caller selected an `END_USER` agent without a company.
     EndCompanyRequired,
-    /// Not exactly one company of the acting tenant carries the M365 tenant.
+    /// The number of the acting tenant's companies that are linked to the M365 tenant is not one.
     EndCompanyNotMapped(NotMapped),
 }
 
-/// What the MSP's admin has to link.
+/// The facts that tell the MSP's administrator what to link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotMapped {
     /// The acting tenant.
     pub tenant: Tenant,
     /// The M365 tenant, if the caller named one.
     pub inbound: Option<M365TenantId>,
-    /// How many companies carry it.
+    /// The number of companies that are linked to the M365 tenant.
     pub linked_companies: u64,
-    /// The channel that routed here.
+    /// The channel that routed the message.
     pub channel: ChannelId,
-    /// The bot that was written to.
+    /// The bot that received the message.
     pub bot: Option<BotId>,
 }
 
-/// An answer to the question, or a failure to look something up.
+/// A decision or a refusal, or the error of a failed read.
 pub type Outcome<E> = Result<Result<Resolution, Refused>, E>;
 
 const ROUTING_IGNORED: &str =
-    "bot_id and inbound_tenant_id were ignored: only a platform service account is routed by them.";
+    "bot_id and inbound_tenant_id were ignored: they route only a platform service account.";
 const COMPANY_IGNORED_FOR_PLATFORM: &str =
-    "end_company_id was ignored: a platform call is pinned by its M365 tenant.";
+    "end_company_id was ignored: inbound_tenant_id decides the company of a platform call.";
 const COMPANY_IGNORED_FOR_MSP: &str =
-    "end_company_id was ignored: an MSP agent works for no single company.";
+    "end_company_id was ignored: an agent with the audience MSP serves no client company.";
 
-/// Decides who answers.
+/// Decides which agent answers.
+///
+/// # Errors
+/// The directory's error if a read fails. A refusal is inside the outcome.
 pub fn resolve<D: Directory>(
     directory: &D,
     asker: &Asker,
@@ -262,21 +268,21 @@ pub fn resolve<D: Directory>(
     }
 }
 
-/// Whose channels rule a may lead to.
+/// The tenants whose channels rule a may match.
 #[derive(Clone, Copy)]
 enum Owner {
     Any,
     Only(TenantNo),
 }
 
-/// What a rule found, before the agent and the company are looked at.
+/// The result of a rule, before the agent and the company are checked.
 struct Route {
     rule: Rule,
     tenant: Tenant,
     channel: Option<Channel>,
 }
 
-/// Rules a, b and c.
+/// Applies rules a, b and c.
 fn route<D: Directory>(
     directory: &D,
     home: &Tenant,
@@ -322,7 +328,8 @@ fn route<D: Directory>(
         Some(channel) => directory.agent(found.tenant.no, channel.agent_id)?,
         None => directory.managed_agent(found.tenant.no, ManagedAgentKey::NeoSupport)?,
     };
-    // A channel's agent and the managed one cannot be deleted; were one gone all the same, nobody else may step in.
+    // A channel's agent and the managed agent cannot be deleted. If one is missing all the same,
+    // no other agent may answer instead.
     let Some(agent) = agent else {
         return Ok(Err(Refused::AgentDisabled));
     };
@@ -331,7 +338,7 @@ fn route<D: Directory>(
     {
         return Ok(Err(Refused::AgentNotAllowed));
     }
-    if let Err(refused) = answers(&agent) {
+    if let Err(refused) = check_answers(&agent) {
         return Ok(Err(refused));
     }
     let white_label = found
@@ -360,7 +367,7 @@ fn route<D: Directory>(
     }))
 }
 
-/// Rule a.
+/// Applies rule a.
 fn by_install<D: Directory>(directory: &D, request: &Request) -> Result<Option<Channel>, D::Error> {
     match (&request.bot_id, &request.inbound_tenant_id) {
         (Some(bot), Some(inbound)) => directory.installed_channel(bot, inbound),
@@ -368,7 +375,7 @@ fn by_install<D: Directory>(directory: &D, request: &Request) -> Result<Option<C
     }
 }
 
-/// The tenant that rules b and c act for.
+/// Returns the tenant that rules b and c act for.
 fn acting_tenant<D: Directory>(
     directory: &D,
     home: &Tenant,
@@ -383,7 +390,7 @@ fn acting_tenant<D: Directory>(
     Ok(directory.tenant(&client_id)?.ok_or(Refused::UnknownTenant))
 }
 
-/// Rule b: only the acting tenant's own channels count, so that no MSP's agent is lent to another.
+/// Applies rule b to the acting tenant's own channels, so that no other MSP's agent answers.
 fn by_bot<D: Directory>(
     directory: &D,
     tenant: &Tenant,
@@ -394,11 +401,11 @@ fn by_bot<D: Directory>(
     };
     let mut channels = directory.active_channels(tenant.no, bot)?;
     if channels.len() > 1 {
-        let from_a_company = match &request.inbound_tenant_id {
+        let is_from_company = match &request.inbound_tenant_id {
             Some(inbound) => directory.linked(tenant.no, inbound)? != Linked::Not(0),
             None => false,
         };
-        if from_a_company {
+        if is_from_company {
             channels.retain(|channel| channel.audience == Audience::EndUser);
         } else if let Some(internal) = channels
             .iter()
@@ -410,8 +417,8 @@ fn by_bot<D: Directory>(
     Ok(channels.into_iter().next())
 }
 
-/// Whether this agent chats at all.
-fn answers(agent: &Agent) -> Result<(), Refused> {
+/// Checks that this agent chats and is enabled.
+fn check_answers(agent: &Agent) -> Result<(), Refused> {
     if agent.autonomy_type != AutonomyType::Conversational {
         return Err(Refused::AgentNotConversational);
     }
@@ -421,7 +428,7 @@ fn answers(agent: &Agent) -> Result<(), Refused> {
     }
 }
 
-/// The one company of the acting tenant that the message comes from.
+/// Returns the one company of the acting tenant that the message comes from.
 fn pin<D: Directory>(
     directory: &D,
     tenant: &Tenant,
@@ -444,7 +451,7 @@ fn pin<D: Directory>(
     })
 }
 
-/// Whether the agent's `access` lets this caller in; it binds dashboard users only.
+/// Whether the agent's `access` admits this caller. It restricts dashboard users only.
 pub fn may_use(agent: &Agent, asker: &Asker) -> bool {
     match asker {
         Asker::Platform(_) | Asker::ServiceAccount(_) => true,
@@ -456,7 +463,7 @@ pub fn may_use(agent: &Agent, asker: &Asker) -> bool {
     }
 }
 
-/// Rule d.
+/// Applies rule d.
 fn select<D: Directory>(
     directory: &D,
     asker: &Asker,
@@ -487,7 +494,7 @@ fn select<D: Directory>(
             }
             None
         }
-        Audience::EndUser => match tried_company(directory, asker, request)? {
+        Audience::EndUser => match trial_company(directory, asker, request)? {
             Ok(company) => Some(company),
             Err(refused) => return Ok(Err(refused)),
         },
@@ -503,8 +510,8 @@ fn select<D: Directory>(
     }))
 }
 
-/// The company that an admin or a service account tries an `END_USER` agent as.
-fn tried_company<D: Directory>(
+/// Returns the company for which an admin or a service account tries an `END_USER` agent.
+fn trial_company<D: Directory>(
     directory: &D,
     asker: &Asker,
     request: &Request,
@@ -517,12 +524,12 @@ fn tried_company<D: Directory>(
     let Some(named) = &request.end_company_id else {
         return Ok(Err(Refused::EndCompanyRequired));
     };
-    // Text of another form names no company: the same answer as for one that the tenant lacks.
+    // Text in another format cannot name a company, so the refusal is that of a missing company.
     let Some(company) = CompanyId::parse(named) else {
         return Ok(Err(Refused::UnknownCompany));
     };
-    let known = directory.has_company(asker.tenant().no, &company)?;
-    Ok(known.then_some(company).ok_or(Refused::UnknownCompany))
+    let exists = directory.has_company(asker.tenant().no, &company)?;
+    Ok(exists.then_some(company).ok_or(Refused::UnknownCompany))
 }
 
 impl From<Refused> for Refusal {
@@ -545,25 +552,27 @@ impl From<Refused> for Refusal {
 }
 
 impl NotMapped {
-    /// The refusal as the end user may see it: it names the MSP and the directory, and no company.
+    /// Makes a refusal that an end user may see.
+    ///
+    /// It names the MSP and the M365 tenant, but no company.
     pub fn refusal(&self) -> Refusal {
         let msp = &self.tenant.name;
         let message = match (&self.inbound, self.linked_companies) {
             (None, _) => format!(
-                "This chat cannot tell which organisation you belong to, since the message names no Microsoft 365 tenant. \
+                "This chat cannot tell which organization you belong to, because the message names no Microsoft 365 tenant. \
                  Please contact {msp}."
             ),
             (Some(inbound), 0) => format!(
-                "Your organisation is not set up for this chat yet. Please ask {msp}: \
-                 its administrator has to link one company to the Microsoft 365 tenant {inbound}."
+                "Your organization is not set up for this chat yet. Please contact {msp}: \
+                 its administrator must link one company to the Microsoft 365 tenant {inbound}."
             ),
             (Some(inbound), 1) => format!(
-                "Your organisation's set-up has changed since this chat began. Please start a new chat, or ask {msp}: \
+                "Your organization's setup has changed since this chat began. Please start a new chat, or contact {msp}: \
                  its administrator has linked another company to the Microsoft 365 tenant {inbound}."
             ),
             (Some(inbound), several) => format!(
-                "Your organisation is not set up for this chat yet. Please ask {msp}: \
-                 its administrator has to leave exactly one company linked to the Microsoft 365 tenant {inbound}; {several} are linked now."
+                "Your organization is not set up for this chat yet. Please contact {msp}: \
+                 its administrator must leave exactly one company linked to the Microsoft 365 tenant {inbound}; {several} are linked now."
             ),
         };
         Refusal::new(Code::EndCompanyNotMapped)

@@ -1,4 +1,5 @@
-//! What the machine allows: the framework alone, SQLite alone, and a server that commits every request by itself.
+//! The machine's ceilings: the framework alone, SQLite alone, and a server with one commit per
+//! request.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -19,19 +20,19 @@ use switchboard::store::database_file;
 use crate::Failed;
 use crate::measure::Target;
 
-/// Rows in one transaction of SQLite alone.
+/// The number of rows in a transaction of SQLite alone.
 const GROUP: usize = 64;
-/// Connections of the server that commits every request by itself.
+/// The number of database connections of the server with one commit per request.
 const CONNECTIONS: u32 = 8;
 
-/// A server in this process, on threads of its own; it ends with this value.
-pub struct Inside {
+/// A server in this process, on its own threads. Dropping the value stops the server.
+pub struct InProcessServer {
     address: SocketAddr,
     handle: ServerHandle,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Inside {
+impl InProcessServer {
     fn start(
         configure: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
     ) -> Result<Self, Failed> {
@@ -50,7 +51,7 @@ impl Inside {
                 let Ok(server) = server else {
                     return;
                 };
-                // Nobody listens any more only when the start was given up.
+                // The receiver is gone only if the start was given up.
                 let _ = started.send(server.handle());
                 if let Err(error) = server.await {
                     eprintln!("a server of the load program failed: {error}");
@@ -65,18 +66,18 @@ impl Inside {
     }
 }
 
-impl Target for Inside {
+impl Target for InProcessServer {
     fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// It shares its process with the client.
+    /// The server shares its process with the client, so its time cannot be told apart.
     fn cpu(&self) -> Option<Duration> {
         None
     }
 }
 
-impl Drop for Inside {
+impl Drop for InProcessServer {
     fn drop(&mut self) {
         drop(self.handle.stop(false));
         if let Some(thread) = self.thread.take() {
@@ -85,10 +86,10 @@ impl Drop for Inside {
     }
 }
 
-/// The framework answering every request with the same JSON.
-pub fn fixed_json(body: Vec<u8>) -> Result<Inside, Failed> {
+/// The framework, answering every request with the same JSON.
+pub fn fixed_json(body: Vec<u8>) -> Result<InProcessServer, Failed> {
     let body = web::Bytes::from(body);
-    Inside::start(move |config| {
+    InProcessServer::start(move |config| {
         let body = body.clone();
         config.default_service(web::to(move |_: web::Bytes| {
             let reply = HttpResponse::Created()
@@ -99,8 +100,8 @@ pub fn fixed_json(body: Vec<u8>) -> Result<Inside, Failed> {
     })
 }
 
-/// What a plain server would do: every request takes a connection, writes its row and commits it.
-pub fn commit_per_request(data: &Path, template: &str) -> Result<Inside, Failed> {
+/// A plain server: each request takes a connection, writes its row and commits.
+pub fn commit_per_request(data: &Path, template: &str) -> Result<InProcessServer, Failed> {
     let manager = SqliteConnectionManager::file(database_file(data)).with_init(set_up);
     let pool = Pool::builder().max_size(CONNECTIONS).build(manager)?;
     let plain = web::Data::new(Plain {
@@ -108,7 +109,7 @@ pub fn commit_per_request(data: &Path, template: &str) -> Result<Inside, Failed>
         ticker: Mutex::new(Ticker::after(switchboard::model::ids::Tick(0))),
         template: template.to_owned(),
     });
-    Inside::start(move |config| {
+    InProcessServer::start(move |config| {
         config
             .app_data(plain.clone())
             .default_service(web::to(create));
@@ -126,7 +127,7 @@ struct Ask {
     agent_id: i64,
 }
 
-/// As the server's own writer, but that SQLite copies its log back by itself.
+/// Sets the pragmas of the server's own writer, except that SQLite runs its own checkpoints.
 fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -200,7 +201,7 @@ INSERT INTO sessions (seq, id, tenant_no, agent_id, channel, title, show_agent_p
                       created_at, updated_at)
 VALUES (?1, ?2, ?3, ?4, 'API', NULL, 1, NULL, NULL, NULL, NULL, 'selected', 'service_account', ?5, ?6, NULL, '{}', ?7, ?7)";
 
-/// The row of a plain create.
+/// Writes the row of a plain create.
 fn insert(
     connection: &Connection,
     ticker: &mut Ticker,
@@ -225,7 +226,7 @@ fn insert(
     ])
 }
 
-/// Rows a second that SQLite alone takes, on one connection, in durable groups.
+/// Measures the rows per second of SQLite alone, on one connection, in durable groups.
 pub fn sqlite_alone(data: &Path, duration: Duration) -> Result<f64, Failed> {
     let mut connection = Connection::open(database_file(data))?;
     set_up(&mut connection)?;

@@ -10,18 +10,18 @@ use tokio::net::TcpStream;
 
 use crate::Failed;
 
-/// How long a few connections may take for all that they are to ask.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The timeout for all requests of a batch.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// One connection.
+/// A connection.
 pub struct Connection {
     stream: TcpStream,
     received: Vec<u8>,
-    /// Whether the server said with its last reply that it closes.
+    /// Whether the last reply announced that the server closes the connection.
     is_closing: bool,
 }
 
-/// A reply's status, where in the buffer its body is, and whether the connection ends with it.
+/// The status of a reply, the position of its body in the buffer, and whether the connection ends.
 struct Head {
     status: u16,
     body: std::ops::Range<usize>,
@@ -39,7 +39,7 @@ impl Connection {
         })
     }
 
-    /// The same connection, or another one if the server closes it.
+    /// Returns this connection, or a new one if the server closes this one.
     pub async fn or_another(self, address: SocketAddr) -> io::Result<Self> {
         if self.is_closing {
             Self::open(address).await
@@ -48,7 +48,7 @@ impl Connection {
         }
     }
 
-    /// Sends a request and reads all of its reply.
+    /// Sends a request and reads the whole reply.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<(u16, &[u8])> {
         self.stream.write_all(request).await?;
         self.received.clear();
@@ -74,12 +74,14 @@ pub fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// The head, once all of it is there. Every reply to these requests has a status line, and a length unless it is a 204.
+/// Parses the head of a reply once it is complete.
+///
+/// Every reply to these requests has a status line, and a length unless the status is 204.
 fn read_head(received: &[u8]) -> io::Result<Option<Head>> {
     let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
     };
-    let text = std::str::from_utf8(&received[..end]).map_err(|_| invalid("a head is no text"))?;
+    let text = std::str::from_utf8(&received[..end]).map_err(|_| invalid("a head is not text"))?;
     let status = text
         .split(' ')
         .nth(1)
@@ -105,7 +107,7 @@ fn read_head(received: &[u8]) -> io::Result<Option<Head>> {
     }))
 }
 
-/// Sends a request so many times on a few connections; the bodies of the replies.
+/// Sends a request a number of times on a few connections, and returns the bodies of the replies.
 pub fn ask(address: SocketAddr, request: &[u8], times: usize) -> Result<Vec<Vec<u8>>, Failed> {
     ask_all(address, vec![request.to_vec()], times)
 }
@@ -121,8 +123,8 @@ fn ask_all(
     requests: Vec<Vec<u8>>,
     times: usize,
 ) -> Result<Vec<Vec<u8>>, Failed> {
-    const MOST_CONNECTIONS: usize = 32;
-    let connections = times.min(MOST_CONNECTIONS);
+    const MAX_CONNECTIONS: usize = 32;
+    let connections = times.min(MAX_CONNECTIONS);
     let requests: Arc<[Vec<u8>]> = requests.into();
     let ask_in_turn = |first: usize| {
         let requests = Arc::clone(&requests);
@@ -145,7 +147,7 @@ fn ask_all(
         let running: Vec<_> = (0..connections).map(ask_in_turn).collect();
         let mut bodies = Vec::with_capacity(times);
         for asked in running {
-            bodies.extend(tokio::time::timeout(PATIENCE, asked).await???);
+            bodies.extend(tokio::time::timeout(TIMEOUT, asked).await???);
         }
         Ok(bodies)
     })
@@ -161,7 +163,7 @@ struct Named {
     id: String,
 }
 
-/// Makes so many new sessions; their ids.
+/// Creates a number of sessions and returns their ids.
 pub fn made_sessions(
     address: SocketAddr,
     create: &[u8],
@@ -173,7 +175,7 @@ pub fn made_sessions(
         .collect()
 }
 
-/// The id of what was made.
+/// Returns the id in the reply to a create request.
 pub fn created_id(body: &[u8]) -> io::Result<String> {
     Ok(serde_json::from_slice::<Created>(body)?.data.id)
 }

@@ -1,5 +1,5 @@
-//! Streams that are cut at random bytes and taken up again, while the server is killed now and then: what a reader
-//! holds in the end must be the stored message, once and whole.
+//! Streams that are cut at random bytes and resumed, while the server is killed from time to time.
+//! Afterwards each reader must have the stored message exactly once, and complete.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,46 +13,46 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::client::{Connection, runtime};
-use crate::numbers::Numbers;
+use crate::numbers::Random;
 use crate::report::{Aim, Report};
 use crate::requests::{self, QUESTIONS};
 use crate::server::{self, Server};
 use crate::streams::{Event, Events, Next};
-use crate::{Failed, WORLD};
+use crate::{Failed, SEED_FILE};
 
-/// Conversations at one time.
+/// The number of concurrent conversations.
 const TALKS: usize = 32;
-/// Questions of one conversation that are asked at once; those behind the first wait.
-const MOST_QUESTIONS: usize = 4;
-/// Cut streams from one kill of the server to the next.
+/// The maximum number of questions that a conversation sends at once. All but the first are queued.
+const MAX_QUESTIONS: usize = 4;
+/// The number of cut streams between two kills of the server.
 const CUTS_PER_KILL: usize = 250;
-/// How many bytes of a reply are read at most: some of the cuts are in its head, some would be behind its end.
+/// The maximum numbers of bytes to read of a reply. Some cuts are in its head, some after its end.
 const BYTES: [usize; 4] = [800, 1_500, 3_000, 9_000];
-/// How long anything may take, a killed server's new start included.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How soon a client tries again.
-const AGAIN: Duration = Duration::from_millis(5);
-/// Failures that are told; one is enough to fail.
-const TOLD: usize = 10;
+/// The timeout of each step, including the restart of a killed server.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// The interval of a client's retries.
+const RETRY_DELAY: Duration = Duration::from_millis(5);
+/// The maximum number of reported failures. One is enough to fail the run.
+const MAX_REPORTED: usize = 10;
 
-/// Where the server is now, and which start of it this is.
+/// The current address of the server, and the number of its start.
 #[derive(Clone, Copy)]
 struct Now {
     address: SocketAddr,
     start: usize,
 }
 
-/// What all conversations share.
+/// The state that all conversations share.
 struct Run {
     now: watch::Receiver<Now>,
     wanted: usize,
     cuts: AtomicUsize,
     in_heads: AtomicUsize,
     answers: AtomicUsize,
-    /// Streams that a kill broke.
+    /// The number of streams that a kill broke.
     broken: AtomicUsize,
-    /// Answers that a kill had begin again while somebody read.
-    begun_again: AtomicUsize,
+    /// The number of answers that restarted after a kill while a reader followed them.
+    restarted: AtomicUsize,
     failures: Mutex<Vec<String>>,
 }
 
@@ -70,7 +70,7 @@ impl Run {
     }
 }
 
-/// Cuts so many streams on a server of its own, and reports how it went.
+/// Cuts a number of streams on a server of its own, and reports the result.
 pub fn measure_cuts(
     folder: &Path,
     wanted: usize,
@@ -79,10 +79,10 @@ pub fn measure_cuts(
 ) -> Result<(), Failed> {
     eprintln!("cut streams: --seed {seed}");
     let data = folder.join("cut");
-    server::import(&data, WORLD)?;
+    server::import(&data, SEED_FILE)?;
     let start = |number: usize| Server::start(&data, &folder.join(format!("cut-{number}.log")));
     let mut server = start(0)?;
-    let (place, now) = watch::channel(Now {
+    let (sender, now) = watch::channel(Now {
         address: server.address,
         start: 0,
     });
@@ -93,7 +93,7 @@ pub fn measure_cuts(
         in_heads: AtomicUsize::new(0),
         answers: AtomicUsize::new(0),
         broken: AtomicUsize::new(0),
-        begun_again: AtomicUsize::new(0),
+        restarted: AtomicUsize::new(0),
         failures: Mutex::default(),
     });
     let begun = Instant::now();
@@ -103,12 +103,11 @@ pub fn measure_cuts(
             runtime.block_on(async {
                 let talks = (0..TALKS as u64).map(|talk| {
                     let seed = seed.wrapping_add(talk).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-                    tokio::spawn(talk_on(Arc::clone(&run), Numbers::new(seed)))
+                    tokio::spawn(talk_on(Arc::clone(&run), Random::new(seed)))
                 });
                 for ended in join_all(talks).await {
                     if let Err(error) = ended {
-                        run.failures()
-                            .push(format!("a reader ended badly: {error}"));
+                        run.failures().push(format!("a reader failed: {error}"));
                     }
                 }
             });
@@ -117,11 +116,11 @@ pub fn measure_cuts(
     let mut kills = 0;
     while !talking.is_finished() {
         if !run.is_over() && run.cuts.load(Ordering::Relaxed) >= (kills + 1) * CUTS_PER_KILL {
-            // Ended by SIGKILL, in the middle of whatever it does.
+            // Dropping the server sends SIGKILL, at whatever point the server is.
             drop(server);
             kills += 1;
             server = start(kills)?;
-            place.send_replace(Now {
+            sender.send_replace(Now {
                 address: server.address,
                 start: kills,
             });
@@ -136,24 +135,24 @@ pub fn measure_cuts(
     report.figure("cut streams, answers compared", count(&run.answers), None);
     report.figure("cut streams, kills of the server", kills as f64, None);
     report.figure(
-        "cut streams, broken by a kill besides",
+        "cut streams, also broken by a kill",
         count(&run.broken),
         None,
     );
-    let begun_again = count(&run.begun_again);
-    report.figure("cut streams, answers begun again", begun_again, None);
+    let restarted = count(&run.restarted);
+    report.figure("cut streams, answers restarted", restarted, None);
     report.figure("cut streams, seconds", seconds, None);
     let failures = run.failures();
     let none = Some(Aim::AtMost(0.0));
     report.figure("cut streams, failures", failures.len() as f64, none);
-    for failure in failures.iter().take(TOLD) {
+    for failure in failures.iter().take(MAX_REPORTED) {
         report.fail(format!("cut streams, --seed {seed}: {failure}"));
     }
     Ok(())
 }
 
-/// Conversation after conversation until enough streams were cut.
-async fn talk_on(run: Arc<Run>, mut numbers: Numbers) {
+/// Runs conversations until enough streams are cut.
+async fn talk_on(run: Arc<Run>, mut numbers: Random) {
     while !run.is_over() {
         if let Err(failure) = talk(&run, &mut numbers).await {
             run.failures().push(failure);
@@ -161,14 +160,15 @@ async fn talk_on(run: Arc<Run>, mut numbers: Numbers) {
     }
 }
 
-/// Asks a few questions at once, reads every answer through cuts, and compares them with what is stored.
-async fn talk(run: &Run, numbers: &mut Numbers) -> Result<(), String> {
+/// Sends a few questions at once, reads each answer through cuts, and compares it with the stored
+/// one.
+async fn talk(run: &Run, numbers: &mut Random) -> Result<(), String> {
     let created = ask(run, &requests::create_with_articles(), &[201]).await?;
     let session = text_at(&created, "/data/id")?;
     let mut asked = Vec::new();
-    for number in 0..=numbers.below(MOST_QUESTIONS) {
+    for number in 0..=numbers.below(MAX_QUESTIONS) {
         let question = numbers.pick(&QUESTIONS);
-        // Sent again when its reply was lost, it is accepted once all the same.
+        // A question that is sent again after a lost reply must be accepted once only.
         let append = requests::append(&session, question, Some(&format!("message-{number}")));
         let accepted = ask(run, &append, &[202, 409]).await?;
         let ids = match accepted.pointer("/error/details") {
@@ -183,7 +183,7 @@ async fn talk(run: &Run, numbers: &mut Numbers) -> Result<(), String> {
         });
     }
     let reading = asked.iter().map(|asked| {
-        let numbers = Numbers::new(numbers.next() | 1);
+        let numbers = Random::new(numbers.next() | 1);
         let session = &session;
         async move {
             read_through_cuts(run, session, &asked.since, numbers)
@@ -198,7 +198,7 @@ async fn talk(run: &Run, numbers: &mut Numbers) -> Result<(), String> {
     Ok(())
 }
 
-/// A question that was accepted.
+/// An accepted question.
 struct Asked {
     question: &'static str,
     message: String,
@@ -213,50 +213,50 @@ fn text_at(value: &Value, path: &str) -> Result<String, String> {
         .ok_or_else(|| format!("{value} has no {path}"))
 }
 
-/// Sends a request to wherever the server is, again and again while it is down.
+/// Sends a request to the current address of the server, and retries while the server is down.
 async fn ask(run: &Run, request: &[u8], expected: &[u16]) -> Result<Value, String> {
-    let latest = Instant::now() + PATIENCE;
+    let latest = Instant::now() + TIMEOUT;
     loop {
         let asked = async {
             let mut connection = Connection::open(run.now().address).await?;
             let (status, body) = connection.exchange(request).await?;
             Ok::<_, std::io::Error>((status, body.to_vec()))
         };
-        match timeout(PATIENCE, asked).await {
+        match timeout(TIMEOUT, asked).await {
             Ok(Ok((status, body))) if expected.contains(&status) => {
                 return serde_json::from_slice(&body).map_err(|error| error.to_string());
             }
             Ok(Ok((status, body))) => {
                 return Err(format!("{status} {}", String::from_utf8_lossy(&body)));
             }
-            Ok(Err(_)) if Instant::now() < latest => tokio::time::sleep(AGAIN).await,
-            Ok(Err(error)) => return Err(format!("the server does not come back: {error}")),
-            Err(_) => return Err("a reply did not come".to_owned()),
+            Ok(Err(_)) if Instant::now() < latest => tokio::time::sleep(RETRY_DELAY).await,
+            Ok(Err(error)) => return Err(format!("the server did not restart in time: {error}")),
+            Err(_) => return Err("a reply timed out".to_owned()),
         }
     }
 }
 
-/// A cursor as the pair of numbers that it is.
+/// Parses a cursor into its two numbers.
 fn pair(cursor: &str) -> Result<(u64, u64), String> {
     cursor
         .split_once('-')
         .and_then(|(millis, sequence)| Some((millis.parse().ok()?, sequence.parse().ok()?)))
-        .ok_or_else(|| format!("{cursor:?} is no cursor"))
+        .ok_or_else(|| format!("{cursor:?} is not a cursor"))
 }
 
-/// What a reader has of one answer.
-struct Held {
+/// The part of an answer that a reader has received.
+struct Received {
     events: Vec<Event>,
-    /// The start of the server that began it.
+    /// The number of the server's start in which the answer began.
     begun_in: usize,
 }
 
-impl Held {
-    fn is_whole(&self) -> bool {
+impl Received {
+    fn is_complete(&self) -> bool {
         self.events.last().is_some_and(Event::is_terminal)
     }
 
-    /// Takes an event up; whether it begins the answer again.
+    /// Adds an event, and returns whether it restarts the answer.
     fn take(&mut self, event: Event, start: usize) -> Result<bool, String> {
         let is_start = event.kind() == "start";
         let Some(last) = self.events.last() else {
@@ -268,18 +268,20 @@ impl Held {
             return Ok(false);
         };
         if pair(&last.cursor)? >= pair(&event.cursor)? {
-            return Err(format!("{last:?}, then {event:?}"));
+            return Err(format!(
+                "{event:?} follows {last:?}, but its cursor is not greater"
+            ));
         }
         if last.is_terminal() {
-            return Err(format!("behind the end comes {event:?}"));
+            return Err(format!("{event:?} follows the end"));
         }
         if is_start {
-            // Only a kill has an answer begin again, and then under the same ids.
+            // An answer restarts only after a kill, and then with the same ids.
             if start == self.begun_in {
-                return Err(format!("the answer begins again with {event:?}"));
+                return Err(format!("the answer restarts without a kill: {event:?}"));
             }
             if event.envelope != self.events[0].envelope {
-                return Err(format!("{:?} begins again as {event:?}", self.events[0]));
+                return Err(format!("{:?} restarts as {event:?}", self.events[0]));
             }
             self.events.clear();
             self.begun_in = start;
@@ -289,49 +291,53 @@ impl Held {
     }
 }
 
-/// Reads an answer over as many connections as the cuts and kills make necessary, each from the last cursor seen.
+/// Reads an answer over as many connections as the cuts and kills require, each from the last
+/// cursor.
 async fn read_through_cuts(
     run: &Run,
     session: &str,
     since: &str,
-    mut numbers: Numbers,
+    mut numbers: Random,
 ) -> Result<Vec<Event>, String> {
-    let mut held = Held {
+    let mut received = Received {
         events: Vec::new(),
         begun_in: 0,
     };
-    let mut latest = Instant::now() + PATIENCE;
-    while !held.is_whole() {
+    let mut latest = Instant::now() + TIMEOUT;
+    while !received.is_complete() {
         let now = run.now();
-        let last = held.events.last();
+        let last = received.events.last();
         let cursor = last.map_or(since, |last| &last.cursor).to_owned();
         let request = requests::resume(session, &cursor, numbers.below(2) == 0);
         let most = numbers.pick(&BYTES);
         let Ok(mut stream) = Events::open(now.address, &request, numbers.below(most)).await else {
             if Instant::now() > latest {
-                return Err("the server does not come back".to_owned());
+                return Err("the server did not restart in time".to_owned());
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RETRY_DELAY).await;
             continue;
         };
-        latest = Instant::now() + PATIENCE;
+        latest = Instant::now() + TIMEOUT;
         let mut has_begun = false;
         loop {
-            let next = timeout(PATIENCE, stream.next())
+            let next = timeout(TIMEOUT, stream.next())
                 .await
-                .map_err(|_| format!("nothing comes behind {:?}", held.events.last()))?
+                .map_err(|_| format!("nothing follows {:?} in time", received.events.last()))?
                 .map_err(|error| error.to_string())?;
             match next {
                 Next::Begins => has_begun = true,
                 Next::Comment => {}
                 Next::Event(event) => {
-                    if held.take(event, now.start)? {
-                        run.begun_again.fetch_add(1, Ordering::Relaxed);
+                    if received.take(event, now.start)? {
+                        run.restarted.fetch_add(1, Ordering::Relaxed);
                     }
                 }
                 Next::Done | Next::End => {
-                    if !held.is_whole() {
-                        return Err(format!("the end comes behind {:?}", held.events.last()));
+                    if !received.is_complete() {
+                        return Err(format!(
+                            "the stream ends after {:?}",
+                            received.events.last()
+                        ));
                     }
                     break;
                 }
@@ -344,24 +350,24 @@ async fn read_through_cuts(
                 }
                 Next::Broken => {
                     run.broken.fetch_add(1, Ordering::Relaxed);
-                    // Only a kill may break a stream; the next start says that there was one.
-                    let mut place = run.now.clone();
-                    timeout(PATIENCE, place.wait_for(|new| new.start > now.start))
+                    // Only a kill may break a stream. The number of the next start proves the kill.
+                    let mut receiver = run.now.clone();
+                    timeout(TIMEOUT, receiver.wait_for(|new| new.start > now.start))
                         .await
-                        .map_err(|_| "a stream broke on a living server")?
-                        .map_err(|_| "the server was not started again")?;
+                        .map_err(|_| "a stream broke without a kill")?
+                        .map_err(|_| "the server was not restarted")?;
                     break;
                 }
                 Next::Refused(status) => {
-                    return Err(format!("{status} from {cursor}, which it gave"));
+                    return Err(format!("{status} for {cursor}, which the server sent"));
                 }
             }
         }
     }
-    Ok(held.events)
+    Ok(received.events)
 }
 
-/// The envelopes' types, neighbouring deltas as one and without sources: the same for every answer.
+/// The types of an answer's envelopes, with adjacent deltas merged and sources removed.
 const SHAPE: [&str; 7] = [
     "start",
     "start-step",
@@ -372,7 +378,7 @@ const SHAPE: [&str; 7] = [
     "finish",
 ];
 
-/// Every accepted question is stored once, with one answer, which is what its reader holds.
+/// Checks that each accepted question is stored once, with one answer, which its reader received.
 fn compare(asked: &[Asked], read: &[Vec<Event>], stored: &Value) -> Result<(), String> {
     let stored = stored.as_array().ok_or("no messages")?;
     if stored.len() != asked.len() * 2 {
@@ -389,7 +395,10 @@ fn compare(asked: &[Asked], read: &[Vec<Event>], stored: &Value) -> Result<(), S
                 .filter(|item| item["role"] == role && item["chat_turn_id"] == asked.turn.as_str());
             match (found.next(), found.next()) {
                 (Some(one), None) => Ok(one),
-                _ => Err(format!("{} has not one message of {role}", asked.turn)),
+                _ => Err(format!(
+                    "{} does not have exactly one message of {role}",
+                    asked.turn
+                )),
             }
         };
         let question = of_turn("user")?;
@@ -400,7 +409,7 @@ fn compare(asked: &[Asked], read: &[Vec<Event>], stored: &Value) -> Result<(), S
         let text: String = events.iter().map(Event::text).collect();
         if answer["content"] != text.as_str() {
             return Err(format!(
-                "{} is stored, and held is {text:?}",
+                "{} is stored, but {text:?} was received",
                 answer["content"]
             ));
         }
@@ -411,7 +420,7 @@ fn compare(asked: &[Asked], read: &[Vec<Event>], stored: &Value) -> Result<(), S
         shape.retain(|kind| !kind.starts_with("source-"));
         shape.dedup_by(|one, other| one == other && *one == "text-delta");
         if shape != SHAPE || events[0].envelope != start {
-            return Err(format!("{} reads as {shape:?}", asked.turn));
+            return Err(format!("{} has the envelopes {shape:?}", asked.turn));
         }
     }
     Ok(())

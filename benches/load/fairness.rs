@@ -1,4 +1,4 @@
-//! What a tenant that asks ten times as much as it may does to how long another one waits.
+//! Fairness: how a tenant that sends ten times its limit affects the latency of another tenant.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,31 +12,31 @@ use serde_json::{Value, json};
 use tokio::time::sleep_until;
 
 use crate::client::Connection;
-use crate::measure::{Measured, Seen, Source, Window, measure, measure_talk, middle_ratio};
+use crate::measure::{Measured, Observed, Source, Window, measure, measure_talk, median_ratio};
 use crate::report::{Aim, Report, Size};
 use crate::requests::{self, Rotating};
 use crate::server::{self, Server};
-use crate::{Failed, WORLD};
+use crate::{Failed, SEED_FILE};
 
-/// What the tenant that asks too much may ask a minute: ten times the usual limit.
+/// The limit of the flooding tenant, in requests per minute: ten times the default limit.
 const LIMIT: u32 = 12_000;
-/// How many times as much it asks.
+/// How many times its limit the flooding tenant sends.
 const EXCESS: u32 = 10;
-/// The part of what the server can do that the other one asks.
+/// The share of the server's capacity that the other tenant uses.
 const PART: f64 = 0.3;
-/// Connections of each of the two.
+/// The number of connections of each tenant.
 const CONNECTIONS: usize = 16;
-/// Times that the other one is measured alone and beside the flood, in turn.
+/// The number of rounds in which the other tenant is measured alone and during the flood, in turn.
 const ROUNDS: usize = 21;
-/// Of the system's priorities (`nice`) that of the flood's threads.
+/// The priority (`nice`) of the flooding threads.
 const LOWEST_PRIORITY: i32 = 19;
-/// A round lasts so long that a hundredth of it is some dozens of requests.
+/// The minimum duration of a round, so that 1% of its requests are some dozens.
 const SHORTEST_ROUND: Duration = Duration::from_millis(1_500);
 
 /// Measures on a server of its own.
 pub fn measure_fairness(folder: &Path, cell: Duration, report: &mut Report) -> Result<(), Failed> {
     let data = folder.join("fairness");
-    server::import(&data, &world()?)?;
+    server::import(&data, &seed_file()?)?;
     let server = Server::start(&data, &folder.join("fairness.log"))?;
     let creates: Arc<dyn Source> = Arc::new(Rotating::creates());
     let round = (cell / 2).max(SHORTEST_ROUND);
@@ -52,7 +52,8 @@ pub fn measure_fairness(folder: &Path, cell: Duration, report: &mut Report) -> R
         without.push(calm.measure(&server, round)?);
         let beside = thread::scope(|scope| {
             let flooding = scope.spawn(|| {
-                // Whoever floods has a machine of its own: what sending costs is not to slow down the other one's sending.
+                // In production the flood comes from another machine, so its sending must not slow
+                // down the other tenant's client here.
                 rustix::process::setpriority_process(None, LOWEST_PRIORITY)?;
                 flood.measure(&server, round)
             });
@@ -69,13 +70,13 @@ pub fn measure_fairness(folder: &Path, cell: Duration, report: &mut Report) -> R
         "creates, paced",
         Size::Small,
         CONNECTIONS,
-        Measured::middle_of(&without),
+        Measured::median_of(&without),
     );
     report.add(
         "creates, paced, flood",
         Size::Small,
         CONNECTIONS,
-        Measured::middle_of(&with),
+        Measured::median_of(&with),
     );
     let of_flood = |count: &AtomicUsize| count.load(Ordering::Relaxed) as f64;
     report.figure("flood, admitted", of_flood(&flood.admitted), None);
@@ -83,7 +84,7 @@ pub fn measure_fairness(folder: &Path, cell: Duration, report: &mut Report) -> R
     let aim = Some(Aim::AtMost(1.2));
     report.figure(
         "another tenant's p99 beside the flood / alone",
-        middle_ratio(&with, &without, |round| round.p99_ms),
+        median_ratio(&with, &without, |round| round.p99_ms),
         aim,
     );
     if of_flood(&flood.refused) == 0.0 {
@@ -91,29 +92,31 @@ pub fn measure_fairness(folder: &Path, cell: Duration, report: &mut Report) -> R
     }
     let refused = calm.refused.load(Ordering::Relaxed);
     if refused > 0 {
-        report.fail(format!("{refused} requests beside the flood had 429"));
+        report.fail(format!(
+            "{refused} requests of the other tenant were refused with 429"
+        ));
     }
     Ok(())
 }
 
-/// The usual world, and an MSP with a limit.
-fn world() -> Result<String, Failed> {
-    let mut world: Value = serde_json::from_str(WORLD)?;
-    let tenants = world["tenants"].as_array_mut();
-    tenants.ok_or("the world has no tenants")?.push(json!({
+/// Returns the usual seed with another MSP, which has a limit.
+fn seed_file() -> Result<String, Failed> {
+    let mut seed_file: Value = serde_json::from_str(SEED_FILE)?;
+    let tenants = seed_file["tenants"].as_array_mut();
+    tenants.ok_or("the seed file has no tenants")?.push(json!({
         "client_id": "flood", "name": "Flood", "rate_limit_per_minute": LIMIT,
         "agents": [{ "agent_id": requests::AGENT_OF_FLOOD, "name": "Technician assistant",
                      "autonomy_type": "CONVERSATIONAL", "audience": "MSP" }],
         "api_keys": [{ "name": "load", "key": requests::KEY_OF_FLOOD, "platform": false }],
     }));
-    Ok(world.to_string())
+    Ok(seed_file.to_string())
 }
 
-/// Requests that are sent when they are due, however long the ones before them take.
+/// A source that sends each request at its due time, however long earlier ones take.
 #[derive(Clone)]
 struct Pace {
     request: Arc<[u8]>,
-    /// From one request of a connection to its next.
+    /// The interval between the requests of a connection.
     apart: Duration,
     admitted: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
@@ -133,18 +136,24 @@ impl Pace {
         let (address, begun) = (server.address, Instant::now());
         let opened = AtomicUsize::new(0);
         measure_talk(server, CONNECTIONS, duration, |window| {
-            let place = opened.fetch_add(1, Ordering::Relaxed) as f64;
-            let first = begun + self.apart.mul_f64(place / CONNECTIONS as f64);
+            let index = opened.fetch_add(1, Ordering::Relaxed) as f64;
+            let first = begun + self.apart.mul_f64(index / CONNECTIONS as f64);
             self.clone().talk(address, window, first)
         })
     }
 
-    async fn talk(self, address: SocketAddr, window: Window, first: Instant) -> io::Result<Seen> {
+    async fn talk(
+        self,
+        address: SocketAddr,
+        window: Window,
+        first: Instant,
+    ) -> io::Result<Observed> {
         let mut connection = Connection::open(address).await?;
-        let mut seen = Seen::default();
+        let mut observed = Observed::default();
         let mut due = first;
         loop {
-            // Waiting for the reply before counts; that a timer has whole milliseconds does not.
+            // Waiting for the previous reply counts as latency. The timer's granularity of a
+            // millisecond does not.
             let is_late = Instant::now() > due;
             sleep_until(due.into()).await;
             let sent = if is_late { due } else { Instant::now() };
@@ -158,10 +167,10 @@ impl Pace {
                     self.refused.fetch_add(1, Ordering::Relaxed);
                     connection = connection.or_another(address).await?;
                 }
-                status => seen.refuse(status, body),
+                status => observed.refuse(status, body),
             }
-            if !seen.take(window, sent, answered) {
-                return Ok(seen);
+            if !observed.take(window, sent, answered) {
+                return Ok(observed);
             }
             due += self.apart;
         }

@@ -1,4 +1,4 @@
-//! Fills a file with sessions that have been talked in, as months of use would leave it.
+//! Fills a file with sessions and messages, as months of use would.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,26 +11,27 @@ use switchboard::model::ids::{ChannelId, KeyId, MessageId, SessionId, Tick, Turn
 use switchboard::store::database_file;
 use switchboard::store::sqlite::migrations;
 
-use crate::numbers::Numbers;
-use crate::{Failed, WORLD, server};
+use crate::numbers::Random;
+use crate::{Failed, SEED_FILE, server};
 
-/// MSPs of a big file.
+/// The number of tenants in a big file.
 const TENANTS: usize = 200;
 const BIG_SESSIONS: usize = 1_000_000;
-/// Questions, each with its answer, of twenty sessions: 50, so that a session has 5 messages on average.
+/// The number of questions, each with its answer, of twenty sessions: 50 in total, so that a
+/// session has 5 messages on average.
 const QUESTIONS: [usize; 20] = [0, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 5, 5, 6, 8];
-/// Sessions at the end whose messages fill a page, for reading.
+/// The number of further sessions whose messages fill a page, for reading.
 const READ_SESSIONS: usize = 64;
 const READ_QUESTIONS: usize = 10;
 const SESSIONS_PER_COMMIT: usize = 20_000;
-/// What a file with sessions spans.
+/// The time that the sessions of a file span.
 const YEAR_MS: i64 = 365 * 24 * 60 * 60 * 1_000;
-/// In the folder of a big file: what it holds, once it is complete.
+/// A file in the folder of a big file: its content describes the complete big file.
 const COMPLETE: &str = "filled.json";
-/// In the folder of a big file: this program made it, so it may be made anew.
-const BEGUN: &str = "filling";
+/// A file in the folder of a big file: this program created the folder, and may fill it again.
+const MARKER: &str = "filling";
 
-/// What people write about.
+/// The words of the messages.
 const WORDS: &str = "\
     printer password laptop outlook teams vpn office screen since this morning please cannot \
     open shared folder calendar invoice user new starter phone code sign error restart \
@@ -38,13 +39,13 @@ const WORDS: &str = "\
     license mailbox full quota phishing mail suspicious link clicked browser slow wifi cable \
     dock monitor keyboard account locked again tried twice works for others the and";
 
-/// Makes a folder whose one MSP has just enough sessions to fill every page.
+/// Makes a data folder in which one tenant has just enough sessions to fill every page.
 pub fn small(data: &Path) -> Result<(), Failed> {
-    server::import(data, WORLD)?;
+    server::import(data, SEED_FILE)?;
     fill(data, 0)
 }
 
-/// A folder with a million sessions and five million messages: the one that is there, or a new one.
+/// Returns a data folder with a million sessions and five million messages, and makes it if needed.
 pub fn big(folder: &Path) -> Result<PathBuf, Failed> {
     let data = folder.join("data");
     let complete = folder.join(COMPLETE);
@@ -56,21 +57,21 @@ pub fn big(folder: &Path) -> Result<PathBuf, Failed> {
         return Ok(data);
     }
     std::fs::create_dir_all(folder)?;
-    if folder.join(BEGUN).is_file() {
+    if folder.join(MARKER).is_file() {
         let _ = std::fs::remove_file(&complete);
         if data.is_dir() {
             std::fs::remove_dir_all(&data)?;
         }
     } else if folder.read_dir()?.next().is_some() {
         return Err(format!(
-            "{} holds something else; give another --folder",
+            "{} contains other files; choose another folder with --folder",
             folder.display()
         )
         .into());
     }
-    std::fs::write(folder.join(BEGUN), "")?;
+    std::fs::write(folder.join(MARKER), "")?;
     eprintln!(
-        "filling the big file in {}: it takes some minutes, once",
+        "filling the big file in {}; this takes some minutes, once",
         folder.display()
     );
     server::import(&data, &big_world()?)?;
@@ -79,20 +80,20 @@ pub fn big(folder: &Path) -> Result<PathBuf, Failed> {
     Ok(data)
 }
 
-/// Copies a data folder, so that every run meets the same one.
+/// Copies a data folder, so that every run starts with the same one.
 pub fn copy(from: &Path, to: &Path) -> Result<(), Failed> {
     std::fs::create_dir(to)?;
     for entry in from.read_dir()? {
         let entry = entry?;
         let copy = to.join(entry.file_name());
         std::fs::copy(entry.path(), &copy)?;
-        // The disk is to be at rest before anything is measured.
+        // The disk must be idle before a measurement begins.
         File::open(copy)?.sync_all()?;
     }
     Ok(())
 }
 
-/// The sessions of a filled file whose messages fill a page.
+/// Returns the sessions of a filled file whose messages fill a page.
 pub fn read_sessions(data: &Path) -> Result<Vec<String>, Failed> {
     let connection = Connection::open(database_file(data))?;
     let mut statement = connection.prepare(
@@ -104,12 +105,12 @@ pub fn read_sessions(data: &Path) -> Result<Vec<String>, Failed> {
     ids.map(|id| Ok(id?.to_string())).collect()
 }
 
-/// The usual world, and MSPs around it with companies, agents and a bot each.
+/// Returns the usual seed with further tenants, each with companies, agents and a bot.
 fn big_world() -> Result<String, Failed> {
-    let mut world: Value = serde_json::from_str(WORLD)?;
-    let tenants = world["tenants"]
+    let mut seed_file: Value = serde_json::from_str(SEED_FILE)?;
+    let tenants = seed_file["tenants"]
         .as_array_mut()
-        .ok_or("the world has no tenants")?;
+        .ok_or("the seed file has no tenants")?;
     for number in tenants.len()..TENANTS {
         let companies: Vec<Value> = (0..20)
             .map(|company| {
@@ -133,14 +134,14 @@ fn big_world() -> Result<String, Failed> {
             "api_keys": [{ "name": "program", "key": format!("neo_sk_bench_program{number:08}"), "platform": false }],
         }));
     }
-    Ok(world.to_string())
+    Ok(seed_file.to_string())
 }
 
 fn directory(tenant: usize, company: usize) -> String {
     format!("d1ec7000-{tenant:04}-4000-8000-{company:012}")
 }
 
-/// What a tenant's sessions are drawn from.
+/// The values from which a tenant's sessions are made.
 struct Msp {
     no: i64,
     account: Option<KeyId>,
@@ -196,29 +197,29 @@ fn msps(connection: &Connection) -> rusqlite::Result<Vec<Msp>> {
     numbers.into_iter().map(msp).collect()
 }
 
-fn text(numbers: &mut Numbers, words: usize) -> String {
+fn text(numbers: &mut Random, words: usize) -> String {
     let known: Vec<&str> = WORDS.split(' ').collect();
     let drawn: Vec<&str> = (0..words).map(|_| numbers.pick(&known)).collect();
     drawn.join(" ")
 }
 
-/// Adds `sessions` of all MSPs over a year, then those for reading.
+/// Adds `sessions` sessions of all tenants over a year, then the sessions for reading.
 fn fill(data: &Path, sessions: usize) -> Result<(), Failed> {
     let connection = Connection::open(database_file(data))?;
-    // A file that is not finished is made anew, so nothing has to survive a crash here.
+    // An incomplete file is filled again, so nothing needs to survive a crash here.
     connection.pragma_update(None, "journal_mode", "MEMORY")?;
     connection.pragma_update(None, "synchronous", "OFF")?;
     connection.pragma_update(None, "cache_size", -512_000)?;
     connection.set_prepared_statement_cache_capacity(32);
     let msps = msps(&connection)?;
-    // The first MSPs are the biggest: each weighs a little less than the one before it.
+    // The first tenants are the largest: each weighs a little less than the one before it.
     let mut ends = Vec::with_capacity(msps.len());
     let mut weight = 0;
-    for place in 0..msps.len() {
-        weight += 1_000_000 / (place + 10);
+    for index in 0..msps.len() {
+        weight += 1_000_000 / (index + 10);
         ends.push(weight);
     }
-    let mut numbers = Numbers::new(0x2545_f491_4f6c_dd1d);
+    let mut numbers = Random::new(0x2545_f491_4f6c_dd1d);
     let total = sessions + READ_SESSIONS;
     let first_ms = Clock::System.now() - YEAR_MS - 60 * 60 * 1_000;
     let step_ms = YEAR_MS / i64::try_from(total)?;
@@ -231,8 +232,8 @@ fn fill(data: &Path, sessions: usize) -> Result<(), Failed> {
             (&msps[0], READ_QUESTIONS)
         } else {
             let drawn = numbers.below(weight);
-            let place = ends.partition_point(|end| *end <= drawn);
-            (&msps[place], QUESTIONS[number * 7 % QUESTIONS.len()])
+            let index = ends.partition_point(|end| *end <= drawn);
+            (&msps[index], QUESTIONS[number * 7 % QUESTIONS.len()])
         };
         add_session(
             &connection,
@@ -261,7 +262,7 @@ fn fill(data: &Path, sessions: usize) -> Result<(), Failed> {
 
 fn progress(sessions: usize) -> Result<ProgressBar, Failed> {
     let style =
-        ProgressStyle::with_template("filling the big file {wide_bar} {pos}/{len}, {eta} to go")?;
+        ProgressStyle::with_template("filling the big file {wide_bar} {pos}/{len}, {eta} left")?;
     Ok(ProgressBar::new(sessions as u64).with_style(style))
 }
 
@@ -279,10 +280,12 @@ VALUES (?1, ?2, ?3, ?4, 'COMPLETED', 'FAST', ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, 
 const TITLE_WORDS: &str = "INSERT INTO title_search (rowid, scope, words) VALUES (?1, ?2, ?3)";
 const MESSAGE_WORDS: &str = "INSERT INTO message_search (rowid, scope, words) VALUES (?1, ?2, ?3)";
 
-/// One session with its questions and answers, all of them before the next session begins, so that rows go in by age.
+/// Adds a session with its questions and answers.
+///
+/// All of them precede the next session, so that rows are inserted in the order of their age.
 fn add_session(
     connection: &Connection,
-    numbers: &mut Numbers,
+    numbers: &mut Random,
     msp: &Msp,
     begins_ms: i64,
     span_ms: i64,
@@ -297,7 +300,7 @@ fn add_session(
         let drawn = numbers.below(msp.companies.len().max(1));
         msp.routed.as_ref().zip(msp.companies.get(drawn))
     };
-    // A fifth of a big file's sessions is in the archive, the old ones rather than the new.
+    // A fifth of the sessions in a big file is archived, more of the old than of the new ones.
     let is_archived = !is_read && numbers.below(5) == 0;
     let by_user = company.is_none() && !is_read && numbers.below(10) < 6;
     let ends_ms = begins_ms + span_ms - 1;

@@ -1,4 +1,4 @@
-//! What a session and a message add to the file, by its size when the server has ended and by its tables and indexes.
+//! Growth: the bytes that a session and a message add to the file, its tables and its indexes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,37 +11,37 @@ use crate::client::{ask_each, made_sessions};
 use crate::report::Report;
 use crate::requests::{self, QUESTIONS};
 use crate::server::{self, Server};
-use crate::{Failed, WORLD};
+use crate::{Failed, SEED_FILE};
 
-/// Sessions that are made; each has one question and its answer then.
+/// The number of sessions. Each gets one question and its answer.
 const SESSIONS: usize = 20_000;
-/// How long the index of messages may take to have all of them.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(100);
-/// A table or index is told from this part of the growth on.
-const TOLD: f64 = 0.02;
+/// The timeout for indexing all messages.
+const TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// The minimum share of the growth at which a table or an index is reported.
+const MIN_REPORTED: f64 = 0.02;
 
-/// Bytes of each table and index, and of the whole file.
+/// The sizes of the whole file and of each table and index, in bytes.
 struct Bytes {
     whole: f64,
     parts: BTreeMap<String, f64>,
 }
 
-/// Measures on a server of its own, which is stopped for each look.
+/// Measures on a server of its own, which is stopped before each reading.
 pub fn measure_growth(folder: &Path, report: &mut Report) -> Result<(), Failed> {
     let data = folder.join("growth");
-    server::import(&data, WORLD)?;
+    server::import(&data, SEED_FILE)?;
     let log = folder.join("growth.log");
-    // The first start makes what a server needs.
+    // The first start creates the files that a server needs.
     Server::start(&data, &log)?.stop()?;
-    let empty = look(&data)?;
+    let empty = sizes(&data)?;
 
     let server = Server::start(&data, &log)?;
     let create = requests::create_with_articles();
     let sessions = made_sessions(server.address, &create, SESSIONS)?;
     server.stop()?;
-    let with_sessions = look(&data)?;
-    tell("a session", &empty, &with_sessions, SESSIONS, report);
+    let with_sessions = sizes(&data)?;
+    report_growth("a session", &empty, &with_sessions, SESSIONS, report);
 
     let server = Server::start(&data, &log)?;
     let asks = sessions.iter().zip(QUESTIONS.iter().cycle());
@@ -50,10 +50,10 @@ pub fn measure_growth(folder: &Path, report: &mut Report) -> Result<(), Failed> 
     server.settle()?;
     let text = wait_for_index(&data)?;
     server.stop()?;
-    let with_messages = look(&data)?;
+    let with_messages = sizes(&data)?;
     let messages = SESSIONS * 2;
     report.figure("a message, bytes of its text", text / messages as f64, None);
-    tell(
+    report_growth(
         "a message",
         &with_sessions,
         &with_messages,
@@ -63,24 +63,24 @@ pub fn measure_growth(folder: &Path, report: &mut Report) -> Result<(), Failed> 
     Ok(())
 }
 
-/// Waits until every message can be searched for; the bytes of their texts.
+/// Waits until every message is indexed, and returns the bytes of the messages' texts.
 fn wait_for_index(data: &Path) -> Result<f64, Failed> {
     let connection = Connection::open(database_file(data))?;
-    let latest = Instant::now() + PATIENCE;
-    let mut behind = connection.prepare(
+    let latest = Instant::now() + TIMEOUT;
+    let mut is_behind = connection.prepare(
         "SELECT (SELECT max(seq) FROM messages) > (SELECT done_seq FROM search_progress WHERE what = 'messages')",
     )?;
-    while behind.query_row([], |row| row.get(0))? {
+    while is_behind.query_row([], |row| row.get(0))? {
         if Instant::now() > latest {
-            return Err("the index of messages does not come to its end".into());
+            return Err("the messages were not indexed in time".into());
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
     let bytes = "SELECT sum(octet_length(content)) FROM messages";
     Ok(connection.query_row(bytes, [], |row| row.get::<_, i64>(0))? as f64)
 }
 
-fn look(data: &Path) -> Result<Bytes, Failed> {
+fn sizes(data: &Path) -> Result<Bytes, Failed> {
     let file = database_file(data);
     let connection = Connection::open(&file)?;
     let mut sizes = connection.prepare("SELECT name, pgsize FROM dbstat WHERE aggregate = TRUE")?;
@@ -91,8 +91,8 @@ fn look(data: &Path) -> Result<Bytes, Failed> {
     })
 }
 
-/// What each of so many things added, and where to.
-fn tell(what: &str, before: &Bytes, after: &Bytes, number: usize, report: &mut Report) {
+/// Reports the bytes that each of `number` rows added, and to which table or index.
+fn report_growth(what: &str, before: &Bytes, after: &Bytes, number: usize, report: &mut Report) {
     let whole = after.whole - before.whole;
     report.figure(
         format!("{what}, bytes of the file"),
@@ -103,7 +103,9 @@ fn tell(what: &str, before: &Bytes, after: &Bytes, number: usize, report: &mut R
         let had = before.parts.get(name).copied().unwrap_or(0.0);
         (name, bytes - had)
     });
-    let mut grown: Vec<_> = grown.filter(|(_, bytes)| bytes / whole > TOLD).collect();
+    let mut grown: Vec<_> = grown
+        .filter(|(_, bytes)| bytes / whole > MIN_REPORTED)
+        .collect();
     grown.sort_by(|(_, one), (_, other)| other.total_cmp(one));
     for (name, bytes) in grown {
         report.figure(

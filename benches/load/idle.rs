@@ -1,4 +1,4 @@
-//! Thousands of readers that wait: what they cost a server that is at rest, and what they cost those who use it.
+//! Thousands of idle readers: what they cost an idle server, and what they cost active clients.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,48 +11,48 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, watch};
 
 use crate::client::{ask_each, made_sessions, runtime};
-use crate::measure::{Measured, Source, Target, measure, middle_ratio};
+use crate::measure::{Measured, Source, Target, measure, median_ratio};
 use crate::report::{Aim, Report, Size};
 use crate::requests::{self, Appends, QUESTIONS};
 use crate::server::{self, Server};
 use crate::streams::{Events, Next};
-use crate::{Failed, WORLD};
+use crate::{Failed, SEED_FILE};
 
-/// Connections that append beside the readers.
+/// The number of connections that append while readers wait.
 const CONNECTIONS: usize = 16;
-/// Times that appends are measured with and without readers, in turn.
+/// The number of rounds in which appends are measured with and without readers, in turn.
 const ROUNDS: usize = 3;
-/// A cell lasts so long that every reader's right is looked at again within it.
+/// The minimum duration of a cell, so that the access of every reader is checked again within it.
 const SHORTEST_CELL: Duration = Duration::from_secs(11);
-/// Sessions that are made a second of appends, at 15 messages each.
+/// The number of sessions for a second of appends, at 15 messages each.
 const SESSIONS_PER_SECOND: f64 = 800.0;
-/// Readers that open at one time.
+/// The number of readers that connect at the same time.
 const OPENING: usize = 64;
-/// How long all of them may take until they wait.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// How often the server sends a comment.
+/// The timeout until all readers wait.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// The server's interval of comments on a stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Files that this process and the server need beside one a reader.
+/// The number of open files that this process and the server need besides one per reader.
 const OTHER_FILES: u64 = 500;
 
-/// Readers on a thread of their own, each following a session of its own.
+/// Readers on a thread of their own, each on a session of its own.
 struct Readers {
-    seen: Arc<Seen>,
-    /// Dropped, it ends them.
+    counters: Arc<Counters>,
+    /// Dropping the sender stops the readers.
     stop: watch::Sender<()>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Seen {
+struct Counters {
     waiting: AtomicUsize,
     lost: AtomicUsize,
     comments: Vec<AtomicUsize>,
 }
 
 impl Readers {
-    /// Opens them all; they have read what there is and wait.
+    /// Opens all streams. Each reader reads the stored events and then waits.
     fn open(address: SocketAddr, sessions: &[String]) -> Result<Self, Failed> {
-        let seen = Arc::new(Seen {
+        let counters = Arc::new(Counters {
             waiting: AtomicUsize::new(0),
             lost: AtomicUsize::new(0),
             comments: sessions.iter().map(|_| AtomicUsize::new(0)).collect(),
@@ -60,31 +60,32 @@ impl Readers {
         let requests: Vec<Vec<u8>> = sessions.iter().map(|id| requests::follow(id)).collect();
         let (stop, stopped) = watch::channel(());
         let runtime = runtime()?;
-        let all = Arc::clone(&seen);
+        let all = Arc::clone(&counters);
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
                 let opening = Arc::new(Semaphore::new(OPENING));
                 for (number, request) in requests.into_iter().enumerate() {
-                    let (seen, opening) = (Arc::clone(&all), Arc::clone(&opening));
+                    let (counters, opening) = (Arc::clone(&all), Arc::clone(&opening));
                     tokio::spawn(async move {
-                        if let Err(error) = wait(address, &request, number, &seen, &opening).await
-                            && seen.lost.fetch_add(1, Ordering::Relaxed) == 0
+                        if let Err(error) =
+                            wait(address, &request, number, &counters, &opening).await
+                            && counters.lost.fetch_add(1, Ordering::Relaxed) == 0
                         {
-                            eprintln!("the first reader that was lost: {error}");
+                            eprintln!("the first lost reader: {error}");
                         }
                     });
                 }
                 let mut stopped = stopped;
-                // An error says that the sender is gone, which is the end.
+                // An error means that the sender is gone, which stops the reader.
                 while stopped.changed().await.is_ok() {}
             });
         });
         let readers = Self {
-            seen,
+            counters,
             stop,
             thread: Some(thread),
         };
-        let latest = Instant::now() + PATIENCE;
+        let latest = Instant::now() + TIMEOUT;
         while readers.waiting() < sessions.len() {
             if readers.lost() > 0 || Instant::now() > latest {
                 return Err(format!(
@@ -101,20 +102,20 @@ impl Readers {
     }
 
     fn waiting(&self) -> usize {
-        self.seen.waiting.load(Ordering::Relaxed)
+        self.counters.waiting.load(Ordering::Relaxed)
     }
 
     fn lost(&self) -> usize {
-        self.seen.lost.load(Ordering::Relaxed)
+        self.counters.lost.load(Ordering::Relaxed)
     }
 
-    /// Comments that each has had so far.
+    /// Returns the number of comments that each reader has received.
     fn comments(&self) -> Vec<usize> {
-        let all = self.seen.comments.iter();
+        let all = self.counters.comments.iter();
         all.map(|had| had.load(Ordering::Relaxed)).collect()
     }
 
-    /// Ends them; how many were lost before.
+    /// Stops the readers, and returns how many were lost before.
     fn close(mut self) -> usize {
         let lost = self.lost();
         drop(self.stop);
@@ -125,26 +126,26 @@ impl Readers {
     }
 }
 
-/// One reader: the answer that its session has, then nothing but comments.
+/// Reads the answer of a session, and then only comments.
 async fn wait(
     address: SocketAddr,
     request: &[u8],
     number: usize,
-    seen: &Seen,
+    counters: &Counters,
     opening: &Semaphore,
 ) -> Result<(), Failed> {
     let permit = opening.acquire().await?;
     let mut events = Events::open(address, request, usize::MAX).await?;
     while !events.event().await?.is_terminal() {}
-    seen.waiting.fetch_add(1, Ordering::Relaxed);
+    counters.waiting.fetch_add(1, Ordering::Relaxed);
     drop(permit);
     loop {
         match events.next().await? {
             Next::Comment => {
-                seen.comments[number].fetch_add(1, Ordering::Relaxed);
+                counters.comments[number].fetch_add(1, Ordering::Relaxed);
             }
             Next::Event(event) => {
-                return Err(format!("an event came from nowhere: {event:?}").into());
+                return Err(format!("unexpected event: {event:?}").into());
             }
             Next::Begins | Next::Refused(_) => return Err("a stream began twice".into()),
             Next::Done | Next::End | Next::Broken | Next::Cut => {
@@ -154,7 +155,7 @@ async fn wait(
     }
 }
 
-/// Lets this process, and the servers that it starts, open as many files as these readers need.
+/// Raises the limit of open files of this process, and thus of its servers, for these readers.
 pub fn allow_files(readers: u64) -> Result<(), Failed> {
     let files = readers + OTHER_FILES;
     let limit = getrlimit(Resource::Nofile);
@@ -163,7 +164,7 @@ pub fn allow_files(readers: u64) -> Result<(), Failed> {
     }
     if limit.maximum.is_some_and(|maximum| maximum < files) {
         return Err(format!(
-            "so many readers need {files} open files and this shell allows {}: raise `ulimit -Hn`, or give fewer --readers",
+            "these readers need {files} open files, but this shell allows {}; raise `ulimit -Hn`, or choose fewer with --readers",
             limit.maximum.unwrap_or(0)
         )
         .into());
@@ -178,7 +179,7 @@ pub fn allow_files(readers: u64) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Measures on a server of its own, so that its memory is that of a fresh one.
+/// Measures on a server of its own, so that the memory is that of a fresh server.
 pub fn measure_idle(
     folder: &Path,
     readers: usize,
@@ -187,7 +188,7 @@ pub fn measure_idle(
     report: &mut Report,
 ) -> Result<(), Failed> {
     let data = folder.join("idle");
-    server::import(&data, WORLD)?;
+    server::import(&data, SEED_FILE)?;
     let server = Server::start(&data, &folder.join("idle.log"))?;
     let sessions = made_sessions(server.address, &requests::create_with_articles(), readers)?;
     let asks: Vec<Vec<u8>> = sessions
@@ -212,7 +213,7 @@ pub fn measure_idle(
         .map(|(after, before)| after - before)
         .min();
     let grown = resident.saturating_sub(before) as f64;
-    // Aimed at are 10,000 readers; fewer have their share of it.
+    // The aim is for 10,000 readers. Fewer readers get their share of it.
     let share = readers as f64 / 10_000.0;
     report.figure("idle readers", readers as f64, None);
     let aim = Some(Aim::AtMost(150.0 * share));
@@ -252,15 +253,15 @@ pub fn measure_idle(
         }
         without.push(appends(&server)?);
     }
-    let p50 = middle_ratio(&with, &without, |round| round.p50_ms);
-    let p99 = middle_ratio(&with, &without, |round| round.p99_ms);
+    let p50 = median_ratio(&with, &without, |round| round.p50_ms);
+    let p99 = median_ratio(&with, &without, |round| round.p99_ms);
     let aim = Some(Aim::AtMost(1.5));
     for (which, ratio, aim) in [("p50", p50, None), ("p99", p99, aim)] {
         let what = format!("appends at {CONNECTIONS}, {which} with readers / without");
         report.figure(what, ratio, aim);
     }
     for (what, rounds) in [("appends, no readers", without), ("appends, readers", with)] {
-        report.add(what, Size::Small, CONNECTIONS, Measured::middle_of(&rounds));
+        report.add(what, Size::Small, CONNECTIONS, Measured::median_of(&rounds));
     }
     Ok(())
 }

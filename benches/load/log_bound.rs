@@ -1,4 +1,4 @@
-//! How long the write-ahead log gets: under load alone, and while searches that take long follow one another.
+//! The size of the write-ahead log: under creates alone, and during continuous long searches.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,19 @@ use crate::measure::{Measured, Source, measure};
 use crate::report::{Aim, Report, Size};
 use crate::requests::Rotating;
 use crate::server::{self, Server};
-use crate::{Failed, WORLD};
+use crate::{Failed, SEED_FILE};
 
-/// Connections that make sessions.
+/// The number of connections that create sessions.
 const CONNECTIONS: usize = 64;
-/// Connections that search: as many as may read long at one time.
+/// The number of connections that search: the server's limit of concurrent long reads.
 const SEARCHING: usize = 4;
-/// A cell lasts so long that the log is begun again within it, more than once.
+/// The minimum duration of a cell, so that the log restarts within it more than once.
 const SHORTEST_CELL: Duration = Duration::from_secs(10);
-/// How often the log's file is looked at.
-const LOOK: Duration = Duration::from_millis(5);
+/// The interval of reading the log's size.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 pub const MIB: f64 = (1 << 20) as f64;
 
-/// Measures on a server of its own with a new file, and on one with a big file, in which searches take long.
+/// Measures on a server with a new file, and on one with a big file, in which searches take long.
 pub fn measure_log(
     folder: &Path,
     big: Option<&Path>,
@@ -35,11 +35,11 @@ pub fn measure_log(
     let cell = cell.max(SHORTEST_CELL);
     let creates: Arc<dyn Source> = Arc::new(Rotating::creates());
     let data = folder.join("log");
-    server::import(&data, WORLD)?;
+    server::import(&data, SEED_FILE)?;
     let server = Server::start(&data, &folder.join("log.log"))?;
     let create = |cell| measure(&server, CONNECTIONS, cell, &creates)?.without_errors();
     let (alone, _) = largest_while(&data, || create(cell))?;
-    // The log is begun again at 64 MiB, up to a thousand frames and a commit later.
+    // The log restarts at 64 MiB, but up to a thousand frames and a commit later.
     report.demand("log under creates, MiB", alone, Aim::AtMost(72.0));
     drop(server);
 
@@ -61,7 +61,7 @@ pub fn measure_log(
     report.add("searches, creates", Size::Big, SEARCHING, searched);
     let what = "log under creates and searches, MiB";
     report.figure(what, second, Some(Aim::AtMost(256.0)));
-    // What has no bound has doubled after twice the time; where in its course the log is measured is chance.
+    // A log without a bound doubles in twice the time. The reading's phase in a cycle is random.
     let what = "log under creates and searches, later / before";
     report.figure(what, second / first, Some(Aim::AtMost(1.5)));
     create(cell / 2)?;
@@ -81,7 +81,7 @@ pub fn length(log: &Path) -> u64 {
     fs::metadata(log).map_or(0, |log| log.len())
 }
 
-/// How long the log's file gets while this goes on, in MiB.
+/// Returns the log's largest size while an activity runs, in MiB.
 fn largest_while<T>(
     data: &Path,
     go_on: impl FnOnce() -> Result<T, Failed>,
@@ -91,7 +91,7 @@ fn largest_while<T>(
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 largest.fetch_max(length(&log), Ordering::Relaxed);
-                thread::sleep(LOOK);
+                thread::sleep(POLL_INTERVAL);
             }
         });
         let outcome = go_on();

@@ -1,9 +1,11 @@
-//! A load program that anyone can run: the built server under load, beside the ceilings of the same machine.
+//! A load program for the built server, which also measures the ceilings of the same machine.
 //!
-//! `cargo bench --bench load` measures each call at several numbers of connections, on an empty file and on one of a
-//! million sessions, together with what the framework alone, SQLite alone and a server with one commit a request do in
-//! the same minutes; then memory and start, the file and its log, fairness, and readers of streams. It prints one table
-//! and writes it as JSON and as a picture. Figures of one run can be compared with each other; between machines only the ratios.
+//! `cargo bench --bench load` measures each call at several numbers of connections, on an empty
+//! file and on one with a million sessions. In the same minutes it measures the framework alone,
+//! SQLite alone and a server with one commit per request. It then measures memory and start, the
+//! growth of the file and its log, fairness, and readers of streams. It prints a table, and writes
+//! the table as JSON and as SVG. Compare figures within one run. Between machines, only ratios are
+//! comparable.
 
 mod ceilings;
 mod client;
@@ -35,90 +37,92 @@ use clap::Parser;
 use mimalloc::MiMalloc;
 
 use report::Report;
-use what::What;
+use what::Benchmark;
 
-/// The same as the program's, for the ceilings' sake.
+/// The program's allocator, so that the ceilings are comparable.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-/// Two MSPs, a relay, and a white-label bot that serves both.
-const WORLD: &str = include_str!("world.json");
+/// The seed file: two MSPs, a relay, and a white-label bot that serves both MSPs.
+const SEED_FILE: &str = include_str!("world.json");
 
 #[derive(Parser)]
 #[command(
     name = "load",
-    about = "Puts load on the built server and on the ceilings of this machine"
+    about = "Measures the built server under load, and the ceilings of this machine"
 )]
 struct Options {
-    /// Seconds that each cell is measured
+    /// Seconds of each measured cell
     #[arg(long, default_value_t = 2.5, value_parser = seconds)]
     seconds: f64,
-    /// Connections that are open at one time, one table line each
+    /// Random of concurrent connections, separated by commas; each is a line of the table
     #[arg(long, value_delimiter = ',', default_value = "1,16,64,256", value_parser = connections)]
     connections: Vec<usize>,
-    /// Only these; soak is run only if it stands here
+    /// Measure only these, separated by commas; soak runs only if it is listed [default: all except
+    /// soak]
     #[arg(long, value_delimiter = ',')]
-    only: Vec<What>,
-    /// Leave out the file of 1,000,000 sessions and 5,000,000 messages; it takes minutes to make, and is kept
+    only: Vec<Benchmark>,
+    /// Skip the file with 1,000,000 sessions and 5,000,000 messages; the file takes minutes to
+    /// make, and is kept
     #[arg(long)]
     no_big: bool,
-    /// Where the files lie that are measured: on the disk that is meant
+    /// The folder of the measured files; it must be on the disk to be measured
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     folder: PathBuf,
-    /// Where the table is written as JSON [default: load.json in the folder]
+    /// The file for the table as JSON [default: load.json in the folder]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Where it is drawn as SVG [default: load.svg in the folder]
+    /// The file for the table as SVG [default: load.svg in the folder]
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-    /// Readers that wait, of idle-readers
+    /// Number of waiting readers, for idle-readers
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=20_000))]
     readers: u64,
-    /// Seconds that they wait while the server does nothing else
+    /// Seconds that the readers of idle-readers wait while the server is idle
     #[arg(long, value_name = "SECONDS", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=600))]
     idle_seconds: u64,
-    /// Streams that are cut, of cut-streams
+    /// Number of streams to cut, for cut-streams
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     cuts: u64,
-    /// What their random choices begin with; by default another one in each run, which is said
+    /// The seed of the random choices of cut-streams [default: the time, which is printed]
     #[arg(long)]
     seed: Option<u64>,
     /// Minutes of soak
     #[arg(long, value_name = "MINUTES", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     soak_minutes: u64,
-    /// Say the server's process id on stderr, for a profiler
+    /// Print the server's process id on stderr, for a profiler
     #[arg(long)]
     say_process: bool,
     /// Serve this data folder with a commit for each change
     #[arg(long, hide = true)]
     serve_single_commits: Option<PathBuf>,
-    /// Given by cargo
+    /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 impl Options {
-    fn wants(&self, what: What) -> bool {
-        (self.only.is_empty() && what != What::Soak) || self.only.contains(&what)
+    fn wants(&self, what: Benchmark) -> bool {
+        (self.only.is_empty() && what != Benchmark::Soak) || self.only.contains(&what)
     }
 
     fn wants_rows(&self) -> bool {
-        let mut rows = What::TABLE.into_iter().flatten();
-        self.wants(What::Sqlite) || rows.any(|what| self.wants(*what))
+        let mut rows = Benchmark::TABLE.into_iter().flatten();
+        self.wants(Benchmark::Sqlite) || rows.any(|what| self.wants(*what))
     }
 
     fn wants_big(&self) -> bool {
-        let on_files = What::TABLE
+        let on_files = Benchmark::TABLE
             .into_iter()
             .flatten()
-            .filter(|what| !What::OTHERS.contains(what));
-        let mut on_big = on_files.chain([&What::MemoryAndStart, &What::LogBound]);
+            .filter(|what| !Benchmark::OTHERS.contains(what));
+        let mut on_big = on_files.chain([&Benchmark::MemoryAndStart, &Benchmark::LogBound]);
         !self.no_big && on_big.any(|what| self.wants(*what))
     }
 
-    /// How long a cell is measured.
+    /// Returns the duration of a measured cell.
     fn cell(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
     }
@@ -156,8 +160,8 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(0) => ExitCode::SUCCESS,
-        Ok(wrong) => {
-            eprintln!("load: {wrong} requests were refused, or failures");
+        Ok(number) => {
+            eprintln!("load: {number} refused requests or failures");
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -167,15 +171,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures, and tells the table; how much went wrong that may not.
+/// Measures, prints the table, and returns the number of errors and failures.
 fn run(options: &Options) -> Result<usize, Failed> {
     fs::create_dir_all(&options.folder)?;
     let lock = File::create(options.folder.join("lock"))?;
     if lock.try_lock().is_err() {
-        return Err("another run uses this folder; give another --folder".into());
+        return Err("another run uses this folder; choose another folder with --folder".into());
     }
     let folder = options.folder.join("run");
-    // What a run left that was interrupted.
+    // An interrupted run leaves its folder.
     if folder.is_dir() {
         fs::remove_dir_all(&folder)?;
     }
@@ -193,11 +197,11 @@ fn run(options: &Options) -> Result<usize, Failed> {
 }
 
 fn measure_all(folder: &Path, options: &Options, report: &mut Report) -> Result<(), Failed> {
-    if options.wants(What::IdleReaders) {
+    if options.wants(Benchmark::IdleReaders) {
         idle::allow_files(options.readers)?;
     }
-    if options.wants(What::Soak) {
-        idle::allow_files(soak::MOST_FILES)?;
+    if options.wants(Benchmark::Soak) {
+        idle::allow_files(soak::MAX_FILES)?;
     }
     let big = if options.wants_big() {
         let filled = fill::big(&options.folder.join("big"))?;
@@ -208,44 +212,44 @@ fn measure_all(folder: &Path, options: &Options, report: &mut Report) -> Result<
         None
     };
     let cell = options.cell();
-    if options.wants(What::MemoryAndStart) {
+    if options.wants(Benchmark::MemoryAndStart) {
         let measured = start::measure_start(folder, big.as_deref(), report);
-        report.keep(What::MemoryAndStart, measured);
+        report.keep(Benchmark::MemoryAndStart, measured);
     }
     if options.wants_rows() {
         rows::measure_rows(folder, big.as_deref(), options, report)?;
     }
-    if options.wants(What::LogBound) {
+    if options.wants(Benchmark::LogBound) {
         let measured = log_bound::measure_log(folder, big.as_deref(), cell, report);
-        report.keep(What::LogBound, measured);
+        report.keep(Benchmark::LogBound, measured);
     }
-    if options.wants(What::Growth) {
+    if options.wants(Benchmark::Growth) {
         let measured = growth::measure_growth(folder, report);
-        report.keep(What::Growth, measured);
+        report.keep(Benchmark::Growth, measured);
     }
-    if options.wants(What::Fairness) {
+    if options.wants(Benchmark::Fairness) {
         let measured = fairness::measure_fairness(folder, cell, report);
-        report.keep(What::Fairness, measured);
+        report.keep(Benchmark::Fairness, measured);
     }
-    if options.wants(What::IdleReaders) {
+    if options.wants(Benchmark::IdleReaders) {
         let idle = Duration::from_secs(options.idle_seconds);
         let readers = usize::try_from(options.readers)?;
         let measured = idle::measure_idle(folder, readers, idle, cell, report);
-        report.keep(What::IdleReaders, measured);
+        report.keep(Benchmark::IdleReaders, measured);
     }
-    if options.wants(What::CutStreams) {
+    if options.wants(Benchmark::CutStreams) {
         let seed = options.seed.unwrap_or_else(|| {
             let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             since.map_or(0, |since| since.as_secs())
         });
         let cuts = usize::try_from(options.cuts)?;
         let measured = cuts::measure_cuts(folder, cuts, seed, report);
-        report.keep(What::CutStreams, measured);
+        report.keep(Benchmark::CutStreams, measured);
     }
-    if options.wants(What::Soak) {
+    if options.wants(Benchmark::Soak) {
         let whole = Duration::from_secs(options.soak_minutes * 60);
         let measured = soak::measure_soak(folder, whole, report);
-        report.keep(What::Soak, measured);
+        report.keep(Benchmark::Soak, measured);
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Many clients at once on a clock, and what they saw.
+//! Runs many concurrent clients for a time, and measures what they observe.
 
 use std::future::Future;
 use std::io;
@@ -11,27 +11,28 @@ use serde::Serialize;
 use crate::Failed;
 use crate::client::{Connection, runtime};
 
-/// How long a cell runs before its requests count: caches fill, connections settle.
+/// The warm-up of a cell, in which caches fill and connections settle. Its requests do not count.
 const WARM_UP: Duration = Duration::from_millis(200);
-/// How long after its time a cell may still wait for replies.
+/// How long a cell waits for replies after its end.
 const GRACE: Duration = Duration::from_secs(20);
-/// Refused requests after which a connection gives up.
-const MOST_ERRORS: usize = 20;
+/// The number of refused requests after which a connection gives up.
+const MAX_ERRORS: usize = 20;
 
-/// What is sent, request after request, by all connections of a cell.
+/// The requests that all connections of a cell send.
 pub trait Source: Send + Sync {
-    /// Writes the next request; `false` when there is none left.
+    /// Writes the next request, and returns `false` if there is none.
     fn next(&self, request: &mut Vec<u8>) -> bool;
 }
 
 /// A server under load.
 pub trait Target {
     fn address(&self) -> SocketAddr;
-    /// What its process has spent so far, where that can be known apart from the client's.
+    /// Returns the processor time of the server's process, if it can be told apart from the
+    /// client's.
     fn cpu(&self) -> Option<Duration>;
 }
 
-/// The figures of one cell.
+/// The figures of a cell.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
     pub requests: usize,
@@ -39,7 +40,7 @@ pub struct Measured {
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub errors: usize,
-    /// What the server's process spent on one request; less noisy than a rate where others use the machine too.
+    /// The server's processor time per request, which is less noisy than a rate on a busy machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_cpu_us: Option<f64>,
     /// The first reply that was not a success.
@@ -48,9 +49,10 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Rounds of one cell as one: each figure is its own middle, so that a disturbed round counts for none of them.
-    pub fn middle_of(rounds: &[Self]) -> Self {
-        let of = |figure: fn(&Self) -> f64| middle(rounds.iter().map(figure));
+    /// Combines the rounds of a cell: each figure is a median, so that a disturbed round has no
+    /// effect.
+    pub fn median_of(rounds: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| median(rounds.iter().map(figure));
         let cpu: Option<Vec<f64>> = rounds.iter().map(|round| round.server_cpu_us).collect();
         Self {
             requests: rounds.iter().map(|round| round.requests).sum(),
@@ -58,14 +60,14 @@ impl Measured {
             p50_ms: of(|round| round.p50_ms),
             p99_ms: of(|round| round.p99_ms),
             errors: rounds.iter().map(|round| round.errors).sum(),
-            server_cpu_us: cpu.map(middle),
+            server_cpu_us: cpu.map(median),
             first_error: rounds.iter().find_map(|round| round.first_error.clone()),
         }
     }
 }
 
 impl Measured {
-    /// Refuses a cell in which requests were refused, for figures that would look the better for it.
+    /// Refuses a cell with refused requests, because those would improve its figures.
     pub fn without_errors(self) -> Result<Self, Failed> {
         match self.first_error {
             None => Ok(self),
@@ -74,54 +76,56 @@ impl Measured {
     }
 }
 
-/// A figure of one cell over that of another which took turns with it. Each round is compared in itself, since what else
-/// the machine does changes from one to the next; the middle one of these ratios counts.
-pub fn middle_ratio(
+/// Returns the ratio of a figure in two cells that were measured in turn.
+///
+/// Each round has a ratio of its own, because the load of the machine changes between rounds. The
+/// result is the median of these ratios.
+pub fn median_ratio(
     one: &[Measured],
     other: &[Measured],
     figure: impl Fn(&Measured) -> f64,
 ) -> f64 {
     let rounds = one.iter().zip(other);
-    middle(rounds.map(|(one, other)| figure(one) / figure(other)))
+    median(rounds.map(|(one, other)| figure(one) / figure(other)))
 }
 
-/// The middle one of these figures.
-pub fn middle(figures: impl IntoIterator<Item = f64>) -> f64 {
+/// Returns the median of these figures.
+pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.into_iter().collect();
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// When a cell's requests count.
+/// The time in which a cell's requests count.
 #[derive(Clone, Copy)]
 pub struct Window {
     begin: Instant,
     end: Instant,
 }
 
-/// What one connection saw.
+/// The observations of a connection.
 #[derive(Default)]
-pub struct Seen {
+pub struct Observed {
     latencies_us: Vec<u32>,
     errors: usize,
     first_error: Option<String>,
     last: Option<Instant>,
-    /// Those of the warm-up too.
+    /// The number of replies, including those of the warm-up.
     answered: usize,
 }
 
-impl Seen {
-    /// Counts a reply that was to be a success.
+impl Observed {
+    /// Counts a reply that should have been a success.
     pub fn refuse(&mut self, status: u16, body: &[u8]) {
         self.errors += 1;
         self.first_error
             .get_or_insert_with(|| format!("{status} {}", String::from_utf8_lossy(body)));
     }
 
-    /// Takes an answer into account; whether there is time for another request.
+    /// Counts a reply, and returns whether there is time for another request.
     pub fn take(&mut self, window: Window, sent: Instant, answered: Instant) -> bool {
         self.answered += 1;
-        // Also one that is answered late: those that wait longest are not to be left out.
+        // A late reply counts too, because the longest latencies must not be left out.
         if sent >= window.begin {
             let us = (answered - sent).as_micros();
             self.latencies_us
@@ -132,7 +136,7 @@ impl Seen {
     }
 }
 
-/// Keeps `connections` busy for a time; a request counts if it was sent within it.
+/// Keeps `connections` busy for a time. A request counts if it was sent within that time.
 pub fn measure(
     target: &dyn Target,
     connections: usize,
@@ -145,7 +149,7 @@ pub fn measure(
     })
 }
 
-/// The same for clients that do more than ask: so many of these talks at one time.
+/// Runs a number of concurrent conversations, for clients that do more than send requests.
 pub fn measure_talk<Talk>(
     target: &dyn Target,
     connections: usize,
@@ -153,10 +157,10 @@ pub fn measure_talk<Talk>(
     talk: impl Fn(Window) -> Talk + Sync,
 ) -> Result<Measured, Failed>
 where
-    Talk: Future<Output = io::Result<Seen>> + Send + 'static,
+    Talk: Future<Output = io::Result<Observed>> + Send + 'static,
 {
     let cpu_before = target.cpu();
-    // Half of the cores at most: the server is to have the others.
+    // The clients use at most half of the cores, because the server needs the others.
     let threads = std::thread::available_parallelism()
         .map_or(1, |cores| cores.get() / 2)
         .clamp(1, connections);
@@ -165,7 +169,7 @@ where
         begin,
         end: begin + duration,
     };
-    let seen: Vec<Seen> = std::thread::scope(|scope| {
+    let observed: Vec<Observed> = std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
             .map(|thread| {
                 let share = (connections + thread) / threads;
@@ -183,14 +187,14 @@ where
     .collect();
 
     let cpu = target.cpu().zip(cpu_before);
-    let answered: usize = seen.iter().map(|one| one.answered).sum();
-    let mut latencies_us: Vec<u32> = seen
+    let answered: usize = observed.iter().map(|one| one.answered).sum();
+    let mut latencies_us: Vec<u32> = observed
         .iter()
         .flat_map(|one| one.latencies_us.iter().copied())
         .collect();
     latencies_us.sort_unstable();
-    // A source that runs dry ends a cell early.
-    let last = seen.iter().filter_map(|one| one.last).max();
+    // A cell ends early when its source has no more requests.
+    let last = observed.iter().filter_map(|one| one.last).max();
     let seconds = last.map_or(f64::INFINITY, |last| {
         last.saturating_duration_since(begin).as_secs_f64()
     });
@@ -199,18 +203,18 @@ where
         per_second: latencies_us.len() as f64 / seconds,
         p50_ms: percentile_ms(&latencies_us, 0.50),
         p99_ms: percentile_ms(&latencies_us, 0.99),
-        errors: seen.iter().map(|one| one.errors).sum(),
+        errors: observed.iter().map(|one| one.errors).sum(),
         server_cpu_us: cpu
             .map(|(after, before)| (after - before).as_secs_f64() * 1e6 / answered as f64),
-        first_error: seen.into_iter().find_map(|one| one.first_error),
+        first_error: observed.into_iter().find_map(|one| one.first_error),
     })
 }
 
 fn percentile_ms(sorted_us: &[u32], part: f64) -> f64 {
-    let place = (sorted_us.len() as f64 * part) as usize;
-    let place = place.min(sorted_us.len().saturating_sub(1));
+    let index = (sorted_us.len() as f64 * part) as usize;
+    let index = index.min(sorted_us.len().saturating_sub(1));
     sorted_us
-        .get(place)
+        .get(index)
         .map_or(f64::NAN, |us| f64::from(*us) / 1_000.0)
 }
 
@@ -218,32 +222,36 @@ fn talk_on_all<Talk>(
     connections: usize,
     window: Window,
     talk: impl Fn(Window) -> Talk,
-) -> Result<Vec<Seen>, Failed>
+) -> Result<Vec<Observed>, Failed>
 where
-    Talk: Future<Output = io::Result<Seen>> + Send + 'static,
+    Talk: Future<Output = io::Result<Observed>> + Send + 'static,
 {
     let latest = window.end + GRACE;
     runtime()?.block_on(async {
         let talks: Vec<_> = (0..connections)
             .map(|_| tokio::spawn(talk(window)))
             .collect();
-        let mut seen = Vec::with_capacity(connections);
+        let mut observed = Vec::with_capacity(connections);
         for talk in talks {
-            seen.push(
+            observed.push(
                 tokio::time::timeout_at(latest.into(), talk)
                     .await
                     .map_err(|_| "a reply did not come in time")???,
             );
         }
-        Ok(seen)
+        Ok(observed)
     })
 }
 
-async fn talk(address: SocketAddr, window: Window, source: Arc<dyn Source>) -> io::Result<Seen> {
+async fn talk(
+    address: SocketAddr,
+    window: Window,
+    source: Arc<dyn Source>,
+) -> io::Result<Observed> {
     let mut connection = Connection::open(address).await?;
-    let mut seen = Seen::default();
+    let mut observed = Observed::default();
     let mut request = Vec::new();
-    while seen.errors < MOST_ERRORS {
+    while observed.errors < MAX_ERRORS {
         request.clear();
         if !source.next(&mut request) {
             break;
@@ -252,11 +260,11 @@ async fn talk(address: SocketAddr, window: Window, source: Arc<dyn Source>) -> i
         let (status, body) = connection.exchange(&request).await?;
         let answered = Instant::now();
         if !(200..300).contains(&status) {
-            seen.refuse(status, body);
+            observed.refuse(status, body);
         }
-        if !seen.take(window, sent, answered) {
+        if !observed.take(window, sent, answered) {
             break;
         }
     }
-    Ok(seen)
+    Ok(observed)
 }

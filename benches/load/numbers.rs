@@ -1,9 +1,9 @@
-//! Numbers that look random and are the same in every run from the same seed.
+//! Pseudo-random numbers, which are the same in each run with the same seed.
 
 /// A xorshift generator.
-pub struct Numbers(u64);
+pub struct Random(u64);
 
-impl Numbers {
+impl Random {
     /// Starts at a seed that is not zero.
     pub fn new(seed: u64) -> Self {
         Self(seed)
@@ -16,7 +16,7 @@ impl Numbers {
         self.0
     }
 
-    /// A number from 0 to one less than `end`.
+    /// Returns a number from 0 to `end` - 1.
     pub fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % end as u64).unwrap_or(0)
     }

@@ -1,4 +1,5 @@
-//! Draws the table: rates and waiting times over the number of connections, as SVG that reads on light and on dark pages.
+//! Draws the table as SVG, for light and dark pages: rates and latencies over the number of
+//! connections.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -6,46 +7,47 @@ use std::path::Path;
 use crate::Failed;
 use crate::measure::Measured;
 use crate::report::{Aim, Report, Size};
-use crate::rows::{AIMED_AT, COMPARED, MOST_WAIT_MS};
-use crate::what::What;
+use crate::rows::{COMPARED, MAX_LATENCY_MS, TARGET_CONNECTIONS};
+use crate::what::Benchmark;
 
 const WIDTH: f64 = 1_040.0;
 const HEIGHT: f64 = 680.0;
-/// Where the two columns begin, the width of their plots, and where their labels begin behind it.
+/// The left edges of the two columns, the width of their plots, and the gap before their labels.
 const COLUMNS: [f64; 2] = [60.0, 580.0];
 const PLOT_WIDTH: f64 = 300.0;
-/// How far left of their column titles begin, so that numbers have room.
+/// How far titles extend to the left of their column, so that the axis numbers have space.
 const TITLE_OUTDENT: f64 = 40.0;
 const LABEL_GAP: f64 = 10.0;
-/// From one label to the next.
+/// The distance between labels.
 const LABEL_HEIGHT: f64 = 14.0;
 
-/// The two columns, each a title and its lines with their colours; what is grey is a ceiling.
-const WRITES: (&str, &[(What, &str)]) = (
+/// The two columns, each with a title and its lines with their colors. Grey lines are ceilings and
+/// variants.
+const WRITES: (&str, &[(Benchmark, &str)]) = (
     "Writes, each on disk before its reply",
     &[
-        (What::FixedJson, "grey"),
-        (What::CommitPerRequest, "grey"),
-        (What::Creates, "blue"),
-        (What::WhiteLabel, "violet"),
-        (What::Idempotent, "green"),
-        (What::Appends, "red"),
-        (What::AppendsCommitEach, "grey"),
+        (Benchmark::FixedJson, "grey"),
+        (Benchmark::CommitPerRequest, "grey"),
+        (Benchmark::Creates, "blue"),
+        (Benchmark::WhiteLabel, "violet"),
+        (Benchmark::Idempotent, "green"),
+        (Benchmark::Appends, "red"),
+        (Benchmark::AppendsCommitEach, "grey"),
     ],
 );
-const READS: (&str, &[(What, &str)]) = (
+const READS: (&str, &[(Benchmark, &str)]) = (
     "Reads, and answers as streams",
     &[
-        (What::FixedJson, "grey"),
-        (What::DryRuns, "blue"),
-        (What::ListPages, "violet"),
-        (What::MessagePages, "green"),
-        (What::Streams, "amber"),
-        (What::FirstDelta, "red"),
+        (Benchmark::FixedJson, "grey"),
+        (Benchmark::DryRuns, "blue"),
+        (Benchmark::ListPages, "violet"),
+        (Benchmark::MessagePages, "green"),
+        (Benchmark::Streams, "amber"),
+        (Benchmark::FirstDelta, "red"),
     ],
 );
 
-/// Own colours for both kinds of page; the card has its own ground, so that it need not match the page around it.
+/// The chart has its own colors and its own background, so that it need not match the page.
 const STYLE: &str = "
 svg { --ground: #ffffff; --ink: #1f2328; --soft: #59636e; --rule: #d8dee4; --grey: #818b98;
       --blue: #0969da; --violet: #8250df; --green: #1a7f37; --red: #cf222e; --amber: #9a6700; }
@@ -68,29 +70,29 @@ text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 .middle { text-anchor: middle; }
 ";
 
-/// How far the unit's name reaches into a plot.
+/// The width of the unit's name inside a plot.
 const UNIT_WIDTH: f64 = 66.0;
 
-/// A value of all cells.
+/// Reads a value of a cell.
 type Reading = fn(&Measured) -> f64;
 
-/// One plot.
+/// A plot.
 struct Panel<'a> {
     report: &'a Report,
-    lines: &'a [(What, &'a str)],
+    lines: &'a [(Benchmark, &'a str)],
     reading: Reading,
     left: f64,
     top: f64,
     height: f64,
     connections: Vec<usize>,
-    /// The decades that it shows, as powers of ten.
+    /// The decades of the plot, as powers of ten.
     decades: (i32, i32),
 }
 
-/// Draws what was measured.
+/// Draws the report.
 pub fn draw(report: &Report, path: &Path) -> Result<(), Failed> {
     let mut svg = format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Rates and waiting times over connections">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Rates and latencies over connections">
 <style>{STYLE}</style>
 <rect class="ground" x="0.5" y="0.5" width="{}" height="{}" rx="8"/>
 "#,
@@ -103,7 +105,7 @@ pub fn draw(report: &Report, path: &Path) -> Result<(), Failed> {
         let panel =
             |reading: Reading, top, height| Panel::new(report, lines, reading, left, top, height);
         if let Some(rates) = panel(|cell| cell.per_second, 76.0, 320.0) {
-            rates.draw(&mut svg, "requests a second")?;
+            rates.draw(&mut svg, "requests per second")?;
             rates.draw_aimed_rates(&mut svg)?;
             if is_writes {
                 rates.draw_sqlite(&mut svg)?;
@@ -112,16 +114,16 @@ pub fn draw(report: &Report, path: &Path) -> Result<(), Failed> {
         if let Some(waits) = panel(|cell| cell.p99_ms, 455.0, 145.0) {
             waits.draw(&mut svg, "p99, ms")?;
             if is_writes {
-                let said = format!("{}: at most {MOST_WAIT_MS} ms", What::Creates);
-                waits.draw_aim(&mut svg, MOST_WAIT_MS, &said)?;
+                let label = format!("{}: at most {MAX_LATENCY_MS} ms", Benchmark::Creates);
+                waits.draw_aim(&mut svg, MAX_LATENCY_MS, &label)?;
             }
         }
     }
     let about = format!(
-        "Over connections that are open at one time, log scales; {} cores, which the client shares; {} s a cell; everything on.",
+        "Over concurrent connections, log scales; {} cores, shared with the client; {} s per cell; all features on.",
         report.cores, report.seconds_per_cell
     );
-    let key = "Grey: ceilings and variants. Dotted: the file has 1,000,000 sessions and 5,000,000 messages. Bars: what is aimed at.";
+    let key = "Grey: ceilings and variants. Dotted: a file with 1,000,000 sessions and 5,000,000 messages. Bars: targets.";
     let left = COLUMNS[0] - TITLE_OUTDENT;
     text(&mut svg, "", left, HEIGHT - 32.0, &about)?;
     text(&mut svg, "", left, HEIGHT - 18.0, key)?;
@@ -131,10 +133,10 @@ pub fn draw(report: &Report, path: &Path) -> Result<(), Failed> {
 }
 
 impl<'a> Panel<'a> {
-    /// A panel for what was measured of these lines, if anything was.
+    /// Makes a panel for these lines, if any of them was measured.
     fn new(
         report: &'a Report,
-        lines: &'a [(What, &'a str)],
+        lines: &'a [(Benchmark, &'a str)],
         reading: Reading,
         left: f64,
         top: f64,
@@ -193,7 +195,7 @@ impl<'a> Panel<'a> {
             text(svg, "middle", self.x(*connections), bottom + 16.0, &label)?;
         }
         let mut labels = Vec::new();
-        for (what, colour) in self.lines {
+        for (what, color) in self.lines {
             for (size, class) in [(Size::Big, "line big"), (Size::Small, "line")] {
                 let points = self.points(*what, size);
                 let Some((x, y)) = points.last() else {
@@ -205,24 +207,24 @@ impl<'a> Panel<'a> {
                     .collect();
                 writeln!(
                     svg,
-                    r#"<polyline class="{class}" stroke="var(--{colour})" points="{}"/>"#,
+                    r#"<polyline class="{class}" stroke="var(--{color})" points="{}"/>"#,
                     path.join(" ")
                 )?;
                 if size == Size::Small {
                     for (x, y) in &points {
                         writeln!(
                             svg,
-                            r#"<circle class="dot" cx="{x:.1}" cy="{y:.1}" r="2.6" stroke="var(--{colour})" stroke-width="1.6"/>"#
+                            r#"<circle class="dot" cx="{x:.1}" cy="{y:.1}" r="2.6" stroke="var(--{color})" stroke-width="1.6"/>"#
                         )?;
                     }
-                    labels.push((*x, *y, *what, *colour));
+                    labels.push((*x, *y, *what, *color));
                 }
             }
         }
         draw_labels(svg, labels, bottom)
     }
 
-    fn points(&self, what: What, size: Size) -> Vec<(f64, f64)> {
+    fn points(&self, what: Benchmark, size: Size) -> Vec<(f64, f64)> {
         let value = |connections: usize| {
             let cell = self.report.cell(what, size, connections)?;
             let value = (self.reading)(cell);
@@ -234,74 +236,75 @@ impl<'a> Panel<'a> {
             .collect()
     }
 
-    /// Marks what a rate is to be, where the rate that it is a multiple of was measured.
+    /// Marks the target of each rate that is a multiple of a measured rate.
     fn draw_aimed_rates(&self, svg: &mut String) -> Result<(), Failed> {
         for (what, with, aim) in COMPARED {
             let Some(Aim::AtLeast(times)) = aim else {
                 continue;
             };
             let is_here = self.lines.iter().any(|(line, _)| *line == what);
-            if let Some(cell) = self.report.cell(with, Size::Small, AIMED_AT)
+            if let Some(cell) = self.report.cell(with, Size::Small, TARGET_CONNECTIONS)
                 && is_here
             {
-                let said = format!("{what}: {times} × {with}");
-                self.draw_aim(svg, times * cell.per_second, &said)?;
+                let label = format!("{what}: {times} × {with}");
+                self.draw_aim(svg, times * cell.per_second, &label)?;
             }
         }
         Ok(())
     }
 
-    /// Marks a value that is aimed at.
-    fn draw_aim(&self, svg: &mut String, value: f64, said: &str) -> Result<(), Failed> {
-        if !self.connections.contains(&AIMED_AT) {
+    /// Marks a target.
+    fn draw_aim(&self, svg: &mut String, value: f64, label: &str) -> Result<(), Failed> {
+        if !self.connections.contains(&TARGET_CONNECTIONS) {
             return Ok(());
         }
-        let (x, y) = (self.x(AIMED_AT), self.y(value));
+        let (x, y) = (self.x(TARGET_CONNECTIONS), self.y(value));
         rule(svg, "aim", (x - 9.0, y), (x + 9.0, y))?;
-        text(svg, "end aimed", x - 13.0, y + 4.0, said)
+        text(svg, "end aimed", x - 13.0, y + 4.0, label)
     }
 
-    /// SQLite alone has no connections: its rate is the same over all of them.
+    /// Draws the rate of SQLite alone as a horizontal line, because it has no number of
+    /// connections.
     fn draw_sqlite(&self, svg: &mut String) -> Result<(), Failed> {
         let Some(rows) = self.report.sqlite_rows_per_second else {
             return Ok(());
         };
         let y = self.y(rows);
         let right = self.left + PLOT_WIDTH;
-        // Above the highest decade the unit stands at the left.
+        // The line begins after the unit, which is at the left above the highest decade.
         rule(svg, "alone", (self.left + UNIT_WIDTH, y), (right, y))?;
-        let said = format!("{}, rows in groups of 64", What::Sqlite);
-        text(svg, "end", right, y - 5.0, &said)
+        let label = format!("{}, rows in groups of 64", Benchmark::Sqlite);
+        text(svg, "end", right, y - 5.0, &label)
     }
 }
 
-/// Writes the lines' names behind their ends, none over another.
+/// Writes the lines' names after their ends, without overlaps.
 fn draw_labels(
     svg: &mut String,
-    mut labels: Vec<(f64, f64, What, &str)>,
+    mut labels: Vec<(f64, f64, Benchmark, &str)>,
     bottom: f64,
 ) -> Result<(), Failed> {
     labels.sort_by(|one, other| one.1.total_cmp(&other.1));
-    let mut places: Vec<f64> = Vec::with_capacity(labels.len());
+    let mut positions: Vec<f64> = Vec::with_capacity(labels.len());
     for (_, y, ..) in &labels {
-        let free = places.last().map_or(*y, |above| above + LABEL_HEIGHT);
-        places.push(y.max(free));
+        let free = positions.last().map_or(*y, |above| above + LABEL_HEIGHT);
+        positions.push(y.max(free));
     }
-    // What was pushed below the plot pushes back.
+    // Labels that were pushed below the plot move up again.
     let mut lowest = bottom;
-    for place in places.iter_mut().rev() {
-        *place = place.min(lowest);
-        lowest = *place - LABEL_HEIGHT;
+    for position in positions.iter_mut().rev() {
+        *position = position.min(lowest);
+        lowest = *position - LABEL_HEIGHT;
     }
-    for ((x, y, what, colour), place) in labels.into_iter().zip(places) {
+    for ((x, y, what, color), position) in labels.into_iter().zip(positions) {
         let begins = x + LABEL_GAP;
         writeln!(
             svg,
-            r#"<path class="leader" d="M{:.1} {y:.1}L{begins:.1} {place:.1}"/>
-<text x="{:.1}" y="{:.1}" style="fill: var(--{colour})">{what}</text>"#,
+            r#"<path class="leader" d="M{:.1} {y:.1}L{begins:.1} {position:.1}"/>
+<text x="{:.1}" y="{:.1}" style="fill: var(--{color})">{what}</text>"#,
             x + 4.0,
             begins + 3.0,
-            place + 4.0
+            position + 4.0
         )?;
     }
     Ok(())
@@ -316,15 +319,15 @@ fn rule(svg: &mut String, class: &str, from: (f64, f64), to: (f64, f64)) -> Resu
     Ok(())
 }
 
-fn text(svg: &mut String, class: &str, x: f64, y: f64, said: &str) -> Result<(), Failed> {
+fn text(svg: &mut String, class: &str, x: f64, y: f64, label: &str) -> Result<(), Failed> {
     writeln!(
         svg,
-        r#"<text class="{class}" x="{x:.1}" y="{y:.1}">{said}</text>"#
+        r#"<text class="{class}" x="{x:.1}" y="{y:.1}">{label}</text>"#
     )?;
     Ok(())
 }
 
-/// A power of ten, with commas.
+/// Formats a power of ten, with commas.
 fn grouped(value: f64) -> String {
     if value < 1_000.0 {
         return value.to_string();

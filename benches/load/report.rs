@@ -1,4 +1,4 @@
-//! What was measured: as a table to read, and as JSON to compare.
+//! The results of a run: a table for people, and JSON to compare runs.
 
 use std::fmt::{self, Write as _};
 use std::path::Path;
@@ -7,19 +7,19 @@ use serde::Serialize;
 
 use crate::Failed;
 use crate::measure::Measured;
-use crate::what::What;
+use crate::what::Benchmark;
 
-/// Which file a server had.
+/// The size of a server's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Size {
-    /// Just enough to fill every page.
+    /// The file has just enough sessions to fill every page.
     Small,
-    /// A million sessions.
+    /// The file has a million sessions.
     Big,
 }
 
-/// One line of the table.
+/// A line of the table.
 #[derive(Serialize)]
 pub struct Cell {
     pub what: String,
@@ -29,7 +29,7 @@ pub struct Cell {
     pub measured: Measured,
 }
 
-/// What a figure is to be.
+/// The target of a figure.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Aim {
@@ -55,7 +55,7 @@ impl fmt::Display for Aim {
     }
 }
 
-/// A figure of its own, its unit in its name, or one figure over another.
+/// A figure outside the table, whose name includes its unit, or a ratio of two figures.
 #[derive(Serialize)]
 pub struct Figure {
     pub what: String,
@@ -66,18 +66,18 @@ pub struct Figure {
     pub is_met: Option<bool>,
 }
 
-/// A run.
+/// The results of a run.
 #[derive(Serialize)]
 pub struct Report {
     pub version: &'static str,
     pub cores: usize,
     pub seconds_per_cell: f64,
     pub cells: Vec<Cell>,
-    /// Rows a second of SQLite alone, in durable groups of 64.
+    /// The rows per second of SQLite alone, in durable groups of 64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sqlite_rows_per_second: Option<f64>,
     pub figures: Vec<Figure>,
-    /// What a client held that was not so, or lost: the run has failed.
+    /// Wrong or lost data, and parts that did not finish. Any failure fails the run.
     pub failures: Vec<String>,
 }
 
@@ -94,7 +94,7 @@ impl Report {
         }
     }
 
-    /// Keeps a cell, and says on stderr how it went.
+    /// Adds a cell, and prints it on stderr.
     pub fn add(&mut self, what: impl ToString, file: Size, connections: usize, measured: Measured) {
         let cell = Cell {
             what: what.to_string(),
@@ -120,7 +120,7 @@ impl Report {
         self.cells.push(cell);
     }
 
-    /// Keeps a figure, and says it on stderr.
+    /// Adds a figure, and prints it on stderr.
     pub fn figure(&mut self, what: impl Into<String>, figure: f64, aim: Option<Aim>) {
         let what = what.into();
         eprintln!("{what}: {figure:.2}");
@@ -132,23 +132,24 @@ impl Report {
         });
     }
 
-    /// Keeps a figure that no other work on the machine excuses: missed, it fails the run.
+    /// Adds a figure whose target does not depend on other load of the machine. A miss fails the
+    /// run.
     pub fn demand(&mut self, what: impl Into<String>, figure: f64, aim: Aim) {
         let what = what.into();
         if !aim.is_met(figure) {
-            self.fail(format!("{what}: {figure:.2}, which is to be {aim}"));
+            self.fail(format!("{what}: {figure:.2}, but the target is {aim}"));
         }
         self.figure(what, figure, Some(aim));
     }
 
-    /// Keeps what went wrong, and says it on stderr.
+    /// Adds a failure, and prints it on stderr.
     pub fn fail(&mut self, what: String) {
         eprintln!("FAILED: {what}");
         self.failures.push(what);
     }
 
-    /// Goes on after a part that could not be measured to its end.
-    pub fn keep(&mut self, what: What, measured: Result<(), Failed>) {
+    /// Adds a failure if a part could not be measured completely, so that the run continues.
+    pub fn keep(&mut self, what: Benchmark, measured: Result<(), Failed>) {
         if let Err(error) = measured {
             self.fail(format!("{what}: {error}"));
         }
@@ -158,7 +159,7 @@ impl Report {
         self.cells.iter().map(|cell| cell.measured.errors).sum()
     }
 
-    pub fn cell(&self, what: What, file: Size, connections: usize) -> Option<&Measured> {
+    pub fn cell(&self, what: Benchmark, file: Size, connections: usize) -> Option<&Measured> {
         let what = what.to_string();
         self.cells
             .iter()
@@ -183,7 +184,7 @@ impl Report {
             "what", "connections", "requests/s", "p50 ms", "p99 ms", "errors", "server CPU us"
         ));
         if let Some(rows) = self.sqlite_rows_per_second {
-            let what = format!("{}, rows", What::Sqlite);
+            let what = format!("{}, rows", Benchmark::Sqlite);
             line(format_args!("{what:<24} {:>11} {rows:>10.0}", 1));
         }
         let mut cells: Vec<&Cell> = self.cells.iter().collect();

@@ -1,24 +1,24 @@
-//! The requests that are measured, written out once so that sending one costs next to nothing.
+//! The requests that are measured. Each is formatted once, so that sending it costs little.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::measure::Source;
-use crate::numbers::Numbers;
+use crate::numbers::Random;
 
-/// The ordinary key of the world's first MSP.
+/// The ordinary key of the first MSP in the seed file.
 const ORDINARY_KEY: &str = "neo_sk_bench_northwind00000000";
 /// The relay's key.
 const RELAY_KEY: &str = "neo_sk_bench_relay0000platform";
-/// The key of the MSP that asks too much, and its agent.
+/// The key of the flooding MSP, and its agent.
 pub const KEY_OF_FLOOD: &str = "neo_sk_bench_flood000000000000";
 pub const AGENT_OF_FLOOD: i64 = 301;
-/// The key of the third MSP of a big file.
+/// The key of the third MSP in a big file.
 const KEY_IN_BIG_FILE: &str = "neo_sk_bench_program00000002";
-/// An agent of the first MSP for its technicians.
+/// An agent for the technicians of the first MSP.
 const AGENT: i64 = 102;
-/// Another one, which has articles to answer from.
+/// Another agent of the first MSP, which answers from articles.
 const LIBRARIAN: i64 = 103;
-/// The white-label bot, and where it is installed: the agent and the M365 tenant.
+/// The white-label bot, and its installs: each an agent and an M365 tenant.
 const BOT: &str = "b07fab1e-c0de-4bee-8ace-facade0fb075";
 const INSTALLS: [(i64, &str); 4] = [
     (101, "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e"),
@@ -26,11 +26,11 @@ const INSTALLS: [(i64, &str); 4] = [
     (101, "c0ffee00-be4d-4ade-8d0e-decafdecaf00"),
     (201, "adbead00-70b0-4a7e-8a11-5ade0f0e5ea1"),
 ];
-/// The sessions in which a common word was said.
+/// A search for the sessions that contain a common word.
 const SEARCH: &str = "/chat/sessions?q=printer&page_size=20";
-/// An agent that there is not.
+/// The number of an agent that does not exist.
 const NO_AGENT: i64 = 999_999;
-/// Messages that a session takes before too many of its turns could be waiting.
+/// The number of messages for a session, so that never too many of its turns are queued.
 const APPENDS_PER_SESSION: usize = 15;
 const MESSAGE: &str = "The printer on the second floor shows error 0x0000011b since this morning. I restarted it twice; \
                        other people can print. What can I try before somebody comes over?";
@@ -67,7 +67,7 @@ fn routed_body((agent, inbound): (i64, &str)) -> String {
     format!(r#"{{"agent_id": {agent}, "bot_id": "{BOT}", "inbound_tenant_id": "{inbound}"}}"#)
 }
 
-/// A few requests in turn.
+/// A source that sends a few requests in turn.
 pub struct Rotating {
     requests: Vec<Vec<u8>>,
     sent: AtomicUsize,
@@ -91,23 +91,25 @@ impl Rotating {
         Self::new(INSTALLS.map(white_label_create).into())
     }
 
-    /// The relay asks how it would be routed.
+    /// The relay asks for dry runs.
     pub fn dry_runs() -> Self {
         Self::new(INSTALLS.map(dry_run).into())
     }
 
-    /// The newest sessions of a tenant.
+    /// Reads the newest sessions of a tenant.
     pub fn list_pages() -> Self {
         Self::new(vec![list_page()])
     }
 
-    /// Searches of two tenants of a big file that take long: a common word in the sessions of an agent that there is not.
+    /// Long searches of two tenants of a big file.
+    ///
+    /// Each is for a common word in the sessions of an agent that does not exist.
     pub fn long_searches() -> Self {
         let search = |key| get_as(key, &format!("{SEARCH}&agent_id={NO_AGENT}"));
         Self::new([ORDINARY_KEY, KEY_IN_BIG_FILE].map(search).into())
     }
 
-    /// The first messages of these sessions.
+    /// Reads the first messages of these sessions.
     pub fn message_pages(sessions: &[String]) -> Self {
         let page = |id: &String| get(&format!("/chat/sessions/{id}/messages?page_size=20"));
         Self::new(sessions.iter().map(page).collect())
@@ -122,24 +124,24 @@ impl Source for Rotating {
     }
 }
 
-/// A session where the white-label bot is installed.
+/// Opens a session where the white-label bot is installed.
 fn white_label_create(install: (i64, &str)) -> Vec<u8> {
     post(RELAY_KEY, "/chat/sessions", "", &routed_body(install))
 }
 
-/// How that one would be routed.
+/// A dry run of the same request.
 fn dry_run(install: (i64, &str)) -> Vec<u8> {
     let body = routed_body(install);
     post(RELAY_KEY, "/chat/sessions/resolve", "", &body)
 }
 
-/// The newest sessions of the first MSP.
+/// Reads the newest sessions of the first MSP.
 pub fn list_page() -> Vec<u8> {
     get("/chat/sessions?page_size=20")
 }
 
-/// One of the things that somebody does who looks around.
-pub fn any_look(numbers: &mut Numbers) -> Vec<u8> {
+/// Returns one of the requests of a user who browses.
+pub fn browsing_request(numbers: &mut Random) -> Vec<u8> {
     match numbers.below(40) {
         0 => get(SEARCH),
         1..=10 => dry_run(numbers.pick(&INSTALLS)),
@@ -148,8 +150,8 @@ pub fn any_look(numbers: &mut Numbers) -> Vec<u8> {
     }
 }
 
-/// Removes a session, or puts it into the archive.
-pub fn tidy_up(session: &str, numbers: &mut Numbers) -> Vec<u8> {
+/// Deletes or archives a session.
+pub fn delete_or_archive(session: &str, numbers: &mut Random) -> Vec<u8> {
     let path = format!("/chat/sessions/{session}");
     match numbers.below(2) {
         0 => send("DELETE", ORDINARY_KEY, &path, "", ""),
@@ -157,7 +159,7 @@ pub fn tidy_up(session: &str, numbers: &mut Numbers) -> Vec<u8> {
     }
 }
 
-/// Asks whether the server takes requests.
+/// Asks for the server's readiness.
 pub fn ready() -> Vec<u8> {
     get("/ready")
 }
@@ -167,13 +169,13 @@ pub fn create() -> Vec<u8> {
     post(ORDINARY_KEY, "/chat/sessions", "", &create_body(AGENT))
 }
 
-/// The same of the MSP that asks too much.
+/// The same request of the flooding MSP.
 pub fn create_of_flood() -> Vec<u8> {
     let body = create_body(AGENT_OF_FLOOD);
     post(KEY_OF_FLOOD, "/chat/sessions", "", &body)
 }
 
-/// What the librarian is asked: short answers and long ones, with sources and without.
+/// Questions to the librarian, which have short and long answers, with and without sources.
 pub const QUESTIONS: [&str; 6] = [
     "Hello",
     MESSAGE,
@@ -188,24 +190,24 @@ pub fn create_with_articles() -> Vec<u8> {
     post(ORDINARY_KEY, "/chat/sessions", "", &create_body(LIBRARIAN))
 }
 
-/// Asks; sent again under the same `message_id` it asks nothing new.
+/// Sends a question. Under the same `message_id`, a repeated question is accepted once.
 pub fn append(session: &str, message: &str, message_id: Option<&str>) -> Vec<u8> {
     let body = serde_json::json!({ "message": message, "client_message_id": message_id });
     let path = format!("/chat/sessions/{session}/messages");
     post(ORDINARY_KEY, &path, "", &body.to_string())
 }
 
-/// All that was said in a short session.
+/// Reads all messages of a short session.
 pub fn messages(session: &str) -> Vec<u8> {
     get(&format!("/chat/sessions/{session}/messages?page_size=200"))
 }
 
-/// Reads a session's answers, this one and those to come.
+/// Follows a session's answers, the current one and later ones.
 pub fn follow(session: &str) -> Vec<u8> {
     get(&format!("/chat/sessions/{session}/events?follow=true"))
 }
 
-/// Reads one answer from behind a cursor, which goes into the URL or into the header.
+/// Reads an answer from a cursor, which is in the URL or in the header.
 pub fn resume(session: &str, cursor: &str, in_header: bool) -> Vec<u8> {
     let path = format!("/chat/sessions/{session}/events");
     if in_header {
@@ -218,9 +220,9 @@ pub fn resume(session: &str, cursor: &str, in_header: bool) -> Vec<u8> {
     get(&format!("{path}?since={cursor}"))
 }
 
-/// Creates, each with an `Idempotency-Key` of its own.
+/// Creates, each with its own `Idempotency-Key`.
 pub struct Keyed {
-    /// Sets this run's keys apart from those that the file has.
+    /// A number that distinguishes this run's keys from those in the file.
     run: u128,
     sent: AtomicUsize,
 }
@@ -245,7 +247,7 @@ impl Source for Keyed {
     }
 }
 
-/// Messages, dealt out over many sessions.
+/// Messages, distributed over many sessions.
 pub struct Appends {
     requests: Vec<Vec<u8>>,
     sent: AtomicUsize,

@@ -1,42 +1,44 @@
-//! The table: every call and every ceiling, at each number of connections, on a small file and on a big one.
+//! The table: each call and each ceiling, at each number of connections, on a small and on a big
+//! file.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ceilings::{self, Inside};
+use crate::ceilings::{self, InProcessServer};
 use crate::client::{ask, made_sessions};
 use crate::fill;
-use crate::measure::{Measured, Source, Target, measure, middle_ratio};
+use crate::measure::{Measured, Source, Target, measure, median_ratio};
 use crate::report::{Aim, Report, Size};
 use crate::requests::{self, Appends, Keyed, Rotating};
 use crate::server::{self, Server};
-use crate::what::What;
-use crate::{Failed, Options, WORLD, single, streams};
+use crate::what::Benchmark;
+use crate::{Failed, Options, SEED_FILE, single, streams};
 
-/// Times that what is compared takes turns.
+/// The number of rounds of cells that are compared. Each round measures all of them in turn.
 const ROUNDS: u32 = 5;
-/// The same where what each round leaves to answer is waited for.
+/// The number of rounds of cells that leave queued turns, which each round waits for.
 const ROUNDS_WITH_WORK: u32 = 3;
-/// Sessions that are made a second of a cell of appends: at 15 messages each more than a server takes.
+/// The number of sessions for a second of appends: with 15 messages each, more than a server
+/// accepts.
 const SESSIONS_PER_SECOND: f64 = 3_000.0;
-/// Sessions whose answers are read as streams.
+/// The number of sessions whose answers are read as streams.
 const ANSWERED: usize = 64;
 
-/// A server and what its file holds.
-struct Place {
+/// A server and the sessions in its file.
+struct FilledServer {
     size: Size,
     server: Server,
-    /// Sessions whose messages fill a page.
+    /// The sessions whose messages fill a page.
     filled: Vec<String>,
-    /// Sessions with an answer.
+    /// The sessions with an answer.
     answered: Vec<String>,
 }
 
-impl Place {
+impl FilledServer {
     fn start(size: Size, data: &Path, log: &Path, options: &Options) -> Result<Self, Failed> {
         let server = Server::start(data, log)?;
-        let answered = if options.wants(What::Streams) {
+        let answered = if options.wants(Benchmark::Streams) {
             streams::answered_sessions(&server, ANSWERED)?
         } else {
             Vec::new()
@@ -51,14 +53,14 @@ impl Place {
 
     fn measure(
         &self,
-        what: What,
+        what: Benchmark,
         connections: usize,
         duration: Duration,
     ) -> Result<Measured, Failed> {
         let server = &self.server;
-        let measured = if what == What::FirstDelta {
+        let measured = if what == Benchmark::FirstDelta {
             streams::first_deltas(server, connections, duration)?
-        } else if what == What::Streams {
+        } else if what == Benchmark::Streams {
             streams::whole_answers(server, &self.answered, connections, duration)?
         } else {
             let source = source(what, server, &self.filled, duration)?;
@@ -71,10 +73,10 @@ impl Place {
     }
 }
 
-/// The servers that are no Switchboard, or not quite.
+/// The servers of the ceilings and variants.
 struct Others {
-    fixed_json: Inside,
-    commit_per_request: Inside,
+    fixed_json: InProcessServer,
+    commit_per_request: InProcessServer,
     single: Server,
 }
 
@@ -82,7 +84,7 @@ impl Others {
     fn start(folder: &Path, reply: Vec<u8>) -> Result<Self, Failed> {
         let data = |name: &str| -> Result<_, Failed> {
             let data = folder.join(name);
-            server::import(&data, WORLD)?;
+            server::import(&data, SEED_FILE)?;
             Ok(data)
         };
         let template = std::str::from_utf8(&reply)?;
@@ -96,13 +98,13 @@ impl Others {
 
     fn measure(
         &self,
-        what: What,
+        what: Benchmark,
         connections: usize,
         duration: Duration,
     ) -> Result<Measured, Failed> {
-        let target: &dyn Target = if what == What::FixedJson {
+        let target: &dyn Target = if what == Benchmark::FixedJson {
             &self.fixed_json
-        } else if what == What::CommitPerRequest {
+        } else if what == Benchmark::CommitPerRequest {
             &self.commit_per_request
         } else {
             &self.single
@@ -116,7 +118,7 @@ impl Others {
     }
 }
 
-/// Measures what is wanted of it.
+/// Measures the wanted lines of the table.
 pub fn measure_rows(
     folder: &Path,
     big: Option<&Path>,
@@ -126,52 +128,53 @@ pub fn measure_rows(
     let duration = options.cell();
     let data = folder.join("small");
     fill::small(&data)?;
-    let start = |size, data: &Path, log| Place::start(size, data, &folder.join(log), options);
-    let mut places = vec![start(Size::Small, &data, "small.log")?];
+    let start =
+        |size, data: &Path, log| FilledServer::start(size, data, &folder.join(log), options);
+    let mut servers = vec![start(Size::Small, &data, "small.log")?];
     if let Some(data) = big {
-        places.push(start(Size::Big, data, "big.log")?);
+        servers.push(start(Size::Big, data, "big.log")?);
     }
     if options.say_process {
-        eprintln!("the server is process {}", places[0].server.process());
+        eprintln!("the server is process {}", servers[0].server.process());
     }
-    let reply = ask(places[0].server.address, &requests::create(), 1)?.remove(0);
+    let reply = ask(servers[0].server.address, &requests::create(), 1)?.remove(0);
     let others = Others::start(folder, reply)?;
-    if options.wants(What::Sqlite) {
+    if options.wants(Benchmark::Sqlite) {
         let alone = folder.join("alone");
-        server::import(&alone, WORLD)?;
+        server::import(&alone, SEED_FILE)?;
         let rows = ceilings::sqlite_alone(&alone, duration)?;
         eprintln!("SQLite alone: {rows:.0} rows/s in groups of 64");
         report.sqlite_rows_per_second = Some(rows);
     }
     for connections in options.connections.iter().copied() {
-        for group in What::TABLE {
+        for group in Benchmark::TABLE {
             let mut lines = Vec::new();
             for what in group.iter().copied().filter(|what| options.wants(*what)) {
-                if What::OTHERS.contains(&what) {
+                if Benchmark::OTHERS.contains(&what) {
                     let others = &others;
                     let run = move |connections, cell| others.measure(what, connections, cell);
                     lines.push(Line::new(what, Size::Small, run));
                 } else {
-                    lines.extend(places.iter().map(|place| {
-                        let run = move |connections, cell| place.measure(what, connections, cell);
-                        Line::new(what, place.size, run)
+                    lines.extend(servers.iter().map(|server| {
+                        let run = move |connections, cell| server.measure(what, connections, cell);
+                        Line::new(what, server.size, run)
                     }));
                 }
             }
             measure_in_turn(&mut lines, connections, duration)?;
-            tell(&lines, connections, report);
+            report_ratios(&lines, connections, report);
         }
     }
-    tell_waits(report);
+    report_latencies(report);
     Ok(())
 }
 
-/// Measures at so many connections for so long.
+/// Measures at a number of connections for a time.
 type Run<'a> = Box<dyn Fn(usize, Duration) -> Result<Measured, Failed> + 'a>;
 
 /// A line of the table.
 struct Line<'a> {
-    what: What,
+    what: Benchmark,
     size: Size,
     run: Run<'a>,
     rounds: Vec<Measured>,
@@ -179,7 +182,7 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     fn new(
-        what: What,
+        what: Benchmark,
         size: Size,
         run: impl Fn(usize, Duration) -> Result<Measured, Failed> + 'a,
     ) -> Self {
@@ -213,10 +216,10 @@ fn measure_in_turn(
     Ok(())
 }
 
-/// Keeps the cells of a group, and what can be compared within it.
-fn tell(lines: &[Line<'_>], connections: usize, report: &mut Report) {
+/// Adds the cells of a group to the report, and the ratios within the group.
+fn report_ratios(lines: &[Line<'_>], connections: usize, report: &mut Report) {
     for line in lines {
-        let measured = Measured::middle_of(&line.rounds);
+        let measured = Measured::median_of(&line.rounds);
         report.add(line.what, line.size, connections, measured);
     }
     let rounds = |what, size| {
@@ -228,7 +231,7 @@ fn tell(lines: &[Line<'_>], connections: usize, report: &mut Report) {
     for line in lines.iter().filter(|line| line.size == Size::Big) {
         let what = line.what;
         if let Some(small) = rounds(what, Size::Small) {
-            let ratio = middle_ratio(&line.rounds, small, |round| round.p50_ms);
+            let ratio = median_ratio(&line.rounds, small, |round| round.p50_ms);
             let aim = what.is_to_stay_quick().then_some(Aim::AtMost(1.3));
             let figure = format!("{what} at {connections}, p50 big / small");
             report.figure(figure, ratio, aim);
@@ -238,70 +241,82 @@ fn tell(lines: &[Line<'_>], connections: usize, report: &mut Report) {
         if let Some(one) = rounds(what, Size::Small)
             && let Some(other) = rounds(with, Size::Small)
         {
-            let ratio = middle_ratio(one, other, |round| round.per_second);
-            let aim = aim.filter(|_| connections == AIMED_AT);
+            let ratio = median_ratio(one, other, |round| round.per_second);
+            let aim = aim.filter(|_| connections == TARGET_CONNECTIONS);
             report.figure(format!("{what} / {with} at {connections}"), ratio, aim);
         }
     }
 }
 
-/// What is aimed at is aimed at with this many connections.
-pub const AIMED_AT: usize = 64;
-/// What a create at that many, and the first word of an answer to one, may take.
-pub const MOST_WAIT_MS: f64 = 5.0;
-/// Rates that are compared, and what the first is to be of the second.
-pub const COMPARED: [(What, What, Option<Aim>); 6] = {
+/// The number of connections at which figures have targets.
+pub const TARGET_CONNECTIONS: usize = 64;
+/// The maximum latency of a create at that number, and of the first word of an answer to one
+/// client.
+pub const MAX_LATENCY_MS: f64 = 5.0;
+/// The rates that are compared, and the target of the first as a multiple of the second.
+pub const COMPARED: [(Benchmark, Benchmark, Option<Aim>); 6] = {
     const fn at_least(times: f64) -> Option<Aim> {
         Some(Aim::AtLeast(times))
     }
     [
-        (What::Creates, What::FixedJson, at_least(0.4)),
-        (What::Creates, What::CommitPerRequest, at_least(8.0)),
-        (What::Creates, What::CreatesCommitEach, None),
-        (What::WhiteLabel, What::Creates, None),
-        (What::Idempotent, What::Creates, None),
-        (What::Appends, What::AppendsCommitEach, at_least(5.0)),
+        (Benchmark::Creates, Benchmark::FixedJson, at_least(0.4)),
+        (
+            Benchmark::Creates,
+            Benchmark::CommitPerRequest,
+            at_least(8.0),
+        ),
+        (Benchmark::Creates, Benchmark::CreatesCommitEach, None),
+        (Benchmark::WhiteLabel, Benchmark::Creates, None),
+        (Benchmark::Idempotent, Benchmark::Creates, None),
+        (
+            Benchmark::Appends,
+            Benchmark::AppendsCommitEach,
+            at_least(5.0),
+        ),
     ]
 };
 
-/// Figures that are aimed at by themselves.
-fn tell_waits(report: &mut Report) {
+/// Adds the latencies that have targets of their own.
+fn report_latencies(report: &mut Report) {
     let small = |what, connections| report.cell(what, Size::Small, connections);
-    let creates = small(What::Creates, AIMED_AT).map(|cell| cell.p99_ms);
-    let first_word = small(What::FirstDelta, 1).map(|cell| cell.p50_ms);
+    let creates = small(Benchmark::Creates, TARGET_CONNECTIONS).map(|cell| cell.p99_ms);
+    let first_word = small(Benchmark::FirstDelta, 1).map(|cell| cell.p50_ms);
     for (what, figure) in [
-        (format!("creates at {AIMED_AT}, p99 in ms"), creates),
+        (
+            format!("creates at {TARGET_CONNECTIONS}, p99 in ms"),
+            creates,
+        ),
         ("first-delta at 1, p50 in ms".to_owned(), first_word),
     ] {
         if let Some(figure) = figure {
-            report.figure(what, figure, Some(Aim::AtMost(MOST_WAIT_MS)));
+            report.figure(what, figure, Some(Aim::AtMost(MAX_LATENCY_MS)));
         }
     }
 }
 
-/// The requests of a line of the table.
+/// Returns the requests of a line of the table.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "all other lines are creates"
 )]
 fn source(
-    what: What,
+    what: Benchmark,
     target: &dyn Target,
     filled: &[String],
     duration: Duration,
 ) -> Result<Arc<dyn Source>, Failed> {
     Ok(match what {
-        What::WhiteLabel => Arc::new(Rotating::white_label_creates()),
-        What::Idempotent => Arc::new(Keyed::new()),
-        What::Appends | What::AppendsCommitEach => {
-            // So many that none of them gets too many messages.
+        Benchmark::WhiteLabel => Arc::new(Rotating::white_label_creates()),
+        Benchmark::Idempotent => Arc::new(Keyed::new()),
+        Benchmark::Appends | Benchmark::AppendsCommitEach => {
+            // There are enough sessions that none gets too many messages.
             let sessions = (duration.as_secs_f64() + 0.5) * SESSIONS_PER_SECOND;
             let sessions = made_sessions(target.address(), &requests::create(), sessions as usize)?;
             Arc::new(Appends::new(&sessions))
         }
-        What::ListPages => Arc::new(Rotating::list_pages()),
-        What::MessagePages => Arc::new(Rotating::message_pages(filled)),
-        What::DryRuns => Arc::new(Rotating::dry_runs()),
+        Benchmark::ListPages => Arc::new(Rotating::list_pages()),
+        Benchmark::MessagePages => Arc::new(Rotating::message_pages(filled)),
+        Benchmark::DryRuns => Arc::new(Rotating::dry_runs()),
         _ => Arc::new(Rotating::creates()),
     })
 }

@@ -1,4 +1,4 @@
-//! The program under load: the built binary on a data folder, as an operator would run it.
+//! The program under load: the built binary on a data folder, as an operator runs it.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -13,24 +13,24 @@ use crate::client::ask;
 use crate::measure::Target;
 use crate::requests;
 
-/// The environment that the keys of the world name.
+/// The environment of the keys in the seed file.
 pub const ENVIRONMENT: &str = "bench";
-/// The greatest limit that there is: requests are counted, and none is too many.
+/// The highest possible limit, so that requests are counted and none is refused.
 pub const RATE_LIMIT: i64 = 1_000_000;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_switchboard");
-/// How long a server may take until it listens.
+/// The timeout until a server listens.
 const START: Duration = Duration::from_secs(30);
-/// How long it may take to answer what waits.
+/// The timeout until a server has answered the queued turns.
 const SETTLE: Duration = Duration::from_secs(120);
 
-/// A running server; it ends with this value.
+/// A running server. Dropping the value kills it.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
 }
 
 impl Server {
-    /// Starts one on a folder, with the log that it writes by default.
+    /// Starts a server on a folder, with its default log.
     pub fn start(data: &Path, log: &Path) -> Result<Self, Failed> {
         let mut serve = program(data);
         serve.args(["serve", "--listen", "127.0.0.1:0", "--rate-limit"]);
@@ -38,7 +38,9 @@ impl Server {
         Self::run(serve, log)
     }
 
-    /// Starts one and has it say that it is ready; how long that took, the log's few milliseconds included, which tell where.
+    /// Starts a server, and returns how long it took to report its address.
+    ///
+    /// The time includes the few milliseconds that the log waits for more lines.
     pub fn start_timed(data: &Path, log: &Path) -> Result<(Self, Duration), Failed> {
         let begun = Instant::now();
         let server = Self::start(data, log)?;
@@ -46,7 +48,7 @@ impl Server {
         Ok((server, begun.elapsed()))
     }
 
-    /// Runs a server that says in its log where it listens.
+    /// Runs a server that reports its address in its log.
     pub fn run(mut command: Command, log: &Path) -> Result<Self, Failed> {
         let child = command
             .stdin(Stdio::null())
@@ -65,29 +67,29 @@ impl Server {
                 return Ok(server);
             }
             if Instant::now() > latest || server.child.try_wait()?.is_some() {
-                return Err(format!("the server does not listen: {written}").into());
+                return Err(format!("the server did not listen in time: {written}").into());
             }
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Ends it as an operator does, so that all it has written is in its file.
+    /// Stops the server as an operator does, so that its file contains all that it wrote.
     pub fn stop(mut self) -> Result<(), Failed> {
         let process = Pid::from_child(&self.child);
         kill_process(process, Signal::TERM)?;
         let ended = self.child.wait()?;
         if !ended.success() {
-            return Err(format!("the server ended badly: {ended}").into());
+            return Err(format!("the server failed: {ended}").into());
         }
         Ok(())
     }
 
-    /// The process, for a profiler.
+    /// The server's process, for a profiler.
     pub fn process(&self) -> u32 {
         self.child.id()
     }
 
-    /// Bytes of memory that its process has in use, of `/proc`.
+    /// Returns the resident memory of the server's process in bytes, from `/proc`.
     pub fn resident(&self) -> Result<u64, Failed> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process()))?;
         let kib = status
@@ -97,20 +99,20 @@ impl Server {
         Ok(kib.trim().parse::<u64>()? * 1_024)
     }
 
-    /// Waits until it has done what it was left with.
+    /// Waits until the server has finished its remaining work.
     pub fn settle(&self) -> Result<(), Failed> {
-        const LOOK: Duration = Duration::from_millis(500);
+        const POLL_INTERVAL: Duration = Duration::from_millis(500);
         let latest = Instant::now() + SETTLE;
         while Instant::now() < latest {
             let before = self.cpu();
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
             let spent = self.cpu().zip(before).map(|(after, before)| after - before);
-            // A few per cent are what the readers cost that wait.
-            if spent.is_none_or(|spent| spent < LOOK / 6) {
+            // Waiting readers cost a few percent.
+            if spent.is_none_or(|spent| spent < POLL_INTERVAL / 6) {
                 return Ok(());
             }
         }
-        Err("the server does not come to rest".into())
+        Err("the server did not come to rest in time".into())
     }
 }
 
@@ -119,7 +121,8 @@ impl Target for Server {
         self.address
     }
 
-    /// User and system time of `/proc`, in hundredths of a second; nothing where there is no `/proc`.
+    /// Returns user and system time from `/proc`, in hundredths of a second; `None` without
+    /// `/proc`.
     fn cpu(&self) -> Option<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process())).ok()?;
         let (_, fields) = stat.rsplit_once(") ")?;
@@ -132,16 +135,16 @@ impl Target for Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // What was acknowledged is on disk; nothing else is worth waiting for.
+        // Acknowledged changes are on disk, so there is nothing to wait for.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Takes a world into a data folder, which is made.
-pub fn import(data: &Path, world: &str) -> Result<(), Failed> {
+/// Imports a seed file into a data folder, which is created.
+pub fn import(data: &Path, seed_file: &str) -> Result<(), Failed> {
     let file = tempfile::NamedTempFile::new()?;
-    fs::write(file.path(), world)?;
+    fs::write(file.path(), seed_file)?;
     let done = program(data)
         .stdin(Stdio::null())
         .arg("import")
@@ -153,7 +156,7 @@ pub fn import(data: &Path, world: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Looks over a data folder that no server uses, every page of it.
+/// Checks a data folder that no server uses, with every page of its file.
 pub fn check(data: &Path) -> Result<(), Failed> {
     let checked = program(data).arg("check").output()?;
     if !checked.status.success() {

@@ -1,4 +1,4 @@
-//! The server itself, but that it commits each change alone: what sharing commits is worth.
+//! The server with one commit per change, which shows the gain of the group commit.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -18,17 +18,17 @@ use switchboard::turns::respond::Responders;
 use crate::Failed;
 use crate::server::{ENVIRONMENT, RATE_LIMIT, Server};
 
-/// How often new messages enter the search index, as in the program.
+/// The interval of indexing new messages, as in the program.
 const INDEX_EVERY: Duration = Duration::from_secs(5);
 
-/// Starts it in a process of its own.
+/// Starts the server in a process of its own.
 pub fn start(data: &Path, log: &Path) -> Result<Server, Failed> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--serve-single-commits").arg(data);
     Server::run(command, log)
 }
 
-/// Serves until it is killed. It logs no request, which is in its favour.
+/// Serves until it is killed. It does not log requests, which is to its advantage.
 pub fn serve(data: &Path) -> Result<(), Failed> {
     let flags = ServerFlags::augment_args(Arguments::new("limits"));
     let rate_limit = RATE_LIMIT.to_string();
@@ -48,7 +48,7 @@ pub fn serve(data: &Path) -> Result<(), Failed> {
             loop {
                 index.tick().await;
                 if let Err(error) = store.complete_search().await {
-                    eprintln!("the index of messages has to wait: {error}");
+                    eprintln!("indexing messages failed and will be retried: {error}");
                 }
             }
         });

@@ -1,5 +1,5 @@
-//! Half an hour of what people and programs do all day, and whether the server is then as it was: memory, open files, the
-//! log, and how long requests wait.
+//! A soak test: half an hour of mixed work, and whether the server is then as it was before, in
+//! memory, open files, the log and latency.
 
 use std::fs;
 use std::io;
@@ -16,48 +16,49 @@ use tokio::time::sleep;
 
 use crate::client::{Connection, created_id, invalid};
 use crate::log_bound::{MIB, length, log_of};
-use crate::measure::{Measured, Seen, Target, Window, measure_talk};
-use crate::numbers::Numbers;
+use crate::measure::{Measured, Observed, Target, Window, measure_talk};
+use crate::numbers::Random;
 use crate::report::{Aim, Report, Size};
 use crate::requests::{self, QUESTIONS};
 use crate::server::{self, Server};
 use crate::streams::Events;
-use crate::{Failed, WORLD};
+use crate::{Failed, SEED_FILE};
 
-/// Clients at one time; each thinks between its requests.
+/// The number of concurrent clients. Each pauses between its requests.
 const CLIENTS: usize = 300;
-/// A connection and a stream each, and one that is about to be closed.
-pub const MOST_FILES: u64 = 3 * CLIENTS as u64;
-/// The longest that a client thinks.
-const LONGEST_THOUGHT: Duration = Duration::from_millis(1_000);
-/// Parts of the run: the first and the last are compared.
+/// Each client needs a connection, a stream, and a connection that is about to be closed.
+pub const MAX_FILES: u64 = 3 * CLIENTS as u64;
+/// A client's longest pause.
+const MAX_PAUSE: Duration = Duration::from_millis(1_000);
+/// The number of parts of the run. The first and the last are compared.
 const PARTS: u32 = 6;
-/// Sessions that a client keeps; older ones it removes or puts into the archive.
+/// The number of sessions that a client keeps. It deletes or archives older ones.
 const KEPT_SESSIONS: usize = 5;
-/// Questions of one conversation.
-const MOST_QUESTIONS: usize = 4;
-/// How often the process and its files are looked at.
-const LOOK: Duration = Duration::from_secs(1);
-/// How often the command line takes the seed file in again, beside the server.
+/// The maximum number of questions in a conversation.
+const MAX_QUESTIONS: usize = 4;
+/// The interval of reading the state of the process.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval of importing the seed file again while the server runs, in readings of the state.
 const IMPORT_EVERY: usize = 60;
 const MB: f64 = 1e6;
-/// How long streams may stay open whose readers went away.
-const PATIENCE: Duration = Duration::from_secs(90);
-/// What `Retry-After` says when the server is busy.
-const COME_AGAIN: Duration = Duration::from_secs(1);
-/// Files that a server may have open at rest beyond those it had before: its pool's connections open as they are needed.
+/// How long streams may stay open after their readers have gone.
+const TIMEOUT: Duration = Duration::from_secs(90);
+/// The value of `Retry-After` when the server is busy.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How many more files a server may have open at rest than at first. Its pool opens connections as
+/// they are needed.
 const MORE_FILES: f64 = 64.0;
 
-/// What the process and its files were like at one time.
+/// The state of the process and its files at a point in time.
 #[derive(Clone, Copy)]
-struct Look {
+struct State {
     at: Duration,
     resident: f64,
     files: f64,
     log: f64,
 }
 
-impl Look {
+impl State {
     fn now(server: &Server, data: &Path, begun: Instant) -> Result<Self, Failed> {
         let files = fs::read_dir(format!("/proc/{}/fd", server.process()))?.count();
         Ok(Self {
@@ -69,7 +70,7 @@ impl Look {
     }
 }
 
-/// A server whose processor time is that of many kinds of requests, and said of none.
+/// A server without a processor time per request, because the requests are of many kinds.
 struct Address(SocketAddr);
 
 impl Target for Address {
@@ -85,89 +86,92 @@ impl Target for Address {
 /// Measures on a server of its own.
 pub fn measure_soak(folder: &Path, whole: Duration, report: &mut Report) -> Result<(), Failed> {
     let data = folder.join("soak");
-    server::import(&data, WORLD)?;
+    server::import(&data, SEED_FILE)?;
     let server = Server::start(&data, &folder.join("soak.log"))?;
     let begun = Instant::now();
-    let at_first = Look::now(&server, &data, begun)?;
+    let at_first = State::now(&server, &data, begun)?;
     let (is_over, imports) = (AtomicBool::new(false), AtomicUsize::new(0));
     let part = whole / PARTS;
-    let sent_away = Arc::default();
-    let (parts, looks) = thread::scope(|scope| {
-        let looking = scope.spawn(|| look_on(&server, &data, begun, whole, &is_over, &imports));
-        let parts = (0..PARTS).map(|number| converse(&server, number, part, &sent_away));
+    let retries = Arc::default();
+    let (parts, states) = thread::scope(|scope| {
+        let observing = scope.spawn(|| observe(&server, &data, begun, whole, &is_over, &imports));
+        let parts = (0..PARTS).map(|number| converse(&server, number, part, &retries));
         let parts: Result<Vec<_>, Failed> = parts.collect();
         is_over.store(true, Ordering::Relaxed);
-        let looks = looking.join().map_err(|_| "who looks on panicked")??;
-        Ok::<_, Failed>((parts?, looks))
+        let states = observing
+            .join()
+            .map_err(|_| "the observing thread panicked")??;
+        Ok::<_, Failed>((parts?, states))
     })?;
-    let at_rest = look_at_rest(&server, &data, begun, at_first.files)?;
+    let at_rest = state_at_rest(&server, &data, begun, at_first.files)?;
 
     report.figure("soak, minutes", whole.as_secs_f64() / 60.0, None);
     report.figure(
-        "soak, imports beside the server",
+        "soak, imports during the run",
         imports.load(Ordering::Relaxed) as f64,
         None,
     );
     report.figure(
-        "soak, times that somebody was told to come again",
-        sent_away.load(Ordering::Relaxed) as f64,
+        "soak, requests refused with 503 and retried",
+        retries.load(Ordering::Relaxed) as f64,
         None,
     );
-    tell_waits(&parts, report);
+    report_latencies(&parts, report);
     let within = |from: Duration, to: Duration| {
-        let looks: Vec<Look> = looks
+        let states: Vec<State> = states
             .iter()
-            .filter(|look| (from..to).contains(&look.at))
+            .filter(|state| (from..to).contains(&state.at))
             .copied()
             .collect();
-        looks
+        states
     };
     let (first, last) = (
         within(Duration::ZERO, part),
         within(whole - part, whole * 2),
     );
-    // Caches fill in the beginning.
+    // Caches fill at the beginning.
     let later = within(whole / 3, whole * 2);
-    let largest = |looks: &[Look], of: fn(&Look) -> f64| looks.iter().map(of).fold(0.0, f64::max);
-    let files = |looks: &[Look]| largest(looks, |look| look.files);
+    let largest =
+        |states: &[State], of: fn(&State) -> f64| states.iter().map(of).fold(0.0, f64::max);
+    let files = |states: &[State]| largest(states, |state| state.files);
     report.figure(
-        "soak, resident MB at most, first part",
-        largest(&first, |look| look.resident),
+        "soak, maximum resident MB, first part",
+        largest(&first, |state| state.resident),
         None,
     );
     report.figure(
-        "soak, resident MB at most, last part",
-        largest(&last, |look| look.resident),
+        "soak, maximum resident MB, last part",
+        largest(&last, |state| state.resident),
         None,
     );
     report.figure(
-        "soak, resident MB at rest behind it",
+        "soak, resident MB at rest afterwards",
         at_rest.resident,
         None,
     );
     report.demand(
-        "soak, slope of memory in the last two thirds, MB an hour",
+        "soak, slope of memory in the last two thirds, MB per hour",
         slope(&later) * 3_600.0,
         Aim::AtMost(10.0),
     );
-    report.figure("soak, open files at most, first part", files(&first), None);
+    report.figure("soak, maximum open files, first part", files(&first), None);
     report.demand(
-        "soak, open files at most, last part / first",
+        "soak, maximum open files, last part / first",
         files(&last) / files(&first),
         Aim::AtMost(1.1),
     );
     report.demand(
-        "soak, open files at rest, more than before",
+        "soak, open files at rest, increase",
         at_rest.files - at_first.files,
         Aim::AtMost(MORE_FILES),
     );
     report.demand(
-        "soak, log at most, MiB",
-        largest(&looks, |look| look.log),
+        "soak, maximum log, MiB",
+        largest(&states, |state| state.log),
         Aim::AtMost(72.0),
     );
     report.figure(
-        "soak, file behind it, MB",
+        "soak, file afterwards, MB",
         database_file(&data).metadata()?.len() as f64 / MB,
         None,
     );
@@ -175,66 +179,68 @@ pub fn measure_soak(folder: &Path, whole: Duration, report: &mut Report) -> Resu
     server::check(&data)
 }
 
-/// Waits until the streams are closed whose readers went away: the server sees it by the comments that nobody takes.
-fn look_at_rest(
+/// Waits until the streams without readers are closed.
+///
+/// The server detects a missing reader when it sends a comment.
+fn state_at_rest(
     server: &Server,
     data: &Path,
     begun: Instant,
     files_before: f64,
-) -> Result<Look, Failed> {
-    let latest = Instant::now() + PATIENCE;
+) -> Result<State, Failed> {
+    let latest = Instant::now() + TIMEOUT;
     loop {
         server.settle()?;
-        let look = Look::now(server, data, begun)?;
-        if look.files <= files_before + MORE_FILES || Instant::now() > latest {
-            return Ok(look);
+        let state = State::now(server, data, begun)?;
+        if state.files <= files_before + MORE_FILES || Instant::now() > latest {
+            return Ok(state);
         }
     }
 }
 
-/// Looks on, and takes the seed file in again from time to time, as an operator's job would.
-fn look_on(
+/// Reads the state, and imports the seed file from time to time, as an operator's job does.
+fn observe(
     server: &Server,
     data: &Path,
     begun: Instant,
     whole: Duration,
     is_over: &AtomicBool,
     imports: &AtomicUsize,
-) -> Result<Vec<Look>, Failed> {
+) -> Result<Vec<State>, Failed> {
     let style = ProgressStyle::with_template("soak {wide_bar} {elapsed} of {len} s")?;
     let bar = ProgressBar::new(whole.as_secs()).with_style(style);
-    let mut looks = Vec::new();
+    let mut states = Vec::new();
     while !is_over.load(Ordering::Relaxed) {
-        let look = Look::now(server, data, begun)?;
-        looks.push(look);
-        bar.set_position(look.at.as_secs());
-        if looks.len().is_multiple_of(IMPORT_EVERY) {
-            server::import(data, WORLD)?;
+        let state = State::now(server, data, begun)?;
+        states.push(state);
+        bar.set_position(state.at.as_secs());
+        if states.len().is_multiple_of(IMPORT_EVERY) {
+            server::import(data, SEED_FILE)?;
             imports.fetch_add(1, Ordering::Relaxed);
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
     bar.finish_and_clear();
-    Ok(looks)
+    Ok(states)
 }
 
-/// All clients for one part of the run.
+/// Runs all clients for a part of the run.
 fn converse(
     server: &Server,
     part: u32,
     duration: Duration,
-    sent_away: &Arc<AtomicUsize>,
+    retries: &Arc<AtomicUsize>,
 ) -> Result<Measured, Failed> {
     let address = Address(server.address);
     let opened = AtomicUsize::new(0);
     measure_talk(&address, CLIENTS, duration, |window| {
         let number = opened.fetch_add(1, Ordering::Relaxed) as u64;
         let seed = (u64::from(part) << 32 | number).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        Client::converse(address.0, window, Numbers::new(seed), Arc::clone(sent_away))
+        Client::converse(address.0, window, Random::new(seed), Arc::clone(retries))
     })
 }
 
-fn tell_waits(parts: &[Measured], report: &mut Report) {
+fn report_latencies(parts: &[Measured], report: &mut Report) {
     for (number, part) in parts.iter().enumerate() {
         let what = format!("soak, part {}", number + 1);
         report.add(what, Size::Small, CLIENTS, part.clone());
@@ -249,29 +255,29 @@ fn tell_waits(parts: &[Measured], report: &mut Report) {
     }
 }
 
-/// Megabytes a second by which resident memory rises, by least squares.
-fn slope(looks: &[Look]) -> f64 {
-    let number = looks.len() as f64;
-    let at = |look: &Look| look.at.as_secs_f64();
-    let middle_at = looks.iter().map(at).sum::<f64>() / number;
-    let middle = looks.iter().map(|look| look.resident).sum::<f64>() / number;
-    let both = looks
+/// Returns the growth of resident memory in megabytes per second, by least squares.
+fn slope(states: &[State]) -> f64 {
+    let number = states.len() as f64;
+    let at = |state: &State| state.at.as_secs_f64();
+    let mean_at = states.iter().map(at).sum::<f64>() / number;
+    let mean = states.iter().map(|state| state.resident).sum::<f64>() / number;
+    let both = states
         .iter()
-        .map(|look| (at(look) - middle_at) * (look.resident - middle));
-    let spread = looks.iter().map(|look| (at(look) - middle_at).powi(2));
+        .map(|state| (at(state) - mean_at) * (state.resident - mean));
+    let spread = states.iter().map(|state| (at(state) - mean_at).powi(2));
     both.sum::<f64>() / spread.sum::<f64>()
 }
 
-/// Somebody who opens sessions, asks, reads the answers as they come and looks around.
+/// A client that opens sessions, asks, reads the answers as they arrive, and browses.
 struct Client {
     address: SocketAddr,
     connection: Connection,
     window: Window,
-    numbers: Numbers,
-    seen: Seen,
-    /// Times that anybody was told to come again.
-    sent_away: Arc<AtomicUsize>,
-    /// The oldest first.
+    numbers: Random,
+    observed: Observed,
+    /// How often the server asked any client to retry later.
+    retries: Arc<AtomicUsize>,
+    /// The client's sessions, oldest first.
     sessions: Vec<String>,
     is_over: bool,
 }
@@ -280,34 +286,36 @@ impl Client {
     async fn converse(
         address: SocketAddr,
         window: Window,
-        numbers: Numbers,
-        sent_away: Arc<AtomicUsize>,
-    ) -> io::Result<Seen> {
+        numbers: Random,
+        retries: Arc<AtomicUsize>,
+    ) -> io::Result<Observed> {
         let mut client = Self {
             address,
             connection: Connection::open(address).await?,
             window,
             numbers,
-            seen: Seen::default(),
-            sent_away,
+            observed: Observed::default(),
+            retries,
             sessions: Vec::new(),
             is_over: false,
         };
         while !client.is_over {
             client.talk().await?;
-            client.look_around().await?;
-            client.tidy_up().await?;
+            client.browse().await?;
+            client.delete_or_archive().await?;
         }
-        Ok(client.seen)
+        Ok(client.observed)
     }
 
-    /// A session, and some questions whose answers are read as they come; now and then the reader goes away amid one.
+    /// Opens a session and asks some questions.
+    ///
+    /// The client reads each answer as it arrives, and sometimes disconnects before its end.
     async fn talk(&mut self) -> io::Result<()> {
         let created = self.ask(&requests::create_with_articles()).await?;
         let session = created_id(&created)?;
         let mut events =
             Events::open(self.address, &requests::follow(&session), usize::MAX).await?;
-        for _ in 0..=self.numbers.below(MOST_QUESTIONS) {
+        for _ in 0..=self.numbers.below(MAX_QUESTIONS) {
             let question = self.numbers.pick(&QUESTIONS);
             self.ask(&requests::append(&session, question, None))
                 .await?;
@@ -321,26 +329,26 @@ impl Client {
         Ok(())
     }
 
-    /// Pages, a search, a dry run, a session of a white-label bot.
-    async fn look_around(&mut self) -> io::Result<()> {
+    /// Reads pages, searches, asks for a dry run, and opens a session of the white-label bot.
+    async fn browse(&mut self) -> io::Result<()> {
         let session = self.sessions[self.numbers.below(self.sessions.len())].clone();
         self.ask(&requests::messages(&session)).await?;
-        let request = requests::any_look(&mut self.numbers);
+        let request = requests::browsing_request(&mut self.numbers);
         self.ask(&request).await.map(drop)
     }
 
-    async fn tidy_up(&mut self) -> io::Result<()> {
+    async fn delete_or_archive(&mut self) -> io::Result<()> {
         while self.sessions.len() > KEPT_SESSIONS {
             let oldest = self.sessions.remove(0);
-            let request = requests::tidy_up(&oldest, &mut self.numbers);
+            let request = requests::delete_or_archive(&oldest, &mut self.numbers);
             self.ask(&request).await?;
         }
         Ok(())
     }
 
-    /// Thinks, asks and waits for the reply, which is to be a success.
+    /// Pauses, sends a request, and waits for the reply, which must be a success.
     async fn ask(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
-        let most = usize::try_from(LONGEST_THOUGHT.as_micros()).unwrap_or(usize::MAX);
+        let most = usize::try_from(MAX_PAUSE.as_micros()).unwrap_or(usize::MAX);
         sleep(Duration::from_micros(self.numbers.below(most) as u64)).await;
         let sent = Instant::now();
         let (status, body) = loop {
@@ -348,16 +356,16 @@ impl Client {
             if status != 503 {
                 break (status, body.to_vec());
             }
-            self.sent_away.fetch_add(1, Ordering::Relaxed);
-            sleep(COME_AGAIN).await;
+            self.retries.fetch_add(1, Ordering::Relaxed);
+            sleep(RETRY_AFTER).await;
         };
         let answered = Instant::now();
         if !(200..300).contains(&status) {
-            self.seen.refuse(status, &body);
+            self.observed.refuse(status, &body);
             let text = String::from_utf8_lossy(&body);
             return Err(invalid(&format!("{status} {text}")));
         }
-        self.is_over |= !self.seen.take(self.window, sent, answered);
+        self.is_over |= !self.observed.take(self.window, sent, answered);
         Ok(body)
     }
 }

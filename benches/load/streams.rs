@@ -1,4 +1,5 @@
-//! Reads a session's stream off the wire, to its end or for so many bytes; and how long its first word takes.
+//! Reads the streams of sessions from the network, to their end or for a number of bytes, and
+//! measures how long the first word takes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,16 +13,17 @@ use tokio::net::TcpStream;
 
 use crate::Failed;
 use crate::client::{Connection, ask_each, invalid, made_sessions};
-use crate::measure::{Measured, Seen, Target, Window, measure_talk};
+use crate::measure::{Measured, Observed, Target, Window, measure_talk};
 use crate::requests::{self, QUESTIONS};
 use crate::server::Server;
 
-/// Questions that one reader follows before it goes on to another session, as a conversation would have.
+/// The number of questions that a reader follows before it continues with another session.
 const QUESTIONS_PER_SESSION: usize = 10;
-/// Sessions that are made a second of a cell: at so many questions each more than a server answers.
+/// The number of sessions for a second of a cell: with that many questions each, more than a server
+/// answers.
 const SESSIONS_PER_SECOND: f64 = 400.0;
 
-/// One event.
+/// An event.
 #[derive(Clone, Debug)]
 pub struct Event {
     pub cursor: String,
@@ -33,12 +35,12 @@ impl Event {
         self.envelope["type"].as_str().unwrap_or("")
     }
 
-    /// Whether its turn ends with it.
+    /// Whether this event ends its turn.
     pub fn is_terminal(&self) -> bool {
         matches!(self.kind(), "finish" | "abort" | "error")
     }
 
-    /// The text that it adds to the answer.
+    /// Returns the text that the event adds to the answer.
     pub fn text(&self) -> &str {
         match self.kind() {
             "text-delta" => self.envelope["delta"].as_str().unwrap_or(""),
@@ -47,41 +49,41 @@ impl Event {
     }
 }
 
-/// What comes next on a stream.
+/// The next element of a stream.
 pub enum Next {
-    /// The head of a stream; all else comes behind it.
+    /// The head of a stream, which precedes everything else.
     Begins,
     Event(Event),
     Comment,
-    /// `[DONE]`.
+    /// The `[DONE]` line.
     Done,
-    /// The end of the reply, as it should be.
+    /// The regular end of the reply.
     End,
-    /// The end of the connection amid the reply.
+    /// The end of the connection before the end of the reply.
     Broken,
-    /// As many bytes were read as the reader wanted.
+    /// The reader's number of bytes is used up.
     Cut,
-    /// Another status than 200.
+    /// A status other than 200.
     Refused(u16),
 }
 
-/// A reader of one stream.
+/// A reader of a stream.
 pub struct Events {
     stream: TcpStream,
-    /// Bytes of the wire that are not decoded yet.
+    /// Received bytes that are not decoded yet.
     wire: Vec<u8>,
-    /// Bytes of the body that are no whole event yet.
+    /// Bytes of the body that are not a complete event yet.
     body: Vec<u8>,
-    /// What is still to come of the chunk that is being read, its closing line end included.
+    /// The remaining bytes of the current chunk, including its line end.
     in_chunk: usize,
     has_begun: bool,
     has_ended: bool,
-    /// How many bytes may still be read.
+    /// The number of bytes that may still be read.
     budget: usize,
 }
 
 impl Events {
-    /// Asks for a stream, to read so many bytes of the reply and no more.
+    /// Opens a stream, and reads only a number of bytes of the reply.
     pub async fn open(address: SocketAddr, request: &[u8], budget: usize) -> io::Result<Self> {
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -101,14 +103,14 @@ impl Events {
         }
     }
 
-    /// Asks for another stream on the connection of one that has been read to its end.
+    /// Opens another stream on the connection of a stream that was read to its end.
     async fn then(self, request: &[u8]) -> io::Result<Self> {
         let mut stream = self.stream;
         stream.write_all(request).await?;
         Ok(Self::of(stream, self.budget))
     }
 
-    /// Reads to the end, which is to come behind a whole answer.
+    /// Reads to the end, which must follow a complete answer.
     async fn read_out(&mut self) -> io::Result<()> {
         let mut is_whole = false;
         loop {
@@ -117,7 +119,7 @@ impl Events {
                 Next::Begins | Next::Comment | Next::Done => {}
                 Next::End if is_whole => return Ok(()),
                 Next::End | Next::Broken | Next::Cut => {
-                    return Err(invalid("a stream ended amid an answer"));
+                    return Err(invalid("a stream ended inside an answer"));
                 }
                 Next::Refused(status) => {
                     return Err(invalid(&format!("a stream was refused: {status}")));
@@ -126,7 +128,7 @@ impl Events {
         }
     }
 
-    /// Waits for what comes next.
+    /// Waits for the next element.
     pub async fn next(&mut self) -> io::Result<Next> {
         loop {
             if let Some(next) = self.take()? {
@@ -151,7 +153,7 @@ impl Events {
         }
     }
 
-    /// Waits for an event of a stream that goes on.
+    /// Waits for an event of a stream that continues.
     pub async fn event(&mut self) -> io::Result<Event> {
         loop {
             match self.next().await? {
@@ -167,7 +169,7 @@ impl Events {
         }
     }
 
-    /// What can be had of the bytes that are there.
+    /// Decodes the next element from the received bytes, if it is complete.
     fn take(&mut self) -> io::Result<Option<Next>> {
         if !self.has_begun {
             let Some(end) = self.wire.windows(4).position(|four| four == b"\r\n\r\n") else {
@@ -192,14 +194,14 @@ impl Events {
         }
         if self.has_ended {
             if !self.body.is_empty() {
-                return Err(invalid("a stream ended amid an event"));
+                return Err(invalid("a stream ended inside an event"));
             }
             return Ok(Some(Next::End));
         }
         Ok(None)
     }
 
-    /// Takes the chunks apart.
+    /// Decodes the chunks of the body.
     fn decode(&mut self) -> io::Result<()> {
         loop {
             if self.in_chunk > 0 {
@@ -245,10 +247,11 @@ fn read_event(text: &[u8]) -> io::Result<Next> {
                 envelope: serde_json::from_str(data.strip_prefix("data: ")?).ok()?,
             }))
         })
-        .ok_or_else(|| invalid(&format!("this is no event: {text:?}")))
+        .ok_or_else(|| invalid(&format!("not an event: {text:?}")))
 }
 
-/// From sending an append until the first word of its answer is there, for a reader that has been following.
+/// Measures the time from sending an append to the first word of its answer, for a following
+/// reader.
 pub fn first_deltas(
     server: &Server,
     connections: usize,
@@ -269,9 +272,9 @@ async fn ask_and_read(
     window: Window,
     sessions: Arc<[String]>,
     taken: Arc<AtomicUsize>,
-) -> io::Result<Seen> {
+) -> io::Result<Observed> {
     let mut connection = Connection::open(address).await?;
-    let mut seen = Seen::default();
+    let mut observed = Observed::default();
     while let Some(session) = sessions.get(taken.fetch_add(1, Ordering::Relaxed)) {
         let mut events = Events::open(address, &requests::follow(session), usize::MAX).await?;
         if !matches!(events.next().await?, Next::Begins) {
@@ -295,15 +298,15 @@ async fn ask_and_read(
             };
             let ((), first) = tokio::try_join!(asked, heard)?;
             while !events.event().await?.is_terminal() {}
-            if !seen.take(window, sent, first) {
-                return Ok(seen);
+            if !observed.take(window, sent, first) {
+                return Ok(observed);
             }
         }
     }
-    Ok(seen)
+    Ok(observed)
 }
 
-/// Makes sessions that each have an answer.
+/// Creates sessions that each have an answer.
 pub fn answered_sessions(server: &Server, number: usize) -> Result<Vec<String>, Failed> {
     let create = requests::create_with_articles();
     let sessions = made_sessions(server.address, &create, number)?;
@@ -335,15 +338,15 @@ async fn read_whole_answers(
     window: Window,
     requests: Arc<[Vec<u8>]>,
     taken: Arc<AtomicUsize>,
-) -> io::Result<Seen> {
+) -> io::Result<Observed> {
     let next = || &requests[taken.fetch_add(1, Ordering::Relaxed) % requests.len()];
-    let mut seen = Seen::default();
+    let mut observed = Observed::default();
     let mut sent = Instant::now();
     let mut events = Events::open(address, next(), usize::MAX).await?;
     loop {
         events.read_out().await?;
-        if !seen.take(window, sent, Instant::now()) {
-            return Ok(seen);
+        if !observed.take(window, sent, Instant::now()) {
+            return Ok(observed);
         }
         sent = Instant::now();
         events = events.then(next()).await?;

@@ -1,58 +1,59 @@
-//! What there is to measure, by its names on the command line, in the table and in the JSON.
+//! The benchmarks, with their names on the command line, in the table and in the JSON.
 
 use std::fmt;
 
 use clap::ValueEnum;
 
-/// In the order in which it is told.
+/// A benchmark. The order is that of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum What {
-    /// Rows that SQLite alone takes, in durable groups of 64
+pub enum Benchmark {
+    /// Rows per second of SQLite alone, in durable groups of 64
     Sqlite,
-    /// The framework answering every request with the same JSON
+    /// The framework, answering every request with the same JSON
     FixedJson,
-    /// A plain server: every create takes a connection, writes its row and commits it
+    /// A plain server: each create takes a connection, writes its row and commits
     CommitPerRequest,
-    /// Creates on the same server but that it commits each change by itself
+    /// Creates on the same server, but with a commit for each change
     CreatesCommitEach,
     /// Sessions opened by a service account
     Creates,
     /// Sessions opened by a relay where a white-label bot is installed
     WhiteLabel,
-    /// Creates, each with an Idempotency-Key of its own
+    /// Creates, each with its own Idempotency-Key
     Idempotent,
-    /// Appends on the same server but that it commits each change by itself
+    /// Appends on the same server, but with a commit for each change
     AppendsCommitEach,
-    /// Messages to many sessions, answered meanwhile
+    /// Messages to many sessions, which are answered at the same time
     Appends,
-    /// From sending an append until a reader that follows has the first word of its answer
+    /// From sending an append until a following reader has the first word of its answer
     FirstDelta,
-    /// Stored answers read as streams, from the first event to the end
+    /// Stored answers, read as streams from the first event to the end
     Streams,
     /// The newest 20 sessions of a tenant
     ListPages,
     /// The 20 messages of a session
     MessagePages,
-    /// A relay asks how it would be routed
+    /// Dry runs of a relay
     DryRuns,
-    /// Memory of a server at rest, and how soon it is ready
+    /// Memory of a server at rest, and the time until it is ready
     MemoryAndStart,
-    /// How long the write-ahead log gets under load, and while somebody reads for long
+    /// Size of the write-ahead log under load and during long reads
     LogBound,
     /// Bytes that a session and a message add to the file
     Growth,
-    /// What a tenant at ten times its limit does to another one
+    /// Effect of a tenant at ten times its limit on another tenant
     Fairness,
-    /// What readers that wait cost the server and those who use it
+    /// Cost of waiting readers for the server and its active clients
     IdleReaders,
     /// Streams that are cut and resumed while the server is killed
     CutStreams,
-    /// Mixed work for half an hour, and whether the server is then as it was; only when it is asked for
+    /// Mixed work for half an hour, and whether the server is then as it was before; runs only if
+    /// it is listed
     Soak,
 }
 
-impl What {
-    /// The lines of the table; what is compared stands together and is measured in turn.
+impl Benchmark {
+    /// The lines of the table. The lines of a group are compared, and measured in turn.
     pub const TABLE: [&[Self]; 7] = [
         &[
             Self::FixedJson,
@@ -69,7 +70,7 @@ impl What {
         &[Self::MessagePages],
         &[Self::DryRuns],
     ];
-    /// Those of them that are no Switchboard, or not quite, which have no big file.
+    /// The ceilings and variants among them, which have no big file.
     pub const OTHERS: [Self; 4] = [
         Self::FixedJson,
         Self::CommitPerRequest,
@@ -77,7 +78,7 @@ impl What {
         Self::AppendsCommitEach,
     ];
 
-    /// Whether the server has still to answer what it was asked when a cell ends.
+    /// Whether the server still has queued turns at the end of a cell.
     pub fn leaves_work(self) -> bool {
         matches!(
             self,
@@ -85,7 +86,7 @@ impl What {
         )
     }
 
-    /// Whether it is to be as quick in a big file as in an empty one.
+    /// Whether a big file must not slow the benchmark down.
     pub fn is_to_stay_quick(self) -> bool {
         matches!(
             self,
@@ -94,7 +95,7 @@ impl What {
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for Benchmark {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.to_possible_value() {
             Some(value) => formatter.pad(value.get_name()),

@@ -1,4 +1,5 @@
-//! Request bodies: every reader of the table of routes is held to the schema that the document gives of it.
+//! Request bodies: the reader of each route must accept and refuse what the route's schema in the
+//! OpenAPI document accepts and refuses.
 
 #![no_main]
 
@@ -10,13 +11,13 @@ use actix_web::test::TestRequest;
 use jsonschema::Validator;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use switchboard::input::fields::{self, Fields, Problem, Problems};
 use switchboard::http::edge::extract::Body;
 use switchboard::http::edge::router::{self, Taken};
-use switchboard_fuzz::{assert_told, refused_field};
+use switchboard::input::fields::{self, Fields, Problem, Problems};
+use switchboard_fuzz::{assert_readable, refused_field};
 use tokio::runtime::{Builder, Runtime};
 
-/// A route's reader, and what the document says that it takes.
+/// The reader of a route, and its schema in the OpenAPI document.
 struct Reader {
     operation: &'static str,
     read: fn(&Fields<'_>),
@@ -48,8 +49,8 @@ thread_local! {
         RefCell::new(Builder::new_current_thread().enable_time().build().expect("a runtime"));
 }
 
-/// The body as a request brings it in.
-fn received(bytes: &[u8]) -> Result<Body, switchboard::error::Error> {
+/// Receives a body as a request does.
+fn receive(bytes: &[u8]) -> Result<Body, switchboard::error::Error> {
     let request = TestRequest::post()
         .insert_header(("Content-Type", "application/json"))
         .set_payload(bytes.to_vec());
@@ -65,52 +66,52 @@ fn problems_of(reader: &Reader, value: &Value) -> Vec<Problem> {
     problems.into_all()
 }
 
-/// Where and why, without what stands there: a fraction may be written shorter than it came.
-fn places(problems: &[Problem]) -> Vec<(&str, &str)> {
-    let place = |problem| {
+/// Returns the paths and reasons without the values, because a fraction may be formatted shorter.
+fn paths_and_reasons(problems: &[Problem]) -> Vec<(&str, &str)> {
+    let parts = |problem| {
         let Problem { path, reason, .. }: &Problem = problem;
         (path.as_str(), reason.as_str())
     };
-    problems.iter().map(place).collect()
+    problems.iter().map(parts).collect()
 }
 
 fuzz_target!(|bytes: &[u8]| {
     let value: Option<Value> = serde_json::from_slice(bytes).ok();
-    let (body, value) = match (received(bytes), value) {
+    let (body, value) = match (receive(bytes), value) {
         (Ok(body), Some(value)) => (body, value),
         (Err(error), None) => return assert_eq!(refused_field(error), "body"),
-        (Ok(_), None) => panic!("what is no JSON is taken"),
-        (Err(error), Some(_)) => panic!("JSON is refused: {error}"),
+        (Ok(_), None) => panic!("invalid JSON is accepted"),
+        (Err(error), Some(_)) => panic!("valid JSON is refused: {error}"),
     };
     assert_eq!(body.bytes, bytes);
-    let written: Value =
-        serde_json::from_str(&value.to_string()).expect("what was written is JSON");
+    let formatted: Value =
+        serde_json::from_str(&value.to_string()).expect("formatted JSON is valid");
     for reader in &*READERS {
         let problems = problems_of(reader, &value);
         assert_eq!(
-            places(&problems_of(reader, &written)),
-            places(&problems),
-            "{}: written again it is another",
+            paths_and_reasons(&problems_of(reader, &formatted)),
+            paths_and_reasons(&problems),
+            "{}: the formatted body is read differently",
             reader.operation
         );
         match (body.read(reader.read), problems.first()) {
             (Ok(()), None) => assert!(
                 reader.validator.is_valid(&value),
-                "{} takes what its schema refuses: {value}",
+                "{} accepts what its schema refuses: {value}",
                 reader.operation
             ),
             (Err(error), Some(first)) => {
-                assert_told(&problems);
+                assert_readable(&problems);
                 let field = refused_field(error);
                 assert_eq!(field, first.path);
                 let name = field.split(['.', '[']).next().unwrap_or_default();
                 assert!(
                     !value.is_object() || reader.schema["properties"].get(name).is_some(),
-                    "{} refuses a field that its schema does not know: {field}",
+                    "{} refuses a field that is not in its schema: {field}",
                     reader.operation
                 );
             }
-            (Ok(()), Some(problem)) => panic!("{}: {problem:?} is forgotten", reader.operation),
+            (Ok(()), Some(problem)) => panic!("{}: {problem:?} is lost", reader.operation),
             (Err(error), None) => panic!("{}: {error}", reader.operation),
         }
     }

@@ -1,13 +1,13 @@
-//! The list of companies as CSV: what is read of one and written again is read the same.
+//! Lists of companies as CSV: a parsed list that is written and parsed again is the same.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use switchboard::input::company_file::parse;
 use switchboard::input::fields::Field;
-use switchboard_fuzz::assert_told;
+use switchboard_fuzz::assert_readable;
 
-/// A cell, quoted; what is absent is empty.
+/// Quotes a cell. An absent value is an empty cell.
 fn cell(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
 }
@@ -15,7 +15,7 @@ fn cell(text: &str) -> String {
 fuzz_target!(|bytes: &[u8]| {
     let companies = match parse(bytes) {
         Ok(companies) => companies,
-        Err(problems) => return assert_told(&problems),
+        Err(problems) => return assert_readable(&problems),
     };
     let mut file = "tenant_id,psa_company_id,psa_company_name\n".to_owned();
     for company in &companies {

@@ -1,4 +1,5 @@
-//! The `Authorization` header: nobody comes in with what nobody gave out, and a signed token only by what it says.
+//! The `Authorization` header: only issued credentials are accepted, and a signed token only as its
+//! claims permit.
 
 #![no_main]
 
@@ -18,16 +19,16 @@ use switchboard::auth::signing::SigningSecret;
 use switchboard::auth::{Authenticator, sign_in};
 use switchboard::digest;
 use switchboard::error::{Code, Error};
+use switchboard::input::seed;
 use switchboard::model::caller::{Actor, Caller, Who};
 use switchboard::model::clock::Clock;
 use switchboard::model::words::{CallerKind, Role};
-use switchboard::input::seed;
 use switchboard::store::{Store, import, sign_ins, tenants};
 use switchboard_fuzz::refusal;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-/// The time, which stands still: 2025-11-24T16:00:00Z, in seconds.
+/// The fixed time: 2025-11-24T16:00:00Z, in seconds.
 const NOW_S: i64 = 1_764_000_000;
 const AUDIENCE: &str = "api://switchboard";
 const KID: &str = "current-key";
@@ -35,8 +36,8 @@ const DIRECTORIES: [&str; 2] = [
     "ab0de0a1-fa00-4c1a-9cab-ab0de000a1fa",
     "ab0debe7-a000-4c1a-9cab-ab0de00be7a0",
 ];
-/// Why a token is refused whose signature holds.
-const BEHIND_THE_SIGNATURE: [&str; 5] = [
+/// The reasons that refuse a token with a valid signature.
+const AFTER_THE_SIGNATURE: [&str; 5] = [
     "expired",
     "not_yet_valid",
     "revoked",
@@ -54,23 +55,24 @@ const BEFORE_THE_SIGNATURE: [&str; 8] = [
     "missing_claim",
 ];
 
-/// The demo world with its keys, a person who signed in by a link, and an authority whose key is at hand.
-struct World {
+/// The demo data with its keys, a user who signed in by a link, and an authority whose key is
+/// known.
+struct Setup {
     _folder: TempDir,
     runtime: Runtime,
     store: Store,
     authenticator: Authenticator,
     authority: RsaKeyPair,
     own: hmac::Key,
-    /// The `jti` of the one sign-in.
+    /// The `jti` of the only sign-in.
     sign_in: String,
-    /// Every credential that was given out.
+    /// All issued credentials.
     genuine: Vec<String>,
 }
 
-static WORLD: LazyLock<World> = LazyLock::new(world);
+static SETUP: LazyLock<Setup> = LazyLock::new(setup);
 
-fn world() -> World {
+fn setup() -> Setup {
     let folder = tempfile::tempdir().expect("a folder");
     let clock = Clock::Manual(std::sync::Arc::new((NOW_S * 1_000).into()));
     let store = Store::open(folder.path(), clock).expect("a data folder");
@@ -87,7 +89,7 @@ fn world() -> World {
         sign_ins::insert_code(tx, sha256, tenant.no, Role::Admin)?;
         sign_ins::exchange(tx, &sha256)
     });
-    let signed_in = signed_in.expect("a world").expect("a sign-in");
+    let signed_in = signed_in.expect("a setup").expect("a sign-in");
     let secret = SigningSecret::of_folder(folder.path()).expect("a secret");
     let token = sign_in::sign(
         &secret,
@@ -117,7 +119,7 @@ fn world() -> World {
     .map(str::to_owned)
     .to_vec();
     genuine.push(token.expect("a token"));
-    let mut world = World {
+    let mut setup = Setup {
         _folder: folder,
         runtime: Builder::new_current_thread().build().expect("a runtime"),
         store,
@@ -133,9 +135,9 @@ fn world() -> World {
         "exp": NOW_S + 3_600, "oid": "7f0c1a9e-4f5d-4a38-9c26-8a1d0e6b2c55", "scp": "access_as_user", "tid": DIRECTORIES[0],
     });
     let (header, claims) = (header.to_string(), claims.to_string());
-    let token = world.token_of_authority(header.as_bytes(), claims.as_bytes());
-    world.genuine.push(token);
-    world
+    let token = setup.token_of_authority(header.as_bytes(), claims.as_bytes());
+    setup.genuine.push(token);
+    setup
 }
 
 fn key_set(pair: &RsaKeyPair) -> Value {
@@ -148,7 +150,7 @@ fn key_set(pair: &RsaKeyPair) -> Value {
     json!({ "keys": [{ "kty": "RSA", "use": "sig", "kid": KID, "n": number(n), "e": number(e) }] })
 }
 
-impl World {
+impl Setup {
     fn token_of_authority(&self, header: &[u8], claims: &[u8]) -> String {
         let signed = signed_part(header, claims);
         let mut signature = vec![0; self.authority.public_modulus_len()];
@@ -169,13 +171,15 @@ impl World {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// Who a header names, or the reason why it does not count.
+    /// Returns the caller of a header, or the reason of its refusal.
     fn caller(&self, header: &[u8]) -> Result<Caller, String> {
         let caller = self.authenticator.caller(&self.store, Some(header));
         self.runtime.block_on(caller).map_err(reason)
     }
 
-    /// A header that nobody signed: it counts only as it was given out, and is not read beyond its signature.
+    /// Checks a header without a valid new signature.
+    ///
+    /// It is accepted only if it was issued, and the server must not read beyond a wrong signature.
     fn check_unsigned(&self, header: &[u8]) {
         let text = String::from_utf8_lossy(header);
         let shown = text
@@ -196,7 +200,7 @@ impl World {
         }
     }
 
-    /// A token that the authority signed: it names somebody only if every rule holds.
+    /// Checks a token that the authority signed: it is accepted only if it keeps every rule.
     fn check_authority(&self, header: &[u8], claims: &[u8]) {
         let token = self.token_of_authority(header, claims);
         let Ok(caller) = self.caller(format!("Bearer {token}").as_bytes()) else {
@@ -257,7 +261,8 @@ impl World {
         }
     }
 
-    /// A token with this server's own signature: it names somebody only as one of its kind, given out, before its end.
+    /// Checks a token with this server's own signature: it is accepted only if it is of its kind,
+    /// was issued, and has not expired.
     fn check_own(&self, header: &[u8], claims: &[u8]) {
         let token = self.own_token(header, claims);
         let Ok(caller) = self.caller(format!("Bearer {token}").as_bytes()) else {
@@ -298,17 +303,20 @@ fn signed_part(header: &[u8], claims: &[u8]) -> String {
 }
 
 fn object(json: &[u8]) -> Map<String, Value> {
-    serde_json::from_slice(json).expect("what was believed is an object")
+    serde_json::from_slice(json).expect("accepted claims are an object")
 }
 
-/// The reason of the contract's list; the sentence with it is a fixed one, which tells nothing of the credential.
+/// Returns the reason of a refusal.
+///
+/// It must be in the contract's list, and the message must be a constant, so that it reveals
+/// nothing of the credential.
 fn reason(error: Error) -> String {
     let refusal = refusal(error);
     assert_eq!(refusal.code, Code::Unauthorized);
     let details = refusal.details.unwrap_or_default();
     assert_eq!(details.len(), 1, "{details:?}");
     let reason = details["reason"].as_str().expect("a word");
-    let known = [&BEFORE_THE_SIGNATURE[..], &BEHIND_THE_SIGNATURE[..]].concat();
+    let known = [&BEFORE_THE_SIGNATURE[..], &AFTER_THE_SIGNATURE[..]].concat();
     assert!(known.contains(&reason), "{reason}");
     assert!(
         matches!(refusal.message, Cow::Borrowed(_)),
@@ -318,17 +326,17 @@ fn reason(error: Error) -> String {
     reason.to_owned()
 }
 
-/// Bends a credential: each three bytes are a place and what stands there on_commit.
-fn bent(credential: &str, edits: &[u8]) -> Vec<u8> {
+/// Edits a credential: each three bytes are a kind of edit with a position, and a new byte.
+fn edited(credential: &str, edits: &[u8]) -> Vec<u8> {
     let mut bytes = credential.as_bytes().to_vec();
     for edit in edits.chunks_exact(3).take(4) {
-        let place = usize::from(u16::from_be_bytes([edit[0], edit[1]]));
-        let (kind, place) = (place >> 14, (place & 0x3fff) % (bytes.len() + 1));
+        let position = usize::from(u16::from_be_bytes([edit[0], edit[1]]));
+        let (kind, position) = (position >> 14, (position & 0x3fff) % (bytes.len() + 1));
         match kind {
-            0 if place < bytes.len() => bytes[place] = edit[2],
-            1 => bytes.insert(place, edit[2]),
-            2 if place < bytes.len() => drop(bytes.remove(place)),
-            _ => bytes.truncate(place),
+            0 if position < bytes.len() => bytes[position] = edit[2],
+            1 => bytes.insert(position, edit[2]),
+            2 if position < bytes.len() => drop(bytes.remove(position)),
+            _ => bytes.truncate(position),
         }
     }
     bytes
@@ -338,32 +346,32 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((kind, rest)) = bytes.split_first() else {
         return;
     };
-    // The newline parts header and claims.
+    // A newline separates the header from the claims.
     let parts = || {
-        let place = rest.iter().position(|byte| *byte == b'\n')?;
-        Some((&rest[..place], &rest[place + 1..]))
+        let at = rest.iter().position(|byte| *byte == b'\n')?;
+        Some((&rest[..at], &rest[at + 1..]))
     };
     match (kind, parts()) {
-        (b'a', Some((header, claims))) => WORLD.check_authority(header, claims),
-        (b'o', Some((header, claims))) => WORLD.check_own(header, claims),
+        (b'a', Some((header, claims))) => SETUP.check_authority(header, claims),
+        (b'o', Some((header, claims))) => SETUP.check_own(header, claims),
         (b'u', Some((header, claims))) => {
             let signed = signed_part(header, claims);
-            WORLD.check_unsigned(
+            SETUP.check_unsigned(
                 format!(
                     "Bearer {signed}.{}",
                     URL_SAFE_NO_PAD.encode(signed.as_bytes())
                 )
                 .as_bytes(),
             );
-            WORLD.check_unsigned(format!("Bearer {signed}.").as_bytes());
+            SETUP.check_unsigned(format!("Bearer {signed}.").as_bytes());
         }
         (b'g', _) => {
             let Some((which, edits)) = rest.split_first() else {
                 return;
             };
-            let genuine = &WORLD.genuine[usize::from(*which) % WORLD.genuine.len()];
-            WORLD.check_unsigned(&[b"Bearer ", &*bent(genuine, edits)].concat());
+            let genuine = &SETUP.genuine[usize::from(*which) % SETUP.genuine.len()];
+            SETUP.check_unsigned(&[b"Bearer ", &*edited(genuine, edits)].concat());
         }
-        _ => WORLD.check_unsigned(rest),
+        _ => SETUP.check_unsigned(rest),
     }
 });

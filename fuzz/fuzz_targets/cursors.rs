@@ -1,4 +1,5 @@
-//! Cursors, ids and times: what is accepted is what the server writes, and good only where it was given out.
+//! Cursors, ids and times: the server accepts only what it writes, and a cursor only for its own
+//! list.
 
 #![no_main]
 
@@ -37,10 +38,10 @@ const LISTS: [List<'static>; 4] = [
     },
 ];
 
-/// A tick has 60 bits.
+/// The number of ticks: a tick has 60 bits.
 const TICKS: i64 = 1 << 60;
 
-/// The query of a request for `/?…`; `None` for text that no request line holds.
+/// Parses the query of a request for `/?…`; `None` if a request line cannot contain the text.
 fn query(text: &str) -> Option<Query> {
     let uri = format!("/?{text}");
     Uri::try_from(&uri).ok()?;
@@ -58,22 +59,23 @@ fn page(cursor: &str, list: List<'_>) -> Result<Page> {
     Page::of(&query(&text).expect("an encoded query"), list)
 }
 
-/// The cursor that a full page which ends with this row gives out.
-fn given_out(page: &Page, last: Tick, list: List<'_>) -> String {
+/// Returns the cursor of a full page that ends with this row.
+fn next_cursor_of(page: &Page, last: Tick, list: List<'_>) -> String {
     let rows = vec![last; page.fetch()];
     let (rows, pagination) = page.cut(rows, list, |row| *row);
     assert_eq!((rows.len(), pagination.has_more), (page.size, true));
     pagination.next_cursor.expect("there is more")
 }
 
-/// A cursor from outside, for each list: it leads somewhere in one list at most, and only as it was given out.
+/// Checks an arbitrary cursor: at most one list accepts it, and only in the form that the server
+/// writes.
 fn check_cursor(text: &str) {
     let mut accepted = 0;
     for list in LISTS {
         match page(text, list) {
             Ok(page) => {
                 let after = page.after.expect("a cursor was sent");
-                assert_eq!(given_out(&page, after, list), text);
+                assert_eq!(next_cursor_of(&page, after, list), text);
                 accepted += 1;
             }
             Err(error) => assert_eq!(refused_field(error), "cursor"),
@@ -82,20 +84,21 @@ fn check_cursor(text: &str) {
     assert!(accepted <= 1, "{text} is good for {accepted} lists");
 }
 
-/// A row's cursor comes back as that row, for its own list alone, and not with any byte of it changed.
-fn check_row(row: Tick, place: usize, other: u8) {
+/// Checks that a row's cursor returns that row, for its own list only, and not after a change of a
+/// byte.
+fn check_row(row: Tick, position: usize, other: u8) {
     for (number, list) in LISTS.into_iter().enumerate() {
         let page_of = |text: &str, list| page(text, list).map(|page| page.after);
         let first = Page::of(&query("").expect("an empty query"), list).expect("a first page");
-        let cursor = given_out(&first, row, list);
+        let cursor = next_cursor_of(&first, row, list);
         assert_eq!(page_of(&cursor, list).expect("its own list"), Some(row));
-        let foreign = LISTS[(number + 1 + place % 3) % 4];
+        let foreign = LISTS[(number + 1 + position % 3) % 4];
         assert!(page_of(&cursor, foreign).is_err(), "{cursor}");
-        let mut bent = cursor.clone().into_bytes();
-        let place = place % bent.len();
-        bent[place] = other & 0x7f;
-        let bent = String::from_utf8(bent).expect("ASCII");
-        assert_eq!(page_of(&bent, list).is_ok(), bent == cursor, "{bent}");
+        let mut edited = cursor.clone().into_bytes();
+        let position = position % edited.len();
+        edited[position] = other & 0x7f;
+        let edited = String::from_utf8(edited).expect("ASCII");
+        assert_eq!(page_of(&edited, list).is_ok(), edited == cursor, "{edited}");
     }
     let cursor = Cursor(row);
     assert_eq!(Cursor::parse(&cursor.to_string()), Some(cursor));
@@ -133,9 +136,9 @@ fn check_query(text: &str) {
 
 fuzz_target!(|bytes: &[u8]| {
     if let Some((head, _)) = bytes.split_first_chunk::<10>() {
-        let [row @ .., place, other] = *head;
+        let [row @ .., position, other] = *head;
         let row = i64::from_be_bytes(row).rem_euclid(TICKS);
-        check_row(Tick(row), usize::from(place), other);
+        check_row(Tick(row), usize::from(position), other);
     }
     let text = String::from_utf8_lossy(bytes);
     check_cursor(&text);

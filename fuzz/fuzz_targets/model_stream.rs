@@ -1,4 +1,5 @@
-//! A model's reply: it says the same however it is cut, and what a server writes in its own manner is what was said.
+//! A model's reply: its content does not depend on the division into chunks, and the styles of
+//! servers do not change it.
 
 #![no_main]
 
@@ -9,10 +10,10 @@ use switchboard::model::answer::Chunk;
 use switchboard::turns::openai::reply::{MAX_ANSWER_BYTES, Reply};
 use switchboard::turns::responder::{Completion, FinishReason};
 
-/// What a reply said, and how it ended: a fault behind the end takes nothing from the answer.
-type Heard = (Vec<Chunk>, Result<Completion, String>);
+/// The content of a reply, and how it ended. An error after the end does not change the answer.
+type Answer = (Vec<Chunk>, Result<Completion, String>);
 
-fn heard<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Heard {
+fn read<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Answer {
     let (mut reply, mut chunks) = (Reply::default(), Vec::new());
     for chunk in chunks {
         if reply.is_done() {
@@ -27,28 +28,28 @@ fn heard<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Heard {
     {
         return (chunks, reply.completion().ok_or(fault));
     }
-    let answered = reply.completion().expect("what ended has answered");
+    let answered = reply.completion().expect("a complete reply has an answer");
     (chunks, Ok(answered))
 }
 
-/// Cuts bytes at distances that `cuts` tells, over and over.
+/// Divides bytes at the distances in `cuts`, repeatedly.
 fn cut<'a>(bytes: &'a [u8], cuts: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     let (mut rest, mut distances) = (bytes, cuts.iter().cycle());
     std::iter::from_fn(move || {
         let distance = distances.next().map_or(1, |cut| usize::from(*cut) + 1);
-        let (chunk, behind) = rest.split_at(distance.min(rest.len()));
-        rest = behind;
+        let (chunk, after) = rest.split_at(distance.min(rest.len()));
+        rest = after;
         (!chunk.is_empty()).then_some(chunk)
     })
 }
 
-/// The same, whole and cut.
-fn heard_always(body: &[u8], cuts: &[u8]) -> Heard {
-    let whole = heard(std::iter::once(body));
-    assert_eq!(heard(cut(body, cuts)), whole, "cut");
-    assert_eq!(heard(body.chunks(1)), whole, "byte by byte");
-    let said_bytes: usize = whole.0.iter().map(|chunk| text_of(chunk).len()).sum();
-    assert!(said_bytes <= MAX_ANSWER_BYTES);
+/// Reads the same reply whole and divided.
+fn read_in_all_ways(body: &[u8], cuts: &[u8]) -> Answer {
+    let whole = read(std::iter::once(body));
+    assert_eq!(read(cut(body, cuts)), whole, "cut");
+    assert_eq!(read(body.chunks(1)), whole, "byte by byte");
+    let answer_bytes: usize = whole.0.iter().map(|chunk| text_of(chunk).len()).sum();
+    assert!(answer_bytes <= MAX_ANSWER_BYTES);
     assert!(whole.0.iter().all(|chunk| !text_of(chunk).is_empty()));
     whole
 }
@@ -57,14 +58,14 @@ fn text_of(chunk: &Chunk) -> &str {
     match chunk {
         Chunk::Text(text) | Chunk::Reasoning(text) => text,
         Chunk::SourceUrl { .. } | Chunk::SourceDocument { .. } => {
-            panic!("a model gives no sources")
+            panic!("a model writes no sources")
         }
     }
 }
 
-/// One thing that a server writes.
+/// An element of a reply.
 #[derive(Debug, Arbitrary)]
-enum Written {
+enum Element {
     Text(String),
     Reasoning(String),
     Parts(Vec<String>),
@@ -74,16 +75,16 @@ enum Written {
     Nothing,
 }
 
-/// How servers differ.
+/// The styles in which servers differ.
 #[derive(Debug, Arbitrary)]
-struct Manner {
+struct Style {
     begins_with_mark: bool,
     carriage_returns: bool,
     space: bool,
     empty_lines: bool,
-    /// Each chunk is written over several lines.
+    /// Each chunk has several lines.
     pretty: bool,
-    says_done: bool,
+    ends_with_done: bool,
     other_name_for_reasoning: bool,
 }
 
@@ -93,22 +94,22 @@ enum Input<'a> {
         cuts: [u8; 4],
         body: &'a [u8],
     },
-    Spoken {
+    WellFormed {
         cuts: [u8; 4],
-        manner: Manner,
-        written: Vec<Written>,
+        style: Style,
+        elements: Vec<Element>,
     },
 }
 
 struct Writer {
-    manner: Manner,
+    style: Style,
     body: String,
 }
 
 impl Writer {
     fn line(&mut self, line: &str) {
         self.body += line;
-        self.body += if self.manner.carriage_returns {
+        self.body += if self.style.carriage_returns {
             "\r\n"
         } else {
             "\n"
@@ -116,18 +117,18 @@ impl Writer {
     }
 
     fn event(&mut self, data: &str) {
-        let space = if self.manner.space { " " } else { "" };
+        let space = if self.style.space { " " } else { "" };
         for line in data.lines() {
             self.line(&format!("data:{space}{line}"));
         }
-        // A chunk over several lines ends with an empty one only.
-        if self.manner.empty_lines || self.manner.pretty {
+        // Only an empty line ends a chunk of several lines.
+        if self.style.empty_lines || self.style.pretty {
             self.line("");
         }
     }
 
     fn chunk(&mut self, chunk: &serde_json::Value) {
-        let data = if self.manner.pretty {
+        let data = if self.style.pretty {
             serde_json::to_string_pretty(chunk).expect("JSON")
         } else {
             chunk.to_string()
@@ -136,77 +137,77 @@ impl Writer {
     }
 }
 
-/// Writes all of it down as a server would; what was said is what is to be heard.
-fn write(manner: Manner, written: Vec<Written>) -> (String, Vec<Chunk>) {
+/// Writes a reply in a style, and returns the expected chunks.
+fn write(style: Style, elements: Vec<Element>) -> (String, Vec<Chunk>) {
     let mut writer = Writer {
-        body: if manner.begins_with_mark {
+        body: if style.begins_with_mark {
             "\u{feff}"
         } else {
             ""
         }
         .to_owned(),
-        manner,
+        style,
     };
-    let mut said = Vec::new();
-    for written in written {
-        let delta = match written {
-            Written::Text(text) => {
-                said.push(Chunk::Text(text.clone()));
+    let mut expected = Vec::new();
+    for element in elements {
+        let delta = match element {
+            Element::Text(text) => {
+                expected.push(Chunk::Text(text.clone()));
                 json!({ "content": text })
             }
-            Written::Reasoning(text) => {
-                said.push(Chunk::Reasoning(text.clone()));
+            Element::Reasoning(text) => {
+                expected.push(Chunk::Reasoning(text.clone()));
                 let names = ["reasoning_content", "reasoning"];
-                json!({ names[usize::from(writer.manner.other_name_for_reasoning)]: text })
+                json!({ names[usize::from(writer.style.other_name_for_reasoning)]: text })
             }
-            Written::Parts(texts) => {
-                said.push(Chunk::Text(texts.concat()));
+            Element::Parts(texts) => {
+                expected.push(Chunk::Text(texts.concat()));
                 let parts: Vec<_> = texts
                     .iter()
                     .map(|text| json!({ "type": "text", "text": text }))
                     .collect();
                 json!({ "content": parts })
             }
-            Written::Comment => {
+            Element::Comment => {
                 writer.line(": still there");
                 continue;
             }
-            Written::Ping => {
+            Element::Ping => {
                 writer.line("event: ping");
                 continue;
             }
-            Written::Usage => {
+            Element::Usage => {
                 writer.chunk(&json!({ "choices": [], "usage": { "prompt_tokens": 3, "completion_tokens": 4 } }));
                 continue;
             }
-            Written::Nothing => json!({ "role": "assistant", "content": null }),
+            Element::Nothing => json!({ "role": "assistant", "content": null }),
         };
         writer
             .chunk(&json!({ "choices": [{ "index": 0, "delta": delta, "finish_reason": null }] }));
     }
     writer.chunk(&json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] }));
-    if writer.manner.says_done {
+    if writer.style.ends_with_done {
         writer.event("[DONE]");
     }
-    said.retain(|chunk| !text_of(chunk).is_empty());
-    (writer.body, said)
+    expected.retain(|chunk| !text_of(chunk).is_empty());
+    (writer.body, expected)
 }
 
 fuzz_target!(|input: Input<'_>| match input {
     Input::Noise { cuts, body } => {
-        if let (_, Err(fault)) = heard_always(body, &cuts) {
+        if let (_, Err(fault)) = read_in_all_ways(body, &cuts) {
             assert!(!fault.is_empty());
         }
     }
-    Input::Spoken {
+    Input::WellFormed {
         cuts,
-        manner,
-        written,
+        style,
+        elements,
     } => {
-        let (body, said) = write(manner, written);
-        let (chunks, outcome) = heard_always(body.as_bytes(), &cuts);
-        assert_eq!(chunks, said, "{body}");
-        let answered = outcome.expect("it ended well");
+        let (body, expected) = write(style, elements);
+        let (chunks, outcome) = read_in_all_ways(body.as_bytes(), &cuts);
+        assert_eq!(chunks, expected, "{body}");
+        let answered = outcome.expect("the reply is complete");
         assert_eq!(answered.finish_reason, FinishReason::Stop);
     }
 });

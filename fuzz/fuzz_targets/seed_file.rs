@@ -1,4 +1,4 @@
-//! The seed file: what is taken of one and exported is the same file to the importer.
+//! Seed files: an imported file that is exported and imported again changes nothing.
 
 #![no_main]
 
@@ -7,16 +7,16 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use switchboard::error::{Error, Result};
+use switchboard::input::seed::{self, Seed};
 use switchboard::model::caller::Actor;
 use switchboard::model::clock::Clock;
 use switchboard::model::words::CallerKind;
-use switchboard::input::seed::{self, Seed};
 use switchboard::store::import::{self, Rejected};
 use switchboard::store::{Store, WriteTx, export, tenants};
-use switchboard_fuzz::{assert_told, refusal};
+use switchboard_fuzz::{assert_readable, refusal};
 use tempfile::TempDir;
 
-/// An empty data folder: nothing that is taken stays in it.
+/// An empty data folder. Every import is rolled back.
 static EMPTY: LazyLock<(TempDir, Store)> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Store::open(folder.path(), Clock::System).expect("a data folder");
@@ -24,46 +24,53 @@ static EMPTY: LazyLock<(TempDir, Store)> = LazyLock::new(|| {
 });
 
 #[derive(Debug, thiserror::Error)]
-#[error("all of it is undone")]
-struct Undone;
+#[error("rolled back")]
+struct RolledBack;
 
 fn parsed(text: &str) -> Seed {
     seed::parse(text, "demo")
-        .unwrap_or_else(|problems| panic!("exported, and refused: {problems:?}\n{text}"))
+        .unwrap_or_else(|problems| panic!("an export is refused: {problems:?}\n{text}"))
 }
 
 fn exported(tx: &WriteTx<'_>) -> Result<Value> {
     export::world(tx.reader(), &tenants::all(tx.reader())?)
 }
 
-/// Takes a file, exports all, and takes that: nothing is left to do, and the same would be exported again.
-fn come_back(tx: &mut WriteTx<'_>, seed: &Seed, operator: &Actor) -> Result<()> {
-    let taken = import::apply(tx, seed, operator)?;
-    assert!(taken.created >= seed.things(), "into an empty store");
-    let world = exported(tx)?;
-    let again = import::apply(tx, &parsed(&world.to_string()), operator)?;
-    assert_eq!((again.created, again.updated), (0, 0), "{world}");
-    assert_eq!(exported(tx)?, world);
-    Err(Error::Internal(Undone.into()))
+/// Imports a file, exports all tenants, and imports the export.
+///
+/// The second import must change nothing, and a second export must be the same.
+fn round_trip(tx: &mut WriteTx<'_>, seed: &Seed, operator: &Actor) -> Result<()> {
+    let imported = import::apply(tx, seed, operator)?;
+    assert!(
+        imported.created >= seed.resource_count(),
+        "the store was empty"
+    );
+    let first_export = exported(tx)?;
+    let again = import::apply(tx, &parsed(&first_export.to_string()), operator)?;
+    assert_eq!((again.created, again.updated), (0, 0), "{first_export}");
+    assert_eq!(exported(tx)?, first_export);
+    Err(Error::Internal(RolledBack.into()))
 }
 
 fuzz_target!(|text: &str| {
     let seed = match seed::parse(text, "demo") {
         Ok(seed) => seed,
-        Err(problems) => return assert_told(&problems),
+        Err(problems) => return assert_readable(&problems),
     };
     let operator = Actor {
         kind: CallerKind::Operator,
         id: "command-line".to_owned(),
         name: None,
     };
-    let outcome = EMPTY.1.write_now(move |tx| come_back(tx, &seed, &operator));
+    let outcome = EMPTY
+        .1
+        .write_now(move |tx| round_trip(tx, &seed, &operator));
     match outcome {
         Ok(()) => unreachable!(),
-        Err(Error::Internal(cause)) if cause.is::<Undone>() => {}
+        Err(Error::Internal(cause)) if cause.is::<RolledBack>() => {}
         Err(Error::Internal(cause)) => match cause.downcast::<Rejected>() {
-            Ok(rejected) => assert_told(&rejected.0),
-            Err(cause) => panic!("neither taken nor refused: {cause}"),
+            Ok(rejected) => assert_readable(&rejected.0),
+            Err(cause) => panic!("internal failure: {cause}"),
         },
         Err(refused) => {
             refusal(refused);

@@ -1,27 +1,28 @@
-//! What every target holds an error to: it names what is wrong in few words, and shows no key.
+//! The checks that every target applies to errors: they are short, and they show no API key.
 
 use serde_json::Value;
 use switchboard::error::{Code, Error, Refusal};
 use switchboard::input::fields::Problem;
 
-/// The longest reason and message, in characters: a key of metadata may be quoted with every character escaped.
-const LONGEST_REASON: usize = 1_000;
-/// The longest value that is shown, in characters, with the sign that it was cut.
-const LONGEST_VALUE: usize = 81;
-/// The longest path, in characters.
-const LONGEST_PATH: usize = 120;
+/// The maximum length of reasons and messages, in characters. A metadata key may be quoted in full,
+/// with every character escaped.
+const MAX_REASON: usize = 1_000;
+/// The maximum length of a shown value, in characters, including the ellipsis.
+const MAX_VALUE: usize = 81;
+/// The maximum length of a path, in characters.
+const MAX_PATH: usize = 120;
 
-/// The refusal that an error is; a fault of the server's own is a finding.
+/// Returns the refusal in an error. An internal failure is a finding.
 pub fn refusal(error: Error) -> Refusal {
     let refusal = match error {
         Error::Refused(refusal) => *refusal,
-        Error::Internal(cause) => panic!("not refused, but failed: {cause}"),
+        Error::Internal(cause) => panic!("internal failure: {cause}"),
     };
-    assert_brief(&refusal.message, LONGEST_REASON);
+    assert_brief(&refusal.message, MAX_REASON);
     refusal
 }
 
-/// The field that a refusal of bad input names; it has a reason too.
+/// Returns the field of a `validation_error`, which must have a reason too.
 pub fn refused_field(error: Error) -> String {
     let refusal = refusal(error);
     assert_eq!(refusal.code, Code::ValidationError);
@@ -32,26 +33,26 @@ pub fn refused_field(error: Error) -> String {
             .and_then(Value::as_str)
             .unwrap_or_default()
     };
-    assert_brief(text("reason"), LONGEST_REASON);
-    assert_brief(text("field"), LONGEST_PATH);
+    assert_brief(text("reason"), MAX_REASON);
+    assert_brief(text("field"), MAX_PATH);
     text("field").to_owned()
 }
 
-/// Holds a file's problems to what an operator is shown of them.
-pub fn assert_told(problems: &[Problem]) {
+/// Checks the problems of a file as an operator sees them.
+pub fn assert_readable(problems: &[Problem]) {
     assert!(!problems.is_empty(), "refused without a reason");
     for problem in problems {
-        assert_brief(&problem.path, LONGEST_PATH);
-        assert_brief(&problem.reason, LONGEST_REASON);
+        assert_brief(&problem.path, MAX_PATH);
+        assert_brief(&problem.reason, MAX_REASON);
         let shown = problem.value.chars().count();
-        assert!(shown <= LONGEST_VALUE, "{shown} characters are shown");
+        assert!(shown <= MAX_VALUE, "a value of {shown} characters is shown");
         assert_shows_no_key(&problem.value);
     }
 }
 
-fn assert_brief(text: &str, longest: usize) {
+fn assert_brief(text: &str, max: usize) {
     let characters = text.chars().count();
-    assert!((1..=longest).contains(&characters), "{characters}: {text}");
+    assert!((1..=max).contains(&characters), "{characters}: {text}");
     assert_shows_no_key(text);
 }
 

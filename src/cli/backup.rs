@@ -1,82 +1,89 @@
-//! `backup` and `restore`: one file out of a data folder, also of a running server, and back into an empty one (contract, section 12).
+//! `backup` and `restore`: copy a data folder to one file, and back into an empty folder (contract,
+//! section 12).
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::check::wrong_line;
+use super::check::damage_line;
 use super::{Common, Failed, bar, print};
 use crate::auth::signing::SigningSecret;
 use crate::model::clock::{Millis, rfc3339};
 use crate::store::contents::Contents;
 use crate::store::sqlite::backup::{self, Copied, Progress};
+use crate::text::counted;
 
-/// Findings of one copy that are told; 'check' tells all.
-const TOLD: usize = 20;
+/// The maximum number of problems that a copy reports. `check` reports all.
+const MAX_PROBLEMS: usize = 20;
 
 #[derive(Args)]
 pub(super) struct BackUp {
-    /// The file to write; it must not be there yet
+    /// The file to create; it must not exist yet
     file: PathBuf,
 }
 
 #[derive(Args)]
 pub(super) struct Restore {
-    /// A file that 'backup' wrote, or any whole copy of a database
+    /// A file that 'backup' wrote, or another complete copy of switchboard.db
     file: PathBuf,
 }
 
 pub(super) fn back_up(common: &Common, arguments: &BackUp) -> Result<(), Failed> {
     let file = &arguments.file;
-    let copied = with_bar(|tell| backup::back_up(&common.folder(), file, tell))?;
-    tell(&copied, &format!("{} has", file.display()))
+    let copied = with_bar(|progress| backup::back_up(&common.folder(), file, progress))?;
+    report(&copied, &format!("{} has", file.display()))
 }
 
 pub(super) fn restore(common: &Common, arguments: &Restore) -> Result<(), Failed> {
     let folder = common.folder();
-    let copied = with_bar(|tell| backup::restore(&arguments.file, &folder, tell))?;
-    let told = tell(&copied, &format!("{} now has", folder.display()));
+    let copied = with_bar(|progress| backup::restore(&arguments.file, &folder, progress))?;
+    let outcome = report(&copied, &format!("{} now has", folder.display()));
     if !SigningSecret::is_in(&folder) {
         print(
-            "Tokens of sessions and of sign-ins end, unless signing.secret of the old data folder is put there before the first start.",
+            "Session tokens and sign-ins become invalid, unless you copy signing.secret from the old data folder before the first start.",
         )?;
     }
-    told
+    outcome
 }
 
-/// Tells what a copy holds; one that contradicts itself is there too, and is told as a failure.
-fn tell(copied: &Copied, has: &str) -> Result<(), Failed> {
-    let holds = said(copied);
-    let found = copied.contradictions.len();
-    if found == 0 {
-        return print(format_args!("ok: {has} {holds}, and was checked"));
+/// Reports the content of a copy. A copy with inconsistent rows exists all the same, but is a
+/// failure.
+fn report(copied: &Copied, has: &str) -> Result<(), Failed> {
+    let content = summary(copied);
+    let problems = copied.contradictions.len();
+    if problems == 0 {
+        return print(format_args!("ok: {has} {content}; checked, no damage"));
     }
-    let told = copied.contradictions.iter().take(TOLD);
-    let mut lines: Vec<String> = told.map(|what| wrong_line(what)).collect();
-    if found > TOLD {
-        lines.push(format!("damage: {} more", found - TOLD));
+    let shown = copied.contradictions.iter().take(MAX_PROBLEMS);
+    let mut lines: Vec<String> = shown.map(|problem| damage_line(problem)).collect();
+    if problems > MAX_PROBLEMS {
+        lines.push(format!(
+            "damage: {} more; 'switchboard check' lists all",
+            problems - MAX_PROBLEMS
+        ));
     }
     lines.push(format!(
-        "{has} {holds}; it was written and is whole, but 'check' finds {found} things wrong in it"
+        "{has} {content}; the copy is complete, but it has {}: run 'switchboard check' before you rely on it",
+        counted(problems, "inconsistency", "inconsistencies")
     ));
     Err(Failed(lines))
 }
 
 fn with_bar<T>(copy: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
-    let bar = bar("{bar:40} {percent} % {msg}");
+    let bar = bar("{bar:40} {percent}% {msg}");
     let copied = copy(&mut |progress| match progress {
         Progress::Copying { pages, total } => {
             bar.set_length(total);
             bar.set_position(pages);
         }
-        Progress::Checking => bar.set_message("copied; checking"),
+        Progress::Checking => bar.set_message("copied, now checking"),
     });
     bar.finish_and_clear();
     copied
 }
 
-/// What a copy holds, in one line.
-fn said(copied: &Copied) -> String {
+/// Summarizes the content of a copy in one line.
+fn summary(copied: &Copied) -> String {
     let Contents {
         tenants,
         api_keys,
@@ -92,8 +99,15 @@ fn said(copied: &Copied) -> String {
     } = copied.contents;
     let time = |time: Option<Millis>| time.map_or_else(|| "none".to_owned(), rfc3339);
     format!(
-        "{tenants} tenants, {api_keys} keys, {end_companies} companies, {channels} channels, {knowledge_articles} articles, \
-         {sessions} sessions, {messages} messages, {attachments} files; newest session {}, newest message {}, newest change {}; {} bytes",
+        "{}, {}, {}, {}, {}, {}, {}, {}; newest session {}, newest message {}, newest change {}; {} bytes",
+        counted(tenants, "tenant", "tenants"),
+        counted(api_keys, "API key", "API keys"),
+        counted(end_companies, "company", "companies"),
+        counted(channels, "channel", "channels"),
+        counted(knowledge_articles, "article", "articles"),
+        counted(sessions, "session", "sessions"),
+        counted(messages, "message", "messages"),
+        counted(attachments, "attachment", "attachments"),
         time(newest_session),
         time(newest_message),
         time(newest_audit_event),

@@ -1,13 +1,14 @@
-//! `check`: exit 1 for damage; who would be refused today is a warning.
+//! `check`: damage is exit code 1; configuration that refuses end users is a warning.
 
 use super::{Common, Failed, column, open, print};
 use crate::store::database_file;
 use crate::store::sqlite::check;
+use crate::text::counted;
 
 pub(super) fn run(common: &Common) -> Result<(), Failed> {
     if !database_file(&common.folder()).is_file() {
         return Err(Failed::saying(format!(
-            "there is no data in {}; choose another --data",
+            "there is no data in {}; choose another folder with --data",
             common.folder().display()
         )));
     }
@@ -16,20 +17,20 @@ pub(super) fn run(common: &Common) -> Result<(), Failed> {
     for warning in &findings.warnings {
         print(format_args!("warning: {}", column(warning)))?;
     }
-    let wrong = findings.damage.iter().chain(&findings.contradictions);
-    let wrong: Vec<String> = wrong.map(|what| wrong_line(what)).collect();
-    if !wrong.is_empty() {
-        return Err(Failed(wrong));
+    let problems = findings.damage.iter().chain(&findings.contradictions);
+    let lines: Vec<String> = problems.map(|problem| damage_line(problem)).collect();
+    if !lines.is_empty() {
+        return Err(Failed(lines));
     }
     print(format_args!(
-        "ok: {} sessions, {} messages, {} warnings",
-        findings.sessions,
-        findings.messages,
-        findings.warnings.len()
+        "ok: {}, {}, {}",
+        counted(findings.sessions, "session", "sessions"),
+        counted(findings.messages, "message", "messages"),
+        counted(findings.warnings.len(), "warning", "warnings")
     ))
 }
 
-/// How it is told that something is wrong in a file.
-pub(super) fn wrong_line(what: &str) -> String {
-    format!("damage: {}", column(what))
+/// The line that reports damage or an inconsistency in a file.
+pub(super) fn damage_line(problem: &str) -> String {
+    format!("damage: {}", column(problem))
 }

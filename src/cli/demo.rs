@@ -1,4 +1,4 @@
-//! `demo`: a small world on a folder of its own, with commands to paste.
+//! `demo`: a server with example data in a folder of its own, and commands to paste.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,23 +11,23 @@ use crate::model::clock::Clock;
 use crate::model::words::Role;
 use crate::store::{Store, tenants};
 
-/// The demo world, in the program.
-const WORLD: &str = include_str!("../../fixtures/demo.json");
-/// The environment of its keys, which are public: they are in the fixture.
+/// The example data, as a seed file.
+const SEED: &str = include_str!("../../fixtures/demo.json");
+/// The environment of the example's API keys, which are public.
 const ENVIRONMENT: &str = "demo";
-/// The MSP that the dashboard's link signs in to.
+/// The tenant that the dashboard link signs in to.
 const TENANT: &str = "northwind-it";
 const RELAY_KEY: &str = "neo_sk_demo_relay0000platform";
 const NORTHWIND_KEY: &str = "neo_sk_demo_northwind00000000";
 const SHARED_BOT: &str = "b07fab1e-c0de-4bee-8ace-facade0fb075";
 const CONTOSO: &str = "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e";
 const TAILSPIN: &str = "0ddba110-face-4fee-9add-1eaf1ed0dd01";
-/// Ports that are tried after the one that was asked for.
-const NEXT_PORTS: u16 = 100;
+/// The number of ports to try after the requested one.
+const FURTHER_PORTS: u16 = 100;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Where to listen; on this machine only, since the demo's keys are public
+    /// The loopback address and port to listen on; if the port is in use, the next free one
     #[arg(
         long,
         env = "SWITCHBOARD_LISTEN",
@@ -43,7 +43,7 @@ pub(super) struct Arguments {
 pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> {
     if !arguments.listen.ip().is_loopback() {
         return Err(Failed::saying(format!(
-            "the demo listens on this machine only, since its keys are public; {} is not a loopback address",
+            "{} is not a loopback address; the demo's API keys are public, so choose an address such as 127.0.0.1:8080",
             arguments.listen
         )));
     }
@@ -54,15 +54,16 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> 
     let store = Store::open(&folder, Clock::System)?;
     let _lock = store.lock_for_serving()?;
     if store.read_now(tenants::all)?.is_empty() {
-        // Only into an empty folder: what was tried out and linked in an older one is kept.
-        seed::take(&store, WORLD, ENVIRONMENT)?;
+        // Only an empty folder is filled, so that a restart keeps the user's changes.
+        seed::take(&store, SEED, ENVIRONMENT)?;
     }
     let listener = bind(arguments.listen)?;
     let address = listener.local_addr()?;
     if address.port() != arguments.listen.port() && arguments.listen.port() != 0 {
         print(format_args!(
-            "Port {} is taken; this is the next free one.",
-            arguments.listen.port()
+            "Port {} is in use. The demo uses port {} instead.",
+            arguments.listen.port(),
+            address.port()
         ))?;
     }
     let tenant = store.read_now(|reader| seed::find(reader, TENANT))?;
@@ -77,7 +78,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> 
 
 fn bind(listen: SocketAddr) -> Result<TcpListener, Failed> {
     let mut address = listen;
-    let last = listen.port().saturating_add(NEXT_PORTS);
+    let last = listen.port().saturating_add(FURTHER_PORTS);
     loop {
         match TcpListener::bind(address) {
             Ok(listener) => return Ok(listener),
@@ -86,7 +87,7 @@ fn bind(listen: SocketAddr) -> Result<TcpListener, Failed> {
             }
             Err(error) => {
                 return Err(Failed::saying(format!(
-                    "cannot listen on {address}: {error}"
+                    "cannot listen on {address}: {error}; choose another address with --listen"
                 )));
             }
         }
@@ -116,10 +117,11 @@ fn welcome(url: &str, folder: &str, dashboard: &str) -> String {
         ),
     );
     format!(
-        "Switchboard's demo serves on {url}; its data is kept in {folder}. Ctrl-C stops it.\n\n\
-         The dashboard, signed in as an administrator of Northwind IT (once, within 15 minutes):\n\n{dashboard}\n\n\
+        "The Switchboard demo serves on {url} and stores its data in {folder}. Press Ctrl-C to stop it.\n\n\
+         Open the dashboard as an administrator of Northwind IT (the link works once, for 15 minutes):\n\n{dashboard}\n\n\
          A technician of Northwind IT opens a session with an internal agent:\n\n{technician}\n\n\
-         Somebody at Contoso writes to the bot in Teams; the session comes out pinned to the company 1001:\n\n{pinned}\n\n\
-         Somebody at Tailspin Toys does, whose directory no company is linked to (end_company_not_mapped):\n\n{refused}\n"
+         An employee of Contoso writes to the bot in Teams. The session is pinned to the company 1001:\n\n{pinned}\n\n\
+         An employee of Tailspin Toys writes to the bot. No company is linked to that Microsoft 365 tenant,\n\
+         so the request is refused (end_company_not_mapped):\n\n{refused}\n"
     )
 }

@@ -1,4 +1,6 @@
 //! The flags that commands share, each with its environment variable (contract, section 12).
+//!
+//! The doc comments of the fields are the help texts.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,18 +14,20 @@ use crate::config::{ClientTimeouts, EntraSignIn, ServerConfig};
 use crate::model::api_key;
 use crate::turns::openai;
 
-/// What every command takes.
+/// The flags of every command.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// The data folder; made, with its parents, if it is missing [default: ./switchboard-data; demo: ./switchboard-demo]
+    /// The data folder, created with its parents if it does not exist [default: ./switchboard-data;
+    /// demo: ./switchboard-demo]
     #[arg(long, global = true, env = "SWITCHBOARD_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// The environment's name: part of every API key, so that keys of one cannot be used in another
+    /// The environment's name, which is part of every API key: a key works in its own environment
+    /// only
     #[arg(long = "env", global = true, env = "SWITCHBOARD_ENV", value_name = "NAME", default_value = "dev", value_parser = environment)]
     pub environment: String,
 
-    /// How a line of the log on stderr is written; RUST_LOG says which are
+    /// The format of the log on stderr, text or json; the variable RUST_LOG selects its lines
     #[arg(
         long,
         global = true,
@@ -35,17 +39,17 @@ pub struct Common {
     pub log_format: LogFormat,
 }
 
-/// How a line of the log is written.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text, for people.
     Text,
-    /// One object a line, for programs.
+    /// A JSON object per line, for programs.
     Json,
 }
 
 impl Common {
-    /// The data folder that was asked for, or the usual one.
+    /// Returns the data folder of the flag, or the default one.
     pub fn folder(&self) -> PathBuf {
         self.data
             .clone()
@@ -57,14 +61,14 @@ fn environment(text: &str) -> Result<String, String> {
     if api_key::is_environment(text) {
         Ok(text.to_owned())
     } else {
-        Err("must be 1 to 16 of a-z and 0-9".to_owned())
+        Err("must be 1 to 16 characters of a-z and 0-9".to_owned())
     }
 }
 
-/// What a server takes.
+/// The flags of `serve`.
 #[derive(Args, Clone, Debug)]
 pub struct Serve {
-    /// Where to listen
+    /// The address and port to listen on
     #[arg(
         long,
         env = "SWITCHBOARD_LISTEN",
@@ -73,69 +77,73 @@ pub struct Serve {
     )]
     pub listen: SocketAddr,
 
-    /// How it behaves
+    /// The flags that `serve` shares with `demo`
     #[command(flatten)]
     pub server: ServerFlags,
 }
 
-/// What a server's behaviour depends on, wherever it listens.
+/// The flags of a server, except the address that it listens on.
 #[derive(Args, Clone, Debug)]
 pub struct ServerFlags {
-    /// The address that clients reach this server by, for the links that it gives out
+    /// The base URL at which clients reach the server, for links in replies [default: http:// and
+    /// the Host header of the request]
     #[arg(long, env = "SWITCHBOARD_PUBLIC_URL", value_name = "URL", value_parser = url)]
     pub public_url: Option<String>,
 
-    /// Requests a minute and tenant, for tenants without a figure of their own; 0: no limit
+    /// Requests per minute for each tenant without a limit of its own; 0 means no limit
     #[arg(long, env = "SWITCHBOARD_RATE_LIMIT", value_name = "N", default_value_t = rate_limit::DEFAULT_PER_MINUTE,
           value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
     pub rate_limit: i64,
 
-    /// An origin whose pages may call this server from a browser; may be given several times
+    /// An origin whose pages may call the server from a browser; separate several with commas or
+    /// repeat the flag [default: none]
     #[arg(long = "cors-origin", env = "SWITCHBOARD_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = url)]
     pub cors_origins: Vec<String>,
 
-    /// Clients come through a proxy that adds their address to X-Forwarded-For: the last one there is written into audit events
+    /// Record the last address in X-Forwarded-For as the client's address in audit events; only
+    /// behind a proxy that adds it
     #[arg(long, env = "SWITCHBOARD_BEHIND_PROXY", value_parser = BoolishValueParser::new())]
     pub behind_proxy: bool,
 
-    /// Threads that serve requests; by default one a core
+    /// Number of threads that serve requests [default: one per core]
     #[arg(long, env = "SWITCHBOARD_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
 
-    /// Connections that may be open at one time
+    /// Maximum number of open connections
     #[arg(long, env = "SWITCHBOARD_MAX_CONNECTIONS", value_name = "N", default_value_t = 25_000,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
 
-    /// Turns that are answered at one time
+    /// Maximum number of turns that are answered at the same time
     #[arg(long, env = "SWITCHBOARD_TURN_CONCURRENCY", value_name = "N", default_value_t = 64,
           value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub turn_concurrency: u16,
 
-    /// Who writes the answers
+    /// The model that writes the answers
     #[command(flatten)]
     pub model: Model,
 
-    /// Who signs in
+    /// Sign-in with Microsoft Entra ID
     #[command(flatten)]
     pub entra: Entra,
 
-    /// Seconds that running requests and answers have to end in, at a shutdown
+    /// Seconds that running requests and answers have to finish at a shutdown
     #[arg(long, env = "SWITCHBOARD_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(0..=3_600))]
     pub drain_seconds: u64,
 
-    /// Serve /metrics for Prometheus where everything else is served, to whoever asks
+    /// Serve /metrics for Prometheus on the address of --listen, without authentication
     #[arg(long, env = "SWITCHBOARD_METRICS", value_parser = BoolishValueParser::new())]
     pub metrics: bool,
 
-    /// Serve /metrics on an address of its own
+    /// Serve /metrics for Prometheus on this separate address and port, without authentication
+    /// [default: none]
     #[arg(long, env = "SWITCHBOARD_METRICS_LISTEN", value_name = "ADDR")]
     pub metrics_listen: Option<SocketAddr>,
 }
 
 impl ServerFlags {
-    /// The configuration of a server with these flags.
+    /// Makes the configuration of a server with these flags.
     pub fn config(&self) -> ServerConfig {
         ServerConfig {
             public_url: self.public_url.clone(),
@@ -153,7 +161,7 @@ impl ServerFlags {
     }
 }
 
-/// An http or https URL, without a slash at its end.
+/// Parses an http or https URL, and removes slashes at its end.
 pub(crate) fn url(text: &str) -> Result<String, String> {
     let text = text.trim_end_matches('/');
     let rest = text
@@ -169,44 +177,50 @@ pub(crate) fn url(text: &str) -> Result<String, String> {
     }
 }
 
-/// The model that writes the answers; without one the built-in responder does.
+/// The flags of the model that writes the answers. Without a model, the built-in responder writes
+/// them.
 #[derive(Args, Clone, Debug)]
 pub struct Model {
-    /// The base URL of an OpenAI-compatible server, such as http://127.0.0.1:11434/v1; its key comes in SWITCHBOARD_MODEL_API_KEY
+    /// The base URL of an OpenAI-compatible server that writes the answers, such as
+    /// http://127.0.0.1:11434/v1; the variable SWITCHBOARD_MODEL_API_KEY holds its key [default:
+    /// none, answers quote knowledge articles]
     #[arg(long, env = "SWITCHBOARD_MODEL_URL", value_name = "URL", value_parser = url, requires = "model_fast", requires = "model_smart")]
     pub model_url: Option<String>,
 
-    /// The model for FAST turns
+    /// The name of the model for FAST turns; required with --model-url
     #[arg(long, env = "SWITCHBOARD_MODEL_FAST", value_name = "NAME")]
     pub model_fast: Option<String>,
 
-    /// The model for SMART turns
+    /// The name of the model for SMART turns; required with --model-url
     #[arg(long, env = "SWITCHBOARD_MODEL_SMART", value_name = "NAME")]
     pub model_smart: Option<String>,
 
-    /// Seconds for connecting, for the first byte, and of silence
+    /// Seconds to wait for the model's server: to connect, for its first byte, and for each further
+    /// one
     #[arg(long, env = "SWITCHBOARD_MODEL_TIMEOUT", value_name = "SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(1..=600))]
     pub model_timeout: u64,
 
-    /// Tokens that the instructions, the articles and the history may take together
+    /// Maximum number of tokens of the instructions, the articles and the history together
     #[arg(long, env = "SWITCHBOARD_MODEL_CONTEXT_TOKENS", value_name = "N", default_value_t = 8_192,
           value_parser = clap::value_parser!(u32).range(256..=10_000_000))]
     pub model_context_tokens: u32,
 }
 
-/// Sign-in by Microsoft Entra ID; off unless there is an audience.
+/// The flags of the sign-in with Microsoft Entra ID, which is off without an audience.
 #[derive(Args, Clone, Debug)]
 pub struct Entra {
-    /// An audience of Entra ID access tokens that are for this server, such as api://switchboard; may be given several times
+    /// The audience of the Entra ID access tokens to accept, such as api://switchboard; separate
+    /// several with commas or repeat the flag [default: none, Entra ID sign-in is off]
     #[arg(long = "entra-audience", env = "SWITCHBOARD_ENTRA_AUDIENCE", value_name = "AUDIENCE", value_delimiter = ',', value_parser = word)]
     pub entra_audiences: Vec<String>,
 
-    /// The authority that issues them
+    /// The URL of the authority that issues the Entra ID access tokens
     #[arg(long, env = "SWITCHBOARD_ENTRA_AUTHORITY", value_name = "URL", default_value = entra::PUBLIC_AUTHORITY, value_parser = authority)]
     pub entra_authority: String,
 
-    /// A file with the authority's keys (a JSON Web Key Set), for a server that cannot reach it; read again when it changes
+    /// A file with the authority's keys (JSON Web Key Set), read again when it changes; for a
+    /// server that cannot reach the authority [default: fetch the keys]
     #[arg(
         long,
         env = "SWITCHBOARD_ENTRA_KEYS",
@@ -215,11 +229,13 @@ pub struct Entra {
     )]
     pub entra_keys: Option<PathBuf>,
 
-    /// The application that the dashboard signs people in as
+    /// The id of the application with which the dashboard signs users in [default: none, the
+    /// dashboard offers no Entra ID sign-in]
     #[arg(long, env = "SWITCHBOARD_ENTRA_CLIENT_ID", value_name = "ID", requires = "entra_audiences", value_parser = word)]
     pub entra_client_id: Option<String>,
 
-    /// A scope that the dashboard asks for; may be given several times [default: <first audience>/.default]
+    /// The scope that the dashboard requests; separate several with commas or repeat the flag
+    /// [default: <first audience>/.default]
     #[arg(long = "entra-scope", env = "SWITCHBOARD_ENTRA_SCOPE", value_name = "SCOPE", value_delimiter = ',', requires = "entra_client_id", value_parser = word)]
     pub entra_scopes: Vec<String>,
 }
@@ -240,7 +256,7 @@ fn authority(text: &str) -> Result<String, String> {
 }
 
 impl Entra {
-    /// What to tell a browser, if it can sign people in.
+    /// Returns the settings with which a browser signs users in, if there are any.
     pub fn sign_in(&self) -> Option<EntraSignIn> {
         let (client_id, audience) = (
             self.entra_client_id.as_ref()?,
@@ -251,7 +267,8 @@ impl Entra {
         } else if audience.contains("://") {
             vec![format!("{audience}/.default")]
         } else {
-            // Tokens of version 2.0 carry the bare id of what is asked for by this name.
+            // The audience in tokens of version 2.0 is the application's bare id. A request names
+            // the application by this URI.
             vec![format!("api://{audience}/.default")]
         };
         Some(EntraSignIn {
@@ -261,10 +278,10 @@ impl Entra {
         })
     }
 
-    /// What checks Entra's tokens, if they count.
+    /// Makes the verifier of Entra ID tokens, if the sign-in is on.
     ///
     /// # Errors
-    /// A sentence that says which setting is wrong.
+    /// A sentence that names the invalid setting.
     pub fn verifier(&self) -> Result<Option<entra::Entra>, String> {
         if self.entra_audiences.is_empty() {
             return Ok(None);
@@ -278,14 +295,14 @@ impl Entra {
     }
 }
 
-/// The variable that holds the model's key; no flag, since flags show in process lists.
+/// The variable that holds the model's API key. There is no flag, because process lists show flags.
 const MODEL_API_KEY: &str = "SWITCHBOARD_MODEL_API_KEY";
 
 impl Model {
-    /// The client of the configured model, if there is one.
+    /// Makes the client of the configured model, if there is one.
     ///
     /// # Errors
-    /// A sentence that says which setting is wrong.
+    /// A sentence that names the invalid setting.
     pub fn client(&self) -> Result<Option<openai::Client>, String> {
         let (Some(url), Some(fast), Some(smart)) =
             (&self.model_url, &self.model_fast, &self.model_smart)

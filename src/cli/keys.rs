@@ -1,4 +1,5 @@
-//! `keys create`, `list`, `rotate` and `revoke`; a new key is shown once, alone on the last line of stdout.
+//! `keys create`, `list`, `rotate` and `revoke`. A new key is shown once, alone on the last line of
+//! stdout, so that a script can read it.
 
 use clap::Subcommand;
 use clap::builder::BoolishValueParser;
@@ -17,43 +18,45 @@ use crate::store::{WriteTx, audit};
 
 #[derive(Subcommand)]
 pub(super) enum Keys {
-    /// Make a key; it is shown once, alone on the last line
+    /// Create a key; it is shown only now, alone on the last line
     Create {
-        /// The tenant that it acts for
+        /// The tenant that the key acts for
         #[arg(long, env = "SWITCHBOARD_TENANT", value_name = "CLIENT_ID")]
         tenant: String,
-        /// What it is for
+        /// The key's name for people, 1 to 200 characters
         #[arg(long, env = "SWITCHBOARD_NAME", value_parser = tenants::name)]
         name: String,
-        /// It serves the platform: it may name other tenants and be routed by bots
+        /// Create a platform key, as a relay needs it: bots route its sessions, and it may act for
+        /// every tenant
         #[arg(long, env = "SWITCHBOARD_PLATFORM", value_parser = BoolishValueParser::new())]
         platform: bool,
-        /// When it ends, such as 2027-01-31T00:00:00Z
+        /// When the key expires, such as 2027-01-31T00:00:00Z [default: never]
         #[arg(long, env = "SWITCHBOARD_EXPIRES", value_name = "TIME", value_parser = time)]
         expires: Option<Millis>,
     },
-    /// List a tenant's keys: id, name, hint, kind, state, made at, ends at, last used at
+    /// List a tenant's keys in columns: id, name, hint, kind, state, created, expires, last used
     List {
-        /// The tenant
+        /// The tenant whose keys to list
         #[arg(long, env = "SWITCHBOARD_TENANT", value_name = "CLIENT_ID")]
         tenant: String,
     },
-    /// Make a key's successor; the old one goes on working for 24 hours
+    /// Create a successor of a key; the old key works for 24 more hours
     Rotate {
-        /// The key's id
+        /// The key's id, as 'keys list' shows it
         #[arg(value_parser = key_id)]
         key_id: KeyId,
     },
-    /// End a key at once, and the tokens that it minted
+    /// Revoke a key and the session tokens that it minted, at once
     Revoke {
-        /// The key's id
+        /// The key's id, as 'keys list' shows it
         #[arg(value_parser = key_id)]
         key_id: KeyId,
     },
 }
 
 fn key_id(text: &str) -> Result<KeyId, String> {
-    KeyId::parse(text).ok_or_else(|| "must be a key's id, as 'keys list' shows it".to_owned())
+    KeyId::parse(text)
+        .ok_or_else(|| "must be a key's id; 'switchboard keys list' shows the ids".to_owned())
 }
 
 fn time(text: &str) -> Result<Millis, String> {
@@ -71,7 +74,7 @@ pub(super) fn run(common: &Common, command: &Keys) -> Result<(), Failed> {
             expires,
         } => {
             if expires.is_some_and(|expires| expires <= store.now()) {
-                return Err(Failed::saying("--expires must lie ahead"));
+                return Err(Failed::saying("--expires must be in the future"));
             }
             let tenant = store.read_now(|reader| find(reader, tenant))?;
             let key = api_key::generate(&common.environment)?;

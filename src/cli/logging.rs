@@ -1,4 +1,4 @@
-//! The log on stderr: one thread writes what has come together, so that a request waits neither for it nor for others' lines.
+//! The log on stderr. One thread writes lines in batches, so that a request waits for no write.
 
 use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,12 +10,13 @@ use log::{Level, Record};
 
 use super::flags::LogFormat;
 use crate::http::ACCESS_LOG;
-use crate::model::clock::{Clock, Written};
+use crate::model::clock::{Clock, TimeText};
 
-/// How long a line waits for others: a busy server writes a few big pieces instead of a line a request.
-const GATHER: Duration = Duration::from_millis(5);
-/// Bytes that may wait; beyond them whoever logs waits for stderr, as without this thread.
-const MOST: usize = 1_024 * 1_024;
+/// How long a line waits for more lines, so that a busy server writes a few large batches.
+const BATCH_DELAY: Duration = Duration::from_millis(5);
+/// The maximum number of buffered bytes. Beyond it, threads that log wait for stderr
+/// (backpressure).
+const MAX_BUFFERED: usize = 1_024 * 1_024;
 
 /// Starts the log.
 pub(super) fn start(format: LogFormat) {
@@ -29,12 +30,12 @@ pub(super) fn start(format: LogFormat) {
     .target(env_logger::Target::Pipe(Box::new(Log)))
     .init();
     let thread = thread::Builder::new().name("log".to_owned());
-    if let Err(error) = thread.spawn(|| LINES.write_what_comes()) {
-        log::warn!("the log comes late: it has no thread ({error})");
+    if let Err(error) = thread.spawn(|| BUFFER.write_batches()) {
+        log::warn!("log lines are written late, because their thread did not start: {error}");
     }
     match format {
         LogFormat::Text => {}
-        // Whoever reads JSON reads nothing else.
+        // A reader of JSON lines cannot parse the default panic message.
         LogFormat::Json => std::panic::set_hook(Box::new(|panic| {
             log::error!("{panic}");
             finish();
@@ -42,12 +43,12 @@ pub(super) fn start(format: LogFormat) {
     }
 }
 
-/// Writes what waits, before the program ends.
+/// Writes the buffered lines, before the program exits.
 pub(super) fn finish() {
-    LINES.write_out();
+    BUFFER.write_out();
 }
 
-/// Writes why a server failed as a line of JSON, whatever of the log is wanted.
+/// Writes the reason why a server failed as a JSON line, whatever `RUST_LOG` selects.
 pub(super) fn write_failure(why: &str) {
     let arguments = format_args!("{why}");
     let record = Record::builder()
@@ -56,23 +57,25 @@ pub(super) fn write_failure(why: &str) {
         .args(arguments)
         .build();
     let mut line = Vec::new();
-    // A vector takes whatever is written to it.
+    // Writing to a vector cannot fail.
     let _ = write_json(&mut line, &record, &now());
-    LINES.add(&line);
+    BUFFER.add(&line);
     finish();
 }
 
-fn now() -> Written {
-    Written::of(Clock::System.now())
+fn now() -> TimeText {
+    TimeText::of(Clock::System.now())
 }
 
-/// `[time LEVEL target] field … message`; a request's fields say all, so that its message is left out.
-fn write_text(line: &mut impl Write, record: &Record<'_>, time: &Written) -> io::Result<()> {
+/// Writes `[time LEVEL target] field … message`.
+///
+/// An access log line has no message, because its fields are complete.
+fn write_text(line: &mut impl Write, record: &Record<'_>, time: &TimeText) -> io::Result<()> {
     let (level, target) = (record.level(), record.target());
     write!(line, "[{} {level:<5} {target}]", time.as_str())?;
     record
         .key_values()
-        .visit(&mut Texts(line))
+        .visit(&mut TextFields(line))
         .map_err(io::Error::other)?;
     if target != ACCESS_LOG {
         write!(line, " {}", record.args())?;
@@ -80,21 +83,21 @@ fn write_text(line: &mut impl Write, record: &Record<'_>, time: &Written) -> io:
     writeln!(line)
 }
 
-/// The values of a record's fields, in their order.
-struct Texts<'a, W>(&'a mut W);
+/// Writes the values of a record's fields, in their order.
+struct TextFields<'a, W>(&'a mut W);
 
-impl<'kvs, W: Write> VisitSource<'kvs> for Texts<'_, W> {
+impl<'kvs, W: Write> VisitSource<'kvs> for TextFields<'_, W> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), KvError> {
         let written = match value.to_f64() {
             Some(ms) if key.as_str() == "ms" => write!(self.0, " {ms:.1}ms"),
             Some(_) | None => write!(self.0, " {value}"),
         };
-        written.map_err(|_| unwritten())
+        written.map_err(|_| write_error())
     }
 }
 
-/// One JSON object: time, level, target, message, and each field by its name.
-fn write_json(line: &mut impl Write, record: &Record<'_>, time: &Written) -> io::Result<()> {
+/// Writes a JSON object: time, level, target, message, and each field by its name.
+fn write_json(line: &mut impl Write, record: &Record<'_>, time: &TimeText) -> io::Result<()> {
     let (level, target) = (record.level(), record.target());
     write!(
         line,
@@ -106,15 +109,15 @@ fn write_json(line: &mut impl Write, record: &Record<'_>, time: &Written) -> io:
     serde_json::to_writer(&mut *line, record.args())?;
     record
         .key_values()
-        .visit(&mut Members(line))
+        .visit(&mut JsonFields(line))
         .map_err(io::Error::other)?;
     writeln!(line, "}}")
 }
 
-/// A record's fields as members of an object that has some already.
-struct Members<'a, W>(&'a mut W);
+/// Writes a record's fields as further members of a JSON object.
+struct JsonFields<'a, W>(&'a mut W);
 
-impl<'kvs, W: Write> VisitSource<'kvs> for Members<'_, W> {
+impl<'kvs, W: Write> VisitSource<'kvs> for JsonFields<'_, W> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), KvError> {
         let mut write = || {
             write!(self.0, ",")?;
@@ -127,20 +130,20 @@ impl<'kvs, W: Write> VisitSource<'kvs> for Members<'_, W> {
             };
             Ok::<_, io::Error>(written?)
         };
-        write().map_err(|_| unwritten())
+        write().map_err(|_| write_error())
     }
 }
 
-fn unwritten() -> KvError {
-    KvError::msg("a field was not written")
+fn write_error() -> KvError {
+    KvError::msg("cannot write a field of a log line")
 }
 
-/// Takes lines.
+/// A writer that adds each line to the buffer.
 struct Log;
 
 impl Write for Log {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        LINES.add(line);
+        BUFFER.add(line);
         Ok(line.len())
     }
 
@@ -149,54 +152,55 @@ impl Write for Log {
     }
 }
 
-static LINES: Lines = Lines {
-    waiting: Mutex::new(Vec::new()),
-    some: Condvar::new(),
-    turn: Mutex::new(Vec::new()),
+static BUFFER: Buffer = Buffer {
+    lines: Mutex::new(Vec::new()),
+    not_empty: Condvar::new(),
+    batch: Mutex::new(Vec::new()),
 };
 
-/// Lines that wait for their turn on stderr.
-struct Lines {
-    waiting: Mutex<Vec<u8>>,
-    some: Condvar,
-    /// Held from before lines are taken until they are written, which keeps their order. It has room for the next ones.
-    turn: Mutex<Vec<u8>>,
+/// The lines that are not yet written to stderr.
+struct Buffer {
+    lines: Mutex<Vec<u8>>,
+    not_empty: Condvar,
+    /// The batch that is being written. Its lock is held from before the swap with `lines` until
+    /// the write is done, which keeps the order of lines. The swap also reuses its allocation.
+    batch: Mutex<Vec<u8>>,
 }
 
-impl Lines {
+impl Buffer {
     fn add(&self, line: &[u8]) {
-        let mut waiting = hold(&self.waiting);
-        let is_first = waiting.is_empty();
-        waiting.extend_from_slice(line);
-        let is_much = waiting.len() > MOST;
-        drop(waiting);
-        if is_much {
+        let mut lines = lock(&self.lines);
+        let was_empty = lines.is_empty();
+        lines.extend_from_slice(line);
+        let is_full = lines.len() > MAX_BUFFERED;
+        drop(lines);
+        if is_full {
             self.write_out();
-        } else if is_first {
-            self.some.notify_one();
+        } else if was_empty {
+            self.not_empty.notify_one();
         }
     }
 
-    fn write_what_comes(&self) {
+    fn write_batches(&self) {
         loop {
-            let none = |waiting: &mut Vec<u8>| waiting.is_empty();
-            let some = self.some.wait_while(hold(&self.waiting), none);
-            drop(some.unwrap_or_else(PoisonError::into_inner));
-            thread::sleep(GATHER);
+            let is_empty = |lines: &mut Vec<u8>| lines.is_empty();
+            let lines = self.not_empty.wait_while(lock(&self.lines), is_empty);
+            drop(lines.unwrap_or_else(PoisonError::into_inner));
+            thread::sleep(BATCH_DELAY);
             self.write_out();
         }
     }
 
     fn write_out(&self) {
-        let mut taken = hold(&self.turn);
-        std::mem::swap(&mut *hold(&self.waiting), &mut *taken);
-        // With stderr gone there is nobody left to tell.
-        let _ = io::stderr().write_all(&taken);
-        taken.clear();
+        let mut batch = lock(&self.batch);
+        std::mem::swap(&mut *lock(&self.lines), &mut *batch);
+        // Without stderr, nobody can read the error.
+        let _ = io::stderr().write_all(&batch);
+        batch.clear();
     }
 }
 
-fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -206,9 +210,9 @@ mod tests {
 
     use super::*;
 
-    /// A record in both forms.
-    fn written(target: &str, fields: &[(&str, Value<'_>)], message: &str) -> (String, Json) {
-        let time = &Written::of(1_764_000_000_007);
+    /// Formats a record as text and as JSON.
+    fn formatted(target: &str, fields: &[(&str, Value<'_>)], message: &str) -> (String, Json) {
+        let time = &TimeText::of(1_764_000_000_007);
         let (mut text, mut object) = (Vec::new(), Vec::new());
         for (form, line) in [(LogFormat::Text, &mut text), (LogFormat::Json, &mut object)] {
             let arguments = format_args!("{message}");
@@ -230,13 +234,13 @@ mod tests {
     }
 
     #[test]
-    fn a_request_s_line_is_its_fields_and_each_has_a_name_in_json() {
+    fn an_access_log_line_is_its_fields_and_each_has_a_name_in_json() {
         let fields = [
             ("id", Value::from("one")),
             ("status", Value::from(201)),
             ("ms", Value::from(1.26)),
         ];
-        let (text, object) = written(ACCESS_LOG, &fields, "request");
+        let (text, object) = formatted(ACCESS_LOG, &fields, "request");
         assert_eq!(
             text,
             "[2025-11-24T16:00:00.007Z WARN  switchboard::access] one 201 1.3ms\n"
@@ -251,9 +255,9 @@ mod tests {
     }
 
     #[test]
-    fn whatever_stands_in_a_text_is_one_line_of_json() {
+    fn a_record_with_control_characters_is_one_line_of_json() {
         let odd = "a \"quoted\"\nline\u{7}";
-        let (text, object) = written("elsewhere", &[("turn", Value::from(odd))], odd);
+        let (text, object) = formatted("elsewhere", &[("turn", Value::from(odd))], odd);
         assert_eq!(
             text,
             format!("[2025-11-24T16:00:00.007Z WARN  elsewhere] {odd} {odd}\n")

@@ -1,4 +1,4 @@
-//! `login-link`: a link that signs somebody in to the dashboard, once (contract, section 9).
+//! `login-link`: prints a link that signs a person in to the dashboard, once (contract, section 9).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -15,16 +15,17 @@ use crate::store::{Store, audit, sign_ins};
 
 #[derive(Args)]
 pub(super) struct LoginLink {
-    /// The tenant that it signs in to
+    /// The tenant to sign in to
     #[arg(long, env = "SWITCHBOARD_TENANT", value_name = "CLIENT_ID")]
     tenant: String,
-    /// What the person may do: ADMIN, USER or VIEWER
+    /// The person's role: ADMIN, USER or VIEWER
     #[arg(long, env = "SWITCHBOARD_ROLE", default_value = "ADMIN", value_parser = role)]
     role: Role,
-    /// The address that browsers reach the server by [default: http:// and --listen]
+    /// The base URL at which browsers reach the server [default: http:// and the address of
+    /// --listen]
     #[arg(long, env = "SWITCHBOARD_PUBLIC_URL", value_name = "URL", value_parser = flags::url)]
     public_url: Option<String>,
-    /// Where the server listens
+    /// The address and port that the server listens on
     #[arg(
         long,
         env = "SWITCHBOARD_LISTEN",
@@ -45,7 +46,10 @@ pub(super) fn run(common: &Common, arguments: &LoginLink) -> Result<(), Failed> 
     print(make(&store, &tenant, arguments.role, &url)?)
 }
 
-/// Where a browser reaches a server that listens here; nobody can browse to "every address".
+/// Returns the URL at which a browser on this machine reaches a server that listens here.
+///
+/// A browser cannot open an unspecified address such as 0.0.0.0, so the loopback address replaces
+/// it.
 pub(super) fn base(public_url: Option<&str>, listen: SocketAddr) -> String {
     if let Some(public_url) = public_url {
         return public_url.to_owned();
@@ -59,7 +63,7 @@ pub(super) fn base(public_url: Option<&str>, listen: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// Makes a link. Its code is behind a `#`, which browsers send to no server.
+/// Makes a link. The code follows a `#`, because browsers do not send that part to any server.
 pub(super) fn make(
     store: &Store,
     tenant: &TenantRecord,

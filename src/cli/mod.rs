@@ -1,4 +1,5 @@
-//! The command line: one file a command; results on stdout, logs and errors on stderr (contract, section 12).
+//! The command line (contract, section 12): one file per command. Results go to stdout, the log
+//! and errors to stderr.
 
 mod backup;
 mod check;
@@ -30,13 +31,13 @@ use crate::store::{OpenError, Store};
 #[command(
     name = "switchboard",
     version,
-    about = "Decides which chat agent answers, acting for which MSP and for which client company; keeps the conversation.",
-    after_help = "Begin with 'switchboard demo': it serves a small world to try things on and prints commands to paste.\n\
-                  To run it for real:\n  \
+    about = "Decides which agent answers a chat, for which MSP and which client company, and stores the conversation.",
+    after_help = "To try it, run 'switchboard demo': it serves example data and prints commands to paste.\n\
+                  To set up a real server:\n  \
                   switchboard tenants create --client-id northwind-it --name 'Northwind IT'\n  \
                   switchboard keys create --tenant northwind-it --name relay --platform\n  \
                   switchboard serve\n\
-                  Every flag has a variable, shown as [env: …]; a flag beats its variable."
+                  Every flag has an environment variable, shown as [env: …]. A flag overrides its variable."
 )]
 struct CommandLine {
     #[command(flatten)]
@@ -47,31 +48,31 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve a small demo world on this machine and print commands to paste
+    /// Serve example data on this machine and print commands to paste
     Demo(demo::Arguments),
     /// Run the server
     Serve(Serve),
-    /// Take a seed file, or a list of one tenant's companies: all of it, or nothing
+    /// Import a seed file, or a CSV list of one tenant's companies: the whole file or nothing
     Import(seed::Import),
-    /// Write tenants as a seed file on stdout, without keys
+    /// Write tenants to stdout as a seed file, without their API keys
     Export(seed::Export),
-    /// Make and list tenants (MSPs)
+    /// Create and list tenants (MSPs)
     #[command(subcommand)]
     Tenants(tenants::Tenants),
-    /// Make, list, rotate and revoke API keys
+    /// Create, list, rotate and revoke API keys
     #[command(subcommand)]
     Keys(keys::Keys),
-    /// Print a link that signs somebody in to the dashboard: once, within 15 minutes
+    /// Print a link that signs a person in to the dashboard; it works once, for 15 minutes
     LoginLink(login_link::LoginLink),
-    /// Write all data as it is now into one new file, also while a server runs, and check it
+    /// Write all data to one new file and check it; a server may be running
     Backup(backup::BackUp),
-    /// Put such a file into a data folder that has no data and no server
+    /// Restore a backup into a data folder that has no data and no running server
     Restore(backup::Restore),
-    /// Look a data folder over: exit 1 for damage; who would be refused is a warning
+    /// Check a data folder: damage is exit code 1; organizations that cannot chat yet are warnings
     Check,
 }
 
-/// Why a command failed: one clear line, or one a problem.
+/// The reasons why a command failed, one line each.
 struct Failed(Vec<String>);
 
 impl Failed {
@@ -98,7 +99,7 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// Runs the program. Exit 0: done; 1: failed; 2: wrong usage.
+/// Runs the program. The exit code is 0 for success, 1 for a failure and 2 for wrong usage.
 pub fn main() -> ExitCode {
     let line = CommandLine::parse();
     let format = line.common.log_format;
@@ -125,7 +126,7 @@ pub fn main() -> ExitCode {
         }
         Err(Failed(lines)) => {
             for line in lines {
-                // With stderr gone there is nobody left to tell.
+                // Without stderr, nobody can read the reason.
                 let _ = writeln!(io::stderr(), "{line}");
             }
             ExitCode::FAILURE
@@ -133,7 +134,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Ends the program as wrong usage does that clap finds by itself: exit 2.
+/// Exits with code 2 in the format of clap's own usage errors.
 fn wrong_usage(kind: ErrorKind, message: &str) -> ! {
     CommandLine::command().error(kind, message).exit()
 }
@@ -142,13 +143,13 @@ fn open(common: &Common) -> Result<Store, Failed> {
     Ok(Store::open(&common.folder(), Clock::System)?)
 }
 
-/// Prints a result; a closed pipe ends the program's say, not in a panic.
+/// Prints a line to stdout. A closed pipe is an error and not a panic.
 fn print(line: impl fmt::Display) -> Result<(), Failed> {
     writeln!(io::stdout(), "{line}")
         .map_err(|error| Failed::saying(format!("cannot write the result: {error}")))
 }
 
-/// A progress bar of this form, where somebody looks.
+/// Makes a progress bar, which is hidden unless stderr is a terminal.
 fn bar(template: &str) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -160,7 +161,7 @@ fn bar(template: &str) -> ProgressBar {
     }
 }
 
-/// Who acts at the command line, in audit events.
+/// The actor of the command line's audit events.
 fn operator() -> Actor {
     Actor {
         kind: CallerKind::Operator,
@@ -169,7 +170,7 @@ fn operator() -> Actor {
     }
 }
 
-/// One column of a line: without the characters that would break lines and columns.
+/// Replaces the characters of a column that would break the line or its columns.
 fn column(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })

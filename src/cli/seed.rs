@@ -1,4 +1,4 @@
-//! `import` and `export`: the seed file and a list of companies in, the seed file out (contract, section 11).
+//! `import` and `export` of seed files, and `import` of a list of companies (contract, section 11).
 
 use std::fs;
 use std::io::{self, Read};
@@ -19,15 +19,16 @@ use crate::store::{Store, WriteTx, export, tenants};
 
 #[derive(Args)]
 pub(super) struct Import {
-    /// A seed file (JSON), or with --tenant a list of companies (CSV); '-' for standard input
+    /// A seed file (JSON), or with --tenant a list of companies (CSV); '-' reads standard input
     file: PathBuf,
-    /// The tenant whose companies a CSV file lists
+    /// The tenant whose companies the CSV file lists; required for CSV, not allowed for a seed file
     #[arg(long, env = "SWITCHBOARD_TENANT", value_name = "CLIENT_ID")]
     tenant: Option<String>,
-    /// The file is CSV, whatever its name: psa_company_id, and any of psa_company_name and tenant_id
+    /// Read the file as CSV whatever its name, with the column psa_company_id and optionally
+    /// psa_company_name and tenant_id
     #[arg(long, env = "SWITCHBOARD_CSV", value_parser = BoolishValueParser::new())]
     csv: bool,
-    /// Show what would change, one line a thing, and write nothing
+    /// Print each change on a line of its own, and write nothing
     #[arg(long, env = "SWITCHBOARD_DRY_RUN", value_parser = BoolishValueParser::new())]
     dry_run: bool,
 }
@@ -53,7 +54,7 @@ impl Import {
 
 #[derive(Args)]
 pub(super) struct Export {
-    /// This tenant alone
+    /// Export this tenant only [default: all tenants]
     #[arg(long, env = "SWITCHBOARD_TENANT", value_name = "CLIENT_ID")]
     tenant: Option<String>,
 }
@@ -64,15 +65,15 @@ pub(super) fn import(common: &Common, arguments: &Import) -> Result<(), Failed> 
         (None, false) => import_seed(common, arguments)?,
         (None, true) => wrong_usage(
             ErrorKind::MissingRequiredArgument,
-            "a CSV file lists one tenant's companies; say whose with --tenant CLIENT_ID",
+            "a CSV file lists one tenant's companies; name the tenant with --tenant CLIENT_ID",
         ),
         (Some(_), false) => wrong_usage(
             ErrorKind::ArgumentConflict,
-            "--tenant goes with a CSV file; a seed file names its tenants itself",
+            "--tenant is for a CSV file; a seed file names its tenants itself. Remove --tenant, or add --csv",
         ),
     };
     for line in &report.lines {
-        // The tabs between the columns are kept; what else would break a line is not.
+        // A column must not contain characters that break the line. The tabs between columns stay.
         let columns: Vec<String> = line.split('\t').map(column).collect();
         print(columns.join("\t").trim_end())?;
     }
@@ -82,7 +83,7 @@ pub(super) fn import(common: &Common, arguments: &Import) -> Result<(), Failed> 
         unchanged,
     } = report.done;
     let prefix = if arguments.dry_run {
-        "dry run, nothing is written: "
+        "dry run, nothing was written: "
     } else {
         ""
     };
@@ -96,7 +97,7 @@ fn import_seed(common: &Common, arguments: &Import) -> Result<Report, Failed> {
         Failed::saying(format!("cannot read {}: {error}", arguments.file.display()))
     })?;
     let seed = seed::parse(&text, &common.environment).map_err(|problems| listed(&problems))?;
-    let things = seed.things();
+    let things = seed.resource_count();
     write(
         &open(common)?,
         things,
@@ -118,7 +119,7 @@ fn import_companies(common: &Common, arguments: &Import, named: &str) -> Result<
     )
 }
 
-/// Has the store take a file of so many things, all of it or nothing, and shows how far it is.
+/// Imports a file in one transaction, with a progress bar.
 fn write(
     store: &Store,
     things: usize,
@@ -157,7 +158,7 @@ fn failure(error: Error) -> Failed {
     }
 }
 
-/// Takes a seed file's text into a store.
+/// Imports a seed file's text.
 pub(super) fn take(store: &Store, text: &str, environment: &str) -> Result<Imported, Failed> {
     let seed = seed::parse(text, environment).map_err(|problems| listed(&problems))?;
     store
@@ -165,7 +166,7 @@ pub(super) fn take(store: &Store, text: &str, environment: &str) -> Result<Impor
         .map_err(failure)
 }
 
-/// One line a problem: path, value, reason.
+/// Lists the problems, one per line: path, value, reason.
 fn listed(problems: &[Problem]) -> Failed {
     Failed(
         problems
@@ -195,10 +196,10 @@ pub(super) fn export(common: &Common, arguments: &Export) -> Result<(), Failed> 
     print(text)
 }
 
-/// The tenant that a flag names.
+/// Finds the tenant that a flag names.
 ///
 /// # Errors
-/// A sentence that says so when there is none.
+/// A sentence for the operator if there is no such tenant.
 pub(super) fn find(
     reader: &crate::store::Reader<'_>,
     named: &str,
@@ -209,7 +210,7 @@ pub(super) fn find(
     };
     found.ok_or_else(|| {
         Error::internal(format!(
-            "there is no tenant {named:?}; 'switchboard tenants list' shows those that there are"
+            "the tenant {named:?} does not exist; 'switchboard tenants list' shows the tenants"
         ))
     })
 }

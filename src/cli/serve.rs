@@ -1,4 +1,4 @@
-//! `serve`: the server, from its lock to its drained end.
+//! `serve`: runs the server, from the lock on its data folder to the end of its shutdown.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -18,35 +18,41 @@ use crate::http::{self, App};
 use crate::model::words::Role;
 use crate::store::sqlite::check;
 use crate::store::{Store, database_file, tenants};
+use crate::text::counted;
 use crate::turns::respond::Responders;
 
-/// How long to wait for the file to be closed, once the server has ended.
-const CLOSING: Duration = Duration::from_secs(5);
-/// How long the words of deleted sessions may take to leave the search index behind the requests.
-const REMOVAL: Duration = Duration::from_secs(2);
-/// How long requests may take to end behind the answers that were cut off, in a drain of at least so long.
-const LAST_WORDS: Duration = Duration::from_secs(5);
-/// How often what is past its time is removed.
+/// How long to wait until the database file is closed, after the server has stopped.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a shutdown may remove the words of deleted sessions from the search index.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long requests may take to end after a shutdown has cut answers off.
+///
+/// A shorter `--drain-seconds` shortens this time too.
+const REQUEST_GRACE: Duration = Duration::from_secs(5);
+/// The interval of the clean-up of expired data.
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(600);
-/// How often new messages enter the search index, so that a search has little left to add.
+/// The interval of indexing new messages, so that a search has few messages left to index.
 const INDEX_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) fn run(common: &Common, arguments: &Serve) -> Result<(), Failed> {
     let store = open(common)?;
     let _lock = store.lock_for_serving()?;
-    let listener = bind(arguments.listen)?;
+    let listener = bind(arguments.listen, "--listen")?;
     if !SigningSecret::is_in(store.folder()) {
         welcome(&store, &arguments.server, listener.local_addr()?)?;
     }
     until_stopped(store, &common.environment, &arguments.server, listener)
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, Failed> {
-    TcpListener::bind(address)
-        .map_err(|error| Failed::saying(format!("cannot listen on {address}: {error}")))
+fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Failed> {
+    TcpListener::bind(address).map_err(|error| {
+        Failed::saying(format!(
+            "cannot listen on {address}: {error}; choose another address with {flag}"
+        ))
+    })
 }
 
-/// Tells at the first start how to sign in: by a link where there is one tenant, else how to get one.
+/// Prints at the first start how to sign in: a link if there is one tenant, or how to get one.
 fn welcome(store: &Store, flags: &ServerFlags, address: SocketAddr) -> Result<(), Failed> {
     let tenants = store.read_now(tenants::all)?;
     match tenants.as_slice() {
@@ -55,15 +61,15 @@ fn welcome(store: &Store, flags: &ServerFlags, address: SocketAddr) -> Result<()
             let url = login_link::base(flags.public_url.as_deref(), address);
             let link = login_link::make(store, tenant, Role::Admin, &url)?;
             print(format_args!(
-                "Sign in as an administrator of {}, once and within 15 minutes: {link}",
+                "Sign in as an administrator of {} (the link works once, for 15 minutes): {link}",
                 column(&tenant.name)
             ))
         }
-        [_, ..] => print("To sign in: switchboard login-link --tenant CLIENT_ID"),
+        [_, ..] => print("To sign in, run: switchboard login-link --tenant CLIENT_ID"),
     }
 }
 
-/// Serves until a signal says to stop, then drains.
+/// Serves until a signal, then drains.
 pub(super) fn until_stopped(
     store: Store,
     environment: &str,
@@ -72,16 +78,16 @@ pub(super) fn until_stopped(
 ) -> Result<(), Failed> {
     let closed = store.closed();
     let outcome = serve_until_stopped(store, environment, flags, listener);
-    // The server's threads let go of the file a moment after the server has ended.
-    if !closed.wait(CLOSING) {
+    // The server's threads close the file shortly after the server has stopped.
+    if !closed.wait(CLOSE_TIMEOUT) {
         log::warn!(
-            "the database file was not closed in time; its log is taken up at the next start"
+            "the database file was not closed in time; the next start applies its write-ahead log"
         );
     }
     outcome
 }
 
-/// Whoever is routed by a damaged file could be shown what is somebody else's.
+/// Refuses a damaged file, because wrong routing could show one tenant's data to another.
 fn refuse_damage(store: &Store) -> Result<(), Failed> {
     let found = match store.read_now(check::routing_damage) {
         Ok(damage) => damage.into_iter().next(),
@@ -89,9 +95,9 @@ fn refuse_damage(store: &Store) -> Result<(), Failed> {
         Err(error) => return Err(error.into()),
     };
     let Some(found) = found else { return Ok(()) };
-    // SQLite writes a heading above what it finds in pages.
+    // SQLite writes a heading above the problems of pages.
     let found = found.lines().find(|line| !line.starts_with("***"));
-    let found = found.unwrap_or("its pages contradict each other");
+    let found = found.unwrap_or("its pages are inconsistent");
     let file = database_file(store.folder());
     Err(Failed::saying(format!(
         "{} is damaged ({found}); restore it from a backup",
@@ -111,11 +117,15 @@ fn serve_until_stopped(
     let authenticator = Authenticator::new(environment.to_owned(), signing).with_entra(entra);
     let responders = Responders::new(flags.model.client().map_err(Failed::saying)?);
     let app = App::new(store, authenticator, responders, flags.config())?;
-    let metrics = flags.metrics_listen.map(bind).transpose()?;
+    let metrics = flags
+        .metrics_listen
+        .map(|address| bind(address, "--metrics-listen"))
+        .transpose()?;
     let address = listener.local_addr()?;
     System::new().block_on(async move {
         app.engine.recover().await?;
-        // Before anybody is told that it listens: whoever waits for that may stop it at once.
+        // The signals are handled before the log reports the address, because a supervisor that
+        // waits for that line may stop the server at once.
         let mut interrupted = signal(SignalKind::interrupt())?;
         let mut terminated = signal(SignalKind::terminate())?;
         let server = http::serve(Arc::clone(&app), listener)?;
@@ -127,49 +137,49 @@ fn serve_until_stopped(
                 let handle = server.handle();
                 actix_web::rt::spawn(async move {
                     if let Err(error) = server.await {
-                        log::error!("metrics are served no longer: {error}");
+                        log::error!("the metrics server stopped: {error}");
                     }
                 });
                 Some(handle)
             }
         };
         log::info!("listening on http://{address} (environment {environment})");
-        tell_systemd(NotifyState::Ready);
+        notify_systemd(NotifyState::Ready);
         app.authenticator.prepare(app.store.now());
         let handle = server.handle();
-        let keeper = actix_web::rt::spawn(run_maintenance(Arc::clone(&app)));
+        let maintenance = actix_web::rt::spawn(run_maintenance(Arc::clone(&app)));
         let draining = Arc::clone(&app);
-        let is_cut_off = Arc::new(Notify::new());
-        let cut_off = Arc::clone(&is_cut_off);
+        let drained = Arc::new(Notify::new());
+        let notify_drained = Arc::clone(&drained);
         actix_web::rt::spawn(async move {
             tokio::select! {
                 _ = interrupted.recv() => {}
                 _ = terminated.recv() => {}
             }
-            log::info!("shutting down: running requests end, no new ones are taken");
-            tell_systemd(NotifyState::Stopping);
+            log::info!("shutting down: running requests finish, new ones are refused");
+            notify_systemd(NotifyState::Stopping);
             let drain = async {
                 drain(&draining, &handle).await;
-                cut_off.notify_one();
+                notify_drained.notify_one();
             };
             tokio::select! {
                 () = drain => {}
-                _ = interrupted.recv() => end_at_once(),
-                _ = terminated.recv() => end_at_once(),
+                _ = interrupted.recv() => exit_now(),
+                _ = terminated.recv() => exit_now(),
             }
         });
         tokio::select! {
             outcome = server => outcome?,
-            () = is_cut_off.notified() => {}
+            () = drained.notified() => {}
         }
-        keeper.abort();
-        // What was deleted a moment ago is to be nowhere in a file that nobody serves.
-        let removal = timeout(REMOVAL, app.store.complete_removal()).await;
+        maintenance.abort();
+        // A file that is not served must not contain the words of deleted sessions.
+        let removal = timeout(REMOVAL_TIMEOUT, app.store.complete_removal()).await;
         if !matches!(removal, Ok(Ok(()))) {
             log::warn!("words of deleted sessions stay in the search index until the next start");
         }
         if let Some(metrics) = metrics {
-            // Last, so that the drain can be watched.
+            // The metrics stop last, so that a monitor can observe the drain.
             metrics.stop(false).await;
         }
         log::info!("stopped");
@@ -177,33 +187,33 @@ fn serve_until_stopped(
     })
 }
 
-/// Tells how the server is, where systemd started it.
-fn tell_systemd(state: NotifyState<'_>) {
+/// Reports the server's state to systemd, if systemd started the server.
+fn notify_systemd(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        log::warn!("systemd could not be told how the server is: {error}");
+        log::warn!("could not report the server's state to systemd: {error}");
     }
 }
 
-/// Lets the answers end, then the requests, all within the time that there is for it.
+/// Waits for running answers and then for running requests, up to `--drain-seconds`.
 async fn drain(app: &App, server: &ServerHandle) {
     let limit = Duration::from_secs(app.config.drain_seconds);
     let end = Instant::now() + limit;
     app.drain();
     app.engine.stop(limit).await;
     app.cut_off();
-    let end = end.max(Instant::now() + LAST_WORDS.min(limit));
+    let end = end.max(Instant::now() + REQUEST_GRACE.min(limit));
     if timeout_at(end, server.stop(true)).await.is_err() {
         log::warn!("some requests were cut off");
     }
 }
 
-/// A second signal does not wait any longer.
-fn end_at_once() -> ! {
+/// Exits without waiting, at the second signal.
+fn exit_now() -> ! {
     super::logging::finish();
     std::process::exit(1)
 }
 
-/// What is done beside the requests: clean-up, and the search index.
+/// Cleans up expired data and indexes new messages, in the background.
 async fn run_maintenance(app: Arc<App>) {
     let store = &app.store;
     let mut clean_up = tokio::time::interval(CLEAN_UP_EVERY);
@@ -216,11 +226,14 @@ async fn run_maintenance(app: Arc<App>) {
                     store.purge_session_tokens().await?;
                     store.purge_sign_ins().await?;
                     store.purge_attachments().await?;
-                    // Whoever reads their streams is told to look again.
+                    // Readers of their streams check again, and find them gone.
                     let signals = app.signals.clone();
                     let removed = store.purge_sessions(move |session| signals.notify(session)).await?;
                     if removed > 0 {
-                        log::info!("{removed} sessions were idle for longer than their tenants keep them, and are gone");
+                        log::info!(
+                            "removed {} idle for longer than the tenant's retention_days",
+                            counted(removed, "session", "sessions")
+                        );
                     }
                     Ok(())
                 }
@@ -232,7 +245,7 @@ async fn run_maintenance(app: Arc<App>) {
             }
         };
         if let Err(error) = outcome {
-            log::warn!("housekeeping has to wait: {error}");
+            log::warn!("maintenance failed and will be retried: {error}");
         }
     }
 }

@@ -11,19 +11,20 @@ use crate::store::tenants::{self, NewTenant};
 
 #[derive(Subcommand)]
 pub(super) enum Tenants {
-    /// Make a tenant and its managed agent; prints its client id
+    /// Create a tenant with its managed agent, and print its client id
     Create {
-        /// Its name on the wire: 1 to 63 of a-z, 0-9 and '-'
+        /// The tenant's name in the API: 1 to 63 characters of a-z, 0-9 and '-', not starting with
+        /// '-'
         #[arg(long, env = "SWITCHBOARD_CLIENT_ID", value_name = "ID", value_parser = client_id)]
         client_id: ClientId,
-        /// Its name for people
+        /// The tenant's name for people, 1 to 200 characters
         #[arg(long, env = "SWITCHBOARD_NAME", value_parser = name)]
         name: String,
-        /// The Microsoft directory that its people sign in with
-        #[arg(long, env = "SWITCHBOARD_ENTRA_TENANT_ID", value_name = "ID", value_parser = directory)]
+        /// The Microsoft 365 tenant with which its users sign in [default: none]
+        #[arg(long, env = "SWITCHBOARD_ENTRA_TENANT_ID", value_name = "ID", value_parser = m365_tenant_id)]
         entra_tenant_id: Option<M365TenantId>,
     },
-    /// List tenants: client id, name, directory, made at
+    /// List tenants in columns: client id, name, Microsoft 365 tenant, created
     List,
 }
 
@@ -31,11 +32,11 @@ fn client_id(text: &str) -> Result<ClientId, String> {
     ClientId::parse(text).ok_or_else(|| ClientId::RULE.to_owned())
 }
 
-fn directory(text: &str) -> Result<M365TenantId, String> {
+fn m365_tenant_id(text: &str) -> Result<M365TenantId, String> {
     M365TenantId::parse(text).ok_or_else(|| M365TenantId::RULE.to_owned())
 }
 
-/// A name for people: 1 to 200 characters.
+/// Parses a name for people: 1 to 200 characters.
 pub(super) fn name(text: &str) -> Result<String, String> {
     if (1..=NAME).contains(&text.chars().count()) {
         Ok(text.to_owned())
@@ -78,12 +79,12 @@ pub(super) fn run(common: &Common, command: &Tenants) -> Result<(), Failed> {
         }
         Tenants::List => {
             for tenant in store.read_now(tenants::all)? {
-                let directory = tenant
+                let entra_tenant_id = tenant
                     .entra_tenant_id
                     .as_ref()
                     .map_or("-", M365TenantId::as_str);
                 print(format_args!(
-                    "{}\t{}\t{directory}\t{}",
+                    "{}\t{}\t{entra_tenant_id}\t{}",
                     tenant.client_id,
                     column(&tenant.name),
                     rfc3339(tenant.created_at.0)

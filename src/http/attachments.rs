@@ -23,7 +23,7 @@ use crate::auth::signed_link::LinkUse;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::fields::{Fields, FromFields};
 use crate::model::caller::Reach;
-use crate::model::file::{self, LARGEST, LINK_MS};
+use crate::model::file::{self, LINK_LIFETIME_MS, MAX_FILE_BYTES};
 use crate::model::ids::{AttachmentId, SessionId};
 use crate::model::session::{FilePart, Message, Parts};
 use crate::model::words::FileType;
@@ -104,7 +104,7 @@ pub(super) async fn make_upload_url(
             upload_url: link(&app, &request, LinkUse::Put, id),
             blob_path: blob_path.clone(),
             mime,
-            max_image_bytes: LARGEST,
+            max_image_bytes: MAX_FILE_BYTES,
         },
     ))
 }
@@ -115,7 +115,7 @@ pub(super) fn sign_links(app: &App, request: &HttpRequest, messages: &mut [Messa
         for attachment in &mut message.attachments {
             attachment.url = link(app, request, LinkUse::Get, attachment.id);
             match &mut message.parts {
-                Parts::Said(_, files) => files.push(FilePart {
+                Parts::TextAndFiles(_, files) => files.push(FilePart {
                     media_type: attachment.mime,
                     filename: attachment.filename.clone(),
                     url: attachment.url.clone(),
@@ -128,7 +128,7 @@ pub(super) fn sign_links(app: &App, request: &HttpRequest, messages: &mut [Messa
 }
 
 fn link(app: &App, request: &HttpRequest, link_use: LinkUse, id: AttachmentId) -> String {
-    let expires_s = (app.store.now() + LINK_MS) / 1_000;
+    let expires_s = (app.store.now() + LINK_LIFETIME_MS) / 1_000;
     let signature = app.authenticator.links().sign(link_use, id, expires_s);
     format!(
         "{}{PREFIX}/chat/attachments/{id}?expires={expires_s}&signature={signature}",
@@ -244,7 +244,7 @@ async fn receive(
 ) -> Result<(Vec<u8>, UploadPermit)> {
     let mime = record.mime;
     let too_large = || {
-        let message = format!("The file is too large. Send at most {LARGEST} bytes.");
+        let message = format!("The file is too large. Send at most {MAX_FILE_BYTES} bytes.");
         Error::from(Refusal::new(Code::PayloadTooLarge).saying(message))
     };
     let declared = request
@@ -252,7 +252,7 @@ async fn receive(
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok())
         .and_then(|length| length.parse::<u64>().ok());
-    if declared.is_some_and(|bytes| bytes > LARGEST as u64) {
+    if declared.is_some_and(|bytes| bytes > MAX_FILE_BYTES as u64) {
         return Err(too_large());
     }
     let is_announced = |sent: &HeaderValue| {
@@ -276,7 +276,7 @@ async fn receive(
         Ok(permit) => permit?,
         Err(_) => return Err(Code::Overloaded.into()),
     };
-    let content = body::receive(payload, LARGEST, too_large, timeouts).await?;
+    let content = body::receive(payload, MAX_FILE_BYTES, too_large, timeouts).await?;
     if content.is_empty() {
         return Err(Refusal::invalid("body", "must not be empty").into());
     }

@@ -120,7 +120,7 @@ pub(super) async fn append(
     let show_agent_progress_steps = session.show_agent_progress_steps;
     let new = NewMessage {
         session: id,
-        tenant: session.inside.tenant,
+        tenant: session.internals.tenant,
         title: title_of(&sent.message),
         content: sent.message,
         attachments: sent.attachments,
@@ -161,7 +161,7 @@ fn check(
         return Err(Code::SessionArchived.into());
     }
     let agent = known
-        .agent(session.inside.tenant, session.agent_id)?
+        .agent(session.internals.tenant, session.agent_id)?
         .filter(|agent| agent.state == AgentState::Enabled)
         .ok_or(Code::AgentDisabled)?;
     check_channel(known, &session)?;
@@ -190,7 +190,7 @@ fn check_channel(known: &Cached<'_, Reader<'_>>, session: &Session) -> Result<()
         .filter(|channel| !channel.deleted && channel.status == ChannelStatus::Active)
         .ok_or(Code::ChannelDisconnected)?;
     if session.resolution.rule == Rule::WhiteLabelInstall
-        && let Some(inbound) = &session.inside.pinned_by
+        && let Some(inbound) = &session.internals.pinned_by
         && !known.is_installed(channel.owner, id, inbound)?
     {
         return Err(Code::ChannelDisconnected.into());
@@ -200,8 +200,8 @@ fn check_channel(known: &Cached<'_, Reader<'_>>, session: &Session) -> Result<()
 
 /// The link that pinned a session must still lead to its company, and to no other; a company that it is tried as must be there.
 fn check_link(known: &Cached<'_, Reader<'_>>, session: &Session) -> Result<(), AppendRefused> {
-    let tenant = session.inside.tenant;
-    let (Some(inbound), Some(channel)) = (&session.inside.pinned_by, session.channel_id) else {
+    let tenant = session.internals.tenant;
+    let (Some(inbound), Some(channel)) = (&session.internals.pinned_by, session.channel_id) else {
         return match &session.end_company_id {
             Some(company) if !known.has_company(tenant, company)? => {
                 Err(Refusal::new(Code::EndCompanyNotMapped)

@@ -596,7 +596,7 @@ pub(super) async fn patch(
     let id = path_id(&request, "session_id")?;
     let before = find(&app, &caller, id, Reach::Write).await?;
     let mut event = event_of(&request, &caller, "session.update", id);
-    event.tenant = before.inside.tenant;
+    event.tenant = before.internals.tenant;
     let session = app
         .store
         .write(Extent::Session(id.tick()), move |tx| {

@@ -93,7 +93,7 @@ pub(super) async fn mint(
     let (iat, exp) = (now / 1_000, now / 1_000 + requested.ttl_seconds);
     let new = NewToken {
         session: id,
-        tenant: session.inside.tenant,
+        tenant: session.internals.tenant,
         minted_by: caller.actor(),
         minted_by_key: match &caller.who {
             Who::ServiceAccount { key, .. } => Some(key.tick()),

@@ -1,4 +1,5 @@
-//! A file of one tenant's companies as comma-separated values, read and checked before anything is written (contract, section 11).
+//! Lists of one tenant's companies as CSV, checked before the import writes anything (contract,
+//! section 11).
 
 use std::collections::HashMap;
 
@@ -9,16 +10,17 @@ use crate::input::draft::CompanyDraft;
 use crate::input::fields::{Fields, Problem, Problems, shortened};
 use crate::input::seed::SeedCompany;
 use crate::model::names::CompanyId;
+use crate::text::counted;
 
-/// The columns that a file may have, in any order; the first must be there.
+/// The columns that a file may have, in any order. The first is required.
 const COLUMNS: [&str; 3] = ["psa_company_id", "psa_company_name", "tenant_id"];
 
-/// Reads a file's bytes.
+/// Parses a CSV file.
 ///
-/// An empty cell says nothing of its field, so that a list with gaps takes no link away.
+/// An empty cell leaves its field unchanged, so that a list with gaps removes no link.
 ///
 /// # Errors
-/// Every problem of form in it, so that all can be mended at once.
+/// All format problems in the file, so that the operator can correct them together.
 pub fn parse(bytes: &[u8]) -> Result<Vec<SeedCompany>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut reader = ReaderBuilder::new()
@@ -46,7 +48,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<SeedCompany>, Vec<Problem>> {
         let Some(columns) = &columns else {
             match header(line, &record) {
                 Ok(names) => columns = Some(names),
-                // Without its columns nothing else in it can be read.
+                // No row can be read without the columns.
                 Err(problems) => return Err(problems),
             }
             continue;
@@ -56,15 +58,15 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<SeedCompany>, Vec<Problem>> {
         };
         match seen.insert(company.psa_company_id.clone(), line) {
             None => companies.push(company),
-            Some(before) => problems.push(problem(
-                place(line, "psa_company_id"),
+            Some(first_line) => problems.push(problem(
+                location(line, "psa_company_id"),
                 company.psa_company_id.as_str(),
-                format!("is named twice in the file, in line {before} before"),
+                format!("appears twice in the file; the first time in line {first_line}"),
             )),
         }
     }
     if columns.is_none() && problems.is_empty() {
-        problems.push(problem(place(1, COLUMNS[0]), "", header_rule()));
+        problems.push(problem(location(1, COLUMNS[0]), "", header_rule()));
     }
     if problems.is_empty() {
         Ok(companies)
@@ -73,7 +75,9 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<SeedCompany>, Vec<Problem>> {
     }
 }
 
-/// Where a record begins. The reader counts the blank lines before it as its own.
+/// Returns the line in which a record begins.
+///
+/// The reader counts the blank lines before a record as part of the record.
 fn line_of(record: &ByteRecord, bytes: &[u8]) -> u64 {
     let Some(position) = record.position() else {
         return 1;
@@ -87,7 +91,7 @@ fn line_of(record: &ByteRecord, bytes: &[u8]) -> u64 {
     position.line() + blank.filter(|byte| **byte == b'\n').count() as u64
 }
 
-fn place(line: u64, column: &str) -> String {
+fn location(line: u64, column: &str) -> String {
     format!("line {line}, {column}")
 }
 
@@ -105,12 +109,12 @@ fn problem(path: String, value: &str, reason: String) -> Problem {
 
 fn header_rule() -> String {
     format!(
-        "the first line must name the columns, with commas between: {} and any of {} and {}",
+        "the first line must name the columns, separated by commas: {}, and optionally {} and {}",
         COLUMNS[0], COLUMNS[1], COLUMNS[2]
     )
 }
 
-/// Which of the columns each cell of a row belongs to.
+/// Reads the header: the column of each cell in a row.
 fn header(line: u64, record: &ByteRecord) -> Result<Vec<&'static str>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut columns = Vec::new();
@@ -124,20 +128,20 @@ fn header(line: u64, record: &ByteRecord) -> Result<Vec<&'static str>, Vec<Probl
             None => problems.push(problem(
                 format!("line {line}"),
                 name,
-                format!("is no column here; {}", header_rule()),
+                format!("is not a valid column; {}", header_rule()),
             )),
             Some(column) if columns.contains(column) => {
                 problems.push(problem(
                     format!("line {line}"),
                     name,
-                    "is there twice".to_owned(),
+                    "appears twice; remove one of the columns".to_owned(),
                 ));
             }
             Some(column) => columns.push(*column),
         }
     }
     if problems.is_empty() && !columns.contains(&COLUMNS[0]) {
-        problems.push(problem(place(line, COLUMNS[0]), "", header_rule()));
+        problems.push(problem(location(line, COLUMNS[0]), "", header_rule()));
     }
     if problems.is_empty() {
         Ok(columns)
@@ -146,7 +150,7 @@ fn header(line: u64, record: &ByteRecord) -> Result<Vec<&'static str>, Vec<Probl
     }
 }
 
-/// Reads a row as a request's body is read; `None` for an empty one, and for one without an id.
+/// Reads a row with the checks of a request body; `None` for an empty row or one without an id.
 fn row(
     line: u64,
     record: &ByteRecord,
@@ -161,9 +165,9 @@ fn row(
             format!("line {line}"),
             "",
             format!(
-                "has {} cells; the first line names {} columns",
-                record.len(),
-                columns.len()
+                "has {}, but the first line names {}; give each row one cell per column",
+                counted(record.len(), "cell", "cells"),
+                counted(columns.len(), "column", "columns")
             ),
         ));
         return None;
@@ -173,15 +177,17 @@ fn row(
         let Ok(text) = std::str::from_utf8(cell) else {
             let shown = String::from_utf8_lossy(cell);
             let reason = "is not UTF-8; save the file as CSV UTF-8".to_owned();
-            problems.push(problem(place(line, column), &shown, reason));
+            problems.push(problem(location(line, column), &shown, reason));
             return None;
         };
         let text = text.trim();
-        // A quote that is left open takes in the lines that follow: that must not pass for a name.
+        // Without its closing quote, a cell includes the lines that follow. Those must not become
+        // part of a name.
         if text.contains(['\r', '\n']) {
-            let reason = "must not contain a line break; is a quote left open?".to_owned();
+            let reason =
+                "must not contain a line break; check for a missing closing quote".to_owned();
             let first = text.lines().next().unwrap_or_default();
-            problems.push(problem(place(line, column), first, reason));
+            problems.push(problem(location(line, column), first, reason));
             return None;
         }
         if !text.is_empty() {
@@ -200,7 +206,7 @@ fn row(
         })
     });
     problems.extend(found.into_all().into_iter().map(|problem| Problem {
-        path: place(line, &problem.path),
+        path: location(line, &problem.path),
         ..problem
     }));
     company
@@ -211,15 +217,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_stands_where_its_first_character_stands() {
+    fn the_line_of_a_row_is_that_of_its_first_character() {
         let file = b"\n\r\npsa_company_id,psa_company_name\r\n\r\n\n1,\"A\"\r\n2,B\n\n3,C";
         let rows = parse(file).unwrap();
-        let places: Vec<&str> = rows.iter().map(|row| row.path.as_str()).collect();
-        assert_eq!(places, ["line 6", "line 7", "line 9"]);
+        let lines: Vec<&str> = rows.iter().map(|row| row.path.as_str()).collect();
+        assert_eq!(lines, ["line 6", "line 7", "line 9"]);
     }
 
     #[test]
-    fn what_stands_in_a_cell_that_will_not_do_is_shown_shortened_and_without_a_key() {
+    fn a_problem_shows_the_beginning_of_an_invalid_cell_and_no_api_key() {
         let shown = |file: String| {
             let problems = parse(file.as_bytes()).unwrap_err();
             problems.into_iter().next().unwrap().value

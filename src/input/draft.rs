@@ -1,27 +1,27 @@
-//! What a thing is asked to become, field by field: read alike from a request's body and from a seed file.
+//! Drafts: the fields that a request body or a seed file sets, read in the same way from both.
 
 use crate::input::fields::{Field, Fields};
 use crate::model::names::{AgentId, BotId, CompanyId, M365TenantId};
 use crate::model::words::{Access, AgentState, Audience, AutonomyType, ChannelStatus, Transport};
 
-/// The longest instructions, descriptions and welcome texts, in characters.
+/// The maximum length of instructions, descriptions and welcome messages, in characters.
 pub const LONG_TEXT: usize = 32_000;
-/// The longest body of an article, in characters; its bytes are bounded too.
+/// The maximum length of an article's body, in characters and in bytes.
 pub const ARTICLE_BYTES: usize = 64 * 1_024;
-/// The longest names and titles, in characters.
+/// The maximum length of names and titles, in characters.
 pub const NAME: usize = 200;
-/// Users whom an agent may name.
+/// The maximum number of users in an agent's list.
 const ALLOWED_USERS: usize = 10_000;
-/// Agents that an article may name.
+/// The maximum number of agents in an article's list.
 const ARTICLE_AGENTS: usize = 1_000;
-/// Numbers that JSON carries exactly everywhere (RFC 8259, section 6).
-pub const LARGEST_NUMBER: i64 = (1 << 53) - 1;
+/// The largest whole number that all JSON parsers read exactly (RFC 8259, section 6).
+pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
-/// An agent.
+/// The fields of an agent.
 #[derive(Clone, Debug, Default)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of the contract, section 6"
+    reason = "the contract describes the fields in section 6"
 )]
 pub struct AgentDraft {
     pub name: Field<String>,
@@ -34,11 +34,11 @@ pub struct AgentDraft {
     pub settings: Field<SettingsDraft>,
 }
 
-/// How an agent answers.
+/// The fields of an agent's settings.
 #[derive(Clone, Debug, Default)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of the contract, section 6"
+    reason = "the contract describes the fields in section 6"
 )]
 pub struct SettingsDraft {
     pub custom_instructions: Field<String>,
@@ -47,7 +47,7 @@ pub struct SettingsDraft {
 }
 
 impl AgentDraft {
-    /// Reads one.
+    /// Reads the fields of a JSON object.
     pub fn read(fields: &Fields<'_>) -> Self {
         let settings = match fields.object("agent_settings") {
             Field::Absent => Field::Absent,
@@ -75,11 +75,11 @@ impl AgentDraft {
     }
 }
 
-/// An end company.
+/// The fields of an end company.
 #[derive(Clone, Debug, Default)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of the contract, section 6"
+    reason = "the contract describes the fields in section 6"
 )]
 pub struct CompanyDraft {
     pub psa_company_name: Field<String>,
@@ -89,7 +89,7 @@ pub struct CompanyDraft {
 }
 
 impl CompanyDraft {
-    /// Reads one.
+    /// Reads the fields of a JSON object.
     pub fn read(fields: &Fields<'_>) -> Self {
         Self {
             psa_company_name: fields.text("psa_company_name", 1..=NAME),
@@ -101,11 +101,11 @@ impl CompanyDraft {
     }
 }
 
-/// A channel.
+/// The fields of a channel.
 #[derive(Clone, Debug, Default)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of the contract, section 6"
+    reason = "the contract describes the fields in section 6"
 )]
 pub struct ChannelDraft {
     pub internal_name: Field<String>,
@@ -124,7 +124,7 @@ pub struct ChannelDraft {
 }
 
 impl ChannelDraft {
-    /// Reads one.
+    /// Reads the fields of a JSON object.
     pub fn read(fields: &Fields<'_>) -> Self {
         Self {
             internal_name: fields.text("internal_name", 1..=NAME),
@@ -148,11 +148,11 @@ impl ChannelDraft {
     }
 }
 
-/// A knowledge article.
+/// The fields of a knowledge article.
 #[derive(Clone, Debug, Default)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of the contract, section 6"
+    reason = "the contract describes the fields in section 6"
 )]
 pub struct ArticleDraft {
     pub title: Field<String>,
@@ -164,7 +164,7 @@ pub struct ArticleDraft {
 }
 
 impl ArticleDraft {
-    /// Reads one.
+    /// Reads the fields of a JSON object.
     pub fn read(fields: &Fields<'_>) -> Self {
         let body = fields.text("body", 1..=ARTICLE_BYTES);
         if let Field::Set(text) = &body
@@ -187,11 +187,11 @@ impl ArticleDraft {
     }
 }
 
-/// A tenant.
+/// The fields of a tenant.
 #[derive(Clone, Debug, Default)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of the contract, section 7"
+    reason = "the contract describes the fields in section 7"
 )]
 pub struct TenantDraft {
     pub name: Field<String>,
@@ -201,7 +201,7 @@ pub struct TenantDraft {
 }
 
 impl TenantDraft {
-    /// Reads one.
+    /// Reads the fields of a JSON object.
     pub fn read(fields: &Fields<'_>) -> Self {
         Self {
             name: fields.text("name", 1..=NAME),

@@ -1,4 +1,4 @@
-//! Reads JSON objects from outside, field by field, and names what is wrong by its path.
+//! Reads JSON objects field by field, and reports each problem with the path of its field.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -14,20 +14,20 @@ use crate::model::clock::{Millis, parse_rfc3339};
 use crate::model::names::Name;
 use crate::text::shorten;
 
-/// A field as it was sent.
+/// A field of a JSON object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Field<T> {
-    /// Not there.
+    /// The object does not have the field.
     #[default]
     Absent,
-    /// An explicit `null`.
+    /// The field is `null`.
     Null,
-    /// A value of the right form.
+    /// The field has a valid value.
     Set(T),
 }
 
 impl<T> Field<T> {
-    /// The value, where absent and `null` are the same.
+    /// Returns the value. Absent and `null` are both `None`.
     pub fn value(self) -> Option<T> {
         match self {
             Self::Set(value) => Some(value),
@@ -35,7 +35,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// What a thing becomes: absent leaves `current`, `null` resets to `default`.
+    /// Updates a value: absent keeps `current`, `null` resets to `default`.
     pub fn over(self, current: T, default: T) -> T {
         match self {
             Self::Absent => current,
@@ -44,7 +44,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// As [`Field::over`], for what may be missing.
+    /// Updates an optional value: absent keeps `current`, `null` removes the value.
     pub fn over_optional(self, current: Option<T>) -> Option<T> {
         match self {
             Self::Absent => current,
@@ -53,7 +53,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// A change: absent changes nothing, `null` resets to `default`.
+    /// Returns the new value, if the field changes it: `null` resets to `default`.
     pub fn change(self, default: T) -> Option<T> {
         match self {
             Self::Absent => None,
@@ -63,23 +63,23 @@ impl<T> Field<T> {
     }
 }
 
-/// One thing that is wrong: where, what stands there, and why it will not do.
+/// An invalid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The path, such as `tenants[0].agents[1].name`.
+    /// The path of the field, such as `tenants[0].agents[1].name`.
     pub path: String,
-    /// What stands there, shortened; empty for what must not be shown.
+    /// The beginning of the value; empty if there is none.
     pub value: String,
-    /// Why it will not do, as a phrase behind the path.
+    /// The reason, as the rest of a sentence that begins with the path.
     pub reason: String,
 }
 
-/// Problems found so far.
+/// The problems found so far.
 #[derive(Debug, Default)]
 pub struct Problems(RefCell<Vec<Problem>>);
 
 impl Problems {
-    /// Adds one.
+    /// Adds a problem.
     pub fn add(&self, path: impl Into<String>, value: &Value, reason: impl Into<String>) {
         let problem = Problem {
             path: path.into(),
@@ -89,15 +89,15 @@ impl Problems {
         self.0.borrow_mut().push(problem);
     }
 
-    /// All of them, in the order they were found.
+    /// Returns all problems in the order in which they were found.
     pub fn into_all(self) -> Vec<Problem> {
         self.0.into_inner()
     }
 
-    /// The first as a refusal, if there is one.
+    /// Succeeds if there is no problem.
     ///
     /// # Errors
-    /// `validation_error` with field and reason.
+    /// `validation_error` with the field and the reason of the first problem.
     pub fn into_result(self) -> Result<(), Error> {
         match self.0.into_inner().into_iter().next() {
             Some(first) => Err(Refusal::invalid(first.path, first.reason).into()),
@@ -106,13 +106,13 @@ impl Problems {
     }
 }
 
-/// What is shown of a value that will not do: its beginning, without keys.
+/// Returns the part of an invalid value that a message may show: its beginning, without API keys.
 pub fn shortened(value: &Value) -> String {
-    const SHOWN: usize = 80;
-    shorten(&without_keys(&value.to_string()), SHOWN)
+    const MAX_CHARACTERS: usize = 80;
+    shorten(&without_keys(&value.to_string()), MAX_CHARACTERS)
 }
 
-/// A key may stand where it does not belong; it is not shown there either.
+/// Masks API keys, because a client may send one in the wrong field.
 fn without_keys(text: &str) -> String {
     let mut parts = text.split(api_key::PREFIX);
     let mut shown = parts.next().unwrap_or_default().to_owned();
@@ -125,24 +125,26 @@ fn without_keys(text: &str) -> String {
     shown
 }
 
-/// What a JSON object is read as.
+/// A type that is read from a JSON object.
 pub trait FromFields: Sized {
-    /// Reads the object's fields. Problems go to `fields`; the value counts only if there is none.
+    /// Reads the object's fields, and reports problems to `fields`.
+    ///
+    /// The result is meaningful only if there is no problem.
     fn read(fields: &Fields<'_>) -> Self;
 }
 
-/// One JSON object and where it stands.
+/// A JSON object with its path.
 pub struct Fields<'a> {
     map: &'a Map<String, Value>,
     path: String,
     problems: &'a Problems,
-    /// Where a reader is drawn instead of served: see [`describe`].
-    sketch: Option<Rc<Sketch>>,
+    /// Records the fields that are read, if the object is read to describe it: see [`describe`].
+    recorder: Option<Rc<SchemaRecorder>>,
 }
 
-/// What a reader of fields asks for, as it asks.
+/// The fields that a reader reads from an object.
 #[derive(Debug, Default)]
-struct Sketch {
+struct SchemaRecorder {
     properties: RefCell<Vec<(String, Property)>>,
     required: RefCell<Vec<String>>,
 }
@@ -150,21 +152,23 @@ struct Sketch {
 #[derive(Debug)]
 enum Property {
     Plain(Value),
-    Object(Rc<Sketch>),
-    Objects(Rc<Sketch>),
+    Object(Rc<SchemaRecorder>),
+    Objects(Rc<SchemaRecorder>),
 }
 
-impl Sketch {
+impl SchemaRecorder {
     fn schema(&self) -> Value {
         let required = self.required.borrow();
         let mut properties = Map::new();
         for (name, property) in &*self.properties.borrow() {
             let mut schema = match property {
                 Property::Plain(schema) => schema.clone(),
-                Property::Object(sketch) => sketch.schema(),
-                Property::Objects(sketch) => json!({ "type": "array", "items": sketch.schema() }),
+                Property::Object(recorder) => recorder.schema(),
+                Property::Objects(recorder) => {
+                    json!({ "type": "array", "items": recorder.schema() })
+                }
             };
-            // An explicit null is the same as absent, or resets (contract, section 1).
+            // An explicit null means the same as absent, or resets the field (contract, section 1).
             if !required.contains(name)
                 && let Some(kind) = schema.get_mut("type")
             {
@@ -183,21 +187,23 @@ impl Sketch {
     }
 }
 
-/// The JSON Schema of the objects that a reader of fields takes: it is run on nothing, and what it asks for is written down.
+/// Returns the JSON Schema of the objects that a reader accepts.
+///
+/// The reader runs on an empty object, and each field that it reads is recorded.
 pub fn describe(read: impl FnOnce(&Fields<'_>)) -> Value {
     let (map, problems) = (Map::new(), Problems::default());
-    let sketch = Rc::new(Sketch::default());
+    let recorder = Rc::new(SchemaRecorder::default());
     read(&Fields {
         map: &map,
         path: String::new(),
         problems: &problems,
-        sketch: Some(sketch.clone()),
+        recorder: Some(recorder.clone()),
     });
-    sketch.schema()
+    recorder.schema()
 }
 
 impl<'a> Fields<'a> {
-    /// The object at the root; `None`, with a problem, for anything else.
+    /// Begins at the root object. Any other value is a problem, and the result is `None`.
     pub fn root(value: &'a Value, problems: &'a Problems) -> Option<Self> {
         let Some(map) = value.as_object() else {
             problems.add("body", value, "must be a JSON object");
@@ -207,49 +213,54 @@ impl<'a> Fields<'a> {
             map,
             path: String::new(),
             problems,
-            sketch: None,
+            recorder: None,
         })
     }
 
-    /// Writes down that a field is asked for, where that is what this is for.
-    fn note(&self, name: &str, schema: impl FnOnce() -> Value) {
-        if let Some(sketch) = &self.sketch {
+    /// Records a field if this object is read to describe it.
+    fn record(&self, name: &str, schema: impl FnOnce() -> Value) {
+        if let Some(recorder) = &self.recorder {
             let property = Property::Plain(schema());
-            let mut properties = sketch.properties.borrow_mut();
+            let mut properties = recorder.properties.borrow_mut();
             properties.push((name.to_owned(), property));
         }
     }
 
-    fn note_required(&self, name: &str) {
-        if let Some(sketch) = &self.sketch {
-            sketch.required.borrow_mut().push(name.to_owned());
+    fn record_required(&self, name: &str) {
+        if let Some(recorder) = &self.recorder {
+            recorder.required.borrow_mut().push(name.to_owned());
         }
     }
 
-    /// The fields of an object inside this one.
-    fn inner(&self, map: &'a Map<String, Value>, path: String, sketch: Option<Rc<Sketch>>) -> Self {
+    /// Makes the fields of an object inside this one.
+    fn inner(
+        &self,
+        map: &'a Map<String, Value>,
+        path: String,
+        recorder: Option<Rc<SchemaRecorder>>,
+    ) -> Self {
         Fields {
             map,
             path,
             problems: self.problems,
-            sketch,
+            recorder,
         }
     }
 
-    /// The sketch of an object inside this one, once it has been noted as what `property` makes of it.
-    fn sketch_inner(
+    /// Records an object inside this one as a property, and returns the recorder of that object.
+    fn record_inner(
         &self,
         name: &str,
-        property: impl FnOnce(Rc<Sketch>) -> Property,
-    ) -> Option<Rc<Sketch>> {
-        let sketch = self.sketch.as_ref()?;
-        let inner = Rc::new(Sketch::default());
-        let mut properties = sketch.properties.borrow_mut();
+        property: impl FnOnce(Rc<SchemaRecorder>) -> Property,
+    ) -> Option<Rc<SchemaRecorder>> {
+        let recorder = self.recorder.as_ref()?;
+        let inner = Rc::new(SchemaRecorder::default());
+        let mut properties = recorder.properties.borrow_mut();
         properties.push((name.to_owned(), property(inner.clone())));
         Some(inner)
     }
 
-    /// The path of a field.
+    /// Returns the path of a field.
     pub fn path(&self, name: &str) -> String {
         if self.path.is_empty() {
             name.to_owned()
@@ -258,32 +269,32 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Where this object stands.
-    pub fn here(&self) -> &str {
+    /// Returns the path of this object.
+    pub fn own_path(&self) -> &str {
         &self.path
     }
 
-    /// Whether a field is there and not `null`.
+    /// Whether the object has a field that is not `null`.
     pub fn has(&self, name: &str) -> bool {
         !matches!(self.map.get(name), None | Some(Value::Null))
     }
 
-    /// Says that a field will not do.
+    /// Reports a problem with a field.
     pub fn refuse(&self, name: &str, reason: impl Into<String>) {
         let value = self.map.get(name).unwrap_or(&Value::Null);
         self.problems.add(self.path(name), value, reason);
     }
 
-    /// As [`Fields::refuse`], for a field whose value must not be shown.
+    /// Reports a problem with a field whose value must stay secret.
     pub fn refuse_secret(&self, name: &str, reason: impl Into<String>) {
         self.problems
             .add(self.path(name), &Value::String("…".to_owned()), reason);
     }
 
-    /// A string that must be there, and is not shown where it will not do.
+    /// Reads a required string that must stay secret.
     pub fn required_secret(&self, name: &str) -> Option<&'a str> {
-        self.note(name, || json!({ "type": "string" }));
-        self.note_required(name);
+        self.record(name, || json!({ "type": "string" }));
+        self.record_required(name);
         match self.map.get(name) {
             None | Some(Value::Null) => self.refuse(name, "is required"),
             Some(Value::String(secret)) => return Some(secret),
@@ -306,21 +317,21 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A string of so many characters.
+    /// Reads a string whose number of characters is in a range.
     pub fn text(&self, name: &str, characters: RangeInclusive<usize>) -> Field<String> {
-        self.note(name, || text_schema(&characters));
+        self.record(name, || text_schema(&characters));
         self.read(name, |value| text(value, &characters).map(str::to_owned))
     }
 
-    /// A string that must be there.
+    /// Reads a required string; empty if it is missing or invalid.
     pub fn required_text(&self, name: &str, characters: RangeInclusive<usize>) -> String {
         self.required(name, self.text(name, characters))
             .unwrap_or_default()
     }
 
-    /// A field that must be there; says so if it is not.
+    /// Requires a field that was read, and reports a problem if it is missing.
     pub fn required<T>(&self, name: &str, field: Field<T>) -> Option<T> {
-        self.note_required(name);
+        self.record_required(name);
         let value = field.value();
         if value.is_none() && !self.has(name) {
             self.refuse(name, "is required");
@@ -328,42 +339,42 @@ impl<'a> Fields<'a> {
         value
     }
 
-    /// A name from outside.
+    /// Reads a name.
     pub fn named<T: Name>(&self, name: &str) -> Field<T> {
-        self.note(name, || json!({ "type": "string", "pattern": T::PATTERN }));
+        self.record(name, || json!({ "type": "string", "pattern": T::PATTERN }));
         self.parsed(name, T::read, T::RULE)
     }
 
-    /// A time (RFC 3339).
+    /// Reads a time (RFC 3339).
     pub fn time(&self, name: &str) -> Field<Millis> {
-        self.note(name, || json!({ "type": "string", "format": "date-time" }));
+        self.record(name, || json!({ "type": "string", "format": "date-time" }));
         self.parsed(name, parse_rfc3339, TIME_RULE)
     }
 
-    /// A string of a form that `parse` reads and `rule` describes.
+    /// Reads a string in a format that `parse` accepts and `rule` describes.
     fn parsed<T>(&self, name: &str, parse: impl FnOnce(&str) -> Option<T>, rule: &str) -> Field<T> {
         self.read(name, |value| {
             parse(string(value)?).ok_or_else(|| rule.to_owned())
         })
     }
 
-    /// One of a few words.
+    /// Reads a variant of an enumeration.
     pub fn word<T>(
         &self,
         name: &str,
         parse: impl FnOnce(&str) -> Option<T>,
         choices: &str,
     ) -> Field<T> {
-        self.note(name, || {
+        self.record(name, || {
             let words: Vec<&str> = choices.split(", ").collect();
             json!({ "type": "string", "enum": words })
         });
         self.parsed(name, parse, &format!("must be one of {choices}"))
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`.
     pub fn boolean(&self, name: &str) -> Field<bool> {
-        self.note(name, || json!({ "type": "boolean" }));
+        self.record(name, || json!({ "type": "boolean" }));
         self.read(name, |value| {
             value
                 .as_bool()
@@ -371,29 +382,29 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A whole number in a range.
+    /// Reads a whole number in a range.
     pub fn integer(&self, name: &str, range: RangeInclusive<i64>) -> Field<i64> {
-        self.note(name, || integer_schema(&range));
+        self.record(name, || integer_schema(&range));
         self.read(name, |value| integer(value, &range))
     }
 
-    /// Up to so many strings.
+    /// Reads an array of up to `most` strings.
     pub fn texts(
         &self,
         name: &str,
         most: usize,
         characters: RangeInclusive<usize>,
     ) -> Field<Vec<String>> {
-        self.note(name, || items_schema(text_schema(&characters), most));
+        self.record(name, || items_schema(text_schema(&characters), most));
         self.items(name, most, |value| {
             text(value, &characters).map(str::to_owned)
         })
     }
 
-    /// Up to so many whole numbers.
+    /// Reads an array of up to `most` whole numbers.
     pub fn integers(&self, name: &str, most: usize) -> Field<Vec<i64>> {
         const ANY: RangeInclusive<i64> = i64::MIN..=i64::MAX;
-        self.note(name, || items_schema(integer_schema(&ANY), most));
+        self.record(name, || items_schema(integer_schema(&ANY), most));
         self.items(name, most, |value| integer(value, &ANY))
     }
 
@@ -423,10 +434,10 @@ impl<'a> Fields<'a> {
         Field::Set(items)
     }
 
-    /// Pairs of strings: at most 16, keys to 64 characters, values to 512.
+    /// Reads up to 16 pairs of strings, with keys of 1 to 64 and values of up to 512 characters.
     pub fn metadata(&self, name: &str) -> Field<crate::model::session::Metadata> {
         const PAIRS: usize = 16;
-        self.note(name, || {
+        self.record(name, || {
             json!({
                 "type": "object", "maxProperties": PAIRS,
                 "propertyNames": { "minLength": 1, "maxLength": 64 },
@@ -439,47 +450,58 @@ impl<'a> Fields<'a> {
                 return Err(format!("must have at most {PAIRS} pairs"));
             }
             let pairs = map.iter().map(|(key, value)| {
-                text_within(key, &(1..=64)).map_err(|reason| format!("has a key that {reason}"))?;
-                let value = text(value, &(0..=512))
-                    .map_err(|reason| format!("has a value, at {key:?}, that {reason}"))?;
+                text_within(key, &(1..=64))
+                    .map_err(|reason| format!("has an invalid key: a key {reason}"))?;
+                let value = text(value, &(0..=512)).map_err(|reason| {
+                    format!("has an invalid value for {key:?}: a value {reason}")
+                })?;
                 Ok((key.clone(), value.to_owned()))
             });
             pairs.collect()
         })
     }
 
-    /// An absolute URL (contract, section 1, Size).
+    /// Reads an absolute URL (contract, section 1, Size).
     pub fn url(&self, name: &str, schemes: &[&str]) -> Field<String> {
-        self.note(name, || {
-            // Control characters as ranges: engines that read patterns do not agree on names of classes.
-            const NONE: &str = r"\s\u0000-\u001f\u007f-\u009f";
-            let pattern = format!("^({})://[^/{NONE}][^{NONE}]*$", schemes.join("|"));
-            json!({ "type": "string", "minLength": 1, "maxLength": URL, "pattern": pattern })
+        self.record(name, || {
+            // Control characters are ranges, because regular expression engines differ in their
+            // names of character classes.
+            const FORBIDDEN: &str = r"\s\u0000-\u001f\u007f-\u009f";
+            let pattern = format!("^({})://[^/{FORBIDDEN}][^{FORBIDDEN}]*$", schemes.join("|"));
+            json!({
+                "type": "string",
+                "minLength": 1,
+                "maxLength": MAX_URL_CHARACTERS,
+                "pattern": pattern,
+            })
         });
         self.read(name, |value| {
-            let text = text(value, &(1..=URL))?;
-            let is_spelt_out = schemes.iter().any(|scheme| {
+            let text = text(value, &(1..=MAX_URL_CHARACTERS))?;
+            let is_absolute = schemes.iter().any(|scheme| {
                 text.strip_prefix(scheme)
                     .and_then(|rest| rest.strip_prefix("://"))
                     .is_some_and(|rest| !rest.starts_with('/'))
-            }) && !text.chars().any(is_space);
-            // As browsers read it; a name and a password in it would be shown to everyone.
-            let leads_somewhere = Url::parse(text).is_ok_and(|url| {
+            }) && !text.chars().any(is_forbidden_in_url);
+            // The URL must have a host as browsers parse it. A user name or a password in the URL
+            // would be shown to everyone.
+            let has_host_only = Url::parse(text).is_ok_and(|url| {
                 url.has_host() && url.username().is_empty() && url.password().is_none()
             });
-            let fits = is_spelt_out && leads_somewhere;
-            if fits {
+            if is_absolute && has_host_only {
                 Ok(text.to_owned())
             } else {
-                Err(format!("must be an absolute {} URL", schemes.join(" or ")))
+                Err(format!(
+                    "must be an absolute {} URL without spaces, user name or password",
+                    schemes.join(" or ")
+                ))
             }
         })
     }
 
-    /// The objects of an array.
+    /// Reads an array of objects.
     pub fn objects(&self, name: &str) -> Vec<Fields<'a>> {
-        if let Some(sketch) = self.sketch_inner(name, Property::Objects) {
-            return vec![self.inner(self.map, self.path(name), Some(sketch))];
+        if let Some(recorder) = self.record_inner(name, Property::Objects) {
+            return vec![self.inner(self.map, self.path(name), Some(recorder))];
         }
         let values = match self.map.get(name) {
             None | Some(Value::Null) => return Vec::new(),
@@ -501,10 +523,10 @@ impl<'a> Fields<'a> {
         objects
     }
 
-    /// An object inside this one.
+    /// Reads an object inside this one.
     pub fn object(&self, name: &str) -> Field<Fields<'a>> {
-        if let Some(sketch) = self.sketch_inner(name, Property::Object) {
-            return Field::Set(self.inner(self.map, self.path(name), Some(sketch)));
+        if let Some(recorder) = self.record_inner(name, Property::Object) {
+            return Field::Set(self.inner(self.map, self.path(name), Some(recorder)));
         }
         self.read(name, |value| {
             let map = value.as_object().ok_or("must be an object")?;
@@ -513,13 +535,15 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The form of a time, as a phrase for a message.
-pub const TIME_RULE: &str = "must be a time in RFC 3339, such as 2030-01-31T12:00:00Z";
-/// Characters that a URL may have (contract, section 1, Size).
-const URL: usize = 2_048;
+/// The format of a time, as the rest of a sentence that begins with the field's name.
+pub const TIME_RULE: &str = "must be an RFC 3339 time, such as 2030-01-31T12:00:00Z";
+/// The maximum length of a URL, in characters (contract, section 1, Size).
+const MAX_URL_CHARACTERS: usize = 2_048;
 
-/// Whether a character has no place in a URL; U+FEFF is a space to ECMA-262, whose patterns the document has.
-fn is_space(character: char) -> bool {
+/// Whether a URL must not contain this character.
+///
+/// U+FEFF is included because it is a space in ECMA-262, whose patterns the OpenAPI document uses.
+fn is_forbidden_in_url(character: char) -> bool {
     character.is_whitespace() || character.is_control() || character == '\u{feff}'
 }
 
@@ -534,7 +558,7 @@ fn text_schema(characters: &RangeInclusive<usize>) -> Value {
     schema
 }
 
-/// The JSON Schema of whole numbers in a range.
+/// Returns the JSON Schema of whole numbers in a range.
 pub fn integer_schema(range: &RangeInclusive<i64>) -> Value {
     let mut schema = json!({ "type": "integer", "format": "int64" });
     if *range.start() > i64::MIN {
@@ -589,18 +613,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_has_no_character_that_is_a_space_where_the_document_is_read() {
-        let takes = |url: String| {
+    fn a_url_must_not_contain_a_space_of_any_kind() {
+        let accepts = |url: String| {
             let (value, problems) = (json!({ "url": url }), Problems::default());
             let read = Fields::root(&value, &problems).map(|root| root.url("url", &["https"]));
             read == Some(Field::Set(url)) && problems.into_all().is_empty()
         };
-        assert!(takes("https://kb.example/é".to_owned()));
+        assert!(accepts("https://kb.example/é".to_owned()));
         for space in [
             ' ', '\t', '\n', '\u{85}', '\u{a0}', '\u{1680}', '\u{2003}', '\u{2028}', '\u{202f}',
             '\u{3000}', '\u{feff}',
         ] {
-            assert!(!takes(format!("https://kb.example/{space}")), "{space:?}");
+            assert!(!accepts(format!("https://kb.example/{space}")), "{space:?}");
         }
     }
 }

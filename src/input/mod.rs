@@ -1,4 +1,4 @@
-//! What comes in from outside: field readers, drafts, seed files and company lists.
+//! Input from outside: field readers, drafts, seed files and company lists.
 
 pub mod company_file;
 pub mod draft;

@@ -1,4 +1,5 @@
-//! The seed file: a world as JSON, read and checked before anything is written (contract, section 11).
+//! Seed files: tenants and their configuration as JSON, checked before the import writes anything
+//! (contract, section 11).
 
 use std::collections::HashSet;
 
@@ -6,23 +7,23 @@ use serde_json::Value;
 
 use crate::digest;
 use crate::input::draft::{
-    AgentDraft, ArticleDraft, ChannelDraft, CompanyDraft, LARGEST_NUMBER, NAME, TenantDraft,
+    AgentDraft, ArticleDraft, ChannelDraft, CompanyDraft, MAX_SAFE_INTEGER, NAME, TenantDraft,
 };
 use crate::input::fields::{Field, Fields, Problem, Problems};
 use crate::model::api_key;
 use crate::model::names::{AgentId, ClientId, CompanyId, M365TenantId};
 use crate::model::words::{Access, AgentState, Audience, AutonomyType, ManagedAgentKey, Role};
 
-/// A whole file.
+/// A seed file.
 #[derive(Debug)]
 pub struct Seed {
-    /// Its tenants, in the file's order.
+    /// The tenants, in the file's order.
     pub tenants: Vec<SeedTenant>,
 }
 
 impl Seed {
-    /// How many things it names.
-    pub fn things(&self) -> usize {
+    /// Returns the number of resources in the file.
+    pub fn resource_count(&self) -> usize {
         let of_tenant = |tenant: &SeedTenant| {
             let installs = tenant.channels.iter().map(|channel| channel.installs.len());
             1 + tenant.agents.len()
@@ -37,11 +38,11 @@ impl Seed {
     }
 }
 
-/// A tenant and all that it names.
+/// A tenant with its resources.
 #[derive(Debug)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of the contract, section 11"
+    reason = "the contract describes the fields in section 11"
 )]
 pub struct SeedTenant {
     pub path: String,
@@ -55,10 +56,11 @@ pub struct SeedTenant {
     pub api_keys: Vec<SeedKey>,
 }
 
+/// An agent in a seed file.
 #[derive(Debug)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of the contract, section 11"
+    reason = "the contract describes the fields in section 11"
 )]
 pub struct SeedAgent {
     pub path: String,
@@ -67,10 +69,11 @@ pub struct SeedAgent {
     pub managed_agent_key: Field<ManagedAgentKey>,
 }
 
+/// An end company in a seed file or in a list of companies.
 #[derive(Debug)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of the contract, section 11"
+    reason = "the contract describes the fields in section 11"
 )]
 pub struct SeedCompany {
     pub path: String,
@@ -78,10 +81,11 @@ pub struct SeedCompany {
     pub draft: CompanyDraft,
 }
 
+/// A channel in a seed file, with its installs.
 #[derive(Debug)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of the contract, section 11"
+    reason = "the contract describes the fields in section 11"
 )]
 pub struct SeedChannel {
     pub path: String,
@@ -90,20 +94,22 @@ pub struct SeedChannel {
     pub installs: Vec<SeedInstall>,
 }
 
+/// An install of a channel in a seed file.
 #[derive(Debug)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of the contract, section 11"
+    reason = "the contract describes the fields in section 11"
 )]
 pub struct SeedInstall {
     pub path: String,
     pub end_client_tenant_id: M365TenantId,
 }
 
+/// A knowledge article in a seed file.
 #[derive(Debug)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of the contract, section 11"
+    reason = "the contract describes the fields in section 11"
 )]
 pub struct SeedArticle {
     pub path: String,
@@ -111,10 +117,11 @@ pub struct SeedArticle {
     pub draft: ArticleDraft,
 }
 
+/// A dashboard user in a seed file.
 #[derive(Debug)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of the contract, section 11"
+    reason = "the contract describes the fields in section 11"
 )]
 pub struct SeedUser {
     pub path: String,
@@ -124,10 +131,11 @@ pub struct SeedUser {
     pub role: Field<Role>,
 }
 
+/// An API key in a seed file, as its hash.
 #[derive(Debug)]
 #[expect(
     missing_docs,
-    reason = "the fields are those of the contract, section 11"
+    reason = "the contract describes the fields in section 11"
 )]
 pub struct SeedKey {
     pub path: String,
@@ -137,13 +145,13 @@ pub struct SeedKey {
     pub platform: Field<bool>,
 }
 
-/// The longest keys, in bytes.
-const KEY: usize = 512;
+/// The maximum length of an API key, in bytes.
+const MAX_KEY_BYTES: usize = 512;
 
-/// Reads a file's text.
+/// Parses a seed file.
 ///
 /// # Errors
-/// Every problem of form in it, so that all can be mended at once.
+/// All format problems in the file, so that the operator can correct them together.
 pub fn parse(text: &str, environment: &str) -> Result<Seed, Vec<Problem>> {
     let value: Value = serde_json::from_str(text).map_err(|error| {
         vec![Problem {
@@ -165,7 +173,7 @@ pub fn parse(text: &str, environment: &str) -> Result<Seed, Vec<Problem>> {
         .iter()
         .filter_map(|fields| tenant(fields, environment))
         .collect();
-    named_once(
+    refuse_duplicates(
         &problems,
         tenants.iter().map(|tenant| {
             (
@@ -175,7 +183,7 @@ pub fn parse(text: &str, environment: &str) -> Result<Seed, Vec<Problem>> {
             )
         }),
     );
-    named_once(
+    refuse_duplicates(
         &problems,
         tenants
             .iter()
@@ -183,7 +191,7 @@ pub fn parse(text: &str, environment: &str) -> Result<Seed, Vec<Problem>> {
             .map(|agent| (agent.path.as_str(), "agent_id", agent.agent_id.to_string())),
     );
     for tenant in &tenants {
-        named_once(
+        refuse_duplicates(
             &problems,
             tenant.end_companies.iter().map(|company| {
                 (
@@ -193,7 +201,7 @@ pub fn parse(text: &str, environment: &str) -> Result<Seed, Vec<Problem>> {
                 )
             }),
         );
-        named_once(
+        refuse_duplicates(
             &problems,
             tenant.channels.iter().map(|channel| {
                 (
@@ -203,7 +211,7 @@ pub fn parse(text: &str, environment: &str) -> Result<Seed, Vec<Problem>> {
                 )
             }),
         );
-        named_once(
+        refuse_duplicates(
             &problems,
             tenant
                 .channels
@@ -217,21 +225,21 @@ pub fn parse(text: &str, environment: &str) -> Result<Seed, Vec<Problem>> {
                     )
                 }),
         );
-        named_once(
+        refuse_duplicates(
             &problems,
             tenant
                 .knowledge_articles
                 .iter()
                 .map(|article| (article.path.as_str(), "title", article.title.clone())),
         );
-        named_once(
+        refuse_duplicates(
             &problems,
             tenant
                 .users
                 .iter()
                 .map(|user| (user.path.as_str(), "id", user.id.clone())),
         );
-        named_once(
+        refuse_duplicates(
             &problems,
             tenant
                 .api_keys
@@ -247,8 +255,8 @@ pub fn parse(text: &str, environment: &str) -> Result<Seed, Vec<Problem>> {
     }
 }
 
-/// A file that names one thing twice contradicts itself.
-fn named_once<'a>(
+/// Reports each name that appears twice, because the two entries may contradict each other.
+fn refuse_duplicates<'a>(
     problems: &Problems,
     names: impl Iterator<Item = (&'a str, &'static str, String)>,
 ) {
@@ -258,7 +266,7 @@ fn named_once<'a>(
             problems.add(
                 format!("{path}.{field}"),
                 &Value::String(name),
-                "is named twice in the file",
+                "appears twice in the file",
             );
         }
     }
@@ -267,7 +275,7 @@ fn named_once<'a>(
 fn tenant(fields: &Fields<'_>, environment: &str) -> Option<SeedTenant> {
     let client_id = fields.required("client_id", fields.named::<ClientId>("client_id"));
     let tenant = SeedTenant {
-        path: fields.here().to_owned(),
+        path: fields.own_path().to_owned(),
         draft: TenantDraft::read(fields),
         agents: fields.objects("agents").iter().filter_map(agent).collect(),
         end_companies: fields
@@ -297,9 +305,9 @@ fn tenant(fields: &Fields<'_>, environment: &str) -> Option<SeedTenant> {
 }
 
 fn agent(fields: &Fields<'_>) -> Option<SeedAgent> {
-    let agent_id = fields.required("agent_id", fields.integer("agent_id", 1..=LARGEST_NUMBER));
+    let agent_id = fields.required("agent_id", fields.integer("agent_id", 1..=MAX_SAFE_INTEGER));
     let agent = SeedAgent {
-        path: fields.here().to_owned(),
+        path: fields.own_path().to_owned(),
         draft: AgentDraft::read(fields),
         managed_agent_key: fields.word(
             "managed_agent_key",
@@ -314,16 +322,16 @@ fn agent(fields: &Fields<'_>) -> Option<SeedAgent> {
     Some(agent)
 }
 
-/// A managed agent is what the server promises, whatever a file says (contract, section 6).
+/// Checks that a file does not change the fixed fields of the managed agent (contract, section 6).
 fn check_managed(fields: &Fields<'_>, agent: &AgentDraft) {
-    const FIXED: &str = "is fixed for NEO_SUPPORT:";
+    let fixed = |value: &str| format!("must be {value} for NEO_SUPPORT");
     if agent
         .autonomy_type
         .clone()
         .value()
         .is_some_and(|kind| kind != AutonomyType::Conversational)
     {
-        fields.refuse("autonomy_type", format!("{FIXED} CONVERSATIONAL"));
+        fields.refuse("autonomy_type", fixed("CONVERSATIONAL"));
     }
     if agent
         .audience
@@ -331,7 +339,7 @@ fn check_managed(fields: &Fields<'_>, agent: &AgentDraft) {
         .value()
         .is_some_and(|audience| audience != Audience::Msp)
     {
-        fields.refuse("audience", format!("{FIXED} MSP"));
+        fields.refuse("audience", fixed("MSP"));
     }
     if agent
         .access
@@ -339,7 +347,7 @@ fn check_managed(fields: &Fields<'_>, agent: &AgentDraft) {
         .value()
         .is_some_and(|access| access != Access::AllUsers)
     {
-        fields.refuse("access", format!("{FIXED} ALL_USERS"));
+        fields.refuse("access", fixed("ALL_USERS"));
     }
     if agent
         .state
@@ -347,14 +355,14 @@ fn check_managed(fields: &Fields<'_>, agent: &AgentDraft) {
         .value()
         .is_some_and(|state| state != AgentState::Enabled)
     {
-        fields.refuse("state", format!("{FIXED} ENABLED"));
+        fields.refuse("state", fixed("ENABLED"));
     }
 }
 
 fn company(fields: &Fields<'_>) -> Option<SeedCompany> {
     let psa_company_id = fields.required("psa_company_id", fields.named("psa_company_id"));
     Some(SeedCompany {
-        path: fields.here().to_owned(),
+        path: fields.own_path().to_owned(),
         draft: CompanyDraft::read(fields),
         psa_company_id: psa_company_id?,
     })
@@ -369,7 +377,7 @@ fn channel(fields: &Fields<'_>) -> Option<SeedChannel> {
     let draft = ChannelDraft::read(fields);
     let internal_name = fields.required("internal_name", draft.internal_name.clone());
     Some(SeedChannel {
-        path: fields.here().to_owned(),
+        path: fields.own_path().to_owned(),
         draft,
         installs,
         internal_name: internal_name?,
@@ -382,7 +390,7 @@ fn install(fields: &Fields<'_>) -> Option<SeedInstall> {
         fields.named::<M365TenantId>("end_client_tenant_id"),
     );
     Some(SeedInstall {
-        path: fields.here().to_owned(),
+        path: fields.own_path().to_owned(),
         end_client_tenant_id: end_client_tenant_id?,
     })
 }
@@ -391,7 +399,7 @@ fn article(fields: &Fields<'_>) -> Option<SeedArticle> {
     let draft = ArticleDraft::read(fields);
     let title = fields.required("title", draft.title.clone());
     Some(SeedArticle {
-        path: fields.here().to_owned(),
+        path: fields.own_path().to_owned(),
         draft,
         title: title?,
     })
@@ -400,7 +408,7 @@ fn article(fields: &Fields<'_>) -> Option<SeedArticle> {
 fn user(fields: &Fields<'_>) -> Option<SeedUser> {
     let id = fields.required("id", fields.text("id", 1..=128));
     Some(SeedUser {
-        path: fields.here().to_owned(),
+        path: fields.own_path().to_owned(),
         name: fields.text("name", 0..=NAME),
         email: fields.text("email", 0..=320),
         role: fields.word("role", Role::parse, &Role::choices()),
@@ -411,25 +419,27 @@ fn user(fields: &Fields<'_>) -> Option<SeedUser> {
 fn key(fields: &Fields<'_>, environment: &str) -> Option<SeedKey> {
     let name = fields.required("name", fields.text("name", 1..=NAME));
     let key = fields.required_secret("key")?;
-    match api_key::environment_of(key).filter(|_| key.len() <= KEY) {
+    match api_key::environment_of(key).filter(|_| key.len() <= MAX_KEY_BYTES) {
         None => {
             fields.refuse_secret(
                 "key",
-                "must be neo_sk_<env>_ and 8 or more of A-Z, a-z and 0-9",
+                "must be neo_sk_<env>_ followed by 8 or more characters of A-Z, a-z and 0-9",
             );
             return None;
         }
         Some(other) if other != environment => {
             fields.refuse_secret(
                 "key",
-                format!("is a key of the environment {other:?}; this is {environment:?} (--env)"),
+                format!(
+                    "is a key of the environment {other:?}, but --env is {environment:?}; use a key of this environment"
+                ),
             );
             return None;
         }
         Some(_) => {}
     }
     Some(SeedKey {
-        path: fields.here().to_owned(),
+        path: fields.own_path().to_owned(),
         sha256: digest::sha256(key),
         hint: api_key::hint(key),
         platform: fields.boolean("platform"),

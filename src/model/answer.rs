@@ -1,26 +1,26 @@
-//! What an answer is made of while it is written.
+//! The chunks of an answer while a responder writes it.
 
-/// A chunk of an answer as it is written. Text is never empty.
+/// A chunk of an answer. Text is never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Chunk {
-    /// More of the answer.
+    /// Text of the answer.
     Text(String),
-    /// More of what the model thinks before it answers.
+    /// Text that the model reasons before its answer.
     Reasoning(String),
-    /// A source that has an address.
+    /// A source with a URL.
     SourceUrl {
-        /// Unique within the answer.
+        /// An id that is unique within the answer.
         id: String,
-        /// Where it is.
+        /// The source's URL.
         url: String,
-        /// What it is called.
+        /// The source's title.
         title: String,
     },
-    /// A source without an address.
+    /// A source without a URL.
     SourceDocument {
-        /// Unique within the answer.
+        /// An id that is unique within the answer.
         id: String,
-        /// What it is called.
+        /// The source's title.
         title: String,
     },
 }

@@ -1,18 +1,18 @@
-//! The form of an API key: `neo_sk_<env>_<secret>` (contract, section 2).
+//! The format of an API key: `neo_sk_<env>_<secret>` (contract, section 2).
 
-/// What every key begins with.
+/// The prefix of every key.
 pub const PREFIX: &str = "neo_sk_";
 
-/// The environment that a key names; `None` for text that is no key.
+/// Returns the environment that a key names, or `None` if the text is not a key.
 pub fn environment_of(key: &str) -> Option<&str> {
     let (environment, secret) = key.strip_prefix(PREFIX)?.split_once('_')?;
-    let fits = is_environment(environment)
+    let is_key = is_environment(environment)
         && secret.len() >= 8
         && secret.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    fits.then_some(environment)
+    is_key.then_some(environment)
 }
 
-/// Whether text can name an environment: 1 to 16 of a-z and 0-9.
+/// Whether a text is a valid environment name: 1 to 16 characters of a-z and 0-9.
 pub fn is_environment(text: &str) -> bool {
     (1..=16).contains(&text.len())
         && text
@@ -20,7 +20,7 @@ pub fn is_environment(text: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
-/// What is shown of a key: its last four characters.
+/// The part of a key that may be shown: its last four characters.
 pub fn hint(key: &str) -> String {
     key.get(key.len().saturating_sub(4)..)
         .unwrap_or_default()
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_of_another_form_is_no_key() {
+    fn text_in_any_other_format_is_not_a_key() {
         for text in [
             "neo_sk_dev_1234567",
             "neo_sk_DEV_12345678",

@@ -1,46 +1,48 @@
-//! A knowledge article, and how its Markdown is cut into passages that can be shown on their own.
+//! Knowledge articles, and the division of their Markdown into passages that an answer can quote.
 
 use super::ids::ArticleId;
 
-/// A knowledge article as far as answers need it.
+/// A knowledge article, as far as answers need one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Article {
-    /// Its id.
+    /// The article's id.
     pub id: ArticleId,
-    /// Its title.
+    /// The title.
     pub title: String,
-    /// Its text, Markdown.
+    /// The text, as Markdown.
     pub body: String,
-    /// Where people can read it, if anywhere.
+    /// The URL where people can read the article.
     pub url: Option<String>,
 }
 
-/// A part of an article that makes sense on its own.
+/// A part of an article that can be read without the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passage {
-    /// The headings that it stands under, outermost first.
+    /// The headings above the passage, outermost first.
     pub heading: Option<String>,
-    /// All headings over it and in it.
+    /// All headings above the passage and inside it.
     pub topics: String,
-    /// Its Markdown as written; headings inside it are bold lines, which every chat client can show.
+    /// The passage's Markdown. Headings inside it become bold lines, which every chat client shows.
     pub text: String,
 }
 
-/// A passage that has this many words may end where its section ends.
-const ENOUGH_WORDS: usize = 25;
-/// A passage ends before it would have more words than this, where it can.
-const MOST_WORDS: usize = 160;
-/// A list up to this many words stays whole.
-const MOST_LIST_WORDS: usize = 320;
+/// A passage with this many words may end at the end of its section.
+const MIN_PASSAGE_WORDS: usize = 25;
+/// The most words of a passage, where the text can be divided.
+const MAX_PASSAGE_WORDS: usize = 160;
+/// A list of up to this many words stays whole.
+const MAX_LIST_WORDS: usize = 320;
 
 impl Article {
-    /// Cuts the body at headings, and long sections between blocks; code and tables stay whole, and so do usual lists.
-    /// A short article is one passage. There is always at least one, if an empty one.
+    /// Divides the body at headings, and long sections between blocks.
+    ///
+    /// Code, tables and lists of the usual length stay whole. A short article is one passage. The
+    /// result has at least one passage, which is empty for an empty article.
     pub fn passages(&self) -> Vec<Passage> {
         let blocks = blocks(&self.body);
         let words: usize = blocks.iter().map(|block| block.words).sum();
         let mut cutter = Cutter {
-            short: words <= MOST_WORDS,
+            is_short: words <= MAX_PASSAGE_WORDS,
             ..Cutter::default()
         };
         for block in blocks {
@@ -56,7 +58,7 @@ impl Article {
 
 #[derive(Default)]
 struct Cutter {
-    short: bool,
+    is_short: bool,
     path: Vec<(usize, String)>,
     heading: Option<String>,
     topics: String,
@@ -70,7 +72,7 @@ impl Cutter {
         while self.path.last().is_some_and(|(outer, _)| *outer >= level) {
             self.path.pop();
         }
-        if self.text.is_empty() || (!self.short && self.words >= ENOUGH_WORDS) {
+        if self.text.is_empty() || (!self.is_short && self.words >= MIN_PASSAGE_WORDS) {
             self.path.push((level, name));
             self.cut();
         } else {
@@ -82,7 +84,8 @@ impl Cutter {
 
     fn add(&mut self, block: &Block) {
         let introduced = self.text.trim_end().ends_with(':');
-        if self.words >= ENOUGH_WORDS && self.words + block.words > MOST_WORDS && !introduced {
+        let is_full = self.words + block.words > MAX_PASSAGE_WORDS;
+        if self.words >= MIN_PASSAGE_WORDS && is_full && !introduced {
             self.cut();
         }
         self.append(&block.text);
@@ -130,7 +133,7 @@ enum Kind {
     Heading(usize),
     List,
     Prose,
-    /// Code, a table, a quotation: nothing that may be cut.
+    /// Code, a table or a quotation, which must stay whole.
     Verbatim,
 }
 
@@ -140,26 +143,26 @@ struct Block {
     words: usize,
 }
 
-/// The blocks of a Markdown text: runs of lines up to a blank one, where a fence or a list may hold blank lines.
+/// Splits a Markdown text into blocks at blank lines, except those inside a code fence or a list.
 fn blocks(markdown: &str) -> Vec<Block> {
     let mut reader = Reader::default();
     for line in markdown.lines() {
         reader.read(line);
     }
     if let (Some(mark), Some(block)) = (reader.fence, &mut reader.open) {
-        // What follows in an answer must not become code.
+        // The fence must not turn the rest of an answer into code.
         block.text.push('\n');
         block.text.push_str(mark);
     }
     reader.close();
-    reader.done
+    reader.blocks
 }
 
 #[derive(Default)]
 struct Reader<'a> {
-    done: Vec<Block>,
+    blocks: Vec<Block>,
     open: Option<Block>,
-    /// The mark that opened the fence that the next line is in, with its indentation.
+    /// The opening mark of the fence around the next line, with its indentation.
     fence: Option<&'a str>,
     blank_lines: usize,
 }
@@ -184,16 +187,16 @@ impl<'a> Reader<'a> {
         let list = self.open.as_ref().filter(|block| block.kind == Kind::List);
         let in_item = list.is_some() && indent >= 2;
         let next_item = list.filter(|_| !in_item && is_list_item(content));
-        let goes_on = match next_item {
-            Some(list) => list.words <= MOST_LIST_WORDS,
+        let continues_block = match next_item {
+            Some(list) => list.words <= MAX_LIST_WORDS,
             None => in_item || self.blank_lines == 0,
         };
-        if !goes_on {
+        if !continues_block {
             self.close();
         }
         if let Some(level) = heading_level(content).filter(|_| !in_item && indent < 4) {
             self.close();
-            self.done.push(heading(level, content));
+            self.blocks.push(heading(level, content));
             return;
         }
         let block = self.append(line);
@@ -228,12 +231,12 @@ impl<'a> Reader<'a> {
         let Some(block) = self.open.take() else {
             return;
         };
-        if block.kind != Kind::Prose || block.words <= MOST_WORDS {
-            self.done.push(block);
+        if block.kind != Kind::Prose || block.words <= MAX_PASSAGE_WORDS {
+            self.blocks.push(block);
             return;
         }
         for text in paragraphs(&block.text) {
-            self.done.push(Block {
+            self.blocks.push(Block {
                 kind: Kind::Prose,
                 words: text.split_whitespace().count(),
                 text: text.to_owned(),
@@ -242,7 +245,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Cuts an overlong paragraph after sentences, never inside code, emphasis or a link.
+/// Divides an overlong paragraph after sentences, but never inside code, emphasis or a link.
 fn paragraphs(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut start, mut words, mut ticks, mut stars, mut brackets) = (0, 0, 0, 0, 0_i32);
@@ -251,13 +254,13 @@ fn paragraphs(text: &str) -> Vec<&str> {
         if character.is_whitespace() {
             words += 1;
             let whole = ticks % 2 == 0 && stars % 2 == 0 && brackets <= 0;
-            if matches!(previous, '.' | '!' | '?') && whole && words >= MOST_WORDS * 3 / 4 {
+            if matches!(previous, '.' | '!' | '?') && whole && words >= MAX_PASSAGE_WORDS * 3 / 4 {
                 parts.push(text[start..at].trim());
                 start = at;
                 words = 0;
             }
         }
-        // A run of marks opens or closes as one.
+        // Markdown treats a run of marks as one mark.
         ticks += usize::from(character == '`' && previous != '`');
         stars += usize::from(character == '*' && previous != '*');
         brackets +=
@@ -295,14 +298,14 @@ fn is_list_item(content: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
 }
 
-/// The backticks or tildes that open or close a code fence; nothing on other lines.
+/// The backticks or tildes of a line that opens or closes a code fence; empty for other lines.
 fn fence_mark(content: &str) -> &str {
     let Some(mark) = content.chars().next().filter(|c| matches!(c, '`' | '~')) else {
         return "";
     };
     let rest = content.trim_start_matches(mark);
-    let long = content.len() - rest.len() >= 3;
-    if long && !rest.contains('`') {
+    let is_long_enough = content.len() - rest.len() >= 3;
+    if is_long_enough && !rest.contains('`') {
         &content[..content.len() - rest.len()]
     } else {
         ""
@@ -349,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_article_is_cut_at_headings_and_each_passage_knows_those_over_it() {
+    fn a_long_article_is_divided_at_headings_and_each_passage_has_the_headings_above_it() {
         let body = format!(
             "{0}\n\n## On *Windows*\n\n### First\n\n{0}\n\n### Second\n{0}\n\n## End\n\n{0}",
             words(60)
@@ -368,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_section_of_a_few_words_is_shown_with_the_next() {
+    fn a_section_of_a_few_words_is_joined_with_the_next() {
         let body = format!(
             "## Note\n\nShort.\n\n## Long\n\n{}\n\n{}",
             words(100),
@@ -381,14 +384,14 @@ mod tests {
     }
 
     #[test]
-    fn code_stays_whole_with_blank_lines_and_number_signs_in_it() {
+    fn code_with_blank_lines_and_number_signs_stays_whole() {
         let code = format!("```sh\n# {0}\n\n- {0}\n\n# {0}\n```", words(90));
         let body = format!("{}\n\n{code}\n\n# After\n\n{}", words(60), words(60));
         assert_eq!(texts(&body), [words(60), code, words(60)]);
     }
 
     #[test]
-    fn code_that_is_never_closed_is_closed_in_its_list_too() {
+    fn an_unclosed_code_fence_is_closed_also_inside_a_list() {
         assert_eq!(texts("```\n# code"), ["```\n# code\n```"]);
         assert_eq!(
             texts("- a\n\n  ~~~\n  code"),
@@ -397,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_stays_whole_and_with_the_line_that_introduces_it() {
+    fn a_list_stays_whole_and_together_with_its_introductory_line() {
         let list = format!(
             "1. {0}\n\n   {0}\n\n   # {0}\n2. {0}\n\n\n3.\t{0}",
             words(30)
@@ -411,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_unusual_length_is_cut_between_its_items() {
+    fn an_overlong_list_is_divided_between_its_items() {
         let item = format!("- {}", words(99));
         let body = [item.as_str(); 8].join("\n");
         assert_eq!(
@@ -421,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_paragraph_of_unusual_length_is_cut_after_sentences_outside_of_code_and_emphasis() {
+    fn an_overlong_paragraph_is_divided_after_sentences_outside_code_and_emphasis() {
         let sentence = format!("{}.", words(60));
         let marked = format!("**{sentence} {sentence} {sentence}**");
         let body = format!("{sentence} {sentence} {marked} {sentence}");
@@ -435,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_gives_one_empty_passage() {
+    fn an_empty_article_is_one_empty_passage() {
         assert_eq!(texts(""), [""]);
         assert_eq!(texts("# Title\n\n## Later"), [""]);
     }

@@ -1,4 +1,4 @@
-//! Who calls, once the credential has been checked (contract, section 2).
+//! Callers: the result of a checked credential (contract, section 2).
 
 use std::fmt;
 
@@ -10,54 +10,54 @@ use super::names::{ClientId, TenantNo};
 use super::tenant::Tenant;
 use super::words::{CallerKind, Role};
 
-/// A caller whose credential counts.
+/// A caller with a valid credential.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The caller's own tenant; for a session's token the tenant that the session acts for.
+    /// The caller's own tenant; for a session token, the tenant that the session acts for.
     pub tenant: Tenant,
-    /// Requests a minute of that tenant, if it carries its own figure; 0 means no limit.
+    /// The tenant's own limit of requests per minute, if it has one; 0 means no limit.
     pub rate_limit_per_minute: Option<i64>,
-    /// Who it is.
+    /// The caller's identity.
     pub who: Who,
 }
 
-/// The kinds of callers.
+/// A caller's identity.
 #[derive(Clone, Debug)]
 pub enum Who {
     /// A program with an API key.
     ServiceAccount {
-        /// The key that was shown.
+        /// The key that the caller sent.
         key: KeyId,
-        /// The first key's id: rotation keeps the account.
+        /// The id of the account's first key, which survives rotation.
         account: KeyId,
         /// The key's name.
         name: String,
-        /// Whether it serves the platform.
+        /// Whether this is a platform account.
         platform: bool,
     },
     /// A person who signed in.
     DashboardUser {
-        /// Entra's `oid`, or `local:<role>` with the role as the wire has it.
+        /// Entra's `oid`, or `local:<role>` with the role as the API spells it.
         id: String,
         /// The person's name.
         name: Option<String>,
-        /// What the person may do.
+        /// The person's role.
         role: Role,
         /// The token of a local sign-in.
         sign_in: Option<TokenId>,
     },
-    /// A token that was minted for one session.
+    /// The holder of a token that was minted for one session.
     EndUserSession {
         /// The token.
         jti: TokenId,
-        /// Its session.
+        /// The session that the token is valid for.
         session: SessionId,
-        /// Whom it was minted for.
+        /// The end user that the token was minted for.
         end_user: Option<String>,
     },
 }
 
-/// An account's id, as it is written.
+/// An account's id, for display.
 #[derive(Clone, Copy, Debug)]
 pub struct Account<'a>(&'a Who);
 
@@ -71,19 +71,19 @@ impl fmt::Display for Account<'_> {
     }
 }
 
-/// A caller as sessions and audit events remember it.
+/// A caller as sessions and audit events store it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Actor {
-    /// What kind of caller.
+    /// The kind of caller.
     pub kind: CallerKind,
     /// The account's id.
     pub id: String,
-    /// Its name.
+    /// The account's name.
     pub name: Option<String>,
 }
 
 impl Caller {
-    /// What kind of caller.
+    /// The kind of caller.
     pub fn kind(&self) -> CallerKind {
         match self.who {
             Who::ServiceAccount { .. } => CallerKind::ServiceAccount,
@@ -92,7 +92,7 @@ impl Caller {
         }
     }
 
-    /// The account: a key with the keys that it was rotated into, a user, or a token.
+    /// The caller's account: a key together with its successors, a user, or a session token.
     pub fn actor(&self) -> Actor {
         let name = match &self.who {
             Who::ServiceAccount { name, .. } => Some(name.clone()),
@@ -111,7 +111,7 @@ impl Caller {
         Account(&self.who)
     }
 
-    /// Whether this is a service account of the platform.
+    /// Whether this is a platform service account.
     pub fn is_platform(&self) -> bool {
         matches!(self.who, Who::ServiceAccount { platform: true, .. })
     }
@@ -125,41 +125,41 @@ impl Caller {
     }
 }
 
-/// Whose sessions a caller sees, and under which it was found there.
+/// The facts of a session that decide what a caller may do with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionFacts {
     /// The session.
     pub id: SessionId,
-    /// The MSP that it acts for.
+    /// The tenant that the session acts for.
     pub tenant: TenantNo,
-    /// The home of the platform account that made it, if one did.
+    /// The own tenant of the platform account that created the session, if one did.
     pub platform_tenant: Option<TenantNo>,
-    /// Who made it.
+    /// The caller that created the session.
     pub created_by: Actor,
-    /// Whether the tenant's other users may read it.
+    /// Whether the tenant's other users may read the session.
     pub shared: bool,
 }
 
-/// What a caller may do with a session that it asks for.
+/// A caller's level of access to a session, from the lowest to the highest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
-    /// Nothing: to this caller it does not exist.
+    /// No access: the session does not exist for this caller.
     None,
-    /// Read it: another user's shared session.
+    /// Reading: another user's shared session.
     Read,
-    /// Read and write it.
+    /// Reading and writing.
     Write,
-    /// All that a caller of this kind may do in its own tenant.
+    /// Everything that a caller of this kind may do in its own tenant.
     Own,
 }
 
 impl Caller {
-    /// What this caller may do with a session (contract, section 2).
+    /// The caller's level of access to a session (contract, section 2).
     pub fn reach(&self, session: &SessionFacts) -> Reach {
-        let at_home = session.tenant == self.tenant.no;
+        let is_own_tenant = session.tenant == self.tenant.no;
         match &self.who {
             Who::ServiceAccount { platform, .. } => {
-                if at_home {
+                if is_own_tenant {
                     Reach::Own
                 } else if *platform && session.platform_tenant == Some(self.tenant.no) {
                     Reach::Write
@@ -169,11 +169,11 @@ impl Caller {
             }
             Who::DashboardUser {
                 role: Role::Admin, ..
-            } if at_home => Reach::Own,
-            Who::DashboardUser { id, .. } if at_home => {
-                let own = session.created_by.kind == CallerKind::DashboardUser
+            } if is_own_tenant => Reach::Own,
+            Who::DashboardUser { id, .. } if is_own_tenant => {
+                let is_creator = session.created_by.kind == CallerKind::DashboardUser
                     && session.created_by.id == *id;
-                if own {
+                if is_creator {
                     Reach::Write
                 } else if session.shared {
                     Reach::Read
@@ -183,7 +183,7 @@ impl Caller {
             }
             Who::DashboardUser { .. } => Reach::None,
             Who::EndUserSession { session: own, .. } => {
-                if *own == session.id && at_home {
+                if *own == session.id && is_own_tenant {
                     Reach::Write
                 } else {
                     Reach::None
@@ -196,24 +196,24 @@ impl Caller {
 /// The reply of `GET /whoami` (contract, section 7).
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct WhoAmI {
-    /// What kind of caller.
+    /// The kind of caller.
     pub kind: CallerKind,
     /// The account's id.
     pub id: String,
-    /// Its name.
+    /// The account's name.
     pub name: Option<String>,
-    /// Its tenant.
+    /// The caller's tenant.
     pub client_id: ClientId,
     /// A dashboard user's role.
     pub role: Option<Role>,
-    /// Whether it serves the platform.
+    /// Whether this is a platform service account.
     pub platform: bool,
-    /// The session of a session's token.
+    /// The session that a session token is valid for.
     pub session_id: Option<SessionId>,
 }
 
 impl Caller {
-    /// Tells the caller who it is.
+    /// Describes the caller to itself.
     pub fn who_am_i(&self) -> WhoAmI {
         let actor = self.actor();
         WhoAmI {

@@ -1,4 +1,4 @@
-//! The time of day, handed in from outside so that tests can move it.
+//! The time of day, injected so that tests can set it.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,13 +14,13 @@ use time::format_description::well_known::Rfc3339;
 /// Milliseconds since 1970-01-01 UTC.
 pub type Millis = i64;
 
-/// A time that is written as RFC 3339 on the wire.
+/// A time that the API writes as RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub Millis);
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(Written::of(self.0).as_str())
+        serializer.serialize_str(TimeText::of(self.0).as_str())
     }
 }
 
@@ -38,18 +38,18 @@ impl JsonSchema for Timestamp {
     }
 }
 
-/// Where the server takes its time from.
+/// The source of the server's time.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
-    /// The machine's clock.
+    /// The operating system's clock.
     #[default]
     System,
-    /// A clock that stands still until it is set.
+    /// A clock that changes only when a test sets it.
     Manual(Arc<AtomicI64>),
 }
 
 impl Clock {
-    /// The time now.
+    /// The current time.
     pub fn now(&self) -> Millis {
         match self {
             Self::System => SystemTime::now()
@@ -62,18 +62,19 @@ impl Clock {
     }
 }
 
-/// A time in RFC 3339 in UTC with milliseconds and `Z` (contract, section 1), in no memory of its own.
+/// An RFC 3339 time in UTC with milliseconds and `Z` (contract, section 1), without an allocation.
 #[derive(Debug)]
-pub struct Written([u8; 24]);
+pub struct TimeText([u8; 24]);
 
-impl Written {
-    /// Writes a time; one that four digits of a year do not hold is the last that they do.
+impl TimeText {
+    /// Formats a time. A time outside the years 0 to 9999 becomes the last millisecond of 9999.
     pub fn of(time: Millis) -> Self {
         let mut text = *b"9999-12-31T23:59:59.999Z";
-        let Some(moment) = written(time) else {
+        let Some(moment) = representable(time) else {
             return Self(text);
         };
-        // Every session and message has several: digits by hand cost a tenth of a format description.
+        // Each session and message has several times. Writing the digits here takes a tenth of
+        // the time that a format description takes.
         let mut put = |mut number: u32, places: Range<usize>| {
             for digit in text[places].iter_mut().rev() {
                 *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
@@ -90,26 +91,28 @@ impl Written {
         Self(text)
     }
 
-    /// Its text.
+    /// The formatted text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
-/// As [`Written`], for whoever keeps it.
+/// Formats a time as [`TimeText`] does, into a `String`.
 pub fn rfc3339(time: Millis) -> String {
-    Written::of(time).as_str().to_owned()
+    TimeText::of(time).as_str().to_owned()
 }
 
-/// Reads an RFC 3339 time of any offset; `None` for anything else, and for one that in UTC has a year of another length.
+/// Parses an RFC 3339 time with any offset.
+///
+/// Returns `None` for any other text, and for a time whose year in UTC does not have four digits.
 pub fn parse_rfc3339(text: &str) -> Option<Millis> {
     let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     let time = i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok()?;
-    written(time).map(|_| time)
+    representable(time).map(|_| time)
 }
 
-/// A time that RFC 3339 can write, whose years have four digits.
-fn written(time: Millis) -> Option<OffsetDateTime> {
+/// The time, if RFC 3339 can express it: its years have exactly four digits.
+fn representable(time: Millis) -> Option<OffsetDateTime> {
     let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(time) * 1_000_000);
     moment
         .ok()
@@ -121,13 +124,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_written_with_milliseconds_and_z_and_read_back() {
+    fn a_time_is_formatted_with_milliseconds_and_z_and_parsed_back() {
         for (time, text) in [
             (1_764_000_000_007, "2025-11-24T16:00:00.007Z"),
             (-1, "1969-12-31T23:59:59.999Z"),
             (i64::MAX, "9999-12-31T23:59:59.999Z"),
         ] {
-            assert_eq!(Written::of(time).as_str(), text);
+            assert_eq!(TimeText::of(time).as_str(), text);
             assert_eq!(rfc3339(time), text);
         }
         assert_eq!(
@@ -138,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_cannot_be_written_in_utc_is_not_read() {
+    fn a_time_that_rfc_3339_cannot_express_in_utc_is_not_parsed() {
         for text in ["9999-12-31T23:59:59-00:01", "0000-01-01T00:00:00+00:01"] {
             assert_eq!(parse_rfc3339(text), None, "{text}");
         }

@@ -1,28 +1,28 @@
-//! Files that messages carry: how large, how named, and whether one is what it says it is (contract, section 5).
+//! Attachments of messages: size, paths, and checks of their content (contract, section 5).
 
 use super::clock::Millis;
 use super::ids::AttachmentId;
 use super::words::FileType;
 
-/// Bytes that a file may have.
-pub const LARGEST: usize = 10 * 1_024 * 1_024;
-/// How long a link to a file lives.
-pub const LINK_MS: Millis = 15 * 60 * 1_000;
+/// The largest attachment, in bytes.
+pub const MAX_FILE_BYTES: usize = 10 * 1_024 * 1_024;
+/// The lifetime of a link to an attachment.
+pub const LINK_LIFETIME_MS: Millis = 15 * 60 * 1_000;
 
 const BLOB_FOLDER: &str = "chat/attachments/";
 
-/// What a client names a file by.
+/// Returns the path by which a client names an attachment.
 pub fn blob_path(id: AttachmentId) -> String {
     format!("{BLOB_FOLDER}{id}")
 }
 
-/// Reads a path exactly as [`blob_path`] writes it; `None` for anything else.
+/// Parses a path in exactly the form that [`blob_path`] writes; `None` for any other text.
 pub fn parse_blob_path(text: &str) -> Option<AttachmentId> {
     text.strip_prefix(BLOB_FOLDER).and_then(AttachmentId::parse)
 }
 
 impl FileType {
-    /// Whether a model can look at it.
+    /// Whether this is an image, which a model can view.
     pub fn is_image(self) -> bool {
         match self {
             Self::Png | Self::Jpeg | Self::Gif | Self::Webp => true,
@@ -30,7 +30,9 @@ impl FileType {
         }
     }
 
-    /// Whether these bytes are a file of this type, as far as its beginning, or an archive's directory, tells.
+    /// Whether these bytes look like a file of this type.
+    ///
+    /// The check reads the file's signature, or the directory of an archive, and nothing else.
     pub fn is_content(self, bytes: &[u8]) -> bool {
         match self {
             Self::Png => bytes.starts_with(b"\x89PNG\r\n\x1a\n"),
@@ -46,7 +48,9 @@ impl FileType {
     }
 }
 
-/// Whether this is a zip archive with a file in this folder and the list of contents that every OpenXML document has.
+/// Whether this is an OpenXML document with a file in this folder.
+///
+/// Every OpenXML document is a zip archive that has a list of contents under a fixed name.
 fn is_open_xml(bytes: &[u8], folder: &[u8]) -> bool {
     const CONTENTS: &[u8] = b"[Content_Types].xml";
     let Some(names) = zip_names(bytes) else {
@@ -55,16 +59,16 @@ fn is_open_xml(bytes: &[u8], folder: &[u8]) -> bool {
     names.iter().any(|name| name.starts_with(folder)) && names.contains(&CONTENTS)
 }
 
-/// The names in a zip archive's central directory; `None` for what is no such archive.
+/// The names in a zip archive's central directory; `None` for other content.
 fn zip_names(bytes: &[u8]) -> Option<Vec<&[u8]>> {
     const END_BYTES: usize = 22;
-    const LONGEST_COMMENT: usize = 65_535;
+    const MAX_COMMENT_BYTES: usize = 65_535;
     const ENTRY_BYTES: usize = 46;
     if !bytes.starts_with(b"PK\x03\x04") {
         return None;
     }
-    // The end record is the last thing but a comment.
-    let earliest = bytes.len().saturating_sub(END_BYTES + LONGEST_COMMENT);
+    // Only a comment may follow the end record.
+    let earliest = bytes.len().saturating_sub(END_BYTES + MAX_COMMENT_BYTES);
     let latest = bytes.len().checked_sub(END_BYTES)?;
     let end = (earliest..=latest)
         .rev()
@@ -88,7 +92,7 @@ fn zip_names(bytes: &[u8]) -> Option<Vec<&[u8]>> {
     Some(names)
 }
 
-/// A number of so many bytes, the least first.
+/// Reads a little-endian number of `length` bytes.
 fn number(bytes: &[u8], at: usize, length: usize) -> Option<usize> {
     let bytes = bytes.get(at..at + length)?;
     Some(
@@ -126,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_xml_document_is_told_by_what_its_archive_holds() {
+    fn an_open_xml_document_is_recognized_by_the_files_in_its_archive() {
         let word = zip(&["[Content_Types].xml", "word/document.xml"], "");
         let excel = zip(&["xl/workbook.xml", "[Content_Types].xml"], "a comment");
         assert!(FileType::Docx.is_content(&word) && !FileType::Xlsx.is_content(&word));
@@ -142,20 +146,20 @@ mod tests {
     }
 
     #[test]
-    fn no_cut_or_bent_archive_is_read_beyond_its_end() {
+    fn a_truncated_or_corrupted_archive_is_never_read_beyond_its_end() {
         let word = zip(&["[Content_Types].xml", "word/document.xml"], "");
         for length in 0..word.len() {
             assert!(!FileType::Docx.is_content(&word[..length]), "{length}");
         }
         for at in 0..word.len() {
-            let mut bent = word.clone();
-            bent[at] ^= 0xff;
-            FileType::Docx.is_content(&bent);
+            let mut corrupted = word.clone();
+            corrupted[at] ^= 0xff;
+            FileType::Docx.is_content(&corrupted);
         }
     }
 
     #[test]
-    fn a_path_is_read_exactly_as_it_is_written() {
+    fn a_path_is_parsed_only_as_it_is_written() {
         let id = AttachmentId::parse("att_019ab697-e807-7000-8000-000000000000").unwrap();
         assert_eq!(parse_blob_path(&blob_path(id)), Some(id));
         for other in [

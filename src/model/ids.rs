@@ -1,4 +1,4 @@
-//! Time-ordered ids: a prefix and a UUIDv7 (RFC 9562) on the wire, 16 bytes in the file.
+//! Time-ordered ids: a prefix and a UUIDv7 (RFC 9562) in the API, 16 bytes in the database.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,50 +12,54 @@ use uuid::Uuid;
 
 use super::clock::Millis;
 
-/// The millisecond and counter of an id as one number of 60 bits: creation order, key of its row, and a stream cursor.
+/// The millisecond and the counter of an id as one 60-bit number.
+///
+/// A tick orders ids by creation. It is also the key of the id's row and a stream cursor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tick(pub i64);
 
-/// Counter steps within a millisecond.
-const STEPS: i64 = 1 << 12;
+/// The number of ticks in a millisecond.
+const TICKS_PER_MS: i64 = 1 << 12;
 
 impl Tick {
-    /// The tick of a millisecond and a counter below 4,096.
+    /// Makes a tick of a millisecond and a counter below 4,096.
     pub const fn new(time: Millis, counter: i64) -> Self {
-        Self(time * STEPS + counter)
+        Self(time * TICKS_PER_MS + counter)
     }
 
-    /// Its millisecond.
+    /// The millisecond.
     pub fn millis(self) -> Millis {
-        self.0 / STEPS
+        self.0 / TICKS_PER_MS
     }
 
-    /// Its counter within the millisecond.
+    /// The counter within the millisecond.
     pub fn counter(self) -> i64 {
-        self.0 % STEPS
+        self.0 % TICKS_PER_MS
     }
 }
 
-/// Hands out ticks that only grow, also when the clock stands or goes back. Clones share them.
+/// A generator of strictly increasing ticks, even while the clock stands still or goes back.
+///
+/// Clones share one sequence.
 #[derive(Clone, Debug)]
 pub struct Ticker {
     last: Arc<AtomicI64>,
 }
 
 impl Ticker {
-    /// Starts behind `last`, the greatest tick that was ever handed out.
+    /// Starts after `last`, the greatest tick generated so far.
     pub fn after(last: Tick) -> Self {
         Self {
             last: Arc::new(AtomicI64::new(last.0)),
         }
     }
 
-    /// Goes on behind `other`, which somebody else handed out.
+    /// Makes all later ticks greater than `other`, which another process generated.
     pub fn pass(&self, other: Tick) {
         self.last.fetch_max(other.0, Ordering::AcqRel);
     }
 
-    /// The next tick, of millisecond `now` unless that has been passed already.
+    /// Returns the next tick: of millisecond `now`, or later if the sequence is already past it.
     pub fn next(&self, now: Millis) -> Tick {
         let next = |last: i64| Tick::new(now, 0).0.max(last + 1);
         let mut last = self.last.load(Ordering::Relaxed);
@@ -72,9 +76,9 @@ impl Ticker {
     }
 }
 
-/// A kind of thing that has ids.
+/// A kind of resource that has ids.
 pub trait Kind {
-    /// What its ids begin with, such as `ses_`.
+    /// The prefix of its ids, such as `ses_`.
     const PREFIX: &'static str;
 }
 
@@ -108,11 +112,11 @@ kinds! {
     AuditKind = "aud_";
     /// A session token.
     TokenKind = "jti_";
-    /// A file of a session.
+    /// An attachment of a session.
     AttachmentKind = "att_";
 }
 
-/// An id of one kind of thing.
+/// An id of one kind of resource.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id<K> {
     bytes: [u8; 16],
@@ -127,29 +131,29 @@ impl<K> Clone for Id<K> {
 
 impl<K> Copy for Id<K> {}
 
-/// Names a session.
+/// The id of a session.
 pub type SessionId = Id<SessionKind>;
-/// Names a message.
+/// The id of a message.
 pub type MessageId = Id<MessageKind>;
-/// Names a turn.
+/// The id of a turn.
 pub type TurnId = Id<TurnKind>;
-/// Names a channel.
+/// The id of a channel.
 pub type ChannelId = Id<ChannelKind>;
-/// Names an install.
+/// The id of an install.
 pub type InstallId = Id<InstallKind>;
-/// Names an API key.
+/// The id of an API key.
 pub type KeyId = Id<KeyKind>;
-/// Names a knowledge article.
+/// The id of a knowledge article.
 pub type ArticleId = Id<ArticleKind>;
-/// Names an audit event.
+/// The id of an audit event.
 pub type AuditId = Id<AuditKind>;
-/// Names a session token.
+/// The id of a session token.
 pub type TokenId = Id<TokenKind>;
-/// Names a file of a session.
+/// The id of an attachment of a session.
 pub type AttachmentId = Id<AttachmentKind>;
 
 impl<K> Id<K> {
-    /// A UUIDv7 of this tick whose last 62 bits are `random`.
+    /// Makes a UUIDv7 of this tick whose last 62 bits come from `random`.
     pub fn new(tick: Tick, random: u64) -> Self {
         let high = (u64::try_from(tick.millis()).unwrap_or(0) << 16)
             | 0x7000
@@ -161,7 +165,7 @@ impl<K> Id<K> {
         Self::from_bytes(bytes)
     }
 
-    /// The id that was stored as these bytes.
+    /// Reads an id from its stored bytes.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self {
             bytes,
@@ -174,7 +178,7 @@ impl<K> Id<K> {
         &self.bytes
     }
 
-    /// Its millisecond and counter: the key of its row.
+    /// The id's millisecond and counter, which are also the key of its row.
     pub fn tick(&self) -> Tick {
         let mut high = [0; 8];
         high.copy_from_slice(&self.bytes[..8]);
@@ -186,7 +190,7 @@ impl<K> Id<K> {
 }
 
 impl<K: Kind> Id<K> {
-    /// Reads an id exactly as this server writes it; `None` for anything else.
+    /// Parses an id in exactly the form that [`fmt::Display`] writes; `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let body = text.strip_prefix(K::PREFIX)?;
         let uuid = Uuid::try_parse(body).ok()?;
@@ -235,7 +239,7 @@ impl<K: Kind> JsonSchema for Id<K> {
 }
 
 impl<K: Kind> Id<K> {
-    /// What one looks like, as a regular expression.
+    /// The format of an id as a regular expression (ECMA-262).
     pub fn pattern() -> String {
         format!(
             "^{}[0-9a-f]{{8}}-[0-9a-f]{{4}}-7[0-9a-f]{{3}}-[0-9a-f]{{4}}-[0-9a-f]{{12}}$",
@@ -257,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_in_any_other_spelling_is_no_id() {
+    fn text_in_any_other_spelling_is_not_an_id() {
         for text in [
             "019ab697-e807-7fff-bfff-ffffffffffff",
             "msg_019ab697-e807-7fff-bfff-ffffffffffff",
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_grow_while_the_clock_stands_and_when_it_goes_back() {
+    fn ticks_grow_while_the_clock_stands_still_and_when_it_goes_back() {
         let ticker = Ticker::after(Tick::new(100, 7));
         let ticks = [
             ticker.next(100),
@@ -292,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_millisecond_that_is_used_up_runs_into_the_next() {
+    fn a_millisecond_whose_counter_is_used_up_continues_in_the_next() {
         let ticker = Ticker::after(Tick::new(100, 4_095));
         assert_eq!(ticker.next(100), Tick::new(101, 0));
     }

@@ -1,4 +1,4 @@
-//! The nouns: ids, names, callers, sessions. Parsed once at the door, then carried as types.
+//! The domain types: ids, names, callers, sessions. Input is parsed into them once, at the edge.
 
 pub mod answer;
 pub mod api_key;

@@ -1,4 +1,4 @@
-//! Names that come from outside: tenants, M365 tenants, bots, companies, agents (contract, section 1, Ids).
+//! Names that clients choose: tenants, M365 tenants, bots, companies (contract, section 1, Ids).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,14 +7,14 @@ use std::sync::Arc;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-/// A name from outside: what its text must look like, in words and as a pattern.
+/// A name that clients choose, with its format in words and as a pattern.
 pub trait Name: Sized {
-    /// The form it must have, as a phrase for a message.
+    /// The format as the rest of a sentence that begins with the field's name.
     const RULE: &'static str;
-    /// The same as a regular expression (ECMA-262).
+    /// The format as a regular expression (ECMA-262).
     const PATTERN: &'static str;
 
-    /// Reads one; `None` for text of another form.
+    /// Parses a name; `None` for text in another format.
     fn read(text: &str) -> Option<Self>;
 }
 
@@ -25,12 +25,12 @@ macro_rules! names {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Reads one; `None` for text of another form.
+            /// Parses a name; `None` for text in another format.
             pub fn parse(text: &str) -> Option<Self> {
                 $read(text).map(|name| Self(name.into()))
             }
 
-            /// As it is stored and shown.
+            /// The name as it is stored and shown.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -81,25 +81,25 @@ macro_rules! names {
 
 names! {
     /// A tenant (an MSP).
-    ClientId: client_id, "must be 1 to 63 of a-z, 0-9 and '-', not starting with '-'", "^[a-z0-9][a-z0-9-]{0,62}$";
-    /// A Microsoft directory; compared without case, kept in lower case.
-    M365TenantId: lower_case_id, "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'", "^[A-Za-z0-9._-]{1,64}$";
-    /// A bot; compared without case, kept in lower case.
-    BotId: lower_case_id, "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'", "^[A-Za-z0-9._-]{1,64}$";
-    /// One of an MSP's client companies, as its PSA names it.
-    CompanyId: company_id, "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'", "^(?!(health|unlinked-tenants)$)[A-Za-z0-9._-]{1,64}$";
+    ClientId: client_id, "must be 1 to 63 characters of a-z, 0-9 and '-', and must not start with '-'", "^[a-z0-9][a-z0-9-]{0,62}$";
+    /// A Microsoft 365 tenant; stored in lower case, so that comparisons ignore case.
+    M365TenantId: lower_case_id, "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'", "^[A-Za-z0-9._-]{1,64}$";
+    /// A bot; stored in lower case, so that comparisons ignore case.
+    BotId: lower_case_id, "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'", "^[A-Za-z0-9._-]{1,64}$";
+    /// A client company of an MSP, as the MSP's PSA (ticket system) names it.
+    CompanyId: company_id, "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'", "^(?!(health|unlinked-tenants)$)[A-Za-z0-9._-]{1,64}$";
 }
 
 fn client_id(text: &str) -> Option<String> {
-    let fits = (1..=63).contains(&text.len())
+    let is_valid = (1..=63).contains(&text.len())
         && !text.starts_with('-')
         && text
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    fits.then(|| text.to_owned())
+    is_valid.then(|| text.to_owned())
 }
 
-fn id_characters(text: &str) -> bool {
+fn has_id_format(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text
             .bytes()
@@ -107,14 +107,14 @@ fn id_characters(text: &str) -> bool {
 }
 
 fn lower_case_id(text: &str) -> Option<String> {
-    id_characters(text).then(|| text.to_ascii_lowercase())
+    has_id_format(text).then(|| text.to_ascii_lowercase())
 }
 
 fn company_id(text: &str) -> Option<String> {
-    (id_characters(text) && text != "health" && text != "unlinked-tenants").then(|| text.to_owned())
+    (has_id_format(text) && text != "health" && text != "unlinked-tenants").then(|| text.to_owned())
 }
 
-/// An agent's number, unique over the server.
+/// An agent's number, unique on a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(inline)]
@@ -126,7 +126,7 @@ impl fmt::Display for AgentId {
     }
 }
 
-/// An MSP as the file names it: the first part of every key.
+/// The database's number of a tenant: the first column of every key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantNo(pub i64);
 
@@ -135,13 +135,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directory_and_bot_ids_compare_without_case() {
+    fn comparisons_of_m365_tenant_and_bot_ids_ignore_case() {
         assert_eq!(M365TenantId::parse("AbC-1"), M365TenantId::parse("abc-1"));
         assert_eq!(BotId::parse("AbC.1").unwrap().as_str(), "abc.1");
     }
 
     #[test]
-    fn names_of_another_form_are_refused() {
+    fn names_in_another_format_are_refused() {
         let long = "a".repeat(64);
         for text in ["", "-a", "A", "a b", "ä", long.as_str()] {
             assert_eq!(ClientId::parse(text), None, "{text}");

@@ -1,4 +1,4 @@
-//! Sessions, messages and turns as the wire shows them (contract, sections 3 and 4).
+//! Sessions, messages and turns as the API shows them (contract, sections 3 and 4).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,95 +16,95 @@ use super::ids::{AttachmentId, ChannelId, MessageId, SessionId, Tick, TurnId};
 use super::names::{AgentId, ClientId, CompanyId, M365TenantId, TenantNo};
 use super::words::{FileType, MessageRole, ModelTier, Rating, Rule, SessionChannel, TurnStatus};
 
-/// Pairs of strings that a client keeps with a session.
+/// Pairs of strings that a client stores with a session.
 pub type Metadata = BTreeMap<String, String>;
 
 /// A session.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Session {
-    /// Its id.
+    /// The session's id.
     pub id: SessionId,
     /// The agent that answers.
     pub agent_id: AgentId,
     /// The acting tenant.
     pub client_id: ClientId,
-    /// Where it comes from.
+    /// The kind of client that opened the session.
     pub channel: SessionChannel,
-    /// Its title.
+    /// The title.
     pub title: Option<String>,
-    /// When it was archived, if it is.
+    /// When the session was archived; `null` if it is not archived.
     pub archived_at: Option<Timestamp>,
-    /// When it was made.
+    /// When the session was created.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// When the session last changed.
     pub updated_at: Timestamp,
     /// Whether clients show the agent's steps.
     pub show_agent_progress_steps: bool,
-    /// The channel that routed here.
+    /// The channel that routed the session.
     pub channel_id: Option<ChannelId>,
-    /// The company that it is pinned to.
+    /// The company that the session is pinned to.
     pub end_company_id: Option<CompanyId>,
-    /// Who made it.
+    /// The caller that created the session.
     pub created_by: Actor,
-    /// Whether the tenant's other users may read it.
+    /// Whether the tenant's other users may read the session.
     pub shared: bool,
-    /// How many messages it has.
+    /// The number of messages.
     pub message_count: i64,
-    /// What its client keeps with it.
+    /// Pairs of strings that the client stores with the session.
     pub metadata: Metadata,
     /// Why this agent answers.
     pub resolution: Decision,
-    /// What the file knows beside, for the rules.
+    /// The stored facts that only rules read.
     #[serde(skip)]
-    pub inside: Inside,
+    pub internals: SessionInternals,
 }
 
-/// Why this agent answers; kept unchanged for the session's life.
+/// Why this agent answers. It never changes during the session's life.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Decision {
     /// The rule that decided.
     pub rule: Rule,
-    /// The channel that routed here.
+    /// The channel that routed the session.
     pub channel_id: Option<ChannelId>,
-    /// When.
+    /// When the rule decided.
     pub decided_at: Timestamp,
 }
 
-/// What the rules need of a session and the wire does not show.
+/// The facts of a session that rules need and the API does not show.
 #[derive(Clone, Debug)]
-pub struct Inside {
-    /// The acting tenant as the file names it.
+pub struct SessionInternals {
+    /// The database's number of the acting tenant.
     pub tenant: TenantNo,
-    /// The home of the platform account that made it, if one did.
+    /// The own tenant of the platform account that created the session, if one did.
     pub platform_tenant: Option<TenantNo>,
-    /// The M365 tenant that pinned it.
+    /// The M365 tenant that the session's company was pinned by.
     pub pinned_by: Option<M365TenantId>,
 }
 
 impl Session {
-    /// What decides who may do what with it.
+    /// The facts that decide what a caller may do with the session.
     pub fn facts(&self) -> SessionFacts {
         SessionFacts {
             id: self.id,
-            tenant: self.inside.tenant,
-            platform_tenant: self.inside.platform_tenant,
+            tenant: self.internals.tenant,
+            platform_tenant: self.internals.platform_tenant,
             created_by: self.created_by.clone(),
             shared: self.shared,
         }
     }
 }
 
-/// A place in a session's stream: `<milliseconds>-<sequence>` (contract, section 5).
+/// A position in a session's stream: `<milliseconds>-<sequence>` (contract, section 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor(pub Tick);
 
 impl Cursor {
-    /// Reads a cursor exactly as it is written; `None` for anything else.
+    /// Parses a cursor in exactly the form that it is written; `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let (millis, counter) = text.split_once('-')?;
         let (millis, counter): (i64, i64) = (millis.parse().ok()?, counter.parse().ok()?);
-        let fits = (0..1 << 48).contains(&millis) && (0..1 << 12).contains(&counter);
-        let cursor = fits.then(|| Self(Tick::new(millis, counter)))?;
+        let is_in_range = (0..1 << 48).contains(&millis) && (0..1 << 12).contains(&counter);
+        let cursor = is_in_range.then(|| Self(Tick::new(millis, counter)))?;
         (cursor.to_string() == text).then_some(cursor)
     }
 }
@@ -135,76 +135,76 @@ impl JsonSchema for Cursor {
     }
 }
 
-/// What an append gave.
+/// The result of appending a message.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Appended {
-    /// The message.
+    /// The appended message.
     pub user_message_id: MessageId,
-    /// The turn that will answer it.
+    /// The turn that answers the message.
     pub chat_turn_id: TurnId,
-    /// Where its answer begins in the stream.
+    /// The position in the stream where the answer begins.
     pub since_cursor: Cursor,
 }
 
 /// A message.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Message {
-    /// Its id.
+    /// The message's id.
     pub id: MessageId,
-    /// Who said it.
+    /// The author: the user or the agent.
     pub role: MessageRole,
-    /// Parts of an AI SDK `UIMessage`.
+    /// The message as parts of an AI SDK `UIMessage`.
     pub parts: Parts,
     /// The text alone.
     pub content: String,
-    /// Its files.
+    /// The attachments.
     pub attachments: Vec<Attachment>,
-    /// The turn that it belongs to.
+    /// The turn that the message belongs to.
     pub chat_turn_id: TurnId,
-    /// Which model answers, or answered.
+    /// The model that answers the turn.
     pub model_tier: ModelTier,
-    /// Why an answer ended.
+    /// Why the answer ended.
     pub finish_reason: Option<String>,
-    /// When.
+    /// When the message was created.
     pub created_at: Timestamp,
-    /// What a reader thought of it.
+    /// A reader's feedback.
     pub feedback: Option<Feedback>,
 }
 
-/// Parts of an AI SDK `UIMessage`, as a client hands them to the SDK.
+/// The parts of an AI SDK `UIMessage`, which a client passes to the SDK as they are.
 #[derive(Clone, Debug)]
 pub enum Parts {
-    /// One text part, unless it is empty, and the files.
-    Said(String, Vec<FilePart>),
-    /// Several, as they were stored.
+    /// A text part, unless the text is empty, and a part for each file.
+    TextAndFiles(String, Vec<FilePart>),
+    /// The stored parts of an answer.
     Stored(Box<RawValue>),
 }
 
-/// A text as the AI SDK knows it.
+/// A text part of the AI SDK.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "type", rename = "text")]
 pub struct TextPart<'a> {
-    /// What it says.
+    /// The text.
     pub text: &'a str,
 }
 
-/// A file as the AI SDK knows it.
+/// A file part of the AI SDK.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(tag = "type", rename = "file", rename_all = "camelCase")]
 pub struct FilePart {
-    /// What it is.
+    /// The file's media type.
     pub media_type: FileType,
-    /// What it is called.
+    /// The file's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filename: Option<String>,
-    /// Where it can be fetched, for a while.
+    /// A signed URL of the file, which expires.
     pub url: String,
 }
 
 impl Serialize for Parts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Said(text, files) => {
+            Self::TextAndFiles(text, files) => {
                 let mut parts = serializer.serialize_seq(None)?;
                 if !text.is_empty() {
                     parts.serialize_element(&TextPart { text })?;
@@ -238,20 +238,22 @@ impl JsonSchema for Parts {
     }
 }
 
-/// A file of a message.
+/// An attachment of a message.
 #[derive(Clone, Debug)]
 pub struct Attachment {
-    /// Names it.
+    /// The attachment's id.
     pub id: AttachmentId,
-    /// What it is.
+    /// The media type.
     pub mime: FileType,
-    /// What it is called.
+    /// The file's name.
     pub filename: Option<String>,
-    /// What it shows, in words.
+    /// A description of the content for people who cannot see it.
     pub alt: Option<String>,
-    /// How large it is.
+    /// The size in bytes.
     pub bytes: i64,
-    /// Where it can be fetched, for a while; empty until somebody who knows the server's address has signed it.
+    /// A signed URL of the file, which expires.
+    ///
+    /// It is empty until the HTTP layer signs it, because only that layer knows the server's URL.
     pub url: String,
 }
 
@@ -291,38 +293,38 @@ impl JsonSchema for Attachment {
     }
 }
 
-/// What a reader thought of an answer.
+/// A reader's feedback on an answer.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Feedback {
-    /// Good or bad.
+    /// The rating.
     pub rating: Option<Rating>,
-    /// In words.
+    /// The reader's comment.
     pub comment: Option<String>,
 }
 
-/// A turn.
+/// A turn: a user's message and the agent's answer.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Turn {
-    /// Its id.
+    /// The turn's id.
     pub id: TurnId,
-    /// Where it stands.
+    /// The turn's state.
     pub status: TurnStatus,
-    /// Why it failed.
+    /// Why the turn failed.
     pub error: Option<TurnError>,
-    /// The answer, or what there is of it.
+    /// The answer, or the part of it that is stored.
     pub assistant_message: Option<Message>,
-    /// What it cost.
+    /// The tokens that the turn used.
     pub usage: Option<Usage>,
-    /// When it was accepted.
+    /// When the message was accepted.
     pub queued_at: Timestamp,
-    /// When its answer began.
+    /// When the answer began.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When the turn ended.
     pub finished_at: Option<Timestamp>,
 }
 
 impl Turn {
-    /// Whether nothing more will happen to it.
+    /// Whether the turn is in a final state.
     pub fn has_ended(&self) -> bool {
         match self.status {
             TurnStatus::Queued | TurnStatus::Running => false,
@@ -334,17 +336,17 @@ impl Turn {
 /// Why a turn failed.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TurnError {
-    /// What a client branches on.
+    /// The error code, for programs.
     pub code: String,
     /// A sentence for the user.
     pub message: String,
 }
 
-/// What a turn cost.
+/// The tokens that a turn used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Usage {
-    /// Tokens read.
+    /// Tokens that the model read.
     pub input_tokens: i64,
-    /// Tokens written.
+    /// Tokens that the model wrote.
     pub output_tokens: i64,
 }

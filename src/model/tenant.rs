@@ -1,14 +1,14 @@
-//! An MSP as rules and messages need it.
+//! A tenant, as far as rules and messages need one.
 
 use super::names::{ClientId, TenantNo};
 
 /// A tenant (an MSP).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
-    /// As the file names it.
+    /// The database's number of the tenant.
     pub no: TenantNo,
-    /// As the wire names it.
+    /// The API's name of the tenant.
     pub client_id: ClientId,
-    /// For messages to its clients' staff.
+    /// The name that messages to end users show.
     pub name: String,
 }

@@ -1,4 +1,4 @@
-//! The fixed words of the contract, each an enum with its spelling on the wire and in the file.
+//! The contract's enumerations, with their spelling in the API and in the database.
 
 use std::borrow::Cow;
 
@@ -14,17 +14,17 @@ macro_rules! words {
         }
 
         impl $name {
-            /// Every one of them, in the contract's order.
+            /// All variants, in the contract's order.
             pub const ALL: &'static [Self] = &[$(Self::$item),*];
 
-            /// How it is spelt.
+            /// The spelling of a variant.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$item => $word,)*
                 }
             }
 
-            /// Reads the exact spelling; `None` for anything else.
+            /// Parses the exact spelling; `None` for any other text.
             pub fn parse(text: &str) -> Option<Self> {
                 match text {
                     $($word => Some(Self::$item),)*
@@ -32,7 +32,7 @@ macro_rules! words {
                 }
             }
 
-            /// The spellings, for a message that says what would do.
+            /// All spellings, separated by commas, for a message that lists the valid values.
             pub fn choices() -> String {
                 Self::ALL.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(", ")
             }
@@ -66,42 +66,42 @@ words! {
     Audience {
         /// The MSP's technicians.
         Msp = "MSP",
-        /// Its clients' staff.
+        /// The staff of the MSP's client companies.
         EndUser = "END_USER",
     }
-    /// How an agent works; only the first kind chats.
+    /// How an agent works. Only a `CONVERSATIONAL` agent chats.
     AutonomyType {
-        /// Answers a chat.
+        /// It answers a chat.
         Conversational = "CONVERSATIONAL",
-        /// Runs a fixed chain of actions.
+        /// It runs a fixed chain of actions.
         ChainedActions = "CHAINED_ACTIONS",
-        /// Works on its own.
+        /// It works on its own.
         Agentic = "AGENTIC",
     }
     /// Which dashboard users may use an agent.
     Access {
-        /// All of them.
+        /// All users.
         AllUsers = "ALL_USERS",
-        /// Those with the role `ADMIN`.
+        /// Users with the role `ADMIN`.
         AdminsOnly = "ADMINS_ONLY",
-        /// Those in its list.
+        /// Users in the agent's list.
         SpecificUsers = "SPECIFIC_USERS",
     }
     /// Whether an agent answers.
     AgentState {
-        /// It does.
+        /// It answers.
         Enabled = "ENABLED",
-        /// It does not.
+        /// It does not answer.
         Disabled = "DISABLED",
     }
-    /// Whether a channel works.
+    /// Whether a channel is in use.
     ChannelStatus {
-        /// It does.
+        /// It routes messages.
         Active = "ACTIVE",
-        /// Its bot was disconnected.
+        /// Its bot is disconnected.
         Disconnected = "DISCONNECTED",
     }
-    /// What carries a channel's messages.
+    /// The system that carries a channel's messages.
     Transport {
         /// Microsoft Teams.
         Teams = "TEAMS",
@@ -111,7 +111,7 @@ words! {
         /// Helps the MSP's technicians with Switchboard itself.
         NeoSupport = "NEO_SUPPORT",
     }
-    /// What a message may carry, by media type.
+    /// The media types that a message may carry as attachments.
     FileType {
         /// A PNG image.
         Png = "image/png",
@@ -125,87 +125,87 @@ words! {
         Pdf = "application/pdf",
         /// Plain text.
         Text = "text/plain",
-        /// A table as text.
+        /// Comma-separated values.
         Csv = "text/csv",
-        /// A Word document of the old kind.
+        /// A Word document in the binary format.
         Doc = "application/msword",
         /// A Word document.
         Docx = "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
         /// An Excel workbook.
         Xlsx = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     }
-    /// Where a session comes from.
+    /// The kind of client that opened a session.
     SessionChannel {
         /// A dashboard user.
         Dashboard = "DASHBOARD",
-        /// A platform call.
+        /// A platform service account: the relay between Teams and this server.
         Teams = "TEAMS",
-        /// Any other program.
+        /// Any other service account.
         Api = "API",
     }
     /// What a dashboard user may do.
     Role {
-        /// Read.
+        /// Reads.
         Viewer = "VIEWER",
-        /// Chat in sessions of their own.
+        /// Reads, and chats in sessions of their own.
         User = "USER",
-        /// Everything of the tenant.
+        /// Manages the tenant.
         Admin = "ADMIN",
     }
-    /// What decided who answers (contract, section 3).
+    /// The rule that decides which agent answers (contract, section 3).
     Rule {
-        /// a: an `END_USER` channel of the bot is installed for the M365 tenant.
+        /// Rule a: an `END_USER` channel of the bot is installed for the M365 tenant.
         WhiteLabelInstall = "white_label_install",
-        /// b: the acting tenant has an active channel for the bot.
+        /// Rule b: the acting tenant has an active channel for the bot.
         BotChannel = "bot_channel",
-        /// c: nothing else, so the tenant's managed agent.
+        /// Rule c: neither applies, so the tenant's managed agent answers.
         NeoSupport = "neo_support",
-        /// d: the caller chose.
+        /// Rule d: the caller selects an agent.
         Selected = "selected",
     }
-    /// Where a turn stands.
+    /// The state of a turn.
     TurnStatus {
-        /// Waits for those before it.
+        /// It waits for earlier turns.
         Queued = "QUEUED",
-        /// Is being answered.
+        /// A responder is answering it.
         Running = "RUNNING",
-        /// Was answered.
+        /// It has its answer.
         Completed = "COMPLETED",
-        /// Ended with an error.
+        /// It ended with an error.
         Failed = "FAILED",
-        /// Was called off.
+        /// It was cancelled.
         Cancelled = "CANCELLED",
     }
-    /// Which model answers a turn.
+    /// The model that answers a turn.
     ModelTier {
-        /// The quick one.
+        /// The faster model.
         Fast = "FAST",
-        /// The thorough one.
+        /// The more thorough model.
         Smart = "SMART",
     }
-    /// Who said a message.
+    /// The author of a message.
     MessageRole {
-        /// The person.
+        /// The user.
         User = "user",
         /// The agent.
         Assistant = "assistant",
     }
-    /// A verdict on an answer.
+    /// A reader's rating of an answer.
     Rating {
         /// Good.
         Up = "UP",
         /// Bad.
         Down = "DOWN",
     }
-    /// Who calls (contract, section 2).
+    /// The kinds of callers (contract, section 2).
     CallerKind {
         /// A program with an API key.
         ServiceAccount = "service_account",
-        /// A person who signed in.
+        /// A person who signed in to the dashboard.
         DashboardUser = "dashboard_user",
-        /// A client's member of staff, held to one session.
+        /// A client company's member of staff, limited to one session.
         EndUserSession = "end_user_session",
-        /// The operator, at the command line; only in audit events.
+        /// The operator at the command line; appears in audit events only.
         Operator = "operator",
     }
 }

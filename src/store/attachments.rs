@@ -4,7 +4,7 @@ use super::sql::{Reader, Row};
 use super::{Extent, Store, WriteTx, sessions};
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Millis;
-use crate::model::file::LINK_MS;
+use crate::model::file::LINK_LIFETIME_MS;
 use crate::model::ids::{AttachmentId, MessageId, SessionId, Tick};
 use crate::model::names::TenantNo;
 use crate::model::session::Attachment;
@@ -27,7 +27,7 @@ FROM attachments WHERE session_seq = ?1";
 
 /// A session's usage: the bytes of all its files, and the number of unattached files.
 fn usage(tx: &WriteTx<'_>, session: Tick) -> Result<(i64, i64)> {
-    let oldest_link = tx.now() - LINK_MS;
+    let oldest_link = tx.now() - LINK_LIFETIME_MS;
     tx.reader().one(USAGE, (session, oldest_link), |row| {
         Ok((row.get("bytes")?, row.get("waiting")?))
     })

@@ -477,11 +477,11 @@ impl<'a, 'tx, 'm> Import<'a, 'tx, 'm> {
     fn check_managed(&self, seed: &SeedAgent, after: &AgentRecord) {
         let AgentRecord { access, state, .. } = after;
         if *access != Access::AllUsers {
-            let reason = "is fixed for NEO_SUPPORT: ALL_USERS";
+            let reason = "must be ALL_USERS for NEO_SUPPORT";
             self.refuse(&seed.path, "access", access.as_str(), reason);
         }
         if *state != AgentState::Enabled {
-            let reason = "is fixed for NEO_SUPPORT: ENABLED";
+            let reason = "must be ENABLED for NEO_SUPPORT";
             self.refuse(&seed.path, "state", state.as_str(), reason);
         }
     }

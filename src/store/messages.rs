@@ -31,7 +31,7 @@ fn record(row: &Row<'_>) -> Result<Message> {
     let rating: Option<Rating> = row.get("rating")?;
     let comment: Option<String> = row.get("comment")?;
     let parts = match parts {
-        None => Parts::Said(content.clone(), Vec::new()),
+        None => Parts::TextAndFiles(content.clone(), Vec::new()),
         Some(parts) => Parts::Stored(
             with_text(&parts, &content).map_err(|error| Error::Internal(error.into()))?,
         ),

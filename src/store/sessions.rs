@@ -7,7 +7,7 @@ use crate::model::caller::Actor;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{ChannelId, SessionId, Tick};
 use crate::model::names::{AgentId, CompanyId, M365TenantId, TenantNo};
-use crate::model::session::{Decision, Inside, Metadata, Session};
+use crate::model::session::{Decision, Metadata, Session, SessionInternals};
 use crate::model::tenant::Tenant;
 use crate::model::words::{Rule, SessionChannel};
 
@@ -55,7 +55,7 @@ fn record(row: &Row<'_>) -> Result<Session> {
             channel_id,
             decided_at: created_at,
         },
-        inside: Inside {
+        internals: SessionInternals {
             tenant: row.get("tenant_no")?,
             platform_tenant: row.get("platform_tenant_no")?,
             pinned_by: row.get("inbound_m365_tenant_id")?,
@@ -170,7 +170,7 @@ pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
             channel_id: new.channel_id,
             decided_at: now,
         },
-        inside: Inside {
+        internals: SessionInternals {
             tenant: new.tenant.no,
             platform_tenant: new.platform_tenant,
             pinned_by: new.pinned_by,
@@ -392,7 +392,7 @@ pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Res
     if let Some(title) = change.title {
         search::replace_title(
             tx,
-            session.inside.tenant,
+            session.internals.tenant,
             id.tick(),
             session.title.as_deref(),
             title.as_deref(),
@@ -433,7 +433,7 @@ const DELETE: &str = "DELETE FROM sessions WHERE seq = ?1 AND id = ?2";
 /// `not_found` if the session no longer exists.
 pub fn delete(tx: &mut WriteTx<'_>, id: SessionId) -> Result<()> {
     let session = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
-    let tenant = session.inside.tenant;
+    let tenant = session.internals.tenant;
     search::replace_title(tx, tenant, id.tick(), session.title.as_deref(), None)?;
     search::queue_removal(tx, tenant, id.tick())?;
     idempotency::clear_reply(tx, id)?;

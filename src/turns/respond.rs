@@ -161,7 +161,7 @@ fn not_prepared(error: Error) -> ResponderError {
 
 fn context(reader: &Reader<'_>, turn_ref: TurnRef) -> Result<TurnContext> {
     let session = sessions::by_id(reader, turn_ref.session)?.ok_or(Code::NotFound)?;
-    let tenant = session.inside.tenant;
+    let tenant = session.internals.tenant;
     let agent = agents::of_tenant(reader, tenant, session.agent_id)?.ok_or(Code::AgentDisabled)?;
     let company = match &session.end_company_id {
         Some(company) => companies::by_id(reader, tenant, company)?,

@@ -95,27 +95,27 @@ fn an_article_names_only_what_its_tenant_has_and_no_title_twice() {
         (
             json!({ "title": "x", "body": "x", "url": "ftp://x" }),
             "url",
-            "must be an absolute https or http URL",
+            "must be an absolute https or http URL without spaces, user name or password",
         ),
         (
             json!({ "title": "x", "body": "x", "url": "https://[" }),
             "url",
-            "must be an absolute https or http URL",
+            "must be an absolute https or http URL without spaces, user name or password",
         ),
         (
             json!({ "title": "x", "body": "x", "url": "https://kb.example:99999/" }),
             "url",
-            "must be an absolute https or http URL",
+            "must be an absolute https or http URL without spaces, user name or password",
         ),
         (
             json!({ "title": "x", "body": "x", "url": "https://me:secret@kb.example/" }),
             "url",
-            "must be an absolute https or http URL",
+            "must be an absolute https or http URL without spaces, user name or password",
         ),
         (
             json!({ "title": "x", "body": "x", "url": "https:///kb" }),
             "url",
-            "must be an absolute https or http URL",
+            "must be an absolute https or http URL without spaces, user name or password",
         ),
     ] {
         northwind

@@ -134,7 +134,7 @@ fn each_backup_under_load_is_whole_and_holds_all_that_was_acknowledged_before_it
             last = place.path().join(format!("backup-{number}.db"));
             let said = place.ok(["backup".as_ref(), last.as_os_str()]);
             let found = sessions_in(&last);
-            let of = format!("{} sessions", found.len());
+            let of = format!(", {} session", found.len());
             assert!(said.starts_with("ok: ") && said.contains(&of), "{said}");
             for (session, messages) in before {
                 assert!(
@@ -180,15 +180,14 @@ fn a_backup_is_one_private_file_that_says_what_it_holds_and_leaves_nothing_besid
     let file = folder.join("monday.db");
     let said = place.ok(["backup".as_ref(), file.as_os_str()]);
     let bytes = fs::metadata(&file).unwrap().len();
-    let holds =
-        "3 tenants, 3 keys, 5 companies, 4 channels, 19 articles, 1 sessions, 2 messages, 0 files";
+    let holds = "3 tenants, 3 API keys, 5 companies, 4 channels, 19 articles, 1 session, 2 messages, 0 attachments";
     assert!(
         said.starts_with(&format!("ok: {} has {holds}; ", file.display())),
         "{said}"
     );
     for part in [
         format!("newest session {created_at}, newest message {newest}, newest change 2"),
-        format!("; {bytes} bytes, and was checked\n"),
+        format!("; {bytes} bytes; checked, no damage\n"),
     ] {
         assert!(said.contains(&part), "{part}: {said}");
     }
@@ -299,9 +298,12 @@ fn a_file_that_contradicts_itself_can_be_backed_up_and_put_back_and_both_tell_wh
             last.contains(what) && last.contains(", 25 sessions, "),
             "{last}"
         );
-        let says = "; it was written and is whole, but 'check' finds 24 things wrong in it";
+        let says = "; the copy is complete, but it has 24 inconsistencies: run 'switchboard check' before you rely on it";
         assert!(last.ends_with(says), "{last}");
-        assert_eq!(lines.pop(), Some("damage: 4 more"));
+        assert_eq!(
+            lines.pop(),
+            Some("damage: 4 more; 'switchboard check' lists all")
+        );
         assert_eq!(lines, found[..20]);
     };
     tells(

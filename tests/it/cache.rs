@@ -87,7 +87,7 @@ fn northwind_s_key(server: &Server) -> String {
 fn the_msp_s_name(server: &Server) -> String {
     let refused = server.relay().asks_who_answers(from(FOURTH_COFFEE));
     let message = refused.error()["message"].to_string();
-    let (_, rest) = message.split_once("Please ask ").unwrap();
+    let (_, rest) = message.split_once("Please contact ").unwrap();
     rest.split(':').next().unwrap().to_owned()
 }
 

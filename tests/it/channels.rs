@@ -190,18 +190,18 @@ fn a_body_that_makes_no_channel_is_refused_by_field() {
         (
             "bot_id",
             json!(""),
-            "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'",
+            "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'",
         ),
         ("bot_id", json!(5), "must be a string"),
         (
             "color_icon_url",
             json!("http://x.example/c.png"),
-            "must be an absolute https URL",
+            "must be an absolute https URL without spaces, user name or password",
         ),
         (
             "outline_icon_url",
             json!("/o.png"),
-            "must be an absolute https URL",
+            "must be an absolute https URL without spaces, user name or password",
         ),
         (
             "show_agent_progress_steps",
@@ -480,7 +480,7 @@ fn a_new_bot_checks_every_install_again() {
     let conflict = |directory: &str| {
         json!({
             "code": "install_conflict",
-            "message": "That M365 tenant cannot be installed for this bot. Ask the platform's operator.",
+            "message": "This M365 tenant cannot be installed for this bot. Ask the platform's operator.",
             "details": { "field": "bot_id", "end_client_tenant_id": directory },
         })
     };
@@ -678,7 +678,7 @@ fn channels_are_listed_newest_first_by_page_and_filter() {
         (
             "bot_id=",
             "bot_id",
-            "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'",
+            "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'",
         ),
         (
             "page_size=0",
@@ -783,7 +783,7 @@ fn an_install_event_tells_the_relay_what_a_living_active_channel_says() {
         (
             json!({ "bot_id": "", "end_client_tenant_id": "d" }),
             "bot_id",
-            "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'",
+            "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'",
         ),
     ] {
         relay

@@ -773,7 +773,7 @@ fn what_is_imported_beside_a_running_server_is_served_at_once() {
     assert!(
         place
             .ok(["check"])
-            .ends_with("ok: 1 sessions, 0 messages, 0 warnings\n")
+            .ends_with("ok: 1 session, 0 messages, 0 warnings\n")
     );
     assert!(place.ok(["export"]).contains("Northwind & Sons"));
 }
@@ -972,7 +972,7 @@ fn whatever_ends_by_itself_leaves_all_data_in_the_one_file() {
     let copy = Place::new();
     fs::create_dir(copy.data()).unwrap();
     fs::copy(place.database(), copy.database()).unwrap();
-    assert!(copy.ok(["check"]).contains("ok: 1 sessions"));
+    assert!(copy.ok(["check"]).contains("ok: 1 session"));
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn a_company_is_made_read_and_changed_field_by_field() {
 fn a_body_that_makes_or_changes_no_company_is_refused_by_field() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let id_rule = "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
+    let id_rule = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
     for (body, field, reason) in [
         (
             json!({ "psa_company_name": "A" }),
@@ -104,7 +104,7 @@ fn a_body_that_makes_or_changes_no_company_is_refused_by_field() {
         (
             json!({ "psa_company_id": "a", "psa_company_name": "A", "tenant_id": "" }),
             "tenant_id",
-            "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'",
+            "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'",
         ),
         (
             json!({ "psa_company_id": "a", "psa_company_name": "A", "custom_instructions": "x".repeat(32_001) }),
@@ -253,7 +253,7 @@ fn companies_are_listed_newest_first_page_by_page_by_directory_and_by_text() {
         .gets("/end-companies?tenant_id=a%20b")
         .refused_field(
             "tenant_id",
-            "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'",
+            "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'",
         );
 }
 

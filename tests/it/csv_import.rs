@@ -134,19 +134,19 @@ fn every_problem_of_a_list_is_told_by_line_and_nothing_of_it_is_taken() {
                  \n\
                  3005,\xff\xfe,\n\
                  3006,\"Open, dir\n3007,Swallowed\",dir\n";
-    let id = "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
+    let id = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
     assert_eq!(
         problems(&place, list),
         [
             format!("line 3, psa_company_id: \"a b\": {id}"),
             "line 4, psa_company_id: null: is required".to_owned(),
             format!("line 5, psa_company_id: \"health\": {id}"),
-            "line 6, tenant_id: \"no good\": must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'".to_owned(),
-            "line 7, psa_company_id: \"3001\": is named twice in the file, in line 2 before".to_owned(),
-            "line 8: has 2 cells; the first line names 3 columns".to_owned(),
-            "line 9: has 5 cells; the first line names 3 columns".to_owned(),
+            "line 6, tenant_id: \"no good\": must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'".to_owned(),
+            "line 7, psa_company_id: \"3001\": appears twice in the file; the first time in line 2".to_owned(),
+            "line 8: has 2 cells, but the first line names 3 columns; give each row one cell per column".to_owned(),
+            "line 9: has 5 cells, but the first line names 3 columns; give each row one cell per column".to_owned(),
             "line 11, psa_company_name: \"\u{fffd}\u{fffd}\": is not UTF-8; save the file as CSV UTF-8".to_owned(),
-            "line 12, psa_company_name: \"Open, dir\": must not contain a line break; is a quote left open?".to_owned(),
+            "line 12, psa_company_name: \"Open, dir\": must not contain a line break; check for a missing closing quote".to_owned(),
         ]
     );
     // What is wrong with what is there already is told alike.
@@ -175,7 +175,7 @@ fn every_problem_of_a_list_is_told_by_line_and_nothing_of_it_is_taken() {
 #[test]
 fn a_list_whose_first_line_does_not_name_the_columns_is_not_taken() {
     let place = Place::with_demo_world();
-    let rule = "the first line must name the columns, with commas between: psa_company_id and any of psa_company_name and tenant_id";
+    let rule = "the first line must name the columns, separated by commas: psa_company_id, and optionally psa_company_name and tenant_id";
     for (list, expected) in [
         ("", vec![format!("line 1, psa_company_id: {rule}")]),
         (
@@ -185,20 +185,20 @@ fn a_list_whose_first_line_does_not_name_the_columns_is_not_taken() {
         (
             "1001,Contoso,\n",
             vec![
-                format!("line 1: \"1001\": is no column here; {rule}"),
-                format!("line 1: \"Contoso\": is no column here; {rule}"),
-                format!("line 1: is no column here; {rule}"),
+                format!("line 1: \"1001\": is not a valid column; {rule}"),
+                format!("line 1: \"Contoso\": is not a valid column; {rule}"),
+                format!("line 1: is not a valid column; {rule}"),
             ],
         ),
         (
             "psa_company_id;tenant_id\n1;2\n",
             vec![format!(
-                "line 1: \"psa_company_id;tenant_id\": is no column here; {rule}"
+                "line 1: \"psa_company_id;tenant_id\": is not a valid column; {rule}"
             )],
         ),
         (
             "psa_company_id,tenant_id,Tenant_id\n1,2,3\n",
-            vec!["line 1: \"Tenant_id\": is there twice".to_owned()],
+            vec!["line 1: \"Tenant_id\": appears twice; remove one of the columns".to_owned()],
         ),
     ] {
         assert_eq!(problems(&place, list), expected, "{list}");
@@ -224,7 +224,7 @@ fn the_kind_of_a_file_is_told_by_its_name_or_a_flag_and_what_does_not_fit_is_wro
         ),
         (
             vec!["import", DEMO_WORLD, "--tenant", "northwind-it"],
-            "--tenant goes with a CSV file",
+            "--tenant is for a CSV file",
         ),
     ] {
         let done = place.run(arguments);
@@ -253,7 +253,7 @@ fn a_rehearsal_tells_what_would_change_line_by_line_and_writes_nothing() {
         "unchanged\tnorthwind-it\tend_company\t1001\n\
          updated\tnorthwind-it\tend_company\t1002\ttenant_id: \"{TAILSPIN}\"\n\
          created\tnorthwind-it\tend_company\t7001\tpsa_company_id: \"7001\", psa_company_name: \"Tab\\tand bell\\u0007\", tenant_id: \"d\"\n\
-         dry run, nothing is written: 1 created, 1 updated, 1 unchanged\n"
+         dry run, nothing was written: 1 created, 1 updated, 1 unchanged\n"
     );
     assert_eq!(place.ok(command), expected);
     assert_eq!(place.ok(command), expected);
@@ -284,7 +284,7 @@ fn a_seed_file_is_rehearsed_in_the_same_way() {
     assert_eq!(
         *last,
         format!(
-            "dry run, nothing is written: 0 created, 0 updated, {} unchanged",
+            "dry run, nothing was written: 0 created, 0 updated, {} unchanged",
             things.len()
         )
     );
@@ -313,7 +313,7 @@ fn a_seed_file_is_rehearsed_in_the_same_way() {
         "created\tnorthwind-it\tuser\tu-new\tid: \"u-new\", role: \"ADMIN\"",
         "created\tnorthwind-it\tapi_key\tNew key\tplatform: false",
         "created\tnew-msp\tagent\tNEO_SUPPORT",
-        "dry run, nothing is written: 5 created, 3 updated, 0 unchanged",
+        "dry run, nothing was written: 5 created, 3 updated, 0 unchanged",
     ];
     assert_eq!(lines.len(), starts.len(), "{told}");
     for (line, start) in lines.iter().zip(starts) {

@@ -66,7 +66,7 @@ fn a_taken_port_is_said_and_the_next_free_one_used() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let server = demo(&place, &address.to_string());
-    let line = server.says("is taken");
+    let line = server.says("is in use");
     assert!(line.contains(&address.port().to_string()), "{line}");
     assert!(server.port() > address.port());
     let lines = curl_lines(&server);

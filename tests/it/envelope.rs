@@ -89,8 +89,8 @@ fn what_is_ignored_is_a_warning() {
     assert_eq!(
         reply.json()["meta"]["warnings"],
         json!([
-            "bot_id and inbound_tenant_id were ignored: only a platform service account is routed by them.",
-            "end_company_id was ignored: an MSP agent works for no single company.",
+            "bot_id and inbound_tenant_id were ignored: they route only a platform service account.",
+            "end_company_id was ignored: an agent with the audience MSP serves no client company.",
         ])
     );
 }
@@ -246,7 +246,7 @@ fn a_wrong_method_is_told_the_right_ones() {
                 json!({
                     "error": {
                         "code": "method_not_allowed",
-                        "message": "This address does not take that method. The Allow header lists those it takes.",
+                        "message": "This path does not support that method. Use one of the methods in the Allow header.",
                     },
                     "meta": {},
                 })
@@ -425,27 +425,27 @@ fn a_field_of_the_wrong_type_is_named_with_its_reason() {
         (
             json!({ "agent_id": 102, "metadata": { "a": 1 } }),
             "metadata",
-            "has a value, at \"a\", that must be a string",
+            "has an invalid value for \"a\": a value must be a string",
         ),
         (
             json!({ "agent_id": 102, "metadata": { "a": null } }),
             "metadata",
-            "has a value, at \"a\", that must be a string",
+            "has an invalid value for \"a\": a value must be a string",
         ),
         (
             json!({ "agent_id": 102, "metadata": { "a": long(513) } }),
             "metadata",
-            "has a value, at \"a\", that must have at most 512 characters",
+            "has an invalid value for \"a\": a value must have at most 512 characters",
         ),
         (
             json!({ "agent_id": 102, "metadata": { long(65): "" } }),
             "metadata",
-            "has a key that must have at most 64 characters",
+            "has an invalid key: a key must have at most 64 characters",
         ),
         (
             json!({ "agent_id": 102, "metadata": { "a\u{0}": "" } }),
             "metadata",
-            "has a key that must not contain U+0000",
+            "has an invalid key: a key must not contain U+0000",
         ),
     ];
     for (body, field, reason) in cases {
@@ -456,7 +456,7 @@ fn a_field_of_the_wrong_type_is_named_with_its_reason() {
     northwind
         .opens(json!({ "agent_id": 102, "metadata": pairs }))
         .refused_field("metadata", "must have at most 16 pairs");
-    let form = "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'";
+    let form = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'";
     for (field, text) in [
         ("bot_id", String::new()),
         ("bot_id", "a b".to_owned()),
@@ -502,7 +502,7 @@ fn a_body_of_256_kib_is_taken_and_one_byte_more_refused() {
         .refused(413, "payload_too_large");
     assert_eq!(
         refused.error(),
-        json!({ "code": "payload_too_large", "message": "The body is too large. Send at most 262,144 bytes." })
+        json!({ "code": "payload_too_large", "message": "The request body is too large. Send at most 262,144 bytes." })
     );
     northwind
         .sends(post().text(body(40 * MOST_BYTES)))
@@ -1046,7 +1046,7 @@ fn client_id_is_the_platforms_alone_wherever_it_can_be_sent() {
                 reply.refused(403, "client_id_not_allowed").error(),
                 json!({
                     "code": "client_id_not_allowed",
-                    "message": "Only a platform service account may send client_id. Leave it out.",
+                    "message": "Only a platform service account may send client_id. Remove client_id from the request.",
                     "details": { "field": "client_id" },
                 })
             );
@@ -1096,7 +1096,7 @@ fn a_500_says_nothing_of_the_inside() {
         json!({
             "error": {
                 "code": "internal_error",
-                "message": "Something went wrong on our side. Try again; if it stays, report the request_id.",
+                "message": "The server failed to handle this request. Try again. If the error persists, report the request_id.",
             },
             "meta": {},
         })

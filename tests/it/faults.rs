@@ -498,7 +498,7 @@ fn a_disk_that_fails_amid_a_big_import_is_not_said_to_be_full() {
         (Errno::IO, "a group was not committed: disk I/O error"),
         (
             Errno::NOSPC,
-            "The server's disk is full; reading still works. Free some space and try again.",
+            "The server's disk is full. Reading still works. Free disk space, then try again.",
         ),
     ] {
         shim.fail(Call::Write, Failure::With(error), 100, 1);

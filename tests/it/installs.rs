@@ -38,7 +38,7 @@ fn is_conflict(reply: &Reply) {
             409,
             json!({
                 "code": "install_conflict",
-                "message": "That M365 tenant cannot be installed for this bot. Ask the platform's operator.",
+                "message": "This M365 tenant cannot be installed for this bot. Ask the platform's operator.",
                 "details": { "field": "end_client_tenant_id" },
             })
         )
@@ -130,7 +130,7 @@ fn the_same_again_on_the_same_channel_is_no_second_install() {
 fn a_body_that_installs_nothing_is_refused_by_field() {
     let server = Server::demo();
     let path = installs_of(&server.client_help_bot());
-    let name = "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'";
+    let name = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'";
     let company = format!("{name}, and neither 'health' nor 'unlinked-tenants'");
     for (body, field, reason) in [
         (json!({}), "end_client_tenant_id", "is required"),

@@ -86,7 +86,7 @@ fn what_a_tenant_cannot_be_is_refused() {
         (
             json!({ "client_id": "X", "name": "x" }),
             "client_id",
-            "must be 1 to 63 of a-z, 0-9 and '-', not starting with '-'",
+            "must be 1 to 63 characters of a-z, 0-9 and '-', and must not start with '-'",
         ),
         (
             json!({ "client_id": "x", "name": "x", "retention_days": 0 }),
@@ -290,7 +290,7 @@ fn a_key_that_cannot_be_made_is_refused_and_a_foreign_one_is_not_there() {
         (
             json!({ "name": "x", "expires_at": "soon" }),
             "expires_at",
-            "must be a time in RFC 3339, such as 2030-01-31T12:00:00Z",
+            "must be an RFC 3339 time, such as 2030-01-31T12:00:00Z",
         ),
         (
             json!({ "name": "x", "platform": true }),

@@ -290,7 +290,7 @@ fn a_repeat_gets_the_first_replys_ids_and_no_second_turn() {
     let first = say("Hello").expect(202).data();
     let duplicate = json!({
         "code": "duplicate_client_message",
-        "message": "This message was accepted before; details has its ids.",
+        "message": "This message was already accepted. Its ids are in details.",
         "details": {
             "user_message_id": first["user_message_id"],
             "chat_turn_id": first["chat_turn_id"],
@@ -379,7 +379,7 @@ fn an_append_is_refused_in_the_contracts_order() {
         say("new").refused(409, "too_many_pending_turns").error(),
         json!({
             "code": "too_many_pending_turns",
-            "message": "Too many messages wait for an answer in this session. Wait for one to be answered.",
+            "message": "Too many messages in this session are waiting for an answer. Wait for an answer, then send the message again.",
         })
     );
     assert_eq!(
@@ -423,8 +423,8 @@ fn a_session_goes_on_only_while_its_link_leads_to_its_company() {
     refused(
         0,
         &format!(
-            "Your organisation is not set up for this chat yet. Please ask Northwind IT: \
-             its administrator has to link one company to the Microsoft 365 tenant {CONTOSO}."
+            "Your organization is not set up for this chat yet. Please contact Northwind IT: \
+             its administrator must link one company to the Microsoft 365 tenant {CONTOSO}."
         ),
     );
     assert_eq!(attempts(), 1);
@@ -433,7 +433,7 @@ fn a_session_goes_on_only_while_its_link_leads_to_its_company() {
     refused(
         1,
         &format!(
-            "Your organisation's set-up has changed since this chat began. Please start a new chat, or ask Northwind IT: \
+            "Your organization's setup has changed since this chat began. Please start a new chat, or contact Northwind IT: \
              its administrator has linked another company to the Microsoft 365 tenant {CONTOSO}."
         ),
     );
@@ -443,7 +443,7 @@ fn a_session_goes_on_only_while_its_link_leads_to_its_company() {
     refused(
         2,
         &format!(
-            "Your organisation is not set up for this chat yet. Please ask Northwind IT: its administrator has to leave \
+            "Your organization is not set up for this chat yet. Please contact Northwind IT: its administrator must leave \
              exactly one company linked to the Microsoft 365 tenant {CONTOSO}; 2 are linked now."
         ),
     );

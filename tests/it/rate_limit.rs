@@ -85,7 +85,7 @@ fn who_calls_too_often_is_told_how_long_to_wait() {
     let refused = calls(&northwind).refused(429, "rate_limited");
     assert_eq!(
         refused.error(),
-        json!({ "code": "rate_limited", "message": "Too many requests. Wait as long as Retry-After says." })
+        json!({ "code": "rate_limited", "message": "Too many requests. Wait for the seconds in the Retry-After header, then try again." })
     );
     assert_eq!(refused.header("retry-after"), Some("59"));
     assert_eq!(

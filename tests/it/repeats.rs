@@ -75,7 +75,7 @@ fn a_key_with_another_body_is_refused_byte_for_byte() {
             post(other).refused(422, "idempotency_key_reused").error(),
             json!({
                 "code": "idempotency_key_reused",
-                "message": "This Idempotency-Key was used with another body. Use a new key.",
+                "message": "This Idempotency-Key was already used with another body. Use a new key.",
             })
         );
     }

@@ -479,8 +479,8 @@ fn a_key_of_the_file_belongs_to_its_environment_and_its_name() {
             {"name": "none"},
         ])),
         &[
-            "tenants[0].api_keys[0].key: \"…\": is a key of the environment \"prod\"; this is \"dev\" (--env)",
-            "tenants[0].api_keys[1].key: \"…\": must be neo_sk_<env>_ and 8 or more of A-Z, a-z and 0-9",
+            "tenants[0].api_keys[0].key: \"…\": is a key of the environment \"prod\", but --env is \"dev\"; use a key of this environment",
+            "tenants[0].api_keys[1].key: \"…\": must be neo_sk_<env>_ followed by 8 or more characters of A-Z, a-z and 0-9",
             "tenants[0].api_keys[2].key: null: is required",
         ],
     );
@@ -701,7 +701,7 @@ fn the_managed_agent_is_given_named_and_kept_as_promised() {
             &place,
             &managed(json!({ field: value })),
             &[&format!(
-                "tenants[0].agents[0].{field}: {value:?}: is fixed for NEO_SUPPORT: {promise}"
+                "tenants[0].agents[0].{field}: {value:?}: must be {promise} for NEO_SUPPORT"
             )],
         );
     }
@@ -722,8 +722,8 @@ fn the_managed_agent_is_given_named_and_kept_as_promised() {
         &place,
         &agent(json!({"state": "DISABLED", "access": "ADMINS_ONLY"})),
         &[
-            "tenants[0].agents[0].access: \"ADMINS_ONLY\": is fixed for NEO_SUPPORT: ALL_USERS",
-            "tenants[0].agents[0].state: \"DISABLED\": is fixed for NEO_SUPPORT: ENABLED",
+            "tenants[0].agents[0].access: \"ADMINS_ONLY\": must be ALL_USERS for NEO_SUPPORT",
+            "tenants[0].agents[0].state: \"DISABLED\": must be ENABLED for NEO_SUPPORT",
         ],
     );
     assert_problems(

@@ -88,7 +88,7 @@ fn a_patch_changes_what_is_sent_and_null_resets() {
         (
             json!({ "metadata": { "a": 1 } }),
             "metadata",
-            "has a value, at \"a\", that must be a string",
+            "has an invalid value for \"a\": a value must be a string",
         ),
     ] {
         northwind

@@ -167,7 +167,7 @@ fn a_list_is_filtered() {
         (
             "end_company_id=a%2Fb",
             "end_company_id",
-            "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'",
+            "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'",
         ),
     ] {
         northwind.lists(query).refused_field(field, reason);
@@ -229,7 +229,7 @@ fn the_platform_lists_what_its_tenants_platform_accounts_made_in_a_tenant() {
         for malformed in ["client_id=", "client_id=NOT%20A%20NAME"] {
             actor.lists(malformed).refused_field(
                 "client_id",
-                "must be 1 to 63 of a-z, 0-9 and '-', not starting with '-'",
+                "must be 1 to 63 characters of a-z, 0-9 and '-', and must not start with '-'",
             );
         }
         actor.reads(&routed).expect(200);
@@ -264,7 +264,7 @@ fn the_platform_writes_in_the_sessions_that_it_made_elsewhere_but_never_deletes_
     relay.mints(json!({ "session_id": routed })).expect(201);
     assert_eq!(
         relay.removes(&routed).refused(403, "forbidden").error(),
-        json!({ "code": "forbidden", "message": "This credential may not do that. Ask an administrator for one that may." })
+        json!({ "code": "forbidden", "message": "This credential does not permit this request. Ask an administrator for one that does." })
     );
     relay.resets(&routed).expect(200);
     relay.removes(&routed).refused(403, "forbidden");

@@ -136,7 +136,7 @@ fn the_platform_may_name_the_routed_agent_and_no_other() {
                 .error(),
             json!({
                 "code": "agent_not_allowed",
-                "message": "That agent does not answer here. Leave agent_id to the route, or name the routed agent.",
+                "message": "This chat is routed to another agent. Send managed_agent_key: NEO_SUPPORT to use that agent, or send its agent_id.",
             })
         );
     }
@@ -169,7 +169,7 @@ fn a_bot_routes_to_the_acting_tenants_own_channel() {
     for malformed in ["NOT A NAME", "", "-a"] {
         relay.opens(ask(malformed)).refused_field(
             "client_id",
-            "must be 1 to 63 of a-z, 0-9 and '-', not starting with '-'",
+            "must be 1 to 63 characters of a-z, 0-9 and '-', and must not start with '-'",
         );
     }
 }
@@ -256,13 +256,13 @@ fn an_ordinary_account_selects_an_agent_of_its_own_tenant() {
         opens(json!({ "agent_id": 105 }))
             .refused(422, "agent_not_conversational")
             .error(),
-        json!({ "code": "agent_not_conversational", "message": "This agent does not chat. Choose a CONVERSATIONAL one." })
+        json!({ "code": "agent_not_conversational", "message": "This agent does not chat. Choose an agent whose autonomy_type is CONVERSATIONAL." })
     );
     assert_eq!(
         opens(json!({ "agent_id": 103 }))
             .refused(409, "agent_disabled")
             .error(),
-        json!({ "code": "agent_disabled", "message": "This agent is switched off. Ask an administrator to enable it." })
+        json!({ "code": "agent_disabled", "message": "This agent is disabled. Ask an administrator to enable it." })
     );
     for both_or_none in [
         json!({}),
@@ -288,7 +288,7 @@ fn an_end_user_agent_is_tried_as_a_company_and_that_is_recorded() {
             .error(),
         json!({
             "code": "end_company_required",
-            "message": "This agent serves client companies. Send end_company_id to say which one.",
+            "message": "This agent serves client companies. Send end_company_id to select one.",
         })
     );
     for unknown in [
@@ -334,7 +334,8 @@ fn only_the_platform_is_routed() {
         verdict(&made),
         json!(["selected", 102, "northwind-it", null])
     );
-    let warning = "bot_id and inbound_tenant_id were ignored: only a platform service account is routed by them.";
+    let warning =
+        "bot_id and inbound_tenant_id were ignored: they route only a platform service account.";
     assert_eq!(made.json()["meta"]["warnings"], json!([warning]));
     let made = server
         .northwind()
@@ -347,7 +348,9 @@ fn only_the_platform_is_routed() {
     assert_eq!(routed.data()["end_company_id"], "1001");
     assert_eq!(
         routed.json()["meta"]["warnings"],
-        json!(["end_company_id was ignored: a platform call is pinned by its M365 tenant."])
+        json!([
+            "end_company_id was ignored: inbound_tenant_id decides the company of a platform call."
+        ])
     );
 }
 
@@ -371,8 +374,8 @@ fn a_directory_without_exactly_one_company_is_refused_in_words_that_name_none() 
         none.error(),
         not_mapped(
             format!(
-                "Your organisation is not set up for this chat yet. Please ask Northwind IT: \
-                 its administrator has to link one company to the Microsoft 365 tenant {TAILSPIN}."
+                "Your organization is not set up for this chat yet. Please contact Northwind IT: \
+                 its administrator must link one company to the Microsoft 365 tenant {TAILSPIN}."
             ),
             TAILSPIN.into(),
             0,
@@ -385,7 +388,7 @@ fn a_directory_without_exactly_one_company_is_refused_in_words_that_name_none() 
         several.error(),
         not_mapped(
             format!(
-                "Your organisation is not set up for this chat yet. Please ask Northwind IT: its administrator has to leave \
+                "Your organization is not set up for this chat yet. Please contact Northwind IT: its administrator must leave \
                  exactly one company linked to the Microsoft 365 tenant {FOURTH_COFFEE}; 2 are linked now."
             ),
             FOURTH_COFFEE.into(),
@@ -398,7 +401,7 @@ fn a_directory_without_exactly_one_company_is_refused_in_words_that_name_none() 
     assert_eq!(
         unnamed.error(),
         not_mapped(
-            "This chat cannot tell which organisation you belong to, since the message names no Microsoft 365 tenant. \
+            "This chat cannot tell which organization you belong to, because the message names no Microsoft 365 tenant. \
              Please contact Northwind IT."
                 .to_owned(),
             Value::Null,

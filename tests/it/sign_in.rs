@@ -519,7 +519,11 @@ fn the_command_prints_a_link_beside_a_running_server() {
     );
 
     let unknown = place.run(["login-link", "--tenant", "nobody"]);
-    assert!(unknown.failure().contains("there is no tenant \"nobody\""));
+    assert!(
+        unknown
+            .failure()
+            .contains("the tenant \"nobody\" does not exist")
+    );
     let wrong = place.run(["login-link", "--tenant", "northwind-it", "--role", "admin"]);
     assert_eq!(wrong.code, 2);
     assert!(
@@ -542,7 +546,7 @@ fn the_first_start_tells_how_to_sign_in() {
     let server = place.serve::<&str>([]);
     let line = server.says("/dashboard#code=");
     assert!(
-        line.starts_with("Sign in as an administrator of Northwind IT, once"),
+        line.starts_with("Sign in as an administrator of Northwind IT ("),
         "{line}"
     );
     let link = line.split_whitespace().last().unwrap();
@@ -554,7 +558,7 @@ fn the_first_start_tells_how_to_sign_in() {
 
     let several = Place::with_demo_world();
     let server = several.serve_demo_world();
-    server.says("To sign in: switchboard login-link --tenant CLIENT_ID");
+    server.says("To sign in, run: switchboard login-link --tenant CLIENT_ID");
     server.stop();
 }
 

@@ -628,7 +628,7 @@ impl Reply {
 
 /// The one error of a 404.
 pub fn not_found() -> Value {
-    json!({ "code": "not_found", "message": "There is no such thing here. Check the address and the id." })
+    json!({ "code": "not_found", "message": "This resource does not exist. Check the path and the ids." })
 }
 
 /// A session with Northwind's technician assistant.

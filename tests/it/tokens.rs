@@ -184,7 +184,7 @@ fn the_platform_may_say_whose_session_it_means() {
     for malformed in ["", "NOT A NAME"] {
         mint(malformed).refused_field(
             "client_id",
-            "must be 1 to 63 of a-z, 0-9 and '-', not starting with '-'",
+            "must be 1 to 63 characters of a-z, 0-9 and '-', and must not start with '-'",
         );
     }
 }
