@@ -14,7 +14,7 @@ use crate::input::company_file;
 use crate::input::fields::Problem;
 use crate::input::seed;
 use crate::model::names::ClientId;
-use crate::store::import::{self, DryRun, ImportOptions, Imported, Rejected, Report};
+use crate::store::import::{self, ImportOptions, Imported, Rejected, Report};
 use crate::store::{Store, WriteTx, export, tenants};
 
 #[derive(Args)]
@@ -96,73 +96,52 @@ fn import_seed(common: &Common, arguments: &Import) -> Result<Report, Failed> {
         Failed::saying(format!("cannot read {}: {error}", arguments.file.display()))
     })?;
     let seed = seed::parse(&text, &common.environment).map_err(|problems| listed(&problems))?;
-    let things = seed.things();
-    write(
-        &open(common)?,
-        things,
-        arguments.dry_run,
-        move |tx, manner| import::apply_so(tx, &seed, &operator(), manner),
-    )
+    let (store, things) = (open(common)?, seed.things());
+    run(&store, things, arguments.dry_run, move |tx, options| {
+        import::apply_with(tx, &seed, &operator(), options)
+    })
 }
 
 fn import_companies(common: &Common, arguments: &Import, named: &str) -> Result<Report, Failed> {
     let companies =
         company_file::parse(&arguments.read()?).map_err(|problems| listed(&problems))?;
-    let store = open(common)?;
+    let (store, things) = (open(common)?, companies.len());
     let tenant = store.read_now(|reader| find(reader, named))?;
-    write(
-        &store,
-        companies.len(),
-        arguments.dry_run,
-        move |tx, manner| import::apply_companies(tx, &tenant, &companies, &operator(), manner),
-    )
+    run(&store, things, arguments.dry_run, move |tx, options| {
+        import::apply_companies(tx, &tenant, &companies, &operator(), options)
+    })
 }
 
-/// Has the store take a file of so many things, all of it or nothing, and shows how far it is.
-fn write(
+/// Runs an import of this many things, with a progress bar.
+fn run(
     store: &Store,
     things: usize,
     dry_run: bool,
-    apply: impl FnOnce(&mut WriteTx<'_>, ImportOptions<'_>) -> Result<Report> + Send + 'static,
+    apply: impl FnOnce(&mut WriteTx<'_>, ImportOptions<'_>) -> Result<Result<Report, Rejected>>
+    + Send
+    + 'static,
 ) -> Result<Report, Failed> {
     let bar = bar("{bar:40} {pos} of {len}, {eta} left");
     bar.set_length(things as u64);
     let shown = bar.clone();
     let outcome = store.write_now(move |tx| {
         let mut step = || shown.inc(1);
-        let manner = ImportOptions {
+        let options = ImportOptions {
             dry_run,
             step: &mut step,
         };
-        apply(tx, manner)
+        apply(tx, options)
     });
     bar.finish_and_clear();
-    match outcome {
-        Ok(report) => Ok(report),
-        Err(Error::Internal(cause)) => match cause.downcast::<DryRun>() {
-            Ok(rehearsed) => Ok(rehearsed.0),
-            Err(cause) => Err(failure(Error::Internal(cause))),
-        },
-        Err(error) => Err(failure(error)),
-    }
+    outcome?.map_err(|Rejected(problems)| listed(&problems))
 }
 
-fn failure(error: Error) -> Failed {
-    match error {
-        Error::Internal(cause) => match cause.downcast::<Rejected>() {
-            Ok(rejected) => listed(&rejected.0),
-            Err(cause) => Failed::saying(cause.to_string()),
-        },
-        Error::Refused(refusal) => Failed::saying(refusal.message),
-    }
-}
-
-/// Takes a seed file's text into a store.
+/// Imports a seed file's text into a store.
 pub(super) fn take(store: &Store, text: &str, environment: &str) -> Result<Imported, Failed> {
     let seed = seed::parse(text, environment).map_err(|problems| listed(&problems))?;
     store
-        .write_now(move |tx| import::apply(tx, &seed, &operator()))
-        .map_err(failure)
+        .write_now(move |tx| import::apply(tx, &seed, &operator()))?
+        .map_err(|Rejected(problems)| listed(&problems))
 }
 
 /// One line a problem: path, value, reason.

@@ -3,7 +3,6 @@
 use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::App;
 use super::attachments::sign_links;
@@ -11,19 +10,17 @@ use super::edge::admission::Permit;
 use super::edge::cursor::{AFTER_ALL, BEFORE_ALL, List, ListQuery, Page};
 use super::edge::envelope::{Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
-use super::sessions::{asker, find, find_in, refuse_unmapped};
-use crate::error::{Code, Error, Refusal, Result};
+use super::sessions::{find, find_in, refuse_unmapped};
+use crate::error::Result;
 use crate::input::fields::{Field, Fields, FromFields};
-use crate::model::caller::{Caller, Reach, Who};
+use crate::model::caller::Reach;
 use crate::model::file;
 use crate::model::ids::{MessageId, SessionId};
-use crate::model::session::{Appended, Feedback, Message, Session};
-use crate::model::words::{AgentState, ChannelStatus, ModelTier, Rating, Rule};
-use crate::resolver::{self, Directory, Linked, NotMapped};
-use crate::store::attachments::{self, Carried};
-use crate::store::cache::Cached;
+use crate::model::session::{Appended, Feedback, Message};
+use crate::model::words::{ModelTier, Rating};
+use crate::store::Extent;
+use crate::store::attachments::Carried;
 use crate::store::messages::{self, NewMessage};
-use crate::store::{Extent, Reader, channels, turns};
 
 /// Characters that a message may have (contract, section 1, Size).
 const MESSAGE: usize = 32_000;
@@ -85,18 +82,6 @@ pub(super) struct Accepted {
     show_agent_progress_steps: bool,
 }
 
-/// Why an append is refused, and what the admin should see of it.
-enum AppendRefused {
-    Plainly(Error),
-    NotMapped(NotMapped),
-}
-
-impl<E: Into<Error>> From<E> for AppendRefused {
-    fn from(error: E) -> Self {
-        Self::Plainly(error.into())
-    }
-}
-
 pub(super) async fn append(
     app: web::Data<App>,
     caller: Permit,
@@ -106,13 +91,11 @@ pub(super) async fn append(
     let sent = body.read()?;
     let id: SessionId = path_id(&request, "session_id")?;
     let appender = caller.shared();
-    let checked = app
-        .store
-        .read_cached(move |known| match check(known, &appender, id, &sent) {
-            Ok(session) => Ok(Ok((session, sent))),
-            Err(AppendRefused::NotMapped(not_mapped)) => Ok(Err(not_mapped)),
-            Err(AppendRefused::Plainly(error)) => Err(error),
-        });
+    let checked = app.store.read_cached(move |cached| {
+        let client_message_id = sent.client_message_id.as_deref();
+        let checked = messages::check(cached, &appender, id, client_message_id, &sent.attachments)?;
+        Ok(checked.map(|session| (session, sent)))
+    });
     let (session, sent) = match checked.await? {
         Ok(checked) => checked,
         Err(not_mapped) => return Err(refuse_unmapped(&app, not_mapped).await?),
@@ -139,94 +122,6 @@ pub(super) async fn append(
     Ok(Reply::accepted(Accepted {
         appended,
         show_agent_progress_steps,
-    }))
-}
-
-/// The checks at every append, in the contract's order.
-fn check(
-    known: &Cached<'_, Reader<'_>>,
-    caller: &Caller,
-    id: SessionId,
-    sent: &AppendRequest,
-) -> Result<Session, AppendRefused> {
-    let reader = known.reader();
-    let session = find_in(reader, caller, id, Reach::Read)?;
-    if let Some(client_message_id) = &sent.client_message_id
-        && let Some(first) = turns::accepted(reader, id, client_message_id)?
-    {
-        return Err(messages::duplicate(&first).into());
-    }
-    attachments::check(reader, id, &sent.attachments)?;
-    if session.archived_at.is_some() {
-        return Err(Code::SessionArchived.into());
-    }
-    let agent = known
-        .agent(session.inside.tenant, session.agent_id)?
-        .filter(|agent| agent.state == AgentState::Enabled)
-        .ok_or(Code::AgentDisabled)?;
-    check_channel(known, &session)?;
-    check_link(known, &session)?;
-    if let Who::DashboardUser { .. } = caller.who
-        && !resolver::may_use(&agent, &asker(caller)?)
-    {
-        return Err(Code::AgentAccessDenied.into());
-    }
-    if caller.reach(&session.facts()) < Reach::Write {
-        return Err(Code::Forbidden.into());
-    }
-    if turns::waiting(reader, id)? >= turns::MOST_WAITING {
-        return Err(Code::TooManyPendingTurns.into());
-    }
-    Ok(session)
-}
-
-/// The channel that routed here must still work, and still be installed.
-fn check_channel(known: &Cached<'_, Reader<'_>>, session: &Session) -> Result<()> {
-    let Some(id) = session.channel_id else {
-        return Ok(());
-    };
-    let channel = known
-        .channel(id)?
-        .filter(|channel| !channel.deleted && channel.status == ChannelStatus::Active)
-        .ok_or(Code::ChannelDisconnected)?;
-    if session.resolution.rule == Rule::WhiteLabelInstall
-        && let Some(inbound) = &session.inside.pinned_by
-        && !known.is_installed(channel.owner, id, inbound)?
-    {
-        return Err(Code::ChannelDisconnected.into());
-    }
-    Ok(())
-}
-
-/// The link that pinned a session must still lead to its company, and to no other; a company that it is tried as must be there.
-fn check_link(known: &Cached<'_, Reader<'_>>, session: &Session) -> Result<(), AppendRefused> {
-    let tenant = session.inside.tenant;
-    let (Some(inbound), Some(channel)) = (&session.inside.pinned_by, session.channel_id) else {
-        return match &session.end_company_id {
-            Some(company) if !known.has_company(tenant, company)? => {
-                Err(Refusal::new(Code::EndCompanyNotMapped)
-                    .saying("The company that this session was opened for is gone. Start a new session for another one.")
-                    .with("inbound_tenant_id", Value::Null)
-                    .with("client_id", known.tenant_by_no(tenant)?.client_id.as_str())
-                    .with("linked_companies", 0)
-                    .into())
-            }
-            Some(_) | None => Ok(()),
-        };
-    };
-    let linked_companies = match known.linked(tenant, inbound)? {
-        Linked::One(company) if Some(&company) == session.end_company_id.as_ref() => {
-            return Ok(());
-        }
-        Linked::One(_) => 1,
-        Linked::Not(companies) => companies,
-    };
-    Err(AppendRefused::NotMapped(NotMapped {
-        tenant: known.tenant_by_no(tenant)?,
-        inbound: Some(inbound.clone()),
-        linked_companies,
-        channel,
-        bot: channels::bot_of(known.reader(), channel)?,
     }))
 }
 

@@ -114,14 +114,7 @@ pub(super) async fn create(
     let tenant = app
         .store
         .write(Extent::Configuration, move |tx| {
-            let tenant = NewTenant {
-                client_id,
-                name: String::new(),
-                entra_tenant_id: None,
-                rate_limit_per_minute: None,
-                retention_days: None,
-            };
-            let tenant = tenant.changed(&new.draft);
+            let tenant = NewTenant::fresh(client_id).changed(&new.draft);
             let no = tenants::create(tx, &tenant)?;
             event.details = tenant.details()?;
             record(tx, home, no, event)?;
@@ -192,17 +185,13 @@ pub(super) async fn patch(
     let tenant = app
         .store
         .write(Extent::Configuration, move |tx| {
-            let tenant = tenants::by_client_id(tx.reader(), &client_id)?.ok_or(Code::NotFound)?;
-            let before = tenant.as_new();
-            let after = before.changed(&draft);
-            if after == before {
-                return Ok(tenant);
+            let before = tenants::by_client_id(tx.reader(), &client_id)?.ok_or(Code::NotFound)?;
+            let after = tenants::change(tx, &before, &draft)?;
+            if after != before {
+                event.details = audit::difference(&before.as_new(), &after.as_new())?;
+                record(tx, home, after.no, event)?;
             }
-            tenants::update(tx, tenant.no, &after)?;
-            tenants::check_home(tx.reader(), tenant.no)?;
-            event.details = audit::difference(&before, &after)?;
-            record(tx, home, tenant.no, event)?;
-            tenants::by_no(tx.reader(), tenant.no)
+            Ok(after)
         })
         .await
         .map_err(name_no_one)?;

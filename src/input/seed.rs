@@ -11,7 +11,7 @@ use crate::input::draft::{
 use crate::input::fields::{Field, Fields, Problem, Problems};
 use crate::model::api_key;
 use crate::model::names::{AgentId, ClientId, CompanyId, M365TenantId};
-use crate::model::words::{Access, AgentState, Audience, AutonomyType, ManagedAgentKey, Role};
+use crate::model::words::{ManagedAgentKey, Role};
 
 /// A whole file.
 #[derive(Debug)]
@@ -298,7 +298,7 @@ fn tenant(fields: &Fields<'_>, environment: &str) -> Option<SeedTenant> {
 
 fn agent(fields: &Fields<'_>) -> Option<SeedAgent> {
     let agent_id = fields.required("agent_id", fields.integer("agent_id", 1..=LARGEST_NUMBER));
-    let agent = SeedAgent {
+    Some(SeedAgent {
         path: fields.here().to_owned(),
         draft: AgentDraft::read(fields),
         managed_agent_key: fields.word(
@@ -307,48 +307,7 @@ fn agent(fields: &Fields<'_>) -> Option<SeedAgent> {
             &ManagedAgentKey::choices(),
         ),
         agent_id: AgentId(agent_id?),
-    };
-    if let Field::Set(ManagedAgentKey::NeoSupport) = agent.managed_agent_key {
-        check_managed(fields, &agent.draft);
-    }
-    Some(agent)
-}
-
-/// A managed agent is what the server promises, whatever a file says (contract, section 6).
-fn check_managed(fields: &Fields<'_>, agent: &AgentDraft) {
-    const FIXED: &str = "is fixed for NEO_SUPPORT:";
-    if agent
-        .autonomy_type
-        .clone()
-        .value()
-        .is_some_and(|kind| kind != AutonomyType::Conversational)
-    {
-        fields.refuse("autonomy_type", format!("{FIXED} CONVERSATIONAL"));
-    }
-    if agent
-        .audience
-        .clone()
-        .value()
-        .is_some_and(|audience| audience != Audience::Msp)
-    {
-        fields.refuse("audience", format!("{FIXED} MSP"));
-    }
-    if agent
-        .access
-        .clone()
-        .value()
-        .is_some_and(|access| access != Access::AllUsers)
-    {
-        fields.refuse("access", format!("{FIXED} ALL_USERS"));
-    }
-    if agent
-        .state
-        .clone()
-        .value()
-        .is_some_and(|state| state != AgentState::Enabled)
-    {
-        fields.refuse("state", format!("{FIXED} ENABLED"));
-    }
+    })
 }
 
 fn company(fields: &Fields<'_>) -> Option<SeedCompany> {

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::rules::{self, Violation, refuse};
 use super::sql::{Part, Reader, Row, params};
 use super::{WriteTx, articles};
 use crate::error::{Code, Refusal, Result};
@@ -336,6 +337,18 @@ pub fn insert(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
     .map(drop)
 }
 
+/// Creates an agent of a tenant, with a number that the server gives.
+pub fn create(tx: &mut WriteTx<'_>, tenant: TenantNo, draft: &AgentDraft) -> Result<AgentRecord> {
+    let id = give_id(tx)?;
+    let fresh = fresh(tenant, id, draft);
+    insert(tx, &fresh.changed(draft, &fresh.agent_settings))?;
+    stored(tx.reader(), id)
+}
+
+fn stored(reader: &Reader<'_>, id: AgentId) -> Result<AgentRecord> {
+    by_id(reader, id)?.ok_or_else(|| Code::NotFound.into())
+}
+
 /// Makes a tenant's managed `NEO_SUPPORT` agent.
 ///
 /// # Errors
@@ -385,6 +398,80 @@ pub fn managed(tenant: TenantNo, agent_id: AgentId) -> AgentRecord {
     }
 }
 
+/// An agent's audience and kind cannot change.
+pub(super) fn changed_fixed_fields(before: &AgentRecord, after: &AgentRecord) -> Vec<Violation> {
+    let kind = |agent: &AgentRecord| agent.autonomy_type.as_str();
+    rules::changed_fixed_fields(&[
+        (
+            "audience",
+            before.audience.as_str(),
+            after.audience.as_str(),
+        ),
+        ("autonomy_type", kind(before), kind(after)),
+    ])
+}
+
+/// Where a managed agent would not be what the server promises of it (contract, section 6).
+pub(super) fn broken_promises(agent: &AgentRecord) -> Vec<Violation> {
+    let promised = managed(agent.tenant, agent.agent_id);
+    [
+        (
+            "autonomy_type",
+            agent.autonomy_type.as_str(),
+            promised.autonomy_type.as_str(),
+        ),
+        (
+            "audience",
+            agent.audience.as_str(),
+            promised.audience.as_str(),
+        ),
+        ("access", agent.access.as_str(), promised.access.as_str()),
+        ("state", agent.state.as_str(), promised.state.as_str()),
+    ]
+    .into_iter()
+    .filter(|(_, value, promised)| value != promised)
+    .map(|(field, value, promised)| Violation {
+        field,
+        value: value.to_owned(),
+        reason: format!("is fixed for NEO_SUPPORT: {promised}"),
+        refusal: Refusal::new(Code::AgentManagedByNeo),
+    })
+    .collect()
+}
+
+/// Through the API nothing of a managed agent changes.
+fn refuse_managed(agent: &AgentRecord) -> Result<()> {
+    match agent.managed_agent_key {
+        None => Ok(()),
+        Some(ManagedAgentKey::NeoSupport) => Err(Code::AgentManagedByNeo.into()),
+    }
+}
+
+/// Changes an agent, unless the change is none. Settings that are not sent return to their defaults.
+///
+/// # Errors
+/// `agent_managed_by_neo`; `validation_error` for a field that cannot change;
+/// `agent_update_conflict` if the agent has another version than `version`.
+pub fn change(
+    tx: &mut WriteTx<'_>,
+    before: &AgentRecord,
+    draft: &AgentDraft,
+    version: Option<i64>,
+) -> Result<()> {
+    refuse_managed(before)?;
+    let after = before.changed(draft, &AgentSettings::default());
+    refuse(changed_fixed_fields(before, &after))?;
+    if version.is_some_and(|version| version != before.version) {
+        return Err(Refusal::new(Code::AgentUpdateConflict)
+            .with("version", before.version)
+            .into());
+    }
+    if after == *before {
+        return Ok(());
+    }
+    update(tx, &after)
+}
+
 const UPDATE: &str = "
 UPDATE agents SET name = ?2, description = ?3, access = ?4, allowed_users = ?5, state = ?6, custom_instructions = ?7,
                   welcome_message = ?8, suggested_prompts = ?9, version = version + 1, updated_at = ?10
@@ -422,8 +509,9 @@ const DELETE: &str = "DELETE FROM agents WHERE agent_id = ?1";
 /// Removes an agent; articles that name it beside others name the others alone from now on. How many articles those were.
 ///
 /// # Errors
-/// `agent_in_use` when a living channel uses it, or an article is for it alone: without it that article would be for all agents.
+/// `agent_managed_by_neo`; `agent_in_use` when a living channel uses it, or an article is for it alone: without it that article would be for all agents.
 pub fn delete(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<usize> {
+    refuse_managed(agent)?;
     let (tenant, id) = (agent.tenant, agent.agent_id);
     let used: Option<String> = tx
         .reader()

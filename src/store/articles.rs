@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::rules::{Violation, refuse};
 use super::sql::{Part, Reader, Row, params};
 use super::{WriteTx, agents, companies};
 use crate::error::{Code, Error, Refusal, Result};
@@ -179,27 +180,46 @@ pub fn page(
     )
 }
 
-/// What an article names must be there, in its own tenant, and its title be free.
-///
-/// # Errors
-/// `not_found`, `already_exists`.
-pub fn check(reader: &Reader<'_>, tenant: TenantNo, article: &ArticleRecord) -> Result<()> {
+/// What an article names and its tenant lacks: the company, then the agents.
+pub(super) fn unknown_names(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    article: &ArticleRecord,
+) -> Result<Vec<Violation>> {
+    let unknown = |field, value, reason: &str, sentence| Violation {
+        field,
+        value,
+        reason: reason.to_owned(),
+        refusal: Refusal::new(Code::NotFound)
+            .saying(sentence)
+            .with("field", field),
+    };
+    let mut violations = Vec::new();
     if let Some(company) = &article.end_company_id
         && !companies::exists(reader, tenant, company)?
     {
-        return Err(Refusal::new(Code::NotFound)
-            .saying("There is no such company. Check end_company_id.")
-            .with("field", "end_company_id")
-            .into());
+        violations.push(unknown(
+            "end_company_id",
+            company.to_string(),
+            "is no company of this tenant",
+            "There is no such company. Check end_company_id.",
+        ));
     }
     for agent in &article.agent_ids {
         if agents::of_tenant(reader, tenant, *agent)?.is_none() {
-            return Err(Refusal::new(Code::NotFound)
-                .saying("There is no such agent. Check agent_ids.")
-                .with("field", "agent_ids")
-                .into());
+            violations.push(unknown(
+                "agent_ids",
+                agent.to_string(),
+                "is no agent of this tenant",
+                "There is no such agent. Check agent_ids.",
+            ));
         }
     }
+    Ok(violations)
+}
+
+fn check(reader: &Reader<'_>, tenant: TenantNo, article: &ArticleRecord) -> Result<()> {
+    refuse(unknown_names(reader, tenant, article)?)?;
     if titled(reader, tenant, &article.title)?.is_some_and(|other| other.id != article.id) {
         return Err(Refusal::new(Code::AlreadyExists)
             .saying(
@@ -209,6 +229,41 @@ pub fn check(reader: &Reader<'_>, tenant: TenantNo, article: &ArticleRecord) -> 
             .into());
     }
     Ok(())
+}
+
+/// Creates an article of a tenant.
+///
+/// # Errors
+/// `not_found` with `field` for a company or an agent that the tenant lacks; `already_exists` for
+/// a title that another article has.
+pub fn create(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    draft: &ArticleDraft,
+) -> Result<ArticleRecord> {
+    let id = tx.new_id()?;
+    let article = ArticleRecord::fresh(id, String::new()).changed(draft);
+    check(tx.reader(), tenant, &article)?;
+    insert(tx, tenant, &article)?;
+    by_id(tx.reader(), tenant, id)?.ok_or_else(|| Code::NotFound.into())
+}
+
+/// Changes an article, unless the change is none.
+///
+/// # Errors
+/// As [`create`].
+pub fn change(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    before: &ArticleRecord,
+    draft: &ArticleDraft,
+) -> Result<()> {
+    let after = before.changed(draft);
+    if after == *before {
+        return Ok(());
+    }
+    check(tx.reader(), tenant, &after)?;
+    update(tx, tenant, &after)
 }
 
 const DELETE: &str = "DELETE FROM knowledge_articles WHERE seq = ?1";

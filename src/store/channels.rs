@@ -3,9 +3,10 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::rules::{self, Violation, refuse};
 use super::sql::{Part, Reader, Row, params};
-use super::{WriteTx, agents};
-use crate::error::Result;
+use super::{WriteTx, agents, installs};
+use crate::error::{Code, Refusal, Result};
 use crate::input::draft::ChannelDraft;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{ChannelId, Tick};
@@ -57,14 +58,20 @@ pub struct ChannelRecord {
 }
 
 impl ChannelRecord {
-    /// A channel before anything is said of it; audience and agent have still to be given.
-    pub fn fresh(id: ChannelId, tenant: TenantNo, internal_name: &str) -> Self {
+    /// A channel with what it cannot be without.
+    pub fn fresh(
+        id: ChannelId,
+        tenant: TenantNo,
+        internal_name: &str,
+        audience: Audience,
+        agent_id: AgentId,
+    ) -> Self {
         Self {
             id,
-            audience: Audience::Msp,
+            audience,
             internal_name: internal_name.to_owned(),
             transport: Transport::Teams,
-            agent_id: AgentId(0),
+            agent_id,
             status: ChannelStatus::Active,
             bot_id: None,
             display_name: None,
@@ -464,63 +471,146 @@ pub fn name_of(reader: &Reader<'_>, channel: Tick) -> Result<String> {
     reader.one(NAME_OF, [channel], |row| row.get("internal_name"))
 }
 
-/// Why an agent cannot be a channel's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BindingError {
-    /// The tenant has no such agent.
-    Unknown,
-    /// It talks to others than the channel's people.
-    OtherAudience(Audience),
+/// A channel's audience and transport cannot change.
+pub(super) fn changed_fixed_fields(
+    before: &ChannelRecord,
+    after: &ChannelRecord,
+) -> Vec<Violation> {
+    let transport = |channel: &ChannelRecord| channel.transport.as_str();
+    rules::changed_fixed_fields(&[
+        (
+            "audience",
+            before.audience.as_str(),
+            after.audience.as_str(),
+        ),
+        ("transport", transport(before), transport(after)),
+    ])
 }
 
-/// Why the channel's agent cannot be its agent, if it cannot.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn misfit(reader: &Reader<'_>, channel: &ChannelRecord) -> Result<Option<BindingError>> {
-    Ok(
-        match agents::of_tenant(reader, channel.tenant, channel.agent_id)? {
-            None => Some(BindingError::Unknown),
-            Some(agent) if agent.audience != channel.audience => {
-                Some(BindingError::OtherAudience(agent.audience))
-            }
-            Some(_) => None,
-        },
-    )
+/// A channel's agent is one of its tenant, and of the channel's audience.
+pub(super) fn unfit_agent(
+    reader: &Reader<'_>,
+    channel: &ChannelRecord,
+) -> Result<Option<Violation>> {
+    let (reason, refusal) = match agents::of_tenant(reader, channel.tenant, channel.agent_id)? {
+        None => (
+            "is no agent of this tenant".to_owned(),
+            Refusal::new(Code::NotFound),
+        ),
+        Some(agent) if agent.audience != channel.audience => {
+            let (agent, channel) = (agent.audience.as_str(), channel.audience.as_str());
+            let refusal = Refusal::new(Code::AudienceMismatch)
+                .saying(format!(
+                    "This agent is {agent}, and the channel is {channel}. Choose an agent of the channel's audience."
+                ))
+                .with("field", "agent_id");
+            (
+                format!("is an {agent} agent; the channel is {channel}"),
+                refusal,
+            )
+        }
+        Some(_) => return Ok(None),
+    };
+    Ok(Some(Violation {
+        field: "agent_id",
+        value: channel.agent_id.to_string(),
+        reason,
+        refusal,
+    }))
 }
 
 const HAS_ACTIVE_INTERNAL: &str = "
 SELECT 1 FROM channels
 WHERE tenant_no = ?1 AND bot_id = ?2 AND deleted_at IS NULL AND status = 'ACTIVE' AND audience = 'MSP' AND seq <> ?3";
 
-/// Whether the channel would be the second `ACTIVE` `MSP` one of its tenant and bot.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn is_second_internal(reader: &Reader<'_>, channel: &ChannelRecord) -> Result<bool> {
+/// A tenant has one `ACTIVE` `MSP` channel of a bot: the resolver chooses by age among several.
+pub(super) fn second_internal(
+    reader: &Reader<'_>,
+    channel: &ChannelRecord,
+) -> Result<Option<Violation>> {
     let Some(bot) = &channel.bot_id else {
-        return Ok(false);
+        return Ok(None);
     };
     if channel.audience != Audience::Msp || channel.status != ChannelStatus::Active {
-        return Ok(false);
+        return Ok(None);
     }
     let other = reader.optional(
         HAS_ACTIVE_INTERNAL,
         (channel.tenant, bot, channel.id.tick()),
         |_| Ok(()),
     )?;
-    Ok(other.is_some())
+    Ok(other.map(|()| Violation {
+        field: "bot_id",
+        value: bot.to_string(),
+        reason: "has another ACTIVE MSP channel in this tenant".to_owned(),
+        refusal: taken(
+            "bot_id",
+            "There is an ACTIVE MSP channel of that bot already. Disconnect it first, or choose another bot.",
+        ),
+    }))
 }
 
 const CARRIED_ELSEWHERE: &str =
     "SELECT 1 FROM channels WHERE bot_id = ?1 AND tenant_no <> ?2 AND deleted_at IS NULL LIMIT 1";
 
-/// Whether a living channel of another tenant carries a bot.
+/// Refuses what a channel must not become; `before` is what it was.
+fn check(
+    reader: &Reader<'_>,
+    before: Option<&ChannelRecord>,
+    channel: &ChannelRecord,
+) -> Result<()> {
+    refuse(unfit_agent(reader, channel)?)?;
+    let named = named(reader, channel.tenant, &channel.internal_name)?;
+    if named.is_some_and(|named| named.id != channel.id) {
+        let sentence = "There is a channel of that name already. Choose another name.";
+        return Err(taken("internal_name", sentence).into());
+    }
+    // Tenants share a bot by the operator's seed file alone; such a channel may keep it.
+    let new_bot = channel
+        .bot_id
+        .as_ref()
+        .filter(|bot| before.is_none_or(|before| before.bot_id.as_ref() != Some(bot)));
+    if let Some(bot) = new_bot {
+        let elsewhere = reader.optional(CARRIED_ELSEWHERE, (bot, channel.tenant), |_| Ok(()))?;
+        if elsewhere.is_some() {
+            let sentence = "That bot is in use already. Choose another bot.";
+            return Err(taken("bot_id", sentence).into());
+        }
+    }
+    refuse(second_internal(reader, channel)?)?;
+    match new_bot {
+        Some(bot) => installs::check_new_bot(reader, channel.id, bot),
+        None => Ok(()),
+    }
+}
+
+fn taken(field: &'static str, sentence: &'static str) -> Refusal {
+    Refusal::new(Code::AlreadyExists)
+        .saying(sentence)
+        .with("field", field)
+}
+
+/// Creates a channel.
 ///
 /// # Errors
-/// The file cannot be read.
-pub fn is_carried_elsewhere(reader: &Reader<'_>, tenant: TenantNo, bot: &BotId) -> Result<bool> {
-    Ok(reader
-        .optional(CARRIED_ELSEWHERE, (bot, tenant), |_| Ok(()))?
-        .is_some())
+/// `not_found` or `audience_mismatch` for its agent; `already_exists` for a name or a bot that is
+/// taken; `install_conflict`.
+pub fn create(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<ChannelRecord> {
+    check(tx.reader(), None, channel)?;
+    insert(tx, channel)?;
+    of_tenant(tx.reader(), channel.tenant, channel.id)?.ok_or_else(|| Code::NotFound.into())
+}
+
+/// Changes a channel, unless the change is none.
+///
+/// # Errors
+/// `validation_error` for a field that cannot change; those of [`create`].
+pub fn change(tx: &mut WriteTx<'_>, before: &ChannelRecord, draft: &ChannelDraft) -> Result<()> {
+    let after = before.changed(draft);
+    refuse(changed_fixed_fields(before, &after))?;
+    if after == *before {
+        return Ok(());
+    }
+    check(tx.reader(), Some(before), &after)?;
+    update(tx, &after)
 }

@@ -3,10 +3,12 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::rules::Violation;
 use super::sql::{Part, Reader, Row};
 use super::{WriteTx, articles, unlinked};
 use crate::error::{Code, Refusal, Result};
 use crate::input::draft::CompanyDraft;
+use crate::input::fields::Field;
 use crate::model::clock::Timestamp;
 use crate::model::ids::Tick;
 use crate::model::names::{CompanyId, M365TenantId, TenantNo};
@@ -204,7 +206,11 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)";
 ///
 /// # Errors
 /// `already_exists`.
-pub fn create(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -> Result<()> {
+pub fn create(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    company: &CompanyRecord,
+) -> Result<CompanyRecord> {
     let id = &company.psa_company_id;
     if exists(tx.reader(), tenant, id)? {
         return Err(Refusal::new(Code::AlreadyExists)
@@ -215,7 +221,8 @@ pub fn create(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -
             .with("psa_company_id", id.as_str())
             .into());
     }
-    insert(tx, tenant, company)
+    insert(tx, tenant, company)?;
+    by_id(tx.reader(), tenant, id)?.ok_or_else(|| Code::NotFound.into())
 }
 
 /// Makes a company.
@@ -273,6 +280,31 @@ pub fn update(
         tenant,
         [company.tenant_id.as_ref(), before.tenant_id.as_ref()],
     )
+}
+
+/// Changes a company, unless the change is none. `id` is the id that the change carries, if any.
+///
+/// # Errors
+/// `validation_error` for another id than the company's.
+pub fn change(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    before: &CompanyRecord,
+    id: &Field<CompanyId>,
+    draft: &CompanyDraft,
+) -> Result<()> {
+    match id {
+        Field::Absent => {}
+        Field::Set(id) if *id == before.psa_company_id => {}
+        Field::Set(_) | Field::Null => {
+            return Err(Violation::fixed("psa_company_id", &before.psa_company_id).into());
+        }
+    }
+    let after = before.changed(draft);
+    if after == *before {
+        return Ok(());
+    }
+    update(tx, tenant, before, &after)
 }
 
 /// Links a company to a directory; whether that changed anything.

@@ -3,13 +3,16 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::WriteTx;
 use super::channels::{self, ChannelRecord};
+use super::rules::{Violation, refuse};
 use super::sql::{Reader, Row};
+use super::{WriteTx, companies};
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{ChannelId, InstallId, Tick};
 use crate::model::names::{BotId, CompanyId, M365TenantId, TenantNo};
+use crate::model::words::Audience;
+use crate::resolver::Linked;
 
 /// An install as the wire shows it (contract, section 6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -148,20 +151,36 @@ pub fn is_installed(
         .is_some())
 }
 
-/// Whether another tenant's install, be its channel deleted, holds the channel's bot for a directory.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn is_held_by_another(
+/// Only an `END_USER` channel is installed.
+pub(super) fn wrong_audience(
+    channel: &ChannelRecord,
+    directory: &M365TenantId,
+) -> Option<Violation> {
+    (channel.audience != Audience::EndUser).then(|| Violation {
+        field: "end_client_tenant_id",
+        value: directory.to_string(),
+        reason: "only END_USER channels have installs".to_owned(),
+        refusal: Refusal::new(Code::AudienceMismatch)
+            .saying("Only END_USER channels are installed. Choose one."),
+    })
+}
+
+/// A bot and a directory belong to one tenant's install. A deleted channel's install counts too.
+pub(super) fn held_by_another_tenant(
     reader: &Reader<'_>,
     channel: &ChannelRecord,
     directory: &M365TenantId,
-) -> Result<bool> {
+) -> Result<Option<Violation>> {
     let Some(bot) = &channel.bot_id else {
-        return Ok(false);
+        return Ok(None);
     };
-    let held = routed(reader, bot, directory)?;
-    Ok(held.is_some_and(|install| install.tenant != channel.tenant))
+    let held = routed(reader, bot, directory)?.filter(|install| install.tenant != channel.tenant);
+    Ok(held.map(|_| Violation {
+        field: "end_client_tenant_id",
+        value: directory.to_string(),
+        reason: "is installed for this bot by another tenant".to_owned(),
+        refusal: conflict("end_client_tenant_id"),
+    }))
 }
 
 const CANNOT_FOLLOW: &str = "
@@ -169,18 +188,26 @@ SELECT i.m365_tenant_id AS m365_tenant_id FROM installs i
 JOIN installs o ON o.bot_id = ?2 AND o.m365_tenant_id = i.m365_tenant_id AND o.tenant_no <> i.tenant_no
 WHERE i.channel_seq = ?1 ORDER BY i.seq LIMIT 1";
 
-/// The first directory of a channel's installs that another tenant's install holds for `bot`.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn cannot_follow(
+/// A channel's installs follow its new bot, unless another tenant's install holds that bot for one
+/// of their directories.
+pub(super) fn cannot_follow(
     reader: &Reader<'_>,
     channel: Tick,
     bot: &BotId,
-) -> Result<Option<M365TenantId>> {
-    reader.optional(CANNOT_FOLLOW, (channel, bot), |row| {
+) -> Result<Option<Violation>> {
+    let held: Option<M365TenantId> = reader.optional(CANNOT_FOLLOW, (channel, bot), |row| {
         row.get("m365_tenant_id")
-    })
+    })?;
+    Ok(held.map(|directory| Violation {
+        field: "bot_id",
+        value: bot.to_string(),
+        reason: format!("is installed for {directory} by another tenant"),
+        refusal: bot_conflict(&directory),
+    }))
+}
+
+fn bot_conflict(directory: &M365TenantId) -> Refusal {
+    conflict("bot_id").with("end_client_tenant_id", directory.as_str())
 }
 
 const IS_HOME_OF_ANOTHER: &str =
@@ -229,17 +256,14 @@ WHERE i.channel_seq = ?1 ORDER BY i.seq LIMIT 1";
 ///
 /// # Errors
 /// `install_conflict` for the first that could not be made for this bot; it names no one.
-pub fn check_again(reader: &Reader<'_>, channel: ChannelId, bot: &BotId) -> Result<()> {
-    let held = match cannot_follow(reader, channel.tick(), bot)? {
-        Some(directory) => Some(directory),
-        None => reader.optional(IN_FOREIGN_HOME, [channel.tick()], |row| {
+pub(super) fn check_new_bot(reader: &Reader<'_>, channel: ChannelId, bot: &BotId) -> Result<()> {
+    refuse(cannot_follow(reader, channel.tick(), bot)?)?;
+    let foreign: Option<M365TenantId> =
+        reader.optional(IN_FOREIGN_HOME, [channel.tick()], |row| {
             row.get("m365_tenant_id")
-        })?,
-    };
-    match held {
-        Some(directory) => Err(conflict("bot_id")
-            .with("end_client_tenant_id", directory.as_str())
-            .into()),
+        })?;
+    match foreign {
+        Some(directory) => Err(bot_conflict(&directory).into()),
         None => Ok(()),
     }
 }
@@ -248,47 +272,81 @@ fn conflict(field: &'static str) -> Refusal {
     Refusal::new(Code::InstallConflict).with("field", field)
 }
 
-/// What became of a request to install.
+/// What a request to install did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Made {
+pub struct Installed {
+    /// The install, as it is now.
+    pub install: InstallRecord,
+    /// Whether the request created it.
+    pub is_new: bool,
+    /// The install of a deleted channel that the new one replaced.
+    pub instead_of: Option<InstallId>,
+    /// Whether the request linked the company.
+    pub is_linked: bool,
+    /// The companies that are linked to the directory now.
+    pub linked: Linked,
+}
+
+/// Installs a channel for a directory, and links the directory to `company` (contract, section 6).
+///
+/// # Errors
+/// In this order: `not_found` for a deleted channel; `audience_mismatch`; `install_conflict`, which
+/// names no one; `company_already_bound` for a directory that the tenant has installed elsewhere;
+/// `not_found` for the company; `company_already_bound` for a company with another link.
+pub fn install(
+    tx: &mut WriteTx<'_>,
+    channel: &ChannelRecord,
+    directory: &M365TenantId,
+    company: Option<&CompanyId>,
+) -> Result<Installed> {
+    if channel.is_deleted {
+        return Err(Code::NotFound.into());
+    }
+    refuse(wrong_audience(channel, directory))?;
+    let (id, is_new, instead_of) = match make(tx, channel, directory)? {
+        Made::Before(id) => (id, false, None),
+        Made::Now { id, instead_of } => (id, true, instead_of),
+    };
+    let is_linked = match company {
+        Some(company) => companies::link(tx, channel.tenant, company, directory)?,
+        None => false,
+    };
+    Ok(Installed {
+        install: by_id(tx.reader(), id)?.ok_or(Code::NotFound)?,
+        is_new,
+        instead_of,
+        is_linked,
+        linked: companies::linked(tx.reader(), channel.tenant, directory)?,
+    })
+}
+
+enum Made {
     /// It was so already.
     Before(InstallId),
     /// A new install; it may have taken the place of a deleted channel's.
     Now {
-        /// The new one.
         id: InstallId,
-        /// The one that gave way.
         instead_of: Option<InstallId>,
     },
 }
 
-/// Installs a channel for a directory, unless the directory is held (contract, section 6). Whoever is second finds what the
+/// Installs a channel for a directory, unless the directory is held. Whoever is second finds what the
 /// first did, since all writes run one behind the other; the unique indexes hold it too.
 ///
 /// A deleted channel's install gives way where that lets nothing through that it refused: to a channel of the same tenant and
 /// bot, or where it has no bot.
-///
-/// # Errors
-/// `install_conflict`, which names no one, and `company_already_bound`, which names what the tenant itself has.
-pub fn make(
-    tx: &mut WriteTx<'_>,
-    channel: &ChannelRecord,
-    directory: &M365TenantId,
-) -> Result<Made> {
+fn make(tx: &mut WriteTx<'_>, channel: &ChannelRecord, directory: &M365TenantId) -> Result<Made> {
     let reader = tx.reader();
-    let bound = bound(reader, channel.tenant, directory)?;
-    let held = match &channel.bot_id {
+    refuse(held_by_another_tenant(reader, channel, directory)?)?;
+    let own = match &channel.bot_id {
         Some(bot) => routed(reader, bot, directory)?,
         None => None,
     };
-    let is_in_the_way = held.is_some_and(|held| {
-        let is_own = held.tenant == channel.tenant;
-        held.channel_id != channel.id && !(is_own && held.is_of_deleted)
-    });
+    let is_in_the_way = own.is_some_and(|own| own.channel_id != channel.id && !own.is_of_deleted);
     if is_in_the_way || is_home_of_another(reader, channel.tenant, directory)? {
         return Err(conflict("end_client_tenant_id").into());
     }
-    match bound {
+    match bound(reader, channel.tenant, directory)? {
         None => Ok(Made::Now {
             id: insert(tx, channel, directory)?,
             instead_of: None,

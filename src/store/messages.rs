@@ -1,18 +1,22 @@
 //! Messages: appended with their turn, listed in order.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::attachments::{self, Carried};
+use super::cache::Cached;
 use super::sql::{Part, Reader, Row, params};
 use super::turns::Settlement;
-use super::{WriteTx, search, turns};
+use super::{WriteTx, channels, search, sessions, turns};
 use crate::error::{Code, Error, Refusal, Result};
+use crate::model::caller::{Caller, Reach};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{MessageId, SessionId, Tick, TurnId};
 use crate::model::names::TenantNo;
-use crate::model::session::{Appended, Cursor, Feedback, Message, Parts, TextPart};
-use crate::model::words::{MessageRole, ModelTier, Rating};
+use crate::model::session::{Appended, Cursor, Feedback, Message, Parts, Session, TextPart};
+use crate::model::words::{AgentState, ChannelStatus, MessageRole, ModelTier, Rating, Rule};
+use crate::resolver::{self, Asker, Directory, Linked, NotMapped};
 
 macro_rules! select {
     ($rest:literal) => {
@@ -145,6 +149,123 @@ pub fn by_id(reader: &Reader<'_>, session: SessionId, id: MessageId) -> Result<O
     reader.optional(BY_ID, (session.tick(), id.tick(), id), record)
 }
 
+/// Checks whether a caller may append a message to a session (contract, section 4). Returns the
+/// session, or the directory for which an admin has to link one company first.
+///
+/// # Errors
+/// The first that applies, in this order: `not_found`, `duplicate_client_message`,
+/// `validation_error` for a file, `session_archived`, `agent_disabled`, `channel_disconnected`,
+/// `end_company_not_mapped` for a company that is gone, `agent_access_denied`, `forbidden`,
+/// `too_many_pending_turns`.
+pub fn check(
+    cached: &Cached<'_, Reader<'_>>,
+    caller: &Caller,
+    id: SessionId,
+    client_message_id: Option<&str>,
+    files: &[Carried],
+) -> Result<Result<Session, NotMapped>> {
+    let reader = cached.reader();
+    let session = sessions::within_reach(reader, caller, id, Reach::Read)?;
+    refuse_repeat(reader, id, client_message_id)?;
+    attachments::check(reader, id, files)?;
+    if session.archived_at.is_some() {
+        return Err(Code::SessionArchived.into());
+    }
+    let agent = cached
+        .agent(session.inside.tenant, session.agent_id)?
+        .filter(|agent| agent.state == AgentState::Enabled)
+        .ok_or(Code::AgentDisabled)?;
+    check_channel(cached, &session)?;
+    if let Some(not_mapped) = check_link(cached, &session)? {
+        return Ok(Err(not_mapped));
+    }
+    if let Some(asker) = Asker::of(caller)
+        && !resolver::may_use(&agent, &asker)
+    {
+        return Err(Code::AgentAccessDenied.into());
+    }
+    if caller.reach(&session.facts()) < Reach::Write {
+        return Err(Code::Forbidden.into());
+    }
+    refuse_when_full(reader, id)?;
+    Ok(Ok(session))
+}
+
+fn refuse_repeat(
+    reader: &Reader<'_>,
+    session: SessionId,
+    client_message_id: Option<&str>,
+) -> Result<()> {
+    if let Some(client_message_id) = client_message_id
+        && let Some(first) = turns::accepted(reader, session, client_message_id)?
+    {
+        return Err(duplicate(&first).into());
+    }
+    Ok(())
+}
+
+fn refuse_when_full(reader: &Reader<'_>, session: SessionId) -> Result<()> {
+    if turns::waiting(reader, session)? >= turns::MOST_WAITING {
+        return Err(Code::TooManyPendingTurns.into());
+    }
+    Ok(())
+}
+
+/// The channel that routed here must still be active, and still be installed.
+fn check_channel(cached: &Cached<'_, Reader<'_>>, session: &Session) -> Result<()> {
+    let Some(id) = session.channel_id else {
+        return Ok(());
+    };
+    let channel = cached
+        .channel(id)?
+        .filter(|channel| !channel.deleted && channel.status == ChannelStatus::Active)
+        .ok_or(Code::ChannelDisconnected)?;
+    if session.resolution.rule == Rule::WhiteLabelInstall
+        && let Some(inbound) = &session.inside.pinned_by
+        && !cached.is_installed(channel.owner, id, inbound)?
+    {
+        return Err(Code::ChannelDisconnected.into());
+    }
+    Ok(())
+}
+
+/// The link that pinned a session must still lead to its company, and to no other. A company that
+/// the session is tried as must still exist.
+fn check_link(cached: &Cached<'_, Reader<'_>>, session: &Session) -> Result<Option<NotMapped>> {
+    let tenant = session.inside.tenant;
+    let (Some(inbound), Some(channel)) = (&session.inside.pinned_by, session.channel_id) else {
+        return match &session.end_company_id {
+            Some(company) if !cached.has_company(tenant, company)? => {
+                let tenant = cached.tenant_by_no(tenant)?;
+                Err(company_is_gone(tenant.client_id.as_str()).into())
+            }
+            Some(_) | None => Ok(None),
+        };
+    };
+    let linked_companies = match cached.linked(tenant, inbound)? {
+        Linked::One(company) if Some(&company) == session.end_company_id.as_ref() => {
+            return Ok(None);
+        }
+        Linked::One(_) => 1,
+        Linked::Not(companies) => companies,
+    };
+    Ok(Some(NotMapped {
+        tenant: cached.tenant_by_no(tenant)?,
+        inbound: Some(inbound.clone()),
+        linked_companies,
+        channel,
+        bot: channels::bot_of(cached.reader(), channel)?,
+    }))
+}
+
+fn company_is_gone(client_id: &str) -> Refusal {
+    Refusal::new(Code::EndCompanyNotMapped)
+        .saying("The company that this session was opened for is gone. Start a new session for another one.")
+        .with("inbound_tenant_id", Value::Null)
+        .with("client_id", client_id)
+        .with("linked_companies", 0)
+}
+
 /// A message that a person sends.
 #[derive(Clone, Debug)]
 pub struct NewMessage {
@@ -179,11 +300,7 @@ INSERT INTO messages (seq, id, session_seq, turn_seq, role, content, created_at)
 /// # Errors
 /// `validation_error` for a file that it may not carry, `duplicate_client_message`, `session_archived`, `too_many_pending_turns`, `not_found` when the session was deleted meanwhile.
 pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
-    if let Some(client_message_id) = &new.client_message_id
-        && let Some(first) = turns::accepted(tx.reader(), new.session, client_message_id)?
-    {
-        return Err(duplicate(&first).into());
-    }
+    refuse_repeat(tx.reader(), new.session, new.client_message_id.as_deref())?;
     let files = attachments::check(tx.reader(), new.session, &new.attachments)?;
     let now = tx.now();
     let counted = tx.returning(COUNT_IN, (new.session.tick(), now), |row| {
@@ -204,9 +321,7 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
         }
         .into());
     };
-    if turns::waiting(tx.reader(), new.session)? >= turns::MOST_WAITING {
-        return Err(Code::TooManyPendingTurns.into());
-    }
+    refuse_when_full(tx.reader(), new.session)?;
     if message_count == 1
         && untitled
         && let Some(title) = &new.title
@@ -356,7 +471,7 @@ pub fn give_feedback(
 }
 
 /// The refusal of a message that was accepted before, with the first reply's ids.
-pub fn duplicate(first: &Appended) -> Refusal {
+fn duplicate(first: &Appended) -> Refusal {
     Refusal::new(Code::DuplicateClientMessage)
         .with("user_message_id", first.user_message_id.to_string())
         .with("chat_turn_id", first.chat_turn_id.to_string())

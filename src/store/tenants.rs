@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::rules::{Violation, refuse};
 use super::sql::{Reader, Row};
 use super::{WriteTx, agents, installs};
 use crate::error::{Code, Error, Refusal, Result};
@@ -14,7 +15,7 @@ use crate::model::names::{ClientId, M365TenantId, TenantNo};
 use crate::resolver::Tenant;
 
 /// A tenant as `GET /tenant` shows it (contract, section 7).
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TenantRecord {
     /// Its name on the wire.
     pub client_id: ClientId,
@@ -140,6 +141,17 @@ pub struct NewTenant {
 }
 
 impl NewTenant {
+    /// A tenant that has only its `client_id`.
+    pub fn fresh(client_id: ClientId) -> Self {
+        Self {
+            client_id,
+            name: String::new(),
+            entra_tenant_id: None,
+            rate_limit_per_minute: None,
+            retention_days: None,
+        }
+    }
+
     /// What the event of its making tells of it.
     ///
     /// # Errors
@@ -207,7 +219,7 @@ pub fn insert(tx: &mut WriteTx<'_>, new: &NewTenant) -> Result<TenantNo> {
             .with("field", "client_id")
             .into());
     }
-    refuse_taken_directory(tx.reader(), None, new)?;
+    refuse(taken_directory(tx.reader(), None, new)?)?;
     let (now, seq) = (tx.now(), tx.tick());
     tx.returning_one(
         INSERT,
@@ -254,26 +266,30 @@ pub fn check_home(reader: &Reader<'_>, tenant: TenantNo) -> Result<()> {
 
 const OF_DIRECTORY: &str = "SELECT tenant_no FROM tenants WHERE entra_tenant_id = ?1";
 
-/// Refuses a directory with which another tenant than `no` signs in. The other tenant is not named.
-fn refuse_taken_directory(
+/// A directory signs in to one tenant. The other tenant is not named; `no` is the tenant's own number.
+pub(super) fn taken_directory(
     reader: &Reader<'_>,
     no: Option<TenantNo>,
-    new: &NewTenant,
-) -> Result<()> {
-    let Some(directory) = &new.entra_tenant_id else {
-        return Ok(());
+    tenant: &NewTenant,
+) -> Result<Option<Violation>> {
+    let Some(directory) = &tenant.entra_tenant_id else {
+        return Ok(None);
     };
     let owner: Option<TenantNo> =
         reader.optional(OF_DIRECTORY, [directory], |row| row.get("tenant_no"))?;
     if owner.is_none() || owner == no {
-        return Ok(());
+        return Ok(None);
     }
-    Err(Refusal::new(Code::AlreadyExists)
-        .saying(format!(
-            "Another tenant already signs in with the directory {directory}."
-        ))
-        .with("field", "entra_tenant_id")
-        .into())
+    Ok(Some(Violation {
+        field: "entra_tenant_id",
+        value: directory.to_string(),
+        reason: "is another tenant's already".to_owned(),
+        refusal: Refusal::new(Code::AlreadyExists)
+            .saying(format!(
+                "Another tenant already signs in with the directory {directory}."
+            ))
+            .with("field", "entra_tenant_id"),
+    }))
 }
 
 const UPDATE: &str = "
@@ -285,7 +301,7 @@ WHERE tenant_no = ?1";
 /// # Errors
 /// `already_exists` when its directory is taken.
 pub fn update(tx: &mut WriteTx<'_>, no: TenantNo, changed: &NewTenant) -> Result<()> {
-    refuse_taken_directory(tx.reader(), Some(no), changed)?;
+    refuse(taken_directory(tx.reader(), Some(no), changed)?)?;
     tx.execute(
         UPDATE,
         (
@@ -297,4 +313,23 @@ pub fn update(tx: &mut WriteTx<'_>, no: TenantNo, changed: &NewTenant) -> Result
         ),
     )
     .map(drop)
+}
+
+/// Changes a tenant, unless the change is none. Returns what the tenant is then.
+///
+/// # Errors
+/// `already_exists` for a directory that another tenant signs in with; `install_conflict` for one
+/// that another tenant's bot is installed for.
+pub fn change(
+    tx: &mut WriteTx<'_>,
+    tenant: &TenantRecord,
+    draft: &TenantDraft,
+) -> Result<TenantRecord> {
+    let before = tenant.as_new();
+    let after = before.changed(draft);
+    if after != before {
+        update(tx, tenant.no, &after)?;
+        check_home(tx.reader(), tenant.no)?;
+    }
+    by_no(tx.reader(), tenant.no)
 }

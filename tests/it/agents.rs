@@ -138,12 +138,12 @@ fn a_body_that_makes_no_agent_is_refused_by_field() {
         (
             json!({ "audience": "END_USER" }),
             "audience",
-            "never changes",
+            "cannot change",
         ),
         (
             json!({ "autonomy_type": "AGENTIC" }),
             "autonomy_type",
-            "never changes",
+            "cannot change",
         ),
     ] {
         northwind
@@ -152,7 +152,7 @@ fn a_body_that_makes_no_agent_is_refused_by_field() {
     }
     // An END_USER agent is not made an MSP's by a reset either.
     let reset = northwind.puts("/agents/101", json!({ "audience": null }));
-    reset.refused_field("audience", "never changes");
+    reset.refused_field("audience", "cannot change");
 }
 
 #[test]

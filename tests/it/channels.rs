@@ -225,11 +225,11 @@ fn audience_and_transport_never_change_and_what_has_no_default_is_not_reset() {
     let northwind = server.northwind();
     let path = format!("/channels/{}", server.client_help_bot());
     for (body, field, reason) in [
-        (json!({ "audience": "MSP" }), "audience", "never changes"),
+        (json!({ "audience": "MSP" }), "audience", "cannot change"),
         (
             json!({ "audience": "MSP", "agent_id": 102, "bot_id": null }),
             "audience",
-            "never changes",
+            "cannot change",
         ),
         (
             json!({ "transport": "SLACK" }),

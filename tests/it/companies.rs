@@ -125,12 +125,12 @@ fn a_body_that_makes_or_changes_no_company_is_refused_by_field() {
         (
             json!({ "psa_company_id": "1002" }),
             "psa_company_id",
-            "never changes",
+            "cannot change",
         ),
         (
             json!({ "psa_company_id": null }),
             "psa_company_id",
-            "never changes",
+            "cannot change",
         ),
         (json!({ "tenant_id": 1 }), "tenant_id", "must be a string"),
     ] {
