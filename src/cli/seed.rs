@@ -1,4 +1,4 @@
-//! `import` and `export`: the seed file and a list of companies in, the seed file out (contract, section 11).
+//! `import` of seed files and of lists of companies, and `export` (contract, section 11).
 
 use std::fs;
 use std::io::{self, Read};
@@ -15,7 +15,8 @@ use crate::input::fields::Problem;
 use crate::input::seed;
 use crate::model::names::ClientId;
 use crate::store::import::{self, ImportOptions, Imported, Rejected, Report};
-use crate::store::{Store, WriteTx, export, tenants};
+use crate::store::tenants::{self, TenantRecord};
+use crate::store::{Reader, Store, WriteTx, export};
 
 #[derive(Args)]
 pub(super) struct Import {
@@ -24,10 +25,11 @@ pub(super) struct Import {
     /// The tenant whose companies a CSV file lists
     #[arg(long, env = "SWITCHBOARD_TENANT", value_name = "CLIENT_ID")]
     tenant: Option<String>,
-    /// The file is CSV, whatever its name: psa_company_id, and any of psa_company_name and tenant_id
+    /// Read the file as CSV, whatever its name: psa_company_id, and any of psa_company_name and
+    /// tenant_id
     #[arg(long, env = "SWITCHBOARD_CSV", value_parser = BoolishValueParser::new())]
     csv: bool,
-    /// Show what would change, one line a thing, and write nothing
+    /// Show what would change, one line for each item, and write nothing
     #[arg(long, env = "SWITCHBOARD_DRY_RUN", value_parser = BoolishValueParser::new())]
     dry_run: bool,
 }
@@ -53,7 +55,7 @@ impl Import {
 
 #[derive(Args)]
 pub(super) struct Export {
-    /// This tenant alone
+    /// Export this tenant only
     #[arg(long, env = "SWITCHBOARD_TENANT", value_name = "CLIENT_ID")]
     tenant: Option<String>,
 }
@@ -64,15 +66,15 @@ pub(super) fn import(common: &Common, arguments: &Import) -> Result<(), Failed> 
         (None, false) => import_seed(common, arguments)?,
         (None, true) => wrong_usage(
             ErrorKind::MissingRequiredArgument,
-            "a CSV file lists one tenant's companies; say whose with --tenant CLIENT_ID",
+            "a CSV file lists the companies of one tenant; name the tenant with --tenant CLIENT_ID",
         ),
         (Some(_), false) => wrong_usage(
             ErrorKind::ArgumentConflict,
-            "--tenant goes with a CSV file; a seed file names its tenants itself",
+            "--tenant is for a CSV file; a seed file names its own tenants",
         ),
     };
     for line in &report.lines {
-        // The tabs between the columns are kept; what else would break a line is not.
+        // Tabs separate the columns. Other control characters would break the line.
         let columns: Vec<String> = line.split('\t').map(column).collect();
         print(columns.join("\t").trim_end())?;
     }
@@ -144,7 +146,7 @@ pub(super) fn take(store: &Store, text: &str, environment: &str) -> Result<Impor
         .map_err(|Rejected(problems)| listed(&problems))
 }
 
-/// One line a problem: path, value, reason.
+/// Lists the problems, one per line: path, value, reason.
 fn listed(problems: &[Problem]) -> Failed {
     Failed(
         problems
@@ -162,33 +164,30 @@ fn listed(problems: &[Problem]) -> Failed {
 
 pub(super) fn export(common: &Common, arguments: &Export) -> Result<(), Failed> {
     let store = open(common)?;
-    let world = store.read_now(|reader| {
+    let seed_file = store.read_now(|reader| {
         let tenants = match &arguments.tenant {
             None => tenants::all(reader)?,
             Some(named) => vec![find(reader, named)?],
         };
         export::world(reader, &tenants)
     })?;
-    let text =
-        serde_json::to_string_pretty(&world).map_err(|error| Failed::saying(error.to_string()))?;
+    let text = serde_json::to_string_pretty(&seed_file)
+        .map_err(|error| Failed::saying(error.to_string()))?;
     print(text)
 }
 
-/// The tenant that a flag names.
+/// Finds the tenant that a flag names.
 ///
 /// # Errors
-/// A sentence that says so when there is none.
-pub(super) fn find(
-    reader: &crate::store::Reader<'_>,
-    named: &str,
-) -> Result<tenants::TenantRecord, Error> {
+/// A message for the operator if there is no such tenant.
+pub(super) fn find(reader: &Reader<'_>, named: &str) -> Result<TenantRecord> {
     let found = match ClientId::parse(named) {
         Some(client_id) => tenants::by_client_id(reader, &client_id)?,
         None => None,
     };
     found.ok_or_else(|| {
         Error::internal(format!(
-            "there is no tenant {named:?}; 'switchboard tenants list' shows those that there are"
+            "there is no tenant {named:?}; run 'switchboard tenants list' to see all tenants"
         ))
     })
 }

@@ -64,7 +64,7 @@ pub(super) async fn get(
     Ok(Reply::ok(agent))
 }
 
-/// Reads a number in its one spelling, so that an agent has one address.
+/// Reads the number in its one spelling only, so that an agent has one address.
 fn path_agent(request: &HttpRequest) -> Result<AgentId> {
     let text = segment(request, "agent_id").unwrap_or_default();
     let id = text.parse().map(AgentId).ok();
@@ -72,7 +72,7 @@ fn path_agent(request: &HttpRequest) -> Result<AgentId> {
         .ok_or_else(|| Code::NotFound.into())
 }
 
-/// A body that makes an agent; the key of a managed one is read to be refused.
+/// The body of a POST. The key of a managed agent is read in order to refuse it.
 pub(super) struct NewAgent {
     draft: AgentDraft,
     managed: Field<ManagedAgentKey>,
@@ -87,7 +87,7 @@ impl FromFields for NewAgent {
         {
             fields.refuse(
                 "autonomy_type",
-                "must be CONVERSATIONAL; agents of other kinds come by the seed file",
+                "must be CONVERSATIONAL; only a seed file creates agents of other kinds",
             );
         }
         Self {
@@ -123,7 +123,7 @@ pub(super) async fn create(
     Ok(Reply::created(format_args!("/agents/{id}"), agent))
 }
 
-/// A body that changes an agent.
+/// The body of a PUT.
 pub(super) struct AgentChange {
     draft: AgentDraft,
     version: Option<i64>,
@@ -133,7 +133,7 @@ impl FromFields for AgentChange {
     fn read(fields: &Fields<'_>) -> Self {
         let draft = AgentDraft::read(fields);
         if let Field::Null = draft.name {
-            fields.refuse("name", "must not be null: an agent has a name");
+            fields.refuse("name", "must not be null: it has no default");
         }
         Self {
             draft,

@@ -61,7 +61,7 @@ pub(super) async fn get(
     Ok(Reply::ok(article))
 }
 
-/// A body that makes an article.
+/// The body of a POST.
 pub(super) struct NewArticle(ArticleDraft);
 
 impl FromFields for NewArticle {
@@ -96,7 +96,7 @@ pub(super) async fn create(
     ))
 }
 
-/// A body that changes an article.
+/// The body of a PUT.
 pub(super) struct ArticleChange(ArticleDraft);
 
 impl FromFields for ArticleChange {
@@ -104,7 +104,7 @@ impl FromFields for ArticleChange {
         let draft = ArticleDraft::read(fields);
         for (name, field) in [("title", &draft.title), ("body", &draft.body)] {
             if let Field::Null = field {
-                fields.refuse(name, "must not be null: an article has one");
+                fields.refuse(name, "must not be null: it has no default");
             }
         }
         Self(draft)

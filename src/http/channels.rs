@@ -1,4 +1,4 @@
-//! Channels of the caller's tenant, and what the relay asks when a bot is installed (contract, section 6).
+//! Channels of the caller's tenant, and a bot's greeting after its install (contract, section 6).
 
 use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
@@ -64,7 +64,7 @@ pub(super) async fn get(
     Ok(Reply::ok(channel))
 }
 
-/// A body that makes a channel.
+/// The body of a POST.
 pub(super) struct NewChannel {
     draft: ChannelDraft,
     internal_name: Option<String>,
@@ -109,7 +109,7 @@ pub(super) async fn create(
     Ok(Reply::created(format_args!("/channels/{id}"), channel))
 }
 
-/// A body that changes a channel. A field without a default cannot be reset.
+/// The body of a PATCH.
 pub(super) struct ChannelChange(ChannelDraft);
 
 impl FromFields for ChannelChange {
@@ -121,7 +121,7 @@ impl FromFields for ChannelChange {
             ("agent_id", draft.agent_id == Field::Null),
         ] {
             if is_null {
-                fields.refuse(name, "must not be null: every channel has one");
+                fields.refuse(name, "must not be null: it has no default");
             }
         }
         Self(draft)
@@ -163,7 +163,7 @@ pub(super) async fn delete(
     Ok(NoContent)
 }
 
-/// A bot that somebody has installed for a directory.
+/// The body of an install event: a bot was installed for a directory.
 pub(super) struct InstallEvent {
     bot_id: Option<BotId>,
     end_client_tenant_id: Option<M365TenantId>,
@@ -179,7 +179,7 @@ impl FromFields for InstallEvent {
     }
 }
 
-/// What a bot says to those who have just installed it.
+/// The greeting of a bot after its install. Without an active channel nothing matches.
 #[derive(Default, Serialize, JsonSchema)]
 pub(super) struct Greeting {
     matched: bool,
@@ -192,8 +192,8 @@ pub(super) async fn install_event(
     _caller: Permit,
     body: Body<InstallEvent>,
 ) -> Outcome<Greeting> {
-    let installed = body.read()?;
-    let (Some(bot), Some(directory)) = (installed.bot_id, installed.end_client_tenant_id) else {
+    let event = body.read()?;
+    let (Some(bot), Some(directory)) = (event.bot_id, event.end_client_tenant_id) else {
         return Err(Code::ValidationError.into());
     };
     let routed = move |reader: &Reader<'_>| match installs::routed(reader, &bot, &directory)? {
@@ -201,9 +201,9 @@ pub(super) async fn install_event(
         None => Ok(None),
     };
     let channel = app.store.read(routed).await?;
-    let works =
+    let active =
         channel.filter(|channel| !channel.is_deleted && channel.status == ChannelStatus::Active);
-    Ok(Reply::ok(match works {
+    Ok(Reply::ok(match active {
         Some(channel) => Greeting {
             matched: true,
             display_name: channel.display_name,

@@ -1,4 +1,4 @@
-//! End companies, the directories that nobody linked yet, and what would be refused today (contract, section 6).
+//! End companies, directories without a link, and the health of the mapping (contract, section 6).
 
 use actix_web::{HttpRequest, web};
 
@@ -18,7 +18,7 @@ use crate::store::companies::{self, CompanyFilter, CompanyRecord};
 use crate::store::health::{self, Health};
 use crate::store::unlinked::{self, UnlinkedRecord};
 
-/// Findings of one kind that a reply holds; how many there are is said beside.
+/// The most findings of one kind in a reply. The reply also has their number.
 const FINDINGS: usize = 200;
 
 impl FromQuery for CompanyFilter {
@@ -64,7 +64,7 @@ pub(super) async fn get(
     Ok(Reply::ok(company))
 }
 
-/// A body that makes a company.
+/// The body of a POST.
 pub(super) struct NewCompany {
     id: Option<CompanyId>,
     draft: CompanyDraft,
@@ -103,7 +103,7 @@ pub(super) async fn create(
     Ok(Reply::created(path, company))
 }
 
-/// A body that changes a company; the id that it may carry names the company, and never changes.
+/// The body of a PUT. It may repeat the company's id, which cannot change.
 pub(super) struct CompanyChange {
     id: Field<CompanyId>,
     draft: CompanyDraft,
@@ -113,7 +113,7 @@ impl FromFields for CompanyChange {
     fn read(fields: &Fields<'_>) -> Self {
         let draft = CompanyDraft::read(fields);
         if let Field::Null = draft.psa_company_name {
-            fields.refuse("psa_company_name", "must not be null: a company has a name");
+            fields.refuse("psa_company_name", "must not be null: it has no default");
         }
         Self {
             id: fields.named("psa_company_id"),

@@ -1,4 +1,4 @@
-//! Installs of a channel; the platform manages anyone's (contract, sections 2 and 6).
+//! Installs of a channel. The platform manages those of any tenant (contract, sections 2 and 6).
 
 use actix_web::{HttpRequest, web};
 
@@ -20,31 +20,31 @@ use crate::store::channels::{self, ChannelRecord};
 use crate::store::installs::{self, InstallRecord, Installed};
 use crate::store::{Extent, Reader};
 
-const SHARED: &str =
-    "Several companies are linked to this M365 tenant now: chat is refused until one is left.";
+const SHARED: &str = "Several companies are now linked to this M365 tenant. Chat is refused until exactly one is linked.";
 
-/// Whose channels a caller may install.
+/// The channels whose installs a caller manages.
 #[derive(Clone, Copy)]
-enum Whose {
-    Anyones,
-    Of(TenantNo),
+enum InstallScope {
+    AnyTenant,
+    Tenant(TenantNo),
 }
 
-impl Whose {
+impl InstallScope {
     fn by(caller: &Caller) -> Self {
         if caller.is_platform() {
-            Self::Anyones
+            Self::AnyTenant
         } else {
-            Self::Of(caller.tenant.no)
+            Self::Tenant(caller.tenant.no)
         }
     }
 
-    /// A channel within reach. A deleted one is too: its installs go on refusing until they are removed.
+    /// A channel whose installs the caller manages. It may be deleted: its installs refuse chat
+    /// until they are removed.
     fn channel(self, reader: &Reader<'_>, id: ChannelId) -> Result<ChannelRecord> {
         channels::by_id(reader, id)?
             .filter(|channel| match self {
-                Self::Anyones => true,
-                Self::Of(tenant) => channel.tenant == tenant,
+                Self::AnyTenant => true,
+                Self::Tenant(tenant) => channel.tenant == tenant,
             })
             .ok_or_else(|| Code::NotFound.into())
     }
@@ -57,9 +57,9 @@ pub(super) async fn list(
     Query(query): Query<ListQuery<()>>,
 ) -> Outcome<Vec<InstallRecord>> {
     let id: ChannelId = path_id(&request, "channel_id")?;
-    let whose = Whose::by(&caller);
+    let scope = InstallScope::by(&caller);
     app.store
-        .read(move |reader| whose.channel(reader, id))
+        .read(move |reader| scope.channel(reader, id))
         .await?;
     let owner = id.to_string();
     let list = List {
@@ -77,6 +77,7 @@ pub(super) async fn list(
     .await
 }
 
+/// The body of a POST.
 pub(super) struct NewInstall {
     end_client_tenant_id: Option<M365TenantId>,
     psa_company_id: Option<CompanyId>,
@@ -103,18 +104,18 @@ pub(super) async fn create(
         return Err(Code::ValidationError.into());
     };
     let channel_id: ChannelId = path_id(&request, "channel_id")?;
-    let whose = Whose::by(&caller);
+    let scope = InstallScope::by(&caller);
     let mut event = event_of(&request, &caller, "install.create", "");
     let installed = app
         .store
         .write(Extent::Configuration, move |tx| {
-            let channel = whose.channel(tx.reader(), channel_id)?;
+            let channel = scope.channel(tx.reader(), channel_id)?;
             let company = new.psa_company_id.as_ref();
             let installed = installs::install(tx, &channel, &directory, company)?;
             if installed.is_new || installed.is_linked {
-                // The event is the channel's owner's, who has to know, whoever installed.
+                // The owner of the channel has to know, also if the platform installed it.
                 event.tenant = channel.tenant;
-                tell(&mut event, &installed, company);
+                complete(&mut event, &installed, company);
                 audit::record(tx, &event)?;
             }
             Ok(installed)
@@ -136,14 +137,14 @@ pub(super) async fn create(
     Ok(reply.warning(warnings))
 }
 
-/// Completes the event of an install that was created, linked, or both.
-fn tell(event: &mut Event, installed: &Installed, company: Option<&CompanyId>) {
+/// Completes the event of an install that was created or linked.
+fn complete(event: &mut Event, installed: &Installed, company: Option<&CompanyId>) {
     let install = &installed.install;
     event.target = Some(install.id.to_string());
     if !installed.is_new {
         event.action = "install.link";
     }
-    if let Some(old) = installed.instead_of {
+    if let Some(old) = installed.replaced {
         event.detail("instead_of", old.to_string());
     }
     event.detail("channel_id", install.channel_id.to_string());
@@ -163,10 +164,10 @@ pub(super) async fn delete(
 ) -> Result<NoContent> {
     let channel_id: ChannelId = path_id(&request, "channel_id")?;
     let id: InstallId = path_id(&request, "install_id")?;
-    let whose = Whose::by(&caller);
+    let scope = InstallScope::by(&caller);
     let event = event_of(&request, &caller, "install.delete", id);
     audited::write(&app, event, move |tx, event| {
-        let channel = whose.channel(tx.reader(), channel_id)?;
+        let channel = scope.channel(tx.reader(), channel_id)?;
         let install = installs::by_id(tx.reader(), id)?
             .filter(|install| install.channel_id == channel_id)
             .ok_or(Code::NotFound)?;

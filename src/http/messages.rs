@@ -1,4 +1,4 @@
-//! Messages: appended after every check of the contract's section 4, and listed.
+//! Messages of a session: appended, listed, and rated (contract, section 4).
 
 use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
@@ -22,13 +22,14 @@ use crate::store::Extent;
 use crate::store::attachments::Carried;
 use crate::store::messages::{self, NewMessage};
 
-/// Characters that a message may have (contract, section 1, Size).
+/// The most characters of a message (contract, section 1, Size).
 const MESSAGE: usize = 32_000;
-/// Files that a message may carry.
+/// The most files of a message.
 const ATTACHMENTS: usize = 6;
-/// Characters of a title that is taken from a first message.
-const TAKEN_TITLE: usize = 80;
+/// The most characters of a title that comes from a first message.
+const DERIVED_TITLE: usize = 80;
 
+/// The body of a POST.
 pub(super) struct AppendRequest {
     message: String,
     attachments: Vec<Carried>,
@@ -45,14 +46,14 @@ impl FromFields for AppendRequest {
                 format!("must have at most {ATTACHMENTS} entries"),
             );
         }
-        let said = |text: Field<String>| text.value().filter(|text| !text.is_empty());
+        let non_empty = |text: Field<String>| text.value().filter(|text| !text.is_empty());
         let attachments: Vec<Carried> = attachments
             .iter()
             .map(|attachment| Carried {
                 id: file::parse_blob_path(&attachment.required_text("blob_path", 1..=1_024)),
                 mime: attachment.required_text("mime", 1..=256),
-                alt: said(attachment.text("alt", 0..=1_000)),
-                filename: said(attachment.text("filename", 0..=255)),
+                alt: non_empty(attachment.text("alt", 0..=1_000)),
+                filename: non_empty(attachment.text("filename", 0..=255)),
             })
             .collect();
         let message = fields
@@ -90,10 +91,10 @@ pub(super) async fn append(
 ) -> Outcome<Accepted> {
     let sent = body.read()?;
     let id: SessionId = path_id(&request, "session_id")?;
-    let appender = caller.shared();
+    let caller = caller.shared();
     let checked = app.store.read_cached(move |cached| {
         let client_message_id = sent.client_message_id.as_deref();
-        let checked = messages::check(cached, &appender, id, client_message_id, &sent.attachments)?;
+        let checked = messages::check(cached, &caller, id, client_message_id, &sent.attachments)?;
         Ok(checked.map(|session| (session, sent)))
     });
     let (session, sent) = match checked.await? {
@@ -125,13 +126,13 @@ pub(super) async fn append(
     }))
 }
 
-/// The title that a first message gives: its first line, cut between words.
+/// The title that a first message gives to its session: its first line, cut between words.
 fn title_of(message: &str) -> Option<String> {
     let line = message
         .lines()
         .map(str::trim)
         .find(|line| !line.is_empty())?;
-    let Some((end, _)) = line.char_indices().nth(TAKEN_TITLE) else {
+    let Some((end, _)) = line.char_indices().nth(DERIVED_TITLE) else {
         return Some(line.to_owned());
     };
     let cut = &line[..end];
@@ -179,9 +180,9 @@ pub(super) async fn list(
         owner: &owner,
     };
     let page = Page::of(&query.page, list)?;
-    let reaches = caller.shared();
+    let caller = caller.shared();
     let part = app.store.read(move |reader| {
-        find_in(reader, &reaches, id, Reach::Read)?;
+        find_in(reader, &caller, id, Reach::Read)?;
         if newest_first {
             messages::page_before(reader, id, page.after.unwrap_or(AFTER_ALL), page.fetch())
         } else {
@@ -193,7 +194,7 @@ pub(super) async fn list(
     Ok(Reply::ok(found).paged(pagination))
 }
 
-/// Characters that a comment may have.
+/// The most characters of a comment.
 const COMMENT: usize = 4_000;
 
 impl FromFields for Feedback {

@@ -1,4 +1,4 @@
-//! Channels: an agent bound to a bot, with its branding.
+//! Channels: each binds an agent to a bot, with its branding.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -14,51 +14,51 @@ use crate::model::names::{AgentId, BotId, M365TenantId, TenantNo};
 use crate::model::words::{Audience, ChannelStatus, Transport};
 use crate::resolver;
 
-/// A channel as the wire shows it (contract, section 6).
+/// A channel as the API returns it (contract, section 6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ChannelRecord {
-    /// Its id.
+    /// The channel's id.
     pub id: ChannelId,
-    /// Whom it reaches.
+    /// The people whom the channel reaches.
     pub audience: Audience,
-    /// Its name among the MSP's channels.
+    /// The channel's name, which no other channel of the tenant has.
     pub internal_name: String,
-    /// What carries its messages.
+    /// The transport of the channel's messages.
     pub transport: Transport,
-    /// Its agent.
+    /// The agent that answers.
     pub agent_id: AgentId,
-    /// Whether it works.
+    /// Whether the channel is connected.
     pub status: ChannelStatus,
-    /// Its bot.
+    /// The channel's bot.
     pub bot_id: Option<BotId>,
     /// The bot's name for its users.
     pub display_name: Option<String>,
-    /// What the bot is for.
+    /// The bot's purpose.
     pub description: Option<String>,
-    /// What the bot says when it is installed.
+    /// The bot's first words after it is installed.
     pub welcome_message: Option<String>,
-    /// An icon, by URL.
+    /// The URL of the colored icon.
     pub color_icon_url: Option<String>,
-    /// An icon, by URL.
+    /// The URL of the outline icon.
     pub outline_icon_url: Option<String>,
-    /// What the relay puts before its messages.
+    /// The text that the relay puts before each message.
     pub relay_prefix: Option<String>,
     /// Whether clients show the agent's steps.
     pub show_agent_progress_steps: bool,
-    /// When it was made.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// The time of the last change.
     pub updated_at: Timestamp,
-    /// The MSP that owns it.
+    /// The tenant that owns the channel.
     #[serde(skip)]
     pub tenant: TenantNo,
-    /// Whether it was deleted: its installs go on refusing what was routed through it.
+    /// Whether the channel is deleted. Its installs still refuse what was routed through it.
     #[serde(skip)]
     pub is_deleted: bool,
 }
 
 impl ChannelRecord {
-    /// A channel with what it cannot be without.
+    /// A new channel with the defaults of its optional fields.
     pub fn fresh(
         id: ChannelId,
         tenant: TenantNo,
@@ -88,7 +88,7 @@ impl ChannelRecord {
         }
     }
 
-    /// What it becomes.
+    /// The channel with the draft's fields.
     #[must_use]
     pub fn changed(&self, draft: &ChannelDraft) -> Self {
         let (draft, before) = (draft.clone(), self.clone());
@@ -157,18 +157,12 @@ fn record(row: &Row<'_>) -> Result<ChannelRecord> {
 
 const BY_ID: &str = select!("WHERE seq = ?1 AND id = ?2");
 
-/// The channel with this id, whoever owns it, deleted ones too.
-///
-/// # Errors
-/// The file cannot be read.
+/// The channel with this id, of any tenant. It may be deleted.
 pub fn by_id(reader: &Reader<'_>, id: ChannelId) -> Result<Option<ChannelRecord>> {
     reader.optional(BY_ID, (id.tick(), id), record)
 }
 
-/// The tenant's living channel with this id.
-///
-/// # Errors
-/// The file cannot be read.
+/// The tenant's channel with this id, unless it is deleted.
 pub fn of_tenant(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -177,18 +171,18 @@ pub fn of_tenant(
     Ok(by_id(reader, id)?.filter(|channel| channel.tenant == tenant && !channel.is_deleted))
 }
 
-/// Which channels a list holds.
+/// The filter of a list of channels. Each field that is set narrows the list.
 #[derive(Clone, Debug, Default)]
 pub struct ChannelFilter {
-    /// Only those of this bot.
+    /// Channels of this bot.
     pub bot_id: Option<BotId>,
-    /// Only those of this agent.
+    /// Channels of this agent.
     pub agent_id: Option<AgentId>,
-    /// Only those that reach these people.
+    /// Channels that reach these people.
     pub audience: Option<Audience>,
-    /// Only those in this state.
+    /// Channels in this state.
     pub status: Option<ChannelStatus>,
-    /// Only those whose name, internal or shown, holds this text, without case.
+    /// Channels whose internal name or display name contains this text. Case does not matter.
     pub q: Option<String>,
 }
 
@@ -207,21 +201,19 @@ macro_rules! range {
     };
 }
 
-const ALL_LIVING: &str = range!("");
+const OF_TENANT: &str = range!("");
 const OF_BOT: &str = range!(" AND bot_id = ?3");
 const OF_AGENT: &str = range!(" AND agent_id = ?4");
 
-/// Every range's SQL, for the test that reads its plan.
+/// The index of each range and its SQL. A test reads the query plan.
 pub const RANGES: &[(&str, &str)] = &[
-    ("channels_living", ALL_LIVING),
+    ("channels_living", OF_TENANT),
     ("channels_of_bot", OF_BOT),
     ("channels_of_agent", OF_AGENT),
 ];
 
-/// A page of a tenant's living channels, newest first, from before a tick.
-///
-/// # Errors
-/// The file cannot be read.
+/// A page of a tenant's channels that are older than `before`, newest first, without deleted
+/// channels.
 pub fn page(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -240,7 +232,7 @@ pub fn page(
             bot_id: None,
             agent_id: None,
             ..
-        } => ALL_LIVING,
+        } => OF_TENANT,
     };
     reader.page(
         range,
@@ -258,22 +250,16 @@ pub fn page(
     )
 }
 
-const LIVING: &str = select!("WHERE tenant_no = ?1 AND deleted_at IS NULL ORDER BY seq");
+const ALL: &str = select!("WHERE tenant_no = ?1 AND deleted_at IS NULL ORDER BY seq");
 
-/// A tenant's living channels, oldest first.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn living(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<ChannelRecord>> {
-    reader.all(LIVING, [tenant], record)
+/// All channels of a tenant, oldest first, without deleted channels.
+pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<ChannelRecord>> {
+    reader.all(ALL, [tenant], record)
 }
 
 const NAMED: &str = select!("WHERE tenant_no = ?1 AND internal_name = ?2 AND deleted_at IS NULL");
 
-/// The tenant's living channel of this name.
-///
-/// # Errors
-/// The file cannot be read.
+/// The tenant's channel of this name, unless it is deleted.
 pub fn named(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -285,10 +271,7 @@ pub fn named(
 const LATEST_DELETED: &str = "
 SELECT seq FROM channels WHERE tenant_no = ?1 AND internal_name = ?2 AND deleted_at IS NOT NULL ORDER BY seq DESC LIMIT 1";
 
-/// The row of the tenant's newest deleted channel of this name.
-///
-/// # Errors
-/// The file cannot be read.
+/// The tick of the tenant's newest deleted channel of this name.
 pub fn latest_deleted(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -327,10 +310,7 @@ const INSTALLED: &str = facts!(
      WHERE i.bot_id = ?1 AND i.m365_tenant_id = ?2 AND c.audience = 'END_USER'"
 );
 
-/// The `END_USER` channel of a bot that is installed for a directory, deleted ones too.
-///
-/// # Errors
-/// The file cannot be read.
+/// The `END_USER` channel of a bot that is installed for a directory. It may be deleted.
 pub fn installed(
     reader: &Reader<'_>,
     bot: &BotId,
@@ -344,10 +324,7 @@ const ACTIVE: &str = facts!(
      WHERE c.tenant_no = ?1 AND c.bot_id = ?2 AND c.deleted_at IS NULL AND c.status = 'ACTIVE' ORDER BY c.seq"
 );
 
-/// A tenant's living `ACTIVE` channels of a bot, oldest first.
-///
-/// # Errors
-/// The file cannot be read.
+/// A tenant's `ACTIVE` channels of a bot, oldest first, without deleted channels.
 pub fn active(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -358,10 +335,7 @@ pub fn active(
 
 const FACTS: &str = facts!("FROM channels c WHERE c.seq = ?1");
 
-/// What the rules need of a channel.
-///
-/// # Errors
-/// The file cannot be read.
+/// The resolver's view of a channel.
 pub fn facts_of(reader: &Reader<'_>, id: ChannelId) -> Result<Option<resolver::Channel>> {
     reader.optional(FACTS, [id.tick()], facts)
 }
@@ -369,9 +343,6 @@ pub fn facts_of(reader: &Reader<'_>, id: ChannelId) -> Result<Option<resolver::C
 const BOT_OF: &str = "SELECT bot_id FROM channels WHERE seq = ?1";
 
 /// A channel's bot.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn bot_of(reader: &Reader<'_>, id: ChannelId) -> Result<Option<BotId>> {
     Ok(reader
         .optional(BOT_OF, [id.tick()], |row| row.get("bot_id"))?
@@ -383,10 +354,10 @@ INSERT INTO channels (seq, id, tenant_no, internal_name, audience, transport, st
                       welcome_message, color_icon_url, outline_icon_url, relay_prefix, show_agent_progress_steps, created_at, updated_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?17)";
 
-/// Makes a channel.
+/// Inserts a channel.
 ///
 /// # Errors
-/// A unique index: the name is taken.
+/// `internal_error` if the name is taken.
 pub fn insert(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<()> {
     let now = tx.now();
     tx.execute(
@@ -422,10 +393,10 @@ WHERE seq = ?1";
 const MOVE_BOT: &str =
     "UPDATE installs SET bot_id = ?2 WHERE channel_seq = ?1 AND bot_id IS DISTINCT FROM ?2";
 
-/// Writes what can change of a channel; its installs follow its bot.
+/// Writes the fields of a channel that can change. Its installs follow its bot.
 ///
 /// # Errors
-/// A unique index: the name, or the new bot's install for a directory, is taken.
+/// `internal_error` if the name, or the new bot's install for a directory, is taken.
 pub fn update(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<()> {
     let now = tx.now();
     tx.execute(
@@ -452,10 +423,7 @@ pub fn update(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<()> {
 
 const DELETE: &str = "UPDATE channels SET deleted_at = ?2, updated_at = ?2 WHERE seq = ?1";
 
-/// Deletes a channel; its row and its installs stay, to refuse what was routed through it.
-///
-/// # Errors
-/// The file cannot be written.
+/// Marks a channel as deleted. Its row and its installs stay, to refuse what was routed through it.
 pub fn delete(tx: &mut WriteTx<'_>, id: ChannelId) -> Result<()> {
     let now = tx.now();
     tx.execute(DELETE, (id.tick(), now)).map(drop)
@@ -464,14 +432,11 @@ pub fn delete(tx: &mut WriteTx<'_>, id: ChannelId) -> Result<()> {
 const NAME_OF: &str = "SELECT internal_name FROM channels WHERE seq = ?1";
 
 /// A channel's name.
-///
-/// # Errors
-/// The file cannot be read, or has no such channel.
 pub fn name_of(reader: &Reader<'_>, channel: Tick) -> Result<String> {
     reader.one(NAME_OF, [channel], |row| row.get("internal_name"))
 }
 
-/// A channel's audience and transport cannot change.
+/// The violations of a change of a channel's audience or transport, which cannot change.
 pub(super) fn changed_fixed_fields(
     before: &ChannelRecord,
     after: &ChannelRecord,
@@ -487,21 +452,21 @@ pub(super) fn changed_fixed_fields(
     ])
 }
 
-/// A channel's agent is one of its tenant, and of the channel's audience.
+/// The violation of a channel whose agent is not of its tenant, or not of its audience.
 pub(super) fn unfit_agent(
     reader: &Reader<'_>,
     channel: &ChannelRecord,
 ) -> Result<Option<Violation>> {
     let (reason, refusal) = match agents::of_tenant(reader, channel.tenant, channel.agent_id)? {
         None => (
-            "is no agent of this tenant".to_owned(),
+            "is not an agent of this tenant".to_owned(),
             Refusal::new(Code::NotFound),
         ),
         Some(agent) if agent.audience != channel.audience => {
             let (agent, channel) = (agent.audience.as_str(), channel.audience.as_str());
             let refusal = Refusal::new(Code::AudienceMismatch)
                 .saying(format!(
-                    "This agent is {agent}, and the channel is {channel}. Choose an agent of the channel's audience."
+                    "The agent's audience is {agent}, and the channel's is {channel}. Choose an agent with the channel's audience."
                 ))
                 .with("field", "agent_id");
             (
@@ -523,7 +488,8 @@ const HAS_ACTIVE_INTERNAL: &str = "
 SELECT 1 FROM channels
 WHERE tenant_no = ?1 AND bot_id = ?2 AND deleted_at IS NULL AND status = 'ACTIVE' AND audience = 'MSP' AND seq <> ?3";
 
-/// A tenant has one `ACTIVE` `MSP` channel of a bot: the resolver chooses by age among several.
+/// The violation of a channel that would be the second `ACTIVE` `MSP` channel of its tenant and
+/// bot. With two the older one would answer, and the younger never.
 pub(super) fn second_internal(
     reader: &Reader<'_>,
     channel: &ChannelRecord,
@@ -542,10 +508,10 @@ pub(super) fn second_internal(
     Ok(other.map(|()| Violation {
         field: "bot_id",
         value: bot.to_string(),
-        reason: "has another ACTIVE MSP channel in this tenant".to_owned(),
+        reason: "already has an ACTIVE MSP channel in this tenant".to_owned(),
         refusal: taken(
             "bot_id",
-            "There is an ACTIVE MSP channel of that bot already. Disconnect it first, or choose another bot.",
+            "This bot already has an ACTIVE MSP channel. Disconnect that channel first, or choose another bot.",
         ),
     }))
 }
@@ -553,7 +519,7 @@ pub(super) fn second_internal(
 const CARRIED_ELSEWHERE: &str =
     "SELECT 1 FROM channels WHERE bot_id = ?1 AND tenant_no <> ?2 AND deleted_at IS NULL LIMIT 1";
 
-/// Refuses what a channel must not become; `before` is what it was.
+/// Checks a channel before it is written. `before` is the channel as it is stored.
 fn check(
     reader: &Reader<'_>,
     before: Option<&ChannelRecord>,
@@ -562,10 +528,10 @@ fn check(
     refuse(unfit_agent(reader, channel)?)?;
     let named = named(reader, channel.tenant, &channel.internal_name)?;
     if named.is_some_and(|named| named.id != channel.id) {
-        let sentence = "There is a channel of that name already. Choose another name.";
+        let sentence = "A channel with this name already exists. Choose another name.";
         return Err(taken("internal_name", sentence).into());
     }
-    // Tenants share a bot by the operator's seed file alone; such a channel may keep it.
+    // Only the operator's seed file lets tenants share a bot. Such a channel may keep its bot.
     let new_bot = channel
         .bot_id
         .as_ref()
@@ -573,7 +539,7 @@ fn check(
     if let Some(bot) = new_bot {
         let elsewhere = reader.optional(CARRIED_ELSEWHERE, (bot, channel.tenant), |_| Ok(()))?;
         if elsewhere.is_some() {
-            let sentence = "That bot is in use already. Choose another bot.";
+            let sentence = "This bot is already in use. Choose another bot.";
             return Err(taken("bot_id", sentence).into());
         }
     }
@@ -593,15 +559,15 @@ fn taken(field: &'static str, sentence: &'static str) -> Refusal {
 /// Creates a channel.
 ///
 /// # Errors
-/// `not_found` or `audience_mismatch` for its agent; `already_exists` for a name or a bot that is
-/// taken; `install_conflict`.
+/// The first that applies, in this order: `not_found` or `audience_mismatch` for the agent,
+/// `already_exists` for the name or the bot, `install_conflict`.
 pub fn create(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<ChannelRecord> {
     check(tx.reader(), None, channel)?;
     insert(tx, channel)?;
     of_tenant(tx.reader(), channel.tenant, channel.id)?.ok_or_else(|| Code::NotFound.into())
 }
 
-/// Changes a channel, unless the change is none.
+/// Changes a channel. Nothing is written if nothing differs.
 ///
 /// # Errors
 /// `validation_error` for a field that cannot change; those of [`create`].

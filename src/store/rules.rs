@@ -19,7 +19,7 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// A change of a field that has one value for good (`validation_error`).
+    /// The violation of a change of a field that cannot change (`validation_error`).
     pub(super) fn fixed(field: &'static str, value: impl ToString) -> Self {
         const REASON: &str = "cannot change";
         Self {
@@ -31,7 +31,8 @@ impl Violation {
     }
 }
 
-/// The fields, each with its value before and after, that cannot change and would.
+/// The violations of a change of fields that cannot change. Each field comes with its value before
+/// and after.
 pub(super) fn changed_fixed_fields(fields: &[(&'static str, &str, &str)]) -> Vec<Violation> {
     let changed = fields.iter().filter(|(_, before, after)| before != after);
     changed

@@ -26,7 +26,8 @@ where
         .await
 }
 
-/// Changes a record, and records what differs afterwards. A change that changes nothing is no event.
+/// Changes a record, and records what differs afterwards. A change that changes nothing is no
+/// event.
 ///
 /// # Errors
 /// `not_found` if `load` finds no record; those of `change`.

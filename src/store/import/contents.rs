@@ -105,7 +105,7 @@ impl Import<'_, '_, '_> {
         let after = fresh.changed(&seed.draft, &fresh.agent_settings);
         if let Some(key) = key {
             if let Some(other) = agents::managed_facts(self.tx.reader(), tenant, key)? {
-                let reason = format!("is the tenant's agent {} already", other.id);
+                let reason = format!("is already the tenant's agent {}", other.id);
                 let key = Value::String(key.as_str().to_owned());
                 self.problem(&seed.path, "managed_agent_key", &key, reason);
                 return Ok(());
@@ -113,7 +113,7 @@ impl Import<'_, '_, '_> {
             self.refuse_all(&seed.path, agents::broken_promises(&after));
         }
         if after.name.is_empty() {
-            self.require(&seed.path, "name");
+            self.require(&seed.path, "name", "agent");
             return Ok(());
         }
         self.created("agent", after.agent_id, || export::agent(&after));
@@ -125,7 +125,7 @@ impl Import<'_, '_, '_> {
         let Some(known) = known else {
             let after = CompanyRecord::fresh(seed.psa_company_id.clone()).changed(&seed.draft);
             if after.psa_company_name.is_empty() {
-                self.require(&seed.path, "psa_company_name");
+                self.require(&seed.path, "psa_company_name", "company");
                 return Ok(());
             }
             let name = &after.psa_company_id;
@@ -181,11 +181,11 @@ impl Import<'_, '_, '_> {
     ) -> Result<Option<ChannelRecord>> {
         let audience = seed.draft.audience.clone().value();
         if audience.is_none() {
-            self.require(&seed.path, "audience");
+            self.require(&seed.path, "audience", "channel");
         }
         let agent_id = seed.draft.agent_id.clone().value();
         if agent_id.is_none() {
-            self.require(&seed.path, "agent_id");
+            self.require(&seed.path, "agent_id", "channel");
         }
         let (Some(audience), Some(agent_id)) = (audience, agent_id) else {
             return Ok(None);
@@ -258,7 +258,7 @@ impl Import<'_, '_, '_> {
         let unknown = articles::unknown_names(self.tx.reader(), tenant, &after)?;
         let mut is_refused = self.refuse_all(&seed.path, unknown);
         if after.body.is_empty() {
-            self.require(&seed.path, "body");
+            self.require(&seed.path, "body", "article");
             is_refused = true;
         }
         if is_refused {
@@ -315,7 +315,7 @@ impl Import<'_, '_, '_> {
         }
         if !named.is_empty() {
             let name = Value::String(seed.name.clone());
-            let reason = "is known with another key; rotate that one, or choose another name";
+            let reason = "already names another key; rotate that key, or choose another name";
             self.problem(&seed.path, "name", &name, reason);
             return Ok(());
         }

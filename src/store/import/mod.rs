@@ -231,8 +231,9 @@ impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
         is_refused
     }
 
-    fn require(&self, path: &str, field: &str) {
-        self.problem(path, field, &Value::Null, "is required for a new one");
+    fn require(&self, path: &str, field: &str, kind: &str) {
+        let reason = format!("is required for a new {kind}");
+        self.problem(path, field, &Value::Null, reason);
     }
 
     /// Returns the tenants that exist already, in the file's order. A directory that one tenant
@@ -269,7 +270,7 @@ impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
         };
         let after = before.changed(&seed.draft);
         if after.name.is_empty() {
-            self.require(&seed.path, "name");
+            self.require(&seed.path, "name", "tenant");
         }
         if let Some(violation) = tenants::taken_directory(self.tx.reader(), no, &after)? {
             self.refuse(&seed.path, violation);
@@ -288,11 +289,13 @@ impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
 
     /// A bot must never be installed for the directory of another MSP's own people.
     fn check_directories(&mut self, tenant: TenantNo, seed: &SeedTenant) -> Result<()> {
-        for (client_id, directory) in installs::foreign_homes(self.tx.reader(), tenant)? {
+        for (client_id, directory) in installs::in_foreign_directories(self.tx.reader(), tenant)? {
             self.problems.add(
                 format!("{}.channels", seed.path),
                 &Value::String(directory.to_string()),
-                format!("is installed by {client_id}, and is the directory that another tenant signs in with"),
+                format!(
+                    "is installed by {client_id}, but another tenant signs in with this directory"
+                ),
             );
         }
         Ok(())
