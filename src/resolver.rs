@@ -5,6 +5,7 @@
 //! answer.
 
 use crate::error::{Code, Refusal};
+use crate::model::caller::{Caller, Who};
 use crate::model::ids::ChannelId;
 use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, Name, TenantNo};
 pub use crate::model::tenant::Tenant;
@@ -118,6 +119,23 @@ pub enum Asker {
 }
 
 impl Asker {
+    /// Who asks, as the resolution sees a caller; `None` for the token of one session, which asks for no other.
+    pub fn of(caller: &Caller) -> Option<Self> {
+        let tenant = caller.tenant.clone();
+        match &caller.who {
+            Who::ServiceAccount { platform: true, .. } => Some(Self::Platform(tenant)),
+            Who::ServiceAccount {
+                platform: false, ..
+            } => Some(Self::ServiceAccount(tenant)),
+            Who::DashboardUser { id, role, .. } => Some(Self::User {
+                tenant,
+                id: id.clone(),
+                role: *role,
+            }),
+            Who::EndUserSession { .. } => None,
+        }
+    }
+
     fn tenant(&self) -> &Tenant {
         match self {
             Self::Platform(tenant) | Self::ServiceAccount(tenant) | Self::User { tenant, .. } => {

@@ -1,4 +1,4 @@
-//! `import` and `export` of seed files, and `import` of a list of companies (contract, section 11).
+//! `import` of seed files and of lists of companies, and `export` (contract, section 11).
 
 use std::fs;
 use std::io::{self, Read};
@@ -14,8 +14,9 @@ use crate::input::company_file;
 use crate::input::fields::Problem;
 use crate::input::seed;
 use crate::model::names::ClientId;
-use crate::store::import::{self, DryRun, ImportOptions, Imported, Rejected, Report};
-use crate::store::{Store, WriteTx, export, tenants};
+use crate::store::import::{self, ImportOptions, Imported, Rejected, Report};
+use crate::store::tenants::{self, TenantRecord};
+use crate::store::{Reader, Store, WriteTx, export};
 
 #[derive(Args)]
 pub(super) struct Import {
@@ -97,73 +98,52 @@ fn import_seed(common: &Common, arguments: &Import) -> Result<Report, Failed> {
         Failed::saying(format!("cannot read {}: {error}", arguments.file.display()))
     })?;
     let seed = seed::parse(&text, &common.environment).map_err(|problems| listed(&problems))?;
-    let things = seed.resource_count();
-    write(
-        &open(common)?,
-        things,
-        arguments.dry_run,
-        move |tx, manner| import::apply_so(tx, &seed, &operator(), manner),
-    )
+    let (store, things) = (open(common)?, seed.resource_count());
+    run(&store, things, arguments.dry_run, move |tx, options| {
+        import::apply_with(tx, &seed, &operator(), options)
+    })
 }
 
 fn import_companies(common: &Common, arguments: &Import, named: &str) -> Result<Report, Failed> {
     let companies =
         company_file::parse(&arguments.read()?).map_err(|problems| listed(&problems))?;
-    let store = open(common)?;
+    let (store, things) = (open(common)?, companies.len());
     let tenant = store.read_now(|reader| find(reader, named))?;
-    write(
-        &store,
-        companies.len(),
-        arguments.dry_run,
-        move |tx, manner| import::apply_companies(tx, &tenant, &companies, &operator(), manner),
-    )
+    run(&store, things, arguments.dry_run, move |tx, options| {
+        import::apply_companies(tx, &tenant, &companies, &operator(), options)
+    })
 }
 
-/// Imports a file in one transaction, with a progress bar.
-fn write(
+/// Runs an import, with a progress bar.
+fn run(
     store: &Store,
     things: usize,
     dry_run: bool,
-    apply: impl FnOnce(&mut WriteTx<'_>, ImportOptions<'_>) -> Result<Report> + Send + 'static,
+    apply: impl FnOnce(&mut WriteTx<'_>, ImportOptions<'_>) -> Result<Result<Report, Rejected>>
+    + Send
+    + 'static,
 ) -> Result<Report, Failed> {
     let bar = bar("{bar:40} {pos} of {len}, {eta} left");
     bar.set_length(things as u64);
     let shown = bar.clone();
     let outcome = store.write_now(move |tx| {
         let mut step = || shown.inc(1);
-        let manner = ImportOptions {
+        let options = ImportOptions {
             dry_run,
             step: &mut step,
         };
-        apply(tx, manner)
+        apply(tx, options)
     });
     bar.finish_and_clear();
-    match outcome {
-        Ok(report) => Ok(report),
-        Err(Error::Internal(cause)) => match cause.downcast::<DryRun>() {
-            Ok(rehearsed) => Ok(rehearsed.0),
-            Err(cause) => Err(failure(Error::Internal(cause))),
-        },
-        Err(error) => Err(failure(error)),
-    }
+    outcome?.map_err(|Rejected(problems)| listed(&problems))
 }
 
-fn failure(error: Error) -> Failed {
-    match error {
-        Error::Internal(cause) => match cause.downcast::<Rejected>() {
-            Ok(rejected) => listed(&rejected.0),
-            Err(cause) => Failed::saying(cause.to_string()),
-        },
-        Error::Refused(refusal) => Failed::saying(refusal.message),
-    }
-}
-
-/// Imports a seed file's text.
+/// Imports a seed file's text into a store.
 pub(super) fn take(store: &Store, text: &str, environment: &str) -> Result<Imported, Failed> {
     let seed = seed::parse(text, environment).map_err(|problems| listed(&problems))?;
     store
-        .write_now(move |tx| import::apply(tx, &seed, &operator()))
-        .map_err(failure)
+        .write_now(move |tx| import::apply(tx, &seed, &operator()))?
+        .map_err(|Rejected(problems)| listed(&problems))
 }
 
 /// Lists the problems, one per line: path, value, reason.
@@ -184,26 +164,23 @@ fn listed(problems: &[Problem]) -> Failed {
 
 pub(super) fn export(common: &Common, arguments: &Export) -> Result<(), Failed> {
     let store = open(common)?;
-    let world = store.read_now(|reader| {
+    let seed_file = store.read_now(|reader| {
         let tenants = match &arguments.tenant {
             None => tenants::all(reader)?,
             Some(named) => vec![find(reader, named)?],
         };
         export::world(reader, &tenants)
     })?;
-    let text =
-        serde_json::to_string_pretty(&world).map_err(|error| Failed::saying(error.to_string()))?;
+    let text = serde_json::to_string_pretty(&seed_file)
+        .map_err(|error| Failed::saying(error.to_string()))?;
     print(text)
 }
 
 /// Finds the tenant that a flag names.
 ///
 /// # Errors
-/// A sentence for the operator if there is no such tenant.
-pub(super) fn find(
-    reader: &crate::store::Reader<'_>,
-    named: &str,
-) -> Result<tenants::TenantRecord, Error> {
+/// A message for the operator if there is no such tenant.
+pub(super) fn find(reader: &Reader<'_>, named: &str) -> Result<TenantRecord> {
     let found = match ClientId::parse(named) {
         Some(client_id) => tenants::by_client_id(reader, &client_id)?,
         None => None,

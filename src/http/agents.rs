@@ -4,19 +4,19 @@ use actix_web::{HttpRequest, web};
 
 use super::App;
 use super::edge::admission::Permit;
+use super::edge::audited;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
 use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString};
 use super::edge::routing::segment;
-use crate::error::{Code, Refusal, Result};
+use crate::error::{Code, Result};
 use crate::input::draft::AgentDraft;
 use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::names::AgentId;
 use crate::model::words::{AgentState, Audience, AutonomyType, ManagedAgentKey};
-use crate::store::Extent;
+use crate::store::Reader;
 use crate::store::agents::{self, AgentFilter, AgentRecord};
-use crate::store::audit;
 
 impl FromQuery for AgentFilter {
     fn read(query: &QueryString) -> Result<Self> {
@@ -64,7 +64,7 @@ pub(super) async fn get(
     Ok(Reply::ok(agent))
 }
 
-/// Reads a number in its one spelling, so that an agent has one address.
+/// Reads the number in its one spelling only, so that an agent has one address.
 fn path_agent(request: &HttpRequest) -> Result<AgentId> {
     let text = segment(request, "agent_id").unwrap_or_default();
     let id = text.parse().map(AgentId).ok();
@@ -72,7 +72,7 @@ fn path_agent(request: &HttpRequest) -> Result<AgentId> {
         .ok_or_else(|| Code::NotFound.into())
 }
 
-/// A body that makes an agent; the key of a managed one is read to be refused.
+/// The body of a POST. The key of a managed agent is read in order to refuse it.
 pub(super) struct NewAgent {
     draft: AgentDraft,
     managed: Field<ManagedAgentKey>,
@@ -87,7 +87,7 @@ impl FromFields for NewAgent {
         {
             fields.refuse(
                 "autonomy_type",
-                "must be CONVERSATIONAL; agents of other kinds come by the seed file",
+                "must be CONVERSATIONAL; only a seed file creates agents of other kinds",
             );
         }
         Self {
@@ -112,24 +112,18 @@ pub(super) async fn create(
         return Err(Code::AgentManagedByNeo.into());
     }
     let tenant = caller.tenant.no;
-    let mut event = event_of(&request, &caller, "agent.create", "");
-    let agent = app
-        .store
-        .write(Extent::Configuration, move |tx| {
-            let id = agents::give_id(tx)?;
-            let fresh = agents::fresh(tenant, id, &new.draft);
-            let agent = fresh.changed(&new.draft, &fresh.agent_settings);
-            agents::insert(tx, &agent)?;
-            event.target = Some(id.to_string());
-            audit::record(tx, &event)?;
-            Ok(agents::by_id(tx.reader(), id)?.ok_or(Code::NotFound)?)
-        })
-        .await?;
+    let event = event_of(&request, &caller, "agent.create", "");
+    let agent = audited::write(&app, event, move |tx, event| {
+        let agent = agents::create(tx, tenant, &new.draft)?;
+        event.target = Some(agent.id.clone());
+        Ok(agent)
+    })
+    .await?;
     let id = agent.agent_id;
     Ok(Reply::created(format_args!("/agents/{id}"), agent))
 }
 
-/// A body that changes an agent.
+/// The body of a PUT.
 pub(super) struct AgentChange {
     draft: AgentDraft,
     version: Option<i64>,
@@ -139,7 +133,7 @@ impl FromFields for AgentChange {
     fn read(fields: &Fields<'_>) -> Self {
         let draft = AgentDraft::read(fields);
         if let Field::Null = draft.name {
-            fields.refuse("name", "must not be null: an agent has a name");
+            fields.refuse("name", "must not be null: it has no default");
         }
         Self {
             draft,
@@ -157,39 +151,12 @@ pub(super) async fn update(
     let change = body.read()?;
     let id = path_agent(&request)?;
     let tenant = caller.tenant.no;
-    let mut event = event_of(&request, &caller, "agent.update", id);
-    let agent = app
-        .store
-        .write(Extent::Configuration, move |tx| {
-            let before = own(agents::of_tenant(tx.reader(), tenant, id)?)?;
-            let after = before.changed(&change.draft, &Default::default());
-            for (field, is_other) in [
-                ("audience", after.audience != before.audience),
-                ("autonomy_type", after.autonomy_type != before.autonomy_type),
-            ] {
-                if is_other {
-                    return Err(Refusal::invalid(field, "never changes").into());
-                }
-            }
-            if change
-                .version
-                .is_some_and(|version| version != before.version)
-            {
-                return Err(Refusal::new(Code::AgentUpdateConflict)
-                    .with("version", before.version)
-                    .into());
-            }
-            if after == before {
-                return Ok(before);
-            }
-            agents::update(tx, &after)?;
-            let after = agents::by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
-            event.details = audit::difference(&before, &after)?;
-            audit::record(tx, &event)?;
-            Ok(after)
-        })
-        .await?;
-    Ok(Reply::ok(agent))
+    let event = event_of(&request, &caller, "agent.update", id);
+    let load = move |reader: &Reader<'_>| agents::of_tenant(reader, tenant, id);
+    audited::update(&app, event, load, move |tx, before| {
+        agents::change(tx, before, &change.draft, change.version)
+    })
+    .await
 }
 
 pub(super) async fn delete(
@@ -199,25 +166,14 @@ pub(super) async fn delete(
 ) -> Result<NoContent> {
     let id = path_agent(&request)?;
     let tenant = caller.tenant.no;
-    let mut event = event_of(&request, &caller, "agent.delete", id);
-    app.store
-        .write(Extent::Configuration, move |tx| {
-            let agent = own(agents::of_tenant(tx.reader(), tenant, id)?)?;
-            let articles = agents::delete(tx, &agent)?;
-            let details = &mut event.details;
-            details.insert("name".to_owned(), agent.name.into());
-            details.insert("knowledge_articles".to_owned(), articles.into());
-            audit::record(tx, &event)
-        })
-        .await?;
+    let event = event_of(&request, &caller, "agent.delete", id);
+    audited::write(&app, event, move |tx, event| {
+        let agent = agents::of_tenant(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
+        let articles = agents::delete(tx, &agent)?;
+        event.detail("name", agent.name);
+        event.detail("knowledge_articles", articles);
+        Ok(())
+    })
+    .await?;
     Ok(NoContent)
-}
-
-/// An agent that the tenant may change.
-fn own(found: Option<AgentRecord>) -> Result<AgentRecord> {
-    let agent = found.ok_or(Code::NotFound)?;
-    match agent.managed_agent_key {
-        None => Ok(agent),
-        Some(ManagedAgentKey::NeoSupport) => Err(Code::AgentManagedByNeo.into()),
-    }
 }

@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, web};
 
 use super::App;
 use super::edge::admission::Permit;
+use super::edge::audited;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
 use super::edge::envelope::{NoContent, Outcome, Reply};
@@ -14,9 +15,8 @@ use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::ids::ArticleId;
 use crate::model::names::AgentId;
 use crate::model::words::Audience;
-use crate::store::Extent;
+use crate::store::Reader;
 use crate::store::articles::{self, ArticleFilter, ArticleRecord};
-use crate::store::audit;
 
 impl FromQuery for ArticleFilter {
     fn read(query: &QueryString) -> Result<Self> {
@@ -61,7 +61,7 @@ pub(super) async fn get(
     Ok(Reply::ok(article))
 }
 
-/// A body that makes an article.
+/// The body of a POST.
 pub(super) struct NewArticle(ArticleDraft);
 
 impl FromFields for NewArticle {
@@ -81,22 +81,14 @@ pub(super) async fn create(
 ) -> Outcome<ArticleRecord> {
     let NewArticle(draft) = body.read()?;
     let tenant = caller.tenant.no;
-    let mut event = event_of(&request, &caller, "article.create", "");
-    let article = app
-        .store
-        .write(Extent::Configuration, move |tx| {
-            let id = tx.new_id()?;
-            let article = ArticleRecord::fresh(id, String::new()).changed(&draft);
-            articles::check(tx.reader(), tenant, &article)?;
-            articles::insert(tx, tenant, &article)?;
-            event.target = Some(id.to_string());
-            event
-                .details
-                .insert("title".to_owned(), article.title.into());
-            audit::record(tx, &event)?;
-            Ok(articles::by_id(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?)
-        })
-        .await?;
+    let event = event_of(&request, &caller, "article.create", "");
+    let article = audited::write(&app, event, move |tx, event| {
+        let article = articles::create(tx, tenant, &draft)?;
+        event.target = Some(article.id.to_string());
+        event.detail("title", article.title.as_str());
+        Ok(article)
+    })
+    .await?;
     let id = article.id;
     Ok(Reply::created(
         format_args!("/knowledge-articles/{id}"),
@@ -104,7 +96,7 @@ pub(super) async fn create(
     ))
 }
 
-/// A body that changes an article.
+/// The body of a PUT.
 pub(super) struct ArticleChange(ArticleDraft);
 
 impl FromFields for ArticleChange {
@@ -112,7 +104,7 @@ impl FromFields for ArticleChange {
         let draft = ArticleDraft::read(fields);
         for (name, field) in [("title", &draft.title), ("body", &draft.body)] {
             if let Field::Null = field {
-                fields.refuse(name, "must not be null: an article has one");
+                fields.refuse(name, "must not be null: it has no default");
             }
         }
         Self(draft)
@@ -128,23 +120,12 @@ pub(super) async fn update(
     let ArticleChange(draft) = body.read()?;
     let id: ArticleId = path_id(&request, "article_id")?;
     let tenant = caller.tenant.no;
-    let mut event = event_of(&request, &caller, "article.update", id);
-    let article = app
-        .store
-        .write(Extent::Configuration, move |tx| {
-            let before = articles::by_id(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
-            let after = before.changed(&draft);
-            if after == before {
-                return Ok(before);
-            }
-            articles::check(tx.reader(), tenant, &after)?;
-            articles::update(tx, tenant, &after)?;
-            event.details = audit::difference(&before, &after)?;
-            audit::record(tx, &event)?;
-            Ok(articles::by_id(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?)
-        })
-        .await?;
-    Ok(Reply::ok(article))
+    let event = event_of(&request, &caller, "article.update", id);
+    let load = move |reader: &Reader<'_>| articles::by_id(reader, tenant, id);
+    audited::update(&app, event, load, move |tx, before| {
+        articles::change(tx, tenant, before, &draft)
+    })
+    .await
 }
 
 pub(super) async fn delete(
@@ -154,16 +135,13 @@ pub(super) async fn delete(
 ) -> Result<NoContent> {
     let id: ArticleId = path_id(&request, "article_id")?;
     let tenant = caller.tenant.no;
-    let mut event = event_of(&request, &caller, "article.delete", id);
-    app.store
-        .write(Extent::Configuration, move |tx| {
-            let article = articles::by_id(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
-            articles::delete(tx, tenant, id)?;
-            event
-                .details
-                .insert("title".to_owned(), article.title.into());
-            audit::record(tx, &event)
-        })
-        .await?;
+    let event = event_of(&request, &caller, "article.delete", id);
+    audited::write(&app, event, move |tx, event| {
+        let article = articles::by_id(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
+        articles::delete(tx, tenant, id)?;
+        event.detail("title", article.title);
+        Ok(())
+    })
+    .await?;
     Ok(NoContent)
 }

@@ -1,4 +1,4 @@
-//! Channels of the caller's tenant, and what the relay asks when a bot is installed (contract, section 6).
+//! Channels of the caller's tenant, and a bot's greeting after its install (contract, section 6).
 
 use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
@@ -6,18 +6,19 @@ use serde::Serialize;
 
 use super::App;
 use super::edge::admission::Permit;
+use super::edge::audited;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
 use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
-use crate::error::{Code, Refusal, Result};
+use crate::error::{Code, Result};
 use crate::input::draft::ChannelDraft;
 use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::ids::ChannelId;
 use crate::model::names::{AgentId, BotId, M365TenantId};
 use crate::model::words::{Audience, ChannelStatus};
-use crate::store::channels::{self, BindingError, ChannelFilter, ChannelRecord};
-use crate::store::{Extent, Reader, audit, installs};
+use crate::store::channels::{self, ChannelFilter, ChannelRecord};
+use crate::store::{Reader, installs};
 
 impl FromQuery for ChannelFilter {
     fn read(query: &QueryString) -> Result<Self> {
@@ -63,7 +64,7 @@ pub(super) async fn get(
     Ok(Reply::ok(channel))
 }
 
-/// A body that makes a channel.
+/// The body of a POST.
 pub(super) struct NewChannel {
     draft: ChannelDraft,
     internal_name: Option<String>,
@@ -96,29 +97,19 @@ pub(super) async fn create(
         return Err(Code::ValidationError.into());
     };
     let (draft, tenant) = (new.draft, caller.tenant.no);
-    let mut event = event_of(&request, &caller, "channel.create", "");
-    let channel = app
-        .store
-        .write(Extent::Configuration, move |tx| {
-            let id = tx.new_id()?;
-            let channel = ChannelRecord {
-                audience,
-                agent_id,
-                ..ChannelRecord::fresh(id, tenant, &internal_name)
-            }
-            .changed(&draft);
-            check(tx.reader(), None, &channel)?;
-            channels::insert(tx, &channel)?;
-            event.target = Some(id.to_string());
-            audit::record(tx, &event)?;
-            Ok(channels::of_tenant(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?)
-        })
-        .await?;
+    let event = event_of(&request, &caller, "channel.create", "");
+    let channel = audited::write(&app, event, move |tx, event| {
+        let id = tx.new_id()?;
+        let fresh = ChannelRecord::fresh(id, tenant, &internal_name, audience, agent_id);
+        event.target = Some(id.to_string());
+        channels::create(tx, &fresh.changed(&draft))
+    })
+    .await?;
     let id = channel.id;
     Ok(Reply::created(format_args!("/channels/{id}"), channel))
 }
 
-/// A body that changes a channel. A field without a default cannot be reset.
+/// The body of a PATCH.
 pub(super) struct ChannelChange(ChannelDraft);
 
 impl FromFields for ChannelChange {
@@ -130,7 +121,7 @@ impl FromFields for ChannelChange {
             ("agent_id", draft.agent_id == Field::Null),
         ] {
             if is_null {
-                fields.refuse(name, "must not be null: every channel has one");
+                fields.refuse(name, "must not be null: it has no default");
             }
         }
         Self(draft)
@@ -146,85 +137,12 @@ pub(super) async fn update(
     let ChannelChange(draft) = body.read()?;
     let id: ChannelId = path_id(&request, "channel_id")?;
     let tenant = caller.tenant.no;
-    let mut event = event_of(&request, &caller, "channel.update", id);
-    let channel = app
-        .store
-        .write(Extent::Configuration, move |tx| {
-            let before = channels::of_tenant(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
-            let after = before.changed(&draft);
-            for (field, is_other) in [
-                ("audience", after.audience != before.audience),
-                ("transport", after.transport != before.transport),
-            ] {
-                if is_other {
-                    return Err(Refusal::invalid(field, "never changes").into());
-                }
-            }
-            if after == before {
-                return Ok(before);
-            }
-            check(tx.reader(), Some(&before), &after)?;
-            channels::update(tx, &after)?;
-            let after = channels::of_tenant(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
-            event.details = audit::difference(&before, &after)?;
-            audit::record(tx, &event)?;
-            Ok(after)
-        })
-        .await?;
-    Ok(Reply::ok(channel))
-}
-
-/// What a channel must not become, beside what is there; `before` is what it was.
-fn check(
-    reader: &Reader<'_>,
-    before: Option<&ChannelRecord>,
-    channel: &ChannelRecord,
-) -> Result<()> {
-    match channels::misfit(reader, channel)? {
-        None => {}
-        Some(BindingError::Unknown) => return Err(Code::NotFound.into()),
-        Some(BindingError::OtherAudience(audience)) => {
-            return Err(Refusal::new(Code::AudienceMismatch)
-                .saying(format!(
-                    "This agent is {}, and the channel is {}. Choose an agent of the channel's audience.",
-                    audience.as_str(),
-                    channel.audience.as_str()
-                ))
-                .with("field", "agent_id")
-                .into());
-        }
-    }
-    let named = channels::named(reader, channel.tenant, &channel.internal_name)?;
-    if named.is_some_and(|named| named.id != channel.id) {
-        let sentence = "There is a channel of that name already. Choose another name.";
-        return Err(taken("internal_name", sentence));
-    }
-    // Tenants share a bot by the operator's seed file alone; such a channel may keep it.
-    let new_bot = channel
-        .bot_id
-        .as_ref()
-        .filter(|bot| before.is_none_or(|before| before.bot_id.as_ref() != Some(bot)));
-    if let Some(bot) = new_bot
-        && channels::is_carried_elsewhere(reader, channel.tenant, bot)?
-    {
-        let sentence = "That bot is in use already. Choose another bot.";
-        return Err(taken("bot_id", sentence));
-    }
-    if channels::is_second_internal(reader, channel)? {
-        let sentence = "There is an ACTIVE MSP channel of that bot already. Disconnect it first, or choose another bot.";
-        return Err(taken("bot_id", sentence));
-    }
-    match new_bot {
-        Some(bot) => installs::check_again(reader, channel.id, bot),
-        None => Ok(()),
-    }
-}
-
-fn taken(field: &'static str, sentence: &'static str) -> crate::error::Error {
-    Refusal::new(Code::AlreadyExists)
-        .saying(sentence)
-        .with("field", field)
-        .into()
+    let event = event_of(&request, &caller, "channel.update", id);
+    let load = move |reader: &Reader<'_>| channels::of_tenant(reader, tenant, id);
+    audited::update(&app, event, load, move |tx, before| {
+        channels::change(tx, before, &draft)
+    })
+    .await
 }
 
 pub(super) async fn delete(
@@ -234,20 +152,18 @@ pub(super) async fn delete(
 ) -> Result<NoContent> {
     let id: ChannelId = path_id(&request, "channel_id")?;
     let tenant = caller.tenant.no;
-    let mut event = event_of(&request, &caller, "channel.delete", id);
-    app.store
-        .write(Extent::Configuration, move |tx| {
-            let channel = channels::of_tenant(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
-            channels::delete(tx, id)?;
-            let name = channel.internal_name.into();
-            event.details.insert("internal_name".to_owned(), name);
-            audit::record(tx, &event)
-        })
-        .await?;
+    let event = event_of(&request, &caller, "channel.delete", id);
+    audited::write(&app, event, move |tx, event| {
+        let channel = channels::of_tenant(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
+        channels::delete(tx, id)?;
+        event.detail("internal_name", channel.internal_name);
+        Ok(())
+    })
+    .await?;
     Ok(NoContent)
 }
 
-/// A bot that somebody has installed for a directory.
+/// The body of an install event: a bot was installed for a directory.
 pub(super) struct InstallEvent {
     bot_id: Option<BotId>,
     end_client_tenant_id: Option<M365TenantId>,
@@ -263,7 +179,7 @@ impl FromFields for InstallEvent {
     }
 }
 
-/// What a bot says to those who have just installed it.
+/// The greeting of a bot after its install. Without an active channel nothing matches.
 #[derive(Default, Serialize, JsonSchema)]
 pub(super) struct Greeting {
     matched: bool,
@@ -276,8 +192,8 @@ pub(super) async fn install_event(
     _caller: Permit,
     body: Body<InstallEvent>,
 ) -> Outcome<Greeting> {
-    let installed = body.read()?;
-    let (Some(bot), Some(directory)) = (installed.bot_id, installed.end_client_tenant_id) else {
+    let event = body.read()?;
+    let (Some(bot), Some(directory)) = (event.bot_id, event.end_client_tenant_id) else {
         return Err(Code::ValidationError.into());
     };
     let routed = move |reader: &Reader<'_>| match installs::routed(reader, &bot, &directory)? {
@@ -285,9 +201,9 @@ pub(super) async fn install_event(
         None => Ok(None),
     };
     let channel = app.store.read(routed).await?;
-    let works =
+    let active =
         channel.filter(|channel| !channel.is_deleted && channel.status == ChannelStatus::Active);
-    Ok(Reply::ok(match works {
+    Ok(Reply::ok(match active {
         Some(channel) => Greeting {
             matched: true,
             display_name: channel.display_name,

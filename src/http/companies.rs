@@ -1,9 +1,10 @@
-//! End companies, the directories that nobody linked yet, and what would be refused today (contract, section 6).
+//! End companies, directories without a link, and the health of the mapping (contract, section 6).
 
 use actix_web::{HttpRequest, web};
 
 use super::App;
 use super::edge::admission::Permit;
+use super::edge::audited;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
 use super::edge::envelope::{NoContent, Outcome, Reply};
@@ -12,13 +13,12 @@ use crate::error::{Code, Refusal, Result};
 use crate::input::draft::CompanyDraft;
 use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::names::{CompanyId, M365TenantId};
-use crate::store::Extent;
-use crate::store::audit;
+use crate::store::Reader;
 use crate::store::companies::{self, CompanyFilter, CompanyRecord};
 use crate::store::health::{self, Health};
 use crate::store::unlinked::{self, UnlinkedRecord};
 
-/// Findings of one kind that a reply holds; how many there are is said beside.
+/// The most findings of one kind in a reply. The reply also has their number.
 const FINDINGS: usize = 200;
 
 impl FromQuery for CompanyFilter {
@@ -64,7 +64,7 @@ pub(super) async fn get(
     Ok(Reply::ok(company))
 }
 
-/// A body that makes a company.
+/// The body of a POST.
 pub(super) struct NewCompany {
     id: Option<CompanyId>,
     draft: CompanyDraft,
@@ -90,26 +90,20 @@ pub(super) async fn create(
         .id
         .ok_or_else(|| Refusal::invalid("psa_company_id", "is required"))?;
     let tenant = caller.tenant.no;
-    let mut event = event_of(&request, &caller, "company.create", &id);
-    let company = app
-        .store
-        .write(Extent::Configuration, move |tx| {
-            let company = CompanyRecord::fresh(id).changed(&new.draft);
-            companies::create(tx, tenant, &company)?;
-            if let Some(directory) = &company.tenant_id {
-                let directory = directory.as_str().into();
-                event.details.insert("tenant_id".to_owned(), directory);
-            }
-            audit::record(tx, &event)?;
-            companies::by_id(tx.reader(), tenant, &company.psa_company_id)?
-                .ok_or_else(|| Code::NotFound.into())
-        })
-        .await?;
+    let event = event_of(&request, &caller, "company.create", &id);
+    let company = audited::write(&app, event, move |tx, event| {
+        let company = CompanyRecord::fresh(id).changed(&new.draft);
+        if let Some(directory) = &company.tenant_id {
+            event.detail("tenant_id", directory.as_str());
+        }
+        companies::create(tx, tenant, &company)
+    })
+    .await?;
     let path = format!("/end-companies/{}", company.psa_company_id);
     Ok(Reply::created(path, company))
 }
 
-/// A body that changes a company; the id that it may carry names the company, and never changes.
+/// The body of a PUT. It may repeat the company's id, which cannot change.
 pub(super) struct CompanyChange {
     id: Field<CompanyId>,
     draft: CompanyDraft,
@@ -119,7 +113,7 @@ impl FromFields for CompanyChange {
     fn read(fields: &Fields<'_>) -> Self {
         let draft = CompanyDraft::read(fields);
         if let Field::Null = draft.psa_company_name {
-            fields.refuse("psa_company_name", "must not be null: a company has a name");
+            fields.refuse("psa_company_name", "must not be null: it has no default");
         }
         Self {
             id: fields.named("psa_company_id"),
@@ -137,26 +131,12 @@ pub(super) async fn update(
     let change = body.read()?;
     let id: CompanyId = path_name(&request, "psa_company_id")?;
     let tenant = caller.tenant.no;
-    let mut event = event_of(&request, &caller, "company.update", &id);
-    let company = app
-        .store
-        .write(Extent::Configuration, move |tx| {
-            let before = companies::by_id(tx.reader(), tenant, &id)?.ok_or(Code::NotFound)?;
-            if change.id != Field::Absent && change.id != Field::Set(id.clone()) {
-                return Err(Refusal::invalid("psa_company_id", "never changes").into());
-            }
-            let after = before.changed(&change.draft);
-            if after == before {
-                return Ok(before);
-            }
-            companies::update(tx, tenant, &before, &after)?;
-            let after = companies::by_id(tx.reader(), tenant, &id)?.ok_or(Code::NotFound)?;
-            event.details = audit::difference(&before, &after)?;
-            audit::record(tx, &event)?;
-            Ok(after)
-        })
-        .await?;
-    Ok(Reply::ok(company))
+    let event = event_of(&request, &caller, "company.update", &id);
+    let load = move |reader: &Reader<'_>| companies::by_id(reader, tenant, &id);
+    audited::update(&app, event, load, move |tx, before| {
+        companies::change(tx, tenant, before, &change.id, &change.draft)
+    })
+    .await
 }
 
 pub(super) async fn delete(
@@ -166,23 +146,18 @@ pub(super) async fn delete(
 ) -> Result<NoContent> {
     let id: CompanyId = path_name(&request, "psa_company_id")?;
     let tenant = caller.tenant.no;
-    let mut event = event_of(&request, &caller, "company.delete", &id);
-    app.store
-        .write(Extent::Configuration, move |tx| {
-            let company = companies::by_id(tx.reader(), tenant, &id)?.ok_or(Code::NotFound)?;
-            let articles = companies::delete(tx, tenant, &company)?;
-            let details = &mut event.details;
-            details.insert(
-                "psa_company_name".to_owned(),
-                company.psa_company_name.into(),
-            );
-            if let Some(directory) = &company.tenant_id {
-                details.insert("tenant_id".to_owned(), directory.as_str().into());
-            }
-            details.insert("knowledge_articles".to_owned(), articles.into());
-            audit::record(tx, &event)
-        })
-        .await?;
+    let event = event_of(&request, &caller, "company.delete", &id);
+    audited::write(&app, event, move |tx, event| {
+        let company = companies::by_id(tx.reader(), tenant, &id)?.ok_or(Code::NotFound)?;
+        let articles = companies::delete(tx, tenant, &company)?;
+        event.detail("psa_company_name", company.psa_company_name);
+        if let Some(directory) = &company.tenant_id {
+            event.detail("tenant_id", directory.as_str());
+        }
+        event.detail("knowledge_articles", articles);
+        Ok(())
+    })
+    .await?;
     Ok(NoContent)
 }
 
@@ -210,14 +185,14 @@ pub(super) async fn forget_unlinked(
     let directory: M365TenantId = path_name(&request, "inbound_tenant_id")?;
     let tenant = caller.tenant.no;
     let event = event_of(&request, &caller, "unlinked_tenant.delete", &directory);
-    app.store
-        .write(Extent::Configuration, move |tx| {
-            if !unlinked::delete(tx, tenant, &directory)? {
-                return Err(Code::NotFound.into());
-            }
-            audit::record(tx, &event)
-        })
-        .await?;
+    audited::write(&app, event, move |tx, _| {
+        if unlinked::delete(tx, tenant, &directory)? {
+            Ok(())
+        } else {
+            Err(Code::NotFound.into())
+        }
+    })
+    .await?;
     Ok(NoContent)
 }
 

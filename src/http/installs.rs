@@ -1,49 +1,50 @@
-//! Installs of a channel; the platform manages anyone's (contract, sections 2 and 6).
+//! Installs of a channel. The platform manages those of any tenant (contract, sections 2 and 6).
 
 use actix_web::{HttpRequest, web};
 
 use super::App;
 use super::edge::admission::Permit;
+use super::edge::audited;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, List, ListQuery};
 use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, Query, path_id};
-use crate::error::{Code, Refusal, Result};
+use crate::error::{Code, Result};
 use crate::input::fields::{Fields, FromFields};
 use crate::model::caller::Caller;
 use crate::model::ids::{ChannelId, InstallId};
 use crate::model::names::{CompanyId, M365TenantId, TenantNo};
-use crate::model::words::Audience;
 use crate::resolver::Linked;
+use crate::store::audit::{self, Event};
 use crate::store::channels::{self, ChannelRecord};
-use crate::store::installs::{self, InstallRecord, Made};
-use crate::store::{Extent, Reader, audit, companies};
+use crate::store::installs::{self, InstallRecord, Installed};
+use crate::store::{Extent, Reader};
 
-const SHARED: &str =
-    "Several companies are linked to this M365 tenant now: chat is refused until one is left.";
+const SHARED: &str = "Several companies are now linked to this M365 tenant. Chat is refused until exactly one is linked.";
 
-/// Whose channels a caller may install.
+/// The channels whose installs a caller manages.
 #[derive(Clone, Copy)]
-enum Whose {
-    Anyones,
-    Of(TenantNo),
+enum InstallScope {
+    AnyTenant,
+    Tenant(TenantNo),
 }
 
-impl Whose {
+impl InstallScope {
     fn by(caller: &Caller) -> Self {
         if caller.is_platform() {
-            Self::Anyones
+            Self::AnyTenant
         } else {
-            Self::Of(caller.tenant.no)
+            Self::Tenant(caller.tenant.no)
         }
     }
 
-    /// A channel within reach. A deleted one is too: its installs go on refusing until they are removed.
+    /// A channel whose installs the caller manages. It may be deleted: its installs refuse chat
+    /// until they are removed.
     fn channel(self, reader: &Reader<'_>, id: ChannelId) -> Result<ChannelRecord> {
         channels::by_id(reader, id)?
             .filter(|channel| match self {
-                Self::Anyones => true,
-                Self::Of(tenant) => channel.tenant == tenant,
+                Self::AnyTenant => true,
+                Self::Tenant(tenant) => channel.tenant == tenant,
             })
             .ok_or_else(|| Code::NotFound.into())
     }
@@ -56,9 +57,9 @@ pub(super) async fn list(
     Query(query): Query<ListQuery<()>>,
 ) -> Outcome<Vec<InstallRecord>> {
     let id: ChannelId = path_id(&request, "channel_id")?;
-    let whose = Whose::by(&caller);
+    let scope = InstallScope::by(&caller);
     app.store
-        .read(move |reader| whose.channel(reader, id))
+        .read(move |reader| scope.channel(reader, id))
         .await?;
     let owner = id.to_string();
     let list = List {
@@ -76,6 +77,7 @@ pub(super) async fn list(
     .await
 }
 
+/// The body of a POST.
 pub(super) struct NewInstall {
     end_client_tenant_id: Option<M365TenantId>,
     psa_company_id: Option<CompanyId>,
@@ -102,69 +104,29 @@ pub(super) async fn create(
         return Err(Code::ValidationError.into());
     };
     let channel_id: ChannelId = path_id(&request, "channel_id")?;
-    let whose = Whose::by(&caller);
+    let scope = InstallScope::by(&caller);
     let mut event = event_of(&request, &caller, "install.create", "");
-    let (install, is_new, warnings) = app
+    let installed = app
         .store
         .write(Extent::Configuration, move |tx| {
-            let channel = whose.channel(tx.reader(), channel_id)?;
-            if channel.is_deleted {
-                return Err(Code::NotFound.into());
-            }
-            if channel.audience != Audience::EndUser {
-                return Err(Refusal::new(Code::AudienceMismatch)
-                    .saying("Only END_USER channels are installed. Choose one.")
-                    .into());
-            }
-            let made = installs::make(tx, &channel, &directory)?;
-            let is_linked = match &new.psa_company_id {
-                Some(company) => companies::link(tx, channel.tenant, company, &directory)?,
-                None => false,
-            };
-            let (id, is_new) = match made {
-                Made::Before(id) => (id, false),
-                Made::Now { id, instead_of } => {
-                    if let Some(old) = instead_of {
-                        let old = old.to_string().into();
-                        event.details.insert("instead_of".to_owned(), old);
-                    }
-                    (id, true)
-                }
-            };
-            if is_new || is_linked {
-                // Whoever did it: it is the owner of the channel who has to know.
+            let channel = scope.channel(tx.reader(), channel_id)?;
+            let company = new.psa_company_id.as_ref();
+            let installed = installs::install(tx, &channel, &directory, company)?;
+            if installed.is_new || installed.is_linked {
+                // The owner of the channel has to know, also if the platform installed it.
                 event.tenant = channel.tenant;
-                event.target = Some(id.to_string());
-                if !is_new {
-                    event.action = "install.link";
-                }
-                let of = [
-                    ("channel_id", Some(channel_id.to_string())),
-                    ("end_client_tenant_id", Some(directory.to_string())),
-                    (
-                        "psa_company_id",
-                        new.psa_company_id
-                            .filter(|_| is_linked)
-                            .map(|company| company.to_string()),
-                    ),
-                ];
-                for (name, value) in of {
-                    if let Some(value) = value {
-                        event.details.insert(name.to_owned(), value.into());
-                    }
-                }
+                complete(&mut event, &installed, company);
                 audit::record(tx, &event)?;
             }
-            let warnings = match companies::linked(tx.reader(), channel.tenant, &directory)? {
-                Linked::Not(several) if several > 1 => vec![SHARED],
-                Linked::One(_) | Linked::Not(_) => Vec::new(),
-            };
-            let install = installs::by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
-            Ok((install, is_new, warnings))
+            Ok(installed)
         })
         .await?;
-    let reply = if is_new {
-        let id = install.id;
+    let warnings = match installed.linked {
+        Linked::Not(several) if several > 1 => vec![SHARED],
+        Linked::One(_) | Linked::Not(_) => Vec::new(),
+    };
+    let (id, install) = (installed.install.id, installed.install);
+    let reply = if installed.is_new {
         Reply::created(
             format_args!("/channels/{channel_id}/installs/{id}"),
             install,
@@ -175,6 +137,26 @@ pub(super) async fn create(
     Ok(reply.warning(warnings))
 }
 
+/// Completes the event of an install that was created or linked.
+fn complete(event: &mut Event, installed: &Installed, company: Option<&CompanyId>) {
+    let install = &installed.install;
+    event.target = Some(install.id.to_string());
+    if !installed.is_new {
+        event.action = "install.link";
+    }
+    if let Some(old) = installed.replaced {
+        event.detail("instead_of", old.to_string());
+    }
+    event.detail("channel_id", install.channel_id.to_string());
+    event.detail(
+        "end_client_tenant_id",
+        install.end_client_tenant_id.as_str(),
+    );
+    if let Some(company) = company.filter(|_| installed.is_linked) {
+        event.detail("psa_company_id", company.as_str());
+    }
+}
+
 pub(super) async fn delete(
     app: web::Data<App>,
     caller: Permit,
@@ -182,27 +164,22 @@ pub(super) async fn delete(
 ) -> Result<NoContent> {
     let channel_id: ChannelId = path_id(&request, "channel_id")?;
     let id: InstallId = path_id(&request, "install_id")?;
-    let whose = Whose::by(&caller);
-    let mut event = event_of(&request, &caller, "install.delete", id);
-    app.store
-        .write(Extent::Configuration, move |tx| {
-            let channel = whose.channel(tx.reader(), channel_id)?;
-            let install = installs::by_id(tx.reader(), id)?
-                .filter(|install| install.channel_id == channel_id)
-                .ok_or(Code::NotFound)?;
-            installs::delete(tx, id)?;
-            event.tenant = channel.tenant;
-            for (name, value) in [
-                ("channel_id", channel_id.to_string()),
-                (
-                    "end_client_tenant_id",
-                    install.end_client_tenant_id.to_string(),
-                ),
-            ] {
-                event.details.insert(name.to_owned(), value.into());
-            }
-            audit::record(tx, &event)
-        })
-        .await?;
+    let scope = InstallScope::by(&caller);
+    let event = event_of(&request, &caller, "install.delete", id);
+    audited::write(&app, event, move |tx, event| {
+        let channel = scope.channel(tx.reader(), channel_id)?;
+        let install = installs::by_id(tx.reader(), id)?
+            .filter(|install| install.channel_id == channel_id)
+            .ok_or(Code::NotFound)?;
+        installs::delete(tx, id)?;
+        event.tenant = channel.tenant;
+        event.detail("channel_id", channel_id.to_string());
+        event.detail(
+            "end_client_tenant_id",
+            install.end_client_tenant_id.as_str(),
+        );
+        Ok(())
+    })
+    .await?;
     Ok(NoContent)
 }

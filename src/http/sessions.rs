@@ -167,20 +167,8 @@ pub(super) async fn refuse_unmapped(app: &App, not_mapped: NotMapped) -> Result<
 ///
 /// # Errors
 /// `forbidden` for a session token.
-pub(super) fn asker(caller: &Caller) -> Result<Asker> {
-    let tenant = caller.tenant.clone();
-    match &caller.who {
-        Who::ServiceAccount { platform: true, .. } => Ok(Asker::Platform(tenant)),
-        Who::ServiceAccount {
-            platform: false, ..
-        } => Ok(Asker::ServiceAccount(tenant)),
-        Who::DashboardUser { id, role, .. } => Ok(Asker::User {
-            tenant,
-            id: id.clone(),
-            role: *role,
-        }),
-        Who::EndUserSession { .. } => Err(Code::Forbidden.into()),
-    }
+fn asker(caller: &Caller) -> Result<Asker> {
+    Asker::of(caller).ok_or_else(|| Code::Forbidden.into())
 }
 
 /// The caller's account, unique across the server, as the scope of an idempotency key.
@@ -450,12 +438,7 @@ pub(super) fn find_in(
     id: SessionId,
     need: Reach,
 ) -> Result<Session> {
-    let session = sessions::by_id(reader, id)?.ok_or(Code::NotFound)?;
-    match caller.reach(&session.facts()) {
-        Reach::None => Err(Code::NotFound.into()),
-        reach if reach < need => Err(Code::Forbidden.into()),
-        Reach::Read | Reach::Write | Reach::Own => Ok(session),
-    }
+    sessions::within_reach(reader, caller, id, need)
 }
 
 pub(super) async fn get(

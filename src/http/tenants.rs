@@ -1,4 +1,4 @@
-//! Tenants, for the platform: each is an MSP with its managed agent (contract, section 7).
+//! Tenants, which the platform manages (contract, section 7).
 
 use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
@@ -26,9 +26,9 @@ use crate::store::tenants::{self, NewTenant, TenantRecord};
 pub(super) struct ManagedTenant {
     #[serde(flatten)]
     tenant: TenantRecord,
-    /// Requests a minute; null: the server's figure, 0: no limit.
+    /// Requests per minute; null: the server's limit, 0: no limit.
     rate_limit_per_minute: Option<i64>,
-    /// Creation order.
+    /// The order of creation.
     #[serde(skip)]
     seq: Tick,
 }
@@ -84,7 +84,7 @@ pub(super) async fn get(
     Ok(Reply::ok(ManagedTenant::of(Tick(0), tenant)))
 }
 
-/// A body that makes a tenant.
+/// The body of a POST.
 pub(super) struct TenantRequest {
     client_id: Option<ClientId>,
     draft: TenantDraft,
@@ -114,21 +114,14 @@ pub(super) async fn create(
     let tenant = app
         .store
         .write(Extent::Configuration, move |tx| {
-            let tenant = NewTenant {
-                client_id,
-                name: String::new(),
-                entra_tenant_id: None,
-                rate_limit_per_minute: None,
-                retention_days: None,
-            };
-            let tenant = tenant.changed(&new.draft);
+            let tenant = NewTenant::fresh(client_id).changed(&new.draft);
             let no = tenants::create(tx, &tenant)?;
             event.details = tenant.details()?;
             record(tx, home, no, event)?;
             tenants::by_no(tx.reader(), no)
         })
         .await
-        .map_err(name_no_one)?;
+        .map_err(without_tenant_name)?;
     let client_id = tenant.client_id.clone();
     Ok(Reply::created(
         format_args!("/tenants/{client_id}"),
@@ -136,8 +129,8 @@ pub(super) async fn create(
     ))
 }
 
-/// The store names who installed, for the operator; over the wire nobody is named.
-fn name_no_one(error: Error) -> Error {
+/// Removes the name of the installing tenant, which only the operator may see.
+fn without_tenant_name(error: Error) -> Error {
     match error {
         Error::Refused(refusal) if refusal.code == Code::InstallConflict => Refusal::new(
             Code::InstallConflict,
@@ -155,7 +148,7 @@ fn home(caller: &Caller) -> TenantNo {
     caller.tenant.no
 }
 
-/// What the platform does to a tenant is told in that tenant's records, and in those of the platform account's own.
+/// Records a change of a tenant twice: for that tenant, and for the platform account's own tenant.
 fn record(tx: &mut WriteTx<'_>, home: TenantNo, of: TenantNo, mut event: Event) -> Result<()> {
     event.tenant = home;
     audit::record(tx, &event)?;
@@ -166,14 +159,14 @@ fn record(tx: &mut WriteTx<'_>, home: TenantNo, of: TenantNo, mut event: Event) 
     Ok(())
 }
 
-/// A body that changes a tenant.
+/// The body of a PATCH.
 pub(super) struct TenantChange(TenantDraft);
 
 impl FromFields for TenantChange {
     fn read(fields: &Fields<'_>) -> Self {
         let draft = TenantDraft::read(fields);
         if let Field::Null = draft.name {
-            fields.refuse("name", "must not be null: a tenant has a name");
+            fields.refuse("name", "must not be null: it has no default");
         }
         Self(draft)
     }
@@ -192,19 +185,15 @@ pub(super) async fn patch(
     let tenant = app
         .store
         .write(Extent::Configuration, move |tx| {
-            let tenant = tenants::by_client_id(tx.reader(), &client_id)?.ok_or(Code::NotFound)?;
-            let before = tenant.as_new();
-            let after = before.changed(&draft);
-            if after == before {
-                return Ok(tenant);
+            let before = tenants::by_client_id(tx.reader(), &client_id)?.ok_or(Code::NotFound)?;
+            let after = tenants::change(tx, &before, &draft)?;
+            if after != before {
+                event.details = audit::difference(&before.as_new(), &after.as_new())?;
+                record(tx, home, after.no, event)?;
             }
-            tenants::update(tx, tenant.no, &after)?;
-            tenants::check_home(tx.reader(), tenant.no)?;
-            event.details = audit::difference(&before, &after)?;
-            record(tx, home, tenant.no, event)?;
-            tenants::by_no(tx.reader(), tenant.no)
+            Ok(after)
         })
         .await
-        .map_err(name_no_one)?;
+        .map_err(without_tenant_name)?;
     Ok(Reply::ok(ManagedTenant::of(Tick(0), tenant)))
 }

@@ -12,7 +12,7 @@ use crate::input::draft::{
 use crate::input::fields::{Field, Fields, Problem, Problems};
 use crate::model::api_key;
 use crate::model::names::{AgentId, ClientId, CompanyId, M365TenantId};
-use crate::model::words::{Access, AgentState, Audience, AutonomyType, ManagedAgentKey, Role};
+use crate::model::words::{ManagedAgentKey, Role};
 
 /// A seed file.
 #[derive(Debug)]
@@ -306,7 +306,7 @@ fn tenant(fields: &Fields<'_>, environment: &str) -> Option<SeedTenant> {
 
 fn agent(fields: &Fields<'_>) -> Option<SeedAgent> {
     let agent_id = fields.required("agent_id", fields.integer("agent_id", 1..=MAX_SAFE_INTEGER));
-    let agent = SeedAgent {
+    Some(SeedAgent {
         path: fields.own_path().to_owned(),
         draft: AgentDraft::read(fields),
         managed_agent_key: fields.word(
@@ -315,48 +315,7 @@ fn agent(fields: &Fields<'_>) -> Option<SeedAgent> {
             &ManagedAgentKey::choices(),
         ),
         agent_id: AgentId(agent_id?),
-    };
-    if let Field::Set(ManagedAgentKey::NeoSupport) = agent.managed_agent_key {
-        check_managed(fields, &agent.draft);
-    }
-    Some(agent)
-}
-
-/// Checks that a file does not change the fixed fields of the managed agent (contract, section 6).
-fn check_managed(fields: &Fields<'_>, agent: &AgentDraft) {
-    let fixed = |value: &str| format!("must be {value} for NEO_SUPPORT");
-    if agent
-        .autonomy_type
-        .clone()
-        .value()
-        .is_some_and(|kind| kind != AutonomyType::Conversational)
-    {
-        fields.refuse("autonomy_type", fixed("CONVERSATIONAL"));
-    }
-    if agent
-        .audience
-        .clone()
-        .value()
-        .is_some_and(|audience| audience != Audience::Msp)
-    {
-        fields.refuse("audience", fixed("MSP"));
-    }
-    if agent
-        .access
-        .clone()
-        .value()
-        .is_some_and(|access| access != Access::AllUsers)
-    {
-        fields.refuse("access", fixed("ALL_USERS"));
-    }
-    if agent
-        .state
-        .clone()
-        .value()
-        .is_some_and(|state| state != AgentState::Enabled)
-    {
-        fields.refuse("state", fixed("ENABLED"));
-    }
+    })
 }
 
 fn company(fields: &Fields<'_>) -> Option<SeedCompany> {

@@ -1,8 +1,9 @@
-//! Agents.
+//! Agents: their records, their rules, and the managed agent of each tenant.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::rules::{self, Violation, refuse};
 use super::sql::{Part, Reader, Row, params};
 use super::{WriteTx, articles};
 use crate::error::{Code, Refusal, Result};
@@ -14,61 +15,61 @@ use crate::model::names::{AgentId, TenantNo};
 use crate::model::words::{Access, AgentState, Audience, AutonomyType, ManagedAgentKey};
 use crate::resolver;
 
-/// Numbers that the server gives start here; those of a seed file may be any.
+/// The first number that the server gives. A seed file may name any number.
 const FIRST_GIVEN: i64 = 1_000_000;
 
-/// An agent as the wire shows it (contract, section 6).
+/// An agent as the API returns it (contract, section 6).
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AgentRecord {
-    /// Its number as a string.
+    /// The agent's number as a string.
     pub id: String,
-    /// Its number.
+    /// The agent's number.
     pub agent_id: AgentId,
-    /// Its name.
+    /// The agent's name.
     pub name: String,
-    /// What it is for.
+    /// The agent's purpose.
     pub description: Option<String>,
-    /// How it works.
+    /// The kind of agent. Only a CONVERSATIONAL agent chats.
     pub autonomy_type: AutonomyType,
-    /// Whom it may talk to.
+    /// The people whom the agent may talk to.
     pub audience: Audience,
-    /// Which dashboard users may use it.
+    /// The dashboard users who may use the agent.
     pub access: Access,
-    /// Those users.
+    /// The ids of those users, for SPECIFIC_USERS.
     pub allowed_users: Vec<String>,
-    /// Whether it answers.
+    /// Whether the agent answers.
     pub state: AgentState,
-    /// How it answers.
+    /// The settings of the agent's answers.
     pub agent_settings: AgentSettings,
-    /// Set for an agent that the server provides.
+    /// The key of an agent that the server provides; null for any other agent.
     pub managed_agent_key: Option<ManagedAgentKey>,
-    /// Grows with every change.
+    /// A number that grows with every change of the agent.
     pub version: i64,
-    /// When it was made.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// The time of the last change.
     pub updated_at: Timestamp,
-    /// Creation order.
+    /// The order of creation.
     #[serde(skip)]
     pub seq: Tick,
-    /// The MSP that it belongs to.
+    /// The tenant that owns the agent.
     #[serde(skip)]
     pub tenant: TenantNo,
 }
 
-/// How an agent answers.
+/// The settings of an agent's answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct AgentSettings {
-    /// What it is told about its work.
+    /// Instructions for the agent.
     pub custom_instructions: Option<String>,
-    /// What it says first.
+    /// The agent's first words in a session.
     pub welcome_message: Option<String>,
-    /// What a person might ask.
+    /// Questions that a client can suggest to its user.
     pub suggested_prompts: Vec<String>,
 }
 
 impl AgentRecord {
-    /// What it becomes; settings that are given are laid over `settings`.
+    /// The agent with the draft's fields. A setting that the draft lacks is taken from `settings`.
     #[must_use]
     pub fn changed(&self, draft: &AgentDraft, settings: &AgentSettings) -> Self {
         let draft = draft.clone();
@@ -76,15 +77,15 @@ impl AgentRecord {
             Field::Absent => self.agent_settings.clone(),
             Field::Null => AgentSettings::default(),
             Field::Set(given) => {
-                let under = settings.clone();
+                let base = settings.clone();
                 AgentSettings {
                     custom_instructions: given
                         .custom_instructions
-                        .over_optional(under.custom_instructions),
-                    welcome_message: given.welcome_message.over_optional(under.welcome_message),
+                        .over_optional(base.custom_instructions),
+                    welcome_message: given.welcome_message.over_optional(base.welcome_message),
                     suggested_prompts: given
                         .suggested_prompts
-                        .over(under.suggested_prompts, Vec::new()),
+                        .over(base.suggested_prompts, Vec::new()),
                 }
             }
         };
@@ -145,18 +146,12 @@ fn record(row: &Row<'_>) -> Result<AgentRecord> {
 
 const BY_ID: &str = select!("WHERE agent_id = ?1");
 
-/// The agent with this number, whoever owns it.
-///
-/// # Errors
-/// The file cannot be read.
+/// The agent with this number, of any tenant.
 pub fn by_id(reader: &Reader<'_>, id: AgentId) -> Result<Option<AgentRecord>> {
     reader.optional(BY_ID, [id], record)
 }
 
 /// The tenant's agent with this number.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn of_tenant(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -168,23 +163,20 @@ pub fn of_tenant(
 const ALL: &str = select!("WHERE tenant_no = ?1 ORDER BY seq");
 
 /// All agents of a tenant, oldest first.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<AgentRecord>> {
     reader.all(ALL, [tenant], record)
 }
 
-/// Which agents a list holds.
+/// The filter of a list of agents. Each field that is set narrows the list.
 #[derive(Clone, Debug, Default)]
 pub struct AgentFilter {
-    /// Only those in this state.
+    /// Agents in this state.
     pub state: Option<AgentState>,
-    /// Only those for this audience.
+    /// Agents for this audience.
     pub audience: Option<Audience>,
-    /// Only those that work so.
+    /// Agents of this kind.
     pub autonomy_type: Option<AutonomyType>,
-    /// Only those whose name holds this text, without case.
+    /// Agents whose name contains this text. Case does not matter.
     pub q: Option<String>,
 }
 
@@ -197,10 +189,7 @@ const PAGE: &str = select!(
      ORDER BY seq DESC LIMIT ?7"
 );
 
-/// A page of a tenant's agents, newest first, from before a tick.
-///
-/// # Errors
-/// The file cannot be read.
+/// A page of a tenant's agents that are older than `before`, newest first.
 pub fn page(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -252,10 +241,7 @@ fn facts(row: &Row<'_>) -> Result<(TenantNo, resolver::Agent)> {
 
 const FACTS: &str = select_facts!("WHERE agent_id = ?1");
 
-/// What the resolver needs of the tenant's agent with this number.
-///
-/// # Errors
-/// The file cannot be read.
+/// The resolver's view of the tenant's agent with this number.
 pub fn facts_of(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -269,10 +255,7 @@ pub fn facts_of(
 
 const MANAGED: &str = select_facts!("WHERE tenant_no = ?1 AND managed_agent_key = ?2");
 
-/// What the resolver needs of the tenant's managed agent.
-///
-/// # Errors
-/// The file cannot be read.
+/// The resolver's view of the tenant's managed agent.
 pub fn managed_facts(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -283,18 +266,17 @@ pub fn managed_facts(
         .map(|(_, agent)| agent))
 }
 
-const GIVE_ID: &str = "
+const NEXT_ID: &str = "
 UPDATE given_numbers SET last = max(last + 1, ?1) WHERE what = 'agent' RETURNING last";
 
-/// Gives out the next number; one that was given before, or that a seed file brought, is never given again.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn give_id(tx: &mut WriteTx<'_>) -> Result<AgentId> {
-    tx.returning_one(GIVE_ID, [FIRST_GIVEN], |row| row.get("last"))
+/// Reserves the next number. The server never gives a number twice, and none that a seed file has
+/// brought: an old session must not resume with another agent.
+fn next_id(tx: &mut WriteTx<'_>) -> Result<AgentId> {
+    tx.returning_one(NEXT_ID, [FIRST_GIVEN], |row| row.get("last"))
 }
 
-// A seed file may bring numbers up to the greatest that JSON carries exactly; far ones do not push the server's own there.
+// A seed file may bring numbers up to 2^53 - 1. The server's own numbers do not follow a number of
+// 2^52 or more, since they could run out.
 const TAKE_ID: &str = "
 UPDATE given_numbers SET last = max(last, ?1) WHERE what = 'agent' AND ?1 < 4503599627370496";
 
@@ -303,10 +285,10 @@ INSERT INTO agents (agent_id, seq, tenant_no, name, description, autonomy_type, 
                     custom_instructions, welcome_message, suggested_prompts, managed_agent_key, version, created_at, updated_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
 
-/// Makes an agent; its order, times and version are set here.
+/// Inserts an agent. Sets its order, its times and its version.
 ///
 /// # Errors
-/// A unique index: the number, or the managed key, is taken.
+/// `internal_error` if the number or the managed key is taken.
 pub fn insert(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
     let (now, seq) = (tx.now(), tx.tick());
     let settings = &agent.agent_settings;
@@ -336,16 +318,22 @@ pub fn insert(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
     .map(drop)
 }
 
-/// Makes a tenant's managed `NEO_SUPPORT` agent.
-///
-/// # Errors
-/// The file cannot be written.
+/// Creates an agent of a tenant, with a number that the server gives.
+pub fn create(tx: &mut WriteTx<'_>, tenant: TenantNo, draft: &AgentDraft) -> Result<AgentRecord> {
+    let id = next_id(tx)?;
+    let fresh = fresh(tenant, id, draft);
+    insert(tx, &fresh.changed(draft, &fresh.agent_settings))?;
+    by_id(tx.reader(), id)?.ok_or_else(|| Code::NotFound.into())
+}
+
+/// Inserts a tenant's managed `NEO_SUPPORT` agent.
 pub fn insert_managed(tx: &mut WriteTx<'_>, tenant: TenantNo) -> Result<()> {
-    let agent_id = give_id(tx)?;
+    let agent_id = next_id(tx)?;
     insert(tx, &managed(tenant, agent_id))
 }
 
-/// An agent before anything is said of it but its kind and audience, which never change.
+/// A new agent with the draft's kind and audience, which cannot change later. The other fields have
+/// their defaults.
 pub fn fresh(tenant: TenantNo, agent_id: AgentId, draft: &AgentDraft) -> AgentRecord {
     AgentRecord {
         name: String::new(),
@@ -361,7 +349,7 @@ pub fn fresh(tenant: TenantNo, agent_id: AgentId, draft: &AgentDraft) -> AgentRe
     }
 }
 
-/// The managed agent as every tenant gets it.
+/// A tenant's managed agent, as the server creates it.
 pub fn managed(tenant: TenantNo, agent_id: AgentId) -> AgentRecord {
     AgentRecord {
         id: agent_id.to_string(),
@@ -385,15 +373,87 @@ pub fn managed(tenant: TenantNo, agent_id: AgentId) -> AgentRecord {
     }
 }
 
+/// The violations of a change of an agent's audience or kind, which cannot change.
+pub(super) fn changed_fixed_fields(before: &AgentRecord, after: &AgentRecord) -> Vec<Violation> {
+    let kind = |agent: &AgentRecord| agent.autonomy_type.as_str();
+    rules::changed_fixed_fields(&[
+        (
+            "audience",
+            before.audience.as_str(),
+            after.audience.as_str(),
+        ),
+        ("autonomy_type", kind(before), kind(after)),
+    ])
+}
+
+/// The fields of a managed agent that differ from what the server promises (contract, section 6).
+pub(super) fn broken_promises(agent: &AgentRecord) -> Vec<Violation> {
+    let promised = managed(agent.tenant, agent.agent_id);
+    [
+        (
+            "autonomy_type",
+            agent.autonomy_type.as_str(),
+            promised.autonomy_type.as_str(),
+        ),
+        (
+            "audience",
+            agent.audience.as_str(),
+            promised.audience.as_str(),
+        ),
+        ("access", agent.access.as_str(), promised.access.as_str()),
+        ("state", agent.state.as_str(), promised.state.as_str()),
+    ]
+    .into_iter()
+    .filter(|(_, value, promised)| value != promised)
+    .map(|(field, value, promised)| Violation {
+        field,
+        value: value.to_owned(),
+        reason: format!("must be {promised} for NEO_SUPPORT"),
+        refusal: Refusal::new(Code::AgentManagedByNeo),
+    })
+    .collect()
+}
+
+/// Refuses a managed agent: the API cannot change or delete it.
+fn refuse_managed(agent: &AgentRecord) -> Result<()> {
+    match agent.managed_agent_key {
+        None => Ok(()),
+        Some(ManagedAgentKey::NeoSupport) => Err(Code::AgentManagedByNeo.into()),
+    }
+}
+
+/// Changes an agent. Nothing is written if nothing differs. If the draft has settings, those that
+/// it lacks return to their defaults.
+///
+/// # Errors
+/// `agent_managed_by_neo`; `validation_error` for a field that cannot change;
+/// `agent_update_conflict` if the agent has another version than `version`.
+pub fn change(
+    tx: &mut WriteTx<'_>,
+    before: &AgentRecord,
+    draft: &AgentDraft,
+    version: Option<i64>,
+) -> Result<()> {
+    refuse_managed(before)?;
+    let after = before.changed(draft, &AgentSettings::default());
+    refuse(changed_fixed_fields(before, &after))?;
+    if version.is_some_and(|version| version != before.version) {
+        return Err(Refusal::new(Code::AgentUpdateConflict)
+            .with("version", before.version)
+            .into());
+    }
+    if after == *before {
+        return Ok(());
+    }
+    update(tx, &after)
+}
+
 const UPDATE: &str = "
 UPDATE agents SET name = ?2, description = ?3, access = ?4, allowed_users = ?5, state = ?6, custom_instructions = ?7,
                   welcome_message = ?8, suggested_prompts = ?9, version = version + 1, updated_at = ?10
 WHERE agent_id = ?1";
 
-/// Writes what can change of an agent.
-///
-/// # Errors
-/// The file cannot be written.
+/// Writes the fields of an agent that can change.
 pub fn update(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
     let settings = &agent.agent_settings;
     let now = tx.now();
@@ -419,16 +479,19 @@ const CHANNEL_USING: &str = "
 SELECT internal_name FROM channels WHERE tenant_no = ?1 AND agent_id = ?2 AND deleted_at IS NULL ORDER BY seq LIMIT 1";
 const DELETE: &str = "DELETE FROM agents WHERE agent_id = ?1";
 
-/// Removes an agent; articles that name it beside others name the others alone from now on. How many articles those were.
+/// Deletes an agent, also from the articles that name other agents too. Returns how many articles
+/// those are.
 ///
 /// # Errors
-/// `agent_in_use` when a living channel uses it, or an article is for it alone: without it that article would be for all agents.
+/// `agent_managed_by_neo`; `agent_in_use` if a channel uses the agent, or if an article names this
+/// agent only, since that article would then be for all agents.
 pub fn delete(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<usize> {
+    refuse_managed(agent)?;
     let (tenant, id) = (agent.tenant, agent.agent_id);
-    let used: Option<String> = tx
+    let used_by: Option<String> = tx
         .reader()
         .optional(CHANNEL_USING, (tenant, id), |row| row.get("internal_name"))?;
-    if let Some(channel) = used {
+    if let Some(channel) = used_by {
         return Err(Refusal::new(Code::AgentInUse)
             .saying(format!(
                 "The channel {channel:?} uses this agent. Bind the channel to another agent first."
@@ -436,9 +499,9 @@ pub fn delete(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<usize> {
             .with("channel", channel)
             .into());
     }
-    let named = articles::forget_agent(tx, tenant, id)?;
+    let articles = articles::forget_agent(tx, tenant, id)?;
     tx.execute(DELETE, [id])?;
-    Ok(named)
+    Ok(articles)
 }
 
 fn list(items: &[String]) -> Result<String> {

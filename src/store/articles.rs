@@ -1,8 +1,9 @@
-//! Knowledge articles.
+//! Knowledge articles: their records, their rules, and which of them a session may see.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::rules::{Violation, refuse};
 use super::sql::{Part, Reader, Row, params};
 use super::{WriteTx, agents, companies};
 use crate::error::{Code, Error, Refusal, Result};
@@ -12,31 +13,32 @@ use crate::model::ids::{ArticleId, Tick};
 use crate::model::names::{AgentId, CompanyId, TenantNo};
 use crate::model::words::Audience;
 
-/// A knowledge article as the wire shows it (contract, section 6).
+/// A knowledge article as the API returns it (contract, section 6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ArticleRecord {
-    /// Its id.
+    /// The article's id.
     pub id: ArticleId,
-    /// Its title.
+    /// The article's title.
     pub title: String,
-    /// Its text, in Markdown.
+    /// The article's text, in Markdown.
     pub body: String,
-    /// Where it can be read.
+    /// The address of the article's page.
     pub url: Option<String>,
-    /// Who may see it.
+    /// The people who may see the article.
     pub audience: Audience,
-    /// The company that it is for; null: all of them.
+    /// The company that the article is for; null: all companies.
     pub end_company_id: Option<CompanyId>,
-    /// The agents that use it; empty: all of them.
+    /// The agents that use the article; empty: all agents.
     pub agent_ids: Vec<AgentId>,
-    /// When it was made.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// The time of the last change.
     pub updated_at: Timestamp,
 }
 
 impl ArticleRecord {
-    /// An article before anything is said of it. It is for the MSP's own people unless it says otherwise: the less shown.
+    /// A new article with the defaults of its fields. The default audience is MSP, which shows the
+    /// article to the fewest people.
     pub fn fresh(id: ArticleId, title: String) -> Self {
         Self {
             id,
@@ -51,7 +53,7 @@ impl ArticleRecord {
         }
     }
 
-    /// What it becomes.
+    /// The article with the draft's fields.
     #[must_use]
     pub fn changed(&self, draft: &ArticleDraft) -> Self {
         let (draft, before) = (draft.clone(), self.clone());
@@ -96,9 +98,6 @@ fn record(row: &Row<'_>) -> Result<ArticleRecord> {
 const ALL: &str = select!("WHERE tenant_no = ?1 ORDER BY seq");
 
 /// All articles of a tenant, oldest first.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<ArticleRecord>> {
     reader.all(ALL, [tenant], record)
 }
@@ -106,9 +105,6 @@ pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<ArticleRecord>> 
 const BY_ID: &str = select!("WHERE seq = ?1 AND id = ?2 AND tenant_no = ?3");
 
 /// The tenant's article of this id.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn by_id(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -117,16 +113,16 @@ pub fn by_id(
     reader.optional(BY_ID, (id.tick(), id, tenant), record)
 }
 
-/// Which articles a list holds.
+/// The filter of a list of articles. Each field that is set narrows the list.
 #[derive(Clone, Debug, Default)]
 pub struct ArticleFilter {
-    /// Only those for this audience.
+    /// Articles for this audience.
     pub audience: Option<Audience>,
-    /// Only those of this company.
+    /// Articles for this company only.
     pub company: Option<CompanyId>,
-    /// Only those that this agent uses.
+    /// Articles that this agent uses.
     pub agent: Option<AgentId>,
-    /// Only those whose title holds this text, without case.
+    /// Articles whose title contains this text. Case does not matter.
     pub q: Option<String>,
 }
 
@@ -144,15 +140,12 @@ macro_rules! page {
     };
 }
 
-/// The list, and the index that it walks; then that of one company's.
+/// The SQL of the list. A test reads its query plan.
 pub const PAGE: &str = page!("?3 IS NULL");
-/// See [`PAGE`].
+/// The SQL of the list of one company's articles.
 pub const PAGE_OF_COMPANY: &str = page!("psa_company_id = ?3");
 
-/// A page of a tenant's articles, newest first, from before a tick.
-///
-/// # Errors
-/// The file cannot be read.
+/// A page of a tenant's articles that are older than `before`, newest first.
 pub fn page(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -179,31 +172,50 @@ pub fn page(
     )
 }
 
-/// What an article names must be there, in its own tenant, and its title be free.
-///
-/// # Errors
-/// `not_found`, `already_exists`.
-pub fn check(reader: &Reader<'_>, tenant: TenantNo, article: &ArticleRecord) -> Result<()> {
+/// The violations of an article that names a company or agents that its tenant lacks.
+pub(super) fn unknown_names(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    article: &ArticleRecord,
+) -> Result<Vec<Violation>> {
+    let unknown = |field, value, reason: &str, sentence| Violation {
+        field,
+        value,
+        reason: reason.to_owned(),
+        refusal: Refusal::new(Code::NotFound)
+            .saying(sentence)
+            .with("field", field),
+    };
+    let mut violations = Vec::new();
     if let Some(company) = &article.end_company_id
         && !companies::exists(reader, tenant, company)?
     {
-        return Err(Refusal::new(Code::NotFound)
-            .saying("There is no such company. Check end_company_id.")
-            .with("field", "end_company_id")
-            .into());
+        violations.push(unknown(
+            "end_company_id",
+            company.to_string(),
+            "is not a company of this tenant",
+            "No company of this tenant has that id. Check end_company_id.",
+        ));
     }
     for agent in &article.agent_ids {
         if agents::of_tenant(reader, tenant, *agent)?.is_none() {
-            return Err(Refusal::new(Code::NotFound)
-                .saying("There is no such agent. Check agent_ids.")
-                .with("field", "agent_ids")
-                .into());
+            violations.push(unknown(
+                "agent_ids",
+                agent.to_string(),
+                "is not an agent of this tenant",
+                "No agent of this tenant has that number. Check agent_ids.",
+            ));
         }
     }
+    Ok(violations)
+}
+
+fn check(reader: &Reader<'_>, tenant: TenantNo, article: &ArticleRecord) -> Result<()> {
+    refuse(unknown_names(reader, tenant, article)?)?;
     if titled(reader, tenant, &article.title)?.is_some_and(|other| other.id != article.id) {
         return Err(Refusal::new(Code::AlreadyExists)
             .saying(
-                "There is an article of this title already. Choose another, or change that one.",
+                "An article with this title already exists. Choose another title, or change that article.",
             )
             .with("field", "title")
             .into());
@@ -211,14 +223,46 @@ pub fn check(reader: &Reader<'_>, tenant: TenantNo, article: &ArticleRecord) -> 
     Ok(())
 }
 
-const DELETE: &str = "DELETE FROM knowledge_articles WHERE seq = ?1";
-
-/// Removes an article.
+/// Creates an article.
 ///
 /// # Errors
-/// The file cannot be written.
+/// `not_found` with `field` for a company or an agent that the tenant lacks; `already_exists` for
+/// a title that another article has.
+pub fn create(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    draft: &ArticleDraft,
+) -> Result<ArticleRecord> {
+    let id = tx.new_id()?;
+    let article = ArticleRecord::fresh(id, String::new()).changed(draft);
+    check(tx.reader(), tenant, &article)?;
+    insert(tx, tenant, &article)?;
+    by_id(tx.reader(), tenant, id)?.ok_or_else(|| Code::NotFound.into())
+}
+
+/// Changes an article. Nothing is written if nothing differs.
+///
+/// # Errors
+/// As [`create`].
+pub fn change(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    before: &ArticleRecord,
+    draft: &ArticleDraft,
+) -> Result<()> {
+    let after = before.changed(draft);
+    if after == *before {
+        return Ok(());
+    }
+    check(tx.reader(), tenant, &after)?;
+    update(tx, tenant, &after)
+}
+
+const DELETE: &str = "DELETE FROM knowledge_articles WHERE seq = ?1";
+
+/// Deletes an article.
 pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, id: ArticleId) -> Result<()> {
-    changed(tx, tenant)?;
+    bump_version(tx, tenant)?;
     tx.scrub_log();
     tx.execute(DELETE, [id.tick()]).map(drop)
 }
@@ -226,9 +270,6 @@ pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, id: ArticleId) -> Result<(
 const TITLED: &str = select!("WHERE tenant_no = ?1 AND title = ?2");
 
 /// The tenant's article of this title.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn titled(reader: &Reader<'_>, tenant: TenantNo, title: &str) -> Result<Option<ArticleRecord>> {
     reader.optional(TITLED, (tenant, title), record)
 }
@@ -237,13 +278,13 @@ const INSERT: &str = "
 INSERT INTO knowledge_articles (seq, id, tenant_no, title, body, url, audience, psa_company_id, agent_ids, created_at, updated_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)";
 
-/// Makes an article.
+/// Inserts an article.
 ///
 /// # Errors
-/// A unique index: the title is taken. A foreign key: no such company.
+/// `internal_error` if the title is taken or the company does not exist.
 pub fn insert(tx: &mut WriteTx<'_>, tenant: TenantNo, article: &ArticleRecord) -> Result<()> {
     let now = tx.now();
-    changed(tx, tenant)?;
+    bump_version(tx, tenant)?;
     tx.execute(
         INSERT,
         params![
@@ -266,13 +307,10 @@ const UPDATE: &str = "
 UPDATE knowledge_articles SET title = ?2, body = ?3, url = ?4, audience = ?5, psa_company_id = ?6, agent_ids = ?7, updated_at = ?8
 WHERE seq = ?1";
 
-/// Writes what can change of an article.
-///
-/// # Errors
-/// As [`insert`].
+/// Writes the fields of an article that can change.
 pub fn update(tx: &mut WriteTx<'_>, tenant: TenantNo, article: &ArticleRecord) -> Result<()> {
     let now = tx.now();
-    changed(tx, tenant)?;
+    bump_version(tx, tenant)?;
     tx.execute(
         UPDATE,
         (
@@ -292,10 +330,7 @@ pub fn update(tx: &mut WriteTx<'_>, tenant: TenantNo, article: &ArticleRecord) -
 const DELETE_OF_COMPANY: &str =
     "DELETE FROM knowledge_articles WHERE tenant_no = ?1 AND psa_company_id = ?2";
 
-/// Removes the articles that are for one company alone; how many there were.
-///
-/// # Errors
-/// The file cannot be written.
+/// Deletes the articles that are for one company only. Returns how many.
 pub fn delete_of_company(
     tx: &mut WriteTx<'_>,
     tenant: TenantNo,
@@ -303,72 +338,71 @@ pub fn delete_of_company(
 ) -> Result<usize> {
     let deleted = tx.execute(DELETE_OF_COMPANY, (tenant, company))?;
     if deleted > 0 {
-        changed(tx, tenant)?;
+        bump_version(tx, tenant)?;
     }
     Ok(deleted)
 }
 
-const FOR_IT_ALONE: &str = "
+const FOR_AGENT_ONLY: &str = "
 SELECT id, title FROM knowledge_articles
 WHERE tenant_no = ?1 AND agent_ids <> '[]'
   AND NOT EXISTS (SELECT 1 FROM json_each(agent_ids) AS named WHERE named.value <> ?2) ORDER BY seq LIMIT 1";
-const FORGET: &str = "
+const REMOVE_AGENT: &str = "
 UPDATE knowledge_articles
 SET agent_ids = (SELECT json_group_array(named.value) FROM json_each(agent_ids) AS named WHERE named.value <> ?2), updated_at = ?3
 WHERE tenant_no = ?1 AND agent_ids <> '[]'
   AND EXISTS (SELECT 1 FROM json_each(agent_ids) AS named WHERE named.value = ?2)";
 
-/// Takes an agent that goes out of the articles that name it; how many there were. Their texts are not read.
+/// Removes an agent from the articles that name it, before the agent is deleted. Returns how many.
+/// The texts of the articles are not read.
 ///
 /// # Errors
-/// `agent_in_use` when an article names no other: it would be for all agents then.
+/// `agent_in_use` if an article names no other agent, since it would then be for all agents.
 pub fn forget_agent(tx: &mut WriteTx<'_>, tenant: TenantNo, agent: AgentId) -> Result<usize> {
-    let alone: Option<(ArticleId, String)> =
-        tx.reader().optional(FOR_IT_ALONE, (tenant, agent), |row| {
-            Ok((row.get("id")?, row.get("title")?))
-        })?;
-    if let Some((id, title)) = alone {
+    let only: Option<(ArticleId, String)> =
+        tx.reader()
+            .optional(FOR_AGENT_ONLY, (tenant, agent), |row| {
+                Ok((row.get("id")?, row.get("title")?))
+            })?;
+    if let Some((id, title)) = only {
         return Err(Refusal::new(Code::AgentInUse)
             .saying(format!(
-                "The article {title:?} is for this agent alone. Remove the article, or name other agents in it, first."
+                "The article {title:?} is for this agent only. Delete the article first, or name other agents in it."
             ))
             .with("article_id", id.to_string())
             .into());
     }
     let now = tx.now();
-    let named = tx.execute(FORGET, (tenant, agent, now))?;
+    let named = tx.execute(REMOVE_AGENT, (tenant, agent, now))?;
     if named > 0 {
-        changed(tx, tenant)?;
+        bump_version(tx, tenant)?;
     }
     Ok(named)
 }
 
-const CHANGED: &str =
+const BUMP_VERSION: &str =
     "UPDATE tenants SET knowledge_version = knowledge_version + 1 WHERE tenant_no = ?1";
 
-/// What was built from a tenant's articles is stale from now on.
-fn changed(tx: &mut WriteTx<'_>, tenant: TenantNo) -> Result<()> {
-    tx.execute(CHANGED, [tenant]).map(drop)
+/// Makes caches of a tenant's articles stale.
+fn bump_version(tx: &mut WriteTx<'_>, tenant: TenantNo) -> Result<()> {
+    tx.execute(BUMP_VERSION, [tenant]).map(drop)
 }
 
 const VERSION: &str = "SELECT knowledge_version FROM tenants WHERE tenant_no = ?1";
 
-/// Grows with every change of a tenant's articles.
-///
-/// # Errors
-/// The file cannot be read.
+/// The version of a tenant's articles, which grows with every change of one.
 pub fn version(reader: &Reader<'_>, tenant: TenantNo) -> Result<i64> {
     reader.one(VERSION, [tenant], |row| row.get("knowledge_version"))
 }
 
-/// Which articles a session may see (contract, section 6).
+/// The scope of a session: it decides which articles the session may see (contract, section 6).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ArticleScope {
     /// The acting tenant.
     pub tenant: TenantNo,
     /// The agent that answers.
     pub agent: AgentId,
-    /// Whom it answers.
+    /// The audience of the session.
     pub audience: Audience,
     /// The company that the session is pinned to.
     pub company: Option<CompanyId>,
@@ -380,18 +414,15 @@ const VISIBLE_TO_END_USERS: &str = select!(
 );
 
 /// The articles that a session may see, oldest first.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn visible(reader: &Reader<'_>, sight: &ArticleScope) -> Result<Vec<ArticleRecord>> {
-    let mut articles = match sight.audience {
-        Audience::Msp => reader.all(VISIBLE_TO_MSP, [sight.tenant], record)?,
+pub fn visible(reader: &Reader<'_>, scope: &ArticleScope) -> Result<Vec<ArticleRecord>> {
+    let mut articles = match scope.audience {
+        Audience::Msp => reader.all(VISIBLE_TO_MSP, [scope.tenant], record)?,
         Audience::EndUser => {
-            reader.all(VISIBLE_TO_END_USERS, (sight.tenant, &sight.company), record)?
+            reader.all(VISIBLE_TO_END_USERS, (scope.tenant, &scope.company), record)?
         }
     };
     articles
-        .retain(|article| article.agent_ids.is_empty() || article.agent_ids.contains(&sight.agent));
+        .retain(|article| article.agent_ids.is_empty() || article.agent_ids.contains(&scope.agent));
     Ok(articles)
 }
 

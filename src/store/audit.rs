@@ -33,6 +33,13 @@ pub struct Event {
     pub remote: Option<String>,
 }
 
+impl Event {
+    /// Adds a detail.
+    pub fn detail(&mut self, name: &str, value: impl Into<Value>) {
+        self.details.insert(name.to_owned(), value.into());
+    }
+}
+
 const INSERT: &str = "
 INSERT INTO audit_events (seq, id, tenant_no, actor_kind, actor_id, actor_name, action, target, details, request_id, created_at, remote)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";

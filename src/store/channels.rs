@@ -1,11 +1,12 @@
-//! Channels: an agent bound to a bot, with its branding.
+//! Channels: each binds an agent to a bot, with its branding.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::rules::{self, Violation, refuse};
 use super::sql::{Part, Reader, Row, params};
-use super::{WriteTx, agents};
-use crate::error::Result;
+use super::{WriteTx, agents, installs};
+use crate::error::{Code, Refusal, Result};
 use crate::input::draft::ChannelDraft;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{ChannelId, Tick};
@@ -13,58 +14,64 @@ use crate::model::names::{AgentId, BotId, M365TenantId, TenantNo};
 use crate::model::words::{Audience, ChannelStatus, Transport};
 use crate::resolver;
 
-/// A channel as the wire shows it (contract, section 6).
+/// A channel as the API returns it (contract, section 6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ChannelRecord {
-    /// Its id.
+    /// The channel's id.
     pub id: ChannelId,
-    /// Whom it reaches.
+    /// The people whom the channel reaches.
     pub audience: Audience,
-    /// Its name among the MSP's channels.
+    /// The channel's name, which no other channel of the tenant has.
     pub internal_name: String,
-    /// What carries its messages.
+    /// The transport of the channel's messages.
     pub transport: Transport,
-    /// Its agent.
+    /// The agent that answers.
     pub agent_id: AgentId,
-    /// Whether it works.
+    /// Whether the channel is connected.
     pub status: ChannelStatus,
-    /// Its bot.
+    /// The channel's bot.
     pub bot_id: Option<BotId>,
     /// The bot's name for its users.
     pub display_name: Option<String>,
-    /// What the bot is for.
+    /// The bot's purpose.
     pub description: Option<String>,
-    /// What the bot says when it is installed.
+    /// The bot's first words after it is installed.
     pub welcome_message: Option<String>,
-    /// An icon, by URL.
+    /// The URL of the colored icon.
     pub color_icon_url: Option<String>,
-    /// An icon, by URL.
+    /// The URL of the outline icon.
     pub outline_icon_url: Option<String>,
-    /// What the relay puts before its messages.
+    /// The text that the relay puts before each message.
     pub relay_prefix: Option<String>,
     /// Whether clients show the agent's steps.
     pub show_agent_progress_steps: bool,
-    /// When it was made.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// The time of the last change.
     pub updated_at: Timestamp,
-    /// The MSP that owns it.
+    /// The tenant that owns the channel.
     #[serde(skip)]
     pub tenant: TenantNo,
-    /// Whether it was deleted: its installs go on refusing what was routed through it.
+    /// Whether the channel is deleted. Its installs still refuse what was routed through it.
     #[serde(skip)]
     pub is_deleted: bool,
 }
 
 impl ChannelRecord {
-    /// A channel before anything is said of it; audience and agent have still to be given.
-    pub fn fresh(id: ChannelId, tenant: TenantNo, internal_name: &str) -> Self {
+    /// A new channel with the defaults of its optional fields.
+    pub fn fresh(
+        id: ChannelId,
+        tenant: TenantNo,
+        internal_name: &str,
+        audience: Audience,
+        agent_id: AgentId,
+    ) -> Self {
         Self {
             id,
-            audience: Audience::Msp,
+            audience,
             internal_name: internal_name.to_owned(),
             transport: Transport::Teams,
-            agent_id: AgentId(0),
+            agent_id,
             status: ChannelStatus::Active,
             bot_id: None,
             display_name: None,
@@ -81,7 +88,7 @@ impl ChannelRecord {
         }
     }
 
-    /// What it becomes.
+    /// The channel with the draft's fields.
     #[must_use]
     pub fn changed(&self, draft: &ChannelDraft) -> Self {
         let (draft, before) = (draft.clone(), self.clone());
@@ -150,18 +157,12 @@ fn record(row: &Row<'_>) -> Result<ChannelRecord> {
 
 const BY_ID: &str = select!("WHERE seq = ?1 AND id = ?2");
 
-/// The channel with this id, whoever owns it, deleted ones too.
-///
-/// # Errors
-/// The file cannot be read.
+/// The channel with this id, of any tenant. It may be deleted.
 pub fn by_id(reader: &Reader<'_>, id: ChannelId) -> Result<Option<ChannelRecord>> {
     reader.optional(BY_ID, (id.tick(), id), record)
 }
 
-/// The tenant's living channel with this id.
-///
-/// # Errors
-/// The file cannot be read.
+/// The tenant's channel with this id, unless it is deleted.
 pub fn of_tenant(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -170,18 +171,18 @@ pub fn of_tenant(
     Ok(by_id(reader, id)?.filter(|channel| channel.tenant == tenant && !channel.is_deleted))
 }
 
-/// Which channels a list holds.
+/// The filter of a list of channels. Each field that is set narrows the list.
 #[derive(Clone, Debug, Default)]
 pub struct ChannelFilter {
-    /// Only those of this bot.
+    /// Channels of this bot.
     pub bot_id: Option<BotId>,
-    /// Only those of this agent.
+    /// Channels of this agent.
     pub agent_id: Option<AgentId>,
-    /// Only those that reach these people.
+    /// Channels that reach these people.
     pub audience: Option<Audience>,
-    /// Only those in this state.
+    /// Channels in this state.
     pub status: Option<ChannelStatus>,
-    /// Only those whose name, internal or shown, holds this text, without case.
+    /// Channels whose internal name or display name contains this text. Case does not matter.
     pub q: Option<String>,
 }
 
@@ -200,21 +201,19 @@ macro_rules! range {
     };
 }
 
-const ALL_LIVING: &str = range!("");
+const OF_TENANT: &str = range!("");
 const OF_BOT: &str = range!(" AND bot_id = ?3");
 const OF_AGENT: &str = range!(" AND agent_id = ?4");
 
-/// Every range's SQL, for the test that reads its plan.
+/// The index of each range and its SQL. A test reads the query plan.
 pub const RANGES: &[(&str, &str)] = &[
-    ("channels_living", ALL_LIVING),
+    ("channels_living", OF_TENANT),
     ("channels_of_bot", OF_BOT),
     ("channels_of_agent", OF_AGENT),
 ];
 
-/// A page of a tenant's living channels, newest first, from before a tick.
-///
-/// # Errors
-/// The file cannot be read.
+/// A page of a tenant's channels that are older than `before`, newest first, without deleted
+/// channels.
 pub fn page(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -233,7 +232,7 @@ pub fn page(
             bot_id: None,
             agent_id: None,
             ..
-        } => ALL_LIVING,
+        } => OF_TENANT,
     };
     reader.page(
         range,
@@ -251,22 +250,16 @@ pub fn page(
     )
 }
 
-const LIVING: &str = select!("WHERE tenant_no = ?1 AND deleted_at IS NULL ORDER BY seq");
+const ALL: &str = select!("WHERE tenant_no = ?1 AND deleted_at IS NULL ORDER BY seq");
 
-/// A tenant's living channels, oldest first.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn living(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<ChannelRecord>> {
-    reader.all(LIVING, [tenant], record)
+/// All channels of a tenant, oldest first, without deleted channels.
+pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<ChannelRecord>> {
+    reader.all(ALL, [tenant], record)
 }
 
 const NAMED: &str = select!("WHERE tenant_no = ?1 AND internal_name = ?2 AND deleted_at IS NULL");
 
-/// The tenant's living channel of this name.
-///
-/// # Errors
-/// The file cannot be read.
+/// The tenant's channel of this name, unless it is deleted.
 pub fn named(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -278,10 +271,7 @@ pub fn named(
 const LATEST_DELETED: &str = "
 SELECT seq FROM channels WHERE tenant_no = ?1 AND internal_name = ?2 AND deleted_at IS NOT NULL ORDER BY seq DESC LIMIT 1";
 
-/// The row of the tenant's newest deleted channel of this name.
-///
-/// # Errors
-/// The file cannot be read.
+/// The tick of the tenant's newest deleted channel of this name.
 pub fn latest_deleted(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -320,10 +310,7 @@ const INSTALLED: &str = facts!(
      WHERE i.bot_id = ?1 AND i.m365_tenant_id = ?2 AND c.audience = 'END_USER'"
 );
 
-/// The `END_USER` channel of a bot that is installed for a directory, deleted ones too.
-///
-/// # Errors
-/// The file cannot be read.
+/// The `END_USER` channel of a bot that is installed for a directory. It may be deleted.
 pub fn installed(
     reader: &Reader<'_>,
     bot: &BotId,
@@ -337,10 +324,7 @@ const ACTIVE: &str = facts!(
      WHERE c.tenant_no = ?1 AND c.bot_id = ?2 AND c.deleted_at IS NULL AND c.status = 'ACTIVE' ORDER BY c.seq"
 );
 
-/// A tenant's living `ACTIVE` channels of a bot, oldest first.
-///
-/// # Errors
-/// The file cannot be read.
+/// A tenant's `ACTIVE` channels of a bot, oldest first, without deleted channels.
 pub fn active(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -351,10 +335,7 @@ pub fn active(
 
 const FACTS: &str = facts!("FROM channels c WHERE c.seq = ?1");
 
-/// What the rules need of a channel.
-///
-/// # Errors
-/// The file cannot be read.
+/// The resolver's view of a channel.
 pub fn facts_of(reader: &Reader<'_>, id: ChannelId) -> Result<Option<resolver::Channel>> {
     reader.optional(FACTS, [id.tick()], facts)
 }
@@ -362,9 +343,6 @@ pub fn facts_of(reader: &Reader<'_>, id: ChannelId) -> Result<Option<resolver::C
 const BOT_OF: &str = "SELECT bot_id FROM channels WHERE seq = ?1";
 
 /// A channel's bot.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn bot_of(reader: &Reader<'_>, id: ChannelId) -> Result<Option<BotId>> {
     Ok(reader
         .optional(BOT_OF, [id.tick()], |row| row.get("bot_id"))?
@@ -376,10 +354,10 @@ INSERT INTO channels (seq, id, tenant_no, internal_name, audience, transport, st
                       welcome_message, color_icon_url, outline_icon_url, relay_prefix, show_agent_progress_steps, created_at, updated_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?17)";
 
-/// Makes a channel.
+/// Inserts a channel.
 ///
 /// # Errors
-/// A unique index: the name is taken.
+/// `internal_error` if the name is taken.
 pub fn insert(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<()> {
     let now = tx.now();
     tx.execute(
@@ -415,10 +393,10 @@ WHERE seq = ?1";
 const MOVE_BOT: &str =
     "UPDATE installs SET bot_id = ?2 WHERE channel_seq = ?1 AND bot_id IS DISTINCT FROM ?2";
 
-/// Writes what can change of a channel; its installs follow its bot.
+/// Writes the fields of a channel that can change. Its installs follow its bot.
 ///
 /// # Errors
-/// A unique index: the name, or the new bot's install for a directory, is taken.
+/// `internal_error` if the name, or the new bot's install for a directory, is taken.
 pub fn update(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<()> {
     let now = tx.now();
     tx.execute(
@@ -445,10 +423,7 @@ pub fn update(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<()> {
 
 const DELETE: &str = "UPDATE channels SET deleted_at = ?2, updated_at = ?2 WHERE seq = ?1";
 
-/// Deletes a channel; its row and its installs stay, to refuse what was routed through it.
-///
-/// # Errors
-/// The file cannot be written.
+/// Marks a channel as deleted. Its row and its installs stay, to refuse what was routed through it.
 pub fn delete(tx: &mut WriteTx<'_>, id: ChannelId) -> Result<()> {
     let now = tx.now();
     tx.execute(DELETE, (id.tick(), now)).map(drop)
@@ -457,70 +432,151 @@ pub fn delete(tx: &mut WriteTx<'_>, id: ChannelId) -> Result<()> {
 const NAME_OF: &str = "SELECT internal_name FROM channels WHERE seq = ?1";
 
 /// A channel's name.
-///
-/// # Errors
-/// The file cannot be read, or has no such channel.
 pub fn name_of(reader: &Reader<'_>, channel: Tick) -> Result<String> {
     reader.one(NAME_OF, [channel], |row| row.get("internal_name"))
 }
 
-/// Why an agent cannot be a channel's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BindingError {
-    /// The tenant has no such agent.
-    Unknown,
-    /// It talks to others than the channel's people.
-    OtherAudience(Audience),
+/// The violations of a change of a channel's audience or transport, which cannot change.
+pub(super) fn changed_fixed_fields(
+    before: &ChannelRecord,
+    after: &ChannelRecord,
+) -> Vec<Violation> {
+    let transport = |channel: &ChannelRecord| channel.transport.as_str();
+    rules::changed_fixed_fields(&[
+        (
+            "audience",
+            before.audience.as_str(),
+            after.audience.as_str(),
+        ),
+        ("transport", transport(before), transport(after)),
+    ])
 }
 
-/// Why the channel's agent cannot be its agent, if it cannot.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn misfit(reader: &Reader<'_>, channel: &ChannelRecord) -> Result<Option<BindingError>> {
-    Ok(
-        match agents::of_tenant(reader, channel.tenant, channel.agent_id)? {
-            None => Some(BindingError::Unknown),
-            Some(agent) if agent.audience != channel.audience => {
-                Some(BindingError::OtherAudience(agent.audience))
-            }
-            Some(_) => None,
-        },
-    )
+/// The violation of a channel whose agent is not of its tenant, or not of its audience.
+pub(super) fn unfit_agent(
+    reader: &Reader<'_>,
+    channel: &ChannelRecord,
+) -> Result<Option<Violation>> {
+    let (reason, refusal) = match agents::of_tenant(reader, channel.tenant, channel.agent_id)? {
+        None => (
+            "is not an agent of this tenant".to_owned(),
+            Refusal::new(Code::NotFound),
+        ),
+        Some(agent) if agent.audience != channel.audience => {
+            let (agent, channel) = (agent.audience.as_str(), channel.audience.as_str());
+            let refusal = Refusal::new(Code::AudienceMismatch)
+                .saying(format!(
+                    "The agent's audience is {agent}, and the channel's is {channel}. Choose an agent with the channel's audience."
+                ))
+                .with("field", "agent_id");
+            (
+                format!("is an {agent} agent; the channel is {channel}"),
+                refusal,
+            )
+        }
+        Some(_) => return Ok(None),
+    };
+    Ok(Some(Violation {
+        field: "agent_id",
+        value: channel.agent_id.to_string(),
+        reason,
+        refusal,
+    }))
 }
 
 const HAS_ACTIVE_INTERNAL: &str = "
 SELECT 1 FROM channels
 WHERE tenant_no = ?1 AND bot_id = ?2 AND deleted_at IS NULL AND status = 'ACTIVE' AND audience = 'MSP' AND seq <> ?3";
 
-/// Whether the channel would be the second `ACTIVE` `MSP` one of its tenant and bot.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn is_second_internal(reader: &Reader<'_>, channel: &ChannelRecord) -> Result<bool> {
+/// The violation of a channel that would be the second `ACTIVE` `MSP` channel of its tenant and
+/// bot. With two the older one would answer, and the younger never.
+pub(super) fn second_internal(
+    reader: &Reader<'_>,
+    channel: &ChannelRecord,
+) -> Result<Option<Violation>> {
     let Some(bot) = &channel.bot_id else {
-        return Ok(false);
+        return Ok(None);
     };
     if channel.audience != Audience::Msp || channel.status != ChannelStatus::Active {
-        return Ok(false);
+        return Ok(None);
     }
     let other = reader.optional(
         HAS_ACTIVE_INTERNAL,
         (channel.tenant, bot, channel.id.tick()),
         |_| Ok(()),
     )?;
-    Ok(other.is_some())
+    Ok(other.map(|()| Violation {
+        field: "bot_id",
+        value: bot.to_string(),
+        reason: "already has an ACTIVE MSP channel in this tenant".to_owned(),
+        refusal: taken(
+            "bot_id",
+            "This bot already has an ACTIVE MSP channel. Disconnect that channel first, or choose another bot.",
+        ),
+    }))
 }
 
 const CARRIED_ELSEWHERE: &str =
     "SELECT 1 FROM channels WHERE bot_id = ?1 AND tenant_no <> ?2 AND deleted_at IS NULL LIMIT 1";
 
-/// Whether a living channel of another tenant carries a bot.
+/// Checks a channel before it is written. `before` is the channel as it is stored.
+fn check(
+    reader: &Reader<'_>,
+    before: Option<&ChannelRecord>,
+    channel: &ChannelRecord,
+) -> Result<()> {
+    refuse(unfit_agent(reader, channel)?)?;
+    let named = named(reader, channel.tenant, &channel.internal_name)?;
+    if named.is_some_and(|named| named.id != channel.id) {
+        let sentence = "A channel with this name already exists. Choose another name.";
+        return Err(taken("internal_name", sentence).into());
+    }
+    // Only the operator's seed file lets tenants share a bot. Such a channel may keep its bot.
+    let new_bot = channel
+        .bot_id
+        .as_ref()
+        .filter(|bot| before.is_none_or(|before| before.bot_id.as_ref() != Some(bot)));
+    if let Some(bot) = new_bot {
+        let elsewhere = reader.optional(CARRIED_ELSEWHERE, (bot, channel.tenant), |_| Ok(()))?;
+        if elsewhere.is_some() {
+            let sentence = "This bot is already in use. Choose another bot.";
+            return Err(taken("bot_id", sentence).into());
+        }
+    }
+    refuse(second_internal(reader, channel)?)?;
+    match new_bot {
+        Some(bot) => installs::check_new_bot(reader, channel.id, bot),
+        None => Ok(()),
+    }
+}
+
+fn taken(field: &'static str, sentence: &'static str) -> Refusal {
+    Refusal::new(Code::AlreadyExists)
+        .saying(sentence)
+        .with("field", field)
+}
+
+/// Creates a channel.
 ///
 /// # Errors
-/// The file cannot be read.
-pub fn is_carried_elsewhere(reader: &Reader<'_>, tenant: TenantNo, bot: &BotId) -> Result<bool> {
-    Ok(reader
-        .optional(CARRIED_ELSEWHERE, (bot, tenant), |_| Ok(()))?
-        .is_some())
+/// The first that applies, in this order: `not_found` or `audience_mismatch` for the agent,
+/// `already_exists` for the name or the bot, `install_conflict`.
+pub fn create(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<ChannelRecord> {
+    check(tx.reader(), None, channel)?;
+    insert(tx, channel)?;
+    of_tenant(tx.reader(), channel.tenant, channel.id)?.ok_or_else(|| Code::NotFound.into())
+}
+
+/// Changes a channel. Nothing is written if nothing differs.
+///
+/// # Errors
+/// `validation_error` for a field that cannot change; those of [`create`].
+pub fn change(tx: &mut WriteTx<'_>, before: &ChannelRecord, draft: &ChannelDraft) -> Result<()> {
+    let after = before.changed(draft);
+    refuse(changed_fixed_fields(before, &after))?;
+    if after == *before {
+        return Ok(());
+    }
+    check(tx.reader(), Some(before), &after)?;
+    update(tx, &after)
 }

@@ -1,41 +1,43 @@
-//! End companies: an MSP's clients, each linked to a Microsoft directory or not.
+//! End companies: an MSP's clients. A company can be linked to a Microsoft directory.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::rules::Violation;
 use super::sql::{Part, Reader, Row};
 use super::{WriteTx, articles, unlinked};
 use crate::error::{Code, Refusal, Result};
 use crate::input::draft::CompanyDraft;
+use crate::input::fields::Field;
 use crate::model::clock::Timestamp;
 use crate::model::ids::Tick;
 use crate::model::names::{CompanyId, M365TenantId, TenantNo};
 use crate::resolver::Linked;
 
-/// An end company as the wire shows it (contract, section 6).
+/// An end company as the API returns it (contract, section 6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct CompanyRecord {
-    /// As the MSP's PSA names it.
+    /// The company's id in the MSP's PSA.
     pub psa_company_id: CompanyId,
-    /// Its name.
+    /// The company's name.
     pub psa_company_name: String,
-    /// The link: the directory that its staff write from.
+    /// The link: the M365 tenant of the company's staff.
     pub tenant_id: Option<M365TenantId>,
-    /// What agents are told about it.
+    /// Instructions about the company for technicians' agents.
     pub custom_instructions: Option<String>,
-    /// What the agent is told when its staff talk.
+    /// Instructions for the agent that talks with the company's staff.
     pub custom_instructions_for_user_facing_chat: Option<String>,
-    /// When it was made.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// The time of the last change.
     pub updated_at: Timestamp,
-    /// Creation order.
+    /// The order of creation.
     #[serde(skip)]
     pub seq: Tick,
 }
 
 impl CompanyRecord {
-    /// A company before anything is said of it.
+    /// A new company with the defaults of its fields.
     pub fn fresh(psa_company_id: CompanyId) -> Self {
         Self {
             psa_company_id,
@@ -49,7 +51,7 @@ impl CompanyRecord {
         }
     }
 
-    /// What it becomes.
+    /// The company with the draft's fields.
     #[must_use]
     pub fn changed(&self, draft: &CompanyDraft) -> Self {
         let (draft, before) = (draft.clone(), self.clone());
@@ -98,10 +100,7 @@ fn record(row: &Row<'_>) -> Result<CompanyRecord> {
 
 const BY_ID: &str = select!("WHERE tenant_no = ?1 AND psa_company_id = ?2");
 
-/// The tenant's company of this id.
-///
-/// # Errors
-/// The file cannot be read.
+/// The tenant's company with this id.
 pub fn by_id(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -113,23 +112,20 @@ pub fn by_id(
 const ALL: &str = select!("WHERE tenant_no = ?1 ORDER BY seq");
 
 /// All companies of a tenant, oldest first.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<CompanyRecord>> {
     reader.all(ALL, [tenant], record)
 }
 
-/// Which companies a list holds.
+/// The filter of a list of companies. Each field that is set narrows the list.
 #[derive(Clone, Debug, Default)]
 pub struct CompanyFilter {
-    /// Only those that carry this directory.
+    /// Companies that are linked to this directory.
     pub tenant_id: Option<M365TenantId>,
-    /// Only those whose id or name holds this text, without case.
+    /// Companies whose id or name contains this text. Case does not matter.
     pub q: Option<String>,
 }
 
-/// The lists of companies, each with the index that it walks.
+/// The index of each list and its SQL. A test reads the query plan.
 pub const RANGES: &[(&str, &str)] = &[
     ("end_companies_newest", PAGE),
     ("end_companies_of_directory", PAGE_OF_DIRECTORY),
@@ -146,10 +142,7 @@ const PAGE_OF_DIRECTORY: &str = select!(
      ORDER BY seq DESC LIMIT ?4"
 );
 
-/// A page of a tenant's companies, newest first, from before a tick.
-///
-/// # Errors
-/// The file cannot be read.
+/// A page of a tenant's companies that are older than `before`, newest first.
 pub fn page(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -170,9 +163,6 @@ pub fn page(
 const EXISTS: &str = "SELECT 1 FROM end_companies WHERE tenant_no = ?1 AND psa_company_id = ?2";
 
 /// Whether the tenant has this company.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn exists(reader: &Reader<'_>, tenant: TenantNo, id: &CompanyId) -> Result<bool> {
     Ok(reader.optional(EXISTS, (tenant, id), |_| Ok(()))?.is_some())
 }
@@ -181,10 +171,7 @@ const LINKED: &str = "
 SELECT count(*) AS companies, min(psa_company_id) AS only_one
 FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2";
 
-/// The tenant's companies that carry this directory.
-///
-/// # Errors
-/// The file cannot be read.
+/// The tenant's companies that are linked to this directory.
 pub fn linked(reader: &Reader<'_>, tenant: TenantNo, directory: &M365TenantId) -> Result<Linked> {
     reader.one(LINKED, (tenant, directory), |row| {
         let companies: u64 = row.get("companies")?;
@@ -200,28 +187,33 @@ INSERT INTO end_companies (tenant_no, psa_company_id, seq, psa_company_name, m36
                            custom_instructions_for_user_facing_chat, created_at, updated_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)";
 
-/// Makes a company that the tenant must not have yet.
+/// Creates a company.
 ///
 /// # Errors
-/// `already_exists`.
-pub fn create(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -> Result<()> {
+/// `already_exists` if the tenant has a company with this id.
+pub fn create(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    company: &CompanyRecord,
+) -> Result<CompanyRecord> {
     let id = &company.psa_company_id;
     if exists(tx.reader(), tenant, id)? {
         return Err(Refusal::new(Code::AlreadyExists)
             .saying(format!(
-                "There is a company {id} already. Change that one with PUT, or choose another psa_company_id."
+                "The company {id} already exists. Change it with PUT, or choose another psa_company_id."
             ))
             .with("field", "psa_company_id")
             .with("psa_company_id", id.as_str())
             .into());
     }
-    insert(tx, tenant, company)
+    insert(tx, tenant, company)?;
+    by_id(tx.reader(), tenant, id)?.ok_or_else(|| Code::NotFound.into())
 }
 
-/// Makes a company.
+/// Inserts a company.
 ///
 /// # Errors
-/// A unique index: the tenant has one of this id.
+/// `internal_error` if the tenant has a company with this id.
 pub fn insert(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -> Result<()> {
     let (now, seq) = (tx.now(), tx.tick());
     tx.execute(
@@ -245,10 +237,7 @@ UPDATE end_companies SET psa_company_name = ?3, m365_tenant_id = ?4, custom_inst
                          custom_instructions_for_user_facing_chat = ?6, updated_at = ?7
 WHERE tenant_no = ?1 AND psa_company_id = ?2";
 
-/// Writes what can change of a company; `before` is what it was.
-///
-/// # Errors
-/// The file cannot be written.
+/// Writes the fields of a company that can change. `before` is the company as it is stored.
 pub fn update(
     tx: &mut WriteTx<'_>,
     tenant: TenantNo,
@@ -275,10 +264,36 @@ pub fn update(
     )
 }
 
-/// Links a company to a directory; whether that changed anything.
+/// Changes a company. Nothing is written if nothing differs. `id` is the id in the request's body.
 ///
 /// # Errors
-/// `not_found` for a company that the tenant lacks; `company_already_bound` when another directory is its link, which stays.
+/// `validation_error` if `id` is not the company's id.
+pub fn change(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    before: &CompanyRecord,
+    id: &Field<CompanyId>,
+    draft: &CompanyDraft,
+) -> Result<()> {
+    match id {
+        Field::Absent => {}
+        Field::Set(id) if *id == before.psa_company_id => {}
+        Field::Set(_) | Field::Null => {
+            return Err(Violation::fixed("psa_company_id", &before.psa_company_id).into());
+        }
+    }
+    let after = before.changed(draft);
+    if after == *before {
+        return Ok(());
+    }
+    update(tx, tenant, before, &after)
+}
+
+/// Links a company to a directory. Returns whether this changed the company.
+///
+/// # Errors
+/// `not_found` for a company that the tenant lacks; `company_already_bound` for a company that is
+/// linked to another directory, which stays linked.
 pub fn link(
     tx: &mut WriteTx<'_>,
     tenant: TenantNo,
@@ -305,10 +320,8 @@ pub fn link(
 
 const DELETE: &str = "DELETE FROM end_companies WHERE tenant_no = ?1 AND psa_company_id = ?2";
 
-/// Removes a company and the articles that are for it alone, which must not become everybody's; how many those were.
-///
-/// # Errors
-/// The file cannot be written.
+/// Deletes a company and the articles for this company only, which must not become visible to all
+/// companies. Returns how many articles those were.
 pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -> Result<usize> {
     let articles = articles::delete_of_company(tx, tenant, &company.psa_company_id)?;
     tx.execute(DELETE, (tenant, &company.psa_company_id))?;
@@ -319,14 +332,15 @@ pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -
 const LINKED_TWICE: &str = "
 SELECT count(*) AS companies FROM (SELECT 1 FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2 LIMIT 2) AS linked";
 
-/// A refusal's trace goes when exactly one company is linked, by adding a link or by taking a second one away.
+/// Deletes the record of a directory's refusals when exactly one company is linked to it: after a
+/// link is added, and after the second of two is removed.
 fn forget_refusals(
     tx: &mut WriteTx<'_>,
     tenant: TenantNo,
     directories: [Option<&M365TenantId>; 2],
 ) -> Result<()> {
     for directory in directories.into_iter().flatten() {
-        // An import may give one directory to very many: two are enough to know.
+        // An import may link very many companies to one directory, so that the query stops at two.
         let companies: u64 = tx.reader().one(LINKED_TWICE, (tenant, directory), |row| {
             row.get("companies")
         })?;

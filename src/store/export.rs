@@ -27,7 +27,7 @@ fn tenant_with_records(reader: &Reader<'_>, tenant: &TenantRecord) -> Result<Val
         .iter()
         .map(company)
         .collect();
-    let channels = channels::living(reader, tenant.no)?
+    let channels = channels::all(reader, tenant.no)?
         .iter()
         .map(|channel| channel_with_installs(reader, channel))
         .collect::<Result<Vec<_>>>()?;

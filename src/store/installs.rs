@@ -1,35 +1,38 @@
-//! Installs: which Microsoft directories a channel's bot serves.
+//! Installs: the Microsoft directories that a channel's bot serves.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::WriteTx;
 use super::channels::{self, ChannelRecord};
+use super::rules::{Violation, refuse};
 use super::sql::{Reader, Row};
+use super::{WriteTx, companies};
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{ChannelId, InstallId, Tick};
 use crate::model::names::{BotId, CompanyId, M365TenantId, TenantNo};
+use crate::model::words::Audience;
+use crate::resolver::Linked;
 
-/// An install as the wire shows it (contract, section 6).
+/// An install as the API returns it (contract, section 6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct InstallRecord {
-    /// Its id.
+    /// The install's id.
     pub id: InstallId,
-    /// Its channel.
+    /// The installed channel.
     pub channel_id: ChannelId,
-    /// The directory that is served.
+    /// The M365 tenant that the channel serves.
     pub end_client_tenant_id: M365TenantId,
-    /// Its channel's bot.
+    /// The channel's bot.
     pub bot_id: Option<BotId>,
-    /// The company that is linked to the directory, if it is exactly one.
+    /// The company that is linked to the M365 tenant; null unless it is exactly one.
     pub psa_company_id: Option<CompanyId>,
-    /// When it was made.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// The MSP that owns it.
+    /// The tenant that owns the channel.
     #[serde(skip)]
     pub tenant: TenantNo,
-    /// Whether its channel was deleted.
+    /// Whether the channel is deleted.
     #[serde(skip)]
     pub is_of_deleted: bool,
 }
@@ -62,10 +65,7 @@ fn record(row: &Row<'_>) -> Result<InstallRecord> {
 
 const BY_ID: &str = select!("WHERE i.seq = ?1 AND i.id = ?2");
 
-/// The install with this id, whoever owns it.
-///
-/// # Errors
-/// The file cannot be read.
+/// The install with this id, of any tenant.
 pub fn by_id(reader: &Reader<'_>, id: InstallId) -> Result<Option<InstallRecord>> {
     reader.optional(BY_ID, (id.tick(), id), record)
 }
@@ -73,22 +73,16 @@ pub fn by_id(reader: &Reader<'_>, id: InstallId) -> Result<Option<InstallRecord>
 const OF_CHANNEL: &str = select!("WHERE i.channel_seq = ?1 ORDER BY i.seq");
 
 /// A channel's installs, oldest first.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn of_channel(reader: &Reader<'_>, channel: ChannelId) -> Result<Vec<InstallRecord>> {
     reader.all(OF_CHANNEL, [channel.tick()], record)
 }
 
 const PAGE: &str = select!("WHERE i.channel_seq = ?1 AND i.seq < ?2 ORDER BY i.seq DESC LIMIT ?3");
 
-/// Every range's SQL, for the test that reads its plan.
+/// The index of each range and its SQL. A test reads the query plan.
 pub const RANGES: &[(&str, &str)] = &[("installs_of_channel", PAGE)];
 
-/// A page of a channel's installs, newest first, from before a tick.
-///
-/// # Errors
-/// The file cannot be read.
+/// A page of a channel's installs that are older than `before`, newest first.
 pub fn page(
     reader: &Reader<'_>,
     channel: ChannelId,
@@ -100,10 +94,7 @@ pub fn page(
 
 const ROUTED: &str = select!("WHERE i.bot_id = ?1 AND i.m365_tenant_id = ?2");
 
-/// The install that holds a bot and a directory, on the whole server.
-///
-/// # Errors
-/// The file cannot be read.
+/// The install of a bot for a directory. The server has one at most.
 pub fn routed(
     reader: &Reader<'_>,
     bot: &BotId,
@@ -114,10 +105,7 @@ pub fn routed(
 
 const BOUND: &str = select!("WHERE i.tenant_no = ?1 AND i.m365_tenant_id = ?2");
 
-/// The tenant's install for a directory.
-///
-/// # Errors
-/// The file cannot be read.
+/// The tenant's install for a directory. A tenant has one at most.
 pub fn bound(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -130,9 +118,6 @@ const IS_INSTALLED: &str =
     "SELECT 1 FROM installs WHERE tenant_no = ?1 AND m365_tenant_id = ?2 AND channel_seq = ?3";
 
 /// Whether a channel is installed for a directory.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn is_installed(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -148,20 +133,37 @@ pub fn is_installed(
         .is_some())
 }
 
-/// Whether another tenant's install, be its channel deleted, holds the channel's bot for a directory.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn is_held_by_another(
+/// The violation of an install of a channel that is not `END_USER`.
+pub(super) fn wrong_audience(
+    channel: &ChannelRecord,
+    directory: &M365TenantId,
+) -> Option<Violation> {
+    (channel.audience != Audience::EndUser).then(|| Violation {
+        field: "end_client_tenant_id",
+        value: directory.to_string(),
+        reason: "only END_USER channels can have installs".to_owned(),
+        refusal: Refusal::new(Code::AudienceMismatch)
+            .saying("Only END_USER channels can be installed. Choose an END_USER channel."),
+    })
+}
+
+/// The violation of an install for which another tenant's install has the bot and the directory.
+/// An install of a deleted channel counts too.
+pub(super) fn held_by_another_tenant(
     reader: &Reader<'_>,
     channel: &ChannelRecord,
     directory: &M365TenantId,
-) -> Result<bool> {
+) -> Result<Option<Violation>> {
     let Some(bot) = &channel.bot_id else {
-        return Ok(false);
+        return Ok(None);
     };
-    let held = routed(reader, bot, directory)?;
-    Ok(held.is_some_and(|install| install.tenant != channel.tenant))
+    let other = routed(reader, bot, directory)?.filter(|other| other.tenant != channel.tenant);
+    Ok(other.map(|_| Violation {
+        field: "end_client_tenant_id",
+        value: directory.to_string(),
+        reason: "is installed for this bot by another tenant".to_owned(),
+        refusal: conflict("end_client_tenant_id"),
+    }))
 }
 
 const CANNOT_FOLLOW: &str = "
@@ -169,34 +171,42 @@ SELECT i.m365_tenant_id AS m365_tenant_id FROM installs i
 JOIN installs o ON o.bot_id = ?2 AND o.m365_tenant_id = i.m365_tenant_id AND o.tenant_no <> i.tenant_no
 WHERE i.channel_seq = ?1 ORDER BY i.seq LIMIT 1";
 
-/// The first directory of a channel's installs that another tenant's install holds for `bot`.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn cannot_follow(
+/// The violation of a new bot that a channel's installs cannot follow: another tenant's install has
+/// the bot and one of their directories.
+pub(super) fn cannot_follow(
     reader: &Reader<'_>,
     channel: Tick,
     bot: &BotId,
-) -> Result<Option<M365TenantId>> {
-    reader.optional(CANNOT_FOLLOW, (channel, bot), |row| {
+) -> Result<Option<Violation>> {
+    let taken: Option<M365TenantId> = reader.optional(CANNOT_FOLLOW, (channel, bot), |row| {
         row.get("m365_tenant_id")
-    })
+    })?;
+    Ok(taken.map(|directory| Violation {
+        field: "bot_id",
+        value: bot.to_string(),
+        reason: format!("is installed for {directory} by another tenant"),
+        refusal: bot_conflict(&directory),
+    }))
 }
 
-const IS_HOME_OF_ANOTHER: &str =
+fn bot_conflict(directory: &M365TenantId) -> Refusal {
+    conflict("bot_id").with("end_client_tenant_id", directory.as_str())
+}
+
+const SIGNS_IN_TO_ANOTHER: &str =
     "SELECT 1 FROM tenants WHERE entra_tenant_id = ?1 AND tenant_no <> ?2";
 
-fn is_home_of_another(
+fn signs_in_to_another(
     reader: &Reader<'_>,
     tenant: TenantNo,
     directory: &M365TenantId,
 ) -> Result<bool> {
     Ok(reader
-        .optional(IS_HOME_OF_ANOTHER, (directory, tenant), |_| Ok(()))?
+        .optional(SIGNS_IN_TO_ANOTHER, (directory, tenant), |_| Ok(()))?
         .is_some())
 }
 
-const FOREIGN_HOMES: &str = "
+const IN_FOREIGN_DIRECTORIES: &str = "
 SELECT o.client_id AS client_id, i.m365_tenant_id AS m365_tenant_id
 FROM installs i
 JOIN tenants h ON h.entra_tenant_id = i.m365_tenant_id AND h.tenant_no <> i.tenant_no
@@ -209,37 +219,36 @@ JOIN installs i ON i.m365_tenant_id = h.entra_tenant_id AND i.tenant_no <> h.ten
 JOIN tenants o ON o.tenant_no = i.tenant_no
 WHERE h.tenant_no = ?1";
 
-/// A bot must never be installed into the directory of another MSP's own people: where this tenant has done so, or has had it
-/// done to it. Who installed, and the directory.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn foreign_homes(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<(String, M365TenantId)>> {
-    reader.all(FOREIGN_HOMES, [tenant], |row| {
+/// The installs that serve a directory with which another tenant signs in: those of this tenant,
+/// and those for this tenant's directory. No bot may serve another MSP's own people. Returns the
+/// `client_id` of the installing tenant and the directory.
+pub fn in_foreign_directories(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+) -> Result<Vec<(String, M365TenantId)>> {
+    reader.all(IN_FOREIGN_DIRECTORIES, [tenant], |row| {
         Ok((row.get("client_id")?, row.get("m365_tenant_id")?))
     })
 }
 
-const IN_FOREIGN_HOME: &str = "
+const IN_FOREIGN_DIRECTORY: &str = "
 SELECT i.m365_tenant_id AS m365_tenant_id FROM installs i
 JOIN tenants h ON h.entra_tenant_id = i.m365_tenant_id AND h.tenant_no <> i.tenant_no
 WHERE i.channel_seq = ?1 ORDER BY i.seq LIMIT 1";
 
-/// Checks a channel's installs again, for its new bot.
+/// Checks a channel's installs again for its new bot.
 ///
 /// # Errors
-/// `install_conflict` for the first that could not be made for this bot; it names no one.
-pub fn check_again(reader: &Reader<'_>, channel: ChannelId, bot: &BotId) -> Result<()> {
-    let held = match cannot_follow(reader, channel.tick(), bot)? {
-        Some(directory) => Some(directory),
-        None => reader.optional(IN_FOREIGN_HOME, [channel.tick()], |row| {
+/// `install_conflict` for the first directory that the bot cannot serve. The refusal names no
+/// tenant.
+pub(super) fn check_new_bot(reader: &Reader<'_>, channel: ChannelId, bot: &BotId) -> Result<()> {
+    refuse(cannot_follow(reader, channel.tick(), bot)?)?;
+    let foreign: Option<M365TenantId> =
+        reader.optional(IN_FOREIGN_DIRECTORY, [channel.tick()], |row| {
             row.get("m365_tenant_id")
-        })?,
-    };
-    match held {
-        Some(directory) => Err(conflict("bot_id")
-            .with("end_client_tenant_id", directory.as_str())
-            .into()),
+        })?;
+    match foreign {
+        Some(directory) => Err(bot_conflict(&directory).into()),
         None => Ok(()),
     }
 }
@@ -248,60 +257,98 @@ fn conflict(field: &'static str) -> Refusal {
     Refusal::new(Code::InstallConflict).with("field", field)
 }
 
-/// What became of a request to install.
+/// The result of a request to install.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Made {
-    /// It was so already.
-    Before(InstallId),
-    /// A new install; it may have taken the place of a deleted channel's.
-    Now {
-        /// The new one.
-        id: InstallId,
-        /// The one that gave way.
-        instead_of: Option<InstallId>,
-    },
+pub struct Installed {
+    /// The install as it is stored now.
+    pub install: InstallRecord,
+    /// Whether the request created it.
+    pub is_new: bool,
+    /// The install of a deleted channel that the new install replaced.
+    pub replaced: Option<InstallId>,
+    /// Whether the request linked the company.
+    pub is_linked: bool,
+    /// The companies that are linked to the directory now.
+    pub linked: Linked,
 }
 
-/// Installs a channel for a directory, unless the directory is held (contract, section 6). Whoever is second finds what the
-/// first did, since all writes run one behind the other; the unique indexes hold it too.
-///
-/// A deleted channel's install gives way where that lets nothing through that it refused: to a channel of the same tenant and
-/// bot, or where it has no bot.
+/// Installs a channel for a directory, and links the directory to `company` (contract, section 6).
 ///
 /// # Errors
-/// `install_conflict`, which names no one, and `company_already_bound`, which names what the tenant itself has.
-pub fn make(
+/// The first that applies, in this order: `not_found` for a deleted channel, `audience_mismatch`,
+/// `install_conflict`, `company_already_bound` for a directory that another channel of the tenant
+/// serves, `not_found` for the company, `company_already_bound` for a company with another link.
+/// An `install_conflict` names no tenant.
+pub fn install(
     tx: &mut WriteTx<'_>,
     channel: &ChannelRecord,
     directory: &M365TenantId,
-) -> Result<Made> {
+    company: Option<&CompanyId>,
+) -> Result<Installed> {
+    if channel.is_deleted {
+        return Err(Code::NotFound.into());
+    }
+    refuse(wrong_audience(channel, directory))?;
+    let (id, is_new, replaced) = match bind(tx, channel, directory)? {
+        Binding::Existing(id) => (id, false, None),
+        Binding::New { id, replaced } => (id, true, replaced),
+    };
+    let is_linked = match company {
+        Some(company) => companies::link(tx, channel.tenant, company, directory)?,
+        None => false,
+    };
+    Ok(Installed {
+        install: by_id(tx.reader(), id)?.ok_or(Code::NotFound)?,
+        is_new,
+        replaced,
+        is_linked,
+        linked: companies::linked(tx.reader(), channel.tenant, directory)?,
+    })
+}
+
+enum Binding {
+    Existing(InstallId),
+    New {
+        id: InstallId,
+        replaced: Option<InstallId>,
+    },
+}
+
+/// Installs a channel for a directory, unless the directory is taken. Of two requests that race,
+/// the second finds the install of the first, since changes run one after another. The unique
+/// indexes guard it too.
+///
+/// An install of a deleted channel is replaced if nothing can pass that it refused: by a channel of
+/// the same tenant and bot, or if it has no bot.
+fn bind(
+    tx: &mut WriteTx<'_>,
+    channel: &ChannelRecord,
+    directory: &M365TenantId,
+) -> Result<Binding> {
     let reader = tx.reader();
-    let bound = bound(reader, channel.tenant, directory)?;
-    let held = match &channel.bot_id {
+    refuse(held_by_another_tenant(reader, channel, directory)?)?;
+    let own = match &channel.bot_id {
         Some(bot) => routed(reader, bot, directory)?,
         None => None,
     };
-    let is_in_the_way = held.is_some_and(|held| {
-        let is_own = held.tenant == channel.tenant;
-        held.channel_id != channel.id && !(is_own && held.is_of_deleted)
-    });
-    if is_in_the_way || is_home_of_another(reader, channel.tenant, directory)? {
+    let is_taken = own.is_some_and(|own| own.channel_id != channel.id && !own.is_of_deleted);
+    if is_taken || signs_in_to_another(reader, channel.tenant, directory)? {
         return Err(conflict("end_client_tenant_id").into());
     }
-    match bound {
-        None => Ok(Made::Now {
+    match bound(reader, channel.tenant, directory)? {
+        None => Ok(Binding::New {
             id: insert(tx, channel, directory)?,
-            instead_of: None,
+            replaced: None,
         }),
-        Some(bound) if bound.channel_id == channel.id => Ok(Made::Before(bound.id)),
+        Some(bound) if bound.channel_id == channel.id => Ok(Binding::Existing(bound.id)),
         Some(bound)
             if bound.is_of_deleted
                 && (bound.bot_id.is_none() || bound.bot_id == channel.bot_id) =>
         {
             delete(tx, bound.id)?;
-            Ok(Made::Now {
+            Ok(Binding::New {
                 id: insert(tx, channel, directory)?,
-                instead_of: Some(bound.id),
+                replaced: Some(bound.id),
             })
         }
         Some(bound) => Err(bound_elsewhere(reader, &bound)?.into()),
@@ -318,7 +365,7 @@ fn bound_elsewhere(reader: &Reader<'_>, bound: &InstallRecord) -> Result<Refusal
     };
     Ok(Refusal::new(Code::CompanyAlreadyBound)
         .saying(format!(
-            "This M365 tenant is bound to the {kind} {name:?}. Remove that install first."
+            "The {kind} {name:?} already has an install for this M365 tenant. Remove that install first."
         ))
         .with("field", "end_client_tenant_id")
         .with("channel_id", bound.channel_id.to_string())
@@ -329,10 +376,10 @@ const INSERT: &str = "
 INSERT INTO installs (seq, id, tenant_no, channel_seq, bot_id, m365_tenant_id, created_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
-/// Makes an install.
+/// Inserts an install.
 ///
 /// # Errors
-/// A unique index: the directory is taken for this bot, or for this tenant.
+/// `internal_error` if the bot or the tenant has an install for the directory.
 pub fn insert(
     tx: &mut WriteTx<'_>,
     channel: &ChannelRecord,
@@ -356,10 +403,7 @@ pub fn insert(
 
 const DELETE: &str = "DELETE FROM installs WHERE seq = ?1";
 
-/// Removes an install.
-///
-/// # Errors
-/// The file cannot be written.
+/// Deletes an install.
 pub fn delete(tx: &mut WriteTx<'_>, install: InstallId) -> Result<()> {
     tx.execute(DELETE, [install.tick()]).map(drop)
 }
@@ -369,7 +413,7 @@ const TAKE_OVER: &str = "UPDATE installs SET channel_seq = ?2, bot_id = ?3 WHERE
 /// Moves the installs of one channel to another.
 ///
 /// # Errors
-/// A unique index: the new bot's install for a directory is taken.
+/// `internal_error` if the new bot's install for a directory is taken.
 pub fn take_over(tx: &mut WriteTx<'_>, from: Tick, to: &ChannelRecord) -> Result<()> {
     tx.execute(TAKE_OVER, (from, to.id.tick(), &to.bot_id))
         .map(drop)

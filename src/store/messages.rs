@@ -1,18 +1,22 @@
-//! Messages: appended with their turn, listed in order.
+//! Messages: checked and appended with their turn, and listed in order.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::attachments::{self, NewAttachment};
+use super::cache::Cached;
 use super::sql::{Part, Reader, Row, params};
 use super::turns::Settlement;
-use super::{WriteTx, search, turns};
+use super::{WriteTx, channels, search, sessions, turns};
 use crate::error::{Code, Error, Refusal, Result};
+use crate::model::caller::{Caller, Reach};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{MessageId, SessionId, Tick, TurnId};
 use crate::model::names::TenantNo;
-use crate::model::session::{Appended, Cursor, Feedback, Message, Parts, TextPart};
-use crate::model::words::{MessageRole, ModelTier, Rating};
+use crate::model::session::{Appended, Cursor, Feedback, Message, Parts, Session, TextPart};
+use crate::model::words::{AgentState, ChannelStatus, MessageRole, ModelTier, Rating, Rule};
+use crate::resolver::{self, Asker, Directory, Linked, NotMapped};
 
 macro_rules! select {
     ($rest:literal) => {
@@ -50,7 +54,7 @@ fn record(row: &Row<'_>) -> Result<Message> {
     })
 }
 
-/// A stored text part: so many bytes of the message's content.
+/// A stored text part: the next bytes of the message's content.
 #[derive(Deserialize)]
 struct StoredText {
     bytes: usize,
@@ -60,11 +64,12 @@ struct StoredText {
 #[serde(untagged)]
 enum WirePart<'a> {
     Text(TextPart<'a>),
-    /// Any other, and a text as version 0.1.0 stored it.
+    /// Any other part, and a text part as version 0.1.0 stored it.
     AsStored(&'a RawValue),
 }
 
-/// Stored parts with their text, which is the message's content, part behind part.
+/// Adds the texts to stored parts. The message's content is the texts of its parts, one after
+/// another.
 fn with_text(parts: &str, content: &str) -> serde_json::Result<Box<RawValue>> {
     let stored: Vec<&RawValue> = serde_json::from_str(parts)?;
     let mut rest = content;
@@ -72,10 +77,10 @@ fn with_text(parts: &str, content: &str) -> serde_json::Result<Box<RawValue>> {
         let Ok(StoredText { bytes }) = serde_json::from_str(part.get()) else {
             return Ok(WirePart::AsStored(part));
         };
-        let (text, behind) = rest
-            .split_at_checked(bytes)
-            .ok_or_else(|| serde::de::Error::custom("a message is shorter than its parts say"))?;
-        rest = behind;
+        let (text, remaining) = rest.split_at_checked(bytes).ok_or_else(|| {
+            serde::de::Error::custom("a message is shorter than its stored parts")
+        })?;
+        rest = remaining;
         Ok(WirePart::Text(TextPart { text }))
     });
     to_raw_value(&parts.collect::<serde_json::Result<Vec<_>>>()?)
@@ -87,10 +92,7 @@ const NEWEST_FIRST: &str =
     select!("WHERE m.session_seq = ?1 AND m.seq < ?2 ORDER BY m.seq DESC LIMIT ?3");
 const BY_ID: &str = select!("WHERE m.seq = ?2 AND m.session_seq = ?1 AND m.id = ?3");
 
-/// A page of a session's messages, oldest first, from behind a tick.
-///
-/// # Errors
-/// The file cannot be read.
+/// A page of a session's messages that are newer than `after`, oldest first.
 pub fn page_after(
     reader: &Reader<'_>,
     session: SessionId,
@@ -101,10 +103,7 @@ pub fn page_after(
     with_files(reader, session, page)
 }
 
-/// A page of a session's messages, newest first, from before a tick.
-///
-/// # Errors
-/// The file cannot be read.
+/// A page of a session's messages that are older than `before`, newest first.
 pub fn page_before(
     reader: &Reader<'_>,
     session: SessionId,
@@ -115,7 +114,7 @@ pub fn page_before(
     with_files(reader, session, page)
 }
 
-/// Gives each message of a page its files, all read at once.
+/// Adds the files to the messages of a page, with one query.
 fn with_files(
     reader: &Reader<'_>,
     session: SessionId,
@@ -138,80 +137,190 @@ fn with_files(
 }
 
 /// The session's message with this id.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn by_id(reader: &Reader<'_>, session: SessionId, id: MessageId) -> Result<Option<Message>> {
     reader.optional(BY_ID, (session.tick(), id.tick(), id), record)
+}
+
+/// Checks whether a caller may append a message to a session (contract, section 4). Returns the
+/// session, or the directory to which an admin has to link exactly one company.
+///
+/// # Errors
+/// The first that applies, in this order: `not_found`, `duplicate_client_message`,
+/// `validation_error` for a file, `session_archived`, `agent_disabled`, `channel_disconnected`,
+/// `end_company_not_mapped` for a company that is gone, `agent_access_denied`, `forbidden`,
+/// `too_many_pending_turns`.
+pub fn check(
+    cached: &Cached<'_, Reader<'_>>,
+    caller: &Caller,
+    id: SessionId,
+    client_message_id: Option<&str>,
+    files: &[NewAttachment],
+) -> Result<Result<Session, NotMapped>> {
+    let reader = cached.reader();
+    let session = sessions::within_reach(reader, caller, id, Reach::Read)?;
+    refuse_repeat(reader, id, client_message_id)?;
+    attachments::check(reader, id, files)?;
+    if session.archived_at.is_some() {
+        return Err(Code::SessionArchived.into());
+    }
+    let agent = cached
+        .agent(session.internals.tenant, session.agent_id)?
+        .filter(|agent| agent.state == AgentState::Enabled)
+        .ok_or(Code::AgentDisabled)?;
+    check_channel(cached, &session)?;
+    if let Some(not_mapped) = check_link(cached, &session)? {
+        return Ok(Err(not_mapped));
+    }
+    if let Some(asker) = Asker::of(caller)
+        && !resolver::may_use(&agent, &asker)
+    {
+        return Err(Code::AgentAccessDenied.into());
+    }
+    if caller.reach(&session.facts()) < Reach::Write {
+        return Err(Code::Forbidden.into());
+    }
+    refuse_when_full(reader, id)?;
+    Ok(Ok(session))
+}
+
+fn refuse_repeat(
+    reader: &Reader<'_>,
+    session: SessionId,
+    client_message_id: Option<&str>,
+) -> Result<()> {
+    if let Some(client_message_id) = client_message_id
+        && let Some(first) = turns::accepted(reader, session, client_message_id)?
+    {
+        return Err(duplicate(&first).into());
+    }
+    Ok(())
+}
+
+fn refuse_when_full(reader: &Reader<'_>, session: SessionId) -> Result<()> {
+    if turns::waiting(reader, session)? >= turns::MAX_QUEUED {
+        return Err(Code::TooManyPendingTurns.into());
+    }
+    Ok(())
+}
+
+/// The channel that routed here must still be active, and still be installed.
+fn check_channel(cached: &Cached<'_, Reader<'_>>, session: &Session) -> Result<()> {
+    let Some(id) = session.channel_id else {
+        return Ok(());
+    };
+    let channel = cached
+        .channel(id)?
+        .filter(|channel| !channel.deleted && channel.status == ChannelStatus::Active)
+        .ok_or(Code::ChannelDisconnected)?;
+    if session.resolution.rule == Rule::WhiteLabelInstall
+        && let Some(inbound) = &session.internals.pinned_by
+        && !cached.is_installed(channel.owner, id, inbound)?
+    {
+        return Err(Code::ChannelDisconnected.into());
+    }
+    Ok(())
+}
+
+/// The link that pinned a session must still lead to its company only. The company of a session
+/// that tries an agent must still exist.
+fn check_link(cached: &Cached<'_, Reader<'_>>, session: &Session) -> Result<Option<NotMapped>> {
+    let tenant = session.internals.tenant;
+    let (Some(inbound), Some(channel)) = (&session.internals.pinned_by, session.channel_id) else {
+        return match &session.end_company_id {
+            Some(company) if !cached.has_company(tenant, company)? => {
+                let tenant = cached.tenant_by_no(tenant)?;
+                Err(company_is_gone(tenant.client_id.as_str()).into())
+            }
+            Some(_) | None => Ok(None),
+        };
+    };
+    let linked_companies = match cached.linked(tenant, inbound)? {
+        Linked::One(company) if Some(&company) == session.end_company_id.as_ref() => {
+            return Ok(None);
+        }
+        Linked::One(_) => 1,
+        Linked::Not(companies) => companies,
+    };
+    Ok(Some(NotMapped {
+        tenant: cached.tenant_by_no(tenant)?,
+        inbound: Some(inbound.clone()),
+        linked_companies,
+        channel,
+        bot: channels::bot_of(cached.reader(), channel)?,
+    }))
+}
+
+fn company_is_gone(client_id: &str) -> Refusal {
+    Refusal::new(Code::EndCompanyNotMapped)
+        .saying("The company of this session no longer exists. Start a new session for another company.")
+        .with("inbound_tenant_id", Value::Null)
+        .with("client_id", client_id)
+        .with("linked_companies", 0)
 }
 
 /// A message that a person sends.
 #[derive(Clone, Debug)]
 pub struct NewMessage {
-    /// Its session.
+    /// The message's session.
     pub session: SessionId,
     /// The session's tenant.
     pub tenant: TenantNo,
-    /// What it says.
+    /// The text.
     pub content: String,
-    /// The files that it carries.
+    /// The files that the message carries.
     pub attachments: Vec<NewAttachment>,
-    /// The title that the session takes if it has none and this is its first message.
+    /// The title for a session without a title, if this is its first message.
     pub title: Option<String>,
-    /// Which model is to answer.
+    /// The model that answers.
     pub model_tier: ModelTier,
-    /// The client's own name for it, so that a repeat is recognised.
+    /// The client's own id of the message, by which a retry is recognized.
     pub client_message_id: Option<String>,
 }
 
-const COUNT_IN: &str = "
+const COUNT_MESSAGE: &str = "
 UPDATE sessions SET message_count = message_count + 1, updated_at = ?2 WHERE seq = ?1 AND archived = 0
 RETURNING message_count, title IS NULL AS untitled";
-const TAKE_TITLE: &str = "UPDATE sessions SET title = ?2 WHERE seq = ?1";
-const STANDS: &str = "SELECT 1 FROM sessions WHERE seq = ?1";
+const SET_TITLE: &str = "UPDATE sessions SET title = ?2 WHERE seq = ?1";
+const EXISTS: &str = "SELECT 1 FROM sessions WHERE seq = ?1";
 const INSERT: &str = "
 INSERT INTO messages (seq, id, session_seq, turn_seq, role, content, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 /// Appends a message and queues the turn that will answer it.
 ///
-/// What other requests of the same group may have changed is looked at again here: a repeat, the files, the archive, the waiting turns.
+/// Repeats those checks of [`check`] that another request may have changed since: a retry, the
+/// files, the archive and the waiting turns.
 ///
 /// # Errors
-/// `validation_error` for a file that it may not carry, `duplicate_client_message`, `session_archived`, `too_many_pending_turns`, `not_found` when the session was deleted meanwhile.
+/// `duplicate_client_message`; `validation_error` for a file; `session_archived`; `not_found` if
+/// the session was deleted; `too_many_pending_turns`.
 pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
-    if let Some(client_message_id) = &new.client_message_id
-        && let Some(first) = turns::accepted(tx.reader(), new.session, client_message_id)?
-    {
-        return Err(duplicate(&first).into());
-    }
+    refuse_repeat(tx.reader(), new.session, new.client_message_id.as_deref())?;
     let files = attachments::check(tx.reader(), new.session, &new.attachments)?;
     let now = tx.now();
-    let counted = tx.returning(COUNT_IN, (new.session.tick(), now), |row| {
+    let counted = tx.returning(COUNT_MESSAGE, (new.session.tick(), now), |row| {
         Ok((
             row.get::<i64>("message_count")?,
             row.get::<bool>("untitled")?,
         ))
     })?;
     let Some((message_count, untitled)) = counted else {
-        let stands = tx
+        let exists = tx
             .reader()
-            .optional(STANDS, [new.session.tick()], |_| Ok(()))?
+            .optional(EXISTS, [new.session.tick()], |_| Ok(()))?
             .is_some();
-        return Err(if stands {
+        return Err(if exists {
             Code::SessionArchived
         } else {
             Code::NotFound
         }
         .into());
     };
-    if turns::waiting(tx.reader(), new.session)? >= turns::MAX_QUEUED {
-        return Err(Code::TooManyPendingTurns.into());
-    }
+    refuse_when_full(tx.reader(), new.session)?;
     if message_count == 1
         && untitled
         && let Some(title) = &new.title
     {
-        tx.execute(TAKE_TITLE, (new.session.tick(), title))?;
+        tx.execute(SET_TITLE, (new.session.tick(), title))?;
         let session = new.session.tick();
         search::add_derived_title(tx, new.tenant, session, title, &new.content)?;
     }
@@ -250,7 +359,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 const COUNT_ANSWER: &str =
     "UPDATE sessions SET message_count = message_count + 1, updated_at = ?2 WHERE seq = ?1";
 
-/// Adds a turn's answer.
+/// Inserts a turn's answer.
 pub(super) fn insert_answer(
     tx: &mut WriteTx<'_>,
     settlement: &Settlement,
@@ -274,7 +383,8 @@ pub(super) fn insert_answer(
     )?;
     tx.execute(COUNT_ANSWER, (session.tick(), now))?;
     if answer.tick() <= search::indexed_up_to(tx.reader())? {
-        // Its id is older than messages that are in the index already: the background pass will not come by again.
+        // The index already has messages that are newer than the answer, so that the background
+        // pass does not reach the answer.
         search::add_message(tx, settlement.tenant, answer.tick(), &settlement.content)?;
     }
     Ok(())
@@ -282,57 +392,56 @@ pub(super) fn insert_answer(
 
 const CONTENT: &str = "SELECT content FROM messages WHERE seq = ?1 AND id = ?2";
 
-/// What a message says.
-///
-/// # Errors
-/// The file cannot be read.
+/// The text of a message.
 pub(super) fn content_of(reader: &Reader<'_>, message: MessageId) -> Result<Option<String>> {
     reader.optional(CONTENT, (message.tick(), message), |row| row.get("content"))
 }
 
-/// A message as a responder is told of it.
+/// A message of the conversation that a responder receives.
 #[derive(Clone, Debug)]
 pub struct ConversationMessage {
-    /// The message.
+    /// The message's id.
     pub id: MessageId,
-    /// Who said it.
+    /// Whether a person or the agent wrote it.
     pub role: MessageRole,
-    /// What was said.
+    /// The text.
     pub content: String,
 }
 
-/// Messages that a responder is told of at most; its own budget is smaller.
-const TOLD: i64 = 400;
+/// The most messages that a responder receives. A responder's own budget is smaller.
+const MOST_MESSAGES: i64 = 400;
 const CONVERSATION: &str = "
 SELECT id, role, content FROM messages WHERE session_seq = ?1 AND turn_seq <= ?2 ORDER BY seq DESC LIMIT ?3";
 
-/// What was said up to a turn's own message, oldest first.
-///
-/// # Errors
-/// The file cannot be read.
+/// The conversation up to a turn's own message, oldest first.
 pub fn conversation(
     reader: &Reader<'_>,
     session: SessionId,
     turn: TurnId,
 ) -> Result<Vec<ConversationMessage>> {
-    let mut said = reader.all(CONVERSATION, (session.tick(), turn.tick(), TOLD), |row| {
-        Ok(ConversationMessage {
-            id: row.get("id")?,
-            role: row.get("role")?,
-            content: row.get("content")?,
-        })
-    })?;
-    said.reverse();
-    Ok(said)
+    let mut messages = reader.all(
+        CONVERSATION,
+        (session.tick(), turn.tick(), MOST_MESSAGES),
+        |row| {
+            Ok(ConversationMessage {
+                id: row.get("id")?,
+                role: row.get("role")?,
+                content: row.get("content")?,
+            })
+        },
+    )?;
+    messages.reverse();
+    Ok(messages)
 }
 
 const FEEDBACK: &str =
     "UPDATE messages SET rating = ?3, comment = ?4 WHERE seq = ?1 AND session_seq = ?2";
 
-/// Records what a reader thought of an answer.
+/// Stores a reader's feedback on an answer.
 ///
 /// # Errors
-/// `not_found` when the session has no such message, `validation_error` for a message that is no answer.
+/// `not_found` if the session has no such message; `validation_error` for a message that is not an
+/// answer.
 pub fn give_feedback(
     tx: &mut WriteTx<'_>,
     session: SessionId,
@@ -341,7 +450,7 @@ pub fn give_feedback(
 ) -> Result<Message> {
     let message = by_id(tx.reader(), session, id)?.ok_or(Code::NotFound)?;
     if message.role != MessageRole::Assistant {
-        return Err(Refusal::invalid("message_id", "must name an assistant's message").into());
+        return Err(Refusal::invalid("message_id", "must be the id of an answer").into());
     }
     tx.execute(
         FEEDBACK,
@@ -356,7 +465,7 @@ pub fn give_feedback(
 }
 
 /// The refusal of a message that was accepted before, with the first reply's ids.
-pub fn duplicate(first: &Appended) -> Refusal {
+fn duplicate(first: &Appended) -> Refusal {
     Refusal::new(Code::DuplicateClientMessage)
         .with("user_message_id", first.user_message_id.to_string())
         .with("chat_turn_id", first.chat_turn_id.to_string())

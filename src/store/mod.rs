@@ -20,6 +20,7 @@ pub mod installs;
 pub mod keys;
 pub mod messages;
 pub mod retention;
+pub mod rules;
 pub mod search;
 pub mod sessions;
 pub mod sign_ins;

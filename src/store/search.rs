@@ -568,7 +568,14 @@ mod tests {
             Random::default(),
             Effects::default(),
         );
-        let tx = WriteTx::on(Session::of(&file), &ticker, &mut id_random, 0, &mut effects);
+        let tx = WriteTx::on(
+            Session::of(&file),
+            Extent::Configuration,
+            &ticker,
+            &mut id_random,
+            0,
+            &mut effects,
+        );
         let mut texts: Vec<Text> = Vec::new();
         let mut sessions = Vec::new();
         for seq in 1..400 {

@@ -3,7 +3,7 @@
 use super::sql::{Reader, Row, params};
 use super::{WriteTx, idempotency, search};
 use crate::error::{Code, Error, Result};
-use crate::model::caller::Actor;
+use crate::model::caller::{Actor, Caller, Reach};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{ChannelId, SessionId, Tick};
 use crate::model::names::{AgentId, CompanyId, M365TenantId, TenantNo};
@@ -68,6 +68,25 @@ const BY_ID: &str = select!("WHERE s.seq = ?1 AND s.id = ?2");
 /// The session with this id, of any tenant.
 pub fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Session>> {
     reader.optional(BY_ID, (id.tick(), id), record)
+}
+
+/// The session with this id, if the caller may go as far with it as `need`.
+///
+/// # Errors
+/// `not_found` for a session that does not exist, and for one that the caller may not see;
+/// `forbidden` for one that the caller may only read.
+pub fn within_reach(
+    reader: &Reader<'_>,
+    caller: &Caller,
+    id: SessionId,
+    need: Reach,
+) -> Result<Session> {
+    let session = by_id(reader, id)?.ok_or(Code::NotFound)?;
+    match caller.reach(&session.facts()) {
+        Reach::None => Err(Code::NotFound.into()),
+        reach if reach < need => Err(Code::Forbidden.into()),
+        Reach::Read | Reach::Write | Reach::Own => Ok(session),
+    }
 }
 
 const TENANT_OF: &str = "SELECT tenant_no FROM sessions WHERE seq = ?1 AND id = ?2";

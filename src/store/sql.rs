@@ -298,6 +298,8 @@ pub struct WriteTx<'a> {
     random: &'a mut Random,
     now: Millis,
     effects: &'a mut Effects,
+    extent: Extent,
+    is_rolled_back: bool,
 }
 
 /// The side effects of a group of changes: what happens after the commit.
@@ -310,9 +312,10 @@ pub(super) struct Effects {
 }
 
 impl<'a> WriteTx<'a> {
-    /// Writes through an engine's session, which holds a transaction.
+    /// A change of this extent in the transaction that `session` holds.
     pub(super) fn on(
         session: sqlite::Session<'a>,
+        extent: Extent,
         ticker: &'a Ticker,
         random: &'a mut Random,
         now: Millis,
@@ -324,6 +327,8 @@ impl<'a> WriteTx<'a> {
             random,
             now,
             effects,
+            extent,
+            is_rolled_back: false,
         }
     }
 
@@ -374,6 +379,27 @@ impl<'a> WriteTx<'a> {
     /// Declares that this change deletes data that must soon leave the write-ahead log.
     pub fn scrub_log(&mut self) {
         self.effects.scrub_log = true;
+    }
+
+    /// Rolls this change back when it ends, although it succeeds: nothing of it is stored, what it
+    /// put on [`WriteTx::on_commit`] is dropped, and its caller receives its result. A dry run is
+    /// such a change.
+    ///
+    /// # Errors
+    /// `internal_error` in a change of [`Extent::Statement`], which has no savepoint to roll back to.
+    pub fn roll_back(&mut self) -> Result<()> {
+        if self.extent == Extent::Statement {
+            return Err(Error::internal(
+                "a change of one statement cannot be rolled back",
+            ));
+        }
+        self.is_rolled_back = true;
+        Ok(())
+    }
+
+    /// Whether the change asked for [`WriteTx::roll_back`].
+    pub(super) fn is_rolled_back(&self) -> bool {
+        self.is_rolled_back
     }
 
     /// A tick greater than any before it.

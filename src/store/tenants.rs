@@ -1,9 +1,10 @@
-//! Tenants (MSPs).
+//! Tenants: each is an MSP.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::rules::{Violation, refuse};
 use super::sql::{Reader, Row};
 use super::{WriteTx, agents, installs};
 use crate::error::{Code, Error, Refusal, Result};
@@ -13,29 +14,29 @@ use crate::model::ids::Tick;
 use crate::model::names::{ClientId, M365TenantId, TenantNo};
 use crate::resolver::Tenant;
 
-/// A tenant as `GET /tenant` shows it (contract, section 7).
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+/// A tenant as `GET /tenant` returns it (contract, section 7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TenantRecord {
-    /// Its name on the wire.
+    /// The tenant's name in the API.
     pub client_id: ClientId,
-    /// Its name for people.
+    /// The tenant's name for people.
     pub name: String,
-    /// The directory that its people sign in with.
+    /// The M365 tenant with which the MSP's people sign in.
     pub entra_tenant_id: Option<M365TenantId>,
-    /// How long idle and archived sessions are kept; null: for ever.
+    /// Days for which idle and archived sessions are kept; null: for ever.
     pub retention_days: Option<i64>,
-    /// Requests a minute; null: the server's figure, 0: no limit.
+    /// Requests per minute; null: the server's limit, 0: no limit.
     #[serde(skip)]
     pub rate_limit_per_minute: Option<i64>,
-    /// When it was made.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// As the file names it.
+    /// The tenant's number in the database.
     #[serde(skip)]
     pub no: TenantNo,
 }
 
 impl TenantRecord {
-    /// What can change of it.
+    /// The fields of a new tenant.
     pub fn as_new(&self) -> NewTenant {
         NewTenant {
             client_id: self.client_id.clone(),
@@ -73,17 +74,11 @@ fn record(row: &Row<'_>) -> Result<TenantRecord> {
 }
 
 /// The tenant with this `client_id`.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn by_client_id(reader: &Reader<'_>, client_id: &ClientId) -> Result<Option<TenantRecord>> {
     reader.optional(BY_CLIENT_ID, [client_id], record)
 }
 
 /// The tenant with this number.
-///
-/// # Errors
-/// The file cannot be read, or has no such tenant.
 pub fn by_no(reader: &Reader<'_>, no: TenantNo) -> Result<TenantRecord> {
     reader.one(BY_NO, [no], record)
 }
@@ -100,50 +95,49 @@ fn facts(row: &Row<'_>) -> Result<Tenant> {
     })
 }
 
-/// What the resolver needs of the tenant with this `client_id`.
-///
-/// # Errors
-/// The file cannot be read.
+/// The resolver's view of the tenant with this `client_id`.
 pub fn facts_by_client_id(reader: &Reader<'_>, client_id: &ClientId) -> Result<Option<Tenant>> {
     reader.optional(FACTS_BY_CLIENT_ID, [client_id], facts)
 }
 
-/// What the resolver needs of the tenant with this number.
-///
-/// # Errors
-/// The file cannot be read, or has no such tenant.
+/// The resolver's view of the tenant with this number.
 pub fn facts_by_no(reader: &Reader<'_>, no: TenantNo) -> Result<Tenant> {
     reader.one(FACTS_BY_NO, [no], facts)
 }
 
 /// All tenants, oldest first.
-///
-/// # Errors
-/// The file cannot be read.
 pub fn all(reader: &Reader<'_>) -> Result<Vec<TenantRecord>> {
     reader.all(ALL, (), record)
 }
 
-/// What a tenant is made of.
+/// The fields that a tenant is created with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NewTenant {
-    /// Its name on the wire.
+    /// The tenant's name in the API.
     pub client_id: ClientId,
-    /// Its name for people.
+    /// The tenant's name for people.
     pub name: String,
-    /// The directory that its people sign in with.
+    /// The M365 tenant with which the MSP's people sign in.
     pub entra_tenant_id: Option<M365TenantId>,
-    /// Requests a minute.
+    /// Requests per minute; `None` for the server's limit, 0 for no limit.
     pub rate_limit_per_minute: Option<i64>,
-    /// Days that idle sessions are kept.
+    /// Days for which idle sessions are kept; `None` for ever.
     pub retention_days: Option<i64>,
 }
 
 impl NewTenant {
-    /// What the event of its making tells of it.
-    ///
-    /// # Errors
-    /// A value that cannot be written as JSON.
+    /// A new tenant with the defaults of its other fields.
+    pub fn fresh(client_id: ClientId) -> Self {
+        Self {
+            client_id,
+            name: String::new(),
+            entra_tenant_id: None,
+            rate_limit_per_minute: None,
+            retention_days: None,
+        }
+    }
+
+    /// The details of the audit event of the tenant's creation.
     pub fn details(&self) -> Result<Map<String, Value>> {
         match serde_json::to_value(self) {
             Ok(Value::Object(details)) => Ok(details),
@@ -152,7 +146,7 @@ impl NewTenant {
         }
     }
 
-    /// What it becomes.
+    /// The tenant with the draft's fields.
     #[must_use]
     pub fn changed(&self, draft: &TenantDraft) -> Self {
         let draft = draft.clone();
@@ -175,10 +169,7 @@ SELECT tenant_no, client_id, name, entra_tenant_id, retention_days, rate_limit_p
 WHERE seq < ?1 AND (?2 IS NULL OR instr(lower(name), lower(?2)) > 0 OR instr(client_id, lower(?2)) > 0)
 ORDER BY seq DESC LIMIT ?3";
 
-/// A page of all tenants, newest first, from before a tick, each with its place.
-///
-/// # Errors
-/// The file cannot be read.
+/// A page of all tenants that are older than `before`, newest first, each with its tick.
 pub fn page(
     reader: &Reader<'_>,
     q: Option<&str>,
@@ -196,18 +187,21 @@ INSERT INTO tenants (seq, client_id, name, entra_tenant_id, rate_limit_per_minut
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 RETURNING tenant_no";
 
-/// Makes a tenant, without its managed agent.
+/// Inserts a tenant without its managed agent.
 ///
 /// # Errors
-/// `already_exists` when its `client_id` or its directory is taken.
+/// `already_exists` if the `client_id` or the directory is taken.
 pub fn insert(tx: &mut WriteTx<'_>, new: &NewTenant) -> Result<TenantNo> {
     if by_client_id(tx.reader(), &new.client_id)?.is_some() {
         return Err(Refusal::new(Code::AlreadyExists)
-            .saying(format!("The tenant {} already exists.", new.client_id))
+            .saying(format!(
+                "The tenant {} already exists. Choose another client_id.",
+                new.client_id
+            ))
             .with("field", "client_id")
             .into());
     }
-    refuse_taken_directory(tx.reader(), None, new)?;
+    refuse(taken_directory(tx.reader(), None, new)?)?;
     let (now, seq) = (tx.now(), tx.tick());
     tx.returning_one(
         INSERT,
@@ -224,28 +218,29 @@ pub fn insert(tx: &mut WriteTx<'_>, new: &NewTenant) -> Result<TenantNo> {
     )
 }
 
-/// Makes a tenant and its managed `NEO_SUPPORT` agent.
+/// Creates a tenant and its managed `NEO_SUPPORT` agent.
 ///
 /// # Errors
-/// As [`insert`] and [`check_home`].
+/// `already_exists` if the `client_id` or the directory is taken; `install_conflict` if another
+/// tenant's bot is installed for the directory.
 pub fn create(tx: &mut WriteTx<'_>, new: &NewTenant) -> Result<TenantNo> {
     let tenant = insert(tx, new)?;
-    check_home(tx.reader(), tenant)?;
+    check_sign_in_directory(tx.reader(), tenant)?;
     agents::insert_managed(tx, tenant)?;
     Ok(tenant)
 }
 
-/// Checks, once a tenant's directory was written, that no other tenant's bot is installed there.
+/// Checks, after a tenant's directory is written, that no other tenant's bot is installed for it.
 ///
 /// # Errors
-/// `install_conflict`.
-pub fn check_home(reader: &Reader<'_>, tenant: TenantNo) -> Result<()> {
-    match installs::foreign_homes(reader, tenant)?.into_iter().next() {
+/// `install_conflict`, which names the other tenant for the operator.
+fn check_sign_in_directory(reader: &Reader<'_>, tenant: TenantNo) -> Result<()> {
+    match installs::in_foreign_directories(reader, tenant)?.into_iter().next() {
         None => Ok(()),
         Some((installer, directory)) => Err(Refusal::new(Code::InstallConflict)
             .saying(format!(
-                "A bot of the tenant {installer} is installed for the directory {directory}, which would be that of another \
-                 tenant's own people. Remove that install first."
+                "A bot of the tenant {installer} is installed for the directory {directory}, so no other tenant can sign \
+                 in with it. Remove that install first."
             ))
             .with("field", "entra_tenant_id")
             .into()),
@@ -254,38 +249,43 @@ pub fn check_home(reader: &Reader<'_>, tenant: TenantNo) -> Result<()> {
 
 const OF_DIRECTORY: &str = "SELECT tenant_no FROM tenants WHERE entra_tenant_id = ?1";
 
-/// Refuses a directory with which another tenant than `no` signs in. The other tenant is not named.
-fn refuse_taken_directory(
+/// The violation of a directory with which another tenant signs in. The violation does not name
+/// that tenant. `no` is the number of a tenant that is stored already.
+pub(super) fn taken_directory(
     reader: &Reader<'_>,
     no: Option<TenantNo>,
-    new: &NewTenant,
-) -> Result<()> {
-    let Some(directory) = &new.entra_tenant_id else {
-        return Ok(());
+    tenant: &NewTenant,
+) -> Result<Option<Violation>> {
+    let Some(directory) = &tenant.entra_tenant_id else {
+        return Ok(None);
     };
     let owner: Option<TenantNo> =
         reader.optional(OF_DIRECTORY, [directory], |row| row.get("tenant_no"))?;
     if owner.is_none() || owner == no {
-        return Ok(());
+        return Ok(None);
     }
-    Err(Refusal::new(Code::AlreadyExists)
-        .saying(format!(
-            "Another tenant already signs in with the directory {directory}."
-        ))
-        .with("field", "entra_tenant_id")
-        .into())
+    Ok(Some(Violation {
+        field: "entra_tenant_id",
+        value: directory.to_string(),
+        reason: "already belongs to another tenant".to_owned(),
+        refusal: Refusal::new(Code::AlreadyExists)
+            .saying(format!(
+                "Another tenant already signs in with the directory {directory}. Check entra_tenant_id."
+            ))
+            .with("field", "entra_tenant_id"),
+    }))
 }
 
 const UPDATE: &str = "
 UPDATE tenants SET name = ?2, entra_tenant_id = ?3, rate_limit_per_minute = ?4, retention_days = ?5
 WHERE tenant_no = ?1";
 
-/// Writes what can change of a tenant.
+/// Writes the fields of a tenant that can change.
 ///
 /// # Errors
-/// `already_exists` when its directory is taken.
+/// `already_exists` if the directory is taken.
 pub fn update(tx: &mut WriteTx<'_>, no: TenantNo, changed: &NewTenant) -> Result<()> {
-    refuse_taken_directory(tx.reader(), Some(no), changed)?;
+    refuse(taken_directory(tx.reader(), Some(no), changed)?)?;
     tx.execute(
         UPDATE,
         (
@@ -297,4 +297,23 @@ pub fn update(tx: &mut WriteTx<'_>, no: TenantNo, changed: &NewTenant) -> Result
         ),
     )
     .map(drop)
+}
+
+/// Changes a tenant. Nothing is written if nothing differs. Returns the tenant as it is stored.
+///
+/// # Errors
+/// `already_exists` for a directory that another tenant signs in with; `install_conflict` for one
+/// that another tenant's bot is installed for.
+pub fn change(
+    tx: &mut WriteTx<'_>,
+    tenant: &TenantRecord,
+    draft: &TenantDraft,
+) -> Result<TenantRecord> {
+    let before = tenant.as_new();
+    let after = before.changed(draft);
+    if after != before {
+        update(tx, tenant.no, &after)?;
+        check_sign_in_directory(tx.reader(), tenant.no)?;
+    }
+    by_no(tx.reader(), tenant.no)
 }

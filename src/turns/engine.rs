@@ -462,7 +462,7 @@ mod tests {
             let demo = seed::parse(include_str!("../../fixtures/demo.json"), "demo").unwrap();
             let queued = store
                 .write_now(move |tx| {
-                    import::apply(tx, &demo, &operator)?;
+                    import::apply(tx, &demo, &operator)?.unwrap();
                     let client_id = ClientId::parse("northwind-it").unwrap();
                     let tenant = tenants::facts_by_client_id(tx.reader(), &client_id)?.unwrap();
                     let session = NewSession {

@@ -112,7 +112,7 @@ fn a_body_that_makes_no_agent_is_refused_by_field() {
         (
             json!({ "name": "A", "autonomy_type": "AGENTIC" }),
             "autonomy_type",
-            "must be CONVERSATIONAL; agents of other kinds come by the seed file",
+            "must be CONVERSATIONAL; only a seed file creates agents of other kinds",
         ),
         (
             json!({ "name": "A", "agent_settings": [] }),
@@ -133,17 +133,17 @@ fn a_body_that_makes_no_agent_is_refused_by_field() {
         (
             json!({ "name": null }),
             "name",
-            "must not be null: an agent has a name",
+            "must not be null: it has no default",
         ),
         (
             json!({ "audience": "END_USER" }),
             "audience",
-            "never changes",
+            "cannot change",
         ),
         (
             json!({ "autonomy_type": "AGENTIC" }),
             "autonomy_type",
-            "never changes",
+            "cannot change",
         ),
     ] {
         northwind
@@ -152,7 +152,7 @@ fn a_body_that_makes_no_agent_is_refused_by_field() {
     }
     // An END_USER agent is not made an MSP's by a reset either.
     let reset = northwind.puts("/agents/101", json!({ "audience": null }));
-    reset.refused_field("audience", "never changes");
+    reset.refused_field("audience", "cannot change");
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn an_article_for_one_agent_alone_keeps_it_and_others_forget_it() {
         .refused(409, "agent_in_use");
     assert_eq!(
         kept.error()["message"],
-        "The article \"For both\" is for this agent alone. Remove the article, or name other agents in it, first."
+        "The article \"For both\" is for this agent only. Delete the article first, or name other agents in it."
     );
 }
 

@@ -124,7 +124,7 @@ fn an_article_names_only_what_its_tenant_has_and_no_title_twice() {
     }
     northwind
         .puts(&path, json!({ "body": null }))
-        .refused_field("body", "must not be null: an article has one");
+        .refused_field("body", "must not be null: it has no default");
 }
 
 #[test]

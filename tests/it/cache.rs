@@ -326,6 +326,7 @@ fn imports_beside(server: &Server, mut tenant: Value) {
     };
     other
         .write_now(move |tx| import::apply(tx, &seed, &operator))
+        .unwrap()
         .unwrap();
 }
 

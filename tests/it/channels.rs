@@ -32,7 +32,7 @@ fn of_bot(mut channel: Value, bot: &str) -> Value {
 fn bot_in_use() -> Value {
     json!({
         "code": "already_exists",
-        "message": "That bot is in use already. Choose another bot.",
+        "message": "This bot is already in use. Choose another bot.",
         "details": { "field": "bot_id" },
     })
 }
@@ -41,7 +41,7 @@ fn bot_in_use() -> Value {
 fn second_internal() -> Value {
     json!({
         "code": "already_exists",
-        "message": "There is an ACTIVE MSP channel of that bot already. Disconnect it first, or choose another bot.",
+        "message": "This bot already has an ACTIVE MSP channel. Disconnect that channel first, or choose another bot.",
         "details": { "field": "bot_id" },
     })
 }
@@ -225,11 +225,11 @@ fn audience_and_transport_never_change_and_what_has_no_default_is_not_reset() {
     let northwind = server.northwind();
     let path = format!("/channels/{}", server.client_help_bot());
     for (body, field, reason) in [
-        (json!({ "audience": "MSP" }), "audience", "never changes"),
+        (json!({ "audience": "MSP" }), "audience", "cannot change"),
         (
             json!({ "audience": "MSP", "agent_id": 102, "bot_id": null }),
             "audience",
-            "never changes",
+            "cannot change",
         ),
         (
             json!({ "transport": "SLACK" }),
@@ -239,17 +239,17 @@ fn audience_and_transport_never_change_and_what_has_no_default_is_not_reset() {
         (
             json!({ "audience": null }),
             "audience",
-            "must not be null: every channel has one",
+            "must not be null: it has no default",
         ),
         (
             json!({ "internal_name": null }),
             "internal_name",
-            "must not be null: every channel has one",
+            "must not be null: it has no default",
         ),
         (
             json!({ "agent_id": null }),
             "agent_id",
-            "must not be null: every channel has one",
+            "must not be null: it has no default",
         ),
     ] {
         northwind.patches(&path, body).refused_field(field, reason);
@@ -273,7 +273,7 @@ fn a_channels_agent_is_its_tenants_own_and_of_its_audience() {
     let mismatch = |agent: &str, channel: &str| {
         json!({
             "code": "audience_mismatch",
-            "message": format!("This agent is {agent}, and the channel is {channel}. Choose an agent of the channel's audience."),
+            "message": format!("The agent's audience is {agent}, and the channel's is {channel}. Choose an agent with the channel's audience."),
             "details": { "field": "agent_id" },
         })
     };
@@ -309,7 +309,7 @@ fn a_name_is_a_tenants_only_one_among_what_lives() {
     let northwind = server.northwind();
     let taken = json!({
         "code": "already_exists",
-        "message": "There is a channel of that name already. Choose another name.",
+        "message": "A channel with this name already exists. Choose another name.",
         "details": { "field": "internal_name" },
     });
     let refused = northwind.posts("/channels", internal("Technician bot"));

@@ -515,8 +515,8 @@ fn a_tenant_is_not_made_of_a_directory_that_another_has_installed() {
     let refused = create("tailspin", "TAIL-dir").failure().to_owned();
     assert!(
         refused.contains(
-            "A bot of the tenant northwind-it is installed for the directory tail-dir, which would be that of another \
-             tenant's own people. Remove that install first."
+            "A bot of the tenant northwind-it is installed for the directory tail-dir, so no other tenant can sign \
+             in with it. Remove that install first."
         ),
         "{refused}"
     );

@@ -120,17 +120,17 @@ fn a_body_that_makes_or_changes_no_company_is_refused_by_field() {
         (
             json!({ "psa_company_name": null }),
             "psa_company_name",
-            "must not be null: a company has a name",
+            "must not be null: it has no default",
         ),
         (
             json!({ "psa_company_id": "1002" }),
             "psa_company_id",
-            "never changes",
+            "cannot change",
         ),
         (
             json!({ "psa_company_id": null }),
             "psa_company_id",
-            "never changes",
+            "cannot change",
         ),
         (json!({ "tenant_id": 1 }), "tenant_id", "must be a string"),
     ] {
@@ -152,7 +152,7 @@ fn a_known_id_is_not_made_again_and_an_unknown_one_is_not_changed_into_being() {
         refused.error(),
         json!({
             "code": "already_exists",
-            "message": "There is a company 1001 already. Change that one with PUT, or choose another psa_company_id.",
+            "message": "The company 1001 already exists. Change it with PUT, or choose another psa_company_id.",
             "details": { "field": "psa_company_id", "psa_company_id": "1001" },
         })
     );
@@ -471,7 +471,7 @@ fn a_company_that_is_removed_leaves_its_sessions_which_refuse_new_turns() {
         refused,
         json!({
             "code": "end_company_not_mapped",
-            "message": "The company that this session was opened for is gone. Start a new session for another one.",
+            "message": "The company of this session no longer exists. Start a new session for another company.",
             "details": { "inbound_tenant_id": null, "client_id": "northwind-it", "linked_companies": 0 },
         })
     );

@@ -156,8 +156,8 @@ fn every_problem_of_a_list_is_told_by_line_and_nothing_of_it_is_taken() {
             "psa_company_id,psa_company_name\n1001,Known\n4001,\n4002,New\n4003,\n"
         ),
         [
-            "line 3, psa_company_name: null: is required for a new one",
-            "line 5, psa_company_name: null: is required for a new one",
+            "line 3, psa_company_name: null: is required for a new company",
+            "line 5, psa_company_name: null: is required for a new company",
         ]
     );
     let long = format!(
@@ -266,7 +266,7 @@ fn a_rehearsal_tells_what_would_change_line_by_line_and_writes_nothing() {
     let done = place.run(["import", &wrong, "--tenant", "northwind-it", "--dry-run"]);
     assert_eq!(
         done.failure(),
-        "line 2, psa_company_name: null: is required for a new one"
+        "line 2, psa_company_name: null: is required for a new company"
     );
 }
 

@@ -162,7 +162,7 @@ fn only_channels_for_client_companies_are_installed() {
             (refused.status, refused.error()),
             (
                 422,
-                json!({ "code": "audience_mismatch", "message": "Only END_USER channels are installed. Choose one." })
+                json!({ "code": "audience_mismatch", "message": "Only END_USER channels can be installed. Choose an END_USER channel." })
             )
         );
     }
@@ -227,7 +227,7 @@ fn a_directory_is_bound_once_in_a_tenant_whichever_bot() {
                 409,
                 json!({
                     "code": "company_already_bound",
-                    "message": "This M365 tenant is bound to the channel \"Client help bot\". Remove that install first.",
+                    "message": "The channel \"Client help bot\" already has an install for this M365 tenant. Remove that install first.",
                     "details": {
                         "field": "end_client_tenant_id", "channel_id": first, "install_id": server.install_of(CONTOSO),
                     },
@@ -270,7 +270,7 @@ fn a_company_is_linked_once_and_nothing_is_overwritten() {
     assert_eq!(
         several.json()["meta"]["warnings"],
         json!([
-            "Several companies are linked to this M365 tenant now: chat is refused until one is left."
+            "Several companies are now linked to this M365 tenant. Chat is refused until exactly one is linked."
         ])
     );
     server
@@ -384,7 +384,7 @@ fn a_deleted_channels_install_does_not_give_way_to_another_bot_until_it_is_remov
             409,
             json!({
                 "code": "company_already_bound",
-                "message": "This M365 tenant is bound to the deleted channel \"Client help bot\". Remove that install first.",
+                "message": "The deleted channel \"Client help bot\" already has an install for this M365 tenant. Remove that install first.",
                 "details": { "field": "end_client_tenant_id", "channel_id": old, "install_id": install },
             })
         )

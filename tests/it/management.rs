@@ -103,7 +103,7 @@ fn what_a_tenant_cannot_be_is_refused() {
     assert_eq!(
         refused.error(),
         json!({
-            "code": "already_exists", "message": "The tenant northwind-it already exists.", "details": { "field": "client_id" },
+            "code": "already_exists", "message": "The tenant northwind-it already exists. Choose another client_id.", "details": { "field": "client_id" },
         })
     );
     let directory = json!({ "client_id": "x", "name": "x", "entra_tenant_id": FABRIKAM_DIRECTORY });
@@ -114,7 +114,7 @@ fn what_a_tenant_cannot_be_is_refused() {
         refused.error(),
         json!({
             "code": "already_exists",
-            "message": format!("Another tenant already signs in with the directory {FABRIKAM_DIRECTORY}."),
+            "message": format!("Another tenant already signs in with the directory {FABRIKAM_DIRECTORY}. Check entra_tenant_id."),
             "details": { "field": "entra_tenant_id" },
         })
     );
@@ -127,7 +127,7 @@ fn what_a_tenant_cannot_be_is_refused() {
     relay.gets("/tenants/x").not_found();
     relay
         .patches("/tenants/northwind-it", json!({ "name": null }))
-        .refused_field("name", "must not be null: a tenant has a name");
+        .refused_field("name", "must not be null: it has no default");
     server
         .northwind()
         .gets("/tenants")

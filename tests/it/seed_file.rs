@@ -406,20 +406,20 @@ fn every_problem_with_what_is_there_is_listed_too() {
         &[
             "tenants[0].agents[0].audience: \"MSP\": cannot change",
             "tenants[0].agents[0].autonomy_type: \"AGENTIC\": cannot change",
-            "tenants[0].agents[1].name: null: is required for a new one",
+            "tenants[0].agents[1].name: null: is required for a new agent",
             "tenants[0].agents[2].agent_id: \"21\": is another tenant's agent",
-            "tenants[0].end_companies[0].psa_company_name: null: is required for a new one",
+            "tenants[0].end_companies[0].psa_company_name: null: is required for a new company",
             "tenants[0].channels[0].audience: \"MSP\": cannot change",
-            "tenants[0].channels[1].audience: null: is required for a new one",
-            "tenants[0].channels[1].agent_id: null: is required for a new one",
-            "tenants[0].channels[2].agent_id: \"22\": is no agent of this tenant",
+            "tenants[0].channels[1].audience: null: is required for a new channel",
+            "tenants[0].channels[1].agent_id: null: is required for a new channel",
+            "tenants[0].channels[2].agent_id: \"22\": is not an agent of this tenant",
             "tenants[0].channels[3].agent_id: \"11\": is an END_USER agent; the channel is MSP",
-            "tenants[0].channels[4].installs[0].end_client_tenant_id: \"x\": only END_USER channels have installs",
-            "tenants[0].knowledge_articles[0].end_company_id: \"1003\": is no company of this tenant",
-            "tenants[0].knowledge_articles[0].agent_ids: \"22\": is no agent of this tenant",
-            "tenants[0].knowledge_articles[0].agent_ids: \"99\": is no agent of this tenant",
-            "tenants[0].knowledge_articles[0].body: null: is required for a new one",
-            "tenants[1].name: null: is required for a new one",
+            "tenants[0].channels[4].installs[0].end_client_tenant_id: \"x\": only END_USER channels can have installs",
+            "tenants[0].knowledge_articles[0].end_company_id: \"1003\": is not a company of this tenant",
+            "tenants[0].knowledge_articles[0].agent_ids: \"22\": is not an agent of this tenant",
+            "tenants[0].knowledge_articles[0].agent_ids: \"99\": is not an agent of this tenant",
+            "tenants[0].knowledge_articles[0].body: null: is required for a new article",
+            "tenants[1].name: null: is required for a new tenant",
         ],
     );
 }
@@ -491,7 +491,7 @@ fn a_key_of_the_file_belongs_to_its_environment_and_its_name() {
             {"name": "alias", "key": "neo_sk_dev_northwind0"},
         ])),
         &[
-            "tenants[0].api_keys[0].name: \"script\": is known with another key; rotate that one, or choose another name",
+            "tenants[0].api_keys[0].name: \"script\": already names another key; rotate that key, or choose another name",
             "tenants[0].api_keys[1].key: \"…\": is in use under another name",
         ],
     );
@@ -557,7 +557,7 @@ fn a_directory_signs_in_to_one_tenant() {
     assert_problems(
         &place,
         &tenants(&[home(fabrikam(), "home-a")]),
-        &["tenants[0].entra_tenant_id: \"home-a\": is another tenant's already"],
+        &["tenants[0].entra_tenant_id: \"home-a\": already belongs to another tenant"],
     );
     assert_problems(
         &place,
@@ -565,7 +565,7 @@ fn a_directory_signs_in_to_one_tenant() {
             json!({"client_id": "third", "name": "Third", "entra_tenant_id": "new"}),
             json!({"client_id": "fourth", "name": "Fourth", "entra_tenant_id": "NEW"}),
         ]),
-        &["tenants[1].entra_tenant_id: \"new\": is another tenant's already"],
+        &["tenants[1].entra_tenant_id: \"new\": already belongs to another tenant"],
     );
 }
 
@@ -597,7 +597,7 @@ fn a_bot_is_never_installed_into_the_directory_of_another_tenant_s_people() {
                                  "installs": [{"end_client_tenant_id": directory}]}]}),
         )
     };
-    let says = "is installed by fabrikam, and is the directory that another tenant signs in with";
+    let says = "is installed by fabrikam, but another tenant signs in with this directory";
     taken(
         &place,
         &tenants(&[with(northwind(), json!({"entra_tenant_id": "home"}))]),
@@ -666,7 +666,7 @@ fn a_bot_has_one_active_msp_channel_in_a_tenant() {
     let problems = refused(&place, &channels("ACTIVE"));
     assert!(
         problems.iter().any(|line| line
-            == "tenants[0].channels[1].bot_id: \"inside\": has another ACTIVE MSP channel in this tenant"),
+            == "tenants[0].channels[1].bot_id: \"inside\": already has an ACTIVE MSP channel in this tenant"),
         "{problems:?}"
     );
     taken(&place, &channels("DISCONNECTED"));
@@ -737,7 +737,7 @@ fn the_managed_agent_is_given_named_and_kept_as_promised() {
             json!({"client_id": "n", "agents": [{"agent_id": 6, "managed_agent_key": "NEO_SUPPORT"}]}),
         ]),
         &[
-            "tenants[0].agents[0].managed_agent_key: \"NEO_SUPPORT\": is the tenant's agent 5 already",
+            "tenants[0].agents[0].managed_agent_key: \"NEO_SUPPORT\": is already the tenant's agent 5",
         ],
     );
     taken(

@@ -226,6 +226,7 @@ impl Server {
         self.app
             .store
             .write_now(move |tx| import::apply(tx, &seed, &operator))
+            .unwrap()
             .unwrap();
     }
 

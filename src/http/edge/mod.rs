@@ -1,6 +1,7 @@
 //! Routing, admission, middleware, extractors and envelopes: what every request passes through.
 
 pub mod admission;
+pub(in crate::http) mod audited;
 pub(in crate::http) mod body;
 pub(in crate::http) mod context;
 mod cors;

@@ -395,19 +395,22 @@ impl GroupWriter {
         for pending in changes {
             // A savepoint costs about as much as the statement: SQLite copies every page that the
             // change modifies.
-            let needs_savepoint = pending.extent() != Extent::Statement;
+            let extent = pending.extent();
+            let needs_savepoint = extent != Extent::Statement;
             if needs_savepoint {
                 execute(&self.connection, "SAVEPOINT change")?;
             }
             let callbacks_before = self.effects.on_commit.len();
             let mut tx = WriteTx::on(
                 Session::of(&self.connection),
+                extent,
                 &self.ticker,
                 &mut self.random,
                 now,
                 &mut self.effects,
             );
-            if !pending.run(&mut tx) {
+            let is_kept = pending.run(&mut tx) && !tx.is_rolled_back();
+            if !is_kept {
                 self.effects.on_commit.truncate(callbacks_before);
                 if self.connection.is_autocommit() {
                     // SQLite rolled back the whole group, because the disk is full or fails.
@@ -482,6 +485,46 @@ mod tests {
             .unwrap();
         assert_eq!(committed, [1, 4, 5, 6]);
         // The changes that were queued while the first one ran joined its group.
+        assert_eq!(store.writer_metrics().changes.read().count, 1);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_rolled_back_returns_its_result_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Clock::System).unwrap();
+        let (go_on, waits) = std::sync::mpsc::channel();
+        let (told, ran_on_commit) = std::sync::mpsc::channel();
+        let tell = move |tx: &mut WriteTx<'_>, number: i64| {
+            let told = told.clone();
+            tx.on_commit(move || told.send(number).unwrap());
+        };
+        let tell_of_last = tell.clone();
+        // All others are run in the group of this one.
+        let first = store.write(Extent::Configuration, move |tx| {
+            waits.recv().unwrap();
+            add(tx, 1)
+        });
+        let dry_run = store.write(Extent::Configuration, move |tx| {
+            tx.roll_back()?;
+            tell(tx, 2);
+            add(tx, 2)?;
+            tx.reader().all(ALL, (), |row| row.get::<i64>("tenant_no"))
+        });
+        let statement = store.write(Extent::Statement, |tx| tx.roll_back());
+        let last = store.write(Extent::Configuration, move |tx| {
+            tell_of_last(tx, 3);
+            add(tx, 3)
+        });
+        go_on.send(()).unwrap();
+        first.await.unwrap();
+        assert_eq!(dry_run.await.unwrap(), [1, 2]);
+        assert!(matches!(statement.await, Err(Error::Internal(_))));
+        last.await.unwrap();
+        let kept: Vec<i64> = store
+            .read_now(|reader| reader.all(ALL, (), |row| row.get("tenant_no")))
+            .unwrap();
+        assert_eq!(kept, [1, 3]);
+        assert_eq!(ran_on_commit.try_iter().collect::<Vec<_>>(), [3]);
         assert_eq!(store.writer_metrics().changes.read().count, 1);
     }
 }

@@ -1,0 +1,138 @@
+//! What an import did, or what a dry run would do, thing by thing.
+
+use serde_json::Value;
+
+use crate::text::shorten;
+
+/// How many things an import created, changed and left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Things that are new.
+    pub created: usize,
+    /// Things that changed.
+    pub updated: usize,
+    /// Things that did not change.
+    pub unchanged: usize,
+}
+
+impl Imported {
+    pub(super) fn changes(self) -> usize {
+        self.created + self.updated
+    }
+
+    pub(super) fn count(&mut self, change: Change) {
+        match change {
+            Change::Created => self.created += 1,
+            Change::Updated => self.updated += 1,
+            Change::Unchanged => self.unchanged += 1,
+        }
+    }
+}
+
+/// The result of an import.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The numbers of things.
+    pub done: Imported,
+    /// A dry run's line for each thing: the change, the tenant, the kind, the name, and the fields
+    /// that change, with tabs between. Empty unless it is a dry run.
+    pub lines: Vec<String>,
+}
+
+/// What an import does to a thing.
+#[derive(Clone, Copy)]
+pub(super) enum Change {
+    Created,
+    Updated,
+    Unchanged,
+}
+
+impl Change {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// Characters of a value that a dry run shows.
+const SHOWN: usize = 60;
+
+/// A dry run's line for a thing.
+pub(super) fn line(
+    change: Change,
+    client_id: &str,
+    kind: &str,
+    name: &str,
+    (before, after): (&Value, &Value),
+) -> String {
+    let change = change.as_str();
+    let mut fields = Vec::new();
+    add_changed_fields("", before, after, &mut fields);
+    format!(
+        "{change}\t{client_id}\t{kind}\t{name}\t{}",
+        fields.join(", ")
+    )
+}
+
+/// Adds each field of `after` that differs from `before`. Of a new thing these are the fields that
+/// are set.
+fn add_changed_fields(path: &str, before: &Value, after: &Value, fields: &mut Vec<String>) {
+    if let Value::Object(members) = after {
+        for (name, after) in members {
+            let path = match path {
+                "" => name.clone(),
+                path => format!("{path}.{name}"),
+            };
+            add_changed_fields(&path, &before[name], after, fields);
+        }
+    } else if before != after && !(before.is_null() && is_unset(after)) {
+        let after = shown(after);
+        fields.push(if before.is_null() {
+            format!("{path}: {after}")
+        } else {
+            format!("{path}: {} -> {after}", shown(before))
+        });
+    }
+}
+
+fn is_unset(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
+fn shown(value: &Value) -> String {
+    shorten(&value.to_string(), SHOWN)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_has_the_fields_that_change_and_of_a_new_thing_those_that_are_set() {
+        let line = |before: &Value, after: &Value| {
+            line(Change::Updated, "msp", "agent", "1", (before, after))
+        };
+        let before = json!({ "name": "A", "settings": { "texts": [], "welcome": "Hi" } });
+        let mut after = before.clone();
+        assert_eq!(line(&before, &after), "updated\tmsp\tagent\t1\t");
+        after["settings"]["welcome"] = Value::Null;
+        after["name"] = "x".repeat(100).into();
+        let expected = format!(
+            "name: \"A\" -> \"{}…, settings.welcome: \"Hi\" -> null",
+            "x".repeat(59)
+        );
+        assert_eq!(
+            line(&before, &after),
+            format!("updated\tmsp\tagent\t1\t{expected}")
+        );
+        assert_eq!(
+            line(&Value::Null, &before),
+            "updated\tmsp\tagent\t1\tname: \"A\", settings.welcome: \"Hi\""
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! A broken rule, as the API refuses it and as an import lists it.
+
+use crate::error::{Error, Refusal, Result};
+
+/// A rule that a change would break. An API call is refused with the first violation. An import
+/// lists all of them.
+///
+/// The two texts differ, since the operator who imports may know what another tenant has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Violation {
+    /// The field that breaks the rule.
+    pub field: &'static str,
+    /// The field's value.
+    pub value: String,
+    /// Why the rule is broken: a phrase that follows the field and its value.
+    pub reason: String,
+    /// The API's refusal.
+    pub refusal: Refusal,
+}
+
+impl Violation {
+    /// The violation of a change of a field that cannot change (`validation_error`).
+    pub(super) fn fixed(field: &'static str, value: impl ToString) -> Self {
+        const REASON: &str = "cannot change";
+        Self {
+            field,
+            value: value.to_string(),
+            reason: REASON.to_owned(),
+            refusal: Refusal::invalid(field, REASON),
+        }
+    }
+}
+
+/// The violations of a change of fields that cannot change. Each field comes with its value before
+/// and after.
+pub(super) fn changed_fixed_fields(fields: &[(&'static str, &str, &str)]) -> Vec<Violation> {
+    let changed = fields.iter().filter(|(_, before, after)| before != after);
+    changed
+        .map(|(field, _, after)| Violation::fixed(field, after))
+        .collect()
+}
+
+impl From<Violation> for Error {
+    fn from(violation: Violation) -> Self {
+        violation.refusal.into()
+    }
+}
+
+/// Refuses the first of the violations.
+pub(super) fn refuse(violations: impl IntoIterator<Item = Violation>) -> Result<()> {
+    match violations.into_iter().next() {
+        None => Ok(()),
+        Some(violation) => Err(violation.into()),
+    }
+}
