@@ -9,7 +9,7 @@ fn an_article_is_made_for_the_msps_own_people_unless_it_says_otherwise_and_read_
     let server = Server::demo();
     let northwind = server.northwind();
     let made = northwind
-        .posts(
+        .post(
             "/knowledge-articles",
             json!({ "title": "Guests", "body": "The **Guests** network." }),
         )
@@ -29,19 +29,19 @@ fn an_article_is_made_for_the_msps_own_people_unless_it_says_otherwise_and_read_
             "end_company_id": null, "agent_ids": [], "created_at": "2025-11-24T16:00:00.000Z", "updated_at": "2025-11-24T16:00:00.000Z",
         })
     );
-    assert_eq!(northwind.gets(&path).expect(200).data(), article);
+    assert_eq!(northwind.get(&path).expect(200).data(), article);
     assert_eq!(
-        northwind.gets("/knowledge-articles").expect(200).data()[0],
+        northwind.get("/knowledge-articles").expect(200).data()[0],
         article
     );
-    server.passes(5);
+    server.advance_clock(5);
     let changed = northwind
-        .puts(&path, json!({ "audience": "END_USER", "end_company_id": "1001", "agent_ids": [101], "url": "https://kb.example/g" }))
+        .put(&path, json!({ "audience": "END_USER", "end_company_id": "1001", "agent_ids": [101], "url": "https://kb.example/g" }))
         .expect(200)
         .data();
     assert_eq!(changed["end_company_id"], "1001");
     assert_eq!(changed["updated_at"], "2025-11-24T16:00:00.005Z");
-    let reset = northwind.puts(
+    let reset = northwind.put(
         &path,
         json!({ "end_company_id": null, "agent_ids": null, "url": null }),
     );
@@ -51,9 +51,9 @@ fn an_article_is_made_for_the_msps_own_people_unless_it_says_otherwise_and_read_
         (&Value::Null, &json!([]), &Value::Null)
     );
     assert_eq!(reset["audience"], "END_USER");
-    northwind.deletes(&path).expect(204);
-    northwind.gets(&path).not_found();
-    northwind.deletes(&path).not_found();
+    northwind.delete(&path).expect(204);
+    northwind.get(&path).not_found();
+    northwind.delete(&path).not_found();
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn an_article_names_only_what_its_tenant_has_and_no_title_twice() {
         body.as_object_mut()
             .unwrap()
             .extend(rest.as_object().unwrap().clone());
-        northwind.posts("/knowledge-articles", body)
+        northwind.post("/knowledge-articles", body)
     };
     for (named, field) in [
         (json!({ "end_company_id": "WOOD-01" }), "end_company_id"),
@@ -76,13 +76,13 @@ fn an_article_names_only_what_its_tenant_has_and_no_title_twice() {
             field
         );
     }
-    let title = northwind.gets("/knowledge-articles").expect(200).data()[0]["title"].clone();
+    let title = northwind.get("/knowledge-articles").expect(200).data()[0]["title"].clone();
     let taken = article(json!({ "title": title })).refused(409, "already_exists");
     assert_eq!(taken.error()["details"]["field"], "title");
     let other = article(json!({})).expect(201).data()["id"].clone();
     let path = format!("/knowledge-articles/{}", other.as_str().unwrap());
     northwind
-        .puts(&path, json!({ "title": title }))
+        .put(&path, json!({ "title": title }))
         .refused(409, "already_exists");
     for (body, field, reason) in [
         (json!({ "body": "x" }), "title", "is required"),
@@ -119,18 +119,18 @@ fn an_article_names_only_what_its_tenant_has_and_no_title_twice() {
         ),
     ] {
         northwind
-            .posts("/knowledge-articles", body)
+            .post("/knowledge-articles", body)
             .refused_field(field, reason);
     }
     northwind
-        .puts(&path, json!({ "body": null }))
+        .put(&path, json!({ "body": null }))
         .refused_field("body", "must not be null: an article has one");
 }
 
 #[test]
 fn a_list_of_articles_is_filtered_and_paged() {
     let server = Server::demo();
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({
             "agents": [agent(901, "MSP")],
@@ -144,7 +144,7 @@ fn a_list_of_articles_is_filtered_and_paged() {
     let northwind = server.northwind();
     let titles = |query: &str| -> Vec<String> {
         let data = northwind
-            .gets(&format!("/knowledge-articles?{query}"))
+            .get(&format!("/knowledge-articles?{query}"))
             .expect(200)
             .data();
         let titles = data
@@ -177,11 +177,11 @@ fn an_answer_uses_an_article_from_the_moment_it_is_there() {
     let server = Server::answering(&[]);
     let northwind = server.northwind();
     northwind
-        .posts("/knowledge-articles", json!({ "title": "Flux capacitor", "body": "The flux capacitor needs 1.21 gigawatts." }))
+        .post("/knowledge-articles", json!({ "title": "Flux capacitor", "body": "The flux capacitor needs 1.21 gigawatts." }))
         .expect(201);
     let session = northwind.session(technician());
     let turn = northwind
-        .says(&session, "How much does the flux capacitor need?")
+        .append_text(&session, "How much does the flux capacitor need?")
         .expect(202)
         .data()["chat_turn_id"]
         .clone();
@@ -198,14 +198,14 @@ fn a_page_of_much_text_ends_early_and_says_that_there_is_more() {
     let server = Server::demo();
     let northwind = server.northwind();
     let before = northwind
-        .gets("/knowledge-articles?page_size=200")
+        .get("/knowledge-articles?page_size=200")
         .expect(200)
         .ids();
     let body = "0123456789abcdef".repeat(4_000);
     let new: Vec<Value> = (0..100)
         .map(|number| json!({ "title": format!("Long {number}"), "body": body }))
         .collect();
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({ "name": "Northwind IT", "knowledge_articles": new }),
     );
@@ -213,7 +213,7 @@ fn a_page_of_much_text_ends_early_and_says_that_there_is_more() {
     let mut cursor = String::new();
     loop {
         let page = northwind
-            .gets(&format!("/knowledge-articles?page_size=200{cursor}"))
+            .get(&format!("/knowledge-articles?page_size=200{cursor}"))
             .expect(200);
         assert!(page.body.len() < 5 * 1_024 * 1_024);
         let meta = &page.json()["meta"]["pagination"];

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::support::START;
 
 /// How long a test waits for what must happen; only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What tokens for this server say in `aud`.
 pub const AUDIENCE: &str = "api://switchboard";
@@ -87,19 +87,19 @@ impl Signer {
     }
 
     /// A token of these parts, signed by RS256.
-    pub fn signs_text(&self, header: &str, claims: &str) -> String {
+    pub fn sign_text(&self, header: &str, claims: &str) -> String {
         let signed = format!("{}.{}", base64url(header), base64url(claims));
         let signature = self.signature(&RSA_PKCS1_SHA256, &signed);
         format!("{signed}.{}", base64url(signature))
     }
 
     /// A token of this header and these claims, signed by RS256.
-    pub fn signs(&self, header: &Value, claims: &Value) -> String {
-        self.signs_text(&header.to_string(), &claims.to_string())
+    pub fn sign(&self, header: &Value, claims: &Value) -> String {
+        self.sign_text(&header.to_string(), &claims.to_string())
     }
 
     /// A token signed in the way that its header says.
-    pub fn signs_as(&self, alg: &str, header: &Value, claims: &Value) -> String {
+    pub fn sign_as(&self, alg: &str, header: &Value, claims: &Value) -> String {
         let encoding: &dyn RsaEncoding = match alg {
             "RS256" => &RSA_PKCS1_SHA256,
             "RS384" => &RSA_PKCS1_SHA384,
@@ -116,8 +116,8 @@ impl Signer {
     }
 
     /// A token as Entra issues it.
-    pub fn issues(&self, claims: &Value) -> String {
-        self.signs(&self.header(), claims)
+    pub fn issue(&self, claims: &Value) -> String {
+        self.sign(&self.header(), claims)
     }
 
     /// The header of a token as Entra issues it.
@@ -146,7 +146,7 @@ pub fn attackers() -> &'static Signer {
 
 /// How the authority answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mood {
+enum Mode {
     Answers,
     /// It closes every connection.
     Away,
@@ -155,7 +155,7 @@ enum Mood {
 }
 
 struct State {
-    mood: Mood,
+    mood: Mode,
     /// What stands at each path, as JSON.
     documents: HashMap<String, String>,
     asked: Vec<String>,
@@ -174,7 +174,7 @@ impl Authority {
         let address = listener.local_addr().unwrap();
         let state = Arc::new((
             Mutex::new(State {
-                mood: Mood::Answers,
+                mood: Mode::Answers,
                 documents: HashMap::new(),
                 asked: Vec::new(),
             }),
@@ -190,15 +190,15 @@ impl Authority {
         });
         let authority = Self { address, state };
         let url = authority.url();
-        authority.publishes(
+        authority.publish(
             "/common/v2.0/.well-known/openid-configuration",
             &json!({ "issuer": format!("{url}/{{tenantid}}/v2.0"), "jwks_uri": format!("{url}/common/discovery/v2.0/keys") }),
         );
-        authority.publishes(
+        authority.publish(
             "/common/.well-known/openid-configuration",
             &json!({ "issuer": "https://sts.windows.net/{tenantid}/", "jwks_uri": format!("{url}/common/discovery/keys") }),
         );
-        authority.has_keys(&[current().jwk()]);
+        authority.publish_keys(&[current().jwk()]);
         authority
     }
 
@@ -208,7 +208,7 @@ impl Authority {
     }
 
     /// Puts a document at a path.
-    pub fn publishes(&self, path: &str, document: &Value) {
+    pub fn publish(&self, path: &str, document: &Value) {
         let mut state = self.state.0.lock().unwrap();
         state
             .documents
@@ -216,40 +216,40 @@ impl Authority {
     }
 
     /// Publishes these keys, in both key sets.
-    pub fn has_keys(&self, keys: &[Value]) {
+    pub fn publish_keys(&self, keys: &[Value]) {
         let set = json!({ "keys": keys });
-        self.publishes("/common/discovery/v2.0/keys", &set);
-        self.publishes("/common/discovery/keys", &set);
+        self.publish("/common/discovery/v2.0/keys", &set);
+        self.publish("/common/discovery/keys", &set);
     }
 
-    fn feels(&self, mood: Mood) {
+    fn set_mode(&self, mood: Mode) {
         self.state.0.lock().unwrap().mood = mood;
         self.state.1.notify_all();
     }
 
     /// Closes every connection from now on.
-    pub fn goes_away(&self) {
-        self.feels(Mood::Away);
+    pub fn refuse_connections(&self) {
+        self.set_mode(Mode::Away);
     }
 
     /// Takes requests and says nothing.
-    pub fn falls_silent(&self) {
-        self.feels(Mood::Silent);
+    pub fn stop_answering(&self) {
+        self.set_mode(Mode::Silent);
     }
 
     /// Answers again, also what waits.
-    pub fn comes_back(&self) {
-        self.feels(Mood::Answers);
+    pub fn resume_answering(&self) {
+        self.set_mode(Mode::Answers);
     }
 
     /// The paths that it was asked for, in no order that counts.
-    pub fn asked(&self) -> Vec<String> {
+    pub fn requested_paths(&self) -> Vec<String> {
         self.state.0.lock().unwrap().asked.clone()
     }
 
     /// Waits until it has been asked so many times.
-    pub fn was_asked(&self, times: usize) {
-        let deadline = Instant::now() + PATIENCE;
+    pub fn wait_for_requests(&self, times: usize) {
+        let deadline = Instant::now() + TIMEOUT;
         let mut state = self.state.0.lock().unwrap();
         while state.asked.len() < times {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -289,10 +289,10 @@ fn answer(mut stream: TcpStream, state: &(Mutex<State>, Condvar)) {
     let mut now = state.0.lock().unwrap();
     now.asked.push(path.clone());
     state.1.notify_all();
-    while now.mood == Mood::Silent {
+    while now.mood == Mode::Silent {
         now = state.1.wait(now).unwrap();
     }
-    if now.mood == Mood::Away {
+    if now.mood == Mode::Away {
         return;
     }
     let reply = match now.documents.get(&path) {

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::event_reader::Events;
-use crate::scripted_model::{Reply as Says, ScriptedModel};
-use crate::support::{Actor, Server, agent, channel};
+use crate::scripted_model::{Reply as ModelReply, ScriptedModel};
+use crate::support::{ApiClient, Server, agent, channel};
 
 /// The bot that both MSPs' white-label channels carry.
 const BOT: &str = "b07b07b0-7b07-4b07-8b07-b07b07b07b07";
@@ -115,7 +115,7 @@ fn world(articles: &[Article]) -> Value {
 /// Who asks.
 struct Asker<'a> {
     server: &'a Server,
-    actor: Actor,
+    client: ApiClient,
     key: String,
     body: Value,
     msp: &'static str,
@@ -135,9 +135,9 @@ impl Asker<'_> {
     }
 
     /// What is streamed in reply to a question in a session of its own, but for its ids.
-    fn hears(&self, question: &str) -> String {
-        let session = self.actor.session(self.body.clone());
-        self.actor.says(&session, question).expect(202);
+    fn ask(&self, question: &str) -> String {
+        let session = self.client.session(self.body.clone());
+        self.client.append_text(&session, question).expect(202);
         let events = Events::open(self.server.address, &self.key, &session, "since=0-0").rest();
         let envelopes: Vec<Value> = crate::event_reader::joined(&events)[1..].to_vec();
         json!(envelopes).to_string()
@@ -151,7 +151,7 @@ fn askers(server: &Server) -> Vec<Asker<'_>> {
         for (at, company) in COMPANIES.into_iter().enumerate() {
             askers.push(Asker {
                 server,
-                actor: server.holder_of(RELAY),
+                client: server.with_credential(RELAY),
                 key: RELAY.to_owned(),
                 body: json!({
                     "managed_agent_key": "NEO_SUPPORT", "bot_id": BOT, "inbound_tenant_id": directory(number, at),
@@ -163,7 +163,7 @@ fn askers(server: &Server) -> Vec<Asker<'_>> {
             let tried = number * 100 + 2;
             askers.push(Asker {
                 server,
-                actor: server.holder_of(&key_of(msp)),
+                client: server.with_credential(&key_of(msp)),
                 key: key_of(msp),
                 body: json!({ "agent_id": tried, "end_company_id": company }),
                 msp,
@@ -174,7 +174,7 @@ fn askers(server: &Server) -> Vec<Asker<'_>> {
         for agent in [number * 100 + 11, number * 100 + 12] {
             askers.push(Asker {
                 server,
-                actor: server.holder_of(&key_of(msp)),
+                client: server.with_credential(&key_of(msp)),
                 key: key_of(msp),
                 body: json!({ "agent_id": agent }),
                 msp,
@@ -205,21 +205,21 @@ fn every_session_is_shown_the_articles_that_it_may_see_and_no_other() {
     for asker in askers(&server) {
         for article in &articles {
             let marker = article.marker();
-            let heard = asker.hears(&format!("How do I handle {marker}?"));
+            let answer = asker.ask(&format!("How do I handle {marker}?"));
             let expected: Vec<&String> = markers
                 .iter()
                 .filter(|known| **known == marker && asker.may_see(article))
                 .collect();
             assert_eq!(
-                shown(&heard, &markers),
+                shown(&answer, &markers),
                 expected,
                 "{} asked for {marker}",
                 asker.body
             );
         }
         // Words that all articles have in common are looked for in those that may be seen.
-        let heard = asker.hears("Which button do I press, and which lamp do I wait for?");
-        let shown = shown(&heard, &markers);
+        let answer = asker.ask("Which button do I press, and which lamp do I wait for?");
+        let shown = shown(&answer, &markers);
         for article in articles.iter().filter(|article| !asker.may_see(article)) {
             assert!(
                 !shown.contains(&&article.marker()),
@@ -234,13 +234,13 @@ fn every_session_is_shown_the_articles_that_it_may_see_and_no_other() {
 fn a_models_prompt_holds_no_word_that_its_session_may_not_see() {
     let articles = articles();
     let markers: Vec<String> = articles.iter().map(Article::marker).collect();
-    let model = ScriptedModel::start(vec![Says::says("All right.")]);
-    let server = Server::asking_from(&world(&articles).to_string(), &model, &[]);
+    let model = ScriptedModel::start(vec![ModelReply::answer("All right.")]);
+    let server = Server::with_world_and_model(&world(&articles).to_string(), &model, &[]);
     for asker in askers(&server) {
         for article in &articles {
             let marker = article.marker();
             let before = model.requests().len();
-            asker.hears(&format!("How do I handle the button {marker}?"));
+            asker.ask(&format!("How do I handle the button {marker}?"));
             let requests = model.requests();
             assert_eq!(requests.len(), before + 1);
             let prompt = requests[before].body["messages"][0].clone();
@@ -298,7 +298,7 @@ fn anothers_articles_never_change_an_answer_by_a_byte() {
         let hears_all = || -> Vec<String> {
             questions
                 .iter()
-                .map(|question| asker.hears(question))
+                .map(|question| asker.ask(question))
                 .collect()
         };
         let before = hears_all();
@@ -317,12 +317,13 @@ fn anothers_articles_never_change_an_answer_by_a_byte() {
                     seed
                 })
                 .collect();
-            server.changes(msp, json!({ "knowledge_articles": more }));
+            server.import_tenant(msp, json!({ "knowledge_articles": more }));
         }
         assert_eq!(hears_all(), before, "{} after more was added", asker.body);
-        let removed = server.tampers("DELETE FROM knowledge_articles WHERE title LIKE 'Added %'");
+        let removed =
+            server.execute_sql("DELETE FROM knowledge_articles WHERE title LIKE 'Added %'");
         assert_eq!(removed, foreign.len());
-        server.tampers("UPDATE tenants SET knowledge_version = knowledge_version + 1");
+        server.execute_sql("UPDATE tenants SET knowledge_version = knowledge_version + 1");
         assert_eq!(hears_all(), before, "{} after it was removed", asker.body);
     }
 }

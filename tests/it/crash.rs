@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::process::{Client, NORTHWIND, Place, Reply, Server};
+use crate::process::{Client, NORTHWIND, Reply, Server, Workspace};
 use crate::random::{Random, seed};
 
 const ROUNDS: usize = 20;
@@ -19,7 +19,7 @@ const MESSAGES: usize = 4;
 
 /// A message that was acknowledged.
 #[derive(Clone)]
-struct Kept {
+struct AcknowledgedMessage {
     id: String,
     text: String,
 }
@@ -29,7 +29,7 @@ struct Kept {
 struct Session {
     id: String,
     title: String,
-    messages: Vec<Kept>,
+    messages: Vec<AcknowledgedMessage>,
 }
 
 /// What a writer had asked for when the server died, and had no answer to.
@@ -99,7 +99,7 @@ fn write(client: &Client, name: &str, acknowledged: &AtomicUsize, tell: &Sender<
             };
             assert_eq!(reply.status, 202, "{reply:?}");
             acknowledge();
-            let kept = Kept {
+            let kept = AcknowledgedMessage {
                 id: reply.data()["user_message_id"].as_str().unwrap().to_owned(),
                 text,
             };
@@ -202,7 +202,7 @@ fn round(server: Server, number: usize, until: usize) -> Vec<Written> {
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_server_is_killed_twenty_times_under_eight_writers() {
-    let place = Place::with_demo_world();
+    let workspace = Workspace::with_demo_world();
     let mut random = Random::new(seed());
     let mut all: Vec<Session> = Vec::new();
     let mut last: Vec<Written> = Vec::new();
@@ -210,11 +210,11 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed_twenty_times_under_eig
     for number in 0..=ROUNDS {
         if number % 5 == 4 {
             // Also straight after the crash, when the check itself has to recover the file.
-            let checked = place.run(["check"]);
+            let checked = workspace.run(["check"]);
             assert_eq!(checked.code, 0, "{checked:?}");
         }
         let started = Instant::now();
-        let server = place.serve_demo_world();
+        let server = workspace.serve_demo_world();
         let client = server.client();
         assert_eq!(client.get("", "/ready").status, 200);
         restarts.push(started.elapsed().as_millis());
@@ -234,10 +234,10 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed_twenty_times_under_eig
         "{} sessions and {messages} messages were acknowledged over {ROUNDS} crashes; ready after {restarts:?} ms",
         all.len()
     );
-    let checked = place.run(["check"]);
+    let checked = workspace.run(["check"]);
     assert_eq!(checked.code, 0, "{checked:?}");
 
-    let file = place.closed_file();
+    let file = workspace.closed_file();
     let mut statement = file
         .prepare("SELECT s.title, m.content FROM sessions s LEFT JOIN messages m ON m.session_seq = s.seq AND m.role = 'user'")
         .unwrap();

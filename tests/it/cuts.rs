@@ -7,9 +7,9 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::event_reader::{Event, Events, Next, joined, pair, text_of};
-use crate::process::Place;
+use crate::process::Workspace;
 use crate::random::{Random, seed};
-use crate::scripted_model::{Reply as Says, ScriptedModel, said};
+use crate::scripted_model::{Reply as ModelReply, ScriptedModel, text_chunk};
 use crate::support::{NORTHWIND, Server, technician};
 
 /// Streams that are cut in the run.
@@ -121,7 +121,7 @@ fn a_thousand_streams_cut_at_random_bytes_lose_and_double_nothing() {
                     let turns: Vec<Value> = (0..=random.below(4))
                         .map(|_| {
                             northwind
-                                .says(&session, random.pick(QUESTIONS))
+                                .append_text(&session, random.pick(QUESTIONS))
                                 .expect(202)
                                 .data()
                         })
@@ -175,9 +175,9 @@ struct Accepted {
 #[test]
 fn after_a_crash_every_accepted_message_is_answered_under_the_same_id() {
     let mut random = Random::new(seed());
-    let place = Place::with_demo_world();
+    let workspace = Workspace::with_demo_world();
     for round in 0..4 {
-        let server = place.serve_demo_world();
+        let server = workspace.serve_demo_world();
         let client = server.client();
         let mut accepted = Vec::new();
         for _ in 0..6 {
@@ -208,7 +208,7 @@ fn after_a_crash_every_accepted_message_is_answered_under_the_same_id() {
         }
         server.crash();
 
-        let server = place.serve_demo_world();
+        let server = workspace.serve_demo_world();
         for Accepted {
             session,
             turns,
@@ -256,9 +256,9 @@ fn after_a_crash_every_accepted_message_is_answered_under_the_same_id() {
 
 #[test]
 fn a_cursor_inside_a_try_that_a_crash_cut_off_goes_on_at_the_fresh_start() {
-    let words = said("Some ") + &said("words ");
-    let model = ScriptedModel::start(vec![Says::events(words).then_hang()]);
-    let place = Place::with_demo_world();
+    let words = text_chunk("Some ") + &text_chunk("words ");
+    let model = ScriptedModel::start(vec![ModelReply::events(words).then_hang()]);
+    let workspace = Workspace::with_demo_world();
     let asks = [
         "--env=demo",
         "--rate-limit=0",
@@ -266,7 +266,7 @@ fn a_cursor_inside_a_try_that_a_crash_cut_off_goes_on_at_the_fresh_start() {
         "--model-smart=deep",
         &format!("--model-url={}", model.url()),
     ];
-    let server = place.serve(asks);
+    let server = workspace.serve(asks);
     let client = server.client();
     let opened = client
         .post(NORTHWIND, "/chat/sessions", &technician())
@@ -281,10 +281,11 @@ fn a_cursor_inside_a_try_that_a_crash_cut_off_goes_on_at_the_fresh_start() {
                 .data()
         })
         .collect();
-    let seen = Events::open(server.address(), NORTHWIND, session, "since=0-0").until_said("words ");
+    let seen =
+        Events::open(server.address(), NORTHWIND, session, "since=0-0").read_until_text("words ");
     server.crash();
 
-    let server = place.serve_demo_world();
+    let server = workspace.serve_demo_world();
     let fresh = Events::open(server.address(), NORTHWIND, session, "since=0-0").rest();
     assert_eq!(fresh[0].envelope, seen[0].envelope);
     assert!(pair(&seen[seen.len() - 1].id) < pair(&fresh[0].id));

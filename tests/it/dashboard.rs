@@ -149,7 +149,7 @@ fn is_safe(reply: &Reply) {
 fn every_file_is_served_to_everyone_as_what_it_is() {
     let server = Server::demo();
     for file in File::all() {
-        let reply = server.anyone().sends(get(&file.path())).expect(200);
+        let reply = server.anonymous().send(get(&file.path())).expect(200);
         is_safe(&reply);
         assert_eq!(reply.header("content-type"), Some(file.content_type()));
         assert_eq!(reply.header("vary"), Some("Accept-Encoding"));
@@ -157,11 +157,11 @@ fn every_file_is_served_to_everyone_as_what_it_is() {
         assert_eq!(reply.header("content-encoding"), None);
         assert!(reply.body == file.content, "{}", file.name);
 
-        let stranger = server.holder_of("a-credential-of-nobody");
-        let same = stranger.sends(get(&file.path())).expect(200);
+        let stranger = server.with_credential("a-credential-of-nobody");
+        let same = stranger.send(get(&file.path())).expect(200);
         assert!(same.body == file.content, "{}", file.name);
 
-        let head = server.anyone().sends(Request::new("HEAD", file.path()));
+        let head = server.anonymous().send(Request::new("HEAD", file.path()));
         let head = head.expect(200);
         is_safe(&head);
         for name in ["content-type", "content-length", "etag", "vary"] {
@@ -173,8 +173,8 @@ fn every_file_is_served_to_everyone_as_what_it_is() {
 #[test]
 fn the_page_may_call_the_authority_only_where_browsers_sign_in_there() {
     let with = |flags: &[&str]| {
-        let server = Server::serving(DEMO, flags);
-        let reply = server.anyone().sends(get("/dashboard")).expect(200);
+        let server = Server::with_world(DEMO, flags);
+        let reply = server.anonymous().send(get("/dashboard")).expect(200);
         reply.header("content-security-policy").unwrap().to_owned()
     };
     let audience = "--entra-audience=api://switchboard";
@@ -199,7 +199,7 @@ fn a_file_is_sent_small_to_whoever_takes_it_so() {
         let asked = get(&file.path()).header("accept-encoding", "gzip");
         // The second time it is there already.
         for request in [asked.clone(), asked] {
-            let reply = server.anyone().sends(request).expect(200);
+            let reply = server.anonymous().send(request).expect(200);
             is_safe(&reply);
             assert_eq!(reply.header("content-type"), Some(file.content_type()));
             assert_eq!(reply.header("vary"), Some("Accept-Encoding"));
@@ -235,7 +235,7 @@ fn a_file_is_sent_small_to_whoever_takes_it_so() {
         ("gzipped, x;y=gzip", None),
     ] {
         let request = get(&big.path()).header("accept-encoding", accepted);
-        let reply = server.anyone().sends(request).expect(200);
+        let reply = server.anonymous().send(request).expect(200);
         assert_eq!(reply.header("content-encoding"), encoding, "{accepted}");
     }
 }
@@ -251,7 +251,7 @@ fn what_a_browser_has_is_not_sent_again() {
             let request = request
                 .header("accept-encoding", "gzip")
                 .header("if-none-match", known);
-            server.anyone().sends(request)
+            server.anonymous().send(request)
         })
     };
     for (known, tag) in [
@@ -284,14 +284,14 @@ fn what_a_browser_has_is_not_sent_again() {
     let twice = get("/dashboard")
         .header("if-none-match", "\"another\"")
         .header("if-none-match", plain);
-    server.anyone().sends(twice).expect(304);
+    server.anonymous().send(twice).expect(304);
 }
 
 #[test]
 fn a_slash_too_many_leads_to_the_page_below_whatever_path() {
     let server = Server::demo();
     for method in ["GET", "HEAD"] {
-        let reply = server.anyone().sends(Request::new(method, "/dashboard/"));
+        let reply = server.anonymous().send(Request::new(method, "/dashboard/"));
         let reply = reply.expect(308);
         is_safe(&reply);
         assert_eq!(reply.header("location"), Some("../dashboard"));
@@ -302,7 +302,7 @@ fn a_slash_too_many_leads_to_the_page_below_whatever_path() {
 #[test]
 fn what_is_not_part_of_the_page_is_not_there() {
     let server = Server::demo();
-    let anyone = server.anyone();
+    let anonymous = server.anonymous();
     for path in [
         "/dashboard/index.html",
         "/dashboard/nothing.js",
@@ -317,17 +317,17 @@ fn what_is_not_part_of_the_page_is_not_there() {
         "/public-api/dashboard/",
         "/public-api/dashboard/app.js",
     ] {
-        anyone.sends(get(path)).not_found();
+        anonymous.send(get(path)).not_found();
     }
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
         for path in ["/dashboard", "/dashboard/", "/dashboard/app.js"] {
-            let reply = anyone
-                .sends(Request::new(method, path))
+            let reply = anonymous
+                .send(Request::new(method, path))
                 .refused(405, "method_not_allowed");
             assert_eq!(reply.header("allow"), Some("GET, HEAD"));
         }
     }
-    let paths = anyone.gets("/openapi.json").expect(200).json()["paths"].take();
+    let paths = anonymous.get("/openapi.json").expect(200).json()["paths"].take();
     let paths = paths.as_object().unwrap();
     assert!(!paths.keys().any(|path| path.contains("dashboard")));
 }

@@ -108,7 +108,7 @@ impl Record {
     }
 
     /// How often a file was written from its beginning.
-    pub fn beginnings_of(&self, file: &str) -> usize {
+    pub fn restarts_of(&self, file: &str) -> usize {
         let mut handles = HashSet::new();
         let mut beginnings = 0;
         for entry in &self.entries {
@@ -143,7 +143,7 @@ impl Record {
 
 /// A change that the disk may not have yet.
 #[derive(Clone)]
-enum Waiting {
+enum Unsynced {
     Written { offset: usize, bytes: Range<usize> },
     Cut { length: usize },
 }
@@ -152,7 +152,7 @@ enum Waiting {
 struct File {
     /// What the disk has for sure.
     kept: Vec<u8>,
-    waiting: Vec<(u64, Waiting)>,
+    waiting: Vec<(u64, Unsynced)>,
 }
 
 /// A change of names that the disk may not have yet.
@@ -191,7 +191,7 @@ struct Sync {
 pub struct Disk<'a> {
     record: &'a Record,
     /// The file whose syncs this disk takes and forgets; `FOLDER` stands for the names in the folder.
-    forgets: Option<&'static str>,
+    loses: Option<&'static str>,
     happened: usize,
     files: Vec<File>,
     /// The names that programs see.
@@ -231,7 +231,7 @@ impl<'a> Disk<'a> {
     pub fn of(record: &'a Record) -> Self {
         Self {
             record,
-            forgets: None,
+            loses: None,
             happened: 0,
             files: Vec::new(),
             seen: BTreeMap::new(),
@@ -246,15 +246,15 @@ impl<'a> Disk<'a> {
     }
 
     /// An empty one that keeps nothing of this file for sure, whatever it says.
-    pub fn forgetting(record: &'a Record, file: &'static str) -> Self {
+    pub fn losing(record: &'a Record, file: &'static str) -> Self {
         Self {
-            forgets: Some(file),
+            loses: Some(file),
             ..Self::of(record)
         }
     }
 
     /// Goes on until so much has happened. What chance takes of a failed sync it takes here.
-    pub fn go_on(&mut self, until: usize, random: &mut Random) {
+    pub fn advance_to(&mut self, until: usize, random: &mut Random) {
         while self.happened < until {
             self.take(self.happened, random);
             self.happened += 1;
@@ -277,20 +277,20 @@ impl<'a> Disk<'a> {
                 self.open.insert(handle, open);
             }
             Event::Written { offset, bytes } => {
-                let waiting = Waiting::Written {
+                let waiting = Unsynced::Written {
                     offset: *offset,
                     bytes: bytes.clone(),
                 };
                 self.file_of(handle).waiting.push((now, waiting));
             }
             Event::Cut { length } => {
-                let waiting = Waiting::Cut { length: *length };
+                let waiting = Unsynced::Cut { length: *length };
                 self.file_of(handle).waiting.push((now, waiting));
             }
             Event::Syncing => drop(self.syncing.insert(handle, Sync { before: now })),
             Event::Synced => {
                 let before = self.syncing.remove(&handle).unwrap().before;
-                if !self.forgets(handle) {
+                if !self.loses(handle) {
                     self.keep(handle, before, |_| true);
                 }
             }
@@ -335,8 +335,8 @@ impl<'a> Disk<'a> {
         }
     }
 
-    fn forgets(&self, handle: u64) -> bool {
-        let Some(forgotten) = self.forgets else {
+    fn loses(&self, handle: u64) -> bool {
+        let Some(forgotten) = self.loses else {
             return false;
         };
         match self.open[&handle] {
@@ -427,14 +427,14 @@ impl<'a> Disk<'a> {
 /// Makes a change, sector by sector.
 fn put(
     content: &mut Vec<u8>,
-    waiting: &Waiting,
+    waiting: &Unsynced,
     record: &[u8],
     garbage: u8,
     mut has_sector: impl FnMut(usize) -> bool,
 ) {
     match waiting {
-        Waiting::Cut { length } => content.resize(*length, 0),
-        Waiting::Written { offset, bytes } => {
+        Unsynced::Cut { length } => content.resize(*length, 0),
+        Unsynced::Written { offset, bytes } => {
             let (mut at, end) = (*offset, offset + bytes.len());
             while at < end {
                 let next = ((at / SECTOR + 1) * SECTOR).min(end);

@@ -35,7 +35,7 @@ fn the_page_needs_no_credential_and_everything_that_it_names_is_served() {
     for prefix in ["", "/public-api"] {
         let at = |path: &str| {
             let request = Request::new("GET", format!("{prefix}/{path}"));
-            server.anyone().sends(request).expect(200)
+            server.anonymous().send(request).expect(200)
         };
         let page = at("docs");
         is_of(&page, "text/html; charset=utf-8");
@@ -64,7 +64,7 @@ fn the_page_needs_no_credential_and_everything_that_it_names_is_served() {
 #[test]
 fn nothing_of_the_page_stands_inline_or_comes_from_another_host() {
     let server = Server::demo();
-    let text = |path: &str| server.anyone().gets(path).expect(200).text();
+    let text = |path: &str| server.anonymous().get(path).expect(200).text();
     let page = text("/docs");
     for script in page.split("<script").skip(1) {
         assert!(script.starts_with(" src=\"docs/"), "{script}");
@@ -86,7 +86,7 @@ fn nothing_of_the_page_stands_inline_or_comes_from_another_host() {
 #[test]
 fn what_is_not_part_of_the_page_is_not_there() {
     let server = Server::demo();
-    let anyone = server.anyone();
+    let anonymous = server.anonymous();
     for path in [
         "/docs/index.html",
         "/docs/swagger-initializer.js",
@@ -94,11 +94,11 @@ fn what_is_not_part_of_the_page_is_not_there() {
         "/docs/",
         "/docs/page.js/x",
     ] {
-        anyone.gets(path).not_found();
+        anonymous.get(path).not_found();
     }
     for method in ["POST", "PUT", "DELETE"] {
         for path in ["/docs", "/docs/page.js"] {
-            let reply = anyone.sends(Request::new(method, path)).expect(405);
+            let reply = anonymous.send(Request::new(method, path)).expect(405);
             assert_eq!(reply.header("allow"), Some("GET"));
         }
     }

@@ -12,7 +12,7 @@ use switchboard::http::edge::routing::PREFIX;
 
 use crate::authority::{Authority, NEWCOMER};
 use crate::management::{flags, person};
-use crate::support::{Actor, CONTOSO, Server, technician};
+use crate::support::{ApiClient, CONTOSO, Server, technician};
 use crate::wire::{Reply, Request};
 
 fn document() -> &'static Value {
@@ -68,7 +68,7 @@ fn strict(schema: &Value) -> Value {
 
 /// Checks a reply against what the document says of its route.
 #[track_caller]
-pub fn agrees(request: &Request, reply: &Reply) {
+pub fn assert_documented(request: &Request, reply: &Reply) {
     type Validators = HashMap<(String, String, u16), &'static Validator>;
     static VALIDATORS: OnceLock<Mutex<Validators>> = OnceLock::new();
 
@@ -136,7 +136,7 @@ pub fn agrees(request: &Request, reply: &Reply) {
 #[test]
 fn the_document_is_an_openapi_3_1_document_of_every_route() {
     let server = Server::demo();
-    let reply = server.anyone().gets("/openapi.json").expect(200);
+    let reply = server.anonymous().get("/openapi.json").expect(200);
     assert_eq!(reply.header("content-type"), Some("application/json"));
     let document = reply.json();
     assert_eq!(document["openapi"], "3.1.0");
@@ -205,13 +205,13 @@ fn what_is_not_in_the_document_is_found() {
     let request = Request::new("GET", "/public-api/health");
     let meta = json!({ "request_id": "5f0c4c2e-8f3e-4d8e-9d0e-0a1b2c3d4e5f", "timings_ms": { "total": 1.0 }, "warnings": [] });
     let right = json!({ "data": { "status": "ok", "version": "1" }, "meta": meta });
-    agrees(&request, &reply(200, right.clone()));
+    assert_documented(&request, &reply(200, right.clone()));
     let mut more = right.clone();
     more["data"]["secret"] = json!(1);
     let mut less = right.clone();
     less["data"].as_object_mut().unwrap().remove("status");
     for (status, wrong) in [(200, more), (200, less), (201, right)] {
-        let found = std::panic::catch_unwind(|| agrees(&request, &reply(status, wrong)));
+        let found = std::panic::catch_unwind(|| assert_documented(&request, &reply(status, wrong)));
         assert!(found.is_err());
     }
 }
@@ -230,7 +230,7 @@ fn every_example_of_the_document_works_against_the_demo() {
         let places = Places::of(&server);
         let path = places.fill(row.path);
         let request = Request::new(row.method.as_str(), format!("{PREFIX}{path}")).json(&example);
-        let reply = actor(&server, &authority, row.callers).sends(request);
+        let reply = client(&server, &authority, row.callers).send(request);
         assert!(
             row.operation.successes.contains(&reply.status),
             "{} {path} {example}: {} {}",
@@ -258,13 +258,13 @@ impl Places {
         let session = server.northwind().session(technician());
         let said = server
             .northwind()
-            .says(&session, "Hello")
+            .append_text(&session, "Hello")
             .expect(202)
             .data();
         let turn = said["chat_turn_id"].as_str().unwrap().to_owned();
         let ended = server.northwind().turn(&session, &turn, "wait_seconds=60");
         let answer = &ended.expect(200).data()["assistant_message"]["id"];
-        let articles = server.northwind().gets("/knowledge-articles").expect(200);
+        let articles = server.northwind().get("/knowledge-articles").expect(200);
         Self {
             article: articles.ids().swap_remove(0),
             message: answer.as_str().unwrap().to_owned(),
@@ -290,7 +290,7 @@ impl Places {
 }
 
 /// Somebody who may make a call.
-fn actor(server: &Server, authority: &Authority, callers: Callers) -> Actor {
+fn client(server: &Server, authority: &Authority, callers: Callers) -> ApiClient {
     match callers {
         Callers::Public
         | Callers::Anyone

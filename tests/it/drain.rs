@@ -10,12 +10,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::metrics::ask as scrape;
-use crate::process::{Client, NORTHWIND, Place, Server};
-use crate::scripted_model::{Reply, ScriptedModel, chunk, said};
+use crate::process::{Client, NORTHWIND, Server, Workspace};
+use crate::scripted_model::{Reply, ScriptedModel, chunk, text_chunk};
 
 /// Serves the demo world, answered by this model.
-fn serving(place: &Place, model: &ScriptedModel, drain_seconds: &str) -> Server {
-    place.serve([
+fn start_server(workspace: &Workspace, model: &ScriptedModel, drain_seconds: &str) -> Server {
+    workspace.serve([
         "--env",
         "demo",
         "--rate-limit",
@@ -62,17 +62,18 @@ fn ask(client: &Client, server: &Server) -> (String, TcpStream) {
 #[test]
 fn while_an_answer_runs_out_nothing_new_is_taken_and_its_reader_gets_all_of_it() {
     let (go_on, waits) = channel();
-    let rest = said("last.") + &chunk(json!({"choices": [{"delta": {}, "finish_reason": "stop"}]}));
+    let rest =
+        text_chunk("last.") + &chunk(json!({"choices": [{"delta": {}, "finish_reason": "stop"}]}));
     let model = ScriptedModel::start(vec![
-        Reply::events(said("First "))
+        Reply::events(text_chunk("First "))
             .then_wait(waits)
             .then(rest + "data: [DONE]\n\n"),
     ]);
-    let place = Place::with_demo_world();
-    let server = serving(&place, &model, "3600");
+    let workspace = Workspace::with_demo_world();
+    let server = start_server(&workspace, &model, "3600");
     let client = server.client();
     let (path, mut stream) = ask(&client, &server);
-    let line = server.logs("metrics on http://");
+    let line = server.wait_for_log("metrics on http://");
     let metrics = line
         .split("http://")
         .nth(1)
@@ -83,7 +84,7 @@ fn while_an_answer_runs_out_nothing_new_is_taken_and_its_reader_gets_all_of_it()
         .to_owned();
 
     server.signal("TERM");
-    server.logs("shutting down");
+    server.wait_for_log("shutting down");
     let ready = client.get("", "/ready");
     assert_eq!(
         (ready.status, ready.code().as_str()),
@@ -117,7 +118,7 @@ fn while_an_answer_runs_out_nothing_new_is_taken_and_its_reader_gets_all_of_it()
     assert!(log.last().unwrap().ends_with("stopped"), "{log:#?}");
     assert!(log.iter().all(|line| !line.contains("cut off")), "{log:#?}");
 
-    let server = serving(&place, &model, "0");
+    let server = start_server(&workspace, &model, "0");
     let listed = server.client().get(NORTHWIND, &format!("{path}/messages"));
     assert_eq!(listed.data()[1]["content"], "First last.");
 }
@@ -126,11 +127,11 @@ fn while_an_answer_runs_out_nothing_new_is_taken_and_its_reader_gets_all_of_it()
 fn an_answer_that_does_not_end_in_time_is_cut_off_with_its_readers_and_runs_again_at_the_next_start()
  {
     let model = ScriptedModel::start(vec![
-        Reply::events(said("First ")).then_hang(),
-        Reply::says("All of it."),
+        Reply::events(text_chunk("First ")).then_hang(),
+        Reply::answer("All of it."),
     ]);
-    let place = Place::with_demo_world();
-    let server = serving(&place, &model, "1");
+    let workspace = Workspace::with_demo_world();
+    let server = start_server(&workspace, &model, "1");
     let (path, mut stream) = ask(&server.client(), &server);
     server.signal("TERM");
     // The connection breaks off: a client must not take this for the end of the answer.
@@ -146,7 +147,7 @@ fn an_answer_that_does_not_end_in_time_is_cut_off_with_its_readers_and_runs_agai
     );
     assert!(!says("some requests were cut off"), "{log:#?}");
 
-    let server = serving(&place, &model, "1");
+    let server = start_server(&workspace, &model, "1");
     let client = server.client();
     let turns = client.get(NORTHWIND, &format!("{path}/messages"));
     let question = turns.data()[0].clone();
@@ -165,13 +166,13 @@ fn an_answer_that_does_not_end_in_time_is_cut_off_with_its_readers_and_runs_agai
 
 #[test]
 fn systemd_is_told_when_the_server_listens_and_when_it_stops() {
-    let place = Place::with_demo_world();
-    let path = place.path().join("notify");
+    let workspace = Workspace::with_demo_world();
+    let path = workspace.path().join("notify");
     let systemd = UnixDatagram::bind(&path).unwrap();
     systemd
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
-    let mut command = place.command(["serve", "--listen", "127.0.0.1:0"]);
+    let mut command = workspace.command(["serve", "--listen", "127.0.0.1:0"]);
     command.env("NOTIFY_SOCKET", &path);
     let server = Server::start(command);
     let told = || {
@@ -188,12 +189,12 @@ fn systemd_is_told_when_the_server_listens_and_when_it_stops() {
 
 #[test]
 fn a_second_signal_ends_the_server_at_once() {
-    let model = ScriptedModel::start(vec![Reply::events(said("First ")).then_hang()]);
-    let place = Place::with_demo_world();
-    let server = serving(&place, &model, "3600");
+    let model = ScriptedModel::start(vec![Reply::events(text_chunk("First ")).then_hang()]);
+    let workspace = Workspace::with_demo_world();
+    let server = start_server(&workspace, &model, "3600");
     let _asked = ask(&server.client(), &server);
     server.signal("TERM");
-    server.logs("shutting down");
+    server.wait_for_log("shutting down");
     server.signal("TERM");
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(1), "{log:#?}");

@@ -19,7 +19,7 @@ struct Bench {
     /// The authority's address.
     issuer: String,
     /// Where the attacker serves keys.
-    lair: String,
+    attacker_url: String,
     /// Claims that would count.
     claims: Value,
 }
@@ -27,7 +27,7 @@ struct Bench {
 impl Bench {
     /// A token that counts, but for this claim.
     fn with(&self, name: &str, value: impl Into<Value>) -> String {
-        current().issues(&self.changed(name, value))
+        current().issue(&self.changed(name, value))
     }
 
     fn changed(&self, name: &str, value: impl Into<Value>) -> Value {
@@ -40,28 +40,28 @@ impl Bench {
     fn without(&self, name: &str) -> String {
         let mut claims = self.claims.clone();
         claims.as_object_mut().unwrap().remove(name);
-        current().issues(&claims)
+        current().issue(&claims)
     }
 
     /// A token whose claims are the good ones and this text behind them.
     fn adding(&self, text: &str) -> String {
         let claims = self.claims.to_string();
         let claims = format!("{}, {text}}}", claims.strip_suffix('}').unwrap());
-        current().signs_text(&current().header().to_string(), &claims)
+        current().sign_text(&current().header().to_string(), &claims)
     }
 
     /// A token that counts, but for this entry of its header, which the authority itself signed.
     fn headed(&self, name: &str, value: impl Into<Value>) -> String {
-        current().signs(&headed(name, value), &self.claims)
+        current().sign(&headed(name, value), &self.claims)
     }
 
     /// The same, signed by the attacker.
     fn forged(&self, name: &str, value: impl Into<Value>) -> String {
-        attackers().signs(&headed(name, value), &self.claims)
+        attackers().sign(&headed(name, value), &self.claims)
     }
 
     fn good(&self) -> String {
-        current().issues(&self.claims)
+        current().issue(&self.claims)
     }
 
     /// The good token with another signature.
@@ -170,7 +170,7 @@ const ATTACKS: &[Attack] = &[
     ("NONE in capitals", |b| b.headed("alg", "NONE"), "malformed"),
     (
         "no alg",
-        |b| current().signs(&unheaded("alg"), &b.claims),
+        |b| current().sign(&unheaded("alg"), &b.claims),
         "malformed",
     ),
     (
@@ -241,27 +241,27 @@ const ATTACKS: &[Attack] = &[
     ),
     (
         "RS384, rightly signed",
-        |b| current().signs_as("RS384", &headed("alg", "RS384"), &b.claims),
+        |b| current().sign_as("RS384", &headed("alg", "RS384"), &b.claims),
         "bad_signature",
     ),
     (
         "RS512, rightly signed",
-        |b| current().signs_as("RS512", &headed("alg", "RS512"), &b.claims),
+        |b| current().sign_as("RS512", &headed("alg", "RS512"), &b.claims),
         "bad_signature",
     ),
     (
         "PS256, rightly signed",
-        |b| current().signs_as("PS256", &headed("alg", "PS256"), &b.claims),
+        |b| current().sign_as("PS256", &headed("alg", "PS256"), &b.claims),
         "bad_signature",
     ),
     (
         "RS256 said, PSS done",
-        |b| current().signs_as("PS256", &current().header(), &b.claims),
+        |b| current().sign_as("PS256", &current().header(), &b.claims),
         "bad_signature",
     ),
     (
         "RS256 said, RS512 done",
-        |b| current().signs_as("RS512", &current().header(), &b.claims),
+        |b| current().sign_as("RS512", &current().header(), &b.claims),
         "bad_signature",
     ),
     (
@@ -279,7 +279,7 @@ const ATTACKS: &[Attack] = &[
     ),
     (
         "no kid",
-        |b| current().signs(&unheaded("kid"), &b.claims),
+        |b| current().sign(&unheaded("kid"), &b.claims),
         "unknown_key",
     ),
     ("an empty kid", |b| b.headed("kid", ""), "unknown_key"),
@@ -325,7 +325,7 @@ const ATTACKS: &[Attack] = &[
     ),
     (
         "a key of the attacker's under the authority's kid",
-        |b| attackers().issues(&b.claims),
+        |b| attackers().issue(&b.claims),
         "bad_signature",
     ),
     (
@@ -338,7 +338,7 @@ const ATTACKS: &[Attack] = &[
         |b| {
             let mut header = headed("jwk", attackers().jwk());
             header["kid"] = "attackers".into();
-            attackers().signs(&header, &b.claims)
+            attackers().sign(&header, &b.claims)
         },
         "unknown_key",
     ),
@@ -347,27 +347,27 @@ const ATTACKS: &[Attack] = &[
         |b| {
             let mut header = unheaded("kid");
             header["jwk"] = attackers().jwk();
-            attackers().signs(&header, &b.claims)
+            attackers().sign(&header, &b.claims)
         },
         "unknown_key",
     ),
     (
         "a jku of the attacker's",
-        |b| b.forged("jku", format!("{}/keys", b.lair)),
+        |b| b.forged("jku", format!("{}/keys", b.attacker_url)),
         "bad_signature",
     ),
     (
         "a jku and a kid of the attacker's",
         |b| {
-            let mut header = headed("jku", format!("{}/keys", b.lair));
+            let mut header = headed("jku", format!("{}/keys", b.attacker_url));
             header["kid"] = "attackers".into();
-            attackers().signs(&header, &b.claims)
+            attackers().sign(&header, &b.claims)
         },
         "unknown_key",
     ),
     (
         "an x5u of the attacker's",
-        |b| b.forged("x5u", format!("{}/chain", b.lair)),
+        |b| b.forged("x5u", format!("{}/chain", b.attacker_url)),
         "bad_signature",
     ),
     (
@@ -391,7 +391,7 @@ const ATTACKS: &[Attack] = &[
         |b| {
             let mut header = headed("crit", json!(["b64"]));
             header["b64"] = false.into();
-            current().signs(&header, &b.claims)
+            current().sign(&header, &b.claims)
         },
         "malformed",
     ),
@@ -501,7 +501,7 @@ const ATTACKS: &[Attack] = &[
         |b| {
             let mut claims = b.changed("tid", "{tenantid}");
             claims["iss"] = format!("{}/{{tenantid}}/v2.0", b.issuer).into();
-            current().issues(&claims)
+            current().issue(&claims)
         },
         "malformed",
     ),
@@ -582,7 +582,7 @@ const ATTACKS: &[Attack] = &[
         |b| {
             let mut claims = b.changed("tid", "a/b");
             claims["iss"] = format!("{}/a/b/v2.0", b.issuer).into();
-            current().issues(&claims)
+            current().issue(&claims)
         },
         "malformed",
     ),
@@ -592,7 +592,7 @@ const ATTACKS: &[Attack] = &[
             let mut claims = b.changed("tid", "99999999-0000-4000-8000-000000000000");
             claims["iss"] =
                 format!("{}/99999999-0000-4000-8000-000000000000/v2.0", b.issuer).into();
-            current().issues(&claims)
+            current().issue(&claims)
         },
         "unknown_tenant",
     ),
@@ -601,7 +601,7 @@ const ATTACKS: &[Attack] = &[
         |b| {
             let mut claims = b.changed("tid", "northwind-it");
             claims["iss"] = format!("{}/northwind-it/v2.0", b.issuer).into();
-            current().issues(&claims)
+            current().issue(&claims)
         },
         "unknown_tenant",
     ),
@@ -757,7 +757,7 @@ const ATTACKS: &[Attack] = &[
         "two algs",
         |b| {
             let header = r#"{"alg": "none", "alg": "RS256", "kid": "current-key"}"#;
-            current().signs_text(header, &b.claims.to_string())
+            current().sign_text(header, &b.claims.to_string())
         },
         "malformed",
     ),
@@ -765,7 +765,7 @@ const ATTACKS: &[Attack] = &[
         "two kids",
         |b| {
             let header = r#"{"alg": "RS256", "kid": "x", "kid": "current-key"}"#;
-            current().signs_text(header, &b.claims.to_string())
+            current().sign_text(header, &b.claims.to_string())
         },
         "malformed",
     ),
@@ -832,33 +832,33 @@ const ATTACKS: &[Attack] = &[
     ),
     (
         "a header that is a list",
-        |b| current().signs_text("[]", &b.claims.to_string()),
+        |b| current().sign_text("[]", &b.claims.to_string()),
         "malformed",
     ),
     (
         "a header that is not valid JSON",
-        |b| current().signs_text("alg: RS256", &b.claims.to_string()),
+        |b| current().sign_text("alg: RS256", &b.claims.to_string()),
         "malformed",
     ),
     (
         "claims that are a list",
-        |_| current().signs_text(&current().header().to_string(), "[]"),
+        |_| current().sign_text(&current().header().to_string(), "[]"),
         "malformed",
     ),
     (
         "claims that are null",
-        |_| current().signs_text(&current().header().to_string(), "null"),
+        |_| current().sign_text(&current().header().to_string(), "null"),
         "malformed",
     ),
     (
         "claims with something behind them",
-        |b| current().signs_text(&current().header().to_string(), &format!("{}x", b.claims)),
+        |b| current().sign_text(&current().header().to_string(), &format!("{}x", b.claims)),
         "malformed",
     ),
     (
         "claims behind a byte order mark",
         |b| {
-            current().signs_text(
+            current().sign_text(
                 &current().header().to_string(),
                 &format!("\u{feff}{}", b.claims),
             )
@@ -1054,9 +1054,9 @@ const ATTACKS: &[Attack] = &[
 
 #[test]
 fn no_attack_gets_in_and_each_is_told_its_reason() {
-    let (authority, lair) = (Authority::new(), Authority::new());
-    authority.has_keys(&[current().jwk(), next().jwk()]);
-    let server = Server::serving(
+    let (authority, attacker_url) = (Authority::new(), Authority::new());
+    authority.publish_keys(&[current().jwk(), next().jwk()]);
+    let server = Server::with_world(
         DEMO,
         &[
             &format!("--entra-authority={}", authority.url()),
@@ -1066,17 +1066,20 @@ fn no_attack_gets_in_and_each_is_told_its_reason() {
     );
     let bench = Bench {
         issuer: authority.url(),
-        lair: lair.url(),
+        attacker_url: attacker_url.url(),
         claims: authority.claims(NEWCOMER),
     };
     let names: BTreeSet<&str> = ATTACKS.iter().map(|(name, ..)| *name).collect();
     assert_eq!(names.len(), ATTACKS.len(), "two attacks have one name");
     assert!(ATTACKS.len() >= 60);
-    server.holder_of(&bench.good()).gets("/whoami").expect(200);
+    server
+        .with_credential(&bench.good())
+        .get("/whoami")
+        .expect(200);
     let mut accepted = 0;
     let mut wrong = Vec::new();
     for (name, token, reason) in ATTACKS {
-        let reply = server.holder_of(&token(&bench)).gets("/whoami");
+        let reply = server.with_credential(&token(&bench)).get("/whoami");
         if reply.status != 401 {
             accepted += 1;
         }
@@ -1088,14 +1091,17 @@ fn no_attack_gets_in_and_each_is_told_its_reason() {
     assert_eq!(accepted, 0, "{wrong:#?}");
     assert_eq!(wrong, Vec::<String>::new());
     // Nobody was asked for keys but the authority; and whoever has a good token still gets in.
-    assert_eq!(lair.asked(), Vec::<String>::new());
-    server.holder_of(&bench.good()).gets("/whoami").expect(200);
+    assert_eq!(attacker_url.requested_paths(), Vec::<String>::new());
+    server
+        .with_credential(&bench.good())
+        .get("/whoami")
+        .expect(200);
 }
 
 #[test]
 fn addresses_and_keys_in_a_header_that_the_authority_signed_are_passed_over() {
-    let (authority, lair) = (Authority::new(), Authority::new());
-    let server = Server::serving(
+    let (authority, attacker_url) = (Authority::new(), Authority::new());
+    let server = Server::with_world(
         DEMO,
         &[
             &format!("--entra-authority={}", authority.url()),
@@ -1105,19 +1111,19 @@ fn addresses_and_keys_in_a_header_that_the_authority_signed_are_passed_over() {
     );
     let bench = Bench {
         issuer: authority.url(),
-        lair: lair.url(),
+        attacker_url: attacker_url.url(),
         claims: authority.claims(NEWCOMER),
     };
     for token in [
         bench.headed("jwk", attackers().jwk()),
-        bench.headed("jku", format!("{}/keys", bench.lair)),
-        bench.headed("x5u", format!("{}/chain", bench.lair)),
-        current().signs(&unheaded("typ"), &bench.claims),
+        bench.headed("jku", format!("{}/keys", bench.attacker_url)),
+        bench.headed("x5u", format!("{}/chain", bench.attacker_url)),
+        current().sign(&unheaded("typ"), &bench.claims),
         bench.headed("typ", "at+jwt"),
         // As many groups as Entra puts into a token.
         bench.with("groups", vec![NORTHWIND_DIRECTORY; 200]),
     ] {
-        server.holder_of(&token).gets("/whoami").expect(200);
+        server.with_credential(&token).get("/whoami").expect(200);
     }
-    assert_eq!(lair.asked(), Vec::<String>::new());
+    assert_eq!(attacker_url.requested_paths(), Vec::<String>::new());
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// How long the next event may take; only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Every type of envelope with its required and its optional fields.
 const ENVELOPES: &[(&str, &[&str], &[&str])] = &[
@@ -127,7 +127,7 @@ impl Events {
         query: &str,
         headers: &str,
     ) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.set_nodelay(true).unwrap();
         let request = format!(
             "GET /public-api/chat/sessions/{session}/events?{query} HTTP/1.1\r\nhost: switchboard\r\n\
@@ -179,7 +179,7 @@ impl Events {
     /// Waits for what comes next; comments are passed over.
     #[track_caller]
     pub fn next(&mut self) -> Next {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             self.decode();
             if let Some(next) = self.take() {
@@ -201,7 +201,7 @@ impl Events {
 
     /// Waits until so many comments have come on a stream that is idle.
     #[track_caller]
-    pub fn is_kept_awake(&mut self, comments: usize) {
+    pub fn wait_for_comments(&mut self, comments: usize) {
         while self.comments < comments {
             assert!(self.read_on(), "the connection broke");
             self.decode();
@@ -239,7 +239,7 @@ impl Events {
 
     /// Reads until an answer's text holds this, for a turn that does not end by itself.
     #[track_caller]
-    pub fn until_said(&mut self, wanted: &str) -> Vec<Event> {
+    pub fn read_until_text(&mut self, wanted: &str) -> Vec<Event> {
         let mut events = Vec::new();
         while !text_of(&events).contains(wanted) {
             events.push(self.event());

@@ -561,7 +561,7 @@ fn whatever_is_sent_an_envelope_comes_back() {
     let seed = seed();
     let requests = number("SWITCHBOARD_FUZZ").unwrap_or(REQUESTS);
     let server = Server::answering(&[]);
-    server.changes("fabrikam-support", json!({ "rate_limit_per_minute": 0 }));
+    server.import_tenant("fabrikam-support", json!({ "rate_limit_per_minute": 0 }));
     let codes: HashMap<&str, u16> = Code::ALL
         .iter()
         .map(|code| (code.as_str(), code.status()))
@@ -618,7 +618,7 @@ fn whatever_is_sent_an_envelope_comes_back() {
             "nothing was answered with {status}"
         );
     }
-    server.northwind().gets("/whoami").expect(200);
+    server.northwind().get("/whoami").expect(200);
 }
 
 #[test]
@@ -637,10 +637,10 @@ fn what_is_no_http_is_answered_or_cut_off_and_the_server_goes_on() {
         let mut connection = Connection::open(server.address);
         // The server may hang up before it has all of it, and need not answer what it cannot read.
         let _ = connection.write(&bytes);
-        connection.hangs_up();
+        connection.shutdown_write();
         if let Ok(Some(reply)) = connection.read("POST") {
             assert!(reply.status < 500, "{}", reply.text());
         }
     }
-    server.northwind().gets("/whoami").expect(200);
+    server.northwind().get("/whoami").expect(200);
 }

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::process::Place;
+use crate::process::Workspace;
 use crate::support::{CONTOSO, FOURTH_COFFEE, SHARED_BOT, Server, TAILSPIN, agent, channel, from};
 
 /// What Northwind's findings are, without the ids that the server gave.
 fn health_of(server: &Server) -> Value {
     let mut health = server
         .northwind()
-        .gets("/end-companies/health")
+        .get("/end-companies/health")
         .expect(200)
         .data();
     for kind in ["installed_without_company", "channels_without_agent"] {
@@ -57,22 +57,22 @@ fn a_directory_without_a_company_and_one_that_two_share_are_told_once_each_with_
     for directory in [TAILSPIN, FOURTH_COFFEE] {
         server
             .relay()
-            .opens(from(directory))
+            .create_session(from(directory))
             .refused(409, "end_company_not_mapped");
     }
     let northwind = server.northwind();
     northwind
-        .puts("/end-companies/1002", json!({ "tenant_id": TAILSPIN }))
+        .put("/end-companies/1002", json!({ "tenant_id": TAILSPIN }))
         .expect(200);
     northwind
-        .puts("/end-companies/1004", json!({ "tenant_id": null }))
+        .put("/end-companies/1004", json!({ "tenant_id": null }))
         .expect(200);
     let mended = health_of(&server);
     for kind in ["installed_without_company", "shared_directories"] {
         assert_eq!(mended[kind], json!({ "count": 0, "items": [] }));
     }
     for directory in [TAILSPIN, FOURTH_COFFEE, CONTOSO] {
-        server.relay().opens(from(directory)).expect(201);
+        server.relay().create_session(from(directory)).expect(201);
     }
 }
 
@@ -85,7 +85,7 @@ fn an_active_channel_is_told_whose_agent_cannot_answer() {
     off["state"] = "DISABLED".into();
     let mut asleep = channel("Asleep", "MSP", "bot-3", 903);
     asleep["status"] = "DISCONNECTED".into();
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({
             "agents": [triage, off],
@@ -135,7 +135,7 @@ fn of_very_many_findings_the_first_are_shown_and_all_are_counted() {
     let installs: Vec<Value> = (0..201)
         .map(|number| json!({ "end_client_tenant_id": format!("lonely-{number:03}") }))
         .collect();
-    server.changes(
+    server.import_tenant(
         "fabrikam-support",
         json!({
             "end_companies": companies,
@@ -144,7 +144,7 @@ fn of_very_many_findings_the_first_are_shown_and_all_are_counted() {
     );
     let health = server
         .fabrikam()
-        .gets("/end-companies/health")
+        .get("/end-companies/health")
         .expect(200)
         .data();
     for (kind, count) in [
@@ -167,7 +167,8 @@ fn of_very_many_findings_the_first_are_shown_and_all_are_counted() {
 #[test]
 fn an_install_of_a_deleted_channel_asks_for_no_link_that_would_not_help() {
     let server = Server::demo();
-    server.tampers("UPDATE channels SET deleted_at = 1 WHERE internal_name = 'Client help bot'");
+    server
+        .execute_sql("UPDATE channels SET deleted_at = 1 WHERE internal_name = 'Client help bot'");
     assert_eq!(
         health_of(&server)["installed_without_company"],
         json!({ "count": 0, "items": [] })
@@ -176,9 +177,9 @@ fn an_install_of_a_deleted_channel_asks_for_no_link_that_would_not_help() {
 
 #[test]
 fn check_warns_of_the_same_in_the_same_words() {
-    let place = Place::with_demo_world();
-    let checked = place.ok(["check"]);
-    let server = place.serve_demo_world();
+    let workspace = Workspace::with_demo_world();
+    let checked = workspace.ok(["check"]);
+    let server = workspace.serve_demo_world();
     let health = server
         .client()
         .get(crate::process::NORTHWIND, "/end-companies/health")

@@ -11,8 +11,8 @@ use switchboard::config::ClientTimeouts;
 
 use crate::event_reader::Events;
 use crate::faults::address;
-use crate::process::{self, Place};
-use crate::support::{Actor, NORTHWIND, Server, technician};
+use crate::process::{self, Workspace};
+use crate::support::{ApiClient, NORTHWIND, Server, technician};
 use crate::watchdog::until;
 use crate::wire::{Connection, Request};
 
@@ -49,7 +49,7 @@ fn held(address: SocketAddr, number: usize) -> Connection {
     };
     connection.write(begun).unwrap();
     if number % 5 == 2 || number % 5 == 4 {
-        connection.hangs_up();
+        connection.shutdown_write();
     }
     connection
 }
@@ -60,7 +60,7 @@ fn hold(address: SocketAddr, sockets: usize) -> Vec<Connection> {
 }
 
 /// A follower whose system takes little for it, and who has read no more than the head.
-fn follows_without_reading(address: SocketAddr, session: &str) -> Events {
+fn open_stalled_follower(address: SocketAddr, session: &str) -> Events {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     socket.connect(&address.into()).unwrap();
@@ -72,10 +72,10 @@ fn follows_without_reading(address: SocketAddr, session: &str) -> Events {
 
 /// Others converse as if nothing were.
 fn converse(address: SocketAddr) {
-    let northwind = Actor::new(address, Some(format!("Bearer {NORTHWIND}")));
+    let northwind = ApiClient::new(address, Some(format!("Bearer {NORTHWIND}")));
     for _ in 0..20 {
         let session = northwind.session(technician());
-        let accepted = northwind.says(&session, "Hello").expect(202).data();
+        let accepted = northwind.append_text(&session, "Hello").expect(202).data();
         let query = format!("since={}", accepted["since_cursor"].as_str().unwrap());
         Events::open(address, NORTHWIND, &session, &query).rest();
         let listed = northwind.messages(&session, "").expect(200).data();
@@ -103,14 +103,14 @@ fn sockets(server: &process::Server) -> usize {
 #[test]
 fn two_thousand_held_sockets_hold_up_nobody_take_little_memory_and_are_all_given_back() {
     allow_files();
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let address = address(&server);
-    let northwind = Actor::new(address, Some(format!("Bearer {NORTHWIND}")));
+    let northwind = ApiClient::new(address, Some(format!("Bearer {NORTHWIND}")));
     let talk = northwind.session(technician());
     for _ in 0..5 {
         northwind
-            .says(&talk, &"How do I connect to the VPN? ".repeat(300))
+            .append_text(&talk, &"How do I connect to the VPN? ".repeat(300))
             .expect(202);
     }
     drop(northwind);
@@ -119,7 +119,7 @@ fn two_thousand_held_sockets_hold_up_nobody_take_little_memory_and_are_all_given
     for _ in 0..2 {
         let held = hold(address, SOCKETS - READERS);
         let readers: Vec<Events> = (0..READERS)
-            .map(|_| follows_without_reading(address, &talk))
+            .map(|_| open_stalled_follower(address, &talk))
             .collect();
         converse(address);
         assert!(sockets(&server) > READERS);
@@ -142,7 +142,7 @@ fn two_thousand_held_sockets_hold_up_nobody_take_little_memory_and_are_all_given
 
 #[test]
 fn those_of_two_thousand_that_were_only_slow_are_answered_when_they_go_on() {
-    let server = Server::impatient(ClientTimeouts {
+    let server = Server::with_timeouts(ClientTimeouts {
         head: LONG,
         body: LONG,
         body_silence: LONG,
@@ -162,7 +162,7 @@ fn those_of_two_thousand_that_were_only_slow_are_answered_when_they_go_on() {
 
 #[test]
 fn each_of_two_thousand_held_and_half_open_sockets_is_let_go_of() {
-    let server = Server::impatient(ClientTimeouts {
+    let server = Server::with_timeouts(ClientTimeouts {
         head: SHORT,
         body_silence: SHORT,
         ..ClientTimeouts::default()

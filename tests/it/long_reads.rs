@@ -35,9 +35,9 @@ fn one_tenants_long_reads_leave_room_for_another_and_for_every_short_one() {
     begun.recv().unwrap();
     begun.recv().unwrap();
     // Two of them are under way, and no third begins.
-    server.fabrikam().gets("/whoami").expect(200);
-    server.northwind().gets("/whoami").expect(200);
-    server.fabrikam().gets("/agents?q=helper").expect(200);
+    server.fabrikam().get("/whoami").expect(200);
+    server.northwind().get("/whoami").expect(200);
+    server.fabrikam().get("/agents?q=helper").expect(200);
     assert!(begun.try_recv().is_err());
     for _ in 0..8 {
         release.send(()).unwrap();
@@ -97,6 +97,6 @@ fn a_long_read_makes_way_for_the_log_to_be_begun_again_and_is_begun_again_itself
     is_enough.store(true, Ordering::SeqCst);
     assert_eq!(runtime.block_on(first).unwrap(), 3);
     // Others' reads, long and short, and writes go on.
-    server.fabrikam().gets("/agents?q=helper").expect(200);
-    server.fabrikam().gets("/whoami").expect(200);
+    server.fabrikam().get("/agents?q=helper").expect(200);
+    server.fabrikam().get("/whoami").expect(200);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::process::{Client, FABRIKAM, NORTHWIND, Place, Reply, Server, read_reply};
+use crate::process::{Client, FABRIKAM, NORTHWIND, Reply, Server, Workspace, read_reply};
 
 /// Labels by their names.
 type Labels = BTreeMap<String, String>;
@@ -171,10 +171,10 @@ pub fn ask(address: &str, method: &str, path: &str) -> Reply {
     read_reply(&mut stream).unwrap()
 }
 
-fn serving() -> (Place, Server) {
-    let place = Place::with_demo_world();
-    let server = place.serve(["--env", "demo", "--rate-limit", "0", "--metrics"]);
-    (place, server)
+fn start_server() -> (Workspace, Server) {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve(["--env", "demo", "--rate-limit", "0", "--metrics"]);
+    (workspace, server)
 }
 
 fn scrape(server: &Server) -> Scrape {
@@ -189,8 +189,8 @@ fn begin_session(client: &Client) -> String {
 
 #[test]
 fn there_are_no_metrics_unless_they_are_asked_for() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     for path in ["/metrics", "/public-api/metrics"] {
         let reply = ask(server.address(), "GET", path);
         assert_eq!((reply.status, reply.code().as_str()), (404, "not_found"));
@@ -199,7 +199,7 @@ fn there_are_no_metrics_unless_they_are_asked_for() {
 
 #[test]
 fn they_are_served_without_the_prefix_and_without_a_credential_to_get_alone() {
-    let (_place, server) = serving();
+    let (_place, server) = start_server();
     scrape(&server);
     let reply = ask(server.address(), "GET", "/public-api/metrics");
     assert_eq!((reply.status, reply.code().as_str()), (404, "not_found"));
@@ -215,7 +215,7 @@ fn they_are_served_without_the_prefix_and_without_a_credential_to_get_alone() {
 
 #[test]
 fn every_request_is_counted_once_by_its_method_route_and_status() {
-    let (_place, server) = serving();
+    let (_place, server) = start_server();
     let client = server.client();
     let before = scrape(&server);
     assert_eq!(before.requests("POST", "/chat/sessions", 201), 0.0);
@@ -288,7 +288,7 @@ fn every_request_is_counted_once_by_its_method_route_and_status() {
 
 #[test]
 fn commits_turns_streams_and_sizes_are_what_they_are() {
-    let (place, server) = serving();
+    let (workspace, server) = start_server();
     let client = server.client();
     let before = scrape(&server);
     assert_eq!(before.value("switchboard_streams"), 0.0);
@@ -331,7 +331,7 @@ fn commits_turns_streams_and_sizes_are_what_they_are() {
         |scrape: &Scrape, of: &str| scrape.value(&format!("switchboard_commit_{of}_count"));
     assert_eq!(commits(&now, "changes"), commits(&now, "duration_seconds"));
     assert!(commits(&now, "changes") <= changes(&now));
-    let bytes = std::fs::metadata(place.database()).unwrap().len();
+    let bytes = std::fs::metadata(workspace.database()).unwrap().len();
     #[expect(clippy::cast_precision_loss, reason = "a small file's size")]
     let bytes = bytes as f64;
     assert_eq!(now.value("switchboard_database_bytes"), bytes);
@@ -345,9 +345,9 @@ fn commits_turns_streams_and_sizes_are_what_they_are() {
 
 #[test]
 fn metrics_on_an_address_of_their_own_are_there_alone() {
-    let place = Place::with_demo_world();
-    let server = place.serve(["--env", "demo", "--metrics-listen", "127.0.0.1:0"]);
-    let line = server.logs("metrics on http://");
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve(["--env", "demo", "--metrics-listen", "127.0.0.1:0"]);
+    let line = server.wait_for_log("metrics on http://");
     let (_, address) = line.split_once("http://").unwrap();
     let address = address.strip_suffix("/metrics").unwrap();
     let read = Scrape::of(&ask(address, "GET", "/metrics"));
@@ -361,9 +361,9 @@ fn metrics_on_an_address_of_their_own_are_there_alone() {
 
 #[test]
 fn what_a_browser_asks_ahead_of_a_call_is_counted_under_no_route_whatever_its_path() {
-    let place = Place::with_demo_world();
+    let workspace = Workspace::with_demo_world();
     let origin = "https://chat.example.com";
-    let server = place.serve(["--env", "demo", "--metrics", "--cors-origin", origin]);
+    let server = workspace.serve(["--env", "demo", "--metrics", "--cors-origin", origin]);
     for path in ["/whoami", "/no/such/thing"] {
         let headers = [("origin", origin), ("access-control-request-method", "GET")];
         let client = server.client();
@@ -378,9 +378,9 @@ fn what_a_browser_asks_ahead_of_a_call_is_counted_under_no_route_whatever_its_pa
 
 #[test]
 fn those_who_keep_connections_to_the_metrics_open_are_limited_in_number() {
-    let place = Place::with_demo_world();
-    let server = place.serve(["--env", "demo", "--metrics-listen", "127.0.0.1:0"]);
-    let line = server.logs("metrics on http://");
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve(["--env", "demo", "--metrics-listen", "127.0.0.1:0"]);
+    let line = server.wait_for_log("metrics on http://");
     let (_, address) = line.split_once("http://").unwrap();
     let address = address.strip_suffix("/metrics").unwrap();
     let asks = || {
@@ -413,10 +413,10 @@ fn those_who_keep_connections_to_the_metrics_open_are_limited_in_number() {
 
 #[test]
 fn a_taken_address_for_metrics_is_said_in_one_sentence() {
-    let place = Place::with_demo_world();
+    let workspace = Workspace::with_demo_world();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    let done = place.run([
+    let done = workspace.run([
         "serve",
         "--listen",
         "127.0.0.1:0",

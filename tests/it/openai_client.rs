@@ -13,7 +13,7 @@ use switchboard::turns::responder::{
 };
 use tokio::sync::mpsc;
 
-use crate::scripted_model::{RefusedAddress, Reply, ScriptedModel, chunk, said};
+use crate::scripted_model::{RefusedAddress, Reply, ScriptedModel, chunk, text_chunk};
 
 /// What no user may read.
 const KEY: &str = "sk-hush-hush";
@@ -111,7 +111,7 @@ fn failure(outcome: Result<Completion, ResponderError>) -> ResponderError {
 
 #[tokio::test]
 async fn an_answer_is_handed_on_word_by_word_with_its_usage() {
-    let model = ScriptedModel::start(vec![Reply::says("Good morning to you")]);
+    let model = ScriptedModel::start(vec![Reply::answer("Good morning to you")]);
     let (chunks, outcome) = ask(model.url()).await;
     assert_eq!(
         chunks,
@@ -128,7 +128,7 @@ async fn an_answer_is_handed_on_word_by_word_with_its_usage() {
 
 #[tokio::test]
 async fn a_call_carries_model_system_message_history_and_key() {
-    let model = ScriptedModel::start(vec![Reply::says("Yes")]);
+    let model = ScriptedModel::start(vec![Reply::answer("Yes")]);
     let past = |role, text: &str| HistoryMessage {
         role,
         text: text.to_owned(),
@@ -192,7 +192,7 @@ async fn a_call_carries_model_system_message_history_and_key() {
 
 #[tokio::test]
 async fn a_server_that_wants_no_key_gets_none() {
-    let model = ScriptedModel::start(vec![Reply::says("Yes")]);
+    let model = ScriptedModel::start(vec![Reply::answer("Yes")]);
     for blank in [None, Some(String::new()), Some(" \n".to_owned())] {
         let mut keyless = settings(model.url());
         keyless.api_key = blank;
@@ -208,7 +208,7 @@ async fn a_server_that_wants_no_key_gets_none() {
 
 #[tokio::test]
 async fn a_request_of_many_megabytes_arrives_whole() {
-    let model = ScriptedModel::start(vec![Reply::status(503, "", ""), Reply::says("Yes")]);
+    let model = ScriptedModel::start(vec![Reply::status(503, "", ""), Reply::answer("Yes")]);
     let mut asked = question();
     asked.history[0].images.push(Image {
         mime: "image/png".to_owned(),
@@ -238,7 +238,7 @@ async fn a_busy_server_is_asked_again() {
     for status in [429, 500, 502, 503, 529] {
         let model = ScriptedModel::start(vec![
             Reply::status(status, "", UPSTREAM),
-            Reply::says("Back again"),
+            Reply::answer("Back again"),
         ]);
         let (chunks, outcome) = ask(model.url()).await;
         assert_eq!(text(&chunks), "Back again", "{status}");
@@ -268,7 +268,7 @@ async fn a_server_that_stays_busy_is_asked_four_times_in_all() {
 #[tokio::test]
 async fn the_wait_that_a_busy_server_asks_for_takes_the_place_of_ours() {
     let busy = |status| Reply::status(status, "retry-after: 0\r\n", "");
-    let model = ScriptedModel::start(vec![busy(429), busy(503), busy(429), Reply::says("Now")]);
+    let model = ScriptedModel::start(vec![busy(429), busy(503), busy(429), Reply::answer("Now")]);
     let mut patient = settings(model.url());
     patient.retry_delays = [NEVER; 3];
     let (chunks, _) = ask_with(patient, question()).await;
@@ -293,7 +293,7 @@ async fn other_refusals_are_final() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let elsewhere = ScriptedModel::start(vec![Reply::says("Caught")]);
+    let elsewhere = ScriptedModel::start(vec![Reply::answer("Caught")]);
     for status in [301, 302, 307, 308] {
         let location = format!("location: {}/chat/completions\r\n", elsewhere.url());
         let failure = failure(hear(Reply::status(status, &location, "")).await.1);
@@ -365,7 +365,8 @@ async fn what_was_said_before_a_fault_is_kept() {
         ),
     ];
     for (what, bytes) in broken {
-        let (chunks, outcome) = hear(Reply::events(said("So ") + &said("far")).then(bytes)).await;
+        let (chunks, outcome) =
+            hear(Reply::events(text_chunk("So ") + &text_chunk("far")).then(bytes)).await;
         assert_eq!(text(&chunks), "So far", "{what}");
         assert_eq!(failure(outcome).code, "model_broken_reply", "{what}");
     }
@@ -373,7 +374,7 @@ async fn what_was_said_before_a_fault_is_kept() {
 
 #[tokio::test]
 async fn a_stream_whose_connection_breaks_is_a_broken_reply() {
-    let body = said("So far");
+    let body = text_chunk("So far");
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let reply = Reply::raw(format!("{head}{:x}\r\n{body}\r\n", body.len()));
     let (chunks, outcome) = hear(reply).await;
@@ -395,9 +396,9 @@ async fn silence_is_a_time_out_wherever_it_falls() {
         Reply::nothing().then_hang(),
         Reply::raw("HTTP/1.1 200 OK\r\n").then_hang(),
         Reply::events("").then_hang(),
-        Reply::events(said("So far")).then_hang(),
-        Reply::events(said("So far")).then_flood(": alive\n\n"),
-        Reply::events(said("So far"))
+        Reply::events(text_chunk("So far")).then_hang(),
+        Reply::events(text_chunk("So far")).then_flood(": alive\n\n"),
+        Reply::events(text_chunk("So far"))
             .then_flood("data: {\"choices\":[{\"delta\":{\"content\":\"\"}}]}\n\n"),
     ];
     for reply in silent {
@@ -425,7 +426,9 @@ async fn an_answer_that_never_ends_is_a_time_out() {
 
 #[tokio::test]
 async fn an_answer_of_more_than_a_mebibyte_ends_there() {
-    let model = ScriptedModel::start(vec![Reply::events(said("é")).then_flood(said("aé"))]);
+    let model = ScriptedModel::start(vec![
+        Reply::events(text_chunk("é")).then_flood(text_chunk("aé")),
+    ]);
     let (chunks, outcome) = ask(model.url()).await;
     assert_eq!(
         outcome,
@@ -442,14 +445,14 @@ async fn an_answer_of_more_than_a_mebibyte_ends_there() {
 #[tokio::test]
 async fn what_compatible_servers_make_of_the_protocol_is_read() {
     let stop = chunk(json!({"choices": [{"delta": {}, "finish_reason": "stop"}]}));
-    let text_events = said("Good ") + &said("day") + &stop;
+    let text_events = text_chunk("Good ") + &text_chunk("day") + &stop;
     let bent = [
         ("as it should be", format!("{text_events}data: [DONE]\n\n")),
         ("no [DONE]", text_events.clone()),
         ("no end to the last line", text_events.trim_end().to_owned()),
         (
             "no finish reason",
-            said("Good ") + &said("day") + "data: [DONE]\n\n",
+            text_chunk("Good ") + &text_chunk("day") + "data: [DONE]\n\n",
         ),
         ("CRLF", text_events.replace('\n', "\r\n")),
         (
@@ -484,8 +487,8 @@ async fn what_compatible_servers_make_of_the_protocol_is_read() {
         ),
         (
             "content null",
-            said("Good ")
-                + &said("day")
+            text_chunk("Good ")
+                + &text_chunk("day")
                 + &chunk(json!({"choices": [{"delta": {"role": "assistant", "content": null}}]}))
                 + &stop,
         ),
@@ -531,7 +534,7 @@ async fn what_compatible_servers_make_of_the_protocol_is_read() {
 
 #[tokio::test]
 async fn a_server_that_never_closes_ends_by_done_or_soon_after_the_finish_reason() {
-    let done = said("Hi") + "data: [DONE]\n\n";
+    let done = text_chunk("Hi") + "data: [DONE]\n\n";
     let (chunks, outcome) = hear(Reply::events(done).then_hang()).await;
     assert_eq!((text(&chunks).as_str(), outcome), ("Hi", stopped(None)));
 
@@ -651,7 +654,7 @@ async fn an_answer_that_is_not_streamed_is_one_piece() {
 async fn dropping_the_answer_hangs_up_before_and_amid_the_reply() {
     for reply in [
         Reply::nothing().then_hang(),
-        Reply::events(said("So far")).then_hang(),
+        Reply::events(text_chunk("So far")).then_hang(),
     ] {
         let model = ScriptedModel::start(vec![reply]);
         let client = Client::new(settings(model.url()))
@@ -675,7 +678,7 @@ async fn dropping_the_answer_hangs_up_before_and_amid_the_reply() {
 async fn an_answer_that_nobody_listens_to_is_given_up() {
     for reply in [
         Reply::nothing().then_hang(),
-        Reply::events("").then_flood(said("Is anyone there? ")),
+        Reply::events("").then_flood(text_chunk("Is anyone there? ")),
     ] {
         let model = ScriptedModel::start(vec![reply]);
         let client = Client::new(settings(model.url()))
@@ -685,7 +688,7 @@ async fn an_answer_that_nobody_listens_to_is_given_up() {
         drop(receiver);
         let _ = client.answer(question(), sender).await.unwrap_err();
     }
-    let model = ScriptedModel::start(vec![Reply::events(said("So far")).then_hang()]);
+    let model = ScriptedModel::start(vec![Reply::events(text_chunk("So far")).then_hang()]);
     let client = Client::new(settings(model.url()))
         .map_err(|refusal| panic!("{refusal}"))
         .unwrap();
@@ -705,7 +708,7 @@ async fn an_answer_that_nobody_listens_to_is_given_up() {
 #[tokio::test]
 #[ignore = "part of the next test, which runs it"]
 async fn an_answer_comes_in_this_environment() {
-    let (chunks, outcome) = hear(Reply::says("Good day")).await;
+    let (chunks, outcome) = hear(Reply::answer("Good day")).await;
     assert_eq!(text(&chunks), "Good day", "{outcome:?}");
     Client::new(settings("https://example.com/v1"))
         .map_err(|refusal| panic!("{refusal}"))

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::watchdog::watch;
 
 /// How long a test waits for what must happen; only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The demo world, as the program carries it.
 pub const DEMO_WORLD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/demo.json");
@@ -37,11 +37,11 @@ pub const SERVE: [&str; 7] = [
 ];
 
 /// A folder of one test's own; the data folder lies in it.
-pub struct Place {
+pub struct Workspace {
     folder: TempDir,
 }
 
-impl Place {
+impl Workspace {
     pub fn new() -> Self {
         watch();
         Self {
@@ -51,10 +51,10 @@ impl Place {
 
     /// A place whose data folder holds the demo world.
     pub fn with_demo_world() -> Self {
-        let place = Self::new();
-        let done = place.run(["--env", "demo", "import", DEMO_WORLD]);
+        let workspace = Self::new();
+        let done = workspace.run(["--env", "demo", "import", DEMO_WORLD]);
         assert_eq!(done.code, 0, "{done:?}");
-        place
+        workspace
     }
 
     pub fn path(&self) -> &Path {
@@ -94,7 +94,7 @@ impl Place {
     }
 
     /// Runs a command to its end.
-    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Done {
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> CommandOutput {
         finish(&mut self.command(arguments))
     }
 
@@ -145,13 +145,13 @@ pub fn program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Comma
 
 /// How a command ended.
 #[derive(Debug)]
-pub struct Done {
+pub struct CommandOutput {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl Done {
+impl CommandOutput {
     /// The one line on stderr of a command that failed.
     pub fn failure(&self) -> &str {
         assert_eq!(self.code, 1, "{self:?}");
@@ -162,7 +162,7 @@ impl Done {
     }
 }
 
-impl From<Output> for Done {
+impl From<Output> for CommandOutput {
     fn from(output: Output) -> Self {
         Self {
             code: output
@@ -176,7 +176,7 @@ impl From<Output> for Done {
 }
 
 /// Runs a command to its end.
-pub fn finish(command: &mut Command) -> Done {
+pub fn finish(command: &mut Command) -> CommandOutput {
     let child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -207,7 +207,7 @@ impl Watch {
         let process = child.id();
         let (over, done) = channel();
         thread::spawn(move || {
-            if done.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            if done.recv_timeout(TIMEOUT) == Err(RecvTimeoutError::Timeout) {
                 send("KILL", process);
             }
         });
@@ -246,7 +246,7 @@ impl Lines {
     }
 
     fn wait_for(&self, wanted: &str) -> Option<String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut heard = self.heard.0.lock().unwrap();
         loop {
             if let Some(line) = heard.lines.iter().find(|line| line.contains(wanted)) {
@@ -288,7 +288,7 @@ impl Server {
     }
 
     /// As [`Server::start`], for a server that may refuse to.
-    pub fn try_start(mut command: Command) -> Result<Self, Done> {
+    pub fn try_start(mut command: Command) -> Result<Self, CommandOutput> {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -298,7 +298,7 @@ impl Server {
         let mut stderr = Lines::of(child.stderr.take().unwrap());
         let Some(line) = stderr.wait_for("listening on http://") else {
             child.kill().unwrap();
-            return Err(Done {
+            return Err(CommandOutput {
                 code: child.wait().unwrap().code().unwrap_or(-1),
                 stdout: stdout.until_the_end().join("\n"),
                 stderr: stderr.until_the_end().join("\n"),
@@ -329,21 +329,21 @@ impl Server {
     }
 
     /// Waits for a line of its log.
-    pub fn logs(&self, wanted: &str) -> String {
+    pub fn wait_for_log(&self, wanted: &str) -> String {
         self.stderr
             .wait_for(wanted)
             .unwrap_or_else(|| panic!("no line says {wanted:?}: {:#?}", self.stderr.all()))
     }
 
     /// Waits for a line on its stdout.
-    pub fn says(&self, wanted: &str) -> String {
+    pub fn wait_for_stdout(&self, wanted: &str) -> String {
         self.stdout
             .wait_for(wanted)
             .unwrap_or_else(|| panic!("no line says {wanted:?}: {:#?}", self.stdout.all()))
     }
 
     /// What it has written to stdout so far.
-    pub fn said(&self) -> Vec<String> {
+    pub fn stdout_lines(&self) -> Vec<String> {
         self.stdout.all()
     }
 
@@ -452,7 +452,7 @@ impl Client {
         body: Option<&Value>,
     ) -> io::Result<Reply> {
         let mut stream = TcpStream::connect(&self.address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
         let body = body.map_or_else(String::new, Value::to_string);
         let mut head = format!(

@@ -130,7 +130,7 @@ fn a_session_s_channel_and_a_turn_s_status_are_still_of_those_that_there_are() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    northwind.says(&session, "Hello").expect(202);
+    northwind.append_text(&session, "Hello").expect(202);
     let file = Connection::open(database_file(server.folder())).unwrap();
     let writes = |sql: &str| file.execute(sql, []).map_err(|error| error.to_string());
     for (table, column, known) in [

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// How long a test waits for what must happen; only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One step of a reply.
 #[derive(Clone)]
@@ -51,10 +51,10 @@ impl Reply {
     }
 
     /// A well-formed answer, streamed word by word; it costs 7 tokens and 3.
-    pub fn says(text: &str) -> Self {
+    pub fn answer(text: &str) -> Self {
         let mut body = chunk(json!({"choices": [{"delta": {"role": "assistant", "content": ""}}]}));
         for word in text.split_inclusive(' ') {
-            body += &said(word);
+            body += &text_chunk(word);
         }
         body += &chunk(json!({"choices": [{"delta": {}, "finish_reason": "stop"}]}));
         body += &chunk(
@@ -94,7 +94,7 @@ pub fn chunk(data: Value) -> String {
 }
 
 /// One event that says this text.
-pub fn said(text: &str) -> String {
+pub fn text_chunk(text: &str) -> String {
     chunk(json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]}))
 }
 
@@ -151,7 +151,7 @@ impl ScriptedModel {
         self.hung_up
             .lock()
             .unwrap()
-            .recv_timeout(PATIENCE)
+            .recv_timeout(TIMEOUT)
             .expect("the client hangs up");
     }
 }

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use rustix::io::Errno;
 
-use crate::process::Place;
+use crate::process::Workspace;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/shim.c");
 
@@ -59,19 +59,19 @@ pub struct Shim {
 
 impl Shim {
     /// For programs that run in this place, on its data folder.
-    pub fn of(place: &Place) -> Self {
-        let control_path = place.path().join("control");
+    pub fn of(workspace: &Workspace) -> Self {
+        let control_path = workspace.path().join("control");
         let numbers = usize::try_from((NUMBERS * CALLS + 2) * 8).unwrap();
         fs::write(&control_path, vec![0; numbers]).unwrap();
         Self {
-            folder: place.data(),
+            folder: workspace.data(),
             control: File::options()
                 .read(true)
                 .write(true)
                 .open(&control_path)
                 .unwrap(),
             control_path,
-            record: place.path().join("record"),
+            record: workspace.path().join("record"),
         }
     }
 
@@ -153,8 +153,8 @@ impl Shim {
 
     fn get(&self, call: Call, which: u64) -> i64 {
         let mut number = [0; 8];
-        let place = (call as u64 * NUMBERS + which) * 8;
-        self.control.read_exact_at(&mut number, place).unwrap();
+        let workspace = (call as u64 * NUMBERS + which) * 8;
+        self.control.read_exact_at(&mut number, workspace).unwrap();
         i64::from_ne_bytes(number)
     }
 }

@@ -89,16 +89,16 @@ pub struct Server {
 impl Server {
     /// Serves the demo world, without a limit on requests.
     pub fn demo() -> Self {
-        Self::serving(DEMO, &[])
+        Self::with_world(DEMO, &[])
     }
 
     /// Serves a world of its own.
     pub fn of(world: &Value) -> Self {
-        Self::serving(&world.to_string(), &[])
+        Self::with_world(&world.to_string(), &[])
     }
 
     /// Serves a seed file with these flags.
-    pub fn serving(world: &str, flags: &[&str]) -> Self {
+    pub fn with_world(world: &str, flags: &[&str]) -> Self {
         Self::begin(world, flags, false)
     }
 
@@ -113,24 +113,24 @@ impl Server {
     }
 
     /// Serves the demo world and has this model answer.
-    pub fn asking(model: &ScriptedModel, flags: &[&str]) -> Self {
-        Self::asking_from(DEMO, model, flags)
+    pub fn with_model(model: &ScriptedModel, flags: &[&str]) -> Self {
+        Self::with_world_and_model(DEMO, model, flags)
     }
 
     /// Serves a seed file and has this model answer.
-    pub fn asking_from(world: &str, model: &ScriptedModel, flags: &[&str]) -> Self {
+    pub fn with_world_and_model(world: &str, model: &ScriptedModel, flags: &[&str]) -> Self {
         let url = format!("--model-url={}", model.url());
         let asks = [url.as_str(), "--model-fast=quick", "--model-smart=deep"];
         Self::begin(world, &[&asks, flags].concat(), true)
     }
 
     /// Serves the demo world, and waits for its clients no longer than this.
-    pub fn impatient(timeouts: ClientTimeouts) -> Self {
+    pub fn with_timeouts(timeouts: ClientTimeouts) -> Self {
         Self::begin_with(DEMO, &[], timeouts, true)
     }
 
     /// The same, with this model to answer.
-    pub fn impatient_asking(timeouts: ClientTimeouts, model: &ScriptedModel) -> Self {
+    pub fn with_timeouts_and_model(timeouts: ClientTimeouts, model: &ScriptedModel) -> Self {
         let url = format!("--model-url={}", model.url());
         let asks = [url.as_str(), "--model-fast=quick", "--model-smart=deep"];
         Self::begin_with(DEMO, &asks, timeouts, true)
@@ -157,7 +157,7 @@ impl Server {
             .map(|flag| (*flag).to_owned())
             .collect();
         let server = Self::start(folder, clock, flags, timeouts, answers);
-        server.takes(world);
+        server.import(world);
         server
     }
 
@@ -216,7 +216,7 @@ impl Server {
     }
 
     /// Imports a seed file beside the running server, as the command line does.
-    pub fn takes(&self, world: &str) {
+    pub fn import(&self, world: &str) {
         let seed = seed::parse(world, ENVIRONMENT).unwrap();
         let operator = Recorded {
             kind: CallerKind::Operator,
@@ -230,13 +230,13 @@ impl Server {
     }
 
     /// Imports changes to one tenant's things.
-    pub fn changes(&self, client_id: &str, mut tenant: Value) {
+    pub fn import_tenant(&self, client_id: &str, mut tenant: Value) {
         tenant["client_id"] = client_id.into();
-        self.takes(&json!({ "tenants": [tenant] }).to_string());
+        self.import(&json!({ "tenants": [tenant] }).to_string());
     }
 
     /// Lets time pass.
-    pub fn passes(&self, time: Millis) {
+    pub fn advance_clock(&self, time: Millis) {
         self.clock.fetch_add(time, Ordering::SeqCst);
     }
 
@@ -256,21 +256,21 @@ impl Server {
     }
 
     /// Writes to the file beside the server, for a state that no call and no import can make.
-    pub fn tampers(&self, sql: &str) -> usize {
+    pub fn execute_sql(&self, sql: &str) -> usize {
         let file = File::open(database_file(self.folder())).unwrap();
         file.execute(sql, []).unwrap()
     }
 
     /// Northwind's white-label channel.
     pub fn client_help_bot(&self) -> String {
-        let list = self.northwind().gets("/channels?q=client+help+bot");
+        let list = self.northwind().get("/channels?q=client+help+bot");
         list.expect(200).ids().swap_remove(0)
     }
 
     /// The install of that channel for a directory.
     pub fn install_of(&self, directory: &str) -> String {
         let path = format!("/channels/{}/installs", self.client_help_bot());
-        let list = self.northwind().gets(&path).expect(200).data();
+        let list = self.northwind().get(&path).expect(200).data();
         let installs = list.as_array().unwrap();
         let install = installs
             .iter()
@@ -279,28 +279,28 @@ impl Server {
     }
 
     /// Who shows this credential.
-    pub fn holder_of(&self, credential: &str) -> Actor {
-        Actor::new(self.address, Some(format!("Bearer {credential}")))
+    pub fn with_credential(&self, credential: &str) -> ApiClient {
+        ApiClient::new(self.address, Some(format!("Bearer {credential}")))
     }
 
     /// The relay.
-    pub fn relay(&self) -> Actor {
-        self.holder_of(RELAY)
+    pub fn relay(&self) -> ApiClient {
+        self.with_credential(RELAY)
     }
 
     /// Northwind's ordinary account.
-    pub fn northwind(&self) -> Actor {
-        self.holder_of(NORTHWIND)
+    pub fn northwind(&self) -> ApiClient {
+        self.with_credential(NORTHWIND)
     }
 
     /// Fabrikam's ordinary account.
-    pub fn fabrikam(&self) -> Actor {
-        self.holder_of(FABRIKAM)
+    pub fn fabrikam(&self) -> ApiClient {
+        self.with_credential(FABRIKAM)
     }
 
     /// Who shows no credential.
-    pub fn anyone(&self) -> Actor {
-        Actor::new(self.address, None)
+    pub fn anonymous(&self) -> ApiClient {
+        ApiClient::new(self.address, None)
     }
 }
 
@@ -317,13 +317,13 @@ impl Drop for Server {
 }
 
 /// Somebody who sends requests.
-pub struct Actor {
+pub struct ApiClient {
     address: SocketAddr,
     authorization: Option<String>,
     idle: Mutex<Vec<Connection>>,
 }
 
-impl Actor {
+impl ApiClient {
     /// Somebody with this `Authorization` header.
     pub fn new(address: SocketAddr, authorization: Option<String>) -> Self {
         Self {
@@ -340,7 +340,7 @@ impl Actor {
 
     /// Sends a request as it is, but for the credential.
     #[track_caller]
-    pub fn sends(&self, mut request: Request) -> Reply {
+    pub fn send(&self, mut request: Request) -> Reply {
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }
@@ -354,50 +354,50 @@ impl Actor {
                 request.method, request.target
             )
         });
-        document::agrees(&request, &reply);
+        document::assert_documented(&request, &reply);
         reply
     }
 
     /// GET, below the prefix.
     #[track_caller]
-    pub fn gets(&self, path: &str) -> Reply {
-        self.sends(Request::new("GET", format!("/public-api{path}")))
+    pub fn get(&self, path: &str) -> Reply {
+        self.send(Request::new("GET", format!("/public-api{path}")))
     }
 
     /// POST, below the prefix.
     #[track_caller]
-    pub fn posts(&self, path: &str, body: Value) -> Reply {
-        self.sends(Request::new("POST", format!("/public-api{path}")).json(&body))
+    pub fn post(&self, path: &str, body: Value) -> Reply {
+        self.send(Request::new("POST", format!("/public-api{path}")).json(&body))
     }
 
     /// PATCH, below the prefix.
     #[track_caller]
-    pub fn patches(&self, path: &str, body: Value) -> Reply {
-        self.sends(Request::new("PATCH", format!("/public-api{path}")).json(&body))
+    pub fn patch(&self, path: &str, body: Value) -> Reply {
+        self.send(Request::new("PATCH", format!("/public-api{path}")).json(&body))
     }
 
     /// PUT, below the prefix.
     #[track_caller]
-    pub fn puts(&self, path: &str, body: Value) -> Reply {
-        self.sends(Request::new("PUT", format!("/public-api{path}")).json(&body))
+    pub fn put(&self, path: &str, body: Value) -> Reply {
+        self.send(Request::new("PUT", format!("/public-api{path}")).json(&body))
     }
 
     /// DELETE, below the prefix.
     #[track_caller]
-    pub fn deletes(&self, path: &str) -> Reply {
-        self.sends(Request::new("DELETE", format!("/public-api{path}")))
+    pub fn delete(&self, path: &str) -> Reply {
+        self.send(Request::new("DELETE", format!("/public-api{path}")))
     }
 
     /// Asks for a session.
     #[track_caller]
-    pub fn opens(&self, body: Value) -> Reply {
-        self.posts("/chat/sessions", body)
+    pub fn create_session(&self, body: Value) -> Reply {
+        self.post("/chat/sessions", body)
     }
 
     /// Asks for a session under an `Idempotency-Key`.
     #[track_caller]
-    pub fn opens_once(&self, key: &str, body: Value) -> Reply {
-        self.sends(
+    pub fn create_session_once(&self, key: &str, body: Value) -> Reply {
+        self.send(
             Request::new("POST", "/public-api/chat/sessions")
                 .header("idempotency-key", key)
                 .json(&body),
@@ -407,73 +407,73 @@ impl Actor {
     /// Opens a session and gives its id.
     #[track_caller]
     pub fn session(&self, body: Value) -> String {
-        self.opens(body).expect(201).id()
+        self.create_session(body).expect(201).id()
     }
 
     /// Asks who would answer.
     #[track_caller]
-    pub fn asks_who_answers(&self, body: Value) -> Reply {
-        self.posts("/chat/sessions/resolve", body)
+    pub fn resolve(&self, body: Value) -> Reply {
+        self.post("/chat/sessions/resolve", body)
     }
 
     /// Reads a session.
     #[track_caller]
-    pub fn reads(&self, session: &str) -> Reply {
-        self.gets(&format!("/chat/sessions/{session}"))
+    pub fn read_session(&self, session: &str) -> Reply {
+        self.get(&format!("/chat/sessions/{session}"))
     }
 
     /// Lists sessions; `query` without the question mark.
     #[track_caller]
-    pub fn lists(&self, query: &str) -> Reply {
-        self.gets(&format!("/chat/sessions?{query}"))
+    pub fn list_sessions(&self, query: &str) -> Reply {
+        self.get(&format!("/chat/sessions?{query}"))
     }
 
     /// Changes a session.
     #[track_caller]
-    pub fn changes(&self, session: &str, body: Value) -> Reply {
-        self.patches(&format!("/chat/sessions/{session}"), body)
+    pub fn update_session(&self, session: &str, body: Value) -> Reply {
+        self.patch(&format!("/chat/sessions/{session}"), body)
     }
 
     /// Resets a session.
     #[track_caller]
-    pub fn resets(&self, session: &str) -> Reply {
-        self.posts(&format!("/chat/sessions/{session}/reset"), json!({}))
+    pub fn reset_session(&self, session: &str) -> Reply {
+        self.post(&format!("/chat/sessions/{session}/reset"), json!({}))
     }
 
     /// Deletes a session.
     #[track_caller]
-    pub fn removes(&self, session: &str) -> Reply {
-        self.deletes(&format!("/chat/sessions/{session}"))
+    pub fn delete_session(&self, session: &str) -> Reply {
+        self.delete(&format!("/chat/sessions/{session}"))
     }
 
     /// Appends a message of this text.
     #[track_caller]
-    pub fn says(&self, session: &str, text: &str) -> Reply {
-        self.appends(session, json!({ "message": text }))
+    pub fn append_text(&self, session: &str, text: &str) -> Reply {
+        self.append(session, json!({ "message": text }))
     }
 
     /// Appends a message.
     #[track_caller]
-    pub fn appends(&self, session: &str, body: Value) -> Reply {
-        self.posts(&format!("/chat/sessions/{session}/messages"), body)
+    pub fn append(&self, session: &str, body: Value) -> Reply {
+        self.post(&format!("/chat/sessions/{session}/messages"), body)
     }
 
     /// Lists a session's messages.
     #[track_caller]
     pub fn messages(&self, session: &str, query: &str) -> Reply {
-        self.gets(&format!("/chat/sessions/{session}/messages?{query}"))
+        self.get(&format!("/chat/sessions/{session}/messages?{query}"))
     }
 
     /// Looks at a turn.
     #[track_caller]
     pub fn turn(&self, session: &str, turn: &str, query: &str) -> Reply {
-        self.gets(&format!("/chat/sessions/{session}/turns/{turn}?{query}"))
+        self.get(&format!("/chat/sessions/{session}/turns/{turn}?{query}"))
     }
 
     /// Asks for a link to upload a file of this type.
     #[track_caller]
-    pub fn asks_to_upload(&self, session: &str, content_type: &str) -> Reply {
-        self.posts(
+    pub fn request_upload(&self, session: &str, content_type: &str) -> Reply {
+        self.post(
             &format!("/chat/sessions/{session}/attachments/upload-url"),
             json!({ "content_type": content_type }),
         )
@@ -481,12 +481,12 @@ impl Actor {
 
     /// Follows a link that this server gave out.
     #[track_caller]
-    pub fn follows(&self, method: &str, url: &str, body: Option<&[u8]>) -> Reply {
+    pub fn follow_link(&self, method: &str, url: &str, body: Option<&[u8]>) -> Reply {
         let target = url
             .strip_prefix("http://switchboard")
             .unwrap_or_else(|| panic!("{url} leads elsewhere"));
         let request = Request::new(method, target);
-        self.sends(match body {
+        self.send(match body {
             Some(body) => request.bytes(body),
             None => request,
         })
@@ -494,26 +494,28 @@ impl Actor {
 
     /// Uploads a file and gives its path.
     #[track_caller]
-    pub fn puts_up(&self, session: &str, content_type: &str, content: &[u8]) -> String {
+    pub fn upload(&self, session: &str, content_type: &str, content: &[u8]) -> String {
         let asked = self
-            .asks_to_upload(session, content_type)
+            .request_upload(session, content_type)
             .expect(201)
             .data();
         let url = asked["upload_url"].as_str().unwrap();
-        self.follows("PUT", url, Some(content)).expect(200);
+        self.follow_link("PUT", url, Some(content)).expect(200);
         asked["blob_path"].as_str().unwrap().to_owned()
     }
 
     /// Asks for a token.
     #[track_caller]
-    pub fn mints(&self, body: Value) -> Reply {
-        self.posts("/sessions", body)
+    pub fn mint_token(&self, body: Value) -> Reply {
+        self.post("/sessions", body)
     }
 
     /// Mints a token for a session and gives it to somebody.
     #[track_caller]
-    pub fn guest_of(&self, session: &str) -> Self {
-        let minted = self.mints(json!({ "session_id": session })).expect(201);
+    pub fn with_session_token(&self, session: &str) -> Self {
+        let minted = self
+            .mint_token(json!({ "session_id": session }))
+            .expect(201);
         let token = minted.data()["token"].as_str().unwrap().to_owned();
         Self::new(self.address, Some(format!("Bearer {token}")))
     }

@@ -41,9 +41,9 @@ fn a_data_folder_of_version_0_1_is_served_with_everything_that_was_in_it() {
     let replies = expected["replies"].as_array().unwrap();
     assert_eq!(replies.len(), 16);
     for stored in replies {
-        let caller = server.holder_of(stored["key"].as_str().unwrap());
+        let caller = server.with_credential(stored["key"].as_str().unwrap());
         let path = stored["path"].as_str().unwrap();
-        let reply = caller.gets(path).expect(200);
+        let reply = caller.get(path).expect(200);
         match stored["text"].as_str() {
             Some(text) => assert_eq!(reply.text(), text, "{path}"),
             None => assert_eq!(without_links(&reply.data()), stored["data"], "{path}"),
@@ -57,12 +57,12 @@ fn a_data_folder_of_version_0_1_is_served_with_everything_that_was_in_it() {
         .header("Content-Type", "application/json")
         .header("Idempotency-Key", "first-key")
         .text(body);
-    let northwind = server.holder_of(NORTHWIND);
-    let reply = northwind.sends(repeat).expect(201);
+    let northwind = server.with_credential(NORTHWIND);
+    let reply = northwind.send(repeat).expect(201);
     assert_eq!(reply.data()["id"], replies[0]["data"]["id"]);
     // And an old session goes on.
     let id = replies[0]["data"]["id"].as_str().unwrap();
-    let said = northwind.posts(
+    let said = northwind.post(
         &format!("/chat/sessions/{id}/messages"),
         json!({ "message": "And the scanner?" }),
     );

@@ -11,7 +11,7 @@ use crate::random::number;
 /// How long a test may take, unless `SWITCHBOARD_TEST_SECONDS` says otherwise: by far longer than any does.
 const LIMIT_S: u64 = 600;
 /// How often it is looked at who is late.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The tests that run, by their threads.
 static RUNNING: OnceLock<Mutex<HashMap<ThreadId, Running>>> = OnceLock::new();
@@ -48,17 +48,17 @@ impl Drop for Watched {
 fn running() -> MutexGuard<'static, HashMap<ThreadId, Running>> {
     RUNNING
         .get_or_init(|| {
-            thread::spawn(look);
+            thread::spawn(check);
             Mutex::default()
         })
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
 }
 
-fn look() {
+fn check() {
     let limit = number("SWITCHBOARD_TEST_SECONDS").unwrap_or(LIMIT_S);
     loop {
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
         let running = running();
         let late = |running: &&Running| running.since.elapsed().as_secs() > limit;
         if let Some(late) = running.values().find(late) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// How long a reply may take; only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A request before it is written.
 #[derive(Clone, Debug)]
@@ -126,7 +126,7 @@ impl Connection {
     /// Speaks over a stream that is connected.
     pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self {
             stream: BufReader::new(stream),
         }
@@ -138,12 +138,12 @@ impl Connection {
     }
 
     /// Lets a read wait no longer than this.
-    pub fn waits_at_most(&self, time: Duration) {
+    pub fn set_read_timeout(&self, time: Duration) {
         self.stream.get_ref().set_read_timeout(Some(time)).unwrap();
     }
 
     /// Whether anything came from the server in the time that a read may wait.
-    pub fn has_something(&mut self) -> bool {
+    pub fn has_data(&mut self) -> bool {
         match self.stream.fill_buf() {
             Ok(_) => true,
             Err(error) => {
@@ -155,7 +155,7 @@ impl Connection {
     }
 
     /// Says that nothing more will be written.
-    pub fn hangs_up(&self) {
+    pub fn shutdown_write(&self) {
         // The other side may have gone already.
         drop(self.stream.get_ref().shutdown(Shutdown::Write));
     }
