@@ -15,7 +15,7 @@ fn shown(mut agent: Value) -> Value {
 }
 
 #[test]
-fn an_agent_is_made_with_defaults_and_read_back() {
+fn an_agent_is_created_with_defaults_and_read_back() {
     let server = Server::demo();
     let northwind = server.northwind();
     let made = northwind
@@ -49,7 +49,7 @@ fn an_agent_is_made_with_defaults_and_read_back() {
 }
 
 #[test]
-fn what_is_sent_of_an_agent_changes_null_resets_and_settings_are_replaced_whole() {
+fn a_patch_of_an_agent_changes_sent_fields_resets_nulls_and_replaces_settings_whole() {
     let server = Server::demo();
     let northwind = server.northwind();
     let settings = json!({ "custom_instructions": "Be brief.", "welcome_message": "Hi", "suggested_prompts": ["One"] });
@@ -93,7 +93,7 @@ fn what_is_sent_of_an_agent_changes_null_resets_and_settings_are_replaced_whole(
 }
 
 #[test]
-fn a_body_that_makes_no_agent_is_refused_by_field() {
+fn an_invalid_agent_is_refused_by_field() {
     let server = Server::demo();
     let northwind = server.northwind();
     for (body, field, reason) in [
@@ -154,7 +154,7 @@ fn a_body_that_makes_no_agent_is_refused_by_field() {
 }
 
 #[test]
-fn a_managed_agent_is_not_made_changed_or_removed() {
+fn a_managed_agent_cannot_be_created_changed_or_deleted() {
     let server = Server::demo();
     let northwind = server.northwind();
     let managed = json!({ "name": "Mine", "managed_agent_key": "NEO_SUPPORT" });
@@ -168,7 +168,7 @@ fn a_managed_agent_is_not_made_changed_or_removed() {
 }
 
 #[test]
-fn of_two_who_change_one_version_exactly_one_wins() {
+fn of_two_concurrent_changes_of_one_version_exactly_one_wins() {
     let server = Server::demo();
     for version in 1..=20 {
         let statuses: Vec<u16> = thread::scope(|scope| {
@@ -197,7 +197,7 @@ fn of_two_who_change_one_version_exactly_one_wins() {
 }
 
 #[test]
-fn an_agent_that_a_channel_uses_stays_and_one_that_goes_leaves_its_sessions() {
+fn an_agent_in_use_by_a_channel_cannot_be_deleted_and_a_deleted_agent_leaves_its_sessions() {
     let server = Server::demo();
     let northwind = server.northwind();
     let in_use = northwind.delete("/agents/101").refused(409, "agent_in_use");
@@ -235,7 +235,7 @@ fn an_agent_that_a_channel_uses_stays_and_one_that_goes_leaves_its_sessions() {
 }
 
 #[test]
-fn an_article_for_one_agent_alone_keeps_it_and_others_forget_it() {
+fn an_agent_that_is_an_articles_only_one_cannot_be_deleted_and_other_articles_drop_it() {
     let server = Server::with_world(DEMO, &[]);
     server.import_tenant(
         "northwind-it",

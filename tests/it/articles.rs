@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{Server, agent, technician};
 
 #[test]
-fn an_article_is_made_for_the_msps_own_people_unless_it_says_otherwise_and_read_back() {
+fn an_article_is_created_for_the_msps_own_people_by_default_and_read_back() {
     let server = Server::demo();
     let northwind = server.northwind();
     let made = northwind
@@ -57,7 +57,7 @@ fn an_article_is_made_for_the_msps_own_people_unless_it_says_otherwise_and_read_
 }
 
 #[test]
-fn an_article_names_only_what_its_tenant_has_and_no_title_twice() {
+fn an_article_names_only_things_of_its_tenant_and_its_title_is_unique() {
     let server = Server::demo();
     let northwind = server.northwind();
     let article = |rest: Value| {
@@ -173,7 +173,7 @@ fn a_list_of_articles_is_filtered_and_paged() {
 }
 
 #[test]
-fn an_answer_uses_an_article_from_the_moment_it_is_there() {
+fn an_answer_uses_an_article_as_soon_as_it_exists() {
     let server = Server::answering(&[]);
     let northwind = server.northwind();
     northwind
@@ -194,7 +194,7 @@ fn an_answer_uses_an_article_from_the_moment_it_is_there() {
 }
 
 #[test]
-fn a_page_of_much_text_ends_early_and_says_that_there_is_more() {
+fn a_page_with_much_text_ends_early_and_has_a_next_cursor() {
     let server = Server::demo();
     let northwind = server.northwind();
     let before = northwind

@@ -72,7 +72,7 @@ fn assert_link_is_invalid(reply: Reply) {
 }
 
 #[test]
-fn a_file_is_uploaded_carried_listed_and_fetched() {
+fn a_file_is_uploaded_sent_listed_and_downloaded() {
     let server = Server::demo();
     let (northwind, anonymous) = (server.northwind(), server.anonymous());
     let session = northwind.session(technician());
@@ -157,7 +157,7 @@ fn a_file_is_uploaded_carried_listed_and_fetched() {
 }
 
 #[test]
-fn a_message_of_files_alone_has_no_text_part_and_gives_no_title() {
+fn a_message_with_only_files_has_no_text_part_and_gives_no_title() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -180,7 +180,7 @@ fn a_message_of_files_alone_has_no_text_part_and_gives_no_title() {
 }
 
 #[test]
-fn an_upload_is_refused_what_it_may_not_be() {
+fn an_upload_request_that_breaks_a_rule_is_refused() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -216,7 +216,7 @@ fn an_upload_is_refused_what_it_may_not_be() {
 }
 
 #[test]
-fn what_is_uploaded_must_be_what_it_says_and_a_refusal_does_not_use_the_link_up() {
+fn uploaded_content_must_match_its_type_and_a_refusal_does_not_use_up_the_link() {
     let server = Server::demo();
     let northwind = server.northwind();
     let (word, excel) = (
@@ -304,7 +304,7 @@ fn a_file_has_at_most_10_mib() {
 }
 
 #[test]
-fn a_link_holds_for_its_method_and_file_until_it_ends() {
+fn a_link_is_valid_for_its_method_and_file_until_it_expires() {
     let server = Server::demo();
     let (northwind, anonymous) = (server.northwind(), server.anonymous());
     let session = northwind.session(technician());
@@ -412,7 +412,7 @@ fn twenty_uploads_may_wait_for_a_message() {
 }
 
 #[test]
-fn a_session_holds_at_most_200_mib() {
+fn a_session_stores_at_most_200_mib() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -489,7 +489,7 @@ fn a_message_carries_only_files_of_its_session_that_no_message_carries() {
 }
 
 #[test]
-fn of_messages_that_race_for_one_file_one_gets_it() {
+fn of_messages_that_race_for_one_file_exactly_one_gets_it() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -510,7 +510,7 @@ fn of_messages_that_race_for_one_file_one_gets_it() {
 }
 
 #[test]
-fn of_uploads_that_race_for_one_link_one_is_kept() {
+fn of_uploads_that_race_for_one_link_exactly_one_is_stored() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -530,7 +530,7 @@ fn of_uploads_that_race_for_one_link_one_is_kept() {
 }
 
 #[test]
-fn what_no_message_carries_goes_after_a_day() {
+fn a_file_that_no_message_carries_is_deleted_after_a_day() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -561,7 +561,7 @@ fn what_no_message_carries_goes_after_a_day() {
 }
 
 #[test]
-fn a_model_is_shown_the_newest_images_of_a_user() {
+fn a_model_gets_the_newest_images_of_a_user() {
     let model = ScriptedModel::start(vec![scripted_model::Reply::answer("I see.")]);
     let server = Server::answering(&[
         &format!("--model-url={}", model.url()),
@@ -624,7 +624,7 @@ fn a_model_is_shown_the_newest_images_of_a_user() {
 }
 
 #[test]
-fn the_built_in_responder_answers_a_file_without_a_word() {
+fn the_built_in_responder_answers_a_file_without_text() {
     let server = Server::answering(&[]);
     let northwind = server.northwind();
     let session = northwind.session(technician());

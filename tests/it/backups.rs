@@ -116,7 +116,7 @@ fn write(
 }
 
 #[test]
-fn each_backup_under_load_is_whole_and_holds_all_that_was_acknowledged_before_it() {
+fn each_backup_under_load_is_consistent_and_holds_everything_acknowledged_before_it() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let (stop, acknowledged) = (AtomicBool::new(false), Mutex::new(Acknowledged::new()));
@@ -164,7 +164,7 @@ fn each_backup_under_load_is_whole_and_holds_all_that_was_acknowledged_before_it
 }
 
 #[test]
-fn a_backup_is_one_private_file_that_says_what_it_holds_and_leaves_nothing_beside_it() {
+fn a_backup_is_one_private_self_describing_file_and_leaves_no_other_file() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let client = server.client();
@@ -281,7 +281,7 @@ fn damaged(file: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn a_file_that_contradicts_itself_can_be_backed_up_and_put_back_and_both_tell_what_is_wrong() {
+fn an_inconsistent_file_can_be_backed_up_and_restored_and_both_report_the_inconsistency() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let sessions: Vec<String> = (0..25).map(|_| begin_session(&server.client())).collect();
@@ -329,7 +329,7 @@ fn a_file_that_contradicts_itself_can_be_backed_up_and_put_back_and_both_tell_wh
 }
 
 #[test]
-fn a_copy_with_half_of_a_change_in_it_is_not_taken_for_a_whole_one() {
+fn a_copy_with_half_a_transaction_is_not_accepted_as_a_backup() {
     let workspace = Workspace::with_demo_world();
     workspace.ok(["backup", "backup.db"]);
     let copy = workspace.path().join("copy");
@@ -372,7 +372,7 @@ fn a_copy_with_half_of_a_change_in_it_is_not_taken_for_a_whole_one() {
 }
 
 #[test]
-fn a_restored_file_that_cannot_be_opened_in_its_place_is_said_to_be_there() {
+fn a_restored_file_that_cannot_be_opened_is_reported_as_restored() {
     let workspace = Workspace::with_demo_world();
     workspace.ok(["backup", "backup.db"]);
     let backup = workspace.path().join("backup.db");
@@ -392,7 +392,7 @@ fn a_restored_file_that_cannot_be_opened_in_its_place_is_said_to_be_there() {
 }
 
 #[test]
-fn what_a_crash_left_in_the_log_is_in_a_backup_and_in_a_restored_copy_of_the_folder() {
+fn a_backup_and_a_copied_folder_hold_what_a_crash_left_in_the_write_ahead_log() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let session = begin_session(&server.client());
@@ -420,7 +420,7 @@ fn what_a_crash_left_in_the_log_is_in_a_backup_and_in_a_restored_copy_of_the_fol
 }
 
 #[test]
-fn a_restore_refuses_a_folder_that_has_data_or_what_is_left_of_it() {
+fn a_restore_refuses_a_folder_with_data_or_leftovers_of_it() {
     let workspace = Workspace::with_demo_world();
     workspace.ok(["backup", "backup.db"]);
     let before = fs::read(workspace.database()).unwrap();
@@ -447,7 +447,7 @@ fn a_restore_refuses_a_folder_that_has_data_or_what_is_left_of_it() {
 }
 
 #[test]
-fn a_restore_refuses_a_folder_that_is_served_even_if_its_file_is_gone() {
+fn a_restore_refuses_a_served_folder_even_if_its_database_file_is_missing() {
     let workspace = Workspace::with_demo_world();
     workspace.ok(["backup", "backup.db"]);
     let server = workspace.serve_demo_world();
@@ -476,7 +476,7 @@ fn server_answers(server: &Server) {
 }
 
 #[test]
-fn a_file_that_is_not_a_whole_backup_is_refused_and_the_folder_has_no_database_then() {
+fn an_incomplete_backup_is_refused_and_leaves_the_folder_without_a_database() {
     let source = Workspace::with_demo_world();
     source.ok(["backup", "backup.db"]);
     let whole = fs::read(source.path().join("backup.db")).unwrap();
@@ -529,8 +529,7 @@ fn a_file_that_is_not_a_whole_backup_is_refused_and_the_folder_has_no_database_t
 }
 
 #[test]
-fn a_backup_of_an_older_version_s_file_is_taken_as_it_is_and_brought_up_to_date_when_it_is_put_back()
- {
+fn a_backup_of_an_older_version_s_file_stays_as_it_is_and_migrates_when_restored() {
     let workspace = Workspace::with_demo_world();
     let file = workspace.closed_file();
     let newest: i64 = file
@@ -589,7 +588,7 @@ fn a_backup_of_an_older_version_s_file_is_taken_as_it_is_and_brought_up_to_date_
 }
 
 #[test]
-fn tokens_outlive_a_restore_where_the_folder_s_secret_is_put_beside_it() {
+fn tokens_survive_a_restore_if_the_folder_s_secret_is_restored_too() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let session = begin_session(&server.client());

@@ -344,14 +344,14 @@ fn assert_is_seen(change: &Change, who: &str, make: impl FnOnce(&Server)) {
 }
 
 #[test]
-fn whatever_is_changed_over_the_wire_is_seen_by_the_very_next_request() {
+fn a_change_over_http_is_seen_by_the_next_request() {
     for change in CHANGES {
         assert_is_seen(change, "over the wire", change.over_the_wire);
     }
 }
 
 #[test]
-fn whatever_another_program_changes_is_seen_by_the_very_next_request() {
+fn a_change_by_another_process_is_seen_by_the_next_request() {
     for change in CHANGES {
         assert_is_seen(change, "beside the server", |server| {
             match change.other_process {
@@ -365,7 +365,7 @@ fn whatever_another_program_changes_is_seen_by_the_very_next_request() {
 }
 
 #[test]
-fn what_the_command_line_changes_is_seen_by_the_very_next_request() {
+fn a_change_by_the_command_line_is_seen_by_the_next_request() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let client = server.client();
@@ -389,7 +389,7 @@ fn what_the_command_line_changes_is_seen_by_the_very_next_request() {
 }
 
 #[test]
-fn a_key_ends_by_the_clock_also_while_it_is_kept() {
+fn a_cached_key_still_expires() {
     let server = Server::demo();
     server.execute_sql(&format!(
         "UPDATE api_keys SET expires_at = {} WHERE tenant_no = (SELECT tenant_no FROM tenants WHERE client_id = 'northwind-it')",
@@ -404,7 +404,7 @@ fn a_key_ends_by_the_clock_also_while_it_is_kept() {
 }
 
 #[test]
-fn a_key_that_was_unknown_counts_as_soon_as_it_is_made() {
+fn a_key_that_was_unknown_is_valid_as_soon_as_it_exists() {
     let server = Server::demo();
     let key = "neo_sk_demo_notYetMade123456";
     for _ in 0..2 {
@@ -418,7 +418,7 @@ fn a_key_that_was_unknown_counts_as_soon_as_it_is_made() {
 }
 
 #[test]
-fn a_sign_out_is_seen_by_the_very_next_request_whoever_ends_the_sign_in() {
+fn a_sign_out_is_seen_by_the_next_request_for_every_way_to_end_a_sign_in() {
     let server = Server::demo();
     let (one, other) = (administrator(&server), administrator(&server));
     for person in [&one, &other, &one, &other] {
@@ -435,7 +435,7 @@ fn a_sign_out_is_seen_by_the_very_next_request_whoever_ends_the_sign_in() {
 }
 
 #[test]
-fn a_user_s_role_and_name_are_seen_by_the_very_next_request() {
+fn a_user_s_role_and_name_are_seen_by_the_next_request() {
     let authority = Authority::new();
     let url = format!("--entra-authority={}", authority.url());
     let server = Server::with_world(DEMO, &[&url, "--entra-audience", AUDIENCE]);
@@ -464,7 +464,7 @@ fn a_user_s_role_and_name_are_seen_by_the_very_next_request() {
 }
 
 #[test]
-fn what_happens_all_the_time_leaves_what_is_kept_alone() {
+fn frequent_writes_do_not_invalidate_the_cache() {
     let authority = Authority::new();
     let url = format!("--entra-authority={}", authority.url());
     let server = Server::with_world(DEMO, &[&url, "--entra-audience", AUDIENCE]);
@@ -553,7 +553,7 @@ fn some_question(tenants: &[Tenant], random: &mut Random) -> (Asker, Request) {
 }
 
 #[test]
-fn after_any_changes_in_any_order_what_is_kept_decides_as_the_file_does() {
+fn after_any_sequence_of_changes_the_cache_decides_as_the_file_does() {
     let seed = random::seed();
     let mut random = Random::new(seed);
     let server = Server::demo();

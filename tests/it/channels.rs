@@ -47,7 +47,7 @@ fn second_internal() -> Value {
 }
 
 #[test]
-fn a_channel_is_made_with_defaults_and_read_back() {
+fn a_channel_is_created_with_defaults_and_read_back() {
     let server = Server::demo();
     let northwind = server.northwind();
     let made = northwind
@@ -85,7 +85,7 @@ fn a_channel_is_made_with_defaults_and_read_back() {
 }
 
 #[test]
-fn what_is_sent_of_a_channel_changes_and_null_restores_its_default() {
+fn a_patch_of_a_channel_changes_sent_fields_and_null_restores_the_default() {
     let server = Server::demo();
     let northwind = server.northwind();
     let whole = json!({
@@ -160,7 +160,7 @@ fn what_is_sent_of_a_channel_changes_and_null_restores_its_default() {
 }
 
 #[test]
-fn a_body_that_makes_no_channel_is_refused_by_field() {
+fn an_invalid_channel_is_refused_by_field() {
     let server = Server::demo();
     let northwind = server.northwind();
     let only_teams = "must be one of TEAMS";
@@ -220,7 +220,7 @@ fn a_body_that_makes_no_channel_is_refused_by_field() {
 }
 
 #[test]
-fn audience_and_transport_never_change_and_what_has_no_default_is_not_reset() {
+fn audience_and_transport_never_change_and_a_field_without_default_cannot_be_reset() {
     let server = Server::demo();
     let northwind = server.northwind();
     let path = format!("/channels/{}", server.client_help_bot());
@@ -257,7 +257,7 @@ fn audience_and_transport_never_change_and_what_has_no_default_is_not_reset() {
 }
 
 #[test]
-fn a_channels_agent_is_its_tenants_own_and_of_its_audience() {
+fn a_channels_agent_belongs_to_its_tenant_and_has_its_audience() {
     let server = Server::demo();
     let northwind = server.northwind();
     let made = northwind.post("/channels", internal("Desk")).expect(201);
@@ -304,7 +304,7 @@ fn a_channels_agent_is_its_tenants_own_and_of_its_audience() {
 }
 
 #[test]
-fn a_name_is_a_tenants_only_one_among_what_lives() {
+fn a_channel_name_is_unique_among_a_tenants_undeleted_channels() {
     let server = Server::demo();
     let northwind = server.northwind();
     let taken = json!({
@@ -334,7 +334,7 @@ fn a_name_is_a_tenants_only_one_among_what_lives() {
 }
 
 #[test]
-fn of_two_who_make_one_name_or_one_bots_channel_at_once_exactly_one_wins() {
+fn of_two_concurrent_creates_with_one_name_or_one_bot_exactly_one_wins() {
     let server = Server::demo();
     let at_once = |bodies: [Value; 2]| -> Vec<u16> {
         let mut statuses: Vec<u16> = thread::scope(|scope| {
@@ -413,7 +413,7 @@ fn a_bot_has_one_active_channel_for_a_tenants_technicians() {
 }
 
 #[test]
-fn a_bot_of_another_tenant_is_refused_and_nobody_is_named() {
+fn another_tenants_bot_is_refused_without_naming_the_tenant() {
     let server = Server::demo();
     let northwind = server.northwind();
     let theirs = "B07BE7A0-c0de-4bee-8ace-feed0be7a001";
@@ -536,7 +536,7 @@ fn a_new_bot_checks_every_install_again() {
 }
 
 #[test]
-fn a_deleted_channel_is_gone_for_all_but_those_it_routed_who_are_refused() {
+fn a_deleted_channel_does_not_exist_except_that_calls_it_routed_are_refused() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let session = relay.session(from(CONTOSO));
@@ -702,7 +702,7 @@ fn channels_are_listed_newest_first_by_page_and_filter() {
 }
 
 #[test]
-fn a_malformed_or_foreign_channel_id_is_no_channel() {
+fn a_malformed_or_foreign_channel_id_is_not_found() {
     let server = Server::demo();
     let theirs = server.fabrikam().get("/channels").expect(200).ids();
     for caller in [server.northwind(), server.relay()] {
@@ -729,7 +729,7 @@ fn a_malformed_or_foreign_channel_id_is_no_channel() {
 }
 
 #[test]
-fn an_install_event_tells_the_relay_what_a_living_active_channel_says() {
+fn an_install_event_gives_the_relay_the_texts_of_an_active_channel() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let ask = |bot: &str, directory: &str| {

@@ -67,7 +67,7 @@ fn assert_closed_by_the_server(mut connection: Connection) {
 }
 
 #[test]
-fn an_upload_that_falls_silent_is_refused_and_its_link_is_not_used_up() {
+fn a_stalled_upload_is_refused_and_its_link_is_not_used_up() {
     let server = Server::with_timeouts(ClientTimeouts {
         body: LONG,
         body_silence: SHORT,
@@ -84,7 +84,7 @@ fn an_upload_that_falls_silent_is_refused_and_its_link_is_not_used_up() {
 }
 
 #[test]
-fn an_upload_that_trickles_is_refused_once_its_time_is_over() {
+fn an_upload_that_trickles_is_refused_at_its_deadline() {
     let server = Server::with_timeouts(ClientTimeouts {
         body: SHORT,
         body_silence: LONG,
@@ -108,7 +108,7 @@ fn an_upload_that_trickles_is_refused_once_its_time_is_over() {
 }
 
 #[test]
-fn a_json_body_that_falls_silent_is_refused() {
+fn a_stalled_json_body_is_refused() {
     let server = Server::with_timeouts(ClientTimeouts {
         body_silence: SHORT,
         ..ClientTimeouts::default()
@@ -136,7 +136,7 @@ fn a_json_body_that_falls_silent_is_refused() {
 }
 
 #[test]
-fn a_body_that_nobody_reads_and_that_never_ends_does_not_keep_the_connection() {
+fn an_unread_endless_body_does_not_keep_the_connection_open() {
     let server = Server::demo();
     for (method, path, status, framing) in [
         ("POST", "/chat/sessions", 401, "content-length: 20\r\n\r\n{"),
@@ -175,7 +175,7 @@ fn a_body_that_nobody_reads_and_that_never_ends_does_not_keep_the_connection() {
 }
 
 #[test]
-fn a_chunked_body_that_was_read_whole_keeps_the_connection() {
+fn a_chunked_body_that_was_read_to_its_end_keeps_the_connection_open() {
     let server = Server::demo();
     let mut connection = Connection::open(server.address);
     for _ in 0..3 {
@@ -190,7 +190,7 @@ fn a_chunked_body_that_was_read_whole_keeps_the_connection() {
 }
 
 #[test]
-fn one_upload_too_many_at_one_time_is_told_to_come_again() {
+fn one_concurrent_upload_too_many_gets_retry_after() {
     let server = Server::with_timeouts(ClientTimeouts {
         uploads: 2,
         upload_wait: SHORT,
@@ -235,7 +235,7 @@ fn upload_targets(client: &ApiClient, session: &str, most: usize) -> Vec<String>
 }
 
 #[test]
-fn uploads_of_one_session_or_tenant_leave_room_for_those_of_others() {
+fn uploads_of_one_session_or_tenant_leave_permits_for_others() {
     let server = Server::with_timeouts(ClientTimeouts {
         upload_wait: SHORT,
         ..ClientTimeouts::default()
@@ -271,7 +271,7 @@ fn uploads_of_one_session_or_tenant_leave_room_for_those_of_others() {
 }
 
 #[test]
-fn an_upload_waits_for_one_before_it() {
+fn an_upload_waits_for_a_permit() {
     let server = Server::with_timeouts(ClientTimeouts {
         uploads: 1,
         upload_wait: LONG,
@@ -322,7 +322,7 @@ fn start_download(address: SocketAddr, target: &str) -> Connection {
 }
 
 #[test]
-fn files_that_are_fetched_and_not_read_hold_up_nobody_and_come_whole_later() {
+fn downloads_that_are_not_read_block_nobody_and_arrive_whole_later() {
     let server = Server::with_timeouts(ClientTimeouts {
         stuck: LONG,
         ..ClientTimeouts::default()
@@ -345,7 +345,7 @@ fn files_that_are_fetched_and_not_read_hold_up_nobody_and_come_whole_later() {
 }
 
 #[test]
-fn a_file_that_goes_while_it_is_fetched_breaks_the_connection() {
+fn a_file_deleted_during_its_download_breaks_the_connection() {
     let server = Server::with_timeouts(ClientTimeouts {
         stuck: LONG,
         ..ClientTimeouts::default()
@@ -422,7 +422,7 @@ fn until_broken(mut reader: Events) -> Vec<Event> {
 }
 
 #[test]
-fn a_reader_that_does_not_read_slows_neither_the_turn_nor_other_readers() {
+fn a_stalled_reader_slows_neither_the_turn_nor_other_readers() {
     let model = long_answer(true);
     let server = Server::with_timeouts_and_model(
         ClientTimeouts {
@@ -450,7 +450,7 @@ fn a_reader_that_does_not_read_slows_neither_the_turn_nor_other_readers() {
 }
 
 #[test]
-fn a_reader_that_does_not_read_is_cut_off_and_goes_on_from_its_cursor() {
+fn a_stalled_reader_is_disconnected_and_continues_from_its_cursor() {
     let server = Server::with_timeouts_and_model(
         ClientTimeouts {
             stuck: SHORT,
@@ -490,7 +490,7 @@ fn a_reader_that_does_not_read_is_cut_off_and_goes_on_from_its_cursor() {
 }
 
 #[test]
-fn an_idle_stream_is_kept_awake_by_comments() {
+fn an_idle_stream_gets_heartbeat_comments() {
     assert_eq!(ClientTimeouts::default().heartbeat, Duration::from_secs(15));
     let server = Server::with_timeouts(ClientTimeouts {
         heartbeat: Duration::from_millis(20),
@@ -506,7 +506,7 @@ fn an_idle_stream_is_kept_awake_by_comments() {
 }
 
 #[test]
-fn a_stream_that_waits_for_its_turn_is_kept_awake_too() {
+fn a_stream_of_a_queued_turn_gets_heartbeat_comments_too() {
     let model = ScriptedModel::start(vec![ModelReply::events(text_chunk("So ")).then_hang()]);
     let server = Server::with_timeouts_and_model(
         ClientTimeouts {

@@ -162,7 +162,7 @@ fn sessions_messages_and_streams_keep_their_order() {
 }
 
 #[test]
-fn a_list_that_was_begun_before_a_jump_goes_on_where_it_was() {
+fn a_list_started_before_a_jump_continues_after_it() {
     let mut server = Jumping::with_flags(&["--rate-limit", "0"]);
     let mut sessions = Vec::new();
     for jump in JUMPS {
@@ -187,7 +187,7 @@ fn a_list_that_was_begun_before_a_jump_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_repeat_is_known_for_a_day_of_the_clock_however_it_goes_there() {
+fn a_repeat_is_recognized_for_a_day_of_the_clock_despite_jumps() {
     let mut server = Jumping::with_flags(&["--rate-limit", "0"]);
     let opens = |server: &Jumping| {
         let opened = server.northwind().create_session_once("once", technician());
@@ -207,7 +207,7 @@ fn a_repeat_is_known_for_a_day_of_the_clock_however_it_goes_there() {
 }
 
 #[test]
-fn tokens_and_links_end_by_the_clock_and_a_clock_that_was_set_back_ends_none() {
+fn tokens_and_links_expire_by_the_clock_and_none_expires_when_it_is_set_back() {
     let mut server = Jumping::with_flags(&["--rate-limit", "0"]);
     let session = server.session();
     let guest = server.northwind().with_session_token(&session);
@@ -237,7 +237,7 @@ fn tokens_and_links_end_by_the_clock_and_a_clock_that_was_set_back_ends_none() {
 }
 
 #[test]
-fn a_jump_keeps_nobody_waiting_at_the_rate_limit() {
+fn a_jump_makes_no_caller_wait_at_the_rate_limit() {
     let mut server = Jumping::with_flags(&["--rate-limit", "3"]);
     let northwind = server.northwind();
     for jump in [0, DAY, -HOUR, -YEAR, 10 * YEAR, -2 * HOUR] {
@@ -257,7 +257,7 @@ fn a_jump_keeps_nobody_waiting_at_the_rate_limit() {
 }
 
 #[test]
-fn a_server_whose_clock_jumps_all_the_time_loses_nothing_and_gives_no_id_twice() {
+fn a_server_whose_clock_keeps_jumping_loses_nothing_and_reuses_no_id() {
     let seed = seed();
     let mut random = Random::new(seed);
     let mut server = Jumping::with_flags(&["--rate-limit", "0"]);

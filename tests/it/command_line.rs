@@ -214,7 +214,7 @@ fn a_failure_is_exit_1_with_one_line_that_says_what_is_wrong() {
 }
 
 #[test]
-fn a_folder_without_data_fails_the_check_and_is_not_made() {
+fn the_check_of_a_folder_without_data_fails_and_does_not_create_it() {
     let workspace = Workspace::new();
     assert!(
         workspace
@@ -226,7 +226,7 @@ fn a_folder_without_data_fails_the_check_and_is_not_made() {
 }
 
 #[test]
-fn the_folder_is_made_with_its_parents_for_its_owner_alone() {
+fn the_folder_and_its_parents_are_created_and_only_the_owner_has_access() {
     let workspace = Workspace::new();
     let folder = workspace.path().join("a/b c/données");
     let done = finish(
@@ -255,7 +255,7 @@ fn the_folder_is_made_with_its_parents_for_its_owner_alone() {
 }
 
 #[test]
-fn without_data_the_usual_folder_in_the_current_one_is_used() {
+fn without_the_data_flag_the_default_folder_in_the_current_directory_is_used() {
     let workspace = Workspace::new();
     let done = finish(program(["tenants", "list"]).current_dir(workspace.path()));
     assert_eq!(done.code, 0, "{done:?}");
@@ -279,7 +279,7 @@ fn a_path_that_cannot_be_a_folder_is_refused_in_one_sentence() {
 }
 
 #[test]
-fn the_variable_of_data_and_env_works_and_the_flag_beats_it() {
+fn the_variables_of_data_and_env_work_and_the_flags_override_them() {
     let workspace = with_tenant();
     let listed = workspace.ok(["tenants", "list"]);
     assert!(listed.starts_with("northwind-it\t"));
@@ -311,7 +311,7 @@ fn the_variable_of_data_and_env_works_and_the_flag_beats_it() {
 }
 
 #[test]
-fn the_variables_of_tenants_and_keys_work_and_the_flags_beat_them() {
+fn the_variables_of_tenants_and_keys_work_and_the_flags_override_them() {
     let workspace = Workspace::new();
     let done = finish(
         workspace
@@ -398,7 +398,7 @@ fn the_variables_of_tenants_and_keys_work_and_the_flags_beat_them() {
 }
 
 #[test]
-fn the_variables_of_serve_work_and_the_flags_beat_them() {
+fn the_variables_of_serve_work_and_the_flags_override_them() {
     let workspace = with_tenant();
     let (_, key) = workspace.new_key("northwind-it", "script");
     let variables = [
@@ -471,7 +471,7 @@ fn the_variables_of_serve_work_and_the_flags_beat_them() {
 }
 
 #[test]
-fn tenants_are_made_and_listed_one_a_line() {
+fn tenants_are_created_and_listed_one_a_line() {
     let workspace = Workspace::new();
     let create = |client_id: &str, name: &str, more: &[&str]| {
         let mut line = vec!["tenants", "create", "--client-id", client_id];
@@ -501,7 +501,7 @@ fn tenants_are_made_and_listed_one_a_line() {
 }
 
 #[test]
-fn a_tenant_is_not_made_of_a_directory_that_another_has_installed() {
+fn a_tenant_cannot_take_a_directory_that_another_tenant_has_installed() {
     let workspace = Workspace::new();
     let world = json!({ "tenants": [{
         "client_id": "northwind-it", "name": "Northwind",
@@ -610,7 +610,7 @@ fn keys_are_listed_one_a_line_with_their_id_first_and_never_whole() {
 }
 
 #[test]
-fn a_key_that_is_revoked_beside_a_running_server_ends_at_once_with_its_tokens() {
+fn a_key_revoked_while_the_server_runs_ends_at_once_with_its_tokens() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let (id, key) = id_and_key(&workspace.ok([
@@ -752,7 +752,7 @@ fn a_key_s_name_is_free_again_once_it_has_ended() {
 }
 
 #[test]
-fn a_key_of_another_environment_is_told_apart() {
+fn a_key_of_another_environment_is_recognized_as_such() {
     let workspace = with_tenant();
     let (_, key) = workspace.new_key("northwind-it", "script");
     let server = workspace.serve(["--env", "prod"]);
@@ -764,7 +764,7 @@ fn a_key_of_another_environment_is_told_apart() {
 }
 
 #[test]
-fn what_is_imported_beside_a_running_server_is_served_at_once() {
+fn an_import_while_the_server_runs_is_served_at_once() {
     let workspace = with_tenant();
     let server = workspace.serve::<&str>([]);
     let (_, key) = workspace.new_key("northwind-it", "script");
@@ -789,7 +789,7 @@ fn what_is_imported_beside_a_running_server_is_served_at_once() {
 }
 
 #[test]
-fn ids_grow_over_server_and_command_line_together_also_after_the_clock_was_set_back() {
+fn ids_of_server_and_command_line_grow_together_even_after_the_clock_was_set_back() {
     let workspace = Workspace::with_demo_world();
     // The newest thing in the file is an hour ahead of the clock.
     let file = workspace.closed_file();
@@ -832,7 +832,7 @@ fn a_second_server_on_one_folder_is_refused_in_one_sentence() {
 }
 
 #[test]
-fn a_taken_port_is_said_in_one_sentence() {
+fn a_port_in_use_is_reported_in_one_sentence() {
     let workspace = with_tenant();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -841,7 +841,7 @@ fn a_taken_port_is_said_in_one_sentence() {
 }
 
 #[test]
-fn a_file_of_a_newer_version_is_refused_and_left_alone() {
+fn a_file_of_a_newer_version_is_refused_and_not_changed() {
     let workspace = with_tenant();
     let file = workspace.closed_file();
     file.execute(
@@ -863,7 +863,7 @@ fn a_file_of_a_newer_version_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_database_of_another_program_is_refused_and_left_alone() {
+fn a_database_of_another_program_is_refused_and_not_changed() {
     let workspace = Workspace::new();
     fs::create_dir(workspace.data()).unwrap();
     let file = rusqlite::Connection::open(workspace.database()).unwrap();
@@ -882,7 +882,7 @@ fn a_database_of_another_program_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_refused_and_left_alone() {
+fn a_file_that_is_not_a_database_is_refused_and_not_changed() {
     let workspace = Workspace::new();
     fs::create_dir(workspace.data()).unwrap();
     let text = "a shopping list, long enough to be looked at as a file's head\n".repeat(100);
@@ -899,7 +899,7 @@ fn a_file_that_is_no_database_is_refused_and_left_alone() {
 }
 
 #[test]
-fn damage_at_the_file_s_head_is_refused_in_one_sentence() {
+fn a_damaged_file_header_is_refused_in_one_sentence() {
     let workspace = Workspace::with_demo_world();
     drop(workspace.closed_file());
     let bytes = fs::read(workspace.database()).unwrap();
@@ -942,7 +942,7 @@ fn the_check_finds_damage_in_the_middle_of_the_file() {
 }
 
 #[test]
-fn the_check_finds_what_contradicts_itself() {
+fn the_check_finds_inconsistent_data() {
     let workspace = Workspace::with_demo_world();
     let file = workspace.closed_file();
     file.execute_batch(
@@ -959,7 +959,7 @@ fn the_check_finds_what_contradicts_itself() {
 }
 
 #[test]
-fn a_signal_ends_the_server_with_exit_0() {
+fn a_signal_stops_the_server_with_exit_0() {
     for signal in ["TERM", "INT"] {
         let workspace = with_tenant();
         let server = workspace.serve::<&str>([]);
@@ -971,7 +971,7 @@ fn a_signal_ends_the_server_with_exit_0() {
 }
 
 #[test]
-fn whatever_ends_by_itself_leaves_all_data_in_the_one_file() {
+fn every_clean_exit_leaves_all_data_in_the_one_file() {
     let workspace = Workspace::with_demo_world();
     let log = workspace.data().join("switchboard.db-wal");
     assert!(!log.exists());
@@ -990,7 +990,7 @@ fn whatever_ends_by_itself_leaves_all_data_in_the_one_file() {
 }
 
 #[test]
-fn a_connection_that_is_only_kept_does_not_hold_up_the_end() {
+fn an_idle_connection_does_not_delay_the_shutdown() {
     let workspace = with_tenant();
     // Far longer than a failing test waits, so that waiting for it fails the test.
     let server = workspace.serve(["--drain-seconds", "3600"]);
@@ -1009,7 +1009,7 @@ fn a_connection_that_is_only_kept_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn a_request_that_runs_when_the_signal_comes_gets_its_reply() {
+fn a_request_in_progress_at_the_signal_gets_its_reply() {
     let workspace = with_tenant();
     let (_, key) = workspace.new_key("northwind-it", "script");
     let server = workspace.serve::<&str>([]);
@@ -1044,7 +1044,7 @@ fn a_request_that_runs_when_the_signal_comes_gets_its_reply() {
 }
 
 #[test]
-fn results_into_a_closed_pipe_end_the_command_without_a_panic() {
+fn a_closed_pipe_ends_the_command_without_a_panic() {
     let workspace = Workspace::with_demo_world();
     for line in [
         vec!["export"],
@@ -1075,7 +1075,7 @@ fn results_into_a_closed_pipe_end_the_command_without_a_panic() {
 }
 
 #[test]
-fn an_ipv6_address_is_served_where_there_is_one() {
+fn an_ipv6_address_is_served_if_the_machine_has_one() {
     let workspace = with_tenant();
     let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else {
         return;

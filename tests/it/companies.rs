@@ -18,7 +18,7 @@ fn companies_of(list: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_company_is_made_read_and_changed_field_by_field() {
+fn a_company_is_created_read_and_changed_field_by_field() {
     let server = Server::demo();
     let northwind = server.northwind();
     let made = northwind
@@ -66,7 +66,7 @@ fn a_company_is_made_read_and_changed_field_by_field() {
 }
 
 #[test]
-fn a_body_that_makes_or_changes_no_company_is_refused_by_field() {
+fn an_invalid_company_or_change_is_refused_by_field() {
     let server = Server::demo();
     let northwind = server.northwind();
     let id_rule = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
@@ -141,7 +141,7 @@ fn a_body_that_makes_or_changes_no_company_is_refused_by_field() {
 }
 
 #[test]
-fn a_known_id_is_not_made_again_and_an_unknown_one_is_not_changed_into_being() {
+fn an_existing_id_cannot_be_created_again_and_a_change_creates_nothing() {
     let server = Server::demo();
     let northwind = server.northwind();
     let body = json!({ "psa_company_id": "1001", "psa_company_name": "Another" });
@@ -181,7 +181,7 @@ fn a_known_id_is_not_made_again_and_an_unknown_one_is_not_changed_into_being() {
 }
 
 #[test]
-fn of_many_who_make_one_company_exactly_one_does() {
+fn of_many_concurrent_creates_of_one_company_exactly_one_wins() {
     let server = Server::demo();
     let statuses: Vec<u16> = thread::scope(|scope| {
         let makers: Vec<_> = (0..8)
@@ -258,7 +258,7 @@ fn companies_are_listed_newest_first_page_by_page_by_directory_and_by_text() {
 }
 
 #[test]
-fn paths_that_are_spelt_out_are_no_companies() {
+fn literal_paths_are_not_companies() {
     let server = Server::demo();
     let northwind = server.northwind();
     assert!(
@@ -288,7 +288,7 @@ fn paths_that_are_spelt_out_are_no_companies() {
 }
 
 #[test]
-fn who_was_refused_is_shown_and_linking_by_a_change_lets_them_in() {
+fn a_refused_directory_is_listed_and_linking_a_company_to_it_admits_it() {
     let server = Server::demo();
     let (relay, northwind) = (server.relay(), server.northwind());
     let unlinked = || northwind.get("/end-companies/unlinked-tenants").expect(200);
@@ -350,7 +350,7 @@ fn who_was_refused_is_shown_and_linking_by_a_change_lets_them_in() {
 }
 
 #[test]
-fn linking_by_a_new_company_lets_them_in_and_a_second_one_keeps_them_out_again() {
+fn a_new_linked_company_admits_its_directory_and_a_second_one_makes_it_refused_again() {
     let server = Server::demo();
     let (relay, northwind) = (server.relay(), server.northwind());
     relay
@@ -386,7 +386,7 @@ fn linking_by_a_new_company_lets_them_in_and_a_second_one_keeps_them_out_again()
 }
 
 #[test]
-fn a_refused_directory_is_forgotten_on_request_and_comes_back_when_it_is_refused_again() {
+fn a_refused_directory_can_be_dismissed_and_is_listed_again_at_the_next_refusal() {
     let server = Server::demo();
     let (relay, northwind) = (server.relay(), server.northwind());
     relay
@@ -416,7 +416,7 @@ fn a_refused_directory_is_forgotten_on_request_and_comes_back_when_it_is_refused
 }
 
 #[test]
-fn a_link_that_is_removed_leaves_sessions_pinned_and_refuses_their_new_turns() {
+fn a_removed_link_leaves_sessions_pinned_and_refuses_their_new_turns() {
     let server = Server::demo();
     let (relay, northwind) = (server.relay(), server.northwind());
     let session = relay.session(from(CONTOSO));
@@ -442,7 +442,7 @@ fn a_link_that_is_removed_leaves_sessions_pinned_and_refuses_their_new_turns() {
 }
 
 #[test]
-fn a_company_that_is_removed_leaves_its_sessions_which_refuse_new_turns() {
+fn a_deleted_company_leaves_its_sessions_which_refuse_new_turns() {
     let server = Server::demo();
     let (relay, northwind) = (server.relay(), server.northwind());
     let pinned = relay.session(from(CONTOSO));
@@ -483,7 +483,7 @@ fn a_company_that_is_removed_leaves_its_sessions_which_refuse_new_turns() {
 }
 
 #[test]
-fn a_removed_companys_own_articles_go_with_it_and_never_become_everybodys() {
+fn a_deleted_companys_own_articles_are_deleted_and_never_become_shared() {
     let server = Server::answering(&[]);
     let northwind = server.northwind();
     let articles = || {
@@ -534,7 +534,7 @@ fn a_removed_companys_own_articles_go_with_it_and_never_become_everybodys() {
 }
 
 #[test]
-fn each_change_of_a_company_is_an_audit_event_and_what_changes_nothing_is_none() {
+fn each_change_of_a_company_is_an_audit_event_and_a_change_of_nothing_is_not() {
     let server = Server::with_world(DEMO, &[]);
     let northwind = server.northwind();
     let guest = northwind.with_session_token(&northwind.session(technician()));

@@ -198,7 +198,7 @@ fn shown<'a>(text: &str, markers: &'a [String]) -> Vec<&'a String> {
 }
 
 #[test]
-fn every_session_is_shown_the_articles_that_it_may_see_and_no_other() {
+fn every_session_gets_the_articles_it_may_see_and_no_others() {
     let articles = articles();
     let markers: Vec<String> = articles.iter().map(Article::marker).collect();
     let server = Server::answering_from(&world(&articles), &[]);
@@ -231,7 +231,7 @@ fn every_session_is_shown_the_articles_that_it_may_see_and_no_other() {
 }
 
 #[test]
-fn a_models_prompt_holds_no_word_that_its_session_may_not_see() {
+fn a_models_prompt_contains_no_article_that_its_session_may_not_see() {
     let articles = articles();
     let markers: Vec<String> = articles.iter().map(Article::marker).collect();
     let model = ScriptedModel::start(vec![ModelReply::answer("All right.")]);
@@ -277,7 +277,7 @@ fn a_models_prompt_holds_no_word_that_its_session_may_not_see() {
 }
 
 #[test]
-fn anothers_articles_never_change_an_answer_by_a_byte() {
+fn other_companies_articles_never_change_an_answer_by_a_byte() {
     let all = articles();
     let markers: Vec<String> = all.iter().map(Article::marker).collect();
     let all_words = markers.join(" ");

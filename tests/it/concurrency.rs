@@ -71,7 +71,7 @@ fn of_200_appends_of_one_message_one_is_accepted_and_the_others_get_its_ids() {
 }
 
 #[test]
-fn of_64_creates_with_one_idempotency_key_one_makes_the_session() {
+fn of_64_creates_with_one_idempotency_key_one_creates_the_session() {
     let server = Server::demo();
     let northwind = server.northwind();
     let replies = at_once(64, &northwind, |client, _| {
@@ -132,7 +132,7 @@ fn of_48_messages_at_once_16_are_accepted() {
 }
 
 #[test]
-fn no_turn_is_left_waiting_in_a_session_that_was_reset_meanwhile() {
+fn no_turn_is_left_queued_in_a_session_that_a_concurrent_call_resets() {
     let server = Server::demo();
     let northwind = server.northwind();
     for _ in 0..8 {
@@ -160,7 +160,7 @@ fn no_turn_is_left_waiting_in_a_session_that_was_reset_meanwhile() {
 }
 
 #[test]
-fn who_writes_in_a_session_that_is_deleted_meanwhile_leaves_nothing_behind() {
+fn writes_in_a_session_that_a_concurrent_call_deletes_leave_no_rows() {
     let server = Server::demo();
     let northwind = server.northwind();
     for _ in 0..8 {
@@ -202,7 +202,7 @@ fn who_writes_in_a_session_that_is_deleted_meanwhile_leaves_nothing_behind() {
 }
 
 #[test]
-fn ids_given_at_one_time_are_all_different() {
+fn ids_given_at_the_same_time_are_all_different() {
     let server = Server::demo();
     let northwind = server.northwind();
     let replies = at_once(100, &northwind, |client, _| {
@@ -216,7 +216,7 @@ fn ids_given_at_one_time_are_all_different() {
 }
 
 #[test]
-fn a_cancel_at_any_moment_of_a_turns_beginning_ends_it() {
+fn a_cancel_at_any_moment_of_a_turns_start_ends_it() {
     let model = ScriptedModel::start(vec![ModelReply::events(text_chunk("So ")).then_hang()]);
     let server = Server::with_model(&model, &[]);
     let northwind = server.northwind();

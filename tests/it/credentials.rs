@@ -70,7 +70,7 @@ fn no_credential_is_missing() {
 }
 
 #[test]
-fn what_is_neither_key_nor_token_is_malformed() {
+fn a_credential_that_is_neither_key_nor_token_is_malformed() {
     let server = Server::demo();
     let long = format!("Bearer {}", "a".repeat(5_000));
     let headers = [
@@ -102,7 +102,7 @@ fn what_is_neither_key_nor_token_is_malformed() {
 }
 
 #[test]
-fn the_scheme_is_read_without_case() {
+fn the_scheme_is_case_insensitive() {
     let server = Server::demo();
     for scheme in ["bearer", "BEARER", "Bearer "] {
         let client = ApiClient::new(server.address, Some(format!("{scheme} {NORTHWIND}")));
@@ -111,7 +111,7 @@ fn the_scheme_is_read_without_case() {
 }
 
 #[test]
-fn a_key_that_nobody_was_given_is_unknown() {
+fn a_key_that_was_never_issued_is_unknown() {
     let server = Server::demo();
     for key in [
         "neo_sk_demo_12345678",
@@ -125,7 +125,7 @@ fn a_key_that_nobody_was_given_is_unknown() {
 }
 
 #[test]
-fn a_key_of_another_environment_is_told_so() {
+fn a_key_of_another_environment_has_its_own_reason() {
     let server = Server::demo();
     for key in ["neo_sk_prod_northwind00000000", "neo_sk_dev_12345678"] {
         assert_unauthorized(
@@ -185,7 +185,7 @@ fn after_the_reply_to_a_revoke_no_request_with_that_key_is_accepted() {
 }
 
 #[test]
-fn a_rotated_key_works_for_a_day_beside_its_successor_and_both_are_one_account() {
+fn a_rotated_key_works_for_a_day_alongside_its_successor_and_both_are_one_account() {
     let server = Server::demo();
     let successor = "neo_sk_demo_successor00000000";
     let (old, new) = (server.northwind(), server.with_credential(successor));
@@ -243,7 +243,7 @@ fn the_use_of_a_key_is_recorded_to_the_minute() {
 }
 
 #[test]
-fn whoami_tells_every_kind_of_caller_who_it_is() {
+fn whoami_describes_every_kind_of_caller() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -276,7 +276,7 @@ fn whoami_tells_every_kind_of_caller_who_it_is() {
 }
 
 #[test]
-fn a_token_is_turned_away_for_the_reason_that_is_so() {
+fn a_token_is_rejected_with_the_true_reason() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -366,7 +366,7 @@ fn a_token_is_turned_away_for_the_reason_that_is_so() {
 }
 
 #[test]
-fn a_credential_is_checked_before_what_it_asks_for() {
+fn a_credential_is_checked_before_the_request() {
     let server = Server::demo();
     let holder = server.with_credential("neo_sk_demo_12345678");
     for request in [

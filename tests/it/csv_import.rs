@@ -54,7 +54,7 @@ fn stored(workspace: &Workspace, sql: &str) -> String {
 }
 
 #[test]
-fn a_list_makes_changes_and_leaves_companies_and_the_same_list_again_changes_nothing() {
+fn a_list_creates_changes_and_keeps_companies_and_importing_it_again_changes_nothing() {
     let workspace = Workspace::with_demo_world();
     let list = "psa_company_id,psa_company_name,tenant_id\n\
                 1001,Contoso Ltd,\n1002,,AB-1\n2001,New one,DIR-2\n2002,Unlinked,\n1003,Fourth Coffee,\n";
@@ -85,7 +85,7 @@ fn a_list_makes_changes_and_leaves_companies_and_the_same_list_again_changes_not
 }
 
 #[test]
-fn columns_come_in_any_order_with_a_mark_and_line_ends_of_windows_and_quoted_cells() {
+fn columns_may_be_in_any_order_with_a_bom_crlf_line_ends_and_quoted_cells() {
     let workspace = Workspace::with_demo_world();
     let list = "\u{feff}Tenant_ID,\"psa_company_name\", PSA_COMPANY_ID \r\n\
                 dir-1,\"Smith, \"\"Jones\"\" & Söhne\", S-1 \r\n\r\n,,\r\n\"dir-2\",\"Last\",\"S-2\"";
@@ -129,7 +129,7 @@ fn columns_come_in_any_order_with_a_mark_and_line_ends_of_windows_and_quoted_cel
 }
 
 #[test]
-fn every_problem_of_a_list_is_told_by_line_and_nothing_of_it_is_taken() {
+fn every_problem_of_a_list_is_reported_by_line_and_nothing_of_it_is_imported() {
     let workspace = Workspace::with_demo_world();
     let list = b"psa_company_id,psa_company_name,tenant_id\n\
                  3001,Fine,\n\
@@ -182,7 +182,7 @@ fn every_problem_of_a_list_is_told_by_line_and_nothing_of_it_is_taken() {
 }
 
 #[test]
-fn a_list_whose_first_line_does_not_name_the_columns_is_not_taken() {
+fn a_list_whose_first_line_does_not_name_the_columns_is_refused() {
     let workspace = Workspace::with_demo_world();
     let rule = "the first line must name the columns, separated by commas: psa_company_id, and optionally psa_company_name and tenant_id";
     for (list, expected) in [
@@ -215,7 +215,7 @@ fn a_list_whose_first_line_does_not_name_the_columns_is_not_taken() {
 }
 
 #[test]
-fn the_kind_of_a_file_is_told_by_its_name_or_a_flag_and_what_does_not_fit_is_wrong_usage() {
+fn the_file_type_comes_from_its_name_or_a_flag_and_a_flag_that_does_not_fit_is_wrong_usage() {
     let workspace = Workspace::with_demo_world();
     let list = "psa_company_id,psa_company_name\n6001,A\n";
     let (upper, other) = (
@@ -252,7 +252,7 @@ fn the_kind_of_a_file_is_told_by_its_name_or_a_flag_and_what_does_not_fit_is_wro
 }
 
 #[test]
-fn a_rehearsal_tells_what_would_change_line_by_line_and_writes_nothing() {
+fn a_dry_run_lists_what_would_change_line_by_line_and_writes_nothing() {
     let workspace = Workspace::with_demo_world();
     let count = "SELECT cast(count(*) AS TEXT) FROM audit_events";
     let (world, events) = (workspace.ok(["export"]), stored(&workspace, count));
@@ -283,7 +283,7 @@ fn a_rehearsal_tells_what_would_change_line_by_line_and_writes_nothing() {
 }
 
 #[test]
-fn a_seed_file_is_rehearsed_in_the_same_way() {
+fn a_seed_file_has_the_same_dry_run() {
     let workspace = Workspace::with_demo_world();
     let world = workspace.ok(["export"]);
     let demo = workspace.ok(["--env", "demo", "import", DEMO_WORLD, "--dry-run"]);
@@ -344,7 +344,7 @@ fn a_seed_file_is_rehearsed_in_the_same_way() {
 }
 
 #[test]
-fn a_list_that_is_taken_beside_a_running_server_lets_those_in_who_were_refused() {
+fn a_list_imported_while_the_server_runs_admits_refused_directories() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let client = server.client();
@@ -373,7 +373,7 @@ fn a_list_that_is_taken_beside_a_running_server_lets_those_in_who_were_refused()
 }
 
 #[test]
-fn a_hundred_thousand_companies_of_one_directory_are_taken_and_told_of() {
+fn a_hundred_thousand_companies_of_one_directory_are_imported_and_reported() {
     let workspace = Workspace::with_demo_world();
     let mut list = String::from("psa_company_id,psa_company_name,tenant_id\n");
     for number in 0..100_000 {

@@ -105,7 +105,7 @@ fn holds_the_message(events: &[Event], turn: &str, messages: &Value) {
 }
 
 #[test]
-fn a_thousand_streams_cut_at_random_bytes_lose_and_double_nothing() {
+fn a_thousand_streams_cut_at_random_bytes_lose_and_duplicate_nothing() {
     let seed = seed();
     let server = Server::answering(&[]);
     let cuts = AtomicUsize::new(0);
@@ -255,7 +255,7 @@ fn after_a_crash_every_accepted_message_is_answered_under_the_same_id() {
 }
 
 #[test]
-fn a_cursor_inside_a_try_that_a_crash_cut_off_goes_on_at_the_fresh_start() {
+fn a_cursor_inside_an_attempt_that_a_crash_cut_off_continues_at_the_next_attempt() {
     let words = text_chunk("Some ") + &text_chunk("words ");
     let model = ScriptedModel::start(vec![ModelReply::events(words).then_hang()]);
     let workspace = Workspace::with_demo_world();

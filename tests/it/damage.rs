@@ -198,7 +198,7 @@ fn a_file_that_was_cut_is_refused_and_no_damage_makes_a_server_panic() {
 }
 
 #[test]
-fn a_directory_whose_id_is_another_in_a_row_or_in_an_index_is_not_routed_by() {
+fn a_damaged_directory_id_in_a_row_or_an_index_routes_nothing() {
     const CONTOSO: &[u8] = b"ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e";
     let workspace = Workspace::with_demo_world();
     drop(workspace.closed_file());
@@ -267,7 +267,7 @@ fn a_record_of_the_schema_that_cannot_be_read_is_refused_in_one_sentence() {
 }
 
 #[test]
-fn a_file_that_was_emptied_is_not_taken_for_a_first_start() {
+fn an_emptied_file_is_not_mistaken_for_a_first_start() {
     let workspace = Workspace::with_demo_world();
     workspace.serve_demo_world().stop();
     fs::write(workspace.database(), "").unwrap();

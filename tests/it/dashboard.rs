@@ -146,7 +146,7 @@ fn is_safe(reply: &Reply) {
 }
 
 #[test]
-fn every_file_is_served_to_everyone_as_what_it_is() {
+fn every_file_is_served_without_a_credential_under_its_media_type() {
     let server = Server::demo();
     for file in File::all() {
         let reply = server.anonymous().send(get(&file.path())).expect(200);
@@ -171,7 +171,7 @@ fn every_file_is_served_to_everyone_as_what_it_is() {
 }
 
 #[test]
-fn the_page_may_call_the_authority_only_where_browsers_sign_in_there() {
+fn the_page_may_call_the_authority_only_if_browsers_sign_in_there() {
     let with = |flags: &[&str]| {
         let server = Server::with_world(DEMO, flags);
         let reply = server.anonymous().send(get("/dashboard")).expect(200);
@@ -193,7 +193,7 @@ fn the_page_may_call_the_authority_only_where_browsers_sign_in_there() {
 }
 
 #[test]
-fn a_file_is_sent_small_to_whoever_takes_it_so() {
+fn a_file_is_sent_compressed_to_clients_that_accept_it() {
     let server = Server::demo();
     for file in File::all() {
         let asked = get(&file.path()).header("accept-encoding", "gzip");
@@ -241,7 +241,7 @@ fn a_file_is_sent_small_to_whoever_takes_it_so() {
 }
 
 #[test]
-fn what_a_browser_has_is_not_sent_again() {
+fn a_file_in_the_browsers_cache_is_not_sent_again() {
     let server = Server::demo();
     let shell = File::shell();
     let (plain, gzip) = (shell.tag(), shell.gzip_tag());
@@ -288,7 +288,7 @@ fn what_a_browser_has_is_not_sent_again() {
 }
 
 #[test]
-fn a_slash_too_many_leads_to_the_page_below_whatever_path() {
+fn a_trailing_slash_redirects_to_the_page_below_any_path() {
     let server = Server::demo();
     for method in ["GET", "HEAD"] {
         let reply = server.anonymous().send(Request::new(method, "/dashboard/"));
@@ -300,7 +300,7 @@ fn a_slash_too_many_leads_to_the_page_below_whatever_path() {
 }
 
 #[test]
-fn what_is_not_part_of_the_page_is_not_there() {
+fn other_paths_below_the_page_are_not_found() {
     let server = Server::demo();
     let anonymous = server.anonymous();
     for path in [
@@ -333,7 +333,7 @@ fn what_is_not_part_of_the_page_is_not_there() {
 }
 
 #[test]
-fn every_file_that_is_named_is_there_and_every_file_that_is_there_is_named() {
+fn every_referenced_file_exists_and_every_file_is_referenced() {
     let files = File::all();
     let mut reached = BTreeSet::from([SHELL]);
     let mut waiting = vec![SHELL];
@@ -414,7 +414,7 @@ fn faults(file: &File) -> Vec<String> {
 }
 
 #[test]
-fn nothing_of_the_page_stands_inline_runs_text_or_comes_from_another_host() {
+fn the_page_has_nothing_inline_evaluates_no_text_and_loads_from_no_other_host() {
     for file in File::all() {
         assert_eq!(faults(&file), Vec::<String>::new(), "{}", file.name);
     }

@@ -35,7 +35,7 @@ fn paste(line: &str) -> Value {
 }
 
 #[test]
-fn the_three_commands_that_it_prints_work_when_they_are_pasted() {
+fn the_three_commands_that_the_demo_prints_work() {
     let workspace = Workspace::new();
     let server = demo(&workspace, "127.0.0.1:0");
     let lines = curl_lines(&server);
@@ -61,7 +61,7 @@ fn the_three_commands_that_it_prints_work_when_they_are_pasted() {
 }
 
 #[test]
-fn a_taken_port_is_said_and_the_next_free_one_used() {
+fn a_port_in_use_is_reported_and_the_next_free_one_used() {
     let workspace = Workspace::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
@@ -74,7 +74,7 @@ fn a_taken_port_is_said_and_the_next_free_one_used() {
 }
 
 #[test]
-fn an_address_that_others_can_reach_is_refused_before_anything_is_made() {
+fn an_address_beyond_loopback_is_refused_before_anything_is_created() {
     let workspace = Workspace::new();
     for address in ["0.0.0.0:0", "192.0.2.1:8080", "[::]:0"] {
         let done = workspace.run(["demo", "--listen", address]);
@@ -87,7 +87,7 @@ fn an_address_that_others_can_reach_is_refused_before_anything_is_made() {
 }
 
 #[test]
-fn what_was_linked_and_said_is_kept_over_a_second_start() {
+fn links_and_messages_survive_a_second_start() {
     let workspace = Workspace::new();
     let server = demo(&workspace, "127.0.0.1:0");
     let lines = curl_lines(&server);
@@ -108,7 +108,7 @@ fn what_was_linked_and_said_is_kept_over_a_second_start() {
 }
 
 #[test]
-fn a_first_start_that_was_cut_off_is_made_good_at_the_next() {
+fn an_interrupted_first_start_is_completed_by_the_next_start() {
     let workspace = Workspace::new();
     let folder = workspace.path().join("switchboard-demo");
     // As a crash between making the file and filling it leaves it.
@@ -119,7 +119,7 @@ fn a_first_start_that_was_cut_off_is_made_good_at_the_next() {
 }
 
 #[test]
-fn its_keys_are_of_its_own_environment() {
+fn the_demos_keys_belong_to_its_own_environment() {
     let workspace = Workspace::new();
     let mut command = workspace.command(["demo", "--listen", "127.0.0.1:0"]);
     command.env("SWITCHBOARD_ENV", "prod");

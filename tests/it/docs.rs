@@ -30,7 +30,7 @@ fn is_of(reply: &Reply, content_type: &str) {
 }
 
 #[test]
-fn the_page_needs_no_credential_and_everything_that_it_names_is_served() {
+fn the_page_needs_no_credential_and_every_file_it_references_is_served() {
     let server = Server::demo();
     for prefix in ["", "/public-api"] {
         let at = |path: &str| {
@@ -62,7 +62,7 @@ fn the_page_needs_no_credential_and_everything_that_it_names_is_served() {
 }
 
 #[test]
-fn nothing_of_the_page_stands_inline_or_comes_from_another_host() {
+fn the_page_has_nothing_inline_and_loads_from_no_other_host() {
     let server = Server::demo();
     let text = |path: &str| server.anonymous().get(path).expect(200).text();
     let page = text("/docs");
@@ -84,7 +84,7 @@ fn nothing_of_the_page_stands_inline_or_comes_from_another_host() {
 }
 
 #[test]
-fn what_is_not_part_of_the_page_is_not_there() {
+fn other_paths_below_the_page_are_not_found() {
     let server = Server::demo();
     let anonymous = server.anonymous();
     for path in [

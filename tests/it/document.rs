@@ -161,7 +161,7 @@ fn the_document_is_an_openapi_3_1_document_of_every_route() {
 }
 
 #[test]
-fn no_two_things_of_the_document_have_one_name() {
+fn names_in_the_document_are_unique() {
     let schemas = document()["components"]["schemas"].as_object().unwrap();
     // A number is what tells the second of a name from the first.
     let numbered = schemas
@@ -171,7 +171,7 @@ fn no_two_things_of_the_document_have_one_name() {
 }
 
 #[test]
-fn what_was_made_is_linked_to_the_calls_that_take_its_name() {
+fn a_creates_response_links_to_the_operations_that_take_its_id() {
     let link = |path: &str, status: &str, name: &str| {
         document()["paths"][format!("{PREFIX}{path}")]["post"]["responses"][status]["links"][name]
             ["parameters"]
@@ -196,7 +196,7 @@ fn what_was_made_is_linked_to_the_calls_that_take_its_name() {
 }
 
 #[test]
-fn what_is_not_in_the_document_is_found() {
+fn a_reply_that_the_document_does_not_describe_is_detected() {
     let reply = |status: u16, body: Value| Reply {
         status,
         headers: vec![("x-request-id".to_owned(), "1".to_owned())],

@@ -60,7 +60,7 @@ fn ask(client: &Client, server: &Server) -> (String, TcpStream) {
 }
 
 #[test]
-fn while_an_answer_runs_out_nothing_new_is_taken_and_its_reader_gets_all_of_it() {
+fn while_an_answer_finishes_no_new_work_is_accepted_and_its_reader_gets_all_of_it() {
     let (go_on, waits) = channel();
     let rest =
         text_chunk("last.") + &chunk(json!({"choices": [{"delta": {}, "finish_reason": "stop"}]}));
@@ -124,8 +124,7 @@ fn while_an_answer_runs_out_nothing_new_is_taken_and_its_reader_gets_all_of_it()
 }
 
 #[test]
-fn an_answer_that_does_not_end_in_time_is_cut_off_with_its_readers_and_runs_again_at_the_next_start()
- {
+fn an_answer_that_does_not_end_in_time_is_cut_off_and_runs_again_at_the_next_start() {
     let model = ScriptedModel::start(vec![
         Reply::events(text_chunk("First ")).then_hang(),
         Reply::answer("All of it."),
@@ -165,7 +164,7 @@ fn an_answer_that_does_not_end_in_time_is_cut_off_with_its_readers_and_runs_agai
 }
 
 #[test]
-fn systemd_is_told_when_the_server_listens_and_when_it_stops() {
+fn systemd_is_notified_when_the_server_listens_and_when_it_stops() {
     let workspace = Workspace::with_demo_world();
     let path = workspace.path().join("notify");
     let systemd = UnixDatagram::bind(&path).unwrap();

@@ -123,7 +123,7 @@ fn an_account_may_ask_as_the_relay_would_and_learns_nothing_of_others() {
 }
 
 #[test]
-fn a_dry_run_tells_exactly_what_the_call_then_does() {
+fn a_dry_run_reports_exactly_what_the_call_then_does() {
     let server = Server::demo();
     let relay = server.relay();
     for body in [

@@ -97,7 +97,7 @@ fn without_an_audience_nobody_signs_in_by_entra() {
 }
 
 #[test]
-fn every_configured_audience_counts_and_no_other() {
+fn every_configured_audience_is_accepted_and_no_other() {
     let authority = Authority::new();
     let id = "0d6e2b3c-5a49-4b0e-8f7d-1c2b3a495867";
     let server = start_server(&authority, &["--entra-audience", id]);
@@ -124,7 +124,7 @@ fn every_configured_audience_counts_and_no_other() {
 }
 
 #[test]
-fn a_minute_of_leeway_is_given_on_either_side() {
+fn a_minute_of_clock_skew_is_allowed_on_either_side() {
     let authority = Authority::new();
     let server = start_server(&authority, &[]);
     let now = START / 1_000;
@@ -146,7 +146,7 @@ fn a_minute_of_leeway_is_given_on_either_side() {
 }
 
 #[test]
-fn a_program_needs_a_role_of_ours() {
+fn a_program_needs_an_app_role() {
     let authority = Authority::new();
     let server = start_server(&authority, &[]);
     let mut without_scope = authority.claims(NEWCOMER);
@@ -175,7 +175,7 @@ fn a_program_needs_a_role_of_ours() {
 }
 
 #[test]
-fn a_person_is_recorded_at_first_sight_and_to_the_minute_then() {
+fn a_person_is_recorded_at_the_first_request_and_last_seen_to_the_minute() {
     let authority = Authority::new();
     let server = start_server(&authority, &[]);
     assert_eq!(recorded(&server, NEWCOMER), Vec::<Value>::new());
@@ -217,7 +217,7 @@ fn a_person_is_recorded_at_first_sight_and_to_the_minute_then() {
 }
 
 #[test]
-fn a_person_whom_nothing_can_be_said_of_is_recorded_all_the_same() {
+fn a_person_without_name_and_email_claims_is_still_recorded() {
     let authority = Authority::new();
     let server = start_server(&authority, &[]);
     let mut claims = authority.claims("somebody");
@@ -244,7 +244,7 @@ fn a_person_whom_nothing_can_be_said_of_is_recorded_all_the_same() {
 }
 
 #[test]
-fn the_tokens_highest_role_counts_for_its_requests_and_else_the_recorded_one() {
+fn the_tokens_highest_role_applies_to_its_requests_else_the_recorded_one() {
     let authority = Authority::new();
     let server = start_server(&authority, &[]);
     let role = |oid: &str, roles: Value| {
@@ -280,7 +280,7 @@ fn the_tokens_highest_role_counts_for_its_requests_and_else_the_recorded_one() {
 }
 
 #[test]
-fn a_directory_that_is_entered_later_signs_in_at_once() {
+fn a_directory_that_is_configured_later_can_sign_in_at_once() {
     let authority = Authority::new();
     let server = start_server(&authority, &[]);
     let directory = "11111111-2222-4333-8444-555555555555";
@@ -296,7 +296,7 @@ fn a_directory_that_is_entered_later_signs_in_at_once() {
 }
 
 #[test]
-fn many_requests_share_one_load_and_hold_up_nobody_else() {
+fn concurrent_requests_share_one_key_load_and_block_no_other_request() {
     let authority = Authority::new();
     authority.stop_answering();
     let server = start_server(&authority, &[]);
@@ -335,7 +335,7 @@ fn many_requests_share_one_load_and_hold_up_nobody_else() {
 }
 
 #[test]
-fn a_server_starts_without_the_authority_and_asks_again_after_five_seconds() {
+fn a_server_starts_without_the_authority_and_retries_after_five_seconds() {
     let book = log_book::open();
     let authority = Authority::new();
     authority.refuse_connections();
@@ -359,7 +359,7 @@ fn a_server_starts_without_the_authority_and_asks_again_after_five_seconds() {
 }
 
 #[test]
-fn one_document_is_enough_for_the_tokens_of_its_version() {
+fn one_discovery_document_is_enough_for_tokens_of_its_version() {
     let authority = Authority::new();
     authority.publish(
         "/common/.well-known/openid-configuration",
@@ -382,7 +382,7 @@ fn one_document_is_enough_for_the_tokens_of_its_version() {
 }
 
 #[test]
-fn a_key_that_is_known_goes_on_working_while_the_authority_is_away() {
+fn a_cached_key_works_while_the_authority_is_unreachable() {
     let authority = Authority::new();
     let server = start_server(&authority, &[]);
     let claims = with(&authority.claims(NEWCOMER), "exp", START / 1_000 + 90_000);
@@ -400,7 +400,7 @@ fn a_key_that_is_known_goes_on_working_while_the_authority_is_away() {
 }
 
 #[test]
-fn an_unknown_kid_has_the_keys_fetched_at_once_and_then_once_a_minute() {
+fn an_unknown_kid_fetches_the_keys_at_once_and_then_at_most_once_a_minute() {
     let authority = Authority::new();
     let server = start_server(&authority, &[]);
     let claims = authority.claims(NEWCOMER);
@@ -434,7 +434,7 @@ fn an_unknown_kid_has_the_keys_fetched_at_once_and_then_once_a_minute() {
 }
 
 #[test]
-fn an_old_key_set_is_fetched_anew_beside_the_requests() {
+fn an_old_key_set_is_refreshed_in_the_background() {
     let authority = Authority::new();
     let server = start_server(&authority, &[]);
     let claims = with(&authority.claims(NEWCOMER), "exp", START / 1_000 + 90_000);
@@ -448,7 +448,7 @@ fn an_old_key_set_is_fetched_anew_beside_the_requests() {
 }
 
 #[test]
-fn a_key_of_one_directory_signs_for_no_other() {
+fn a_key_of_one_directory_is_not_valid_for_another() {
     let authority = Authority::new();
     let mut key = current().jwk();
     key["issuer"] = format!("{}/{NORTHWIND_DIRECTORY}/v2.0", authority.url()).into();
@@ -472,7 +472,7 @@ fn a_key_of_one_directory_signs_for_no_other() {
 }
 
 #[test]
-fn keys_that_are_not_for_this_are_passed_over() {
+fn unusable_keys_in_a_key_set_are_skipped() {
     let authority = Authority::new();
     let changed = |name: &str, value: &str| {
         let mut key = current().jwk();
@@ -500,7 +500,7 @@ fn keys_that_are_not_for_this_are_passed_over() {
 }
 
 #[test]
-fn a_document_that_leads_astray_is_not_followed() {
+fn a_malicious_discovery_document_is_not_followed() {
     for keys_at in ["http://192.0.2.1/keys", "file:///etc/hostname", "nonsense"] {
         let authority = Authority::new();
         for path in [
@@ -519,7 +519,7 @@ fn a_document_that_leads_astray_is_not_followed() {
 }
 
 #[test]
-fn an_issuer_that_names_one_directory_counts_for_that_one_only() {
+fn an_issuer_of_one_directory_is_valid_for_that_directory_only() {
     let authority = Authority::new();
     let own = format!("{}/{NORTHWIND_DIRECTORY}/v2.0", authority.url());
     for path in [
@@ -602,7 +602,7 @@ fn refused_at_start(flags: &[&str]) -> CommandOutput {
 }
 
 #[test]
-fn settings_that_will_not_do_are_refused_at_the_start() {
+fn invalid_settings_are_refused_at_the_start() {
     let on = "--entra-audience=api://switchboard";
     let workspace = Workspace::new();
     let empty = workspace.file("empty.json", "{}");
@@ -649,7 +649,7 @@ fn settings_that_will_not_do_are_refused_at_the_start() {
 }
 
 #[test]
-fn a_server_says_at_its_start_what_it_knows_of_the_authority() {
+fn a_server_logs_at_its_start_whether_the_authority_answers() {
     let authority = Authority::new();
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve([
@@ -677,7 +677,7 @@ fn a_server_says_at_its_start_what_it_knows_of_the_authority() {
 }
 
 #[test]
-fn a_withdrawn_key_ends_within_the_hour_also_while_one_document_is_missing() {
+fn a_withdrawn_key_expires_within_an_hour_even_while_one_document_is_missing() {
     let authority = Authority::new();
     authority.publish("/common/.well-known/openid-configuration", &json!("none"));
     let server = start_server(&authority, &[]);
@@ -698,7 +698,7 @@ fn a_withdrawn_key_ends_within_the_hour_also_while_one_document_is_missing() {
 }
 
 #[test]
-fn a_token_is_held_for_five_seconds_in_all_while_the_authority_is_silent() {
+fn a_token_waits_at_most_five_seconds_for_a_silent_authority() {
     let authority = Authority::new();
     authority.stop_answering();
     let server = start_server(&authority, &[]);

@@ -1053,7 +1053,7 @@ const ATTACKS: &[Attack] = &[
 ];
 
 #[test]
-fn no_attack_gets_in_and_each_is_told_its_reason() {
+fn no_attack_succeeds_and_each_gets_its_reason() {
     let (authority, attacker_url) = (Authority::new(), Authority::new());
     authority.publish_keys(&[current().jwk(), next().jwk()]);
     let server = Server::with_world(
@@ -1099,7 +1099,7 @@ fn no_attack_gets_in_and_each_is_told_its_reason() {
 }
 
 #[test]
-fn addresses_and_keys_in_a_header_that_the_authority_signed_are_passed_over() {
+fn addresses_and_keys_in_a_signed_header_are_ignored() {
     let (authority, attacker_url) = (Authority::new(), Authority::new());
     let server = Server::with_world(
         DEMO,

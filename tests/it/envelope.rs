@@ -53,7 +53,7 @@ fn a_success_is_data_and_meta() {
 }
 
 #[test]
-fn a_list_says_beside_whether_it_goes_on() {
+fn a_list_has_its_pagination_in_meta() {
     let server = Server::demo();
     let northwind = server.northwind();
     let reply = northwind.list_sessions("").expect(200);
@@ -81,7 +81,7 @@ fn a_refusal_is_error_and_meta() {
 }
 
 #[test]
-fn what_is_ignored_is_a_warning() {
+fn an_ignored_field_is_a_warning() {
     let server = Server::demo();
     let reply = server
         .northwind()
@@ -97,7 +97,7 @@ fn what_is_ignored_is_a_warning() {
 }
 
 #[test]
-fn a_request_id_that_is_a_uuid_is_taken_over_and_any_other_is_replaced() {
+fn a_request_id_that_is_a_uuid_is_adopted_and_any_other_is_replaced() {
     let server = Server::demo();
     let anonymous = server.anonymous();
     let asked = |path: &str, id: &str| {
@@ -125,7 +125,7 @@ fn a_request_id_that_is_a_uuid_is_taken_over_and_any_other_is_replaced() {
 }
 
 #[test]
-fn every_reply_carries_a_request_id_those_without_a_body_too() {
+fn every_reply_has_a_request_id_even_without_a_body() {
     let server = Server::with_world(
         crate::support::DEMO,
         &["--cors-origin=https://portal.example"],
@@ -179,7 +179,7 @@ fn every_path_is_served_below_the_prefix_and_without_it() {
 }
 
 #[test]
-fn an_unknown_route_is_a_404_whoever_asks() {
+fn an_unknown_route_is_a_404_for_every_caller() {
     let server = Server::demo();
     for client in [
         server.northwind(),
@@ -217,7 +217,7 @@ fn an_unknown_route_is_a_404_whoever_asks() {
 }
 
 #[test]
-fn a_wrong_method_is_told_the_right_ones() {
+fn a_wrong_method_gets_the_list_of_allowed_ones() {
     let server = Server::demo();
     let anonymous = server.anonymous();
     for row in router::table() {
@@ -257,7 +257,7 @@ fn a_wrong_method_is_told_the_right_ones() {
 }
 
 #[test]
-fn a_body_that_is_no_json_object_is_refused() {
+fn a_body_that_is_not_a_json_object_is_refused() {
     let server = Server::demo();
     let northwind = server.northwind();
     let post = || Request::new("POST", "/chat/sessions");
@@ -473,7 +473,7 @@ fn a_field_of_the_wrong_type_is_named_with_its_reason() {
 }
 
 #[test]
-fn the_greatest_values_are_taken() {
+fn the_largest_values_are_accepted() {
     let server = Server::demo();
     let pairs: serde_json::Map<String, Value> = (0..16)
         .map(|n| (format!("{n:0>64}"), "\u{1f600}".repeat(512).into()))
@@ -488,7 +488,7 @@ fn the_greatest_values_are_taken() {
 }
 
 #[test]
-fn a_body_of_256_kib_is_taken_and_one_byte_more_refused() {
+fn a_body_of_256_kib_is_accepted_and_one_byte_more_refused() {
     let server = Server::demo();
     let northwind = server.northwind();
     let body = |bytes: usize| {
@@ -511,7 +511,7 @@ fn a_body_of_256_kib_is_taken_and_one_byte_more_refused() {
 }
 
 #[test]
-fn a_body_that_only_says_to_be_too_large_is_refused_before_it_comes() {
+fn a_body_with_too_large_a_content_length_is_refused_before_it_arrives() {
     let server = Server::demo();
     let mut connection = Connection::open(server.address);
     let head = format!(
@@ -527,7 +527,7 @@ fn a_body_that_only_says_to_be_too_large_is_refused_before_it_comes() {
 }
 
 #[test]
-fn a_chunked_body_is_counted_as_it_comes() {
+fn a_chunked_body_is_counted_as_it_arrives() {
     let server = Server::demo();
     let send = |chunks: usize| {
         let mut connection = Connection::open(server.address);
@@ -550,7 +550,7 @@ fn a_chunked_body_is_counted_as_it_comes() {
 }
 
 #[test]
-fn a_body_that_does_not_come_to_its_end_is_refused() {
+fn a_truncated_body_is_refused() {
     let server = Server::demo();
     for (length, body) in [
         ("content-length: 50", "{\"agent_id\": 102}"),
@@ -616,7 +616,7 @@ fn a_body_of_another_media_type_is_refused() {
 }
 
 #[test]
-fn a_malformed_id_in_a_path_names_nothing() {
+fn a_malformed_id_in_a_path_is_not_found() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -771,7 +771,7 @@ fn a_page_has_1_to_200_rows() {
 }
 
 #[test]
-fn a_page_has_50_rows_unless_it_is_told_otherwise() {
+fn a_page_has_50_rows_by_default() {
     let agents: Vec<Value> = (1..=60).map(|id| agent(id, "MSP")).collect();
     let server = Server::demo();
     server.import_tenant("northwind-it", json!({ "agents": agents }));
@@ -844,7 +844,7 @@ fn a_foreign_or_damaged_cursor_is_refused() {
 }
 
 #[test]
-fn no_cors_header_is_sent_unless_an_origin_is_named() {
+fn no_cors_header_is_sent_unless_an_origin_is_configured() {
     let server = Server::demo();
     let asked = server
         .northwind()
@@ -866,7 +866,7 @@ fn no_cors_header_is_sent_unless_an_origin_is_named() {
 }
 
 #[test]
-fn a_named_origin_may_call_and_no_other() {
+fn a_configured_origin_may_call_and_no_other() {
     let server = Server::with_world(
         crate::support::DEMO,
         &[
@@ -942,7 +942,7 @@ fn a_named_origin_may_call_and_no_other() {
 }
 
 #[test]
-fn the_first_check_that_fails_answers() {
+fn the_first_failing_check_decides_the_reply() {
     let server = Server::demo();
     server.import_tenant("northwind-it", json!({ "rate_limit_per_minute": 6 }));
     let northwind = server.northwind();
@@ -1005,7 +1005,7 @@ fn the_first_check_that_fails_answers() {
 }
 
 #[test]
-fn a_403_by_role_tells_nothing_of_what_exists() {
+fn a_403_by_role_reveals_nothing_of_what_exists() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -1020,7 +1020,7 @@ fn a_403_by_role_tells_nothing_of_what_exists() {
 }
 
 #[test]
-fn client_id_is_the_platforms_alone_wherever_it_can_be_sent() {
+fn only_the_platform_may_send_client_id_anywhere() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -1067,7 +1067,7 @@ fn times_are_rfc_3339_in_utc_with_milliseconds() {
 }
 
 #[test]
-fn m365_tenants_and_bots_compare_without_case() {
+fn m365_tenants_and_bots_are_case_insensitive() {
     let server = Server::demo();
     let mut shouted = from(&CONTOSO.to_uppercase());
     shouted["bot_id"] = shouted["bot_id"].as_str().unwrap().to_uppercase().into();
@@ -1085,7 +1085,7 @@ fn m365_tenants_and_bots_compare_without_case() {
 }
 
 #[test]
-fn a_500_says_nothing_of_the_inside() {
+fn a_500_reveals_no_internals() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -1109,7 +1109,7 @@ fn a_500_says_nothing_of_the_inside() {
 }
 
 #[test]
-fn a_server_that_drains_takes_no_new_work() {
+fn a_draining_server_accepts_no_new_work() {
     let server = Server::demo();
     server.anonymous().get("/ready").expect(200);
     server.app.drain();

@@ -73,7 +73,7 @@ fn fail_and_recover(shim: &Shim, call: Call, error: Errno, writer: &mut Writer<'
 }
 
 #[test]
-fn a_call_on_the_file_that_fails_is_refused_and_overcome_and_nothing_acknowledged_is_lost() {
+fn a_failing_file_call_is_refused_and_recovered_from_and_loses_nothing_acknowledged() {
     let full = Refusal::Status(503, "storage_full".to_owned());
     let broken = Refusal::Status(500, "internal_error".to_owned());
     let workspace = Workspace::with_demo_world();
@@ -105,7 +105,7 @@ fn a_call_on_the_file_that_fails_is_refused_and_overcome_and_nothing_acknowledge
 }
 
 #[test]
-fn a_first_start_that_is_killed_at_any_write_or_sync_is_made_good_by_the_next() {
+fn a_first_start_killed_at_any_write_or_sync_is_completed_by_the_next() {
     for call in [Call::Write, Call::Sync, Call::Open] {
         let mut deaths = 0;
         for which in which_of_start(call) {
@@ -154,7 +154,7 @@ fn schema_of(workspace: &Workspace) -> Vec<(String, Option<String>)> {
 }
 
 #[test]
-fn an_upgrade_of_an_older_file_that_is_killed_at_any_write_or_sync_is_made_good_by_the_next() {
+fn a_migration_killed_at_any_write_or_sync_is_completed_by_the_next_start() {
     let new = Workspace::new();
     new.ok(IMPORT);
     let schema = schema_of(&new);
@@ -201,7 +201,7 @@ const FAILING: [(Call, Errno); 6] = [
 ];
 
 #[test]
-fn a_first_start_on_which_a_call_fails_says_so_in_one_line_and_is_made_good_by_the_next() {
+fn a_first_start_with_a_failing_call_says_so_in_one_line_and_is_completed_by_the_next() {
     for (call, error) in FAILING {
         let mut said = BTreeSet::new();
         for which in which_of_start(call) {
@@ -230,7 +230,7 @@ fn a_first_start_on_which_a_call_fails_says_so_in_one_line_and_is_made_good_by_t
 }
 
 #[test]
-fn a_server_on_whose_start_a_call_fails_does_not_come_up_or_works() {
+fn a_server_with_a_failing_call_at_its_start_exits_or_works() {
     let crashed = Workspace::with_demo_world();
     let server = crashed.serve_demo_world();
     let client = server.client();
@@ -291,8 +291,7 @@ fn assert_works(workspace: &Workspace, server: &Server) {
 }
 
 #[test]
-fn of_five_servers_that_start_at_once_where_the_first_was_killed_amid_its_migrations_one_comes_up()
-{
+fn of_five_servers_that_start_at_once_after_a_killed_migration_one_comes_up() {
     for which in [1, 20, 60, 100] {
         let workspace = Workspace::new();
         let shim = Shim::of(&workspace);
@@ -326,7 +325,7 @@ fn of_five_servers_that_start_at_once_where_the_first_was_killed_amid_its_migrat
 }
 
 #[test]
-fn five_imports_that_begin_a_folder_at_once_all_succeed() {
+fn five_concurrent_imports_into_a_new_folder_all_succeed() {
     let workspace = Workspace::new();
     thread::scope(|scope| {
         for _ in 0..5 {
@@ -337,7 +336,7 @@ fn five_imports_that_begin_a_folder_at_once_all_succeed() {
 }
 
 #[test]
-fn on_a_full_disk_writes_are_refused_reads_go_on_and_it_recovers_by_itself() {
+fn on_a_full_disk_writes_are_refused_reads_work_and_the_server_recovers_by_itself() {
     let workspace = Workspace::with_demo_world();
     let shim = Shim::of(&workspace);
     let server = Server::start(shim.under(workspace.command(SERVE)));
@@ -398,7 +397,7 @@ fn on_a_full_disk_writes_are_refused_reads_go_on_and_it_recovers_by_itself() {
 }
 
 #[test]
-fn a_search_on_a_full_disk_says_what_it_leaves_out() {
+fn a_search_on_a_full_disk_warns_that_it_is_incomplete() {
     let workspace = Workspace::with_demo_world();
     let shim = Shim::of(&workspace);
     let server = Server::start(shim.under(workspace.command(SERVE)));
@@ -469,7 +468,7 @@ pub fn wait_until_all_turns_end(workspace: &Workspace) {
 }
 
 #[test]
-fn a_start_on_a_full_disk_says_that_it_is_full() {
+fn a_start_on_a_full_disk_reports_the_full_disk() {
     let workspace = Workspace::with_demo_world();
     workspace.serve_demo_world().crash();
     let shim = Shim::of(&workspace);
@@ -488,7 +487,7 @@ fn a_start_on_a_full_disk_says_that_it_is_full() {
 }
 
 #[test]
-fn a_disk_that_fails_amid_a_big_import_is_not_said_to_be_full() {
+fn a_disk_error_during_a_big_import_is_not_reported_as_a_full_disk() {
     let workspace = Workspace::with_demo_world();
     let body = "0123456789".repeat(6_000);
     let articles: Vec<Value> = (0..800)
@@ -515,7 +514,7 @@ fn a_disk_that_fails_amid_a_big_import_is_not_said_to_be_full() {
 }
 
 #[test]
-fn without_a_file_descriptor_left_reads_share_the_connections_that_there_are() {
+fn without_file_descriptors_reads_share_the_existing_connections() {
     let workspace = Workspace::with_demo_world();
     let shim = Shim::of(&workspace);
     let server = Server::start(shim.under(workspace.command(SERVE)));
@@ -545,7 +544,7 @@ fn without_a_file_descriptor_left_reads_share_the_connections_that_there_are() {
 }
 
 #[test]
-fn a_connection_that_could_not_be_taken_is_taken_a_little_later() {
+fn a_failed_accept_is_retried_a_little_later() {
     let workspace = Workspace::with_demo_world();
     let shim = Shim::of(&workspace);
     let server = Server::start(shim.under(workspace.command(SERVE)));
@@ -578,7 +577,7 @@ fn with_files(files: u32, command: &Command) -> Command {
 }
 
 #[test]
-fn more_connections_than_open_files_wait_and_those_that_there_are_go_on() {
+fn connections_beyond_the_file_limit_wait_and_existing_ones_work() {
     let workspace = Workspace::with_demo_world();
     let server = Server::start(with_files(100, &workspace.command(SERVE)));
     let request = Request::new("GET", "/public-api/chat/sessions")

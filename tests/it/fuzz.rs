@@ -557,7 +557,7 @@ fn fault(request: &Request, reply: &Reply, codes: &HashMap<&str, u16>) -> Option
 }
 
 #[test]
-fn whatever_is_sent_an_envelope_comes_back() {
+fn every_mangled_request_gets_an_envelope() {
     let seed = seed();
     let requests = number("SWITCHBOARD_FUZZ").unwrap_or(REQUESTS);
     let server = Server::answering(&[]);
@@ -622,7 +622,7 @@ fn whatever_is_sent_an_envelope_comes_back() {
 }
 
 #[test]
-fn what_is_no_http_is_answered_or_cut_off_and_the_server_goes_on() {
+fn bytes_that_are_not_http_are_answered_or_cut_off_and_the_server_keeps_working() {
     let server = Server::demo();
     let seed = seed();
     let mut random = Random::new(seed);

@@ -22,7 +22,7 @@ fn health_of(server: &Server) -> Value {
 }
 
 #[test]
-fn a_directory_without_a_company_and_one_that_two_share_are_told_once_each_with_what_to_do() {
+fn an_unlinked_and_an_ambiguous_directory_are_each_one_finding_with_its_remedy() {
     let server = Server::demo();
     assert_eq!(
         health_of(&server),
@@ -77,7 +77,7 @@ fn a_directory_without_a_company_and_one_that_two_share_are_told_once_each_with_
 }
 
 #[test]
-fn an_active_channel_is_told_whose_agent_cannot_answer() {
+fn an_active_channel_whose_agent_cannot_answer_is_a_finding() {
     let server = Server::demo();
     let mut triage = agent(902, "MSP");
     triage["autonomy_type"] = "AGENTIC".into();
@@ -122,7 +122,7 @@ fn an_active_channel_is_told_whose_agent_cannot_answer() {
 }
 
 #[test]
-fn of_very_many_findings_the_first_are_shown_and_all_are_counted() {
+fn a_long_list_of_findings_is_truncated_and_all_are_counted() {
     let server = Server::demo();
     let companies: Vec<Value> = (0..430)
         .map(|number| {
@@ -165,7 +165,7 @@ fn of_very_many_findings_the_first_are_shown_and_all_are_counted() {
 }
 
 #[test]
-fn an_install_of_a_deleted_channel_asks_for_no_link_that_would_not_help() {
+fn an_install_of_a_deleted_channel_is_no_finding_because_a_link_would_not_help() {
     let server = Server::demo();
     server
         .execute_sql("UPDATE channels SET deleted_at = 1 WHERE internal_name = 'Client help bot'");
@@ -176,7 +176,7 @@ fn an_install_of_a_deleted_channel_asks_for_no_link_that_would_not_help() {
 }
 
 #[test]
-fn check_warns_of_the_same_in_the_same_words() {
+fn check_reports_the_same_findings_in_the_same_words() {
     let workspace = Workspace::with_demo_world();
     let checked = workspace.ok(["check"]);
     let server = workspace.serve_demo_world();

@@ -101,7 +101,7 @@ fn sockets(server: &process::Server) -> usize {
 }
 
 #[test]
-fn two_thousand_held_sockets_hold_up_nobody_take_little_memory_and_are_all_given_back() {
+fn two_thousand_held_sockets_block_nobody_take_little_memory_and_are_all_closed() {
     allow_files();
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
@@ -141,7 +141,7 @@ fn two_thousand_held_sockets_hold_up_nobody_take_little_memory_and_are_all_given
 }
 
 #[test]
-fn those_of_two_thousand_that_were_only_slow_are_answered_when_they_go_on() {
+fn slow_clients_among_two_thousand_are_answered_when_they_continue() {
     let server = Server::with_timeouts(ClientTimeouts {
         head: LONG,
         body: LONG,
@@ -161,7 +161,7 @@ fn those_of_two_thousand_that_were_only_slow_are_answered_when_they_go_on() {
 }
 
 #[test]
-fn each_of_two_thousand_held_and_half_open_sockets_is_let_go_of() {
+fn the_server_closes_each_of_two_thousand_held_and_half_open_sockets() {
     let server = Server::with_timeouts(ClientTimeouts {
         head: SHORT,
         body_silence: SHORT,

@@ -9,7 +9,7 @@ use crate::support::{CONTOSO, DAY, MINUTE, NORTHWIND, Server, TAILSPIN, from, te
 use crate::wire::{Reply, Request};
 
 #[test]
-fn a_repeat_gets_the_first_reply_again() {
+fn a_repeat_gets_the_stored_first_reply() {
     let server = Server::demo();
     let northwind = server.northwind();
     let body = json!({ "agent_id": 102, "title": "Once" });
@@ -87,7 +87,7 @@ fn a_key_with_another_body_is_refused_byte_for_byte() {
 }
 
 #[test]
-fn a_refusal_is_not_kept() {
+fn a_refusal_is_not_stored() {
     let server = Server::demo();
     let northwind = server.northwind();
     northwind
@@ -127,7 +127,7 @@ fn a_repeat_of_a_deleted_session_is_a_404() {
 }
 
 #[test]
-fn a_reply_is_kept_for_a_day() {
+fn a_reply_is_stored_for_a_day() {
     let server = Server::demo();
     let northwind = server.northwind();
     let first = northwind.create_session_once("k", technician()).expect(201);
@@ -155,7 +155,7 @@ fn a_reply_is_kept_for_a_day() {
 }
 
 #[test]
-fn repeats_belong_to_an_account_with_the_keys_that_it_was_rotated_into() {
+fn idempotency_keys_belong_to_an_account_across_key_rotations() {
     let server = Server::demo();
     let (northwind, fabrikam) = (server.northwind(), server.fabrikam());
     let managed = json!({ "managed_agent_key": "NEO_SUPPORT" });

@@ -60,7 +60,7 @@ fn another(server: &Server, name: &str, bot: Option<&str>) -> String {
 }
 
 #[test]
-fn an_install_links_its_company_in_the_same_step_and_the_next_create_succeeds() {
+fn an_install_links_its_company_in_one_transaction_and_the_next_create_succeeds() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let channel = server.client_help_bot();
@@ -104,7 +104,7 @@ fn an_install_links_its_company_in_the_same_step_and_the_next_create_succeeds() 
 }
 
 #[test]
-fn the_same_again_on_the_same_channel_is_no_second_install() {
+fn repeating_an_install_on_its_channel_creates_no_second_one() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let path = installs_of(&server.client_help_bot());
@@ -127,7 +127,7 @@ fn the_same_again_on_the_same_channel_is_no_second_install() {
 }
 
 #[test]
-fn a_body_that_installs_nothing_is_refused_by_field() {
+fn an_invalid_install_is_refused_by_field() {
     let server = Server::demo();
     let path = installs_of(&server.client_help_bot());
     let name = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'";
@@ -152,7 +152,7 @@ fn a_body_that_installs_nothing_is_refused_by_field() {
 }
 
 #[test]
-fn only_channels_for_client_companies_are_installed() {
+fn only_channels_for_client_companies_have_installs() {
     let server = Server::demo();
     let northwind = server.northwind();
     let internal = northwind.get("/channels?audience=MSP").expect(200).ids();
@@ -171,7 +171,7 @@ fn only_channels_for_client_companies_are_installed() {
 }
 
 #[test]
-fn a_directory_that_is_held_is_refused_alike_whoever_holds_it_and_before_all_else() {
+fn an_occupied_directory_is_refused_the_same_way_for_every_owner_and_before_other_checks() {
     let server = Server::demo();
     let northwind = server.northwind();
     let path = installs_of(&server.client_help_bot());
@@ -214,7 +214,7 @@ fn a_directory_that_is_held_is_refused_alike_whoever_holds_it_and_before_all_els
 }
 
 #[test]
-fn a_directory_is_bound_once_in_a_tenant_whichever_bot() {
+fn a_directory_has_one_install_in_a_tenant_for_any_bot() {
     let server = Server::demo();
     let northwind = server.northwind();
     let first = server.client_help_bot();
@@ -280,7 +280,7 @@ fn a_company_is_linked_once_and_nothing_is_overwritten() {
 }
 
 #[test]
-fn of_many_who_install_one_directory_at_once_exactly_one_wins() {
+fn of_many_concurrent_installs_of_one_directory_exactly_one_wins() {
     let server = Server::demo();
     let fabrikam = server.fabrikam();
     let theirs = fabrikam
@@ -330,7 +330,7 @@ fn of_many_who_install_one_directory_at_once_exactly_one_wins() {
 }
 
 #[test]
-fn a_deleted_channels_install_gives_way_to_the_same_bot_of_the_same_tenant() {
+fn a_deleted_channels_install_yields_to_the_same_bot_of_the_same_tenant() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let (old, kept) = (server.client_help_bot(), server.install_of(CONTOSO));
@@ -370,7 +370,7 @@ fn a_deleted_channels_install_gives_way_to_the_same_bot_of_the_same_tenant() {
 }
 
 #[test]
-fn a_deleted_channels_install_does_not_give_way_to_another_bot_until_it_is_removed() {
+fn a_deleted_channels_install_does_not_yield_to_another_bot_until_it_is_deleted() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let (old, install) = (server.client_help_bot(), server.install_of(CONTOSO));
@@ -411,7 +411,7 @@ fn a_deleted_channels_install_does_not_give_way_to_another_bot_until_it_is_remov
 }
 
 #[test]
-fn an_install_that_is_removed_disconnects_its_sessions_and_frees_its_directory() {
+fn a_deleted_install_disconnects_its_sessions_and_frees_its_directory() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let channel = server.client_help_bot();
@@ -462,7 +462,7 @@ fn an_install_that_is_removed_disconnects_its_sessions_and_frees_its_directory()
 }
 
 #[test]
-fn an_install_is_removed_at_its_own_channel_alone() {
+fn an_install_is_deleted_only_through_its_own_channel() {
     let server = Server::demo();
     let northwind = server.northwind();
     let (channel, install) = (server.client_help_bot(), server.install_of(CONTOSO));
@@ -536,7 +536,7 @@ fn installs_are_listed_newest_first_with_the_one_company_that_is_linked() {
 }
 
 #[test]
-fn the_platform_installs_anyones_channel_and_the_owner_is_told() {
+fn the_platform_installs_any_tenants_channel_and_the_reply_names_the_owner() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let channel = server.client_help_bot();

@@ -196,7 +196,7 @@ fn names_a_tenant(request: &Request, things: &Things) -> bool {
 }
 
 #[test]
-fn the_plan_covers_the_table() {
+fn the_plan_covers_the_route_table() {
     let table = router::table();
     let routes: BTreeSet<(String, &str)> = table
         .iter()
@@ -214,7 +214,7 @@ fn the_plan_covers_the_table() {
 }
 
 #[test]
-fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
+fn no_caller_can_tell_a_foreign_resource_from_an_absent_one() {
     let stage = Stage::new();
     let server = &stage.server;
     let guest = server
@@ -340,7 +340,7 @@ fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
 }
 
 #[test]
-fn everybody_gets_as_far_with_their_own_things_as_the_contract_says() {
+fn every_caller_gets_as_far_with_its_own_resources_as_the_contract_says() {
     for row in PLAN {
         let without = match row.path {
             "/health" | "/ready" | "/openapi.json" | "/docs" | "/docs/{file}" | "/auth/config" => {

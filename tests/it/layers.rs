@@ -169,7 +169,7 @@ fn only_the_engines_folder_names_sqlite() {
 }
 
 #[test]
-fn the_nouns_of_the_store_see_only_its_own_sql_types() {
+fn noun_files_of_the_store_use_only_its_own_sql_types() {
     let mut nouns = 0;
     for source in sources("src/store") {
         let is_noun = !source.path.starts_with("src/store/sqlite/")
@@ -183,7 +183,7 @@ fn the_nouns_of_the_store_see_only_its_own_sql_types() {
 }
 
 #[test]
-fn of_the_edge_only_the_route_table_and_its_document_name_resources() {
+fn only_the_route_table_and_its_document_in_the_edge_name_resources() {
     for source in sources("src/http/edge") {
         let names_resources = source
             .code()
@@ -212,7 +212,7 @@ fn every_file_opens_with_a_sentence_that_says_what_it_is() {
 }
 
 #[test]
-fn nothing_is_left_to_do() {
+fn no_todo_is_left() {
     // Put together here, so that this file does not name them itself.
     let unfinished = ["todo", "unimplemented", "dbg"].map(|word| format!("{word}!"));
     for source in sources("src").into_iter().chain(sources("tests")) {
@@ -223,7 +223,7 @@ fn nothing_is_left_to_do() {
 }
 
 #[test]
-fn the_walks_of_the_architecture_page_name_each_file_once_and_every_file_exists() {
+fn the_walkthroughs_of_the_architecture_page_name_each_file_once_and_every_file_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
     let mut walks = 0;

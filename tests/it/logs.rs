@@ -239,7 +239,7 @@ fn a_request_id_that_a_client_gives_is_the_one_in_the_log() {
 }
 
 #[test]
-fn a_line_comes_by_itself_and_at_the_end_none_is_lost_or_out_of_its_turn() {
+fn lines_are_flushed_without_further_traffic_and_none_is_lost_or_reordered_at_the_end() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let asks = |number: u32| {
@@ -324,7 +324,7 @@ fn as_json_every_line_is_one_object_and_has_a_request_s_fields_apart() {
 }
 
 #[test]
-fn as_json_the_reason_why_a_server_fails_is_an_object_too_whatever_else_is_wanted() {
+fn as_json_a_startup_failure_is_an_object_at_every_log_level() {
     let workspace = Workspace::with_demo_world();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
@@ -349,7 +349,7 @@ fn as_json_the_reason_why_a_server_fails_is_an_object_too_whatever_else_is_wante
 }
 
 #[test]
-fn the_log_s_form_has_a_variable_and_the_flag_beats_it() {
+fn the_log_format_has_a_variable_and_the_flag_overrides_it() {
     let workspace = Workspace::new();
     let listening = |flags: &[&str]| {
         let mut command = workspace.command(["serve", "--listen", "127.0.0.1:0"]);

@@ -12,7 +12,7 @@ use switchboard::store::{database_file, tenants};
 use crate::support::{Server, technician};
 
 #[test]
-fn one_tenants_long_reads_leave_room_for_another_and_for_every_short_one() {
+fn one_tenants_long_reads_leave_capacity_for_other_tenants_and_for_short_reads() {
     let server = Server::demo();
     let store = server.app.store.clone();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -51,7 +51,7 @@ fn one_tenants_long_reads_leave_room_for_another_and_for_every_short_one() {
 }
 
 #[test]
-fn a_long_read_makes_way_for_the_log_to_be_begun_again_and_is_begun_again_itself() {
+fn a_long_read_yields_so_that_the_write_ahead_log_can_restart_and_then_restarts_itself() {
     let server = Server::demo();
     let store = server.app.store.clone();
     let runtime = tokio::runtime::Runtime::new().unwrap();

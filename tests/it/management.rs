@@ -28,7 +28,7 @@ pub fn person(server: &Server, authority: &Authority, oid: &str, role: &str) -> 
 }
 
 #[test]
-fn the_platform_makes_a_tenant_with_its_managed_agent_and_changes_it() {
+fn the_platform_creates_a_tenant_with_its_managed_agent_and_changes_it() {
     let server = Server::demo();
     let relay = server.relay();
     let made = relay
@@ -77,7 +77,7 @@ fn the_platform_makes_a_tenant_with_its_managed_agent_and_changes_it() {
 }
 
 #[test]
-fn what_a_tenant_cannot_be_is_refused() {
+fn an_invalid_tenant_is_refused() {
     let server = Server::demo();
     let relay = server.relay();
     for (body, field, reason) in [
@@ -130,7 +130,7 @@ fn what_a_tenant_cannot_be_is_refused() {
 }
 
 #[test]
-fn what_the_platform_does_to_a_tenant_stands_in_the_records_of_both() {
+fn what_the_platform_does_to_a_tenant_is_in_both_audit_trails() {
     let server = Server::demo();
     server
         .relay()
@@ -155,7 +155,7 @@ fn what_the_platform_does_to_a_tenant_stands_in_the_records_of_both() {
 }
 
 #[test]
-fn an_admin_makes_rotates_and_revokes_keys_and_each_is_shown_once() {
+fn an_admin_creates_rotates_and_revokes_keys_and_each_is_shown_once() {
     let authority = Authority::new();
     let server = with_people(&authority);
     let admin = person(&server, &authority, NEWCOMER, "Admin");
@@ -275,7 +275,7 @@ fn a_key_that_is_rotated_twice_ends_at_its_own_time_and_not_with_the_overlap() {
 }
 
 #[test]
-fn a_key_that_cannot_be_made_is_refused_and_a_foreign_one_is_not_there() {
+fn an_invalid_key_request_is_refused_and_a_foreign_key_is_not_found() {
     let authority = Authority::new();
     let server = with_people(&authority);
     let admin = person(&server, &authority, NEWCOMER, "Admin");
@@ -321,7 +321,7 @@ fn a_key_that_cannot_be_made_is_refused_and_a_foreign_one_is_not_there() {
 }
 
 #[test]
-fn people_are_listed_and_given_roles_but_the_last_admin_stays() {
+fn people_are_listed_and_given_roles_but_the_last_admin_remains() {
     let authority = Authority::new();
     let server = with_people(&authority);
     let admin = person(&server, &authority, NEWCOMER, "Admin");
@@ -398,7 +398,7 @@ fn people_are_listed_and_given_roles_but_the_last_admin_stays() {
 }
 
 #[test]
-fn audit_events_are_filtered_by_actor_and_action_and_tell_from_where() {
+fn audit_events_are_filtered_by_actor_and_action_and_record_the_address() {
     let server = Server::demo();
     let northwind = server.northwind();
     northwind
@@ -513,7 +513,7 @@ fn statistics_count_sessions_turns_failures_and_first_words_by_day_and_agent() {
 }
 
 #[test]
-fn who_calls_is_settled_before_the_body_is_looked_at_also_where_that_takes_time() {
+fn the_caller_is_admitted_before_the_body_is_checked_even_if_that_takes_time() {
     let authority = Authority::new();
     let broken = || crate::wire::Request::new("POST", "/agents").text("{");
     // The keys have still to be fetched, and the person to be recorded.
@@ -539,7 +539,7 @@ fn newest(client: &ApiClient, action: &str) -> (Value, Value) {
 }
 
 #[test]
-fn tokens_and_the_sharing_of_a_session_leave_their_marks() {
+fn tokens_and_the_sharing_of_a_session_are_audit_events() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(json!({ "agent_id": 102 }));
@@ -598,7 +598,7 @@ fn tokens_and_the_sharing_of_a_session_leave_their_marks() {
 }
 
 #[test]
-fn the_making_of_a_tenant_tells_its_settings() {
+fn the_audit_event_of_a_new_tenant_has_its_settings() {
     let server = Server::demo();
     let relay = server.relay();
     let directory = "11111111-2222-4333-8444-555555555555";
@@ -610,7 +610,7 @@ fn the_making_of_a_tenant_tells_its_settings() {
 }
 
 #[test]
-fn a_time_without_a_beginning_that_goes_wrong_is_the_fault_of_its_end() {
+fn an_invalid_period_without_a_start_is_an_error_of_its_end() {
     let server = Server::demo();
     server
         .northwind()

@@ -15,7 +15,7 @@ fn turn_of(accepted: &Reply) -> String {
 }
 
 #[test]
-fn an_append_is_accepted_with_its_ids_and_its_place_in_the_stream() {
+fn an_append_is_accepted_with_its_ids_and_its_position_in_the_stream() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -60,7 +60,7 @@ fn an_append_is_accepted_with_its_ids_and_its_place_in_the_stream() {
 }
 
 #[test]
-fn a_message_is_read_back_whole() {
+fn a_message_is_returned_with_all_its_fields() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -146,7 +146,7 @@ fn an_append_touches_its_session() {
 }
 
 #[test]
-fn an_append_is_refused_what_it_may_not_hold() {
+fn an_invalid_append_is_refused_by_field() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -261,7 +261,7 @@ fn an_append_is_refused_what_it_may_not_hold() {
 }
 
 #[test]
-fn a_message_of_32_000_characters_is_taken() {
+fn a_message_of_32_000_characters_is_accepted() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -399,7 +399,7 @@ fn an_append_is_refused_in_the_contracts_order() {
 }
 
 #[test]
-fn a_session_goes_on_only_while_its_link_leads_to_its_company() {
+fn a_session_accepts_messages_only_while_its_link_leads_to_its_company() {
     let server = Server::demo();
     let relay = server.relay();
     let session = relay.session(from(CONTOSO));
@@ -459,7 +459,7 @@ fn a_session_goes_on_only_while_its_link_leads_to_its_company() {
 }
 
 #[test]
-fn a_session_that_was_tried_as_a_company_needs_no_link() {
+fn a_trial_session_as_a_company_needs_no_link() {
     let server = Server::demo();
     let northwind = server.northwind();
     for company in ["1002", "1003"] {
@@ -526,7 +526,7 @@ fn a_session_ends_with_its_channel_or_its_install() {
 }
 
 #[test]
-fn a_company_bot_without_an_install_goes_on_without_one() {
+fn a_session_of_a_company_bot_without_an_install_needs_none() {
     let server = Server::demo();
     server.import_tenant(
         "northwind-it",
@@ -542,7 +542,7 @@ fn a_company_bot_without_an_install_goes_on_without_one() {
 }
 
 #[test]
-fn an_agent_that_is_switched_off_answers_no_more() {
+fn a_disabled_agent_accepts_no_messages() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -564,7 +564,7 @@ fn an_agent_that_is_switched_off_answers_no_more() {
 }
 
 #[test]
-fn sixteen_turns_may_wait() {
+fn at_most_sixteen_turns_are_queued() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -585,7 +585,7 @@ fn sixteen_turns_may_wait() {
 }
 
 #[test]
-fn messages_are_walked_both_ways() {
+fn messages_are_paged_in_both_directions() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -631,7 +631,7 @@ fn messages_are_walked_both_ways() {
 }
 
 #[test]
-fn a_turn_is_told_whole() {
+fn a_turn_is_returned_with_all_its_fields() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -703,7 +703,7 @@ fn waiting_for(server: &Server, session: &str, turn: &str) -> Connection {
 }
 
 #[test]
-fn whoever_waits_for_a_turn_is_told_at_once_that_it_ended() {
+fn a_wait_for_a_turn_returns_as_soon_as_it_ends() {
     let server = Server::with_world(crate::support::DEMO, &["--workers=1"]);
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -733,7 +733,7 @@ fn whoever_waits_for_a_turn_is_told_at_once_that_it_ended() {
 }
 
 #[test]
-fn whoever_waits_in_a_session_that_is_deleted_is_told_at_once() {
+fn a_wait_in_a_deleted_session_returns_at_once() {
     let server = Server::with_world(crate::support::DEMO, &["--workers=1"]);
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -744,7 +744,7 @@ fn whoever_waits_in_a_session_that_is_deleted_is_told_at_once() {
 }
 
 #[test]
-fn whoever_waits_when_the_server_drains_gets_the_turn_as_it_is() {
+fn a_wait_returns_the_turn_as_it_is_when_the_server_drains() {
     let server = Server::with_world(crate::support::DEMO, &["--workers=1"]);
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -762,7 +762,7 @@ fn whoever_waits_when_the_server_drains_gets_the_turn_as_it_is() {
 }
 
 #[test]
-fn a_refused_append_is_remembered_for_the_admin_whoever_sends_it() {
+fn a_refused_append_is_recorded_for_the_admin_for_every_sender() {
     let server = Server::demo();
     let relay = server.relay();
     let session = relay.session(from(CONTOSO));

@@ -188,7 +188,7 @@ fn begin_session(client: &Client) -> String {
 }
 
 #[test]
-fn there_are_no_metrics_unless_they_are_asked_for() {
+fn there_are_no_metrics_unless_they_are_enabled() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     for path in ["/metrics", "/public-api/metrics"] {
@@ -198,7 +198,7 @@ fn there_are_no_metrics_unless_they_are_asked_for() {
 }
 
 #[test]
-fn they_are_served_without_the_prefix_and_without_a_credential_to_get_alone() {
+fn metrics_are_served_without_the_prefix_and_without_a_credential_for_get_only() {
     let (_place, server) = start_server();
     scrape(&server);
     let reply = ask(server.address(), "GET", "/public-api/metrics");
@@ -287,7 +287,7 @@ fn every_request_is_counted_once_by_its_method_route_and_status() {
 }
 
 #[test]
-fn commits_turns_streams_and_sizes_are_what_they_are() {
+fn metrics_of_commits_turns_streams_and_sizes_are_accurate() {
     let (workspace, server) = start_server();
     let client = server.client();
     let before = scrape(&server);
@@ -344,7 +344,7 @@ fn commits_turns_streams_and_sizes_are_what_they_are() {
 }
 
 #[test]
-fn metrics_on_an_address_of_their_own_are_there_alone() {
+fn metrics_with_their_own_address_are_served_only_there() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve(["--env", "demo", "--metrics-listen", "127.0.0.1:0"]);
     let line = server.wait_for_log("metrics on http://");
@@ -360,7 +360,7 @@ fn metrics_on_an_address_of_their_own_are_there_alone() {
 }
 
 #[test]
-fn what_a_browser_asks_ahead_of_a_call_is_counted_under_no_route_whatever_its_path() {
+fn a_cors_preflight_is_counted_under_no_route_for_any_path() {
     let workspace = Workspace::with_demo_world();
     let origin = "https://chat.example.com";
     let server = workspace.serve(["--env", "demo", "--metrics", "--cors-origin", origin]);
@@ -377,7 +377,7 @@ fn what_a_browser_asks_ahead_of_a_call_is_counted_under_no_route_whatever_its_pa
 }
 
 #[test]
-fn those_who_keep_connections_to_the_metrics_open_are_limited_in_number() {
+fn open_connections_to_the_metrics_address_are_limited() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve(["--env", "demo", "--metrics-listen", "127.0.0.1:0"]);
     let line = server.wait_for_log("metrics on http://");
@@ -412,7 +412,7 @@ fn those_who_keep_connections_to_the_metrics_open_are_limited_in_number() {
 }
 
 #[test]
-fn a_taken_address_for_metrics_is_said_in_one_sentence() {
+fn a_metrics_address_in_use_is_reported_in_one_sentence() {
     let workspace = Workspace::with_demo_world();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();

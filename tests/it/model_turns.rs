@@ -105,7 +105,7 @@ fn a_model_that_refuses_connections_ends_the_turn_with_a_sentence() {
 }
 
 #[test]
-fn a_refusal_of_the_request_is_not_tried_again() {
+fn a_refused_request_is_not_retried() {
     for status in [400, 401, 403, 404, 422] {
         let model = ScriptedModel::start(vec![ModelReply::status(status, "", UPSTREAM)]);
         assert_fails(
@@ -120,7 +120,7 @@ fn a_refusal_of_the_request_is_not_tried_again() {
 }
 
 #[test]
-fn a_busy_model_is_asked_again() {
+fn a_request_to_a_busy_model_is_retried() {
     let model = ScriptedModel::start(vec![
         ModelReply::status(429, "retry-after: 0\r\n", UPSTREAM),
         ModelReply::status(503, "retry-after: 0\r\n", UPSTREAM),
@@ -134,7 +134,7 @@ fn a_busy_model_is_asked_again() {
 }
 
 #[test]
-fn a_model_that_stays_broken_is_asked_four_times_and_no_more() {
+fn a_failing_model_gets_four_requests_and_no_more() {
     let model = ScriptedModel::start(vec![ModelReply::status(
         500,
         "retry-after: 0\r\n",
@@ -151,7 +151,7 @@ fn a_model_that_stays_broken_is_asked_four_times_and_no_more() {
 }
 
 #[test]
-fn what_is_no_answer_ends_the_turn_as_broken_off() {
+fn an_invalid_answer_ends_the_turn_as_broken_off() {
     let line = "x".repeat(10 << 20);
     for garbage in [
         ModelReply::raw("SMTP ready upstream-secret-words\r\n\r\n"),
@@ -168,7 +168,7 @@ fn what_is_no_answer_ends_the_turn_as_broken_off() {
 }
 
 #[test]
-fn what_was_said_before_the_break_is_kept() {
+fn the_text_before_the_break_is_stored() {
     for end in [
         String::new(),
         format!("data: {{{UPSTREAM}\n\n"),
@@ -180,7 +180,7 @@ fn what_was_said_before_the_break_is_kept() {
 }
 
 #[test]
-fn a_silent_model_is_given_up() {
+fn a_silent_model_times_out() {
     let timeout = &["--model-timeout=1"];
     assert_fails_for(
         ModelReply::raw("").then_hang(),
@@ -194,7 +194,7 @@ fn a_silent_model_is_given_up() {
 }
 
 #[test]
-fn an_answer_without_words_is_none() {
+fn an_answer_without_text_is_a_failure() {
     let reply = ModelReply::events(
         chunk(json!({ "choices": [{ "delta": {}, "finish_reason": "stop" }] }))
             + "data: [DONE]\n\n",
@@ -204,7 +204,7 @@ fn an_answer_without_words_is_none() {
 }
 
 #[test]
-fn an_answer_that_never_ends_can_be_called_off() {
+fn an_endless_answer_can_be_cancelled() {
     let reply = ModelReply::events(text_chunk("On ")).then_flood(text_chunk("and on "));
     let model = ScriptedModel::start(vec![reply]);
     let server = Server::with_model(&model, &[]);
@@ -228,7 +228,7 @@ fn an_answer_that_never_ends_can_be_called_off() {
 }
 
 #[test]
-fn thoughts_are_streamed_and_kept_beside_the_answer() {
+fn reasoning_is_streamed_and_stored_with_the_answer() {
     let thought =
         |text: &str| chunk(json!({ "choices": [{ "delta": { "reasoning_content": text } }] }));
     let body = thought("A door ")
@@ -283,7 +283,7 @@ fn thoughts_are_streamed_and_kept_beside_the_answer() {
 }
 
 #[test]
-fn a_failed_turns_message_is_joined_to_the_next_and_a_kept_answer_is_part_of_the_history() {
+fn a_failed_turns_message_is_joined_to_the_next_and_a_partial_answer_is_part_of_the_history() {
     let model = ScriptedModel::start(vec![
         ModelReply::status(400, "", UPSTREAM),
         ModelReply::answer("Which door?"),

@@ -110,7 +110,7 @@ fn failure(outcome: Result<Completion, ResponderError>) -> ResponderError {
 }
 
 #[tokio::test]
-async fn an_answer_is_handed_on_word_by_word_with_its_usage() {
+async fn an_answer_is_passed_on_word_by_word_with_its_usage() {
     let model = ScriptedModel::start(vec![Reply::answer("Good morning to you")]);
     let (chunks, outcome) = ask(model.url()).await;
     assert_eq!(
@@ -127,7 +127,7 @@ async fn an_answer_is_handed_on_word_by_word_with_its_usage() {
 }
 
 #[tokio::test]
-async fn a_call_carries_model_system_message_history_and_key() {
+async fn a_request_has_model_system_message_history_and_key() {
     let model = ScriptedModel::start(vec![Reply::answer("Yes")]);
     let past = |role, text: &str| HistoryMessage {
         role,
@@ -191,7 +191,7 @@ async fn a_call_carries_model_system_message_history_and_key() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_no_key_gets_none() {
+async fn a_server_without_a_key_setting_gets_no_key() {
     let model = ScriptedModel::start(vec![Reply::answer("Yes")]);
     for blank in [None, Some(String::new()), Some(" \n".to_owned())] {
         let mut keyless = settings(model.url());
@@ -234,7 +234,7 @@ async fn a_refused_connection_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_busy_server_is_asked_again() {
+async fn a_request_to_a_busy_server_is_retried() {
     for status in [429, 500, 502, 503, 529] {
         let model = ScriptedModel::start(vec![
             Reply::status(status, "", UPSTREAM),
@@ -249,7 +249,7 @@ async fn a_busy_server_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_stays_busy_is_asked_four_times_in_all() {
+async fn a_server_that_stays_busy_gets_four_requests_in_all() {
     for status in [429, 500] {
         let gossip = format!("{UPSTREAM}\r\n about {KEY}");
         let model = ScriptedModel::start(vec![Reply::status(status, "", &gossip)]);
@@ -266,7 +266,7 @@ async fn a_server_that_stays_busy_is_asked_four_times_in_all() {
 }
 
 #[tokio::test]
-async fn the_wait_that_a_busy_server_asks_for_takes_the_place_of_ours() {
+async fn retry_after_replaces_the_clients_own_backoff() {
     let busy = |status| Reply::status(status, "retry-after: 0\r\n", "");
     let model = ScriptedModel::start(vec![busy(429), busy(503), busy(429), Reply::answer("Now")]);
     let mut patient = settings(model.url());
@@ -303,7 +303,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_refusal_without_end_is_no_hindrance() {
+async fn an_endless_refusal_body_does_not_block() {
     let endless = Reply::raw("HTTP/1.1 400 No\r\n\r\n").then_flood(UPSTREAM);
     assert_eq!(failure(hear(endless).await.1).code, "model_rejected");
 }
@@ -333,7 +333,7 @@ async fn a_plain_server_behind_an_https_url_is_unavailable() {
 }
 
 #[tokio::test]
-async fn what_was_said_before_a_fault_is_kept() {
+async fn the_text_before_a_failure_is_kept() {
     let broken: Vec<(&str, Vec<u8>)> = vec![
         ("cut off", Vec::new()),
         (
@@ -391,7 +391,7 @@ async fn a_page_of_html_is_a_broken_reply() {
 }
 
 #[tokio::test]
-async fn silence_is_a_time_out_wherever_it_falls() {
+async fn silence_at_any_point_is_a_timeout() {
     let silent = [
         Reply::nothing().then_hang(),
         Reply::raw("HTTP/1.1 200 OK\r\n").then_hang(),
@@ -412,7 +412,7 @@ async fn silence_is_a_time_out_wherever_it_falls() {
 }
 
 #[tokio::test]
-async fn an_answer_that_never_ends_is_a_time_out() {
+async fn an_endless_answer_is_a_timeout() {
     let model = ScriptedModel::start(vec![
         Reply::events("").then_flood(chunk(json!({"usage": {"prompt_tokens": 1}}))),
     ]);
@@ -425,7 +425,7 @@ async fn an_answer_that_never_ends_is_a_time_out() {
 }
 
 #[tokio::test]
-async fn an_answer_of_more_than_a_mebibyte_ends_there() {
+async fn an_answer_is_cut_at_one_mebibyte() {
     let model = ScriptedModel::start(vec![
         Reply::events(text_chunk("é")).then_flood(text_chunk("aé")),
     ]);
@@ -443,7 +443,7 @@ async fn an_answer_of_more_than_a_mebibyte_ends_there() {
 }
 
 #[tokio::test]
-async fn what_compatible_servers_make_of_the_protocol_is_read() {
+async fn dialects_of_compatible_servers_are_understood() {
     let stop = chunk(json!({"choices": [{"delta": {}, "finish_reason": "stop"}]}));
     let text_events = text_chunk("Good ") + &text_chunk("day") + &stop;
     let bent = [
@@ -533,7 +533,7 @@ async fn what_compatible_servers_make_of_the_protocol_is_read() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_closes_ends_by_done_or_soon_after_the_finish_reason() {
+async fn an_answer_ends_at_done_or_soon_after_the_finish_reason_without_a_close() {
     let done = text_chunk("Hi") + "data: [DONE]\n\n";
     let (chunks, outcome) = hear(Reply::events(done).then_hang()).await;
     assert_eq!((text(&chunks).as_str(), outcome), ("Hi", stopped(None)));
@@ -548,7 +548,7 @@ async fn a_server_that_never_closes_ends_by_done_or_soon_after_the_finish_reason
 }
 
 #[tokio::test]
-async fn reasoning_is_told_apart_under_either_name() {
+async fn reasoning_is_recognized_under_either_name() {
     for name in ["reasoning_content", "reasoning"] {
         let body = chunk(json!({"choices": [{"delta": {name: "Let me see", "content": null}}]}))
             + &chunk(
@@ -566,7 +566,7 @@ async fn reasoning_is_told_apart_under_either_name() {
 }
 
 #[tokio::test]
-async fn finish_reasons_are_told_in_our_words() {
+async fn finish_reasons_are_mapped_to_our_terms() {
     let calls = json!([{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
     for (theirs, ours) in [
         ("stop", "stop"),
@@ -585,7 +585,7 @@ async fn finish_reasons_are_told_in_our_words() {
 }
 
 #[tokio::test]
-async fn the_last_usage_told_is_the_one_that_counts() {
+async fn the_last_reported_usage_counts() {
     let usage = |input, output| json!({"prompt_tokens": input, "completion_tokens": output});
     let body = chunk(json!({"choices": [{"delta": {"content": "Hi"}}], "usage": usage(5, 1)}))
         + &chunk(
@@ -603,7 +603,7 @@ async fn the_last_usage_told_is_the_one_that_counts() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_streamed_is_one_piece() {
+async fn an_answer_that_is_not_streamed_is_one_chunk() {
     let answer = json!({"object": "chat.completion", "error": null,
         "choices": [{"message": {"role": "assistant", "content": "Good day", "reasoning_content": "Hm"}, "finish_reason": "length"}],
         "usage": {"prompt_tokens": 2, "completion_tokens": 3}});
@@ -651,7 +651,7 @@ async fn an_answer_that_is_not_streamed_is_one_piece() {
 }
 
 #[tokio::test]
-async fn dropping_the_answer_hangs_up_before_and_amid_the_reply() {
+async fn dropping_the_answer_closes_the_connection_before_and_during_the_reply() {
     for reply in [
         Reply::nothing().then_hang(),
         Reply::events(text_chunk("So far")).then_hang(),
@@ -675,7 +675,7 @@ async fn dropping_the_answer_hangs_up_before_and_amid_the_reply() {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_listens_to_is_given_up() {
+async fn an_answer_without_a_receiver_is_abandoned() {
     for reply in [
         Reply::nothing().then_hang(),
         Reply::events("").then_flood(text_chunk("Is anyone there? ")),
@@ -716,7 +716,7 @@ async fn an_answer_comes_in_this_environment() {
 }
 
 #[test]
-fn neither_a_proxy_nor_a_missing_certificate_store_keeps_a_server_on_this_machine_from_answering() {
+fn neither_a_proxy_nor_a_missing_certificate_store_affects_a_local_server() {
     let nobody = RefusedAddress::take();
     let status = Command::new(std::env::current_exe().unwrap())
         .args([

@@ -193,7 +193,7 @@ fn cut(run: &Run, mut disk: Disk<'_>, random: &mut Random, cuts: u64) -> (usize,
 }
 
 #[test]
-fn what_was_acknowledged_outlives_a_power_cut_at_any_point() {
+fn acknowledged_data_survives_a_power_cut_at_any_point() {
     let run = &*RUN;
     let mut random = Random::new(seed());
     let cuts = number("SWITCHBOARD_POWER_CUTS").unwrap_or(CUTS);
@@ -203,7 +203,7 @@ fn what_was_acknowledged_outlives_a_power_cut_at_any_point() {
 }
 
 #[test]
-fn a_disk_that_forgets_what_was_synced_is_found_out() {
+fn a_disk_that_loses_synced_data_is_detected() {
     let run = &*RUN;
     let mut random = Random::new(seed());
     for file in [LOG, MAIN_FILE, FOLDER] {
@@ -219,7 +219,7 @@ fn a_disk_that_forgets_what_was_synced_is_found_out() {
 }
 
 #[test]
-fn the_record_is_what_programs_see_in_the_files() {
+fn the_recording_yields_the_files_that_programs_see() {
     let run = &*RUN;
     let mut disk = Disk::of(&run.record);
     disk.advance_to(run.record.len(), &mut Random::new(0));
@@ -229,7 +229,7 @@ fn the_record_is_what_programs_see_in_the_files() {
 }
 
 #[test]
-fn what_a_failed_sync_has_lost_takes_nothing_along_that_was_acknowledged_later() {
+fn data_lost_by_a_failed_sync_takes_no_later_acknowledged_data_with_it() {
     let mut random = Random::new(seed());
     let workspace = Workspace::new();
     let shim = Shim::of(&workspace);
@@ -268,7 +268,7 @@ fn length(path: &Path) -> u64 {
 }
 
 #[test]
-fn what_was_copied_back_without_a_sync_is_copied_again_after_a_sync_that_failed() {
+fn pages_checkpointed_without_a_sync_are_checkpointed_again_after_a_failed_sync() {
     const FRAME: u64 = 4_120;
     let workspace = Workspace::new();
     let shim = Shim::of(&workspace);
@@ -344,7 +344,7 @@ fn what_was_copied_back_without_a_sync_is_copied_again_after_a_sync_that_failed(
 }
 
 #[test]
-fn nothing_is_built_upon_a_change_that_a_failed_sync_lost_and_a_restart_finds_again() {
+fn no_later_change_depends_on_one_that_a_failed_sync_lost() {
     let workspace = Workspace::new();
     let shim = Shim::of(&workspace);
     assert_eq!(import(&shim, &workspace), 0);
@@ -381,7 +381,7 @@ fn has_all_at_the_end(run: &Run) {
 }
 
 #[test]
-fn a_sync_that_fails_at_the_first_start_leaves_nothing_that_a_power_cut_could_take_later() {
+fn a_failed_sync_at_the_first_start_leaves_no_data_for_a_power_cut_to_lose() {
     for which in 0.. {
         let workspace = Workspace::new();
         let shim = Shim::of(&workspace);

@@ -30,7 +30,7 @@ fn plan_of(file: &Connection, sql: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_range_of_a_list_walks_its_index_newest_first() {
+fn every_range_of_a_list_scans_its_index_newest_first() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
     let ranges = LISTS
@@ -57,7 +57,7 @@ fn every_range_of_a_list_walks_its_index_newest_first() {
 }
 
 #[test]
-fn the_lists_of_companies_and_of_refused_directories_begin_at_the_cursor_of_their_index() {
+fn lists_of_companies_and_refused_directories_seek_to_the_cursor_in_their_index() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
     for (index, sql) in companies::RANGES.iter().chain([&unlinked::RANGE]) {
@@ -74,7 +74,7 @@ fn the_lists_of_companies_and_of_refused_directories_begin_at_the_cursor_of_thei
 }
 
 #[test]
-fn what_would_be_refused_is_found_along_one_tenants_part_of_an_index() {
+fn findings_are_read_from_one_tenants_range_of_an_index() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
     for (index, sql) in health::RANGES {
@@ -90,7 +90,7 @@ fn what_would_be_refused_is_found_along_one_tenants_part_of_an_index() {
 }
 
 #[test]
-fn a_search_reads_a_part_of_the_postings_and_never_sorts_them() {
+fn a_search_reads_a_range_of_the_postings_and_never_sorts_them() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
     let titles = plan_of(&file, search::TITLES_WITH);
@@ -105,7 +105,7 @@ fn a_search_reads_a_part_of_the_postings_and_never_sorts_them() {
 }
 
 #[test]
-fn a_new_session_and_a_turn_make_no_table_of_their_own_beside_the_file() {
+fn a_new_session_and_a_turn_need_no_temporary_table() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
     for written in [
@@ -126,7 +126,7 @@ fn a_new_session_and_a_turn_make_no_table_of_their_own_beside_the_file() {
 }
 
 #[test]
-fn a_session_s_channel_and_a_turn_s_status_are_still_of_those_that_there_are() {
+fn a_session_s_channel_and_a_turn_s_status_are_still_constrained() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -157,7 +157,7 @@ fn a_session_s_channel_and_a_turn_s_status_are_still_of_those_that_there_are() {
 }
 
 #[test]
-fn a_start_finds_the_turns_that_a_dead_process_left_without_reading_all_turns() {
+fn a_start_finds_interrupted_turns_without_reading_all_turns() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
     for sql in [turns::REQUEUE_RUNNING, turns::ALL_UNSETTLED] {
@@ -170,7 +170,7 @@ fn a_start_finds_the_turns_that_a_dead_process_left_without_reading_all_turns() 
 }
 
 #[test]
-fn the_turns_that_wait_are_counted_among_those_that_are_unsettled() {
+fn queued_turns_are_counted_along_the_index_of_unsettled_turns() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
     assert_eq!(

@@ -36,7 +36,7 @@ fn call(client: &ApiClient) -> Reply {
 }
 
 #[test]
-fn a_tenant_may_call_1200_times_a_minute_unless_it_is_told_otherwise() {
+fn a_tenant_may_call_1200_times_a_minute_by_default() {
     let server = Server::with_world(DEMO, &["--rate-limit=1200"]);
     let now = START / 1_000;
     assert_eq!(
@@ -75,7 +75,7 @@ fn the_window_slides() {
 }
 
 #[test]
-fn who_calls_too_often_is_told_how_long_to_wait() {
+fn a_caller_over_its_limit_gets_the_time_to_wait() {
     let server = limited_to(2);
     let northwind = server.northwind();
     call(&northwind).expect(200);
@@ -134,7 +134,7 @@ fn all_credentials_of_a_tenant_share_its_limit() {
 }
 
 #[test]
-fn a_figure_of_0_means_no_limit() {
+fn a_limit_of_0_means_no_limit() {
     let server = Server::with_world(DEMO, &["--rate-limit=2"]);
     server.import_tenant("northwind-it", json!({ "rate_limit_per_minute": 0 }));
     for _ in 0..20 {
@@ -150,7 +150,7 @@ fn a_figure_of_0_means_no_limit() {
 }
 
 #[test]
-fn a_new_figure_counts_at_once() {
+fn a_new_limit_applies_at_once() {
     let server = limited_to(2);
     let northwind = server.northwind();
     call(&northwind).expect(200);
@@ -165,7 +165,7 @@ fn a_new_figure_counts_at_once() {
 }
 
 #[test]
-fn only_a_known_callers_requests_count_whatever_comes_of_them() {
+fn only_authenticated_requests_count_with_any_outcome() {
     let server = limited_to(4);
     let (northwind, anonymous) = (server.northwind(), server.anonymous());
     for reply in [
@@ -196,7 +196,7 @@ fn only_a_known_callers_requests_count_whatever_comes_of_them() {
 }
 
 #[test]
-fn who_is_refused_keeps_the_connection_whatever_small_body_came_along() {
+fn a_refused_caller_keeps_the_connection_for_any_small_body() {
     let server = limited_to(1);
     server.northwind().get("/whoami").expect(200);
     let create = |credential: &str| {

@@ -32,7 +32,7 @@ fn wait_until_erased(folder: &Path, text: &str) {
 }
 
 #[test]
-fn a_deleted_session_leaves_nothing_of_it_in_the_files() {
+fn a_deleted_session_leaves_nothing_in_the_files() {
     let server = Server::answering(&[]);
     let northwind = server.northwind();
     let kept = northwind.session(technician());
@@ -75,7 +75,7 @@ fn a_deleted_session_leaves_nothing_of_it_in_the_files() {
 }
 
 #[test]
-fn idle_sessions_go_after_their_tenants_days_and_others_stay() {
+fn idle_sessions_are_deleted_after_their_tenants_retention_and_others_remain() {
     let server = Server::demo();
     let (northwind, fabrikam) = (server.northwind(), server.fabrikam());
     server.import_tenant("northwind-it", json!({ "retention_days": 30 }));
@@ -142,7 +142,7 @@ fn idle_sessions_go_after_their_tenants_days_and_others_stay() {
 }
 
 #[test]
-fn what_was_deleted_before_a_crash_leaves_the_log_after_it() {
+fn data_deleted_before_a_crash_leaves_the_write_ahead_log_after_it() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let client = server.client();
@@ -198,7 +198,7 @@ fn talk(workspace: &Workspace, client: &Client, turns: usize, word: &str) -> Str
 }
 
 #[test]
-fn words_that_a_crash_left_in_the_search_index_leave_it_at_the_next_start_but_those_that_cannot() {
+fn deleted_words_that_a_crash_left_in_the_search_index_are_removed_at_the_next_start() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     talk(&workspace, &server.client(), 1, "Quadrumanous");
@@ -235,7 +235,7 @@ fn words_that_a_crash_left_in_the_search_index_leave_it_at_the_next_start_but_th
 }
 
 #[test]
-fn what_was_deleted_just_before_a_stop_is_not_in_the_closed_file() {
+fn data_deleted_just_before_a_stop_is_not_in_the_closed_file() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let client = server.client();

@@ -266,7 +266,7 @@ fn made_by(client: ApiClient) -> (ApiClient, String) {
 const NO_UUID: &str = "019ab697-e807-7abc-8def-0123456789ab";
 
 #[test]
-fn every_route_lets_in_whom_the_table_of_this_file_names_and_nobody_else() {
+fn every_route_admits_the_callers_in_this_files_table_and_nobody_else() {
     let stage = Stage::new();
     let guest = stage.server.northwind().session(technician());
     let routes: Vec<(String, &str)> = router::table()
@@ -338,7 +338,7 @@ fn signature_is_wrong(reply: &Reply) -> bool {
 }
 
 #[test]
-fn every_route_of_a_session_goes_as_far_as_the_session_is_the_callers() {
+fn every_session_route_answers_by_the_callers_relation_to_the_session() {
     let of_sessions = router::table()
         .iter()
         .filter(|row| {
@@ -419,7 +419,7 @@ fn at_home_the_platform_is_a_service_account_like_any_other() {
 }
 
 #[test]
-fn a_viewer_reads_what_was_made_under_another_role_and_writes_nothing() {
+fn a_viewer_reads_what_it_created_under_another_role_and_writes_nothing() {
     let stage = Stage::new();
     let (before, session) = stage.session(2, Ownership::Own);
     before.append_text(&session, "Hello").expect(202);
@@ -431,7 +431,7 @@ fn a_viewer_reads_what_was_made_under_another_role_and_writes_nothing() {
 }
 
 #[test]
-fn access_binds_people_alone_whatever_their_role() {
+fn access_restricts_only_people_in_every_role() {
     let stage = Stage::new();
     stage.server.import_tenant(
         "northwind-it",

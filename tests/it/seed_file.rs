@@ -114,7 +114,7 @@ fn the_demo_world_twice_changes_nothing() {
 }
 
 #[test]
-fn a_file_on_standard_input_is_taken() {
+fn a_file_on_standard_input_is_imported() {
     let workspace = Workspace::new();
     let file = fs::File::open(DEMO_WORLD).unwrap();
     let mut command = workspace.command(["--env", "demo", "import", "-"]);
@@ -123,7 +123,7 @@ fn a_file_on_standard_input_is_taken() {
 }
 
 #[test]
-fn a_changed_file_updates_by_key_and_what_it_does_not_name_stays() {
+fn a_changed_file_updates_by_key_and_keeps_what_it_does_not_name() {
     let workspace = seeded();
     let changed = json!({
         "client_id": "northwind-it", "name": "Northwind & Sons",
@@ -176,7 +176,7 @@ fn a_changed_file_updates_by_key_and_what_it_does_not_name_stays() {
 }
 
 #[test]
-fn an_absent_field_of_a_known_object_stays_and_null_resets_it() {
+fn an_absent_field_of_an_existing_object_stays_and_null_resets_it() {
     let workspace = Workspace::new();
     let full = json!({
         "client_id": "n", "name": "N", "entra_tenant_id": "home", "rate_limit_per_minute": 7, "retention_days": 30,
@@ -274,7 +274,7 @@ fn only_tenants_that_changed_are_recorded_as_imported() {
 }
 
 #[test]
-fn text_that_is_no_json_is_refused_with_its_place() {
+fn text_that_is_not_json_is_refused_with_its_position() {
     let workspace = seeded();
     for (text, says) in [
         ("", "line 1, column 0: is not valid JSON"),
@@ -301,7 +301,7 @@ fn text_that_is_no_json_is_refused_with_its_place() {
 }
 
 #[test]
-fn every_problem_of_form_is_listed_one_a_line_and_nothing_is_imported() {
+fn every_syntax_problem_is_listed_one_a_line_and_nothing_is_imported() {
     let workspace = seeded();
     let world = tenants(&[
         json!({"client_id": "North", "name": "N"}),
@@ -383,7 +383,7 @@ fn every_problem_of_form_is_listed_one_a_line_and_nothing_is_imported() {
 }
 
 #[test]
-fn every_problem_with_what_is_there_is_listed_too() {
+fn every_conflict_with_existing_data_is_listed_too() {
     let workspace = seeded();
     let world = tenants(&[
         with(
@@ -527,7 +527,7 @@ fn a_revoked_key_stays_revoked_when_its_file_is_imported_again() {
 }
 
 #[test]
-fn a_rotated_key_of_the_file_is_still_known_by_its_name() {
+fn a_rotated_key_of_the_file_is_still_recognized_by_its_name() {
     let workspace = seeded();
     let listed = workspace.ok(["keys", "list", "--tenant", "northwind-it"]);
     workspace.ok(["keys", "rotate", listed.split('\t').next().unwrap()]);
@@ -570,7 +570,7 @@ fn a_directory_signs_in_to_one_tenant() {
 }
 
 #[test]
-fn directories_change_hands_within_one_file_in_any_order() {
+fn directories_move_between_tenants_within_one_file_in_any_order() {
     let workspace = seeded();
     let homes = |northwind_home: Value, fabrikam_home: Value| {
         tenants(&[
@@ -634,7 +634,7 @@ fn a_bot_is_never_installed_into_the_directory_of_another_tenant_s_people() {
 }
 
 #[test]
-fn a_bot_and_directory_that_another_tenant_holds_are_refused() {
+fn a_bot_and_directory_occupied_by_another_tenant_are_refused() {
     let workspace = seeded();
     let channel = |bot: &str, directories: &[&str]| {
         let installs: Vec<Value> = directories
@@ -694,7 +694,7 @@ fn a_bot_has_one_active_msp_channel_in_a_tenant() {
 }
 
 #[test]
-fn the_managed_agent_is_given_named_and_kept_as_promised() {
+fn the_managed_agent_is_created_named_and_protected_as_documented() {
     let workspace = Workspace::new();
     let managed = |fields: Value| {
         let agent = with(
@@ -766,7 +766,7 @@ fn the_managed_agent_is_given_named_and_kept_as_promised() {
 }
 
 #[test]
-fn numbers_that_the_server_gives_keep_clear_of_the_file_s() {
+fn agent_numbers_that_the_server_gives_avoid_those_of_the_file() {
     let workspace = Workspace::new();
     // The first tenant is given a managed agent; its number must not be one that the second names.
     let world = tenants(&[
@@ -781,7 +781,7 @@ fn numbers_that_the_server_gives_keep_clear_of_the_file_s() {
 }
 
 #[test]
-fn an_install_moves_to_the_channel_that_the_file_names() {
+fn an_install_moves_to_the_channel_named_in_the_file() {
     let workspace = seeded();
     let moved = tenants(&[with(
         northwind(),
@@ -800,7 +800,7 @@ fn an_install_moves_to_the_channel_that_the_file_names() {
 }
 
 #[test]
-fn what_is_exported_gives_the_same_bytes_when_it_is_imported_and_exported_again() {
+fn an_export_gives_the_same_bytes_after_an_import_and_a_second_export() {
     let workspace = Workspace::with_demo_world();
     let first = workspace.ok(["export"]);
     assert!(!first.contains("neo_sk_") && !first.contains("api_keys"));
@@ -835,7 +835,7 @@ fn one_tenant_can_be_exported_alone() {
 }
 
 #[test]
-fn a_deleted_channel_is_made_anew_and_takes_over_its_installs() {
+fn a_deleted_channel_is_created_again_and_takes_over_its_installs() {
     let workspace = Workspace::with_demo_world();
     let file = workspace.closed_file();
     let deleted = file
@@ -878,7 +878,7 @@ fn a_deleted_channel_is_made_anew_and_takes_over_its_installs() {
 }
 
 #[test]
-fn a_link_that_a_file_makes_opens_the_chat_that_was_refused() {
+fn a_link_from_a_file_admits_the_chat_that_was_refused() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let client = server.client();

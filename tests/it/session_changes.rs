@@ -6,7 +6,7 @@ use crate::support::{CONTOSO, SECOND, Server, from, technician};
 use crate::wire::Request;
 
 #[test]
-fn a_patch_changes_what_is_sent_and_null_resets() {
+fn a_patch_changes_sent_fields_and_null_resets() {
     let server = Server::demo();
     let northwind = server.northwind();
     let made = northwind
@@ -98,7 +98,7 @@ fn a_patch_changes_what_is_sent_and_null_resets() {
 }
 
 #[test]
-fn a_session_that_comes_out_of_the_archive_takes_messages_again() {
+fn an_unarchived_session_accepts_messages_again() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -152,7 +152,7 @@ fn a_reset_archives_and_cancels_and_may_be_repeated() {
 }
 
 #[test]
-fn a_deleted_session_is_gone_with_all_that_hung_on_it() {
+fn a_deleted_session_is_deleted_with_everything_that_belongs_to_it() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -180,7 +180,7 @@ fn a_deleted_session_is_gone_with_all_that_hung_on_it() {
 }
 
 #[test]
-fn sessions_survive_a_restart_and_ids_go_on_growing() {
+fn sessions_survive_a_restart_and_ids_keep_growing() {
     let server = Server::demo();
     let before = server.northwind().session(technician());
     server.northwind().append_text(&before, "Hello").expect(202);
@@ -199,7 +199,7 @@ fn sessions_survive_a_restart_and_ids_go_on_growing() {
 }
 
 #[test]
-fn the_pin_does_not_move_with_the_link() {
+fn the_pin_does_not_follow_the_link() {
     let server = Server::demo();
     let routed = server.relay().session(from(CONTOSO));
     server.import_tenant(

@@ -25,7 +25,7 @@ fn walked(client: &ApiClient, query: &str, size: usize) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn a_list_is_walked_to_any_depth_without_a_gap_or_a_repeat() {
+fn a_list_is_paged_to_its_end_without_a_gap_or_a_duplicate() {
     let server = Server::demo();
     let northwind = server.northwind();
     let count = 430;
@@ -179,7 +179,7 @@ fn a_list_is_filtered() {
 }
 
 #[test]
-fn the_platform_lists_what_its_tenants_platform_accounts_made_in_a_tenant() {
+fn the_platform_lists_what_its_accounts_created_in_a_tenant() {
     let server = Server::demo();
     server.import_tenant(
         "relay-platform",
@@ -271,7 +271,7 @@ fn the_platform_lists_what_its_tenants_platform_accounts_made_in_a_tenant() {
 }
 
 #[test]
-fn the_platform_writes_in_the_sessions_that_it_made_elsewhere_but_never_deletes_them() {
+fn the_platform_writes_in_sessions_it_created_in_other_tenants_but_never_deletes_them() {
     let server = Server::demo();
     let (relay, northwind) = (server.relay(), server.northwind());
     let routed = relay.session(from(CONTOSO));
@@ -509,7 +509,7 @@ fn any_text_is_a_harmless_query() {
 }
 
 #[test]
-fn a_search_stays_in_what_the_caller_may_list() {
+fn a_search_finds_only_what_the_caller_may_list() {
     let server = Server::demo();
     let (northwind, fabrikam, relay) = (server.northwind(), server.fabrikam(), server.relay());
     let ours = northwind.session(json!({ "agent_id": 102, "title": "zebra" }));
@@ -540,7 +540,7 @@ fn a_search_stays_in_what_the_caller_may_list() {
 }
 
 #[test]
-fn what_is_deleted_is_not_found_any_more_nor_left_in_the_file() {
+fn deleted_text_is_not_found_and_not_left_in_the_file() {
     let server = Server::demo();
     let northwind = server.northwind();
     let said = northwind.session(json!({ "agent_id": 102, "title": "xylophone" }));
@@ -582,7 +582,7 @@ fn what_is_deleted_is_not_found_any_more_nor_left_in_the_file() {
 }
 
 #[test]
-fn what_is_said_after_a_restart_is_found_though_the_newest_was_deleted() {
+fn messages_after_a_restart_are_found_though_the_newest_was_deleted() {
     let server = Server::demo();
     let kept = server
         .northwind()
@@ -624,7 +624,7 @@ fn what_is_said_after_a_restart_is_found_though_the_newest_was_deleted() {
 }
 
 #[test]
-fn housekeeping_removes_only_what_is_past_its_time() {
+fn maintenance_deletes_only_expired_data() {
     let server = Server::demo();
     let northwind = server.northwind();
     let first = northwind.create_session_once("k", technician()).expect(201);

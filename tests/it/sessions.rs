@@ -38,7 +38,7 @@ fn verdict(reply: &Reply) -> Value {
 }
 
 #[test]
-fn a_session_is_told_whole() {
+fn a_session_is_returned_with_all_its_fields() {
     let server = Server::demo();
     let northwind = server.northwind();
     let account = northwind.get("/whoami").expect(200).id();
@@ -111,7 +111,7 @@ fn an_install_routes_to_its_channels_agent_owner_and_company() {
 }
 
 #[test]
-fn an_install_overrides_client_id_and_does_not_even_look_it_up() {
+fn an_install_overrides_client_id_without_checking_it() {
     let server = Server::demo();
     for client_id in ["fabrikam-support", "no-such-tenant", "NOT A NAME", ""] {
         let mut body = from(CONTOSO);
@@ -204,7 +204,7 @@ fn without_a_route_the_managed_agent_of_the_acting_tenant_answers() {
 }
 
 #[test]
-fn of_several_channels_of_a_bot_the_internal_one_comes_first_but_for_a_companys_staff() {
+fn of_a_bots_channels_the_internal_one_comes_first_except_for_a_companys_staff() {
     let server = world(json!({
         "agents": [agent(1, "END_USER"), agent(2, "END_USER"), agent(3, "MSP")],
         "end_companies": [
@@ -283,7 +283,7 @@ fn an_ordinary_account_selects_an_agent_of_its_own_tenant() {
 }
 
 #[test]
-fn an_end_user_agent_is_tried_as_a_company_and_that_is_recorded() {
+fn an_end_user_agent_is_tried_out_as_a_company_and_the_trial_is_recorded() {
     let server = Server::demo();
     let northwind = server.northwind();
     assert_eq!(
@@ -371,7 +371,7 @@ fn not_mapped(message: String, inbound: Value, linked: u64) -> Value {
 }
 
 #[test]
-fn a_directory_without_exactly_one_company_is_refused_in_words_that_name_none() {
+fn a_directory_without_exactly_one_company_is_refused_without_naming_a_company() {
     let server = Server::demo();
     let relay = server.relay();
     let none = relay
@@ -427,7 +427,7 @@ fn a_directory_without_exactly_one_company_is_refused_in_words_that_name_none() 
 }
 
 #[test]
-fn a_refused_directory_leaves_a_trace_until_exactly_one_company_is_linked() {
+fn a_refused_directory_is_recorded_until_exactly_one_company_is_linked() {
     let server = Server::demo();
     let relay = server.relay();
     let trace = |directory: &str| -> String {
@@ -489,7 +489,7 @@ fn a_refused_directory_leaves_a_trace_until_exactly_one_company_is_linked() {
 }
 
 #[test]
-fn a_disconnected_or_deleted_channel_refuses_and_nobody_steps_in() {
+fn a_disconnected_or_deleted_channel_refuses_without_a_fallback() {
     let server = Server::demo();
     let relay = server.relay();
     let mut ask = from(CONTOSO);

@@ -152,7 +152,7 @@ fn a_code_works_once_and_for_fifteen_minutes() {
 }
 
 #[test]
-fn of_many_who_exchange_one_code_at_once_exactly_one_gets_in() {
+fn of_many_concurrent_exchanges_of_one_code_exactly_one_succeeds() {
     let server = Server::demo();
     for round in 0..20 {
         let code = format!("code-{round}");
@@ -179,7 +179,7 @@ fn of_many_who_exchange_one_code_at_once_exactly_one_gets_in() {
 }
 
 #[test]
-fn who_tries_codes_is_held_up_for_a_while() {
+fn guessing_codes_is_throttled() {
     let server = Server::demo();
     offer(&server, "northwind-it", Role::Admin, "good");
     for _ in 0..20 {
@@ -248,7 +248,7 @@ fn only_a_local_sign_in_can_be_signed_out() {
 }
 
 #[test]
-fn sign_ins_and_codes_outlive_a_restart_and_count_on_no_other_server() {
+fn sign_ins_and_codes_survive_a_restart_and_are_invalid_on_other_servers() {
     let server = Server::demo();
     offer(&server, "northwind-it", Role::User, "kept");
     let person = signed_in(&server, "northwind-it", Role::User);
@@ -266,7 +266,7 @@ fn sign_ins_and_codes_outlive_a_restart_and_count_on_no_other_server() {
 }
 
 #[test]
-fn a_token_of_one_kind_is_never_taken_for_another() {
+fn a_token_of_one_kind_is_never_accepted_as_another() {
     let server = Server::demo();
     let person = signed_in(&server, "northwind-it", Role::Admin);
     let token = person.authorization().unwrap()["Bearer ".len()..].to_owned();
@@ -336,7 +336,7 @@ fn a_token_of_one_kind_is_never_taken_for_another() {
 }
 
 #[test]
-fn people_of_two_tenants_share_nothing_but_the_form_of_their_ids() {
+fn people_of_two_tenants_share_nothing_but_the_format_of_their_ids() {
     let server = Server::demo();
     let (one, other) = (
         signed_in(&server, "northwind-it", Role::Admin),
@@ -357,7 +357,7 @@ fn people_of_two_tenants_share_nothing_but_the_form_of_their_ids() {
 }
 
 #[test]
-fn demoting_a_user_ends_the_tokens_that_the_user_minted() {
+fn demoting_a_user_revokes_the_tokens_that_the_user_minted() {
     let authority = Authority::new();
     let url = format!("--entra-authority={}", authority.url());
     let server = Server::with_world(DEMO, &[&url, "--entra-audience", AUDIENCE]);
@@ -401,7 +401,7 @@ fn no_code_is_in_the_file() {
 }
 
 #[test]
-fn what_ended_a_day_ago_is_forgotten() {
+fn sign_ins_that_ended_a_day_ago_are_pruned() {
     let server = Server::demo();
     offer(&server, "northwind-it", Role::Admin, "left");
     let person = signed_in(&server, "northwind-it", Role::Admin);
@@ -425,7 +425,7 @@ fn what_ended_a_day_ago_is_forgotten() {
 }
 
 #[test]
-fn a_browser_is_told_what_sign_in_there_is() {
+fn a_browser_learns_which_sign_ins_are_configured() {
     let tells = |flags: &[&str]| {
         let server = Server::with_world(DEMO, flags);
         server.anonymous().get("/auth/config").expect(200).data()
@@ -477,7 +477,7 @@ fn follow(server: &Process, link: &str) -> Value {
 }
 
 #[test]
-fn the_command_prints_a_link_beside_a_running_server() {
+fn the_command_prints_a_link_while_the_server_runs() {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let link = |arguments: &[&str]| {
@@ -541,7 +541,7 @@ fn the_command_prints_a_link_beside_a_running_server() {
 }
 
 #[test]
-fn the_first_start_tells_how_to_sign_in() {
+fn the_first_start_prints_how_to_sign_in() {
     let workspace = Workspace::new();
     workspace.ok([
         "tenants",
@@ -590,7 +590,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn the_signing_secret_is_for_its_owner_alone_and_stays_so() {
+fn only_the_owner_can_read_the_signing_secret_and_it_stays_so() {
     let server = Server::demo();
     let path = server.folder().join("signing.secret");
     let secret = fs::read(&path).unwrap();

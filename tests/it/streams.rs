@@ -121,7 +121,7 @@ fn reply_without_end(words: &[&str]) -> ModelReply {
 }
 
 #[test]
-fn a_stream_tells_proxies_and_clients_what_it_is() {
+fn a_stream_has_headers_for_proxies_and_clients() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
     let turn = chat.append_text("Hello");
@@ -135,7 +135,7 @@ fn a_stream_tells_proxies_and_clients_what_it_is() {
 }
 
 #[test]
-fn a_models_turn_is_streamed_to_the_letter() {
+fn a_models_turn_is_streamed_exactly() {
     let model = ScriptedModel::start(vec![ModelReply::answer("Try the other door.")]);
     let server = Server::with_model(&model, &[]);
     let chat = Chat::on(&server);
@@ -165,7 +165,7 @@ fn a_models_turn_is_streamed_to_the_letter() {
 }
 
 #[test]
-fn an_article_is_named_as_the_source_in_stream_and_message_alike() {
+fn an_article_is_named_as_the_source_in_stream_and_message() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
     for (question, title, url) in [
@@ -245,7 +245,7 @@ fn log_of_0_1_0(log: &str, said: &str) -> String {
 }
 
 #[test]
-fn an_answer_that_version_0_1_0_stored_is_read_as_ever() {
+fn an_answer_that_version_0_1_0_stored_is_still_readable() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
     let (turn, heard) = chat.read_answer("How do I connect to the VPN?");
@@ -276,7 +276,7 @@ fn an_answer_that_version_0_1_0_stored_is_read_as_ever() {
 }
 
 #[test]
-fn the_first_turn_begins_at_0_0_and_every_other_where_nothing_else_is() {
+fn the_first_turn_starts_at_0_0_and_every_other_at_an_unused_cursor() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
     let turns: Vec<(Turn, Vec<Event>)> = (0..5).map(|_| chat.read_answer("Hello")).collect();
@@ -298,7 +298,7 @@ fn the_first_turn_begins_at_0_0_and_every_other_where_nothing_else_is() {
 }
 
 #[test]
-fn whoever_reads_a_waiting_turn_never_gets_anothers_envelopes() {
+fn a_reader_of_a_queued_turn_never_gets_another_turns_envelopes() {
     let model = ScriptedModel::start(vec![
         reply_without_end(&["First "]),
         ModelReply::answer("The second answer."),
@@ -341,7 +341,7 @@ fn without_a_cursor_a_reader_gets_the_newest_turn() {
 }
 
 #[test]
-fn the_header_wins_over_since() {
+fn the_header_overrides_since() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
     let (first, _) = chat.read_answer("Hello");
@@ -357,7 +357,7 @@ fn the_header_wins_over_since() {
 }
 
 #[test]
-fn a_cursor_that_is_none_or_lies_ahead_is_refused() {
+fn a_malformed_or_future_cursor_is_refused() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
     let (_, events) = chat.read_answer("Hello");
@@ -403,7 +403,7 @@ fn a_cursor_that_is_none_or_lies_ahead_is_refused() {
 }
 
 #[test]
-fn there_is_no_stream_where_nothing_is_and_nothing_comes() {
+fn there_is_no_stream_without_a_turn() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
     for query in ["", "resume=true", "since=0-0"] {
@@ -432,7 +432,7 @@ fn there_is_no_stream_where_nothing_is_and_nothing_comes() {
 }
 
 #[test]
-fn a_turn_that_waits_can_be_resumed() {
+fn a_queued_turn_can_be_resumed() {
     let server = Server::demo();
     let chat = Chat::on(&server);
     chat.append_text("Hello");
@@ -448,7 +448,7 @@ fn a_turn_that_waits_can_be_resumed() {
 }
 
 #[test]
-fn a_follower_reads_all_coming_turns_until_the_server_ends() {
+fn a_follower_reads_all_later_turns_until_the_server_stops() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
     let mut follower = chat.stream("follow=true");
@@ -532,7 +532,7 @@ fn a_replay_from_every_cursor_gives_exactly_the_rest() {
 }
 
 #[test]
-fn a_cancelled_turn_keeps_what_it_said_and_ends_with_abort() {
+fn a_cancelled_turn_keeps_its_text_and_ends_with_abort() {
     let model = ScriptedModel::start(vec![reply_without_end(&["So ", "far "])]);
     let server = Server::with_model(&model, &[]);
     let chat = Chat::on(&server);
@@ -590,7 +590,7 @@ fn a_reset_ends_the_turns_with_abort() {
 }
 
 #[test]
-fn a_failed_turn_says_so_in_a_sentence_and_keeps_what_it_said() {
+fn a_failed_turn_has_a_message_and_keeps_its_text() {
     let model = ScriptedModel::start(vec![ModelReply::events(
         text_chunk("Half an ") + &text_chunk("answer"),
     )]);
@@ -714,7 +714,7 @@ fn an_answer_is_rated_and_only_an_answer() {
 }
 
 #[test]
-fn a_script_gets_its_answer_by_two_calls() {
+fn a_script_gets_its_answer_with_two_calls() {
     let model = ScriptedModel::start(vec![ModelReply::answer("Try the other door.")]);
     let server = Server::with_model(&model, &[]);
     let chat = Chat::on(&server);

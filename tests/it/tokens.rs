@@ -34,7 +34,7 @@ fn assert_unauthorized(reply: &Reply, reason: &str) {
 }
 
 #[test]
-fn a_token_is_minted_for_an_hour_unless_told_otherwise() {
+fn a_token_is_minted_for_an_hour_by_default() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -70,7 +70,7 @@ fn a_token_is_minted_for_an_hour_unless_told_otherwise() {
 }
 
 #[test]
-fn a_token_lives_60_to_86400_seconds_and_ends_with_the_clock() {
+fn a_token_lives_60_to_86400_seconds_and_expires_by_the_clock() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -97,7 +97,7 @@ fn a_token_lives_60_to_86400_seconds_and_ends_with_the_clock() {
 }
 
 #[test]
-fn a_mint_is_refused_what_it_may_not_hold() {
+fn an_invalid_mint_request_is_refused_by_field() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -139,7 +139,7 @@ fn a_mint_is_refused_what_it_may_not_hold() {
 }
 
 #[test]
-fn who_may_write_in_a_session_may_mint_for_it() {
+fn a_caller_that_may_write_in_a_session_may_mint_for_it() {
     let server = Server::demo();
     let (relay, northwind, fabrikam) = (server.relay(), server.northwind(), server.fabrikam());
     let own = northwind.session(technician());
@@ -174,7 +174,7 @@ fn who_may_write_in_a_session_may_mint_for_it() {
 }
 
 #[test]
-fn the_platform_may_say_whose_session_it_means() {
+fn the_platform_may_name_the_tenant_of_the_session() {
     let server = Server::demo();
     let relay = server.relay();
     let routed = relay.session(from(CONTOSO));
@@ -193,7 +193,7 @@ fn the_platform_may_say_whose_session_it_means() {
 }
 
 #[test]
-fn the_company_of_a_token_is_its_sessions_whatever_the_body_says() {
+fn the_company_of_a_token_is_its_sessions_for_any_body() {
     let server = Server::demo();
     let (relay, northwind) = (server.relay(), server.northwind());
     let pinned = relay.session(from(CONTOSO));
@@ -227,7 +227,7 @@ fn the_company_of_a_token_is_its_sessions_whatever_the_body_says() {
 }
 
 #[test]
-fn a_list_of_allowed_agents_must_hold_the_sessions_own() {
+fn a_list_of_allowed_agents_must_contain_the_sessions_own() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -302,7 +302,7 @@ fn a_token_opens_its_session_and_nothing_else() {
 }
 
 #[test]
-fn to_a_token_another_session_does_not_exist() {
+fn for_a_token_another_session_does_not_exist() {
     let server = Server::demo();
     let (northwind, fabrikam) = (server.northwind(), server.fabrikam());
     let session = northwind.session(technician());
@@ -327,7 +327,7 @@ fn to_a_token_another_session_does_not_exist() {
 }
 
 #[test]
-fn a_guest_writes_like_anybody_and_meets_the_same_refusals() {
+fn a_token_holder_writes_like_other_callers_and_gets_the_same_refusals() {
     let server = Server::demo();
     let relay = server.relay();
     let session = relay.session(from(CONTOSO));
@@ -356,7 +356,7 @@ fn a_guest_writes_like_anybody_and_meets_the_same_refusals() {
 }
 
 #[test]
-fn a_revoked_token_ends_at_once_and_the_others_go_on() {
+fn a_revoked_token_ends_at_once_and_the_others_stay_valid() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -378,7 +378,7 @@ fn a_revoked_token_ends_at_once_and_the_others_go_on() {
 }
 
 #[test]
-fn who_may_not_mint_a_token_may_not_revoke_it_either() {
+fn a_caller_that_may_not_mint_a_token_may_not_revoke_it() {
     let server = Server::demo();
     let (relay, northwind, fabrikam) = (server.relay(), server.northwind(), server.fabrikam());
     let own = northwind.session(technician());
@@ -405,7 +405,7 @@ fn who_may_not_mint_a_token_may_not_revoke_it_either() {
 }
 
 #[test]
-fn a_token_ends_with_the_key_that_minted_it_and_with_no_other() {
+fn a_token_ends_with_the_key_that_minted_it_and_with_no_other_key() {
     let server = Server::demo();
     let find = |key: &str| {
         let sha256 = digest::sha256(key);
