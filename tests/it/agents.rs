@@ -1,4 +1,4 @@
-//! Agents over the wire: made, changed by version, removed, and what stands in the way.
+//! Agents over HTTP: create, change by version, delete, and the reasons for a refusal.
 
 use std::thread;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{DEMO, Server, agent, technician};
 
-/// An agent without what the server gave it.
+/// An agent without the fields that the server sets.
 fn shown(mut agent: Value) -> Value {
     for given in ["id", "agent_id", "created_at", "updated_at"] {
         agent.as_object_mut().unwrap().remove(given).unwrap();
@@ -87,7 +87,7 @@ fn a_patch_of_an_agent_changes_sent_fields_resets_nulls_and_replaces_settings_wh
             "version": 2,
         })
     );
-    // What changes nothing is no new version.
+    // A change of nothing creates no new version.
     let same = northwind.put(&path, json!({ "name": "Desk", "audience": "END_USER" }));
     assert_eq!(same.expect(200).data()["version"], 2);
 }
@@ -148,7 +148,7 @@ fn an_invalid_agent_is_refused_by_field() {
             .put("/agents/102", body)
             .refused_field(field, reason);
     }
-    // An END_USER agent is not made an MSP's by a reset either.
+    // A reset of the audience does not turn an END_USER agent into one for the MSP.
     let reset = northwind.put("/agents/101", json!({ "audience": null }));
     reset.refused_field("audience", "never changes");
 }
@@ -225,7 +225,7 @@ fn an_agent_in_use_by_a_channel_cannot_be_deleted_and_a_deleted_agent_leaves_its
         .append_text(&session, "Still there?")
         .refused(409, "agent_disabled");
 
-    // Its number is not given again, or the old session would wake up with another agent.
+    // The number is never reused: the old session would continue with another agent.
     let next = northwind
         .post("/agents", json!({ "name": "Next" }))
         .expect(201)

@@ -1,4 +1,4 @@
-//! Knowledge articles over the wire: made, changed, removed, and what they may name.
+//! Knowledge articles over HTTP: create, change, delete, and what they may refer to.
 
 use serde_json::{Value, json};
 
@@ -161,7 +161,7 @@ fn a_list_of_articles_is_filtered_and_paged() {
     assert_eq!(titles("page_size=2"), ["List: three", "List: two"]);
     assert_eq!(titles("page_size=200&audience=END_USER"), ["List: one"]);
     assert_eq!(titles("end_company_id=1002"), ["List: one"]);
-    // An article for all agents is for this one too.
+    // The filter by agent also finds articles for all agents.
     assert_eq!(
         titles("q=List%3A&agent_id=901"),
         ["List: three", "List: two", "List: one"]

@@ -1,4 +1,4 @@
-//! Files: asked for, uploaded by a signed link, carried by a message, fetched by another link, and gone in time.
+//! Attachments: upload by a signed link, use in a message, download by another link, expiry.
 
 use std::thread;
 
@@ -22,14 +22,14 @@ fn text(value: &Value) -> &str {
         .unwrap_or_else(|| panic!("{value} is no string"))
 }
 
-/// A link to send a file of this type.
+/// Requests a link to upload a file of this type.
 #[track_caller]
 fn upload_url(client: &ApiClient, session: &str, content_type: &str) -> String {
     let asked = client.request_upload(session, content_type).expect(201);
     text(&asked.data()["upload_url"]).to_owned()
 }
 
-/// Sends a file's bytes to a link, and says that they are of this type.
+/// Uploads a file's bytes to a link with this `Content-Type`.
 #[track_caller]
 fn upload_as(client: &ApiClient, url: &str, media_type: &str, content: &[u8]) -> Reply {
     let target = url.strip_prefix("http://switchboard").unwrap();
@@ -241,7 +241,8 @@ fn uploaded_content_must_match_its_type_and_a_refusal_does_not_use_up_the_link()
         let is_text = mime.starts_with("text/");
         for (other, foreign) in kinds {
             let foreign = match (is_text, other) {
-                // Every text is a text.
+                // Text of one text type is valid for the other one, so a NUL byte stands for a
+                // mismatch.
                 (true, "text/plain" | "text/csv") => b"\0".as_slice(),
                 (true, "application/pdf" | "image/gif") => b"\xff",
                 _ => foreign,
@@ -350,11 +351,11 @@ fn a_link_is_valid_for_its_method_and_file_until_it_expires() {
     server.advance_clock(1);
     assert_link_is_invalid(anonymous.follow_link("GET", &get, None));
     assert_link_is_invalid(anonymous.follow_link("PUT", &put, Some(b"x")));
-    // Whoever lists anew gets a link that holds.
+    // Listing the messages again gives a valid link.
     let listed = northwind.messages(&session, "").expect(200).data();
     let get = text(&listed[0]["attachments"][0]["url"]).to_owned();
     anonymous.follow_link("GET", &get, None).expect(200);
-    // It is as good after a restart, since the secret is kept with the files.
+    // The link is still valid after a restart, because the signing secret is in the data folder.
     let server = server.restarted();
     server
         .anonymous()
@@ -397,7 +398,7 @@ fn twenty_uploads_may_wait_for_a_message() {
     northwind
         .request_upload(&elsewhere, "image/png")
         .expect(201);
-    // What a message carries waits no more, and what can no longer be uploaded neither.
+    // A file in a message no longer counts as waiting, and neither does one whose link expired.
     let carried = waiting.pop().unwrap();
     northwind
         .append(&session, carrying(&[(&carried, "text/plain")]))
@@ -470,7 +471,7 @@ fn a_message_carries_only_files_of_its_session_that_no_message_carries() {
     let mut once = carrying(&[(&here, "image/png")]);
     once["client_message_id"] = "c".into();
     let first = northwind.append(&session, once.clone()).expect(202).data();
-    // A repeat is told as one, though its file is carried now.
+    // A repeat gets the first reply, although a message now carries its file.
     let repeat = northwind
         .append(&session, once)
         .refused(409, "duplicate_client_message");
@@ -481,7 +482,7 @@ fn a_message_carries_only_files_of_its_session_that_no_message_carries() {
     let again = || northwind.append(&session, carrying(&[(&here, "image/png")]));
     let carried = "names a file that is attached to a message already";
     again().refused_field("attachments[0].blob_path", carried);
-    // Files are looked at before the session's state.
+    // Files are checked before the session's state.
     northwind.reset_session(&session).expect(200);
     again().refused_field("attachments[0].blob_path", carried);
     let read = northwind.read_session(&session).expect(200).data();

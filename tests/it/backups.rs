@@ -1,4 +1,4 @@
-//! Backups as an operator takes them and puts them back: under load, after a crash, from damaged files, over what is there.
+//! Backup and restore as an operator runs them: under load, after a crash, with damaged files.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,7 +18,7 @@ const BACKUPS: usize = 5;
 /// Acknowledged writes between two backups.
 const BETWEEN: usize = 40;
 
-/// The sessions that were acknowledged, each with how many of its messages were.
+/// The acknowledged sessions, each with the number of its acknowledged messages.
 type Acknowledged = HashMap<String, usize>;
 
 fn begin_session(client: &Client) -> String {
@@ -27,7 +27,7 @@ fn begin_session(client: &Client) -> String {
     created.data()["id"].as_str().unwrap().to_owned()
 }
 
-/// Says something, and waits until it is answered.
+/// Appends a message and waits for the answer.
 fn converse(client: &Client, session: &str) {
     let path = format!("/chat/sessions/{session}");
     let said = client.post(
@@ -41,7 +41,7 @@ fn converse(client: &Client, session: &str) {
     assert_eq!(turn.data()["status"], "COMPLETED", "{turn:?}");
 }
 
-/// The text of a session's messages, in their order.
+/// The texts of a session's messages, in their order.
 fn messages(client: &Client, session: &str) -> Vec<String> {
     let path = format!("/chat/sessions/{session}/messages");
     let listed = client.get(NORTHWIND, &path);
@@ -57,7 +57,7 @@ fn opened(file: &Path) -> Connection {
     Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
 }
 
-/// The messages of each session in a file, by the session's id on the wire.
+/// The number of messages of each session in a file, by the session's public id.
 fn sessions_in(file: &Path) -> Acknowledged {
     let file = opened(file);
     let whole: String = file
@@ -73,7 +73,7 @@ fn sessions_in(file: &Path) -> Acknowledged {
     rows.unwrap().map(Result::unwrap).collect()
 }
 
-/// A session's id as the file has it.
+/// A session's id as the database stores it.
 fn in_hex(session: &str) -> String {
     session.trim_start_matches("ses_").replace('-', "")
 }
@@ -87,14 +87,14 @@ fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Restores a file into the data folder of a place of its own.
+/// Restores a file into a new workspace's data folder.
 fn restored(file: &Path) -> (Workspace, String) {
     let workspace = Workspace::new();
     let said = workspace.ok(["restore".as_ref(), file.as_os_str()]);
     (workspace, said)
 }
 
-/// Opens sessions and says something in them until it is told to stop.
+/// Creates sessions and appends messages to them until the test stops the writer.
 fn write(
     client: &Client,
     stop: &AtomicBool,
@@ -148,7 +148,7 @@ fn each_backup_under_load_is_consistent_and_holds_everything_acknowledged_before
     });
     server.stop();
 
-    // A backup serves, and goes on where it was taken.
+    // A server on the restored backup works and continues where the backup was taken.
     let found = sessions_in(&last);
     let (workspace, said) = restored(&last);
     assert!(
@@ -194,7 +194,7 @@ fn a_backup_is_one_private_self_describing_file_and_leaves_no_other_file() {
     assert_eq!(names_in(&folder), ["monday.db"]);
     let mode = fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // Whole by itself: reading it puts no log beside it.
+    // The backup is a single file: reading it creates no write-ahead log.
     let journal: String = opened(&file)
         .query_row("PRAGMA journal_mode", [], |row| row.get(0))
         .unwrap();
@@ -256,7 +256,7 @@ fn a_backup_overwrites_nothing_and_a_failed_one_leaves_nothing() {
     let done = none.run(["backup", "backup.db"]);
     assert!(done.failure().contains("there is no data in"), "{done:?}");
     assert!(!none.data().exists());
-    // As a first start leaves it that was killed at once.
+    // The state after a first start that was killed at once.
     fs::create_dir(none.data()).unwrap();
     fs::write(none.database(), "").unwrap();
     let done = none.run(["backup", "backup.db"]);
@@ -265,7 +265,7 @@ fn a_backup_overwrites_nothing_and_a_failed_one_leaves_nothing() {
     assert_eq!(names_in(none.path()), ["data"]);
 }
 
-/// A file's bytes with one index of it written over.
+/// A file's bytes with one of its indexes overwritten.
 fn damaged(file: &Path) -> Vec<u8> {
     let page: i64 = opened(file)
         .query_row(
@@ -362,7 +362,7 @@ fn a_copy_with_half_a_transaction_is_not_accepted_as_a_backup() {
     }
     assert!((fs::read(&file).unwrap(), fs::read(&journal).unwrap()) == before);
 
-    // Done as it says.
+    // Do what the message asks for.
     Connection::open(&file)
         .unwrap()
         .query_row("SELECT count(*) FROM tenants", [], |_| Ok(()))
@@ -429,7 +429,7 @@ fn a_restore_refuses_a_folder_with_data_or_leftovers_of_it() {
     assert!(done.failure().contains(says), "{done:?}");
     assert!(fs::read(workspace.database()).unwrap() == before);
 
-    // A log without its file would be taken for the restored one's.
+    // SQLite would apply a write-ahead log without its file to the restored file.
     fs::remove_file(workspace.database()).unwrap();
     for name in ["switchboard.db-wal", "switchboard.db-journal"] {
         let left = workspace.data().join(name);
@@ -576,7 +576,7 @@ fn a_backup_of_an_older_version_s_file_stays_as_it_is_and_migrates_when_restored
     assert_eq!(schema(&backup), 3);
     server_answers(&restored.serve_demo_world());
 
-    // It is checked as any other.
+    // The restored file passes the check.
     let file = workspace.closed_file();
     file.execute_batch("UPDATE installs SET bot_id = 'stray'")
         .unwrap();

@@ -1,4 +1,4 @@
-//! What is kept beside the file: a change is seen by the very next request, whoever makes it and however.
+//! The cache of the configuration: the next request sees a change, whatever made the change.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use crate::support::{
 };
 use crate::world;
 
-/// A change, made over the wire by one caller or another, and by another program that writes to the same file.
+/// A change that is made twice: over HTTP, and by another process that writes to the same file.
 struct Change {
     what: &'static str,
     ask: fn(&Server) -> String,
@@ -30,15 +30,15 @@ struct Change {
     after: &'static str,
 }
 
-/// What another program does.
+/// What another process does.
 enum OtherProcess {
-    /// It imports this for Northwind.
+    /// The process imports this for Northwind.
     Imports(fn() -> Value),
-    /// It writes this, which no import does.
+    /// The process executes this SQL, which no import does.
     Writes(&'static str),
 }
 
-/// Who would answer a message to the shared bot from this M365 tenant, or why nobody.
+/// The verdict, or the refusal, for a message to the shared bot from this M365 tenant.
 fn verdict_for(server: &Server, directory: &str) -> String {
     let reply = server.relay().resolve(from(directory));
     if reply.status != 200 {
@@ -67,14 +67,14 @@ fn from_fourth_coffee(server: &Server) -> String {
     verdict_for(server, FOURTH_COFFEE)
 }
 
-/// Whether Northwind's account may choose the agent that is switched off.
+/// Whether Northwind's account may select the disabled agent.
 fn choosing_the_migration_helper(server: &Server) -> String {
     let ask = json!({ "agent_id": 103 });
     let reply = server.northwind().resolve(ask);
     reply.error()["code"].as_str().unwrap().to_owned()
 }
 
-/// Whether Northwind's key counts, and how many requests a minute it may make.
+/// Whether Northwind's key is valid, and its number of requests a minute.
 fn northwind_s_key(server: &Server) -> String {
     let reply = server.northwind().get("/whoami");
     match reply.status {
@@ -83,7 +83,7 @@ fn northwind_s_key(server: &Server) -> String {
     }
 }
 
-/// What the refusal of a message from an M365 tenant without a company calls the MSP.
+/// The MSP's name in the refusal of a message from an M365 tenant without a company.
 fn the_msp_s_name(server: &Server) -> String {
     let refused = server.relay().resolve(from(FOURTH_COFFEE));
     let message = refused.error()["message"].to_string();
@@ -315,7 +315,7 @@ const CHANGES: &[Change] = &[
     },
 ];
 
-/// A second program's way to the same file.
+/// Imports through a second process on the same file.
 fn import_from_other_process(server: &Server, mut tenant: Value) {
     tenant["client_id"] = "northwind-it".into();
     let world = json!({ "tenants": [tenant] }).to_string();
@@ -333,7 +333,7 @@ fn import_from_other_process(server: &Server, mut tenant: Value) {
 
 fn assert_is_seen(change: &Change, who: &str, make: impl FnOnce(&Server)) {
     let server = Server::demo();
-    // Twice: what the first request looked up is kept for the second.
+    // Twice: the second request reads what the first one cached.
     for _ in 0..2 {
         assert_eq!((change.ask)(&server), change.before, "{}", change.what);
     }
@@ -458,7 +458,7 @@ fn a_user_s_role_and_name_are_seen_by_the_next_request() {
     is("USER", "Noor Castellanos");
     becomes(json!({ "id": NEWCOMER, "name": "Noor" }));
     is("USER", "Noor");
-    // Northwind's directory becomes another one: nobody of the old one signs in any more.
+    // Northwind's directory is removed, so its people can no longer sign in.
     import_from_other_process(&server, json!({ "entra_tenant_id": null }));
     person.get("/whoami").expect(401);
 }
@@ -470,7 +470,7 @@ fn frequent_writes_do_not_invalidate_the_cache() {
     let server = Server::with_world(DEMO, &[&url, "--entra-audience", AUDIENCE]);
     let person = server.with_credential(&current().issue(&authority.claims(NEWCOMER)));
     let version = || {
-        // What is recorded beside the requests waits with the writer, which takes things in turn.
+        // Records of requests wait in the writer's queue. An empty write waits for all before it.
         server.app.store.write_now(|_| Ok(())).unwrap();
         server.stored::<i64>("SELECT version FROM configuration_version")
     };
@@ -560,7 +560,7 @@ fn after_any_sequence_of_changes_the_cache_decides_as_the_file_does() {
     let store = &server.app.store;
     let file =
         rusqlite::Connection::open(switchboard::store::database_file(server.folder())).unwrap();
-    // Quick to commit: what is looked at is not what a crash leaves.
+    // Commits need no sync, because this test does not crash.
     file.pragma_update(None, "synchronous", "OFF").unwrap();
     let tenants: Vec<Tenant> = ["northwind-it", "fabrikam-support", "relay-platform"]
         .into_iter()
@@ -574,7 +574,7 @@ fn after_any_sequence_of_changes_the_cache_decides_as_the_file_does() {
     let (mut answered, mut refused) = (0, 0);
     let mut made = BTreeSet::new();
     for _ in 0..1_500 {
-        // A change that the rules of the file do not allow just now is none.
+        // A change that violates a constraint of the file is skipped.
         let change = random.pick(CHANGES_OF_ALL_KINDS);
         if file.execute(change, []).is_ok_and(|rows| rows > 0) {
             made.insert(change);

@@ -1,4 +1,4 @@
-//! Channels over the wire: made, changed, listed, removed, and what stands in the way.
+//! Channels over HTTP: create, change, list, delete, and the reasons for a refusal.
 
 use std::thread;
 
@@ -9,7 +9,7 @@ use crate::support::{
     channel, from, not_found, technician,
 };
 
-/// A channel without what the server gave it.
+/// A channel without the fields that the server sets.
 fn shown(mut channel: Value) -> Value {
     for given in ["id", "created_at", "updated_at"] {
         channel.as_object_mut().unwrap().remove(given).unwrap();
@@ -17,18 +17,18 @@ fn shown(mut channel: Value) -> Value {
     channel
 }
 
-/// A channel of Northwind's technicians.
+/// A channel for Northwind's technicians.
 fn internal(name: &str) -> Value {
     json!({ "internal_name": name, "audience": "MSP", "agent_id": 102 })
 }
 
-/// With a bot.
+/// The channel with a bot.
 fn of_bot(mut channel: Value, bot: &str) -> Value {
     channel["bot_id"] = bot.into();
     channel
 }
 
-/// What is said where a bot is another tenant's.
+/// The error for another tenant's bot.
 fn bot_in_use() -> Value {
     json!({
         "code": "already_exists",
@@ -37,7 +37,7 @@ fn bot_in_use() -> Value {
     })
 }
 
-/// What is said of a second active channel of one bot.
+/// The error for a second active channel of one bot.
 fn second_internal() -> Value {
     json!({
         "code": "already_exists",
@@ -125,7 +125,7 @@ fn a_patch_of_a_channel_changes_sent_fields_and_null_restores_the_default() {
     expected["status"] = "ACTIVE".into();
     assert_eq!(shown(changed.clone()), expected);
 
-    // What changes nothing is no change.
+    // A change of nothing does not touch `updated_at`.
     server.advance_clock(1_000);
     let same = northwind.patch(
         &path,
@@ -296,7 +296,7 @@ fn a_channels_agent_belongs_to_its_tenant_and_has_its_audience() {
         (refused.status, refused.error()),
         (422, mismatch("END_USER", "MSP"))
     );
-    // An agent that is switched off, or does not chat, may be bound; chat says so when it is asked.
+    // A disabled agent, or one that does not chat, may be bound; a chat request is refused.
     for agent in [103, 105, 100] {
         let changed = northwind.patch(&path, json!({ "agent_id": agent }));
         assert_eq!(changed.expect(200).data()["agent_id"], agent);
@@ -321,7 +321,7 @@ fn a_channel_name_is_unique_among_a_tenants_undeleted_channels() {
     let path = format!("/channels/{other}");
     let refused = northwind.patch(&path, json!({ "internal_name": "Technician bot" }));
     assert_eq!((refused.status, refused.error()), (409, taken));
-    // Another tenant's names are its own, and a deleted channel's is free.
+    // Other tenants have their own names, and the name of a deleted channel is free.
     server
         .fabrikam()
         .post(
@@ -368,7 +368,8 @@ fn a_bot_has_one_active_channel_for_a_tenants_technicians() {
     let refused = northwind.post("/channels", second.clone());
     assert_eq!((refused.status, refused.error()), (409, second_internal()));
 
-    // Disconnected it does no harm, and becomes active when the first has gone.
+    // The second channel may exist while disconnected, and becomes active after the first is
+    // deleted.
     let mut waiting = second;
     waiting["status"] = "DISCONNECTED".into();
     let waiting = northwind.post("/channels", waiting).expect(201).id();
@@ -405,7 +406,7 @@ fn a_bot_has_one_active_channel_for_a_tenants_technicians() {
         )
         .expect(200);
 
-    // Of channels for client companies a bot may have several.
+    // A bot may have several channels for client companies.
     for name in ["One", "Two"] {
         let body = json!({ "internal_name": name, "audience": "END_USER", "agent_id": 101, "bot_id": TECHNICIAN_BOT });
         northwind.post("/channels", body).expect(201);
@@ -428,7 +429,7 @@ fn another_tenants_bot_is_refused_without_naming_the_tenant() {
         let refused = northwind.patch(&path, json!({ "bot_id": bot }));
         assert_eq!((refused.status, refused.error()), (409, bot_in_use()));
     }
-    // What the seed file shares stays as it is, and changes in all else.
+    // The bot that the seed file shares stays, and all other fields can change.
     let shared = format!("/channels/{}", server.client_help_bot());
     northwind
         .patch(
@@ -442,7 +443,7 @@ fn another_tenants_bot_is_refused_without_naming_the_tenant() {
     let refused = northwind.patch(&shared, json!({ "bot_id": SHARED_BOT }));
     assert_eq!((refused.status, refused.error()), (409, bot_in_use()));
 
-    // A deleted channel carries its bot no longer.
+    // A deleted channel no longer occupies its bot.
     let fabrikam = server.fabrikam();
     let gone = fabrikam.get("/channels?q=engineer").expect(200).ids();
     fabrikam
@@ -462,7 +463,8 @@ fn another_tenants_bot_is_refused_without_naming_the_tenant() {
 fn a_new_bot_checks_every_install_again() {
     let server = Server::demo();
     let northwind = server.northwind();
-    // Fabrikam's bot serves Tailspin too, and its channel is gone: its install still holds the two.
+    // Fabrikam's bot serves Tailspin too. Its channel is deleted, but its install still occupies
+    // both.
     server.import_tenant(
         "fabrikam-support",
         json!({
@@ -491,7 +493,7 @@ fn a_new_bot_checks_every_install_again() {
         "Northwind helper"
     );
 
-    // A directory that became another tenant's own is found then too.
+    // The check also finds a directory that has become another tenant's own.
     server.execute_sql(&format!(
         "UPDATE tenants SET entra_tenant_id = '{FOURTH_COFFEE}' WHERE client_id = 'relay-platform'"
     ));
@@ -504,7 +506,7 @@ fn a_new_bot_checks_every_install_again() {
         "UPDATE tenants SET entra_tenant_id = NULL WHERE client_id = 'relay-platform'",
     );
 
-    // Else they follow: the new bot is routed, the old one no longer.
+    // Otherwise the installs move along: the new bot is routed, the old one is not.
     northwind
         .patch(&path, json!({ "bot_id": "fresh" }))
         .expect(200);
@@ -526,7 +528,7 @@ fn a_new_bot_checks_every_install_again() {
     for install in bots.as_array().unwrap() {
         assert_eq!(install["bot_id"], "fresh");
     }
-    // Without a bot nothing is routed, and nothing in the way.
+    // Without a bot the channel routes nothing and occupies nothing.
     northwind
         .patch(&path, json!({ "bot_id": null }))
         .expect(200);
@@ -587,7 +589,7 @@ fn a_deleted_channel_does_not_exist_except_that_calls_it_routed_are_refused() {
         relay.read_session(&session).expect(200).data()["channel_id"],
         id
     );
-    // Its agent may go now.
+    // Its agent can be deleted now.
     northwind.delete(&agent).expect(204);
 }
 
@@ -723,7 +725,7 @@ fn a_malformed_or_foreign_channel_id_is_not_found() {
             }
         }
     }
-    // An address of its own is never taken for a channel's.
+    // The literal path segment is never read as a channel's id.
     let reply = server.northwind().get("/channels/install-events");
     assert_eq!(reply.expect(405).header("allow"), Some("POST"));
 }
@@ -748,7 +750,7 @@ fn an_install_event_gives_the_relay_the_texts_of_an_active_channel() {
         ask(&SHARED_BOT.to_uppercase(), &CONTOSO.to_uppercase()),
         said
     );
-    // Whether a company is linked is another matter.
+    // A linked company makes no difference.
     assert_eq!(ask(SHARED_BOT, TAILSPIN), said);
     assert_eq!(
         ask(SHARED_BOT, WOODGROVE)["display_name"],
@@ -798,7 +800,7 @@ fn an_install_event_gives_the_relay_the_texts_of_an_active_channel() {
             .post("/channels/install-events", body)
             .refused_field(field, reason);
     }
-    // Only the platform asks, and that is found out before the body is.
+    // Only the platform may call this, and admission comes before the body.
     for caller in [server.northwind(), server.fabrikam()] {
         caller
             .post("/channels/install-events", json!({}))

@@ -1,4 +1,4 @@
-//! Clients that are too slow to send or to read: what they hold up, and when the server lets go of them.
+//! Clients that are too slow to send or to read: whom they block, and when the server drops them.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -17,15 +17,15 @@ use crate::wire::{Connection, Reply, Request};
 
 /// Longer than any test runs.
 const LONG: Duration = Duration::from_secs(600);
-/// How long a test lets the server wait.
+/// The timeout of a server whose test waits for it.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// Bytes that a file may have.
+/// The largest size of a file in bytes.
 const LARGEST: usize = 10 * 1_024 * 1_024;
-/// How often the long answer's one piece is said.
+/// How often the long answer repeats its one piece.
 const TIMES: usize = 900;
 
-/// A link to upload a text file, below the server's address.
+/// The path and query of a link to upload a text file.
 fn upload_target(server: &Server) -> String {
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -37,7 +37,7 @@ fn upload_target(server: &Server) -> String {
     url.strip_prefix("http://switchboard").unwrap().to_owned()
 }
 
-/// A PUT of ten bytes of which only the first is sent.
+/// Starts a PUT of ten bytes and sends only the first one.
 fn start_upload(server: &Server, target: &str) -> Connection {
     let mut connection = Connection::open(server.address);
     let head = Request::new("PUT", target).bytes("0123456789").head();
@@ -50,14 +50,14 @@ fn reply_to_put(connection: &mut Connection) -> Reply {
     connection.read("PUT").unwrap().unwrap()
 }
 
-/// Waits until the server has received so many uploads' beginnings.
+/// Waits until the server has only this number of upload permits left.
 fn wait_for_permits(server: &Server, left: usize) {
     until("so many are free", || {
         server.app.uploads.available() == left
     });
 }
 
-/// Whatever is left in the connection, its end comes, and not only because the test hangs up.
+/// Asserts that the server closes the connection.
 fn assert_closed_by_the_server(mut connection: Connection) {
     match connection.read("GET") {
         Ok(None) => {}
@@ -94,7 +94,7 @@ fn an_upload_that_trickles_is_refused_at_its_deadline() {
     let mut trickling = Connection::open(server.address);
     let head = Request::new("PUT", &target).bytes([b'x'; 100_000]).head();
     trickling.write(&head).unwrap();
-    // A byte whenever no reply has come for a while.
+    // Send another byte whenever no reply arrived for a while.
     trickling.set_read_timeout(Duration::from_millis(10));
     until("there is a reply", || {
         trickling.write(b"x").unwrap();
@@ -206,13 +206,13 @@ fn one_concurrent_upload_too_many_gets_retry_after() {
     let refused = server.anonymous().send(put.clone());
     assert_eq!(refused.header("retry-after"), Some("1"));
     refused.refused(503, "overloaded");
-    // What is wrong anyway is told at once.
+    // An invalid upload is refused at once.
     let wrong = put.clone().header("content-type", "image/png");
     server
         .anonymous()
         .send(wrong)
         .refused(415, "unsupported_media_type");
-    // One that is given up makes room, and so does one that is done.
+    // An aborted upload releases its permit, and so does a finished one.
     drop(begun.pop());
     wait_for_permits(&server, 1);
     server.anonymous().send(put).expect(200);
@@ -221,7 +221,7 @@ fn one_concurrent_upload_too_many_gets_retry_after() {
     wait_for_permits(&server, 2);
 }
 
-/// Links to upload so many text files of one session.
+/// Links to upload this number of text files of one session.
 fn upload_targets(client: &ApiClient, session: &str, most: usize) -> Vec<String> {
     let ask = |_| {
         let asked = client
@@ -283,14 +283,14 @@ fn an_upload_waits_for_a_permit() {
     let mut waiting = Connection::open(server.address);
     let put = Request::new("PUT", &second).bytes("0123456789");
     waiting.write(&put.written()).unwrap();
-    // Other calls are not held up.
+    // Other calls are not blocked.
     server.northwind().get("/whoami").expect(200);
     begun.write(b"123456789").unwrap();
     reply_to_put(&mut begun).expect(200);
     reply_to_put(&mut waiting).expect(200);
 }
 
-/// A file of the largest size that no two pieces of are alike, and a link to fetch it, below the server's address.
+/// A file of the largest size without repeated parts, and the path of a link to download it.
 fn uploaded_file(server: &Server) -> (Vec<u8>, String) {
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -308,7 +308,7 @@ fn uploaded_file(server: &Server) -> (Vec<u8>, String) {
     )
 }
 
-/// Somebody who asks for a file and reads no more than the beginning of the reply.
+/// Requests a file and reads only the beginning of the reply.
 fn start_download(address: SocketAddr, target: &str) -> Connection {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
@@ -363,7 +363,7 @@ fn a_file_deleted_during_its_download_breaks_the_connection() {
     );
 }
 
-/// A model with an answer of nearly the length that an answer may have, then silence if it is not to end.
+/// A model whose answer has nearly the maximum length, and which then hangs unless `ends` is set.
 fn long_answer(ends: bool) -> ScriptedModel {
     let much = ModelReply::events(text_chunk(&piece()).repeat(TIMES));
     ScriptedModel::start(vec![if ends {
@@ -380,7 +380,7 @@ fn piece() -> String {
     "0123456789abcde ".repeat(64)
 }
 
-/// A reader whose system takes little for it, and who has read no more than the head.
+/// A reader with a small receive buffer that has read only the response head.
 fn open_stalled_reader(address: SocketAddr, session: &str) -> Events {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
@@ -388,7 +388,7 @@ fn open_stalled_reader(address: SocketAddr, session: &str) -> Events {
     Events::over(socket.into(), NORTHWIND, session, "since=0-0", "")
 }
 
-/// A turn of a session of its own; the session and the turn.
+/// Queues a turn in a new session; returns the session and the turn.
 fn queue_long_turn(northwind: &ApiClient) -> (String, String) {
     let session = northwind.session(technician());
     let accepted = northwind
@@ -399,7 +399,7 @@ fn queue_long_turn(northwind: &ApiClient) -> (String, String) {
     (session, turn.to_owned())
 }
 
-/// Waits until so many read a session's stream.
+/// Waits until a session's stream has this number of readers.
 fn wait_for_readers(server: &Server, session: &str, readers: usize) {
     let session = SessionId::parse(session).unwrap();
     until("so many read", || {
@@ -407,7 +407,7 @@ fn wait_for_readers(server: &Server, session: &str, readers: usize) {
     });
 }
 
-/// What had come before the server let go of a reader.
+/// The events that arrived before the server dropped a reader.
 fn until_broken(mut reader: Events) -> Vec<Event> {
     let mut events = Vec::new();
     loop {
@@ -442,7 +442,7 @@ fn a_stalled_reader_slows_neither_the_turn_nor_other_readers() {
         .turn(&session, &turn, "wait_seconds=60")
         .expect(200);
     assert_eq!(looked.data()["status"], "COMPLETED");
-    // They are still there, and whenever they read on they get all of it.
+    // The readers are still connected, and get everything when they read on.
     wait_for_readers(&server, &session, 8);
     for reader in stuck {
         assert!(joined(&reader.rest()) == joined(&events));
@@ -463,7 +463,7 @@ fn a_stalled_reader_is_disconnected_and_continues_from_its_cursor() {
     let stuck = open_stalled_reader(server.address, &session);
     let mut reads = Events::open(server.address, NORTHWIND, &session, "since=0-0");
     let mut all = reads.read_until_text("the end");
-    // The answer has not ended, and still only the one who reads is kept.
+    // The answer has not ended, but only the reader that reads is still connected.
     wait_for_readers(&server, &session, 1);
     let before = until_broken(stuck);
     let cursor = &before.last().unwrap().id;
@@ -476,7 +476,7 @@ fn a_stalled_reader_is_disconnected_and_continues_from_its_cursor() {
     let mut pieces = before;
     pieces.extend(goes_on.read_until_text("the end"));
     assert!(pieces == all);
-    // So does one who comes back when the answer is stored.
+    // So does a reader that returns after the answer is stored.
     let path = format!("/chat/sessions/{session}/cancel");
     northwind.post(&path, serde_json::json!({})).expect(200);
     all.extend(reads.rest());

@@ -1,4 +1,4 @@
-//! A clock that jumps, ahead and back: ids keep their order, and nobody is kept out or let in for it.
+//! A clock that jumps forward and back: ids keep their order, and access does not change.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -17,7 +17,7 @@ use crate::support::{ApiClient, DAY, MINUTE, SECOND, technician};
 const HOUR: Millis = 60 * MINUTE;
 const YEAR: Millis = 365 * DAY;
 
-/// Jumps, one after the other.
+/// The jumps of a test, in order.
 const JUMPS: [Millis; 8] = [
     DAY,
     -HOUR,
@@ -29,7 +29,7 @@ const JUMPS: [Millis; 8] = [
     20 * YEAR,
 ];
 
-/// A server whose clock the test sets, by how far it is ahead of the machine's.
+/// A server whose clock the test sets by its offset from the machine's clock.
 struct Jumping {
     workspace: Workspace,
     shim: Shim,
@@ -63,7 +63,7 @@ impl Jumping {
         self.shim.set_clock_ahead(self.ahead);
     }
 
-    /// Ends as by a crash, and starts again without its clock having moved.
+    /// Kills the server and starts it again with the same clock offset.
     fn restart_after_crash(self) -> Self {
         kill(self.server);
         let server = Self::start(&self.workspace, &self.shim, self.flags);
@@ -78,7 +78,7 @@ impl Jumping {
         ApiClient::new(self.address(), Some(format!("Bearer {NORTHWIND}")))
     }
 
-    /// Opens a session, which must bear the time that the server's clock shows.
+    /// Creates a session, which must carry the time of the server's clock.
     fn session(&self) -> String {
         let before = Clock::System.now();
         let opened = self.northwind().create_session(technician()).expect(201);
@@ -92,7 +92,7 @@ impl Jumping {
         opened.id()
     }
 
-    /// Ends it as an operator does; it has not panicked, and left nothing damaged.
+    /// Stops the server as an operator does; it has not panicked, and its file passes the check.
     fn stop(self) {
         let log = self.server.stop();
         assert!(
@@ -120,7 +120,7 @@ fn sessions_messages_and_streams_keep_their_order() {
             .expect(202)
             .data();
         texts.push(text);
-        // Who has followed all along and who comes for this answer alone read the same.
+        // A permanent follower and a reader of this answer alone read the same events.
         let followed = follower.turn();
         let query = format!("since={}", accepted["since_cursor"].as_str().unwrap());
         let answer = Events::open(server.address(), NORTHWIND, &talk, &query).rest();
@@ -132,7 +132,7 @@ fn sessions_messages_and_streams_keep_their_order() {
     let mut sorted = sessions.clone();
     sorted.sort();
     assert_eq!(sorted, sessions);
-    // A server that starts with a clock that is behind goes on from where it was.
+    // A server that starts with its clock set back continues after its last id.
     server.jump(-30 * DAY);
     let server = server.restart_after_crash();
     sessions.push(server.session());
@@ -152,7 +152,7 @@ fn sessions_messages_and_streams_keep_their_order() {
     assert_eq!(asked, texts);
     let answered = said.iter().filter(|message| message["role"] == "assistant");
     assert_eq!(answered.count(), texts.len());
-    // Behind the end of each answer comes the next one.
+    // After the end of each answer comes the next one.
     for (before, after) in cursors.iter().zip(&cursors[1..]) {
         let query = format!("since={}", before.0);
         let next = Events::open(server.address(), NORTHWIND, &talk, &query).rest();
@@ -176,7 +176,7 @@ fn a_list_started_before_a_jump_continues_after_it() {
         let page = server.northwind().list_sessions(&query).expect(200);
         listed.extend(page.ids());
         server.jump(jump);
-        // What is new stands ahead of all that was there, and so on no page that is still to come.
+        // A new session sorts before all others, so it is on none of the remaining pages.
         server.session();
         if let Some(cursor) = page.next_cursor() {
             query = format!("page_size=1&cursor={cursor}");
@@ -248,7 +248,7 @@ fn a_jump_makes_no_caller_wait_at_the_rate_limit() {
         let refused = northwind.get("/whoami").refused(429, "rate_limited");
         let wait_s: Millis = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=60).contains(&wait_s), "{jump}: {wait_s}");
-        // Whoever waits as told gets through.
+        // A caller that waits as long as the reply says is served.
         server.jump(wait_s * SECOND);
         northwind.get("/whoami").expect(200);
         server.jump(MINUTE);
@@ -284,7 +284,7 @@ fn a_server_whose_clock_keeps_jumping_loses_nothing_and_reuses_no_id() {
                 .collect();
             let northwind = server.northwind();
             while !writers.iter().all(|writer| writer.is_finished()) {
-                // Within a day, after which first replies are forgotten.
+                // Stay within a day, after which stored first replies expire.
                 let ahead = HOUR * i64::try_from(random.below(23)).unwrap() - 11 * HOUR;
                 server.jump(ahead - server.ahead);
                 let id = northwind.session(json!({ "agent_id": 102 }));

@@ -1,4 +1,4 @@
-//! Every code of the contract is provoked here.
+//! Provokes every error code of the contract.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::sign_in::signed_in;
 use crate::support::{CONTOSO, DEMO, SHARED_BOT, Server, TAILSPIN, WOODGROVE, from, technician};
 use crate::wire::{Reply, Request};
 
-/// A way to be refused with a code.
+/// Provokes a refusal with one code.
 type Provocation = fn() -> Reply;
 
 const PROVOKED: &[(Code, Provocation)] = &[
@@ -200,7 +200,7 @@ const PROVOKED: &[(Code, Provocation)] = &[
     (Code::Overloaded, || {
         let server = Server::demo();
         let mut file = Connection::open(database_file(server.folder())).unwrap();
-        // Somebody else writes for longer than a request waits.
+        // Another process holds the write lock for longer than a request waits.
         let held = file
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .unwrap();

@@ -1,4 +1,4 @@
-//! The command line as an operator meets it: help, exit codes, flags and variables, tenants and keys, folders that cannot be used.
+//! The command line: help, exit codes, flags and variables, tenants and keys, unusable folders.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -12,7 +12,7 @@ use crate::process::{
     Client, NORTHWIND, Server, Workspace, finish, id_and_key, program, read_reply,
 };
 
-/// Every command, with the flags of its own.
+/// Every command with its own flags.
 const COMMANDS: &[(&[&str], &[&str])] = &[
     (
         &["serve"],
@@ -705,7 +705,7 @@ fn a_key_ends_when_it_expires() {
         "--expires",
         "2999-01-01T00:00:00Z",
     ]));
-    // Set back in the closed file, so that the test need not wait for it.
+    // Set the expiry back in the closed file, so that the test need not wait for it.
     let file = workspace.closed_file();
     assert_eq!(
         file.execute("UPDATE api_keys SET expires_at = created_at + 1", [])
@@ -791,7 +791,7 @@ fn an_import_while_the_server_runs_is_served_at_once() {
 #[test]
 fn ids_of_server_and_command_line_grow_together_even_after_the_clock_was_set_back() {
     let workspace = Workspace::with_demo_world();
-    // The newest thing in the file is an hour ahead of the clock.
+    // The newest row of the file is an hour ahead of the clock.
     let file = workspace.closed_file();
     let ahead = "UPDATE tenants SET seq = seq + 3600000 * 4096 WHERE client_id = 'relay-platform'";
     assert_eq!(file.execute(ahead, []).unwrap(), 1);
@@ -804,7 +804,8 @@ fn ids_of_server_and_command_line_grow_together_even_after_the_clock_was_set_bac
                 .new_key("northwind-it", &format!("script {number}"))
                 .0,
         );
-        // Both write to the audit trail: the key's making, and a trial as that company's staff.
+        // Both write to the audit trail: the creation of the key, and a session as the company's
+        // staff.
         let body = json!({"agent_id": 101, "end_company_id": "1001"});
         let created = server.client().post(NORTHWIND, "/chat/sessions", &body);
         assert_eq!(created.status, 201, "{created:?}");
@@ -992,7 +993,7 @@ fn every_clean_exit_leaves_all_data_in_the_one_file() {
 #[test]
 fn an_idle_connection_does_not_delay_the_shutdown() {
     let workspace = with_tenant();
-    // Far longer than a failing test waits, so that waiting for it fails the test.
+    // Far longer than the test's timeout, so that a wait for the drain fails the test.
     let server = workspace.serve(["--drain-seconds", "3600"]);
     let mut kept = TcpStream::connect(server.address()).unwrap();
     kept.write_all(b"GET /health HTTP/1.1\r\nhost: switchboard\r\n\r\n")
@@ -1026,7 +1027,7 @@ fn a_request_in_progress_at_the_signal_gets_its_reply() {
         body.len()
     );
     running.write_all(head.as_bytes()).unwrap();
-    // The interim reply says that the request is running; its body is still to come.
+    // The interim reply shows that the request is in progress; its body is not sent yet.
     let mut interim = [0; 25];
     running.read_exact(&mut interim).unwrap();
     assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");

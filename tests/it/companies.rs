@@ -1,4 +1,4 @@
-//! End companies over the wire: made, linked, changed, removed; and the directories that were refused until then.
+//! End companies over HTTP: create, link, change, delete, and the directories refused before.
 
 use std::thread;
 
@@ -52,7 +52,7 @@ fn a_company_is_created_read_and_changed_field_by_field() {
     assert_eq!(northwind.put(path, change).expect(200).data(), expected);
 
     server.advance_clock(SECOND);
-    // What is read can be sent back, and changes nothing.
+    // Sending back what was read changes nothing.
     let same = northwind.put(path, expected.clone()).expect(200);
     assert_eq!(same.data(), expected);
     let reset =
@@ -156,7 +156,7 @@ fn an_existing_id_cannot_be_created_again_and_a_change_creates_nothing() {
             "details": { "field": "psa_company_id", "psa_company_id": "1001" },
         })
     );
-    // Another MSP's ids are another matter.
+    // Each MSP has its own ids.
     server.fabrikam().post("/end-companies", body).expect(201);
     let change = json!({ "psa_company_name": "New" });
     for path in [
@@ -278,7 +278,7 @@ fn literal_paths_are_not_companies() {
             assert_eq!(reply.header("allow"), Some("GET"));
         }
     }
-    // Names are told apart by case; these are companies like any other.
+    // Literal path segments are case-sensitive; these are ordinary companies.
     let body = json!({ "psa_company_id": "Health", "psa_company_name": "A spa" });
     northwind.post("/end-companies", body).expect(201);
     assert_eq!(
@@ -320,7 +320,7 @@ fn a_refused_directory_is_listed_and_linking_a_company_to_it_admits_it() {
             },
         ])
     );
-    // Nobody else's business.
+    // No other tenant sees the directory.
     for other in [server.fabrikam(), server.relay()] {
         let told = other.get("/end-companies/unlinked-tenants").expect(200);
         assert_eq!(told.data(), json!([]));
@@ -379,7 +379,7 @@ fn a_new_linked_company_admits_its_directory_and_a_second_one_makes_it_refused_a
         (&row[0]["linked_companies"], &row[0]["attempts"]),
         (&json!(2), &json!(2))
     );
-    // Of two that share a directory one goes: exactly one is left, and nobody is refused any more.
+    // One of the two that share the directory is deleted. One is left, so nobody is refused.
     northwind.delete("/end-companies/new-2").expect(204);
     assert_eq!(northwind.get(unlinked).expect(200).data(), json!([]));
     relay.append_text(&session.id(), "Now?").expect(202);
@@ -473,7 +473,7 @@ fn a_deleted_company_leaves_its_sessions_which_refuse_new_turns() {
     relay
         .create_session(from(CONTOSO))
         .refused(409, "end_company_not_mapped");
-    // Under another company that takes the directory over, the old session stays shut.
+    // The old session stays closed when another company takes over the directory.
     let heir =
         json!({ "psa_company_id": "2001", "psa_company_name": "Heir", "tenant_id": CONTOSO });
     northwind.post("/end-companies", heir).expect(201);
@@ -526,7 +526,7 @@ fn a_deleted_companys_own_articles_are_deleted_and_never_become_shared() {
         .filter(|line| !line.starts_with("1001 "))
         .collect();
     assert_eq!(articles().lines().collect::<Vec<_>>(), expected);
-    // The company that comes under the same id begins without them.
+    // A new company under the same id starts without the articles.
     let anew =
         json!({ "psa_company_id": "1001", "psa_company_name": "Namesake", "tenant_id": CONTOSO });
     northwind.post("/end-companies", anew).expect(201);

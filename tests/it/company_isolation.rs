@@ -1,4 +1,5 @@
-//! Nobody is ever shown another company's articles: not in an answer, not in a model's prompt, not by a change of an answer.
+//! No session ever gets another company's articles: neither in an answer nor in a model's prompt,
+//! and no answer changes because of them.
 
 use serde_json::{Value, json};
 
@@ -8,12 +9,12 @@ use crate::support::{ApiClient, Server, agent, channel};
 
 /// The bot that both MSPs' white-label channels carry.
 const BOT: &str = "b07b07b0-7b07-4b07-8b07-b07b07b07b07";
-/// The MSPs, with the number that their agents and their companies' M365 tenants begin with.
+/// The MSPs, each with the first digit of its agents and of its companies' M365 tenants.
 const MSPS: [(&str, i64); 2] = [("north", 1), ("south", 2)];
 const COMPANIES: [&str; 2] = ["alpha", "beta"];
 const RELAY: &str = "neo_sk_demo_platform00000";
 
-/// Where an article lies, and who may see it.
+/// An article's owner, and who may see it.
 #[derive(Clone, Debug)]
 struct Article {
     msp: &'static str,
@@ -24,7 +25,7 @@ struct Article {
 }
 
 impl Article {
-    /// A word that is in this article alone.
+    /// A word that only this article contains.
     fn marker(&self) -> String {
         let place = self.company.unwrap_or("shared");
         let audience = self.audience.replace('_', "").to_lowercase();
@@ -46,7 +47,7 @@ impl Article {
     }
 }
 
-/// Every kind of article: each MSP, each audience, shared and each company's, for every agent and for one alone.
+/// Every kind of article: per MSP, per audience, shared or of one company, for all agents or one.
 fn articles() -> Vec<Article> {
     let mut articles = Vec::new();
     for (msp, number) in MSPS {
@@ -84,7 +85,7 @@ fn tenant(msp: &str, number: i64, articles: &[Article]) -> Value {
     white_label["installs"] = json!(installs);
     json!({
         "client_id": msp, "name": format!("The {msp} desk"),
-        // Each audience has an agent that is asked and another that has articles of its own.
+        // Each audience has an agent that answers and another one with its own articles.
         "agents": [
             agent(number * 100 + 1, "END_USER"), agent(number * 100 + 2, "END_USER"),
             agent(number * 100 + 11, "MSP"), agent(number * 100 + 12, "MSP"),
@@ -112,7 +113,7 @@ fn world(articles: &[Article]) -> Value {
     json!({ "tenants": tenants })
 }
 
-/// Who asks.
+/// A caller that asks questions.
 struct Asker<'a> {
     server: &'a Server,
     client: ApiClient,
@@ -134,7 +135,7 @@ impl Asker<'_> {
         article.msp == self.msp && in_reach && article.agent.is_none_or(|agent| agent == self.agent)
     }
 
-    /// What is streamed in reply to a question in a session of its own, but for its ids.
+    /// Asks a question in a new session; returns the stream without its ids.
     fn ask(&self, question: &str) -> String {
         let session = self.client.session(self.body.clone());
         self.client.append_text(&session, question).expect(202);
@@ -186,7 +187,7 @@ fn askers(server: &Server) -> Vec<Asker<'_>> {
     askers
 }
 
-/// Which of the markers stand in a text, as whole words.
+/// The markers that a text contains as whole words.
 fn shown<'a>(text: &str, markers: &'a [String]) -> Vec<&'a String> {
     let words: Vec<&str> = text
         .split(|letter: char| !letter.is_alphanumeric())
@@ -217,7 +218,7 @@ fn every_session_gets_the_articles_it_may_see_and_no_others() {
                 asker.body
             );
         }
-        // Words that all articles have in common are looked for in those that may be seen.
+        // A question with the words of all articles finds only the visible ones.
         let answer = asker.ask("Which button do I press, and which lamp do I wait for?");
         let shown = shown(&answer, &markers);
         for article in articles.iter().filter(|article| !asker.may_see(article)) {
@@ -302,7 +303,7 @@ fn other_companies_articles_never_change_an_answer_by_a_byte() {
                 .collect()
         };
         let before = hears_all();
-        // Many more of what this session may not see, with the very words that are asked for.
+        // Many more articles that this session may not see, with exactly the words of the question.
         let foreign: Vec<&Article> = all
             .iter()
             .filter(|article| !asker.may_see(article))

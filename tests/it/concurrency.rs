@@ -1,4 +1,4 @@
-//! What holds when many ask at one time.
+//! Invariants under concurrent requests.
 
 use std::collections::BTreeSet;
 use std::sync::Barrier;
@@ -12,7 +12,7 @@ use crate::scripted_model::{Reply as ModelReply, ScriptedModel, text_chunk};
 use crate::support::{ApiClient, NORTHWIND, Server, technician};
 use crate::wire::Reply;
 
-/// Lets so many send at one moment, each on a connection of its own, and gathers what they got.
+/// Sends this number of requests at the same time, each on its own connection.
 fn at_once(
     count: usize,
     sender: &ApiClient,
@@ -210,7 +210,7 @@ fn ids_given_at_the_same_time_are_all_different() {
     });
     let ids: BTreeSet<String> = replies.iter().map(Reply::id).collect();
     assert_eq!(ids.len(), 100);
-    // The clock stands still, and still the list is in the order of the ids.
+    // The clock stands still, yet the list is in the order of the ids.
     let listed = northwind.list_sessions("page_size=200").expect(200).ids();
     assert_eq!(listed, ids.into_iter().rev().collect::<Vec<_>>());
 }
@@ -231,20 +231,21 @@ fn a_cancel_at_any_moment_of_a_turns_start_ends_it() {
             });
             let cancels = scope.spawn(|| {
                 start.wait();
-                // Every trial begins a little later, up to a few milliseconds.
+                // Every round cancels a little later, up to a few milliseconds.
                 let until = Instant::now() + Duration::from_micros(trial * 15);
                 while Instant::now() < until {
                     std::hint::spin_loop();
                 }
                 let asked = Instant::now();
                 let cancelled = northwind.post(&cancel, json!({})).expect(200).data();
-                // It waits for what it has cancelled, never for a message that came behind it.
+                // The call waits for the turn that it cancels, never for a message that came after
+                // it.
                 assert!(asked.elapsed() < Duration::from_millis(1_900));
                 cancelled
             });
             (says.join().unwrap(), cancels.join().unwrap())
         });
-        // One that came before the message had nothing to cancel.
+        // A cancel before the message had nothing to cancel.
         let mut cancelled = early["cancelled"].as_u64().unwrap();
         if cancelled == 0 {
             let late = northwind.post(&cancel, json!({})).expect(200).data();

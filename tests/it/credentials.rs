@@ -1,4 +1,4 @@
-//! Whose word counts: keys and tokens, every reason to turn one away, and what is kept of them.
+//! Authentication by keys and tokens: every reason to reject one, and what is stored of them.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::sign_in::signed_in;
 use crate::support::{ApiClient, DAY, MINUTE, NORTHWIND, RELAY, SECOND, START, Server, technician};
 use crate::wire::{Reply, Request};
 
-/// Goes on only with a 401 for this reason.
+/// Asserts a 401 with this reason.
 #[track_caller]
 fn assert_unauthorized(reply: &Reply, reason: &str) {
     assert_eq!(reply.status, 401, "{}", reply.text());
@@ -24,7 +24,7 @@ fn assert_unauthorized(reply: &Reply, reason: &str) {
     assert!(error["message"].as_str().unwrap().ends_with('.'));
 }
 
-/// The id of an actor's key, as the file has it.
+/// The id of a key, as the database stores it.
 fn key_of(server: &Server, credential: &str) -> KeyId {
     let sha256 = digest::sha256(credential);
     let found = server
@@ -34,7 +34,7 @@ fn key_of(server: &Server, credential: &str) -> KeyId {
     found.unwrap().unwrap().key.id
 }
 
-/// Makes a key's successor.
+/// Rotates a key.
 fn rotate(server: &Server, credential: &str, next: &str) {
     let id = key_of(server, credential);
     let (sha256, hint) = (digest::sha256(next), api_key::hint(next));
@@ -45,7 +45,7 @@ fn rotate(server: &Server, credential: &str, next: &str) {
         .unwrap();
 }
 
-/// Ends a key.
+/// Revokes a key.
 fn revoke(server: &Server, credential: &str) {
     let id = key_of(server, credential);
     server
@@ -149,7 +149,7 @@ fn a_revoked_key_ends_at_once() {
 fn after_the_reply_to_a_revoke_no_request_with_that_key_is_accepted() {
     let server = Server::demo();
     let accepted = std::thread::scope(|scope| {
-        // Four at a time, so that each revocation happens under the others' load.
+        // Four at a time, so that each revocation happens under the load of the others.
         let askers: Vec<_> = (0..4)
             .map(|part| {
                 let server = &server;
@@ -162,7 +162,8 @@ fn after_the_reply_to_a_revoke_no_request_with_that_key_is_accepted() {
                         let holder = server.with_credential(key["key"].as_str().unwrap());
                         holder.get("/whoami").expect(200);
                         let path = format!("/api-keys/{}", key["id"].as_str().unwrap());
-                        // Half of them by the wire, half as the command line does it beside the server.
+                        // Half of the revocations over HTTP, half through the store as the command
+                        // line does it.
                         if trial % 2 == 0 {
                             admin.delete(&path).expect(204);
                         } else {
@@ -223,7 +224,7 @@ fn a_rotated_key_works_for_a_day_alongside_its_successor_and_both_are_one_accoun
 fn the_use_of_a_key_is_recorded_to_the_minute() {
     let server = Server::demo();
     let last_used = || -> Option<i64> {
-        // What was recorded waits with the writer, which takes things in turn.
+        // Records of requests wait in the writer's queue. An empty write waits for all before it.
         server.app.store.write_now(|_| Ok(())).unwrap();
         server.stored("SELECT last_used_at FROM api_keys WHERE name = 'PSA integration (demo)'")
     };

@@ -1,4 +1,4 @@
-//! `switchboard import` of a list of companies, and rehearsals of both kinds of file, through the real program.
+//! `switchboard import` of a list of companies, and dry runs of both file types.
 
 use serde_json::{Value, json};
 
@@ -13,14 +13,14 @@ fn import(workspace: &Workspace, list: impl AsRef<[u8]>) -> CommandOutput {
     workspace.run(["import", &file, "--tenant", "northwind-it"])
 }
 
-/// Imports a list that must be taken; what the program says.
+/// Imports a list, which must succeed; returns stdout.
 fn import_ok(workspace: &Workspace, list: impl AsRef<[u8]>) -> String {
     let done = import(workspace, list);
     assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
     done.stdout
 }
 
-/// The problems of a list that is not taken, and of which nothing is.
+/// The problems of a list that is refused, of which nothing is imported.
 fn problems(workspace: &Workspace, list: impl AsRef<[u8]>) -> Vec<String> {
     let before = workspace.ok(["export"]);
     let done = import(workspace, list);
@@ -29,7 +29,7 @@ fn problems(workspace: &Workspace, list: impl AsRef<[u8]>) -> Vec<String> {
     done.stderr.lines().map(str::to_owned).collect()
 }
 
-/// Northwind's companies: id, name, link.
+/// Northwind's companies: id, name, linked directory.
 fn companies(workspace: &Workspace) -> Vec<(String, String, Option<String>)> {
     let world: Value =
         serde_json::from_str(&workspace.ok(["export", "--tenant", "northwind-it"])).unwrap();
@@ -47,7 +47,7 @@ fn companies(workspace: &Workspace) -> Vec<(String, String, Option<String>)> {
         .collect()
 }
 
-/// One value of the file that nobody serves.
+/// One value from the closed database file.
 fn stored(workspace: &Workspace, sql: &str) -> String {
     let file = workspace.closed_file();
     file.query_row(sql, [], |row| row.get(0)).unwrap()
@@ -67,7 +67,7 @@ fn a_list_creates_changes_and_keeps_companies_and_importing_it_again_changes_not
         let found = told.iter().find(|company| company.0 == id).unwrap();
         (found.1.as_str(), found.2.as_deref())
     };
-    // An empty cell takes neither a link nor a name away.
+    // An empty cell removes neither a link nor a name.
     assert_eq!(of("1001"), ("Contoso Ltd", Some(CONTOSO)));
     assert_eq!(of("1002"), ("Tailspin Toys", Some("ab-1")));
     assert_eq!(of("2001"), ("New one", Some("dir-2")));
@@ -109,7 +109,7 @@ fn columns_may_be_in_any_order_with_a_bom_crlf_line_ends_and_quoted_cells() {
             ),
         ]
     );
-    // A column that is not there says nothing.
+    // A missing column changes nothing.
     assert_eq!(
         import_ok(&workspace, "psa_company_id,psa_company_name\nS-2,Renamed\n"),
         "0 created, 1 updated, 0 unchanged\n"
@@ -158,7 +158,7 @@ fn every_problem_of_a_list_is_reported_by_line_and_nothing_of_it_is_imported() {
             "line 12, psa_company_name: \"Open, dir\": must not contain a line break; check for a missing closing quote".to_owned(),
         ]
     );
-    // What is wrong with what is there already is told alike.
+    // Conflicts with existing data are reported in the same way.
     assert_eq!(
         problems(
             &workspace,
@@ -273,7 +273,7 @@ fn a_dry_run_lists_what_would_change_line_by_line_and_writes_nothing() {
         (workspace.ok(["export"]), stored(&workspace, count)),
         (world, events)
     );
-    // What is wrong is told by a rehearsal too.
+    // A dry run reports problems too.
     let wrong = workspace.file("wrong.csv", "psa_company_id,psa_company_name\n8001,\n");
     let done = workspace.run(["import", &wrong, "--tenant", "northwind-it", "--dry-run"]);
     assert_eq!(
@@ -338,7 +338,7 @@ fn a_seed_file_has_the_same_dry_run() {
         lines[2]
     );
     assert_eq!(workspace.ok(["export"]), world);
-    // What was told is what is done.
+    // The import does what the dry run reported.
     let done = workspace.ok(["--env", "demo", "import", &file]);
     assert_eq!(done, "5 created, 3 updated, 0 unchanged\n");
 }

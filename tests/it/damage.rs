@@ -1,4 +1,4 @@
-//! A damaged file: a plain refusal to start, or a server that goes on; never a panic.
+//! A damaged file: a clear refusal to start, or a server that works; never a panic.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,14 +13,14 @@ use crate::history::Writer;
 use crate::process::{Client, NORTHWIND, RELAY, SERVE, Server, Workspace};
 use crate::random::{Random, number, seed};
 
-/// Damaged files; `SWITCHBOARD_DAMAGES` asks for others.
+/// The number of damaged files; `SWITCHBOARD_DAMAGES` sets another one.
 const DAMAGES: u64 = 200;
 const SECTOR: usize = 512;
 
-/// What calls are answered with; a number where it is a failure.
+/// The replies to calls; the status alone if a call failed.
 type Answers = BTreeMap<(&'static str, String), Value>;
 
-/// Takes out what is signed anew each time.
+/// Removes links, whose signatures differ each time.
 fn without_links(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -32,7 +32,7 @@ fn without_links(value: &mut Value) {
     }
 }
 
-/// Reads much of what there is.
+/// Reads most of the data.
 fn read_all(client: &Client) -> Answers {
     let mut answers = Answers::new();
     let mut ask = |key: &'static str, path: &str| {
@@ -110,7 +110,7 @@ impl Damage {
     }
 }
 
-/// A closed data folder with a little of everything, and what is read of it.
+/// A closed data folder with some data of every kind, and the replies that it gives.
 fn world() -> (Workspace, Answers) {
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
@@ -129,7 +129,7 @@ fn world() -> (Workspace, Answers) {
     (workspace, answers)
 }
 
-/// What comes of a damaged file, in the words of the figures.
+/// The outcome for a damaged file, as a category of the printed counts.
 fn outcome(damage: Damage, workspace: &Workspace, whole: &[u8], answers: &Answers) -> &'static str {
     let damaged = Workspace::new();
     let bytes = damage.done_to(whole);
@@ -156,7 +156,7 @@ fn outcome(damage: Damage, workspace: &Workspace, whole: &[u8], answers: &Answer
         !log.iter().any(|line| line.contains("panicked")),
         "{damage:?}: {log:#?}"
     );
-    // What a list does not show any more is not asked for.
+    // A resource that a list no longer shows is not requested.
     let is_same = |(call, said): (_, &Value)| answers.get(call) == Some(said) || *said == 500;
     if !read.iter().all(is_same) {
         "a wrong answer"
@@ -190,7 +190,8 @@ fn a_file_that_was_cut_is_refused_and_no_damage_makes_a_server_panic() {
             });
         }
     });
-    // SQLite has no checksums: a bit that is flipped in a value is read as it is, and counted here only.
+    // SQLite has no checksums: a flipped bit in a value is read as it is, so it is only counted
+    // here.
     println!(
         "{} calls on {damages} damaged files: {outcomes:?}",
         answers.len()
@@ -205,7 +206,7 @@ fn a_damaged_directory_id_in_a_row_or_an_index_routes_nothing() {
     let whole = fs::read(workspace.database()).unwrap();
     let stands = |at: &usize| whole[*at..].starts_with(CONTOSO);
     let places: Vec<usize> = (0..whole.len()).filter(stands).collect();
-    // The install and the company, and their indexes.
+    // The rows of the install and of the company, and their index entries.
     assert!(places.len() >= 4, "{places:?}");
     for at in places {
         let mut damaged = whole.clone();

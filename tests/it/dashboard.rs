@@ -1,4 +1,5 @@
-//! The dashboard comes from the program, whole, may be kept only as long as it is current, and lets nothing else in.
+//! The dashboard: the program serves all its files, caches are revalidated, and a strict
+//! Content-Security-Policy allows nothing else.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,10 +15,10 @@ use crate::support::{DEMO, Server};
 use crate::wire::{Reply, Request};
 
 const SHELL: &str = "index.html";
-/// Below this a file may be as small as it is.
+/// Smaller files need not be compressed.
 const WORTH_COMPRESSING: usize = 1_024;
 
-/// A file of the page, as it lies in the source.
+/// A file of the page, as in the source tree.
 struct File {
     name: String,
     content: Vec<u8>,
@@ -51,7 +52,7 @@ impl File {
         self.name.rsplit('.').next().unwrap_or_default()
     }
 
-    /// Where it is served: the shell at the page's own address.
+    /// The path that serves the file; the shell has the page's own address.
     fn path(&self) -> String {
         match self.name.as_str() {
             SHELL => "/dashboard".to_owned(),
@@ -85,7 +86,7 @@ impl File {
         format!("\"{}-gzip\"", self.hash())
     }
 
-    /// The other files that it has a browser load, by name.
+    /// The names of the other files that this one makes a browser load.
     fn names(&self) -> BTreeSet<&str> {
         let marks: &[&str] = match self.kind() {
             "html" => &["src=\"", "href=\""],
@@ -103,7 +104,7 @@ impl File {
         let text = self.text();
         let named = marks.iter().flat_map(|mark| text.split(mark).skip(1));
         let named = named.map(|rest| rest.split(['"', '\'']).next().unwrap());
-        // The shell's address is one place above those of its files.
+        // The shell's address is one level above those of its files.
         let base = if self.name == SHELL { "dashboard/" } else { "" };
         named
             .map(|name| {
@@ -197,7 +198,7 @@ fn a_file_is_sent_compressed_to_clients_that_accept_it() {
     let server = Server::demo();
     for file in File::all() {
         let asked = get(&file.path()).header("accept-encoding", "gzip");
-        // The second time it is there already.
+        // The second reply comes from the cache of compressed files.
         for request in [asked.clone(), asked] {
             let reply = server.anonymous().send(request).expect(200);
             is_safe(&reply);
@@ -346,7 +347,7 @@ fn every_referenced_file_exists_and_every_file_is_referenced() {
     assert_eq!(reached, there, "what is named, and what is there");
 }
 
-/// What of a file reaches beyond this server, or would run what is only said.
+/// The parts of a file that load from another host, or that would execute text.
 fn faults(file: &File) -> Vec<String> {
     let text = file.text();
     let mut faults = Vec::new();
@@ -383,7 +384,7 @@ fn faults(file: &File) -> Vec<String> {
             let address = rest.split(['\'', '"', '`', ')', ' ', '<', '\n']);
             let address = address.into_iter().next().unwrap_or_default();
             let host = address.split('/').next().unwrap_or_default();
-            // Names of a language, hosts that can be nobody's (RFC 2606), and the scheme alone.
+            // Allowed: XML namespaces, reserved example hosts (RFC 2606), and a bare scheme.
             let is_no_place = address == "www.w3.org/2000/svg"
                 || host == "example.com"
                 || host.ends_with(".example.com")

@@ -1,4 +1,4 @@
-//! The demo: what it prints works when it is pasted, and what was tried out in it is kept.
+//! `switchboard demo`: the commands that it prints work, and changes survive a second start.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -10,14 +10,14 @@ use crate::process::{NORTHWIND, RELAY, Server, Workspace, finish, program};
 const LINK: &str = r#"{"tenants": [{"client_id": "northwind-it", "end_companies": [
     {"psa_company_id": "1002", "tenant_id": "0ddba110-face-4fee-9add-1eaf1ed0dd01"}]}]}"#;
 
-/// Starts the demo in a place, on a folder of its own choice.
+/// Starts the demo in a workspace, with the default data folder.
 fn demo(workspace: &Workspace, listen: &str) -> Server {
     let mut command = program(["demo", "--listen", listen]);
     command.current_dir(workspace.path());
     Server::start(command)
 }
 
-/// The commands that it prints, in their order.
+/// The commands that the demo prints, in order.
 fn curl_lines(server: &Server) -> Vec<String> {
     server.wait_for_stdout("0ddba110-face-4fee-9add-1eaf1ed0dd01");
     server
@@ -27,7 +27,7 @@ fn curl_lines(server: &Server) -> Vec<String> {
         .collect()
 }
 
-/// Pastes a line into a shell.
+/// Runs a line in a shell; returns the JSON that it prints.
 fn paste(line: &str) -> Value {
     let done = finish(Command::new("bash").args(["-c", line]));
     assert_eq!(done.code, 0, "{line}: {done:?}");
@@ -111,7 +111,7 @@ fn links_and_messages_survive_a_second_start() {
 fn an_interrupted_first_start_is_completed_by_the_next_start() {
     let workspace = Workspace::new();
     let folder = workspace.path().join("switchboard-demo");
-    // As a crash between making the file and filling it leaves it.
+    // The state after a crash between creating the file and importing the world.
     let done = finish(program(["tenants", "list", "--data"]).arg(&folder));
     assert_eq!(done.stdout, "");
     let server = demo(&workspace, "127.0.0.1:0");

@@ -1,4 +1,4 @@
-//! The page that shows the document comes from the program, whole, and lets nothing else in.
+//! The page of the API document: the program serves all its files, under a strict policy.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::wire::{Reply, Request};
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What a page names in `src` and `href`.
+/// The targets of a page's `src` and `href`.
 fn named(page: &str) -> BTreeSet<String> {
     let mut named = BTreeSet::new();
     for attribute in ["src=\"", "href=\""] {

@@ -1,4 +1,5 @@
-//! The document of the routes holds: every reply of every test is looked up in it, and its examples work against the demo.
+//! The OpenAPI document is true: every reply of every test is validated against it, and its
+//! examples work against the demo.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
@@ -20,13 +21,13 @@ fn document() -> &'static Value {
     DOCUMENT.get_or_init(openapi::build)
 }
 
-/// The row's path that a request's path is one of.
+/// The path template of the route that serves a path.
 fn pattern_of(path: &str) -> Option<&'static str> {
     static PATTERNS: OnceLock<Vec<&'static str>> = OnceLock::new();
     let path = path.split('?').next().unwrap_or_default();
     let path = path.strip_prefix(PREFIX).unwrap_or(path);
     let patterns = PATTERNS.get_or_init(|| router::table().iter().map(|row| row.path).collect());
-    // What is spelt out wins over what stands for anything.
+    // Literal segments win over parameters.
     let mut fitting: Vec<&'static str> = patterns
         .iter()
         .filter(|pattern| {
@@ -42,7 +43,7 @@ fn pattern_of(path: &str) -> Option<&'static str> {
     fitting.first().copied()
 }
 
-/// A schema that takes what is said and nothing else, so that a field which the document does not know is found.
+/// A schema without additional properties, which detects fields that the document does not list.
 fn strict(schema: &Value) -> Value {
     match schema {
         Value::Object(fields) => {
@@ -66,7 +67,7 @@ fn strict(schema: &Value) -> Value {
     }
 }
 
-/// Checks a reply against what the document says of its route.
+/// Validates a reply against the document's description of its route.
 #[track_caller]
 pub fn assert_documented(request: &Request, reply: &Reply) {
     type Validators = HashMap<(String, String, u16), &'static Validator>;
@@ -83,7 +84,7 @@ pub fn assert_documented(request: &Request, reply: &Reply) {
     let method = request.method.to_ascii_lowercase();
     let operation = match item.get(&method) {
         Some(operation) => operation,
-        // Another method is 405 everywhere; any operation of the address says so.
+        // An unknown method is 405 everywhere, and every operation of the path describes that.
         None => item.as_object().unwrap().values().next().unwrap(),
     };
     let asked = format!("{} {}", request.method, request.target);
@@ -163,7 +164,7 @@ fn the_document_is_an_openapi_3_1_document_of_every_route() {
 #[test]
 fn names_in_the_document_are_unique() {
     let schemas = document()["components"]["schemas"].as_object().unwrap();
-    // A number is what tells the second of a name from the first.
+    // A generator would number the second schema of one name.
     let numbered = schemas
         .keys()
         .filter(|name| name.ends_with(|c: char| c.is_ascii_digit()));
@@ -223,7 +224,7 @@ fn every_example_of_the_document_works_against_the_demo() {
         let Some(example) = row.operation.example.map(|example| example()) else {
             continue;
         };
-        // What one example changes must not stand in another's way.
+        // Each example gets its own server, so that no example's change affects another.
         let authority = Authority::new();
         let [url, audience] = flags(&authority);
         let server = Server::answering(&[&url, &audience]);
@@ -243,7 +244,7 @@ fn every_example_of_the_document_works_against_the_demo() {
     assert!(tried > 5);
 }
 
-/// What stands for the names in the paths of the demo.
+/// Values for the path parameters, from the demo world.
 struct Places {
     article: String,
     session: String,
@@ -289,7 +290,7 @@ impl Places {
     }
 }
 
-/// Somebody who may make a call.
+/// A client that may make a call.
 fn client(server: &Server, authority: &Authority, callers: Callers) -> ApiClient {
     match callers {
         Callers::Public

@@ -1,4 +1,4 @@
-//! A shutdown as clients meet it: no new work, running answers end, and what does not end in time is not waited for.
+//! A shutdown: no new work is accepted, running answers end, and the drain keeps to its timeout.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ use crate::metrics::ask as scrape;
 use crate::process::{Client, NORTHWIND, Server, Workspace};
 use crate::scripted_model::{Reply, ScriptedModel, chunk, text_chunk};
 
-/// Serves the demo world, answered by this model.
+/// Starts a server on the demo world with this model.
 fn start_server(workspace: &Workspace, model: &ScriptedModel, drain_seconds: &str) -> Server {
     workspace.serve([
         "--env",
@@ -33,7 +33,8 @@ fn start_server(workspace: &Workspace, model: &ScriptedModel, drain_seconds: &st
     ])
 }
 
-/// Asks something in a new session; the session's address, and its stream from the beginning, past the first word.
+/// Asks a question in a new session; returns the session's path, and its stream after the first
+/// word.
 fn ask(client: &Client, server: &Server) -> (String, TcpStream) {
     let created = client.post(NORTHWIND, "/chat/sessions", &json!({"agent_id": 102}));
     let session = created.data()["id"].as_str().unwrap().to_owned();
@@ -133,7 +134,7 @@ fn an_answer_that_does_not_end_in_time_is_cut_off_and_runs_again_at_the_next_sta
     let server = start_server(&workspace, &model, "1");
     let (path, mut stream) = ask(&server.client(), &server);
     server.signal("TERM");
-    // The connection breaks off: a client must not take this for the end of the answer.
+    // The connection breaks, so that a client does not mistake this for the end of the answer.
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
     assert!(!String::from_utf8_lossy(&rest).contains("[DONE]"));

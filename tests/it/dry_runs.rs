@@ -1,4 +1,4 @@
-//! Dry runs: who would answer, and nothing is written.
+//! Dry runs of a create: who would answer, and nothing is written.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::support::{
     CONTOSO, FOURTH_COFFEE, SHARED_BOT, Server, TAILSPIN, TECHNICIAN_BOT, WOODGROVE, from,
 };
 
-/// What the file holds that a refusal or a dry run must not add to.
+/// The total of the rows and counters that neither a refusal nor a dry run may increase.
 fn written(server: &Server) -> i64 {
     server.stored(
         "SELECT (SELECT count(*) FROM sessions) + (SELECT count(*) FROM audit_events) + (SELECT count(*) FROM idempotency_keys)

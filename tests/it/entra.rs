@@ -1,4 +1,4 @@
-//! People with Entra ID access tokens: whose count, what they may, and what happens while the authority is away.
+//! Entra ID access tokens: which are valid, what people may do, and an unreachable authority.
 
 use std::fs;
 
@@ -16,14 +16,14 @@ use crate::wire::Reply;
 /// Northwind's administrator in the demo world.
 const ADMIN: &str = "3d8c1f52-7a94-4e0b-b6d1-52f09c7e4a18";
 
-/// The demo world, with this authority's tokens.
+/// Starts a server on the demo world that accepts this authority's tokens.
 fn start_server(authority: &Authority, flags: &[&str]) -> Server {
     let url = format!("--entra-authority={}", authority.url());
     let all = [&[url.as_str(), "--entra-audience", AUDIENCE], flags].concat();
     Server::with_world(DEMO, &all)
 }
 
-/// Somebody who shows a token with these claims.
+/// A client with a token of these claims.
 fn with_token(server: &Server, claims: &Value) -> ApiClient {
     server.with_credential(&current().issue(claims))
 }
@@ -45,9 +45,9 @@ fn with(claims: &Value, name: &str, value: impl Into<Value>) -> Value {
     claims
 }
 
-/// A user's row, read beside the server: name, email, role, last seen.
+/// A user's row in the database: name, email, role, last seen.
 fn recorded(server: &Server, oid: &str) -> Vec<Value> {
-    // What was recorded waits with the writer, which takes things in turn.
+    // Records of requests wait in the writer's queue. An empty write waits for all before it.
     server.app.store.write_now(|_| Ok(())).unwrap();
     let row: String = server.stored(&format!(
         "SELECT coalesce(max(json_array(name, email, role, last_seen_at)), '[]') FROM users WHERE user_id = '{oid}'"
@@ -205,7 +205,7 @@ fn a_person_is_recorded_at_the_first_request_and_last_seen_to_the_minute() {
     assert_eq!(recorded(&server, NEWCOMER), row(first + MINUTE));
     assert_eq!(writes(), users);
 
-    // What tokens say later writes over nothing that is known.
+    // Claims of later tokens do not overwrite recorded values.
     server.advance_clock(MINUTE);
     let renamed = with(&authority.claims(NEWCOMER), "name", "Somebody Else");
     let whoami = with_token(&server, &renamed)
@@ -271,7 +271,7 @@ fn the_tokens_highest_role_applies_to_its_requests_else_the_recorded_one() {
     }
     assert_eq!(recorded(&server, NEWCOMER)[2], "USER");
     assert_eq!(recorded(&server, ADMIN)[2], "ADMIN");
-    // A role that is recorded otherwise counts with the next request.
+    // A changed record of the role applies to the next request.
     server.import_tenant(
         "northwind-it",
         json!({ "users": [{ "id": NEWCOMER, "role": "VIEWER" }] }),
@@ -305,7 +305,7 @@ fn concurrent_requests_share_one_key_load_and_block_no_other_request() {
         let waiting: Vec<_> = (0..16)
             .map(|_| scope.spawn(|| server.with_credential(&token).get("/whoami")))
             .collect();
-        // Both documents are asked for, and both threads of the server go on serving.
+        // Both documents are requested, and both threads of the server keep serving.
         authority.wait_for_requests(2);
         for _ in 0..8 {
             server.northwind().get("/whoami").expect(200);
@@ -391,7 +391,7 @@ fn a_cached_key_works_while_the_authority_is_unreachable() {
     authority.refuse_connections();
     for _ in 0..3 {
         server.advance_clock(8 * 60 * MINUTE);
-        // A key that is not known has the authority asked, in vain.
+        // An unknown key makes the server ask the authority, without success.
         let stranger = server.with_credential(&next().issue(&claims));
         assert_unauthorized(&stranger.get("/whoami"), "unknown_key");
         person.get("/whoami").expect(200);
@@ -410,7 +410,7 @@ fn an_unknown_kid_fetches_the_keys_at_once_and_then_at_most_once_a_minute() {
     );
     old.get("/whoami").expect(200);
     assert_eq!(authority.requested_paths().len(), 4);
-    // At once, however short ago the load was; in vain, since the key is not published yet.
+    // The server fetches at once, however recent the last load. The key is not published yet.
     assert_unauthorized(&new.get("/whoami"), "unknown_key");
     assert_eq!(authority.requested_paths().len(), 8);
     authority.publish_keys(&[current().jwk(), next().jwk()]);
@@ -422,7 +422,7 @@ fn an_unknown_kid_fetches_the_keys_at_once_and_then_at_most_once_a_minute() {
     assert_eq!(authority.requested_paths().len(), 12);
     old.get("/whoami").expect(200);
 
-    // A key that is withdrawn ends with the next fetch.
+    // A withdrawn key is invalid after the next fetch.
     authority.publish_keys(&[next().jwk()]);
     old.get("/whoami").expect(200);
     server.advance_clock(MINUTE);
@@ -565,7 +565,7 @@ fn keys_on_disk_need_no_authority_and_are_read_again_when_they_change() {
     );
     assert_unauthorized(&new.get("/whoami"), "unknown_key");
     puts(json!({ "keys": [next().jwk(), current().jwk()] }).to_string());
-    // It is looked at once a second, however many ask.
+    // The server checks the files at most once a second, however many requests arrive.
     assert_unauthorized(&new.get("/whoami"), "unknown_key");
     server.advance_clock(SECOND);
     new.get("/whoami").expect(200);
@@ -590,7 +590,7 @@ fn keys_on_disk_need_no_authority_and_are_read_again_when_they_change() {
     assert_eq!(authority.requested_paths(), Vec::<String>::new());
 }
 
-/// What `serve` says of flags that will not do.
+/// Runs `serve` with invalid flags.
 fn refused_at_start(flags: &[&str]) -> CommandOutput {
     let workspace = Workspace::new();
     let mut command = workspace.command(["serve", "--listen", "127.0.0.1:0"]);
@@ -688,7 +688,7 @@ fn a_withdrawn_key_expires_within_an_hour_even_while_one_document_is_missing() {
     let asked = authority.requested_paths().len();
     authority.publish_keys(&[next().jwk()]);
     server.advance_clock(60 * MINUTE);
-    // It is fetched beside the request.
+    // The server fetches the keys in the background.
     person.get("/whoami").expect(200);
     authority.wait_for_requests(asked + 3);
     until("the key is forgotten", || {

@@ -1,4 +1,4 @@
-//! Tokens that must not count: every way to forge, bend, overfill or misuse one, each with the reason it is told.
+//! Attacks by token: forged, altered, oversized and misused ones, each with its reason.
 
 use std::collections::BTreeSet;
 
@@ -14,18 +14,18 @@ use crate::authority::{
 };
 use crate::support::{DEMO, START, Server};
 
-/// What an attacker works with.
+/// The material of an attacker.
 struct Bench {
-    /// The authority's address.
+    /// The authority's base URL.
     issuer: String,
-    /// Where the attacker serves keys.
+    /// The URL at which the attacker serves keys.
     attacker_url: String,
-    /// Claims that would count.
+    /// Valid claims.
     claims: Value,
 }
 
 impl Bench {
-    /// A token that counts, but for this claim.
+    /// A token that is valid except for this claim.
     fn with(&self, name: &str, value: impl Into<Value>) -> String {
         current().issue(&self.changed(name, value))
     }
@@ -36,26 +36,26 @@ impl Bench {
         claims
     }
 
-    /// A token that counts, but that this claim is not there.
+    /// A token that is valid except that this claim is missing.
     fn without(&self, name: &str) -> String {
         let mut claims = self.claims.clone();
         claims.as_object_mut().unwrap().remove(name);
         current().issue(&claims)
     }
 
-    /// A token whose claims are the good ones and this text behind them.
+    /// A token of the valid claims with this text appended inside the JSON object.
     fn adding(&self, text: &str) -> String {
         let claims = self.claims.to_string();
         let claims = format!("{}, {text}}}", claims.strip_suffix('}').unwrap());
         current().sign_text(&current().header().to_string(), &claims)
     }
 
-    /// A token that counts, but for this entry of its header, which the authority itself signed.
+    /// A token that is valid except for this header entry, which the authority itself signed.
     fn headed(&self, name: &str, value: impl Into<Value>) -> String {
         current().sign(&headed(name, value), &self.claims)
     }
 
-    /// The same, signed by the attacker.
+    /// The same token, signed by the attacker.
     fn forged(&self, name: &str, value: impl Into<Value>) -> String {
         attackers().sign(&headed(name, value), &self.claims)
     }
@@ -64,7 +64,7 @@ impl Bench {
         current().issue(&self.claims)
     }
 
-    /// The good token with another signature.
+    /// The valid token with another signature.
     fn resigned(&self, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> String {
         let good = self.good();
         let (signed, signature) = good.rsplit_once('.').unwrap();
@@ -72,7 +72,7 @@ impl Bench {
         format!("{signed}.{}", base64url(change(signature)))
     }
 
-    /// The good token's signature under other claims.
+    /// The valid token's signature on other claims.
     fn swapped(&self, claims: &Value) -> String {
         let good = self.good();
         let (signed, signature) = good.rsplit_once('.').unwrap();
@@ -80,7 +80,7 @@ impl Bench {
         format!("{header}.{}.{signature}", base64url(claims.to_string()))
     }
 
-    /// A token that is signed with a secret, as if the public key were one.
+    /// A token with an HMAC signature, as if the public key were the shared secret.
     fn by_secret(&self, alg: &str, secret: &[u8]) -> String {
         let kind = match alg {
             "HS384" => hmac::HMAC_SHA384,
@@ -117,7 +117,7 @@ fn pem(der: &[u8]) -> String {
     )
 }
 
-/// The last character of unpadded base64url with other bits where none are meant.
+/// Changes the unused bits in the last character of unpadded base64url.
 fn with_stray_bits(text: &str) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let last = text.as_bytes()[text.len() - 1];
@@ -126,7 +126,8 @@ fn with_stray_bits(text: &str) -> String {
     format!("{}{other}", &text[..text.len() - 1])
 }
 
-/// The number behind a signature and the modulus more: the same number to who reckons without looking at its size.
+/// Adds the modulus to a signature: an equivalent number for a verifier that does not check the
+/// range.
 fn plus_modulus(signature: &[u8]) -> Vec<u8> {
     let (modulus, _) = current().numbers();
     let mut sum = vec![0; signature.len() + 1];
@@ -140,7 +141,7 @@ fn plus_modulus(signature: &[u8]) -> Vec<u8> {
     if sum[0] == 0 { sum[1..].to_vec() } else { sum }
 }
 
-/// A name, the token, and the reason that it is told.
+/// A name, the token, and the expected reason.
 type Attack = (&'static str, fn(&Bench) -> String, &'static str);
 
 const ATTACKS: &[Attack] = &[
@@ -271,7 +272,7 @@ const ATTACKS: &[Attack] = &[
     ),
     ("ES256 said", |b| b.headed("alg", "ES256"), "bad_signature"),
     ("EdDSA said", |b| b.headed("alg", "EdDSA"), "bad_signature"),
-    // Which key, is for the authority to say.
+    // The authority chooses the key.
     (
         "a kid that is not known",
         |b| b.headed("kid", "somebody-elses"),
@@ -380,7 +381,7 @@ const ATTACKS: &[Attack] = &[
         |b| b.forged("x5t", "current-key"),
         "bad_signature",
     ),
-    // What a header says must be understood, is refused.
+    // Critical header parameters are refused.
     (
         "crit, naming a claim",
         |b| b.headed("crit", json!(["exp"])),
@@ -417,7 +418,7 @@ const ATTACKS: &[Attack] = &[
         |b| b.headed("typ", 1),
         "bad_signature",
     ),
-    // For whom.
+    // The audience.
     (
         "another audience",
         |b| b.with("aud", "api://somebody-else"),
@@ -470,7 +471,7 @@ const ATTACKS: &[Attack] = &[
         |b| b.with("aud", Value::Null),
         "missing_claim",
     ),
-    // From whom.
+    // The issuer.
     (
         "the issuer of another directory",
         |b| b.with("iss", format!("{}/{FABRIKAM_DIRECTORY}/v2.0", b.issuer)),
@@ -570,7 +571,7 @@ const ATTACKS: &[Attack] = &[
         |b| b.with("iss", "switchboard:session"),
         "bad_signature",
     ),
-    // Of which directory, and who.
+    // The directory and the person.
     ("no directory", |b| b.without("tid"), "missing_claim"),
     (
         "a directory that is a number",
@@ -631,7 +632,7 @@ const ATTACKS: &[Attack] = &[
         |b| b.with("oid", "local:ADMIN"),
         "malformed",
     ),
-    // When.
+    // The times.
     ("no end", |b| b.without("exp"), "missing_claim"),
     (
         "an end that is null",
@@ -691,7 +692,7 @@ const ATTACKS: &[Attack] = &[
         |b| b.with("iat", 1.0e300),
         "not_yet_valid",
     ),
-    // What.
+    // The scopes and roles.
     (
         "a program's token without a role",
         |b| b.without("scp"),
@@ -712,7 +713,7 @@ const ATTACKS: &[Attack] = &[
         |b| b.with("scp", json!(["access_as_user"])),
         "missing_claim",
     ),
-    // Said twice.
+    // Duplicates.
     (
         "two audiences",
         |b| b.adding(r#""aud": "api://switchboard""#),
@@ -769,7 +770,7 @@ const ATTACKS: &[Attack] = &[
         },
         "malformed",
     ),
-    // Too much.
+    // Sizes.
     (
         "100 KB of claims",
         |b| b.with("x", "x".repeat(75_000)),
@@ -812,7 +813,7 @@ const ATTACKS: &[Attack] = &[
         },
         "malformed",
     ),
-    // No token at all.
+    // Malformed tokens.
     (
         "two parts",
         |b| b.good().rsplit_once('.').unwrap().0.to_owned(),
@@ -1090,7 +1091,7 @@ fn no_attack_succeeds_and_each_gets_its_reason() {
     }
     assert_eq!(accepted, 0, "{wrong:#?}");
     assert_eq!(wrong, Vec::<String>::new());
-    // Nobody was asked for keys but the authority; and whoever has a good token still gets in.
+    // Only the authority was asked for keys, and a valid token is still accepted.
     assert_eq!(attacker_url.requested_paths(), Vec::<String>::new());
     server
         .with_credential(&bench.good())
@@ -1120,7 +1121,7 @@ fn addresses_and_keys_in_a_signed_header_are_ignored() {
         bench.headed("x5u", format!("{}/chain", bench.attacker_url)),
         current().sign(&unheaded("typ"), &bench.claims),
         bench.headed("typ", "at+jwt"),
-        // As many groups as Entra puts into a token.
+        // The maximum number of groups that Entra puts into a token.
         bench.with("groups", vec![NORTHWIND_DIRECTORY; 200]),
     ] {
         server.with_credential(&token).get("/whoami").expect(200);

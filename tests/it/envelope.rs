@@ -1,4 +1,4 @@
-//! What holds of every call: the two shapes of a reply, sizes, types, ids, cursors, and the order of the checks.
+//! Rules for every call: the two shapes of a reply, sizes, types, ids, cursors, order of checks.
 
 use serde_json::{Value, json};
 use switchboard::http::edge::router;
@@ -9,12 +9,12 @@ use crate::support::{
 };
 use crate::wire::{Connection, Reply, Request};
 
-/// Bytes that a JSON body may have.
+/// The maximum size of a JSON body in bytes.
 const MOST_BYTES: usize = 256 * 1_024;
-/// An id that no request gets to see.
+/// The id of a session that does not exist.
 const ABSENT_SESSION: &str = "ses_019ab697-e807-7000-8000-000000000000";
 
-/// The reply's JSON, once its request id and its time have been checked and taken out.
+/// The reply's JSON without its request id and time, which are checked.
 #[track_caller]
 fn checked(reply: &Reply) -> Value {
     assert_eq!(reply.header("content-type"), Some("application/json"));
@@ -541,7 +541,7 @@ fn a_chunked_body_is_counted_as_it_arrives() {
             request += &format!("400\r\n{}\r\n", " ".repeat(1_024));
         }
         request += "0\r\n\r\n";
-        // A refused body need not be read to its end, so writing it may fail.
+        // The server need not read a refused body to its end, so writing may fail.
         let _ = connection.write(request.as_bytes());
         connection.read("POST").unwrap().unwrap()
     };

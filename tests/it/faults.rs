@@ -1,4 +1,4 @@
-//! Calls of the system that fail, a disk that is full, starts that are killed: what is refused, what goes on, and that nothing is lost.
+//! Failing system calls, a full disk, killed starts: what is refused, what works, and no data loss.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::shim::{Call, Failure, Shim, bytes_in};
 use crate::watchdog::until;
 use crate::wire::{Connection, Reply, Request};
 
-/// Which of the coming calls fails: a spread of those up to 200, or all of them with `SWITCHBOARD_ALL_FAULTS=1`.
+/// The numbers of the calls that fail: a spread up to 200, or all with `SWITCHBOARD_ALL_FAULTS=1`.
 fn which() -> Vec<i64> {
     match number("SWITCHBOARD_ALL_FAULTS") {
         None | Some(0) => vec![1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 57, 80, 113, 160, 200],
@@ -27,7 +27,8 @@ fn which() -> Vec<i64> {
     }
 }
 
-/// The same of a start, which reads and writes much, and calls all else little enough for each of the calls.
+/// The numbers of the calls that fail at a start. A start makes many reads and writes, but few
+/// enough other calls to try each of them.
 fn which_of_start(call: Call) -> Vec<i64> {
     if matches!(call, Call::Write | Call::Read) {
         which()
@@ -38,12 +39,12 @@ fn which_of_start(call: Call) -> Vec<i64> {
 
 const IMPORT: [&str; 4] = ["--env", "demo", "import", DEMO_WORLD];
 
-/// Where a server listens.
+/// The address of a server.
 pub fn address(server: &Server) -> SocketAddr {
     server.address().parse().unwrap()
 }
 
-/// Ends a server as by a crash; nothing in it panicked before.
+/// Kills a server and asserts that it never panicked.
 pub fn kill(server: Server) {
     server.signal("KILL");
     let (_, log) = server.wait();
@@ -53,7 +54,7 @@ pub fn kill(server: Server) {
     );
 }
 
-/// A client asks for this and that until a call has failed, and again when none does any more; time after time.
+/// Repeatedly makes a client write until a call fails, and then again without failures.
 fn fail_and_recover(shim: &Shim, call: Call, error: Errno, writer: &mut Writer<'_>) {
     for which in which() {
         for failing in [1, 4] {
@@ -64,7 +65,7 @@ fn fail_and_recover(shim: &Shim, call: Call, error: Errno, writer: &mut Writer<'
                 shim.failed(call) > failed
             });
             shim.heal(call);
-            // A sync that failed elsewhere is still told to the writer, once.
+            // The writer thread still gets one error for a sync that failed in another thread.
             if call != Call::Sync || writer.write_some().is_err() {
                 writer.write_some().unwrap();
             }
@@ -129,7 +130,7 @@ mod schemas {
     refinery::embed_migrations!("migrations");
 }
 
-/// A file as version 0.1.0 left it, with something in it.
+/// Creates a file of version 0.1.0 with some data.
 fn of_version_0_1_0(workspace: &Workspace) {
     fs::create_dir(workspace.data()).unwrap();
     let mut file = rusqlite::Connection::open(workspace.database()).unwrap();
@@ -184,13 +185,13 @@ fn a_migration_killed_at_any_write_or_sync_is_completed_by_the_next_start() {
     }
 }
 
-/// Nothing is damaged, and the demo world is there: two mappings are missing in it.
+/// Asserts that the file is intact and holds the demo world, which has two missing links.
 fn assert_whole(workspace: &Workspace) {
     let checked = workspace.ok(["check"]);
     assert!(checked.ends_with(" messages, 2 warnings\n"), "{checked}");
 }
 
-/// What may fail at a start, and how.
+/// The calls that may fail at a start, with their errors.
 const FAILING: [(Call, Errno); 6] = [
     (Call::Open, Errno::MFILE),
     (Call::Write, Errno::IO),
@@ -276,7 +277,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// It writes, and copies its log back, for which other connections than that of the writes are used.
+/// Asserts that the server writes and checkpoints, which use different connections.
 fn assert_works(workspace: &Workspace, server: &Server) {
     let client = server.client();
     let opened = client.post(NORTHWIND, "/chat/sessions", &json!({ "agent_id": 102 }));
@@ -350,7 +351,7 @@ fn on_a_full_disk_writes_are_refused_reads_work_and_the_server_recovers_by_itsel
     for room in [0, 5_000, 100_000, 1_000_000] {
         shim.limit_to(bytes_in(&workspace.data()) + room);
         until("the disk is full", || writer.write_some().is_err());
-        // A small change may still find room, where the log has been begun again.
+        // A small change may still succeed in a write-ahead log that has restarted.
         for number in 0..20 {
             let title = format!("Room for {room}, number {number}");
             let body = json!({ "agent_id": 102, "title": title });
@@ -383,7 +384,7 @@ fn on_a_full_disk_writes_are_refused_reads_work_and_the_server_recovers_by_itsel
         writer.write_some().unwrap();
     }
     assert_eq!(writer.refusals, BTreeSet::from([full]));
-    // What was accepted before is answered all the same.
+    // Messages that were accepted before are still answered.
     wait_until_all_turns_end(&workspace);
     kill(server);
     holds(&workspace.data(), &[writer.history], u64::MAX).unwrap();
@@ -424,7 +425,7 @@ fn a_search_on_a_full_disk_warns_that_it_is_incomplete() {
             "SELECT (SELECT max(seq) FROM messages) > done_seq, done_seq > 0 FROM search_progress";
         let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
         let (is_behind, has_some): (bool, bool) = file.query_row(sql, [], read).unwrap();
-        // Else it has just been brought up to date, as every few seconds.
+        // Otherwise the index was just updated, as it is every few seconds.
         if is_behind {
             let left_out =
                 "The server's disk is full. The newest messages may be missing from this result.";
@@ -437,7 +438,7 @@ fn a_search_on_a_full_disk_warns_that_it_is_incomplete() {
     server.stop();
 }
 
-/// What is said to who writes on a full disk.
+/// The reply to a write on a full disk.
 pub fn reply_on_a_full_disk() -> Reply {
     let workspace = Workspace::with_demo_world();
     let shim = Shim::of(&workspace);
@@ -454,7 +455,7 @@ pub fn reply_on_a_full_disk() -> Reply {
     reply
 }
 
-/// Waits until every turn has been answered.
+/// Waits until every turn is answered.
 pub fn wait_until_all_turns_end(workspace: &Workspace) {
     let file = rusqlite::Connection::open(workspace.database()).unwrap();
     let count = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
@@ -498,7 +499,8 @@ fn a_disk_error_during_a_big_import_is_not_reported_as_a_full_disk() {
     let file = workspace.file("big.json", tenants.to_string());
     let import = ["--env", "demo", "import", &file];
     let shim = Shim::of(&workspace);
-    // SQLite keeps no more than some megabytes of a change in memory, and writes the rest ahead of the commit.
+    // SQLite keeps a few megabytes of a transaction in memory and writes the rest before the
+    // commit.
     for (error, said) in [
         (Errno::IO, "a group was not committed: disk I/O error"),
         (
@@ -560,7 +562,7 @@ fn a_failed_accept_is_retried_a_little_later() {
     server.stop();
 }
 
-/// The command with so many open files at most.
+/// The command with this limit of open files.
 fn with_files(files: u32, command: &Command) -> Command {
     let mut limited = Command::new("sh");
     limited

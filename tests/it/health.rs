@@ -1,11 +1,11 @@
-//! What would be refused today: told over the wire, and by `check` in the same words.
+//! Findings: what would be refused now, over HTTP and in the same words by `check`.
 
 use serde_json::{Value, json};
 
 use crate::process::Workspace;
 use crate::support::{CONTOSO, FOURTH_COFFEE, SHARED_BOT, Server, TAILSPIN, agent, channel, from};
 
-/// What Northwind's findings are, without the ids that the server gave.
+/// Northwind's findings, without the ids that the server gave.
 fn health_of(server: &Server) -> Value {
     let mut health = server
         .northwind()
@@ -53,7 +53,7 @@ fn an_unlinked_and_an_ambiguous_directory_are_each_one_finding_with_its_remedy()
             "channels_without_agent": { "count": 0, "items": [] },
         })
     );
-    // What is told is what is refused, and what is mended is told no more.
+    // The findings match the refusals, and a fixed finding disappears.
     for directory in [TAILSPIN, FOURTH_COFFEE] {
         server
             .relay()

@@ -1,4 +1,4 @@
-//! Two thousand sockets that are held, or closed at one end only: they hold up nobody, and the server lets go of each.
+//! Two thousand idle or half-closed sockets: they block nobody, and the server closes each of them.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,15 +17,15 @@ use crate::watchdog::until;
 use crate::wire::{Connection, Request};
 
 const SOCKETS: usize = 2_000;
-/// Of these, so many are readers of a stream.
+/// The number of sockets that read a stream.
 const READERS: usize = SOCKETS / 5;
-/// More memory than all of them may take: twice what they have been seen to.
+/// A limit for the memory of all sockets: twice the measured amount.
 const MOST_KIB: usize = 64 * 1_024;
 /// Longer than any test runs.
 const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_millis(300);
 
-/// Lets this process open both ends of all sockets, and what else it needs; programs that it starts may open as many.
+/// Raises the limit of open files for both ends of all sockets. Child processes inherit the limit.
 fn allow_files() {
     let files = 3 * SOCKETS as u64;
     let limit = getrlimit(Resource::Nofile);
@@ -35,7 +35,7 @@ fn allow_files() {
     }
 }
 
-/// A socket on which something has begun that does not go on; there are five kinds, by its number.
+/// A socket with an unfinished request, in one of five states by its number.
 fn held(address: SocketAddr, number: usize) -> Connection {
     let mut connection = Connection::open(address);
     let head = Request::new("POST", "/public-api/chat/sessions")
@@ -59,7 +59,7 @@ fn hold(address: SocketAddr, sockets: usize) -> Vec<Connection> {
     (0..sockets).map(|number| held(address, number)).collect()
 }
 
-/// A follower whose system takes little for it, and who has read no more than the head.
+/// A follower with a small receive buffer that has read only the response head.
 fn open_stalled_follower(address: SocketAddr, session: &str) -> Events {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
@@ -70,7 +70,7 @@ fn open_stalled_follower(address: SocketAddr, session: &str) -> Events {
     reader
 }
 
-/// Others converse as if nothing were.
+/// Asserts that other clients chat as usual.
 fn converse(address: SocketAddr) {
     let northwind = ApiClient::new(address, Some(format!("Bearer {NORTHWIND}")));
     for _ in 0..20 {
@@ -90,10 +90,10 @@ fn resident_kib(server: &process::Server) -> usize {
     resident.unwrap().trim().parse().unwrap()
 }
 
-/// How many sockets a server has open.
+/// The number of open sockets of a server.
 fn sockets(server: &process::Server) -> usize {
     let is_socket = |file: &fs::DirEntry| {
-        // It may be closed by now.
+        // The file may be closed by now.
         fs::read_link(file.path()).is_ok_and(|what| what.to_string_lossy().starts_with("socket:"))
     };
     let files = fs::read_dir(server.path("fd")).unwrap();

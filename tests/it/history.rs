@@ -1,4 +1,4 @@
-//! What clients asked a server for and were told, and whether a data folder holds all of it.
+//! Histories of clients: the operations that a server acknowledged, checked against a data folder.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -16,12 +16,12 @@ use crate::process::NORTHWIND;
 use crate::random::Random;
 use crate::wire::{Connection, Reply, Request};
 
-/// Something that a client asked for.
+/// An operation that a client requested.
 #[derive(Debug)]
 pub struct Operation {
-    /// How long the server's record was when it was asked for.
+    /// The length of the server's recording at the request.
     sent_at: u64,
-    /// How long it was when the server had said that it was done; `None` if the server never said so.
+    /// The length of the recording at the acknowledgement; `None` without one.
     acknowledged_at: Option<u64>,
     change: Change,
 }
@@ -59,41 +59,41 @@ enum Change {
 }
 
 impl Operation {
-    /// How long the server's record was when it had said that this was done.
+    /// The length of the server's recording at the acknowledgement.
     pub fn acknowledged_at(&self) -> Option<u64> {
         self.acknowledged_at
     }
 }
 
-/// How a call ended that did not do what was asked for.
+/// The outcome of a call that failed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
-    /// A reply of this status and code.
+    /// A reply with this status and code.
     Status(u16, String),
-    /// The connection ended.
+    /// The connection ended without a reply.
     NoReply,
 }
 
-/// One client, which asks for one thing after the other.
+/// A client that makes one request at a time and keeps their history.
 pub struct Writer<'a> {
     name: String,
     address: SocketAddr,
     connection: Option<Connection>,
     random: Random,
-    /// How long the record is by now.
+    /// The current length of the recording.
     recorded: &'a (dyn Fn() -> u64 + Sync),
-    /// The sessions that it has, with their keys.
+    /// The client's sessions, with their idempotency keys.
     sessions: Vec<(String, String)>,
     companies: usize,
     number: usize,
-    /// What it asked for and was told.
+    /// The client's operations.
     pub history: Vec<Operation>,
-    /// What it was refused with.
+    /// The kinds of refusals that the client got.
     pub refusals: BTreeSet<Refusal>,
 }
 
 impl<'a> Writer<'a> {
-    /// A client whose names no other has.
+    /// A client with a unique name, which all its texts contain.
     pub fn new(
         name: String,
         address: SocketAddr,
@@ -114,10 +114,10 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Asks for a session, and for what belongs to one; some of it, and at times, for other things too.
+    /// Creates a session with messages, and at random a title, a file, a deletion, a company.
     ///
     /// # Errors
-    /// What it was refused with first; it asks for nothing more then.
+    /// The first refusal; the client stops there.
     pub fn write_some(&mut self) -> Result<(), Refusal> {
         let session = self.write_session()?;
         if self.random.chance(1, 3) {
@@ -135,10 +135,10 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Asks for a session, and appends to it.
+    /// Creates a session and appends messages to it.
     ///
     /// # Errors
-    /// As above.
+    /// The first refusal; the client stops there.
     pub fn write_session(&mut self) -> Result<String, Refusal> {
         let session = self.create_session()?;
         for _ in 0..=self.random.below(3) {
@@ -147,7 +147,7 @@ impl<'a> Writer<'a> {
         Ok(session)
     }
 
-    /// A text that it has not used.
+    /// A text that this client has not used before.
     fn text(&mut self, what: &str) -> String {
         self.number += 1;
         format!("{}, {what} {}", self.name, self.number)
@@ -214,10 +214,10 @@ impl<'a> Writer<'a> {
         self.attempt(change, &put)
     }
 
-    /// Deletes a session of its own.
+    /// Deletes a random one of the client's sessions.
     ///
     /// # Errors
-    /// As above.
+    /// The refusal.
     pub fn delete(&mut self) -> Result<(), Refusal> {
         let which = self.random.below(self.sessions.len());
         let (session, key) = self.sessions.swap_remove(which);
@@ -249,7 +249,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Asks for what is known beforehand; it may be there, or not, when no answer comes.
+    /// Requests a change that is known beforehand, which may or may not exist if no reply comes.
     fn attempt(&mut self, change: Change, request: &Request) -> Result<(), Refusal> {
         let sent_at = (self.recorded)();
         let outcome = self.call(request);
@@ -306,7 +306,7 @@ fn of(reply: &Reply, name: &str) -> String {
     reply.json()["data"][name].as_str().unwrap().to_owned()
 }
 
-/// What a folder must hold at a point of the record, by what clients had been told by then.
+/// The data that a folder must hold at a point of the recording, by the acknowledgements so far.
 #[derive(Default)]
 struct Expected<'a> {
     sessions: HashMap<&'a str, &'a str>,
@@ -315,9 +315,9 @@ struct Expected<'a> {
     files: HashMap<&'a str, (&'a str, &'a [u8])>,
     companies: HashMap<&'a str, &'a str>,
     gone: HashSet<&'a str>,
-    /// Sessions whose deletion had been asked for, and not answered.
+    /// Sessions with a requested, unacknowledged deletion.
     may_be_gone: HashSet<&'a str>,
-    /// Titles and names that had been asked for, and not answered.
+    /// Requested, unacknowledged titles and names.
     may_be: HashMap<&'a str, HashSet<&'a str>>,
 }
 
@@ -396,12 +396,12 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// Opens a data folder as `check` does, and compares it with what clients had been told when the record was so long.
+/// Opens a data folder as `check` does and compares it with all acknowledgements up to a point.
 ///
-/// Gives how many rows were compared.
+/// Returns the number of compared rows.
 ///
 /// # Errors
-/// It does not open, is damaged, or lacks something.
+/// The folder does not open, is damaged, or lacks acknowledged data.
 pub fn holds(folder: &Path, histories: &[Vec<Operation>], length: u64) -> Result<usize, String> {
     let store = Store::open(folder, Clock::System).map_err(|error| error.to_string())?;
     let found = store
@@ -422,7 +422,7 @@ pub fn holds(folder: &Path, histories: &[Vec<Operation>], length: u64) -> Result
     }
 }
 
-/// What a file holds; ids are written as on the wire.
+/// The content of a file, with public ids.
 struct Stored {
     sessions: HashMap<String, String>,
     messages: HashMap<String, (String, String)>,
@@ -462,7 +462,7 @@ impl Stored {
         }
     }
 
-    /// What is expected and not there, or not so.
+    /// The expected data that is missing or different.
     fn lacks(&self, expected: &Expected<'_>) -> Vec<String> {
         let mut lacks = Vec::new();
         let mut is = |holds: bool, lack: &dyn Fn() -> String| {

@@ -1,4 +1,4 @@
-//! Repeats: a create that is sent twice makes one session.
+//! Idempotency keys: a create that is sent twice creates one session.
 
 use serde_json::json;
 use switchboard::digest;
@@ -42,7 +42,7 @@ fn a_repeat_gets_the_stored_first_reply() {
     assert_eq!(data(&again), data(&first));
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
 
-    // Whatever it was refused for now, it was done before.
+    // The repeat gets the first reply, although a new request would be refused now.
     server.import_tenant(
         "northwind-it",
         json!({ "agents": [{ "agent_id": 102, "state": "DISABLED" }] }),

@@ -1,4 +1,5 @@
-//! Installs over the wire: a bot serves a directory, a company is linked in the same step, and exactly one wins.
+//! Installs over HTTP: a bot serves a directory, a company is linked in the same transaction, and
+//! of concurrent installs exactly one wins.
 
 use std::thread;
 
@@ -10,12 +11,12 @@ use crate::support::{
 };
 use crate::wire::Reply;
 
-/// The directory that Northwind's own people sign in with.
+/// The directory of Northwind's own people.
 const NORTHWINDS_HOME: &str = "ab0de0a1-fa00-4c1a-9cab-ab0de000a1fa";
-/// The directory that Fabrikam's own people sign in with.
+/// The directory of Fabrikam's own people.
 const FABRIKAMS_HOME: &str = "ab0debe7-a000-4c1a-9cab-ab0de00be7a0";
 
-/// Where a channel's installs are.
+/// The path of a channel's installs.
 fn installs_of(channel: &str) -> String {
     format!("/channels/{channel}/installs")
 }
@@ -24,12 +25,12 @@ fn directory(id: &str) -> Value {
     json!({ "end_client_tenant_id": id })
 }
 
-/// A directory and its company.
+/// The body of an install that links a company.
 fn linked(id: &str, company: &str) -> Value {
     json!({ "end_client_tenant_id": id, "psa_company_id": company })
 }
 
-/// The one thing that is said of a directory that cannot be had.
+/// Asserts the one refusal for a directory that is not available.
 #[track_caller]
 fn assert_conflict(reply: &Reply) {
     assert_eq!(
@@ -45,14 +46,14 @@ fn assert_conflict(reply: &Reply) {
     );
 }
 
-/// The file agrees with itself.
+/// Asserts that the check of the file finds nothing.
 #[track_caller]
 fn assert_consistent(server: &Server) {
     let found = server.app.store.read_now(check::run).unwrap();
     assert_eq!(found.damage, Vec::<String>::new());
 }
 
-/// Makes another white-label channel of Northwind's.
+/// Creates another white-label channel of Northwind.
 fn another(server: &Server, name: &str, bot: Option<&str>) -> String {
     let body =
         json!({ "internal_name": name, "audience": "END_USER", "agent_id": 101, "bot_id": bot });
@@ -66,7 +67,7 @@ fn an_install_links_its_company_in_one_transaction_and_the_next_create_succeeds(
     let channel = server.client_help_bot();
     let mut ask = from("New-Directory");
     ask["client_id"] = "northwind-it".into();
-    // Before, the bot is not installed there, and whoever writes gets as far as the acting tenant's channel.
+    // Before the install, a message reaches only the acting tenant's own channel of the bot.
     relay
         .create_session(ask.clone())
         .refused(409, "end_company_not_mapped");
@@ -116,7 +117,7 @@ fn repeating_an_install_on_its_channel_creates_no_second_one() {
     assert_eq!(again.header("location"), None);
     northwind.post(&path, linked(CONTOSO, "1001")).expect(200);
 
-    // It still links the company that is named.
+    // A repeated install still links the named company.
     relay
         .create_session(from(TAILSPIN))
         .refused(409, "end_company_not_mapped");
@@ -180,19 +181,19 @@ fn an_occupied_directory_is_refused_the_same_way_for_every_owner_and_before_othe
         "northwind-it",
         json!({ "channels": [{ "internal_name": "Sibling", "bot_id": SHARED_BOT }] }),
     );
-    // Another tenant's, another tenant's own people, and one's own other channel of the bot.
+    // Occupied by another tenant, by its own people, and by another channel of the same bot.
     for (path, id) in [
         (&path, WOODGROVE),
         (&path, FABRIKAMS_HOME),
         (&installs_of(&sibling), CONTOSO),
     ] {
         assert_conflict(&northwind.post(path, directory(&id.to_uppercase())));
-        // A company that is nobody's, or linked elsewhere, is not even looked at.
+        // The company is not even checked, so an unknown or linked one makes no difference.
         for company in ["NO-SUCH-COMPANY", "1003", "1002"] {
             assert_conflict(&northwind.post(path, linked(id, company)));
         }
     }
-    // Another tenant's channel that was deleted holds its bot and directory still.
+    // Another tenant's deleted channel still occupies its bot and directory.
     let fabrikam = server.fabrikam();
     let theirs = fabrikam
         .get("/channels?audience=END_USER")
@@ -202,11 +203,11 @@ fn an_occupied_directory_is_refused_the_same_way_for_every_owner_and_before_othe
         .delete(&format!("/channels/{}", theirs[0]))
         .expect(204);
     assert_conflict(&northwind.post(&path, directory(WOODGROVE)));
-    // Whose own people's directory it is may have its bot there.
+    // A tenant may install its bot in the directory of its own people.
     northwind
         .post(&path, directory(NORTHWINDS_HOME))
         .expect(201);
-    // With another bot a client may be two MSPs'.
+    // A client may belong to two MSPs with different bots.
     let other = another(&server, "Other bot", Some("other"));
     northwind
         .post(&installs_of(&other), directory(WOODGROVE))
@@ -258,13 +259,13 @@ fn a_company_is_linked_once_and_nothing_is_overwritten() {
             })
         )
     );
-    // Nothing was installed by what was refused.
+    // The refused calls installed nothing.
     assert_eq!(northwind.get(&path).expect(200).ids().len(), 3);
     let link: String =
         server.stored("SELECT m365_tenant_id FROM end_companies WHERE psa_company_id = '1001'");
     assert_eq!(link, CONTOSO);
 
-    // A second company of one directory is linked as asked, and the reply says what comes of it.
+    // A second company of a directory is linked as requested, and the reply warns of the effect.
     let several = northwind.post(&path, linked(CONTOSO, "1002")).expect(200);
     assert_eq!(several.data()["psa_company_id"], Value::Null);
     assert_eq!(
@@ -296,7 +297,7 @@ fn of_many_concurrent_installs_of_one_directory_exactly_one_wins() {
                     .iter()
                     .flat_map(|channel| [channel, channel])
                     .map(|channel| {
-                        // The platform may on either side.
+                        // The platform may install for either tenant.
                         let (relay, path) = (server.relay(), installs_of(channel));
                         scope.spawn(move || {
                             let reply = relay.post(&path, directory(id));
@@ -337,7 +338,7 @@ fn a_deleted_channels_install_yields_to_the_same_bot_of_the_same_tenant() {
     let successor = another(&server, "Successor", None);
     let living = relay.session(from(CONTOSO));
     northwind.delete(&format!("/channels/{old}")).expect(204);
-    // The operator's file gives both MSPs the one bot.
+    // The operator's seed file gives both MSPs the same bot.
     server.import_tenant(
         "northwind-it",
         json!({ "channels": [channel("Successor", "END_USER", SHARED_BOT, 101)] }),
@@ -351,7 +352,7 @@ fn a_deleted_channels_install_yields_to_the_same_bot_of_the_same_tenant() {
     assert_ne!(made.id(), kept);
     let session = relay.create_session(from(CONTOSO)).expect(201).data();
     assert_eq!(session["channel_id"], successor);
-    // What was routed through the old one stays refused, and so do its other directories.
+    // Sessions of the old install stay refused, and so do the old channel's other directories.
     relay
         .append_text(&living, "Hello?")
         .refused(409, "channel_disconnected");
@@ -376,7 +377,7 @@ fn a_deleted_channels_install_does_not_yield_to_another_bot_until_it_is_deleted(
     let (old, install) = (server.client_help_bot(), server.install_of(CONTOSO));
     northwind.delete(&format!("/channels/{old}")).expect(204);
     let other = another(&server, "Other bot", Some("other"));
-    // Were it to, who still writes to the old bot would reach whatever agent comes next.
+    // Otherwise messages to the old bot would reach an unrelated agent.
     let refused = northwind.post(&installs_of(&other), directory(CONTOSO));
     assert_eq!(
         (refused.status, refused.error()),
@@ -399,7 +400,7 @@ fn a_deleted_channels_install_does_not_yield_to_another_bot_until_it_is_deleted(
         .post(&installs_of(&other), directory(CONTOSO))
         .expect(201);
 
-    // Where the old one had no bot nobody was refused by it, and it gives way at once.
+    // An old channel without a bot refused nobody, so its install yields at once.
     let mute = another(&server, "No bot", None);
     northwind
         .post(&installs_of(&mute), directory("d-1"))
@@ -437,11 +438,11 @@ fn a_deleted_install_disconnects_its_sessions_and_frees_its_directory() {
     );
     let resolved = relay.create_session(from(CONTOSO)).expect(201).data();
     assert_eq!(resolved["resolution"]["rule"], "neo_support");
-    // The link of the company stays.
+    // The company stays linked.
     let link: String =
         server.stored("SELECT m365_tenant_id FROM end_companies WHERE psa_company_id = '1001'");
     assert_eq!(link, CONTOSO);
-    // Installed anew, the session goes on.
+    // After a new install the session continues.
     northwind
         .post(&installs_of(&channel), directory(CONTOSO))
         .expect(201);
@@ -545,7 +546,7 @@ fn the_platform_installs_any_tenants_channel_and_the_reply_names_the_owner() {
         relay.get(&path).expect(200).data(),
         northwind.get(&path).expect(200).data()
     );
-    // The company is looked for in the channel's tenant.
+    // The company must belong to the channel's tenant.
     relay.post(&path, linked("d-1", "WOOD-01")).not_found();
     let id = relay.post(&path, linked("d-1", "1002")).expect(201).id();
     relay.post(&path, directory("d-1")).expect(200);

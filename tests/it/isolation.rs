@@ -1,4 +1,5 @@
-//! What is somebody else's is, byte for byte, what does not exist: every route, asked by every kind of caller.
+//! Tenant isolation: a foreign resource looks byte for byte like an absent one, on every route and
+//! for every kind of caller.
 
 use std::collections::BTreeSet;
 
@@ -13,11 +14,12 @@ use crate::support::{
 };
 use crate::wire::{Reply, Request};
 
-/// All of a reply but its request id, its time and the name of what it made: no reply tells what was asked for.
+/// A reply without its request id, its time and the id of a created resource.
 fn comparable(reply: &Reply) -> (u16, Vec<(String, String)>, String) {
     let mut body = reply.text();
     let mut headers = reply.headers.clone();
-    // Whether a connection is kept over a body that nobody read hangs on when the reply was written, not on what was asked for.
+    // These vary from reply to reply. Whether a connection with an unread body stays open depends
+    // on timing, not on the request.
     const OF_THE_MOMENT: [&str; 4] = ["x-request-id", "date", "content-length", "connection"];
     headers.retain(|(name, _)| !OF_THE_MOMENT.contains(&name.as_str()));
     if let Ok(json) = serde_json::from_slice::<Value>(&reply.body) {
@@ -33,7 +35,7 @@ fn comparable(reply: &Reply) -> (u16, Vec<(String, String)>, String) {
     (reply.status, headers, body)
 }
 
-/// Makes a session with a secret message, and a token for it.
+/// Creates a session with a secret message, and a token for it.
 fn things_of(
     client: &ApiClient,
     body: Value,
@@ -78,7 +80,7 @@ fn things_of(
     }
 }
 
-/// Everybody who asks, and whose things they must not see.
+/// The server, and the resources of each tenant that the other callers must not see.
 struct Stage {
     server: Server,
     northwinds: Things,
@@ -88,7 +90,7 @@ struct Stage {
 }
 
 const OTHER_PLATFORM: &str = "neo_sk_demo_otherplatform00";
-/// As text; what is random in an id has no meaning here, but its version and variant.
+/// The id of Northwind's oldest key as text, as in replies.
 const KEY_OF_NORTHWIND: &str = "
 SELECT 'key_' || lower(substr(hex(id), 1, 8) || '-' || substr(hex(id), 9, 4) || '-' || substr(hex(id), 13, 4) || '-'
                        || substr(hex(id), 17, 4) || '-' || substr(hex(id), 21))
@@ -185,7 +187,7 @@ impl Stage {
     }
 }
 
-/// Whether a request names a tenant, which is no secret to the platform.
+/// Whether a request names a tenant, whose existence the platform may know.
 fn names_a_tenant(request: &Request, things: &Things) -> bool {
     let body = String::from_utf8_lossy(request.body.as_deref().unwrap_or_default()).into_owned();
     request
@@ -220,7 +222,7 @@ fn no_caller_can_tell_a_foreign_resource_from_an_absent_one() {
     let guest = server
         .northwind()
         .with_session_token(&stage.northwinds.session);
-    // Another session of the guest's own tenant is as foreign to it.
+    // For a session token, other sessions of the same tenant are foreign too.
     let neighbours = things_of(
         &server.northwind(),
         technician(),
@@ -318,7 +320,7 @@ fn no_caller_can_tell_a_foreign_resource_from_an_absent_one() {
                         continue;
                     }
                     if is_platform && row.path.contains("/installs") {
-                        // The platform manages anyone's.
+                        // The platform manages every tenant's installs.
                         continue;
                     }
                     let (one, other) = (caller.send(of_foreign.clone()), caller.send(of_absent));
@@ -347,11 +349,11 @@ fn every_caller_gets_as_far_with_its_own_resources_as_the_contract_says() {
                 200
             }
             "/auth/exchange" => 400,
-            // A link needs no credential, but a signature.
+            // A link needs a signature instead of a credential.
             "/chat/attachments/{attachment_id}" => 403,
             _ => 401,
         };
-        // What one row does must not stand in another's way.
+        // Each row gets its own server, so that no row's changes affect another.
         let stage = Stage::new();
         let server = &stage.server;
         let relay = server.relay();

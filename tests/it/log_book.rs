@@ -1,4 +1,4 @@
-//! Everything that the program logs while the tests run.
+//! Captures the log lines of all tests of this binary.
 
 use std::sync::{Mutex, OnceLock};
 
@@ -7,12 +7,12 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 static LOG: OnceLock<CapturedLog> = OnceLock::new();
 
-/// The lines so far, of all tests of this binary.
+/// The captured lines of all tests of this binary.
 pub struct CapturedLog {
     lines: Mutex<Vec<String>>,
 }
 
-/// Opens the book; what was logged before is not in it.
+/// Starts the capture; earlier lines are not in it.
 pub fn open() -> &'static CapturedLog {
     LOG.get_or_init(|| {
         log::set_logger(&Writer).unwrap();
@@ -24,13 +24,13 @@ pub fn open() -> &'static CapturedLog {
 }
 
 impl CapturedLog {
-    /// What is in it.
+    /// The captured lines.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap().clone()
     }
 }
 
-/// A level and the values of the fields, which stand ahead of the message as in the log's text.
+/// A level and the values of the fields, which come before the message as in the text format.
 struct Line(String);
 
 impl<'kvs> VisitSource<'kvs> for Line {

@@ -1,4 +1,4 @@
-//! The log: one line a request, and never what must not be in one.
+//! The log: one line per request, without credentials, queries or texts.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::process::{
     Client, FABRIKAM, NORTHWIND, RELAY, Reply, Server, Workspace, finish, id_and_key,
 };
 
-/// What one request was and how it was answered.
+/// A request and its reply, for which the log must have a line.
 struct ExpectedLine {
     method: &'static str,
     route: &'static str,
@@ -20,7 +20,7 @@ struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// Makes a call of which the log must have a line: by whom, on which route.
+    /// Makes a call and notes the expected log line: the route and the caller.
     fn call(
         &mut self,
         (method, route): (&'static str, &'static str),
@@ -90,7 +90,7 @@ fn every_request_has_one_line_and_no_line_shows_a_credential_a_query_or_a_text()
         "/whoami",
         None,
     );
-    // What a route is for decides who may call it, so that an unknown one asks for no credential.
+    // Admission depends on the route, so an unknown route needs no credential.
     caller.call(
         ("GET", "-"),
         (&key, "-"),
@@ -173,7 +173,7 @@ fn every_request_has_one_line_and_no_line_shows_a_credential_a_query_or_a_text()
     );
     let asked = caller.asked;
 
-    // Others' keys, the relay's and one that is revoked while it is in use.
+    // Other tenants' keys, the relay's key, and a key that is revoked while in use.
     client.get(FABRIKAM, "/whoami");
     client.get(NORTHWIND, "/whoami");
     client.post(
@@ -252,7 +252,7 @@ fn lines_are_flushed_without_further_traffic_and_none_is_lost_or_reordered_at_th
         id
     };
     let mut asked = vec![asks(0)];
-    // Nothing else happens that could push it out.
+    // No later request could flush the line.
     server.wait_for_log(&asked[0]);
     asked.extend((1..300).map(asks));
     let log = server.stop();
@@ -340,7 +340,7 @@ fn as_json_a_startup_failure_is_an_object_at_every_log_level() {
         });
         assert_eq!(line, expected);
     }
-    // Whoever types a command reads its one sentence.
+    // A command that is run by hand prints its one sentence.
     let done = Workspace::new().run(["check", "--log-format", "json"]);
     assert!(
         done.failure().starts_with("there is no data in "),

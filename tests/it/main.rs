@@ -1,4 +1,4 @@
-//! Tests of Switchboard from outside the crate, one binary for all.
+//! Integration tests of Switchboard, in one test binary.
 
 mod agents;
 mod articles;

@@ -1,11 +1,11 @@
-//! Tenants by the platform, people and keys by an ADMIN, what was done and what was refused.
+//! Management over HTTP: tenants by the platform, people and keys by an ADMIN, the audit trail.
 
 use serde_json::{Value, json};
 
 use crate::authority::{Authority, FABRIKAM_DIRECTORY, NEWCOMER, current};
 use crate::support::{ApiClient, CONTOSO, DEMO, Server, technician};
 
-/// The flags of a server that takes an authority's tokens.
+/// The flags of a server that accepts an authority's tokens.
 pub fn flags(authority: &Authority) -> [String; 2] {
     [
         format!("--entra-authority={}", authority.url()),
@@ -18,7 +18,7 @@ fn with_people(authority: &Authority) -> Server {
     Server::with_world(DEMO, &[&url, &audience])
 }
 
-/// Somebody of Northwind with this role in the token.
+/// A person of Northwind with this role in the token.
 pub fn person(server: &Server, authority: &Authority, oid: &str, role: &str) -> ApiClient {
     let mut claims = authority.claims(oid);
     if !role.is_empty() {
@@ -116,7 +116,7 @@ fn an_invalid_tenant_is_refused() {
             "details": { "field": "entra_tenant_id" },
         })
     );
-    // Northwind's bot is installed there.
+    // Northwind's bot is installed in that directory.
     let home = json!({ "client_id": "x", "name": "x", "entra_tenant_id": CONTOSO });
     let refused = relay
         .post("/tenants", home)
@@ -263,7 +263,7 @@ fn a_key_that_is_rotated_twice_ends_at_its_own_time_and_not_with_the_overlap() {
             .expect(201)
             .data();
         let path = format!("/api-keys/{}/rotate", made["id"].as_str().unwrap());
-        // The first reply was lost on its way.
+        // The second round stands for a retry after a lost reply.
         for _ in 0..2 {
             let rotated = admin
                 .send(crate::wire::Request::new("POST", path.clone()))
@@ -333,7 +333,7 @@ fn people_are_listed_and_given_roles_but_the_last_admin_remains() {
         .find(|user| user["id"] == NEWCOMER)
         .unwrap()
         .clone();
-    // What a token says of a role counts for its request and is not recorded.
+    // A role in a token applies to its request and is not recorded.
     assert_eq!(newcomer["role"], "USER");
     assert_eq!(newcomer["last_seen_at"], "2025-11-24T16:00:00.000Z");
     let admins = admin.get("/users?role=ADMIN").expect(200).data();
@@ -460,7 +460,7 @@ fn statistics_count_sessions_turns_failures_and_first_words_by_day_and_agent() {
     asks(technician());
     asks(json!({ "managed_agent_key": "NEO_SUPPORT" }));
     let stats = northwind.get("/stats").expect(200).data();
-    // The clock stands while a turn is answered.
+    // The clock stands still while a turn is answered.
     let counts = |sessions: i64| json!({ "sessions": sessions, "turns": sessions, "failures": 0, "median_first_word_ms": 0 });
     let with = |mut counts: Value, more: Value| {
         counts
@@ -490,7 +490,7 @@ fn statistics_count_sessions_turns_failures_and_first_words_by_day_and_agent() {
             ),
         ])
     );
-    // The end is exclusive, the beginning inclusive.
+    // The end is exclusive, the start inclusive.
     let day = northwind
         .get("/stats?from=2025-11-24T16:00:00Z&to=2025-11-25T16:00:00Z")
         .expect(200)
@@ -516,7 +516,7 @@ fn statistics_count_sessions_turns_failures_and_first_words_by_day_and_agent() {
 fn the_caller_is_admitted_before_the_body_is_checked_even_if_that_takes_time() {
     let authority = Authority::new();
     let broken = || crate::wire::Request::new("POST", "/agents").text("{");
-    // The keys have still to be fetched, and the person to be recorded.
+    // The server still has to fetch the keys and to record the person.
     let server = with_people(&authority);
     let viewer = person(&server, &authority, "somebody-new", "Viewer");
     viewer.send(broken()).refused(403, "forbidden");
@@ -529,7 +529,7 @@ fn the_caller_is_admitted_before_the_body_is_checked_even_if_that_takes_time() {
     admin.send(broken()).refused(400, "validation_error");
 }
 
-/// The newest event of this action: its target and what else it tells.
+/// The newest event of this action: its target and its details.
 fn newest(client: &ApiClient, action: &str) -> (Value, Value) {
     let events = client
         .get(&format!("/audit-events?action={action}"))

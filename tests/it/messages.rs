@@ -1,4 +1,4 @@
-//! Messages and their turns: what an append takes, refuses and gives, and how it is read back.
+//! Messages and their turns: what an append accepts, refuses and returns, and how they are read.
 
 use std::thread;
 
@@ -355,7 +355,7 @@ fn an_append_is_refused_in_the_contracts_order() {
     for number in 0..16 {
         say(&format!("c-{number}")).expect(202);
     }
-    // Everything is wrong at once, and is put right one by one.
+    // Everything is wrong at first, and is fixed step by step.
     relay
         .update_session(&session, json!({ "archived": true }))
         .expect(200);
@@ -442,7 +442,7 @@ fn a_session_accepts_messages_only_while_its_link_leads_to_its_company() {
              its administrator has linked another company to the Microsoft 365 tenant {CONTOSO}."
         ),
     );
-    // A row goes when exactly one company is linked, so there is none to make.
+    // A refused directory is recorded only until exactly one company is linked, so there is no row.
     assert_eq!(attempts(), 0);
     link("1001", CONTOSO.into());
     refused(
@@ -511,7 +511,7 @@ fn a_session_ends_with_its_channel_or_its_install() {
             .error(),
         refused
     );
-    // A channel of the same name takes the installs over, but is another channel.
+    // A new channel of the same name takes over the installs, but has another id.
     server.import_tenant(
         "northwind-it",
         json!({ "channels": [channel("Client help bot", "END_USER", SHARED_BOT, 101)] }),
@@ -553,7 +553,7 @@ fn a_disabled_agent_accepts_no_messages() {
     northwind
         .append_text(&session, "Hello")
         .refused(409, "agent_disabled");
-    // Reading goes on, and so does a session without its agent.
+    // Reading still works, and the session of a deleted agent can still be read.
     northwind.messages(&session, "").expect(200);
     server.execute_sql("UPDATE channels SET agent_id = 100 WHERE agent_id = 102");
     server.execute_sql("DELETE FROM agents WHERE agent_id = 102");
@@ -620,7 +620,7 @@ fn messages_are_paged_in_both_directions() {
     let mut newest_first = said.clone();
     newest_first.reverse();
     assert_eq!(walk("order=desc"), newest_first);
-    // A reader that has all finds what comes later behind its last page.
+    // A reader at the end of the list finds later messages after its last page.
     let page = northwind.messages(&session, "page_size=15").expect(200);
     assert_eq!(page.next_cursor(), None);
     for order in ["newest", "DESC", ""] {
@@ -683,7 +683,7 @@ fn a_wait_lasts_0_to_60_seconds() {
     );
 }
 
-/// Asks for a turn and the longest wait, and lets the server take the question up before it goes on.
+/// Requests a turn with the longest wait, and makes sure that the server has started to wait.
 fn waiting_for(server: &Server, session: &str, turn: &str) -> Connection {
     let mut connection = Connection::open(server.address);
     let question = Request::new(
@@ -695,7 +695,7 @@ fn waiting_for(server: &Server, session: &str, turn: &str) -> Connection {
         format!("Bearer {}", crate::support::NORTHWIND),
     );
     connection.write(&question.written()).unwrap();
-    // The server has one thread: what it answers after that comes behind the question.
+    // The server has one worker, so it answers these requests only after it has started the wait.
     for _ in 0..20 {
         server.anonymous().get("/health").expect(200);
     }
@@ -720,7 +720,7 @@ fn a_wait_for_a_turn_returns_as_soon_as_it_ends() {
             .unwrap();
         assert!(total < 60_000.0, "it was not woken, but had waited in vain");
     }
-    // One that has ended is not waited for.
+    // The server does not wait for a turn that has ended.
     let ended = northwind
         .turn(&session, &turn, "wait_seconds=60")
         .expect(200);

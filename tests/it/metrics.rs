@@ -1,4 +1,4 @@
-//! `/metrics` as Prometheus reads it: its form, strictly, and that what it counts is what happened.
+//! `/metrics` as Prometheus reads it: the exact format, and counts that match what happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::process::{Client, FABRIKAM, NORTHWIND, Reply, Server, Workspace, read_reply};
 
-/// Labels by their names.
+/// Labels by name.
 type Labels = BTreeMap<String, String>;
 
 /// A family of samples.
@@ -18,7 +18,7 @@ struct Family {
     samples: Vec<(String, Labels, f64)>,
 }
 
-/// What a scrape told.
+/// The result of a scrape.
 struct Scrape(BTreeMap<String, Family>);
 
 fn is_name(text: &str) -> bool {
@@ -27,7 +27,7 @@ fn is_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Reads `a="b",c="d"`; no value here needs an escape.
+/// Parses `a="b",c="d"`; no value here needs an escape.
 fn labels(text: &str) -> Labels {
     let mut labels = Labels::new();
     let mut rest = text;
@@ -52,7 +52,8 @@ fn labels(text: &str) -> Labels {
 }
 
 impl Scrape {
-    /// Reads the text exposition format 0.0.4: each family once, its help and type ahead of its samples, no sample twice.
+    /// Parses the text exposition format 0.0.4: each family once, with its help and type before its
+    /// samples, and no duplicate sample.
     fn of(reply: &Reply) -> Self {
         assert_eq!(reply.status, 200, "{reply:?}");
         assert_eq!(
@@ -104,7 +105,7 @@ impl Scrape {
         scrape
     }
 
-    /// Buckets grow up to `+Inf`, which is the count.
+    /// Asserts that buckets grow up to `+Inf`, which equals the count.
     fn assert_histograms_agree(&self) {
         for (name, family) in &self.0 {
             if family.kind != "histogram" {
@@ -143,7 +144,7 @@ impl Scrape {
         samples.next().map(|(_, _, value)| *value)
     }
 
-    /// A sample's value; 0 where there is none yet.
+    /// A sample's value; 0 without a sample.
     fn value(&self, series: &str) -> f64 {
         let (name, in_braces) = match series.split_once('{') {
             Some((name, rest)) => (name, rest.strip_suffix('}').unwrap()),
@@ -163,7 +164,7 @@ impl Scrape {
     }
 }
 
-/// Asks for a path as it is, without a prefix and without a credential.
+/// Requests a path without the API's prefix and without a credential.
 pub fn ask(address: &str, method: &str, path: &str) -> Reply {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
@@ -231,7 +232,7 @@ fn every_request_is_counted_once_by_its_method_route_and_status() {
         .call("BREW", NORTHWIND, "/whoami", &[], None)
         .unwrap();
     client.post(NORTHWIND, "/chat/sessions", &json!({"agent_id": "?"}));
-    // The prefix changes nothing of a route.
+    // The prefix does not change the route label.
     ask(server.address(), "GET", "/health");
     client.get("", "/health");
     ask(server.address(), "GET", "/dashboard");
@@ -277,7 +278,7 @@ fn every_request_is_counted_once_by_its_method_route_and_status() {
     ] {
         assert_eq!(now.refusals(code), times, "{code}");
     }
-    // Every code is there from the start, so that a first refusal shows as a rise.
+    // Every code exists from the start, so that the first refusal shows as an increase.
     let codes = &before.0["switchboard_refusals_total"].samples;
     assert!(
         codes
@@ -324,7 +325,7 @@ fn metrics_of_commits_turns_streams_and_sizes_are_accurate() {
     ] {
         assert_eq!(now.value(series), value, "{series}");
     }
-    // A session, a message with its turn, the turn's begin and its end, each a change of its own.
+    // A session, a message with its turn, the turn's start, its end: four changes.
     let changes = |scrape: &Scrape| scrape.value("switchboard_commit_changes_sum");
     assert!(changes(&now) >= changes(&before) + 4.0);
     let commits =
@@ -338,7 +339,7 @@ fn metrics_of_commits_turns_streams_and_sizes_are_accurate() {
     assert!(now.value("switchboard_wal_bytes") > 0.0);
 
     drop(stream);
-    // The server sees that the reader is gone when it next has something to send.
+    // The server notices that the reader is gone at its next write.
     server.signal("TERM");
     server.wait();
 }

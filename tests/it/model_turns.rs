@@ -1,4 +1,5 @@
-//! Turns that a model answers, through the whole server: whatever the model does, each ends as promised.
+//! Turns that a model answers, through the whole server: each ends as documented, whatever the
+//! model does.
 
 use serde_json::{Value, json};
 
@@ -9,7 +10,7 @@ use crate::scripted_model::{
 };
 use crate::support::{ApiClient, DEMO, NORTHWIND, Server, technician};
 
-/// What a user must never read: words of the endpoint's own, and where it is.
+/// Text of the endpoint, which a user must never read.
 const UPSTREAM: &str = "upstream-secret-words";
 
 const UNREACHED: &str = "The assistant could not be reached. Please try again in a moment.";
@@ -17,7 +18,7 @@ const LATE: &str = "The assistant took too long to answer. Please try again in a
 const BROKEN: &str = "The assistant's answer broke off. Please try again.";
 const REJECTED: &str = "The assistant could not take this message. If that happens again, please tell an administrator.";
 
-/// A turn that has ended, as its reader, its own call and the list tell it.
+/// An ended turn, as its stream and its own call report it.
 struct Ended {
     events: Vec<Event>,
     turn: Value,
@@ -59,7 +60,7 @@ impl<'a> Chat<'a> {
     }
 }
 
-/// Has one turn asked of a model that fails, which must end with this code and sentence and keep these words.
+/// Runs a turn on a failing model; the turn must end with this code and message and keep this text.
 #[track_caller]
 fn assert_fails(server: &Server, address: &str, code: &str, sentence: &str, kept: &str) {
     let Ended { events, turn } = Chat::on(server).ask("The door is stuck");
@@ -83,7 +84,7 @@ fn assert_fails(server: &Server, address: &str, code: &str, sentence: &str, kept
     }
 }
 
-/// The same for one reply that is always given.
+/// [`assert_fails`] for a model that always gives the same reply.
 #[track_caller]
 fn assert_fails_for(reply: ModelReply, flags: &[&str], code: &str, sentence: &str, kept: &str) {
     let model = ScriptedModel::start(vec![reply]);
@@ -366,7 +367,7 @@ fn the_models_key_is_sent_to_the_model_and_shown_to_nobody() {
         "{head}"
     );
     let log = server.stop();
-    // The operator learns what the endpoint said, but not what it said of the key.
+    // The log has the endpoint's message, without the key that the message quotes.
     let line = log.iter().find(|line| line.contains("model_rejected"));
     assert!(
         line.is_some_and(|line| line.contains("401") && line.contains(UPSTREAM)),

@@ -1,4 +1,4 @@
-//! The chat-completions client against servers that keep to the protocol, bend it and break it.
+//! The chat-completions client against servers that follow, bend or break the protocol.
 
 use std::process::Command;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use tokio::sync::mpsc;
 
 use crate::scripted_model::{RefusedAddress, Reply, ScriptedModel, chunk, text_chunk};
 
-/// What no user may read.
+/// The key, which no user may read.
 const KEY: &str = "sk-hush-hush";
 
-/// What every misbehaving endpoint says.
+/// The text of every misbehaving endpoint.
 const UPSTREAM: &str = "upstream-gossip";
 
-/// Long enough never to run out in a test that passes.
+/// A timeout that never expires in a passing test.
 const NEVER: Duration = Duration::from_secs(3_600);
 
 fn settings(url: &str) -> Settings {
@@ -69,12 +69,12 @@ async fn ask(url: &str) -> (Vec<Chunk>, Result<Completion, ResponderError>) {
     ask_with(settings(url), question()).await
 }
 
-/// What one reply leads to.
+/// The client's outcome for one reply.
 async fn hear(reply: Reply) -> (Vec<Chunk>, Result<Completion, ResponderError>) {
     ask(ScriptedModel::start(vec![reply]).url()).await
 }
 
-/// The wait leaves this thread free, for it is here that the connection is closed.
+/// Waits on another thread, because this one closes the connection.
 async fn wait_for_hang_up(model: ScriptedModel) {
     tokio::task::spawn_blocking(move || model.wait_for_hang_up())
         .await
@@ -96,7 +96,7 @@ fn stopped(usage: Option<Usage>) -> Result<Completion, ResponderError> {
     })
 }
 
-/// The failure, once it is sure that a user may read it and that its log line is one line without the key.
+/// The failure. Asserts that a user may read it, and that its log line is one line without the key.
 fn failure(outcome: Result<Completion, ResponderError>) -> ResponderError {
     let failure = outcome.expect_err("the answer fails");
     for secret in [KEY, UPSTREAM, "127.0.0.1", "http"] {
@@ -326,7 +326,7 @@ async fn a_plain_server_behind_an_https_url_is_unavailable() {
     std::thread::spawn(move || {
         use std::io::Write;
         let (mut connection, _) = plain.accept().unwrap();
-        // The client may have left already.
+        // The client may have closed the connection already.
         let _ = connection.write_all(b"HTTP/1.1 400 upstream-gossip\r\n\r\n");
     });
     assert_eq!(failure(ask(&url).await.1).code, "model_unavailable");
@@ -704,7 +704,7 @@ async fn an_answer_without_a_receiver_is_abandoned() {
         .unwrap();
 }
 
-/// Run by the next test in a process of its own, whose environment points at no certificates and a false proxy.
+/// The next test runs this in a process whose environment has no certificates and a wrong proxy.
 #[tokio::test]
 #[ignore = "part of the next test, which runs it"]
 async fn an_answer_comes_in_this_environment() {

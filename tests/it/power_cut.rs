@@ -1,4 +1,5 @@
-//! A power cut takes what was not synced: at any point of a run, nothing that was acknowledged is lost, and the file opens.
+//! Power cuts lose unsynced data. At any point of a run, nothing acknowledged is lost, and the file
+//! opens.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirEntry};
@@ -19,18 +20,18 @@ use crate::random::{Random, number, seed};
 use crate::shim::{Call, Failure, Shim};
 use crate::watchdog::until;
 
-/// Points of the run at which the power is cut; `SWITCHBOARD_POWER_CUTS` asks for others.
+/// The number of power cuts; `SWITCHBOARD_POWER_CUTS` sets another one.
 const CUTS: u64 = 200;
 const WRITERS: u64 = 4;
-/// Times that a writer asks for a session and what belongs to it, in each part of the run.
+/// The number of sessions that a writer creates in each part of the run.
 const TIMES: u64 = 12;
 
-/// What was written, and what clients were told.
+/// The recording of a run, and the clients' histories.
 struct Run {
     record: Record,
     histories: Vec<Vec<Operation>>,
     secret: Vec<u8>,
-    /// The files as they were in the end.
+    /// The files at the end of the run.
     files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -50,7 +51,7 @@ impl Run {
     }
 }
 
-/// What several clients were told, and what they were refused with.
+/// The histories of several clients, and their refusals.
 #[derive(Default)]
 struct Outcome {
     histories: Vec<Vec<Operation>>,
@@ -65,7 +66,7 @@ impl Outcome {
     }
 }
 
-/// Has clients ask a server until they have asked enough, or it is gone; something else may be done meanwhile.
+/// Runs clients against a server until they are done or the server dies, and `meanwhile` with them.
 fn ask(
     shim: &Shim,
     server: &Server,
@@ -112,7 +113,7 @@ fn serve(shim: &Shim, workspace: &Workspace) -> Server {
     Server::start(shim.recording(workspace.command(SERVE)))
 }
 
-/// A first start, a crash, a clean end, and a start after each.
+/// A first start, a crash, a clean stop, and a start after each.
 fn run() -> Run {
     let workspace = Workspace::new();
     let shim = Shim::of(&workspace);
@@ -132,7 +133,7 @@ fn run() -> Run {
     let asked = asked.and(ask(&shim, &server, 2, TIMES, |_| {}));
     server.crash();
 
-    // The crash is all that kept any of them from an answer.
+    // Only the crash left requests without a reply.
     assert_eq!(asked.refusals, BTreeSet::from([Refusal::NoReply]));
     let run = Run::in_place(&workspace, &shim, asked.histories);
     let logs = run.record.restarts_of(LOG);
@@ -140,14 +141,14 @@ fn run() -> Run {
         "{} entries; the log was begun {logs} times",
         run.record.len()
     );
-    // At the import and at each start; under load now and then between them.
+    // The log restarts at the import and at each start, and sometimes under load.
     assert!(logs >= 4);
     run
 }
 
 static RUN: LazyLock<Run> = LazyLock::new(run);
 
-/// Cuts the power at so many points; what was found wrong.
+/// Cuts the power at this number of points; returns the compared rows and the faults.
 fn cut(run: &Run, mut disk: Disk<'_>, random: &mut Random, cuts: u64) -> (usize, Vec<String>) {
     let acknowledged: Vec<u64> = run
         .histories
@@ -158,7 +159,7 @@ fn cut(run: &Run, mut disk: Disk<'_>, random: &mut Random, cuts: u64) -> (usize,
     let mut points: Vec<usize> = (0..cuts)
         .map(|_| match random.below(2) {
             0 => random.below(run.record.len() + 1),
-            // Right behind an acknowledgement, when what it hangs on is as fresh as can be.
+            // Directly after an acknowledgement, when its data was just synced.
             _ => run
                 .record
                 .happened_at(acknowledged[random.below(acknowledged.len())]),
@@ -286,7 +287,7 @@ fn pages_checkpointed_without_a_sync_are_checkpointed_again_after_a_failed_sync(
         });
     };
     grow(&mut writer, 500);
-    // Somebody reads for long, so that the first part of the log is copied back and the rest is not: this is not synced.
+    // A long read holds back the checkpoint: the first part of the log is copied, without a sync.
     let reader = rusqlite::Connection::open(workspace.database()).unwrap();
     reader
         .execute_batch("BEGIN; SELECT count(*) FROM sessions")
@@ -295,15 +296,15 @@ fn pages_checkpointed_without_a_sync_are_checkpointed_again_after_a_failed_sync(
     grow(&mut writer, 1_200);
     until("some is copied back", || length(&main) > before);
     drop(reader);
-    // The rest is copied back, and the disk fails.
+    // The checkpoint copies the rest, and the sync fails.
     shim.fail(Call::SyncMain, Failure::With(Errno::IO), 0, 1);
     writer.delete().unwrap();
     until("a sync failed", || shim.failed(Call::SyncMain) == 1);
     server.wait_for_log("until the server is started again");
-    // Asked for again, it is not done, nor at the end.
+    // The server does not checkpoint again, not even at its stop.
     writer.delete().unwrap();
     grow(&mut writer, 2_000);
-    // Nor by a command beside the server, however much it writes.
+    // Neither does a command that runs at the same time, however much it writes.
     let article = |number: u64| {
         json!({ "title": format!("Article {number}"), "body": "word ".repeat(1_000), "audience": "MSP",
                 "end_company_id": null, "agent_ids": [] })
@@ -319,10 +320,10 @@ fn pages_checkpointed_without_a_sync_are_checkpointed_again_after_a_failed_sync(
     let grown = length(&log);
     assert!(grown > before + 1_000 * FRAME, "{before} {grown}");
     grow(&mut writer, grown / FRAME + 10);
-    // Nor is a server started while another program has the file open.
+    // A server refuses to start while another process has the file open.
     let readable = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     let reader = rusqlite::Connection::open_with_flags(workspace.database(), readable).unwrap();
-    // It need not even read at that moment.
+    // The other process need not even be in a transaction.
     reader
         .execute_batch("SELECT count(*) FROM sessions")
         .unwrap();
@@ -337,7 +338,7 @@ fn pages_checkpointed_without_a_sync_are_checkpointed_again_after_a_failed_sync(
     assert!(length(&log) > grown);
     let run = Run::in_place(&workspace, &shim, vec![writer.history]);
     has_all_at_the_end(&run);
-    // The next start copies all of it, and is as any other.
+    // The next start checkpoints the whole log and works as usual.
     serve(&shim, &workspace).stop();
     assert!(!log.exists());
     holds(&workspace.data(), &run.histories, u64::MAX).unwrap();
@@ -369,7 +370,8 @@ fn no_later_change_depends_on_one_that_a_failed_sync_lost() {
     has_all_at_the_end(&Run::in_place(&workspace, &shim, histories));
 }
 
-/// Cuts the power at the end, and leaves nothing that was not synced.
+/// Cuts the power at the end and drops all unsynced data; asserts that nothing acknowledged is
+/// lost.
 fn has_all_at_the_end(run: &Run) {
     let mut random = Random::new(0);
     let mut disk = Disk::of(&run.record);

@@ -1,4 +1,4 @@
-//! How SQLite reads the lists: along the index that each range is made for, never sorting.
+//! Query plans of SQLite: each range of a list scans the index made for it, and nothing is sorted.
 
 use rusqlite::Connection;
 use switchboard::store::database_file;
@@ -8,17 +8,17 @@ use switchboard::store::{
 
 use crate::support::{Server, technician};
 
-/// Ranges, each with the index that it is made for.
+/// Ranges, each with its index.
 type Ranges = &'static [(&'static str, &'static str)];
 
-/// What each list's ranges read: the name of the table, and the steps of the plan, look-ups by key included.
+/// Each list's table, the number of steps of its plan (including reads by key), and its ranges.
 const LISTS: &[(&str, usize, Ranges)] = &[
     ("s", 2, sessions::RANGES),
     ("channels", 1, channels::RANGES),
     ("i", 4, installs::RANGES),
 ];
 
-/// The steps in which SQLite reads what a statement asks for.
+/// The steps of SQLite's query plan.
 fn plan_of(file: &Connection, sql: &str) -> Vec<String> {
     let mut statement = file.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let mut rows = statement.raw_query();
@@ -97,7 +97,7 @@ fn a_search_reads_a_range_of_the_postings_and_never_sorts_them() {
     assert_eq!(titles.len(), 1, "{titles:#?}");
     let messages = plan_of(&file, search::MESSAGES_WITH);
     assert_eq!(messages.len(), 2, "{messages:#?}");
-    // FTS5 takes the word and both bounds itself.
+    // FTS5 applies the word and both bounds itself.
     for (plan, table) in [(&titles, "title_search"), (&messages, "f")] {
         assert_eq!(plan[0], format!("SCAN {table} VIRTUAL TABLE INDEX 0:M2><"));
     }

@@ -1,4 +1,4 @@
-//! How often a tenant may call: the window, the headers, and whose requests count.
+//! The rate limit of a tenant: the window, the headers, and which requests count.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::support::{
 };
 use crate::wire::{Connection, Reply, Request};
 
-/// The limit, what is left of it, and the second in which all of it is free again.
+/// The limit, the remaining requests, and the second in which the whole limit is free again.
 fn standing(reply: &Reply) -> [i64; 3] {
     [
         "x-ratelimit-limit",
@@ -24,7 +24,7 @@ fn has_standing(reply: &Reply) -> bool {
         .any(|(name, _)| name.starts_with("x-ratelimit-"))
 }
 
-/// A demo world whose Northwind may call so often a minute.
+/// The demo world with this limit per minute for Northwind.
 fn limited_to(figure: i64) -> Server {
     let server = Server::demo();
     server.import_tenant("northwind-it", json!({ "rate_limit_per_minute": figure }));
@@ -47,7 +47,7 @@ fn a_tenant_may_call_1200_times_a_minute_by_default() {
         standing(&call(&server.northwind()).expect(200)),
         [1_200, 1_198, now + 60]
     );
-    // Fabrikam carries its own figure, and the relay's tenant has none.
+    // Fabrikam has its own limit, and the relay's tenant has none.
     assert_eq!(
         standing(&call(&server.fabrikam()).expect(200)),
         [600, 599, now + 60]
@@ -92,7 +92,8 @@ fn a_caller_over_its_limit_gets_the_time_to_wait() {
         standing(&refused),
         [2, 0, (START + 500 + 60_000 + 999) / 1_000]
     );
-    // Who waits for just that long gets through, however often it asked meanwhile.
+    // A caller that waits exactly this long is served, however many refused calls it made
+    // meanwhile.
     server.advance_clock(58 * SECOND);
     assert_eq!(
         call(&northwind)
@@ -117,7 +118,7 @@ fn all_credentials_of_a_tenant_share_its_limit() {
     );
     let session = first.session(technician());
     let guest = second.with_session_token(&session);
-    // A token counts on its session's tenant, though somebody else minted it.
+    // A token counts for its session's tenant, although another tenant minted it.
     let relays_guest = server
         .relay()
         .with_session_token(&server.relay().session(from(CONTOSO)));

@@ -1,4 +1,4 @@
-//! Who answers, case by case, in the words of the contract's section 3.
+//! The resolver case by case, after section 3 of the contract.
 
 use switchboard::model::ids::ChannelId;
 use switchboard::model::names::{AgentId, TenantNo};
@@ -17,7 +17,8 @@ const HELPER: AgentId = AgentId(1);
 const DESK: AgentId = AgentId(2);
 const OTHER_HELPER: AgentId = AgentId(3);
 
-/// Two MSPs. Northwind has a helper for its clients' staff and a desk for its technicians; Fabrikam has a helper.
+/// Two MSPs. Northwind has a helper for its clients' staff and a desk for its technicians, Fabrikam
+/// has a helper.
 fn two_msps() -> (World, TenantNo, TenantNo) {
     let mut world = World::default();
     let northwind = world.add_tenant("northwind-it");
@@ -28,7 +29,8 @@ fn two_msps() -> (World, TenantNo, TenantNo) {
     (world, northwind, fabrikam)
 }
 
-/// Northwind's helper, installed for Contoso, which is one of Northwind's companies; and the channel.
+/// [`two_msps`] with Northwind's helper installed for its company Contoso; also returns the
+/// channel.
 fn installed_for_contoso() -> (World, TenantNo, TenantNo, ChannelId) {
     let (mut world, northwind, fabrikam) = two_msps();
     let fact = world.add_channel(northwind, HELPER, EndUser);
@@ -45,7 +47,7 @@ fn support_of(tenant: TenantNo) -> AgentId {
     AgentId(900 + tenant.0)
 }
 
-/// A message that the relay passes on, the relay being at home in this tenant.
+/// A message from the relay, whose home is this tenant.
 fn relay(world: &World, home: TenantNo) -> Question {
     asks(
         Asker::Platform(world.tenant_numbered(home).clone()),
@@ -226,7 +228,7 @@ fn a_directory_without_a_linked_company_is_refused_with_what_to_link() {
     let (mut world, northwind, fabrikam, channel) = installed_for_contoso();
     world.companies.clear();
     world.add_company(northwind, company("1002"), None);
-    // Another MSP's company does not count, whatever it carries.
+    // Another MSP's company does not count, whatever its link.
     world.add_company(fabrikam, company("7"), Some(directory("contoso")));
     let question = relay(&world, fabrikam)
         .written_to("shared-bot")

@@ -1,4 +1,4 @@
-//! What is deleted leaves nothing in the file, and what was idle for too long goes by itself.
+//! Retention: deleted data leaves the files, and idle sessions are deleted automatically.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::watchdog::until;
 
 const DAY: i64 = 24 * 60 * 60 * 1_000;
 
-/// Whether any file of a data folder holds a text.
+/// Whether any file of a data folder contains a text.
 fn holds(folder: &Path, text: &str) -> bool {
     fs::read_dir(folder).unwrap().any(|entry| {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
@@ -26,7 +26,7 @@ fn is_on_disk(server: &Server, text: &str) -> bool {
     holds(server.folder(), text)
 }
 
-/// Waits until no file holds a text: the log is emptied beside the requests.
+/// Waits until no file contains a text: the write-ahead log is truncated in the background.
 fn wait_until_erased(folder: &Path, text: &str) {
     until("it is on no disk", || !holds(folder, text));
 }
@@ -51,7 +51,7 @@ fn a_deleted_session_leaves_nothing_in_the_files() {
     northwind
         .turn(&session, turn.as_str().unwrap(), "wait_seconds=60")
         .expect(200);
-    // It stands in the search index too.
+    // The search index contains the text too.
     assert_eq!(
         northwind.list_sessions("q=quadrumanous").ids(),
         std::slice::from_ref(&session)
@@ -122,7 +122,7 @@ fn idle_sessions_are_deleted_after_their_tenants_retention_and_others_remain() {
     }
     fabrikam.read_session(&foreign).expect(200);
     assert_eq!(purge(), Vec::<String>::new());
-    // One whose turn still waits is not idle.
+    // A session with a queued turn is not idle.
     server.advance_clock(20 * DAY);
     let mut expected = vec![idle, young];
     expected.sort();
@@ -154,7 +154,7 @@ fn data_deleted_before_a_crash_leaves_the_write_ahead_log_after_it() {
         )
         .data()["id"]
         .clone();
-    // Somebody reads for so long that the log cannot be emptied.
+    // A long read prevents the truncation of the write-ahead log.
     let mut reader = rusqlite::Connection::open(workspace.database()).unwrap();
     let snapshot = reader.transaction().unwrap();
     let count = |tx: &rusqlite::Transaction<'_>| {
@@ -181,7 +181,8 @@ fn delete(client: &Client, path: &str) {
     assert_eq!(removed.status, 204, "{removed:?}");
 }
 
-/// A session that says a word in both messages of each of so many turns, all of them in the search index; its path.
+/// Creates a session with this number of turns, each with a word in both messages, and waits until
+/// all are in the search index; returns its path.
 fn talk(workspace: &Workspace, client: &Client, turns: usize, word: &str) -> String {
     let opened = client.post(NORTHWIND, "/chat/sessions", &technician());
     let id = opened.data()["id"].as_str().unwrap().to_owned();
@@ -204,7 +205,8 @@ fn deleted_words_that_a_crash_left_in_the_search_index_are_removed_at_the_next_s
     talk(&workspace, &server.client(), 1, "Quadrumanous");
     server.stop();
 
-    // What is on disk when the server dies behind the deletion, and a message that cannot leave.
+    // The state after a crash directly after the deletion, and a message whose words cannot be
+    // removed.
     let file = workspace.closed_file();
     file.execute_batch(
         "PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;
@@ -225,7 +227,7 @@ fn deleted_words_that_a_crash_left_in_the_search_index_are_removed_at_the_next_s
     });
     drop(file);
     wait_until_erased(&workspace.data(), "Quadrumanous");
-    // The others go on as ever.
+    // Later removals work as usual.
     let path = talk(&workspace, &server.client(), 1, "Hippopotamic");
     delete(&server.client(), &path);
     wait_until_erased(&workspace.data(), "Hippopotamic");

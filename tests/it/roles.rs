@@ -1,4 +1,4 @@
-//! Who may do what, cell by cell: every route asked by every kind of caller, and of every kind of session.
+//! Roles: every route, by every kind of caller and for every kind of session.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,8 @@ use crate::sign_in::signed_in;
 use crate::support::{ApiClient, CONTOSO, DEMO, Server, WOODGROVE, from, technician};
 use crate::wire::{Reply, Request};
 
-/// The callers, in the order of every table here: ADMIN, USER, VIEWER, service account, platform, a session's token, nobody.
+/// The callers, in the order of every table here: ADMIN, USER, VIEWER, service account, platform,
+/// session token, no credential.
 const CALLERS: [&str; 7] = [
     "ADMIN",
     "USER",
@@ -26,7 +27,8 @@ const CALLERS: [&str; 7] = [
     "nobody",
 ];
 
-/// Every route and who may call it: a letter for each of [`CALLERS`] that may, a dot for each that may not.
+/// Every route and who may call it: a letter for each of [`CALLERS`] that may, a dot for the
+/// others.
 #[rustfmt::skip]
 const ROUTES: &[(&str, &str, &str)] = &[
     ("GET",    "/health",                                                   "AUVSPTN"),
@@ -98,16 +100,16 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("DELETE", "/sessions/{jti}",                                           "AU.SP.."),
 ];
 
-/// A session as a caller sees it.
+/// The relation of a session to a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ownership {
-    /// The caller made it, or the token was minted for it.
+    /// The caller created the session, or the token was minted for it.
     Own,
-    /// Somebody else of the tenant made it and shares it.
+    /// Another member of the tenant created the session and shares it.
     Shared,
-    /// Somebody else of the tenant made it.
+    /// Another member of the tenant created the session.
     Others,
-    /// It is another tenant's.
+    /// The session belongs to another tenant.
     Foreign,
 }
 
@@ -118,10 +120,10 @@ const OWNERSHIPS: [Ownership; 4] = [
     Ownership::Foreign,
 ];
 
-/// What each route of a session answers, by caller (but nobody, who is told 401) and by [`WHOSE`].
+/// A session route's statuses by caller and by [`OWNERSHIPS`]. No credential is always 401.
 type Cells = [[u16; 4]; 6];
 
-/// Reading.
+/// Reads.
 const fn reads(done: u16) -> Cells {
     [
         [done, done, done, 404],
@@ -133,7 +135,7 @@ const fn reads(done: u16) -> Cells {
     ]
 }
 
-/// Writing, for whoever talks in a session.
+/// Writes for everyone that may chat in the session.
 const fn writes(done: u16) -> Cells {
     [
         [done, done, done, 404],
@@ -145,7 +147,7 @@ const fn writes(done: u16) -> Cells {
     ]
 }
 
-/// Writing what a session's token may not.
+/// Writes that a session token may not make.
 const fn writes_without_token(done: u16) -> Cells {
     let mut cells = writes(done);
     cells[5] = [403; 4];
@@ -161,7 +163,7 @@ const OF_SESSIONS: &[(&str, &str, Cells)] = &[
         [403; 4],
         [403; 4],
         [204, 204, 204, 404],
-        // In another tenant; at home it is a service account like any other.
+        // For sessions in other tenants. At home the platform is an ordinary service account.
         [403, 404, 404, 404],
         [403; 4],
     ]),
@@ -169,16 +171,16 @@ const OF_SESSIONS: &[(&str, &str, Cells)] = &[
     ("POST",   "/chat/sessions/{session_id}/messages",                      writes(202)),
     ("GET",    "/chat/sessions/{session_id}/messages",                      reads(200)),
     ("GET",    "/chat/sessions/{session_id}/turns/{chat_turn_id}",          reads(200)),
-    // Only answers are rated, and there is none yet.
+    // Only answers can be rated, and there is none yet.
     ("PUT",    "/chat/sessions/{session_id}/messages/{message_id}/feedback", writes(400)),
     ("POST",   "/chat/sessions/{session_id}/cancel",                        writes(200)),
-    // Nothing to resume.
+    // There is nothing to resume.
     ("GET",    "/chat/sessions/{session_id}/events",                        reads(204)),
     ("POST",   "/chat/sessions/{session_id}/attachments/upload-url",        writes(201)),
     ("POST",   "/sessions",                                                 writes_without_token(201)),
     ("DELETE", "/sessions/{jti}", [
         [204, 204, 204, 404],
-        // Who may not end a token is not told that there is one.
+        // A caller that may not revoke a token does not learn that it exists.
         [204, 404, 404, 404],
         [403; 4],
         [204, 204, 204, 404],
@@ -205,7 +207,7 @@ impl Stage {
         person(&self.server, &self.authority, oid, role)
     }
 
-    /// The caller of a column; `guest` is the session that a session's token is for.
+    /// The caller of a column; `guest` is the session of the session token.
     fn caller(&self, column: usize, guest: &str) -> ApiClient {
         match column {
             0 => self.person("adam", "Admin"),
@@ -218,19 +220,19 @@ impl Stage {
         }
     }
 
-    /// Somebody else's session at Northwind.
+    /// Another person's session at Northwind.
     fn others(&self) -> (ApiClient, String) {
         let other = self.person("otto", "User");
         let session = other.session(technician());
         (other, session)
     }
 
-    /// A session that stands so to a caller, and somebody who may write in it.
+    /// A session with this relation to a caller, and a client that may write in it.
     fn session(&self, column: usize, ownership: Ownership) -> (ApiClient, String) {
         match (ownership, column) {
             (Ownership::Own, 0) => made_by(self.person("adam", "Admin")),
             (Ownership::Own, 1) => made_by(self.person("ulla", "User")),
-            // Made while the role was another.
+            // Created while the person had another role.
             (Ownership::Own, 2) => made_by(self.person("vera", "User")),
             (Ownership::Own, 4) => {
                 let relay = self.server.relay();
@@ -287,14 +289,15 @@ fn every_route_admits_the_callers_in_this_files_table_and_nobody_else() {
 
     for (method, path, who) in ROUTES {
         for (column, letter) in who.char_indices() {
-            // Whoever signs out is gone: everybody comes anew, and here by a local sign-in, which alone can end.
+            // Sign-out ends a credential, so each call gets a new one. Only a local sign-in can be
+            // signed out.
             let caller = match (*path, column) {
                 ("/auth/sign-out", 0) => signed_in(&stage.server, "northwind-it", Role::Admin),
                 ("/auth/sign-out", 1) => signed_in(&stage.server, "northwind-it", Role::User),
                 ("/auth/sign-out", 2) => signed_in(&stage.server, "northwind-it", Role::Viewer),
                 _ => stage.caller(column, &guest),
             };
-            // Nothing of these names is there, so that whoever may call changes nothing.
+            // None of these resources exists, so an admitted call changes nothing.
             let target = path
                 .replace("{file}", "page.js")
                 .replace("{agent_id}", "987654")
@@ -308,7 +311,7 @@ fn every_route_admits_the_callers_in_this_files_table_and_nobody_else() {
                 .replace("{user_id}", "nobody")
                 .replace("{client_id}", "no-such-tenant");
             let request = Request::new(method, target.clone());
-            // A body without a field: 400 for who may, if not 404 before that.
+            // An empty body: an admitted call gets 400, or 404 before that.
             let reply = caller.send(match *method {
                 "POST" | "PUT" | "PATCH" => request.json(&json!({})),
                 _ => request,
@@ -318,7 +321,7 @@ fn every_route_admits_the_callers_in_this_files_table_and_nobody_else() {
                 let refused = if column == 6 { 401 } else { 403 };
                 assert_eq!(reply.status, refused, "{cell}");
             } else if path.starts_with("/chat/attachments/") {
-                // The link is the permission, and this one has no signature.
+                // A link is admitted by its signature, and this one has none.
                 assert_eq!(
                     (reply.status, signature_is_wrong(&reply)),
                     (403, true),
@@ -357,7 +360,7 @@ fn every_session_route_answers_by_the_callers_relation_to_the_session() {
     for (method, path, cells) in OF_SESSIONS {
         for (column, name) in CALLERS.iter().enumerate() {
             for (place, ownership) in OWNERSHIPS.into_iter().enumerate() {
-                // A session of its own for each cell: what is done in one must not stand in another's way.
+                // Each cell gets its own session, so that no cell's changes affect another.
                 let (writer, session) = stage.session(column, ownership);
                 let guest = match ownership {
                     Ownership::Own => session.clone(),
@@ -384,7 +387,7 @@ fn every_session_route_answers_by_the_callers_relation_to_the_session() {
     assert_eq!(walked, OF_SESSIONS.len() * 28);
 }
 
-/// A request that works for whoever may do all in a session.
+/// A request that succeeds for a caller that may do everything in a session.
 fn ask(method: &str, path: &str, writer: &ApiClient, session: &str) -> Request {
     let mut path = path.replace("{session_id}", session);
     if path.contains("{chat_turn_id}") || path.contains("{message_id}") {
@@ -440,7 +443,7 @@ fn access_restricts_only_people_in_every_role() {
             { "agent_id": 502, "name": "For Ulla", "autonomy_type": "CONVERSATIONAL", "access": "SPECIFIC_USERS", "allowed_users": ["ulla"] },
         ] }),
     );
-    // Opening a session with the agent for admins, and with the one for Ulla.
+    // The statuses of a create with the agent for admins, and with the agent for Ulla.
     for (column, statuses) in [(0, [201, 403]), (1, [403, 201]), (3, [201, 201])] {
         let caller = stage.caller(column, "");
         for (agent, status) in [501, 502].into_iter().zip(statuses) {
@@ -454,7 +457,7 @@ fn access_restricts_only_people_in_every_role() {
             }
         }
     }
-    // Whoever is kept out later says nothing more in the sessions of before.
+    // A person that loses access can no longer write in existing sessions.
     let ulla = stage.caller(1, "");
     let session = ulla.session(json!({ "agent_id": 502 }));
     ulla.append_text(&session, "Hello").expect(202);
@@ -498,7 +501,7 @@ fn people_list_the_sessions_that_they_may_read() {
     assert_eq!(lists(4), BTreeSet::new());
 }
 
-/// One of each of [`CALLERS`] but nobody.
+/// One of each of [`CALLERS`] with a credential.
 fn one_of_each() -> [Who; 6] {
     let user = |role| Who::DashboardUser {
         id: "somebody".to_owned(),
@@ -526,7 +529,7 @@ fn one_of_each() -> [Who; 6] {
     ]
 }
 
-/// A route's line in the contract, section 2.
+/// A route's line in section 2 of the contract.
 fn contract_line(row: &router::Row) -> String {
     let mut line = format!("| `{} {}` |", row.method, row.path);
     for who in one_of_each() {

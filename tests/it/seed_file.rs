@@ -1,4 +1,4 @@
-//! The seed file: taken whole or not at all, taken again without a change, and written as it is read.
+//! The seed file: an import is all or nothing and idempotent, and an export can be imported.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn import(workspace: &Workspace, world: &Value) -> CommandOutput {
     workspace.run(["import", &file])
 }
 
-/// Imports a world that is taken; how many things were created, updated, unchanged.
+/// Imports a world, which must succeed; returns the counts of created, updated and unchanged items.
 fn import_ok(workspace: &Workspace, world: &Value) -> [usize; 3] {
     let done = import(workspace, world);
     assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
@@ -30,7 +30,7 @@ fn counts(line: &str) -> [usize; 3] {
     numbers.try_into().unwrap_or_else(|_| panic!("{line:?}"))
 }
 
-/// Imports a world that is refused as a whole; its problems.
+/// Imports a world that is refused as a whole; returns its problems.
 fn refused(workspace: &Workspace, world: &Value) -> Vec<String> {
     let before = workspace.ok(["export"]);
     let done = import(workspace, world);
@@ -55,7 +55,8 @@ fn tenants(tenants: &[Value]) -> Value {
     json!({ "tenants": tenants })
 }
 
-/// One tenant with an END_USER agent on a channel that is installed, a company linked to it, an article and a user.
+/// One tenant with an END_USER agent on an installed channel, a linked company, an article and a
+/// user.
 fn northwind() -> Value {
     json!({
         "client_id": "northwind-it", "name": "Northwind IT",
@@ -76,7 +77,7 @@ fn fabrikam() -> Value {
     })
 }
 
-/// A tenant of the world with other fields laid over it.
+/// A tenant with some fields replaced.
 fn with(mut tenant: Value, fields: Value) -> Value {
     for (name, value) in fields.as_object().unwrap() {
         tenant[name] = value.clone();
@@ -134,7 +135,8 @@ fn a_changed_file_updates_by_key_and_keeps_what_it_does_not_name() {
         "users": [{"id": "u1", "role": "VIEWER"}, {"id": "u2"}],
         "api_keys": [{"name": "script", "key": "neo_sk_dev_northwind0"}],
     });
-    // Updated: tenant, agent, company, channel, article, user. New: agent, install, user. So already: the key.
+    // Updated: tenant, agent, company, channel, article, user. New: agent, install, user.
+    // Unchanged: the key.
     assert_eq!(
         import_ok(&workspace, &tenants(std::slice::from_ref(&changed))),
         [3, 6, 1]
@@ -626,7 +628,7 @@ fn a_bot_is_never_installed_into_the_directory_of_another_tenant_s_people() {
     );
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].contains(says), "{problems:?}");
-    // Its own people's directory is a tenant's own affair.
+    // A tenant may install its bot in the directory of its own people.
     import_ok(
         &workspace,
         &tenants(&[with(install("own"), json!({"entra_tenant_id": "own"}))]),
@@ -653,7 +655,7 @@ fn a_bot_and_directory_occupied_by_another_tenant_are_refused() {
             "tenants[0].channels[0].installs[0].end_client_tenant_id: {DIRECTORY:?}: is installed for this bot by another tenant"
         )],
     );
-    // The bot may be shared, and the directory too, but not both at once.
+    // The bot may be shared, and the directory too, but not both together.
     import_ok(&workspace, &channel(BOT, &["elsewhere"]));
     import_ok(&workspace, &channel("other-bot", &[DIRECTORY]));
     assert_problems(
@@ -683,7 +685,7 @@ fn a_bot_has_one_active_msp_channel_in_a_tenant() {
     );
     import_ok(&workspace, &channels("DISCONNECTED"));
     refused(&workspace, &channels("ACTIVE"));
-    // The other way round within one file: what counts is how it ends.
+    // The reverse order within one file: only the final state counts.
     import_ok(
         &workspace,
         &tenants(&[with(
@@ -768,7 +770,8 @@ fn the_managed_agent_is_created_named_and_protected_as_documented() {
 #[test]
 fn agent_numbers_that_the_server_gives_avoid_those_of_the_file() {
     let workspace = Workspace::new();
-    // The first tenant is given a managed agent; its number must not be one that the second names.
+    // The server creates the first tenant's managed agent; its number must not be in the second
+    // tenant.
     let world = tenants(&[
         json!({"client_id": "a", "name": "A"}),
         json!({"client_id": "b", "name": "B", "agents": [{"agent_id": 1_000_000, "name": "Mine"}]}),
@@ -815,7 +818,8 @@ fn an_export_gives_the_same_bytes_after_an_import_and_a_second_export() {
             .ok(["import", &file])
             .starts_with("0 created, 0 updated, ")
     );
-    // All of the file's own content is in it: importing the file itself adds its keys alone.
+    // The export contains everything in the seed file except keys, so importing that adds only
+    // keys.
     let done = other.ok(["--env", "demo", "import", DEMO_WORLD]);
     assert!(done.starts_with("3 created, 0 updated, "), "{done}");
 }
@@ -857,7 +861,7 @@ fn a_deleted_channel_is_created_again_and_takes_over_its_installs() {
     );
     assert!(!workspace.ok(["export"]).contains("Client help bot"));
 
-    // Named without its installs: they come over all the same.
+    // The file names the channel without installs, and they are still taken over.
     let world = json!({"tenants": [{"client_id": "northwind-it", "channels": [
         {"internal_name": "Client help bot", "audience": "END_USER", "agent_id": 101,
          "bot_id": "b07fab1e-c0de-4bee-8ace-facade0fb075"}]}]});

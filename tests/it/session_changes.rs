@@ -1,4 +1,4 @@
-//! Changes of sessions, and their end.
+//! Sessions over HTTP: change, reset, delete.
 
 use serde_json::{Value, json};
 
@@ -139,7 +139,7 @@ fn a_reset_archives_and_cancels_and_may_be_repeated() {
         .append_text(&session, "Still there?")
         .refused(409, "session_archived");
     assert_eq!(northwind.messages(&session, "").expect(200).ids().len(), 1);
-    // It asks for no body, and minds none.
+    // A reset needs no body and ignores one.
     northwind
         .send(Request::new(
             "POST",

@@ -1,4 +1,4 @@
-//! Lists of sessions: scopes, filters, search and paging.
+//! Lists of sessions: scopes, filters, search and pagination.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::{ApiClient, CONTOSO, DAY, MINUTE, Server, from, technician};
 use crate::watchdog::until;
 
-/// Walks a list to its end and gives every id, page by page.
+/// Reads a list to its end; returns every id, page by page.
 fn walked(client: &ApiClient, query: &str, size: usize) -> Vec<Vec<String>> {
     let mut pages = Vec::new();
     let mut cursor = String::new();
@@ -56,7 +56,7 @@ fn a_list_is_paged_to_its_end_without_a_gap_or_a_duplicate() {
         );
         assert_eq!(pages.concat(), whole);
     }
-    // What comes and goes meanwhile shifts nothing.
+    // Sessions that are created or deleted meanwhile shift nothing.
     let first = northwind.list_sessions("page_size=10").expect(200);
     northwind.session(technician());
     northwind.delete_session(&first.ids()[9]).expect(204);
@@ -262,7 +262,7 @@ fn the_platform_lists_what_its_accounts_created_in_a_tenant() {
         [&*plain, &home]
     );
     reports.read_session(&routed).not_found();
-    // To the MSP it is one of its own sessions.
+    // For the MSP this is one of its own sessions.
     assert_eq!(
         northwind.list_sessions("").expect(200).ids(),
         [&*foreign, &own, &routed]
@@ -322,7 +322,7 @@ fn a_search_finds_words_of_titles_and_messages() {
     assert_eq!(finds("printer"), [&*said, &titled]);
     assert_eq!(finds("Printer+fire"), [&*said]);
     assert_eq!(finds("fire+floor"), [""; 0]);
-    // A word may stand in the title and another in a message.
+    // One word may be in the title and another in a message.
     assert_eq!(finds("something+fire"), [&*said]);
     assert_eq!(finds("cafe"), [&*said]);
     assert_eq!(finds("CAF%C3%89"), [&*said]);
@@ -377,7 +377,7 @@ fn pages_of_a_search_over_many_sessions_make_up_the_whole_newest_first() {
             wanted.push(session);
         }
     }
-    // The oldest is talked in again, so that its words are the newest and the oldest.
+    // The oldest session gets a new message, so that its words are both the newest and the oldest.
     northwind
         .append_text(&wanted[0], "common ground")
         .expect(202);
@@ -412,7 +412,7 @@ fn a_title_taken_from_the_first_message_is_found_until_it_is_changed() {
     let title = title.as_str().unwrap().to_owned();
     assert!(title.ends_with("x…"), "{title}");
     assert_eq!(finds("toner"), [&*talk]);
-    // The title's last word is none of the message's.
+    // The title's last word is cut, so it is not a word of the message.
     assert_eq!(finds(title.trim_end_matches('…')), [&*link]);
 
     for session in [&talk, &link] {
@@ -421,7 +421,7 @@ fn a_title_taken_from_the_first_message_is_found_until_it_is_changed() {
             .expect(200);
     }
     assert_eq!(finds("renamed"), [&*link, &talk]);
-    // The message still says so.
+    // The message still contains the word.
     assert_eq!(finds("toner"), [&*talk]);
     assert_eq!(finds(title.trim_end_matches('…')), [""; 0]);
     northwind
@@ -490,7 +490,7 @@ fn any_text_is_a_harmless_query() {
         northwind.list_sessions(&query).expect(200).ids(),
         [&*session]
     );
-    // What looks like a query language is looked for as it stands.
+    // Text that looks like query syntax is searched literally.
     assert_eq!(
         northwind.list_sessions("q=OR").expect(200).ids(),
         [&*session]
@@ -601,7 +601,7 @@ fn messages_after_a_restart_are_found_though_the_newest_was_deleted() {
         [&*deleted]
     );
     server.northwind().delete_session(&deleted).expect(204);
-    // The clock stands still, as if it had been set back between the two starts.
+    // The clock stands still, as if it had been set back between the starts.
     let server = server.restarted();
     server.northwind().append_text(&kept, "zither").expect(202);
     assert_eq!(

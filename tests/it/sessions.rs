@@ -1,4 +1,4 @@
-//! Sessions: who answers, and refusals word for word.
+//! Creating sessions: who answers, and the exact refusals.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::{
 };
 use crate::wire::Reply;
 
-/// A world of one MSP, `msp`, whose agents and channels a test chooses, and of the relay's tenant.
+/// A world of one MSP, `msp`, with the test's agents and channels, and of the relay's tenant.
 fn world(mut msp: Value) -> Server {
     msp["client_id"] = "msp".into();
     msp["name"] = "The MSP".into();
@@ -26,7 +26,7 @@ fn world(mut msp: Value) -> Server {
     ] }))
 }
 
-/// Who answered, in the dry run's words.
+/// The resolution of a session, with the field names of a dry run.
 fn verdict(reply: &Reply) -> Value {
     let session = reply.data();
     json!([
@@ -166,7 +166,7 @@ fn a_bot_routes_to_the_acting_tenants_own_channel() {
         made.data()["channel_id"],
         made.data()["resolution"]["channel_id"]
     );
-    // Another MSP's agent is never lent: the same bot, acting for another, reaches that one's managed agent.
+    // Another MSP's agent never answers: the same bot for another tenant reaches its managed agent.
     let elsewhere = relay.create_session(ask("fabrikam-support")).expect(201);
     assert_eq!(elsewhere.data()["resolution"]["rule"], "neo_support");
     assert_eq!(elsewhere.data()["client_id"], "fabrikam-support");
@@ -252,7 +252,7 @@ fn an_ordinary_account_selects_an_agent_of_its_own_tenant() {
         verdict(&opens(json!({ "managed_agent_key": "NEO_SUPPORT" })).expect(201)),
         json!(["selected", 100, "northwind-it", null])
     );
-    // `access` binds people only.
+    // `access` restricts only people.
     opens(json!({ "agent_id": 104 })).expect(201);
     for id in [201, 202, 203, 999_999, 0, -102, i64::MIN] {
         opens(json!({ "agent_id": id })).not_found();
@@ -361,7 +361,7 @@ fn only_the_platform_is_routed() {
     );
 }
 
-/// The refusal of an M365 tenant that no company, or several, are linked to.
+/// The refusal of an M365 tenant with no linked company or several.
 fn not_mapped(message: String, inbound: Value, linked: u64) -> Value {
     json!({
         "code": "end_company_not_mapped",
@@ -416,7 +416,7 @@ fn a_directory_without_exactly_one_company_is_refused_without_naming_a_company()
         )
     );
     for reply in [none, several, unnamed] {
-        // Without the request's id, which may hold any four digits.
+        // The request id is not part of this; it may contain any four digits.
         let told = reply.error().to_string();
         for company in [
             "Contoso", "Tailspin", "Fourth", "Coffee", "Roastery", "1001", "1002", "1003", "1004",
@@ -519,7 +519,7 @@ fn a_disconnected_or_deleted_channel_refuses_without_a_fallback() {
             .error(),
         refused
     );
-    // Another channel of the same bot does not change that, before the directory is installed there.
+    // Another channel of the same bot changes nothing until the directory is installed there.
     server.import_tenant(
         "northwind-it",
         json!({ "channels": [channel("Successor", "END_USER", SHARED_BOT, 101)] }),
@@ -531,7 +531,7 @@ fn a_disconnected_or_deleted_channel_refuses_without_a_fallback() {
             .error(),
         refused
     );
-    // The same name made anew takes the installs over.
+    // A new channel of the same name takes over the installs.
     server.import_tenant(
         "northwind-it",
         json!({ "channels": [channel("Client help bot", "END_USER", SHARED_BOT, 101)] }),
@@ -540,7 +540,7 @@ fn a_disconnected_or_deleted_channel_refuses_without_a_fallback() {
         verdict(&relay.create_session(ask).expect(201)),
         json!(["white_label_install", 101, "northwind-it", "1001"])
     );
-    // A disconnected channel that nothing is installed on does not count at all.
+    // A disconnected channel without installs does not count.
     server.import_tenant(
         "northwind-it",
         json!({ "channels": [{ "internal_name": "Technician bot", "status": "DISCONNECTED" }] }),

@@ -1,4 +1,4 @@
-//! Local sign-in: links that work once, the tokens that they give, and how they end.
+//! Local sign-in: one-time links, their tokens, and the end of a sign-in.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,7 +25,7 @@ const HOUR: i64 = 60 * MINUTE;
 /// Northwind's administrator in the demo world.
 const ADMIN: &str = "3d8c1f52-7a94-4e0b-b6d1-52f09c7e4a18";
 
-/// Offers a code as `login-link` does.
+/// Stores a code as `login-link` does.
 fn offer(server: &Server, client_id: &str, role: Role, code: &str) {
     let (sha256, client_id) = (digest::sha256(code), ClientId::parse(client_id).unwrap());
     server
@@ -44,7 +44,7 @@ fn exchange(server: &Server, code: &str) -> Reply {
         .post("/auth/exchange", json!({ "code": code }))
 }
 
-/// Signs somebody in by a link.
+/// Signs a person in by a link.
 pub fn signed_in(server: &Server, client_id: &str, role: Role) -> ApiClient {
     let code = api_key::random_secret().unwrap();
     offer(server, client_id, role, &code);
@@ -63,7 +63,7 @@ fn assert_unauthorized(reply: &Reply, reason: &str) {
     assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
 }
 
-/// A part of a token, without a look at its signature.
+/// A part of a token, without checking the signature.
 fn part(token: &str, which: usize) -> Value {
     let part = token.split('.').nth(which).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
@@ -172,7 +172,7 @@ fn of_many_concurrent_exchanges_of_one_code_exactly_one_succeeds() {
         for reply in &lost {
             assert_unauthorized(reply, "unknown");
         }
-        // The failures of this round must not hold up the next one.
+        // The failures of this round must not throttle the next one.
         server.advance_clock(MINUTE);
     }
     assert_eq!(server.stored::<i64>("SELECT count(*) FROM sign_ins"), 20);
@@ -294,7 +294,7 @@ fn a_token_of_one_kind_is_never_accepted_as_another() {
             with("iss", json!("switchboard:session")),
             "bad_signature",
         ),
-        // The whole of a session's token, but that it is another's.
+        // A complete session token, but for another session.
         (
             "session+jwt",
             with("iss", json!("switchboard:session")),
@@ -316,7 +316,7 @@ fn a_token_of_one_kind_is_never_accepted_as_another() {
         ("signin+jwt", with("jti", json!("jti_1")), "missing_claim"),
         ("signin+jwt", with("exp", json!(null)), "missing_claim"),
         ("signin+jwt", with("exp", json!(START / 1_000)), "expired"),
-        // A session's token is no sign-in, and a sign-in no session's token.
+        // A session token is not a sign-in, and a sign-in is not a session token.
         ("signin+jwt", with("jti", minted["jti"].clone()), "revoked"),
         (
             "session+jwt",
@@ -326,7 +326,7 @@ fn a_token_of_one_kind_is_never_accepted_as_another() {
     ] {
         assert_unauthorized(&forged(&server, kind, &claims).get("/whoami"), reason);
     }
-    // What a token says of itself opens nothing: the record does.
+    // The claims of a token grant nothing: the stored sign-in does.
     let bent = with("role", json!("VIEWER"));
     let whoami = forged(&server, "signin+jwt", &bent)
         .get("/whoami")
@@ -462,7 +462,7 @@ fn a_browser_learns_which_sign_ins_are_configured() {
     }
 }
 
-/// Follows a link as the dashboard does: who it signs in.
+/// Follows a link as the dashboard does; returns the person that it signs in.
 #[track_caller]
 fn follow(server: &Process, link: &str) -> Value {
     let (page, code) = link.split_once("#code=").unwrap();

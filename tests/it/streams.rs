@@ -1,4 +1,4 @@
-//! The stream of answers as its readers see it: where it begins, what it holds to the letter, how it ends.
+//! The stream of answers as readers see it: where it starts, its exact events, how it ends.
 
 use std::collections::HashSet;
 
@@ -50,13 +50,13 @@ impl<'a> Chat<'a> {
         self.stream(&format!("since={}", turn.since))
     }
 
-    /// Asks for the stream where there is none.
+    /// Requests a stream that the server refuses.
     fn request_stream(&self, query: &str) -> crate::wire::Reply {
         self.client
             .get(&format!("/chat/sessions/{}/events?{query}", self.session))
     }
 
-    /// Says something and reads the answer to its end.
+    /// Appends a message and reads the answer to its end.
     fn read_answer(&self, text: &str) -> (Turn, Vec<Event>) {
         let turn = self.append_text(text);
         let events = self.stream_of(&turn).rest();
@@ -68,7 +68,7 @@ impl<'a> Chat<'a> {
         looked.expect(200).data()
     }
 
-    /// The answer to a turn, as the list has it.
+    /// The answer of a turn in the list of messages.
     fn answer_to(&self, turn: &Turn) -> Value {
         let list = self
             .client
@@ -114,7 +114,7 @@ fn start_of(message: &Value, turn: &Turn) -> Value {
     json!({ "type": "start", "messageId": message["id"], "messageMetadata": { "chat_turn_id": turn.id } })
 }
 
-/// A model that says this and then falls silent.
+/// A model's reply that hangs after these words.
 fn reply_without_end(words: &[&str]) -> ModelReply {
     let text: String = words.iter().map(|word| text_chunk(word)).collect();
     ModelReply::events(text).then_hang()
@@ -222,7 +222,7 @@ fn an_article_is_named_as_the_source_in_stream_and_message() {
     }
 }
 
-/// A log as version 0.1.0 stored it: deltas with their text, and a step before each.
+/// An event log as version 0.1.0 stored it: deltas with their text, and a step before each.
 fn log_of_0_1_0(log: &str, said: &str) -> String {
     let mut entries: Vec<Value> = serde_json::from_str(log).unwrap();
     for entry in &mut entries {
@@ -507,7 +507,7 @@ fn a_replay_from_every_cursor_gives_exactly_the_rest() {
             "abort",
         ]
     );
-    // What comes behind it is another turn's, and no part of the rest.
+    // Events after the turn's end belong to another turn.
     chat.read_answer("And then?");
     for (at, event) in events.iter().enumerate() {
         if event.is_terminal() {
@@ -632,7 +632,7 @@ fn the_deletion_of_a_session_breaks_its_streams() {
     let mut waits = chat.stream_of(&chat.append_text("And more"));
     chat.client.delete_session(&chat.session).expect(204);
     for stream in [&mut reader, &mut waits] {
-        // What was under way may still come, but never an end that could be taken for the answer's.
+        // Pending events may still arrive, but never one that looks like the end of the answer.
         let broken = loop {
             match stream.next() {
                 Next::Event(event) => assert!(!event.is_terminal(), "{event:?}"),

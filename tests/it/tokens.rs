@@ -1,4 +1,4 @@
-//! Tokens for one session: who may mint them, what they say, what they open, and when they end.
+//! Session tokens: who may mint them, their claims, what they permit, and when they end.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,14 +13,14 @@ use crate::support::{
 };
 use crate::wire::{Reply, Request};
 
-/// What a minted token says, without a look at its signature.
+/// The claims of a minted token, without checking the signature.
 fn claims(minted: &Reply) -> Value {
     let data = minted.data();
     let body = data["token"].as_str().unwrap().split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body).unwrap()).unwrap()
 }
 
-/// Whoever was given this token.
+/// A client with this token.
 fn holder(server: &Server, minted: &Reply) -> ApiClient {
     server.with_credential(minted.data()["token"].as_str().unwrap())
 }
@@ -164,7 +164,7 @@ fn a_caller_that_may_write_in_a_session_may_mint_for_it() {
     guest
         .mint_token(json!({ "session_id": own }))
         .refused(403, "forbidden");
-    // In its own tenant the platform is a service account like any other.
+    // In its own tenant the platform is an ordinary service account.
     let plain = json!({ "api_keys": [{ "name": "Reports", "key": "neo_sk_demo_reports0" }] });
     server.import_tenant("relay-platform", plain);
     let home = server

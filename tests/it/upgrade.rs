@@ -1,4 +1,4 @@
-//! Data folders of released versions open in this one, with everything that was in them.
+//! Data folders of released versions open in this version, with all their data.
 
 use std::fs;
 use std::io::Read;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::{NORTHWIND, Server};
 use crate::wire::Request;
 
-/// Signed links name the server's address, and end.
+/// Removes signed links, which contain the server's address and expire.
 fn without_links(value: &Value) -> Value {
     match value {
         Value::String(text) if text.contains("signature=") => "link".into(),
@@ -50,7 +50,7 @@ fn a_data_folder_of_version_0_1_is_served_with_everything_that_was_in_it() {
         }
     }
 
-    // A repeat of a request that the old version answered is still a repeat.
+    // A repeat of a request to the old version still gets its stored reply.
     let body =
         r#"{"agent_id": 102, "title": "Printer on floor 3", "metadata": {"ticket": "4711"}}"#;
     let repeat = Request::new("POST", "/chat/sessions")
@@ -60,7 +60,7 @@ fn a_data_folder_of_version_0_1_is_served_with_everything_that_was_in_it() {
     let northwind = server.with_credential(NORTHWIND);
     let reply = northwind.send(repeat).expect(201);
     assert_eq!(reply.data()["id"], replies[0]["data"]["id"]);
-    // And an old session goes on.
+    // An old session accepts new messages.
     let id = replies[0]["data"]["id"].as_str().unwrap();
     let said = northwind.post(
         &format!("/chat/sessions/{id}/messages"),
