@@ -1,4 +1,4 @@
-//! Agents over the wire: made, changed by version, removed, and what stands in the way.
+//! Agents over HTTP: create, change by version, delete, and the reasons for a refusal.
 
 use std::thread;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{DEMO, Server, agent, technician};
 
-/// An agent without what the server gave it.
+/// An agent without the fields that the server sets.
 fn shown(mut agent: Value) -> Value {
     for given in ["id", "agent_id", "created_at", "updated_at"] {
         agent.as_object_mut().unwrap().remove(given).unwrap();
@@ -15,11 +15,11 @@ fn shown(mut agent: Value) -> Value {
 }
 
 #[test]
-fn an_agent_is_made_with_defaults_and_read_back() {
+fn an_agent_is_created_with_defaults_and_read_back() {
     let server = Server::demo();
     let northwind = server.northwind();
     let made = northwind
-        .posts("/agents", json!({ "name": "Onboarding" }))
+        .post("/agents", json!({ "name": "Onboarding" }))
         .expect(201);
     let agent = made.data();
     assert_eq!(agent["agent_id"], 1_000_002);
@@ -40,21 +40,21 @@ fn an_agent_is_made_with_defaults_and_read_back() {
             "version": 1,
         })
     );
-    assert_eq!(northwind.gets("/agents/1000002").expect(200).data(), agent);
-    assert_eq!(northwind.gets("/agents").expect(200).data()[0], agent);
+    assert_eq!(northwind.get("/agents/1000002").expect(200).data(), agent);
+    assert_eq!(northwind.get("/agents").expect(200).data()[0], agent);
     let session = northwind
-        .opens(json!({ "agent_id": 1_000_002 }))
+        .create_session(json!({ "agent_id": 1_000_002 }))
         .expect(201);
     assert_eq!(session.data()["agent_id"], 1_000_002);
 }
 
 #[test]
-fn what_is_sent_of_an_agent_changes_null_resets_and_settings_are_replaced_whole() {
+fn a_patch_of_an_agent_changes_sent_fields_resets_nulls_and_replaces_settings_whole() {
     let server = Server::demo();
     let northwind = server.northwind();
     let settings = json!({ "custom_instructions": "Be brief.", "welcome_message": "Hi", "suggested_prompts": ["One"] });
     let id = northwind
-        .posts(
+        .post(
             "/agents",
             json!({
                 "name": "Desk", "description": "First line", "audience": "END_USER", "access": "SPECIFIC_USERS",
@@ -66,7 +66,7 @@ fn what_is_sent_of_an_agent_changes_null_resets_and_settings_are_replaced_whole(
         .clone();
     let path = format!("/agents/{id}");
     let changed = northwind
-        .puts(
+        .put(
             &path,
             json!({ "description": null, "access": null, "agent_settings": { "welcome_message": "Hello" }, "version": 1 }),
         )
@@ -87,13 +87,13 @@ fn what_is_sent_of_an_agent_changes_null_resets_and_settings_are_replaced_whole(
             "version": 2,
         })
     );
-    // What changes nothing is no new version.
-    let same = northwind.puts(&path, json!({ "name": "Desk", "audience": "END_USER" }));
+    // A change of nothing creates no new version.
+    let same = northwind.put(&path, json!({ "name": "Desk", "audience": "END_USER" }));
     assert_eq!(same.expect(200).data()["version"], 2);
 }
 
 #[test]
-fn a_body_that_makes_no_agent_is_refused_by_field() {
+fn an_invalid_agent_is_refused_by_field() {
     let server = Server::demo();
     let northwind = server.northwind();
     for (body, field, reason) in [
@@ -125,9 +125,7 @@ fn a_body_that_makes_no_agent_is_refused_by_field() {
             "must be a string",
         ),
     ] {
-        northwind
-            .posts("/agents", body)
-            .refused_field(field, reason);
+        northwind.post("/agents", body).refused_field(field, reason);
     }
     for (body, field, reason) in [
         (
@@ -147,30 +145,30 @@ fn a_body_that_makes_no_agent_is_refused_by_field() {
         ),
     ] {
         northwind
-            .puts("/agents/102", body)
+            .put("/agents/102", body)
             .refused_field(field, reason);
     }
-    // An END_USER agent is not made an MSP's by a reset either.
-    let reset = northwind.puts("/agents/101", json!({ "audience": null }));
+    // A reset of the audience does not turn an END_USER agent into one for the MSP.
+    let reset = northwind.put("/agents/101", json!({ "audience": null }));
     reset.refused_field("audience", "cannot change");
 }
 
 #[test]
-fn a_managed_agent_is_not_made_changed_or_removed() {
+fn a_managed_agent_cannot_be_created_changed_or_deleted() {
     let server = Server::demo();
     let northwind = server.northwind();
     let managed = json!({ "name": "Mine", "managed_agent_key": "NEO_SUPPORT" });
     for reply in [
-        northwind.posts("/agents", managed),
-        northwind.puts("/agents/100", json!({ "state": "DISABLED" })),
-        northwind.deletes("/agents/100"),
+        northwind.post("/agents", managed),
+        northwind.put("/agents/100", json!({ "state": "DISABLED" })),
+        northwind.delete("/agents/100"),
     ] {
         reply.refused(403, "agent_managed_by_neo");
     }
 }
 
 #[test]
-fn of_two_who_change_one_version_exactly_one_wins() {
+fn of_two_concurrent_changes_of_one_version_exactly_one_wins() {
     let server = Server::demo();
     for version in 1..=20 {
         let statuses: Vec<u16> = thread::scope(|scope| {
@@ -179,7 +177,7 @@ fn of_two_who_change_one_version_exactly_one_wins() {
                 .map(|name| {
                     let body = json!({ "name": format!("{name} {version}"), "version": version });
                     let northwind = server.northwind();
-                    scope.spawn(move || northwind.puts("/agents/102", body).status)
+                    scope.spawn(move || northwind.put("/agents/102", body).status)
                 })
                 .collect();
             writers
@@ -193,18 +191,16 @@ fn of_two_who_change_one_version_exactly_one_wins() {
     }
     let late = server
         .northwind()
-        .puts("/agents/102", json!({ "version": 1 }));
+        .put("/agents/102", json!({ "version": 1 }));
     let late = late.refused(409, "agent_update_conflict");
     assert_eq!(late.error()["details"]["version"], 21);
 }
 
 #[test]
-fn an_agent_that_a_channel_uses_stays_and_one_that_goes_leaves_its_sessions() {
+fn an_agent_in_use_by_a_channel_cannot_be_deleted_and_a_deleted_agent_leaves_its_sessions() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let in_use = northwind
-        .deletes("/agents/101")
-        .refused(409, "agent_in_use");
+    let in_use = northwind.delete("/agents/101").refused(409, "agent_in_use");
     assert!(
         in_use.error()["message"]
             .as_str()
@@ -213,22 +209,25 @@ fn an_agent_that_a_channel_uses_stays_and_one_that_goes_leaves_its_sessions() {
     );
 
     let id = northwind
-        .posts("/agents", json!({ "name": "Passing" }))
+        .post("/agents", json!({ "name": "Passing" }))
         .expect(201)
         .data()["agent_id"]
         .clone();
     let session = northwind.session(json!({ "agent_id": id }));
-    northwind.says(&session, "Hello").expect(202);
-    northwind.deletes(&format!("/agents/{id}")).expect(204);
-    northwind.gets(&format!("/agents/{id}")).not_found();
-    assert_eq!(northwind.reads(&session).expect(200).data()["agent_id"], id);
+    northwind.append_text(&session, "Hello").expect(202);
+    northwind.delete(&format!("/agents/{id}")).expect(204);
+    northwind.get(&format!("/agents/{id}")).not_found();
+    assert_eq!(
+        northwind.read_session(&session).expect(200).data()["agent_id"],
+        id
+    );
     northwind
-        .says(&session, "Still there?")
+        .append_text(&session, "Still there?")
         .refused(409, "agent_disabled");
 
-    // Its number is not given again, or the old session would wake up with another agent.
+    // The number is never reused: the old session would continue with another agent.
     let next = northwind
-        .posts("/agents", json!({ "name": "Next" }))
+        .post("/agents", json!({ "name": "Next" }))
         .expect(201)
         .data()["agent_id"]
         .clone();
@@ -236,9 +235,9 @@ fn an_agent_that_a_channel_uses_stays_and_one_that_goes_leaves_its_sessions() {
 }
 
 #[test]
-fn an_article_for_one_agent_alone_keeps_it_and_others_forget_it() {
-    let server = Server::serving(DEMO, &[]);
-    server.changes(
+fn an_agent_that_is_an_articles_only_one_cannot_be_deleted_and_other_articles_drop_it() {
+    let server = Server::with_world(DEMO, &[]);
+    server.import_tenant(
         "northwind-it",
         json!({
             "agents": [agent(901, "MSP"), agent(902, "MSP")],
@@ -249,22 +248,20 @@ fn an_article_for_one_agent_alone_keeps_it_and_others_forget_it() {
         }),
     );
     let northwind = server.northwind();
-    northwind.deletes("/agents/901").expect(204);
+    northwind.delete("/agents/901").expect(204);
     let named: String =
         server.stored("SELECT agent_ids FROM knowledge_articles WHERE title = 'For both'");
     assert_eq!(named, "[902]");
-    let told: String =
+    let events: String =
         server.stored("SELECT details FROM audit_events WHERE action = 'agent.delete'");
     assert_eq!(
-        told,
+        events,
         format!(
             r#"{{"knowledge_articles":1,"name":{}}}"#,
             agent(901, "MSP")["name"]
         )
     );
-    let kept = northwind
-        .deletes("/agents/902")
-        .refused(409, "agent_in_use");
+    let kept = northwind.delete("/agents/902").refused(409, "agent_in_use");
     assert_eq!(
         kept.error()["message"],
         "The article \"For both\" is for this agent only. Delete the article first, or name other agents in it."
@@ -275,35 +272,35 @@ fn an_article_for_one_agent_alone_keeps_it_and_others_forget_it() {
 fn each_change_of_an_agent_and_each_refused_attempt_is_an_audit_event() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let guest = northwind.guest_of(&northwind.session(technician()));
+    let guest = northwind.with_session_token(&northwind.session(technician()));
     let before: i64 = server.stored("SELECT count(*) FROM audit_events");
     let id = northwind
-        .posts("/agents", json!({ "name": "Audited" }))
+        .post("/agents", json!({ "name": "Audited" }))
         .expect(201)
         .data()["agent_id"]
         .clone();
     let path = format!("/agents/{id}");
     northwind
-        .puts(&path, json!({ "name": "Renamed" }))
+        .put(&path, json!({ "name": "Renamed" }))
         .expect(200);
-    northwind.deletes(&path).expect(204);
+    northwind.delete(&path).expect(204);
     northwind
-        .deletes("/agents/100")
+        .delete("/agents/100")
         .refused(403, "agent_managed_by_neo");
     guest
-        .posts("/agents", json!({ "name": "x" }))
+        .post("/agents", json!({ "name": "x" }))
         .refused(403, "forbidden");
-    northwind.puts(&path, json!({})).not_found();
+    northwind.put(&path, json!({})).not_found();
     assert_eq!(
         server.stored::<i64>("SELECT count(*) FROM audit_events"),
         before + 5
     );
-    let told: String = server.stored(
+    let events: String = server.stored(
         "SELECT group_concat(action || ' ' || target || ' ' || actor_kind || ' ' || details || ' ' || remote, char(10)) FROM
          (SELECT * FROM audit_events ORDER BY seq DESC LIMIT 5)",
     );
     assert_eq!(
-        told.lines().rev().collect::<Vec<_>>(),
+        events.lines().rev().collect::<Vec<_>>(),
         [
             format!("agent.create {id} service_account {{}} 127.0.0.1"),
             format!(r#"agent.update {id} service_account {{"changed":{{"name":{{"from":"Audited","to":"Renamed"}}}}}} 127.0.0.1"#),

@@ -1,15 +1,15 @@
-//! Knowledge articles over the wire: made, changed, removed, and what they may name.
+//! Knowledge articles over HTTP: create, change, delete, and what they may refer to.
 
 use serde_json::{Value, json};
 
 use crate::support::{Server, agent, technician};
 
 #[test]
-fn an_article_is_made_for_the_msps_own_people_unless_it_says_otherwise_and_read_back() {
+fn an_article_is_created_for_the_msps_own_people_by_default_and_read_back() {
     let server = Server::demo();
     let northwind = server.northwind();
     let made = northwind
-        .posts(
+        .post(
             "/knowledge-articles",
             json!({ "title": "Guests", "body": "The **Guests** network." }),
         )
@@ -29,19 +29,19 @@ fn an_article_is_made_for_the_msps_own_people_unless_it_says_otherwise_and_read_
             "end_company_id": null, "agent_ids": [], "created_at": "2025-11-24T16:00:00.000Z", "updated_at": "2025-11-24T16:00:00.000Z",
         })
     );
-    assert_eq!(northwind.gets(&path).expect(200).data(), article);
+    assert_eq!(northwind.get(&path).expect(200).data(), article);
     assert_eq!(
-        northwind.gets("/knowledge-articles").expect(200).data()[0],
+        northwind.get("/knowledge-articles").expect(200).data()[0],
         article
     );
-    server.passes(5);
+    server.advance_clock(5);
     let changed = northwind
-        .puts(&path, json!({ "audience": "END_USER", "end_company_id": "1001", "agent_ids": [101], "url": "https://kb.example/g" }))
+        .put(&path, json!({ "audience": "END_USER", "end_company_id": "1001", "agent_ids": [101], "url": "https://kb.example/g" }))
         .expect(200)
         .data();
     assert_eq!(changed["end_company_id"], "1001");
     assert_eq!(changed["updated_at"], "2025-11-24T16:00:00.005Z");
-    let reset = northwind.puts(
+    let reset = northwind.put(
         &path,
         json!({ "end_company_id": null, "agent_ids": null, "url": null }),
     );
@@ -51,13 +51,13 @@ fn an_article_is_made_for_the_msps_own_people_unless_it_says_otherwise_and_read_
         (&Value::Null, &json!([]), &Value::Null)
     );
     assert_eq!(reset["audience"], "END_USER");
-    northwind.deletes(&path).expect(204);
-    northwind.gets(&path).not_found();
-    northwind.deletes(&path).not_found();
+    northwind.delete(&path).expect(204);
+    northwind.get(&path).not_found();
+    northwind.delete(&path).not_found();
 }
 
 #[test]
-fn an_article_names_only_what_its_tenant_has_and_no_title_twice() {
+fn an_article_names_only_things_of_its_tenant_and_its_title_is_unique() {
     let server = Server::demo();
     let northwind = server.northwind();
     let article = |rest: Value| {
@@ -65,7 +65,7 @@ fn an_article_names_only_what_its_tenant_has_and_no_title_twice() {
         body.as_object_mut()
             .unwrap()
             .extend(rest.as_object().unwrap().clone());
-        northwind.posts("/knowledge-articles", body)
+        northwind.post("/knowledge-articles", body)
     };
     for (named, field) in [
         (json!({ "end_company_id": "WOOD-01" }), "end_company_id"),
@@ -76,13 +76,13 @@ fn an_article_names_only_what_its_tenant_has_and_no_title_twice() {
             field
         );
     }
-    let title = northwind.gets("/knowledge-articles").expect(200).data()[0]["title"].clone();
+    let title = northwind.get("/knowledge-articles").expect(200).data()[0]["title"].clone();
     let taken = article(json!({ "title": title })).refused(409, "already_exists");
     assert_eq!(taken.error()["details"]["field"], "title");
     let other = article(json!({})).expect(201).data()["id"].clone();
     let path = format!("/knowledge-articles/{}", other.as_str().unwrap());
     northwind
-        .puts(&path, json!({ "title": title }))
+        .put(&path, json!({ "title": title }))
         .refused(409, "already_exists");
     for (body, field, reason) in [
         (json!({ "body": "x" }), "title", "is required"),
@@ -119,18 +119,18 @@ fn an_article_names_only_what_its_tenant_has_and_no_title_twice() {
         ),
     ] {
         northwind
-            .posts("/knowledge-articles", body)
+            .post("/knowledge-articles", body)
             .refused_field(field, reason);
     }
     northwind
-        .puts(&path, json!({ "body": null }))
+        .put(&path, json!({ "body": null }))
         .refused_field("body", "must not be null: it has no default");
 }
 
 #[test]
 fn a_list_of_articles_is_filtered_and_paged() {
     let server = Server::demo();
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({
             "agents": [agent(901, "MSP")],
@@ -144,7 +144,7 @@ fn a_list_of_articles_is_filtered_and_paged() {
     let northwind = server.northwind();
     let titles = |query: &str| -> Vec<String> {
         let data = northwind
-            .gets(&format!("/knowledge-articles?{query}"))
+            .get(&format!("/knowledge-articles?{query}"))
             .expect(200)
             .data();
         let titles = data
@@ -161,7 +161,7 @@ fn a_list_of_articles_is_filtered_and_paged() {
     assert_eq!(titles("page_size=2"), ["List: three", "List: two"]);
     assert_eq!(titles("page_size=200&audience=END_USER"), ["List: one"]);
     assert_eq!(titles("end_company_id=1002"), ["List: one"]);
-    // An article for all agents is for this one too.
+    // The filter by agent also finds articles for all agents.
     assert_eq!(
         titles("q=List%3A&agent_id=901"),
         ["List: three", "List: two", "List: one"]
@@ -173,15 +173,15 @@ fn a_list_of_articles_is_filtered_and_paged() {
 }
 
 #[test]
-fn an_answer_uses_an_article_from_the_moment_it_is_there() {
+fn an_answer_uses_an_article_as_soon_as_it_exists() {
     let server = Server::answering(&[]);
     let northwind = server.northwind();
     northwind
-        .posts("/knowledge-articles", json!({ "title": "Flux capacitor", "body": "The flux capacitor needs 1.21 gigawatts." }))
+        .post("/knowledge-articles", json!({ "title": "Flux capacitor", "body": "The flux capacitor needs 1.21 gigawatts." }))
         .expect(201);
     let session = northwind.session(technician());
     let turn = northwind
-        .says(&session, "How much does the flux capacitor need?")
+        .append_text(&session, "How much does the flux capacitor need?")
         .expect(202)
         .data()["chat_turn_id"]
         .clone();
@@ -194,18 +194,18 @@ fn an_answer_uses_an_article_from_the_moment_it_is_there() {
 }
 
 #[test]
-fn a_page_of_much_text_ends_early_and_says_that_there_is_more() {
+fn a_page_with_much_text_ends_early_and_has_a_next_cursor() {
     let server = Server::demo();
     let northwind = server.northwind();
     let before = northwind
-        .gets("/knowledge-articles?page_size=200")
+        .get("/knowledge-articles?page_size=200")
         .expect(200)
         .ids();
     let body = "0123456789abcdef".repeat(4_000);
     let new: Vec<Value> = (0..100)
         .map(|number| json!({ "title": format!("Long {number}"), "body": body }))
         .collect();
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({ "name": "Northwind IT", "knowledge_articles": new }),
     );
@@ -213,7 +213,7 @@ fn a_page_of_much_text_ends_early_and_says_that_there_is_more() {
     let mut cursor = String::new();
     loop {
         let page = northwind
-            .gets(&format!("/knowledge-articles?page_size=200{cursor}"))
+            .get(&format!("/knowledge-articles?page_size=200{cursor}"))
             .expect(200);
         assert!(page.body.len() < 5 * 1_024 * 1_024);
         let meta = &page.json()["meta"]["pagination"];

@@ -1,4 +1,4 @@
-//! Files: asked for, uploaded by a signed link, carried by a message, fetched by another link, and gone in time.
+//! Attachments: upload by a signed link, use in a message, download by another link, expiry.
 
 use std::thread;
 
@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::scripted_model::{self, ScriptedModel};
-use crate::support::{Actor, DAY, DEMO, MINUTE, SECOND, START, Server, technician};
+use crate::support::{ApiClient, DAY, DEMO, MINUTE, SECOND, START, Server, technician};
 use crate::wire::{Connection, Reply, Request};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and the rest";
@@ -22,19 +22,19 @@ fn text(value: &Value) -> &str {
         .unwrap_or_else(|| panic!("{value} is no string"))
 }
 
-/// A link to send a file of this type.
+/// Requests a link to upload a file of this type.
 #[track_caller]
-fn upload_url(actor: &Actor, session: &str, content_type: &str) -> String {
-    let asked = actor.asks_to_upload(session, content_type).expect(201);
+fn upload_url(client: &ApiClient, session: &str, content_type: &str) -> String {
+    let asked = client.request_upload(session, content_type).expect(201);
     text(&asked.data()["upload_url"]).to_owned()
 }
 
-/// Sends a file's bytes to a link, and says that they are of this type.
+/// Uploads a file's bytes to a link with this `Content-Type`.
 #[track_caller]
-fn puts_as(actor: &Actor, url: &str, media_type: &str, content: &[u8]) -> Reply {
+fn upload_as(client: &ApiClient, url: &str, media_type: &str, content: &[u8]) -> Reply {
     let target = url.strip_prefix("http://switchboard").unwrap();
     let request = Request::new("PUT", target).header("content-type", media_type);
-    actor.sends(request.bytes(content))
+    client.send(request.bytes(content))
 }
 
 fn carrying(files: &[(&str, &str)]) -> Value {
@@ -64,7 +64,7 @@ fn zip(names: &[&str]) -> Vec<u8> {
 }
 
 #[track_caller]
-fn does_not_hold(reply: Reply) {
+fn assert_link_is_invalid(reply: Reply) {
     assert_eq!(
         reply.refused(403, "forbidden").error(),
         json!({ "code": "forbidden", "message": "This link is invalid or has expired. Request a new one." })
@@ -72,12 +72,12 @@ fn does_not_hold(reply: Reply) {
 }
 
 #[test]
-fn a_file_is_uploaded_carried_listed_and_fetched() {
+fn a_file_is_uploaded_sent_listed_and_downloaded() {
     let server = Server::demo();
-    let (northwind, anyone) = (server.northwind(), server.anyone());
+    let (northwind, anonymous) = (server.northwind(), server.anonymous());
     let session = northwind.session(technician());
     let asked = northwind
-        .posts(
+        .post(
             &format!("/chat/sessions/{session}/attachments/upload-url"),
             json!({ "content_type": "image/png", "filename": "Drucker \u{e4}\"\r\n.png" }),
         )
@@ -95,18 +95,18 @@ fn a_file_is_uploaded_carried_listed_and_fetched() {
         START / 1_000 + 900
     );
     assert!(url.starts_with(&begin), "{url}");
-    let kept = puts_as(&anyone, url, "Image/PNG; x=y", PNG).expect(200);
+    let kept = upload_as(&anonymous, url, "Image/PNG; x=y", PNG).expect(200);
     assert_eq!(
         kept.data(),
         json!({ "blob_path": blob_path, "mime": "image/png", "bytes": PNG.len() })
     );
-    let notes = northwind.puts_up(&session, "text/plain", "Größe".as_bytes());
+    let notes = northwind.upload(&session, "text/plain", "Größe".as_bytes());
     let body = json!({ "message": "Look", "attachments": [
         { "blob_path": notes, "mime": "text/plain", "filename": "notes.txt" },
         { "blob_path": blob_path, "mime": "image/png", "alt": "A printer" },
     ] });
-    northwind.appends(&session, body).expect(202);
-    northwind.says(&session, "Well?").expect(202);
+    northwind.append(&session, body).expect(202);
+    northwind.append_text(&session, "Well?").expect(202);
 
     let listed = northwind.messages(&session, "").expect(200).data();
     let message = &listed[0];
@@ -135,8 +135,8 @@ fn a_file_is_uploaded_carried_listed_and_fetched() {
         .data();
     assert_eq!(newest_first[1], listed[0]);
 
-    let fetched = anyone
-        .follows("GET", text(&second["url"]), None)
+    let fetched = anonymous
+        .follow_link("GET", text(&second["url"]), None)
         .expect(200);
     assert_eq!(fetched.body, PNG);
     for (header, value) in [
@@ -150,18 +150,20 @@ fn a_file_is_uploaded_carried_listed_and_fetched() {
     ] {
         assert_eq!(fetched.header(header), Some(value));
     }
-    let fetched = anyone.follows("GET", text(&first["url"]), None).expect(200);
+    let fetched = anonymous
+        .follow_link("GET", text(&first["url"]), None)
+        .expect(200);
     assert_eq!(fetched.body, "Größe".as_bytes());
 }
 
 #[test]
-fn a_message_of_files_alone_has_no_text_part_and_gives_no_title() {
+fn a_message_with_only_files_has_no_text_part_and_gives_no_title() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let blob_path = northwind.puts_up(&session, "image/png", PNG);
+    let blob_path = northwind.upload(&session, "image/png", PNG);
     northwind
-        .appends(&session, carrying(&[(&blob_path, "image/png")]))
+        .append(&session, carrying(&[(&blob_path, "image/png")]))
         .expect(202);
     let message = northwind.messages(&session, "").expect(200).data()[0].clone();
     let file = &message["attachments"][0];
@@ -173,17 +175,17 @@ fn a_message_of_files_alone_has_no_text_part_and_gives_no_title() {
             &Value::Null,
         )
     );
-    let read = northwind.reads(&session).expect(200).data();
+    let read = northwind.read_session(&session).expect(200).data();
     assert_eq!(read["title"], Value::Null);
 }
 
 #[test]
-fn an_upload_is_refused_what_it_may_not_be() {
+fn an_upload_request_that_breaks_a_rule_is_refused() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let ask = |body: Value| {
-        northwind.posts(
+        northwind.post(
             &format!("/chat/sessions/{session}/attachments/upload-url"),
             body,
         )
@@ -205,16 +207,16 @@ fn an_upload_is_refused_what_it_may_not_be() {
     ask(json!({ "content_type": "image/png", "filename": "\u{e4}".repeat(255) })).expect(201);
     server
         .fabrikam()
-        .asks_to_upload(&session, "image/png")
+        .request_upload(&session, "image/png")
         .not_found();
     northwind
-        .guest_of(&session)
-        .asks_to_upload(&session, "image/png")
+        .with_session_token(&session)
+        .request_upload(&session, "image/png")
         .expect(201);
 }
 
 #[test]
-fn what_is_uploaded_must_be_what_it_says_and_a_refusal_does_not_use_the_link_up() {
+fn uploaded_content_must_match_its_type_and_a_refusal_does_not_use_up_the_link() {
     let server = Server::demo();
     let northwind = server.northwind();
     let (word, excel) = (
@@ -239,7 +241,8 @@ fn what_is_uploaded_must_be_what_it_says_and_a_refusal_does_not_use_the_link_up(
         let is_text = mime.starts_with("text/");
         for (other, foreign) in kinds {
             let foreign = match (is_text, other) {
-                // Every text is a text.
+                // Text of one text type is valid for the other one, so a NUL byte stands for a
+                // mismatch.
                 (true, "text/plain" | "text/csv") => b"\0".as_slice(),
                 (true, "application/pdf" | "image/gif") => b"\xff",
                 _ => foreign,
@@ -248,20 +251,22 @@ fn what_is_uploaded_must_be_what_it_says_and_a_refusal_does_not_use_the_link_up(
                 && !(is_text && std::str::from_utf8(foreign).is_ok() && !foreign.contains(&0))
             {
                 northwind
-                    .follows("PUT", &url, Some(foreign))
+                    .follow_link("PUT", &url, Some(foreign))
                     .refused_field("body", &format!("is not a file of the type {mime}"));
             }
         }
         northwind
-            .follows("PUT", &url, Some(b""))
+            .follow_link("PUT", &url, Some(b""))
             .refused_field("body", "must not be empty");
         for wrong in ["application/octet-stream", "application/json", "", "image"] {
-            puts_as(&northwind, &url, wrong, content).refused(415, "unsupported_media_type");
+            upload_as(&northwind, &url, wrong, content).refused(415, "unsupported_media_type");
         }
-        northwind.follows("PUT", &url, Some(content)).expect(200);
+        northwind
+            .follow_link("PUT", &url, Some(content))
+            .expect(200);
         for content in [content, b"".as_slice(), b"x"] {
             northwind
-                .follows("PUT", &url, Some(content))
+                .follow_link("PUT", &url, Some(content))
                 .refused(409, "already_exists");
         }
     }
@@ -295,29 +300,29 @@ fn a_file_has_at_most_10_mib() {
     let refused = untold.read("PUT").unwrap().unwrap();
     refused.refused(413, "payload_too_large");
 
-    let kept = northwind.follows("PUT", &url, Some(&vec![b'x'; LARGEST]));
+    let kept = northwind.follow_link("PUT", &url, Some(&vec![b'x'; LARGEST]));
     assert_eq!(kept.expect(200).data()["bytes"], LARGEST);
 }
 
 #[test]
-fn a_link_holds_for_its_method_and_file_until_it_ends() {
+fn a_link_is_valid_for_its_method_and_file_until_it_expires() {
     let server = Server::demo();
-    let (northwind, anyone) = (server.northwind(), server.anyone());
+    let (northwind, anonymous) = (server.northwind(), server.anonymous());
     let session = northwind.session(technician());
     let put = upload_url(&northwind, &session, "text/plain");
     let other = upload_url(&northwind, &session, "text/plain");
-    let blob_path = northwind.puts_up(&session, "text/plain", b"x");
+    let blob_path = northwind.upload(&session, "text/plain", b"x");
     northwind
-        .appends(&session, carrying(&[(&blob_path, "text/plain")]))
+        .append(&session, carrying(&[(&blob_path, "text/plain")]))
         .expect(202);
     let listed = northwind.messages(&session, "").expect(200).data();
     let get = text(&listed[0]["attachments"][0]["url"]).to_owned();
 
-    let half = |url: &str, place: usize| url.split('?').nth(place).unwrap().to_owned();
+    let half = |url: &str, workspace: usize| url.split('?').nth(workspace).unwrap().to_owned();
     let expires = START / 1_000 + 900;
     for (method, url) in [("PUT", &put), ("GET", &get)] {
         let opposite = if method == "PUT" { "GET" } else { "PUT" };
-        does_not_hold(anyone.follows(opposite, url, Some(b"x")));
+        assert_link_is_invalid(anonymous.follow_link(opposite, url, Some(b"x")));
         let cut = half(url, 0);
         let mut bad = vec![
             cut.clone(),
@@ -332,29 +337,32 @@ fn a_link_holds_for_its_method_and_file_until_it_ends() {
         let id = half(url, 0).rsplit('/').next().unwrap().to_owned();
         bad.push(url.replace(&id, "att_019ab697-e807-7000-8000-000000000000"));
         for bad in bad {
-            does_not_hold(anyone.follows(method, &bad, Some(b"x")));
+            assert_link_is_invalid(anonymous.follow_link(method, &bad, Some(b"x")));
         }
-        anyone
-            .follows(method, &url.replace("att_", "ses_"), Some(b"x"))
+        anonymous
+            .follow_link(method, &url.replace("att_", "ses_"), Some(b"x"))
             .not_found();
     }
-    server.passes(15 * MINUTE - 1);
-    anyone.follows("GET", &get, None).expect(200);
-    anyone
-        .follows("PUT", &put, Some(b"\0"))
+    server.advance_clock(15 * MINUTE - 1);
+    anonymous.follow_link("GET", &get, None).expect(200);
+    anonymous
+        .follow_link("PUT", &put, Some(b"\0"))
         .refused(400, "validation_error");
-    server.passes(1);
-    does_not_hold(anyone.follows("GET", &get, None));
-    does_not_hold(anyone.follows("PUT", &put, Some(b"x")));
-    // Whoever lists anew gets a link that holds.
+    server.advance_clock(1);
+    assert_link_is_invalid(anonymous.follow_link("GET", &get, None));
+    assert_link_is_invalid(anonymous.follow_link("PUT", &put, Some(b"x")));
+    // Listing the messages again gives a valid link.
     let listed = northwind.messages(&session, "").expect(200).data();
     let get = text(&listed[0]["attachments"][0]["url"]).to_owned();
-    anyone.follows("GET", &get, None).expect(200);
-    // It is as good after a restart, since the secret is kept with the files.
+    anonymous.follow_link("GET", &get, None).expect(200);
+    // The link is still valid after a restart, because the signing secret is in the data folder.
     let server = server.restarted();
-    server.anyone().follows("GET", &get, None).expect(200);
-    server.northwind().removes(&session).expect(204);
-    does_not_hold(server.anyone().follows("GET", &get, None));
+    server
+        .anonymous()
+        .follow_link("GET", &get, None)
+        .expect(200);
+    server.northwind().delete_session(&session).expect(204);
+    assert_link_is_invalid(server.anonymous().follow_link("GET", &get, None));
     let left: i64 = server.stored(
         "SELECT (SELECT count(*) FROM attachments) + (SELECT count(*) FROM attachment_contents)",
     );
@@ -363,7 +371,7 @@ fn a_link_holds_for_its_method_and_file_until_it_ends() {
 
 #[test]
 fn links_are_built_from_the_public_url_else_from_the_host() {
-    let server = Server::serving(DEMO, &["--public-url=https://chat.example.com/sb/"]);
+    let server = Server::with_world(DEMO, &["--public-url=https://chat.example.com/sb/"]);
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let url = upload_url(&northwind, &session, "image/png");
@@ -379,25 +387,25 @@ fn twenty_uploads_may_wait_for_a_message() {
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let mut waiting: Vec<String> = (0..10)
-        .map(|_| northwind.puts_up(&session, "text/plain", b"x"))
+        .map(|_| northwind.upload(&session, "text/plain", b"x"))
         .collect();
     for _ in 0..10 {
-        northwind.asks_to_upload(&session, "text/plain").expect(201);
+        northwind.request_upload(&session, "text/plain").expect(201);
     }
-    let one_more = || northwind.asks_to_upload(&session, "text/plain");
+    let one_more = || northwind.request_upload(&session, "text/plain");
     one_more().refused(409, "too_many_attachments");
     let elsewhere = northwind.session(technician());
     northwind
-        .asks_to_upload(&elsewhere, "image/png")
+        .request_upload(&elsewhere, "image/png")
         .expect(201);
-    // What a message carries waits no more, and what can no longer be uploaded neither.
+    // A file in a message no longer counts as waiting, and neither does one whose link expired.
     let carried = waiting.pop().unwrap();
     northwind
-        .appends(&session, carrying(&[(&carried, "text/plain")]))
+        .append(&session, carrying(&[(&carried, "text/plain")]))
         .expect(202);
     one_more().expect(201);
     one_more().refused(409, "too_many_attachments");
-    server.passes(15 * MINUTE);
+    server.advance_clock(15 * MINUTE);
     for _ in 0..11 {
         one_more().expect(201);
     }
@@ -405,26 +413,26 @@ fn twenty_uploads_may_wait_for_a_message() {
 }
 
 #[test]
-fn a_session_holds_at_most_200_mib() {
+fn a_session_stores_at_most_200_mib() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    northwind.puts_up(&session, "text/plain", b"x");
+    northwind.upload(&session, "text/plain", b"x");
     let last = upload_url(&northwind, &session, "text/plain");
     let most = 200 * 1_024 * 1_024;
     let tampered = |bytes: i64| {
-        server.tampers(&format!(
+        server.execute_sql(&format!(
             "UPDATE attachments SET bytes = {bytes} WHERE bytes IS NOT NULL"
         ))
     };
     tampered(most - 1);
     northwind
-        .follows("PUT", &last, Some(b"xy"))
+        .follow_link("PUT", &last, Some(b"xy"))
         .refused(409, "too_many_attachments");
-    northwind.asks_to_upload(&session, "text/plain").expect(201);
-    northwind.follows("PUT", &last, Some(b"x")).expect(200);
+    northwind.request_upload(&session, "text/plain").expect(201);
+    northwind.follow_link("PUT", &last, Some(b"x")).expect(200);
     northwind
-        .asks_to_upload(&session, "text/plain")
+        .request_upload(&session, "text/plain")
         .refused(409, "too_many_attachments");
 }
 
@@ -436,61 +444,61 @@ fn a_message_carries_only_files_of_its_session_that_no_message_carries() {
         northwind.session(technician()),
         northwind.session(technician()),
     );
-    let here = northwind.puts_up(&session, "image/png", PNG);
-    let there = northwind.puts_up(&other, "image/png", PNG);
-    let asked = northwind.asks_to_upload(&session, "image/png").expect(201);
+    let here = northwind.upload(&session, "image/png", PNG);
+    let there = northwind.upload(&other, "image/png", PNG);
+    let asked = northwind.request_upload(&session, "image/png").expect(201);
     let empty = text(&asked.data()["blob_path"]).to_owned();
     let foreign = server.fabrikam().session(json!({ "agent_id": 202 }));
-    let foreign = server.fabrikam().puts_up(&foreign, "image/png", PNG);
+    let foreign = server.fabrikam().upload(&foreign, "image/png", PNG);
     let absent = "chat/attachments/att_019ab697-e807-7000-8000-000000000000";
     for bad in [&there, &empty, &foreign, absent, "x", &here.to_uppercase()] {
         northwind
-            .appends(
+            .append(
                 &session,
                 carrying(&[(&here, "image/png"), (bad, "image/png")]),
             )
             .refused_field("attachments[1].blob_path", NO_FILE);
     }
     northwind
-        .appends(
+        .append(
             &session,
             carrying(&[(&here, "image/png"), (&here, "image/png")]),
         )
         .refused_field("attachments[1].blob_path", "names the same file twice");
     northwind
-        .appends(&session, carrying(&[(&here, "image/gif")]))
+        .append(&session, carrying(&[(&here, "image/gif")]))
         .refused_field("attachments[0].mime", "must be image/png, as at the upload");
     let mut once = carrying(&[(&here, "image/png")]);
     once["client_message_id"] = "c".into();
-    let first = northwind.appends(&session, once.clone()).expect(202).data();
-    // A repeat is told as one, though its file is carried now.
+    let first = northwind.append(&session, once.clone()).expect(202).data();
+    // A repeat gets the first reply, although a message now carries its file.
     let repeat = northwind
-        .appends(&session, once)
+        .append(&session, once)
         .refused(409, "duplicate_client_message");
     assert_eq!(
         repeat.error()["details"]["user_message_id"],
         first["user_message_id"]
     );
-    let again = || northwind.appends(&session, carrying(&[(&here, "image/png")]));
+    let again = || northwind.append(&session, carrying(&[(&here, "image/png")]));
     let carried = "names a file that is attached to a message already";
     again().refused_field("attachments[0].blob_path", carried);
-    // Files are looked at before the session's state.
-    northwind.resets(&session).expect(200);
+    // Files are checked before the session's state.
+    northwind.reset_session(&session).expect(200);
     again().refused_field("attachments[0].blob_path", carried);
-    let read = northwind.reads(&session).expect(200).data();
+    let read = northwind.read_session(&session).expect(200).data();
     assert_eq!(read["message_count"], 1);
 }
 
 #[test]
-fn of_messages_that_race_for_one_file_one_gets_it() {
+fn of_messages_that_race_for_one_file_exactly_one_gets_it() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let blob_path = northwind.puts_up(&session, "image/png", PNG);
+    let blob_path = northwind.upload(&session, "image/png", PNG);
     let body = carrying(&[(&blob_path, "image/png")]);
     let statuses: Vec<u16> = thread::scope(|scope| {
         let racers: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| northwind.appends(&session, body.clone()).status))
+            .map(|_| scope.spawn(|| northwind.append(&session, body.clone()).status))
             .collect();
         racers
             .into_iter()
@@ -503,14 +511,14 @@ fn of_messages_that_race_for_one_file_one_gets_it() {
 }
 
 #[test]
-fn of_uploads_that_race_for_one_link_one_is_kept() {
+fn of_uploads_that_race_for_one_link_exactly_one_is_stored() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let url = upload_url(&northwind, &session, "text/plain");
     let statuses: Vec<u16> = thread::scope(|scope| {
         let racers: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| northwind.follows("PUT", &url, Some(b"x")).status))
+            .map(|_| scope.spawn(|| northwind.follow_link("PUT", &url, Some(b"x")).status))
             .collect();
         racers
             .into_iter()
@@ -523,16 +531,16 @@ fn of_uploads_that_race_for_one_link_one_is_kept() {
 }
 
 #[test]
-fn what_no_message_carries_goes_after_a_day() {
+fn a_file_that_no_message_carries_is_deleted_after_a_day() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let carried = northwind.puts_up(&session, "image/png", PNG);
+    let carried = northwind.upload(&session, "image/png", PNG);
     northwind
-        .appends(&session, carrying(&[(&carried, "image/png")]))
+        .append(&session, carrying(&[(&carried, "image/png")]))
         .expect(202);
     let waiting: Vec<String> = (0..12)
-        .map(|_| northwind.puts_up(&session, "image/png", PNG))
+        .map(|_| northwind.upload(&session, "image/png", PNG))
         .collect();
     let cleans_up = || {
         let store = server.app.store.clone();
@@ -541,21 +549,21 @@ fn what_no_message_carries_goes_after_a_day() {
         let left: i64 = server.stored("SELECT count(*) FROM attachment_contents");
         left
     };
-    server.passes(DAY - SECOND);
+    server.advance_clock(DAY - SECOND);
     assert_eq!(cleans_up(), 13);
-    server.passes(SECOND);
+    server.advance_clock(SECOND);
     assert_eq!(cleans_up(), 1);
     northwind
-        .appends(&session, carrying(&[(&waiting[0], "image/png")]))
+        .append(&session, carrying(&[(&waiting[0], "image/png")]))
         .refused_field("attachments[0].blob_path", NO_FILE);
     let listed = northwind.messages(&session, "").expect(200).data();
     let url = text(&listed[0]["attachments"][0]["url"]);
-    server.anyone().follows("GET", url, None).expect(200);
+    server.anonymous().follow_link("GET", url, None).expect(200);
 }
 
 #[test]
-fn a_model_is_shown_the_newest_images_of_a_user() {
-    let model = ScriptedModel::start(vec![scripted_model::Reply::says("I see.")]);
+fn a_model_gets_the_newest_images_of_a_user() {
+    let model = ScriptedModel::start(vec![scripted_model::Reply::answer("I see.")]);
     let server = Server::answering(&[
         &format!("--model-url={}", model.url()),
         "--model-fast=m",
@@ -572,7 +580,7 @@ fn a_model_is_shown_the_newest_images_of_a_user() {
         json!({ "type": "image_url", "image_url": { "url": url } })
     };
     let answered = |body: Value| {
-        let turn = northwind.appends(&session, body).expect(202).data()["chat_turn_id"].clone();
+        let turn = northwind.append(&session, body).expect(202).data()["chat_turn_id"].clone();
         let turn = northwind
             .turn(&session, text(&turn), "wait_seconds=60")
             .expect(200);
@@ -582,9 +590,9 @@ fn a_model_is_shown_the_newest_images_of_a_user() {
         let said = |message: &Value| message["content"].clone();
         messages.iter().skip(1).map(said).collect::<Vec<Value>>()
     };
-    let upload = |number: u8| northwind.puts_up(&session, "image/png", &image(number));
+    let upload = |number: u8| northwind.upload(&session, "image/png", &image(number));
     let (one, two) = (upload(1), upload(2));
-    let notes = northwind.puts_up(&session, "text/plain", b"x");
+    let notes = northwind.upload(&session, "text/plain", b"x");
     let mut body = carrying(&[
         (&one, "image/png"),
         (&notes, "text/plain"),
@@ -608,7 +616,7 @@ fn a_model_is_shown_the_newest_images_of_a_user() {
             json!([shown(3), shown(4), shown(5)]),
         ]
     );
-    let last = northwind.puts_up(&session, "text/plain", b"x");
+    let last = northwind.upload(&session, "text/plain", b"x");
     let told = answered(carrying(&[(&last, "text/plain")]));
     assert_eq!(
         told.last(),
@@ -617,12 +625,12 @@ fn a_model_is_shown_the_newest_images_of_a_user() {
 }
 
 #[test]
-fn the_built_in_responder_answers_a_file_without_a_word() {
+fn the_built_in_responder_answers_a_file_without_text() {
     let server = Server::answering(&[]);
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let blob_path = northwind.puts_up(&session, "image/png", PNG);
-    let accepted = northwind.appends(&session, carrying(&[(&blob_path, "image/png")]));
+    let blob_path = northwind.upload(&session, "image/png", PNG);
+    let accepted = northwind.append(&session, carrying(&[(&blob_path, "image/png")]));
     let turn = text(&accepted.expect(202).data()["chat_turn_id"]).to_owned();
     let turn = northwind
         .turn(&session, &turn, "wait_seconds=60")

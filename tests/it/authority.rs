@@ -1,4 +1,4 @@
-//! A stand-in for Entra ID: two discovery documents and key sets on loopback, and access tokens as it issues them.
+//! A fake Entra ID on loopback: two discovery documents, two key sets, and access tokens.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -18,26 +18,26 @@ use serde_json::{Value, json};
 
 use crate::support::START;
 
-/// How long a test waits for what must happen; only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits for an expected event; only a failing test waits this long.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What tokens for this server say in `aud`.
+/// The `aud` claim of tokens for this server.
 pub const AUDIENCE: &str = "api://switchboard";
 /// The directory of Northwind IT in the demo world.
 pub const NORTHWIND_DIRECTORY: &str = "ab0de0a1-fa00-4c1a-9cab-ab0de000a1fa";
 /// The directory of Fabrikam Support.
 pub const FABRIKAM_DIRECTORY: &str = "ab0debe7-a000-4c1a-9cab-ab0de00be7a0";
-/// A person whom nobody has recorded.
+/// A person without a user record.
 pub const NEWCOMER: &str = "7f0c1a9e-4f5d-4a38-9c26-8a1d0e6b2c55";
 
-/// Bytes as tokens carry them.
+/// Encodes bytes as unpadded base64url, as in tokens.
 pub fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// A signing key and its name.
+/// A signing key and its key id.
 pub struct Signer {
-    /// As the key set names it.
+    /// The key id in the key set.
     pub kid: &'static str,
     pair: KeyPair,
 }
@@ -52,7 +52,7 @@ impl Signer {
 
     /// The modulus and the exponent.
     pub fn numbers(&self) -> (Vec<u8>, Vec<u8>) {
-        // An RSAPublicKey of 2,048 bits: a sequence of two integers at fixed places.
+        // An RSAPublicKey of 2,048 bits is a sequence of two integers at fixed offsets.
         let der = self.pair.public_key().as_ref();
         assert_eq!(der.len(), 270);
         (der[9..265].to_vec(), der[267..].to_vec())
@@ -72,7 +72,7 @@ impl Signer {
         })
     }
 
-    /// A signature by any of the ways that RSA signs.
+    /// A signature with any RSA padding and digest.
     pub fn signature(&self, encoding: &'static dyn RsaEncoding, text: &str) -> Vec<u8> {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair
@@ -86,20 +86,20 @@ impl Signer {
         signature
     }
 
-    /// A token of these parts, signed by RS256.
-    pub fn signs_text(&self, header: &str, claims: &str) -> String {
+    /// A token of these parts, signed with RS256.
+    pub fn sign_text(&self, header: &str, claims: &str) -> String {
         let signed = format!("{}.{}", base64url(header), base64url(claims));
         let signature = self.signature(&RSA_PKCS1_SHA256, &signed);
         format!("{signed}.{}", base64url(signature))
     }
 
-    /// A token of this header and these claims, signed by RS256.
-    pub fn signs(&self, header: &Value, claims: &Value) -> String {
-        self.signs_text(&header.to_string(), &claims.to_string())
+    /// A token of this header and these claims, signed with RS256.
+    pub fn sign(&self, header: &Value, claims: &Value) -> String {
+        self.sign_text(&header.to_string(), &claims.to_string())
     }
 
-    /// A token signed in the way that its header says.
-    pub fn signs_as(&self, alg: &str, header: &Value, claims: &Value) -> String {
+    /// A token signed with this algorithm.
+    pub fn sign_as(&self, alg: &str, header: &Value, claims: &Value) -> String {
         let encoding: &dyn RsaEncoding = match alg {
             "RS256" => &RSA_PKCS1_SHA256,
             "RS384" => &RSA_PKCS1_SHA384,
@@ -116,8 +116,8 @@ impl Signer {
     }
 
     /// A token as Entra issues it.
-    pub fn issues(&self, claims: &Value) -> String {
-        self.signs(&self.header(), claims)
+    pub fn issue(&self, claims: &Value) -> String {
+        self.sign(&self.header(), claims)
     }
 
     /// The header of a token as Entra issues it.
@@ -126,19 +126,19 @@ impl Signer {
     }
 }
 
-/// The authority's key of the day.
+/// The authority's current key.
 pub fn current() -> &'static Signer {
     static KEY: OnceLock<Signer> = OnceLock::new();
     KEY.get_or_init(|| Signer::new("current-key"))
 }
 
-/// The key that it changes to.
+/// The authority's next key, after a rotation.
 pub fn next() -> &'static Signer {
     static KEY: OnceLock<Signer> = OnceLock::new();
     KEY.get_or_init(|| Signer::new("next-key"))
 }
 
-/// A key of somebody else, who names it as the authority's.
+/// An attacker's key under the key id of the authority's current key.
 pub fn attackers() -> &'static Signer {
     static KEY: OnceLock<Signer> = OnceLock::new();
     KEY.get_or_init(|| Signer::new("current-key"))
@@ -146,17 +146,17 @@ pub fn attackers() -> &'static Signer {
 
 /// How the authority answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mood {
+enum Mode {
     Answers,
-    /// It closes every connection.
+    /// The authority closes every connection.
     Away,
-    /// It takes requests and says nothing until it answers again.
+    /// The authority accepts requests and does not answer them before the mode changes.
     Silent,
 }
 
 struct State {
-    mood: Mood,
-    /// What stands at each path, as JSON.
+    mood: Mode,
+    /// The JSON document at each path.
     documents: HashMap<String, String>,
     asked: Vec<String>,
 }
@@ -168,20 +168,20 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// An authority that signs with its key of the day.
+    /// An authority whose key sets hold its current key.
     pub fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new((
             Mutex::new(State {
-                mood: Mood::Answers,
+                mood: Mode::Answers,
                 documents: HashMap::new(),
                 asked: Vec::new(),
             }),
             Condvar::new(),
         ));
         let serving = Arc::clone(&state);
-        // It ends with the process: nobody waits for its connections.
+        // The thread ends with the process, so nothing joins it.
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let state = Arc::clone(&serving);
@@ -190,66 +190,66 @@ impl Authority {
         });
         let authority = Self { address, state };
         let url = authority.url();
-        authority.publishes(
+        authority.publish(
             "/common/v2.0/.well-known/openid-configuration",
             &json!({ "issuer": format!("{url}/{{tenantid}}/v2.0"), "jwks_uri": format!("{url}/common/discovery/v2.0/keys") }),
         );
-        authority.publishes(
+        authority.publish(
             "/common/.well-known/openid-configuration",
             &json!({ "issuer": "https://sts.windows.net/{tenantid}/", "jwks_uri": format!("{url}/common/discovery/keys") }),
         );
-        authority.has_keys(&[current().jwk()]);
+        authority.publish_keys(&[current().jwk()]);
         authority
     }
 
-    /// Its base URL.
+    /// The authority's base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Puts a document at a path.
-    pub fn publishes(&self, path: &str, document: &Value) {
+    /// Publishes a document at a path.
+    pub fn publish(&self, path: &str, document: &Value) {
         let mut state = self.state.0.lock().unwrap();
         state
             .documents
             .insert(path.to_owned(), document.to_string());
     }
 
-    /// Publishes these keys, in both key sets.
-    pub fn has_keys(&self, keys: &[Value]) {
+    /// Publishes these keys in both key sets.
+    pub fn publish_keys(&self, keys: &[Value]) {
         let set = json!({ "keys": keys });
-        self.publishes("/common/discovery/v2.0/keys", &set);
-        self.publishes("/common/discovery/keys", &set);
+        self.publish("/common/discovery/v2.0/keys", &set);
+        self.publish("/common/discovery/keys", &set);
     }
 
-    fn feels(&self, mood: Mood) {
+    fn set_mode(&self, mood: Mode) {
         self.state.0.lock().unwrap().mood = mood;
         self.state.1.notify_all();
     }
 
     /// Closes every connection from now on.
-    pub fn goes_away(&self) {
-        self.feels(Mood::Away);
+    pub fn refuse_connections(&self) {
+        self.set_mode(Mode::Away);
     }
 
-    /// Takes requests and says nothing.
-    pub fn falls_silent(&self) {
-        self.feels(Mood::Silent);
+    /// Accepts requests and does not answer them.
+    pub fn stop_answering(&self) {
+        self.set_mode(Mode::Silent);
     }
 
-    /// Answers again, also what waits.
-    pub fn comes_back(&self) {
-        self.feels(Mood::Answers);
+    /// Answers again, also the requests that wait.
+    pub fn resume_answering(&self) {
+        self.set_mode(Mode::Answers);
     }
 
-    /// The paths that it was asked for, in no order that counts.
-    pub fn asked(&self) -> Vec<String> {
+    /// The paths of all requests so far, in no particular order.
+    pub fn requested_paths(&self) -> Vec<String> {
         self.state.0.lock().unwrap().asked.clone()
     }
 
-    /// Waits until it has been asked so many times.
-    pub fn was_asked(&self, times: usize) {
-        let deadline = Instant::now() + PATIENCE;
+    /// Waits for this number of requests.
+    pub fn wait_for_requests(&self, times: usize) {
+        let deadline = Instant::now() + TIMEOUT;
         let mut state = self.state.0.lock().unwrap();
         while state.asked.len() < times {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -258,12 +258,13 @@ impl Authority {
         }
     }
 
-    /// The claims of a good token of version 2.0 for somebody of Northwind, valid for an hour from the start.
+    /// Valid claims of version 2.0 for a person of Northwind, for an hour from the start of the
+    /// test.
     pub fn claims(&self, oid: &str) -> Value {
         self.claims_of(NORTHWIND_DIRECTORY, oid)
     }
 
-    /// As [`Authority::claims`], for another directory.
+    /// [`Authority::claims`] for a person of another directory.
     pub fn claims_of(&self, tid: &str, oid: &str) -> Value {
         let now = START / 1_000;
         json!({
@@ -289,10 +290,10 @@ fn answer(mut stream: TcpStream, state: &(Mutex<State>, Condvar)) {
     let mut now = state.0.lock().unwrap();
     now.asked.push(path.clone());
     state.1.notify_all();
-    while now.mood == Mood::Silent {
+    while now.mood == Mode::Silent {
         now = state.1.wait(now).unwrap();
     }
-    if now.mood == Mood::Away {
+    if now.mood == Mode::Away {
         return;
     }
     let reply = match now.documents.get(&path) {
@@ -305,6 +306,6 @@ fn answer(mut stream: TcpStream, state: &(Mutex<State>, Condvar)) {
         }
     };
     drop(now);
-    // Whoever asked may have gone.
+    // The client may have closed the connection.
     drop(stream.write_all(reply.as_bytes()));
 }

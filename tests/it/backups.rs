@@ -1,4 +1,4 @@
-//! Backups as an operator takes them and puts them back: under load, after a crash, from damaged files, over what is there.
+//! Backup and restore as an operator runs them: under load, after a crash, with damaged files.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,14 +11,14 @@ use std::thread;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
-use crate::process::{Client, Done, NORTHWIND, Place, Server};
+use crate::process::{Client, CommandOutput, NORTHWIND, Server, Workspace};
 
 const WRITERS: usize = 4;
 const BACKUPS: usize = 5;
 /// Acknowledged writes between two backups.
 const BETWEEN: usize = 40;
 
-/// The sessions that were acknowledged, each with how many of its messages were.
+/// The acknowledged sessions, each with the number of its acknowledged messages.
 type Acknowledged = HashMap<String, usize>;
 
 fn begin_session(client: &Client) -> String {
@@ -27,7 +27,7 @@ fn begin_session(client: &Client) -> String {
     created.data()["id"].as_str().unwrap().to_owned()
 }
 
-/// Says something, and waits until it is answered.
+/// Appends a message and waits for the answer.
 fn converse(client: &Client, session: &str) {
     let path = format!("/chat/sessions/{session}");
     let said = client.post(
@@ -41,7 +41,7 @@ fn converse(client: &Client, session: &str) {
     assert_eq!(turn.data()["status"], "COMPLETED", "{turn:?}");
 }
 
-/// The text of a session's messages, in their order.
+/// The texts of a session's messages, in their order.
 fn messages(client: &Client, session: &str) -> Vec<String> {
     let path = format!("/chat/sessions/{session}/messages");
     let listed = client.get(NORTHWIND, &path);
@@ -57,7 +57,7 @@ fn opened(file: &Path) -> Connection {
     Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
 }
 
-/// The messages of each session in a file, by the session's id on the wire.
+/// The number of messages of each session in a file, by the session's public id.
 fn sessions_in(file: &Path) -> Acknowledged {
     let file = opened(file);
     let whole: String = file
@@ -73,7 +73,7 @@ fn sessions_in(file: &Path) -> Acknowledged {
     rows.unwrap().map(Result::unwrap).collect()
 }
 
-/// A session's id as the file has it.
+/// A session's id as the database stores it.
 fn in_hex(session: &str) -> String {
     session.trim_start_matches("ses_").replace('-', "")
 }
@@ -87,14 +87,14 @@ fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Restores a file into the data folder of a place of its own.
-fn restored(file: &Path) -> (Place, String) {
-    let place = Place::new();
-    let said = place.ok(["restore".as_ref(), file.as_os_str()]);
-    (place, said)
+/// Restores a file into a new workspace's data folder.
+fn restored(file: &Path) -> (Workspace, String) {
+    let workspace = Workspace::new();
+    let said = workspace.ok(["restore".as_ref(), file.as_os_str()]);
+    (workspace, said)
 }
 
-/// Opens sessions and says something in them until it is told to stop.
+/// Creates sessions and appends messages to them until the test stops the writer.
 fn write(
     client: &Client,
     stop: &AtomicBool,
@@ -116,9 +116,9 @@ fn write(
 }
 
 #[test]
-fn each_backup_under_load_is_whole_and_holds_all_that_was_acknowledged_before_it() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+fn each_backup_under_load_is_consistent_and_holds_everything_acknowledged_before_it() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let (stop, acknowledged) = (AtomicBool::new(false), Mutex::new(Acknowledged::new()));
     let (tell, told) = mpsc::channel();
     let last = thread::scope(|scope| {
@@ -131,8 +131,8 @@ fn each_backup_under_load_is_whole_and_holds_all_that_was_acknowledged_before_it
         for number in 0..BACKUPS {
             told.iter().take(BETWEEN).for_each(drop);
             let before = acknowledged.lock().unwrap().clone();
-            last = place.path().join(format!("backup-{number}.db"));
-            let said = place.ok(["backup".as_ref(), last.as_os_str()]);
+            last = workspace.path().join(format!("backup-{number}.db"));
+            let said = workspace.ok(["backup".as_ref(), last.as_os_str()]);
             let found = sessions_in(&last);
             let of = format!(", {} session", found.len());
             assert!(said.starts_with("ok: ") && said.contains(&of), "{said}");
@@ -148,25 +148,25 @@ fn each_backup_under_load_is_whole_and_holds_all_that_was_acknowledged_before_it
     });
     server.stop();
 
-    // A backup serves, and goes on where it was taken.
+    // A server on the restored backup works and continues where the backup was taken.
     let found = sessions_in(&last);
-    let (place, said) = restored(&last);
+    let (workspace, said) = restored(&last);
     assert!(
         said.contains(&format!("{} sessions", found.len())),
         "{said}"
     );
-    assert_eq!(sessions_in(&place.database()), found);
-    assert_eq!(place.run(["check"]).code, 0);
-    let server = place.serve_demo_world();
+    assert_eq!(sessions_in(&workspace.database()), found);
+    assert_eq!(workspace.run(["check"]).code, 0);
+    let server = workspace.serve_demo_world();
     let session = begin_session(&server.client());
     converse(&server.client(), &session);
     server.stop();
 }
 
 #[test]
-fn a_backup_is_one_private_file_that_says_what_it_holds_and_leaves_nothing_beside_it() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+fn a_backup_is_one_private_self_describing_file_and_leaves_no_other_file() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let client = server.client();
     let session = begin_session(&client);
     converse(&client, &session);
@@ -175,10 +175,10 @@ fn a_backup_is_one_private_file_that_says_what_it_holds_and_leaves_nothing_besid
     let listed = client.get(NORTHWIND, &format!("/chat/sessions/{session}/messages"));
     let newest = listed.data()[1]["created_at"].as_str().unwrap().to_owned();
 
-    let folder = place.path().join("backups");
+    let folder = workspace.path().join("backups");
     fs::create_dir(&folder).unwrap();
     let file = folder.join("monday.db");
-    let said = place.ok(["backup".as_ref(), file.as_os_str()]);
+    let said = workspace.ok(["backup".as_ref(), file.as_os_str()]);
     let bytes = fs::metadata(&file).unwrap().len();
     let holds = "3 tenants, 3 API keys, 5 companies, 4 channels, 19 articles, 1 session, 2 messages, 0 attachments";
     assert!(
@@ -194,7 +194,7 @@ fn a_backup_is_one_private_file_that_says_what_it_holds_and_leaves_nothing_besid
     assert_eq!(names_in(&folder), ["monday.db"]);
     let mode = fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // Whole by itself: reading it puts no log beside it.
+    // The backup is a single file: reading it creates no write-ahead log.
     let journal: String = opened(&file)
         .query_row("PRAGMA journal_mode", [], |row| row.get(0))
         .unwrap();
@@ -203,19 +203,22 @@ fn a_backup_is_one_private_file_that_says_what_it_holds_and_leaves_nothing_besid
 
     let answered = messages(&client, &session);
     server.stop();
-    let (place, said) = restored(&file);
+    let (workspace, said) = restored(&file);
     assert!(
-        said.starts_with(&format!("ok: {} now has {holds}; ", place.data().display())),
+        said.starts_with(&format!(
+            "ok: {} now has {holds}; ",
+            workspace.data().display()
+        )),
         "{said}"
     );
-    let server = place.serve_demo_world();
+    let server = workspace.serve_demo_world();
     assert_eq!(messages(&server.client(), &session), answered);
 }
 
 #[test]
 fn a_backup_overwrites_nothing_and_a_failed_one_leaves_nothing() {
-    let place = Place::with_demo_world();
-    let folder = place.path().join("backups");
+    let workspace = Workspace::with_demo_world();
+    let folder = workspace.path().join("backups");
     fs::create_dir(&folder).unwrap();
     let there = folder.join("there.db");
     fs::write(&there, "mine").unwrap();
@@ -231,26 +234,29 @@ fn a_backup_overwrites_nothing_and_a_failed_one_leaves_nothing() {
         ),
         ("missing/backup.db", "its folder does not exist"),
     ] {
-        let done = place.run(["backup", name]);
+        let done = workspace.run(["backup", name]);
         assert!(done.failure().contains(says), "{name}: {done:?}");
         assert_eq!(done.stdout, "", "{name}");
     }
     assert_eq!(fs::read_to_string(&there).unwrap(), "mine");
     assert_eq!(names_in(&folder), ["link.db", "there.db"]);
-    assert_eq!(names_in(&place.data()), ["migrate.lock", "switchboard.db"]);
+    assert_eq!(
+        names_in(&workspace.data()),
+        ["migrate.lock", "switchboard.db"]
+    );
 
-    drop(place.closed_file());
-    fs::write(place.database(), damaged(&place.database())).unwrap();
-    let done = place.run(["backup", "backups/damaged.db"]);
+    drop(workspace.closed_file());
+    fs::write(workspace.database(), damaged(&workspace.database())).unwrap();
+    let done = workspace.run(["backup", "backups/damaged.db"]);
     let says = "switchboard.db is damaged";
     assert!(done.failure().contains(says), "{done:?}");
     assert_eq!(names_in(&folder), ["link.db", "there.db"]);
 
-    let none = Place::new();
+    let none = Workspace::new();
     let done = none.run(["backup", "backup.db"]);
     assert!(done.failure().contains("there is no data in"), "{done:?}");
     assert!(!none.data().exists());
-    // As a first start leaves it that was killed at once.
+    // The state after a first start that was killed at once.
     fs::create_dir(none.data()).unwrap();
     fs::write(none.database(), "").unwrap();
     let done = none.run(["backup", "backup.db"]);
@@ -259,7 +265,7 @@ fn a_backup_overwrites_nothing_and_a_failed_one_leaves_nothing() {
     assert_eq!(names_in(none.path()), ["data"]);
 }
 
-/// A file's bytes with one index of it written over.
+/// A file's bytes with one of its indexes overwritten.
 fn damaged(file: &Path) -> Vec<u8> {
     let page: i64 = opened(file)
         .query_row(
@@ -275,22 +281,22 @@ fn damaged(file: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn a_file_that_contradicts_itself_can_be_backed_up_and_put_back_and_both_tell_what_is_wrong() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+fn an_inconsistent_file_can_be_backed_up_and_restored_and_both_report_the_inconsistency() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let sessions: Vec<String> = (0..25).map(|_| begin_session(&server.client())).collect();
     server.stop();
-    let file = place.closed_file();
+    let file = workspace.closed_file();
     file.execute_batch("UPDATE sessions SET message_count = 7")
         .unwrap();
     file.execute_batch("UPDATE installs SET bot_id = 'stray'")
         .unwrap();
     drop(file);
-    let checked = place.run(["check"]);
+    let checked = workspace.run(["check"]);
     let found: Vec<&str> = checked.stderr.lines().collect();
     assert_eq!((checked.code, found.len()), (1, 24), "{checked:?}");
 
-    let tells = |done: &Done, what: &str| {
+    let tells = |done: &CommandOutput, what: &str| {
         assert_eq!((done.code, done.stdout.matches("ok: ").count()), (1, 0));
         let mut lines: Vec<&str> = done.stderr.lines().collect();
         let last = lines.pop().unwrap();
@@ -307,13 +313,13 @@ fn a_file_that_contradicts_itself_can_be_backed_up_and_put_back_and_both_tell_wh
         assert_eq!(lines, found[..20]);
     };
     tells(
-        &place.run(["backup", "backup.db"]),
+        &workspace.run(["backup", "backup.db"]),
         "backup.db has 3 tenants",
     );
-    let backup = place.path().join("backup.db");
+    let backup = workspace.path().join("backup.db");
     assert_eq!(sessions_in(&backup).len(), sessions.len());
 
-    let other = Place::new();
+    let other = Workspace::new();
     let done = other.run(["restore".as_ref(), backup.as_os_str()]);
     tells(&done, "data now has 3 tenants");
     assert!(done.stdout.contains("signing.secret"), "{done:?}");
@@ -323,13 +329,13 @@ fn a_file_that_contradicts_itself_can_be_backed_up_and_put_back_and_both_tell_wh
 }
 
 #[test]
-fn a_copy_with_half_of_a_change_in_it_is_not_taken_for_a_whole_one() {
-    let place = Place::with_demo_world();
-    place.ok(["backup", "backup.db"]);
-    let copy = place.path().join("copy");
+fn a_copy_with_half_a_transaction_is_not_accepted_as_a_backup() {
+    let workspace = Workspace::with_demo_world();
+    workspace.ok(["backup", "backup.db"]);
+    let copy = workspace.path().join("copy");
     fs::create_dir(&copy).unwrap();
     let (file, journal) = (copy.join("backup.db"), copy.join("backup.db-journal"));
-    let writer = Connection::open(place.path().join("backup.db")).unwrap();
+    let writer = Connection::open(workspace.path().join("backup.db")).unwrap();
     writer
         .execute_batch(
             "PRAGMA cache_size = 1;
@@ -337,17 +343,17 @@ fn a_copy_with_half_of_a_change_in_it_is_not_taken_for_a_whole_one() {
              UPDATE knowledge_articles SET body = body || hex(randomblob(20000));",
         )
         .unwrap();
-    fs::copy(place.path().join("backup.db"), &file).unwrap();
-    fs::copy(place.path().join("backup.db-journal"), &journal).unwrap();
+    fs::copy(workspace.path().join("backup.db"), &file).unwrap();
+    fs::copy(workspace.path().join("backup.db-journal"), &journal).unwrap();
     drop(writer);
     let before = (fs::read(&file).unwrap(), fs::read(&journal).unwrap());
 
-    let other = Place::new();
+    let other = Workspace::new();
     for name in ["copy/backup.db", "link.db"] {
         if name == "link.db" {
-            symlink(&file, place.path().join(name)).unwrap();
+            symlink(&file, workspace.path().join(name)).unwrap();
         }
-        let source = place.path().join(name);
+        let source = workspace.path().join(name);
         let done = other.run(["restore".as_ref(), source.as_os_str()]);
         let says = "holds an incomplete transaction, and ";
         assert!(done.failure().contains(says), "{done:?}");
@@ -356,7 +362,7 @@ fn a_copy_with_half_of_a_change_in_it_is_not_taken_for_a_whole_one() {
     }
     assert!((fs::read(&file).unwrap(), fs::read(&journal).unwrap()) == before);
 
-    // Done as it says.
+    // Do what the message asks for.
     Connection::open(&file)
         .unwrap()
         .query_row("SELECT count(*) FROM tenants", [], |_| Ok(()))
@@ -366,11 +372,11 @@ fn a_copy_with_half_of_a_change_in_it_is_not_taken_for_a_whole_one() {
 }
 
 #[test]
-fn a_restored_file_that_cannot_be_opened_in_its_place_is_said_to_be_there() {
-    let place = Place::with_demo_world();
-    place.ok(["backup", "backup.db"]);
-    let backup = place.path().join("backup.db");
-    let other = Place::new();
+fn a_restored_file_that_cannot_be_opened_is_reported_as_restored() {
+    let workspace = Workspace::with_demo_world();
+    workspace.ok(["backup", "backup.db"]);
+    let backup = workspace.path().join("backup.db");
+    let other = Workspace::new();
     let lock = other.data().join("migrate.lock");
     fs::create_dir_all(&lock).unwrap();
     let done = other.run(["restore".as_ref(), backup.as_os_str()]);
@@ -386,27 +392,27 @@ fn a_restored_file_that_cannot_be_opened_in_its_place_is_said_to_be_there() {
 }
 
 #[test]
-fn what_a_crash_left_in_the_log_is_in_a_backup_and_in_a_restored_copy_of_the_folder() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+fn a_backup_and_a_copied_folder_hold_what_a_crash_left_in_the_write_ahead_log() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let session = begin_session(&server.client());
     converse(&server.client(), &session);
     let answered = messages(&server.client(), &session);
     server.crash();
 
-    let copy = place.path().join("copy");
+    let copy = workspace.path().join("copy");
     fs::create_dir(&copy).unwrap();
     for name in ["switchboard.db", "switchboard.db-wal"] {
-        fs::copy(place.data().join(name), copy.join(name)).unwrap();
+        fs::copy(workspace.data().join(name), copy.join(name)).unwrap();
     }
-    let file = place.path().join("backup.db");
-    place.ok(["backup".as_ref(), file.as_os_str()]);
+    let file = workspace.path().join("backup.db");
+    workspace.ok(["backup".as_ref(), file.as_os_str()]);
     let before = fs::read(&file).unwrap();
-    let link = place.path().join("link.db");
+    let link = workspace.path().join("link.db");
     symlink(copy.join("switchboard.db"), &link).unwrap();
     for source in [file.clone(), copy.join("switchboard.db"), link] {
-        let (place, _) = restored(&source);
-        let server = place.serve_demo_world();
+        let (workspace, _) = restored(&source);
+        let server = workspace.serve_demo_world();
         assert_eq!(messages(&server.client(), &session), answered);
         server.stop();
     }
@@ -414,55 +420,55 @@ fn what_a_crash_left_in_the_log_is_in_a_backup_and_in_a_restored_copy_of_the_fol
 }
 
 #[test]
-fn a_restore_refuses_a_folder_that_has_data_or_what_is_left_of_it() {
-    let place = Place::with_demo_world();
-    place.ok(["backup", "backup.db"]);
-    let before = fs::read(place.database()).unwrap();
+fn a_restore_refuses_a_folder_with_data_or_leftovers_of_it() {
+    let workspace = Workspace::with_demo_world();
+    workspace.ok(["backup", "backup.db"]);
+    let before = fs::read(workspace.database()).unwrap();
     let says = "already exists; move it away, or choose another --data";
-    let done = place.run(["restore", "backup.db"]);
+    let done = workspace.run(["restore", "backup.db"]);
     assert!(done.failure().contains(says), "{done:?}");
-    assert!(fs::read(place.database()).unwrap() == before);
+    assert!(fs::read(workspace.database()).unwrap() == before);
 
-    // A log without its file would be taken for the restored one's.
-    fs::remove_file(place.database()).unwrap();
+    // SQLite would apply a write-ahead log without its file to the restored file.
+    fs::remove_file(workspace.database()).unwrap();
     for name in ["switchboard.db-wal", "switchboard.db-journal"] {
-        let left = place.data().join(name);
+        let left = workspace.data().join(name);
         fs::write(&left, "left").unwrap();
-        let done = place.run(["restore", "backup.db"]);
+        let done = workspace.run(["restore", "backup.db"]);
         assert!(
             done.failure().contains(&format!("{name} {says}")),
             "{done:?}"
         );
-        assert!(!place.database().exists());
+        assert!(!workspace.database().exists());
         fs::remove_file(left).unwrap();
     }
-    place.ok(["restore", "backup.db"]);
-    assert_eq!(place.run(["check"]).code, 0);
+    workspace.ok(["restore", "backup.db"]);
+    assert_eq!(workspace.run(["check"]).code, 0);
 }
 
 #[test]
-fn a_restore_refuses_a_folder_that_is_served_even_if_its_file_is_gone() {
-    let place = Place::with_demo_world();
-    place.ok(["backup", "backup.db"]);
-    let server = place.serve_demo_world();
-    let refused = |place: &Place| {
-        let done = place.run(["restore", "backup.db"]);
+fn a_restore_refuses_a_served_folder_even_if_its_database_file_is_missing() {
+    let workspace = Workspace::with_demo_world();
+    workspace.ok(["backup", "backup.db"]);
+    let server = workspace.serve_demo_world();
+    let refused = |workspace: &Workspace| {
+        let done = workspace.run(["restore", "backup.db"]);
         assert!(
             done.failure().contains("another switchboard serves"),
             "{done:?}"
         );
     };
-    refused(&place);
-    for name in names_in(&place.data()) {
+    refused(&workspace);
+    for name in names_in(&workspace.data()) {
         if name.starts_with("switchboard.db") {
-            fs::remove_file(place.data().join(name)).unwrap();
+            fs::remove_file(workspace.data().join(name)).unwrap();
         }
     }
-    refused(&place);
-    assert!(!place.database().exists());
+    refused(&workspace);
+    assert!(!workspace.database().exists());
     server.crash();
-    place.ok(["restore", "backup.db"]);
-    server_answers(&place.serve_demo_world());
+    workspace.ok(["restore", "backup.db"]);
+    server_answers(&workspace.serve_demo_world());
 }
 
 fn server_answers(server: &Server) {
@@ -470,8 +476,8 @@ fn server_answers(server: &Server) {
 }
 
 #[test]
-fn a_file_that_is_not_a_whole_backup_is_refused_and_the_folder_has_no_database_then() {
-    let source = Place::with_demo_world();
+fn an_incomplete_backup_is_refused_and_leaves_the_folder_without_a_database() {
+    let source = Workspace::with_demo_world();
     source.ok(["backup", "backup.db"]);
     let whole = fs::read(source.path().join("backup.db")).unwrap();
     let damaged = damaged(&source.path().join("backup.db"));
@@ -491,11 +497,11 @@ fn a_file_that_is_not_a_whole_backup_is_refused_and_the_folder_has_no_database_t
         .unwrap();
     drop(recipes);
 
-    let place = Place::new();
-    place.file("damaged.db", damaged);
-    place.file("short.db", &whole[..whole.len() / 2]);
-    place.file("list.db", "a shopping list\n".repeat(1_000));
-    place.file("empty.db", "");
+    let workspace = Workspace::new();
+    workspace.file("damaged.db", damaged);
+    workspace.file("short.db", &whole[..whole.len() / 2]);
+    workspace.file("list.db", "a shopping list\n".repeat(1_000));
+    workspace.file("empty.db", "");
     for (name, says) in [
         ("damaged.db", "damaged"),
         ("short.db", "damaged"),
@@ -506,16 +512,16 @@ fn a_file_that_is_not_a_whole_backup_is_refused_and_the_folder_has_no_database_t
         (newer.to_str().unwrap(), "newer"),
         (other.to_str().unwrap(), "another program"),
     ] {
-        let done = place.run(["restore", name]);
+        let done = workspace.run(["restore", name]);
         assert!(done.failure().contains(says), "{name}: {done:?}");
         assert_eq!(done.stdout, "", "{name}");
-        assert!(!place.database().exists(), "{name}");
-        let left = place.data();
+        assert!(!workspace.database().exists(), "{name}");
+        let left = workspace.data();
         if left.exists() {
             assert_eq!(names_in(&left), ["serve.lock"], "{name}");
         }
     }
-    let before = names_in(place.path());
+    let before = names_in(workspace.path());
     assert!(
         before.iter().all(|name| !name.starts_with(".switchboard")),
         "{before:?}"
@@ -523,10 +529,9 @@ fn a_file_that_is_not_a_whole_backup_is_refused_and_the_folder_has_no_database_t
 }
 
 #[test]
-fn a_backup_of_an_older_version_s_file_is_taken_as_it_is_and_brought_up_to_date_when_it_is_put_back()
- {
-    let place = Place::with_demo_world();
-    let file = place.closed_file();
+fn a_backup_of_an_older_version_s_file_stays_as_it_is_and_migrates_when_restored() {
+    let workspace = Workspace::with_demo_world();
+    let file = workspace.closed_file();
     let newest: i64 = file
         .query_row(
             "SELECT max(version) FROM refinery_schema_history",
@@ -562,39 +567,39 @@ fn a_backup_of_an_older_version_s_file_is_taken_as_it_is_and_brought_up_to_date_
             )
             .unwrap()
     };
-    place.ok(["backup", "old.db"]);
-    assert_eq!(schema(&place.database()), 3);
-    let backup = place.path().join("old.db");
+    workspace.ok(["backup", "old.db"]);
+    assert_eq!(schema(&workspace.database()), 3);
+    let backup = workspace.path().join("old.db");
     assert_eq!(schema(&backup), 3);
     let (restored, _) = restored(&backup);
     assert_eq!(schema(&restored.database()), newest);
     assert_eq!(schema(&backup), 3);
     server_answers(&restored.serve_demo_world());
 
-    // It is checked as any other.
-    let file = place.closed_file();
+    // The restored file passes the check.
+    let file = workspace.closed_file();
     file.execute_batch("UPDATE installs SET bot_id = 'stray'")
         .unwrap();
     drop(file);
-    let done = place.run(["backup", "wrong.db"]);
+    let done = workspace.run(["backup", "wrong.db"]);
     let says = "damage: an install does not agree with its channel: ";
     assert!(done.code == 1 && done.stderr.starts_with(says), "{done:?}");
-    assert_eq!(schema(&place.path().join("wrong.db")), 3);
+    assert_eq!(schema(&workspace.path().join("wrong.db")), 3);
 }
 
 #[test]
-fn tokens_outlive_a_restore_where_the_folder_s_secret_is_put_beside_it() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+fn tokens_survive_a_restore_if_the_folder_s_secret_is_restored_too() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let session = begin_session(&server.client());
     let minted = server
         .client()
         .post(NORTHWIND, "/sessions", &json!({"session_id": session}));
     let token = minted.data()["token"].as_str().unwrap().to_owned();
-    place.ok(["backup", "backup.db"]);
+    workspace.ok(["backup", "backup.db"]);
     server.stop();
-    let backup = place.path().join("backup.db");
-    let secret = fs::read(place.data().join("signing.secret")).unwrap();
+    let backup = workspace.path().join("backup.db");
+    let secret = fs::read(workspace.data().join("signing.secret")).unwrap();
     let text = fs::read(&backup).unwrap();
     assert!(!text.windows(secret.len()).any(|window| window == secret));
 
@@ -605,7 +610,7 @@ fn tokens_outlive_a_restore_where_the_folder_s_secret_is_put_beside_it() {
     assert_eq!(server.client().get(&token, &path).status, 401);
     assert_eq!(server.client().get(NORTHWIND, &path).status, 200);
 
-    let with = Place::new();
+    let with = Workspace::new();
     fs::create_dir(with.data()).unwrap();
     fs::write(with.data().join("signing.secret"), &secret).unwrap();
     let said = with.ok(["restore".as_ref(), backup.as_os_str()]);

@@ -1,4 +1,4 @@
-//! What is kept beside the file: a change is seen by the very next request, whoever makes it and however.
+//! The cache of the configuration: the next request sees a change, whatever made the change.
 
 use std::collections::BTreeSet;
 
@@ -11,36 +11,36 @@ use switchboard::resolver::{Asker, Choice, Purpose, Request, Tenant, resolve};
 use switchboard::store::{Store, import};
 
 use crate::authority::{AUDIENCE, Authority, NEWCOMER, current};
-use crate::process::{NORTHWIND as NORTHWIND_KEY, Place};
+use crate::process::{NORTHWIND as NORTHWIND_KEY, Workspace};
 use crate::random::{self, Random};
 use crate::sign_in::signed_in;
 use crate::support::{
-    Actor, CONTOSO, DAY, DEMO, FOURTH_COFFEE, NORTHWIND, SECOND, SHARED_BOT, Server,
+    ApiClient, CONTOSO, DAY, DEMO, FOURTH_COFFEE, NORTHWIND, SECOND, SHARED_BOT, Server,
     TECHNICIAN_BOT, WOODGROVE, from,
 };
 use crate::world;
 
-/// A change, made over the wire by one caller or another, and by another program that writes to the same file.
+/// A change that is made twice: over HTTP, and by another process that writes to the same file.
 struct Change {
     what: &'static str,
     ask: fn(&Server) -> String,
     before: &'static str,
     over_the_wire: fn(&Server),
-    beside: Beside,
+    other_process: OtherProcess,
     after: &'static str,
 }
 
-/// What another program does.
-enum Beside {
-    /// It imports this for Northwind.
+/// What another process does.
+enum OtherProcess {
+    /// The process imports this for Northwind.
     Imports(fn() -> Value),
-    /// It writes this, which no import does.
+    /// The process executes this SQL, which no import does.
     Writes(&'static str),
 }
 
-/// Who would answer a message to the shared bot from this M365 tenant, or why nobody.
-fn asked_from(server: &Server, directory: &str) -> String {
-    let reply = server.relay().asks_who_answers(from(directory));
+/// The verdict, or the refusal, for a message to the shared bot from this M365 tenant.
+fn verdict_for(server: &Server, directory: &str) -> String {
+    let reply = server.relay().resolve(from(directory));
     if reply.status != 200 {
         let error = reply.error();
         return format!(
@@ -60,32 +60,32 @@ fn asked_from(server: &Server, directory: &str) -> String {
 }
 
 fn from_contoso(server: &Server) -> String {
-    asked_from(server, CONTOSO)
+    verdict_for(server, CONTOSO)
 }
 
 fn from_fourth_coffee(server: &Server) -> String {
-    asked_from(server, FOURTH_COFFEE)
+    verdict_for(server, FOURTH_COFFEE)
 }
 
-/// Whether Northwind's account may choose the agent that is switched off.
+/// Whether Northwind's account may select the disabled agent.
 fn choosing_the_migration_helper(server: &Server) -> String {
     let ask = json!({ "agent_id": 103 });
-    let reply = server.northwind().asks_who_answers(ask);
+    let reply = server.northwind().resolve(ask);
     reply.error()["code"].as_str().unwrap().to_owned()
 }
 
-/// Whether Northwind's key counts, and how many requests a minute it may make.
+/// Whether Northwind's key is valid, and its number of requests a minute.
 fn northwind_s_key(server: &Server) -> String {
-    let reply = server.northwind().gets("/whoami");
+    let reply = server.northwind().get("/whoami");
     match reply.status {
         200 => format!("{:?}", reply.header("x-ratelimit-limit")),
         _ => reply.error()["details"]["reason"].to_string(),
     }
 }
 
-/// What the refusal of a message from an M365 tenant without a company calls the MSP.
+/// The MSP's name in the refusal of a message from an M365 tenant without a company.
 fn the_msp_s_name(server: &Server) -> String {
-    let refused = server.relay().asks_who_answers(from(FOURTH_COFFEE));
+    let refused = server.relay().resolve(from(FOURTH_COFFEE));
     let message = refused.error()["message"].to_string();
     let (_, rest) = message.split_once("Please contact ").unwrap();
     rest.split(':').next().unwrap().to_owned()
@@ -93,47 +93,49 @@ fn the_msp_s_name(server: &Server) -> String {
 
 fn alters_agent(server: &Server, id: i64, mut change: Value) {
     let (path, northwind) = (format!("/agents/{id}"), server.northwind());
-    change["version"] = northwind.gets(&path).expect(200).data()["version"].clone();
-    northwind.puts(&path, change).expect(200);
+    change["version"] = northwind.get(&path).expect(200).data()["version"].clone();
+    northwind.put(&path, change).expect(200);
 }
 
 fn alters_channel(server: &Server, change: Value) {
     let path = format!("/channels/{}", server.client_help_bot());
-    server.northwind().patches(&path, change).expect(200);
+    server.northwind().patch(&path, change).expect(200);
 }
 
 fn links(server: &Server, company: &str, directory: Option<&str>) {
     let path = format!("/end-companies/{company}");
     let link = json!({ "tenant_id": directory });
-    server.northwind().puts(&path, link).expect(200);
+    server.northwind().put(&path, link).expect(200);
 }
 
-fn administrator(server: &Server) -> Actor {
+fn administrator(server: &Server) -> ApiClient {
     signed_in(server, "northwind-it", Role::Admin)
 }
 
 fn key_of(server: &Server) -> String {
-    let keys = administrator(server).gets("/api-keys").expect(200);
+    let keys = administrator(server).get("/api-keys").expect(200);
     keys.ids().swap_remove(0)
 }
 
-const AS_EVER: &str = "white_label_install: Service desk of northwind-it, for \"1001\"";
+const UNCHANGED: &str = "white_label_install: Service desk of northwind-it, for \"1001\"";
 
 const CHANGES: &[Change] = &[
     Change {
         what: "an agent is disabled",
         ask: from_contoso,
-        before: AS_EVER,
+        before: UNCHANGED,
         over_the_wire: |server| alters_agent(server, 101, json!({ "state": "DISABLED" })),
-        beside: Beside::Imports(|| json!({ "agents": [{ "agent_id": 101, "state": "DISABLED" }] })),
+        other_process: OtherProcess::Imports(
+            || json!({ "agents": [{ "agent_id": 101, "state": "DISABLED" }] }),
+        ),
         after: "agent_disabled null",
     },
     Change {
         what: "an agent is renamed",
         ask: from_contoso,
-        before: AS_EVER,
+        before: UNCHANGED,
         over_the_wire: |server| alters_agent(server, 101, json!({ "name": "First line" })),
-        beside: Beside::Imports(
+        other_process: OtherProcess::Imports(
             || json!({ "agents": [{ "agent_id": 101, "name": "First line" }] }),
         ),
         after: "white_label_install: First line of northwind-it, for \"1001\"",
@@ -143,17 +145,17 @@ const CHANGES: &[Change] = &[
         ask: choosing_the_migration_helper,
         before: "agent_disabled",
         over_the_wire: |server| {
-            server.northwind().deletes("/agents/103").expect(204);
+            server.northwind().delete("/agents/103").expect(204);
         },
-        beside: Beside::Writes("DELETE FROM agents WHERE agent_id = 103"),
+        other_process: OtherProcess::Writes("DELETE FROM agents WHERE agent_id = 103"),
         after: "not_found",
     },
     Change {
         what: "a channel is disconnected",
         ask: from_contoso,
-        before: AS_EVER,
+        before: UNCHANGED,
         over_the_wire: |server| alters_channel(server, json!({ "status": "DISCONNECTED" })),
-        beside: Beside::Imports(
+        other_process: OtherProcess::Imports(
             || json!({ "channels": [{ "internal_name": "Client help bot", "status": "DISCONNECTED" }] }),
         ),
         after: "channel_disconnected null",
@@ -161,12 +163,12 @@ const CHANGES: &[Change] = &[
     Change {
         what: "a channel is deleted",
         ask: from_contoso,
-        before: AS_EVER,
+        before: UNCHANGED,
         over_the_wire: |server| {
             let path = format!("/channels/{}", server.client_help_bot());
-            server.northwind().deletes(&path).expect(204);
+            server.northwind().delete(&path).expect(204);
         },
-        beside: Beside::Writes(
+        other_process: OtherProcess::Writes(
             "UPDATE channels SET deleted_at = 1 WHERE internal_name = 'Client help bot'",
         ),
         after: "channel_disconnected null",
@@ -174,13 +176,13 @@ const CHANGES: &[Change] = &[
     Change {
         what: "a channel gets another agent",
         ask: from_contoso,
-        before: AS_EVER,
+        before: UNCHANGED,
         over_the_wire: |server| {
             let new = json!({ "name": "Night shift", "autonomy_type": "CONVERSATIONAL", "audience": "END_USER" });
-            let made = server.northwind().posts("/agents", new).expect(201).data();
+            let made = server.northwind().post("/agents", new).expect(201).data();
             alters_channel(server, json!({ "agent_id": made["agent_id"] }));
         },
-        beside: Beside::Imports(|| {
+        other_process: OtherProcess::Imports(|| {
             json!({
                 "agents": [{ "agent_id": 190, "name": "Night shift", "autonomy_type": "CONVERSATIONAL", "audience": "END_USER" }],
                 "channels": [{ "internal_name": "Client help bot", "agent_id": 190 }],
@@ -191,9 +193,9 @@ const CHANGES: &[Change] = &[
     Change {
         what: "a channel's bot is another one",
         ask: from_contoso,
-        before: AS_EVER,
+        before: UNCHANGED,
         over_the_wire: |server| alters_channel(server, json!({ "bot_id": "another-bot" })),
-        beside: Beside::Imports(
+        other_process: OtherProcess::Imports(
             || json!({ "channels": [{ "internal_name": "Client help bot", "bot_id": "another-bot" }] }),
         ),
         after: "neo_support: Neo Support of relay-platform, for null",
@@ -201,13 +203,13 @@ const CHANGES: &[Change] = &[
     Change {
         what: "an install is removed",
         ask: from_contoso,
-        before: AS_EVER,
+        before: UNCHANGED,
         over_the_wire: |server| {
             let (channel, install) = (server.client_help_bot(), server.install_of(CONTOSO));
             let path = format!("/channels/{channel}/installs/{install}");
-            server.northwind().deletes(&path).expect(204);
+            server.northwind().delete(&path).expect(204);
         },
-        beside: Beside::Writes(
+        other_process: OtherProcess::Writes(
             "DELETE FROM installs WHERE m365_tenant_id = 'ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e'",
         ),
         after: "neo_support: Neo Support of relay-platform, for null",
@@ -215,9 +217,9 @@ const CHANGES: &[Change] = &[
     Change {
         what: "a company is unlinked",
         ask: from_contoso,
-        before: AS_EVER,
+        before: UNCHANGED,
         over_the_wire: |server| links(server, "1001", None),
-        beside: Beside::Imports(
+        other_process: OtherProcess::Imports(
             || json!({ "end_companies": [{ "psa_company_id": "1001", "tenant_id": null }] }),
         ),
         after: "end_company_not_mapped 0",
@@ -225,9 +227,9 @@ const CHANGES: &[Change] = &[
     Change {
         what: "a second company is linked",
         ask: from_contoso,
-        before: AS_EVER,
+        before: UNCHANGED,
         over_the_wire: |server| links(server, "1002", Some(CONTOSO)),
-        beside: Beside::Imports(
+        other_process: OtherProcess::Imports(
             || json!({ "end_companies": [{ "psa_company_id": "1002", "tenant_id": CONTOSO }] }),
         ),
         after: "end_company_not_mapped 2",
@@ -235,12 +237,12 @@ const CHANGES: &[Change] = &[
     Change {
         what: "a company is made with the link of another",
         ask: from_contoso,
-        before: AS_EVER,
+        before: UNCHANGED,
         over_the_wire: |server| {
             let new = json!({ "psa_company_id": "1999", "psa_company_name": "New", "tenant_id": CONTOSO });
-            server.northwind().posts("/end-companies", new).expect(201);
+            server.northwind().post("/end-companies", new).expect(201);
         },
-        beside: Beside::Imports(
+        other_process: OtherProcess::Imports(
             || json!({ "end_companies": [{ "psa_company_id": "1999", "psa_company_name": "New", "tenant_id": CONTOSO }] }),
         ),
         after: "end_company_not_mapped 2",
@@ -251,9 +253,9 @@ const CHANGES: &[Change] = &[
         before: "end_company_not_mapped 2",
         over_the_wire: |server| {
             let path = "/end-companies/1003";
-            server.northwind().deletes(path).expect(204);
+            server.northwind().delete(path).expect(204);
         },
-        beside: Beside::Writes(
+        other_process: OtherProcess::Writes(
             "UPDATE end_companies SET m365_tenant_id = NULL WHERE psa_company_id = '1003'",
         ),
         after: "white_label_install: Service desk of northwind-it, for \"1004\"",
@@ -264,9 +266,9 @@ const CHANGES: &[Change] = &[
         before: "None",
         over_the_wire: |server| {
             let path = format!("/api-keys/{}", key_of(server));
-            administrator(server).deletes(&path).expect(204);
+            administrator(server).delete(&path).expect(204);
         },
-        beside: Beside::Writes(
+        other_process: OtherProcess::Writes(
             "UPDATE api_keys SET revoked_at = 1 WHERE name = 'PSA integration (demo)'",
         ),
         after: "\"revoked\"",
@@ -277,11 +279,11 @@ const CHANGES: &[Change] = &[
         before: "None",
         over_the_wire: |server| {
             let path = format!("/api-keys/{}/rotate", key_of(server));
-            administrator(server).posts(&path, json!({})).expect(201);
+            administrator(server).post(&path, json!({})).expect(201);
             assert_eq!(northwind_s_key(server), "None");
-            server.passes(DAY);
+            server.advance_clock(DAY);
         },
-        beside: Beside::Writes(
+        other_process: OtherProcess::Writes(
             "UPDATE api_keys SET expires_at = 1 WHERE name = 'PSA integration (demo)'",
         ),
         after: "\"expired\"",
@@ -295,9 +297,9 @@ const CHANGES: &[Change] = &[
                 "/tenants/northwind-it",
                 json!({ "rate_limit_per_minute": 77 }),
             );
-            server.relay().patches(path, limit).expect(200);
+            server.relay().patch(path, limit).expect(200);
         },
-        beside: Beside::Imports(|| json!({ "rate_limit_per_minute": 77 })),
+        other_process: OtherProcess::Imports(|| json!({ "rate_limit_per_minute": 77 })),
         after: "Some(\"77\")",
     },
     Change {
@@ -306,15 +308,15 @@ const CHANGES: &[Change] = &[
         before: "Northwind IT",
         over_the_wire: |server| {
             let (path, name) = ("/tenants/northwind-it", json!({ "name": "Southwind" }));
-            server.relay().patches(path, name).expect(200);
+            server.relay().patch(path, name).expect(200);
         },
-        beside: Beside::Imports(|| json!({ "name": "Southwind" })),
+        other_process: OtherProcess::Imports(|| json!({ "name": "Southwind" })),
         after: "Southwind",
     },
 ];
 
-/// A second program's way to the same file.
-fn imports_beside(server: &Server, mut tenant: Value) {
+/// Imports through a second process on the same file.
+fn import_from_other_process(server: &Server, mut tenant: Value) {
     tenant["client_id"] = "northwind-it".into();
     let world = json!({ "tenants": [tenant] }).to_string();
     let seed = switchboard::input::seed::parse(&world, crate::support::ENVIRONMENT).unwrap();
@@ -332,7 +334,7 @@ fn imports_beside(server: &Server, mut tenant: Value) {
 
 fn assert_is_seen(change: &Change, who: &str, make: impl FnOnce(&Server)) {
     let server = Server::demo();
-    // Twice: what the first request looked up is kept for the second.
+    // Twice: the second request reads what the first one cached.
     for _ in 0..2 {
         assert_eq!((change.ask)(&server), change.before, "{}", change.what);
     }
@@ -343,26 +345,30 @@ fn assert_is_seen(change: &Change, who: &str, make: impl FnOnce(&Server)) {
 }
 
 #[test]
-fn whatever_is_changed_over_the_wire_is_seen_by_the_very_next_request() {
+fn a_change_over_http_is_seen_by_the_next_request() {
     for change in CHANGES {
         assert_is_seen(change, "over the wire", change.over_the_wire);
     }
 }
 
 #[test]
-fn whatever_another_program_changes_is_seen_by_the_very_next_request() {
+fn a_change_by_another_process_is_seen_by_the_next_request() {
     for change in CHANGES {
-        assert_is_seen(change, "beside the server", |server| match change.beside {
-            Beside::Imports(tenant) => imports_beside(server, tenant()),
-            Beside::Writes(sql) => assert_eq!(server.tampers(sql), 1, "{}", change.what),
+        assert_is_seen(change, "beside the server", |server| {
+            match change.other_process {
+                OtherProcess::Imports(tenant) => import_from_other_process(server, tenant()),
+                OtherProcess::Writes(sql) => {
+                    assert_eq!(server.execute_sql(sql), 1, "{}", change.what)
+                }
+            }
         });
     }
 }
 
 #[test]
-fn what_the_command_line_changes_is_seen_by_the_very_next_request() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+fn a_change_by_the_command_line_is_seen_by_the_next_request() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let client = server.client();
     let asks = |agent: i64| {
         let body = json!({ "agent_id": agent });
@@ -372,72 +378,72 @@ fn what_the_command_line_changes_is_seen_by_the_very_next_request() {
     for name in ["Technician assistant", "Second", "Third"] {
         let tenant =
             json!({ "client_id": "northwind-it", "agents": [{ "agent_id": 102, "name": name }] });
-        let file = place.file("seed.json", json!({ "tenants": [tenant] }).to_string());
-        place.ok(["--env", "demo", "import", &file]);
+        let file = workspace.file("seed.json", json!({ "tenants": [tenant] }).to_string());
+        workspace.ok(["--env", "demo", "import", &file]);
         assert_eq!(asks(102), (200, name.into()));
         assert_eq!(asks(102), (200, name.into()));
     }
-    let keys = place.ok(["keys", "list", "--tenant", "northwind-it"]);
+    let keys = workspace.ok(["keys", "list", "--tenant", "northwind-it"]);
     let id = keys.split_whitespace().next().unwrap();
-    place.ok(["keys", "revoke", id]);
+    workspace.ok(["keys", "revoke", id]);
     assert_eq!(asks(102).0, 401);
 }
 
 #[test]
-fn a_key_ends_by_the_clock_also_while_it_is_kept() {
+fn a_cached_key_still_expires() {
     let server = Server::demo();
-    server.tampers(&format!(
+    server.execute_sql(&format!(
         "UPDATE api_keys SET expires_at = {} WHERE tenant_no = (SELECT tenant_no FROM tenants WHERE client_id = 'northwind-it')",
         crate::support::START + SECOND
     ));
-    server.northwind().gets("/whoami").expect(200);
-    server.passes(SECOND - 1);
-    server.northwind().gets("/whoami").expect(200);
-    server.passes(1);
-    let reply = server.northwind().gets("/whoami").expect(401);
+    server.northwind().get("/whoami").expect(200);
+    server.advance_clock(SECOND - 1);
+    server.northwind().get("/whoami").expect(200);
+    server.advance_clock(1);
+    let reply = server.northwind().get("/whoami").expect(401);
     assert_eq!(reply.error()["details"]["reason"], "expired");
 }
 
 #[test]
-fn a_key_that_was_unknown_counts_as_soon_as_it_is_made() {
+fn a_key_that_was_unknown_is_valid_as_soon_as_it_exists() {
     let server = Server::demo();
     let key = "neo_sk_demo_notYetMade123456";
     for _ in 0..2 {
-        server.holder_of(key).gets("/whoami").expect(401);
+        server.with_credential(key).get("/whoami").expect(401);
     }
-    imports_beside(
+    import_from_other_process(
         &server,
         json!({ "api_keys": [{ "name": "new", "key": key }] }),
     );
-    server.holder_of(key).gets("/whoami").expect(200);
+    server.with_credential(key).get("/whoami").expect(200);
 }
 
 #[test]
-fn a_sign_out_is_seen_by_the_very_next_request_whoever_ends_the_sign_in() {
+fn a_sign_out_is_seen_by_the_next_request_for_every_way_to_end_a_sign_in() {
     let server = Server::demo();
     let (one, other) = (administrator(&server), administrator(&server));
     for person in [&one, &other, &one, &other] {
-        person.gets("/whoami").expect(200);
+        person.get("/whoami").expect(200);
     }
-    one.posts("/auth/sign-out", json!({})).expect(204);
-    one.gets("/whoami").expect(401);
-    other.gets("/whoami").expect(200);
+    one.post("/auth/sign-out", json!({})).expect(204);
+    one.get("/whoami").expect(401);
+    other.get("/whoami").expect(200);
     assert_eq!(
-        server.tampers("UPDATE sign_ins SET ended_at = 1 WHERE ended_at IS NULL"),
+        server.execute_sql("UPDATE sign_ins SET ended_at = 1 WHERE ended_at IS NULL"),
         1
     );
-    other.gets("/whoami").expect(401);
+    other.get("/whoami").expect(401);
 }
 
 #[test]
-fn a_user_s_role_and_name_are_seen_by_the_very_next_request() {
+fn a_user_s_role_and_name_are_seen_by_the_next_request() {
     let authority = Authority::new();
     let url = format!("--entra-authority={}", authority.url());
-    let server = Server::serving(DEMO, &[&url, "--entra-audience", AUDIENCE]);
-    let person = server.holder_of(&current().issues(&authority.claims(NEWCOMER)));
+    let server = Server::with_world(DEMO, &[&url, "--entra-audience", AUDIENCE]);
+    let person = server.with_credential(&current().issue(&authority.claims(NEWCOMER)));
     let is = |role: &str, name: &str| {
         for _ in 0..2 {
-            let data = person.gets("/whoami").expect(200).data();
+            let data = person.get("/whoami").expect(200).data();
             assert_eq!((&data["role"], &data["name"]), (&json!(role), &json!(name)));
         }
     };
@@ -445,27 +451,27 @@ fn a_user_s_role_and_name_are_seen_by_the_very_next_request() {
     let path = format!("/users/{NEWCOMER}");
     for role in ["ADMIN", "VIEWER"] {
         let change = json!({ "role": role });
-        administrator(&server).patches(&path, change).expect(200);
+        administrator(&server).patch(&path, change).expect(200);
         is(role, "Noor Castellanos");
     }
-    let becomes = |user: Value| imports_beside(&server, json!({ "users": [user] }));
+    let becomes = |user: Value| import_from_other_process(&server, json!({ "users": [user] }));
     becomes(json!({ "id": NEWCOMER, "role": "USER" }));
     is("USER", "Noor Castellanos");
     becomes(json!({ "id": NEWCOMER, "name": "Noor" }));
     is("USER", "Noor");
-    // Northwind's directory becomes another one: nobody of the old one signs in any more.
-    imports_beside(&server, json!({ "entra_tenant_id": null }));
-    person.gets("/whoami").expect(401);
+    // Northwind's directory is removed, so its people can no longer sign in.
+    import_from_other_process(&server, json!({ "entra_tenant_id": null }));
+    person.get("/whoami").expect(401);
 }
 
 #[test]
-fn what_happens_all_the_time_leaves_what_is_kept_alone() {
+fn frequent_writes_do_not_invalidate_the_cache() {
     let authority = Authority::new();
     let url = format!("--entra-authority={}", authority.url());
-    let server = Server::serving(DEMO, &[&url, "--entra-audience", AUDIENCE]);
-    let person = server.holder_of(&current().issues(&authority.claims(NEWCOMER)));
+    let server = Server::with_world(DEMO, &[&url, "--entra-audience", AUDIENCE]);
+    let person = server.with_credential(&current().issue(&authority.claims(NEWCOMER)));
     let version = || {
-        // What is recorded beside the requests waits with the writer, which takes things in turn.
+        // Records of requests wait in the writer's queue. An empty write waits for all before it.
         server.app.store.write_now(|_| Ok(())).unwrap();
         server.stored::<i64>("SELECT version FROM configuration_version")
     };
@@ -473,18 +479,21 @@ fn what_happens_all_the_time_leaves_what_is_kept_alone() {
     let session = server.northwind().session(json!({ "agent_id": 102 }));
     let path = format!("/chat/sessions/{session}/messages");
     let said = json!({ "message": "Hello" });
-    server.northwind().posts(&path, said).expect(202);
-    server.northwind().guest_of(&session).reads(&session);
-    administrator(&server).gets("/whoami").expect(200);
+    server.northwind().post(&path, said).expect(202);
+    server
+        .northwind()
+        .with_session_token(&session)
+        .read_session(&session);
+    administrator(&server).get("/whoami").expect(200);
     for _ in 0..3 {
-        server.passes(crate::support::MINUTE);
-        server.northwind().gets("/whoami").expect(200);
-        person.gets("/whoami").expect(200);
+        server.advance_clock(crate::support::MINUTE);
+        server.northwind().get("/whoami").expect(200);
+        person.get("/whoami").expect(200);
     }
     let article = json!({ "title": "New", "body": "Text", "audience": "MSP" });
     server
         .northwind()
-        .posts("/knowledge-articles", article)
+        .post("/knowledge-articles", article)
         .expect(201);
     assert_eq!(version(), before);
 }
@@ -545,14 +554,14 @@ fn some_question(tenants: &[Tenant], random: &mut Random) -> (Asker, Request) {
 }
 
 #[test]
-fn after_any_changes_in_any_order_what_is_kept_decides_as_the_file_does() {
+fn after_any_sequence_of_changes_the_cache_decides_as_the_file_does() {
     let seed = random::seed();
     let mut random = Random::new(seed);
     let server = Server::demo();
     let store = &server.app.store;
     let file =
         rusqlite::Connection::open(switchboard::store::database_file(server.folder())).unwrap();
-    // Quick to commit: what is looked at is not what a crash leaves.
+    // Commits need no sync, because this test does not crash.
     file.pragma_update(None, "synchronous", "OFF").unwrap();
     let tenants: Vec<Tenant> = ["northwind-it", "fabrikam-support", "relay-platform"]
         .into_iter()
@@ -566,7 +575,7 @@ fn after_any_changes_in_any_order_what_is_kept_decides_as_the_file_does() {
     let (mut answered, mut refused) = (0, 0);
     let mut made = BTreeSet::new();
     for _ in 0..1_500 {
-        // A change that the rules of the file do not allow just now is none.
+        // A change that violates a constraint of the file is skipped.
         let change = random.pick(CHANGES_OF_ALL_KINDS);
         if file.execute(change, []).is_ok_and(|rows| rows > 0) {
             made.insert(change);
@@ -606,5 +615,5 @@ fn after_any_changes_in_any_order_what_is_kept_decides_as_the_file_does() {
     }
     assert!(answered > 1_000 && refused > 1_000, "{answered} {refused}");
     assert_eq!(made.len(), CHANGES_OF_ALL_KINDS.len(), "{made:#?}");
-    server.holder_of(NORTHWIND).gets("/whoami").expect(200);
+    server.with_credential(NORTHWIND).get("/whoami").expect(200);
 }

@@ -1,4 +1,4 @@
-//! Channels over the wire: made, changed, listed, removed, and what stands in the way.
+//! Channels over HTTP: create, change, list, delete, and the reasons for a refusal.
 
 use std::thread;
 
@@ -9,7 +9,7 @@ use crate::support::{
     channel, from, not_found, technician,
 };
 
-/// A channel without what the server gave it.
+/// A channel without the fields that the server sets.
 fn shown(mut channel: Value) -> Value {
     for given in ["id", "created_at", "updated_at"] {
         channel.as_object_mut().unwrap().remove(given).unwrap();
@@ -17,18 +17,18 @@ fn shown(mut channel: Value) -> Value {
     channel
 }
 
-/// A channel of Northwind's technicians.
+/// A channel for Northwind's technicians.
 fn internal(name: &str) -> Value {
     json!({ "internal_name": name, "audience": "MSP", "agent_id": 102 })
 }
 
-/// With a bot.
+/// The channel with a bot.
 fn of_bot(mut channel: Value, bot: &str) -> Value {
     channel["bot_id"] = bot.into();
     channel
 }
 
-/// What is said where a bot is another tenant's.
+/// The error for another tenant's bot.
 fn bot_in_use() -> Value {
     json!({
         "code": "already_exists",
@@ -37,7 +37,7 @@ fn bot_in_use() -> Value {
     })
 }
 
-/// What is said of a second active channel of one bot.
+/// The error for a second active channel of one bot.
 fn second_internal() -> Value {
     json!({
         "code": "already_exists",
@@ -47,11 +47,11 @@ fn second_internal() -> Value {
 }
 
 #[test]
-fn a_channel_is_made_with_defaults_and_read_back() {
+fn a_channel_is_created_with_defaults_and_read_back() {
     let server = Server::demo();
     let northwind = server.northwind();
     let made = northwind
-        .posts("/channels", internal("Night desk"))
+        .post("/channels", internal("Night desk"))
         .expect(201);
     let channel = made.data();
     let path = format!("/channels/{}", made.id());
@@ -80,12 +80,12 @@ fn a_channel_is_made_with_defaults_and_read_back() {
             "show_agent_progress_steps": true,
         })
     );
-    assert_eq!(northwind.gets(&path).expect(200).data(), channel);
-    assert_eq!(northwind.gets("/channels").expect(200).data()[0], channel);
+    assert_eq!(northwind.get(&path).expect(200).data(), channel);
+    assert_eq!(northwind.get("/channels").expect(200).data()[0], channel);
 }
 
 #[test]
-fn what_is_sent_of_a_channel_changes_and_null_restores_its_default() {
+fn a_patch_of_a_channel_changes_sent_fields_and_null_restores_the_default() {
     let server = Server::demo();
     let northwind = server.northwind();
     let whole = json!({
@@ -103,15 +103,15 @@ fn what_is_sent_of_a_channel_changes_and_null_restores_its_default() {
         "relay_prefix": "Northwind",
         "show_agent_progress_steps": false,
     });
-    let made = northwind.posts("/channels", whole.clone()).expect(201);
+    let made = northwind.post("/channels", whole.clone()).expect(201);
     let path = format!("/channels/{}", made.id());
     assert_eq!(shown(made.data()), {
         let mut whole = whole.clone();
         whole["bot_id"] = "bot.1".into();
         whole
     });
-    server.passes(1_000);
-    let changed = northwind.patches(
+    server.advance_clock(1_000);
+    let changed = northwind.patch(
         &path,
         json!({ "display_name": "Other", "description": null, "status": null }),
     );
@@ -125,9 +125,9 @@ fn what_is_sent_of_a_channel_changes_and_null_restores_its_default() {
     expected["status"] = "ACTIVE".into();
     assert_eq!(shown(changed.clone()), expected);
 
-    // What changes nothing is no change.
-    server.passes(1_000);
-    let same = northwind.patches(
+    // A change of nothing does not touch `updated_at`.
+    server.advance_clock(1_000);
+    let same = northwind.patch(
         &path,
         json!({ "bot_id": "BOT.1", "transport": null, "audience": "END_USER", "x": 1 }),
     );
@@ -137,7 +137,7 @@ fn what_is_sent_of_a_channel_changes_and_null_restores_its_default() {
         "transport": null, "status": null, "bot_id": null, "display_name": null, "description": null, "welcome_message": null,
         "color_icon_url": null, "outline_icon_url": null, "relay_prefix": null, "show_agent_progress_steps": null,
     });
-    let reset = northwind.patches(&path, reset).expect(200).data();
+    let reset = northwind.patch(&path, reset).expect(200).data();
     assert_eq!(
         shown(reset.clone()),
         json!({
@@ -156,11 +156,11 @@ fn what_is_sent_of_a_channel_changes_and_null_restores_its_default() {
             "show_agent_progress_steps": true,
         })
     );
-    assert_eq!(northwind.gets(&path).expect(200).data(), reset);
+    assert_eq!(northwind.get(&path).expect(200).data(), reset);
 }
 
 #[test]
-fn a_body_that_makes_no_channel_is_refused_by_field() {
+fn an_invalid_channel_is_refused_by_field() {
     let server = Server::demo();
     let northwind = server.northwind();
     let only_teams = "must be one of TEAMS";
@@ -213,14 +213,14 @@ fn a_body_that_makes_no_channel_is_refused_by_field() {
         let mut body = internal("A");
         body[field] = value;
         northwind
-            .posts("/channels", body)
+            .post("/channels", body)
             .refused_field(field, reason);
     }
-    assert_eq!(northwind.gets("/channels").expect(200).ids().len(), 2);
+    assert_eq!(northwind.get("/channels").expect(200).ids().len(), 2);
 }
 
 #[test]
-fn audience_and_transport_never_change_and_what_has_no_default_is_not_reset() {
+fn audience_and_transport_never_change_and_a_field_without_default_cannot_be_reset() {
     let server = Server::demo();
     let northwind = server.northwind();
     let path = format!("/channels/{}", server.client_help_bot());
@@ -252,22 +252,22 @@ fn audience_and_transport_never_change_and_what_has_no_default_is_not_reset() {
             "must not be null: it has no default",
         ),
     ] {
-        northwind.patches(&path, body).refused_field(field, reason);
+        northwind.patch(&path, body).refused_field(field, reason);
     }
 }
 
 #[test]
-fn a_channels_agent_is_its_tenants_own_and_of_its_audience() {
+fn a_channels_agent_belongs_to_its_tenant_and_has_its_audience() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let made = northwind.posts("/channels", internal("Desk")).expect(201);
+    let made = northwind.post("/channels", internal("Desk")).expect(201);
     let path = format!("/channels/{}", made.id());
     for unknown in [201, 202, 987_654, -1, i64::MAX] {
         let mut body = internal("Other");
         body["agent_id"] = unknown.into();
-        northwind.posts("/channels", body).not_found();
+        northwind.post("/channels", body).not_found();
         northwind
-            .patches(&path, json!({ "agent_id": unknown }))
+            .patch(&path, json!({ "agent_id": unknown }))
             .not_found();
     }
     let mismatch = |agent: &str, channel: &str| {
@@ -279,32 +279,32 @@ fn a_channels_agent_is_its_tenants_own_and_of_its_audience() {
     };
     let mut body = internal("Other");
     body["agent_id"] = 101.into();
-    let refused = northwind.posts("/channels", body.clone());
+    let refused = northwind.post("/channels", body.clone());
     assert_eq!(
         (refused.status, refused.error()),
         (422, mismatch("END_USER", "MSP"))
     );
     body["audience"] = "END_USER".into();
     body["agent_id"] = 102.into();
-    let refused = northwind.posts("/channels", body);
+    let refused = northwind.post("/channels", body);
     assert_eq!(
         (refused.status, refused.error()),
         (422, mismatch("MSP", "END_USER"))
     );
-    let refused = northwind.patches(&path, json!({ "agent_id": 101 }));
+    let refused = northwind.patch(&path, json!({ "agent_id": 101 }));
     assert_eq!(
         (refused.status, refused.error()),
         (422, mismatch("END_USER", "MSP"))
     );
-    // An agent that is switched off, or does not chat, may be bound; chat says so when it is asked.
+    // A disabled agent, or one that does not chat, may be bound; a chat request is refused.
     for agent in [103, 105, 100] {
-        let changed = northwind.patches(&path, json!({ "agent_id": agent }));
+        let changed = northwind.patch(&path, json!({ "agent_id": agent }));
         assert_eq!(changed.expect(200).data()["agent_id"], agent);
     }
 }
 
 #[test]
-fn a_name_is_a_tenants_only_one_among_what_lives() {
+fn a_channel_name_is_unique_among_a_tenants_undeleted_channels() {
     let server = Server::demo();
     let northwind = server.northwind();
     let taken = json!({
@@ -312,35 +312,35 @@ fn a_name_is_a_tenants_only_one_among_what_lives() {
         "message": "A channel with this name already exists. Choose another name.",
         "details": { "field": "internal_name" },
     });
-    let refused = northwind.posts("/channels", internal("Technician bot"));
+    let refused = northwind.post("/channels", internal("Technician bot"));
     assert_eq!((refused.status, refused.error()), (409, taken.clone()));
     let other = northwind
-        .posts("/channels", internal("Other"))
+        .post("/channels", internal("Other"))
         .expect(201)
         .id();
     let path = format!("/channels/{other}");
-    let refused = northwind.patches(&path, json!({ "internal_name": "Technician bot" }));
+    let refused = northwind.patch(&path, json!({ "internal_name": "Technician bot" }));
     assert_eq!((refused.status, refused.error()), (409, taken));
-    // Another tenant's names are its own, and a deleted channel's is free.
+    // Other tenants have their own names, and the name of a deleted channel is free.
     server
         .fabrikam()
-        .posts(
+        .post(
             "/channels",
             json!({ "internal_name": "Other", "audience": "MSP", "agent_id": 202 }),
         )
         .expect(201);
-    northwind.deletes(&path).expect(204);
-    northwind.posts("/channels", internal("Other")).expect(201);
+    northwind.delete(&path).expect(204);
+    northwind.post("/channels", internal("Other")).expect(201);
 }
 
 #[test]
-fn of_two_who_make_one_name_or_one_bots_channel_at_once_exactly_one_wins() {
+fn of_two_concurrent_creates_with_one_name_or_one_bot_exactly_one_wins() {
     let server = Server::demo();
     let at_once = |bodies: [Value; 2]| -> Vec<u16> {
         let mut statuses: Vec<u16> = thread::scope(|scope| {
             let makers = bodies.map(|body| {
                 let northwind = server.northwind();
-                scope.spawn(move || northwind.posts("/channels", body).status)
+                scope.spawn(move || northwind.post("/channels", body).status)
             });
             makers
                 .into_iter()
@@ -365,93 +365,94 @@ fn a_bot_has_one_active_channel_for_a_tenants_technicians() {
     let server = Server::demo();
     let northwind = server.northwind();
     let second = of_bot(internal("Second"), &TECHNICIAN_BOT.to_uppercase());
-    let refused = northwind.posts("/channels", second.clone());
+    let refused = northwind.post("/channels", second.clone());
     assert_eq!((refused.status, refused.error()), (409, second_internal()));
 
-    // Disconnected it does no harm, and becomes active when the first has gone.
+    // The second channel may exist while disconnected, and becomes active after the first is
+    // deleted.
     let mut waiting = second;
     waiting["status"] = "DISCONNECTED".into();
-    let waiting = northwind.posts("/channels", waiting).expect(201).id();
+    let waiting = northwind.post("/channels", waiting).expect(201).id();
     let path = format!("/channels/{waiting}");
     for active in [json!("ACTIVE"), Value::Null] {
-        let refused = northwind.patches(&path, json!({ "status": active }));
+        let refused = northwind.patch(&path, json!({ "status": active }));
         assert_eq!((refused.status, refused.error()), (409, second_internal()));
     }
     let free = northwind
-        .patches(&path, json!({ "status": "ACTIVE", "bot_id": "free" }))
+        .patch(&path, json!({ "status": "ACTIVE", "bot_id": "free" }))
         .expect(200)
         .data();
     assert_eq!(
         (&free["status"], &free["bot_id"]),
         (&json!("ACTIVE"), &json!("free"))
     );
-    let refused = northwind.patches(&path, json!({ "bot_id": TECHNICIAN_BOT }));
+    let refused = northwind.patch(&path, json!({ "bot_id": TECHNICIAN_BOT }));
     assert_eq!((refused.status, refused.error()), (409, second_internal()));
-    let first = northwind.gets("/channels?q=technician").expect(200).ids();
+    let first = northwind.get("/channels?q=technician").expect(200).ids();
     northwind
-        .patches(
+        .patch(
             &format!("/channels/{}", first[0]),
             json!({ "status": "DISCONNECTED" }),
         )
         .expect(200);
     northwind
-        .patches(&path, json!({ "bot_id": TECHNICIAN_BOT }))
+        .patch(&path, json!({ "bot_id": TECHNICIAN_BOT }))
         .expect(200);
-    northwind.deletes(&path).expect(204);
+    northwind.delete(&path).expect(204);
     northwind
-        .patches(
+        .patch(
             &format!("/channels/{}", first[0]),
             json!({ "status": "ACTIVE" }),
         )
         .expect(200);
 
-    // Of channels for client companies a bot may have several.
+    // A bot may have several channels for client companies.
     for name in ["One", "Two"] {
         let body = json!({ "internal_name": name, "audience": "END_USER", "agent_id": 101, "bot_id": TECHNICIAN_BOT });
-        northwind.posts("/channels", body).expect(201);
+        northwind.post("/channels", body).expect(201);
     }
 }
 
 #[test]
-fn a_bot_of_another_tenant_is_refused_and_nobody_is_named() {
+fn another_tenants_bot_is_refused_without_naming_the_tenant() {
     let server = Server::demo();
     let northwind = server.northwind();
     let theirs = "B07BE7A0-c0de-4bee-8ace-feed0be7a001";
     let own = northwind
-        .posts("/channels", internal("Own"))
+        .post("/channels", internal("Own"))
         .expect(201)
         .id();
     let path = format!("/channels/{own}");
     for bot in [theirs, SHARED_BOT] {
-        let refused = northwind.posts("/channels", of_bot(internal("Theirs"), bot));
+        let refused = northwind.post("/channels", of_bot(internal("Theirs"), bot));
         assert_eq!((refused.status, refused.error()), (409, bot_in_use()));
-        let refused = northwind.patches(&path, json!({ "bot_id": bot }));
+        let refused = northwind.patch(&path, json!({ "bot_id": bot }));
         assert_eq!((refused.status, refused.error()), (409, bot_in_use()));
     }
-    // What the seed file shares stays as it is, and changes in all else.
+    // The bot that the seed file shares stays, and all other fields can change.
     let shared = format!("/channels/{}", server.client_help_bot());
     northwind
-        .patches(
+        .patch(
             &shared,
             json!({ "display_name": "Helper", "bot_id": SHARED_BOT }),
         )
         .expect(200);
     northwind
-        .patches(&shared, json!({ "bot_id": "another" }))
+        .patch(&shared, json!({ "bot_id": "another" }))
         .expect(200);
-    let refused = northwind.patches(&shared, json!({ "bot_id": SHARED_BOT }));
+    let refused = northwind.patch(&shared, json!({ "bot_id": SHARED_BOT }));
     assert_eq!((refused.status, refused.error()), (409, bot_in_use()));
 
-    // A deleted channel carries its bot no longer.
+    // A deleted channel no longer occupies its bot.
     let fabrikam = server.fabrikam();
-    let gone = fabrikam.gets("/channels?q=engineer").expect(200).ids();
+    let gone = fabrikam.get("/channels?q=engineer").expect(200).ids();
     fabrikam
-        .deletes(&format!("/channels/{}", gone[0]))
+        .delete(&format!("/channels/{}", gone[0]))
         .expect(204);
     northwind
-        .patches(&path, json!({ "bot_id": theirs }))
+        .patch(&path, json!({ "bot_id": theirs }))
         .expect(200);
-    let refused = fabrikam.posts(
+    let refused = fabrikam.post(
         "/channels",
         json!({ "internal_name": "Engineer bot", "audience": "MSP", "agent_id": 202, "bot_id": theirs }),
     );
@@ -462,8 +463,9 @@ fn a_bot_of_another_tenant_is_refused_and_nobody_is_named() {
 fn a_new_bot_checks_every_install_again() {
     let server = Server::demo();
     let northwind = server.northwind();
-    // Fabrikam's bot serves Tailspin too, and its channel is gone: its install still holds the two.
-    server.changes(
+    // Fabrikam's bot serves Tailspin too. Its channel is deleted, but its install still occupies
+    // both.
+    server.import_tenant(
         "fabrikam-support",
         json!({
             "channels": [{ "internal_name": "Gone", "audience": "END_USER", "agent_id": 201, "bot_id": "gone",
@@ -471,9 +473,9 @@ fn a_new_bot_checks_every_install_again() {
         }),
     );
     let fabrikam = server.fabrikam();
-    let gone = fabrikam.gets("/channels?bot_id=gone").expect(200).ids();
+    let gone = fabrikam.get("/channels?bot_id=gone").expect(200).ids();
     fabrikam
-        .deletes(&format!("/channels/{}", gone[0]))
+        .delete(&format!("/channels/{}", gone[0]))
         .expect(204);
     let id = server.client_help_bot();
     let path = format!("/channels/{id}");
@@ -484,84 +486,89 @@ fn a_new_bot_checks_every_install_again() {
             "details": { "field": "bot_id", "end_client_tenant_id": directory },
         })
     };
-    let refused = northwind.patches(&path, json!({ "bot_id": "GONE", "display_name": "x" }));
+    let refused = northwind.patch(&path, json!({ "bot_id": "GONE", "display_name": "x" }));
     assert_eq!((refused.status, refused.error()), (409, conflict(TAILSPIN)));
     assert_eq!(
-        northwind.gets(&path).expect(200).data()["display_name"],
+        northwind.get(&path).expect(200).data()["display_name"],
         "Northwind helper"
     );
 
-    // A directory that became another tenant's own is found then too.
-    server.tampers(&format!(
+    // The check also finds a directory that has become another tenant's own.
+    server.execute_sql(&format!(
         "UPDATE tenants SET entra_tenant_id = '{FOURTH_COFFEE}' WHERE client_id = 'relay-platform'"
     ));
-    let refused = northwind.patches(&path, json!({ "bot_id": "fresh" }));
+    let refused = northwind.patch(&path, json!({ "bot_id": "fresh" }));
     assert_eq!(
         (refused.status, refused.error()),
         (409, conflict(FOURTH_COFFEE))
     );
-    server.tampers("UPDATE tenants SET entra_tenant_id = NULL WHERE client_id = 'relay-platform'");
+    server.execute_sql(
+        "UPDATE tenants SET entra_tenant_id = NULL WHERE client_id = 'relay-platform'",
+    );
 
-    // Else they follow: the new bot is routed, the old one no longer.
+    // Otherwise the installs move along: the new bot is routed, the old one is not.
     northwind
-        .patches(&path, json!({ "bot_id": "fresh" }))
+        .patch(&path, json!({ "bot_id": "fresh" }))
         .expect(200);
     let relay = server.relay();
     let mut ask = from(CONTOSO);
     assert_eq!(
-        relay.opens(ask.clone()).expect(201).data()["resolution"]["rule"],
+        relay.create_session(ask.clone()).expect(201).data()["resolution"]["rule"],
         "neo_support"
     );
     ask["bot_id"] = "Fresh".into();
-    assert_eq!(relay.opens(ask).expect(201).data()["channel_id"], id);
+    assert_eq!(
+        relay.create_session(ask).expect(201).data()["channel_id"],
+        id
+    );
     let bots = northwind
-        .gets(&format!("{path}/installs"))
+        .get(&format!("{path}/installs"))
         .expect(200)
         .data();
     for install in bots.as_array().unwrap() {
         assert_eq!(install["bot_id"], "fresh");
     }
-    // Without a bot nothing is routed, and nothing in the way.
+    // Without a bot the channel routes nothing and occupies nothing.
     northwind
-        .patches(&path, json!({ "bot_id": null }))
+        .patch(&path, json!({ "bot_id": null }))
         .expect(200);
     northwind
-        .patches(&path, json!({ "bot_id": "fresh" }))
+        .patch(&path, json!({ "bot_id": "fresh" }))
         .expect(200);
 }
 
 #[test]
-fn a_deleted_channel_is_gone_for_all_but_those_it_routed_who_are_refused() {
+fn a_deleted_channel_does_not_exist_except_that_calls_it_routed_are_refused() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let session = relay.session(from(CONTOSO));
     let id = server.client_help_bot();
     let path = format!("/channels/{id}");
-    let made = northwind.posts(
+    let made = northwind.post(
         "/agents",
         json!({ "name": "Helper", "audience": "END_USER" }),
     );
     let agent = made.expect(201).data()["agent_id"].clone();
     northwind
-        .patches(&path, json!({ "agent_id": agent }))
+        .patch(&path, json!({ "agent_id": agent }))
         .expect(200);
     let agent = format!("/agents/{agent}");
-    northwind.deletes(&agent).refused(409, "agent_in_use");
-    northwind.deletes(&path).expect(204);
-    northwind.gets(&path).not_found();
+    northwind.delete(&agent).refused(409, "agent_in_use");
+    northwind.delete(&path).expect(204);
+    northwind.get(&path).not_found();
     northwind
-        .patches(&path, json!({ "status": "ACTIVE" }))
+        .patch(&path, json!({ "status": "ACTIVE" }))
         .not_found();
-    northwind.deletes(&path).not_found();
+    northwind.delete(&path).not_found();
     northwind
-        .posts(
+        .post(
             &format!("{path}/installs"),
             json!({ "end_client_tenant_id": "d-1" }),
         )
         .not_found();
     assert_eq!(
         northwind
-            .gets("/channels?audience=END_USER")
+            .get("/channels?audience=END_USER")
             .expect(200)
             .ids(),
         Vec::<String>::new()
@@ -573,20 +580,23 @@ fn a_deleted_channel_is_gone_for_all_but_those_it_routed_who_are_refused() {
     for directory in [CONTOSO, FOURTH_COFFEE, TAILSPIN] {
         let mut ask = from(directory);
         ask["client_id"] = "northwind-it".into();
-        let reply = relay.opens(ask);
+        let reply = relay.create_session(ask);
         assert_eq!((reply.status, reply.error()), (409, refused.clone()));
     }
-    let reply = relay.says(&session, "Still there?");
+    let reply = relay.append_text(&session, "Still there?");
     assert_eq!((reply.status, reply.error()), (409, refused));
-    assert_eq!(relay.reads(&session).expect(200).data()["channel_id"], id);
-    // Its agent may go now.
-    northwind.deletes(&agent).expect(204);
+    assert_eq!(
+        relay.read_session(&session).expect(200).data()["channel_id"],
+        id
+    );
+    // Its agent can be deleted now.
+    northwind.delete(&agent).expect(204);
 }
 
 #[test]
 fn channels_are_listed_newest_first_by_page_and_filter() {
-    let server = Server::serving(DEMO, &[]);
-    server.changes(
+    let server = Server::with_world(DEMO, &[]);
+    server.import_tenant(
         "northwind-it",
         json!({
             "agents": [agent(901, "MSP")],
@@ -603,16 +613,16 @@ fn channels_are_listed_newest_first_by_page_and_filter() {
         ("Delta", json!({ "bot_id": null })),
     ] {
         let found = northwind
-            .gets(&format!("/channels?q={name}"))
+            .get(&format!("/channels?q={name}"))
             .expect(200)
             .ids();
         northwind
-            .patches(&format!("/channels/{}", found[0]), body)
+            .patch(&format!("/channels/{}", found[0]), body)
             .expect(200);
     }
     let names = |query: &str| -> Vec<String> {
         let list = northwind
-            .gets(&format!("/channels?{query}"))
+            .get(&format!("/channels?{query}"))
             .expect(200)
             .data();
         let names = list.as_array().unwrap().iter();
@@ -657,7 +667,7 @@ fn channels_are_listed_newest_first_by_page_and_filter() {
     let mut cursor = String::new();
     loop {
         let page = northwind
-            .gets(&format!("/channels?page_size=4{cursor}"))
+            .get(&format!("/channels?page_size=4{cursor}"))
             .expect(200);
         walked.extend(page.ids());
         match page.next_cursor() {
@@ -665,12 +675,12 @@ fn channels_are_listed_newest_first_by_page_and_filter() {
             None => break,
         }
     }
-    assert_eq!(walked, northwind.gets("/channels").expect(200).ids());
+    assert_eq!(walked, northwind.get("/channels").expect(200).ids());
     assert_eq!(walked.len(), 6);
     let refusal = "is invalid or belongs to another list; start again without a cursor";
     server
         .fabrikam()
-        .gets(&format!("/channels?{}", &cursor[1..]))
+        .get(&format!("/channels?{}", &cursor[1..]))
         .refused_field("cursor", refusal);
     for (query, field, reason) in [
         ("audience=ALL", "audience", "must be one of MSP, END_USER"),
@@ -688,15 +698,15 @@ fn channels_are_listed_newest_first_by_page_and_filter() {
         ("q=%00", "q", "must not contain U+0000"),
     ] {
         northwind
-            .gets(&format!("/channels?{query}"))
+            .get(&format!("/channels?{query}"))
             .refused_field(field, reason);
     }
 }
 
 #[test]
-fn a_malformed_or_foreign_channel_id_is_no_channel() {
+fn a_malformed_or_foreign_channel_id_is_not_found() {
     let server = Server::demo();
-    let theirs = server.fabrikam().gets("/channels").expect(200).ids();
+    let theirs = server.fabrikam().get("/channels").expect(200).ids();
     for caller in [server.northwind(), server.relay()] {
         for id in [
             theirs[0].as_str(),
@@ -707,40 +717,40 @@ fn a_malformed_or_foreign_channel_id_is_no_channel() {
         ] {
             let path = format!("/channels/{id}");
             for reply in [
-                caller.gets(&path),
-                caller.patches(&path, json!({ "display_name": "x" })),
-                caller.deletes(&path),
+                caller.get(&path),
+                caller.patch(&path, json!({ "display_name": "x" })),
+                caller.delete(&path),
             ] {
                 assert_eq!((reply.status, reply.error()), (404, not_found()), "{path}");
             }
         }
     }
-    // An address of its own is never taken for a channel's.
-    let reply = server.northwind().gets("/channels/install-events");
+    // The literal path segment is never read as a channel's id.
+    let reply = server.northwind().get("/channels/install-events");
     assert_eq!(reply.expect(405).header("allow"), Some("POST"));
 }
 
 #[test]
-fn an_install_event_tells_the_relay_what_a_living_active_channel_says() {
+fn an_install_event_gives_the_relay_the_texts_of_an_active_channel() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let ask = |bot: &str, directory: &str| {
         let body = json!({ "bot_id": bot, "end_client_tenant_id": directory });
         relay
-            .posts("/channels/install-events", body)
+            .post("/channels/install-events", body)
             .expect(200)
             .data()
     };
     let silence = json!({ "matched": false, "display_name": null, "welcome_message": null });
     let path = format!("/channels/{}", server.client_help_bot());
     let greeting = json!({ "display_name": "Help", "welcome_message": "Welcome!" });
-    northwind.patches(&path, greeting).expect(200);
+    northwind.patch(&path, greeting).expect(200);
     let said = json!({ "matched": true, "display_name": "Help", "welcome_message": "Welcome!" });
     assert_eq!(
         ask(&SHARED_BOT.to_uppercase(), &CONTOSO.to_uppercase()),
         said
     );
-    // Whether a company is linked is another matter.
+    // A linked company makes no difference.
     assert_eq!(ask(SHARED_BOT, TAILSPIN), said);
     assert_eq!(
         ask(SHARED_BOT, WOODGROVE)["display_name"],
@@ -750,23 +760,23 @@ fn an_install_event_tells_the_relay_what_a_living_active_channel_says() {
     assert_eq!(ask(TECHNICIAN_BOT, CONTOSO), silence);
 
     let nothing = json!({ "display_name": null, "welcome_message": null });
-    northwind.patches(&path, nothing).expect(200);
+    northwind.patch(&path, nothing).expect(200);
     assert_eq!(
         ask(SHARED_BOT, CONTOSO),
         json!({ "matched": true, "display_name": null, "welcome_message": null })
     );
     northwind
-        .patches(
+        .patch(
             &path,
             json!({ "display_name": "Help", "status": "DISCONNECTED" }),
         )
         .expect(200);
     assert_eq!(ask(SHARED_BOT, CONTOSO), silence);
     northwind
-        .patches(&path, json!({ "status": "ACTIVE" }))
+        .patch(&path, json!({ "status": "ACTIVE" }))
         .expect(200);
     assert_eq!(ask(SHARED_BOT, CONTOSO)["matched"], true);
-    northwind.deletes(&path).expect(204);
+    northwind.delete(&path).expect(204);
     assert_eq!(ask(SHARED_BOT, CONTOSO), silence);
 
     for (body, field, reason) in [
@@ -787,13 +797,13 @@ fn an_install_event_tells_the_relay_what_a_living_active_channel_says() {
         ),
     ] {
         relay
-            .posts("/channels/install-events", body)
+            .post("/channels/install-events", body)
             .refused_field(field, reason);
     }
-    // Only the platform asks, and that is found out before the body is.
+    // Only the platform may call this, and admission comes before the body.
     for caller in [server.northwind(), server.fabrikam()] {
         caller
-            .posts("/channels/install-events", json!({}))
+            .post("/channels/install-events", json!({}))
             .refused(403, "forbidden");
     }
 }
@@ -812,7 +822,7 @@ fn an_install_event_changes_nothing() {
         let body = json!({ "bot_id": SHARED_BOT, "end_client_tenant_id": directory });
         server
             .relay()
-            .posts("/channels/install-events", body)
+            .post("/channels/install-events", body)
             .expect(200);
     }
     assert_eq!(rows(), before);
@@ -822,36 +832,34 @@ fn an_install_event_changes_nothing() {
 fn each_change_of_a_channel_is_an_audit_event() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let guest = northwind.guest_of(&northwind.session(technician()));
+    let guest = northwind.with_session_token(&northwind.session(technician()));
     let before: i64 = server.stored("SELECT count(*) FROM audit_events");
     let id = northwind
-        .posts("/channels", internal("Audited"))
+        .post("/channels", internal("Audited"))
         .expect(201)
         .id();
     let path = format!("/channels/{id}");
     northwind
-        .patches(&path, json!({ "internal_name": "Renamed", "bot_id": "b" }))
+        .patch(&path, json!({ "internal_name": "Renamed", "bot_id": "b" }))
         .expect(200);
+    northwind.patch(&path, json!({ "bot_id": "B" })).expect(200);
     northwind
-        .patches(&path, json!({ "bot_id": "B" }))
-        .expect(200);
-    northwind
-        .patches(&path, json!({ "bot_id": SHARED_BOT }))
+        .patch(&path, json!({ "bot_id": SHARED_BOT }))
         .refused(409, "already_exists");
-    northwind.deletes(&path).expect(204);
+    northwind.delete(&path).expect(204);
     guest
-        .posts("/channels", internal("x"))
+        .post("/channels", internal("x"))
         .refused(403, "forbidden");
     assert_eq!(
         server.stored::<i64>("SELECT count(*) FROM audit_events"),
         before + 4
     );
-    let told: String = server.stored(
+    let events: String = server.stored(
         "SELECT group_concat(action || ' ' || target || ' ' || actor_kind || ' ' || details, char(10)) FROM
          (SELECT * FROM audit_events ORDER BY seq DESC LIMIT 4)",
     );
     assert_eq!(
-        told.lines().rev().collect::<Vec<_>>(),
+        events.lines().rev().collect::<Vec<_>>(),
         [
             format!("channel.create {id} service_account {{}}"),
             format!(

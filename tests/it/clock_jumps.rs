@@ -1,4 +1,4 @@
-//! A clock that jumps, ahead and back: ids keep their order, and nobody is kept out or let in for it.
+//! A clock that jumps forward and back: ids keep their order, and access does not change.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -7,17 +7,17 @@ use serde_json::json;
 use switchboard::model::clock::{Clock, Millis, parse_rfc3339};
 
 use crate::event_reader::{Events, text_of};
-use crate::faults::{address, ends, has_no_turn_left};
+use crate::faults::{address, kill, wait_until_all_turns_end};
 use crate::history::{Writer, holds};
-use crate::process::{NORTHWIND, Place, Server};
+use crate::process::{NORTHWIND, Server, Workspace};
 use crate::random::{Random, seed};
 use crate::shim::Shim;
-use crate::support::{Actor, DAY, MINUTE, SECOND, technician};
+use crate::support::{ApiClient, DAY, MINUTE, SECOND, technician};
 
 const HOUR: Millis = 60 * MINUTE;
 const YEAR: Millis = 365 * DAY;
 
-/// Jumps, one after the other.
+/// The jumps of a test, in order.
 const JUMPS: [Millis; 8] = [
     DAY,
     -HOUR,
@@ -29,9 +29,9 @@ const JUMPS: [Millis; 8] = [
     20 * YEAR,
 ];
 
-/// A server whose clock the test sets, by how far it is ahead of the machine's.
+/// A server whose clock the test sets by its offset from the machine's clock.
 struct Jumping {
-    place: Place,
+    workspace: Workspace,
     shim: Shim,
     server: Server,
     flags: &'static [&'static str],
@@ -39,34 +39,34 @@ struct Jumping {
 }
 
 impl Jumping {
-    fn serving(flags: &'static [&'static str]) -> Self {
-        let place = Place::with_demo_world();
-        let shim = Shim::of(&place);
+    fn with_flags(flags: &'static [&'static str]) -> Self {
+        let workspace = Workspace::with_demo_world();
+        let shim = Shim::of(&workspace);
         Self {
-            server: Self::start(&place, &shim, flags),
-            place,
+            server: Self::start(&workspace, &shim, flags),
+            workspace,
             shim,
             flags,
             ahead: 0,
         }
     }
 
-    fn start(place: &Place, shim: &Shim, flags: &[&str]) -> Server {
+    fn start(workspace: &Workspace, shim: &Shim, flags: &[&str]) -> Server {
         let mut command =
-            place.command(["serve", "--listen", "127.0.0.1:0", "--env", "demo"].iter());
+            workspace.command(["serve", "--listen", "127.0.0.1:0", "--env", "demo"].iter());
         command.args(flags);
         Server::start(shim.under(command))
     }
 
-    fn jumps(&mut self, by: Millis) {
+    fn jump(&mut self, by: Millis) {
         self.ahead += by;
         self.shim.set_clock_ahead(self.ahead);
     }
 
-    /// Ends as by a crash, and starts again without its clock having moved.
-    fn crashed(self) -> Self {
-        ends(self.server);
-        let server = Self::start(&self.place, &self.shim, self.flags);
+    /// Kills the server and starts it again with the same clock offset.
+    fn restart_after_crash(self) -> Self {
+        kill(self.server);
+        let server = Self::start(&self.workspace, &self.shim, self.flags);
         Self { server, ..self }
     }
 
@@ -74,14 +74,14 @@ impl Jumping {
         address(&self.server)
     }
 
-    fn northwind(&self) -> Actor {
-        Actor::new(self.address(), Some(format!("Bearer {NORTHWIND}")))
+    fn northwind(&self) -> ApiClient {
+        ApiClient::new(self.address(), Some(format!("Bearer {NORTHWIND}")))
     }
 
-    /// Opens a session, which must bear the time that the server's clock shows.
+    /// Creates a session, which must carry the time of the server's clock.
     fn session(&self) -> String {
         let before = Clock::System.now();
-        let opened = self.northwind().opens(technician()).expect(201);
+        let opened = self.northwind().create_session(technician()).expect(201);
         let after = Clock::System.now();
         let created_at = parse_rfc3339(opened.data()["created_at"].as_str().unwrap()).unwrap();
         let by_the_machine = created_at - self.ahead;
@@ -92,31 +92,35 @@ impl Jumping {
         opened.id()
     }
 
-    /// Ends it as an operator does; it has not panicked, and left nothing damaged.
-    fn ends(self) {
+    /// Stops the server as an operator does; it has not panicked, and its file passes the check.
+    fn stop(self) {
         let log = self.server.stop();
         assert!(
             !log.iter().any(|line| line.contains("panicked")),
             "{log:#?}"
         );
-        let checked = self.place.ok(["check"]);
+        let checked = self.workspace.ok(["check"]);
         assert!(checked.ends_with(" messages, 2 warnings\n"), "{checked}");
     }
 }
 
 #[test]
 fn sessions_messages_and_streams_keep_their_order() {
-    let mut server = Jumping::serving(&["--rate-limit", "0"]);
+    let mut server = Jumping::with_flags(&["--rate-limit", "0"]);
     let talk = server.session();
     let mut follower = Events::open(server.address(), NORTHWIND, &talk, "follow=true");
     let (mut sessions, mut texts, mut cursors) = (vec![talk.clone()], Vec::new(), Vec::new());
     for (number, jump) in JUMPS.into_iter().enumerate() {
-        server.jumps(jump);
+        server.jump(jump);
         sessions.push(server.session());
         let text = format!("Hello, number {number}");
-        let accepted = server.northwind().says(&talk, &text).expect(202).data();
+        let accepted = server
+            .northwind()
+            .append_text(&talk, &text)
+            .expect(202)
+            .data();
         texts.push(text);
-        // Who has followed all along and who comes for this answer alone read the same.
+        // A permanent follower and a reader of this answer alone read the same events.
         let followed = follower.turn();
         let query = format!("since={}", accepted["since_cursor"].as_str().unwrap());
         let answer = Events::open(server.address(), NORTHWIND, &talk, &query).rest();
@@ -128,14 +132,14 @@ fn sessions_messages_and_streams_keep_their_order() {
     let mut sorted = sessions.clone();
     sorted.sort();
     assert_eq!(sorted, sessions);
-    // A server that starts with a clock that is behind goes on from where it was.
-    server.jumps(-30 * DAY);
-    let server = server.crashed();
+    // A server that starts with its clock set back continues after its last id.
+    server.jump(-30 * DAY);
+    let server = server.restart_after_crash();
     sessions.push(server.session());
     assert!(sessions[sessions.len() - 1] > sessions[sessions.len() - 2]);
     sessions.reverse();
     let northwind = server.northwind();
-    assert_eq!(northwind.lists("").expect(200).ids(), sessions);
+    assert_eq!(northwind.list_sessions("").expect(200).ids(), sessions);
     let listed = northwind
         .messages(&talk, "page_size=100")
         .expect(200)
@@ -148,45 +152,45 @@ fn sessions_messages_and_streams_keep_their_order() {
     assert_eq!(asked, texts);
     let answered = said.iter().filter(|message| message["role"] == "assistant");
     assert_eq!(answered.count(), texts.len());
-    // Behind the end of each answer comes the next one.
-    for (before, behind) in cursors.iter().zip(&cursors[1..]) {
+    // After the end of each answer comes the next one.
+    for (before, after) in cursors.iter().zip(&cursors[1..]) {
         let query = format!("since={}", before.0);
         let next = Events::open(server.address(), NORTHWIND, &talk, &query).rest();
-        assert_eq!(text_of(&next), behind.1);
+        assert_eq!(text_of(&next), after.1);
     }
-    server.ends();
+    server.stop();
 }
 
 #[test]
-fn a_list_that_was_begun_before_a_jump_goes_on_where_it_was() {
-    let mut server = Jumping::serving(&["--rate-limit", "0"]);
+fn a_list_started_before_a_jump_continues_after_it() {
+    let mut server = Jumping::with_flags(&["--rate-limit", "0"]);
     let mut sessions = Vec::new();
     for jump in JUMPS {
-        server.jumps(jump);
+        server.jump(jump);
         sessions.push(server.session());
     }
     sessions.reverse();
     let mut listed = Vec::new();
     let mut query = "page_size=1".to_owned();
     for jump in JUMPS {
-        let page = server.northwind().lists(&query).expect(200);
+        let page = server.northwind().list_sessions(&query).expect(200);
         listed.extend(page.ids());
-        server.jumps(jump);
-        // What is new stands ahead of all that was there, and so on no page that is still to come.
+        server.jump(jump);
+        // A new session sorts before all others, so it is on none of the remaining pages.
         server.session();
         if let Some(cursor) = page.next_cursor() {
             query = format!("page_size=1&cursor={cursor}");
         }
     }
     assert_eq!(listed, sessions);
-    server.ends();
+    server.stop();
 }
 
 #[test]
-fn a_repeat_is_known_for_a_day_of_the_clock_however_it_goes_there() {
-    let mut server = Jumping::serving(&["--rate-limit", "0"]);
+fn a_repeat_is_recognized_for_a_day_of_the_clock_despite_jumps() {
+    let mut server = Jumping::with_flags(&["--rate-limit", "0"]);
     let opens = |server: &Jumping| {
-        let opened = server.northwind().opens_once("once", technician());
+        let opened = server.northwind().create_session_once("once", technician());
         opened.expect(201).id()
     };
     let first = opens(&server);
@@ -196,18 +200,18 @@ fn a_repeat_is_known_for_a_day_of_the_clock_however_it_goes_there() {
         (YEAR + 23 * HOUR, true),
         (3 * HOUR, false),
     ] {
-        server.jumps(jump);
+        server.jump(jump);
         assert_eq!(opens(&server) == first, is_known, "{jump}");
     }
-    server.ends();
+    server.stop();
 }
 
 #[test]
-fn tokens_and_links_end_by_the_clock_and_a_clock_that_was_set_back_ends_none() {
-    let mut server = Jumping::serving(&["--rate-limit", "0"]);
+fn tokens_and_links_expire_by_the_clock_and_none_expires_when_it_is_set_back() {
+    let mut server = Jumping::with_flags(&["--rate-limit", "0"]);
     let session = server.session();
-    let guest = server.northwind().guest_of(&session);
-    let upload = || server.northwind().asks_to_upload(&session, "text/plain");
+    let guest = server.northwind().with_session_token(&session);
+    let upload = || server.northwind().request_upload(&session, "text/plain");
     let links: Vec<String> = [upload(), upload()]
         .map(|asked| {
             asked.expect(201).data()["upload_url"]
@@ -216,45 +220,47 @@ fn tokens_and_links_end_by_the_clock_and_a_clock_that_was_set_back_ends_none() {
                 .to_owned()
         })
         .into();
-    server.jumps(-YEAR);
-    guest.reads(&session).expect(200);
-    let anyone = Actor::new(server.address(), None);
-    anyone.follows("PUT", &links[0], Some(b"Hello")).expect(200);
-    server.jumps(YEAR + DAY);
-    guest.reads(&session).refused(401, "unauthorized");
-    anyone
-        .follows("PUT", &links[1], Some(b"Hello"))
+    server.jump(-YEAR);
+    guest.read_session(&session).expect(200);
+    let anonymous = ApiClient::new(server.address(), None);
+    anonymous
+        .follow_link("PUT", &links[0], Some(b"Hello"))
+        .expect(200);
+    server.jump(YEAR + DAY);
+    guest.read_session(&session).refused(401, "unauthorized");
+    anonymous
+        .follow_link("PUT", &links[1], Some(b"Hello"))
         .refused(403, "forbidden");
-    let other = server.northwind().guest_of(&session);
-    other.reads(&session).expect(200);
-    server.ends();
+    let other = server.northwind().with_session_token(&session);
+    other.read_session(&session).expect(200);
+    server.stop();
 }
 
 #[test]
-fn a_jump_keeps_nobody_waiting_at_the_rate_limit() {
-    let mut server = Jumping::serving(&["--rate-limit", "3"]);
+fn a_jump_makes_no_caller_wait_at_the_rate_limit() {
+    let mut server = Jumping::with_flags(&["--rate-limit", "3"]);
     let northwind = server.northwind();
     for jump in [0, DAY, -HOUR, -YEAR, 10 * YEAR, -2 * HOUR] {
-        server.jumps(jump);
+        server.jump(jump);
         for _ in 0..3 {
-            northwind.gets("/whoami").expect(200);
+            northwind.get("/whoami").expect(200);
         }
-        let refused = northwind.gets("/whoami").refused(429, "rate_limited");
+        let refused = northwind.get("/whoami").refused(429, "rate_limited");
         let wait_s: Millis = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=60).contains(&wait_s), "{jump}: {wait_s}");
-        // Whoever waits as told gets through.
-        server.jumps(wait_s * SECOND);
-        northwind.gets("/whoami").expect(200);
-        server.jumps(MINUTE);
+        // A caller that waits as long as the reply says is served.
+        server.jump(wait_s * SECOND);
+        northwind.get("/whoami").expect(200);
+        server.jump(MINUTE);
     }
-    server.ends();
+    server.stop();
 }
 
 #[test]
-fn a_server_whose_clock_jumps_all_the_time_loses_nothing_and_gives_no_id_twice() {
+fn a_server_whose_clock_keeps_jumping_loses_nothing_and_reuses_no_id() {
     let seed = seed();
     let mut random = Random::new(seed);
-    let mut server = Jumping::serving(&["--rate-limit", "0"]);
+    let mut server = Jumping::with_flags(&["--rate-limit", "0"]);
     let recorded = || 0;
     let mut histories = Vec::new();
     let mut ids: Vec<String> = Vec::new();
@@ -268,9 +274,9 @@ fn a_server_whose_clock_jumps_all_the_time_loses_nothing_and_gives_no_id_twice()
                         let name = format!("Part {part}, writer {writer}");
                         let mut writer = Writer::new(name, address, seed + writer, recorded);
                         for _ in 0..10 {
-                            writer.asks_for_a_session().unwrap();
-                            writer.deletes().unwrap();
-                            writer.asks_for_a_session().unwrap();
+                            writer.write_session().unwrap();
+                            writer.delete().unwrap();
+                            writer.write_session().unwrap();
                         }
                         writer.history
                     })
@@ -278,9 +284,9 @@ fn a_server_whose_clock_jumps_all_the_time_loses_nothing_and_gives_no_id_twice()
                 .collect();
             let northwind = server.northwind();
             while !writers.iter().all(|writer| writer.is_finished()) {
-                // Within a day, after which first replies are forgotten.
+                // Stay within a day, after which stored first replies expire.
                 let ahead = HOUR * i64::try_from(random.below(23)).unwrap() - 11 * HOUR;
-                server.jumps(ahead - server.ahead);
+                server.jump(ahead - server.ahead);
                 let id = northwind.session(json!({ "agent_id": 102 }));
                 assert!(
                     ids.last().is_none_or(|last| *last < id),
@@ -290,9 +296,9 @@ fn a_server_whose_clock_jumps_all_the_time_loses_nothing_and_gives_no_id_twice()
             }
             histories.extend(writers.into_iter().map(|writer| writer.join().unwrap()));
         });
-        has_no_turn_left(&server.place);
-        server = server.crashed();
+        wait_until_all_turns_end(&server.workspace);
+        server = server.restart_after_crash();
     }
-    ends(server.server);
-    holds(&server.place.data(), &histories, u64::MAX).unwrap();
+    kill(server.server);
+    holds(&server.workspace.data(), &histories, u64::MAX).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Every code of the contract is provoked here.
+//! Provokes every error code of the contract.
 
 use std::collections::BTreeSet;
 
@@ -15,52 +15,58 @@ use crate::sign_in::signed_in;
 use crate::support::{CONTOSO, DEMO, SHARED_BOT, Server, TAILSPIN, WOODGROVE, from, technician};
 use crate::wire::{Reply, Request};
 
-/// A way to be refused with a code.
+/// Provokes a refusal with one code.
 type Provocation = fn() -> Reply;
 
 const PROVOKED: &[(Code, Provocation)] = &[
     (Code::ValidationError, || {
-        Server::demo().northwind().opens(json!({}))
+        Server::demo().northwind().create_session(json!({}))
     }),
     (Code::Unauthorized, || {
-        Server::demo().anyone().gets("/whoami")
+        Server::demo().anonymous().get("/whoami")
     }),
     (Code::Forbidden, || {
         let server = Server::demo();
         server
             .relay()
-            .removes(&server.relay().session(from(CONTOSO)))
+            .delete_session(&server.relay().session(from(CONTOSO)))
     }),
     (Code::ClientIdNotAllowed, || {
-        Server::demo().northwind().lists("client_id=northwind-it")
+        Server::demo()
+            .northwind()
+            .list_sessions("client_id=northwind-it")
     }),
     (Code::AgentNotAllowed, || {
-        Server::demo()
-            .relay()
-            .opens(json!({ "agent_id": 102, "bot_id": SHARED_BOT, "inbound_tenant_id": CONTOSO }))
+        Server::demo().relay().create_session(
+            json!({ "agent_id": 102, "bot_id": SHARED_BOT, "inbound_tenant_id": CONTOSO }),
+        )
     }),
     (Code::AgentAccessDenied, || {
         let server = Server::demo();
         let user = signed_in(&server, "northwind-it", Role::User);
-        user.opens(json!({ "agent_id": 101 }))
+        user.create_session(json!({ "agent_id": 101 }))
     }),
     (Code::NotFound, || {
-        Server::demo().northwind().opens(json!({ "agent_id": 201 }))
+        Server::demo()
+            .northwind()
+            .create_session(json!({ "agent_id": 201 }))
     }),
     (Code::MethodNotAllowed, || {
-        Server::demo().anyone().deletes("/whoami")
+        Server::demo().anonymous().delete("/whoami")
     }),
     (Code::EndCompanyNotMapped, || {
-        Server::demo().relay().opens(from(TAILSPIN))
+        Server::demo().relay().create_session(from(TAILSPIN))
     }),
     (Code::ChannelDisconnected, || {
         let server = Server::demo();
         let channel = json!({ "internal_name": "Helpline bot", "status": "DISCONNECTED" });
-        server.changes("fabrikam-support", json!({ "channels": [channel] }));
-        server.relay().opens(from(WOODGROVE))
+        server.import_tenant("fabrikam-support", json!({ "channels": [channel] }));
+        server.relay().create_session(from(WOODGROVE))
     }),
     (Code::AgentDisabled, || {
-        Server::demo().northwind().opens(json!({ "agent_id": 103 }))
+        Server::demo()
+            .northwind()
+            .create_session(json!({ "agent_id": 103 }))
     }),
     (Code::DuplicateClientMessage, || {
         let server = Server::demo();
@@ -68,133 +74,146 @@ const PROVOKED: &[(Code, Provocation)] = &[
         let body = json!({ "message": "Hello", "client_message_id": "c" });
         server
             .northwind()
-            .appends(&session, body.clone())
+            .append(&session, body.clone())
             .expect(202);
-        server.northwind().appends(&session, body)
+        server.northwind().append(&session, body)
     }),
     (Code::SessionArchived, || {
         let server = Server::demo();
         let session = server.northwind().session(technician());
-        server.northwind().resets(&session).expect(200);
-        server.northwind().says(&session, "Hello")
+        server.northwind().reset_session(&session).expect(200);
+        server.northwind().append_text(&session, "Hello")
     }),
     (Code::TooManyPendingTurns, || {
         let server = Server::demo();
         let session = server.northwind().session(technician());
         for _ in 0..16 {
-            server.northwind().says(&session, "Hello").expect(202);
+            server
+                .northwind()
+                .append_text(&session, "Hello")
+                .expect(202);
         }
-        server.northwind().says(&session, "Hello")
+        server.northwind().append_text(&session, "Hello")
     }),
     (Code::TooManyAttachments, || {
         let server = Server::demo();
         let session = server.northwind().session(technician());
         for _ in 0..20 {
-            let made = server.northwind().asks_to_upload(&session, "image/png");
+            let made = server.northwind().request_upload(&session, "image/png");
             made.expect(201);
         }
-        server.northwind().asks_to_upload(&session, "image/png")
+        server.northwind().request_upload(&session, "image/png")
     }),
     (Code::AlreadyExists, || {
         let server = Server::demo();
         let session = server.northwind().session(technician());
-        let made = server.northwind().asks_to_upload(&session, "text/plain");
+        let made = server.northwind().request_upload(&session, "text/plain");
         let url = made.expect(201).data()["upload_url"]
             .as_str()
             .unwrap()
             .to_owned();
-        server.anyone().follows("PUT", &url, Some(b"x")).expect(200);
-        server.anyone().follows("PUT", &url, Some(b"x"))
+        server
+            .anonymous()
+            .follow_link("PUT", &url, Some(b"x"))
+            .expect(200);
+        server.anonymous().follow_link("PUT", &url, Some(b"x"))
     }),
     (Code::PayloadTooLarge, || {
         let request = Request::new("POST", "/chat/sessions").text(" ".repeat(300_000));
-        Server::demo().northwind().sends(request)
+        Server::demo().northwind().send(request)
     }),
     (Code::UnsupportedMediaType, || {
         Server::demo()
             .northwind()
-            .sends(Request::new("POST", "/chat/sessions").bytes("{}"))
+            .send(Request::new("POST", "/chat/sessions").bytes("{}"))
     }),
     (Code::AgentNotConversational, || {
-        Server::demo().northwind().opens(json!({ "agent_id": 105 }))
+        Server::demo()
+            .northwind()
+            .create_session(json!({ "agent_id": 105 }))
     }),
     (Code::EndCompanyRequired, || {
-        Server::demo().northwind().opens(json!({ "agent_id": 101 }))
+        Server::demo()
+            .northwind()
+            .create_session(json!({ "agent_id": 101 }))
     }),
     (Code::IdempotencyKeyReused, || {
         let server = Server::demo();
-        server.northwind().opens_once("k", technician()).expect(201);
         server
             .northwind()
-            .opens_once("k", json!({ "agent_id": 100 }))
+            .create_session_once("k", technician())
+            .expect(201);
+        server
+            .northwind()
+            .create_session_once("k", json!({ "agent_id": 100 }))
     }),
     (Code::AgentManagedByNeo, || {
-        Server::demo().northwind().deletes("/agents/100")
+        Server::demo().northwind().delete("/agents/100")
     }),
     (Code::AgentUpdateConflict, || {
         Server::demo()
             .northwind()
-            .puts("/agents/102", json!({ "version": 77 }))
+            .put("/agents/102", json!({ "version": 77 }))
     }),
     (Code::AgentInUse, || {
-        Server::demo().northwind().deletes("/agents/101")
+        Server::demo().northwind().delete("/agents/101")
     }),
     (Code::InstallConflict, || {
         let server = Server::demo();
         let path = format!("/channels/{}/installs", server.client_help_bot());
         let northwind = server.northwind();
-        northwind.posts(&path, json!({ "end_client_tenant_id": WOODGROVE }))
+        northwind.post(&path, json!({ "end_client_tenant_id": WOODGROVE }))
     }),
     (Code::CompanyAlreadyBound, || {
         let server = Server::demo();
         let path = format!("/channels/{}/installs", server.client_help_bot());
         let body = json!({ "end_client_tenant_id": "d-1", "psa_company_id": "1001" });
-        server.northwind().posts(&path, body)
+        server.northwind().post(&path, body)
     }),
     (Code::AudienceMismatch, || {
         let body = json!({ "internal_name": "x", "audience": "MSP", "agent_id": 101 });
-        Server::demo().northwind().posts("/channels", body)
+        Server::demo().northwind().post("/channels", body)
     }),
     (Code::LastAdmin, || {
         let authority = Authority::new();
         let [url, audience] = flags(&authority);
-        let server = Server::serving(DEMO, &[&url, &audience]);
+        let server = Server::with_world(DEMO, &[&url, &audience]);
         let admin = person(&server, &authority, NEWCOMER, "Admin");
         let last = admin
-            .gets("/users?role=ADMIN")
+            .get("/users?role=ADMIN")
             .expect(200)
             .ids()
             .swap_remove(0);
-        admin.patches(&format!("/users/{last}"), json!({ "role": "USER" }))
+        admin.patch(&format!("/users/{last}"), json!({ "role": "USER" }))
     }),
     (Code::RateLimited, || {
-        let server = Server::serving(DEMO, &["--rate-limit=1"]);
-        server.northwind().gets("/whoami").expect(200);
-        server.northwind().gets("/whoami")
+        let server = Server::with_world(DEMO, &["--rate-limit=1"]);
+        server.northwind().get("/whoami").expect(200);
+        server.northwind().get("/whoami")
     }),
     (Code::InternalError, || {
         let server = Server::demo();
         let session = server.northwind().session(technician());
-        server.tampers("UPDATE sessions SET metadata = 'no JSON'");
-        server.northwind().reads(&session)
+        server.execute_sql("UPDATE sessions SET metadata = 'no JSON'");
+        server.northwind().read_session(&session)
     }),
     (Code::Overloaded, || {
         let server = Server::demo();
         let mut file = Connection::open(database_file(server.folder())).unwrap();
-        // Somebody else writes for longer than a request waits.
+        // Another process holds the write lock for longer than a request waits.
         let held = file
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .unwrap();
-        let reply = server.northwind().opens(technician());
+        let reply = server.northwind().create_session(technician());
         held.rollback().unwrap();
-        server.northwind().opens(technician()).expect(201);
+        server.northwind().create_session(technician()).expect(201);
         reply
     }),
     (Code::StorageFull, faults::reply_on_a_full_disk),
     (Code::ShuttingDown, || {
         let server = Server::demo();
         server.app.drain();
-        server.northwind().gets("/whoami")
+        server.northwind().get("/whoami")
     }),
 ];
 

@@ -1,4 +1,4 @@
-//! The command line as an operator meets it: help, exit codes, flags and variables, tenants and keys, folders that cannot be used.
+//! The command line: help, exit codes, flags and variables, tenants and keys, unusable folders.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -8,9 +8,11 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::process::{Client, NORTHWIND, Place, Server, finish, id_and_key, program, read_reply};
+use crate::process::{
+    Client, NORTHWIND, Server, Workspace, finish, id_and_key, program, read_reply,
+};
 
-/// Every command, with the flags of its own.
+/// Every command with its own flags.
 const COMMANDS: &[(&[&str], &[&str])] = &[
     (
         &["serve"],
@@ -52,9 +54,9 @@ const COMMANDS: &[(&[&str], &[&str])] = &[
     (&["check"], &[]),
 ];
 
-fn with_tenant() -> Place {
-    let place = Place::new();
-    place.ok([
+fn with_tenant() -> Workspace {
+    let workspace = Workspace::new();
+    workspace.ok([
         "tenants",
         "create",
         "--client-id",
@@ -62,7 +64,7 @@ fn with_tenant() -> Place {
         "--name",
         "Northwind IT",
     ]);
-    place
+    workspace
 }
 
 fn who_am_i(server: &Server, key: &str) -> u16 {
@@ -118,7 +120,7 @@ fn the_version_is_the_package_s() {
 
 #[test]
 fn wrong_usage_is_exit_2_and_touches_no_folder() {
-    let place = Place::new();
+    let workspace = Workspace::new();
     for line in [
         vec![],
         vec!["frobnicate"],
@@ -155,17 +157,17 @@ fn wrong_usage_is_exit_2_and_touches_no_folder() {
         vec!["keys", "rotate", "nonsense"],
         vec!["keys", "revoke", "ses_01890a5d-ac96-774b-bcce-b302099a8057"],
     ] {
-        let done = place.run(&line);
+        let done = workspace.run(&line);
         assert_eq!(done.code, 2, "{line:?}: {done:?}");
         assert_eq!(done.stdout, "", "{line:?}");
         assert!(!done.stderr.is_empty(), "{line:?}");
     }
-    assert!(!place.data().exists());
+    assert!(!workspace.data().exists());
 }
 
 #[test]
 fn a_failure_is_exit_1_with_one_line_that_says_what_is_wrong() {
-    let place = with_tenant();
+    let workspace = with_tenant();
     let unknown = "key_01890a5d-ac96-774b-bcce-b302099a8057";
     for (line, says) in [
         (vec!["import", "missing.json"], "missing.json"),
@@ -205,27 +207,32 @@ fn a_failure_is_exit_1_with_one_line_that_says_what_is_wrong() {
         ),
         (vec!["serve", "--listen", "192.0.2.1:1"], "192.0.2.1:1"),
     ] {
-        let done = place.run(&line);
+        let done = workspace.run(&line);
         assert!(done.failure().contains(says), "{line:?}: {done:?}");
         assert_eq!(done.stdout, "", "{line:?}");
     }
 }
 
 #[test]
-fn a_folder_without_data_fails_the_check_and_is_not_made() {
-    let place = Place::new();
-    assert!(place.run(["check"]).failure().contains("there is no data"));
-    assert!(!place.data().exists());
+fn the_check_of_a_folder_without_data_fails_and_does_not_create_it() {
+    let workspace = Workspace::new();
+    assert!(
+        workspace
+            .run(["check"])
+            .failure()
+            .contains("there is no data")
+    );
+    assert!(!workspace.data().exists());
 }
 
 #[test]
-fn the_folder_is_made_with_its_parents_for_its_owner_alone() {
-    let place = Place::new();
-    let folder = place.path().join("a/b c/données");
+fn the_folder_and_its_parents_are_created_and_only_the_owner_has_access() {
+    let workspace = Workspace::new();
+    let folder = workspace.path().join("a/b c/données");
     let done = finish(
         program(["tenants", "list", "--data"])
             .arg(&folder)
-            .current_dir(place.path()),
+            .current_dir(workspace.path()),
     );
     assert_eq!((done.code, done.stdout.as_str()), (0, ""), "{done:?}");
     let server = {
@@ -248,12 +255,12 @@ fn the_folder_is_made_with_its_parents_for_its_owner_alone() {
 }
 
 #[test]
-fn without_data_the_usual_folder_in_the_current_one_is_used() {
-    let place = Place::new();
-    let done = finish(program(["tenants", "list"]).current_dir(place.path()));
+fn without_the_data_flag_the_default_folder_in_the_current_directory_is_used() {
+    let workspace = Workspace::new();
+    let done = finish(program(["tenants", "list"]).current_dir(workspace.path()));
     assert_eq!(done.code, 0, "{done:?}");
     assert!(
-        place
+        workspace
             .path()
             .join("switchboard-data/switchboard.db")
             .is_file()
@@ -262,41 +269,41 @@ fn without_data_the_usual_folder_in_the_current_one_is_used() {
 
 #[test]
 fn a_path_that_cannot_be_a_folder_is_refused_in_one_sentence() {
-    let place = Place::new();
-    let file = place.file("occupied", "text");
+    let workspace = Workspace::new();
+    let file = workspace.file("occupied", "text");
     for folder in [file.clone(), format!("{file}/below")] {
-        let done = place.run(["tenants", "list", "--data", &folder]);
+        let done = workspace.run(["tenants", "list", "--data", &folder]);
         assert!(done.failure().contains("occupied"), "{done:?}");
     }
     assert_eq!(fs::read_to_string(file).unwrap(), "text");
 }
 
 #[test]
-fn the_variable_of_data_and_env_works_and_the_flag_beats_it() {
-    let place = with_tenant();
-    let listed = place.ok(["tenants", "list"]);
+fn the_variables_of_data_and_env_work_and_the_flags_override_them() {
+    let workspace = with_tenant();
+    let listed = workspace.ok(["tenants", "list"]);
     assert!(listed.starts_with("northwind-it\t"));
-    let other = place.path().join("other");
-    let done = finish(place.command(["tenants", "list", "--data"]).arg(&other));
+    let other = workspace.path().join("other");
+    let done = finish(workspace.command(["tenants", "list", "--data"]).arg(&other));
     assert_eq!((done.code, done.stdout.as_str()), (0, ""));
 
     let create = ["keys", "create", "--tenant", "northwind-it", "--name"];
     let done = finish(
-        place
+        workspace
             .command(create)
             .arg("from the variable")
             .env("SWITCHBOARD_ENV", "staging"),
     );
     assert!(id_and_key(&done.stdout).1.starts_with("neo_sk_staging_"));
     let done = finish(
-        place
+        workspace
             .command(create)
             .args(["from the flag", "--env", "prod"])
             .env("SWITCHBOARD_ENV", "staging"),
     );
     assert!(id_and_key(&done.stdout).1.starts_with("neo_sk_prod_"));
     let done = finish(
-        place
+        workspace
             .command(["tenants", "list"])
             .env("SWITCHBOARD_ENV", "No Good"),
     );
@@ -304,10 +311,10 @@ fn the_variable_of_data_and_env_works_and_the_flag_beats_it() {
 }
 
 #[test]
-fn the_variables_of_tenants_and_keys_work_and_the_flags_beat_them() {
-    let place = Place::new();
+fn the_variables_of_tenants_and_keys_work_and_the_flags_override_them() {
+    let workspace = Workspace::new();
     let done = finish(
-        place
+        workspace
             .command(["tenants", "create"])
             .env("SWITCHBOARD_CLIENT_ID", "fabrikam")
             .env("SWITCHBOARD_NAME", "Fabrikam")
@@ -315,7 +322,7 @@ fn the_variables_of_tenants_and_keys_work_and_the_flags_beat_them() {
     );
     assert_eq!(done.stdout, "fabrikam\n", "{done:?}");
     let done = finish(
-        place
+        workspace
             .command(["tenants", "create", "--client-id", "tailspin"])
             .args(["--name", "Tailspin", "--entra-tenant-id", "tail-dir"])
             .env("SWITCHBOARD_CLIENT_ID", "fabrikam")
@@ -323,7 +330,7 @@ fn the_variables_of_tenants_and_keys_work_and_the_flags_beat_them() {
             .env("SWITCHBOARD_ENTRA_TENANT_ID", "fab-dir"),
     );
     assert_eq!(done.stdout, "tailspin\n", "{done:?}");
-    let tenants = place.ok(["tenants", "list"]);
+    let tenants = workspace.ok(["tenants", "list"]);
     let columns: Vec<Vec<&str>> = tenants
         .lines()
         .map(|line| line.split('\t').collect())
@@ -337,10 +344,10 @@ fn the_variables_of_tenants_and_keys_work_and_the_flags_beat_them() {
         ("SWITCHBOARD_PLATFORM", "true"),
         ("SWITCHBOARD_EXPIRES", "2999-01-31T00:00:00Z"),
     ];
-    let done = finish(place.command(["keys", "create"]).envs(variables));
+    let done = finish(workspace.command(["keys", "create"]).envs(variables));
     assert_eq!(done.code, 0, "{done:?}");
     let done = finish(
-        place
+        workspace
             .command(["keys", "create", "--tenant", "tailspin", "--name", "flags"])
             .args(["--expires", "2998-01-31T00:00:00Z"])
             .envs(variables)
@@ -348,7 +355,7 @@ fn the_variables_of_tenants_and_keys_work_and_the_flags_beat_them() {
     );
     assert_eq!(done.code, 0, "{done:?}");
     let keys = finish(
-        place
+        workspace
             .command(["keys", "list"])
             .env("SWITCHBOARD_TENANT", "fabrikam"),
     )
@@ -356,7 +363,7 @@ fn the_variables_of_tenants_and_keys_work_and_the_flags_beat_them() {
     assert!(keys.contains("\trelay\t") && keys.contains("\tplatform\t"));
     assert!(keys.contains("2999-01-31T00:00:00.000Z"), "{keys}");
     let keys = finish(
-        place
+        workspace
             .command(["keys", "list", "--tenant", "tailspin"])
             .env("SWITCHBOARD_TENANT", "fabrikam"),
     )
@@ -373,24 +380,27 @@ fn the_variables_of_tenants_and_keys_work_and_the_flags_beat_them() {
             .collect::<Vec<_>>()
     };
     let done = finish(
-        place
+        workspace
             .command(["export"])
             .env("SWITCHBOARD_TENANT", "tailspin"),
     );
     assert_eq!(client_ids(&done.stdout), ["tailspin"]);
     let done = finish(
-        place
+        workspace
             .command(["export", "--tenant", "fabrikam"])
             .env("SWITCHBOARD_TENANT", "tailspin"),
     );
     assert_eq!(client_ids(&done.stdout), ["fabrikam"]);
-    assert_eq!(client_ids(&place.ok(["export"])), ["fabrikam", "tailspin"]);
+    assert_eq!(
+        client_ids(&workspace.ok(["export"])),
+        ["fabrikam", "tailspin"]
+    );
 }
 
 #[test]
-fn the_variables_of_serve_work_and_the_flags_beat_them() {
-    let place = with_tenant();
-    let (_, key) = place.new_key("northwind-it", "script");
+fn the_variables_of_serve_work_and_the_flags_override_them() {
+    let workspace = with_tenant();
+    let (_, key) = workspace.new_key("northwind-it", "script");
     let variables = [
         ("SWITCHBOARD_LISTEN", "127.0.0.1:0"),
         ("SWITCHBOARD_PUBLIC_URL", "https://chat.example.com"),
@@ -418,7 +428,7 @@ fn the_variables_of_serve_work_and_the_flags_beat_them() {
     };
     let limit = |figure: &str| Some(figure.to_owned());
 
-    let mut command = place.command(["serve"]);
+    let mut command = workspace.command(["serve"]);
     command.envs(variables);
     let server = Server::start(command);
     for origin in ["https://one.example.com", "https://two.example.com"] {
@@ -433,7 +443,7 @@ fn the_variables_of_serve_work_and_the_flags_beat_them() {
     );
     server.stop();
 
-    let mut command = place.command(["serve", "--rate-limit", "9"]);
+    let mut command = workspace.command(["serve", "--rate-limit", "9"]);
     command
         .args(["--listen", "127.0.0.1:0"])
         .args(["--cors-origin", "https://three.example.com"])
@@ -454,20 +464,20 @@ fn the_variables_of_serve_work_and_the_flags_beat_them() {
     server.stop();
 
     for (name, _) in variables {
-        let mut command = place.command(["serve"]);
+        let mut command = workspace.command(["serve"]);
         let done = finish(command.env(name, "no good"));
         assert_eq!(done.code, 2, "{name}: {done:?}");
     }
 }
 
 #[test]
-fn tenants_are_made_and_listed_one_a_line() {
-    let place = Place::new();
+fn tenants_are_created_and_listed_one_a_line() {
+    let workspace = Workspace::new();
     let create = |client_id: &str, name: &str, more: &[&str]| {
         let mut line = vec!["tenants", "create", "--client-id", client_id];
         line.extend(["--name", name]);
         line.extend(more);
-        place.run(line)
+        workspace.run(line)
     };
     let done = create("zebra", "Zebra\nTabs\there", &[]);
     assert_eq!(done.stdout, "zebra\n", "{done:?}");
@@ -477,12 +487,12 @@ fn tenants_are_made_and_listed_one_a_line() {
     );
     let taken = create("beta", "Beta", &["--entra-tenant-id", "abc"]);
     assert!(taken.failure().contains("abc"), "{taken:?}");
-    let listed = place.ok(["tenants", "list"]);
+    let listed = workspace.ok(["tenants", "list"]);
     let lines: Vec<&str> = listed.lines().collect();
     assert_eq!(lines.len(), 2, "{listed}");
     assert!(lines[0].starts_with("zebra\tZebra Tabs here\t-\t20"));
     assert!(lines[1].starts_with("alpha\tAlpha\tabc\t20"));
-    let exported: serde_json::Value = serde_json::from_str(&place.ok(["export"])).unwrap();
+    let exported: serde_json::Value = serde_json::from_str(&workspace.ok(["export"])).unwrap();
     for tenant in exported["tenants"].as_array().unwrap() {
         let agents = tenant["agents"].as_array().unwrap();
         assert_eq!(agents.len(), 1, "{tenant}");
@@ -491,16 +501,16 @@ fn tenants_are_made_and_listed_one_a_line() {
 }
 
 #[test]
-fn a_tenant_is_not_made_of_a_directory_that_another_has_installed() {
-    let place = Place::new();
+fn a_tenant_cannot_take_a_directory_that_another_tenant_has_installed() {
+    let workspace = Workspace::new();
     let world = json!({ "tenants": [{
         "client_id": "northwind-it", "name": "Northwind",
         "agents": [{ "agent_id": 1, "name": "Desk", "audience": "END_USER" }],
         "channels": [{ "internal_name": "Help", "audience": "END_USER", "agent_id": 1,
                        "installs": [{ "end_client_tenant_id": "tail-dir" }] }],
     }] });
-    let file = place.file("world.json", world.to_string());
-    place.ok(["import", &file]);
+    let file = workspace.file("world.json", world.to_string());
+    workspace.ok(["import", &file]);
     let create = |client_id: &str, directory: &str| {
         let line = [
             "tenants",
@@ -510,7 +520,7 @@ fn a_tenant_is_not_made_of_a_directory_that_another_has_installed() {
             "--name",
             "Tailspin",
         ];
-        place.run(line.into_iter().chain(["--entra-tenant-id", directory]))
+        workspace.run(line.into_iter().chain(["--entra-tenant-id", directory]))
     };
     let refused = create("tailspin", "TAIL-dir").failure().to_owned();
     assert!(
@@ -520,16 +530,16 @@ fn a_tenant_is_not_made_of_a_directory_that_another_has_installed() {
         ),
         "{refused}"
     );
-    let listed = place.ok(["tenants", "list"]);
+    let listed = workspace.ok(["tenants", "list"]);
     assert_eq!(listed.lines().count(), 1, "{listed}");
     assert_eq!(create("tailspin", "elsewhere").code, 0);
 }
 
 #[test]
 fn a_new_key_is_alone_on_the_last_line_and_works_over_http_at_once() {
-    let place = with_tenant();
-    let server = place.serve::<&str>([]);
-    let made = place.ok([
+    let workspace = with_tenant();
+    let server = workspace.serve::<&str>([]);
+    let made = workspace.ok([
         "keys",
         "create",
         "--tenant",
@@ -552,13 +562,13 @@ fn a_new_key_is_alone_on_the_last_line_and_works_over_http_at_once() {
         lines[0].split('\t').next().unwrap()
     );
 
-    let (_, plain) = place.new_key("northwind-it", "script");
+    let (_, plain) = workspace.new_key("northwind-it", "script");
     assert_eq!(
         server.client().get(&plain, "/whoami").data()["platform"],
         false
     );
     for name in ["signing.secret", "switchboard.db", "switchboard.db-wal"] {
-        let bytes = fs::read(place.data().join(name)).unwrap();
+        let bytes = fs::read(workspace.data().join(name)).unwrap();
         let found = bytes
             .windows(secret.len())
             .any(|part| part == secret.as_bytes());
@@ -568,9 +578,9 @@ fn a_new_key_is_alone_on_the_last_line_and_works_over_http_at_once() {
 
 #[test]
 fn keys_are_listed_one_a_line_with_their_id_first_and_never_whole() {
-    let place = with_tenant();
-    let (first, first_key) = place.new_key("northwind-it", "first\tof\nall");
-    let (second, _) = id_and_key(&place.ok([
+    let workspace = with_tenant();
+    let (first, first_key) = workspace.new_key("northwind-it", "first\tof\nall");
+    let (second, _) = id_and_key(&workspace.ok([
         "keys",
         "create",
         "--tenant",
@@ -581,8 +591,8 @@ fn keys_are_listed_one_a_line_with_their_id_first_and_never_whole() {
         "--expires",
         "2999-01-31T00:00:00+02:00",
     ]));
-    place.ok(["keys", "revoke", &first]);
-    let listed = place.ok(["keys", "list", "--tenant", "northwind-it"]);
+    workspace.ok(["keys", "revoke", &first]);
+    let listed = workspace.ok(["keys", "list", "--tenant", "northwind-it"]);
     let lines: Vec<Vec<&str>> = listed
         .lines()
         .map(|line| line.split('\t').collect())
@@ -600,10 +610,10 @@ fn keys_are_listed_one_a_line_with_their_id_first_and_never_whole() {
 }
 
 #[test]
-fn a_key_that_is_revoked_beside_a_running_server_ends_at_once_with_its_tokens() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
-    let (id, key) = id_and_key(&place.ok([
+fn a_key_revoked_while_the_server_runs_ends_at_once_with_its_tokens() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
+    let (id, key) = id_and_key(&workspace.ok([
         "--env",
         "demo",
         "keys",
@@ -624,7 +634,7 @@ fn a_key_that_is_revoked_beside_a_running_server_ends_at_once_with_its_tokens() 
     let path = format!("/chat/sessions/{}", session["id"].as_str().unwrap());
     assert_eq!(client.get(token, &path).status, 200);
 
-    place.ok(["keys", "revoke", &id]);
+    workspace.ok(["keys", "revoke", &id]);
     for credential in [key.as_str(), token] {
         let reply = client.get(credential, &path);
         assert_eq!(reply.status, 401, "{reply:?}");
@@ -634,9 +644,9 @@ fn a_key_that_is_revoked_beside_a_running_server_ends_at_once_with_its_tokens() 
             "{reply:?}"
         );
     }
-    assert_eq!(place.run(["keys", "revoke", &id]).code, 0);
+    assert_eq!(workspace.run(["keys", "revoke", &id]).code, 0);
     assert!(
-        place
+        workspace
             .run(["keys", "rotate", &id])
             .failure()
             .contains("no valid key")
@@ -645,17 +655,17 @@ fn a_key_that_is_revoked_beside_a_running_server_ends_at_once_with_its_tokens() 
 
 #[test]
 fn a_rotated_key_and_its_successor_both_work_and_act_as_one_account() {
-    let place = with_tenant();
-    let server = place.serve::<&str>([]);
-    let (old_id, old) = place.new_key("northwind-it", "script");
-    let (new_id, new) = id_and_key(&place.ok(["keys", "rotate", &old_id]));
+    let workspace = with_tenant();
+    let server = workspace.serve::<&str>([]);
+    let (old_id, old) = workspace.new_key("northwind-it", "script");
+    let (new_id, new) = id_and_key(&workspace.ok(["keys", "rotate", &old_id]));
     assert_ne!((&old_id, &old), (&new_id, &new));
     assert!(new_id.starts_with("key_") && new.starts_with("neo_sk_dev_"));
     assert_eq!(
         (who_am_i(&server, &old), who_am_i(&server, &new)),
         (200, 200)
     );
-    let listed = place.ok(["keys", "list", "--tenant", "northwind-it"]);
+    let listed = workspace.ok(["keys", "list", "--tenant", "northwind-it"]);
     let lines: Vec<Vec<&str>> = listed
         .lines()
         .map(|line| line.split('\t').collect())
@@ -675,7 +685,7 @@ fn a_rotated_key_and_its_successor_both_work_and_act_as_one_account() {
     assert_eq!(created(&old), old_id.as_str());
     assert_eq!(created(&new), old_id.as_str());
 
-    place.ok(["keys", "revoke", &old_id]);
+    workspace.ok(["keys", "revoke", &old_id]);
     assert_eq!(
         (who_am_i(&server, &old), who_am_i(&server, &new)),
         (401, 200)
@@ -684,8 +694,8 @@ fn a_rotated_key_and_its_successor_both_work_and_act_as_one_account() {
 
 #[test]
 fn a_key_ends_when_it_expires() {
-    let place = with_tenant();
-    let (id, key) = id_and_key(&place.ok([
+    let workspace = with_tenant();
+    let (id, key) = id_and_key(&workspace.ok([
         "keys",
         "create",
         "--tenant",
@@ -695,25 +705,25 @@ fn a_key_ends_when_it_expires() {
         "--expires",
         "2999-01-01T00:00:00Z",
     ]));
-    // Set back in the closed file, so that the test need not wait for it.
-    let file = place.closed_file();
+    // Set the expiry back in the closed file, so that the test need not wait for it.
+    let file = workspace.closed_file();
     assert_eq!(
         file.execute("UPDATE api_keys SET expires_at = created_at + 1", [])
             .unwrap(),
         1
     );
     drop(file);
-    let server = place.serve::<&str>([]);
+    let server = workspace.serve::<&str>([]);
     let reply = server.client().get(&key, "/whoami");
     assert_eq!(reply.status, 401);
     assert_eq!(reply.json()["error"]["details"]["reason"], "expired");
     assert!(
-        place
+        workspace
             .ok(["keys", "list", "--tenant", "northwind-it"])
             .contains("\texpired\t")
     );
     assert!(
-        place
+        workspace
             .run(["keys", "rotate", &id])
             .failure()
             .contains("no valid key")
@@ -722,15 +732,15 @@ fn a_key_ends_when_it_expires() {
 
 #[test]
 fn a_key_s_name_is_free_again_once_it_has_ended() {
-    let place = with_tenant();
-    let (id, _) = place.new_key("northwind-it", "script");
+    let workspace = with_tenant();
+    let (id, _) = workspace.new_key("northwind-it", "script");
     let again = ["keys", "create", "--tenant", "northwind-it"];
-    let done = place.run(again.iter().chain(&["--name", "script"]));
+    let done = workspace.run(again.iter().chain(&["--name", "script"]));
     assert!(done.failure().contains("script"), "{done:?}");
     assert_eq!(done.stdout, "");
-    place.ok(["keys", "revoke", &id]);
-    place.ok(again.iter().chain(&["--name", "script"]));
-    place.ok([
+    workspace.ok(["keys", "revoke", &id]);
+    workspace.ok(again.iter().chain(&["--name", "script"]));
+    workspace.ok([
         "tenants",
         "create",
         "--client-id",
@@ -738,14 +748,14 @@ fn a_key_s_name_is_free_again_once_it_has_ended() {
         "--name",
         "Other",
     ]);
-    place.new_key("other", "script");
+    workspace.new_key("other", "script");
 }
 
 #[test]
-fn a_key_of_another_environment_is_told_apart() {
-    let place = with_tenant();
-    let (_, key) = place.new_key("northwind-it", "script");
-    let server = place.serve(["--env", "prod"]);
+fn a_key_of_another_environment_is_recognized_as_such() {
+    let workspace = with_tenant();
+    let (_, key) = workspace.new_key("northwind-it", "script");
+    let server = workspace.serve(["--env", "prod"]);
     let reply = server.client().get(&key, "/whoami");
     assert_eq!(
         reply.json()["error"]["details"]["reason"],
@@ -754,14 +764,14 @@ fn a_key_of_another_environment_is_told_apart() {
 }
 
 #[test]
-fn what_is_imported_beside_a_running_server_is_served_at_once() {
-    let place = with_tenant();
-    let server = place.serve::<&str>([]);
-    let (_, key) = place.new_key("northwind-it", "script");
+fn an_import_while_the_server_runs_is_served_at_once() {
+    let workspace = with_tenant();
+    let server = workspace.serve::<&str>([]);
+    let (_, key) = workspace.new_key("northwind-it", "script");
     let world = json!({"tenants": [{"client_id": "northwind-it", "name": "Northwind & Sons", "agents": [
         {"agent_id": 7, "name": "Imported"}]}]});
-    let file = place.file("world.json", world.to_string());
-    place.ok(["import", &file]);
+    let file = workspace.file("world.json", world.to_string());
+    workspace.ok(["import", &file]);
     let client = server.client();
     assert_eq!(
         client.get(&key, "/tenant").data()["name"],
@@ -771,26 +781,31 @@ fn what_is_imported_beside_a_running_server_is_served_at_once() {
     let created = client.post(&key, "/chat/sessions", &json!({"agent_id": 7}));
     assert_eq!(created.status, 201);
     assert!(
-        place
+        workspace
             .ok(["check"])
             .ends_with("ok: 1 session, 0 messages, 0 warnings\n")
     );
-    assert!(place.ok(["export"]).contains("Northwind & Sons"));
+    assert!(workspace.ok(["export"]).contains("Northwind & Sons"));
 }
 
 #[test]
-fn ids_grow_over_server_and_command_line_together_also_after_the_clock_was_set_back() {
-    let place = Place::with_demo_world();
-    // The newest thing in the file is an hour ahead of the clock.
-    let file = place.closed_file();
+fn ids_of_server_and_command_line_grow_together_even_after_the_clock_was_set_back() {
+    let workspace = Workspace::with_demo_world();
+    // The newest row of the file is an hour ahead of the clock.
+    let file = workspace.closed_file();
     let ahead = "UPDATE tenants SET seq = seq + 3600000 * 4096 WHERE client_id = 'relay-platform'";
     assert_eq!(file.execute(ahead, []).unwrap(), 1);
     drop(file);
-    let server = place.serve_demo_world();
+    let server = workspace.serve_demo_world();
     let mut ids = Vec::new();
     for number in 0..3 {
-        ids.push(place.new_key("northwind-it", &format!("script {number}")).0);
-        // Both write to the audit trail: the key's making, and a trial as that company's staff.
+        ids.push(
+            workspace
+                .new_key("northwind-it", &format!("script {number}"))
+                .0,
+        );
+        // Both write to the audit trail: the creation of the key, and a session as the company's
+        // staff.
         let body = json!({"agent_id": 101, "end_company_id": "1001"});
         let created = server.client().post(NORTHWIND, "/chat/sessions", &body);
         assert_eq!(created.status, 201, "{created:?}");
@@ -802,100 +817,100 @@ fn ids_grow_over_server_and_command_line_together_also_after_the_clock_was_set_b
 
 #[test]
 fn a_second_server_on_one_folder_is_refused_in_one_sentence() {
-    let place = with_tenant();
-    let server = place.serve::<&str>([]);
+    let workspace = with_tenant();
+    let server = workspace.serve::<&str>([]);
     for command in ["serve", "demo"] {
-        let done = place.run([command, "--listen", "127.0.0.1:0"]);
+        let done = workspace.run([command, "--listen", "127.0.0.1:0"]);
         let line = done.failure();
         assert!(line.contains("another switchboard serves"), "{line}");
-        assert!(line.contains(place.data().to_str().unwrap()), "{line}");
+        assert!(line.contains(workspace.data().to_str().unwrap()), "{line}");
         assert_eq!(done.stdout, "");
     }
     assert_eq!(server.client().get("", "/health").status, 200);
     server.stop();
-    place.serve::<&str>([]).crash();
-    place.serve::<&str>([]).stop();
+    workspace.serve::<&str>([]).crash();
+    workspace.serve::<&str>([]).stop();
 }
 
 #[test]
-fn a_taken_port_is_said_in_one_sentence() {
-    let place = with_tenant();
+fn a_port_in_use_is_reported_in_one_sentence() {
+    let workspace = with_tenant();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let done = place.run(["serve", "--listen", &address]);
+    let done = workspace.run(["serve", "--listen", &address]);
     assert!(done.failure().contains(&address), "{done:?}");
 }
 
 #[test]
-fn a_file_of_a_newer_version_is_refused_and_left_alone() {
-    let place = with_tenant();
-    let file = place.closed_file();
+fn a_file_of_a_newer_version_is_refused_and_not_changed() {
+    let workspace = with_tenant();
+    let file = workspace.closed_file();
     file.execute(
         "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) VALUES (9999, 'later', '', '')",
         [],
     )
     .unwrap();
     drop(file);
-    let before = fs::read(place.database()).unwrap();
+    let before = fs::read(workspace.database()).unwrap();
     for line in [
         vec!["serve", "--listen", "127.0.0.1:0"],
         vec!["check"],
         vec!["export"],
     ] {
-        let done = place.run(&line);
+        let done = workspace.run(&line);
         assert!(done.failure().contains("newer"), "{line:?}: {done:?}");
     }
-    assert_eq!(fs::read(place.database()).unwrap(), before);
+    assert_eq!(fs::read(workspace.database()).unwrap(), before);
 }
 
 #[test]
-fn a_database_of_another_program_is_refused_and_left_alone() {
-    let place = Place::new();
-    fs::create_dir(place.data()).unwrap();
-    let file = rusqlite::Connection::open(place.database()).unwrap();
+fn a_database_of_another_program_is_refused_and_not_changed() {
+    let workspace = Workspace::new();
+    fs::create_dir(workspace.data()).unwrap();
+    let file = rusqlite::Connection::open(workspace.database()).unwrap();
     file.execute_batch("CREATE TABLE recipes (name TEXT); INSERT INTO recipes VALUES ('soup')")
         .unwrap();
     drop(file);
-    let before = fs::read(place.database()).unwrap();
+    let before = fs::read(workspace.database()).unwrap();
     for line in [vec!["serve", "--listen", "127.0.0.1:0"], vec!["check"]] {
-        let done = place.run(&line);
+        let done = workspace.run(&line);
         assert!(
             done.failure().contains("another program"),
             "{line:?}: {done:?}"
         );
     }
-    assert!(fs::read(place.database()).unwrap() == before);
+    assert!(fs::read(workspace.database()).unwrap() == before);
 }
 
 #[test]
-fn a_file_that_is_no_database_is_refused_and_left_alone() {
-    let place = Place::new();
-    fs::create_dir(place.data()).unwrap();
+fn a_file_that_is_not_a_database_is_refused_and_not_changed() {
+    let workspace = Workspace::new();
+    fs::create_dir(workspace.data()).unwrap();
     let text = "a shopping list, long enough to be looked at as a file's head\n".repeat(100);
-    fs::write(place.database(), &text).unwrap();
+    fs::write(workspace.database(), &text).unwrap();
     for line in [
         vec!["serve", "--listen", "127.0.0.1:0"],
         vec!["check"],
         vec!["tenants", "list"],
     ] {
-        let done = place.run(&line);
+        let done = workspace.run(&line);
         assert!(done.failure().contains("no database"), "{line:?}: {done:?}");
     }
-    assert_eq!(fs::read_to_string(place.database()).unwrap(), text);
+    assert_eq!(fs::read_to_string(workspace.database()).unwrap(), text);
 }
 
 #[test]
-fn damage_at_the_file_s_head_is_refused_in_one_sentence() {
-    let place = Place::with_demo_world();
-    drop(place.closed_file());
-    let bytes = fs::read(place.database()).unwrap();
+fn a_damaged_file_header_is_refused_in_one_sentence() {
+    let workspace = Workspace::with_demo_world();
+    drop(workspace.closed_file());
+    let bytes = fs::read(workspace.database()).unwrap();
     let cut_off = &bytes[..5_000];
     let mut overwritten = bytes.clone();
     overwritten[100..4_096].fill(0xa5);
     for damaged in [cut_off, &overwritten] {
-        fs::write(place.database(), damaged).unwrap();
+        fs::write(workspace.database(), damaged).unwrap();
         for line in [vec!["serve", "--listen", "127.0.0.1:0"], vec!["check"]] {
-            let done = place.run(&line);
+            let done = workspace.run(&line);
             assert!(done.failure().contains("damaged"), "{line:?}: {done:?}");
         }
     }
@@ -903,10 +918,10 @@ fn damage_at_the_file_s_head_is_refused_in_one_sentence() {
 
 #[test]
 fn the_check_finds_damage_in_the_middle_of_the_file() {
-    let place = Place::with_demo_world();
-    assert_eq!(place.run(["check"]).code, 0);
+    let workspace = Workspace::with_demo_world();
+    assert_eq!(workspace.run(["check"]).code, 0);
     let page = {
-        let file = place.closed_file();
+        let file = workspace.closed_file();
         file.query_row(
             "SELECT rootpage FROM sqlite_schema WHERE name = 'knowledge_articles_titled'",
             [],
@@ -917,27 +932,27 @@ fn the_check_finds_damage_in_the_middle_of_the_file() {
     let mut file = fs::OpenOptions::new()
         .read(true)
         .write(true)
-        .open(place.database())
+        .open(workspace.database())
         .unwrap();
     file.seek(SeekFrom::Start((page - 1) * 4_096 + 8)).unwrap();
     file.write_all(&[0xa5; 4_000]).unwrap();
     drop(file);
-    let done = place.run(["check"]);
+    let done = workspace.run(["check"]);
     assert_eq!(done.code, 1, "{done:?}");
     assert!(!done.stderr.is_empty() && !done.stderr.contains("panicked"));
 }
 
 #[test]
-fn the_check_finds_what_contradicts_itself() {
-    let place = Place::with_demo_world();
-    let file = place.closed_file();
+fn the_check_finds_inconsistent_data() {
+    let workspace = Workspace::with_demo_world();
+    let file = workspace.closed_file();
     file.execute_batch(
         "DELETE FROM agents WHERE managed_agent_key IS NOT NULL;
          UPDATE installs SET bot_id = 'stray' WHERE seq = (SELECT min(seq) FROM installs)",
     )
     .unwrap();
     drop(file);
-    let done = place.run(["check"]);
+    let done = workspace.run(["check"]);
     assert_eq!(done.code, 1, "{done:?}");
     for says in ["northwind-it", "NEO_SUPPORT", "an install does not agree"] {
         assert!(done.stderr.contains(says), "{done:?}");
@@ -945,10 +960,10 @@ fn the_check_finds_what_contradicts_itself() {
 }
 
 #[test]
-fn a_signal_ends_the_server_with_exit_0() {
+fn a_signal_stops_the_server_with_exit_0() {
     for signal in ["TERM", "INT"] {
-        let place = with_tenant();
-        let server = place.serve::<&str>([]);
+        let workspace = with_tenant();
+        let server = workspace.serve::<&str>([]);
         server.signal(signal);
         let (status, log) = server.wait();
         assert_eq!(status.code(), Some(0), "{signal}: {log:#?}");
@@ -957,11 +972,11 @@ fn a_signal_ends_the_server_with_exit_0() {
 }
 
 #[test]
-fn whatever_ends_by_itself_leaves_all_data_in_the_one_file() {
-    let place = Place::with_demo_world();
-    let log = place.data().join("switchboard.db-wal");
+fn every_clean_exit_leaves_all_data_in_the_one_file() {
+    let workspace = Workspace::with_demo_world();
+    let log = workspace.data().join("switchboard.db-wal");
     assert!(!log.exists());
-    let server = place.serve_demo_world();
+    let server = workspace.serve_demo_world();
     let created = server
         .client()
         .post(NORTHWIND, "/chat/sessions", &json!({"agent_id": 102}));
@@ -969,17 +984,17 @@ fn whatever_ends_by_itself_leaves_all_data_in_the_one_file() {
     assert!(log.exists());
     server.stop();
     assert!(!log.exists());
-    let copy = Place::new();
+    let copy = Workspace::new();
     fs::create_dir(copy.data()).unwrap();
-    fs::copy(place.database(), copy.database()).unwrap();
+    fs::copy(workspace.database(), copy.database()).unwrap();
     assert!(copy.ok(["check"]).contains("ok: 1 session"));
 }
 
 #[test]
-fn a_connection_that_is_only_kept_does_not_hold_up_the_end() {
-    let place = with_tenant();
-    // Far longer than a failing test waits, so that waiting for it fails the test.
-    let server = place.serve(["--drain-seconds", "3600"]);
+fn an_idle_connection_does_not_delay_the_shutdown() {
+    let workspace = with_tenant();
+    // Far longer than the test's timeout, so that a wait for the drain fails the test.
+    let server = workspace.serve(["--drain-seconds", "3600"]);
     let mut kept = TcpStream::connect(server.address()).unwrap();
     kept.write_all(b"GET /health HTTP/1.1\r\nhost: switchboard\r\n\r\n")
         .unwrap();
@@ -995,10 +1010,10 @@ fn a_connection_that_is_only_kept_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn a_request_that_runs_when_the_signal_comes_gets_its_reply() {
-    let place = with_tenant();
-    let (_, key) = place.new_key("northwind-it", "script");
-    let server = place.serve::<&str>([]);
+fn a_request_in_progress_at_the_signal_gets_its_reply() {
+    let workspace = with_tenant();
+    let (_, key) = workspace.new_key("northwind-it", "script");
+    let server = workspace.serve::<&str>([]);
     let client = server.client();
     let agent = client.get(&key, "/agents").data()[0]["agent_id"].clone();
     let body = json!({"agent_id": agent, "title": "half sent when the signal came"}).to_string();
@@ -1012,12 +1027,12 @@ fn a_request_that_runs_when_the_signal_comes_gets_its_reply() {
         body.len()
     );
     running.write_all(head.as_bytes()).unwrap();
-    // The interim reply says that the request is running; its body is still to come.
+    // The interim reply shows that the request is in progress; its body is not sent yet.
     let mut interim = [0; 25];
     running.read_exact(&mut interim).unwrap();
     assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
     server.signal("TERM");
-    server.logs("shutting down");
+    server.wait_for_log("shutting down");
     running.write_all(body.as_bytes()).unwrap();
     let reply = read_reply(&mut running).unwrap();
     assert!([201, 503].contains(&reply.status), "{reply:?}");
@@ -1030,8 +1045,8 @@ fn a_request_that_runs_when_the_signal_comes_gets_its_reply() {
 }
 
 #[test]
-fn results_into_a_closed_pipe_end_the_command_without_a_panic() {
-    let place = Place::with_demo_world();
+fn a_closed_pipe_ends_the_command_without_a_panic() {
+    let workspace = Workspace::with_demo_world();
     for line in [
         vec!["export"],
         vec!["tenants", "list"],
@@ -1039,7 +1054,7 @@ fn results_into_a_closed_pipe_end_the_command_without_a_panic() {
         vec!["keys", "list", "--tenant", "northwind-it"],
         vec!["--help"],
     ] {
-        let mut child = place
+        let mut child = workspace
             .command(&line)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -1061,13 +1076,13 @@ fn results_into_a_closed_pipe_end_the_command_without_a_panic() {
 }
 
 #[test]
-fn an_ipv6_address_is_served_where_there_is_one() {
-    let place = with_tenant();
+fn an_ipv6_address_is_served_if_the_machine_has_one() {
+    let workspace = with_tenant();
     let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else {
         return;
     };
     drop(listener);
-    let mut command = place.command(["serve"]);
+    let mut command = workspace.command(["serve"]);
     command.args(["--listen", "[::1]:0"]);
     let server = Server::start(command);
     assert_eq!(Client::new(server.address()).get("", "/ready").status, 200);

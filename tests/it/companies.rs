@@ -1,4 +1,4 @@
-//! End companies over the wire: made, linked, changed, removed; and the directories that were refused until then.
+//! End companies over HTTP: create, link, change, delete, and the directories refused before.
 
 use std::thread;
 
@@ -18,11 +18,11 @@ fn companies_of(list: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_company_is_made_read_and_changed_field_by_field() {
+fn a_company_is_created_read_and_changed_field_by_field() {
     let server = Server::demo();
     let northwind = server.northwind();
     let made = northwind
-        .posts(
+        .post(
             "/end-companies",
             json!({ "psa_company_id": "A.b_c-1", "psa_company_name": "Wide World", "tenant_id": "DIR-1" }),
         )
@@ -42,18 +42,18 @@ fn a_company_is_made_read_and_changed_field_by_field() {
     });
     assert_eq!(made.data(), expected);
     let path = "/end-companies/A.b_c-1";
-    assert_eq!(northwind.gets(path).expect(200).data(), expected);
+    assert_eq!(northwind.get(path).expect(200).data(), expected);
 
-    server.passes(SECOND);
+    server.advance_clock(SECOND);
     let change = json!({ "custom_instructions": "Gold plan.", "custom_instructions_for_user_facing_chat": "Be kind." });
     expected["custom_instructions"] = "Gold plan.".into();
     expected["custom_instructions_for_user_facing_chat"] = "Be kind.".into();
     expected["updated_at"] = "2025-11-24T16:00:01.000Z".into();
-    assert_eq!(northwind.puts(path, change).expect(200).data(), expected);
+    assert_eq!(northwind.put(path, change).expect(200).data(), expected);
 
-    server.passes(SECOND);
-    // What is read can be sent back, and changes nothing.
-    let same = northwind.puts(path, expected.clone()).expect(200);
+    server.advance_clock(SECOND);
+    // Sending back what was read changes nothing.
+    let same = northwind.put(path, expected.clone()).expect(200);
     assert_eq!(same.data(), expected);
     let reset =
         json!({ "psa_company_name": "WWI", "tenant_id": null, "custom_instructions": null });
@@ -61,12 +61,12 @@ fn a_company_is_made_read_and_changed_field_by_field() {
     expected["tenant_id"] = Value::Null;
     expected["custom_instructions"] = Value::Null;
     expected["updated_at"] = "2025-11-24T16:00:02.000Z".into();
-    assert_eq!(northwind.puts(path, reset).expect(200).data(), expected);
-    assert_eq!(northwind.gets(path).expect(200).data(), expected);
+    assert_eq!(northwind.put(path, reset).expect(200).data(), expected);
+    assert_eq!(northwind.get(path).expect(200).data(), expected);
 }
 
 #[test]
-fn a_body_that_makes_or_changes_no_company_is_refused_by_field() {
+fn an_invalid_company_or_change_is_refused_by_field() {
     let server = Server::demo();
     let northwind = server.northwind();
     let id_rule = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
@@ -113,7 +113,7 @@ fn a_body_that_makes_or_changes_no_company_is_refused_by_field() {
         ),
     ] {
         northwind
-            .posts("/end-companies", body)
+            .post("/end-companies", body)
             .refused_field(field, reason);
     }
     for (body, field, reason) in [
@@ -135,18 +135,18 @@ fn a_body_that_makes_or_changes_no_company_is_refused_by_field() {
         (json!({ "tenant_id": 1 }), "tenant_id", "must be a string"),
     ] {
         northwind
-            .puts("/end-companies/1001", body)
+            .put("/end-companies/1001", body)
             .refused_field(field, reason);
     }
 }
 
 #[test]
-fn a_known_id_is_not_made_again_and_an_unknown_one_is_not_changed_into_being() {
+fn an_existing_id_cannot_be_created_again_and_a_change_creates_nothing() {
     let server = Server::demo();
     let northwind = server.northwind();
     let body = json!({ "psa_company_id": "1001", "psa_company_name": "Another" });
     let refused = northwind
-        .posts("/end-companies", body.clone())
+        .post("/end-companies", body.clone())
         .refused(409, "already_exists");
     assert_eq!(
         refused.error(),
@@ -156,21 +156,21 @@ fn a_known_id_is_not_made_again_and_an_unknown_one_is_not_changed_into_being() {
             "details": { "field": "psa_company_id", "psa_company_id": "1001" },
         })
     );
-    // Another MSP's ids are another matter.
-    server.fabrikam().posts("/end-companies", body).expect(201);
+    // Each MSP has its own ids.
+    server.fabrikam().post("/end-companies", body).expect(201);
     let change = json!({ "psa_company_name": "New" });
     for path in [
         "/end-companies/9999",
         "/end-companies/WOOD-01",
         "/end-companies/a%20b",
     ] {
-        northwind.puts(path, change.clone()).not_found();
-        northwind.gets(path).not_found();
-        northwind.deletes(path).not_found();
+        northwind.put(path, change.clone()).not_found();
+        northwind.get(path).not_found();
+        northwind.delete(path).not_found();
     }
     assert_eq!(
         northwind
-            .gets("/end-companies")
+            .get("/end-companies")
             .expect(200)
             .data()
             .as_array()
@@ -181,14 +181,14 @@ fn a_known_id_is_not_made_again_and_an_unknown_one_is_not_changed_into_being() {
 }
 
 #[test]
-fn of_many_who_make_one_company_exactly_one_does() {
+fn of_many_concurrent_creates_of_one_company_exactly_one_wins() {
     let server = Server::demo();
     let statuses: Vec<u16> = thread::scope(|scope| {
         let makers: Vec<_> = (0..8)
             .map(|number| {
                 let northwind = server.northwind();
                 let body = json!({ "psa_company_id": "rush", "psa_company_name": format!("Maker {number}") });
-                scope.spawn(move || northwind.posts("/end-companies", body).status)
+                scope.spawn(move || northwind.post("/end-companies", body).status)
             })
             .collect();
         makers
@@ -206,7 +206,7 @@ fn companies_are_listed_newest_first_page_by_page_by_directory_and_by_text() {
     let northwind = server.northwind();
     let list = |query: &str| {
         northwind
-            .gets(&format!("/end-companies?{query}"))
+            .get(&format!("/end-companies?{query}"))
             .expect(200)
     };
     assert_eq!(
@@ -244,13 +244,13 @@ fn companies_are_listed_newest_first_page_by_page_by_directory_and_by_text() {
     let cursor = list("page_size=1").next_cursor().unwrap();
     server
         .fabrikam()
-        .gets(&format!("/end-companies?cursor={cursor}"))
+        .get(&format!("/end-companies?cursor={cursor}"))
         .refused(400, "validation_error");
     northwind
-        .gets(&format!("/end-companies/unlinked-tenants?cursor={cursor}"))
+        .get(&format!("/end-companies/unlinked-tenants?cursor={cursor}"))
         .refused(400, "validation_error");
     northwind
-        .gets("/end-companies?tenant_id=a%20b")
+        .get("/end-companies?tenant_id=a%20b")
         .refused_field(
             "tenant_id",
             "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'",
@@ -258,16 +258,15 @@ fn companies_are_listed_newest_first_page_by_page_by_directory_and_by_text() {
 }
 
 #[test]
-fn paths_that_are_spelt_out_are_no_companies() {
+fn literal_paths_are_not_companies() {
     let server = Server::demo();
     let northwind = server.northwind();
     assert!(
-        northwind.gets("/end-companies/health").expect(200).data()["shared_directories"]
-            .is_object()
+        northwind.get("/end-companies/health").expect(200).data()["shared_directories"].is_object()
     );
     assert!(
         northwind
-            .gets("/end-companies/unlinked-tenants")
+            .get("/end-companies/unlinked-tenants")
             .expect(200)
             .data()
             .is_array()
@@ -275,41 +274,37 @@ fn paths_that_are_spelt_out_are_no_companies() {
     for path in ["/end-companies/health", "/end-companies/unlinked-tenants"] {
         for method in ["PUT", "DELETE"] {
             let request = Request::new(method, format!("/public-api{path}")).json(&json!({}));
-            let reply = northwind.sends(request).refused(405, "method_not_allowed");
+            let reply = northwind.send(request).refused(405, "method_not_allowed");
             assert_eq!(reply.header("allow"), Some("GET"));
         }
     }
-    // Names are told apart by case; these are companies like any other.
+    // Literal path segments are case-sensitive; these are ordinary companies.
     let body = json!({ "psa_company_id": "Health", "psa_company_name": "A spa" });
-    northwind.posts("/end-companies", body).expect(201);
+    northwind.post("/end-companies", body).expect(201);
     assert_eq!(
-        northwind.gets("/end-companies/Health").expect(200).data()["psa_company_name"],
+        northwind.get("/end-companies/Health").expect(200).data()["psa_company_name"],
         "A spa"
     );
 }
 
 #[test]
-fn who_was_refused_is_shown_and_linking_by_a_change_lets_them_in() {
+fn a_refused_directory_is_listed_and_linking_a_company_to_it_admits_it() {
     let server = Server::demo();
     let (relay, northwind) = (server.relay(), server.northwind());
-    let unlinked = || {
-        northwind
-            .gets("/end-companies/unlinked-tenants")
-            .expect(200)
-    };
+    let unlinked = || northwind.get("/end-companies/unlinked-tenants").expect(200);
     assert_eq!(unlinked().data(), json!([]));
     relay
-        .opens(from(TAILSPIN))
+        .create_session(from(TAILSPIN))
         .refused(409, "end_company_not_mapped");
-    server.passes(SECOND);
+    server.advance_clock(SECOND);
     relay
-        .opens(from(FOURTH_COFFEE))
+        .create_session(from(FOURTH_COFFEE))
         .refused(409, "end_company_not_mapped");
-    server.passes(SECOND);
+    server.advance_clock(SECOND);
     relay
-        .opens(from(TAILSPIN))
+        .create_session(from(TAILSPIN))
         .refused(409, "end_company_not_mapped");
-    let channel = northwind.gets("/end-companies/health").expect(200).data()
+    let channel = northwind.get("/end-companies/health").expect(200).data()
         ["installed_without_company"]["items"][0]["channel_id"]
         .clone();
     assert_eq!(
@@ -325,148 +320,148 @@ fn who_was_refused_is_shown_and_linking_by_a_change_lets_them_in() {
             },
         ])
     );
-    // Nobody else's business.
+    // No other tenant sees the directory.
     for other in [server.fabrikam(), server.relay()] {
-        let told = other.gets("/end-companies/unlinked-tenants").expect(200);
+        let told = other.get("/end-companies/unlinked-tenants").expect(200);
         assert_eq!(told.data(), json!([]));
     }
     let first = northwind
-        .gets("/end-companies/unlinked-tenants?page_size=1")
+        .get("/end-companies/unlinked-tenants?page_size=1")
         .expect(200);
     assert_eq!(first.data()[0]["inbound_tenant_id"], FOURTH_COFFEE);
     let rest = format!(
         "/end-companies/unlinked-tenants?page_size=1&cursor={}",
         first.next_cursor().unwrap()
     );
-    let rest = northwind.gets(&rest).expect(200);
+    let rest = northwind.get(&rest).expect(200);
     assert_eq!(rest.data()[0]["inbound_tenant_id"], TAILSPIN);
     assert_eq!(rest.next_cursor(), None);
 
     northwind
-        .puts(
+        .put(
             "/end-companies/1002",
             json!({ "tenant_id": TAILSPIN.to_uppercase() }),
         )
         .expect(200);
     assert_eq!(unlinked().data()[0]["inbound_tenant_id"], FOURTH_COFFEE);
     assert_eq!(unlinked().data().as_array().unwrap().len(), 1);
-    let let_in = relay.opens(from(TAILSPIN)).expect(201).data();
+    let let_in = relay.create_session(from(TAILSPIN)).expect(201).data();
     assert_eq!(let_in["end_company_id"], "1002");
 }
 
 #[test]
-fn linking_by_a_new_company_lets_them_in_and_a_second_one_keeps_them_out_again() {
+fn a_new_linked_company_admits_its_directory_and_a_second_one_makes_it_refused_again() {
     let server = Server::demo();
     let (relay, northwind) = (server.relay(), server.northwind());
     relay
-        .opens(from(TAILSPIN))
+        .create_session(from(TAILSPIN))
         .refused(409, "end_company_not_mapped");
     let company =
         |id: &str| json!({ "psa_company_id": id, "psa_company_name": id, "tenant_id": TAILSPIN });
     northwind
-        .posts("/end-companies", company("new-1"))
+        .post("/end-companies", company("new-1"))
         .expect(201);
     let unlinked = "/end-companies/unlinked-tenants";
-    assert_eq!(northwind.gets(unlinked).expect(200).data(), json!([]));
-    let session = relay.opens(from(TAILSPIN)).expect(201);
+    assert_eq!(northwind.get(unlinked).expect(200).data(), json!([]));
+    let session = relay.create_session(from(TAILSPIN)).expect(201);
     assert_eq!(session.data()["end_company_id"], "new-1");
     northwind
-        .posts("/end-companies", company("new-2"))
+        .post("/end-companies", company("new-2"))
         .expect(201);
     relay
-        .opens(from(TAILSPIN))
+        .create_session(from(TAILSPIN))
         .refused(409, "end_company_not_mapped");
     relay
-        .says(&session.id(), "Still there?")
+        .append_text(&session.id(), "Still there?")
         .refused(409, "end_company_not_mapped");
-    let row = northwind.gets(unlinked).expect(200).data();
+    let row = northwind.get(unlinked).expect(200).data();
     assert_eq!(
         (&row[0]["linked_companies"], &row[0]["attempts"]),
         (&json!(2), &json!(2))
     );
-    // Of two that share a directory one goes: exactly one is left, and nobody is refused any more.
-    northwind.deletes("/end-companies/new-2").expect(204);
-    assert_eq!(northwind.gets(unlinked).expect(200).data(), json!([]));
-    relay.says(&session.id(), "Now?").expect(202);
+    // One of the two that share the directory is deleted. One is left, so nobody is refused.
+    northwind.delete("/end-companies/new-2").expect(204);
+    assert_eq!(northwind.get(unlinked).expect(200).data(), json!([]));
+    relay.append_text(&session.id(), "Now?").expect(202);
 }
 
 #[test]
-fn a_refused_directory_is_forgotten_on_request_and_comes_back_when_it_is_refused_again() {
+fn a_refused_directory_can_be_dismissed_and_is_listed_again_at_the_next_refusal() {
     let server = Server::demo();
     let (relay, northwind) = (server.relay(), server.northwind());
     relay
-        .opens(from(TAILSPIN))
+        .create_session(from(TAILSPIN))
         .refused(409, "end_company_not_mapped");
     let path = format!(
         "/end-companies/unlinked-tenants/{}",
         TAILSPIN.to_uppercase()
     );
-    server.fabrikam().deletes(&path).not_found();
-    northwind.deletes(&path).expect(204);
-    northwind.deletes(&path).not_found();
+    server.fabrikam().delete(&path).not_found();
+    northwind.delete(&path).expect(204);
+    northwind.delete(&path).not_found();
     northwind
-        .deletes("/end-companies/unlinked-tenants/a%20b")
+        .delete("/end-companies/unlinked-tenants/a%20b")
         .not_found();
     let list = || {
         northwind
-            .gets("/end-companies/unlinked-tenants")
+            .get("/end-companies/unlinked-tenants")
             .expect(200)
             .data()
     };
     assert_eq!(list(), json!([]));
     relay
-        .opens(from(TAILSPIN))
+        .create_session(from(TAILSPIN))
         .refused(409, "end_company_not_mapped");
     assert_eq!(list()[0]["attempts"], 1);
 }
 
 #[test]
-fn a_link_that_is_removed_leaves_sessions_pinned_and_refuses_their_new_turns() {
+fn a_removed_link_leaves_sessions_pinned_and_refuses_their_new_turns() {
     let server = Server::demo();
     let (relay, northwind) = (server.relay(), server.northwind());
     let session = relay.session(from(CONTOSO));
-    relay.says(&session, "Hello").expect(202);
+    relay.append_text(&session, "Hello").expect(202);
     northwind
-        .puts("/end-companies/1001", json!({ "tenant_id": null }))
+        .put("/end-companies/1001", json!({ "tenant_id": null }))
         .expect(200);
     assert_eq!(
-        relay.reads(&session).expect(200).data()["end_company_id"],
+        relay.read_session(&session).expect(200).data()["end_company_id"],
         "1001"
     );
     let refused = relay
-        .says(&session, "Still there?")
+        .append_text(&session, "Still there?")
         .refused(409, "end_company_not_mapped");
     assert_eq!(
         refused.error()["details"],
         json!({ "inbound_tenant_id": CONTOSO, "client_id": "northwind-it", "linked_companies": 0 })
     );
     northwind
-        .puts("/end-companies/1001", json!({ "tenant_id": CONTOSO }))
+        .put("/end-companies/1001", json!({ "tenant_id": CONTOSO }))
         .expect(200);
-    relay.says(&session, "And now?").expect(202);
+    relay.append_text(&session, "And now?").expect(202);
 }
 
 #[test]
-fn a_company_that_is_removed_leaves_its_sessions_which_refuse_new_turns() {
+fn a_deleted_company_leaves_its_sessions_which_refuse_new_turns() {
     let server = Server::demo();
     let (relay, northwind) = (server.relay(), server.northwind());
     let pinned = relay.session(from(CONTOSO));
     let tried = northwind.session(json!({ "agent_id": 101, "end_company_id": "1001" }));
-    relay.says(&pinned, "Hello").expect(202);
-    northwind.says(&tried, "Hello").expect(202);
-    northwind.deletes("/end-companies/1001").expect(204);
-    northwind.gets("/end-companies/1001").not_found();
+    relay.append_text(&pinned, "Hello").expect(202);
+    northwind.append_text(&tried, "Hello").expect(202);
+    northwind.delete("/end-companies/1001").expect(204);
+    northwind.get("/end-companies/1001").not_found();
     for (owner, session) in [(&relay, &pinned), (&northwind, &tried)] {
-        let kept = owner.reads(session).expect(200).data();
+        let kept = owner.read_session(session).expect(200).data();
         assert_eq!(
             (&kept["end_company_id"], &kept["message_count"]),
             (&json!("1001"), &json!(1))
         );
         owner
-            .says(session, "Still there?")
+            .append_text(session, "Still there?")
             .refused(409, "end_company_not_mapped");
     }
-    let refused = northwind.says(&tried, "Hello?").error();
+    let refused = northwind.append_text(&tried, "Hello?").error();
     assert_eq!(
         refused,
         json!({
@@ -476,19 +471,19 @@ fn a_company_that_is_removed_leaves_its_sessions_which_refuse_new_turns() {
         })
     );
     relay
-        .opens(from(CONTOSO))
+        .create_session(from(CONTOSO))
         .refused(409, "end_company_not_mapped");
-    // Under another company that takes the directory over, the old session stays shut.
+    // The old session stays closed when another company takes over the directory.
     let heir =
         json!({ "psa_company_id": "2001", "psa_company_name": "Heir", "tenant_id": CONTOSO });
-    northwind.posts("/end-companies", heir).expect(201);
+    northwind.post("/end-companies", heir).expect(201);
     relay
-        .says(&pinned, "Hello?")
+        .append_text(&pinned, "Hello?")
         .refused(409, "end_company_not_mapped");
 }
 
 #[test]
-fn a_removed_companys_own_articles_go_with_it_and_never_become_everybodys() {
+fn a_deleted_companys_own_articles_are_deleted_and_never_become_shared() {
     let server = Server::answering(&[]);
     let northwind = server.northwind();
     let articles = || {
@@ -507,7 +502,11 @@ fn a_removed_companys_own_articles_go_with_it_and_never_become_everybodys() {
     );
     let answer = |question: &str| {
         let session = server.relay().session(from(CONTOSO));
-        let turn = server.relay().says(&session, question).expect(202).data();
+        let turn = server
+            .relay()
+            .append_text(&session, question)
+            .expect(202)
+            .data();
         let turn = turn["chat_turn_id"].as_str().unwrap().to_owned();
         let ended = server
             .relay()
@@ -521,49 +520,49 @@ fn a_removed_companys_own_articles_go_with_it_and_never_become_everybodys() {
     };
     let question = "Contoso Ledger is slow at month-end";
     assert!(answer(question).contains("Ledger"));
-    northwind.deletes("/end-companies/1001").expect(204);
+    northwind.delete("/end-companies/1001").expect(204);
     let expected: Vec<&str> = before
         .lines()
         .filter(|line| !line.starts_with("1001 "))
         .collect();
     assert_eq!(articles().lines().collect::<Vec<_>>(), expected);
-    // The company that comes under the same id begins without them.
+    // A new company under the same id starts without the articles.
     let anew =
         json!({ "psa_company_id": "1001", "psa_company_name": "Namesake", "tenant_id": CONTOSO });
-    northwind.posts("/end-companies", anew).expect(201);
+    northwind.post("/end-companies", anew).expect(201);
     assert!(!answer(question).contains("Contoso Ledger:"));
 }
 
 #[test]
-fn each_change_of_a_company_is_an_audit_event_and_what_changes_nothing_is_none() {
-    let server = Server::serving(DEMO, &[]);
+fn each_change_of_a_company_is_an_audit_event_and_a_change_of_nothing_is_not() {
+    let server = Server::with_world(DEMO, &[]);
     let northwind = server.northwind();
-    let guest = northwind.guest_of(&northwind.session(technician()));
+    let guest = northwind.with_session_token(&northwind.session(technician()));
     let before: i64 = server.stored("SELECT count(*) FROM audit_events");
     northwind
-        .posts(
+        .post(
             "/end-companies",
             json!({ "psa_company_id": "c", "psa_company_name": "C", "tenant_id": "D" }),
         )
         .expect(201);
     northwind
-        .puts(
+        .put(
             "/end-companies/c",
             json!({ "tenant_id": null, "psa_company_name": "C" }),
         )
         .expect(200);
     northwind
-        .puts("/end-companies/c", json!({ "psa_company_name": "C" }))
+        .put("/end-companies/c", json!({ "psa_company_name": "C" }))
         .expect(200);
-    northwind.deletes("/end-companies/1001").expect(204);
+    northwind.delete("/end-companies/1001").expect(204);
     server
         .relay()
-        .opens(from(TAILSPIN))
+        .create_session(from(TAILSPIN))
         .refused(409, "end_company_not_mapped");
     northwind
-        .deletes(&format!("/end-companies/unlinked-tenants/{TAILSPIN}"))
+        .delete(&format!("/end-companies/unlinked-tenants/{TAILSPIN}"))
         .expect(204);
-    guest.gets("/end-companies").refused(403, "forbidden");
+    guest.get("/end-companies").refused(403, "forbidden");
     let told: String = server.stored(
         "SELECT group_concat(action || ' ' || target || ' ' || actor_kind || ' ' || details || ' ' || remote, char(10)) FROM
          (SELECT * FROM audit_events ORDER BY seq DESC LIMIT 5)",

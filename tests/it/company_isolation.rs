@@ -1,19 +1,20 @@
-//! Nobody is ever shown another company's articles: not in an answer, not in a model's prompt, not by a change of an answer.
+//! No session ever gets another company's articles: neither in an answer nor in a model's prompt,
+//! and no answer changes because of them.
 
 use serde_json::{Value, json};
 
 use crate::event_reader::Events;
-use crate::scripted_model::{Reply as Says, ScriptedModel};
-use crate::support::{Actor, Server, agent, channel};
+use crate::scripted_model::{Reply as ModelReply, ScriptedModel};
+use crate::support::{ApiClient, Server, agent, channel};
 
 /// The bot that both MSPs' white-label channels carry.
 const BOT: &str = "b07b07b0-7b07-4b07-8b07-b07b07b07b07";
-/// The MSPs, with the number that their agents and their companies' M365 tenants begin with.
+/// The MSPs, each with the first digit of its agents and of its companies' M365 tenants.
 const MSPS: [(&str, i64); 2] = [("north", 1), ("south", 2)];
 const COMPANIES: [&str; 2] = ["alpha", "beta"];
 const RELAY: &str = "neo_sk_demo_platform00000";
 
-/// Where an article lies, and who may see it.
+/// An article's owner, and who may see it.
 #[derive(Clone, Debug)]
 struct Article {
     msp: &'static str,
@@ -24,7 +25,7 @@ struct Article {
 }
 
 impl Article {
-    /// A word that is in this article alone.
+    /// A word that only this article contains.
     fn marker(&self) -> String {
         let place = self.company.unwrap_or("shared");
         let audience = self.audience.replace('_', "").to_lowercase();
@@ -46,7 +47,7 @@ impl Article {
     }
 }
 
-/// Every kind of article: each MSP, each audience, shared and each company's, for every agent and for one alone.
+/// Every kind of article: per MSP, per audience, shared or of one company, for all agents or one.
 fn articles() -> Vec<Article> {
     let mut articles = Vec::new();
     for (msp, number) in MSPS {
@@ -84,7 +85,7 @@ fn tenant(msp: &str, number: i64, articles: &[Article]) -> Value {
     white_label["installs"] = json!(installs);
     json!({
         "client_id": msp, "name": format!("The {msp} desk"),
-        // Each audience has an agent that is asked and another that has articles of its own.
+        // Each audience has an agent that answers and another one with its own articles.
         "agents": [
             agent(number * 100 + 1, "END_USER"), agent(number * 100 + 2, "END_USER"),
             agent(number * 100 + 11, "MSP"), agent(number * 100 + 12, "MSP"),
@@ -112,10 +113,10 @@ fn world(articles: &[Article]) -> Value {
     json!({ "tenants": tenants })
 }
 
-/// Who asks.
+/// A caller that asks questions.
 struct Asker<'a> {
     server: &'a Server,
-    actor: Actor,
+    client: ApiClient,
     key: String,
     body: Value,
     msp: &'static str,
@@ -134,10 +135,10 @@ impl Asker<'_> {
         article.msp == self.msp && in_reach && article.agent.is_none_or(|agent| agent == self.agent)
     }
 
-    /// What is streamed in reply to a question in a session of its own, but for its ids.
-    fn hears(&self, question: &str) -> String {
-        let session = self.actor.session(self.body.clone());
-        self.actor.says(&session, question).expect(202);
+    /// Asks a question in a new session; returns the stream without its ids.
+    fn ask(&self, question: &str) -> String {
+        let session = self.client.session(self.body.clone());
+        self.client.append_text(&session, question).expect(202);
         let events = Events::open(self.server.address, &self.key, &session, "since=0-0").rest();
         let envelopes: Vec<Value> = crate::event_reader::joined(&events)[1..].to_vec();
         json!(envelopes).to_string()
@@ -151,7 +152,7 @@ fn askers(server: &Server) -> Vec<Asker<'_>> {
         for (at, company) in COMPANIES.into_iter().enumerate() {
             askers.push(Asker {
                 server,
-                actor: server.holder_of(RELAY),
+                client: server.with_credential(RELAY),
                 key: RELAY.to_owned(),
                 body: json!({
                     "managed_agent_key": "NEO_SUPPORT", "bot_id": BOT, "inbound_tenant_id": directory(number, at),
@@ -163,7 +164,7 @@ fn askers(server: &Server) -> Vec<Asker<'_>> {
             let tried = number * 100 + 2;
             askers.push(Asker {
                 server,
-                actor: server.holder_of(&key_of(msp)),
+                client: server.with_credential(&key_of(msp)),
                 key: key_of(msp),
                 body: json!({ "agent_id": tried, "end_company_id": company }),
                 msp,
@@ -174,7 +175,7 @@ fn askers(server: &Server) -> Vec<Asker<'_>> {
         for agent in [number * 100 + 11, number * 100 + 12] {
             askers.push(Asker {
                 server,
-                actor: server.holder_of(&key_of(msp)),
+                client: server.with_credential(&key_of(msp)),
                 key: key_of(msp),
                 body: json!({ "agent_id": agent }),
                 msp,
@@ -186,7 +187,7 @@ fn askers(server: &Server) -> Vec<Asker<'_>> {
     askers
 }
 
-/// Which of the markers stand in a text, as whole words.
+/// The markers that a text contains as whole words.
 fn shown<'a>(text: &str, markers: &'a [String]) -> Vec<&'a String> {
     let words: Vec<&str> = text
         .split(|letter: char| !letter.is_alphanumeric())
@@ -198,28 +199,28 @@ fn shown<'a>(text: &str, markers: &'a [String]) -> Vec<&'a String> {
 }
 
 #[test]
-fn every_session_is_shown_the_articles_that_it_may_see_and_no_other() {
+fn every_session_gets_the_articles_it_may_see_and_no_others() {
     let articles = articles();
     let markers: Vec<String> = articles.iter().map(Article::marker).collect();
     let server = Server::answering_from(&world(&articles), &[]);
     for asker in askers(&server) {
         for article in &articles {
             let marker = article.marker();
-            let heard = asker.hears(&format!("How do I handle {marker}?"));
+            let answer = asker.ask(&format!("How do I handle {marker}?"));
             let expected: Vec<&String> = markers
                 .iter()
                 .filter(|known| **known == marker && asker.may_see(article))
                 .collect();
             assert_eq!(
-                shown(&heard, &markers),
+                shown(&answer, &markers),
                 expected,
                 "{} asked for {marker}",
                 asker.body
             );
         }
-        // Words that all articles have in common are looked for in those that may be seen.
-        let heard = asker.hears("Which button do I press, and which lamp do I wait for?");
-        let shown = shown(&heard, &markers);
+        // A question with the words of all articles finds only the visible ones.
+        let answer = asker.ask("Which button do I press, and which lamp do I wait for?");
+        let shown = shown(&answer, &markers);
         for article in articles.iter().filter(|article| !asker.may_see(article)) {
             assert!(
                 !shown.contains(&&article.marker()),
@@ -231,16 +232,16 @@ fn every_session_is_shown_the_articles_that_it_may_see_and_no_other() {
 }
 
 #[test]
-fn a_models_prompt_holds_no_word_that_its_session_may_not_see() {
+fn a_models_prompt_contains_no_article_that_its_session_may_not_see() {
     let articles = articles();
     let markers: Vec<String> = articles.iter().map(Article::marker).collect();
-    let model = ScriptedModel::start(vec![Says::says("All right.")]);
-    let server = Server::asking_from(&world(&articles).to_string(), &model, &[]);
+    let model = ScriptedModel::start(vec![ModelReply::answer("All right.")]);
+    let server = Server::with_world_and_model(&world(&articles).to_string(), &model, &[]);
     for asker in askers(&server) {
         for article in &articles {
             let marker = article.marker();
             let before = model.requests().len();
-            asker.hears(&format!("How do I handle the button {marker}?"));
+            asker.ask(&format!("How do I handle the button {marker}?"));
             let requests = model.requests();
             assert_eq!(requests.len(), before + 1);
             let prompt = requests[before].body["messages"][0].clone();
@@ -277,7 +278,7 @@ fn a_models_prompt_holds_no_word_that_its_session_may_not_see() {
 }
 
 #[test]
-fn anothers_articles_never_change_an_answer_by_a_byte() {
+fn other_companies_articles_never_change_an_answer_by_a_byte() {
     let all = articles();
     let markers: Vec<String> = all.iter().map(Article::marker).collect();
     let all_words = markers.join(" ");
@@ -298,11 +299,11 @@ fn anothers_articles_never_change_an_answer_by_a_byte() {
         let hears_all = || -> Vec<String> {
             questions
                 .iter()
-                .map(|question| asker.hears(question))
+                .map(|question| asker.ask(question))
                 .collect()
         };
         let before = hears_all();
-        // Many more of what this session may not see, with the very words that are asked for.
+        // Many more articles that this session may not see, with exactly the words of the question.
         let foreign: Vec<&Article> = all
             .iter()
             .filter(|article| !asker.may_see(article))
@@ -317,12 +318,13 @@ fn anothers_articles_never_change_an_answer_by_a_byte() {
                     seed
                 })
                 .collect();
-            server.changes(msp, json!({ "knowledge_articles": more }));
+            server.import_tenant(msp, json!({ "knowledge_articles": more }));
         }
         assert_eq!(hears_all(), before, "{} after more was added", asker.body);
-        let removed = server.tampers("DELETE FROM knowledge_articles WHERE title LIKE 'Added %'");
+        let removed =
+            server.execute_sql("DELETE FROM knowledge_articles WHERE title LIKE 'Added %'");
         assert_eq!(removed, foreign.len());
-        server.tampers("UPDATE tenants SET knowledge_version = knowledge_version + 1");
+        server.execute_sql("UPDATE tenants SET knowledge_version = knowledge_version + 1");
         assert_eq!(hears_all(), before, "{} after it was removed", asker.body);
     }
 }

@@ -1,4 +1,4 @@
-//! What holds when many ask at one time.
+//! Invariants under concurrent requests.
 
 use std::collections::BTreeSet;
 use std::sync::Barrier;
@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::event_reader::Events;
-use crate::scripted_model::{Reply as Says, ScriptedModel, said};
-use crate::support::{Actor, NORTHWIND, Server, technician};
+use crate::scripted_model::{Reply as ModelReply, ScriptedModel, text_chunk};
+use crate::support::{ApiClient, NORTHWIND, Server, technician};
 use crate::wire::Reply;
 
-/// Lets so many send at one moment, each on a connection of its own, and gathers what they got.
+/// Sends this number of requests at the same time, each on its own connection.
 fn at_once(
     count: usize,
-    sender: &Actor,
-    send: impl Fn(&Actor, usize) -> Reply + Sync,
+    sender: &ApiClient,
+    send: impl Fn(&ApiClient, usize) -> Reply + Sync,
 ) -> Vec<Reply> {
     let start = Barrier::new(count);
     thread::scope(|scope| {
@@ -49,8 +49,8 @@ fn of_200_appends_of_one_message_one_is_accepted_and_the_others_get_its_ids() {
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let body = json!({ "message": "Hello", "client_message_id": "c-1" });
-    let replies = at_once(200, &northwind, |actor, _| {
-        actor.appends(&session, body.clone())
+    let replies = at_once(200, &northwind, |client, _| {
+        client.append(&session, body.clone())
     });
     let accepted = with_status(&replies, 202);
     assert_eq!((accepted.len(), with_status(&replies, 409).len()), (1, 199));
@@ -65,17 +65,17 @@ fn of_200_appends_of_one_message_one_is_accepted_and_the_others_get_its_ids() {
     assert_eq!(server.stored::<i64>("SELECT count(*) FROM turns"), 1);
     assert_eq!(server.stored::<i64>("SELECT count(*) FROM messages"), 1);
     assert_eq!(
-        northwind.reads(&session).expect(200).data()["message_count"],
+        northwind.read_session(&session).expect(200).data()["message_count"],
         1
     );
 }
 
 #[test]
-fn of_64_creates_with_one_idempotency_key_one_makes_the_session() {
+fn of_64_creates_with_one_idempotency_key_one_creates_the_session() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let replies = at_once(64, &northwind, |actor, _| {
-        actor.opens_once("k", technician())
+    let replies = at_once(64, &northwind, |client, _| {
+        client.create_session_once("k", technician())
     });
     let ids: BTreeSet<String> = replies.iter().map(Reply::id).collect();
     assert_eq!((with_status(&replies, 201).len(), ids.len()), (64, 1));
@@ -90,8 +90,8 @@ fn of_64_creates_with_one_idempotency_key_one_makes_the_session() {
 fn of_creates_with_one_idempotency_key_and_other_bodies_one_wins() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let replies = at_once(32, &northwind, |actor, number| {
-        actor.opens_once("k", json!({ "agent_id": 102, "title": number.to_string() }))
+    let replies = at_once(32, &northwind, |client, number| {
+        client.create_session_once("k", json!({ "agent_id": 102, "title": number.to_string() }))
     });
     assert_eq!(
         (
@@ -111,8 +111,8 @@ fn of_48_messages_at_once_16_are_accepted() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let replies = at_once(48, &northwind, |actor, number| {
-        actor.says(&session, &number.to_string())
+    let replies = at_once(48, &northwind, |client, number| {
+        client.append_text(&session, &number.to_string())
     });
     let accepted = with_status(&replies, 202);
     assert_eq!((accepted.len(), with_status(&replies, 409).len()), (16, 32));
@@ -125,23 +125,23 @@ fn of_48_messages_at_once_16_are_accepted() {
         .collect();
     assert_eq!(cursors.len(), 16, "no other turn has a turn's pair");
     assert_eq!(
-        northwind.reads(&session).expect(200).data()["message_count"],
+        northwind.read_session(&session).expect(200).data()["message_count"],
         16
     );
     assert_eq!(northwind.messages(&session, "").expect(200).ids().len(), 16);
 }
 
 #[test]
-fn no_turn_is_left_waiting_in_a_session_that_was_reset_meanwhile() {
+fn no_turn_is_left_queued_in_a_session_that_a_concurrent_call_resets() {
     let server = Server::demo();
     let northwind = server.northwind();
     for _ in 0..8 {
         let session = northwind.session(technician());
-        let replies = at_once(9, &northwind, |actor, number| {
+        let replies = at_once(9, &northwind, |client, number| {
             if number == 4 {
-                actor.resets(&session)
+                client.reset_session(&session)
             } else {
-                actor.says(&session, "Hello")
+                client.append_text(&session, "Hello")
             }
         });
         for reply in &replies {
@@ -149,7 +149,7 @@ fn no_turn_is_left_waiting_in_a_session_that_was_reset_meanwhile() {
         }
         let accepted = i64::try_from(with_status(&replies, 202).len()).unwrap();
         assert_eq!(
-            northwind.reads(&session).expect(200).data()["message_count"],
+            northwind.read_session(&session).expect(200).data()["message_count"],
             accepted
         );
     }
@@ -160,18 +160,18 @@ fn no_turn_is_left_waiting_in_a_session_that_was_reset_meanwhile() {
 }
 
 #[test]
-fn who_writes_in_a_session_that_is_deleted_meanwhile_leaves_nothing_behind() {
+fn writes_in_a_session_that_a_concurrent_call_deletes_leave_no_rows() {
     let server = Server::demo();
     let northwind = server.northwind();
     for _ in 0..8 {
         let session = northwind.session(technician());
-        let replies = at_once(12, &northwind, |actor, number| match number % 6 {
-            0 => actor.says(&session, "Hello"),
-            1 => actor.changes(&session, json!({ "title": "Changed" })),
-            2 => actor.mints(json!({ "session_id": session })),
-            3 => actor.resets(&session),
-            4 => actor.lists("q=hello"),
-            _ => actor.removes(&session),
+        let replies = at_once(12, &northwind, |client, number| match number % 6 {
+            0 => client.append_text(&session, "Hello"),
+            1 => client.update_session(&session, json!({ "title": "Changed" })),
+            2 => client.mint_token(json!({ "session_id": session })),
+            3 => client.reset_session(&session),
+            4 => client.list_sessions("q=hello"),
+            _ => client.delete_session(&session),
         });
         for reply in replies {
             assert!(
@@ -188,29 +188,37 @@ fn who_writes_in_a_session_that_is_deleted_meanwhile_leaves_nothing_behind() {
             "{table}"
         );
     }
-    assert_eq!(northwind.lists("q=hello").expect(200).data(), json!([]));
     assert_eq!(
-        northwind.lists("q=changed&archived=all").expect(200).data(),
+        northwind.list_sessions("q=hello").expect(200).data(),
+        json!([])
+    );
+    assert_eq!(
+        northwind
+            .list_sessions("q=changed&archived=all")
+            .expect(200)
+            .data(),
         Value::Array(Vec::new())
     );
 }
 
 #[test]
-fn ids_given_at_one_time_are_all_different() {
+fn ids_given_at_the_same_time_are_all_different() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let replies = at_once(100, &northwind, |actor, _| actor.opens(technician()));
+    let replies = at_once(100, &northwind, |client, _| {
+        client.create_session(technician())
+    });
     let ids: BTreeSet<String> = replies.iter().map(Reply::id).collect();
     assert_eq!(ids.len(), 100);
-    // The clock stands still, and still the list is in the order of the ids.
-    let listed = northwind.lists("page_size=200").expect(200).ids();
+    // The clock stands still, yet the list is in the order of the ids.
+    let listed = northwind.list_sessions("page_size=200").expect(200).ids();
     assert_eq!(listed, ids.into_iter().rev().collect::<Vec<_>>());
 }
 
 #[test]
-fn a_cancel_at_any_moment_of_a_turns_beginning_ends_it() {
-    let model = ScriptedModel::start(vec![Says::events(said("So ")).then_hang()]);
-    let server = Server::asking(&model, &[]);
+fn a_cancel_at_any_moment_of_a_turns_start_ends_it() {
+    let model = ScriptedModel::start(vec![ModelReply::events(text_chunk("So ")).then_hang()]);
+    let server = Server::with_model(&model, &[]);
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let cancel = format!("/chat/sessions/{session}/cancel");
@@ -219,27 +227,28 @@ fn a_cancel_at_any_moment_of_a_turns_beginning_ends_it() {
         let (accepted, early) = thread::scope(|scope| {
             let says = scope.spawn(|| {
                 start.wait();
-                northwind.says(&session, "Hello").expect(202).data()
+                northwind.append_text(&session, "Hello").expect(202).data()
             });
             let cancels = scope.spawn(|| {
                 start.wait();
-                // Every trial begins a little later, up to a few milliseconds.
+                // Every round cancels a little later, up to a few milliseconds.
                 let until = Instant::now() + Duration::from_micros(trial * 15);
                 while Instant::now() < until {
                     std::hint::spin_loop();
                 }
                 let asked = Instant::now();
-                let cancelled = northwind.posts(&cancel, json!({})).expect(200).data();
-                // It waits for what it has cancelled, never for a message that came behind it.
+                let cancelled = northwind.post(&cancel, json!({})).expect(200).data();
+                // The call waits for the turn that it cancels, never for a message that came after
+                // it.
                 assert!(asked.elapsed() < Duration::from_millis(1_900));
                 cancelled
             });
             (says.join().unwrap(), cancels.join().unwrap())
         });
-        // One that came before the message had nothing to cancel.
+        // A cancel before the message had nothing to cancel.
         let mut cancelled = early["cancelled"].as_u64().unwrap();
         if cancelled == 0 {
-            let late = northwind.posts(&cancel, json!({})).expect(200).data();
+            let late = northwind.post(&cancel, json!({})).expect(200).data();
             cancelled = late["cancelled"].as_u64().unwrap();
         }
         assert_eq!(cancelled, 1, "trial {trial}");

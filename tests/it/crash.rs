@@ -1,4 +1,4 @@
-//! A server that is killed under load has lost nothing that it acknowledged.
+//! A server that is killed under load loses nothing that it acknowledged.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,30 +9,30 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::process::{Client, NORTHWIND, Place, Reply, Server};
+use crate::process::{Client, NORTHWIND, Reply, Server, Workspace};
 use crate::random::{Random, seed};
 
 const ROUNDS: usize = 20;
 const WRITERS: usize = 8;
-/// Messages in a session: fewer than may wait for an answer.
+/// Messages in a session: fewer than the limit of queued turns.
 const MESSAGES: usize = 4;
 
-/// A message that was acknowledged.
+/// An acknowledged message.
 #[derive(Clone)]
-struct Kept {
+struct AcknowledgedMessage {
     id: String,
     text: String,
 }
 
-/// A session that was acknowledged, and its acknowledged messages.
+/// An acknowledged session and its acknowledged messages.
 #[derive(Clone)]
 struct Session {
     id: String,
     title: String,
-    messages: Vec<Kept>,
+    messages: Vec<AcknowledgedMessage>,
 }
 
-/// What a writer had asked for when the server died, and had no answer to.
+/// A request of a writer that got no reply before the server died.
 #[derive(Clone)]
 struct Unanswered {
     path: String,
@@ -56,11 +56,11 @@ struct Written {
     unanswered: Unanswered,
 }
 
-/// Makes sessions and appends to them until the server is gone.
+/// Creates sessions and appends to them until the server dies.
 fn write(client: &Client, name: &str, acknowledged: &AtomicUsize, tell: &Sender<usize>) -> Written {
     let mut sessions = Vec::new();
     let acknowledge = || {
-        // The one that counts has gone when the round is over.
+        // The receiver is gone after the end of the round.
         let _ = tell.send(acknowledged.fetch_add(1, Ordering::SeqCst) + 1);
     };
     for number in 0.. {
@@ -99,7 +99,7 @@ fn write(client: &Client, name: &str, acknowledged: &AtomicUsize, tell: &Sender<
             };
             assert_eq!(reply.status, 202, "{reply:?}");
             acknowledge();
-            let kept = Kept {
+            let kept = AcknowledgedMessage {
                 id: reply.data()["user_message_id"].as_str().unwrap().to_owned(),
                 text,
             };
@@ -111,7 +111,7 @@ fn write(client: &Client, name: &str, acknowledged: &AtomicUsize, tell: &Sender<
     unreachable!("a server that is killed stops answering")
 }
 
-/// Every acknowledged session is there with every acknowledged message, in their order.
+/// Every acknowledged session exists with every acknowledged message, in order.
 fn assert_there(client: &Client, sessions: &[Session]) {
     for session in sessions {
         let path = format!("/chat/sessions/{}", session.id);
@@ -137,7 +137,7 @@ fn assert_there(client: &Client, sessions: &[Session]) {
             .iter()
             .map(|message| (message.id.as_str(), message.text.as_str()))
             .collect();
-        // One more may be there: written, and its acknowledgement cut off.
+        // One more message may exist: it was written, but its reply was cut off.
         assert!(
             listed.len() <= kept.len() + 1,
             "{}: {listed:?}",
@@ -147,7 +147,7 @@ fn assert_there(client: &Client, sessions: &[Session]) {
     }
 }
 
-/// What had no answer is asked for again, as a client does: it is there once, whether or not it had been written.
+/// A client retries a request without a reply: its effect exists once, written before or not.
 fn assert_repeatable(client: &Client, unanswered: &Unanswered) {
     let first = unanswered.ask(client).unwrap();
     let second = unanswered.ask(client).unwrap();
@@ -175,7 +175,8 @@ fn assert_repeatable(client: &Client, unanswered: &Unanswered) {
     assert_eq!(times, 1, "{text}");
 }
 
-/// One round: load until so many were acknowledged, then the end; what the writers know.
+/// One round: load up to this number of acknowledgements, then a kill; returns the writers'
+/// records.
 fn round(server: Server, number: usize, until: usize) -> Vec<Written> {
     let acknowledged = AtomicUsize::new(0);
     let (tell, told) = channel();
@@ -202,19 +203,19 @@ fn round(server: Server, number: usize, until: usize) -> Vec<Written> {
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_server_is_killed_twenty_times_under_eight_writers() {
-    let place = Place::with_demo_world();
+    let workspace = Workspace::with_demo_world();
     let mut random = Random::new(seed());
     let mut all: Vec<Session> = Vec::new();
     let mut last: Vec<Written> = Vec::new();
     let mut restarts = Vec::new();
     for number in 0..=ROUNDS {
         if number % 5 == 4 {
-            // Also straight after the crash, when the check itself has to recover the file.
-            let checked = place.run(["check"]);
+            // Also directly after the crash, when the check itself recovers the file.
+            let checked = workspace.run(["check"]);
             assert_eq!(checked.code, 0, "{checked:?}");
         }
         let started = Instant::now();
-        let server = place.serve_demo_world();
+        let server = workspace.serve_demo_world();
         let client = server.client();
         assert_eq!(client.get("", "/ready").status, 200);
         restarts.push(started.elapsed().as_millis());
@@ -234,10 +235,10 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed_twenty_times_under_eig
         "{} sessions and {messages} messages were acknowledged over {ROUNDS} crashes; ready after {restarts:?} ms",
         all.len()
     );
-    let checked = place.run(["check"]);
+    let checked = workspace.run(["check"]);
     assert_eq!(checked.code, 0, "{checked:?}");
 
-    let file = place.closed_file();
+    let file = workspace.closed_file();
     let mut statement = file
         .prepare("SELECT s.title, m.content FROM sessions s LEFT JOIN messages m ON m.session_seq = s.seq AND m.role = 'user'")
         .unwrap();

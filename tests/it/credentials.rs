@@ -1,4 +1,4 @@
-//! Whose word counts: keys and tokens, every reason to turn one away, and what is kept of them.
+//! Authentication by keys and tokens: every reason to reject one, and what is stored of them.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -10,12 +10,12 @@ use switchboard::store::keys;
 
 use crate::log_book;
 use crate::sign_in::signed_in;
-use crate::support::{Actor, DAY, MINUTE, NORTHWIND, RELAY, SECOND, START, Server, technician};
+use crate::support::{ApiClient, DAY, MINUTE, NORTHWIND, RELAY, SECOND, START, Server, technician};
 use crate::wire::{Reply, Request};
 
-/// Goes on only with a 401 for this reason.
+/// Asserts a 401 with this reason.
 #[track_caller]
-fn turned_away(reply: &Reply, reason: &str) {
+fn assert_unauthorized(reply: &Reply, reason: &str) {
     assert_eq!(reply.status, 401, "{}", reply.text());
     assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
     let error = reply.error();
@@ -24,7 +24,7 @@ fn turned_away(reply: &Reply, reason: &str) {
     assert!(error["message"].as_str().unwrap().ends_with('.'));
 }
 
-/// The id of an actor's key, as the file has it.
+/// The id of a key, as the database stores it.
 fn key_of(server: &Server, credential: &str) -> KeyId {
     let sha256 = digest::sha256(credential);
     let found = server
@@ -34,7 +34,7 @@ fn key_of(server: &Server, credential: &str) -> KeyId {
     found.unwrap().unwrap().key.id
 }
 
-/// Makes a key's successor.
+/// Rotates a key.
 fn rotate(server: &Server, credential: &str, next: &str) {
     let id = key_of(server, credential);
     let (sha256, hint) = (digest::sha256(next), api_key::hint(next));
@@ -45,7 +45,7 @@ fn rotate(server: &Server, credential: &str, next: &str) {
         .unwrap();
 }
 
-/// Ends a key.
+/// Revokes a key.
 fn revoke(server: &Server, credential: &str) {
     let id = key_of(server, credential);
     server
@@ -66,11 +66,11 @@ fn forged(server: &Server, algorithm: Algorithm, kind: &str, claims: &Value) -> 
 #[test]
 fn no_credential_is_missing() {
     let server = Server::demo();
-    turned_away(&server.anyone().gets("/whoami"), "missing");
+    assert_unauthorized(&server.anonymous().get("/whoami"), "missing");
 }
 
 #[test]
-fn what_is_neither_key_nor_token_is_malformed() {
+fn a_credential_that_is_neither_key_nor_token_is_malformed() {
     let server = Server::demo();
     let long = format!("Bearer {}", "a".repeat(5_000));
     let headers = [
@@ -96,22 +96,22 @@ fn what_is_neither_key_nor_token_is_malformed() {
         long.as_str(),
     ];
     for header in headers {
-        let actor = Actor::new(server.address, Some(header.to_owned()));
-        turned_away(&actor.gets("/whoami"), "malformed");
+        let client = ApiClient::new(server.address, Some(header.to_owned()));
+        assert_unauthorized(&client.get("/whoami"), "malformed");
     }
 }
 
 #[test]
-fn the_scheme_is_read_without_case() {
+fn the_scheme_is_case_insensitive() {
     let server = Server::demo();
     for scheme in ["bearer", "BEARER", "Bearer "] {
-        let actor = Actor::new(server.address, Some(format!("{scheme} {NORTHWIND}")));
-        actor.gets("/whoami").expect(200);
+        let client = ApiClient::new(server.address, Some(format!("{scheme} {NORTHWIND}")));
+        client.get("/whoami").expect(200);
     }
 }
 
 #[test]
-fn a_key_that_nobody_was_given_is_unknown() {
+fn a_key_that_was_never_issued_is_unknown() {
     let server = Server::demo();
     for key in [
         "neo_sk_demo_12345678",
@@ -120,15 +120,18 @@ fn a_key_that_nobody_was_given_is_unknown() {
             .to_uppercase()
             .replace("NEO_SK_DEMO", "neo_sk_demo"),
     ] {
-        turned_away(&server.holder_of(key).gets("/whoami"), "unknown");
+        assert_unauthorized(&server.with_credential(key).get("/whoami"), "unknown");
     }
 }
 
 #[test]
-fn a_key_of_another_environment_is_told_so() {
+fn a_key_of_another_environment_has_its_own_reason() {
     let server = Server::demo();
     for key in ["neo_sk_prod_northwind00000000", "neo_sk_dev_12345678"] {
-        turned_away(&server.holder_of(key).gets("/whoami"), "wrong_environment");
+        assert_unauthorized(
+            &server.with_credential(key).get("/whoami"),
+            "wrong_environment",
+        );
     }
 }
 
@@ -136,17 +139,17 @@ fn a_key_of_another_environment_is_told_so() {
 fn a_revoked_key_ends_at_once() {
     let server = Server::demo();
     let northwind = server.northwind();
-    northwind.gets("/whoami").expect(200);
+    northwind.get("/whoami").expect(200);
     revoke(&server, NORTHWIND);
-    turned_away(&northwind.gets("/whoami"), "revoked");
-    server.relay().gets("/whoami").expect(200);
+    assert_unauthorized(&northwind.get("/whoami"), "revoked");
+    server.relay().get("/whoami").expect(200);
 }
 
 #[test]
 fn after_the_reply_to_a_revoke_no_request_with_that_key_is_accepted() {
     let server = Server::demo();
     let accepted = std::thread::scope(|scope| {
-        // Four at a time, so that each revocation happens under the others' load.
+        // Four at a time, so that each revocation happens under the load of the others.
         let askers: Vec<_> = (0..4)
             .map(|part| {
                 let server = &server;
@@ -154,20 +157,21 @@ fn after_the_reply_to_a_revoke_no_request_with_that_key_is_accepted() {
                     let admin = signed_in(server, "northwind-it", Role::Admin);
                     let trials = (0..250).filter(|trial| {
                         let name = format!("Trial {part} {trial}");
-                        let made = admin.posts("/api-keys", json!({ "name": name }));
+                        let made = admin.post("/api-keys", json!({ "name": name }));
                         let key = made.expect(201).data();
-                        let holder = server.holder_of(key["key"].as_str().unwrap());
-                        holder.gets("/whoami").expect(200);
+                        let holder = server.with_credential(key["key"].as_str().unwrap());
+                        holder.get("/whoami").expect(200);
                         let path = format!("/api-keys/{}", key["id"].as_str().unwrap());
-                        // Half of them by the wire, half as the command line does it beside the server.
+                        // Half of the revocations over HTTP, half through the store as the command
+                        // line does it.
                         if trial % 2 == 0 {
-                            admin.deletes(&path).expect(204);
+                            admin.delete(&path).expect(204);
                         } else {
                             revoke(server, key["key"].as_str().unwrap());
                         }
-                        let reply = holder.gets("/whoami");
+                        let reply = holder.get("/whoami");
                         if reply.status != 200 {
-                            turned_away(&reply, "revoked");
+                            assert_unauthorized(&reply, "revoked");
                         }
                         reply.status == 200
                     });
@@ -182,32 +186,36 @@ fn after_the_reply_to_a_revoke_no_request_with_that_key_is_accepted() {
 }
 
 #[test]
-fn a_rotated_key_works_for_a_day_beside_its_successor_and_both_are_one_account() {
+fn a_rotated_key_works_for_a_day_alongside_its_successor_and_both_are_one_account() {
     let server = Server::demo();
     let successor = "neo_sk_demo_successor00000000";
-    let (old, new) = (server.northwind(), server.holder_of(successor));
-    turned_away(&new.gets("/whoami"), "unknown");
-    let account = old.gets("/whoami").expect(200).data();
+    let (old, new) = (server.northwind(), server.with_credential(successor));
+    assert_unauthorized(&new.get("/whoami"), "unknown");
+    let account = old.get("/whoami").expect(200).data();
     rotate(&server, NORTHWIND, successor);
     assert_ne!(key_of(&server, NORTHWIND), key_of(&server, successor));
     assert_eq!(account["id"], key_of(&server, NORTHWIND).to_string());
 
-    server.passes(DAY - 1);
-    for actor in [&old, &new] {
-        assert_eq!(actor.gets("/whoami").expect(200).data(), account);
+    server.advance_clock(DAY - 1);
+    for client in [&old, &new] {
+        assert_eq!(client.get("/whoami").expect(200).data(), account);
         assert_eq!(
-            actor.opens(technician()).expect(201).data()["created_by"]["id"],
+            client.create_session(technician()).expect(201).data()["created_by"]["id"],
             account["id"]
         );
     }
-    server.passes(1);
-    turned_away(&old.gets("/whoami"), "expired");
-    assert_eq!(new.gets("/whoami").expect(200).data(), account);
+    server.advance_clock(1);
+    assert_unauthorized(&old.get("/whoami"), "expired");
+    assert_eq!(new.get("/whoami").expect(200).data(), account);
 
     let third = "neo_sk_demo_third000000000000";
     rotate(&server, successor, third);
     assert_eq!(
-        server.holder_of(third).gets("/whoami").expect(200).data(),
+        server
+            .with_credential(third)
+            .get("/whoami")
+            .expect(200)
+            .data(),
         account
     );
 }
@@ -216,51 +224,51 @@ fn a_rotated_key_works_for_a_day_beside_its_successor_and_both_are_one_account()
 fn the_use_of_a_key_is_recorded_to_the_minute() {
     let server = Server::demo();
     let last_used = || -> Option<i64> {
-        // What was recorded waits with the writer, which takes things in turn.
+        // Records of requests wait in the writer's queue. An empty write waits for all before it.
         server.app.store.write_now(|_| Ok(())).unwrap();
         server.stored("SELECT last_used_at FROM api_keys WHERE name = 'PSA integration (demo)'")
     };
     let northwind = server.northwind();
     assert_eq!(last_used(), None);
-    northwind.gets("/whoami").expect(200);
+    northwind.get("/whoami").expect(200);
     assert_eq!(last_used(), Some(START));
-    server.passes(MINUTE + 59 * SECOND + 999);
-    northwind.gets("/whoami").expect(200);
+    server.advance_clock(MINUTE + 59 * SECOND + 999);
+    northwind.get("/whoami").expect(200);
     assert_eq!(last_used(), Some(START + MINUTE));
-    server.passes(1);
+    server.advance_clock(1);
     assert_eq!(last_used(), Some(START + MINUTE));
-    northwind.gets("/whoami").expect(200);
+    northwind.get("/whoami").expect(200);
     assert_eq!(last_used(), Some(START + 2 * MINUTE));
-    server.relay().gets("/whoami").expect(200);
+    server.relay().get("/whoami").expect(200);
     assert_eq!(last_used(), Some(START + 2 * MINUTE));
 }
 
 #[test]
-fn whoami_tells_every_kind_of_caller_who_it_is() {
+fn whoami_describes_every_kind_of_caller() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
     assert_eq!(
-        northwind.gets("/whoami").expect(200).data(),
+        northwind.get("/whoami").expect(200).data(),
         json!({
             "kind": "service_account", "id": key_of(&server, NORTHWIND).to_string(), "name": "PSA integration (demo)",
             "client_id": "northwind-it", "role": null, "platform": false, "session_id": null,
         })
     );
     assert_eq!(
-        server.relay().gets("/whoami").expect(200).data(),
+        server.relay().get("/whoami").expect(200).data(),
         json!({
             "kind": "service_account", "id": key_of(&server, RELAY).to_string(), "name": "Teams relay (demo)",
             "client_id": "relay-platform", "role": null, "platform": true, "session_id": null,
         })
     );
     let minted = northwind
-        .mints(json!({ "session_id": session, "end_user": "Mia" }))
+        .mint_token(json!({ "session_id": session, "end_user": "Mia" }))
         .expect(201)
         .data();
-    let guest = server.holder_of(minted["token"].as_str().unwrap());
+    let guest = server.with_credential(minted["token"].as_str().unwrap());
     assert_eq!(
-        guest.gets("/whoami").expect(200).data(),
+        guest.get("/whoami").expect(200).data(),
         json!({
             "kind": "end_user_session", "id": minted["jti"], "name": "Mia",
             "client_id": "northwind-it", "role": null, "platform": false, "session_id": session,
@@ -269,12 +277,12 @@ fn whoami_tells_every_kind_of_caller_who_it_is() {
 }
 
 #[test]
-fn a_token_is_turned_away_for_the_reason_that_is_so() {
+fn a_token_is_rejected_with_the_true_reason() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let minted = northwind
-        .mints(json!({ "session_id": session }))
+        .mint_token(json!({ "session_id": session }))
         .expect(201)
         .data();
     let good = json!({
@@ -293,8 +301,8 @@ fn a_token_is_turned_away_for_the_reason_that_is_so() {
     };
     let shows = |algorithm: Algorithm, kind: &str, claims: &Value| {
         server
-            .holder_of(&forged(&server, algorithm, kind, claims))
-            .gets("/whoami")
+            .with_credential(&forged(&server, algorithm, kind, claims))
+            .get("/whoami")
     };
     let kind = "session+jwt";
     shows(Algorithm::HS256, kind, &good).expect(200);
@@ -325,7 +333,7 @@ fn a_token_is_turned_away_for_the_reason_that_is_so() {
             "revoked",
         ),
     ] {
-        turned_away(&shows(Algorithm::HS256, kind, &claims), reason);
+        assert_unauthorized(&shows(Algorithm::HS256, kind, &claims), reason);
     }
     for (algorithm, kind) in [
         (Algorithm::HS384, kind),
@@ -334,7 +342,7 @@ fn a_token_is_turned_away_for_the_reason_that_is_so() {
         (Algorithm::HS256, "signin+jwt"),
         (Algorithm::HS256, "SESSION+JWT"),
     ] {
-        turned_away(&shows(algorithm, kind, &good), "bad_signature");
+        assert_unauthorized(&shows(algorithm, kind, &good), "bad_signature");
     }
 
     let token = minted["token"].as_str().unwrap();
@@ -345,27 +353,30 @@ fn a_token_is_turned_away_for_the_reason_that_is_so() {
         format!("{signed}.{first}{}", &signature[1..]),
         format!("{signed}.{}", &signature[..20]),
     ] {
-        turned_away(&server.holder_of(&damaged).gets("/whoami"), "bad_signature");
+        assert_unauthorized(
+            &server.with_credential(&damaged).get("/whoami"),
+            "bad_signature",
+        );
     }
     let other_server = Server::demo();
-    turned_away(
-        &other_server.holder_of(token).gets("/whoami"),
+    assert_unauthorized(
+        &other_server.with_credential(token).get("/whoami"),
         "bad_signature",
     );
-    server.holder_of(token).gets("/whoami").expect(200);
+    server.with_credential(token).get("/whoami").expect(200);
 }
 
 #[test]
-fn a_credential_is_checked_before_what_it_asks_for() {
+fn a_credential_is_checked_before_the_request() {
     let server = Server::demo();
-    let holder = server.holder_of("neo_sk_demo_12345678");
+    let holder = server.with_credential("neo_sk_demo_12345678");
     for request in [
         Request::new("GET", "/chat/sessions/nonsense"),
         Request::new("POST", "/chat/sessions").text("{"),
         Request::new("DELETE", "/chat/sessions/nonsense"),
         Request::new("GET", "/chat/sessions?page_size=0"),
     ] {
-        turned_away(&holder.sends(request), "unknown");
+        assert_unauthorized(&holder.send(request), "unknown");
     }
 }
 
@@ -374,37 +385,37 @@ fn no_credential_is_ever_in_a_reply_or_in_the_log() {
     let book = log_book::open();
     let server = Server::demo();
     let secret = "neo_sk_demo_hushhushhushhushhush";
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({ "api_keys": [{ "name": "Hush", "key": secret }] }),
     );
-    let actor = server.holder_of(secret);
-    let session = actor.session(technician());
-    let minted = actor
-        .mints(json!({ "session_id": session }))
+    let client = server.with_credential(secret);
+    let session = client.session(technician());
+    let minted = client
+        .mint_token(json!({ "session_id": session }))
         .expect(201)
         .data();
     let token = minted["token"].as_str().unwrap();
-    let guest = server.holder_of(token);
+    let guest = server.with_credential(token);
     let says_the_key = json!({ "message": "hello", "client_message_id": "c", "model_tier": "x" });
     let replies = [
-        actor.gets("/whoami"),
-        actor.gets("/tenant"),
-        actor.gets(&format!("/nowhere?key={secret}")),
-        actor.gets(&format!("/agents?q={secret}&cursor={secret}")),
-        actor.gets(&format!("/chat/sessions/{secret}")),
-        actor.appends(&session, says_the_key),
-        actor.lists("q=hush"),
-        actor.removes("nonsense"),
-        guest.gets("/whoami"),
-        guest.reads(&session),
-        guest.gets("/tenant"),
-        server.holder_of(&format!("{secret}x")).gets("/whoami"),
+        client.get("/whoami"),
+        client.get("/tenant"),
+        client.get(&format!("/nowhere?key={secret}")),
+        client.get(&format!("/agents?q={secret}&cursor={secret}")),
+        client.get(&format!("/chat/sessions/{secret}")),
+        client.append(&session, says_the_key),
+        client.list_sessions("q=hush"),
+        client.delete_session("nonsense"),
+        guest.get("/whoami"),
+        guest.read_session(&session),
+        guest.get("/tenant"),
+        server.with_credential(&format!("{secret}x")).get("/whoami"),
     ];
     revoke(&server, secret);
     for reply in replies
         .into_iter()
-        .chain([actor.gets("/whoami"), guest.gets("/whoami")])
+        .chain([client.get("/whoami"), guest.get("/whoami")])
     {
         let told = format!("{:?} {}", reply.headers, reply.text());
         assert!(
@@ -437,11 +448,11 @@ fn a_failure_is_in_the_log_under_its_request_id() {
     let book = log_book::open();
     let server = Server::demo();
     let session = server.northwind().session(technician());
-    server.tampers("UPDATE sessions SET metadata = 'hardly JSON'");
+    server.execute_sql("UPDATE sessions SET metadata = 'hardly JSON'");
     let id = "0d1e2f30-4152-4637-8899-aabbccddee01";
     server
         .northwind()
-        .sends(Request::new("GET", format!("/chat/sessions/{session}")).header("x-request-id", id))
+        .send(Request::new("GET", format!("/chat/sessions/{session}")).header("x-request-id", id))
         .refused(500, "internal_error");
     let lines: Vec<String> = book
         .lines()

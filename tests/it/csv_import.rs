@@ -1,38 +1,38 @@
-//! `switchboard import` of a list of companies, and rehearsals of both kinds of file, through the real program.
+//! `switchboard import` of a list of companies, and dry runs of both file types.
 
 use serde_json::{Value, json};
 
-use crate::process::{DEMO_WORLD, Done, NORTHWIND, Place, RELAY};
+use crate::process::{CommandOutput, DEMO_WORLD, NORTHWIND, RELAY, Workspace};
 
 const TAILSPIN: &str = "0ddba110-face-4fee-9add-1eaf1ed0dd01";
 const CONTOSO: &str = "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e";
 
 /// Imports a list into Northwind.
-fn import(place: &Place, list: impl AsRef<[u8]>) -> Done {
-    let file = place.file("companies.csv", list);
-    place.run(["import", &file, "--tenant", "northwind-it"])
+fn import(workspace: &Workspace, list: impl AsRef<[u8]>) -> CommandOutput {
+    let file = workspace.file("companies.csv", list);
+    workspace.run(["import", &file, "--tenant", "northwind-it"])
 }
 
-/// Imports a list that must be taken; what the program says.
-fn takes(place: &Place, list: impl AsRef<[u8]>) -> String {
-    let done = import(place, list);
+/// Imports a list, which must succeed; returns stdout.
+fn import_ok(workspace: &Workspace, list: impl AsRef<[u8]>) -> String {
+    let done = import(workspace, list);
     assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
     done.stdout
 }
 
-/// The problems of a list that is not taken, and of which nothing is.
-fn problems(place: &Place, list: impl AsRef<[u8]>) -> Vec<String> {
-    let before = place.ok(["export"]);
-    let done = import(place, list);
+/// The problems of a list that is refused, of which nothing is imported.
+fn problems(workspace: &Workspace, list: impl AsRef<[u8]>) -> Vec<String> {
+    let before = workspace.ok(["export"]);
+    let done = import(workspace, list);
     assert_eq!((done.code, done.stdout.as_str()), (1, ""), "{done:?}");
-    assert_eq!(place.ok(["export"]), before, "nothing was imported");
+    assert_eq!(workspace.ok(["export"]), before, "nothing was imported");
     done.stderr.lines().map(str::to_owned).collect()
 }
 
-/// Northwind's companies: id, name, link.
-fn companies(place: &Place) -> Vec<(String, String, Option<String>)> {
+/// Northwind's companies: id, name, linked directory.
+fn companies(workspace: &Workspace) -> Vec<(String, String, Option<String>)> {
     let world: Value =
-        serde_json::from_str(&place.ok(["export", "--tenant", "northwind-it"])).unwrap();
+        serde_json::from_str(&workspace.ok(["export", "--tenant", "northwind-it"])).unwrap();
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let companies = world["tenants"][0]["end_companies"].as_array().unwrap();
     companies
@@ -47,44 +47,53 @@ fn companies(place: &Place) -> Vec<(String, String, Option<String>)> {
         .collect()
 }
 
-/// One value of the file that nobody serves.
-fn stored(place: &Place, sql: &str) -> String {
-    let file = place.closed_file();
+/// One value from the closed database file.
+fn stored(workspace: &Workspace, sql: &str) -> String {
+    let file = workspace.closed_file();
     file.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
 #[test]
-fn a_list_makes_changes_and_leaves_companies_and_the_same_list_again_changes_nothing() {
-    let place = Place::with_demo_world();
+fn a_list_creates_changes_and_keeps_companies_and_importing_it_again_changes_nothing() {
+    let workspace = Workspace::with_demo_world();
     let list = "psa_company_id,psa_company_name,tenant_id\n\
                 1001,Contoso Ltd,\n1002,,AB-1\n2001,New one,DIR-2\n2002,Unlinked,\n1003,Fourth Coffee,\n";
-    assert_eq!(takes(&place, list), "2 created, 2 updated, 1 unchanged\n");
-    let told = companies(&place);
+    assert_eq!(
+        import_ok(&workspace, list),
+        "2 created, 2 updated, 1 unchanged\n"
+    );
+    let told = companies(&workspace);
     let of = |id: &str| {
         let found = told.iter().find(|company| company.0 == id).unwrap();
         (found.1.as_str(), found.2.as_deref())
     };
-    // An empty cell takes neither a link nor a name away.
+    // An empty cell removes neither a link nor a name.
     assert_eq!(of("1001"), ("Contoso Ltd", Some(CONTOSO)));
     assert_eq!(of("1002"), ("Tailspin Toys", Some("ab-1")));
     assert_eq!(of("2001"), ("New one", Some("dir-2")));
     assert_eq!(of("2002"), ("Unlinked", None));
     assert_eq!(told.len(), 6);
-    assert_eq!(takes(&place, list), "0 created, 0 updated, 5 unchanged\n");
+    assert_eq!(
+        import_ok(&workspace, list),
+        "0 created, 0 updated, 5 unchanged\n"
+    );
     let events = "SELECT group_concat(target || ' ' || actor_kind || ' ' || details, char(10)) FROM audit_events WHERE action = 'companies.import'";
     assert_eq!(
-        stored(&place, events),
+        stored(&workspace, events),
         r#"northwind-it operator {"created":2,"updated":2}"#
     );
 }
 
 #[test]
-fn columns_come_in_any_order_with_a_mark_and_line_ends_of_windows_and_quoted_cells() {
-    let place = Place::with_demo_world();
+fn columns_may_be_in_any_order_with_a_bom_crlf_line_ends_and_quoted_cells() {
+    let workspace = Workspace::with_demo_world();
     let list = "\u{feff}Tenant_ID,\"psa_company_name\", PSA_COMPANY_ID \r\n\
                 dir-1,\"Smith, \"\"Jones\"\" & Söhne\", S-1 \r\n\r\n,,\r\n\"dir-2\",\"Last\",\"S-2\"";
-    assert_eq!(takes(&place, list), "2 created, 0 updated, 0 unchanged\n");
-    let told = companies(&place);
+    assert_eq!(
+        import_ok(&workspace, list),
+        "2 created, 0 updated, 0 unchanged\n"
+    );
+    let told = companies(&workspace);
     assert_eq!(
         told[4..],
         [
@@ -100,13 +109,13 @@ fn columns_come_in_any_order_with_a_mark_and_line_ends_of_windows_and_quoted_cel
             ),
         ]
     );
-    // A column that is not there says nothing.
+    // A missing column changes nothing.
     assert_eq!(
-        takes(&place, "psa_company_id,psa_company_name\nS-2,Renamed\n"),
+        import_ok(&workspace, "psa_company_id,psa_company_name\nS-2,Renamed\n"),
         "0 created, 1 updated, 0 unchanged\n"
     );
     assert_eq!(
-        companies(&place)[5],
+        companies(&workspace)[5],
         (
             "S-2".to_owned(),
             "Renamed".to_owned(),
@@ -114,14 +123,14 @@ fn columns_come_in_any_order_with_a_mark_and_line_ends_of_windows_and_quoted_cel
         )
     );
     assert_eq!(
-        takes(&place, "psa_company_id\n"),
+        import_ok(&workspace, "psa_company_id\n"),
         "0 created, 0 updated, 0 unchanged\n"
     );
 }
 
 #[test]
-fn every_problem_of_a_list_is_told_by_line_and_nothing_of_it_is_taken() {
-    let place = Place::with_demo_world();
+fn every_problem_of_a_list_is_reported_by_line_and_nothing_of_it_is_imported() {
+    let workspace = Workspace::with_demo_world();
     let list = b"psa_company_id,psa_company_name,tenant_id\n\
                  3001,Fine,\n\
                  a b,Bad id,\n\
@@ -136,7 +145,7 @@ fn every_problem_of_a_list_is_told_by_line_and_nothing_of_it_is_taken() {
                  3006,\"Open, dir\n3007,Swallowed\",dir\n";
     let id = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
     assert_eq!(
-        problems(&place, list),
+        problems(&workspace, list),
         [
             format!("line 3, psa_company_id: \"a b\": {id}"),
             "line 4, psa_company_id: null: is required".to_owned(),
@@ -149,10 +158,10 @@ fn every_problem_of_a_list_is_told_by_line_and_nothing_of_it_is_taken() {
             "line 12, psa_company_name: \"Open, dir\": must not contain a line break; check for a missing closing quote".to_owned(),
         ]
     );
-    // What is wrong with what is there already is told alike.
+    // Conflicts with existing data are reported in the same way.
     assert_eq!(
         problems(
-            &place,
+            &workspace,
             "psa_company_id,psa_company_name\n1001,Known\n4001,\n4002,New\n4003,\n"
         ),
         [
@@ -164,7 +173,7 @@ fn every_problem_of_a_list_is_told_by_line_and_nothing_of_it_is_taken() {
         "psa_company_id,psa_company_name\n5001,{}\n",
         "x".repeat(201)
     );
-    let told = problems(&place, long);
+    let told = problems(&workspace, long);
     assert_eq!(told.len(), 1);
     assert!(
         told[0].ends_with("…: must have at most 200 characters"),
@@ -173,8 +182,8 @@ fn every_problem_of_a_list_is_told_by_line_and_nothing_of_it_is_taken() {
 }
 
 #[test]
-fn a_list_whose_first_line_does_not_name_the_columns_is_not_taken() {
-    let place = Place::with_demo_world();
+fn a_list_whose_first_line_does_not_name_the_columns_is_refused() {
+    let workspace = Workspace::with_demo_world();
     let rule = "the first line must name the columns, separated by commas: psa_company_id, and optionally psa_company_name and tenant_id";
     for (list, expected) in [
         ("", vec![format!("line 1, psa_company_id: {rule}")]),
@@ -201,19 +210,22 @@ fn a_list_whose_first_line_does_not_name_the_columns_is_not_taken() {
             vec!["line 1: \"Tenant_id\": appears twice; remove one of the columns".to_owned()],
         ),
     ] {
-        assert_eq!(problems(&place, list), expected, "{list}");
+        assert_eq!(problems(&workspace, list), expected, "{list}");
     }
 }
 
 #[test]
-fn the_kind_of_a_file_is_told_by_its_name_or_a_flag_and_what_does_not_fit_is_wrong_usage() {
-    let place = Place::with_demo_world();
+fn the_file_type_comes_from_its_name_or_a_flag_and_a_flag_that_does_not_fit_is_wrong_usage() {
+    let workspace = Workspace::with_demo_world();
     let list = "psa_company_id,psa_company_name\n6001,A\n";
-    let (upper, other) = (place.file("LIST.CSV", list), place.file("list.txt", list));
+    let (upper, other) = (
+        workspace.file("LIST.CSV", list),
+        workspace.file("list.txt", list),
+    );
     let tenant = ["--tenant", "northwind-it"];
-    let created = place.ok(["import", &upper, tenant[0], tenant[1]]);
+    let created = workspace.ok(["import", &upper, tenant[0], tenant[1]]);
     assert_eq!(created, "1 created, 0 updated, 0 unchanged\n");
-    let known = place.ok(["import", &other, "--csv", tenant[0], tenant[1]]);
+    let known = workspace.ok(["import", &other, "--csv", tenant[0], tenant[1]]);
     assert_eq!(known, "0 created, 0 updated, 1 unchanged\n");
 
     for (arguments, says) in [
@@ -227,27 +239,27 @@ fn the_kind_of_a_file_is_told_by_its_name_or_a_flag_and_what_does_not_fit_is_wro
             "--tenant is for a CSV file",
         ),
     ] {
-        let done = place.run(arguments);
+        let done = workspace.run(arguments);
         assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{done:?}");
         assert!(done.stderr.contains(says), "{done:?}");
     }
     for unknown in ["nobody", "No Tenant"] {
-        let done = place.run(["import", &upper, "--tenant", unknown]);
+        let done = workspace.run(["import", &upper, "--tenant", unknown]);
         assert!(done.failure().contains(unknown), "{done:?}");
     }
-    let done = place.run(["import", "missing.csv", tenant[0], tenant[1]]);
+    let done = workspace.run(["import", "missing.csv", tenant[0], tenant[1]]);
     assert!(done.failure().contains("missing.csv"));
 }
 
 #[test]
-fn a_rehearsal_tells_what_would_change_line_by_line_and_writes_nothing() {
-    let place = Place::with_demo_world();
+fn a_dry_run_lists_what_would_change_line_by_line_and_writes_nothing() {
+    let workspace = Workspace::with_demo_world();
     let count = "SELECT cast(count(*) AS TEXT) FROM audit_events";
-    let (world, events) = (place.ok(["export"]), stored(&place, count));
+    let (world, events) = (workspace.ok(["export"]), stored(&workspace, count));
     let list = format!(
         "psa_company_id,psa_company_name,tenant_id\n1001,Contoso,\n1002,,{TAILSPIN}\n7001,\"Tab\tand bell\u{7}\",d\n"
     );
-    let file = place.file("list.csv", list);
+    let file = workspace.file("list.csv", list);
     let command = ["import", &file, "--tenant", "northwind-it", "--dry-run"];
     let expected = format!(
         "unchanged\tnorthwind-it\tend_company\t1001\n\
@@ -255,15 +267,15 @@ fn a_rehearsal_tells_what_would_change_line_by_line_and_writes_nothing() {
          created\tnorthwind-it\tend_company\t7001\tpsa_company_id: \"7001\", psa_company_name: \"Tab\\tand bell\\u0007\", tenant_id: \"d\"\n\
          dry run, nothing was written: 1 created, 1 updated, 1 unchanged\n"
     );
-    assert_eq!(place.ok(command), expected);
-    assert_eq!(place.ok(command), expected);
+    assert_eq!(workspace.ok(command), expected);
+    assert_eq!(workspace.ok(command), expected);
     assert_eq!(
-        (place.ok(["export"]), stored(&place, count)),
+        (workspace.ok(["export"]), stored(&workspace, count)),
         (world, events)
     );
-    // What is wrong is told by a rehearsal too.
-    let wrong = place.file("wrong.csv", "psa_company_id,psa_company_name\n8001,\n");
-    let done = place.run(["import", &wrong, "--tenant", "northwind-it", "--dry-run"]);
+    // A dry run reports problems too.
+    let wrong = workspace.file("wrong.csv", "psa_company_id,psa_company_name\n8001,\n");
+    let done = workspace.run(["import", &wrong, "--tenant", "northwind-it", "--dry-run"]);
     assert_eq!(
         done.failure(),
         "line 2, psa_company_name: null: is required for a new company"
@@ -271,10 +283,10 @@ fn a_rehearsal_tells_what_would_change_line_by_line_and_writes_nothing() {
 }
 
 #[test]
-fn a_seed_file_is_rehearsed_in_the_same_way() {
-    let place = Place::with_demo_world();
-    let world = place.ok(["export"]);
-    let demo = place.ok(["--env", "demo", "import", DEMO_WORLD, "--dry-run"]);
+fn a_seed_file_has_the_same_dry_run() {
+    let workspace = Workspace::with_demo_world();
+    let world = workspace.ok(["export"]);
+    let demo = workspace.ok(["--env", "demo", "import", DEMO_WORLD, "--dry-run"]);
     let lines: Vec<&str> = demo.lines().collect();
     let (last, things) = lines.split_last().unwrap();
     assert!(
@@ -300,8 +312,8 @@ fn a_seed_file_is_rehearsed_in_the_same_way() {
         },
         { "client_id": "new-msp", "name": "New MSP" },
     ] });
-    let file = place.file("change.json", change.to_string());
-    let told = place.ok(["--env", "demo", "import", &file, "--dry-run"]);
+    let file = workspace.file("change.json", change.to_string());
+    let told = workspace.ok(["--env", "demo", "import", &file, "--dry-run"]);
     assert!(!told.contains("secretsecret"));
     let lines: Vec<&str> = told.lines().collect();
     let starts = [
@@ -325,16 +337,16 @@ fn a_seed_file_is_rehearsed_in_the_same_way() {
         "{}",
         lines[2]
     );
-    assert_eq!(place.ok(["export"]), world);
-    // What was told is what is done.
-    let done = place.ok(["--env", "demo", "import", &file]);
+    assert_eq!(workspace.ok(["export"]), world);
+    // The import does what the dry run reported.
+    let done = workspace.ok(["--env", "demo", "import", &file]);
     assert_eq!(done, "5 created, 3 updated, 0 unchanged\n");
 }
 
 #[test]
-fn a_list_that_is_taken_beside_a_running_server_lets_those_in_who_were_refused() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+fn a_list_imported_while_the_server_runs_admits_refused_directories() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let client = server.client();
     let ask = json!({
         "managed_agent_key": "NEO_SUPPORT", "bot_id": "b07fab1e-c0de-4bee-8ace-facade0fb075", "inbound_tenant_id": TAILSPIN,
@@ -348,7 +360,10 @@ fn a_list_that_is_taken_beside_a_running_server_lets_those_in_who_were_refused()
     };
     assert_eq!(unlinked()[0]["inbound_tenant_id"], TAILSPIN);
     let list = format!("tenant_id,psa_company_id\n{TAILSPIN},1002\n");
-    assert_eq!(takes(&place, list), "0 created, 1 updated, 0 unchanged\n");
+    assert_eq!(
+        import_ok(&workspace, list),
+        "0 created, 1 updated, 0 unchanged\n"
+    );
     assert_eq!(unlinked(), json!([]));
     let created = client.post(RELAY, "/chat/sessions", &ask);
     assert_eq!(
@@ -358,18 +373,18 @@ fn a_list_that_is_taken_beside_a_running_server_lets_those_in_who_were_refused()
 }
 
 #[test]
-fn a_hundred_thousand_companies_of_one_directory_are_taken_and_told_of() {
-    let place = Place::with_demo_world();
+fn a_hundred_thousand_companies_of_one_directory_are_imported_and_reported() {
+    let workspace = Workspace::with_demo_world();
     let mut list = String::from("psa_company_id,psa_company_name,tenant_id\n");
     for number in 0..100_000 {
         list += &format!("C-{number},Company {number},crowd\n");
     }
     assert_eq!(
-        takes(&place, &list),
+        import_ok(&workspace, &list),
         "100000 created, 0 updated, 0 unchanged\n"
     );
     assert!(
-        place
+        workspace
             .ok(["check"])
             .contains("and 99980 more share the M365 tenant crowd")
     );

@@ -1,4 +1,5 @@
-//! Streams that are cut anywhere, by the network or by a crash, and taken up again: nothing is lost, doubled or reordered.
+//! Streams that the network or a crash cuts anywhere, and that readers resume: no event is lost,
+//! duplicated or reordered.
 
 use std::net::ToSocketAddrs;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,16 +8,16 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::event_reader::{Event, Events, Next, joined, pair, text_of};
-use crate::process::Place;
+use crate::process::Workspace;
 use crate::random::{Random, seed};
-use crate::scripted_model::{Reply as Says, ScriptedModel, said};
+use crate::scripted_model::{Reply as ModelReply, ScriptedModel, text_chunk};
 use crate::support::{NORTHWIND, Server, technician};
 
-/// Streams that are cut in the run.
+/// The number of streams that are cut.
 const CUTS: usize = 1_000;
-/// Readers that cut them at one time.
+/// Concurrent readers.
 const READERS: usize = 4;
-/// What is asked: short answers and long ones, with sources and without.
+/// Questions with short and long answers, with and without sources.
 const QUESTIONS: &[&str] = &[
     "Hello",
     "How do I connect to the VPN?",
@@ -26,7 +27,7 @@ const QUESTIONS: &[&str] = &[
     "zzyzx",
 ];
 
-/// Reads a turn over as many connections as the cuts make necessary, each from the last cursor seen.
+/// Reads a turn over as many connections as the cuts require, each from the last cursor seen.
 fn read_through_cuts(
     address: impl ToSocketAddrs + Copy,
     session: &str,
@@ -44,7 +45,7 @@ fn read_through_cuts(
             Events::ask(address, NORTHWIND, session, "", &header)
         };
         assert_eq!(stream.status, 200, "{}", stream.head);
-        // Small ones fall into the first events, large ones behind the end.
+        // Small limits fall into the first events, large ones after the end.
         let most = random.pick(&[60, 400, 2_000, 8_000]);
         let mut stream = stream.cut_after(random.below(most));
         loop {
@@ -73,7 +74,7 @@ fn read_through_cuts(
     }
 }
 
-/// What the reader holds is the stored message, and the run is whole and ends once.
+/// The events add up to the stored message, and the turn is complete and ends once.
 fn holds_the_message(events: &[Event], turn: &str, messages: &Value) {
     let answer = (messages.as_array().unwrap().iter())
         .find(|item| item["role"] == "assistant" && item["chat_turn_id"] == turn)
@@ -105,7 +106,7 @@ fn holds_the_message(events: &[Event], turn: &str, messages: &Value) {
 }
 
 #[test]
-fn a_thousand_streams_cut_at_random_bytes_lose_and_double_nothing() {
+fn a_thousand_streams_cut_at_random_bytes_lose_and_duplicate_nothing() {
     let seed = seed();
     let server = Server::answering(&[]);
     let cuts = AtomicUsize::new(0);
@@ -117,11 +118,12 @@ fn a_thousand_streams_cut_at_random_bytes_lose_and_double_nothing() {
                 let northwind = server.northwind();
                 while cuts.load(Ordering::Relaxed) < CUTS {
                     let session = northwind.session(technician());
-                    // Those behind the first wait, and are read by their own cursors meanwhile.
+                    // The turns after the first are queued, and are read from their own cursors
+                    // meanwhile.
                     let turns: Vec<Value> = (0..=random.below(4))
                         .map(|_| {
                             northwind
-                                .says(&session, random.pick(QUESTIONS))
+                                .append_text(&session, random.pick(QUESTIONS))
                                 .expect(202)
                                 .data()
                         })
@@ -164,20 +166,20 @@ fn a_thousand_streams_cut_at_random_bytes_lose_and_double_nothing() {
     assert!(cuts.into_inner() >= CUTS);
 }
 
-/// Appends that were accepted before the crash, in order.
+/// The appends of a session that were accepted before the crash, in order.
 struct Accepted {
     session: String,
     turns: Vec<Value>,
-    /// What a reader of the first turn saw of it.
+    /// The events that a reader saw of the first turn.
     seen: Vec<Event>,
 }
 
 #[test]
 fn after_a_crash_every_accepted_message_is_answered_under_the_same_id() {
     let mut random = Random::new(seed());
-    let place = Place::with_demo_world();
+    let workspace = Workspace::with_demo_world();
     for round in 0..4 {
-        let server = place.serve_demo_world();
+        let server = workspace.serve_demo_world();
         let client = server.client();
         let mut accepted = Vec::new();
         for _ in 0..6 {
@@ -193,7 +195,7 @@ fn after_a_crash_every_accepted_message_is_answered_under_the_same_id() {
                     reply.data()
                 })
                 .collect();
-            // Some readers see a little, some all, some nothing.
+            // Some readers see a little, some everything, some nothing.
             let mut seen = Vec::new();
             let reader = Events::open(server.address(), NORTHWIND, &session, "since=0-0");
             let mut reader = reader.cut_after(random.below(3_000));
@@ -208,7 +210,7 @@ fn after_a_crash_every_accepted_message_is_answered_under_the_same_id() {
         }
         server.crash();
 
-        let server = place.serve_demo_world();
+        let server = workspace.serve_demo_world();
         for Accepted {
             session,
             turns,
@@ -240,7 +242,8 @@ fn after_a_crash_every_accepted_message_is_answered_under_the_same_id() {
             if last.is_terminal() {
                 continue;
             }
-            // From the reader's last cursor: the rest of the try that stood, or the fresh one from its start.
+            // From the reader's last cursor: the rest of the same attempt, or the new one from its
+            // start.
             let query = format!("since={}", last.id);
             let rest = Events::open(server.address(), NORTHWIND, session, &query).rest();
             if rest[0].kind() == "start" {
@@ -255,10 +258,10 @@ fn after_a_crash_every_accepted_message_is_answered_under_the_same_id() {
 }
 
 #[test]
-fn a_cursor_inside_a_try_that_a_crash_cut_off_goes_on_at_the_fresh_start() {
-    let words = said("Some ") + &said("words ");
-    let model = ScriptedModel::start(vec![Says::events(words).then_hang()]);
-    let place = Place::with_demo_world();
+fn a_cursor_inside_an_attempt_that_a_crash_cut_off_continues_at_the_next_attempt() {
+    let words = text_chunk("Some ") + &text_chunk("words ");
+    let model = ScriptedModel::start(vec![ModelReply::events(words).then_hang()]);
+    let workspace = Workspace::with_demo_world();
     let asks = [
         "--env=demo",
         "--rate-limit=0",
@@ -266,7 +269,7 @@ fn a_cursor_inside_a_try_that_a_crash_cut_off_goes_on_at_the_fresh_start() {
         "--model-smart=deep",
         &format!("--model-url={}", model.url()),
     ];
-    let server = place.serve(asks);
+    let server = workspace.serve(asks);
     let client = server.client();
     let opened = client
         .post(NORTHWIND, "/chat/sessions", &technician())
@@ -281,10 +284,11 @@ fn a_cursor_inside_a_try_that_a_crash_cut_off_goes_on_at_the_fresh_start() {
                 .data()
         })
         .collect();
-    let seen = Events::open(server.address(), NORTHWIND, session, "since=0-0").until_said("words ");
+    let seen =
+        Events::open(server.address(), NORTHWIND, session, "since=0-0").read_until_text("words ");
     server.crash();
 
-    let server = place.serve_demo_world();
+    let server = workspace.serve_demo_world();
     let fresh = Events::open(server.address(), NORTHWIND, session, "since=0-0").rest();
     assert_eq!(fresh[0].envelope, seen[0].envelope);
     assert!(pair(&seen[seen.len() - 1].id) < pair(&fresh[0].id));

@@ -1,4 +1,4 @@
-//! A damaged file: a plain refusal to start, or a server that goes on; never a panic.
+//! A damaged file: a clear refusal to start, or a server that works; never a panic.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,19 +8,19 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::faults::has_no_turn_left;
+use crate::faults::wait_until_all_turns_end;
 use crate::history::Writer;
-use crate::process::{Client, NORTHWIND, Place, RELAY, SERVE, Server};
+use crate::process::{Client, NORTHWIND, RELAY, SERVE, Server, Workspace};
 use crate::random::{Random, number, seed};
 
-/// Damaged files; `SWITCHBOARD_DAMAGES` asks for others.
+/// The number of damaged files; `SWITCHBOARD_DAMAGES` sets another one.
 const DAMAGES: u64 = 200;
 const SECTOR: usize = 512;
 
-/// What calls are answered with; a number where it is a failure.
+/// The replies to calls; the status alone if a call failed.
 type Answers = BTreeMap<(&'static str, String), Value>;
 
-/// Takes out what is signed anew each time.
+/// Removes links, whose signatures differ each time.
 fn without_links(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -32,7 +32,7 @@ fn without_links(value: &mut Value) {
     }
 }
 
-/// Reads much of what there is.
+/// Reads most of the data.
 fn read_all(client: &Client) -> Answers {
     let mut answers = Answers::new();
     let mut ask = |key: &'static str, path: &str| {
@@ -110,32 +110,32 @@ impl Damage {
     }
 }
 
-/// A closed data folder with a little of everything, and what is read of it.
-fn world() -> (Place, Answers) {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+/// A closed data folder with some data of every kind, and the replies that it gives.
+fn world() -> (Workspace, Answers) {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let recorded = || 0;
     let address = server.address().parse().unwrap();
     let mut writer = Writer::new("Writer".to_owned(), address, 0, &recorded);
     for _ in 0..8 {
-        writer.asks_for_some().unwrap();
+        writer.write_some().unwrap();
     }
-    has_no_turn_left(&place);
+    wait_until_all_turns_end(&workspace);
     server.stop();
-    let server = place.serve_demo_world();
+    let server = workspace.serve_demo_world();
     let answers = read_all(&server.client());
     assert!(read_all(&server.client()) == answers);
     server.stop();
-    (place, answers)
+    (workspace, answers)
 }
 
-/// What comes of a damaged file, in the words of the figures.
-fn outcome(damage: Damage, place: &Place, whole: &[u8], answers: &Answers) -> &'static str {
-    let damaged = Place::new();
+/// The outcome for a damaged file, as a category of the printed counts.
+fn outcome(damage: Damage, workspace: &Workspace, whole: &[u8], answers: &Answers) -> &'static str {
+    let damaged = Workspace::new();
     let bytes = damage.done_to(whole);
     fs::create_dir(damaged.data()).unwrap();
     for file in ["signing.secret", "switchboard.db"] {
-        fs::copy(place.data().join(file), damaged.data().join(file)).unwrap();
+        fs::copy(workspace.data().join(file), damaged.data().join(file)).unwrap();
     }
     fs::write(damaged.database(), bytes).unwrap();
     let server = match Server::try_start(damaged.command(SERVE)) {
@@ -156,9 +156,9 @@ fn outcome(damage: Damage, place: &Place, whole: &[u8], answers: &Answers) -> &'
         !log.iter().any(|line| line.contains("panicked")),
         "{damage:?}: {log:#?}"
     );
-    // What a list does not show any more is not asked for.
-    let is_said = |(call, said): (_, &Value)| answers.get(call) == Some(said) || *said == 500;
-    if !read.iter().all(is_said) {
+    // A resource that a list no longer shows is not requested.
+    let is_same = |(call, said): (_, &Value)| answers.get(call) == Some(said) || *said == 500;
+    if !read.iter().all(is_same) {
         "a wrong answer"
     } else if read == *answers {
         "the same answers"
@@ -169,8 +169,8 @@ fn outcome(damage: Damage, place: &Place, whole: &[u8], answers: &Answers) -> &'
 
 #[test]
 fn a_file_that_was_cut_is_refused_and_no_damage_makes_a_server_panic() {
-    let (place, answers) = world();
-    let whole = fs::read(place.database()).unwrap();
+    let (workspace, answers) = world();
+    let whole = fs::read(workspace.database()).unwrap();
     let seed = seed();
     let damages = number("SWITCHBOARD_DAMAGES").unwrap_or(DAMAGES);
     let (next, outcomes) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
@@ -184,13 +184,14 @@ fn a_file_that_was_cut_is_refused_and_no_damage_makes_a_server_panic() {
                     }
                     let mut random = Random::new(seed.wrapping_add(which));
                     let damage = Damage::any(whole.len(), &mut random);
-                    let outcome = outcome(damage, &place, &whole, &answers);
+                    let outcome = outcome(damage, &workspace, &whole, &answers);
                     *outcomes.lock().unwrap().entry(outcome).or_insert(0) += 1;
                 }
             });
         }
     });
-    // SQLite has no checksums: a bit that is flipped in a value is read as it is, and counted here only.
+    // SQLite has no checksums: a flipped bit in a value is read as it is, so it is only counted
+    // here.
     println!(
         "{} calls on {damages} damaged files: {outcomes:?}",
         answers.len()
@@ -198,20 +199,20 @@ fn a_file_that_was_cut_is_refused_and_no_damage_makes_a_server_panic() {
 }
 
 #[test]
-fn a_directory_whose_id_is_another_in_a_row_or_in_an_index_is_not_routed_by() {
+fn a_damaged_directory_id_in_a_row_or_an_index_routes_nothing() {
     const CONTOSO: &[u8] = b"ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e";
-    let place = Place::with_demo_world();
-    drop(place.closed_file());
-    let whole = fs::read(place.database()).unwrap();
+    let workspace = Workspace::with_demo_world();
+    drop(workspace.closed_file());
+    let whole = fs::read(workspace.database()).unwrap();
     let stands = |at: &usize| whole[*at..].starts_with(CONTOSO);
     let places: Vec<usize> = (0..whole.len()).filter(stands).collect();
-    // The install and the company, and their indexes.
+    // The rows of the install and of the company, and their index entries.
     assert!(places.len() >= 4, "{places:?}");
     for at in places {
         let mut damaged = whole.clone();
         damaged[at] ^= 4;
-        fs::write(place.database(), damaged).unwrap();
-        let done = Server::try_start(place.command(SERVE)).err();
+        fs::write(workspace.database(), damaged).unwrap();
+        let done = Server::try_start(workspace.command(SERVE)).err();
         let done = done.unwrap_or_else(|| panic!("byte {at} was not missed"));
         let said = done.failure();
         assert!(
@@ -224,14 +225,14 @@ fn a_directory_whose_id_is_another_in_a_row_or_in_an_index_is_not_routed_by() {
 
 #[test]
 fn a_file_without_its_last_byte_is_refused_in_one_sentence() {
-    let place = Place::with_demo_world();
+    let workspace = Workspace::with_demo_world();
     let file = fs::File::options()
         .write(true)
-        .open(place.database())
+        .open(workspace.database())
         .unwrap();
     let length = file.metadata().unwrap().len();
     file.set_len(length - 1).unwrap();
-    let done = place.run(["check"]);
+    let done = workspace.run(["check"]);
     assert!(
         done.failure()
             .ends_with("is damaged; restore it from a backup"),
@@ -250,12 +251,12 @@ fn a_record_of_the_schema_that_cannot_be_read_is_refused_in_one_sentence() {
         "version = 'first'",
         "name = NULL",
     ] {
-        let place = Place::with_demo_world();
-        let file = place.closed_file();
+        let workspace = Workspace::with_demo_world();
+        let file = workspace.closed_file();
         let damaged = format!("UPDATE refinery_schema_history SET {damage} WHERE version = 1");
         assert_eq!(file.execute(&damaged, []).unwrap(), 1);
         drop(file);
-        let done = place.run(["check"]);
+        let done = workspace.run(["check"]);
         let says = match damage {
             "version = 2147483648" => {
                 "was written by a newer switchboard (its schema is 2147483648, this version supports 6); use the newer version"
@@ -267,16 +268,16 @@ fn a_record_of_the_schema_that_cannot_be_read_is_refused_in_one_sentence() {
 }
 
 #[test]
-fn a_file_that_was_emptied_is_not_taken_for_a_first_start() {
-    let place = Place::with_demo_world();
-    place.serve_demo_world().stop();
-    fs::write(place.database(), "").unwrap();
-    let with_log = Place::with_demo_world();
+fn an_emptied_file_is_not_mistaken_for_a_first_start() {
+    let workspace = Workspace::with_demo_world();
+    workspace.serve_demo_world().stop();
+    fs::write(workspace.database(), "").unwrap();
+    let with_log = Workspace::with_demo_world();
     fs::write(with_log.database(), "").unwrap();
     fs::write(with_log.data().join("switchboard.db-wal"), "a log").unwrap();
-    for place in [place, with_log] {
+    for workspace in [workspace, with_log] {
         for command in ["check", "serve"] {
-            let done = place.run([command]);
+            let done = workspace.run([command]);
             let says = "switchboard.db is empty, but was in use before; restore it from a backup, or remove it if it held nothing";
             assert!(done.failure().ends_with(says), "{done:?}");
         }

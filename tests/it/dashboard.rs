@@ -1,4 +1,5 @@
-//! The dashboard comes from the program, whole, may be kept only as long as it is current, and lets nothing else in.
+//! The dashboard: the program serves all its files, caches are revalidated, and a strict
+//! Content-Security-Policy allows nothing else.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,10 +15,10 @@ use crate::support::{DEMO, Server};
 use crate::wire::{Reply, Request};
 
 const SHELL: &str = "index.html";
-/// Below this a file may be as small as it is.
+/// Smaller files need not be compressed.
 const WORTH_COMPRESSING: usize = 1_024;
 
-/// A file of the page, as it lies in the source.
+/// A file of the page, as in the source tree.
 struct File {
     name: String,
     content: Vec<u8>,
@@ -51,7 +52,7 @@ impl File {
         self.name.rsplit('.').next().unwrap_or_default()
     }
 
-    /// Where it is served: the shell at the page's own address.
+    /// The path that serves the file; the shell has the page's own address.
     fn path(&self) -> String {
         match self.name.as_str() {
             SHELL => "/dashboard".to_owned(),
@@ -85,7 +86,7 @@ impl File {
         format!("\"{}-gzip\"", self.hash())
     }
 
-    /// The other files that it has a browser load, by name.
+    /// The names of the other files that this one makes a browser load.
     fn names(&self) -> BTreeSet<&str> {
         let marks: &[&str] = match self.kind() {
             "html" => &["src=\"", "href=\""],
@@ -103,7 +104,7 @@ impl File {
         let text = self.text();
         let named = marks.iter().flat_map(|mark| text.split(mark).skip(1));
         let named = named.map(|rest| rest.split(['"', '\'']).next().unwrap());
-        // The shell's address is one place above those of its files.
+        // The shell's address is one level above those of its files.
         let base = if self.name == SHELL { "dashboard/" } else { "" };
         named
             .map(|name| {
@@ -146,10 +147,10 @@ fn is_safe(reply: &Reply) {
 }
 
 #[test]
-fn every_file_is_served_to_everyone_as_what_it_is() {
+fn every_file_is_served_without_a_credential_under_its_media_type() {
     let server = Server::demo();
     for file in File::all() {
-        let reply = server.anyone().sends(get(&file.path())).expect(200);
+        let reply = server.anonymous().send(get(&file.path())).expect(200);
         is_safe(&reply);
         assert_eq!(reply.header("content-type"), Some(file.content_type()));
         assert_eq!(reply.header("vary"), Some("Accept-Encoding"));
@@ -157,11 +158,11 @@ fn every_file_is_served_to_everyone_as_what_it_is() {
         assert_eq!(reply.header("content-encoding"), None);
         assert!(reply.body == file.content, "{}", file.name);
 
-        let stranger = server.holder_of("a-credential-of-nobody");
-        let same = stranger.sends(get(&file.path())).expect(200);
+        let stranger = server.with_credential("a-credential-of-nobody");
+        let same = stranger.send(get(&file.path())).expect(200);
         assert!(same.body == file.content, "{}", file.name);
 
-        let head = server.anyone().sends(Request::new("HEAD", file.path()));
+        let head = server.anonymous().send(Request::new("HEAD", file.path()));
         let head = head.expect(200);
         is_safe(&head);
         for name in ["content-type", "content-length", "etag", "vary"] {
@@ -171,10 +172,10 @@ fn every_file_is_served_to_everyone_as_what_it_is() {
 }
 
 #[test]
-fn the_page_may_call_the_authority_only_where_browsers_sign_in_there() {
+fn the_page_may_call_the_authority_only_if_browsers_sign_in_there() {
     let with = |flags: &[&str]| {
-        let server = Server::serving(DEMO, flags);
-        let reply = server.anyone().sends(get("/dashboard")).expect(200);
+        let server = Server::with_world(DEMO, flags);
+        let reply = server.anonymous().send(get("/dashboard")).expect(200);
         reply.header("content-security-policy").unwrap().to_owned()
     };
     let audience = "--entra-audience=api://switchboard";
@@ -193,13 +194,13 @@ fn the_page_may_call_the_authority_only_where_browsers_sign_in_there() {
 }
 
 #[test]
-fn a_file_is_sent_small_to_whoever_takes_it_so() {
+fn a_file_is_sent_compressed_to_clients_that_accept_it() {
     let server = Server::demo();
     for file in File::all() {
         let asked = get(&file.path()).header("accept-encoding", "gzip");
-        // The second time it is there already.
+        // The second reply comes from the cache of compressed files.
         for request in [asked.clone(), asked] {
-            let reply = server.anyone().sends(request).expect(200);
+            let reply = server.anonymous().send(request).expect(200);
             is_safe(&reply);
             assert_eq!(reply.header("content-type"), Some(file.content_type()));
             assert_eq!(reply.header("vary"), Some("Accept-Encoding"));
@@ -235,13 +236,13 @@ fn a_file_is_sent_small_to_whoever_takes_it_so() {
         ("gzipped, x;y=gzip", None),
     ] {
         let request = get(&big.path()).header("accept-encoding", accepted);
-        let reply = server.anyone().sends(request).expect(200);
+        let reply = server.anonymous().send(request).expect(200);
         assert_eq!(reply.header("content-encoding"), encoding, "{accepted}");
     }
 }
 
 #[test]
-fn what_a_browser_has_is_not_sent_again() {
+fn a_file_in_the_browsers_cache_is_not_sent_again() {
     let server = Server::demo();
     let shell = File::shell();
     let (plain, gzip) = (shell.tag(), shell.gzip_tag());
@@ -251,7 +252,7 @@ fn what_a_browser_has_is_not_sent_again() {
             let request = request
                 .header("accept-encoding", "gzip")
                 .header("if-none-match", known);
-            server.anyone().sends(request)
+            server.anonymous().send(request)
         })
     };
     for (known, tag) in [
@@ -284,14 +285,14 @@ fn what_a_browser_has_is_not_sent_again() {
     let twice = get("/dashboard")
         .header("if-none-match", "\"another\"")
         .header("if-none-match", plain);
-    server.anyone().sends(twice).expect(304);
+    server.anonymous().send(twice).expect(304);
 }
 
 #[test]
-fn a_slash_too_many_leads_to_the_page_below_whatever_path() {
+fn a_trailing_slash_redirects_to_the_page_below_any_path() {
     let server = Server::demo();
     for method in ["GET", "HEAD"] {
-        let reply = server.anyone().sends(Request::new(method, "/dashboard/"));
+        let reply = server.anonymous().send(Request::new(method, "/dashboard/"));
         let reply = reply.expect(308);
         is_safe(&reply);
         assert_eq!(reply.header("location"), Some("../dashboard"));
@@ -300,9 +301,9 @@ fn a_slash_too_many_leads_to_the_page_below_whatever_path() {
 }
 
 #[test]
-fn what_is_not_part_of_the_page_is_not_there() {
+fn other_paths_below_the_page_are_not_found() {
     let server = Server::demo();
-    let anyone = server.anyone();
+    let anonymous = server.anonymous();
     for path in [
         "/dashboard/index.html",
         "/dashboard/nothing.js",
@@ -317,23 +318,23 @@ fn what_is_not_part_of_the_page_is_not_there() {
         "/public-api/dashboard/",
         "/public-api/dashboard/app.js",
     ] {
-        anyone.sends(get(path)).not_found();
+        anonymous.send(get(path)).not_found();
     }
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
         for path in ["/dashboard", "/dashboard/", "/dashboard/app.js"] {
-            let reply = anyone
-                .sends(Request::new(method, path))
+            let reply = anonymous
+                .send(Request::new(method, path))
                 .refused(405, "method_not_allowed");
             assert_eq!(reply.header("allow"), Some("GET, HEAD"));
         }
     }
-    let paths = anyone.gets("/openapi.json").expect(200).json()["paths"].take();
+    let paths = anonymous.get("/openapi.json").expect(200).json()["paths"].take();
     let paths = paths.as_object().unwrap();
     assert!(!paths.keys().any(|path| path.contains("dashboard")));
 }
 
 #[test]
-fn every_file_that_is_named_is_there_and_every_file_that_is_there_is_named() {
+fn every_referenced_file_exists_and_every_file_is_referenced() {
     let files = File::all();
     let mut reached = BTreeSet::from([SHELL]);
     let mut waiting = vec![SHELL];
@@ -346,7 +347,7 @@ fn every_file_that_is_named_is_there_and_every_file_that_is_there_is_named() {
     assert_eq!(reached, there, "what is named, and what is there");
 }
 
-/// What of a file reaches beyond this server, or would run what is only said.
+/// The parts of a file that load from another host, or that would execute text.
 fn faults(file: &File) -> Vec<String> {
     let text = file.text();
     let mut faults = Vec::new();
@@ -383,7 +384,7 @@ fn faults(file: &File) -> Vec<String> {
             let address = rest.split(['\'', '"', '`', ')', ' ', '<', '\n']);
             let address = address.into_iter().next().unwrap_or_default();
             let host = address.split('/').next().unwrap_or_default();
-            // Names of a language, hosts that can be nobody's (RFC 2606), and the scheme alone.
+            // Allowed: XML namespaces, reserved example hosts (RFC 2606), and a bare scheme.
             let is_no_place = address == "www.w3.org/2000/svg"
                 || host == "example.com"
                 || host.ends_with(".example.com")
@@ -414,7 +415,7 @@ fn faults(file: &File) -> Vec<String> {
 }
 
 #[test]
-fn nothing_of_the_page_stands_inline_runs_text_or_comes_from_another_host() {
+fn the_page_has_nothing_inline_evaluates_no_text_and_loads_from_no_other_host() {
     for file in File::all() {
         assert_eq!(faults(&file), Vec::<String>::new(), "{}", file.name);
     }

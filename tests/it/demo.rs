@@ -1,33 +1,33 @@
-//! The demo: what it prints works when it is pasted, and what was tried out in it is kept.
+//! `switchboard demo`: the commands that it prints work, and changes survive a second start.
 
 use std::net::TcpListener;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::process::{NORTHWIND, Place, RELAY, Server, finish, program};
+use crate::process::{NORTHWIND, RELAY, Server, Workspace, finish, program};
 
 const LINK: &str = r#"{"tenants": [{"client_id": "northwind-it", "end_companies": [
     {"psa_company_id": "1002", "tenant_id": "0ddba110-face-4fee-9add-1eaf1ed0dd01"}]}]}"#;
 
-/// Starts the demo in a place, on a folder of its own choice.
-fn demo(place: &Place, listen: &str) -> Server {
+/// Starts the demo in a workspace, with the default data folder.
+fn demo(workspace: &Workspace, listen: &str) -> Server {
     let mut command = program(["demo", "--listen", listen]);
-    command.current_dir(place.path());
+    command.current_dir(workspace.path());
     Server::start(command)
 }
 
-/// The commands that it prints, in their order.
+/// The commands that the demo prints, in order.
 fn curl_lines(server: &Server) -> Vec<String> {
-    server.says("0ddba110-face-4fee-9add-1eaf1ed0dd01");
+    server.wait_for_stdout("0ddba110-face-4fee-9add-1eaf1ed0dd01");
     server
-        .said()
+        .stdout_lines()
         .into_iter()
         .filter(|line| line.starts_with("curl "))
         .collect()
 }
 
-/// Pastes a line into a shell.
+/// Runs a line in a shell; returns the JSON that it prints.
 fn paste(line: &str) -> Value {
     let done = finish(Command::new("bash").args(["-c", line]));
     assert_eq!(done.code, 0, "{line}: {done:?}");
@@ -35,9 +35,9 @@ fn paste(line: &str) -> Value {
 }
 
 #[test]
-fn the_three_commands_that_it_prints_work_when_they_are_pasted() {
-    let place = Place::new();
-    let server = demo(&place, "127.0.0.1:0");
+fn the_three_commands_that_the_demo_prints_work() {
+    let workspace = Workspace::new();
+    let server = demo(&workspace, "127.0.0.1:0");
     let lines = curl_lines(&server);
     assert_eq!(lines.len(), 3, "{lines:#?}");
     assert!(lines.iter().all(|line| line.contains(server.address())));
@@ -61,12 +61,12 @@ fn the_three_commands_that_it_prints_work_when_they_are_pasted() {
 }
 
 #[test]
-fn a_taken_port_is_said_and_the_next_free_one_used() {
-    let place = Place::new();
+fn a_port_in_use_is_reported_and_the_next_free_one_used() {
+    let workspace = Workspace::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let server = demo(&place, &address.to_string());
-    let line = server.says("is in use");
+    let server = demo(&workspace, &address.to_string());
+    let line = server.wait_for_stdout("is in use");
     assert!(line.contains(&address.port().to_string()), "{line}");
     assert!(server.port() > address.port());
     let lines = curl_lines(&server);
@@ -74,33 +74,33 @@ fn a_taken_port_is_said_and_the_next_free_one_used() {
 }
 
 #[test]
-fn an_address_that_others_can_reach_is_refused_before_anything_is_made() {
-    let place = Place::new();
+fn an_address_beyond_loopback_is_refused_before_anything_is_created() {
+    let workspace = Workspace::new();
     for address in ["0.0.0.0:0", "192.0.2.1:8080", "[::]:0"] {
-        let done = place.run(["demo", "--listen", address]);
+        let done = workspace.run(["demo", "--listen", address]);
         assert!(done.failure().contains("loopback"), "{done:?}");
-        let mut command = place.command(["demo"]);
+        let mut command = workspace.command(["demo"]);
         let done = finish(command.env("SWITCHBOARD_LISTEN", address));
         assert!(done.failure().contains("loopback"), "{done:?}");
     }
-    assert!(!place.data().exists());
+    assert!(!workspace.data().exists());
 }
 
 #[test]
-fn what_was_linked_and_said_is_kept_over_a_second_start() {
-    let place = Place::new();
-    let server = demo(&place, "127.0.0.1:0");
+fn links_and_messages_survive_a_second_start() {
+    let workspace = Workspace::new();
+    let server = demo(&workspace, "127.0.0.1:0");
     let lines = curl_lines(&server);
     assert_eq!(paste(&lines[2])["error"]["code"], "end_company_not_mapped");
-    let folder = place.path().join("switchboard-demo");
-    let file = place.file("link.json", LINK);
+    let folder = workspace.path().join("switchboard-demo");
+    let file = workspace.file("link.json", LINK);
     let done = finish(program(["--env", "demo", "import", &file, "--data"]).arg(&folder));
     assert_eq!(done.code, 0, "{done:?}");
     let linked = paste(&lines[2])["data"].take();
     assert_eq!(linked["end_company_id"], "1002");
     server.stop();
 
-    let server = demo(&place, "127.0.0.1:0");
+    let server = demo(&workspace, "127.0.0.1:0");
     let lines = curl_lines(&server);
     assert_eq!(paste(&lines[2])["data"]["end_company_id"], "1002");
     let path = format!("/chat/sessions/{}", linked["id"].as_str().unwrap());
@@ -108,20 +108,20 @@ fn what_was_linked_and_said_is_kept_over_a_second_start() {
 }
 
 #[test]
-fn a_first_start_that_was_cut_off_is_made_good_at_the_next() {
-    let place = Place::new();
-    let folder = place.path().join("switchboard-demo");
-    // As a crash between making the file and filling it leaves it.
+fn an_interrupted_first_start_is_completed_by_the_next_start() {
+    let workspace = Workspace::new();
+    let folder = workspace.path().join("switchboard-demo");
+    // The state after a crash between creating the file and importing the world.
     let done = finish(program(["tenants", "list", "--data"]).arg(&folder));
     assert_eq!(done.stdout, "");
-    let server = demo(&place, "127.0.0.1:0");
+    let server = demo(&workspace, "127.0.0.1:0");
     assert_eq!(paste(&curl_lines(&server)[0])["data"]["agent_id"], 102);
 }
 
 #[test]
-fn its_keys_are_of_its_own_environment() {
-    let place = Place::new();
-    let mut command = place.command(["demo", "--listen", "127.0.0.1:0"]);
+fn the_demos_keys_belong_to_its_own_environment() {
+    let workspace = Workspace::new();
+    let mut command = workspace.command(["demo", "--listen", "127.0.0.1:0"]);
     command.env("SWITCHBOARD_ENV", "prod");
     let server = Server::start(command);
     let body = json!({"agent_id": 102});

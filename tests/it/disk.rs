@@ -1,8 +1,10 @@
-//! A disk that is made of a record of what a program did to its files, and that can be cut off at any point of it.
+//! A simulated disk that replays a recording of file operations and can lose power at any point.
 //!
-//! It keeps what was synced, and of the rest what chance wants: any of the writes, whole or only some sectors of them, and any
-//! of the names that were given and taken. It is harsher than a file system with a journal, in which a file that was synced
-//! has its name too. What a write left alone in a sector stays as it was, as SQLite expects of a disk (`SQLITE_POWERSAFE_OVERWRITE`).
+//! The disk retains synced data. Of unsynced data it retains a random part: any of the writes,
+//! whole or only some of their sectors, and any of the created, renamed and removed names. This is
+//! harsher than a journaling file system, which also persists the name of a synced file. Bytes of a
+//! sector that a write does not touch stay unchanged, as SQLite expects
+//! (`SQLITE_POWERSAFE_OVERWRITE`).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -18,12 +20,12 @@ const HEAD: usize = 24;
 pub const MAIN_FILE: &str = "switchboard.db";
 /// Its write-ahead log.
 pub const LOG: &str = "switchboard.db-wal";
-/// The folder itself, as the record names it.
+/// The folder itself, as the recording names it.
 pub const FOLDER: &str = "";
-/// The folder that it lies in.
+/// The folder's parent.
 const PARENT: &str = "..";
 
-/// What happened.
+/// A recorded file operation.
 #[derive(Clone, Debug)]
 enum Event {
     Opened { name: String, is_new: bool },
@@ -37,7 +39,7 @@ enum Event {
     FolderMade,
 }
 
-/// Everything that programs did to one folder's files, in order.
+/// A recording of all operations on the files of one folder, in order.
 pub struct Record {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
@@ -46,17 +48,17 @@ pub struct Record {
 struct Entry {
     handle: u64,
     event: Event,
-    /// Where it ends in the record.
+    /// The end of the entry in the recording, in bytes.
     end: usize,
 }
 
 impl Record {
-    /// Reads a record to its end.
+    /// Reads a whole recording.
     pub fn read(path: &Path) -> Self {
         let bytes = fs::read(path).unwrap();
         let mut entries = Vec::new();
         let mut at = 0;
-        // A process that was killed amid its last entry has left the beginning of it.
+        // A process that was killed while it wrote an entry leaves an incomplete one at the end.
         while at + HEAD <= bytes.len() {
             let long = |from: usize| u64::from_le_bytes(bytes[from..from + 8].try_into().unwrap());
             let short = |from: usize| u32::from_le_bytes(bytes[from..from + 4].try_into().unwrap());
@@ -102,13 +104,13 @@ impl Record {
         Self { bytes, entries }
     }
 
-    /// How much happened.
+    /// The number of events.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// How often a file was written from its beginning.
-    pub fn beginnings_of(&self, file: &str) -> usize {
+    /// How often a file was written from its start, which counts the restarts of a write-ahead log.
+    pub fn restarts_of(&self, file: &str) -> usize {
         let mut handles = HashSet::new();
         let mut beginnings = 0;
         for entry in &self.entries {
@@ -126,7 +128,7 @@ impl Record {
         beginnings
     }
 
-    /// How long the record was when so much had happened.
+    /// The length of the recording in bytes after this number of events.
     pub fn length_at(&self, happened: usize) -> u64 {
         let end = happened
             .checked_sub(1)
@@ -134,28 +136,28 @@ impl Record {
         u64::try_from(end).unwrap()
     }
 
-    /// How much had happened when the record was so long.
+    /// The number of events in a recording of this length in bytes.
     pub fn happened_at(&self, length: u64) -> usize {
         self.entries
             .partition_point(|entry| u64::try_from(entry.end).unwrap() <= length)
     }
 }
 
-/// A change that the disk may not have yet.
+/// A change of a file that is not synced yet.
 #[derive(Clone)]
-enum Waiting {
+enum Unsynced {
     Written { offset: usize, bytes: Range<usize> },
     Cut { length: usize },
 }
 
 #[derive(Clone, Default)]
 struct File {
-    /// What the disk has for sure.
+    /// The durable content.
     kept: Vec<u8>,
-    waiting: Vec<(u64, Waiting)>,
+    waiting: Vec<(u64, Unsynced)>,
 }
 
-/// A change of names that the disk may not have yet.
+/// A change of names that is not synced yet.
 #[derive(Clone)]
 enum Naming {
     Given { name: String, file: usize },
@@ -182,42 +184,42 @@ enum Open {
     Parent,
 }
 
-/// What a sync reaches: what happened before it began.
+/// The reach of a sync: all events before its start.
 struct Sync {
     before: u64,
 }
 
-/// The disk at a point of the record.
+/// The disk at a point of the recording.
 pub struct Disk<'a> {
     record: &'a Record,
-    /// The file whose syncs this disk takes and forgets; `FOLDER` stands for the names in the folder.
-    forgets: Option<&'static str>,
+    /// The file whose syncs this disk ignores; `FOLDER` stands for the names in the folder.
+    loses: Option<&'static str>,
     happened: usize,
     files: Vec<File>,
     /// The names that programs see.
     seen: BTreeMap<String, usize>,
-    /// Those that the disk has for sure.
+    /// The durable names.
     kept: BTreeMap<String, usize>,
     waiting: Vec<(u64, Naming)>,
     open: HashMap<u64, Open>,
     syncing: HashMap<u64, Sync>,
     is_folder_made: bool,
-    /// Whether the folder's own name is kept.
+    /// Whether the folder's own name is durable.
     has_folder: bool,
     changes: u64,
 }
 
-/// What chance leaves of what was not synced.
+/// The random part of unsynced data that survives.
 #[derive(Clone, Copy, Debug)]
 pub struct Chance {
-    /// Of a hundred writes and names, so many are kept.
+    /// The percentage of writes and names that survive.
     pub kept: usize,
-    /// Of a hundred writes that are kept, so many have lost some of their sectors.
+    /// The percentage of surviving writes that lose some of their sectors.
     pub torn: usize,
 }
 
 impl Chance {
-    /// Nothing, all, or some of it.
+    /// Nothing, everything, or a part.
     pub fn any(random: &mut Random) -> Self {
         Self {
             kept: random.pick(&[0, 20, 50, 80, 100]),
@@ -227,11 +229,11 @@ impl Chance {
 }
 
 impl<'a> Disk<'a> {
-    /// An empty one.
+    /// An empty disk.
     pub fn of(record: &'a Record) -> Self {
         Self {
             record,
-            forgets: None,
+            loses: None,
             happened: 0,
             files: Vec::new(),
             seen: BTreeMap::new(),
@@ -245,16 +247,16 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// An empty one that keeps nothing of this file for sure, whatever it says.
-    pub fn forgetting(record: &'a Record, file: &'static str) -> Self {
+    /// An empty disk that ignores the syncs of this file.
+    pub fn losing(record: &'a Record, file: &'static str) -> Self {
         Self {
-            forgets: Some(file),
+            loses: Some(file),
             ..Self::of(record)
         }
     }
 
-    /// Goes on until so much has happened. What chance takes of a failed sync it takes here.
-    pub fn go_on(&mut self, until: usize, random: &mut Random) {
+    /// Replays events up to this number. Data that a failed sync loses is lost here.
+    pub fn advance_to(&mut self, until: usize, random: &mut Random) {
         while self.happened < until {
             self.take(self.happened, random);
             self.happened += 1;
@@ -277,26 +279,27 @@ impl<'a> Disk<'a> {
                 self.open.insert(handle, open);
             }
             Event::Written { offset, bytes } => {
-                let waiting = Waiting::Written {
+                let waiting = Unsynced::Written {
                     offset: *offset,
                     bytes: bytes.clone(),
                 };
                 self.file_of(handle).waiting.push((now, waiting));
             }
             Event::Cut { length } => {
-                let waiting = Waiting::Cut { length: *length };
+                let waiting = Unsynced::Cut { length: *length };
                 self.file_of(handle).waiting.push((now, waiting));
             }
             Event::Syncing => drop(self.syncing.insert(handle, Sync { before: now })),
             Event::Synced => {
                 let before = self.syncing.remove(&handle).unwrap().before;
-                if !self.forgets(handle) {
+                if !self.loses(handle) {
                     self.keep(handle, before, |_| true);
                 }
             }
             Event::SyncFailed => {
-                // The system has let go of what it could not write of a file, and syncs none of it later. Names are the
-                // file system's own, which takes no more if it cannot write them.
+                // After a failed sync the kernel drops the dirty pages of a file and never writes
+                // them later. Names belong to the file system, which goes read-only if it cannot
+                // write them.
                 let before = self.syncing.remove(&handle).unwrap().before;
                 if matches!(self.open[&handle], Open::File(_)) {
                     self.keep(handle, before, |_| random.chance(1, 2));
@@ -335,8 +338,8 @@ impl<'a> Disk<'a> {
         }
     }
 
-    fn forgets(&self, handle: u64) -> bool {
-        let Some(forgotten) = self.forgets else {
+    fn loses(&self, handle: u64) -> bool {
+        let Some(forgotten) = self.loses else {
             return false;
         };
         match self.open[&handle] {
@@ -346,7 +349,7 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// Puts on the disk what happened before a sync, as far as it is kept, and lets go of the rest of it.
+    /// Makes the surviving part of the events before a sync durable and drops the rest.
     fn keep(&mut self, handle: u64, before: u64, mut is_kept: impl FnMut(u64) -> bool) {
         match self.open[&handle] {
             Open::Parent => self.has_folder |= self.is_folder_made,
@@ -370,7 +373,7 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// What programs see: everything that they did.
+    /// The content that programs see: all their operations.
     pub fn as_seen(&self) -> BTreeMap<String, Vec<u8>> {
         let content = |file: &usize| {
             let file = &self.files[*file];
@@ -386,7 +389,8 @@ impl<'a> Disk<'a> {
             .collect()
     }
 
-    /// Cuts the power here, and leaves the folder as the next start finds it, below `place`; it is not there if its name was lost.
+    /// Cuts the power here. Writes the folder that the next start finds below `place`, unless the
+    /// folder's own name was lost.
     pub fn cut(&self, place: &Path, chance: Chance, random: &mut Random) {
         let is_kept = |random: &mut Random| random.chance(chance.kept, 100);
         if !self.has_folder && !is_kept(random) {
@@ -402,7 +406,7 @@ impl<'a> Disk<'a> {
         for (name, file) in &names {
             let file = &self.files[*file];
             let mut content = file.kept.clone();
-            // Where a file became longer and its bytes were lost there is nothing, or what was there before.
+            // A file that grew without its bytes has zeros there, or the old content of the disk.
             let garbage = if random.chance(1, 2) { 0 } else { 0xa5 };
             for (_, waiting) in &file.waiting {
                 if !is_kept(random) {
@@ -424,17 +428,17 @@ impl<'a> Disk<'a> {
     }
 }
 
-/// Makes a change, sector by sector.
+/// Applies a change, sector by sector.
 fn put(
     content: &mut Vec<u8>,
-    waiting: &Waiting,
+    waiting: &Unsynced,
     record: &[u8],
     garbage: u8,
     mut has_sector: impl FnMut(usize) -> bool,
 ) {
     match waiting {
-        Waiting::Cut { length } => content.resize(*length, 0),
-        Waiting::Written { offset, bytes } => {
+        Unsynced::Cut { length } => content.resize(*length, 0),
+        Unsynced::Written { offset, bytes } => {
             let (mut at, end) = (*offset, offset + bytes.len());
             while at < end {
                 let next = ((at / SECTOR + 1) * SECTOR).min(end);

@@ -1,4 +1,4 @@
-//! The page that shows the document comes from the program, whole, and lets nothing else in.
+//! The page of the API document: the program serves all its files, under a strict policy.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::wire::{Reply, Request};
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What a page names in `src` and `href`.
+/// The targets of a page's `src` and `href`.
 fn named(page: &str) -> BTreeSet<String> {
     let mut named = BTreeSet::new();
     for attribute in ["src=\"", "href=\""] {
@@ -30,12 +30,12 @@ fn is_of(reply: &Reply, content_type: &str) {
 }
 
 #[test]
-fn the_page_needs_no_credential_and_everything_that_it_names_is_served() {
+fn the_page_needs_no_credential_and_every_file_it_references_is_served() {
     let server = Server::demo();
     for prefix in ["", "/public-api"] {
         let at = |path: &str| {
             let request = Request::new("GET", format!("{prefix}/{path}"));
-            server.anyone().sends(request).expect(200)
+            server.anonymous().send(request).expect(200)
         };
         let page = at("docs");
         is_of(&page, "text/html; charset=utf-8");
@@ -62,9 +62,9 @@ fn the_page_needs_no_credential_and_everything_that_it_names_is_served() {
 }
 
 #[test]
-fn nothing_of_the_page_stands_inline_or_comes_from_another_host() {
+fn the_page_has_nothing_inline_and_loads_from_no_other_host() {
     let server = Server::demo();
-    let text = |path: &str| server.anyone().gets(path).expect(200).text();
+    let text = |path: &str| server.anonymous().get(path).expect(200).text();
     let page = text("/docs");
     for script in page.split("<script").skip(1) {
         assert!(script.starts_with(" src=\"docs/"), "{script}");
@@ -84,9 +84,9 @@ fn nothing_of_the_page_stands_inline_or_comes_from_another_host() {
 }
 
 #[test]
-fn what_is_not_part_of_the_page_is_not_there() {
+fn other_paths_below_the_page_are_not_found() {
     let server = Server::demo();
-    let anyone = server.anyone();
+    let anonymous = server.anonymous();
     for path in [
         "/docs/index.html",
         "/docs/swagger-initializer.js",
@@ -94,11 +94,11 @@ fn what_is_not_part_of_the_page_is_not_there() {
         "/docs/",
         "/docs/page.js/x",
     ] {
-        anyone.gets(path).not_found();
+        anonymous.get(path).not_found();
     }
     for method in ["POST", "PUT", "DELETE"] {
         for path in ["/docs", "/docs/page.js"] {
-            let reply = anyone.sends(Request::new(method, path)).expect(405);
+            let reply = anonymous.send(Request::new(method, path)).expect(405);
             assert_eq!(reply.header("allow"), Some("GET"));
         }
     }

@@ -1,4 +1,5 @@
-//! The document of the routes holds: every reply of every test is looked up in it, and its examples work against the demo.
+//! The OpenAPI document is true: every reply of every test is validated against it, and its
+//! examples work against the demo.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
@@ -12,7 +13,7 @@ use switchboard::http::edge::routing::PREFIX;
 
 use crate::authority::{Authority, NEWCOMER};
 use crate::management::{flags, person};
-use crate::support::{Actor, CONTOSO, Server, technician};
+use crate::support::{ApiClient, CONTOSO, Server, technician};
 use crate::wire::{Reply, Request};
 
 fn document() -> &'static Value {
@@ -20,13 +21,13 @@ fn document() -> &'static Value {
     DOCUMENT.get_or_init(openapi::build)
 }
 
-/// The row's path that a request's path is one of.
+/// The path template of the route that serves a path.
 fn pattern_of(path: &str) -> Option<&'static str> {
     static PATTERNS: OnceLock<Vec<&'static str>> = OnceLock::new();
     let path = path.split('?').next().unwrap_or_default();
     let path = path.strip_prefix(PREFIX).unwrap_or(path);
     let patterns = PATTERNS.get_or_init(|| router::table().iter().map(|row| row.path).collect());
-    // What is spelt out wins over what stands for anything.
+    // Literal segments win over parameters.
     let mut fitting: Vec<&'static str> = patterns
         .iter()
         .filter(|pattern| {
@@ -42,7 +43,7 @@ fn pattern_of(path: &str) -> Option<&'static str> {
     fitting.first().copied()
 }
 
-/// A schema that takes what is said and nothing else, so that a field which the document does not know is found.
+/// A schema without additional properties, which detects fields that the document does not list.
 fn strict(schema: &Value) -> Value {
     match schema {
         Value::Object(fields) => {
@@ -66,9 +67,9 @@ fn strict(schema: &Value) -> Value {
     }
 }
 
-/// Checks a reply against what the document says of its route.
+/// Validates a reply against the document's description of its route.
 #[track_caller]
-pub fn agrees(request: &Request, reply: &Reply) {
+pub fn assert_documented(request: &Request, reply: &Reply) {
     type Validators = HashMap<(String, String, u16), &'static Validator>;
     static VALIDATORS: OnceLock<Mutex<Validators>> = OnceLock::new();
 
@@ -83,7 +84,7 @@ pub fn agrees(request: &Request, reply: &Reply) {
     let method = request.method.to_ascii_lowercase();
     let operation = match item.get(&method) {
         Some(operation) => operation,
-        // Another method is 405 everywhere; any operation of the address says so.
+        // An unknown method is 405 everywhere, and every operation of the path describes that.
         None => item.as_object().unwrap().values().next().unwrap(),
     };
     let asked = format!("{} {}", request.method, request.target);
@@ -136,7 +137,7 @@ pub fn agrees(request: &Request, reply: &Reply) {
 #[test]
 fn the_document_is_an_openapi_3_1_document_of_every_route() {
     let server = Server::demo();
-    let reply = server.anyone().gets("/openapi.json").expect(200);
+    let reply = server.anonymous().get("/openapi.json").expect(200);
     assert_eq!(reply.header("content-type"), Some("application/json"));
     let document = reply.json();
     assert_eq!(document["openapi"], "3.1.0");
@@ -161,9 +162,9 @@ fn the_document_is_an_openapi_3_1_document_of_every_route() {
 }
 
 #[test]
-fn no_two_things_of_the_document_have_one_name() {
+fn names_in_the_document_are_unique() {
     let schemas = document()["components"]["schemas"].as_object().unwrap();
-    // A number is what tells the second of a name from the first.
+    // A generator would number the second schema of one name.
     let numbered = schemas
         .keys()
         .filter(|name| name.ends_with(|c: char| c.is_ascii_digit()));
@@ -171,7 +172,7 @@ fn no_two_things_of_the_document_have_one_name() {
 }
 
 #[test]
-fn what_was_made_is_linked_to_the_calls_that_take_its_name() {
+fn a_creates_response_links_to_the_operations_that_take_its_id() {
     let link = |path: &str, status: &str, name: &str| {
         document()["paths"][format!("{PREFIX}{path}")]["post"]["responses"][status]["links"][name]
             ["parameters"]
@@ -196,7 +197,7 @@ fn what_was_made_is_linked_to_the_calls_that_take_its_name() {
 }
 
 #[test]
-fn what_is_not_in_the_document_is_found() {
+fn a_reply_that_the_document_does_not_describe_is_detected() {
     let reply = |status: u16, body: Value| Reply {
         status,
         headers: vec![("x-request-id".to_owned(), "1".to_owned())],
@@ -205,13 +206,13 @@ fn what_is_not_in_the_document_is_found() {
     let request = Request::new("GET", "/public-api/health");
     let meta = json!({ "request_id": "5f0c4c2e-8f3e-4d8e-9d0e-0a1b2c3d4e5f", "timings_ms": { "total": 1.0 }, "warnings": [] });
     let right = json!({ "data": { "status": "ok", "version": "1" }, "meta": meta });
-    agrees(&request, &reply(200, right.clone()));
+    assert_documented(&request, &reply(200, right.clone()));
     let mut more = right.clone();
     more["data"]["secret"] = json!(1);
     let mut less = right.clone();
     less["data"].as_object_mut().unwrap().remove("status");
     for (status, wrong) in [(200, more), (200, less), (201, right)] {
-        let found = std::panic::catch_unwind(|| agrees(&request, &reply(status, wrong)));
+        let found = std::panic::catch_unwind(|| assert_documented(&request, &reply(status, wrong)));
         assert!(found.is_err());
     }
 }
@@ -223,14 +224,14 @@ fn every_example_of_the_document_works_against_the_demo() {
         let Some(example) = row.operation.example.map(|example| example()) else {
             continue;
         };
-        // What one example changes must not stand in another's way.
+        // Each example gets its own server, so that no example's change affects another.
         let authority = Authority::new();
         let [url, audience] = flags(&authority);
         let server = Server::answering(&[&url, &audience]);
         let places = Places::of(&server);
         let path = places.fill(row.path);
         let request = Request::new(row.method.as_str(), format!("{PREFIX}{path}")).json(&example);
-        let reply = actor(&server, &authority, row.callers).sends(request);
+        let reply = client(&server, &authority, row.callers).send(request);
         assert!(
             row.operation.successes.contains(&reply.status),
             "{} {path} {example}: {} {}",
@@ -243,7 +244,7 @@ fn every_example_of_the_document_works_against_the_demo() {
     assert!(tried > 5);
 }
 
-/// What stands for the names in the paths of the demo.
+/// Values for the path parameters, from the demo world.
 struct Places {
     article: String,
     session: String,
@@ -258,13 +259,13 @@ impl Places {
         let session = server.northwind().session(technician());
         let said = server
             .northwind()
-            .says(&session, "Hello")
+            .append_text(&session, "Hello")
             .expect(202)
             .data();
         let turn = said["chat_turn_id"].as_str().unwrap().to_owned();
         let ended = server.northwind().turn(&session, &turn, "wait_seconds=60");
         let answer = &ended.expect(200).data()["assistant_message"]["id"];
-        let articles = server.northwind().gets("/knowledge-articles").expect(200);
+        let articles = server.northwind().get("/knowledge-articles").expect(200);
         Self {
             article: articles.ids().swap_remove(0),
             message: answer.as_str().unwrap().to_owned(),
@@ -289,8 +290,8 @@ impl Places {
     }
 }
 
-/// Somebody who may make a call.
-fn actor(server: &Server, authority: &Authority, callers: Callers) -> Actor {
+/// A client that may make a call.
+fn client(server: &Server, authority: &Authority, callers: Callers) -> ApiClient {
     match callers {
         Callers::Public
         | Callers::Anyone

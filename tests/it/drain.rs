@@ -1,4 +1,4 @@
-//! A shutdown as clients meet it: no new work, running answers end, and what does not end in time is not waited for.
+//! A shutdown: no new work is accepted, running answers end, and the drain keeps to its timeout.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,12 +10,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::metrics::ask as scrape;
-use crate::process::{Client, NORTHWIND, Place, Server};
-use crate::scripted_model::{Reply, ScriptedModel, chunk, said};
+use crate::process::{Client, NORTHWIND, Server, Workspace};
+use crate::scripted_model::{Reply, ScriptedModel, chunk, text_chunk};
 
-/// Serves the demo world, answered by this model.
-fn serving(place: &Place, model: &ScriptedModel, drain_seconds: &str) -> Server {
-    place.serve([
+/// Starts a server on the demo world with this model.
+fn start_server(workspace: &Workspace, model: &ScriptedModel, drain_seconds: &str) -> Server {
+    workspace.serve([
         "--env",
         "demo",
         "--rate-limit",
@@ -33,7 +33,8 @@ fn serving(place: &Place, model: &ScriptedModel, drain_seconds: &str) -> Server 
     ])
 }
 
-/// Asks something in a new session; the session's address, and its stream from the beginning, past the first word.
+/// Asks a question in a new session; returns the session's path, and its stream after the first
+/// word.
 fn ask(client: &Client, server: &Server) -> (String, TcpStream) {
     let created = client.post(NORTHWIND, "/chat/sessions", &json!({"agent_id": 102}));
     let session = created.data()["id"].as_str().unwrap().to_owned();
@@ -60,19 +61,20 @@ fn ask(client: &Client, server: &Server) -> (String, TcpStream) {
 }
 
 #[test]
-fn while_an_answer_runs_out_nothing_new_is_taken_and_its_reader_gets_all_of_it() {
+fn while_an_answer_finishes_no_new_work_is_accepted_and_its_reader_gets_all_of_it() {
     let (go_on, waits) = channel();
-    let rest = said("last.") + &chunk(json!({"choices": [{"delta": {}, "finish_reason": "stop"}]}));
+    let rest =
+        text_chunk("last.") + &chunk(json!({"choices": [{"delta": {}, "finish_reason": "stop"}]}));
     let model = ScriptedModel::start(vec![
-        Reply::events(said("First "))
+        Reply::events(text_chunk("First "))
             .then_wait(waits)
             .then(rest + "data: [DONE]\n\n"),
     ]);
-    let place = Place::with_demo_world();
-    let server = serving(&place, &model, "3600");
+    let workspace = Workspace::with_demo_world();
+    let server = start_server(&workspace, &model, "3600");
     let client = server.client();
     let (path, mut stream) = ask(&client, &server);
-    let line = server.logs("metrics on http://");
+    let line = server.wait_for_log("metrics on http://");
     let metrics = line
         .split("http://")
         .nth(1)
@@ -83,7 +85,7 @@ fn while_an_answer_runs_out_nothing_new_is_taken_and_its_reader_gets_all_of_it()
         .to_owned();
 
     server.signal("TERM");
-    server.logs("shutting down");
+    server.wait_for_log("shutting down");
     let ready = client.get("", "/ready");
     assert_eq!(
         (ready.status, ready.code().as_str()),
@@ -117,23 +119,22 @@ fn while_an_answer_runs_out_nothing_new_is_taken_and_its_reader_gets_all_of_it()
     assert!(log.last().unwrap().ends_with("stopped"), "{log:#?}");
     assert!(log.iter().all(|line| !line.contains("cut off")), "{log:#?}");
 
-    let server = serving(&place, &model, "0");
+    let server = start_server(&workspace, &model, "0");
     let listed = server.client().get(NORTHWIND, &format!("{path}/messages"));
     assert_eq!(listed.data()[1]["content"], "First last.");
 }
 
 #[test]
-fn an_answer_that_does_not_end_in_time_is_cut_off_with_its_readers_and_runs_again_at_the_next_start()
- {
+fn an_answer_that_does_not_end_in_time_is_cut_off_and_runs_again_at_the_next_start() {
     let model = ScriptedModel::start(vec![
-        Reply::events(said("First ")).then_hang(),
-        Reply::says("All of it."),
+        Reply::events(text_chunk("First ")).then_hang(),
+        Reply::answer("All of it."),
     ]);
-    let place = Place::with_demo_world();
-    let server = serving(&place, &model, "1");
+    let workspace = Workspace::with_demo_world();
+    let server = start_server(&workspace, &model, "1");
     let (path, mut stream) = ask(&server.client(), &server);
     server.signal("TERM");
-    // The connection breaks off: a client must not take this for the end of the answer.
+    // The connection breaks, so that a client does not mistake this for the end of the answer.
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
     assert!(!String::from_utf8_lossy(&rest).contains("[DONE]"));
@@ -146,7 +147,7 @@ fn an_answer_that_does_not_end_in_time_is_cut_off_with_its_readers_and_runs_agai
     );
     assert!(!says("some requests were cut off"), "{log:#?}");
 
-    let server = serving(&place, &model, "1");
+    let server = start_server(&workspace, &model, "1");
     let client = server.client();
     let turns = client.get(NORTHWIND, &format!("{path}/messages"));
     let question = turns.data()[0].clone();
@@ -164,14 +165,14 @@ fn an_answer_that_does_not_end_in_time_is_cut_off_with_its_readers_and_runs_agai
 }
 
 #[test]
-fn systemd_is_told_when_the_server_listens_and_when_it_stops() {
-    let place = Place::with_demo_world();
-    let path = place.path().join("notify");
+fn systemd_is_notified_when_the_server_listens_and_when_it_stops() {
+    let workspace = Workspace::with_demo_world();
+    let path = workspace.path().join("notify");
     let systemd = UnixDatagram::bind(&path).unwrap();
     systemd
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
-    let mut command = place.command(["serve", "--listen", "127.0.0.1:0"]);
+    let mut command = workspace.command(["serve", "--listen", "127.0.0.1:0"]);
     command.env("NOTIFY_SOCKET", &path);
     let server = Server::start(command);
     let told = || {
@@ -188,12 +189,12 @@ fn systemd_is_told_when_the_server_listens_and_when_it_stops() {
 
 #[test]
 fn a_second_signal_ends_the_server_at_once() {
-    let model = ScriptedModel::start(vec![Reply::events(said("First ")).then_hang()]);
-    let place = Place::with_demo_world();
-    let server = serving(&place, &model, "3600");
+    let model = ScriptedModel::start(vec![Reply::events(text_chunk("First ")).then_hang()]);
+    let workspace = Workspace::with_demo_world();
+    let server = start_server(&workspace, &model, "3600");
     let _asked = ask(&server.client(), &server);
     server.signal("TERM");
-    server.logs("shutting down");
+    server.wait_for_log("shutting down");
     server.signal("TERM");
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(1), "{log:#?}");

@@ -1,4 +1,4 @@
-//! Dry runs: who would answer, and nothing is written.
+//! Dry runs of a create: who would answer, and nothing is written.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::support::{
     CONTOSO, FOURTH_COFFEE, SHARED_BOT, Server, TAILSPIN, TECHNICIAN_BOT, WOODGROVE, from,
 };
 
-/// What the file holds that a refusal or a dry run must not add to.
+/// The total of the rows and counters that neither a refusal nor a dry run may increase.
 fn written(server: &Server) -> i64 {
     server.stored(
         "SELECT (SELECT count(*) FROM sessions) + (SELECT count(*) FROM audit_events) + (SELECT count(*) FROM idempotency_keys)
@@ -19,18 +19,18 @@ fn a_dry_run_answers_as_the_call_would_and_writes_nothing() {
     let server = Server::demo();
     let (relay, northwind) = (server.relay(), server.northwind());
     let before = written(&server);
-    let told = relay.asks_who_answers(from(CONTOSO)).expect(200).data();
+    let resolved = relay.resolve(from(CONTOSO)).expect(200).data();
     assert_eq!(
-        told,
+        resolved,
         json!({
             "rule": "white_label_install", "agent_id": 101, "agent_name": "Service desk", "client_id": "northwind-it",
-            "end_company_id": "1001", "channel_id": told["channel_id"],
+            "end_company_id": "1001", "channel_id": resolved["channel_id"],
         })
     );
-    assert!(told["channel_id"].as_str().unwrap().starts_with("chn_"));
+    assert!(resolved["channel_id"].as_str().unwrap().starts_with("chn_"));
     assert_eq!(
         northwind
-            .asks_who_answers(json!({ "agent_id": 101, "end_company_id": "1002", "title": "x" }))
+            .resolve(json!({ "agent_id": 101, "end_company_id": "1002", "title": "x" }))
             .expect(200)
             .data(),
         json!({
@@ -62,17 +62,17 @@ fn a_dry_run_answers_as_the_call_would_and_writes_nothing() {
         (&northwind, managed("northwind-it")),
         (&northwind, json!({ "agent_id": 102, "title": 5 })),
     ];
-    for (actor, body) in refusals {
+    for (client, body) in refusals {
         let before = written(&server);
-        let tried = actor.asks_who_answers(body.clone());
+        let tried = client.resolve(body.clone());
         assert_eq!(written(&server), before, "{body}");
-        let done = actor.opens(body.clone());
+        let done = client.create_session(body.clone());
         assert_eq!(
             (tried.status, tried.error()),
             (done.status, done.error()),
             "{body}"
         );
-        server.tampers("DELETE FROM unlinked_tenants");
+        server.execute_sql("DELETE FROM unlinked_tenants");
     }
 }
 
@@ -80,55 +80,50 @@ fn a_dry_run_answers_as_the_call_would_and_writes_nothing() {
 fn an_account_may_ask_as_the_relay_would_and_learns_nothing_of_others() {
     let server = Server::demo();
     let (northwind, fabrikam) = (server.northwind(), server.fabrikam());
-    let told = northwind.asks_who_answers(from(CONTOSO)).expect(200).data();
-    assert_eq!(told["rule"], "white_label_install");
-    assert_eq!(told["end_company_id"], "1001");
+    let resolved = northwind.resolve(from(CONTOSO)).expect(200).data();
+    assert_eq!(resolved["rule"], "white_label_install");
+    assert_eq!(resolved["end_company_id"], "1001");
     let internal = json!({ "managed_agent_key": "NEO_SUPPORT", "bot_id": TECHNICIAN_BOT });
-    let told = northwind
-        .asks_who_answers(internal.clone())
-        .expect(200)
-        .data();
+    let resolved = northwind.resolve(internal.clone()).expect(200).data();
     assert_eq!(
-        (&told["rule"], &told["agent_id"]),
+        (&resolved["rule"], &resolved["agent_id"]),
         (&json!("bot_channel"), &json!(102))
     );
-    let told = fabrikam.asks_who_answers(internal).expect(200).data();
+    let resolved = fabrikam.resolve(internal).expect(200).data();
     assert_eq!(
-        (&told["rule"], &told["client_id"]),
+        (&resolved["rule"], &resolved["client_id"]),
         (&json!("neo_support"), &json!("fabrikam-support"))
     );
     northwind
-        .asks_who_answers(from(TAILSPIN))
+        .resolve(from(TAILSPIN))
         .refused(409, "end_company_not_mapped");
     northwind
-        .asks_who_answers(
-            json!({ "agent_id": 102, "bot_id": SHARED_BOT, "inbound_tenant_id": CONTOSO }),
-        )
+        .resolve(json!({ "agent_id": 102, "bot_id": SHARED_BOT, "inbound_tenant_id": CONTOSO }))
         .refused(403, "agent_not_allowed");
 
     let elsewhere = |agent_id: i64| json!({ "agent_id": agent_id, "bot_id": SHARED_BOT, "inbound_tenant_id": WOODGROVE });
     for agent_id in [201, 101, 999] {
-        northwind.asks_who_answers(elsewhere(agent_id)).not_found();
+        northwind.resolve(elsewhere(agent_id)).not_found();
     }
-    server.changes(
+    server.import_tenant(
         "fabrikam-support",
         json!({ "channels": [{ "internal_name": "Helpline bot", "status": "DISCONNECTED" }] }),
     );
-    northwind.asks_who_answers(elsewhere(201)).not_found();
-    server.tampers(
+    northwind.resolve(elsewhere(201)).not_found();
+    server.execute_sql(
         "UPDATE channels SET deleted_at = updated_at WHERE internal_name = 'Helpline bot'",
     );
-    northwind.asks_who_answers(elsewhere(201)).not_found();
+    northwind.resolve(elsewhere(201)).not_found();
     fabrikam
-        .asks_who_answers(elsewhere(201))
+        .resolve(elsewhere(201))
         .refused(409, "channel_disconnected");
     let mut both = elsewhere(201);
     both["managed_agent_key"] = "NEO_SUPPORT".into();
-    northwind.asks_who_answers(both).refused_choice();
+    northwind.resolve(both).refused_choice();
 }
 
 #[test]
-fn a_dry_run_tells_exactly_what_the_call_then_does() {
+fn a_dry_run_reports_exactly_what_the_call_then_does() {
     let server = Server::demo();
     let relay = server.relay();
     for body in [
@@ -137,11 +132,11 @@ fn a_dry_run_tells_exactly_what_the_call_then_does() {
         json!({ "managed_agent_key": "NEO_SUPPORT" }),
         json!({ "agent_id": 102, "client_id": "northwind-it", "bot_id": TECHNICIAN_BOT }),
     ] {
-        let told = relay.asks_who_answers(body.clone()).expect(200).data();
-        let made = relay.opens(body).expect(201).data();
+        let resolved = relay.resolve(body.clone()).expect(200).data();
+        let made = relay.create_session(body).expect(201).data();
         for field in ["agent_id", "client_id", "end_company_id", "channel_id"] {
-            assert_eq!(told[field], made[field]);
+            assert_eq!(resolved[field], made[field]);
         }
-        assert_eq!(told["rule"], made["resolution"]["rule"]);
+        assert_eq!(resolved["rule"], made["resolution"]["rule"]);
     }
 }

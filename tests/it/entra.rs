@@ -1,4 +1,4 @@
-//! People with Entra ID access tokens: whose count, what they may, and what happens while the authority is away.
+//! Entra ID access tokens: which are valid, what people may do, and an unreachable authority.
 
 use std::fs;
 
@@ -8,28 +8,28 @@ use crate::authority::{
     AUDIENCE, Authority, FABRIKAM_DIRECTORY, NEWCOMER, NORTHWIND_DIRECTORY, current, next,
 };
 use crate::log_book;
-use crate::process::{Done, Place, Server as Process};
-use crate::support::{Actor, DEMO, MINUTE, SECOND, START, Server};
+use crate::process::{CommandOutput, Server as Process, Workspace};
+use crate::support::{ApiClient, DEMO, MINUTE, SECOND, START, Server};
 use crate::watchdog::until;
 use crate::wire::Reply;
 
 /// Northwind's administrator in the demo world.
 const ADMIN: &str = "3d8c1f52-7a94-4e0b-b6d1-52f09c7e4a18";
 
-/// The demo world, with this authority's tokens.
-fn serving(authority: &Authority, flags: &[&str]) -> Server {
+/// Starts a server on the demo world that accepts this authority's tokens.
+fn start_server(authority: &Authority, flags: &[&str]) -> Server {
     let url = format!("--entra-authority={}", authority.url());
     let all = [&[url.as_str(), "--entra-audience", AUDIENCE], flags].concat();
-    Server::serving(DEMO, &all)
+    Server::with_world(DEMO, &all)
 }
 
-/// Somebody who shows a token with these claims.
-fn shows(server: &Server, claims: &Value) -> Actor {
-    server.holder_of(&current().issues(claims))
+/// A client with a token of these claims.
+fn with_token(server: &Server, claims: &Value) -> ApiClient {
+    server.with_credential(&current().issue(claims))
 }
 
 #[track_caller]
-fn turned_away(reply: &Reply, reason: &str) {
+fn assert_unauthorized(reply: &Reply, reason: &str) {
     assert_eq!(
         (reply.status, &reply.error()["details"]),
         (401, &json!({ "reason": reason })),
@@ -45,9 +45,9 @@ fn with(claims: &Value, name: &str, value: impl Into<Value>) -> Value {
     claims
 }
 
-/// A user's row, read beside the server: name, email, role, last seen.
+/// A user's row in the database: name, email, role, last seen.
 fn recorded(server: &Server, oid: &str) -> Vec<Value> {
-    // What was recorded waits with the writer, which takes things in turn.
+    // Records of requests wait in the writer's queue. An empty write waits for all before it.
     server.app.store.write_now(|_| Ok(())).unwrap();
     let row: String = server.stored(&format!(
         "SELECT coalesce(max(json_array(name, email, role, last_seen_at)), '[]') FROM users WHERE user_id = '{oid}'"
@@ -58,7 +58,7 @@ fn recorded(server: &Server, oid: &str) -> Vec<Value> {
 #[test]
 fn a_token_of_either_version_names_the_person_and_the_tenant() {
     let authority = Authority::new();
-    let server = serving(&authority, &[]);
+    let server = start_server(&authority, &[]);
     let second = authority.claims(NEWCOMER);
     let first = with(
         &with(&second, "ver", "1.0"),
@@ -67,7 +67,10 @@ fn a_token_of_either_version_names_the_person_and_the_tenant() {
     );
     for claims in [&second, &first] {
         assert_eq!(
-            shows(&server, claims).gets("/whoami").expect(200).data(),
+            with_token(&server, claims)
+                .get("/whoami")
+                .expect(200)
+                .data(),
             json!({
                 "kind": "dashboard_user", "id": NEWCOMER, "name": "Noor Castellanos", "client_id": "northwind-it",
                 "role": "USER", "platform": false, "session_id": null,
@@ -75,8 +78,8 @@ fn a_token_of_either_version_names_the_person_and_the_tenant() {
         );
     }
     let elsewhere = authority.claims_of(FABRIKAM_DIRECTORY, NEWCOMER);
-    let whoami = shows(&server, &elsewhere)
-        .gets("/whoami")
+    let whoami = with_token(&server, &elsewhere)
+        .get("/whoami")
         .expect(200)
         .data();
     assert_eq!(whoami["client_id"], "fabrikam-support");
@@ -86,20 +89,20 @@ fn a_token_of_either_version_names_the_person_and_the_tenant() {
 fn without_an_audience_nobody_signs_in_by_entra() {
     let authority = Authority::new();
     let server = Server::demo();
-    turned_away(
-        &shows(&server, &authority.claims(NEWCOMER)).gets("/whoami"),
+    assert_unauthorized(
+        &with_token(&server, &authority.claims(NEWCOMER)).get("/whoami"),
         "wrong_issuer",
     );
-    assert_eq!(authority.asked(), Vec::<String>::new());
+    assert_eq!(authority.requested_paths(), Vec::<String>::new());
 }
 
 #[test]
-fn every_configured_audience_counts_and_no_other() {
+fn every_configured_audience_is_accepted_and_no_other() {
     let authority = Authority::new();
     let id = "0d6e2b3c-5a49-4b0e-8f7d-1c2b3a495867";
-    let server = serving(&authority, &["--entra-audience", id]);
+    let server = start_server(&authority, &["--entra-audience", id]);
     let both = format!("{AUDIENCE},{id}");
-    let listed = Server::serving(
+    let listed = Server::with_world(
         DEMO,
         &[
             &format!("--entra-authority={}", authority.url()),
@@ -110,17 +113,20 @@ fn every_configured_audience_counts_and_no_other() {
     for server in [&server, &listed] {
         for audience in [AUDIENCE, id] {
             let claims = with(&authority.claims(NEWCOMER), "aud", audience);
-            shows(server, &claims).gets("/whoami").expect(200);
+            with_token(server, &claims).get("/whoami").expect(200);
         }
         let claims = with(&authority.claims(NEWCOMER), "aud", both.as_str());
-        turned_away(&shows(server, &claims).gets("/whoami"), "wrong_audience");
+        assert_unauthorized(
+            &with_token(server, &claims).get("/whoami"),
+            "wrong_audience",
+        );
     }
 }
 
 #[test]
-fn a_minute_of_leeway_is_given_on_either_side() {
+fn a_minute_of_clock_skew_is_allowed_on_either_side() {
     let authority = Authority::new();
-    let server = serving(&authority, &[]);
+    let server = start_server(&authority, &[]);
     let now = START / 1_000;
     let claims = authority.claims(NEWCOMER);
     for (name, within, outside, reason) in [
@@ -128,49 +134,54 @@ fn a_minute_of_leeway_is_given_on_either_side() {
         ("nbf", now + 60, now + 61, "not_yet_valid"),
         ("iat", now + 60, now + 61, "not_yet_valid"),
     ] {
-        let asks = |time: i64| shows(&server, &with(&claims, name, time)).gets("/whoami");
+        let asks = |time: i64| with_token(&server, &with(&claims, name, time)).get("/whoami");
         asks(within).expect(200);
-        turned_away(&asks(outside), reason);
+        assert_unauthorized(&asks(outside), reason);
     }
-    let person = shows(&server, &claims);
-    server.passes(3_660 * SECOND - 1);
-    person.gets("/whoami").expect(200);
-    server.passes(1);
-    turned_away(&person.gets("/whoami"), "expired");
+    let person = with_token(&server, &claims);
+    server.advance_clock(3_660 * SECOND - 1);
+    person.get("/whoami").expect(200);
+    server.advance_clock(1);
+    assert_unauthorized(&person.get("/whoami"), "expired");
 }
 
 #[test]
-fn a_program_needs_a_role_of_ours() {
+fn a_program_needs_an_app_role() {
     let authority = Authority::new();
-    let server = serving(&authority, &[]);
+    let server = start_server(&authority, &[]);
     let mut without_scope = authority.claims(NEWCOMER);
     without_scope.as_object_mut().unwrap().remove("scp");
     let app = with(&without_scope, "idtyp", "app");
-    let role_of = |claims: &Value| shows(&server, claims).gets("/whoami").expect(200).data();
+    let role_of = |claims: &Value| {
+        with_token(&server, claims)
+            .get("/whoami")
+            .expect(200)
+            .data()
+    };
     for claims in [&without_scope, &app] {
         for roles in [
             json!([]),
             json!(["Reader", "admin", "ADMIN"]),
             json!("Admin"),
         ] {
-            let reply = shows(&server, &with(claims, "roles", roles)).gets("/whoami");
-            turned_away(&reply, "missing_claim");
+            let reply = with_token(&server, &with(claims, "roles", roles)).get("/whoami");
+            assert_unauthorized(&reply, "missing_claim");
         }
         let viewer = with(claims, "roles", json!(["Viewer"]));
         assert_eq!(role_of(&viewer)["role"], "VIEWER");
     }
     let both = with(&authority.claims(NEWCOMER), "idtyp", "app");
-    turned_away(&shows(&server, &both).gets("/whoami"), "missing_claim");
+    assert_unauthorized(&with_token(&server, &both).get("/whoami"), "missing_claim");
 }
 
 #[test]
-fn a_person_is_recorded_at_first_sight_and_to_the_minute_then() {
+fn a_person_is_recorded_at_the_first_request_and_last_seen_to_the_minute() {
     let authority = Authority::new();
-    let server = serving(&authority, &[]);
+    let server = start_server(&authority, &[]);
     assert_eq!(recorded(&server, NEWCOMER), Vec::<Value>::new());
-    let person = shows(&server, &authority.claims(NEWCOMER));
-    server.passes(30 * SECOND);
-    person.gets("/whoami").expect(200);
+    let person = with_token(&server, &authority.claims(NEWCOMER));
+    server.advance_clock(30 * SECOND);
+    person.get("/whoami").expect(200);
     let row = |last_seen: i64| {
         vec![
             json!("Noor Castellanos"),
@@ -186,30 +197,36 @@ fn a_person_is_recorded_at_first_sight_and_to_the_minute_then() {
         server.stored("SELECT count(*) FROM users")
     };
     let users = writes();
-    server.passes(29 * SECOND);
-    person.gets("/whoami").expect(200);
+    server.advance_clock(29 * SECOND);
+    person.get("/whoami").expect(200);
     assert_eq!(recorded(&server, NEWCOMER), row(first));
-    server.passes(SECOND);
-    person.gets("/whoami").expect(200);
+    server.advance_clock(SECOND);
+    person.get("/whoami").expect(200);
     assert_eq!(recorded(&server, NEWCOMER), row(first + MINUTE));
     assert_eq!(writes(), users);
 
-    // What tokens say later writes over nothing that is known.
-    server.passes(MINUTE);
+    // Claims of later tokens do not overwrite recorded values.
+    server.advance_clock(MINUTE);
     let renamed = with(&authority.claims(NEWCOMER), "name", "Somebody Else");
-    let whoami = shows(&server, &renamed).gets("/whoami").expect(200).data();
+    let whoami = with_token(&server, &renamed)
+        .get("/whoami")
+        .expect(200)
+        .data();
     assert_eq!(whoami["name"], "Noor Castellanos");
     assert_eq!(recorded(&server, NEWCOMER), row(first + 2 * MINUTE));
 }
 
 #[test]
-fn a_person_whom_nothing_can_be_said_of_is_recorded_all_the_same() {
+fn a_person_without_name_and_email_claims_is_still_recorded() {
     let authority = Authority::new();
-    let server = serving(&authority, &[]);
+    let server = start_server(&authority, &[]);
     let mut claims = authority.claims("somebody");
     claims["name"] = json!("\u{0}");
     claims["preferred_username"] = json!("no address");
-    let whoami = shows(&server, &claims).gets("/whoami").expect(200).data();
+    let whoami = with_token(&server, &claims)
+        .get("/whoami")
+        .expect(200)
+        .data();
     assert_eq!(whoami["name"], Value::Null);
     let minute = START - START.rem_euclid(MINUTE);
     assert_eq!(
@@ -218,8 +235,8 @@ fn a_person_whom_nothing_can_be_said_of_is_recorded_all_the_same() {
     );
     claims["name"] = json!(format!("  {}  ", "n".repeat(300)));
     claims["upn"] = json!("late@northwind-it.example");
-    server.passes(MINUTE);
-    shows(&server, &claims).gets("/whoami").expect(200);
+    server.advance_clock(MINUTE);
+    with_token(&server, &claims).get("/whoami").expect(200);
     assert_eq!(
         recorded(&server, "somebody")[..2],
         [json!("n".repeat(200)), json!("late@northwind-it.example")]
@@ -227,12 +244,15 @@ fn a_person_whom_nothing_can_be_said_of_is_recorded_all_the_same() {
 }
 
 #[test]
-fn the_tokens_highest_role_counts_for_its_requests_and_else_the_recorded_one() {
+fn the_tokens_highest_role_applies_to_its_requests_else_the_recorded_one() {
     let authority = Authority::new();
-    let server = serving(&authority, &[]);
+    let server = start_server(&authority, &[]);
     let role = |oid: &str, roles: Value| {
         let claims = with(&authority.claims(oid), "roles", roles);
-        let whoami = shows(&server, &claims).gets("/whoami").expect(200).data();
+        let whoami = with_token(&server, &claims)
+            .get("/whoami")
+            .expect(200)
+            .data();
         whoami["role"].as_str().unwrap().to_owned()
     };
     for (roles, of_admin, of_newcomer) in [
@@ -251,8 +271,8 @@ fn the_tokens_highest_role_counts_for_its_requests_and_else_the_recorded_one() {
     }
     assert_eq!(recorded(&server, NEWCOMER)[2], "USER");
     assert_eq!(recorded(&server, ADMIN)[2], "ADMIN");
-    // A role that is recorded otherwise counts with the next request.
-    server.changes(
+    // A changed record of the role applies to the next request.
+    server.import_tenant(
         "northwind-it",
         json!({ "users": [{ "id": NEWCOMER, "role": "VIEWER" }] }),
     );
@@ -260,42 +280,42 @@ fn the_tokens_highest_role_counts_for_its_requests_and_else_the_recorded_one() {
 }
 
 #[test]
-fn a_directory_that_is_entered_later_signs_in_at_once() {
+fn a_directory_that_is_configured_later_can_sign_in_at_once() {
     let authority = Authority::new();
-    let server = serving(&authority, &[]);
+    let server = start_server(&authority, &[]);
     let directory = "11111111-2222-4333-8444-555555555555";
-    let person = shows(&server, &authority.claims_of(directory, NEWCOMER));
-    turned_away(&person.gets("/whoami"), "unknown_tenant");
+    let person = with_token(&server, &authority.claims_of(directory, NEWCOMER));
+    assert_unauthorized(&person.get("/whoami"), "unknown_tenant");
     assert_eq!(recorded(&server, NEWCOMER), Vec::<Value>::new());
-    server.changes(
+    server.import_tenant(
         "relay-platform",
         json!({ "entra_tenant_id": directory.to_uppercase() }),
     );
-    let whoami = person.gets("/whoami").expect(200).data();
+    let whoami = person.get("/whoami").expect(200).data();
     assert_eq!(whoami["client_id"], "relay-platform");
 }
 
 #[test]
-fn many_requests_share_one_load_and_hold_up_nobody_else() {
+fn concurrent_requests_share_one_key_load_and_block_no_other_request() {
     let authority = Authority::new();
-    authority.falls_silent();
-    let server = serving(&authority, &[]);
-    let token = current().issues(&authority.claims(NEWCOMER));
+    authority.stop_answering();
+    let server = start_server(&authority, &[]);
+    let token = current().issue(&authority.claims(NEWCOMER));
     std::thread::scope(|scope| {
         let waiting: Vec<_> = (0..16)
-            .map(|_| scope.spawn(|| server.holder_of(&token).gets("/whoami")))
+            .map(|_| scope.spawn(|| server.with_credential(&token).get("/whoami")))
             .collect();
-        // Both documents are asked for, and both threads of the server go on serving.
-        authority.was_asked(2);
+        // Both documents are requested, and both threads of the server keep serving.
+        authority.wait_for_requests(2);
         for _ in 0..8 {
-            server.northwind().gets("/whoami").expect(200);
+            server.northwind().get("/whoami").expect(200);
         }
-        authority.comes_back();
+        authority.resume_answering();
         for reply in waiting {
             reply.join().unwrap().expect(200);
         }
     });
-    let mut asked = authority.asked();
+    let mut asked = authority.requested_paths();
     asked.sort_unstable();
     assert_eq!(
         asked,
@@ -315,141 +335,144 @@ fn many_requests_share_one_load_and_hold_up_nobody_else() {
 }
 
 #[test]
-fn a_server_starts_without_the_authority_and_asks_again_after_five_seconds() {
+fn a_server_starts_without_the_authority_and_retries_after_five_seconds() {
     let book = log_book::open();
     let authority = Authority::new();
-    authority.goes_away();
-    let server = serving(&authority, &[]);
-    server.anyone().gets("/ready").expect(200);
-    let person = shows(&server, &authority.claims(NEWCOMER));
-    turned_away(&person.gets("/whoami"), "unknown_key");
+    authority.refuse_connections();
+    let server = start_server(&authority, &[]);
+    server.anonymous().get("/ready").expect(200);
+    let person = with_token(&server, &authority.claims(NEWCOMER));
+    assert_unauthorized(&person.get("/whoami"), "unknown_key");
     let told = book.lines().into_iter().any(|line| {
         line.contains(&authority.url())
             && line.contains("refused as unknown_key until it can be loaded")
     });
     assert!(told, "{:#?}", book.lines());
-    assert_eq!(authority.asked().len(), 2);
+    assert_eq!(authority.requested_paths().len(), 2);
 
-    authority.comes_back();
-    server.passes(5 * SECOND - 1);
-    turned_away(&person.gets("/whoami"), "unknown_key");
-    assert_eq!(authority.asked().len(), 2);
-    server.passes(1);
-    person.gets("/whoami").expect(200);
+    authority.resume_answering();
+    server.advance_clock(5 * SECOND - 1);
+    assert_unauthorized(&person.get("/whoami"), "unknown_key");
+    assert_eq!(authority.requested_paths().len(), 2);
+    server.advance_clock(1);
+    person.get("/whoami").expect(200);
 }
 
 #[test]
-fn one_document_is_enough_for_the_tokens_of_its_version() {
+fn one_discovery_document_is_enough_for_tokens_of_its_version() {
     let authority = Authority::new();
-    authority.publishes(
+    authority.publish(
         "/common/.well-known/openid-configuration",
         &json!({ "issuer": 5 }),
     );
-    let server = serving(&authority, &[]);
+    let server = start_server(&authority, &[]);
     let claims = authority.claims(NEWCOMER);
-    shows(&server, &claims).gets("/whoami").expect(200);
+    with_token(&server, &claims).get("/whoami").expect(200);
     let issuer = format!("https://sts.windows.net/{NORTHWIND_DIRECTORY}/");
-    let first = shows(&server, &with(&claims, "iss", issuer));
-    turned_away(&first.gets("/whoami"), "unknown_key");
-    authority.publishes(
+    let first = with_token(&server, &with(&claims, "iss", issuer));
+    assert_unauthorized(&first.get("/whoami"), "unknown_key");
+    authority.publish(
         "/common/.well-known/openid-configuration",
         &json!({
             "issuer": "https://sts.windows.net/{tenantid}/", "jwks_uri": format!("{}/common/discovery/keys", authority.url()),
         }),
     );
-    server.passes(5 * SECOND);
-    first.gets("/whoami").expect(200);
+    server.advance_clock(5 * SECOND);
+    first.get("/whoami").expect(200);
 }
 
 #[test]
-fn a_key_that_is_known_goes_on_working_while_the_authority_is_away() {
+fn a_cached_key_works_while_the_authority_is_unreachable() {
     let authority = Authority::new();
-    let server = serving(&authority, &[]);
+    let server = start_server(&authority, &[]);
     let claims = with(&authority.claims(NEWCOMER), "exp", START / 1_000 + 90_000);
-    let person = shows(&server, &claims);
-    person.gets("/whoami").expect(200);
-    authority.goes_away();
+    let person = with_token(&server, &claims);
+    person.get("/whoami").expect(200);
+    authority.refuse_connections();
     for _ in 0..3 {
-        server.passes(8 * 60 * MINUTE);
-        // A key that is not known has the authority asked, in vain.
-        let stranger = server.holder_of(&next().issues(&claims));
-        turned_away(&stranger.gets("/whoami"), "unknown_key");
-        person.gets("/whoami").expect(200);
+        server.advance_clock(8 * 60 * MINUTE);
+        // An unknown key makes the server ask the authority, without success.
+        let stranger = server.with_credential(&next().issue(&claims));
+        assert_unauthorized(&stranger.get("/whoami"), "unknown_key");
+        person.get("/whoami").expect(200);
     }
-    assert!(authority.asked().len() > 4);
+    assert!(authority.requested_paths().len() > 4);
 }
 
 #[test]
-fn an_unknown_kid_has_the_keys_fetched_at_once_and_then_once_a_minute() {
+fn an_unknown_kid_fetches_the_keys_at_once_and_then_at_most_once_a_minute() {
     let authority = Authority::new();
-    let server = serving(&authority, &[]);
+    let server = start_server(&authority, &[]);
     let claims = authority.claims(NEWCOMER);
     let (old, new) = (
-        shows(&server, &claims),
-        server.holder_of(&next().issues(&claims)),
+        with_token(&server, &claims),
+        server.with_credential(&next().issue(&claims)),
     );
-    old.gets("/whoami").expect(200);
-    assert_eq!(authority.asked().len(), 4);
-    // At once, however short ago the load was; in vain, since the key is not published yet.
-    turned_away(&new.gets("/whoami"), "unknown_key");
-    assert_eq!(authority.asked().len(), 8);
-    authority.has_keys(&[current().jwk(), next().jwk()]);
-    server.passes(MINUTE - 1);
-    turned_away(&new.gets("/whoami"), "unknown_key");
-    assert_eq!(authority.asked().len(), 8);
-    server.passes(1);
-    new.gets("/whoami").expect(200);
-    assert_eq!(authority.asked().len(), 12);
-    old.gets("/whoami").expect(200);
+    old.get("/whoami").expect(200);
+    assert_eq!(authority.requested_paths().len(), 4);
+    // The server fetches at once, however recent the last load. The key is not published yet.
+    assert_unauthorized(&new.get("/whoami"), "unknown_key");
+    assert_eq!(authority.requested_paths().len(), 8);
+    authority.publish_keys(&[current().jwk(), next().jwk()]);
+    server.advance_clock(MINUTE - 1);
+    assert_unauthorized(&new.get("/whoami"), "unknown_key");
+    assert_eq!(authority.requested_paths().len(), 8);
+    server.advance_clock(1);
+    new.get("/whoami").expect(200);
+    assert_eq!(authority.requested_paths().len(), 12);
+    old.get("/whoami").expect(200);
 
-    // A key that is withdrawn ends with the next fetch.
-    authority.has_keys(&[next().jwk()]);
-    old.gets("/whoami").expect(200);
-    server.passes(MINUTE);
+    // A withdrawn key is invalid after the next fetch.
+    authority.publish_keys(&[next().jwk()]);
+    old.get("/whoami").expect(200);
+    server.advance_clock(MINUTE);
     let header = json!({ "alg": "RS256", "kid": "no-such-key" });
-    let stranger = server.holder_of(&next().signs(&header, &claims));
-    turned_away(&stranger.gets("/whoami"), "unknown_key");
-    turned_away(&old.gets("/whoami"), "unknown_key");
-    new.gets("/whoami").expect(200);
+    let stranger = server.with_credential(&next().sign(&header, &claims));
+    assert_unauthorized(&stranger.get("/whoami"), "unknown_key");
+    assert_unauthorized(&old.get("/whoami"), "unknown_key");
+    new.get("/whoami").expect(200);
 }
 
 #[test]
-fn an_old_key_set_is_fetched_anew_beside_the_requests() {
+fn an_old_key_set_is_refreshed_in_the_background() {
     let authority = Authority::new();
-    let server = serving(&authority, &[]);
+    let server = start_server(&authority, &[]);
     let claims = with(&authority.claims(NEWCOMER), "exp", START / 1_000 + 90_000);
-    shows(&server, &claims).gets("/whoami").expect(200);
-    server.passes(60 * MINUTE - 1);
-    shows(&server, &claims).gets("/whoami").expect(200);
-    assert_eq!(authority.asked().len(), 4);
-    server.passes(1);
-    shows(&server, &claims).gets("/whoami").expect(200);
-    authority.was_asked(8);
+    with_token(&server, &claims).get("/whoami").expect(200);
+    server.advance_clock(60 * MINUTE - 1);
+    with_token(&server, &claims).get("/whoami").expect(200);
+    assert_eq!(authority.requested_paths().len(), 4);
+    server.advance_clock(1);
+    with_token(&server, &claims).get("/whoami").expect(200);
+    authority.wait_for_requests(8);
 }
 
 #[test]
-fn a_key_of_one_directory_signs_for_no_other() {
+fn a_key_of_one_directory_is_not_valid_for_another() {
     let authority = Authority::new();
     let mut key = current().jwk();
     key["issuer"] = format!("{}/{NORTHWIND_DIRECTORY}/v2.0", authority.url()).into();
     let mut common = next().jwk();
     common["issuer"] = format!("{}/{{tenantid}}/v2.0", authority.url()).into();
-    authority.has_keys(&[key, common]);
-    let server = serving(&authority, &[]);
+    authority.publish_keys(&[key, common]);
+    let server = start_server(&authority, &[]);
     let (own, foreign) = (
         authority.claims(NEWCOMER),
         authority.claims_of(FABRIKAM_DIRECTORY, NEWCOMER),
     );
-    shows(&server, &own).gets("/whoami").expect(200);
-    turned_away(&shows(&server, &foreign).gets("/whoami"), "wrong_issuer");
+    with_token(&server, &own).get("/whoami").expect(200);
+    assert_unauthorized(
+        &with_token(&server, &foreign).get("/whoami"),
+        "wrong_issuer",
+    );
     for claims in [&own, &foreign] {
-        let person = server.holder_of(&next().issues(claims));
-        person.gets("/whoami").expect(200);
+        let person = server.with_credential(&next().issue(claims));
+        person.get("/whoami").expect(200);
     }
 }
 
 #[test]
-fn keys_that_are_not_for_this_are_passed_over() {
+fn unusable_keys_in_a_key_set_are_skipped() {
     let authority = Authority::new();
     let changed = |name: &str, value: &str| {
         let mut key = current().jwk();
@@ -459,7 +482,7 @@ fn keys_that_are_not_for_this_are_passed_over() {
     let mut padded = next().jwk();
     padded["alg"] = "RS256".into();
     padded["n"] = format!("{}==", padded["n"].as_str().unwrap()).into();
-    authority.has_keys(&[
+    authority.publish_keys(&[
         changed("use", "enc"),
         changed("alg", "RS512"),
         changed("kty", "EC"),
@@ -469,105 +492,108 @@ fn keys_that_are_not_for_this_are_passed_over() {
         json!("no key"),
         padded,
     ]);
-    let server = serving(&authority, &[]);
+    let server = start_server(&authority, &[]);
     let claims = authority.claims(NEWCOMER);
-    turned_away(&shows(&server, &claims).gets("/whoami"), "unknown_key");
-    let person = server.holder_of(&next().issues(&claims));
-    person.gets("/whoami").expect(200);
+    assert_unauthorized(&with_token(&server, &claims).get("/whoami"), "unknown_key");
+    let person = server.with_credential(&next().issue(&claims));
+    person.get("/whoami").expect(200);
 }
 
 #[test]
-fn a_document_that_leads_astray_is_not_followed() {
+fn a_malicious_discovery_document_is_not_followed() {
     for keys_at in ["http://192.0.2.1/keys", "file:///etc/hostname", "nonsense"] {
         let authority = Authority::new();
         for path in [
             "/common/v2.0/.well-known/openid-configuration",
             "/common/.well-known/openid-configuration",
         ] {
-            authority.publishes(
+            authority.publish(
                 path,
                 &json!({ "issuer": format!("{}/{{tenantid}}/v2.0", authority.url()), "jwks_uri": keys_at }),
             );
         }
-        let server = serving(&authority, &[]);
-        let person = shows(&server, &authority.claims(NEWCOMER));
-        turned_away(&person.gets("/whoami"), "unknown_key");
+        let server = start_server(&authority, &[]);
+        let person = with_token(&server, &authority.claims(NEWCOMER));
+        assert_unauthorized(&person.get("/whoami"), "unknown_key");
     }
 }
 
 #[test]
-fn an_issuer_that_names_one_directory_counts_for_that_one_only() {
+fn an_issuer_of_one_directory_is_valid_for_that_directory_only() {
     let authority = Authority::new();
     let own = format!("{}/{NORTHWIND_DIRECTORY}/v2.0", authority.url());
     for path in [
         "/common/v2.0/.well-known/openid-configuration",
         "/common/.well-known/openid-configuration",
     ] {
-        authority.publishes(
+        authority.publish(
             path,
             &json!({ "issuer": own, "jwks_uri": format!("{}/common/discovery/keys", authority.url()) }),
         );
     }
-    let server = serving(&authority, &[]);
+    let server = start_server(&authority, &[]);
     let claims = authority.claims(NEWCOMER);
-    shows(&server, &claims).gets("/whoami").expect(200);
+    with_token(&server, &claims).get("/whoami").expect(200);
     let foreign = with(&claims, "tid", FABRIKAM_DIRECTORY);
-    turned_away(&shows(&server, &foreign).gets("/whoami"), "wrong_issuer");
+    assert_unauthorized(
+        &with_token(&server, &foreign).get("/whoami"),
+        "wrong_issuer",
+    );
 }
 
 #[test]
 fn keys_on_disk_need_no_authority_and_are_read_again_when_they_change() {
     let book = log_book::open();
     let authority = Authority::new();
-    authority.goes_away();
+    authority.refuse_connections();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.json");
     let puts = |text: String| fs::write(&path, text).unwrap();
     puts(json!({ "keys": [current().jwk()] }).to_string());
-    let server = serving(&authority, &["--entra-keys", path.to_str().unwrap()]);
+    let server = start_server(&authority, &["--entra-keys", path.to_str().unwrap()]);
     let claims = authority.claims(NEWCOMER);
     let issuer = format!("https://sts.windows.net/{NORTHWIND_DIRECTORY}/");
     for claims in [&claims, &with(&claims, "iss", issuer)] {
-        shows(&server, claims).gets("/whoami").expect(200);
+        with_token(&server, claims).get("/whoami").expect(200);
     }
     let other = with(&claims, "iss", format!("{}/other/v2.0", authority.url()));
-    turned_away(&shows(&server, &other).gets("/whoami"), "wrong_issuer");
+    assert_unauthorized(&with_token(&server, &other).get("/whoami"), "wrong_issuer");
 
     let (old, new) = (
-        shows(&server, &claims),
-        server.holder_of(&next().issues(&claims)),
+        with_token(&server, &claims),
+        server.with_credential(&next().issue(&claims)),
     );
-    turned_away(&new.gets("/whoami"), "unknown_key");
+    assert_unauthorized(&new.get("/whoami"), "unknown_key");
     puts(json!({ "keys": [next().jwk(), current().jwk()] }).to_string());
-    // It is looked at once a second, however many ask.
-    turned_away(&new.gets("/whoami"), "unknown_key");
-    server.passes(SECOND);
-    new.gets("/whoami").expect(200);
-    old.gets("/whoami").expect(200);
+    // The server checks the files at most once a second, however many requests arrive.
+    assert_unauthorized(&new.get("/whoami"), "unknown_key");
+    server.advance_clock(SECOND);
+    new.get("/whoami").expect(200);
+    old.get("/whoami").expect(200);
     puts(json!({ "keys": [next().jwk()] }).to_string());
-    server.passes(SECOND);
-    turned_away(&old.gets("/whoami"), "unknown_key");
-    new.gets("/whoami").expect(200);
+    server.advance_clock(SECOND);
+    assert_unauthorized(&old.get("/whoami"), "unknown_key");
+    new.get("/whoami").expect(200);
     for broken in ["", "{}", "{\"keys\": []}", "no JSON"] {
         puts(broken.to_owned());
-        server.passes(SECOND);
-        new.gets("/whoami").expect(200);
+        server.advance_clock(SECOND);
+        new.get("/whoami").expect(200);
     }
     fs::remove_file(&path).unwrap();
-    server.passes(SECOND);
-    new.gets("/whoami").expect(200);
+    server.advance_clock(SECOND);
+    new.get("/whoami").expect(200);
     let told = book
         .lines()
         .iter()
         .any(|line| line.contains("keys.json") && line.contains("the previous keys stay in use"));
     assert!(told);
-    assert_eq!(authority.asked(), Vec::<String>::new());
+    assert_eq!(authority.requested_paths(), Vec::<String>::new());
 }
 
-/// What `serve` says of flags that will not do.
-fn refused_at_start(flags: &[&str]) -> Done {
-    let place = Place::new();
-    let mut command = place.command(["serve", "--listen", "127.0.0.1:0"]);
+/// Runs `serve` with invalid flags.
+fn refused_at_start(flags: &[&str]) -> CommandOutput {
+    let workspace = Workspace::new();
+    let mut command = workspace.command(["serve", "--listen", "127.0.0.1:0"]);
     command.args(flags);
     match Process::try_start(command) {
         Ok(_) => panic!("{flags:?} were taken"),
@@ -576,10 +602,10 @@ fn refused_at_start(flags: &[&str]) -> Done {
 }
 
 #[test]
-fn settings_that_will_not_do_are_refused_at_the_start() {
+fn invalid_settings_are_refused_at_the_start() {
     let on = "--entra-audience=api://switchboard";
-    let place = Place::new();
-    let empty = place.file("empty.json", "{}");
+    let workspace = Workspace::new();
+    let empty = workspace.file("empty.json", "{}");
     let at = |value: &str| format!("--entra-authority={value}");
     for (flags, told) in [
         (vec!["--entra-audience="], "1 to 2,048 visible characters"),
@@ -623,10 +649,10 @@ fn settings_that_will_not_do_are_refused_at_the_start() {
 }
 
 #[test]
-fn a_server_says_at_its_start_what_it_knows_of_the_authority() {
+fn a_server_logs_at_its_start_whether_the_authority_answers() {
     let authority = Authority::new();
-    let place = Place::with_demo_world();
-    let server = place.serve([
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve([
         "--env",
         "demo",
         "--entra-audience",
@@ -634,16 +660,16 @@ fn a_server_says_at_its_start_what_it_knows_of_the_authority() {
         "--entra-authority",
         &authority.url(),
     ]);
-    server.logs("entra: loaded 2 issuers and 1 keys");
-    authority.goes_away();
-    let other_place = Place::new();
+    server.wait_for_log("entra: loaded 2 issuers and 1 keys");
+    authority.refuse_connections();
+    let other_place = Workspace::new();
     let away = other_place.serve([
         "--entra-audience",
         AUDIENCE,
         "--entra-authority",
         &authority.url(),
     ]);
-    away.logs("refused as unknown_key until it can be loaded");
+    away.wait_for_log("refused as unknown_key until it can be loaded");
     let reply = away.client().get("", "/ready");
     assert_eq!(reply.status, 200);
     server.stop();
@@ -651,34 +677,34 @@ fn a_server_says_at_its_start_what_it_knows_of_the_authority() {
 }
 
 #[test]
-fn a_withdrawn_key_ends_within_the_hour_also_while_one_document_is_missing() {
+fn a_withdrawn_key_expires_within_an_hour_even_while_one_document_is_missing() {
     let authority = Authority::new();
-    authority.publishes("/common/.well-known/openid-configuration", &json!("none"));
-    let server = serving(&authority, &[]);
+    authority.publish("/common/.well-known/openid-configuration", &json!("none"));
+    let server = start_server(&authority, &[]);
     let mut claims = authority.claims(NEWCOMER);
     claims["exp"] = (START / 1_000 + 90_000).into();
-    let person = shows(&server, &claims);
-    person.gets("/whoami").expect(200);
-    let asked = authority.asked().len();
-    authority.has_keys(&[next().jwk()]);
-    server.passes(60 * MINUTE);
-    // It is fetched beside the request.
-    person.gets("/whoami").expect(200);
-    authority.was_asked(asked + 3);
+    let person = with_token(&server, &claims);
+    person.get("/whoami").expect(200);
+    let asked = authority.requested_paths().len();
+    authority.publish_keys(&[next().jwk()]);
+    server.advance_clock(60 * MINUTE);
+    // The server fetches the keys in the background.
+    person.get("/whoami").expect(200);
+    authority.wait_for_requests(asked + 3);
     until("the key is forgotten", || {
-        person.gets("/whoami").status != 200
+        person.get("/whoami").status != 200
     });
-    turned_away(&person.gets("/whoami"), "unknown_key");
+    assert_unauthorized(&person.get("/whoami"), "unknown_key");
 }
 
 #[test]
-fn a_token_is_held_for_five_seconds_in_all_while_the_authority_is_silent() {
+fn a_token_waits_at_most_five_seconds_for_a_silent_authority() {
     let authority = Authority::new();
-    authority.falls_silent();
-    let server = serving(&authority, &[]);
+    authority.stop_answering();
+    let server = start_server(&authority, &[]);
     let begun = std::time::Instant::now();
-    let person = shows(&server, &authority.claims(NEWCOMER));
-    turned_away(&person.gets("/whoami"), "unknown_key");
+    let person = with_token(&server, &authority.claims(NEWCOMER));
+    assert_unauthorized(&person.get("/whoami"), "unknown_key");
     let took = begun.elapsed().as_secs_f64();
     assert!((4.5..9.0).contains(&took), "{took} s");
 }

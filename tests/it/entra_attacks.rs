@@ -1,4 +1,4 @@
-//! Tokens that must not count: every way to forge, bend, overfill or misuse one, each with the reason it is told.
+//! Attacks by token: forged, altered, oversized and misused ones, each with its reason.
 
 use std::collections::BTreeSet;
 
@@ -14,20 +14,20 @@ use crate::authority::{
 };
 use crate::support::{DEMO, START, Server};
 
-/// What an attacker works with.
+/// The material of an attacker.
 struct Bench {
-    /// The authority's address.
+    /// The authority's base URL.
     issuer: String,
-    /// Where the attacker serves keys.
-    lair: String,
-    /// Claims that would count.
+    /// The URL at which the attacker serves keys.
+    attacker_url: String,
+    /// Valid claims.
     claims: Value,
 }
 
 impl Bench {
-    /// A token that counts, but for this claim.
+    /// A token that is valid except for this claim.
     fn with(&self, name: &str, value: impl Into<Value>) -> String {
-        current().issues(&self.changed(name, value))
+        current().issue(&self.changed(name, value))
     }
 
     fn changed(&self, name: &str, value: impl Into<Value>) -> Value {
@@ -36,35 +36,35 @@ impl Bench {
         claims
     }
 
-    /// A token that counts, but that this claim is not there.
+    /// A token that is valid except that this claim is missing.
     fn without(&self, name: &str) -> String {
         let mut claims = self.claims.clone();
         claims.as_object_mut().unwrap().remove(name);
-        current().issues(&claims)
+        current().issue(&claims)
     }
 
-    /// A token whose claims are the good ones and this text behind them.
+    /// A token of the valid claims with this text appended inside the JSON object.
     fn adding(&self, text: &str) -> String {
         let claims = self.claims.to_string();
         let claims = format!("{}, {text}}}", claims.strip_suffix('}').unwrap());
-        current().signs_text(&current().header().to_string(), &claims)
+        current().sign_text(&current().header().to_string(), &claims)
     }
 
-    /// A token that counts, but for this entry of its header, which the authority itself signed.
+    /// A token that is valid except for this header entry, which the authority itself signed.
     fn headed(&self, name: &str, value: impl Into<Value>) -> String {
-        current().signs(&headed(name, value), &self.claims)
+        current().sign(&headed(name, value), &self.claims)
     }
 
-    /// The same, signed by the attacker.
+    /// The same token, signed by the attacker.
     fn forged(&self, name: &str, value: impl Into<Value>) -> String {
-        attackers().signs(&headed(name, value), &self.claims)
+        attackers().sign(&headed(name, value), &self.claims)
     }
 
     fn good(&self) -> String {
-        current().issues(&self.claims)
+        current().issue(&self.claims)
     }
 
-    /// The good token with another signature.
+    /// The valid token with another signature.
     fn resigned(&self, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> String {
         let good = self.good();
         let (signed, signature) = good.rsplit_once('.').unwrap();
@@ -72,7 +72,7 @@ impl Bench {
         format!("{signed}.{}", base64url(change(signature)))
     }
 
-    /// The good token's signature under other claims.
+    /// The valid token's signature on other claims.
     fn swapped(&self, claims: &Value) -> String {
         let good = self.good();
         let (signed, signature) = good.rsplit_once('.').unwrap();
@@ -80,7 +80,7 @@ impl Bench {
         format!("{header}.{}.{signature}", base64url(claims.to_string()))
     }
 
-    /// A token that is signed with a secret, as if the public key were one.
+    /// A token with an HMAC signature, as if the public key were the shared secret.
     fn by_secret(&self, alg: &str, secret: &[u8]) -> String {
         let kind = match alg {
             "HS384" => hmac::HMAC_SHA384,
@@ -117,7 +117,7 @@ fn pem(der: &[u8]) -> String {
     )
 }
 
-/// The last character of unpadded base64url with other bits where none are meant.
+/// Changes the unused bits in the last character of unpadded base64url.
 fn with_stray_bits(text: &str) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let last = text.as_bytes()[text.len() - 1];
@@ -126,7 +126,8 @@ fn with_stray_bits(text: &str) -> String {
     format!("{}{other}", &text[..text.len() - 1])
 }
 
-/// The number behind a signature and the modulus more: the same number to who reckons without looking at its size.
+/// Adds the modulus to a signature: an equivalent number for a verifier that does not check the
+/// range.
 fn plus_modulus(signature: &[u8]) -> Vec<u8> {
     let (modulus, _) = current().numbers();
     let mut sum = vec![0; signature.len() + 1];
@@ -140,7 +141,7 @@ fn plus_modulus(signature: &[u8]) -> Vec<u8> {
     if sum[0] == 0 { sum[1..].to_vec() } else { sum }
 }
 
-/// A name, the token, and the reason that it is told.
+/// A name, the token, and the expected reason.
 type Attack = (&'static str, fn(&Bench) -> String, &'static str);
 
 const ATTACKS: &[Attack] = &[
@@ -170,7 +171,7 @@ const ATTACKS: &[Attack] = &[
     ("NONE in capitals", |b| b.headed("alg", "NONE"), "malformed"),
     (
         "no alg",
-        |b| current().signs(&unheaded("alg"), &b.claims),
+        |b| current().sign(&unheaded("alg"), &b.claims),
         "malformed",
     ),
     (
@@ -241,27 +242,27 @@ const ATTACKS: &[Attack] = &[
     ),
     (
         "RS384, rightly signed",
-        |b| current().signs_as("RS384", &headed("alg", "RS384"), &b.claims),
+        |b| current().sign_as("RS384", &headed("alg", "RS384"), &b.claims),
         "bad_signature",
     ),
     (
         "RS512, rightly signed",
-        |b| current().signs_as("RS512", &headed("alg", "RS512"), &b.claims),
+        |b| current().sign_as("RS512", &headed("alg", "RS512"), &b.claims),
         "bad_signature",
     ),
     (
         "PS256, rightly signed",
-        |b| current().signs_as("PS256", &headed("alg", "PS256"), &b.claims),
+        |b| current().sign_as("PS256", &headed("alg", "PS256"), &b.claims),
         "bad_signature",
     ),
     (
         "RS256 said, PSS done",
-        |b| current().signs_as("PS256", &current().header(), &b.claims),
+        |b| current().sign_as("PS256", &current().header(), &b.claims),
         "bad_signature",
     ),
     (
         "RS256 said, RS512 done",
-        |b| current().signs_as("RS512", &current().header(), &b.claims),
+        |b| current().sign_as("RS512", &current().header(), &b.claims),
         "bad_signature",
     ),
     (
@@ -271,7 +272,7 @@ const ATTACKS: &[Attack] = &[
     ),
     ("ES256 said", |b| b.headed("alg", "ES256"), "bad_signature"),
     ("EdDSA said", |b| b.headed("alg", "EdDSA"), "bad_signature"),
-    // Which key, is for the authority to say.
+    // The authority chooses the key.
     (
         "a kid that is not known",
         |b| b.headed("kid", "somebody-elses"),
@@ -279,7 +280,7 @@ const ATTACKS: &[Attack] = &[
     ),
     (
         "no kid",
-        |b| current().signs(&unheaded("kid"), &b.claims),
+        |b| current().sign(&unheaded("kid"), &b.claims),
         "unknown_key",
     ),
     ("an empty kid", |b| b.headed("kid", ""), "unknown_key"),
@@ -325,7 +326,7 @@ const ATTACKS: &[Attack] = &[
     ),
     (
         "a key of the attacker's under the authority's kid",
-        |b| attackers().issues(&b.claims),
+        |b| attackers().issue(&b.claims),
         "bad_signature",
     ),
     (
@@ -338,7 +339,7 @@ const ATTACKS: &[Attack] = &[
         |b| {
             let mut header = headed("jwk", attackers().jwk());
             header["kid"] = "attackers".into();
-            attackers().signs(&header, &b.claims)
+            attackers().sign(&header, &b.claims)
         },
         "unknown_key",
     ),
@@ -347,27 +348,27 @@ const ATTACKS: &[Attack] = &[
         |b| {
             let mut header = unheaded("kid");
             header["jwk"] = attackers().jwk();
-            attackers().signs(&header, &b.claims)
+            attackers().sign(&header, &b.claims)
         },
         "unknown_key",
     ),
     (
         "a jku of the attacker's",
-        |b| b.forged("jku", format!("{}/keys", b.lair)),
+        |b| b.forged("jku", format!("{}/keys", b.attacker_url)),
         "bad_signature",
     ),
     (
         "a jku and a kid of the attacker's",
         |b| {
-            let mut header = headed("jku", format!("{}/keys", b.lair));
+            let mut header = headed("jku", format!("{}/keys", b.attacker_url));
             header["kid"] = "attackers".into();
-            attackers().signs(&header, &b.claims)
+            attackers().sign(&header, &b.claims)
         },
         "unknown_key",
     ),
     (
         "an x5u of the attacker's",
-        |b| b.forged("x5u", format!("{}/chain", b.lair)),
+        |b| b.forged("x5u", format!("{}/chain", b.attacker_url)),
         "bad_signature",
     ),
     (
@@ -380,7 +381,7 @@ const ATTACKS: &[Attack] = &[
         |b| b.forged("x5t", "current-key"),
         "bad_signature",
     ),
-    // What a header says must be understood, is refused.
+    // Critical header parameters are refused.
     (
         "crit, naming a claim",
         |b| b.headed("crit", json!(["exp"])),
@@ -391,7 +392,7 @@ const ATTACKS: &[Attack] = &[
         |b| {
             let mut header = headed("crit", json!(["b64"]));
             header["b64"] = false.into();
-            current().signs(&header, &b.claims)
+            current().sign(&header, &b.claims)
         },
         "malformed",
     ),
@@ -417,7 +418,7 @@ const ATTACKS: &[Attack] = &[
         |b| b.headed("typ", 1),
         "bad_signature",
     ),
-    // For whom.
+    // The audience.
     (
         "another audience",
         |b| b.with("aud", "api://somebody-else"),
@@ -470,7 +471,7 @@ const ATTACKS: &[Attack] = &[
         |b| b.with("aud", Value::Null),
         "missing_claim",
     ),
-    // From whom.
+    // The issuer.
     (
         "the issuer of another directory",
         |b| b.with("iss", format!("{}/{FABRIKAM_DIRECTORY}/v2.0", b.issuer)),
@@ -501,7 +502,7 @@ const ATTACKS: &[Attack] = &[
         |b| {
             let mut claims = b.changed("tid", "{tenantid}");
             claims["iss"] = format!("{}/{{tenantid}}/v2.0", b.issuer).into();
-            current().issues(&claims)
+            current().issue(&claims)
         },
         "malformed",
     ),
@@ -570,7 +571,7 @@ const ATTACKS: &[Attack] = &[
         |b| b.with("iss", "switchboard:session"),
         "bad_signature",
     ),
-    // Of which directory, and who.
+    // The directory and the person.
     ("no directory", |b| b.without("tid"), "missing_claim"),
     (
         "a directory that is a number",
@@ -582,7 +583,7 @@ const ATTACKS: &[Attack] = &[
         |b| {
             let mut claims = b.changed("tid", "a/b");
             claims["iss"] = format!("{}/a/b/v2.0", b.issuer).into();
-            current().issues(&claims)
+            current().issue(&claims)
         },
         "malformed",
     ),
@@ -592,7 +593,7 @@ const ATTACKS: &[Attack] = &[
             let mut claims = b.changed("tid", "99999999-0000-4000-8000-000000000000");
             claims["iss"] =
                 format!("{}/99999999-0000-4000-8000-000000000000/v2.0", b.issuer).into();
-            current().issues(&claims)
+            current().issue(&claims)
         },
         "unknown_tenant",
     ),
@@ -601,7 +602,7 @@ const ATTACKS: &[Attack] = &[
         |b| {
             let mut claims = b.changed("tid", "northwind-it");
             claims["iss"] = format!("{}/northwind-it/v2.0", b.issuer).into();
-            current().issues(&claims)
+            current().issue(&claims)
         },
         "unknown_tenant",
     ),
@@ -631,7 +632,7 @@ const ATTACKS: &[Attack] = &[
         |b| b.with("oid", "local:ADMIN"),
         "malformed",
     ),
-    // When.
+    // The times.
     ("no end", |b| b.without("exp"), "missing_claim"),
     (
         "an end that is null",
@@ -691,7 +692,7 @@ const ATTACKS: &[Attack] = &[
         |b| b.with("iat", 1.0e300),
         "not_yet_valid",
     ),
-    // What.
+    // The scopes and roles.
     (
         "a program's token without a role",
         |b| b.without("scp"),
@@ -712,7 +713,7 @@ const ATTACKS: &[Attack] = &[
         |b| b.with("scp", json!(["access_as_user"])),
         "missing_claim",
     ),
-    // Said twice.
+    // Duplicates.
     (
         "two audiences",
         |b| b.adding(r#""aud": "api://switchboard""#),
@@ -757,7 +758,7 @@ const ATTACKS: &[Attack] = &[
         "two algs",
         |b| {
             let header = r#"{"alg": "none", "alg": "RS256", "kid": "current-key"}"#;
-            current().signs_text(header, &b.claims.to_string())
+            current().sign_text(header, &b.claims.to_string())
         },
         "malformed",
     ),
@@ -765,11 +766,11 @@ const ATTACKS: &[Attack] = &[
         "two kids",
         |b| {
             let header = r#"{"alg": "RS256", "kid": "x", "kid": "current-key"}"#;
-            current().signs_text(header, &b.claims.to_string())
+            current().sign_text(header, &b.claims.to_string())
         },
         "malformed",
     ),
-    // Too much.
+    // Sizes.
     (
         "100 KB of claims",
         |b| b.with("x", "x".repeat(75_000)),
@@ -812,7 +813,7 @@ const ATTACKS: &[Attack] = &[
         },
         "malformed",
     ),
-    // No token at all.
+    // Malformed tokens.
     (
         "two parts",
         |b| b.good().rsplit_once('.').unwrap().0.to_owned(),
@@ -832,33 +833,33 @@ const ATTACKS: &[Attack] = &[
     ),
     (
         "a header that is a list",
-        |b| current().signs_text("[]", &b.claims.to_string()),
+        |b| current().sign_text("[]", &b.claims.to_string()),
         "malformed",
     ),
     (
         "a header that is not valid JSON",
-        |b| current().signs_text("alg: RS256", &b.claims.to_string()),
+        |b| current().sign_text("alg: RS256", &b.claims.to_string()),
         "malformed",
     ),
     (
         "claims that are a list",
-        |_| current().signs_text(&current().header().to_string(), "[]"),
+        |_| current().sign_text(&current().header().to_string(), "[]"),
         "malformed",
     ),
     (
         "claims that are null",
-        |_| current().signs_text(&current().header().to_string(), "null"),
+        |_| current().sign_text(&current().header().to_string(), "null"),
         "malformed",
     ),
     (
         "claims with something behind them",
-        |b| current().signs_text(&current().header().to_string(), &format!("{}x", b.claims)),
+        |b| current().sign_text(&current().header().to_string(), &format!("{}x", b.claims)),
         "malformed",
     ),
     (
         "claims behind a byte order mark",
         |b| {
-            current().signs_text(
+            current().sign_text(
                 &current().header().to_string(),
                 &format!("\u{feff}{}", b.claims),
             )
@@ -1053,10 +1054,10 @@ const ATTACKS: &[Attack] = &[
 ];
 
 #[test]
-fn no_attack_gets_in_and_each_is_told_its_reason() {
-    let (authority, lair) = (Authority::new(), Authority::new());
-    authority.has_keys(&[current().jwk(), next().jwk()]);
-    let server = Server::serving(
+fn no_attack_succeeds_and_each_gets_its_reason() {
+    let (authority, attacker_url) = (Authority::new(), Authority::new());
+    authority.publish_keys(&[current().jwk(), next().jwk()]);
+    let server = Server::with_world(
         DEMO,
         &[
             &format!("--entra-authority={}", authority.url()),
@@ -1066,17 +1067,20 @@ fn no_attack_gets_in_and_each_is_told_its_reason() {
     );
     let bench = Bench {
         issuer: authority.url(),
-        lair: lair.url(),
+        attacker_url: attacker_url.url(),
         claims: authority.claims(NEWCOMER),
     };
     let names: BTreeSet<&str> = ATTACKS.iter().map(|(name, ..)| *name).collect();
     assert_eq!(names.len(), ATTACKS.len(), "two attacks have one name");
     assert!(ATTACKS.len() >= 60);
-    server.holder_of(&bench.good()).gets("/whoami").expect(200);
+    server
+        .with_credential(&bench.good())
+        .get("/whoami")
+        .expect(200);
     let mut accepted = 0;
     let mut wrong = Vec::new();
     for (name, token, reason) in ATTACKS {
-        let reply = server.holder_of(&token(&bench)).gets("/whoami");
+        let reply = server.with_credential(&token(&bench)).get("/whoami");
         if reply.status != 401 {
             accepted += 1;
         }
@@ -1087,15 +1091,18 @@ fn no_attack_gets_in_and_each_is_told_its_reason() {
     }
     assert_eq!(accepted, 0, "{wrong:#?}");
     assert_eq!(wrong, Vec::<String>::new());
-    // Nobody was asked for keys but the authority; and whoever has a good token still gets in.
-    assert_eq!(lair.asked(), Vec::<String>::new());
-    server.holder_of(&bench.good()).gets("/whoami").expect(200);
+    // Only the authority was asked for keys, and a valid token is still accepted.
+    assert_eq!(attacker_url.requested_paths(), Vec::<String>::new());
+    server
+        .with_credential(&bench.good())
+        .get("/whoami")
+        .expect(200);
 }
 
 #[test]
-fn addresses_and_keys_in_a_header_that_the_authority_signed_are_passed_over() {
-    let (authority, lair) = (Authority::new(), Authority::new());
-    let server = Server::serving(
+fn addresses_and_keys_in_a_signed_header_are_ignored() {
+    let (authority, attacker_url) = (Authority::new(), Authority::new());
+    let server = Server::with_world(
         DEMO,
         &[
             &format!("--entra-authority={}", authority.url()),
@@ -1105,19 +1112,19 @@ fn addresses_and_keys_in_a_header_that_the_authority_signed_are_passed_over() {
     );
     let bench = Bench {
         issuer: authority.url(),
-        lair: lair.url(),
+        attacker_url: attacker_url.url(),
         claims: authority.claims(NEWCOMER),
     };
     for token in [
         bench.headed("jwk", attackers().jwk()),
-        bench.headed("jku", format!("{}/keys", bench.lair)),
-        bench.headed("x5u", format!("{}/chain", bench.lair)),
-        current().signs(&unheaded("typ"), &bench.claims),
+        bench.headed("jku", format!("{}/keys", bench.attacker_url)),
+        bench.headed("x5u", format!("{}/chain", bench.attacker_url)),
+        current().sign(&unheaded("typ"), &bench.claims),
         bench.headed("typ", "at+jwt"),
-        // As many groups as Entra puts into a token.
+        // The maximum number of groups that Entra puts into a token.
         bench.with("groups", vec![NORTHWIND_DIRECTORY; 200]),
     ] {
-        server.holder_of(&token).gets("/whoami").expect(200);
+        server.with_credential(&token).get("/whoami").expect(200);
     }
-    assert_eq!(lair.asked(), Vec::<String>::new());
+    assert_eq!(attacker_url.requested_paths(), Vec::<String>::new());
 }

@@ -1,4 +1,4 @@
-//! What holds of every call: the two shapes of a reply, sizes, types, ids, cursors, and the order of the checks.
+//! Rules for every call: the two shapes of a reply, sizes, types, ids, cursors, order of checks.
 
 use serde_json::{Value, json};
 use switchboard::http::edge::router;
@@ -9,12 +9,12 @@ use crate::support::{
 };
 use crate::wire::{Connection, Reply, Request};
 
-/// Bytes that a JSON body may have.
+/// The maximum size of a JSON body in bytes.
 const MOST_BYTES: usize = 256 * 1_024;
-/// An id that no request gets to see.
+/// The id of a session that does not exist.
 const ABSENT_SESSION: &str = "ses_019ab697-e807-7000-8000-000000000000";
 
-/// The reply's JSON, once its request id and its time have been checked and taken out.
+/// The reply's JSON without its request id and time, which are checked.
 #[track_caller]
 fn checked(reply: &Reply) -> Value {
     assert_eq!(reply.header("content-type"), Some("application/json"));
@@ -35,7 +35,7 @@ fn checked(reply: &Reply) -> Value {
 #[test]
 fn a_success_is_data_and_meta() {
     let server = Server::demo();
-    let reply = server.northwind().gets("/tenant").expect(200);
+    let reply = server.northwind().get("/tenant").expect(200);
     assert!(reply.json()["meta"]["timings_ms"]["total"].is_number());
     assert_eq!(
         checked(&reply),
@@ -53,10 +53,10 @@ fn a_success_is_data_and_meta() {
 }
 
 #[test]
-fn a_list_says_beside_whether_it_goes_on() {
+fn a_list_has_its_pagination_in_meta() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let reply = northwind.lists("").expect(200);
+    let reply = northwind.list_sessions("").expect(200);
     assert_eq!(
         checked(&reply),
         json!({
@@ -66,7 +66,8 @@ fn a_list_says_beside_whether_it_goes_on() {
     );
     northwind.session(technician());
     northwind.session(technician());
-    let meta = northwind.lists("page_size=1").expect(200).json()["meta"]["pagination"].clone();
+    let meta =
+        northwind.list_sessions("page_size=1").expect(200).json()["meta"]["pagination"].clone();
     assert_eq!(meta["has_more"], true);
     assert!(meta["next_cursor"].is_string());
 }
@@ -74,17 +75,17 @@ fn a_list_says_beside_whether_it_goes_on() {
 #[test]
 fn a_refusal_is_error_and_meta() {
     let server = Server::demo();
-    let reply = server.northwind().reads(ABSENT_SESSION).expect(404);
+    let reply = server.northwind().read_session(ABSENT_SESSION).expect(404);
     assert!(reply.json()["meta"].get("timings_ms").is_none());
     assert_eq!(checked(&reply), json!({ "error": not_found(), "meta": {} }));
 }
 
 #[test]
-fn what_is_ignored_is_a_warning() {
+fn an_ignored_field_is_a_warning() {
     let server = Server::demo();
     let reply = server
         .northwind()
-        .opens(json!({ "agent_id": 102, "bot_id": "some bot", "end_company_id": "1001" }))
+        .create_session(json!({ "agent_id": 102, "bot_id": "some bot", "end_company_id": "1001" }))
         .expect(201);
     assert_eq!(
         reply.json()["meta"]["warnings"],
@@ -96,11 +97,11 @@ fn what_is_ignored_is_a_warning() {
 }
 
 #[test]
-fn a_request_id_that_is_a_uuid_is_taken_over_and_any_other_is_replaced() {
+fn a_request_id_that_is_a_uuid_is_adopted_and_any_other_is_replaced() {
     let server = Server::demo();
-    let anyone = server.anyone();
+    let anonymous = server.anonymous();
     let asked = |path: &str, id: &str| {
-        let reply = anyone.sends(Request::new("GET", path).header("x-request-id", id));
+        let reply = anonymous.send(Request::new("GET", path).header("x-request-id", id));
         let told = reply.header("x-request-id").unwrap().to_owned();
         assert_eq!(reply.json()["meta"]["request_id"], told.as_str());
         told
@@ -124,18 +125,18 @@ fn a_request_id_that_is_a_uuid_is_taken_over_and_any_other_is_replaced() {
 }
 
 #[test]
-fn every_reply_carries_a_request_id_those_without_a_body_too() {
-    let server = Server::serving(
+fn every_reply_has_a_request_id_even_without_a_body() {
+    let server = Server::with_world(
         crate::support::DEMO,
         &["--cors-origin=https://portal.example"],
     );
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let gone = northwind.removes(&session).expect(204);
+    let gone = northwind.delete_session(&session).expect(204);
     assert!(gone.body.is_empty());
     let preflight = server
-        .anyone()
-        .sends(
+        .anonymous()
+        .send(
             Request::new("OPTIONS", "/chat/sessions")
                 .header("origin", "https://portal.example")
                 .header("access-control-request-method", "POST"),
@@ -160,30 +161,30 @@ fn every_path_is_served_below_the_prefix_and_without_it() {
         "/chat/sessions",
     ] {
         let with = northwind
-            .sends(Request::new("GET", format!("/public-api{path}")))
+            .send(Request::new("GET", format!("/public-api{path}")))
             .expect(200);
-        let without = northwind.sends(Request::new("GET", path)).expect(200);
+        let without = northwind.send(Request::new("GET", path)).expect(200);
         assert_eq!(checked(&with), checked(&without), "{path}");
     }
     for prefix in ["/public-api", ""] {
         let made = northwind
-            .sends(Request::new("POST", format!("{prefix}/chat/sessions")).json(&technician()))
+            .send(Request::new("POST", format!("{prefix}/chat/sessions")).json(&technician()))
             .expect(201);
         let location = format!("/public-api/chat/sessions/{}", made.id());
         assert_eq!(made.header("location"), Some(location.as_str()));
-        northwind.sends(Request::new("GET", location)).expect(200);
+        northwind.send(Request::new("GET", location)).expect(200);
         let path = format!("{prefix}/chat/sessions/{}", made.id());
-        northwind.sends(Request::new("DELETE", path)).expect(204);
+        northwind.send(Request::new("DELETE", path)).expect(204);
     }
 }
 
 #[test]
-fn an_unknown_route_is_a_404_whoever_asks() {
+fn an_unknown_route_is_a_404_for_every_caller() {
     let server = Server::demo();
-    for actor in [
+    for client in [
         server.northwind(),
-        server.anyone(),
-        server.holder_of("nonsense"),
+        server.anonymous(),
+        server.with_credential("nonsense"),
     ] {
         for path in [
             "/",
@@ -203,7 +204,7 @@ fn an_unknown_route_is_a_404_whoever_asks() {
             "/chat/sessions/%2e%2e/tenant",
         ] {
             for method in ["GET", "POST", "DELETE", "PATCH", "PUT", "OPTIONS"] {
-                let reply = actor.sends(Request::new(method, path));
+                let reply = client.send(Request::new(method, path));
                 assert_eq!(
                     checked(&reply),
                     json!({ "error": not_found(), "meta": {} }),
@@ -216,9 +217,9 @@ fn an_unknown_route_is_a_404_whoever_asks() {
 }
 
 #[test]
-fn a_wrong_method_is_told_the_right_ones() {
+fn a_wrong_method_gets_the_list_of_allowed_ones() {
     let server = Server::demo();
-    let anyone = server.anyone();
+    let anonymous = server.anonymous();
     for row in router::table() {
         let mut allow = Vec::new();
         for other in router::table()
@@ -234,7 +235,7 @@ fn a_wrong_method_is_told_the_right_ones() {
             if allow.iter().any(|allowed| allowed == method) {
                 continue;
             }
-            let reply = anyone.sends(Request::new(method, format!("/public-api{path}")));
+            let reply = anonymous.send(Request::new(method, format!("/public-api{path}")));
             let allowed = allow.join(", ");
             assert_eq!(
                 reply.header("allow"),
@@ -256,7 +257,7 @@ fn a_wrong_method_is_told_the_right_ones() {
 }
 
 #[test]
-fn a_body_that_is_no_json_object_is_refused() {
+fn a_body_that_is_not_a_json_object_is_refused() {
     let server = Server::demo();
     let northwind = server.northwind();
     let post = || Request::new("POST", "/chat/sessions");
@@ -272,7 +273,7 @@ fn a_body_that_is_no_json_object_is_refused() {
         "\u{feff}{}",
     ] {
         let reply = northwind
-            .sends(post().text(body))
+            .send(post().text(body))
             .refused(400, "validation_error");
         let details = &reply.error()["details"];
         assert_eq!(details["field"], "body", "{body}");
@@ -290,13 +291,13 @@ fn a_body_that_is_no_json_object_is_refused() {
         b"{\"title\": \"\\ud800\"}",
     ] {
         let reply = northwind
-            .sends(post().text(body))
+            .send(post().text(body))
             .refused(400, "validation_error");
         assert_eq!(reply.error()["details"]["field"], "body");
     }
     let deep = "[".repeat(100_000);
     let reply = northwind
-        .sends(post().text(deep))
+        .send(post().text(deep))
         .refused(400, "validation_error");
     assert_eq!(reply.error()["details"]["field"], "body");
     for body in [
@@ -308,11 +309,11 @@ fn a_body_that_is_no_json_object_is_refused() {
         "[{\"agent_id\": 102}]",
     ] {
         northwind
-            .sends(post().text(body))
+            .send(post().text(body))
             .refused_field("body", "must be a JSON object");
     }
     northwind
-        .sends(post())
+        .send(post())
         .refused_field("body", "is missing; send a JSON object");
 }
 
@@ -449,12 +450,12 @@ fn a_field_of_the_wrong_type_is_named_with_its_reason() {
         ),
     ];
     for (body, field, reason) in cases {
-        northwind.opens(body).refused_field(field, reason);
+        northwind.create_session(body).refused_field(field, reason);
     }
     let pairs: serde_json::Map<String, Value> =
         (0..17).map(|n| (n.to_string(), "".into())).collect();
     northwind
-        .opens(json!({ "agent_id": 102, "metadata": pairs }))
+        .create_session(json!({ "agent_id": 102, "metadata": pairs }))
         .refused_field("metadata", "must have at most 16 pairs");
     let form = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'";
     for (field, text) in [
@@ -466,13 +467,13 @@ fn a_field_of_the_wrong_type_is_named_with_its_reason() {
     ] {
         server
             .relay()
-            .opens(json!({ "agent_id": 102, field: text }))
+            .create_session(json!({ "agent_id": 102, field: text }))
             .refused_field(field, form);
     }
 }
 
 #[test]
-fn the_greatest_values_are_taken() {
+fn the_largest_values_are_accepted() {
     let server = Server::demo();
     let pairs: serde_json::Map<String, Value> = (0..16)
         .map(|n| (format!("{n:0>64}"), "\u{1f600}".repeat(512).into()))
@@ -480,14 +481,14 @@ fn the_greatest_values_are_taken() {
     let title = "\u{1f600}".repeat(200);
     let made = server
         .northwind()
-        .opens(json!({ "agent_id": 102, "title": title, "metadata": pairs }))
+        .create_session(json!({ "agent_id": 102, "title": title, "metadata": pairs }))
         .expect(201);
     assert_eq!(made.data()["title"], title.as_str());
     assert_eq!(made.data()["metadata"], Value::Object(pairs));
 }
 
 #[test]
-fn a_body_of_256_kib_is_taken_and_one_byte_more_refused() {
+fn a_body_of_256_kib_is_accepted_and_one_byte_more_refused() {
     let server = Server::demo();
     let northwind = server.northwind();
     let body = |bytes: usize| {
@@ -496,21 +497,21 @@ fn a_body_of_256_kib_is_taken_and_one_byte_more_refused() {
         start + &rest
     };
     let post = || Request::new("POST", "/chat/sessions");
-    northwind.sends(post().text(body(MOST_BYTES))).expect(201);
+    northwind.send(post().text(body(MOST_BYTES))).expect(201);
     let refused = northwind
-        .sends(post().text(body(MOST_BYTES + 1)))
+        .send(post().text(body(MOST_BYTES + 1)))
         .refused(413, "payload_too_large");
     assert_eq!(
         refused.error(),
         json!({ "code": "payload_too_large", "message": "The request body is too large. Send at most 262,144 bytes." })
     );
     northwind
-        .sends(post().text(body(40 * MOST_BYTES)))
+        .send(post().text(body(40 * MOST_BYTES)))
         .refused(413, "payload_too_large");
 }
 
 #[test]
-fn a_body_that_only_says_to_be_too_large_is_refused_before_it_comes() {
+fn a_body_with_too_large_a_content_length_is_refused_before_it_arrives() {
     let server = Server::demo();
     let mut connection = Connection::open(server.address);
     let head = format!(
@@ -526,7 +527,7 @@ fn a_body_that_only_says_to_be_too_large_is_refused_before_it_comes() {
 }
 
 #[test]
-fn a_chunked_body_is_counted_as_it_comes() {
+fn a_chunked_body_is_counted_as_it_arrives() {
     let server = Server::demo();
     let send = |chunks: usize| {
         let mut connection = Connection::open(server.address);
@@ -540,7 +541,7 @@ fn a_chunked_body_is_counted_as_it_comes() {
             request += &format!("400\r\n{}\r\n", " ".repeat(1_024));
         }
         request += "0\r\n\r\n";
-        // A refused body need not be read to its end, so writing it may fail.
+        // The server need not read a refused body to its end, so writing may fail.
         let _ = connection.write(request.as_bytes());
         connection.read("POST").unwrap().unwrap()
     };
@@ -549,7 +550,7 @@ fn a_chunked_body_is_counted_as_it_comes() {
 }
 
 #[test]
-fn a_body_that_does_not_come_to_its_end_is_refused() {
+fn a_truncated_body_is_refused() {
     let server = Server::demo();
     for (length, body) in [
         ("content-length: 50", "{\"agent_id\": 102}"),
@@ -568,11 +569,11 @@ fn a_body_that_does_not_come_to_its_end_is_refused() {
              content-type: application/json\r\n{length}\r\n\r\n{body}"
         );
         connection.write(request.as_bytes()).unwrap();
-        connection.hangs_up();
+        connection.shutdown_write();
         let reply = connection.read("POST").unwrap().unwrap();
         reply.refused_field("body", "ended before it was complete");
     }
-    assert_eq!(server.northwind().lists("").ids(), [""; 0]);
+    assert_eq!(server.northwind().list_sessions("").ids(), [""; 0]);
 }
 
 #[test]
@@ -590,7 +591,7 @@ fn a_body_of_another_media_type_is_refused() {
         "Application/JSON",
         "application/json ;x=y",
     ] {
-        northwind.sends(post(taken)).expect(201);
+        northwind.send(post(taken)).expect(201);
     }
     for refused in [
         "text/plain",
@@ -602,7 +603,7 @@ fn a_body_of_another_media_type_is_refused() {
         "",
     ] {
         let reply = northwind
-            .sends(post(refused))
+            .send(post(refused))
             .refused(415, "unsupported_media_type");
         assert_eq!(
             reply.error(),
@@ -610,16 +611,16 @@ fn a_body_of_another_media_type_is_refused() {
         );
     }
     northwind
-        .sends(Request::new("POST", "/chat/sessions").bytes("{}"))
+        .send(Request::new("POST", "/chat/sessions").bytes("{}"))
         .refused(415, "unsupported_media_type");
 }
 
 #[test]
-fn a_malformed_id_in_a_path_names_nothing() {
+fn a_malformed_id_in_a_path_is_not_found() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let turn = northwind.says(&session, "Hello").expect(202).data()["chat_turn_id"]
+    let turn = northwind.append_text(&session, "Hello").expect(202).data()["chat_turn_id"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -643,14 +644,14 @@ fn a_malformed_id_in_a_path_names_nothing() {
         ]
     };
     for other in others(&session) {
-        northwind.reads(&other).not_found();
-        northwind.changes(&other, json!({})).not_found();
-        northwind.resets(&other).not_found();
-        northwind.removes(&other).not_found();
-        northwind.says(&other, "Hello").not_found();
+        northwind.read_session(&other).not_found();
+        northwind.update_session(&other, json!({})).not_found();
+        northwind.reset_session(&other).not_found();
+        northwind.delete_session(&other).not_found();
+        northwind.append_text(&other, "Hello").not_found();
         northwind.messages(&other, "").not_found();
         northwind.turn(&other, &turn, "").not_found();
-        northwind.deletes(&format!("/sessions/{other}")).not_found();
+        northwind.delete(&format!("/sessions/{other}")).not_found();
     }
     for other in others(&turn) {
         northwind.turn(&session, &other, "").not_found();
@@ -667,7 +668,7 @@ fn a_malformed_id_in_a_path_names_nothing() {
         "9223372036854775808",
         "-1",
     ] {
-        northwind.gets(&format!("/agents/{other}")).not_found();
+        northwind.get(&format!("/agents/{other}")).not_found();
     }
 }
 
@@ -676,23 +677,23 @@ fn unknown_fields_and_query_parameters_are_ignored() {
     let server = Server::demo();
     let northwind = server.northwind();
     let made = northwind
-        .opens(json!({ "agent_id": 102, "tenant": 5, "end_user": null, "": [], "agentId": "x", "rule": "selected" }))
+        .create_session(json!({ "agent_id": 102, "tenant": 5, "end_user": null, "": [], "agentId": "x", "rule": "selected" }))
         .expect(201);
     assert_eq!(made.json()["meta"]["warnings"], json!([]));
     let listed = northwind
-        .lists("tenant=fabrikam-support&order=sideways&&=&page=0&%ff=%ff")
+        .list_sessions("tenant=fabrikam-support&order=sideways&&=&page=0&%ff=%ff")
         .expect(200);
     assert_eq!(listed.ids(), [made.id()]);
     northwind
-        .gets("/whoami?client_id=fabrikam-support&q=%00")
+        .get("/whoami?client_id=fabrikam-support&q=%00")
         .expect(200);
     northwind
-        .changes(
+        .update_session(
             &made.id(),
             json!({ "agent_id": 201, "client_id": "fabrikam-support", "end_company_id": "1001" }),
         )
         .expect(200);
-    let read = northwind.reads(&made.id()).expect(200).data();
+    let read = northwind.read_session(&made.id()).expect(200).data();
     assert_eq!(read["agent_id"], 102);
     assert_eq!(read["client_id"], "northwind-it");
     assert_eq!(read["end_company_id"], Value::Null);
@@ -706,22 +707,22 @@ fn an_explicit_null_is_the_same_as_absent() {
         "agent_id": 102, "managed_agent_key": null, "title": null, "client_id": null, "bot_id": null,
         "inbound_tenant_id": null, "end_company_id": null, "metadata": null,
     });
-    let made = northwind.opens(nulls.clone()).expect(201);
+    let made = northwind.create_session(nulls.clone()).expect(201);
     assert_eq!(made.json()["meta"]["warnings"], json!([]));
     assert_eq!(made.data()["metadata"], json!({}));
-    northwind.asks_who_answers(nulls).expect(200);
+    northwind.resolve(nulls).expect(200);
     let session = made.id();
     northwind
-        .appends(&session, json!({ "message": "Hello", "attachments": null, "client_message_id": null, "model_tier": null }))
+        .append(&session, json!({ "message": "Hello", "attachments": null, "client_message_id": null, "model_tier": null }))
         .expect(202);
     northwind
-        .mints(json!({
+        .mint_token(json!({
             "session_id": session, "client_id": null, "end_user": null, "end_user_email": null,
             "end_company_id": null, "allowed_agent_ids": null, "ttl_seconds": null,
         }))
         .expect(201);
     northwind
-        .mints(json!({ "session_id": null }))
+        .mint_token(json!({ "session_id": null }))
         .refused_field("session_id", "is required");
 }
 
@@ -730,10 +731,10 @@ fn u_0000_is_refused_in_a_query_too() {
     let server = Server::demo();
     let northwind = server.northwind();
     northwind
-        .lists("q=a%00b")
+        .list_sessions("q=a%00b")
         .refused_field("q", "must not contain U+0000");
     northwind
-        .gets("/agents?q=%00")
+        .get("/agents?q=%00")
         .refused_field("q", "must not contain U+0000");
 }
 
@@ -749,7 +750,7 @@ fn a_page_has_1_to_200_rows() {
     ] {
         for size in ["1", "200", "0001"] {
             northwind
-                .gets(&format!("{path}?page_size={size}"))
+                .get(&format!("{path}?page_size={size}"))
                 .expect(200);
         }
         for size in [
@@ -763,24 +764,22 @@ fn a_page_has_1_to_200_rows() {
             "99999999999999999999",
         ] {
             northwind
-                .gets(&format!("{path}?page_size={size}"))
+                .get(&format!("{path}?page_size={size}"))
                 .refused_field("page_size", "must be a whole number from 1 to 200");
         }
     }
 }
 
 #[test]
-fn a_page_has_50_rows_unless_it_is_told_otherwise() {
+fn a_page_has_50_rows_by_default() {
     let agents: Vec<Value> = (1..=60).map(|id| agent(id, "MSP")).collect();
     let server = Server::demo();
-    server.changes("northwind-it", json!({ "agents": agents }));
+    server.import_tenant("northwind-it", json!({ "agents": agents }));
     let northwind = server.northwind();
-    let first = northwind.gets("/agents").expect(200);
+    let first = northwind.get("/agents").expect(200);
     assert_eq!(first.ids().len(), 50);
     let next = first.next_cursor().unwrap();
-    let second = northwind
-        .gets(&format!("/agents?cursor={next}"))
-        .expect(200);
+    let second = northwind.get(&format!("/agents?cursor={next}")).expect(200);
     assert_eq!((second.ids().len(), second.next_cursor()), (16, None));
 }
 
@@ -793,8 +792,8 @@ fn a_foreign_or_damaged_cursor_is_refused() {
         northwind.session(technician()),
     ];
     for session in &sessions {
-        northwind.says(session, "one").expect(202);
-        northwind.says(session, "two").expect(202);
+        northwind.append_text(session, "one").expect(202);
+        northwind.append_text(session, "two").expect(202);
     }
     for _ in 0..2 {
         fabrikam.session(json!({ "agent_id": 202 }));
@@ -810,13 +809,13 @@ fn a_foreign_or_damaged_cursor_is_refused() {
         (&northwind, messages(&sessions[0]) + "&order=desc"),
     ];
     let reason = "is invalid or belongs to another list; start again without a cursor";
-    for (index, (actor, path)) in lists.iter().enumerate() {
-        let cursor = actor.gets(path).expect(200).next_cursor().unwrap();
-        actor.gets(&format!("{path}&cursor={cursor}")).expect(200);
+    for (index, (client, path)) in lists.iter().enumerate() {
+        let cursor = client.get(path).expect(200).next_cursor().unwrap();
+        client.get(&format!("{path}&cursor={cursor}")).expect(200);
         for (other, (foreigner, elsewhere)) in lists.iter().enumerate() {
             if other != index {
                 foreigner
-                    .gets(&format!("{elsewhere}&cursor={cursor}"))
+                    .get(&format!("{elsewhere}&cursor={cursor}"))
                     .refused_field("cursor", reason);
             }
         }
@@ -836,8 +835,8 @@ fn a_foreign_or_damaged_cursor_is_refused() {
         }
         for text in damaged {
             if text != cursor {
-                actor
-                    .gets(&format!("{path}&cursor={text}"))
+                client
+                    .get(&format!("{path}&cursor={text}"))
                     .refused_field("cursor", reason);
             }
         }
@@ -845,12 +844,12 @@ fn a_foreign_or_damaged_cursor_is_refused() {
 }
 
 #[test]
-fn no_cors_header_is_sent_unless_an_origin_is_named() {
+fn no_cors_header_is_sent_unless_an_origin_is_configured() {
     let server = Server::demo();
     let asked = server
         .northwind()
-        .sends(Request::new("GET", "/whoami").header("origin", "https://portal.example"));
-    let preflight = server.anyone().sends(
+        .send(Request::new("GET", "/whoami").header("origin", "https://portal.example"));
+    let preflight = server.anonymous().send(
         Request::new("OPTIONS", "/whoami")
             .header("origin", "https://portal.example")
             .header("access-control-request-method", "GET"),
@@ -867,8 +866,8 @@ fn no_cors_header_is_sent_unless_an_origin_is_named() {
 }
 
 #[test]
-fn a_named_origin_may_call_and_no_other() {
-    let server = Server::serving(
+fn a_configured_origin_may_call_and_no_other() {
+    let server = Server::with_world(
         crate::support::DEMO,
         &[
             "--cors-origin=https://portal.example",
@@ -878,7 +877,7 @@ fn a_named_origin_may_call_and_no_other() {
     let whoami = |origin: &str| {
         server
             .northwind()
-            .sends(Request::new("GET", "/whoami").header("origin", origin))
+            .send(Request::new("GET", "/whoami").header("origin", origin))
     };
     for origin in ["https://portal.example", "http://localhost:3000"] {
         let reply = whoami(origin).expect(200);
@@ -891,13 +890,13 @@ fn a_named_origin_may_call_and_no_other() {
                 .contains("location")
         );
         let refused = server
-            .anyone()
-            .sends(Request::new("GET", "/whoami").header("origin", origin))
+            .anonymous()
+            .send(Request::new("GET", "/whoami").header("origin", origin))
             .expect(401);
         assert_eq!(refused.header("access-control-allow-origin"), Some(origin));
         let preflight = server
-            .anyone()
-            .sends(
+            .anonymous()
+            .send(
                 Request::new("OPTIONS", "/public-api/chat/sessions")
                     .header("origin", origin)
                     .header("access-control-request-method", "POST")
@@ -943,12 +942,12 @@ fn a_named_origin_may_call_and_no_other() {
 }
 
 #[test]
-fn the_first_check_that_fails_answers() {
+fn the_first_failing_check_decides_the_reply() {
     let server = Server::demo();
-    server.changes("northwind-it", json!({ "rate_limit_per_minute": 6 }));
+    server.import_tenant("northwind-it", json!({ "rate_limit_per_minute": 6 }));
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let guest = northwind.guest_of(&session);
+    let guest = northwind.with_session_token(&session);
     let oversize = "x".repeat(MOST_BYTES + 1);
     let wrong_in_every_way = || {
         Request::new("POST", "/chat/sessions")
@@ -959,33 +958,33 @@ fn the_first_check_that_fails_answers() {
 
     let mut nowhere = wrong_in_every_way();
     nowhere.target = "/chat".to_owned();
-    server.anyone().sends(nowhere).refused(404, "not_found");
+    server.anonymous().send(nowhere).refused(404, "not_found");
     let mut wrong_method = wrong_in_every_way();
     wrong_method.method = "PUT".to_owned();
     server
-        .anyone()
-        .sends(wrong_method)
+        .anonymous()
+        .send(wrong_method)
         .refused(405, "method_not_allowed");
 
     server
-        .anyone()
-        .sends(wrong_in_every_way())
+        .anonymous()
+        .send(wrong_in_every_way())
         .refused(401, "unauthorized");
     for _ in 0..4 {
-        northwind.gets("/whoami").expect(200);
+        northwind.get("/whoami").expect(200);
     }
     guest
-        .sends(wrong_in_every_way())
+        .send(wrong_in_every_way())
         .refused(429, "rate_limited");
-    server.passes(MINUTE);
-    guest.sends(wrong_in_every_way()).refused(403, "forbidden");
+    server.advance_clock(MINUTE);
+    guest.send(wrong_in_every_way()).refused(403, "forbidden");
     northwind
-        .sends(wrong_in_every_way())
+        .send(wrong_in_every_way())
         .refused(413, "payload_too_large");
-    server.passes(MINUTE);
+    server.advance_clock(MINUTE);
 
     let post = |media_type: &str, key: &str, body: &str| {
-        northwind.sends(
+        northwind.send(
             Request::new("POST", "/chat/sessions")
                 .header("content-type", media_type)
                 .header("idempotency-key", key)
@@ -1000,28 +999,28 @@ fn the_first_check_that_fails_answers() {
         .refused_field("agent_id", "must be a whole number");
     post(json, "k", "{\"client_id\": \"x\"}").refused(422, "idempotency_key_reused");
     post(json, "other", "{\"client_id\": \"x\"}").refused(403, "client_id_not_allowed");
-    server.passes(MINUTE);
+    server.advance_clock(MINUTE);
     post(json, "other", "{}").refused_choice();
     post(json, "other", "{\"agent_id\": 201}").not_found();
 }
 
 #[test]
-fn a_403_by_role_tells_nothing_of_what_exists() {
+fn a_403_by_role_reveals_nothing_of_what_exists() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let guest = northwind.guest_of(&session);
+    let guest = northwind.with_session_token(&session);
     for id in [session.as_str(), ABSENT_SESSION, "nonsense"] {
-        guest.removes(id).refused(403, "forbidden");
+        guest.delete_session(id).refused(403, "forbidden");
         guest
-            .changes(id, json!({ "title": 5 }))
+            .update_session(id, json!({ "title": 5 }))
             .refused(403, "forbidden");
-        guest.resets(id).refused(403, "forbidden");
+        guest.reset_session(id).refused(403, "forbidden");
     }
 }
 
 #[test]
-fn client_id_is_the_platforms_alone_wherever_it_can_be_sent() {
+fn only_the_platform_may_send_client_id_anywhere() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -1037,10 +1036,10 @@ fn client_id_is_the_platforms_alone_wherever_it_can_be_sent() {
         let mint = json!({ "session_id": session, "client_id": client_id });
         let query = format!("client_id={}", client_id.replace(' ', "%20"));
         for reply in [
-            northwind.opens(create.clone()),
-            northwind.asks_who_answers(create),
-            northwind.mints(mint),
-            northwind.lists(&query),
+            northwind.create_session(create.clone()),
+            northwind.resolve(create),
+            northwind.mint_token(mint),
+            northwind.list_sessions(&query),
         ] {
             assert_eq!(
                 reply.refused(403, "client_id_not_allowed").error(),
@@ -1057,40 +1056,46 @@ fn client_id_is_the_platforms_alone_wherever_it_can_be_sent() {
 #[test]
 fn times_are_rfc_3339_in_utc_with_milliseconds() {
     let server = Server::demo();
-    server.passes(123_456_789);
-    let made = server.northwind().opens(technician()).expect(201).data();
+    server.advance_clock(123_456_789);
+    let made = server
+        .northwind()
+        .create_session(technician())
+        .expect(201)
+        .data();
     assert_eq!(made["created_at"], "2025-11-26T02:17:36.789Z");
     assert_eq!(made["resolution"]["decided_at"], "2025-11-26T02:17:36.789Z");
 }
 
 #[test]
-fn m365_tenants_and_bots_compare_without_case() {
+fn m365_tenants_and_bots_are_case_insensitive() {
     let server = Server::demo();
     let mut shouted = from(&CONTOSO.to_uppercase());
     shouted["bot_id"] = shouted["bot_id"].as_str().unwrap().to_uppercase().into();
     assert_eq!(
-        server.relay().opens(shouted).expect(201).data()["end_company_id"],
+        server.relay().create_session(shouted).expect(201).data()["end_company_id"],
         "1001"
     );
     let routed = json!({
         "managed_agent_key": "NEO_SUPPORT", "client_id": "northwind-it", "bot_id": TECHNICIAN_BOT.to_uppercase(),
     });
     assert_eq!(
-        server.relay().opens(routed).expect(201).data()["agent_id"],
+        server.relay().create_session(routed).expect(201).data()["agent_id"],
         102
     );
 }
 
 #[test]
-fn a_500_says_nothing_of_the_inside() {
+fn a_500_reveals_no_internals() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
     assert_eq!(
-        server.tampers("UPDATE sessions SET metadata = 'no JSON, for the test'"),
+        server.execute_sql("UPDATE sessions SET metadata = 'no JSON, for the test'"),
         1
     );
-    let reply = northwind.reads(&session).refused(500, "internal_error");
+    let reply = northwind
+        .read_session(&session)
+        .refused(500, "internal_error");
     assert_eq!(
         checked(&reply),
         json!({
@@ -1104,31 +1109,31 @@ fn a_500_says_nothing_of_the_inside() {
 }
 
 #[test]
-fn a_server_that_drains_takes_no_new_work() {
+fn a_draining_server_accepts_no_new_work() {
     let server = Server::demo();
-    server.anyone().gets("/ready").expect(200);
+    server.anonymous().get("/ready").expect(200);
     server.app.drain();
     for reply in [
-        server.anyone().gets("/ready"),
-        server.northwind().gets("/whoami"),
-        server.anyone().gets("/whoami"),
+        server.anonymous().get("/ready"),
+        server.northwind().get("/whoami"),
+        server.anonymous().get("/whoami"),
     ] {
         let reply = reply.refused(503, "shutting_down");
         assert!(reply.header("retry-after").unwrap().parse::<u64>().unwrap() > 0);
     }
-    server.anyone().gets("/health").expect(200);
+    server.anonymous().get("/health").expect(200);
 }
 
 #[test]
 fn health_and_readiness_need_no_credential() {
     let server = Server::demo();
-    let health = server.anyone().gets("/health").expect(200).data();
+    let health = server.anonymous().get("/health").expect(200).data();
     assert_eq!(
         health,
         json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") })
     );
     assert_eq!(
-        server.anyone().gets("/ready").expect(200).data(),
+        server.anonymous().get("/ready").expect(200).data(),
         json!({ "status": "ready" })
     );
 }

@@ -1,4 +1,4 @@
-//! Reads a session's stream off the wire, byte by byte if need be, and holds every event to the contract's table.
+//! Reads a session's stream, byte by byte if needed, and checks every event against the contract.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// How long the next event may take; only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the next event may take; only a failing test waits this long.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Every type of envelope with its required and its optional fields.
+/// Every type of envelope, with its required and its optional fields.
 const ENVELOPES: &[(&str, &[&str], &[&str])] = &[
     ("start", &[], &["messageId", "messageMetadata"]),
     ("start-step", &[], &[]),
@@ -32,12 +32,12 @@ const ENVELOPES: &[(&str, &[&str], &[&str])] = &[
     ("error", &["errorText"], &[]),
 ];
 
-/// One event.
+/// An event of the stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Its cursor.
+    /// The event's cursor.
     pub id: String,
-    /// What it says.
+    /// The event's data.
     pub envelope: Value,
 }
 
@@ -47,12 +47,12 @@ impl Event {
         self.envelope["type"].as_str().unwrap()
     }
 
-    /// Whether its turn ends with it.
+    /// Whether the event ends its turn.
     pub fn is_terminal(&self) -> bool {
         ["finish", "abort", "error"].contains(&self.kind())
     }
 
-    /// The text that it adds to the answer.
+    /// The text that the event adds to the answer.
     pub fn text(&self) -> &str {
         match self.kind() {
             "text-delta" => self.envelope["delta"].as_str().unwrap(),
@@ -61,18 +61,18 @@ impl Event {
     }
 }
 
-/// What comes next on a stream.
+/// The next item of a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// An event.
     Event(Event),
     /// `[DONE]`.
     Done,
-    /// The end of the reply, as it should be.
+    /// The regular end of the reply.
     End,
-    /// The end of the connection amid the reply.
+    /// The end of the connection in the middle of the reply.
     Broken,
-    /// As many bytes were read as the reader wanted.
+    /// The reader's byte budget is used up.
     Cut,
 }
 
@@ -81,28 +81,28 @@ pub struct Events {
     stream: TcpStream,
     /// The reply's status.
     pub status: u16,
-    /// The reply's head, as it came.
+    /// The reply's head, unchanged.
     pub head: String,
-    /// Bytes of the wire that are not decoded yet.
+    /// Received bytes that are not decoded yet.
     wire: Vec<u8>,
-    /// Bytes of the body that are no whole event yet.
+    /// Bytes of the body that are not a whole event yet.
     body: Vec<u8>,
-    /// What is still to come of the chunk that is being read, its closing line end included.
+    /// The remaining bytes of the current chunk, including its closing line end.
     in_chunk: usize,
     has_ended: bool,
-    /// How many bytes may still be read.
+    /// The number of bytes that may still be read.
     budget: usize,
     last: Option<(u64, u64)>,
     comments: usize,
 }
 
 impl Events {
-    /// Asks for a session's stream; `query` without the question mark.
+    /// Requests a session's stream; `query` without the question mark.
     pub fn open(address: impl ToSocketAddrs, key: &str, session: &str, query: &str) -> Self {
         Self::ask(address, key, session, query, "")
     }
 
-    /// The same with more header lines, each ended by `\r\n`.
+    /// Requests a stream with more header lines, each ended by `\r\n`.
     pub fn ask(
         address: impl ToSocketAddrs,
         key: &str,
@@ -119,7 +119,7 @@ impl Events {
         )
     }
 
-    /// The same over a connection that was made already.
+    /// Requests a stream over an existing connection.
     pub fn over(
         mut stream: TcpStream,
         key: &str,
@@ -127,7 +127,7 @@ impl Events {
         query: &str,
         headers: &str,
     ) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.set_nodelay(true).unwrap();
         let request = format!(
             "GET /public-api/chat/sessions/{session}/events?{query} HTTP/1.1\r\nhost: switchboard\r\n\
@@ -160,7 +160,7 @@ impl Events {
         }
     }
 
-    /// Reads on for so many bytes and no more.
+    /// Limits further reads to this number of bytes.
     pub fn cut_after(mut self, bytes: usize) -> Self {
         let more = self.wire.len().min(bytes);
         self.wire.truncate(more);
@@ -176,10 +176,10 @@ impl Events {
         })
     }
 
-    /// Waits for what comes next; comments are passed over.
+    /// Waits for the next item; comments are skipped.
     #[track_caller]
     pub fn next(&mut self) -> Next {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             self.decode();
             if let Some(next) = self.take() {
@@ -199,9 +199,9 @@ impl Events {
         }
     }
 
-    /// Waits until so many comments have come on a stream that is idle.
+    /// Waits for this number of comments on an idle stream.
     #[track_caller]
-    pub fn is_kept_awake(&mut self, comments: usize) {
+    pub fn wait_for_comments(&mut self, comments: usize) {
         while self.comments < comments {
             assert!(self.read_on(), "the connection broke");
             self.decode();
@@ -209,7 +209,7 @@ impl Events {
         }
     }
 
-    /// Waits for more bytes; whether there may be more behind them.
+    /// Waits for more bytes; returns whether more may follow.
     #[track_caller]
     fn read_on(&mut self) -> bool {
         let mut buffer = [0; 16_384];
@@ -237,9 +237,9 @@ impl Events {
         }
     }
 
-    /// Reads until an answer's text holds this, for a turn that does not end by itself.
+    /// Reads until an answer's text contains this, for a turn that does not end by itself.
     #[track_caller]
-    pub fn until_said(&mut self, wanted: &str) -> Vec<Event> {
+    pub fn read_until_text(&mut self, wanted: &str) -> Vec<Event> {
         let mut events = Vec::new();
         while !text_of(&events).contains(wanted) {
             events.push(self.event());
@@ -268,7 +268,7 @@ impl Events {
         events
     }
 
-    /// Takes the chunks apart.
+    /// Decodes the chunked transfer coding.
     fn decode(&mut self) {
         loop {
             if self.in_chunk > 0 {
@@ -324,13 +324,13 @@ impl Events {
     }
 }
 
-/// A cursor as the pair of numbers that it is.
+/// The pair of numbers in a cursor.
 pub fn pair(cursor: &str) -> (u64, u64) {
     let (millis, sequence) = cursor.split_once('-').unwrap();
     (millis.parse().unwrap(), sequence.parse().unwrap())
 }
 
-/// All required fields, none but required and optional ones, no `null` at any depth.
+/// Asserts all required fields, no unknown ones, and no `null` at any depth.
 fn hold_to_the_table(envelope: &Value) {
     let fields = envelope.as_object().unwrap();
     let kind = fields["type"].as_str().unwrap();
@@ -362,7 +362,8 @@ pub fn text_of(events: &[Event]) -> String {
     events.iter().map(Event::text).collect()
 }
 
-/// The envelopes with neighbouring deltas of one part joined: what remains the same however the deltas are cut.
+/// The envelopes with adjacent deltas of a part joined, which do not depend on how deltas are
+/// split.
 pub fn joined(events: &[Event]) -> Vec<Value> {
     let mut joined: Vec<Value> = Vec::new();
     for Event { envelope, .. } in events {

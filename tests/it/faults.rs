@@ -1,4 +1,4 @@
-//! Calls of the system that fail, a disk that is full, starts that are killed: what is refused, what goes on, and that nothing is lost.
+//! Failing system calls, a full disk, killed starts: what is refused, what works, and no data loss.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,14 +12,14 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use crate::document;
-use crate::history::{Refusal, Told, Writer, holds};
-use crate::process::{DEMO_WORLD, Done, NORTHWIND, Place, SERVE, Server, finish};
+use crate::history::{Operation, Refusal, Writer, holds};
+use crate::process::{CommandOutput, DEMO_WORLD, NORTHWIND, SERVE, Server, Workspace, finish};
 use crate::random::number;
 use crate::shim::{Call, Failure, Shim, bytes_in};
 use crate::watchdog::until;
 use crate::wire::{Connection, Reply, Request};
 
-/// Which of the coming calls fails: a spread of those up to 200, or all of them with `SWITCHBOARD_ALL_FAULTS=1`.
+/// The numbers of the calls that fail: a spread up to 200, or all with `SWITCHBOARD_ALL_FAULTS=1`.
 fn which() -> Vec<i64> {
     match number("SWITCHBOARD_ALL_FAULTS") {
         None | Some(0) => vec![1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 57, 80, 113, 160, 200],
@@ -27,7 +27,8 @@ fn which() -> Vec<i64> {
     }
 }
 
-/// The same of a start, which reads and writes much, and calls all else little enough for each of the calls.
+/// The numbers of the calls that fail at a start. A start makes many reads and writes, but few
+/// enough other calls to try each of them.
 fn which_of_start(call: Call) -> Vec<i64> {
     if matches!(call, Call::Write | Call::Read) {
         which()
@@ -38,13 +39,13 @@ fn which_of_start(call: Call) -> Vec<i64> {
 
 const IMPORT: [&str; 4] = ["--env", "demo", "import", DEMO_WORLD];
 
-/// Where a server listens.
+/// The address of a server.
 pub fn address(server: &Server) -> SocketAddr {
     server.address().parse().unwrap()
 }
 
-/// Ends a server as by a crash; nothing in it panicked before.
-pub fn ends(server: Server) {
+/// Kills a server and asserts that it never panicked.
+pub fn kill(server: Server) {
     server.signal("KILL");
     let (_, log) = server.wait();
     assert!(
@@ -53,33 +54,33 @@ pub fn ends(server: Server) {
     );
 }
 
-/// A client asks for this and that until a call has failed, and again when none does any more; time after time.
-fn overcomes(shim: &Shim, call: Call, error: Errno, writer: &mut Writer<'_>) {
+/// Repeatedly makes a client write until a call fails, and then again without failures.
+fn fail_and_recover(shim: &Shim, call: Call, error: Errno, writer: &mut Writer<'_>) {
     for which in which() {
         for failing in [1, 4] {
             let failed = shim.failed(call);
             shim.fail(call, Failure::With(error), which - 1, failing);
             until("a call failed", || {
-                drop(writer.asks_for_some());
+                drop(writer.write_some());
                 shim.failed(call) > failed
             });
             shim.heal(call);
-            // A sync that failed elsewhere is still told to the writer, once.
-            if call != Call::Sync || writer.asks_for_some().is_err() {
-                writer.asks_for_some().unwrap();
+            // The writer thread still gets one error for a sync that failed in another thread.
+            if call != Call::Sync || writer.write_some().is_err() {
+                writer.write_some().unwrap();
             }
         }
     }
 }
 
 #[test]
-fn a_call_on_the_file_that_fails_is_refused_and_overcome_and_nothing_acknowledged_is_lost() {
-    let full = Refusal::Said(503, "storage_full".to_owned());
-    let broken = Refusal::Said(500, "internal_error".to_owned());
-    let place = Place::with_demo_world();
-    let shim = Shim::of(&place);
+fn a_failing_file_call_is_refused_and_recovered_from_and_loses_nothing_acknowledged() {
+    let full = Refusal::Status(503, "storage_full".to_owned());
+    let broken = Refusal::Status(500, "internal_error".to_owned());
+    let workspace = Workspace::with_demo_world();
+    let shim = Shim::of(&workspace);
     let recorded = || 0;
-    let mut histories: Vec<Vec<Told>> = Vec::new();
+    let mut histories: Vec<Vec<Operation>> = Vec::new();
     for (number, (call, error, refusal)) in [
         (Call::Write, Errno::IO, &broken),
         (Call::Write, Errno::NOSPC, &full),
@@ -89,37 +90,37 @@ fn a_call_on_the_file_that_fails_is_refused_and_overcome_and_nothing_acknowledge
     .into_iter()
     .enumerate()
     {
-        let server = Server::start(shim.under(place.command(SERVE)));
+        let server = Server::start(shim.under(workspace.command(SERVE)));
         let name = format!("Writer {number}");
         let mut writer = Writer::new(name, address(&server), 0, &recorded);
-        overcomes(&shim, call, error, &mut writer);
+        fail_and_recover(&shim, call, error, &mut writer);
         assert_eq!(
             writer.refusals,
             BTreeSet::from([refusal.clone()]),
             "{call:?} {error:?}"
         );
-        ends(server);
+        kill(server);
         histories.push(writer.history);
-        holds(&place.data(), &histories, u64::MAX).unwrap();
+        holds(&workspace.data(), &histories, u64::MAX).unwrap();
     }
 }
 
 #[test]
-fn a_first_start_that_is_killed_at_any_write_or_sync_is_made_good_by_the_next() {
+fn a_first_start_killed_at_any_write_or_sync_is_completed_by_the_next() {
     for call in [Call::Write, Call::Sync, Call::Open] {
         let mut deaths = 0;
         for which in which_of_start(call) {
-            let place = Place::new();
-            let shim = Shim::of(&place);
+            let workspace = Workspace::new();
+            let shim = Shim::of(&workspace);
             shim.fail(call, Failure::Death, which - 1, 1);
-            let mut first = shim.under(place.command(IMPORT));
+            let mut first = shim.under(workspace.command(IMPORT));
             if first.output().unwrap().status.code().is_some() {
                 break;
             }
             deaths += 1;
-            let next = place.run(IMPORT);
+            let next = workspace.run(IMPORT);
             assert_eq!(next.code, 0, "{call:?} {which}: {next:?}");
-            is_whole(&place);
+            assert_whole(&workspace);
         }
         assert!(deaths > 4, "{call:?}: {deaths}");
     }
@@ -129,10 +130,10 @@ mod schemas {
     refinery::embed_migrations!("migrations");
 }
 
-/// A file as version 0.1.0 left it, with something in it.
-fn of_version_0_1_0(place: &Place) {
-    fs::create_dir(place.data()).unwrap();
-    let mut file = rusqlite::Connection::open(place.database()).unwrap();
+/// Creates a file of version 0.1.0 with some data.
+fn of_version_0_1_0(workspace: &Workspace) {
+    fs::create_dir(workspace.data()).unwrap();
+    let mut file = rusqlite::Connection::open(workspace.database()).unwrap();
     file.pragma_update(None, "journal_mode", "WAL").unwrap();
     let schemas = schemas::migrations::runner().set_target(Target::Version(3));
     schemas.run(&mut file).unwrap();
@@ -144,8 +145,8 @@ fn of_version_0_1_0(place: &Place) {
     .unwrap();
 }
 
-fn schema_of(place: &Place) -> Vec<(String, Option<String>)> {
-    let file = place.closed_file();
+fn schema_of(workspace: &Workspace) -> Vec<(String, Option<String>)> {
+    let file = workspace.closed_file();
     let mut statement = file
         .prepare("SELECT name, sql FROM sqlite_schema ORDER BY name")
         .unwrap();
@@ -154,27 +155,27 @@ fn schema_of(place: &Place) -> Vec<(String, Option<String>)> {
 }
 
 #[test]
-fn an_upgrade_of_an_older_file_that_is_killed_at_any_write_or_sync_is_made_good_by_the_next() {
-    let new = Place::new();
+fn a_migration_killed_at_any_write_or_sync_is_completed_by_the_next_start() {
+    let new = Workspace::new();
     new.ok(IMPORT);
     let schema = schema_of(&new);
     for call in [Call::Write, Call::Sync] {
         let mut deaths = 0;
         for which in which_of_start(call) {
-            let place = Place::new();
-            of_version_0_1_0(&place);
-            let shim = Shim::of(&place);
+            let workspace = Workspace::new();
+            of_version_0_1_0(&workspace);
+            let shim = Shim::of(&workspace);
             shim.fail(call, Failure::Death, which - 1, 1);
-            let mut first = shim.under(place.command(IMPORT));
+            let mut first = shim.under(workspace.command(IMPORT));
             if first.output().unwrap().status.code().is_some() {
                 break;
             }
             deaths += 1;
-            place.ok(IMPORT);
-            is_whole(&place);
-            assert_eq!(schema_of(&place), schema, "{call:?} {which}");
+            workspace.ok(IMPORT);
+            assert_whole(&workspace);
+            assert_eq!(schema_of(&workspace), schema, "{call:?} {which}");
             let sql = "SELECT name FROM tenants WHERE client_id = 'old'";
-            let name: String = place
+            let name: String = workspace
                 .closed_file()
                 .query_row(sql, [], |row| row.get(0))
                 .unwrap();
@@ -184,13 +185,13 @@ fn an_upgrade_of_an_older_file_that_is_killed_at_any_write_or_sync_is_made_good_
     }
 }
 
-/// Nothing is damaged, and the demo world is there: two mappings are missing in it.
-fn is_whole(place: &Place) {
-    let checked = place.ok(["check"]);
+/// Asserts that the file is intact and holds the demo world, which has two missing links.
+fn assert_whole(workspace: &Workspace) {
+    let checked = workspace.ok(["check"]);
     assert!(checked.ends_with(" messages, 2 warnings\n"), "{checked}");
 }
 
-/// What may fail at a start, and how.
+/// The calls that may fail at a start, with their errors.
 const FAILING: [(Call, Errno); 6] = [
     (Call::Open, Errno::MFILE),
     (Call::Write, Errno::IO),
@@ -201,23 +202,26 @@ const FAILING: [(Call, Errno); 6] = [
 ];
 
 #[test]
-fn a_first_start_on_which_a_call_fails_says_so_in_one_line_and_is_made_good_by_the_next() {
+fn a_first_start_with_a_failing_call_says_so_in_one_line_and_is_completed_by_the_next() {
     for (call, error) in FAILING {
         let mut said = BTreeSet::new();
         for which in which_of_start(call) {
-            let place = Place::new();
-            let shim = Shim::of(&place);
+            let workspace = Workspace::new();
+            let shim = Shim::of(&workspace);
             shim.fail(call, Failure::With(error), which - 1, 1);
-            let done = finish(&mut shim.under(place.command(IMPORT)));
+            let done = finish(&mut shim.under(workspace.command(IMPORT)));
             if shim.failed(call) == 0 {
                 assert_eq!(done.code, 0, "{done:?}");
                 break;
             }
             if done.code != 0 {
-                said.insert(done.failure().replace(place.path().to_str().unwrap(), ""));
+                said.insert(
+                    done.failure()
+                        .replace(workspace.path().to_str().unwrap(), ""),
+                );
             }
-            place.ok(IMPORT);
-            is_whole(&place);
+            workspace.ok(IMPORT);
+            assert_whole(&workspace);
         }
         assert!(
             !said.iter().any(|line| line.contains("schema")),
@@ -227,8 +231,8 @@ fn a_first_start_on_which_a_call_fails_says_so_in_one_line_and_is_made_good_by_t
 }
 
 #[test]
-fn a_server_on_whose_start_a_call_fails_does_not_come_up_or_works() {
-    let crashed = Place::with_demo_world();
+fn a_server_with_a_failing_call_at_its_start_exits_or_works() {
+    let crashed = Workspace::with_demo_world();
     let server = crashed.serve_demo_world();
     let client = server.client();
     let opened = client.post(NORTHWIND, "/chat/sessions", &json!({ "agent_id": 102 }));
@@ -237,23 +241,26 @@ fn a_server_on_whose_start_a_call_fails_does_not_come_up_or_works() {
     for (call, error) in FAILING {
         let mut said = BTreeSet::new();
         for which in which_of_start(call) {
-            let place = Place::new();
-            let shim = Shim::of(&place);
-            copy(&crashed.data(), &place.data());
+            let workspace = Workspace::new();
+            let shim = Shim::of(&workspace);
+            copy(&crashed.data(), &workspace.data());
             shim.fail(call, Failure::With(error), which - 1, 1);
-            match Server::try_start(shim.under(place.command(SERVE))) {
+            match Server::try_start(shim.under(workspace.command(SERVE))) {
                 Ok(server) => {
                     if shim.failed(call) == 0 {
                         break;
                     }
-                    works(&place, &server);
+                    assert_works(&workspace, &server);
                     server.stop();
                 }
                 Err(done) => {
-                    said.insert(done.failure().replace(place.path().to_str().unwrap(), ""));
+                    said.insert(
+                        done.failure()
+                            .replace(workspace.path().to_str().unwrap(), ""),
+                    );
                 }
             }
-            is_whole(&place);
+            assert_whole(&workspace);
         }
         assert!(
             !said.iter().any(|line| line.contains("schema")),
@@ -270,32 +277,31 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// It writes, and copies its log back, for which other connections than that of the writes are used.
-fn works(place: &Place, server: &Server) {
+/// Asserts that the server writes and checkpoints, which use different connections.
+fn assert_works(workspace: &Workspace, server: &Server) {
     let client = server.client();
     let opened = client.post(NORTHWIND, "/chat/sessions", &json!({ "agent_id": 102 }));
     assert_eq!(opened.status, 201, "{opened:?}");
     let path = format!("/chat/sessions/{}", opened.data()["id"].as_str().unwrap());
     let deleted = client.call("DELETE", NORTHWIND, &path, &[], None).unwrap();
     assert_eq!(deleted.status, 204, "{deleted:?}");
-    let log = place.data().join("switchboard.db-wal");
+    let log = workspace.data().join("switchboard.db-wal");
     until("the log is empty", || {
         fs::metadata(&log).unwrap().len() == 0
     });
 }
 
 #[test]
-fn of_five_servers_that_start_at_once_where_the_first_was_killed_amid_its_migrations_one_comes_up()
-{
+fn of_five_servers_that_start_at_once_after_a_killed_migration_one_comes_up() {
     for which in [1, 20, 60, 100] {
-        let place = Place::new();
-        let shim = Shim::of(&place);
+        let workspace = Workspace::new();
+        let shim = Shim::of(&workspace);
         shim.fail(Call::Write, Failure::Death, which, 1);
-        let killed = shim.under(place.command(SERVE)).output().unwrap();
+        let killed = shim.under(workspace.command(SERVE)).output().unwrap();
         assert_eq!(killed.status.code(), None, "{killed:?}");
-        let outcomes: Vec<Result<Server, Done>> = thread::scope(|scope| {
+        let outcomes: Vec<Result<Server, CommandOutput>> = thread::scope(|scope| {
             let starts: Vec<_> = (0..5)
-                .map(|_| scope.spawn(|| Server::try_start(place.command(SERVE))))
+                .map(|_| scope.spawn(|| Server::try_start(workspace.command(SERVE))))
                 .collect();
             let ended = starts.into_iter().map(|start| start.join().unwrap());
             ended.collect()
@@ -315,37 +321,37 @@ fn of_five_servers_that_start_at_once_where_the_first_was_killed_amid_its_migrat
             }
         }
         assert_eq!(served, 1);
-        place.ok(["check"]);
+        workspace.ok(["check"]);
     }
 }
 
 #[test]
-fn five_imports_that_begin_a_folder_at_once_all_succeed() {
-    let place = Place::new();
+fn five_concurrent_imports_into_a_new_folder_all_succeed() {
+    let workspace = Workspace::new();
     thread::scope(|scope| {
         for _ in 0..5 {
-            scope.spawn(|| place.ok(IMPORT));
+            scope.spawn(|| workspace.ok(IMPORT));
         }
     });
-    is_whole(&place);
+    assert_whole(&workspace);
 }
 
 #[test]
-fn on_a_full_disk_writes_are_refused_reads_go_on_and_it_recovers_by_itself() {
-    let place = Place::with_demo_world();
-    let shim = Shim::of(&place);
-    let server = Server::start(shim.under(place.command(SERVE)));
+fn on_a_full_disk_writes_are_refused_reads_work_and_the_server_recovers_by_itself() {
+    let workspace = Workspace::with_demo_world();
+    let shim = Shim::of(&workspace);
+    let server = Server::start(shim.under(workspace.command(SERVE)));
     let client = server.client();
     let recorded = || 0;
     let mut writer = Writer::new("Writer".to_owned(), address(&server), 0, &recorded);
     let opened = client.post(NORTHWIND, "/chat/sessions", &json!({ "agent_id": 102 }));
     let session = opened.data()["id"].as_str().unwrap().to_owned();
-    let full = Refusal::Said(503, "storage_full".to_owned());
+    let full = Refusal::Status(503, "storage_full".to_owned());
     let mut refused = Vec::new();
     for room in [0, 5_000, 100_000, 1_000_000] {
-        shim.limit_to(bytes_in(&place.data()) + room);
-        until("the disk is full", || writer.asks_for_some().is_err());
-        // A small change may still find room, where the log has been begun again.
+        shim.limit_to(bytes_in(&workspace.data()) + room);
+        until("the disk is full", || writer.write_some().is_err());
+        // A small change may still succeed in a write-ahead log that has restarted.
         for number in 0..20 {
             let title = format!("Room for {room}, number {number}");
             let body = json!({ "agent_id": 102, "title": title });
@@ -375,15 +381,15 @@ fn on_a_full_disk_writes_are_refused_reads_go_on_and_it_recovers_by_itself() {
         assert_eq!(client.get("", "/health").status, 200);
         shim.limit_to(0);
         assert_eq!(client.get("", "/ready").status, 200);
-        writer.asks_for_some().unwrap();
+        writer.write_some().unwrap();
     }
     assert_eq!(writer.refusals, BTreeSet::from([full]));
-    // What was accepted before is answered all the same.
-    has_no_turn_left(&place);
-    ends(server);
-    holds(&place.data(), &[writer.history], u64::MAX).unwrap();
+    // Messages that were accepted before are still answered.
+    wait_until_all_turns_end(&workspace);
+    kill(server);
+    holds(&workspace.data(), &[writer.history], u64::MAX).unwrap();
     assert!(!refused.is_empty());
-    let file = place.closed_file();
+    let file = workspace.closed_file();
     for title in refused {
         let sql = "SELECT count(*) FROM sessions WHERE title = ?1";
         let there: i64 = file.query_row(sql, [&title], |row| row.get(0)).unwrap();
@@ -392,10 +398,10 @@ fn on_a_full_disk_writes_are_refused_reads_go_on_and_it_recovers_by_itself() {
 }
 
 #[test]
-fn a_search_on_a_full_disk_says_what_it_leaves_out() {
-    let place = Place::with_demo_world();
-    let shim = Shim::of(&place);
-    let server = Server::start(shim.under(place.command(SERVE)));
+fn a_search_on_a_full_disk_warns_that_it_is_incomplete() {
+    let workspace = Workspace::with_demo_world();
+    let shim = Shim::of(&workspace);
+    let server = Server::start(shim.under(workspace.command(SERVE)));
     let client = server.client();
     let opened = client.post(
         NORTHWIND,
@@ -404,7 +410,7 @@ fn a_search_on_a_full_disk_says_what_it_leaves_out() {
     );
     let session = opened.data()["id"].as_str().unwrap().to_owned();
     let path = format!("/chat/sessions/{session}/messages");
-    let file = rusqlite::Connection::open(place.database()).unwrap();
+    let file = rusqlite::Connection::open(workspace.database()).unwrap();
     let search = |warnings: Value| {
         let found = client.get(NORTHWIND, "/chat/sessions?q=hello").json();
         assert_eq!(found["meta"]["warnings"], warnings);
@@ -419,7 +425,7 @@ fn a_search_on_a_full_disk_says_what_it_leaves_out() {
             "SELECT (SELECT max(seq) FROM messages) > done_seq, done_seq > 0 FROM search_progress";
         let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
         let (is_behind, has_some): (bool, bool) = file.query_row(sql, [], read).unwrap();
-        // Else it has just been brought up to date, as every few seconds.
+        // Otherwise the index was just updated, as it is every few seconds.
         if is_behind {
             let left_out =
                 "The server's disk is full. The newest messages may be missing from this result.";
@@ -432,11 +438,11 @@ fn a_search_on_a_full_disk_says_what_it_leaves_out() {
     server.stop();
 }
 
-/// What is said to who writes on a full disk.
+/// The reply to a write on a full disk.
 pub fn reply_on_a_full_disk() -> Reply {
-    let place = Place::with_demo_world();
-    let shim = Shim::of(&place);
-    let server = Server::start(shim.under(place.command(SERVE)));
+    let workspace = Workspace::with_demo_world();
+    let shim = Shim::of(&workspace);
+    let server = Server::start(shim.under(workspace.command(SERVE)));
     shim.limit_to(1);
     let request = Request::new("POST", "/public-api/chat/sessions")
         .header("authorization", format!("Bearer {NORTHWIND}"))
@@ -445,13 +451,13 @@ pub fn reply_on_a_full_disk() -> Reply {
         .exchange(&request)
         .unwrap();
     let reply = reply.unwrap();
-    document::agrees(&request, &reply);
+    document::assert_documented(&request, &reply);
     reply
 }
 
-/// Waits until every turn has been answered.
-pub fn has_no_turn_left(place: &Place) {
-    let file = rusqlite::Connection::open(place.database()).unwrap();
+/// Waits until every turn is answered.
+pub fn wait_until_all_turns_end(workspace: &Workspace) {
+    let file = rusqlite::Connection::open(workspace.database()).unwrap();
     let count = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     until("every turn has ended", || {
         count("SELECT count(*) FROM turns WHERE terminal_tick IS NULL") == 0
@@ -463,14 +469,14 @@ pub fn has_no_turn_left(place: &Place) {
 }
 
 #[test]
-fn a_start_on_a_full_disk_says_that_it_is_full() {
-    let place = Place::with_demo_world();
-    place.serve_demo_world().crash();
-    let shim = Shim::of(&place);
-    fs::remove_file(place.data().join("switchboard.db-shm")).unwrap();
+fn a_start_on_a_full_disk_reports_the_full_disk() {
+    let workspace = Workspace::with_demo_world();
+    workspace.serve_demo_world().crash();
+    let shim = Shim::of(&workspace);
+    fs::remove_file(workspace.data().join("switchboard.db-shm")).unwrap();
     for room in [0, 10_000] {
-        shim.limit_to(bytes_in(&place.data()) + room);
-        let Err(done) = Server::try_start(shim.under(place.command(SERVE))) else {
+        shim.limit_to(bytes_in(&workspace.data()) + room);
+        let Err(done) = Server::try_start(shim.under(workspace.command(SERVE))) else {
             panic!("it came up");
         };
         assert!(
@@ -482,18 +488,19 @@ fn a_start_on_a_full_disk_says_that_it_is_full() {
 }
 
 #[test]
-fn a_disk_that_fails_amid_a_big_import_is_not_said_to_be_full() {
-    let place = Place::with_demo_world();
+fn a_disk_error_during_a_big_import_is_not_reported_as_a_full_disk() {
+    let workspace = Workspace::with_demo_world();
     let body = "0123456789".repeat(6_000);
     let articles: Vec<Value> = (0..800)
         .map(|number| json!({ "title": format!("Article {number}"), "body": body }))
         .collect();
     let tenants =
         json!({ "tenants": [{ "client_id": "northwind-it", "knowledge_articles": articles }] });
-    let file = place.file("big.json", tenants.to_string());
+    let file = workspace.file("big.json", tenants.to_string());
     let import = ["--env", "demo", "import", &file];
-    let shim = Shim::of(&place);
-    // SQLite keeps no more than some megabytes of a change in memory, and writes the rest ahead of the commit.
+    let shim = Shim::of(&workspace);
+    // SQLite keeps a few megabytes of a transaction in memory and writes the rest before the
+    // commit.
     for (error, said) in [
         (Errno::IO, "a group was not committed: disk I/O error"),
         (
@@ -502,17 +509,17 @@ fn a_disk_that_fails_amid_a_big_import_is_not_said_to_be_full() {
         ),
     ] {
         shim.fail(Call::Write, Failure::With(error), 100, 1);
-        let done = finish(&mut shim.under(place.command(import)));
+        let done = finish(&mut shim.under(workspace.command(import)));
         assert_eq!(done.failure(), said);
     }
-    place.ok(import);
+    workspace.ok(import);
 }
 
 #[test]
-fn without_a_file_descriptor_left_reads_share_the_connections_that_there_are() {
-    let place = Place::with_demo_world();
-    let shim = Shim::of(&place);
-    let server = Server::start(shim.under(place.command(SERVE)));
+fn without_file_descriptors_reads_share_the_existing_connections() {
+    let workspace = Workspace::with_demo_world();
+    let shim = Shim::of(&workspace);
+    let server = Server::start(shim.under(workspace.command(SERVE)));
     let client = server.client();
     shim.fail(Call::Open, Failure::With(Errno::MFILE), 0, i64::MAX);
     thread::scope(|scope| {
@@ -534,15 +541,15 @@ fn without_a_file_descriptor_left_reads_share_the_connections_that_there_are() {
     });
     assert!(shim.failed(Call::Open) > 0);
     shim.heal(Call::Open);
-    works(&place, &server);
+    assert_works(&workspace, &server);
     server.stop();
 }
 
 #[test]
-fn a_connection_that_could_not_be_taken_is_taken_a_little_later() {
-    let place = Place::with_demo_world();
-    let shim = Shim::of(&place);
-    let server = Server::start(shim.under(place.command(SERVE)));
+fn a_failed_accept_is_retried_a_little_later() {
+    let workspace = Workspace::with_demo_world();
+    let shim = Shim::of(&workspace);
+    let server = Server::start(shim.under(workspace.command(SERVE)));
     let client = server.client();
     for which in [1, 2, 20, 200] {
         let failed = shim.failed(Call::Accept);
@@ -555,7 +562,7 @@ fn a_connection_that_could_not_be_taken_is_taken_a_little_later() {
     server.stop();
 }
 
-/// The command with so many open files at most.
+/// The command with this limit of open files.
 fn with_files(files: u32, command: &Command) -> Command {
     let mut limited = Command::new("sh");
     limited
@@ -572,9 +579,9 @@ fn with_files(files: u32, command: &Command) -> Command {
 }
 
 #[test]
-fn more_connections_than_open_files_wait_and_those_that_there_are_go_on() {
-    let place = Place::with_demo_world();
-    let server = Server::start(with_files(100, &place.command(SERVE)));
+fn connections_beyond_the_file_limit_wait_and_existing_ones_work() {
+    let workspace = Workspace::with_demo_world();
+    let server = Server::start(with_files(100, &workspace.command(SERVE)));
     let request = Request::new("GET", "/public-api/chat/sessions")
         .header("authorization", format!("Bearer {NORTHWIND}"));
     let asks = |connection: Connection| {
@@ -586,11 +593,11 @@ fn more_connections_than_open_files_wait_and_those_that_there_are_go_on() {
     let held: Vec<Connection> = (0..150)
         .map(|_| Connection::open(address(&server)))
         .collect();
-    server.logs("Error accepting connection");
+    server.wait_for_log("Error accepting connection");
     for _ in 0..20 {
         first = asks(first);
     }
     drop(held);
     asks(Connection::open(address(&server)));
-    ends(server);
+    kill(server);
 }

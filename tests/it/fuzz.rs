@@ -1,4 +1,4 @@
-//! Tens of thousands of mangled requests: each gets an envelope, and none an inner failure.
+//! Tens of thousands of mangled requests: each gets an envelope, and none an internal error.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -16,14 +16,14 @@ use crate::support::{
 };
 use crate::wire::{Connection, Reply, Request};
 
-/// Requests in all; `SWITCHBOARD_FUZZ` asks for another number.
+/// The number of requests; `SWITCHBOARD_FUZZ` sets another one.
 const REQUESTS: u64 = 40_000;
-/// Clients that send them.
+/// Concurrent clients.
 const CLIENTS: u64 = 4;
-/// Names of one kind that are kept to be used again.
+/// The number of names of one kind that are kept for later requests.
 const KEPT: usize = 64;
 
-/// What was seen in replies and is worth sending back, right or wrong.
+/// Values from replies that later requests use, in fitting and unfitting fields.
 #[derive(Default)]
 struct Seen {
     sessions: Vec<String>,
@@ -80,13 +80,13 @@ fn keep(kept: &mut Vec<String>, name: Option<&str>) {
     kept.push(name.to_owned());
 }
 
-/// One client's choices.
+/// One client's random choices.
 struct Mangler {
     random: Random,
     seen: Seen,
 }
 
-/// Text that has broken programs before.
+/// Text that often breaks programs.
 const HARSH: &[&str] = &[
     "",
     " ",
@@ -221,7 +221,7 @@ impl Mangler {
         }
     }
 
-    /// A body that a call would take, mostly the one that it is for.
+    /// A valid body of a call, mostly of this path's own call.
     fn sensible(&mut self, path: &str) -> Value {
         const PATHS: &[&str] = &["/chat/sessions", "{session_id}", "/messages", "/sessions"];
         let path = if self.random.chance(1, 8) {
@@ -371,13 +371,13 @@ impl Mangler {
         for _ in 0..self.random.below(4) {
             let name = self.random.pick(NAMES);
             let value = match name {
-                // Waiting is what this call is for, and would take all the time there is.
+                // A valid wait would really wait and take too long.
                 "wait_seconds" => self.random.pick(&["0", "-1", "61", "x"]).to_owned(),
                 "page_size" if self.random.chance(2, 3) => {
                     self.random.pick(&["1", "2", "50", "200"]).to_owned()
                 }
                 "cursor" if self.random.chance(2, 3) => self.learnt(|seen| &seen.cursors),
-                // Beyond 64 KiB a target is no HTTP to the framework.
+                // The framework rejects a request target beyond 64 KiB as not HTTP.
                 _ => self.text().chars().take(1_000).collect(),
             };
             query.append_pair(name, &value);
@@ -421,7 +421,7 @@ impl Mangler {
         let table = router::table();
         let mut row = &table[self.random.below(table.len())];
         if row.method == "DELETE" && self.random.chance(19, 20) {
-            // Otherwise little would live long enough to be written to.
+            // Otherwise most resources would be deleted before other calls use them.
             row = &table[self.random.below(table.len())];
         }
         let method = if self.random.chance(1, 25) {
@@ -439,7 +439,8 @@ impl Mangler {
             target += &self.query();
         }
         if row.path.ends_with("/events") {
-            // Where a cursor is none, a stream does not begin that would wait for an answer as long as it takes.
+            // An invalid cursor prevents a stream, which would wait for an answer for as long as it
+            // takes.
             target += if target.contains('?') { "&" } else { "?" };
             target += "since=";
             target += self
@@ -491,7 +492,7 @@ impl Mangler {
     }
 }
 
-/// A text as it may stand in a path: what is not allowed there is escaped, and sometimes what is.
+/// A text for a path: illegal characters are escaped, and sometimes legal ones too.
 fn escaped(text: &str) -> impl Iterator<Item = char> {
     let text = text.chars().take(600).collect::<String>();
     text.into_bytes().into_iter().flat_map(|byte| {
@@ -506,7 +507,7 @@ fn escaped(text: &str) -> impl Iterator<Item = char> {
     })
 }
 
-/// A text as it may stand in a header.
+/// A text for a header value.
 fn visible(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control())
@@ -514,7 +515,7 @@ fn visible(text: &str) -> String {
         .collect()
 }
 
-/// What is wrong with a reply, if anything is.
+/// The fault of a reply, if there is one.
 fn fault(request: &Request, reply: &Reply, codes: &HashMap<&str, u16>) -> Option<String> {
     if reply.status >= 500 {
         return Some(format!("an inner failure: {}", reply.text()));
@@ -526,7 +527,7 @@ fn fault(request: &Request, reply: &Reply, codes: &HashMap<&str, u16>) -> Option
         return (!reply.body.is_empty()).then(|| "a body that must not be there".to_owned());
     }
     if reply.header("content-security-policy").is_some() && reply.status == 200 {
-        // The page of the document.
+        // The page of the API document is HTML.
         return None;
     }
     if reply.header("content-type") != Some("application/json") {
@@ -557,11 +558,11 @@ fn fault(request: &Request, reply: &Reply, codes: &HashMap<&str, u16>) -> Option
 }
 
 #[test]
-fn whatever_is_sent_an_envelope_comes_back() {
+fn every_mangled_request_gets_an_envelope() {
     let seed = seed();
     let requests = number("SWITCHBOARD_FUZZ").unwrap_or(REQUESTS);
     let server = Server::answering(&[]);
-    server.changes("fabrikam-support", json!({ "rate_limit_per_minute": 0 }));
+    server.import_tenant("fabrikam-support", json!({ "rate_limit_per_minute": 0 }));
     let codes: HashMap<&str, u16> = Code::ALL
         .iter()
         .map(|code| (code.as_str(), code.status()))
@@ -611,18 +612,18 @@ fn whatever_is_sent_an_envelope_comes_back() {
     });
     let tally = tally.into_inner().unwrap();
     println!("{tally:?}");
-    // A walk that never gets in, or never gets on, says little.
+    // A run that never gets past admission or validation proves little.
     for status in [200, 201, 202, 400, 401, 403, 404, 405, 409, 413, 415, 422] {
         assert!(
             requests < REQUESTS || tally.contains_key(&status),
             "nothing was answered with {status}"
         );
     }
-    server.northwind().gets("/whoami").expect(200);
+    server.northwind().get("/whoami").expect(200);
 }
 
 #[test]
-fn what_is_no_http_is_answered_or_cut_off_and_the_server_goes_on() {
+fn bytes_that_are_not_http_are_answered_or_cut_off_and_the_server_keeps_working() {
     let server = Server::demo();
     let seed = seed();
     let mut random = Random::new(seed);
@@ -635,12 +636,13 @@ fn what_is_no_http_is_answered_or_cut_off_and_the_server_goes_on() {
             bytes[place] = u8::try_from(random.below(256)).unwrap();
         }
         let mut connection = Connection::open(server.address);
-        // The server may hang up before it has all of it, and need not answer what it cannot read.
+        // The server may close the connection early, and need not answer bytes that it cannot
+        // parse.
         let _ = connection.write(&bytes);
-        connection.hangs_up();
+        connection.shutdown_write();
         if let Ok(Some(reply)) = connection.read("POST") {
             assert!(reply.status < 500, "{}", reply.text());
         }
     }
-    server.northwind().gets("/whoami").expect(200);
+    server.northwind().get("/whoami").expect(200);
 }

@@ -1,15 +1,15 @@
-//! What would be refused today: told over the wire, and by `check` in the same words.
+//! Findings: what would be refused now, over HTTP and in the same words by `check`.
 
 use serde_json::{Value, json};
 
-use crate::process::Place;
+use crate::process::Workspace;
 use crate::support::{CONTOSO, FOURTH_COFFEE, SHARED_BOT, Server, TAILSPIN, agent, channel, from};
 
-/// What Northwind's findings are, without the ids that the server gave.
+/// Northwind's findings, without the ids that the server gave.
 fn health_of(server: &Server) -> Value {
     let mut health = server
         .northwind()
-        .gets("/end-companies/health")
+        .get("/end-companies/health")
         .expect(200)
         .data();
     for kind in ["installed_without_company", "channels_without_agent"] {
@@ -22,7 +22,7 @@ fn health_of(server: &Server) -> Value {
 }
 
 #[test]
-fn a_directory_without_a_company_and_one_that_two_share_are_told_once_each_with_what_to_do() {
+fn an_unlinked_and_an_ambiguous_directory_are_each_one_finding_with_its_remedy() {
     let server = Server::demo();
     assert_eq!(
         health_of(&server),
@@ -53,31 +53,31 @@ fn a_directory_without_a_company_and_one_that_two_share_are_told_once_each_with_
             "channels_without_agent": { "count": 0, "items": [] },
         })
     );
-    // What is told is what is refused, and what is mended is told no more.
+    // The findings match the refusals, and a fixed finding disappears.
     for directory in [TAILSPIN, FOURTH_COFFEE] {
         server
             .relay()
-            .opens(from(directory))
+            .create_session(from(directory))
             .refused(409, "end_company_not_mapped");
     }
     let northwind = server.northwind();
     northwind
-        .puts("/end-companies/1002", json!({ "tenant_id": TAILSPIN }))
+        .put("/end-companies/1002", json!({ "tenant_id": TAILSPIN }))
         .expect(200);
     northwind
-        .puts("/end-companies/1004", json!({ "tenant_id": null }))
+        .put("/end-companies/1004", json!({ "tenant_id": null }))
         .expect(200);
     let mended = health_of(&server);
     for kind in ["installed_without_company", "shared_directories"] {
         assert_eq!(mended[kind], json!({ "count": 0, "items": [] }));
     }
     for directory in [TAILSPIN, FOURTH_COFFEE, CONTOSO] {
-        server.relay().opens(from(directory)).expect(201);
+        server.relay().create_session(from(directory)).expect(201);
     }
 }
 
 #[test]
-fn an_active_channel_is_told_whose_agent_cannot_answer() {
+fn an_active_channel_whose_agent_cannot_answer_is_a_finding() {
     let server = Server::demo();
     let mut triage = agent(902, "MSP");
     triage["autonomy_type"] = "AGENTIC".into();
@@ -85,7 +85,7 @@ fn an_active_channel_is_told_whose_agent_cannot_answer() {
     off["state"] = "DISABLED".into();
     let mut asleep = channel("Asleep", "MSP", "bot-3", 903);
     asleep["status"] = "DISCONNECTED".into();
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({
             "agents": [triage, off],
@@ -122,7 +122,7 @@ fn an_active_channel_is_told_whose_agent_cannot_answer() {
 }
 
 #[test]
-fn of_very_many_findings_the_first_are_shown_and_all_are_counted() {
+fn a_long_list_of_findings_is_truncated_and_all_are_counted() {
     let server = Server::demo();
     let companies: Vec<Value> = (0..430)
         .map(|number| {
@@ -135,7 +135,7 @@ fn of_very_many_findings_the_first_are_shown_and_all_are_counted() {
     let installs: Vec<Value> = (0..201)
         .map(|number| json!({ "end_client_tenant_id": format!("lonely-{number:03}") }))
         .collect();
-    server.changes(
+    server.import_tenant(
         "fabrikam-support",
         json!({
             "end_companies": companies,
@@ -144,7 +144,7 @@ fn of_very_many_findings_the_first_are_shown_and_all_are_counted() {
     );
     let health = server
         .fabrikam()
-        .gets("/end-companies/health")
+        .get("/end-companies/health")
         .expect(200)
         .data();
     for (kind, count) in [
@@ -165,9 +165,10 @@ fn of_very_many_findings_the_first_are_shown_and_all_are_counted() {
 }
 
 #[test]
-fn an_install_of_a_deleted_channel_asks_for_no_link_that_would_not_help() {
+fn an_install_of_a_deleted_channel_is_no_finding_because_a_link_would_not_help() {
     let server = Server::demo();
-    server.tampers("UPDATE channels SET deleted_at = 1 WHERE internal_name = 'Client help bot'");
+    server
+        .execute_sql("UPDATE channels SET deleted_at = 1 WHERE internal_name = 'Client help bot'");
     assert_eq!(
         health_of(&server)["installed_without_company"],
         json!({ "count": 0, "items": [] })
@@ -175,10 +176,10 @@ fn an_install_of_a_deleted_channel_asks_for_no_link_that_would_not_help() {
 }
 
 #[test]
-fn check_warns_of_the_same_in_the_same_words() {
-    let place = Place::with_demo_world();
-    let checked = place.ok(["check"]);
-    let server = place.serve_demo_world();
+fn check_reports_the_same_findings_in_the_same_words() {
+    let workspace = Workspace::with_demo_world();
+    let checked = workspace.ok(["check"]);
+    let server = workspace.serve_demo_world();
     let health = server
         .client()
         .get(crate::process::NORTHWIND, "/end-companies/health")

@@ -1,4 +1,4 @@
-//! Two thousand sockets that are held, or closed at one end only: they hold up nobody, and the server lets go of each.
+//! Two thousand idle or half-closed sockets: they block nobody, and the server closes each of them.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,21 +11,21 @@ use switchboard::config::ClientTimeouts;
 
 use crate::event_reader::Events;
 use crate::faults::address;
-use crate::process::{self, Place};
-use crate::support::{Actor, NORTHWIND, Server, technician};
+use crate::process::{self, Workspace};
+use crate::support::{ApiClient, NORTHWIND, Server, technician};
 use crate::watchdog::until;
 use crate::wire::{Connection, Request};
 
 const SOCKETS: usize = 2_000;
-/// Of these, so many are readers of a stream.
+/// The number of sockets that read a stream.
 const READERS: usize = SOCKETS / 5;
-/// More memory than all of them may take: twice what they have been seen to.
+/// A limit for the memory of all sockets: twice the measured amount.
 const MOST_KIB: usize = 64 * 1_024;
 /// Longer than any test runs.
 const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_millis(300);
 
-/// Lets this process open both ends of all sockets, and what else it needs; programs that it starts may open as many.
+/// Raises the limit of open files for both ends of all sockets. Child processes inherit the limit.
 fn allow_files() {
     let files = 3 * SOCKETS as u64;
     let limit = getrlimit(Resource::Nofile);
@@ -35,7 +35,7 @@ fn allow_files() {
     }
 }
 
-/// A socket on which something has begun that does not go on; there are five kinds, by its number.
+/// A socket with an unfinished request, in one of five states by its number.
 fn held(address: SocketAddr, number: usize) -> Connection {
     let mut connection = Connection::open(address);
     let head = Request::new("POST", "/public-api/chat/sessions")
@@ -49,7 +49,7 @@ fn held(address: SocketAddr, number: usize) -> Connection {
     };
     connection.write(begun).unwrap();
     if number % 5 == 2 || number % 5 == 4 {
-        connection.hangs_up();
+        connection.shutdown_write();
     }
     connection
 }
@@ -59,8 +59,8 @@ fn hold(address: SocketAddr, sockets: usize) -> Vec<Connection> {
     (0..sockets).map(|number| held(address, number)).collect()
 }
 
-/// A follower whose system takes little for it, and who has read no more than the head.
-fn follows_without_reading(address: SocketAddr, session: &str) -> Events {
+/// A follower with a small receive buffer that has read only the response head.
+fn open_stalled_follower(address: SocketAddr, session: &str) -> Events {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     socket.connect(&address.into()).unwrap();
@@ -70,12 +70,12 @@ fn follows_without_reading(address: SocketAddr, session: &str) -> Events {
     reader
 }
 
-/// Others converse as if nothing were.
+/// Asserts that other clients chat as usual.
 fn converse(address: SocketAddr) {
-    let northwind = Actor::new(address, Some(format!("Bearer {NORTHWIND}")));
+    let northwind = ApiClient::new(address, Some(format!("Bearer {NORTHWIND}")));
     for _ in 0..20 {
         let session = northwind.session(technician());
-        let accepted = northwind.says(&session, "Hello").expect(202).data();
+        let accepted = northwind.append_text(&session, "Hello").expect(202).data();
         let query = format!("since={}", accepted["since_cursor"].as_str().unwrap());
         Events::open(address, NORTHWIND, &session, &query).rest();
         let listed = northwind.messages(&session, "").expect(200).data();
@@ -90,10 +90,10 @@ fn resident_kib(server: &process::Server) -> usize {
     resident.unwrap().trim().parse().unwrap()
 }
 
-/// How many sockets a server has open.
+/// The number of open sockets of a server.
 fn sockets(server: &process::Server) -> usize {
     let is_socket = |file: &fs::DirEntry| {
-        // It may be closed by now.
+        // The file may be closed by now.
         fs::read_link(file.path()).is_ok_and(|what| what.to_string_lossy().starts_with("socket:"))
     };
     let files = fs::read_dir(server.path("fd")).unwrap();
@@ -101,16 +101,16 @@ fn sockets(server: &process::Server) -> usize {
 }
 
 #[test]
-fn two_thousand_held_sockets_hold_up_nobody_take_little_memory_and_are_all_given_back() {
+fn two_thousand_held_sockets_block_nobody_take_little_memory_and_are_all_closed() {
     allow_files();
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let address = address(&server);
-    let northwind = Actor::new(address, Some(format!("Bearer {NORTHWIND}")));
+    let northwind = ApiClient::new(address, Some(format!("Bearer {NORTHWIND}")));
     let talk = northwind.session(technician());
     for _ in 0..5 {
         northwind
-            .says(&talk, &"How do I connect to the VPN? ".repeat(300))
+            .append_text(&talk, &"How do I connect to the VPN? ".repeat(300))
             .expect(202);
     }
     drop(northwind);
@@ -119,7 +119,7 @@ fn two_thousand_held_sockets_hold_up_nobody_take_little_memory_and_are_all_given
     for _ in 0..2 {
         let held = hold(address, SOCKETS - READERS);
         let readers: Vec<Events> = (0..READERS)
-            .map(|_| follows_without_reading(address, &talk))
+            .map(|_| open_stalled_follower(address, &talk))
             .collect();
         converse(address);
         assert!(sockets(&server) > READERS);
@@ -141,8 +141,8 @@ fn two_thousand_held_sockets_hold_up_nobody_take_little_memory_and_are_all_given
 }
 
 #[test]
-fn those_of_two_thousand_that_were_only_slow_are_answered_when_they_go_on() {
-    let server = Server::impatient(ClientTimeouts {
+fn slow_clients_among_two_thousand_are_answered_when_they_continue() {
+    let server = Server::with_timeouts(ClientTimeouts {
         head: LONG,
         body: LONG,
         body_silence: LONG,
@@ -161,8 +161,8 @@ fn those_of_two_thousand_that_were_only_slow_are_answered_when_they_go_on() {
 }
 
 #[test]
-fn each_of_two_thousand_held_and_half_open_sockets_is_let_go_of() {
-    let server = Server::impatient(ClientTimeouts {
+fn the_server_closes_each_of_two_thousand_held_and_half_open_sockets() {
+    let server = Server::with_timeouts(ClientTimeouts {
         head: SHORT,
         body_silence: SHORT,
         ..ClientTimeouts::default()

@@ -1,4 +1,4 @@
-//! What clients asked a server for and were told, and whether a data folder holds all of it.
+//! Histories of clients: the operations that a server acknowledged, checked against a data folder.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -16,18 +16,18 @@ use crate::process::NORTHWIND;
 use crate::random::Random;
 use crate::wire::{Connection, Reply, Request};
 
-/// Something that a client asked for.
+/// An operation that a client requested.
 #[derive(Debug)]
-pub struct Told {
-    /// How long the server's record was when it was asked for.
-    asked_at: u64,
-    /// How long it was when the server had said that it was done; `None` if the server never said so.
-    told_at: Option<u64>,
-    what: What,
+pub struct Operation {
+    /// The length of the server's recording at the request.
+    sent_at: u64,
+    /// The length of the recording at the acknowledgement; `None` without one.
+    acknowledged_at: Option<u64>,
+    change: Change,
 }
 
 #[derive(Debug)]
-enum What {
+enum Change {
     Session {
         id: String,
         title: String,
@@ -58,42 +58,42 @@ enum What {
     },
 }
 
-impl Told {
-    /// How long the server's record was when it had said that this was done.
-    pub fn told_at(&self) -> Option<u64> {
-        self.told_at
+impl Operation {
+    /// The length of the server's recording at the acknowledgement.
+    pub fn acknowledged_at(&self) -> Option<u64> {
+        self.acknowledged_at
     }
 }
 
-/// How a call ended that did not do what was asked for.
+/// The outcome of a call that failed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
-    /// A reply of this status and code.
-    Said(u16, String),
-    /// The connection ended.
-    Nothing,
+    /// A reply with this status and code.
+    Status(u16, String),
+    /// The connection ended without a reply.
+    NoReply,
 }
 
-/// One client, which asks for one thing after the other.
+/// A client that makes one request at a time and keeps their history.
 pub struct Writer<'a> {
     name: String,
     address: SocketAddr,
     connection: Option<Connection>,
     random: Random,
-    /// How long the record is by now.
+    /// The current length of the recording.
     recorded: &'a (dyn Fn() -> u64 + Sync),
-    /// The sessions that it has, with their keys.
+    /// The client's sessions, with their idempotency keys.
     sessions: Vec<(String, String)>,
     companies: usize,
     number: usize,
-    /// What it asked for and was told.
-    pub history: Vec<Told>,
-    /// What it was refused with.
+    /// The client's operations.
+    pub history: Vec<Operation>,
+    /// The kinds of refusals that the client got.
     pub refusals: BTreeSet<Refusal>,
 }
 
 impl<'a> Writer<'a> {
-    /// A client whose names no other has.
+    /// A client with a unique name, which all its texts contain.
     pub fn new(
         name: String,
         address: SocketAddr,
@@ -114,46 +114,46 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Asks for a session, and for what belongs to one; some of it, and at times, for other things too.
+    /// Creates a session with messages, and at random a title, a file, a deletion, a company.
     ///
     /// # Errors
-    /// What it was refused with first; it asks for nothing more then.
-    pub fn asks_for_some(&mut self) -> Result<(), Refusal> {
-        let session = self.asks_for_a_session()?;
+    /// The first refusal; the client stops there.
+    pub fn write_some(&mut self) -> Result<(), Refusal> {
+        let session = self.write_session()?;
         if self.random.chance(1, 3) {
-            self.changes_title(&session)?;
+            self.update_title(&session)?;
         }
         if self.random.chance(1, 4) {
-            self.uploads(&session)?;
+            self.upload(&session)?;
         }
         if self.random.chance(1, 3) {
-            self.deletes()?;
+            self.delete()?;
         }
         if self.random.chance(1, 3) {
-            self.keeps_company()?;
+            self.write_company()?;
         }
         Ok(())
     }
 
-    /// Asks for a session, and appends to it.
+    /// Creates a session and appends messages to it.
     ///
     /// # Errors
-    /// As above.
-    pub fn asks_for_a_session(&mut self) -> Result<String, Refusal> {
-        let session = self.creates()?;
+    /// The first refusal; the client stops there.
+    pub fn write_session(&mut self) -> Result<String, Refusal> {
+        let session = self.create_session()?;
         for _ in 0..=self.random.below(3) {
-            self.appends(&session)?;
+            self.append(&session)?;
         }
         Ok(session)
     }
 
-    /// A text that it has not used.
+    /// A text that this client has not used before.
     fn text(&mut self, what: &str) -> String {
         self.number += 1;
         format!("{}, {what} {}", self.name, self.number)
     }
 
-    fn creates(&mut self) -> Result<String, Refusal> {
+    fn create_session(&mut self) -> Result<String, Refusal> {
         let title = self.text("session");
         let key = title.replace([' ', ','], "-");
         let request = post(
@@ -161,72 +161,72 @@ impl<'a> Writer<'a> {
             &json!({ "agent_id": 102, "title": title }),
         );
         let request = request.header("idempotency-key", key.as_str());
-        let (asked_at, reply) = self.asks(&request)?;
+        let (sent_at, reply) = self.call(&request)?;
         let data = reply.json()["data"].clone();
         let id = data["id"].as_str().unwrap().to_owned();
         self.sessions.push((id.clone(), key.clone()));
-        let what = What::Session {
+        let change = Change::Session {
             id: id.clone(),
             title,
             key,
             data,
         };
-        self.was_told(asked_at, what);
+        self.record_acknowledged(sent_at, change);
         Ok(id)
     }
 
-    fn appends(&mut self, session: &str) -> Result<(), Refusal> {
+    fn append(&mut self, session: &str) -> Result<(), Refusal> {
         let text = self.text("How do I connect to the VPN? Message");
         let body = json!({ "message": text, "client_message_id": text });
         let path = format!("/chat/sessions/{session}/messages");
-        let (asked_at, reply) = self.asks(&post(&path, &body))?;
-        let what = What::Message {
+        let (sent_at, reply) = self.call(&post(&path, &body))?;
+        let change = Change::Message {
             session: session.to_owned(),
             id: of(&reply, "user_message_id"),
             text,
         };
-        self.was_told(asked_at, what);
+        self.record_acknowledged(sent_at, change);
         Ok(())
     }
 
-    fn changes_title(&mut self, session: &str) -> Result<(), Refusal> {
+    fn update_title(&mut self, session: &str) -> Result<(), Refusal> {
         let title = self.text("title");
         let path = format!("/public-api/chat/sessions/{session}");
         let request = Request::new("PATCH", path).json(&json!({ "title": title }));
         let session = session.to_owned();
-        self.asks_for(What::Title { session, title }, &request)
+        self.attempt(Change::Title { session, title }, &request)
     }
 
-    fn uploads(&mut self, session: &str) -> Result<(), Refusal> {
+    fn upload(&mut self, session: &str) -> Result<(), Refusal> {
         let length = 1 + self.random.below(100_000);
         let content = self.text("file").into_bytes();
         let content: Vec<u8> = content.into_iter().cycle().take(length).collect();
         let path = format!("/chat/sessions/{session}/attachments/upload-url");
-        let (_, reply) = self.asks(&post(&path, &json!({ "content_type": "text/plain" })))?;
+        let (_, reply) = self.call(&post(&path, &json!({ "content_type": "text/plain" })))?;
         let (url, blob) = (of(&reply, "upload_url"), of(&reply, "blob_path"));
         let target = url.strip_prefix("http://switchboard").unwrap();
         let put = Request::new("PUT", target).bytes(content.clone());
-        let what = What::File {
+        let change = Change::File {
             session: session.to_owned(),
             id: blob.rsplit_once('/').unwrap().1.to_owned(),
             content,
         };
-        self.asks_for(what, &put)
+        self.attempt(change, &put)
     }
 
-    /// Deletes a session of its own.
+    /// Deletes a random one of the client's sessions.
     ///
     /// # Errors
-    /// As above.
-    pub fn deletes(&mut self) -> Result<(), Refusal> {
+    /// The refusal.
+    pub fn delete(&mut self) -> Result<(), Refusal> {
         let which = self.random.below(self.sessions.len());
         let (session, key) = self.sessions.swap_remove(which);
         let path = format!("/public-api/chat/sessions/{session}");
         let request = Request::new("DELETE", path);
-        self.asks_for(What::Deletion { session, key }, &request)
+        self.attempt(Change::Deletion { session, key }, &request)
     }
 
-    fn keeps_company(&mut self) -> Result<(), Refusal> {
+    fn write_company(&mut self) -> Result<(), Refusal> {
         let name = self.text("company");
         let is_new = self.companies == 0 || self.random.chance(1, 2);
         let number = if is_new {
@@ -244,47 +244,47 @@ impl<'a> Writer<'a> {
             let path = format!("/public-api/end-companies/{id}");
             Request::new("PUT", path).json(&json!({ "psa_company_name": name }))
         };
-        self.asks_for(What::Company { id, name }, &request)?;
+        self.attempt(Change::Company { id, name }, &request)?;
         self.companies += usize::from(is_new);
         Ok(())
     }
 
-    /// Asks for what is known beforehand; it may be there, or not, when no answer comes.
-    fn asks_for(&mut self, what: What, request: &Request) -> Result<(), Refusal> {
-        let asked_at = (self.recorded)();
-        let outcome = self.asks(request);
-        let told_at = outcome.is_ok().then(self.recorded);
-        self.history.push(Told {
-            asked_at,
-            told_at,
-            what,
+    /// Requests a change that is known beforehand, which may or may not exist if no reply comes.
+    fn attempt(&mut self, change: Change, request: &Request) -> Result<(), Refusal> {
+        let sent_at = (self.recorded)();
+        let outcome = self.call(request);
+        let acknowledged_at = outcome.is_ok().then(self.recorded);
+        self.history.push(Operation {
+            sent_at,
+            acknowledged_at,
+            change,
         });
         outcome.map(drop)
     }
 
-    fn was_told(&mut self, asked_at: u64, what: What) {
-        self.history.push(Told {
-            asked_at,
-            told_at: Some((self.recorded)()),
-            what,
+    fn record_acknowledged(&mut self, sent_at: u64, change: Change) {
+        self.history.push(Operation {
+            sent_at,
+            acknowledged_at: Some((self.recorded)()),
+            change,
         });
     }
 
-    fn asks(&mut self, request: &Request) -> Result<(u64, Reply), Refusal> {
-        let asked_at = (self.recorded)();
-        let outcome = match self.exchanges(request) {
-            Ok(Some(reply)) if reply.status < 300 => return Ok((asked_at, reply)),
+    fn call(&mut self, request: &Request) -> Result<(u64, Reply), Refusal> {
+        let sent_at = (self.recorded)();
+        let outcome = match self.exchange(request) {
+            Ok(Some(reply)) if reply.status < 300 => return Ok((sent_at, reply)),
             Ok(Some(reply)) => {
                 let code = reply.json()["error"]["code"].as_str().unwrap().to_owned();
-                Refusal::Said(reply.status, code)
+                Refusal::Status(reply.status, code)
             }
-            Ok(None) | Err(_) => Refusal::Nothing,
+            Ok(None) | Err(_) => Refusal::NoReply,
         };
         self.refusals.insert(outcome.clone());
         Err(outcome)
     }
 
-    fn exchanges(&mut self, request: &Request) -> io::Result<Option<Reply>> {
+    fn exchange(&mut self, request: &Request) -> io::Result<Option<Reply>> {
         let request = request
             .clone()
             .header("authorization", format!("Bearer {NORTHWIND}"));
@@ -306,7 +306,7 @@ fn of(reply: &Reply, name: &str) -> String {
     reply.json()["data"][name].as_str().unwrap().to_owned()
 }
 
-/// What a folder must hold at a point of the record, by what clients had been told by then.
+/// The data that a folder must hold at a point of the recording, by the acknowledgements so far.
 #[derive(Default)]
 struct Expected<'a> {
     sessions: HashMap<&'a str, &'a str>,
@@ -315,31 +315,34 @@ struct Expected<'a> {
     files: HashMap<&'a str, (&'a str, &'a [u8])>,
     companies: HashMap<&'a str, &'a str>,
     gone: HashSet<&'a str>,
-    /// Sessions whose deletion had been asked for, and not answered.
+    /// Sessions with a requested, unacknowledged deletion.
     may_be_gone: HashSet<&'a str>,
-    /// Titles and names that had been asked for, and not answered.
+    /// Requested, unacknowledged titles and names.
     may_be: HashMap<&'a str, HashSet<&'a str>>,
 }
 
 impl<'a> Expected<'a> {
-    fn at(histories: &'a [Vec<Told>], length: u64) -> Self {
+    fn at(histories: &'a [Vec<Operation>], length: u64) -> Self {
         let mut expected = Self::default();
-        for told in histories.iter().flatten() {
-            if told.told_at.is_some_and(|told_at| told_at <= length) {
-                expected.add(&told.what);
-            } else if told.asked_at <= length {
-                match &told.what {
-                    What::Deletion { session, key } => {
+        for operation in histories.iter().flatten() {
+            if operation
+                .acknowledged_at
+                .is_some_and(|acknowledged_at| acknowledged_at <= length)
+            {
+                expected.add(&operation.change);
+            } else if operation.sent_at <= length {
+                match &operation.change {
+                    Change::Deletion { session, key } => {
                         expected.may_be_gone.insert(session);
                         expected.replies.remove(key.as_str());
                     }
-                    What::Title { session, title } => {
+                    Change::Title { session, title } => {
                         expected.may_be.entry(session).or_default().insert(title);
                     }
-                    What::Company { id, name } => {
+                    Change::Company { id, name } => {
                         expected.may_be.entry(id).or_default().insert(name);
                     }
-                    What::Session { .. } | What::Message { .. } | What::File { .. } => {}
+                    Change::Session { .. } | Change::Message { .. } | Change::File { .. } => {}
                 }
             }
         }
@@ -351,9 +354,9 @@ impl<'a> Expected<'a> {
         expected
     }
 
-    fn add(&mut self, what: &'a What) {
-        match what {
-            What::Session {
+    fn add(&mut self, change: &'a Change) {
+        match change {
+            Change::Session {
                 id,
                 title,
                 key,
@@ -362,25 +365,25 @@ impl<'a> Expected<'a> {
                 self.sessions.insert(id, title);
                 self.replies.insert(key, Some(data));
             }
-            What::Title { session, title } => {
+            Change::Title { session, title } => {
                 self.sessions.insert(session, title);
                 self.may_be.remove(session.as_str());
             }
-            What::Message { session, id, text } => {
+            Change::Message { session, id, text } => {
                 self.messages.insert(id, (session, text));
             }
-            What::File {
+            Change::File {
                 session,
                 id,
                 content,
             } => {
                 self.files.insert(id, (session, content));
             }
-            What::Deletion { session, key } => {
+            Change::Deletion { session, key } => {
                 self.gone.insert(session);
                 self.replies.insert(key, None);
             }
-            What::Company { id, name } => {
+            Change::Company { id, name } => {
                 self.companies.insert(id, name);
                 self.may_be.remove(id.as_str());
             }
@@ -393,13 +396,13 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// Opens a data folder as `check` does, and compares it with what clients had been told when the record was so long.
+/// Opens a data folder as `check` does and compares it with all acknowledgements up to a point.
 ///
-/// Gives how many rows were compared.
+/// Returns the number of compared rows.
 ///
 /// # Errors
-/// It does not open, is damaged, or lacks something.
-pub fn holds(folder: &Path, histories: &[Vec<Told>], length: u64) -> Result<usize, String> {
+/// The folder does not open, is damaged, or lacks acknowledged data.
+pub fn holds(folder: &Path, histories: &[Vec<Operation>], length: u64) -> Result<usize, String> {
     let store = Store::open(folder, Clock::System).map_err(|error| error.to_string())?;
     let found = store
         .read_now(check::run)
@@ -419,7 +422,7 @@ pub fn holds(folder: &Path, histories: &[Vec<Told>], length: u64) -> Result<usiz
     }
 }
 
-/// What a file holds; ids are written as on the wire.
+/// The content of a file, with public ids.
 struct Stored {
     sessions: HashMap<String, String>,
     messages: HashMap<String, (String, String)>,
@@ -459,12 +462,12 @@ impl Stored {
         }
     }
 
-    /// What is expected and not there, or not so.
+    /// The expected data that is missing or different.
     fn lacks(&self, expected: &Expected<'_>) -> Vec<String> {
         let mut lacks = Vec::new();
-        let mut is = |holds: bool, what: &dyn Fn() -> String| {
+        let mut is = |holds: bool, lack: &dyn Fn() -> String| {
             if !holds {
-                lacks.push(what());
+                lacks.push(lack());
             }
         };
         let is_named = |found: Option<&String>, id: &str, name: &str| {

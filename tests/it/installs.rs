@@ -1,4 +1,5 @@
-//! Installs over the wire: a bot serves a directory, a company is linked in the same step, and exactly one wins.
+//! Installs over HTTP: a bot serves a directory, a company is linked in the same transaction, and
+//! of concurrent installs exactly one wins.
 
 use std::thread;
 
@@ -10,12 +11,12 @@ use crate::support::{
 };
 use crate::wire::Reply;
 
-/// The directory that Northwind's own people sign in with.
+/// The directory of Northwind's own people.
 const NORTHWINDS_HOME: &str = "ab0de0a1-fa00-4c1a-9cab-ab0de000a1fa";
-/// The directory that Fabrikam's own people sign in with.
+/// The directory of Fabrikam's own people.
 const FABRIKAMS_HOME: &str = "ab0debe7-a000-4c1a-9cab-ab0de00be7a0";
 
-/// Where a channel's installs are.
+/// The path of a channel's installs.
 fn installs_of(channel: &str) -> String {
     format!("/channels/{channel}/installs")
 }
@@ -24,14 +25,14 @@ fn directory(id: &str) -> Value {
     json!({ "end_client_tenant_id": id })
 }
 
-/// A directory and its company.
+/// The body of an install that links a company.
 fn linked(id: &str, company: &str) -> Value {
     json!({ "end_client_tenant_id": id, "psa_company_id": company })
 }
 
-/// The one thing that is said of a directory that cannot be had.
+/// Asserts the one refusal for a directory that is not available.
 #[track_caller]
-fn is_conflict(reply: &Reply) {
+fn assert_conflict(reply: &Reply) {
     assert_eq!(
         (reply.status, reply.error()),
         (
@@ -45,36 +46,36 @@ fn is_conflict(reply: &Reply) {
     );
 }
 
-/// The file agrees with itself.
+/// Asserts that the check of the file finds nothing.
 #[track_caller]
-fn is_whole(server: &Server) {
+fn assert_consistent(server: &Server) {
     let found = server.app.store.read_now(check::run).unwrap();
     assert_eq!(found.damage, Vec::<String>::new());
 }
 
-/// Makes another white-label channel of Northwind's.
+/// Creates another white-label channel of Northwind.
 fn another(server: &Server, name: &str, bot: Option<&str>) -> String {
     let body =
         json!({ "internal_name": name, "audience": "END_USER", "agent_id": 101, "bot_id": bot });
-    server.northwind().posts("/channels", body).expect(201).id()
+    server.northwind().post("/channels", body).expect(201).id()
 }
 
 #[test]
-fn an_install_links_its_company_in_the_same_step_and_the_next_create_succeeds() {
+fn an_install_links_its_company_in_one_transaction_and_the_next_create_succeeds() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let channel = server.client_help_bot();
     let mut ask = from("New-Directory");
     ask["client_id"] = "northwind-it".into();
-    // Before, the bot is not installed there, and whoever writes gets as far as the acting tenant's channel.
+    // Before the install, a message reaches only the acting tenant's own channel of the bot.
     relay
-        .opens(ask.clone())
+        .create_session(ask.clone())
         .refused(409, "end_company_not_mapped");
     let waiting = "SELECT count(*) FROM unlinked_tenants WHERE m365_tenant_id = 'new-directory'";
     assert_eq!(server.stored::<i64>(waiting), 1);
 
     let made = northwind
-        .posts(&installs_of(&channel), linked("NEW-Directory", "1002"))
+        .post(&installs_of(&channel), linked("NEW-Directory", "1002"))
         .expect(201);
     let id = made.id();
     assert!(id.starts_with("ins_"));
@@ -96,7 +97,7 @@ fn an_install_links_its_company_in_the_same_step_and_the_next_create_succeeds() 
     assert_eq!(made.json()["meta"]["warnings"], json!([]));
     assert_eq!(server.stored::<i64>(waiting), 0);
     ask["client_id"] = "fabrikam-support".into();
-    let session = relay.opens(ask).expect(201).data();
+    let session = relay.create_session(ask).expect(201).data();
     assert_eq!(session["resolution"]["rule"], "white_label_install");
     assert_eq!(session["client_id"], "northwind-it");
     assert_eq!(session["end_company_id"], "1002");
@@ -104,30 +105,30 @@ fn an_install_links_its_company_in_the_same_step_and_the_next_create_succeeds() 
 }
 
 #[test]
-fn the_same_again_on_the_same_channel_is_no_second_install() {
+fn repeating_an_install_on_its_channel_creates_no_second_one() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let path = installs_of(&server.client_help_bot());
     let again = northwind
-        .posts(&path, directory(&CONTOSO.to_uppercase()))
+        .post(&path, directory(&CONTOSO.to_uppercase()))
         .expect(200);
     assert_eq!(again.data()["id"], server.install_of(CONTOSO));
     assert_eq!(again.data()["psa_company_id"], "1001");
     assert_eq!(again.header("location"), None);
-    northwind.posts(&path, linked(CONTOSO, "1001")).expect(200);
+    northwind.post(&path, linked(CONTOSO, "1001")).expect(200);
 
-    // It still links the company that is named.
+    // A repeated install still links the named company.
     relay
-        .opens(from(TAILSPIN))
+        .create_session(from(TAILSPIN))
         .refused(409, "end_company_not_mapped");
-    let linked = northwind.posts(&path, linked(TAILSPIN, "1002")).expect(200);
+    let linked = northwind.post(&path, linked(TAILSPIN, "1002")).expect(200);
     assert_eq!(linked.data()["psa_company_id"], "1002");
-    relay.opens(from(TAILSPIN)).expect(201);
-    assert_eq!(northwind.gets(&path).expect(200).ids().len(), 3);
+    relay.create_session(from(TAILSPIN)).expect(201);
+    assert_eq!(northwind.get(&path).expect(200).ids().len(), 3);
 }
 
 #[test]
-fn a_body_that_installs_nothing_is_refused_by_field() {
+fn an_invalid_install_is_refused_by_field() {
     let server = Server::demo();
     let path = installs_of(&server.client_help_bot());
     let name = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'";
@@ -146,18 +147,18 @@ fn a_body_that_installs_nothing_is_refused_by_field() {
     ] {
         server
             .northwind()
-            .posts(&path, body)
+            .post(&path, body)
             .refused_field(field, reason);
     }
 }
 
 #[test]
-fn only_channels_for_client_companies_are_installed() {
+fn only_channels_for_client_companies_have_installs() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let internal = northwind.gets("/channels?audience=MSP").expect(200).ids();
+    let internal = northwind.get("/channels?audience=MSP").expect(200).ids();
     for id in ["d-1", CONTOSO, FABRIKAMS_HOME] {
-        let refused = northwind.posts(&installs_of(&internal[0]), directory(id));
+        let refused = northwind.post(&installs_of(&internal[0]), directory(id));
         assert_eq!(
             (refused.status, refused.error()),
             (
@@ -166,61 +167,61 @@ fn only_channels_for_client_companies_are_installed() {
             )
         );
     }
-    let none = northwind.gets(&installs_of(&internal[0])).expect(200);
+    let none = northwind.get(&installs_of(&internal[0])).expect(200);
     assert_eq!(none.data(), json!([]));
 }
 
 #[test]
-fn a_directory_that_is_held_is_refused_alike_whoever_holds_it_and_before_all_else() {
+fn an_occupied_directory_is_refused_the_same_way_for_every_owner_and_before_other_checks() {
     let server = Server::demo();
     let northwind = server.northwind();
     let path = installs_of(&server.client_help_bot());
     let sibling = another(&server, "Sibling", None);
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({ "channels": [{ "internal_name": "Sibling", "bot_id": SHARED_BOT }] }),
     );
-    // Another tenant's, another tenant's own people, and one's own other channel of the bot.
+    // Occupied by another tenant, by its own people, and by another channel of the same bot.
     for (path, id) in [
         (&path, WOODGROVE),
         (&path, FABRIKAMS_HOME),
         (&installs_of(&sibling), CONTOSO),
     ] {
-        is_conflict(&northwind.posts(path, directory(&id.to_uppercase())));
-        // A company that is nobody's, or linked elsewhere, is not even looked at.
+        assert_conflict(&northwind.post(path, directory(&id.to_uppercase())));
+        // The company is not even checked, so an unknown or linked one makes no difference.
         for company in ["NO-SUCH-COMPANY", "1003", "1002"] {
-            is_conflict(&northwind.posts(path, linked(id, company)));
+            assert_conflict(&northwind.post(path, linked(id, company)));
         }
     }
-    // Another tenant's channel that was deleted holds its bot and directory still.
+    // Another tenant's deleted channel still occupies its bot and directory.
     let fabrikam = server.fabrikam();
     let theirs = fabrikam
-        .gets("/channels?audience=END_USER")
+        .get("/channels?audience=END_USER")
         .expect(200)
         .ids();
     fabrikam
-        .deletes(&format!("/channels/{}", theirs[0]))
+        .delete(&format!("/channels/{}", theirs[0]))
         .expect(204);
-    is_conflict(&northwind.posts(&path, directory(WOODGROVE)));
-    // Whose own people's directory it is may have its bot there.
+    assert_conflict(&northwind.post(&path, directory(WOODGROVE)));
+    // A tenant may install its bot in the directory of its own people.
     northwind
-        .posts(&path, directory(NORTHWINDS_HOME))
+        .post(&path, directory(NORTHWINDS_HOME))
         .expect(201);
-    // With another bot a client may be two MSPs'.
+    // A client may belong to two MSPs with different bots.
     let other = another(&server, "Other bot", Some("other"));
     northwind
-        .posts(&installs_of(&other), directory(WOODGROVE))
+        .post(&installs_of(&other), directory(WOODGROVE))
         .expect(201);
 }
 
 #[test]
-fn a_directory_is_bound_once_in_a_tenant_whichever_bot() {
+fn a_directory_has_one_install_in_a_tenant_for_any_bot() {
     let server = Server::demo();
     let northwind = server.northwind();
     let first = server.client_help_bot();
     for (name, bot) in [("Other bot", Some("other")), ("No bot", None)] {
         let other = another(&server, name, bot);
-        let refused = northwind.posts(&installs_of(&other), linked(CONTOSO, "NO-SUCH-COMPANY"));
+        let refused = northwind.post(&installs_of(&other), linked(CONTOSO, "NO-SUCH-COMPANY"));
         assert_eq!(
             (refused.status, refused.error()),
             (
@@ -243,10 +244,10 @@ fn a_company_is_linked_once_and_nothing_is_overwritten() {
     let northwind = server.northwind();
     let path = installs_of(&server.client_help_bot());
     for company in ["NO-SUCH-COMPANY", "WOOD-01"] {
-        let refused = northwind.posts(&path, linked("d-1", company));
+        let refused = northwind.post(&path, linked("d-1", company));
         assert_eq!((refused.status, refused.error()), (404, not_found()));
     }
-    let refused = northwind.posts(&path, linked("d-1", "1001"));
+    let refused = northwind.post(&path, linked("d-1", "1001"));
     assert_eq!(
         (refused.status, refused.error()),
         (
@@ -258,14 +259,14 @@ fn a_company_is_linked_once_and_nothing_is_overwritten() {
             })
         )
     );
-    // Nothing was installed by what was refused.
-    assert_eq!(northwind.gets(&path).expect(200).ids().len(), 3);
+    // The refused calls installed nothing.
+    assert_eq!(northwind.get(&path).expect(200).ids().len(), 3);
     let link: String =
         server.stored("SELECT m365_tenant_id FROM end_companies WHERE psa_company_id = '1001'");
     assert_eq!(link, CONTOSO);
 
-    // A second company of one directory is linked as asked, and the reply says what comes of it.
-    let several = northwind.posts(&path, linked(CONTOSO, "1002")).expect(200);
+    // A second company of a directory is linked as requested, and the reply warns of the effect.
+    let several = northwind.post(&path, linked(CONTOSO, "1002")).expect(200);
     assert_eq!(several.data()["psa_company_id"], Value::Null);
     assert_eq!(
         several.json()["meta"]["warnings"],
@@ -275,16 +276,16 @@ fn a_company_is_linked_once_and_nothing_is_overwritten() {
     );
     server
         .relay()
-        .opens(from(CONTOSO))
+        .create_session(from(CONTOSO))
         .refused(409, "end_company_not_mapped");
 }
 
 #[test]
-fn of_many_who_install_one_directory_at_once_exactly_one_wins() {
+fn of_many_concurrent_installs_of_one_directory_exactly_one_wins() {
     let server = Server::demo();
     let fabrikam = server.fabrikam();
     let theirs = fabrikam
-        .gets("/channels?audience=END_USER")
+        .get("/channels?audience=END_USER")
         .expect(200)
         .ids();
     let of_bots = [server.client_help_bot(), theirs[0].clone()];
@@ -296,10 +297,10 @@ fn of_many_who_install_one_directory_at_once_exactly_one_wins() {
                     .iter()
                     .flat_map(|channel| [channel, channel])
                     .map(|channel| {
-                        // The platform may on either side.
+                        // The platform may install for either tenant.
                         let (relay, path) = (server.relay(), installs_of(channel));
                         scope.spawn(move || {
-                            let reply = relay.posts(&path, directory(id));
+                            let reply = relay.post(&path, directory(id));
                             let code = reply.json()["error"]["code"].as_str().map(str::to_owned);
                             (reply.status, code.unwrap_or_default())
                         })
@@ -326,39 +327,39 @@ fn of_many_who_install_one_directory_at_once_exactly_one_wins() {
         "SELECT count(*) FROM (SELECT 1 FROM installs GROUP BY bot_id, m365_tenant_id HAVING count(*) > 1)",
     );
     assert_eq!(twice, 0);
-    is_whole(&server);
+    assert_consistent(&server);
 }
 
 #[test]
-fn a_deleted_channels_install_gives_way_to_the_same_bot_of_the_same_tenant() {
+fn a_deleted_channels_install_yields_to_the_same_bot_of_the_same_tenant() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let (old, kept) = (server.client_help_bot(), server.install_of(CONTOSO));
     let successor = another(&server, "Successor", None);
     let living = relay.session(from(CONTOSO));
-    northwind.deletes(&format!("/channels/{old}")).expect(204);
-    // The operator's file gives both MSPs the one bot.
-    server.changes(
+    northwind.delete(&format!("/channels/{old}")).expect(204);
+    // The operator's seed file gives both MSPs the same bot.
+    server.import_tenant(
         "northwind-it",
         json!({ "channels": [channel("Successor", "END_USER", SHARED_BOT, 101)] }),
     );
     relay
-        .opens(from(CONTOSO))
+        .create_session(from(CONTOSO))
         .refused(409, "channel_disconnected");
     let made = northwind
-        .posts(&installs_of(&successor), directory(CONTOSO))
+        .post(&installs_of(&successor), directory(CONTOSO))
         .expect(201);
     assert_ne!(made.id(), kept);
-    let session = relay.opens(from(CONTOSO)).expect(201).data();
+    let session = relay.create_session(from(CONTOSO)).expect(201).data();
     assert_eq!(session["channel_id"], successor);
-    // What was routed through the old one stays refused, and so do its other directories.
+    // Sessions of the old install stay refused, and so do the old channel's other directories.
     relay
-        .says(&living, "Hello?")
+        .append_text(&living, "Hello?")
         .refused(409, "channel_disconnected");
     relay
-        .opens(from(FOURTH_COFFEE))
+        .create_session(from(FOURTH_COFFEE))
         .refused(409, "channel_disconnected");
-    let left = northwind.gets(&installs_of(&old)).expect(200).data();
+    let left = northwind.get(&installs_of(&old)).expect(200).data();
     let left: Vec<&str> = left
         .as_array()
         .unwrap()
@@ -366,18 +367,18 @@ fn a_deleted_channels_install_gives_way_to_the_same_bot_of_the_same_tenant() {
         .map(|install| install["end_client_tenant_id"].as_str().unwrap())
         .collect();
     assert_eq!(left, [TAILSPIN, FOURTH_COFFEE]);
-    is_whole(&server);
+    assert_consistent(&server);
 }
 
 #[test]
-fn a_deleted_channels_install_does_not_give_way_to_another_bot_until_it_is_removed() {
+fn a_deleted_channels_install_does_not_yield_to_another_bot_until_it_is_deleted() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let (old, install) = (server.client_help_bot(), server.install_of(CONTOSO));
-    northwind.deletes(&format!("/channels/{old}")).expect(204);
+    northwind.delete(&format!("/channels/{old}")).expect(204);
     let other = another(&server, "Other bot", Some("other"));
-    // Were it to, who still writes to the old bot would reach whatever agent comes next.
-    let refused = northwind.posts(&installs_of(&other), directory(CONTOSO));
+    // Otherwise messages to the old bot would reach an unrelated agent.
+    let refused = northwind.post(&installs_of(&other), directory(CONTOSO));
     assert_eq!(
         (refused.status, refused.error()),
         (
@@ -390,37 +391,37 @@ fn a_deleted_channels_install_does_not_give_way_to_another_bot_until_it_is_remov
         )
     );
     relay
-        .opens(from(CONTOSO))
+        .create_session(from(CONTOSO))
         .refused(409, "channel_disconnected");
     northwind
-        .deletes(&format!("{}/{install}", installs_of(&old)))
+        .delete(&format!("{}/{install}", installs_of(&old)))
         .expect(204);
     northwind
-        .posts(&installs_of(&other), directory(CONTOSO))
+        .post(&installs_of(&other), directory(CONTOSO))
         .expect(201);
 
-    // Where the old one had no bot nobody was refused by it, and it gives way at once.
+    // An old channel without a bot refused nobody, so its install yields at once.
     let mute = another(&server, "No bot", None);
     northwind
-        .posts(&installs_of(&mute), directory("d-1"))
+        .post(&installs_of(&mute), directory("d-1"))
         .expect(201);
-    northwind.deletes(&format!("/channels/{mute}")).expect(204);
+    northwind.delete(&format!("/channels/{mute}")).expect(204);
     northwind
-        .posts(&installs_of(&other), directory("d-1"))
+        .post(&installs_of(&other), directory("d-1"))
         .expect(201);
 }
 
 #[test]
-fn an_install_that_is_removed_disconnects_its_sessions_and_frees_its_directory() {
+fn a_deleted_install_disconnects_its_sessions_and_frees_its_directory() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let channel = server.client_help_bot();
     let path = format!("{}/{}", installs_of(&channel), server.install_of(CONTOSO));
     let session = relay.session(from(CONTOSO));
-    relay.says(&session, "Hello").expect(202);
-    northwind.deletes(&path).expect(204);
-    northwind.deletes(&path).not_found();
-    let refused = relay.says(&session, "Still there?");
+    relay.append_text(&session, "Hello").expect(202);
+    northwind.delete(&path).expect(204);
+    northwind.delete(&path).not_found();
+    let refused = relay.append_text(&session, "Still there?");
     assert_eq!(
         (refused.status, refused.error()),
         (
@@ -432,37 +433,37 @@ fn an_install_that_is_removed_disconnects_its_sessions_and_frees_its_directory()
         )
     );
     assert_eq!(
-        relay.reads(&session).expect(200).data()["end_company_id"],
+        relay.read_session(&session).expect(200).data()["end_company_id"],
         "1001"
     );
-    let resolved = relay.opens(from(CONTOSO)).expect(201).data();
+    let resolved = relay.create_session(from(CONTOSO)).expect(201).data();
     assert_eq!(resolved["resolution"]["rule"], "neo_support");
-    // The link of the company stays.
+    // The company stays linked.
     let link: String =
         server.stored("SELECT m365_tenant_id FROM end_companies WHERE psa_company_id = '1001'");
     assert_eq!(link, CONTOSO);
-    // Installed anew, the session goes on.
+    // After a new install the session continues.
     northwind
-        .posts(&installs_of(&channel), directory(CONTOSO))
+        .post(&installs_of(&channel), directory(CONTOSO))
         .expect(201);
-    relay.says(&session, "And now?").expect(202);
+    relay.append_text(&session, "And now?").expect(202);
     let install = server.install_of(CONTOSO);
     northwind
-        .deletes(&format!("{}/{install}", installs_of(&channel)))
+        .delete(&format!("{}/{install}", installs_of(&channel)))
         .expect(204);
     let theirs = server
         .fabrikam()
-        .gets("/channels?audience=END_USER")
+        .get("/channels?audience=END_USER")
         .expect(200)
         .ids();
     server
         .fabrikam()
-        .posts(&installs_of(&theirs[0]), directory(CONTOSO))
+        .post(&installs_of(&theirs[0]), directory(CONTOSO))
         .expect(201);
 }
 
 #[test]
-fn an_install_is_removed_at_its_own_channel_alone() {
+fn an_install_is_deleted_only_through_its_own_channel() {
     let server = Server::demo();
     let northwind = server.northwind();
     let (channel, install) = (server.client_help_bot(), server.install_of(CONTOSO));
@@ -476,14 +477,14 @@ fn an_install_is_removed_at_its_own_channel_alone() {
         ),
         format!("/channels/x/installs/{install}"),
     ] {
-        northwind.deletes(&path).not_found();
+        northwind.delete(&path).not_found();
     }
     let theirs = format!("{}/{install}", installs_of(&channel));
-    server.fabrikam().deletes(&theirs).not_found();
-    server.fabrikam().gets(&installs_of(&channel)).not_found();
+    server.fabrikam().delete(&theirs).not_found();
+    server.fabrikam().get(&installs_of(&channel)).not_found();
     server
         .fabrikam()
-        .posts(&installs_of(&channel), directory("d-1"))
+        .post(&installs_of(&channel), directory("d-1"))
         .not_found();
     assert_eq!(server.install_of(CONTOSO), install);
 }
@@ -493,9 +494,9 @@ fn installs_are_listed_newest_first_with_the_one_company_that_is_linked() {
     let server = Server::demo();
     let northwind = server.northwind();
     let path = installs_of(&server.client_help_bot());
-    server.passes(5);
-    northwind.posts(&path, linked("new", "1002")).expect(201);
-    let list = northwind.gets(&path).expect(200).data();
+    server.advance_clock(5);
+    northwind.post(&path, linked("new", "1002")).expect(201);
+    let list = northwind.get(&path).expect(200).data();
     let told: Vec<Value> = list
         .as_array()
         .unwrap()
@@ -518,17 +519,17 @@ fn installs_are_listed_newest_first_with_the_one_company_that_is_linked() {
             json!([CONTOSO, "1001", first]),
         ]
     );
-    let page = northwind.gets(&format!("{path}?page_size=3")).expect(200);
+    let page = northwind.get(&format!("{path}?page_size=3")).expect(200);
     assert_eq!(page.json()["meta"]["pagination"]["has_more"], true);
     let cursor = page.next_cursor().unwrap();
     let rest = northwind
-        .gets(&format!("{path}?cursor={cursor}"))
+        .get(&format!("{path}?cursor={cursor}"))
         .expect(200);
     assert_eq!(rest.ids(), [server.install_of(CONTOSO)]);
     assert_eq!(rest.next_cursor(), None);
     let other = installs_of(&another(&server, "Other", None));
     northwind
-        .gets(&format!("{other}?cursor={cursor}"))
+        .get(&format!("{other}?cursor={cursor}"))
         .refused_field(
             "cursor",
             "is invalid or belongs to another list; start again without a cursor",
@@ -536,31 +537,31 @@ fn installs_are_listed_newest_first_with_the_one_company_that_is_linked() {
 }
 
 #[test]
-fn the_platform_installs_anyones_channel_and_the_owner_is_told() {
+fn the_platform_installs_any_tenants_channel_and_the_reply_names_the_owner() {
     let server = Server::demo();
     let (northwind, relay) = (server.northwind(), server.relay());
     let channel = server.client_help_bot();
     let path = installs_of(&channel);
     assert_eq!(
-        relay.gets(&path).expect(200).data(),
-        northwind.gets(&path).expect(200).data()
+        relay.get(&path).expect(200).data(),
+        northwind.get(&path).expect(200).data()
     );
-    // The company is looked for in the channel's tenant.
-    relay.posts(&path, linked("d-1", "WOOD-01")).not_found();
-    let id = relay.posts(&path, linked("d-1", "1002")).expect(201).id();
-    relay.posts(&path, directory("d-1")).expect(200);
-    relay.deletes(&format!("{path}/{id}")).expect(204);
+    // The company must belong to the channel's tenant.
+    relay.post(&path, linked("d-1", "WOOD-01")).not_found();
+    let id = relay.post(&path, linked("d-1", "1002")).expect(201).id();
+    relay.post(&path, directory("d-1")).expect(200);
+    relay.delete(&format!("{path}/{id}")).expect(204);
     let kept = server.install_of(TAILSPIN);
     northwind
-        .posts(&path, linked(TAILSPIN, "1002"))
+        .post(&path, linked(TAILSPIN, "1002"))
         .refused(409, "company_already_bound");
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({ "end_companies": [{ "psa_company_id": "1002", "tenant_id": null }] }),
     );
-    northwind.posts(&path, linked(TAILSPIN, "1002")).expect(200);
+    northwind.post(&path, linked(TAILSPIN, "1002")).expect(200);
     northwind
-        .posts(&path, directory(WOODGROVE))
+        .post(&path, directory(WOODGROVE))
         .refused(409, "install_conflict");
     let told: String = server.stored(
         "SELECT group_concat(t.client_id || ' ' || e.actor_name || ' ' || e.action || ' ' || e.target || ' ' || e.details, char(10)) FROM

@@ -1,4 +1,5 @@
-//! What is somebody else's is, byte for byte, what does not exist: every route, asked by every kind of caller.
+//! Tenant isolation: a foreign resource looks byte for byte like an absent one, on every route and
+//! for every kind of caller.
 
 use std::collections::BTreeSet;
 
@@ -8,14 +9,17 @@ use switchboard::http::edge::router;
 use switchboard::store::keys;
 
 use crate::isolation_plan::{PLAN, Things, absent, lost_at};
-use crate::support::{Actor, CONTOSO, SHARED_BOT, Server, TAILSPIN, WOODGROVE, from, technician};
+use crate::support::{
+    ApiClient, CONTOSO, SHARED_BOT, Server, TAILSPIN, WOODGROVE, from, technician,
+};
 use crate::wire::{Reply, Request};
 
-/// All of a reply but its request id, its time and the name of what it made: no reply tells what was asked for.
-fn told(reply: &Reply) -> (u16, Vec<(String, String)>, String) {
+/// A reply without its request id, its time and the id of a created resource.
+fn comparable(reply: &Reply) -> (u16, Vec<(String, String)>, String) {
     let mut body = reply.text();
     let mut headers = reply.headers.clone();
-    // Whether a connection is kept over a body that nobody read hangs on when the reply was written, not on what was asked for.
+    // These vary from reply to reply. Whether a connection with an unread body stays open depends
+    // on timing, not on the request.
     const OF_THE_MOMENT: [&str; 4] = ["x-request-id", "date", "content-length", "connection"];
     headers.retain(|(name, _)| !OF_THE_MOMENT.contains(&name.as_str()));
     if let Ok(json) = serde_json::from_slice::<Value>(&reply.body) {
@@ -31,25 +35,25 @@ fn told(reply: &Reply) -> (u16, Vec<(String, String)>, String) {
     (reply.status, headers, body)
 }
 
-/// Makes a session with a secret message, and a token for it.
+/// Creates a session with a secret message, and a token for it.
 fn things_of(
-    actor: &Actor,
+    client: &ApiClient,
     body: Value,
     agent: i64,
     company: &'static str,
     client_id: &'static str,
 ) -> Things {
-    let session = actor.session(body);
-    let said = actor
-        .appends(
+    let session = client.session(body);
+    let said = client
+        .append(
             &session,
             json!({ "message": "A secret", "client_message_id": "known" }),
         )
         .expect(202)
         .data();
-    let waiting = actor.puts_up(&session, "text/plain", b"A secret");
-    let minted = actor
-        .mints(json!({ "session_id": session }))
+    let waiting = client.upload(&session, "text/plain", b"A secret");
+    let minted = client
+        .mint_token(json!({ "session_id": session }))
         .expect(201)
         .data();
     Things {
@@ -62,7 +66,7 @@ fn things_of(
         token: minted["jti"].as_str().unwrap().to_owned(),
         session,
         channel: absent().channel,
-        article: actor.gets("/knowledge-articles").expect(200).data()[0]["id"]
+        article: client.get("/knowledge-articles").expect(200).data()[0]["id"]
             .as_str()
             .map_or_else(|| absent().article, str::to_owned),
         key: absent().key,
@@ -76,7 +80,7 @@ fn things_of(
     }
 }
 
-/// Everybody who asks, and whose things they must not see.
+/// The server, and the resources of each tenant that the other callers must not see.
 struct Stage {
     server: Server,
     northwinds: Things,
@@ -86,7 +90,7 @@ struct Stage {
 }
 
 const OTHER_PLATFORM: &str = "neo_sk_demo_otherplatform00";
-/// As text; what is random in an id has no meaning here, but its version and variant.
+/// The id of Northwind's oldest key as text, as in replies.
 const KEY_OF_NORTHWIND: &str = "
 SELECT 'key_' || lower(substr(hex(id), 1, 8) || '-' || substr(hex(id), 9, 4) || '-' || substr(hex(id), 13, 4) || '-'
                        || substr(hex(id), 17, 4) || '-' || substr(hex(id), 21))
@@ -98,22 +102,22 @@ const SPENT: &str = "neo_sk_demo_spent0000000000";
 impl Stage {
     fn new() -> Self {
         let server = Server::demo();
-        server.changes(
+        server.import_tenant(
             "fabrikam-support",
             json!({
                 "rate_limit_per_minute": 0,
                 "api_keys": [{ "name": "Their relay", "key": OTHER_PLATFORM, "platform": true }],
             }),
         );
-        server.changes(
+        server.import_tenant(
             "northwind-it",
             json!({ "api_keys": [{ "name": "Spent", "key": SPENT }] }),
         );
-        server.changes(
+        server.import_tenant(
             "relay-platform",
             json!({ "end_companies": [{ "psa_company_id": "RELAY-01", "psa_company_name": "Relay" }] }),
         );
-        server.tampers(
+        server.execute_sql(
             "INSERT INTO unlinked_tenants (tenant_no, m365_tenant_id, seq, attempts, first_seen_at, last_seen_at)
              SELECT tenant_no, 'lost-' || client_id, seq, 1, 0, 0 FROM tenants",
         );
@@ -132,9 +136,9 @@ impl Stage {
             .write_now(move |tx| keys::revoke(tx, spent))
             .unwrap();
 
-        let (relay, other) = (server.relay(), server.holder_of(OTHER_PLATFORM));
-        let channel = |actor: &Actor, directory: &str| {
-            let told = actor.asks_who_answers(from(directory)).expect(200).data();
+        let (relay, other) = (server.relay(), server.with_credential(OTHER_PLATFORM));
+        let channel = |client: &ApiClient, directory: &str| {
+            let told = client.resolve(from(directory)).expect(200).data();
             told["channel_id"].as_str().unwrap().to_owned()
         };
         let (of_northwind, of_fabrikam) = (channel(&relay, CONTOSO), channel(&relay, WOODGROVE));
@@ -160,9 +164,9 @@ impl Stage {
         northwinds.user = server.stored::<String>(USER_OF_NORTHWIND);
         let installs = server
             .fabrikam()
-            .gets(&format!("/channels/{of_fabrikam}/installs"));
+            .get(&format!("/channels/{of_fabrikam}/installs"));
         fabrikams.install = installs.expect(200).ids().swap_remove(0);
-        let managed = relay.gets("/agents").expect(200).data()[0]["agent_id"]
+        let managed = relay.get("/agents").expect(200).data()[0]["agent_id"]
             .as_i64()
             .unwrap();
         let mut relays = things_of(&relay, from(CONTOSO), managed, "RELAY-01", "relay-platform");
@@ -183,7 +187,7 @@ impl Stage {
     }
 }
 
-/// Whether a request names a tenant, which is no secret to the platform.
+/// Whether a request names a tenant, whose existence the platform may know.
 fn names_a_tenant(request: &Request, things: &Things) -> bool {
     let body = String::from_utf8_lossy(request.body.as_deref().unwrap_or_default()).into_owned();
     request
@@ -194,7 +198,7 @@ fn names_a_tenant(request: &Request, things: &Things) -> bool {
 }
 
 #[test]
-fn the_plan_covers_the_table() {
+fn the_plan_covers_the_route_table() {
     let table = router::table();
     let routes: BTreeSet<(String, &str)> = table
         .iter()
@@ -212,11 +216,13 @@ fn the_plan_covers_the_table() {
 }
 
 #[test]
-fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
+fn no_caller_can_tell_a_foreign_resource_from_an_absent_one() {
     let stage = Stage::new();
     let server = &stage.server;
-    let guest = server.northwind().guest_of(&stage.northwinds.session);
-    // Another session of the guest's own tenant is as foreign to it.
+    let guest = server
+        .northwind()
+        .with_session_token(&stage.northwinds.session);
+    // For a session token, other sessions of the same tenant are foreign too.
     let neighbours = things_of(
         &server.northwind(),
         technician(),
@@ -224,7 +230,7 @@ fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
         "1001",
         "northwind-it",
     );
-    let callers: [(&str, Actor, Things, Vec<&Things>); 8] = [
+    let callers: [(&str, ApiClient, Things, Vec<&Things>); 8] = [
         (
             "the relay",
             server.relay(),
@@ -233,7 +239,7 @@ fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
         ),
         (
             "another tenant's platform account",
-            server.holder_of(OTHER_PLATFORM),
+            server.with_credential(OTHER_PLATFORM),
             stage.fabrikams.clone(),
             vec![&stage.northwinds, &stage.relays],
         ),
@@ -257,19 +263,19 @@ fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
         ),
         (
             "a revoked key",
-            server.holder_of(SPENT),
+            server.with_credential(SPENT),
             stage.northwinds.clone(),
             vec![&stage.northwinds, &stage.fabrikams],
         ),
         (
             "an unknown key",
-            server.holder_of("neo_sk_demo_unknown00"),
+            server.with_credential("neo_sk_demo_unknown00"),
             stage.northwinds.clone(),
             vec![&stage.northwinds, &stage.fabrikams],
         ),
         (
             "nobody",
-            server.anyone(),
+            server.anonymous(),
             stage.northwinds.clone(),
             vec![&stage.northwinds, &stage.fabrikams],
         ),
@@ -289,7 +295,7 @@ fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
             "/end-companies".to_owned(),
             "/end-companies/unlinked-tenants".to_owned(),
         ]
-        .map(|path| owner.gets(&path).expect(200).data())
+        .map(|path| owner.get(&path).expect(200).data())
         .to_vec()
     };
     let all = [
@@ -314,13 +320,13 @@ fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
                         continue;
                     }
                     if is_platform && row.path.contains("/installs") {
-                        // The platform manages anyone's.
+                        // The platform manages every tenant's installs.
                         continue;
                     }
-                    let (one, other) = (caller.sends(of_foreign.clone()), caller.sends(of_absent));
+                    let (one, other) = (caller.send(of_foreign.clone()), caller.send(of_absent));
                     assert_eq!(
-                        told(&one),
-                        told(&other),
+                        comparable(&one),
+                        comparable(&other),
                         "{name}: {} {} of {foreign:?}",
                         of_foreign.method,
                         of_foreign.target
@@ -336,30 +342,32 @@ fn a_foreign_thing_is_told_from_an_absent_one_by_nobody() {
 }
 
 #[test]
-fn everybody_gets_as_far_with_their_own_things_as_the_contract_says() {
+fn every_caller_gets_as_far_with_its_own_resources_as_the_contract_says() {
     for row in PLAN {
         let without = match row.path {
             "/health" | "/ready" | "/openapi.json" | "/docs" | "/docs/{file}" | "/auth/config" => {
                 200
             }
             "/auth/exchange" => 400,
-            // A link needs no credential, but a signature.
+            // A link needs a signature instead of a credential.
             "/chat/attachments/{attachment_id}" => 403,
             _ => 401,
         };
-        // What one row does must not stand in another's way.
+        // Each row gets its own server, so that no row's changes affect another.
         let stage = Stage::new();
         let server = &stage.server;
         let relay = server.relay();
         let at_home = relay.session(json!({ "managed_agent_key": "NEO_SUPPORT" }));
-        let said = relay.says(&at_home, "Hello").expect(202).data();
+        let said = relay.append_text(&at_home, "Hello").expect(202).data();
         let mut relays = stage.relays.clone();
         relays.session = at_home;
         relays.turn = said["chat_turn_id"].as_str().unwrap().to_owned();
         relays.message = said["user_message_id"].as_str().unwrap().to_owned();
-        let guest = server.northwind().guest_of(&stage.northwinds.session);
-        let spent = server.holder_of(SPENT);
-        let nobody = server.anyone();
+        let guest = server
+            .northwind()
+            .with_session_token(&stage.northwinds.session);
+        let spent = server.with_credential(SPENT);
+        let nobody = server.anonymous();
         for (caller, own, status) in [
             (&spent, &stage.northwinds, without),
             (&nobody, &stage.northwinds, without),
@@ -370,7 +378,7 @@ fn everybody_gets_as_far_with_their_own_things_as_the_contract_says() {
         ] {
             let first = (row.ask)(own, own).swap_remove(0);
             let path = first.target.clone();
-            let reply = caller.sends(first);
+            let reply = caller.send(first);
             assert_eq!(
                 reply.status,
                 status,
@@ -389,10 +397,10 @@ fn a_dry_run_hides_where_another_msps_bot_is_installed() {
     let ask = |agent: i64| {
         let body =
             json!({ "agent_id": agent, "bot_id": SHARED_BOT, "inbound_tenant_id": WOODGROVE });
-        northwind.asks_who_answers(body)
+        northwind.resolve(body)
     };
-    let expected = told(&northwind.asks_who_answers(json!({ "agent_id": 987_654 })));
+    let expected = comparable(&northwind.resolve(json!({ "agent_id": 987_654 })));
     for agent in [102, 201, 987_654] {
-        assert_eq!(told(&ask(agent)), expected);
+        assert_eq!(comparable(&ask(agent)), expected);
     }
 }

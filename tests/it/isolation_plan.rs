@@ -101,9 +101,9 @@ macro_rules! plan {
     };
 }
 
-/// Makes requests from their templates. A template is a target, then a space and a body if there is
-/// one. The target is a query of the row's path, a path of its own, or left out. `{name}` stands for
-/// one of `things`, `{own.name}` for one of `own`.
+/// Makes requests from their templates. A template is a target, then a space and a body if there
+/// is one. The target is a query of the row's path, a path of its own, or left out. `{name}`
+/// stands for one of `things`, `{own.name}` for one of `own`.
 fn requests(
     method: &str,
     path: &str,

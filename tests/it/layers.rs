@@ -1,23 +1,24 @@
-//! The layers of the source: who may know whom.
+//! The layers of the source code: which modules may import which.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 struct Source {
-    /// Below the repository's root, such as `src/store/mod.rs`.
+    /// The path below the repository's root, such as `src/store/mod.rs`.
     path: String,
     text: String,
 }
 
 impl Source {
-    /// Its layer: the first part of its path below `src`.
+    /// The file's layer: the first part of its path below `src`.
     fn layer(&self) -> &str {
         let below = self.path.strip_prefix("src/").unwrap_or(&self.path);
         below.split(['/', '.']).next().unwrap_or(below)
     }
 
-    /// The code without comments and unit tests: a doc link is no dependency, and a test may know more.
+    /// The code without comments and unit tests: a doc link is no dependency, and tests may import
+    /// more.
     fn code(&self) -> String {
         self.text
             .lines()
@@ -27,7 +28,7 @@ impl Source {
             .collect()
     }
 
-    /// The top-level modules of ours that the code names.
+    /// The crate's top-level modules that the code names.
     fn modules(&self) -> BTreeSet<String> {
         let code = self.code();
         let mut modules = BTreeSet::new();
@@ -73,7 +74,7 @@ fn sources(folder: &str) -> Vec<Source> {
     found
 }
 
-/// Which modules each layer may name besides itself. The order is that of `src/lib.rs`: imports point downwards.
+/// The modules that each layer may name besides itself. The order is that of `src/lib.rs`.
 const LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("error", &[]),
@@ -169,7 +170,7 @@ fn only_the_engines_folder_names_sqlite() {
 }
 
 #[test]
-fn the_nouns_of_the_store_see_only_its_own_sql_types() {
+fn noun_files_of_the_store_use_only_its_own_sql_types() {
     let mut nouns = 0;
     for source in sources("src/store") {
         let is_noun = !source.path.starts_with("src/store/sqlite/")
@@ -183,7 +184,7 @@ fn the_nouns_of_the_store_see_only_its_own_sql_types() {
 }
 
 #[test]
-fn of_the_edge_only_the_route_table_and_its_document_name_resources() {
+fn only_the_route_table_and_its_document_in_the_edge_name_resources() {
     for source in sources("src/http/edge") {
         let names_resources = source
             .code()
@@ -212,8 +213,8 @@ fn every_file_opens_with_a_sentence_that_says_what_it_is() {
 }
 
 #[test]
-fn nothing_is_left_to_do() {
-    // Put together here, so that this file does not name them itself.
+fn no_todo_is_left() {
+    // The words are assembled here, so that this file does not contain them.
     let unfinished = ["todo", "unimplemented", "dbg"].map(|word| format!("{word}!"));
     for source in sources("src").into_iter().chain(sources("tests")) {
         for word in &unfinished {
@@ -223,7 +224,7 @@ fn nothing_is_left_to_do() {
 }
 
 #[test]
-fn the_walks_of_the_architecture_page_name_each_file_once_and_every_file_exists() {
+fn the_walkthroughs_of_the_architecture_page_name_each_file_once_and_every_file_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
     let mut walks = 0;

@@ -1,36 +1,36 @@
-//! Everything that the program logs while the tests run.
+//! Captures the log lines of all tests of this binary.
 
 use std::sync::{Mutex, OnceLock};
 
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
 
-static BOOK: OnceLock<Book> = OnceLock::new();
+static LOG: OnceLock<CapturedLog> = OnceLock::new();
 
-/// The lines so far, of all tests of this binary.
-pub struct Book {
+/// The captured lines of all tests of this binary.
+pub struct CapturedLog {
     lines: Mutex<Vec<String>>,
 }
 
-/// Opens the book; what was logged before is not in it.
-pub fn open() -> &'static Book {
-    BOOK.get_or_init(|| {
+/// Starts the capture; earlier lines are not in it.
+pub fn open() -> &'static CapturedLog {
+    LOG.get_or_init(|| {
         log::set_logger(&Writer).unwrap();
         log::set_max_level(LevelFilter::Info);
-        Book {
+        CapturedLog {
             lines: Mutex::default(),
         }
     })
 }
 
-impl Book {
-    /// What is in it.
+impl CapturedLog {
+    /// The captured lines.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap().clone()
     }
 }
 
-/// A level and the values of the fields, which stand ahead of the message as in the log's text.
+/// A level and the values of the fields, which come before the message as in the text format.
 struct Line(String);
 
 impl<'kvs> VisitSource<'kvs> for Line {
@@ -48,7 +48,7 @@ impl Log for Writer {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if let Some(book) = BOOK.get() {
+        if let Some(book) = LOG.get() {
             let mut line = Line(record.level().to_string());
             record.key_values().visit(&mut line).unwrap();
             let line = format!("{} {}", line.0, record.args());

@@ -1,13 +1,13 @@
-//! The log: one line a request, and never what must not be in one.
+//! The log: one line per request, without credentials, queries or texts.
 
 use serde_json::{Value, json};
 
 use crate::process::{
-    Client, FABRIKAM, NORTHWIND, Place, RELAY, Reply, Server, finish, id_and_key,
+    Client, FABRIKAM, NORTHWIND, RELAY, Reply, Server, Workspace, finish, id_and_key,
 };
 
-/// What one request was and how it was answered.
-struct Asked {
+/// A request and its reply, for which the log must have a line.
+struct ExpectedLine {
     method: &'static str,
     route: &'static str,
     caller: String,
@@ -16,11 +16,11 @@ struct Asked {
 
 struct Caller<'a> {
     client: &'a Client,
-    asked: Vec<Asked>,
+    asked: Vec<ExpectedLine>,
 }
 
 impl Caller<'_> {
-    /// Makes a call of which the log must have a line: by whom, on which route.
+    /// Makes a call and notes the expected log line: the route and the caller.
     fn call(
         &mut self,
         (method, route): (&'static str, &'static str),
@@ -35,7 +35,7 @@ impl Caller<'_> {
         } else {
             reply.json()
         };
-        self.asked.push(Asked {
+        self.asked.push(ExpectedLine {
             method,
             route,
             caller: caller.to_owned(),
@@ -47,8 +47,8 @@ impl Caller<'_> {
 
 #[test]
 fn every_request_has_one_line_and_no_line_shows_a_credential_a_query_or_a_text() {
-    let place = Place::with_demo_world();
-    let made = place.ok([
+    let workspace = Workspace::with_demo_world();
+    let made = workspace.ok([
         "--env",
         "demo",
         "keys",
@@ -59,7 +59,7 @@ fn every_request_has_one_line_and_no_line_shows_a_credential_a_query_or_a_text()
         "script",
     ]);
     let (id, key) = id_and_key(&made);
-    let server = place.serve_demo_world();
+    let server = workspace.serve_demo_world();
     let client = server.client();
     let script = format!("northwind-it/service_account:{id}");
     let script = (key.as_str(), script.as_str());
@@ -90,7 +90,7 @@ fn every_request_has_one_line_and_no_line_shows_a_credential_a_query_or_a_text()
         "/whoami",
         None,
     );
-    // What a route is for decides who may call it, so that an unknown one asks for no credential.
+    // Admission depends on the route, so an unknown route needs no credential.
     caller.call(
         ("GET", "-"),
         (&key, "-"),
@@ -173,7 +173,7 @@ fn every_request_has_one_line_and_no_line_shows_a_credential_a_query_or_a_text()
     );
     let asked = caller.asked;
 
-    // Others' keys, the relay's and one that is revoked while it is in use.
+    // Other tenants' keys, the relay's key, and a key that is revoked while in use.
     client.get(FABRIKAM, "/whoami");
     client.get(NORTHWIND, "/whoami");
     client.post(
@@ -181,7 +181,7 @@ fn every_request_has_one_line_and_no_line_shows_a_credential_a_query_or_a_text()
         "/chat/sessions",
         &json!({"client_id": "fabrikam-support", "agent_id": 202, "title": "SECRETTITLE"}),
     );
-    place.ok(["keys", "revoke", &id]);
+    workspace.ok(["keys", "revoke", &id]);
     assert_eq!(client.get(&key, "/whoami").status, 401);
     let log = server.stop();
 
@@ -222,8 +222,8 @@ fn every_request_has_one_line_and_no_line_shows_a_credential_a_query_or_a_text()
 
 #[test]
 fn a_request_id_that_a_client_gives_is_the_one_in_the_log() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let given = "8c3d0f5e-0f0a-4a56-9d1c-2b6f6f1f9a11";
     for (sent, is_taken) in [(given, true), ("SECRETREQUESTID", false)] {
         let headers = [("x-request-id", sent)];
@@ -239,9 +239,9 @@ fn a_request_id_that_a_client_gives_is_the_one_in_the_log() {
 }
 
 #[test]
-fn a_line_comes_by_itself_and_at_the_end_none_is_lost_or_out_of_its_turn() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+fn lines_are_flushed_without_further_traffic_and_none_is_lost_or_reordered_at_the_end() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let asks = |number: u32| {
         let id = format!("00000000-0000-4000-8000-{number:012}");
         let headers = [("x-request-id", id.as_str())];
@@ -252,8 +252,8 @@ fn a_line_comes_by_itself_and_at_the_end_none_is_lost_or_out_of_its_turn() {
         id
     };
     let mut asked = vec![asks(0)];
-    // Nothing else happens that could push it out.
-    server.logs(&asked[0]);
+    // No later request could flush the line.
+    server.wait_for_log(&asked[0]);
     asked.extend((1..300).map(asks));
     let log = server.stop();
     let lines = log.iter().filter(|line| line.contains("GET /whoami 200"));
@@ -266,8 +266,8 @@ fn a_line_comes_by_itself_and_at_the_end_none_is_lost_or_out_of_its_turn() {
 
 #[test]
 fn as_json_every_line_is_one_object_and_has_a_request_s_fields_apart() {
-    let place = Place::with_demo_world();
-    let server = place.serve(["--env", "demo", "--rate-limit", "0", "--log-format", "json"]);
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve(["--env", "demo", "--rate-limit", "0", "--log-format", "json"]);
     let client = server.client();
     let asks = |key: &str, path: &str| {
         let reply = client.get(key, path);
@@ -324,12 +324,12 @@ fn as_json_every_line_is_one_object_and_has_a_request_s_fields_apart() {
 }
 
 #[test]
-fn as_json_the_reason_why_a_server_fails_is_an_object_too_whatever_else_is_wanted() {
-    let place = Place::with_demo_world();
+fn as_json_a_startup_failure_is_an_object_at_every_log_level() {
+    let workspace = Workspace::with_demo_world();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     for wanted in ["error", "off"] {
-        let mut command = place.command(["serve", "--listen", &taken, "--log-format", "json"]);
+        let mut command = workspace.command(["serve", "--listen", &taken, "--log-format", "json"]);
         let done = finish(command.env("RUST_LOG", wanted));
         let line: Value = serde_json::from_str(done.failure()).unwrap();
         let message = line["message"].as_str().unwrap();
@@ -340,8 +340,8 @@ fn as_json_the_reason_why_a_server_fails_is_an_object_too_whatever_else_is_wante
         });
         assert_eq!(line, expected);
     }
-    // Whoever types a command reads its one sentence.
-    let done = Place::new().run(["check", "--log-format", "json"]);
+    // A command that is run by hand prints its one sentence.
+    let done = Workspace::new().run(["check", "--log-format", "json"]);
     assert!(
         done.failure().starts_with("there is no data in "),
         "{done:?}"
@@ -349,15 +349,15 @@ fn as_json_the_reason_why_a_server_fails_is_an_object_too_whatever_else_is_wante
 }
 
 #[test]
-fn the_log_s_form_has_a_variable_and_the_flag_beats_it() {
-    let place = Place::new();
+fn the_log_format_has_a_variable_and_the_flag_overrides_it() {
+    let workspace = Workspace::new();
     let listening = |flags: &[&str]| {
-        let mut command = place.command(["serve", "--listen", "127.0.0.1:0"]);
+        let mut command = workspace.command(["serve", "--listen", "127.0.0.1:0"]);
         command.args(flags).env("SWITCHBOARD_LOG_FORMAT", "json");
-        Server::start(command).logs("listening on http://")
+        Server::start(command).wait_for_log("listening on http://")
     };
     assert!(listening(&[]).starts_with("{\"time\":"));
     assert!(listening(&["--log-format", "text"]).starts_with('['));
-    let done = place.run(["check", "--log-format", "yaml"]);
+    let done = workspace.run(["check", "--log-format", "yaml"]);
     assert_eq!(done.code, 2, "{done:?}");
 }

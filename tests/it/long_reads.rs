@@ -1,4 +1,4 @@
-//! Long reads of one tenant keep nobody else from reading, and end in time.
+//! Long reads: those of one tenant do not block others, and they yield to the checkpoint.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -12,7 +12,7 @@ use switchboard::store::{database_file, tenants};
 use crate::support::{Server, technician};
 
 #[test]
-fn one_tenants_long_reads_leave_room_for_another_and_for_every_short_one() {
+fn one_tenants_long_reads_leave_capacity_for_other_tenants_and_for_short_reads() {
     let server = Server::demo();
     let store = server.app.store.clone();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -34,10 +34,10 @@ fn one_tenants_long_reads_leave_room_for_another_and_for_every_short_one() {
         .collect();
     begun.recv().unwrap();
     begun.recv().unwrap();
-    // Two of them are under way, and no third begins.
-    server.fabrikam().gets("/whoami").expect(200);
-    server.northwind().gets("/whoami").expect(200);
-    server.fabrikam().gets("/agents?q=helper").expect(200);
+    // Two of the reads are in progress, and no third one starts.
+    server.fabrikam().get("/whoami").expect(200);
+    server.northwind().get("/whoami").expect(200);
+    server.fabrikam().get("/agents?q=helper").expect(200);
     assert!(begun.try_recv().is_err());
     for _ in 0..8 {
         release.send(()).unwrap();
@@ -51,12 +51,12 @@ fn one_tenants_long_reads_leave_room_for_another_and_for_every_short_one() {
 }
 
 #[test]
-fn a_long_read_makes_way_for_the_log_to_be_begun_again_and_is_begun_again_itself() {
+fn a_long_read_yields_so_that_the_write_ahead_log_can_restart_and_then_restarts_itself() {
     let server = Server::demo();
     let store = server.app.store.clone();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let northwind = server.northwind();
-    // Another program writes most of it; the server sees how long the log is at its own next commit.
+    // Another process grows the log; the server notices its length at its own next commit.
     let other = Connection::open(database_file(server.folder())).unwrap();
     other.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
     other
@@ -96,7 +96,7 @@ fn a_long_read_makes_way_for_the_log_to_be_begun_again_and_is_begun_again_itself
     assert!(length() <= grown, "the log was not begun again");
     is_enough.store(true, Ordering::SeqCst);
     assert_eq!(runtime.block_on(first).unwrap(), 3);
-    // Others' reads, long and short, and writes go on.
-    server.fabrikam().gets("/agents?q=helper").expect(200);
-    server.fabrikam().gets("/whoami").expect(200);
+    // Other tenants' long reads, short reads and writes continue.
+    server.fabrikam().get("/agents?q=helper").expect(200);
+    server.fabrikam().get("/whoami").expect(200);
 }

@@ -1,4 +1,4 @@
-//! Tests of Switchboard from outside the crate, one binary for all.
+//! Integration tests of Switchboard, in one test binary.
 
 mod agents;
 mod articles;
@@ -7,6 +7,7 @@ mod authority;
 mod backups;
 mod cache;
 mod channels;
+mod client_timeouts;
 mod clock_jumps;
 mod codes;
 mod command_line;
@@ -34,6 +35,7 @@ mod fuzz;
 mod health;
 mod held_sockets;
 mod history;
+mod idempotency;
 mod installs;
 mod isolation;
 mod isolation_plan;
@@ -46,13 +48,11 @@ mod messages;
 mod metrics;
 mod model_turns;
 mod openai_client;
-mod patience;
 mod power_cut;
 mod process;
 mod query_plans;
 mod random;
 mod rate_limit;
-mod repeats;
 mod resolver_cases;
 mod resolver_model;
 mod resolver_random_worlds;

@@ -1,11 +1,11 @@
-//! Tenants by the platform, people and keys by an ADMIN, what was done and what was refused.
+//! Management over HTTP: tenants by the platform, people and keys by an ADMIN, the audit trail.
 
 use serde_json::{Value, json};
 
 use crate::authority::{Authority, FABRIKAM_DIRECTORY, NEWCOMER, current};
-use crate::support::{Actor, CONTOSO, DEMO, Server, technician};
+use crate::support::{ApiClient, CONTOSO, DEMO, Server, technician};
 
-/// The flags of a server that takes an authority's tokens.
+/// The flags of a server that accepts an authority's tokens.
 pub fn flags(authority: &Authority) -> [String; 2] {
     [
         format!("--entra-authority={}", authority.url()),
@@ -15,24 +15,24 @@ pub fn flags(authority: &Authority) -> [String; 2] {
 
 fn with_people(authority: &Authority) -> Server {
     let [url, audience] = flags(authority);
-    Server::serving(DEMO, &[&url, &audience])
+    Server::with_world(DEMO, &[&url, &audience])
 }
 
-/// Somebody of Northwind with this role in the token.
-pub fn person(server: &Server, authority: &Authority, oid: &str, role: &str) -> Actor {
+/// A person of Northwind with this role in the token.
+pub fn person(server: &Server, authority: &Authority, oid: &str, role: &str) -> ApiClient {
     let mut claims = authority.claims(oid);
     if !role.is_empty() {
         claims["roles"] = json!([role]);
     }
-    server.holder_of(&current().issues(&claims))
+    server.with_credential(&current().issue(&claims))
 }
 
 #[test]
-fn the_platform_makes_a_tenant_with_its_managed_agent_and_changes_it() {
+fn the_platform_creates_a_tenant_with_its_managed_agent_and_changes_it() {
     let server = Server::demo();
     let relay = server.relay();
     let made = relay
-        .posts("/tenants", json!({ "client_id": "proseware-it", "name": "Proseware IT", "rate_limit_per_minute": 7 }))
+        .post("/tenants", json!({ "client_id": "proseware-it", "name": "Proseware IT", "rate_limit_per_minute": 7 }))
         .expect(201);
     assert_eq!(
         made.header("location"),
@@ -47,10 +47,10 @@ fn the_platform_makes_a_tenant_with_its_managed_agent_and_changes_it() {
     );
     let managed = json!({ "managed_agent_key": "NEO_SUPPORT", "client_id": "proseware-it" });
     assert_eq!(
-        relay.opens(managed).expect(201).data()["client_id"],
+        relay.create_session(managed).expect(201).data()["client_id"],
         "proseware-it"
     );
-    let changed = relay.patches(
+    let changed = relay.patch(
         "/tenants/proseware-it",
         json!({ "name": "Proseware", "rate_limit_per_minute": null, "retention_days": 30 }),
     );
@@ -64,20 +64,20 @@ fn the_platform_makes_a_tenant_with_its_managed_agent_and_changes_it() {
         (&Value::Null, &json!(30))
     );
     assert_eq!(
-        relay.gets("/tenants/proseware-it").expect(200).data(),
+        relay.get("/tenants/proseware-it").expect(200).data(),
         changed
     );
-    assert_eq!(relay.gets("/tenants").expect(200).data()[0], changed);
+    assert_eq!(relay.get("/tenants").expect(200).data()[0], changed);
     assert_eq!(
-        relay.gets("/tenants?q=prose").expect(200).data(),
+        relay.get("/tenants?q=prose").expect(200).data(),
         json!([changed])
     );
-    relay.gets("/tenants/no-such").not_found();
-    relay.gets("/tenants/NO%20SUCH").not_found();
+    relay.get("/tenants/no-such").not_found();
+    relay.get("/tenants/NO%20SUCH").not_found();
 }
 
 #[test]
-fn what_a_tenant_cannot_be_is_refused() {
+fn an_invalid_tenant_is_refused() {
     let server = Server::demo();
     let relay = server.relay();
     for (body, field, reason) in [
@@ -94,12 +94,10 @@ fn what_a_tenant_cannot_be_is_refused() {
             "must be from 1 to 36500",
         ),
     ] {
-        relay.posts("/tenants", body).refused_field(field, reason);
+        relay.post("/tenants", body).refused_field(field, reason);
     }
     let taken = json!({ "client_id": "northwind-it", "name": "x" });
-    let refused = relay
-        .posts("/tenants", taken)
-        .refused(409, "already_exists");
+    let refused = relay.post("/tenants", taken).refused(409, "already_exists");
     assert_eq!(
         refused.error(),
         json!({
@@ -108,7 +106,7 @@ fn what_a_tenant_cannot_be_is_refused() {
     );
     let directory = json!({ "client_id": "x", "name": "x", "entra_tenant_id": FABRIKAM_DIRECTORY });
     let refused = relay
-        .posts("/tenants", directory)
+        .post("/tenants", directory)
         .refused(409, "already_exists");
     assert_eq!(
         refused.error(),
@@ -118,35 +116,32 @@ fn what_a_tenant_cannot_be_is_refused() {
             "details": { "field": "entra_tenant_id" },
         })
     );
-    // Northwind's bot is installed there.
+    // Northwind's bot is installed in that directory.
     let home = json!({ "client_id": "x", "name": "x", "entra_tenant_id": CONTOSO });
     let refused = relay
-        .posts("/tenants", home)
+        .post("/tenants", home)
         .refused(409, "install_conflict");
     assert!(!refused.text().to_lowercase().contains("northwind"));
-    relay.gets("/tenants/x").not_found();
+    relay.get("/tenants/x").not_found();
     relay
-        .patches("/tenants/northwind-it", json!({ "name": null }))
+        .patch("/tenants/northwind-it", json!({ "name": null }))
         .refused_field("name", "must not be null: it has no default");
-    server
-        .northwind()
-        .gets("/tenants")
-        .refused(403, "forbidden");
+    server.northwind().get("/tenants").refused(403, "forbidden");
 }
 
 #[test]
-fn what_the_platform_does_to_a_tenant_stands_in_the_records_of_both() {
+fn what_the_platform_does_to_a_tenant_is_in_both_audit_trails() {
     let server = Server::demo();
     server
         .relay()
-        .patches(
+        .patch(
             "/tenants/northwind-it",
             json!({ "rate_limit_per_minute": 5000 }),
         )
         .expect(200);
     for reader in [server.relay(), server.northwind()] {
         let events = reader
-            .gets("/audit-events?action=tenant.update")
+            .get("/audit-events?action=tenant.update")
             .expect(200)
             .data();
         assert_eq!(events[0]["target"], "northwind-it");
@@ -155,17 +150,17 @@ fn what_the_platform_does_to_a_tenant_stands_in_the_records_of_both() {
             json!({ "changed": { "rate_limit_per_minute": { "from": null, "to": 5000 } } })
         );
     }
-    let fabrikam = server.fabrikam().gets("/audit-events?action=tenant.update");
+    let fabrikam = server.fabrikam().get("/audit-events?action=tenant.update");
     assert_eq!(fabrikam.expect(200).data(), json!([]));
 }
 
 #[test]
-fn an_admin_makes_rotates_and_revokes_keys_and_each_is_shown_once() {
+fn an_admin_creates_rotates_and_revokes_keys_and_each_is_shown_once() {
     let authority = Authority::new();
     let server = with_people(&authority);
     let admin = person(&server, &authority, NEWCOMER, "Admin");
     let made = admin
-        .posts(
+        .post(
             "/api-keys",
             json!({ "name": "Tickets", "expires_at": "2030-01-31T12:00:00Z" }),
         )
@@ -190,9 +185,9 @@ fn an_admin_makes_rotates_and_revokes_keys_and_each_is_shown_once() {
             &Value::Null
         )
     );
-    let holder = server.holder_of(&key);
+    let holder = server.with_credential(&key);
     assert_eq!(
-        holder.gets("/whoami").expect(200).data()["client_id"],
+        holder.get("/whoami").expect(200).data()["client_id"],
         "northwind-it"
     );
     let id = made["id"].as_str().unwrap();
@@ -203,7 +198,7 @@ fn an_admin_makes_rotates_and_revokes_keys_and_each_is_shown_once() {
     );
 
     let rotated = admin
-        .sends(crate::wire::Request::new(
+        .send(crate::wire::Request::new(
             "POST",
             format!("/api-keys/{id}/rotate"),
         ))
@@ -211,23 +206,27 @@ fn an_admin_makes_rotates_and_revokes_keys_and_each_is_shown_once() {
         .data();
     let next = rotated["key"].as_str().unwrap().to_owned();
     assert_ne!(rotated["id"], made["id"]);
-    let account = holder.gets("/whoami").expect(200).data()["id"].clone();
+    let account = holder.get("/whoami").expect(200).data()["id"].clone();
     assert_eq!(
-        server.holder_of(&next).gets("/whoami").expect(200).data()["id"],
+        server
+            .with_credential(&next)
+            .get("/whoami")
+            .expect(200)
+            .data()["id"],
         account
     );
     let path = format!("/api-keys/{}", rotated["id"].as_str().unwrap());
-    admin.deletes(&path).expect(204);
+    admin.delete(&path).expect(204);
     let revoked = server
-        .holder_of(&next)
-        .gets("/whoami")
+        .with_credential(&next)
+        .get("/whoami")
         .refused(401, "unauthorized");
     assert_eq!(revoked.error()["details"]["reason"], "revoked");
-    admin.deletes(&path).expect(204);
-    let listed = admin.gets("/api-keys?q=tickets").expect(200);
+    admin.delete(&path).expect(204);
+    let listed = admin.get("/api-keys?q=tickets").expect(200);
     assert!(!listed.text().contains(&key) && !listed.text().contains(&next));
     assert_eq!(listed.data().as_array().unwrap().len(), 2);
-    let told = admin.gets("/audit-events?q=Tickets").expect(200).data();
+    let told = admin.get("/audit-events?q=Tickets").expect(200).data();
     let actions: Vec<&str> = told
         .as_array()
         .unwrap()
@@ -239,9 +238,9 @@ fn an_admin_makes_rotates_and_revokes_keys_and_each_is_shown_once() {
         ["api_key.revoke", "api_key.rotate", "api_key.create"]
     );
 
-    server.passes(24 * 60 * 60 * 1_000);
+    server.advance_clock(24 * 60 * 60 * 1_000);
     assert_eq!(
-        holder.gets("/whoami").refused(401, "unauthorized").error()["details"]["reason"],
+        holder.get("/whoami").refused(401, "unauthorized").error()["details"]["reason"],
         "expired"
     );
 }
@@ -260,14 +259,14 @@ fn a_key_that_is_rotated_twice_ends_at_its_own_time_and_not_with_the_overlap() {
     ] {
         let name = format!("Ends {end}");
         let made = admin
-            .posts("/api-keys", json!({ "name": name, "expires_at": end }))
+            .post("/api-keys", json!({ "name": name, "expires_at": end }))
             .expect(201)
             .data();
         let path = format!("/api-keys/{}/rotate", made["id"].as_str().unwrap());
-        // The first reply was lost on its way.
+        // The second round stands for a retry after a lost reply.
         for _ in 0..2 {
             let rotated = admin
-                .sends(crate::wire::Request::new("POST", path.clone()))
+                .send(crate::wire::Request::new("POST", path.clone()))
                 .expect(201)
                 .data();
             assert_eq!(rotated["expires_at"], own_end);
@@ -276,7 +275,7 @@ fn a_key_that_is_rotated_twice_ends_at_its_own_time_and_not_with_the_overlap() {
 }
 
 #[test]
-fn a_key_that_cannot_be_made_is_refused_and_a_foreign_one_is_not_there() {
+fn an_invalid_key_request_is_refused_and_a_foreign_key_is_not_found() {
     let authority = Authority::new();
     let server = with_people(&authority);
     let admin = person(&server, &authority, NEWCOMER, "Admin");
@@ -298,35 +297,35 @@ fn a_key_that_cannot_be_made_is_refused_and_a_foreign_one_is_not_there() {
             "must not be true; create platform keys on the command line: switchboard keys create --platform",
         ),
     ] {
-        admin.posts("/api-keys", body).refused_field(field, reason);
+        admin.post("/api-keys", body).refused_field(field, reason);
     }
     admin
-        .posts("/api-keys", json!({ "name": "Twice" }))
+        .post("/api-keys", json!({ "name": "Twice" }))
         .expect(201);
     admin
-        .posts("/api-keys", json!({ "name": "Twice" }))
+        .post("/api-keys", json!({ "name": "Twice" }))
         .refused(409, "already_exists");
     admin
-        .deletes("/api-keys/key_019ab697-e807-7abc-8def-0123456789ab")
+        .delete("/api-keys/key_019ab697-e807-7abc-8def-0123456789ab")
         .not_found();
-    admin.deletes("/api-keys/x").not_found();
+    admin.delete("/api-keys/x").not_found();
     for role in ["User", "Viewer"] {
         person(&server, &authority, "u-2", role)
-            .gets("/api-keys")
+            .get("/api-keys")
             .refused(403, "forbidden");
     }
     server
         .northwind()
-        .posts("/api-keys", json!({ "name": "Mine" }))
+        .post("/api-keys", json!({ "name": "Mine" }))
         .refused(403, "forbidden");
 }
 
 #[test]
-fn people_are_listed_and_given_roles_but_the_last_admin_stays() {
+fn people_are_listed_and_given_roles_but_the_last_admin_remains() {
     let authority = Authority::new();
     let server = with_people(&authority);
     let admin = person(&server, &authority, NEWCOMER, "Admin");
-    let everybody = admin.gets("/users").expect(200).data();
+    let everybody = admin.get("/users").expect(200).data();
     let newcomer = everybody
         .as_array()
         .unwrap()
@@ -334,10 +333,10 @@ fn people_are_listed_and_given_roles_but_the_last_admin_stays() {
         .find(|user| user["id"] == NEWCOMER)
         .unwrap()
         .clone();
-    // What a token says of a role counts for its request and is not recorded.
+    // A role in a token applies to its request and is not recorded.
     assert_eq!(newcomer["role"], "USER");
     assert_eq!(newcomer["last_seen_at"], "2025-11-24T16:00:00.000Z");
-    let admins = admin.gets("/users?role=ADMIN").expect(200).data();
+    let admins = admin.get("/users?role=ADMIN").expect(200).data();
     let recorded: Vec<String> = admins
         .as_array()
         .unwrap()
@@ -349,42 +348,42 @@ fn people_are_listed_and_given_roles_but_the_last_admin_stays() {
     let last = format!("/users/{}", recorded[0]);
     for role in [json!("USER"), json!("VIEWER"), Value::Null] {
         admin
-            .patches(&last, json!({ "role": role }))
+            .patch(&last, json!({ "role": role }))
             .refused(409, "last_admin");
     }
     let path = format!("/users/{NEWCOMER}");
     assert_eq!(
         admin
-            .patches(&path, json!({ "role": "ADMIN" }))
+            .patch(&path, json!({ "role": "ADMIN" }))
             .expect(200)
             .data()["role"],
         "ADMIN"
     );
     assert_eq!(
         person(&server, &authority, NEWCOMER, "")
-            .gets("/whoami")
+            .get("/whoami")
             .expect(200)
             .data()["role"],
         "ADMIN"
     );
     assert_eq!(
         admin
-            .patches(&last, json!({ "role": "VIEWER" }))
+            .patch(&last, json!({ "role": "VIEWER" }))
             .expect(200)
             .data()["role"],
         "VIEWER"
     );
     admin
-        .patches(&path, json!({ "role": null }))
+        .patch(&path, json!({ "role": null }))
         .refused(409, "last_admin");
     admin
-        .patches("/users/nobody", json!({ "role": "USER" }))
+        .patch("/users/nobody", json!({ "role": "USER" }))
         .not_found();
     admin
-        .patches(&path, json!({ "role": "OWNER" }))
+        .patch(&path, json!({ "role": "OWNER" }))
         .refused_field("role", "must be one of VIEWER, USER, ADMIN");
     let told = admin
-        .gets("/audit-events?action=user.update")
+        .get("/audit-events?action=user.update")
         .expect(200)
         .data();
     assert_eq!(
@@ -392,24 +391,24 @@ fn people_are_listed_and_given_roles_but_the_last_admin_stays() {
         json!({ "role": { "from": "USER", "to": "ADMIN" } })
     );
     let refused = admin
-        .gets("/audit-events?action=request.refused&q=last_admin")
+        .get("/audit-events?action=request.refused&q=last_admin")
         .expect(200)
         .data();
     assert_eq!(refused.as_array().unwrap().len(), 4);
 }
 
 #[test]
-fn audit_events_are_filtered_by_actor_and_action_and_tell_from_where() {
+fn audit_events_are_filtered_by_actor_and_action_and_record_the_address() {
     let server = Server::demo();
     let northwind = server.northwind();
     northwind
-        .posts("/agents", json!({ "name": "One" }))
+        .post("/agents", json!({ "name": "One" }))
         .expect(201);
     northwind
-        .posts("/agents", json!({ "name": "Two" }))
+        .post("/agents", json!({ "name": "Two" }))
         .expect(201);
-    let me = northwind.gets("/whoami").expect(200).data();
-    let event = &northwind.gets("/audit-events").expect(200).data()[0];
+    let me = northwind.get("/whoami").expect(200).data();
+    let event = &northwind.get("/audit-events").expect(200).data()[0];
     assert_eq!(event["action"], "agent.create");
     assert_eq!(
         event["actor"],
@@ -419,7 +418,7 @@ fn audit_events_are_filtered_by_actor_and_action_and_tell_from_where() {
     assert_eq!(event["created_at"], "2025-11-24T16:00:00.000Z");
     let count = |query: &str| {
         northwind
-            .gets(&format!("/audit-events?{query}"))
+            .get(&format!("/audit-events?{query}"))
             .expect(200)
             .data()
             .as_array()
@@ -435,12 +434,12 @@ fn audit_events_are_filtered_by_actor_and_action_and_tell_from_where() {
     );
     assert_eq!(count("action=agent.delete"), 0);
     northwind
-        .gets("/audit-events?actor=")
+        .get("/audit-events?actor=")
         .refused_field("actor", "must not be empty");
     server
         .northwind()
-        .guest_of(&northwind.session(technician()))
-        .gets("/audit-events")
+        .with_session_token(&northwind.session(technician()))
+        .get("/audit-events")
         .refused(403, "forbidden");
 }
 
@@ -450,17 +449,18 @@ fn statistics_count_sessions_turns_failures_and_first_words_by_day_and_agent() {
     let northwind = server.northwind();
     let asks = |body: Value| {
         let session = northwind.session(body);
-        let turn = northwind.says(&session, "Hello").expect(202).data()["chat_turn_id"].clone();
+        let turn =
+            northwind.append_text(&session, "Hello").expect(202).data()["chat_turn_id"].clone();
         northwind
             .turn(&session, turn.as_str().unwrap(), "wait_seconds=60")
             .expect(200);
     };
     asks(technician());
-    server.passes(24 * 60 * 60 * 1_000);
+    server.advance_clock(24 * 60 * 60 * 1_000);
     asks(technician());
     asks(json!({ "managed_agent_key": "NEO_SUPPORT" }));
-    let stats = northwind.gets("/stats").expect(200).data();
-    // The clock stands while a turn is answered.
+    let stats = northwind.get("/stats").expect(200).data();
+    // The clock stands still while a turn is answered.
     let counts = |sessions: i64| json!({ "sessions": sessions, "turns": sessions, "failures": 0, "median_first_word_ms": 0 });
     let with = |mut counts: Value, more: Value| {
         counts
@@ -490,9 +490,9 @@ fn statistics_count_sessions_turns_failures_and_first_words_by_day_and_agent() {
             ),
         ])
     );
-    // The end is exclusive, the beginning inclusive.
+    // The end is exclusive, the start inclusive.
     let day = northwind
-        .gets("/stats?from=2025-11-24T16:00:00Z&to=2025-11-25T16:00:00Z")
+        .get("/stats?from=2025-11-24T16:00:00Z&to=2025-11-25T16:00:00Z")
         .expect(200)
         .data();
     assert_eq!(day["total"], counts(1));
@@ -507,44 +507,44 @@ fn statistics_count_sessions_turns_failures_and_first_words_by_day_and_agent() {
         ),
     ] {
         northwind
-            .gets(&format!("/stats?{query}"))
+            .get(&format!("/stats?{query}"))
             .refused_field("from", reason);
     }
 }
 
 #[test]
-fn who_calls_is_settled_before_the_body_is_looked_at_also_where_that_takes_time() {
+fn the_caller_is_admitted_before_the_body_is_checked_even_if_that_takes_time() {
     let authority = Authority::new();
     let broken = || crate::wire::Request::new("POST", "/agents").text("{");
-    // The keys have still to be fetched, and the person to be recorded.
+    // The server still has to fetch the keys and to record the person.
     let server = with_people(&authority);
     let viewer = person(&server, &authority, "somebody-new", "Viewer");
-    viewer.sends(broken()).refused(403, "forbidden");
+    viewer.send(broken()).refused(403, "forbidden");
     let server = with_people(&authority);
-    let stranger = crate::authority::attackers().issues(&authority.claims(NEWCOMER));
-    let stranger = server.holder_of(&stranger);
-    stranger.sends(broken()).refused(401, "unauthorized");
+    let stranger = crate::authority::attackers().issue(&authority.claims(NEWCOMER));
+    let stranger = server.with_credential(&stranger);
+    stranger.send(broken()).refused(401, "unauthorized");
     let server = with_people(&authority);
     let admin = person(&server, &authority, "somebody-new", "Admin");
-    admin.sends(broken()).refused(400, "validation_error");
+    admin.send(broken()).refused(400, "validation_error");
 }
 
-/// The newest event of this action: its target and what else it tells.
-fn newest(actor: &Actor, action: &str) -> (Value, Value) {
-    let events = actor
-        .gets(&format!("/audit-events?action={action}"))
+/// The newest event of this action: its target and its details.
+fn newest(client: &ApiClient, action: &str) -> (Value, Value) {
+    let events = client
+        .get(&format!("/audit-events?action={action}"))
         .expect(200)
         .data();
     (events[0]["target"].clone(), events[0]["details"].clone())
 }
 
 #[test]
-fn tokens_and_the_sharing_of_a_session_leave_their_marks() {
+fn tokens_and_the_sharing_of_a_session_are_audit_events() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(json!({ "agent_id": 102 }));
     let minted = northwind
-        .mints(json!({ "session_id": session }))
+        .mint_token(json!({ "session_id": session }))
         .expect(201);
     let (jti, token) = (minted.data()["jti"].clone(), minted.data()["token"].clone());
     assert_eq!(
@@ -556,7 +556,7 @@ fn tokens_and_the_sharing_of_a_session_leave_their_marks() {
     );
     for _ in 0..2 {
         northwind
-            .deletes(&format!("/sessions/{}", jti.as_str().unwrap()))
+            .delete(&format!("/sessions/{}", jti.as_str().unwrap()))
             .expect(204);
     }
     assert_eq!(
@@ -565,7 +565,7 @@ fn tokens_and_the_sharing_of_a_session_leave_their_marks() {
     );
     for shared in [true, true] {
         northwind
-            .changes(&session, json!({ "shared": shared, "title": "x" }))
+            .update_session(&session, json!({ "shared": shared, "title": "x" }))
             .expect(200);
     }
     assert_eq!(
@@ -575,7 +575,7 @@ fn tokens_and_the_sharing_of_a_session_leave_their_marks() {
             json!({ "changed": { "shared": { "from": false, "to": true } } })
         )
     );
-    let all = northwind.gets("/audit-events").expect(200);
+    let all = northwind.get("/audit-events").expect(200);
     assert_eq!(
         all.data()
             .as_array()
@@ -598,23 +598,23 @@ fn tokens_and_the_sharing_of_a_session_leave_their_marks() {
 }
 
 #[test]
-fn the_making_of_a_tenant_tells_its_settings() {
+fn the_audit_event_of_a_new_tenant_has_its_settings() {
     let server = Server::demo();
     let relay = server.relay();
     let directory = "11111111-2222-4333-8444-555555555555";
     let new = json!({
         "client_id": "new", "name": "New", "entra_tenant_id": directory, "rate_limit_per_minute": 5, "retention_days": 30,
     });
-    relay.posts("/tenants", new.clone()).expect(201);
+    relay.post("/tenants", new.clone()).expect(201);
     assert_eq!(newest(&relay, "tenant.create"), (json!("new"), new));
 }
 
 #[test]
-fn a_time_without_a_beginning_that_goes_wrong_is_the_fault_of_its_end() {
+fn an_invalid_period_without_a_start_is_an_error_of_its_end() {
     let server = Server::demo();
     server
         .northwind()
-        .gets("/stats?to=1970-01-02T00:00:00Z")
+        .get("/stats?to=1970-01-02T00:00:00Z")
         .refused_field(
             "to",
             "must be at least a week after 1970-01-01 unless from is given",

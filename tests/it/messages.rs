@@ -1,4 +1,4 @@
-//! Messages and their turns: what an append takes, refuses and gives, and how it is read back.
+//! Messages and their turns: what an append accepts, refuses and returns, and how they are read.
 
 use std::thread;
 
@@ -15,11 +15,11 @@ fn turn_of(accepted: &Reply) -> String {
 }
 
 #[test]
-fn an_append_is_accepted_with_its_ids_and_its_place_in_the_stream() {
+fn an_append_is_accepted_with_its_ids_and_its_position_in_the_stream() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let first = northwind.says(&session, "Hello").expect(202).data();
+    let first = northwind.append_text(&session, "Hello").expect(202).data();
     assert_eq!(
         first,
         json!({
@@ -44,26 +44,29 @@ fn an_append_is_accepted_with_its_ids_and_its_place_in_the_stream() {
             sequence.parse::<u64>().unwrap(),
         )
     };
-    let second = northwind.says(&session, "Again").expect(202).data();
-    let third = northwind.says(&session, "And again").expect(202).data();
+    let second = northwind.append_text(&session, "Again").expect(202).data();
+    let third = northwind
+        .append_text(&session, "And again")
+        .expect(202)
+        .data();
     assert!(pair(&first) < pair(&second) && pair(&second) < pair(&third));
 
     let relay = server.relay();
     let routed = relay.session(from(CONTOSO));
     assert_eq!(
-        relay.says(&routed, "Hello").expect(202).data()["show_agent_progress_steps"],
+        relay.append_text(&routed, "Hello").expect(202).data()["show_agent_progress_steps"],
         false
     );
 }
 
 #[test]
-fn a_message_is_read_back_whole() {
+fn a_message_is_returned_with_all_its_fields() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let text = "Line one\nline \u{2028} two\t<b>\u{1f600}</b> \\ \" \u{7f}";
     let accepted = northwind
-        .appends(
+        .append(
             &session,
             json!({ "message": text, "model_tier": "SMART", "client_message_id": "c-1" }),
         )
@@ -84,12 +87,12 @@ fn a_message_is_read_back_whole() {
             "feedback": null,
         }])
     );
-    northwind.says(&session, "x").expect(202);
+    northwind.append_text(&session, "x").expect(202);
     assert_eq!(
         northwind.messages(&session, "").expect(200).data()[1]["model_tier"],
         "FAST"
     );
-    let read = northwind.reads(&session).expect(200).data();
+    let read = northwind.read_session(&session).expect(200).data();
     assert_eq!(read["message_count"], 2);
 }
 
@@ -99,9 +102,11 @@ fn a_session_without_a_title_takes_one_from_its_first_message() {
     let northwind = server.northwind();
     let title = |create: Value, first: &str| {
         let session = northwind.session(create);
-        northwind.says(&session, first).expect(202);
-        northwind.says(&session, "A second message").expect(202);
-        northwind.reads(&session).expect(200).data()["title"].clone()
+        northwind.append_text(&session, first).expect(202);
+        northwind
+            .append_text(&session, "A second message")
+            .expect(202);
+        northwind.read_session(&session).expect(200).data()["title"].clone()
     };
     assert_eq!(
         title(technician(), "  My printer is on fire \nsince noon"),
@@ -117,13 +122,13 @@ fn a_session_without_a_title_takes_one_from_its_first_message() {
     );
     assert_eq!(title(technician(), " \n\t"), Value::Null);
     let session = northwind.session(technician());
-    northwind.says(&session, "First").expect(202);
+    northwind.append_text(&session, "First").expect(202);
     northwind
-        .changes(&session, json!({ "title": null }))
+        .update_session(&session, json!({ "title": null }))
         .expect(200);
-    northwind.says(&session, "Second").expect(202);
+    northwind.append_text(&session, "Second").expect(202);
     assert_eq!(
-        northwind.reads(&session).expect(200).data()["title"],
+        northwind.read_session(&session).expect(200).data()["title"],
         Value::Null
     );
 }
@@ -133,15 +138,15 @@ fn an_append_touches_its_session() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    server.passes(SECOND);
-    northwind.says(&session, "Hello").expect(202);
-    let read = northwind.reads(&session).expect(200).data();
+    server.advance_clock(SECOND);
+    northwind.append_text(&session, "Hello").expect(202);
+    let read = northwind.read_session(&session).expect(200).data();
     assert_eq!(read["updated_at"], "2025-11-24T16:00:01.000Z");
     assert_eq!(read["created_at"], "2025-11-24T16:00:00.000Z");
 }
 
 #[test]
-fn an_append_is_refused_what_it_may_not_hold() {
+fn an_invalid_append_is_refused_by_field() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -246,29 +251,29 @@ fn an_append_is_refused_what_it_may_not_hold() {
     ];
     for (body, field, reason) in cases {
         northwind
-            .appends(&session, body)
+            .append(&session, body)
             .refused_field(field, reason);
     }
     assert_eq!(
-        northwind.reads(&session).expect(200).data()["message_count"],
+        northwind.read_session(&session).expect(200).data()["message_count"],
         0
     );
 }
 
 #[test]
-fn a_message_of_32_000_characters_is_taken() {
+fn a_message_of_32_000_characters_is_accepted() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let text = "\u{e9}".repeat(32_000);
-    northwind.says(&session, &text).expect(202);
+    northwind.append_text(&session, &text).expect(202);
     assert_eq!(
         northwind.messages(&session, "").expect(200).data()[0]["content"],
         text.as_str()
     );
     let longest = "c".repeat(128);
     northwind
-        .appends(
+        .append(
             &session,
             json!({ "message": "x", "client_message_id": longest }),
         )
@@ -280,9 +285,9 @@ fn a_repeat_gets_the_first_replys_ids_and_no_second_turn() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    northwind.says(&session, "Before").expect(202);
+    northwind.append_text(&session, "Before").expect(202);
     let say = |text: &str| {
-        northwind.appends(
+        northwind.append(
             &session,
             json!({ "message": text, "client_message_id": "c-1" }),
         )
@@ -310,7 +315,7 @@ fn a_repeat_gets_the_first_replys_ids_and_no_second_turn() {
         duplicate
     );
     assert_eq!(northwind.messages(&session, "").expect(200).ids().len(), 2);
-    northwind.resets(&session).expect(200);
+    northwind.reset_session(&session).expect(200);
     assert_eq!(
         say("Hello")
             .refused(409, "duplicate_client_message")
@@ -318,7 +323,7 @@ fn a_repeat_gets_the_first_replys_ids_and_no_second_turn() {
         duplicate
     );
     let server = server.restarted();
-    let again = server.northwind().appends(
+    let again = server.northwind().append(
         &session,
         json!({ "message": "Hello", "client_message_id": "c-1" }),
     );
@@ -329,7 +334,7 @@ fn a_repeat_gets_the_first_replys_ids_and_no_second_turn() {
     let other = server.northwind().session(technician());
     server
         .northwind()
-        .appends(
+        .append(
             &other,
             json!({ "message": "Hello", "client_message_id": "c-1" }),
         )
@@ -342,7 +347,7 @@ fn an_append_is_refused_in_the_contracts_order() {
     let relay = server.relay();
     let session = relay.session(from(CONTOSO));
     let say = |id: &str| {
-        relay.appends(
+        relay.append(
             &session,
             json!({ "message": "Hello", "client_message_id": id }),
         )
@@ -350,9 +355,9 @@ fn an_append_is_refused_in_the_contracts_order() {
     for number in 0..16 {
         say(&format!("c-{number}")).expect(202);
     }
-    // Everything is wrong at once, and is put right one by one.
+    // Everything is wrong at first, and is fixed step by step.
     relay
-        .changes(&session, json!({ "archived": true }))
+        .update_session(&session, json!({ "archived": true }))
         .expect(200);
     let channel = |status: &str| json!({ "channels": [{ "internal_name": "Client help bot", "status": status }] });
     let agent = |state: &str| json!({ "agents": [{ "agent_id": 101, "state": state }] });
@@ -362,19 +367,19 @@ fn an_append_is_refused_in_the_contracts_order() {
         agent("DISABLED"),
         link(Value::Null),
     ] {
-        server.changes("northwind-it", change);
+        server.import_tenant("northwind-it", change);
     }
     say("c-0").refused(409, "duplicate_client_message");
     say("new").refused(409, "session_archived");
     relay
-        .changes(&session, json!({ "archived": false }))
+        .update_session(&session, json!({ "archived": false }))
         .expect(200);
     say("new").refused(409, "agent_disabled");
-    server.changes("northwind-it", agent("ENABLED"));
+    server.import_tenant("northwind-it", agent("ENABLED"));
     say("new").refused(409, "channel_disconnected");
-    server.changes("northwind-it", channel("ACTIVE"));
+    server.import_tenant("northwind-it", channel("ACTIVE"));
     say("new").refused(409, "end_company_not_mapped");
-    server.changes("northwind-it", link(CONTOSO.into()));
+    server.import_tenant("northwind-it", link(CONTOSO.into()));
     assert_eq!(
         say("new").refused(409, "too_many_pending_turns").error(),
         json!({
@@ -383,30 +388,30 @@ fn an_append_is_refused_in_the_contracts_order() {
         })
     );
     assert_eq!(
-        relay.reads(&session).expect(200).data()["message_count"],
+        relay.read_session(&session).expect(200).data()["message_count"],
         16
     );
-    relay.resets(&session).expect(200);
+    relay.reset_session(&session).expect(200);
     relay
-        .changes(&session, json!({ "archived": false }))
+        .update_session(&session, json!({ "archived": false }))
         .expect(200);
     say("new").expect(202);
 }
 
 #[test]
-fn a_session_goes_on_only_while_its_link_leads_to_its_company() {
+fn a_session_accepts_messages_only_while_its_link_leads_to_its_company() {
     let server = Server::demo();
     let relay = server.relay();
     let session = relay.session(from(CONTOSO));
-    relay.says(&session, "Hello").expect(202);
+    relay.append_text(&session, "Hello").expect(202);
     let link = |company: &str, directory: Value| {
         let companies = json!([{ "psa_company_id": company, "tenant_id": directory }]);
-        server.changes("northwind-it", json!({ "end_companies": companies }));
+        server.import_tenant("northwind-it", json!({ "end_companies": companies }));
     };
     let refused = |linked: u64, message: &str| {
         assert_eq!(
             relay
-                .says(&session, "Hello")
+                .append_text(&session, "Hello")
                 .refused(409, "end_company_not_mapped")
                 .error(),
             json!({
@@ -437,7 +442,7 @@ fn a_session_goes_on_only_while_its_link_leads_to_its_company() {
              its administrator has linked another company to the Microsoft 365 tenant {CONTOSO}."
         ),
     );
-    // A row goes when exactly one company is linked, so there is none to make.
+    // A refused directory is recorded only until exactly one company is linked, so there is no row.
     assert_eq!(attempts(), 0);
     link("1001", CONTOSO.into());
     refused(
@@ -450,16 +455,16 @@ fn a_session_goes_on_only_while_its_link_leads_to_its_company() {
     assert_eq!(attempts(), 1);
     link("1002", Value::Null);
     assert_eq!(attempts(), 0);
-    relay.says(&session, "Hello").expect(202);
+    relay.append_text(&session, "Hello").expect(202);
 }
 
 #[test]
-fn a_session_that_was_tried_as_a_company_needs_no_link() {
+fn a_trial_session_as_a_company_needs_no_link() {
     let server = Server::demo();
     let northwind = server.northwind();
     for company in ["1002", "1003"] {
         let session = northwind.session(json!({ "agent_id": 101, "end_company_id": company }));
-        northwind.says(&session, "Hello").expect(202);
+        northwind.append_text(&session, "Hello").expect(202);
     }
 }
 
@@ -477,43 +482,43 @@ fn a_session_ends_with_its_channel_or_its_install() {
         "managed_agent_key": "NEO_SUPPORT", "client_id": "northwind-it",
         "bot_id": crate::support::TECHNICIAN_BOT,
     }));
-    assert_eq!(server.tampers(&format!("DELETE FROM {install}")), 1);
+    assert_eq!(server.execute_sql(&format!("DELETE FROM {install}")), 1);
     assert_eq!(
         relay
-            .says(&session, "Hello")
+            .append_text(&session, "Hello")
             .refused(409, "channel_disconnected")
             .error(),
         refused
     );
-    relay.says(&internal, "Hello").expect(202);
-    server.changes(
+    relay.append_text(&internal, "Hello").expect(202);
+    server.import_tenant(
         "northwind-it",
         json!({ "channels": [{ "internal_name": "Client help bot", "installs": [{ "end_client_tenant_id": CONTOSO }] }] }),
     );
-    relay.says(&session, "Hello").expect(202);
-    server.tampers("UPDATE channels SET deleted_at = updated_at");
+    relay.append_text(&session, "Hello").expect(202);
+    server.execute_sql("UPDATE channels SET deleted_at = updated_at");
     assert_eq!(
         relay
-            .says(&session, "Hello")
+            .append_text(&session, "Hello")
             .refused(409, "channel_disconnected")
             .error(),
         refused
     );
     assert_eq!(
         relay
-            .says(&internal, "Hello")
+            .append_text(&internal, "Hello")
             .refused(409, "channel_disconnected")
             .error(),
         refused
     );
-    // A channel of the same name takes the installs over, but is another channel.
-    server.changes(
+    // A new channel of the same name takes over the installs, but has another id.
+    server.import_tenant(
         "northwind-it",
         json!({ "channels": [channel("Client help bot", "END_USER", SHARED_BOT, 101)] }),
     );
     assert_eq!(
         relay
-            .says(&session, "Hello")
+            .append_text(&session, "Hello")
             .refused(409, "channel_disconnected")
             .error(),
         refused
@@ -521,73 +526,73 @@ fn a_session_ends_with_its_channel_or_its_install() {
 }
 
 #[test]
-fn a_company_bot_without_an_install_goes_on_without_one() {
+fn a_session_of_a_company_bot_without_an_install_needs_none() {
     let server = Server::demo();
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({ "end_companies": [{ "psa_company_id": "1004", "tenant_id": "roastery" }] }),
     );
     let relay = server.relay();
     let mut ask = from("roastery");
     ask["client_id"] = "northwind-it".into();
-    let made = relay.opens(ask).expect(201);
+    let made = relay.create_session(ask).expect(201);
     assert_eq!(made.data()["resolution"]["rule"], "bot_channel");
     assert_eq!(made.data()["end_company_id"], "1004");
-    relay.says(&made.id(), "Hello").expect(202);
+    relay.append_text(&made.id(), "Hello").expect(202);
 }
 
 #[test]
-fn an_agent_that_is_switched_off_answers_no_more() {
+fn a_disabled_agent_accepts_no_messages() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({ "agents": [{ "agent_id": 102, "state": "DISABLED" }] }),
     );
     northwind
-        .says(&session, "Hello")
+        .append_text(&session, "Hello")
         .refused(409, "agent_disabled");
-    // Reading goes on, and so does a session without its agent.
+    // Reading still works, and the session of a deleted agent can still be read.
     northwind.messages(&session, "").expect(200);
-    server.tampers("UPDATE channels SET agent_id = 100 WHERE agent_id = 102");
-    server.tampers("DELETE FROM agents WHERE agent_id = 102");
-    northwind.reads(&session).expect(200);
+    server.execute_sql("UPDATE channels SET agent_id = 100 WHERE agent_id = 102");
+    server.execute_sql("DELETE FROM agents WHERE agent_id = 102");
+    northwind.read_session(&session).expect(200);
     northwind
-        .says(&session, "Hello")
+        .append_text(&session, "Hello")
         .refused(409, "agent_disabled");
 }
 
 #[test]
-fn sixteen_turns_may_wait() {
+fn at_most_sixteen_turns_are_queued() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
     for number in 0..16 {
         northwind
-            .says(&session, &format!("Message {number}"))
+            .append_text(&session, &format!("Message {number}"))
             .expect(202);
     }
     for _ in 0..2 {
         northwind
-            .says(&session, "One too many")
+            .append_text(&session, "One too many")
             .refused(409, "too_many_pending_turns");
     }
     assert_eq!(northwind.messages(&session, "").expect(200).ids().len(), 16);
     northwind
-        .says(&northwind.session(technician()), "Elsewhere")
+        .append_text(&northwind.session(technician()), "Elsewhere")
         .expect(202);
 }
 
 #[test]
-fn messages_are_walked_both_ways() {
+fn messages_are_paged_in_both_directions() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let mut said = Vec::new();
     for number in 0..15 {
         let accepted = northwind
-            .says(&session, &format!("Message {number}"))
+            .append_text(&session, &format!("Message {number}"))
             .expect(202);
         said.push(
             accepted.data()["user_message_id"]
@@ -615,7 +620,7 @@ fn messages_are_walked_both_ways() {
     let mut newest_first = said.clone();
     newest_first.reverse();
     assert_eq!(walk("order=desc"), newest_first);
-    // A reader that has all finds what comes later behind its last page.
+    // A reader at the end of the list finds later messages after its last page.
     let page = northwind.messages(&session, "page_size=15").expect(200);
     assert_eq!(page.next_cursor(), None);
     for order in ["newest", "DESC", ""] {
@@ -626,11 +631,11 @@ fn messages_are_walked_both_ways() {
 }
 
 #[test]
-fn a_turn_is_told_whole() {
+fn a_turn_is_returned_with_all_its_fields() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let turn = turn_of(&northwind.says(&session, "Hello").expect(202));
+    let turn = turn_of(&northwind.append_text(&session, "Hello").expect(202));
     assert_eq!(
         northwind.turn(&session, &turn, "").expect(200).data(),
         json!({
@@ -657,7 +662,7 @@ fn a_wait_lasts_0_to_60_seconds() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let turn = turn_of(&northwind.says(&session, "Hello").expect(202));
+    let turn = turn_of(&northwind.append_text(&session, "Hello").expect(202));
     for bad in ["-1", "61", "1.5", "", "x", "18446744073709551616"] {
         northwind
             .turn(&session, &turn, &format!("wait_seconds={bad}"))
@@ -678,7 +683,7 @@ fn a_wait_lasts_0_to_60_seconds() {
     );
 }
 
-/// Asks for a turn and the longest wait, and lets the server take the question up before it goes on.
+/// Requests a turn with the longest wait, and makes sure that the server has started to wait.
 fn waiting_for(server: &Server, session: &str, turn: &str) -> Connection {
     let mut connection = Connection::open(server.address);
     let question = Request::new(
@@ -690,23 +695,23 @@ fn waiting_for(server: &Server, session: &str, turn: &str) -> Connection {
         format!("Bearer {}", crate::support::NORTHWIND),
     );
     connection.write(&question.written()).unwrap();
-    // The server has one thread: what it answers after that comes behind the question.
+    // The server has one worker, so it answers these requests only after it has started the wait.
     for _ in 0..20 {
-        server.anyone().gets("/health").expect(200);
+        server.anonymous().get("/health").expect(200);
     }
     connection
 }
 
 #[test]
-fn whoever_waits_for_a_turn_is_told_at_once_that_it_ended() {
-    let server = Server::serving(crate::support::DEMO, &["--workers=1"]);
+fn a_wait_for_a_turn_returns_as_soon_as_it_ends() {
+    let server = Server::with_world(crate::support::DEMO, &["--workers=1"]);
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let turn = turn_of(&northwind.says(&session, "Hello").expect(202));
+    let turn = turn_of(&northwind.append_text(&session, "Hello").expect(202));
     let mut waiting: Vec<Connection> = (0..3)
         .map(|_| waiting_for(&server, &session, &turn))
         .collect();
-    northwind.resets(&session).expect(200);
+    northwind.reset_session(&session).expect(200);
     for connection in &mut waiting {
         let reply = connection.read("GET").unwrap().unwrap().expect(200);
         assert_eq!(reply.data()["status"], "CANCELLED");
@@ -715,7 +720,7 @@ fn whoever_waits_for_a_turn_is_told_at_once_that_it_ended() {
             .unwrap();
         assert!(total < 60_000.0, "it was not woken, but had waited in vain");
     }
-    // One that has ended is not waited for.
+    // The server does not wait for a turn that has ended.
     let ended = northwind
         .turn(&session, &turn, "wait_seconds=60")
         .expect(200);
@@ -728,22 +733,22 @@ fn whoever_waits_for_a_turn_is_told_at_once_that_it_ended() {
 }
 
 #[test]
-fn whoever_waits_in_a_session_that_is_deleted_is_told_at_once() {
-    let server = Server::serving(crate::support::DEMO, &["--workers=1"]);
+fn a_wait_in_a_deleted_session_returns_at_once() {
+    let server = Server::with_world(crate::support::DEMO, &["--workers=1"]);
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let turn = turn_of(&northwind.says(&session, "Hello").expect(202));
+    let turn = turn_of(&northwind.append_text(&session, "Hello").expect(202));
     let mut waiting = waiting_for(&server, &session, &turn);
-    northwind.removes(&session).expect(204);
+    northwind.delete_session(&session).expect(204);
     waiting.read("GET").unwrap().unwrap().not_found();
 }
 
 #[test]
-fn whoever_waits_when_the_server_drains_gets_the_turn_as_it_is() {
-    let server = Server::serving(crate::support::DEMO, &["--workers=1"]);
+fn a_wait_returns_the_turn_as_it_is_when_the_server_drains() {
+    let server = Server::with_world(crate::support::DEMO, &["--workers=1"]);
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let turn = turn_of(&northwind.says(&session, "Hello").expect(202));
+    let turn = turn_of(&northwind.append_text(&session, "Hello").expect(202));
     let mut waiting = waiting_for(&server, &session, &turn);
     server.app.drain();
     let reply = waiting.read("GET").unwrap().unwrap().expect(200);
@@ -757,18 +762,18 @@ fn whoever_waits_when_the_server_drains_gets_the_turn_as_it_is() {
 }
 
 #[test]
-fn a_refused_append_is_remembered_for_the_admin_whoever_sends_it() {
+fn a_refused_append_is_recorded_for_the_admin_for_every_sender() {
     let server = Server::demo();
     let relay = server.relay();
     let session = relay.session(from(CONTOSO));
-    let guest = relay.guest_of(&session);
-    server.changes(
+    let guest = relay.with_session_token(&session);
+    server.import_tenant(
         "northwind-it",
         json!({ "end_companies": [{ "psa_company_id": "1001", "tenant_id": null }] }),
     );
-    for actor in [&relay, &guest, &server.northwind()] {
-        actor
-            .says(&session, "Hello")
+    for client in [&relay, &guest, &server.northwind()] {
+        client
+            .append_text(&session, "Hello")
             .refused(409, "end_company_not_mapped");
     }
     let attempts: i64 = server.stored(
@@ -788,7 +793,7 @@ fn readers_and_writers_of_one_session_do_not_disturb_one_another() {
             scope.spawn(move || {
                 for number in 0..4 {
                     northwind
-                        .says(session, &format!("{writer}.{number}"))
+                        .append_text(session, &format!("{writer}.{number}"))
                         .expect(202);
                 }
             });
@@ -800,12 +805,12 @@ fn readers_and_writers_of_one_session_do_not_disturb_one_another() {
             });
         }
     });
-    let read = northwind.reads(&session).expect(200).data();
+    let read = northwind.read_session(&session).expect(200).data();
     assert_eq!(read["message_count"], 16);
     for directory in [FOURTH_COFFEE, TAILSPIN] {
         server
             .relay()
-            .opens(from(directory))
+            .create_session(from(directory))
             .refused(409, "end_company_not_mapped");
     }
 }

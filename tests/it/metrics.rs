@@ -1,4 +1,4 @@
-//! `/metrics` as Prometheus reads it: its form, strictly, and that what it counts is what happened.
+//! `/metrics` as Prometheus reads it: the exact format, and counts that match what happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::process::{Client, FABRIKAM, NORTHWIND, Place, Reply, Server, read_reply};
+use crate::process::{Client, FABRIKAM, NORTHWIND, Reply, Server, Workspace, read_reply};
 
-/// Labels by their names.
+/// Labels by name.
 type Labels = BTreeMap<String, String>;
 
 /// A family of samples.
@@ -18,7 +18,7 @@ struct Family {
     samples: Vec<(String, Labels, f64)>,
 }
 
-/// What a scrape told.
+/// The result of a scrape.
 struct Scrape(BTreeMap<String, Family>);
 
 fn is_name(text: &str) -> bool {
@@ -27,7 +27,7 @@ fn is_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Reads `a="b",c="d"`; no value here needs an escape.
+/// Parses `a="b",c="d"`; no value here needs an escape.
 fn labels(text: &str) -> Labels {
     let mut labels = Labels::new();
     let mut rest = text;
@@ -52,7 +52,8 @@ fn labels(text: &str) -> Labels {
 }
 
 impl Scrape {
-    /// Reads the text exposition format 0.0.4: each family once, its help and type ahead of its samples, no sample twice.
+    /// Parses the text exposition format 0.0.4: each family once, with its help and type before its
+    /// samples, and no duplicate sample.
     fn of(reply: &Reply) -> Self {
         assert_eq!(reply.status, 200, "{reply:?}");
         assert_eq!(
@@ -104,7 +105,7 @@ impl Scrape {
         scrape
     }
 
-    /// Buckets grow up to `+Inf`, which is the count.
+    /// Asserts that buckets grow up to `+Inf`, which equals the count.
     fn assert_histograms_agree(&self) {
         for (name, family) in &self.0 {
             if family.kind != "histogram" {
@@ -143,7 +144,7 @@ impl Scrape {
         samples.next().map(|(_, _, value)| *value)
     }
 
-    /// A sample's value; 0 where there is none yet.
+    /// A sample's value; 0 without a sample.
     fn value(&self, series: &str) -> f64 {
         let (name, in_braces) = match series.split_once('{') {
             Some((name, rest)) => (name, rest.strip_suffix('}').unwrap()),
@@ -163,7 +164,7 @@ impl Scrape {
     }
 }
 
-/// Asks for a path as it is, without a prefix and without a credential.
+/// Requests a path without the API's prefix and without a credential.
 pub fn ask(address: &str, method: &str, path: &str) -> Reply {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
@@ -171,10 +172,10 @@ pub fn ask(address: &str, method: &str, path: &str) -> Reply {
     read_reply(&mut stream).unwrap()
 }
 
-fn serving() -> (Place, Server) {
-    let place = Place::with_demo_world();
-    let server = place.serve(["--env", "demo", "--rate-limit", "0", "--metrics"]);
-    (place, server)
+fn start_server() -> (Workspace, Server) {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve(["--env", "demo", "--rate-limit", "0", "--metrics"]);
+    (workspace, server)
 }
 
 fn scrape(server: &Server) -> Scrape {
@@ -188,9 +189,9 @@ fn begin_session(client: &Client) -> String {
 }
 
 #[test]
-fn there_are_no_metrics_unless_they_are_asked_for() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+fn there_are_no_metrics_unless_they_are_enabled() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     for path in ["/metrics", "/public-api/metrics"] {
         let reply = ask(server.address(), "GET", path);
         assert_eq!((reply.status, reply.code().as_str()), (404, "not_found"));
@@ -198,8 +199,8 @@ fn there_are_no_metrics_unless_they_are_asked_for() {
 }
 
 #[test]
-fn they_are_served_without_the_prefix_and_without_a_credential_to_get_alone() {
-    let (_place, server) = serving();
+fn metrics_are_served_without_the_prefix_and_without_a_credential_for_get_only() {
+    let (_place, server) = start_server();
     scrape(&server);
     let reply = ask(server.address(), "GET", "/public-api/metrics");
     assert_eq!((reply.status, reply.code().as_str()), (404, "not_found"));
@@ -215,7 +216,7 @@ fn they_are_served_without_the_prefix_and_without_a_credential_to_get_alone() {
 
 #[test]
 fn every_request_is_counted_once_by_its_method_route_and_status() {
-    let (_place, server) = serving();
+    let (_place, server) = start_server();
     let client = server.client();
     let before = scrape(&server);
     assert_eq!(before.requests("POST", "/chat/sessions", 201), 0.0);
@@ -231,7 +232,7 @@ fn every_request_is_counted_once_by_its_method_route_and_status() {
         .call("BREW", NORTHWIND, "/whoami", &[], None)
         .unwrap();
     client.post(NORTHWIND, "/chat/sessions", &json!({"agent_id": "?"}));
-    // The prefix changes nothing of a route.
+    // The prefix does not change the route label.
     ask(server.address(), "GET", "/health");
     client.get("", "/health");
     ask(server.address(), "GET", "/dashboard");
@@ -277,7 +278,7 @@ fn every_request_is_counted_once_by_its_method_route_and_status() {
     ] {
         assert_eq!(now.refusals(code), times, "{code}");
     }
-    // Every code is there from the start, so that a first refusal shows as a rise.
+    // Every code exists from the start, so that the first refusal shows as an increase.
     let codes = &before.0["switchboard_refusals_total"].samples;
     assert!(
         codes
@@ -287,8 +288,8 @@ fn every_request_is_counted_once_by_its_method_route_and_status() {
 }
 
 #[test]
-fn commits_turns_streams_and_sizes_are_what_they_are() {
-    let (place, server) = serving();
+fn metrics_of_commits_turns_streams_and_sizes_are_accurate() {
+    let (workspace, server) = start_server();
     let client = server.client();
     let before = scrape(&server);
     assert_eq!(before.value("switchboard_streams"), 0.0);
@@ -324,30 +325,30 @@ fn commits_turns_streams_and_sizes_are_what_they_are() {
     ] {
         assert_eq!(now.value(series), value, "{series}");
     }
-    // A session, a message with its turn, the turn's begin and its end, each a change of its own.
+    // A session, a message with its turn, the turn's start, its end: four changes.
     let changes = |scrape: &Scrape| scrape.value("switchboard_commit_changes_sum");
     assert!(changes(&now) >= changes(&before) + 4.0);
     let commits =
         |scrape: &Scrape, of: &str| scrape.value(&format!("switchboard_commit_{of}_count"));
     assert_eq!(commits(&now, "changes"), commits(&now, "duration_seconds"));
     assert!(commits(&now, "changes") <= changes(&now));
-    let bytes = std::fs::metadata(place.database()).unwrap().len();
+    let bytes = std::fs::metadata(workspace.database()).unwrap().len();
     #[expect(clippy::cast_precision_loss, reason = "a small file's size")]
     let bytes = bytes as f64;
     assert_eq!(now.value("switchboard_database_bytes"), bytes);
     assert!(now.value("switchboard_wal_bytes") > 0.0);
 
     drop(stream);
-    // The server sees that the reader is gone when it next has something to send.
+    // The server notices that the reader is gone at its next write.
     server.signal("TERM");
     server.wait();
 }
 
 #[test]
-fn metrics_on_an_address_of_their_own_are_there_alone() {
-    let place = Place::with_demo_world();
-    let server = place.serve(["--env", "demo", "--metrics-listen", "127.0.0.1:0"]);
-    let line = server.logs("metrics on http://");
+fn metrics_with_their_own_address_are_served_only_there() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve(["--env", "demo", "--metrics-listen", "127.0.0.1:0"]);
+    let line = server.wait_for_log("metrics on http://");
     let (_, address) = line.split_once("http://").unwrap();
     let address = address.strip_suffix("/metrics").unwrap();
     let read = Scrape::of(&ask(address, "GET", "/metrics"));
@@ -360,10 +361,10 @@ fn metrics_on_an_address_of_their_own_are_there_alone() {
 }
 
 #[test]
-fn what_a_browser_asks_ahead_of_a_call_is_counted_under_no_route_whatever_its_path() {
-    let place = Place::with_demo_world();
+fn a_cors_preflight_is_counted_under_no_route_for_any_path() {
+    let workspace = Workspace::with_demo_world();
     let origin = "https://chat.example.com";
-    let server = place.serve(["--env", "demo", "--metrics", "--cors-origin", origin]);
+    let server = workspace.serve(["--env", "demo", "--metrics", "--cors-origin", origin]);
     for path in ["/whoami", "/no/such/thing"] {
         let headers = [("origin", origin), ("access-control-request-method", "GET")];
         let client = server.client();
@@ -377,10 +378,10 @@ fn what_a_browser_asks_ahead_of_a_call_is_counted_under_no_route_whatever_its_pa
 }
 
 #[test]
-fn those_who_keep_connections_to_the_metrics_open_are_limited_in_number() {
-    let place = Place::with_demo_world();
-    let server = place.serve(["--env", "demo", "--metrics-listen", "127.0.0.1:0"]);
-    let line = server.logs("metrics on http://");
+fn open_connections_to_the_metrics_address_are_limited() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve(["--env", "demo", "--metrics-listen", "127.0.0.1:0"]);
+    let line = server.wait_for_log("metrics on http://");
     let (_, address) = line.split_once("http://").unwrap();
     let address = address.strip_suffix("/metrics").unwrap();
     let asks = || {
@@ -412,11 +413,11 @@ fn those_who_keep_connections_to_the_metrics_open_are_limited_in_number() {
 }
 
 #[test]
-fn a_taken_address_for_metrics_is_said_in_one_sentence() {
-    let place = Place::with_demo_world();
+fn a_metrics_address_in_use_is_reported_in_one_sentence() {
+    let workspace = Workspace::with_demo_world();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    let done = place.run([
+    let done = workspace.run([
         "serve",
         "--listen",
         "127.0.0.1:0",

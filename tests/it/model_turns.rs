@@ -1,13 +1,16 @@
-//! Turns that a model answers, through the whole server: whatever the model does, each ends as promised.
+//! Turns that a model answers, through the whole server: each ends as documented, whatever the
+//! model does.
 
 use serde_json::{Value, json};
 
 use crate::event_reader::{Event, Events, joined, text_of};
-use crate::process::{Place, Server as Program};
-use crate::scripted_model::{RefusedAddress, Reply as Says, ScriptedModel, chunk, said};
-use crate::support::{Actor, DEMO, NORTHWIND, Server, technician};
+use crate::process::{Server as Program, Workspace};
+use crate::scripted_model::{
+    RefusedAddress, Reply as ModelReply, ScriptedModel, chunk, text_chunk,
+};
+use crate::support::{ApiClient, DEMO, NORTHWIND, Server, technician};
 
-/// What a user must never read: words of the endpoint's own, and where it is.
+/// Text of the endpoint, which a user must never read.
 const UPSTREAM: &str = "upstream-secret-words";
 
 const UNREACHED: &str = "The assistant could not be reached. Please try again in a moment.";
@@ -15,7 +18,7 @@ const LATE: &str = "The assistant took too long to answer. Please try again in a
 const BROKEN: &str = "The assistant's answer broke off. Please try again.";
 const REJECTED: &str = "The assistant could not take this message. If that happens again, please tell an administrator.";
 
-/// A turn that has ended, as its reader, its own call and the list tell it.
+/// An ended turn, as its stream and its own call report it.
 struct Ended {
     events: Vec<Event>,
     turn: Value,
@@ -23,44 +26,44 @@ struct Ended {
 
 struct Chat<'a> {
     server: &'a Server,
-    actor: Actor,
+    client: ApiClient,
     session: String,
 }
 
 impl<'a> Chat<'a> {
     fn on(server: &'a Server) -> Self {
-        let actor = server.northwind();
-        let session = actor.session(technician());
+        let client = server.northwind();
+        let session = client.session(technician());
         Self {
             server,
-            actor,
+            client,
             session,
         }
     }
 
-    fn asks(&self, body: Value) -> Ended {
-        let appended = self.actor.appends(&self.session, body).expect(202).data();
+    fn ask_with(&self, body: Value) -> Ended {
+        let appended = self.client.append(&self.session, body).expect(202).data();
         let since = appended["since_cursor"].as_str().unwrap();
         let query = format!("since={since}");
         let events = Events::open(self.server.address, NORTHWIND, &self.session, &query).rest();
         let id = appended["chat_turn_id"].as_str().unwrap();
         let turn = self
-            .actor
+            .client
             .turn(&self.session, id, "wait_seconds=60")
             .expect(200)
             .data();
         Ended { events, turn }
     }
 
-    fn says(&self, text: &str) -> Ended {
-        self.asks(json!({ "message": text }))
+    fn ask(&self, text: &str) -> Ended {
+        self.ask_with(json!({ "message": text }))
     }
 }
 
-/// Has one turn asked of a model that fails, which must end with this code and sentence and keep these words.
+/// Runs a turn on a failing model; the turn must end with this code and message and keep this text.
 #[track_caller]
-fn fails(server: &Server, address: &str, code: &str, sentence: &str, kept: &str) {
-    let Ended { events, turn } = Chat::on(server).says("The door is stuck");
+fn assert_fails(server: &Server, address: &str, code: &str, sentence: &str, kept: &str) {
+    let Ended { events, turn } = Chat::on(server).ask("The door is stuck");
     let last = &events[events.len() - 1].envelope;
     assert_eq!(*last, json!({ "type": "error", "errorText": sentence }));
     assert_eq!(text_of(&events), kept);
@@ -81,12 +84,12 @@ fn fails(server: &Server, address: &str, code: &str, sentence: &str, kept: &str)
     }
 }
 
-/// The same for one reply that is always given.
+/// [`assert_fails`] for a model that always gives the same reply.
 #[track_caller]
-fn fails_for(reply: Says, flags: &[&str], code: &str, sentence: &str, kept: &str) {
+fn assert_fails_for(reply: ModelReply, flags: &[&str], code: &str, sentence: &str, kept: &str) {
     let model = ScriptedModel::start(vec![reply]);
-    fails(
-        &Server::asking(&model, flags),
+    assert_fails(
+        &Server::with_model(&model, flags),
         model.url(),
         code,
         sentence,
@@ -99,15 +102,15 @@ fn a_model_that_refuses_connections_ends_the_turn_with_a_sentence() {
     let refused = RefusedAddress::take();
     let url = format!("--model-url={}", refused.url());
     let server = Server::answering(&[&url, "--model-fast=quick", "--model-smart=deep"]);
-    fails(&server, refused.url(), "model_unavailable", UNREACHED, "");
+    assert_fails(&server, refused.url(), "model_unavailable", UNREACHED, "");
 }
 
 #[test]
-fn a_refusal_of_the_request_is_not_tried_again() {
+fn a_refused_request_is_not_retried() {
     for status in [400, 401, 403, 404, 422] {
-        let model = ScriptedModel::start(vec![Says::status(status, "", UPSTREAM)]);
-        fails(
-            &Server::asking(&model, &[]),
+        let model = ScriptedModel::start(vec![ModelReply::status(status, "", UPSTREAM)]);
+        assert_fails(
+            &Server::with_model(&model, &[]),
             model.url(),
             "model_rejected",
             REJECTED,
@@ -118,24 +121,28 @@ fn a_refusal_of_the_request_is_not_tried_again() {
 }
 
 #[test]
-fn a_busy_model_is_asked_again() {
+fn a_request_to_a_busy_model_is_retried() {
     let model = ScriptedModel::start(vec![
-        Says::status(429, "retry-after: 0\r\n", UPSTREAM),
-        Says::status(503, "retry-after: 0\r\n", UPSTREAM),
-        Says::says("Try the other door."),
+        ModelReply::status(429, "retry-after: 0\r\n", UPSTREAM),
+        ModelReply::status(503, "retry-after: 0\r\n", UPSTREAM),
+        ModelReply::answer("Try the other door."),
     ]);
-    let server = Server::asking(&model, &[]);
-    let ended = Chat::on(&server).says("The door is stuck");
+    let server = Server::with_model(&model, &[]);
+    let ended = Chat::on(&server).ask("The door is stuck");
     assert_eq!(text_of(&ended.events), "Try the other door.");
     assert_eq!(ended.turn["status"], "COMPLETED");
     assert_eq!(model.requests().len(), 3);
 }
 
 #[test]
-fn a_model_that_stays_broken_is_asked_four_times_and_no_more() {
-    let model = ScriptedModel::start(vec![Says::status(500, "retry-after: 0\r\n", UPSTREAM)]);
-    fails(
-        &Server::asking(&model, &[]),
+fn a_failing_model_gets_four_requests_and_no_more() {
+    let model = ScriptedModel::start(vec![ModelReply::status(
+        500,
+        "retry-after: 0\r\n",
+        UPSTREAM,
+    )]);
+    assert_fails(
+        &Server::with_model(&model, &[]),
         model.url(),
         "model_unavailable",
         UNREACHED,
@@ -145,97 +152,99 @@ fn a_model_that_stays_broken_is_asked_four_times_and_no_more() {
 }
 
 #[test]
-fn what_is_no_answer_ends_the_turn_as_broken_off() {
+fn an_invalid_answer_ends_the_turn_as_broken_off() {
     let line = "x".repeat(10 << 20);
     for garbage in [
-        Says::raw("SMTP ready upstream-secret-words\r\n\r\n"),
-        Says::nothing(),
-        Says::events(format!("data: {{{UPSTREAM}\n\n")),
-        Says::events(b"data: {\"choices\":[{\"delta\":{\"content\":\"\xff\xfe\"}}]}\n\n"),
-        Says::events(format!(
+        ModelReply::raw("SMTP ready upstream-secret-words\r\n\r\n"),
+        ModelReply::nothing(),
+        ModelReply::events(format!("data: {{{UPSTREAM}\n\n")),
+        ModelReply::events(b"data: {\"choices\":[{\"delta\":{\"content\":\"\xff\xfe\"}}]}\n\n"),
+        ModelReply::events(format!(
             "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{line}"
         )),
-        Says::events(chunk(json!({ "error": { "message": UPSTREAM } }))),
+        ModelReply::events(chunk(json!({ "error": { "message": UPSTREAM } }))),
     ] {
-        fails_for(garbage, &[], "model_broken_reply", BROKEN, "");
+        assert_fails_for(garbage, &[], "model_broken_reply", BROKEN, "");
     }
 }
 
 #[test]
-fn what_was_said_before_the_break_is_kept() {
+fn the_text_before_the_break_is_stored() {
     for end in [
         String::new(),
         format!("data: {{{UPSTREAM}\n\n"),
         chunk(json!({ "error": { "message": UPSTREAM } })),
     ] {
-        let reply = Says::events(said("Try the ") + &said("other") + &end);
-        fails_for(reply, &[], "model_broken_reply", BROKEN, "Try the other");
+        let reply = ModelReply::events(text_chunk("Try the ") + &text_chunk("other") + &end);
+        assert_fails_for(reply, &[], "model_broken_reply", BROKEN, "Try the other");
     }
 }
 
 #[test]
-fn a_silent_model_is_given_up() {
+fn a_silent_model_times_out() {
     let timeout = &["--model-timeout=1"];
-    fails_for(
-        Says::raw("").then_hang(),
+    assert_fails_for(
+        ModelReply::raw("").then_hang(),
         timeout,
         "model_timeout",
         LATE,
         "",
     );
-    let reply = Says::events(said("Try the ")).then_hang();
-    fails_for(reply, timeout, "model_timeout", LATE, "Try the ");
+    let reply = ModelReply::events(text_chunk("Try the ")).then_hang();
+    assert_fails_for(reply, timeout, "model_timeout", LATE, "Try the ");
 }
 
 #[test]
-fn an_answer_without_words_is_none() {
-    let reply = Says::events(
+fn an_answer_without_text_is_a_failure() {
+    let reply = ModelReply::events(
         chunk(json!({ "choices": [{ "delta": {}, "finish_reason": "stop" }] }))
             + "data: [DONE]\n\n",
     );
     let sentence = "The assistant gave no answer. Please ask again, perhaps in other words.";
-    fails_for(reply, &[], "model_empty_reply", sentence, "");
+    assert_fails_for(reply, &[], "model_empty_reply", sentence, "");
 }
 
 #[test]
-fn an_answer_that_never_ends_can_be_called_off() {
-    let reply = Says::events(said("On ")).then_flood(said("and on "));
+fn an_endless_answer_can_be_cancelled() {
+    let reply = ModelReply::events(text_chunk("On ")).then_flood(text_chunk("and on "));
     let model = ScriptedModel::start(vec![reply]);
-    let server = Server::asking(&model, &[]);
+    let server = Server::with_model(&model, &[]);
     let chat = Chat::on(&server);
-    chat.actor.says(&chat.session, "Tell me all").expect(202);
+    chat.client
+        .append_text(&chat.session, "Tell me all")
+        .expect(202);
     let mut stream = Events::open(server.address, NORTHWIND, &chat.session, "since=0-0");
-    let mut events = stream.until_said("On and on and on ");
+    let mut events = stream.read_until_text("On and on and on ");
     let path = format!("/chat/sessions/{}/cancel", chat.session);
     assert_eq!(
-        chat.actor.posts(&path, json!({})).expect(200).data()["cancelled"],
+        chat.client.post(&path, json!({})).expect(200).data()["cancelled"],
         1
     );
     events.extend(stream.rest());
     model.wait_for_hang_up();
     assert_eq!(events[events.len() - 1].kind(), "abort");
-    let messages = chat.actor.messages(&chat.session, "").expect(200).data();
+    let messages = chat.client.messages(&chat.session, "").expect(200).data();
     assert_eq!(messages[1]["finish_reason"], "cancelled");
     assert!(messages[1]["content"] == text_of(&events).as_str());
 }
 
 #[test]
-fn thoughts_are_streamed_and_kept_beside_the_answer() {
+fn reasoning_is_streamed_and_stored_with_the_answer() {
     let thought =
         |text: &str| chunk(json!({ "choices": [{ "delta": { "reasoning_content": text } }] }));
     let body = thought("A door ")
         + &thought("has two sides.")
-        + &said("Try the ")
-        + &said("other side.")
+        + &text_chunk("Try the ")
+        + &text_chunk("other side.")
         + &chunk(json!({ "choices": [{ "delta": {}, "finish_reason": "length" }] }))
         + &chunk(
             json!({ "choices": [], "usage": { "prompt_tokens": 11, "completion_tokens": 5 } }),
         )
         + "data: [DONE]\n\n";
-    let model = ScriptedModel::start(vec![Says::events(body)]);
-    let server = Server::asking(&model, &[]);
-    let Ended { events, turn } =
-        Chat::on(&server).asks(json!({ "message": "The door is stuck", "model_tier": "SMART" }));
+    let model = ScriptedModel::start(vec![ModelReply::events(body)]);
+    let server = Server::with_model(&model, &[]);
+    let Ended { events, turn } = Chat::on(&server)
+        .ask_with(json!({ "message": "The door is stuck", "model_tier": "SMART" }));
     assert_eq!(
         joined(&events)[1..],
         [
@@ -275,14 +284,14 @@ fn thoughts_are_streamed_and_kept_beside_the_answer() {
 }
 
 #[test]
-fn a_failed_turns_message_is_joined_to_the_next_and_a_kept_answer_is_part_of_the_history() {
+fn a_failed_turns_message_is_joined_to_the_next_and_a_partial_answer_is_part_of_the_history() {
     let model = ScriptedModel::start(vec![
-        Says::status(400, "", UPSTREAM),
-        Says::says("Which door?"),
-        Says::events(said("The left ")),
-        Says::says("Now it opens."),
+        ModelReply::status(400, "", UPSTREAM),
+        ModelReply::answer("Which door?"),
+        ModelReply::events(text_chunk("The left ")),
+        ModelReply::answer("Now it opens."),
     ]);
-    let server = Server::asking_from(DEMO, &model, &[]);
+    let server = Server::with_world_and_model(DEMO, &model, &[]);
     let chat = Chat::on(&server);
     for text in [
         "The door is stuck",
@@ -290,7 +299,7 @@ fn a_failed_turns_message_is_joined_to_the_next_and_a_kept_answer_is_part_of_the
         "The left one",
         "Go on",
     ] {
-        chat.says(text);
+        chat.ask(text);
     }
     let histories: Vec<Vec<(String, String)>> = model
         .requests()
@@ -327,9 +336,9 @@ fn a_failed_turns_message_is_joined_to_the_next_and_a_kept_answer_is_part_of_the
 fn the_models_key_is_sent_to_the_model_and_shown_to_nobody() {
     const KEY: &str = "sk-hush-0123456789abcdef";
     let echo = format!("{UPSTREAM} {KEY}");
-    let model = ScriptedModel::start(vec![Says::status(401, "", &echo)]);
-    let place = Place::with_demo_world();
-    let mut command = place.command(["serve", "--listen=127.0.0.1:0", "--env=demo"]);
+    let model = ScriptedModel::start(vec![ModelReply::status(401, "", &echo)]);
+    let workspace = Workspace::with_demo_world();
+    let mut command = workspace.command(["serve", "--listen=127.0.0.1:0", "--env=demo"]);
     command
         .args([
             "--model-fast=quick",
@@ -358,7 +367,7 @@ fn the_models_key_is_sent_to_the_model_and_shown_to_nobody() {
         "{head}"
     );
     let log = server.stop();
-    // The operator learns what the endpoint said, but not what it said of the key.
+    // The log has the endpoint's message, without the key that the message quotes.
     let line = log.iter().find(|line| line.contains("model_rejected"));
     assert!(
         line.is_some_and(|line| line.contains("401") && line.contains(UPSTREAM)),

@@ -1,4 +1,4 @@
-//! The chat-completions client against servers that keep to the protocol, bend it and break it.
+//! The chat-completions client against servers that follow, bend or break the protocol.
 
 use std::process::Command;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use switchboard::turns::responder::{
 };
 use tokio::sync::mpsc;
 
-use crate::scripted_model::{RefusedAddress, Reply, ScriptedModel, chunk, said};
+use crate::scripted_model::{RefusedAddress, Reply, ScriptedModel, chunk, text_chunk};
 
-/// What no user may read.
+/// The key, which no user may read.
 const KEY: &str = "sk-hush-hush";
 
-/// What every misbehaving endpoint says.
+/// The text of every misbehaving endpoint.
 const UPSTREAM: &str = "upstream-gossip";
 
-/// Long enough never to run out in a test that passes.
+/// A timeout that never expires in a passing test.
 const NEVER: Duration = Duration::from_secs(3_600);
 
 fn settings(url: &str) -> Settings {
@@ -69,12 +69,12 @@ async fn ask(url: &str) -> (Vec<Chunk>, Result<Completion, ResponderError>) {
     ask_with(settings(url), question()).await
 }
 
-/// What one reply leads to.
+/// The client's outcome for one reply.
 async fn hear(reply: Reply) -> (Vec<Chunk>, Result<Completion, ResponderError>) {
     ask(ScriptedModel::start(vec![reply]).url()).await
 }
 
-/// The wait leaves this thread free, for it is here that the connection is closed.
+/// Waits on another thread, because this one closes the connection.
 async fn wait_for_hang_up(model: ScriptedModel) {
     tokio::task::spawn_blocking(move || model.wait_for_hang_up())
         .await
@@ -96,7 +96,7 @@ fn stopped(usage: Option<Usage>) -> Result<Completion, ResponderError> {
     })
 }
 
-/// The failure, once it is sure that a user may read it and that its log line is one line without the key.
+/// The failure. Asserts that a user may read it, and that its log line is one line without the key.
 fn failure(outcome: Result<Completion, ResponderError>) -> ResponderError {
     let failure = outcome.expect_err("the answer fails");
     for secret in [KEY, UPSTREAM, "127.0.0.1", "http"] {
@@ -110,8 +110,8 @@ fn failure(outcome: Result<Completion, ResponderError>) -> ResponderError {
 }
 
 #[tokio::test]
-async fn an_answer_is_handed_on_word_by_word_with_its_usage() {
-    let model = ScriptedModel::start(vec![Reply::says("Good morning to you")]);
+async fn an_answer_is_passed_on_word_by_word_with_its_usage() {
+    let model = ScriptedModel::start(vec![Reply::answer("Good morning to you")]);
     let (chunks, outcome) = ask(model.url()).await;
     assert_eq!(
         chunks,
@@ -127,8 +127,8 @@ async fn an_answer_is_handed_on_word_by_word_with_its_usage() {
 }
 
 #[tokio::test]
-async fn a_call_carries_model_system_message_history_and_key() {
-    let model = ScriptedModel::start(vec![Reply::says("Yes")]);
+async fn a_request_has_model_system_message_history_and_key() {
+    let model = ScriptedModel::start(vec![Reply::answer("Yes")]);
     let past = |role, text: &str| HistoryMessage {
         role,
         text: text.to_owned(),
@@ -191,8 +191,8 @@ async fn a_call_carries_model_system_message_history_and_key() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_no_key_gets_none() {
-    let model = ScriptedModel::start(vec![Reply::says("Yes")]);
+async fn a_server_without_a_key_setting_gets_no_key() {
+    let model = ScriptedModel::start(vec![Reply::answer("Yes")]);
     for blank in [None, Some(String::new()), Some(" \n".to_owned())] {
         let mut keyless = settings(model.url());
         keyless.api_key = blank;
@@ -208,7 +208,7 @@ async fn a_server_that_wants_no_key_gets_none() {
 
 #[tokio::test]
 async fn a_request_of_many_megabytes_arrives_whole() {
-    let model = ScriptedModel::start(vec![Reply::status(503, "", ""), Reply::says("Yes")]);
+    let model = ScriptedModel::start(vec![Reply::status(503, "", ""), Reply::answer("Yes")]);
     let mut asked = question();
     asked.history[0].images.push(Image {
         mime: "image/png".to_owned(),
@@ -234,11 +234,11 @@ async fn a_refused_connection_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_busy_server_is_asked_again() {
+async fn a_request_to_a_busy_server_is_retried() {
     for status in [429, 500, 502, 503, 529] {
         let model = ScriptedModel::start(vec![
             Reply::status(status, "", UPSTREAM),
-            Reply::says("Back again"),
+            Reply::answer("Back again"),
         ]);
         let (chunks, outcome) = ask(model.url()).await;
         assert_eq!(text(&chunks), "Back again", "{status}");
@@ -249,7 +249,7 @@ async fn a_busy_server_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_stays_busy_is_asked_four_times_in_all() {
+async fn a_server_that_stays_busy_gets_four_requests_in_all() {
     for status in [429, 500] {
         let gossip = format!("{UPSTREAM}\r\n about {KEY}");
         let model = ScriptedModel::start(vec![Reply::status(status, "", &gossip)]);
@@ -266,9 +266,9 @@ async fn a_server_that_stays_busy_is_asked_four_times_in_all() {
 }
 
 #[tokio::test]
-async fn the_wait_that_a_busy_server_asks_for_takes_the_place_of_ours() {
+async fn retry_after_replaces_the_clients_own_backoff() {
     let busy = |status| Reply::status(status, "retry-after: 0\r\n", "");
-    let model = ScriptedModel::start(vec![busy(429), busy(503), busy(429), Reply::says("Now")]);
+    let model = ScriptedModel::start(vec![busy(429), busy(503), busy(429), Reply::answer("Now")]);
     let mut patient = settings(model.url());
     patient.retry_delays = [NEVER; 3];
     let (chunks, _) = ask_with(patient, question()).await;
@@ -293,7 +293,7 @@ async fn other_refusals_are_final() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let elsewhere = ScriptedModel::start(vec![Reply::says("Caught")]);
+    let elsewhere = ScriptedModel::start(vec![Reply::answer("Caught")]);
     for status in [301, 302, 307, 308] {
         let location = format!("location: {}/chat/completions\r\n", elsewhere.url());
         let failure = failure(hear(Reply::status(status, &location, "")).await.1);
@@ -303,7 +303,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_refusal_without_end_is_no_hindrance() {
+async fn an_endless_refusal_body_does_not_block() {
     let endless = Reply::raw("HTTP/1.1 400 No\r\n\r\n").then_flood(UPSTREAM);
     assert_eq!(failure(hear(endless).await.1).code, "model_rejected");
 }
@@ -326,14 +326,14 @@ async fn a_plain_server_behind_an_https_url_is_unavailable() {
     std::thread::spawn(move || {
         use std::io::Write;
         let (mut connection, _) = plain.accept().unwrap();
-        // The client may have left already.
+        // The client may have closed the connection already.
         let _ = connection.write_all(b"HTTP/1.1 400 upstream-gossip\r\n\r\n");
     });
     assert_eq!(failure(ask(&url).await.1).code, "model_unavailable");
 }
 
 #[tokio::test]
-async fn what_was_said_before_a_fault_is_kept() {
+async fn the_text_before_a_failure_is_kept() {
     let broken: Vec<(&str, Vec<u8>)> = vec![
         ("cut off", Vec::new()),
         (
@@ -365,7 +365,8 @@ async fn what_was_said_before_a_fault_is_kept() {
         ),
     ];
     for (what, bytes) in broken {
-        let (chunks, outcome) = hear(Reply::events(said("So ") + &said("far")).then(bytes)).await;
+        let (chunks, outcome) =
+            hear(Reply::events(text_chunk("So ") + &text_chunk("far")).then(bytes)).await;
         assert_eq!(text(&chunks), "So far", "{what}");
         assert_eq!(failure(outcome).code, "model_broken_reply", "{what}");
     }
@@ -373,7 +374,7 @@ async fn what_was_said_before_a_fault_is_kept() {
 
 #[tokio::test]
 async fn a_stream_whose_connection_breaks_is_a_broken_reply() {
-    let body = said("So far");
+    let body = text_chunk("So far");
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let reply = Reply::raw(format!("{head}{:x}\r\n{body}\r\n", body.len()));
     let (chunks, outcome) = hear(reply).await;
@@ -390,14 +391,14 @@ async fn a_page_of_html_is_a_broken_reply() {
 }
 
 #[tokio::test]
-async fn silence_is_a_time_out_wherever_it_falls() {
+async fn silence_at_any_point_is_a_timeout() {
     let silent = [
         Reply::nothing().then_hang(),
         Reply::raw("HTTP/1.1 200 OK\r\n").then_hang(),
         Reply::events("").then_hang(),
-        Reply::events(said("So far")).then_hang(),
-        Reply::events(said("So far")).then_flood(": alive\n\n"),
-        Reply::events(said("So far"))
+        Reply::events(text_chunk("So far")).then_hang(),
+        Reply::events(text_chunk("So far")).then_flood(": alive\n\n"),
+        Reply::events(text_chunk("So far"))
             .then_flood("data: {\"choices\":[{\"delta\":{\"content\":\"\"}}]}\n\n"),
     ];
     for reply in silent {
@@ -411,7 +412,7 @@ async fn silence_is_a_time_out_wherever_it_falls() {
 }
 
 #[tokio::test]
-async fn an_answer_that_never_ends_is_a_time_out() {
+async fn an_endless_answer_is_a_timeout() {
     let model = ScriptedModel::start(vec![
         Reply::events("").then_flood(chunk(json!({"usage": {"prompt_tokens": 1}}))),
     ]);
@@ -424,8 +425,10 @@ async fn an_answer_that_never_ends_is_a_time_out() {
 }
 
 #[tokio::test]
-async fn an_answer_of_more_than_a_mebibyte_ends_there() {
-    let model = ScriptedModel::start(vec![Reply::events(said("é")).then_flood(said("aé"))]);
+async fn an_answer_is_cut_at_one_mebibyte() {
+    let model = ScriptedModel::start(vec![
+        Reply::events(text_chunk("é")).then_flood(text_chunk("aé")),
+    ]);
     let (chunks, outcome) = ask(model.url()).await;
     assert_eq!(
         outcome,
@@ -440,16 +443,16 @@ async fn an_answer_of_more_than_a_mebibyte_ends_there() {
 }
 
 #[tokio::test]
-async fn what_compatible_servers_make_of_the_protocol_is_read() {
+async fn dialects_of_compatible_servers_are_understood() {
     let stop = chunk(json!({"choices": [{"delta": {}, "finish_reason": "stop"}]}));
-    let text_events = said("Good ") + &said("day") + &stop;
+    let text_events = text_chunk("Good ") + &text_chunk("day") + &stop;
     let bent = [
         ("as it should be", format!("{text_events}data: [DONE]\n\n")),
         ("no [DONE]", text_events.clone()),
         ("no end to the last line", text_events.trim_end().to_owned()),
         (
             "no finish reason",
-            said("Good ") + &said("day") + "data: [DONE]\n\n",
+            text_chunk("Good ") + &text_chunk("day") + "data: [DONE]\n\n",
         ),
         ("CRLF", text_events.replace('\n', "\r\n")),
         (
@@ -484,8 +487,8 @@ async fn what_compatible_servers_make_of_the_protocol_is_read() {
         ),
         (
             "content null",
-            said("Good ")
-                + &said("day")
+            text_chunk("Good ")
+                + &text_chunk("day")
                 + &chunk(json!({"choices": [{"delta": {"role": "assistant", "content": null}}]}))
                 + &stop,
         ),
@@ -530,8 +533,8 @@ async fn what_compatible_servers_make_of_the_protocol_is_read() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_closes_ends_by_done_or_soon_after_the_finish_reason() {
-    let done = said("Hi") + "data: [DONE]\n\n";
+async fn an_answer_ends_at_done_or_soon_after_the_finish_reason_without_a_close() {
+    let done = text_chunk("Hi") + "data: [DONE]\n\n";
     let (chunks, outcome) = hear(Reply::events(done).then_hang()).await;
     assert_eq!((text(&chunks).as_str(), outcome), ("Hi", stopped(None)));
 
@@ -545,7 +548,7 @@ async fn a_server_that_never_closes_ends_by_done_or_soon_after_the_finish_reason
 }
 
 #[tokio::test]
-async fn reasoning_is_told_apart_under_either_name() {
+async fn reasoning_is_recognized_under_either_name() {
     for name in ["reasoning_content", "reasoning"] {
         let body = chunk(json!({"choices": [{"delta": {name: "Let me see", "content": null}}]}))
             + &chunk(
@@ -563,7 +566,7 @@ async fn reasoning_is_told_apart_under_either_name() {
 }
 
 #[tokio::test]
-async fn finish_reasons_are_told_in_our_words() {
+async fn finish_reasons_are_mapped_to_our_terms() {
     let calls = json!([{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
     for (theirs, ours) in [
         ("stop", "stop"),
@@ -582,7 +585,7 @@ async fn finish_reasons_are_told_in_our_words() {
 }
 
 #[tokio::test]
-async fn the_last_usage_told_is_the_one_that_counts() {
+async fn the_last_reported_usage_counts() {
     let usage = |input, output| json!({"prompt_tokens": input, "completion_tokens": output});
     let body = chunk(json!({"choices": [{"delta": {"content": "Hi"}}], "usage": usage(5, 1)}))
         + &chunk(
@@ -600,7 +603,7 @@ async fn the_last_usage_told_is_the_one_that_counts() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_streamed_is_one_piece() {
+async fn an_answer_that_is_not_streamed_is_one_chunk() {
     let answer = json!({"object": "chat.completion", "error": null,
         "choices": [{"message": {"role": "assistant", "content": "Good day", "reasoning_content": "Hm"}, "finish_reason": "length"}],
         "usage": {"prompt_tokens": 2, "completion_tokens": 3}});
@@ -648,10 +651,10 @@ async fn an_answer_that_is_not_streamed_is_one_piece() {
 }
 
 #[tokio::test]
-async fn dropping_the_answer_hangs_up_before_and_amid_the_reply() {
+async fn dropping_the_answer_closes_the_connection_before_and_during_the_reply() {
     for reply in [
         Reply::nothing().then_hang(),
-        Reply::events(said("So far")).then_hang(),
+        Reply::events(text_chunk("So far")).then_hang(),
     ] {
         let model = ScriptedModel::start(vec![reply]);
         let client = Client::new(settings(model.url()))
@@ -672,10 +675,10 @@ async fn dropping_the_answer_hangs_up_before_and_amid_the_reply() {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_listens_to_is_given_up() {
+async fn an_answer_without_a_receiver_is_abandoned() {
     for reply in [
         Reply::nothing().then_hang(),
-        Reply::events("").then_flood(said("Is anyone there? ")),
+        Reply::events("").then_flood(text_chunk("Is anyone there? ")),
     ] {
         let model = ScriptedModel::start(vec![reply]);
         let client = Client::new(settings(model.url()))
@@ -685,7 +688,7 @@ async fn an_answer_that_nobody_listens_to_is_given_up() {
         drop(receiver);
         let _ = client.answer(question(), sender).await.unwrap_err();
     }
-    let model = ScriptedModel::start(vec![Reply::events(said("So far")).then_hang()]);
+    let model = ScriptedModel::start(vec![Reply::events(text_chunk("So far")).then_hang()]);
     let client = Client::new(settings(model.url()))
         .map_err(|refusal| panic!("{refusal}"))
         .unwrap();
@@ -701,11 +704,11 @@ async fn an_answer_that_nobody_listens_to_is_given_up() {
         .unwrap();
 }
 
-/// Run by the next test in a process of its own, whose environment points at no certificates and a false proxy.
+/// The next test runs this in a process whose environment has no certificates and a wrong proxy.
 #[tokio::test]
 #[ignore = "part of the next test, which runs it"]
 async fn an_answer_comes_in_this_environment() {
-    let (chunks, outcome) = hear(Reply::says("Good day")).await;
+    let (chunks, outcome) = hear(Reply::answer("Good day")).await;
     assert_eq!(text(&chunks), "Good day", "{outcome:?}");
     Client::new(settings("https://example.com/v1"))
         .map_err(|refusal| panic!("{refusal}"))
@@ -713,7 +716,7 @@ async fn an_answer_comes_in_this_environment() {
 }
 
 #[test]
-fn neither_a_proxy_nor_a_missing_certificate_store_keeps_a_server_on_this_machine_from_answering() {
+fn neither_a_proxy_nor_a_missing_certificate_store_affects_a_local_server() {
     let nobody = RefusedAddress::take();
     let status = Command::new(std::env::current_exe().unwrap())
         .args([

@@ -1,4 +1,4 @@
-//! Actors for tests of the program as an operator has it: commands, servers, signals, and a plain HTTP client.
+//! The real program for tests: commands, servers, signals, and a plain HTTP client.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -15,17 +15,17 @@ use tempfile::TempDir;
 
 use crate::watchdog::watch;
 
-/// How long a test waits for what must happen; only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits for an expected event; only a failing test waits this long.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The demo world, as the program carries it.
+/// The seed file of the demo world.
 pub const DEMO_WORLD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/demo.json");
 /// The demo world's keys.
 pub const RELAY: &str = "neo_sk_demo_relay0000platform";
 pub const NORTHWIND: &str = "neo_sk_demo_northwind00000000";
 pub const FABRIKAM: &str = "neo_sk_demo_fabrikam000000000";
 
-/// Serves the demo world on a port that is free, to as many requests as come.
+/// The arguments that serve the demo world on a free port, without a rate limit.
 pub const SERVE: [&str; 7] = [
     "serve",
     "--listen",
@@ -36,12 +36,12 @@ pub const SERVE: [&str; 7] = [
     "0",
 ];
 
-/// A folder of one test's own; the data folder lies in it.
-pub struct Place {
+/// A temporary folder of one test, which contains the data folder.
+pub struct Workspace {
     folder: TempDir,
 }
 
-impl Place {
+impl Workspace {
     pub fn new() -> Self {
         watch();
         Self {
@@ -49,12 +49,12 @@ impl Place {
         }
     }
 
-    /// A place whose data folder holds the demo world.
+    /// A workspace whose data folder holds the demo world.
     pub fn with_demo_world() -> Self {
-        let place = Self::new();
-        let done = place.run(["--env", "demo", "import", DEMO_WORLD]);
+        let workspace = Self::new();
+        let done = workspace.run(["--env", "demo", "import", DEMO_WORLD]);
         assert_eq!(done.code, 0, "{done:?}");
-        place
+        workspace
     }
 
     pub fn path(&self) -> &Path {
@@ -69,7 +69,7 @@ impl Place {
         self.data().join("switchboard.db")
     }
 
-    /// Opens the database of a data folder that nobody serves, with all that was written in its one file.
+    /// Opens the database of a data folder without a server, after a full checkpoint.
     pub fn closed_file(&self) -> rusqlite::Connection {
         let file = rusqlite::Connection::open(self.database()).unwrap();
         file.pragma_update(None, "wal_checkpoint", "TRUNCATE")
@@ -77,14 +77,15 @@ impl Place {
         file
     }
 
-    /// Writes a file beside the data folder.
+    /// Writes a file next to the data folder; returns its path.
     pub fn file(&self, name: &str, text: impl AsRef<[u8]>) -> String {
         let path = self.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
-    /// The program, in this place and on its data folder, with no variable of the test's own surroundings.
+    /// The program in this workspace and on its data folder, without the test's environment
+    /// variables.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = program(arguments);
         command
@@ -94,11 +95,11 @@ impl Place {
     }
 
     /// Runs a command to its end.
-    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Done {
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> CommandOutput {
         finish(&mut self.command(arguments))
     }
 
-    /// Runs a command that must succeed; its stdout.
+    /// Runs a command, which must succeed; returns its stdout.
     pub fn ok<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> String {
         let done = self.run(arguments);
         assert_eq!(done.code, 0, "{done:?}");
@@ -117,20 +118,20 @@ impl Place {
         self.serve(["--env", "demo", "--rate-limit", "0"])
     }
 
-    /// Makes a key; its id and the key.
+    /// Creates a key; returns its id and the key.
     pub fn new_key(&self, tenant: &str, name: &str) -> (String, String) {
         id_and_key(&self.ok(["keys", "create", "--tenant", tenant, "--name", name]))
     }
 }
 
-/// What a command that makes a key prints: its id first, the key alone on the last line.
+/// Parses the output of a command that creates a key: the id first, the key on the last line.
 pub fn id_and_key(stdout: &str) -> (String, String) {
     let id = stdout.split('\t').next().unwrap();
     let key = stdout.lines().last().unwrap();
     (id.to_owned(), key.to_owned())
 }
 
-/// The program without the variables of the test's own surroundings.
+/// The program without the test's environment variables.
 pub fn program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
     for (name, _) in std::env::vars_os() {
@@ -143,16 +144,16 @@ pub fn program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Comma
     command
 }
 
-/// How a command ended.
+/// The exit code and the output of a command.
 #[derive(Debug)]
-pub struct Done {
+pub struct CommandOutput {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl Done {
-    /// The one line on stderr of a command that failed.
+impl CommandOutput {
+    /// The one line on stderr of a failed command.
     pub fn failure(&self) -> &str {
         assert_eq!(self.code, 1, "{self:?}");
         let lines: Vec<&str> = self.stderr.lines().collect();
@@ -162,7 +163,7 @@ impl Done {
     }
 }
 
-impl From<Output> for Done {
+impl From<Output> for CommandOutput {
     fn from(output: Output) -> Self {
         Self {
             code: output
@@ -176,7 +177,7 @@ impl From<Output> for Done {
 }
 
 /// Runs a command to its end.
-pub fn finish(command: &mut Command) -> Done {
+pub fn finish(command: &mut Command) -> CommandOutput {
     let child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -197,7 +198,7 @@ fn send(signal: &str, process: u32) -> bool {
         .success()
 }
 
-/// Ends a process that does not end by itself, so that a test fails instead of hanging.
+/// Kills a process that does not end by itself, so that a test fails instead of hanging.
 struct Watch {
     _over: Sender<()>,
 }
@@ -207,7 +208,7 @@ impl Watch {
         let process = child.id();
         let (over, done) = channel();
         thread::spawn(move || {
-            if done.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            if done.recv_timeout(TIMEOUT) == Err(RecvTimeoutError::Timeout) {
                 send("KILL", process);
             }
         });
@@ -215,7 +216,7 @@ impl Watch {
     }
 }
 
-/// The lines that a process writes, as they come.
+/// The lines of a process, collected as they are written.
 struct Lines {
     heard: Arc<(Mutex<Heard>, Condvar)>,
     thread: Option<JoinHandle<()>>,
@@ -246,7 +247,7 @@ impl Lines {
     }
 
     fn wait_for(&self, wanted: &str) -> Option<String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut heard = self.heard.0.lock().unwrap();
         loop {
             if let Some(line) = heard.lines.iter().find(|line| line.contains(wanted)) {
@@ -272,7 +273,7 @@ impl Lines {
     }
 }
 
-/// A running `serve` or `demo`; it is killed when the test is done with it.
+/// A running `serve` or `demo`; dropping it kills the process.
 pub struct Server {
     child: Child,
     stdout: Lines,
@@ -281,14 +282,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a command that serves and waits until it says that it listens.
+    /// Starts a server and waits until it logs that it listens.
     pub fn start(command: Command) -> Self {
         Self::try_start(command)
             .unwrap_or_else(|done| panic!("the server did not come up: {done:?}"))
     }
 
-    /// As [`Server::start`], for a server that may refuse to.
-    pub fn try_start(mut command: Command) -> Result<Self, Done> {
+    /// [`Server::start`] for a server that may refuse to start.
+    pub fn try_start(mut command: Command) -> Result<Self, CommandOutput> {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -298,7 +299,7 @@ impl Server {
         let mut stderr = Lines::of(child.stderr.take().unwrap());
         let Some(line) = stderr.wait_for("listening on http://") else {
             child.kill().unwrap();
-            return Err(Done {
+            return Err(CommandOutput {
                 code: child.wait().unwrap().code().unwrap_or(-1),
                 stdout: stdout.until_the_end().join("\n"),
                 stderr: stderr.until_the_end().join("\n"),
@@ -328,22 +329,22 @@ impl Server {
         }
     }
 
-    /// Waits for a line of its log.
-    pub fn logs(&self, wanted: &str) -> String {
+    /// Waits for a log line that contains this.
+    pub fn wait_for_log(&self, wanted: &str) -> String {
         self.stderr
             .wait_for(wanted)
             .unwrap_or_else(|| panic!("no line says {wanted:?}: {:#?}", self.stderr.all()))
     }
 
-    /// Waits for a line on its stdout.
-    pub fn says(&self, wanted: &str) -> String {
+    /// Waits for a line on stdout that contains this.
+    pub fn wait_for_stdout(&self, wanted: &str) -> String {
         self.stdout
             .wait_for(wanted)
             .unwrap_or_else(|| panic!("no line says {wanted:?}: {:#?}", self.stdout.all()))
     }
 
-    /// What it has written to stdout so far.
-    pub fn said(&self) -> Vec<String> {
+    /// The lines on stdout so far.
+    pub fn stdout_lines(&self) -> Vec<String> {
         self.stdout.all()
     }
 
@@ -352,26 +353,26 @@ impl Server {
         assert!(send(name, self.child.id()));
     }
 
-    /// What the system says of it, by a name below `/proc` and its id.
+    /// The path of this name below `/proc/PID`.
     pub fn path(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.child.id()))
     }
 
-    /// Ends it with SIGKILL, as a crash does.
+    /// Kills the server with SIGKILL, like a crash.
     pub fn crash(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Waits for its end; how it ended and all that it logged.
+    /// Waits for the exit; returns the status and the whole log.
     pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
         let _watch = Watch::over(&self.child);
-        // Its end closes its stderr, so that reading to the end needs no polling.
+        // The exit closes stderr, so reading to the end needs no polling.
         let log = self.stderr.until_the_end();
         (self.child.wait().unwrap(), log)
     }
 
-    /// Ends it as an operator does; all that it logged.
+    /// Stops the server as an operator does; returns the whole log.
     pub fn stop(self) -> Vec<String> {
         self.signal("TERM");
         let (status, log) = self.wait();
@@ -382,19 +383,19 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already; there is nothing to do then.
+        // The process may have ended already; then there is nothing to do.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// A plain client: one connection a call, over the wire's own text.
+/// A plain HTTP client with one connection per call.
 #[derive(Clone)]
 pub struct Client {
     address: String,
 }
 
-/// A reply as it came over the wire.
+/// A reply, undecoded.
 #[derive(Debug)]
 pub struct Reply {
     pub status: u16,
@@ -408,7 +409,7 @@ impl Reply {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// What was asked for.
+    /// The data of a success.
     pub fn data(&self) -> Value {
         self.json()["data"].take()
     }
@@ -442,7 +443,10 @@ impl Client {
         self.call("POST", key, path, &[], Some(body)).unwrap()
     }
 
-    /// One call; an error when the server goes away before its whole reply is there.
+    /// Makes one call.
+    ///
+    /// # Errors
+    /// The server goes away before the end of its reply.
     pub fn call(
         &self,
         method: &str,
@@ -452,7 +456,7 @@ impl Client {
         body: Option<&Value>,
     ) -> io::Result<Reply> {
         let mut stream = TcpStream::connect(&self.address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
         let body = body.map_or_else(String::new, Value::to_string);
         let mut head = format!(
@@ -476,7 +480,7 @@ impl Client {
     }
 }
 
-/// Reads one reply of known length, up to its last byte.
+/// Reads one reply with a known length.
 pub fn read_reply(stream: &mut TcpStream) -> io::Result<Reply> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 8_192];

@@ -1,4 +1,4 @@
-//! How SQLite reads the lists: along the index that each range is made for, never sorting.
+//! Query plans of SQLite: each range of a list scans the index made for it, and nothing is sorted.
 
 use rusqlite::Connection;
 use switchboard::store::database_file;
@@ -8,17 +8,17 @@ use switchboard::store::{
 
 use crate::support::{Server, technician};
 
-/// Ranges, each with the index that it is made for.
+/// Ranges, each with its index.
 type Ranges = &'static [(&'static str, &'static str)];
 
-/// What each list's ranges read: the name of the table, and the steps of the plan, look-ups by key included.
+/// Each list's table, the number of steps of its plan (including reads by key), and its ranges.
 const LISTS: &[(&str, usize, Ranges)] = &[
     ("s", 2, sessions::RANGES),
     ("channels", 1, channels::RANGES),
     ("i", 4, installs::RANGES),
 ];
 
-/// The steps in which SQLite reads what a statement asks for.
+/// The steps of SQLite's query plan.
 fn plan_of(file: &Connection, sql: &str) -> Vec<String> {
     let mut statement = file.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let mut rows = statement.raw_query();
@@ -30,7 +30,7 @@ fn plan_of(file: &Connection, sql: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_range_of_a_list_walks_its_index_newest_first() {
+fn every_range_of_a_list_scans_its_index_newest_first() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
     let ranges = LISTS
@@ -57,7 +57,7 @@ fn every_range_of_a_list_walks_its_index_newest_first() {
 }
 
 #[test]
-fn the_lists_of_companies_and_of_refused_directories_begin_at_the_cursor_of_their_index() {
+fn lists_of_companies_and_refused_directories_seek_to_the_cursor_in_their_index() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
     for (index, sql) in companies::RANGES.iter().chain([&unlinked::RANGE]) {
@@ -74,7 +74,7 @@ fn the_lists_of_companies_and_of_refused_directories_begin_at_the_cursor_of_thei
 }
 
 #[test]
-fn what_would_be_refused_is_found_along_one_tenants_part_of_an_index() {
+fn findings_are_read_from_one_tenants_range_of_an_index() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
     for (index, sql) in health::RANGES {
@@ -90,14 +90,14 @@ fn what_would_be_refused_is_found_along_one_tenants_part_of_an_index() {
 }
 
 #[test]
-fn a_search_reads_a_part_of_the_postings_and_never_sorts_them() {
+fn a_search_reads_a_range_of_the_postings_and_never_sorts_them() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
     let titles = plan_of(&file, search::TITLES_WITH);
     assert_eq!(titles.len(), 1, "{titles:#?}");
     let messages = plan_of(&file, search::MESSAGES_WITH);
     assert_eq!(messages.len(), 2, "{messages:#?}");
-    // FTS5 takes the word and both bounds itself.
+    // FTS5 applies the word and both bounds itself.
     for (plan, table) in [(&titles, "title_search"), (&messages, "f")] {
         assert_eq!(plan[0], format!("SCAN {table} VIRTUAL TABLE INDEX 0:M2><"));
     }
@@ -105,7 +105,7 @@ fn a_search_reads_a_part_of_the_postings_and_never_sorts_them() {
 }
 
 #[test]
-fn a_new_session_and_a_turn_make_no_table_of_their_own_beside_the_file() {
+fn a_new_session_and_a_turn_need_no_temporary_table() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
     for written in [
@@ -126,11 +126,11 @@ fn a_new_session_and_a_turn_make_no_table_of_their_own_beside_the_file() {
 }
 
 #[test]
-fn a_session_s_channel_and_a_turn_s_status_are_still_of_those_that_there_are() {
+fn a_session_s_channel_and_a_turn_s_status_are_still_constrained() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    northwind.says(&session, "Hello").expect(202);
+    northwind.append_text(&session, "Hello").expect(202);
     let file = Connection::open(database_file(server.folder())).unwrap();
     let writes = |sql: &str| file.execute(sql, []).map_err(|error| error.to_string());
     for (table, column, known) in [
@@ -157,7 +157,7 @@ fn a_session_s_channel_and_a_turn_s_status_are_still_of_those_that_there_are() {
 }
 
 #[test]
-fn a_start_finds_the_turns_that_a_dead_process_left_without_reading_all_turns() {
+fn a_start_finds_interrupted_turns_without_reading_all_turns() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
     for sql in [turns::REQUEUE_RUNNING, turns::ALL_UNSETTLED] {
@@ -170,7 +170,7 @@ fn a_start_finds_the_turns_that_a_dead_process_left_without_reading_all_turns() 
 }
 
 #[test]
-fn the_turns_that_wait_are_counted_among_those_that_are_unsettled() {
+fn queued_turns_are_counted_along_the_index_of_unsettled_turns() {
     let server = Server::demo();
     let file = Connection::open(database_file(server.folder())).unwrap();
     assert_eq!(

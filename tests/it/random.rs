@@ -1,4 +1,4 @@
-//! Random choices that a printed seed brings back.
+//! Random choices that a printed seed reproduces.
 
 use std::env;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ pub struct Random {
 }
 
 impl Random {
-    /// Starts at a seed; neighbouring seeds give unrelated choices.
+    /// A generator from a seed; neighboring seeds give unrelated choices.
     pub fn new(seed: u64) -> Self {
         Self { state: seed }
     }
@@ -33,13 +33,13 @@ impl Random {
         self.below(of) < times
     }
 
-    /// One of these.
+    /// A random one of these.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }
 }
 
-/// The seed in `SWITCHBOARD_SEED`, else one from the time; printed, so that a failure can be had again.
+/// The seed in `SWITCHBOARD_SEED`, or one from the time. Printed to reproduce a failure.
 pub fn seed() -> u64 {
     let seed = number("SWITCHBOARD_SEED").unwrap_or_else(|| {
         SystemTime::now()
@@ -50,7 +50,7 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// The number in an environment variable, if it is set; text that is no number is a mistake worth stopping for.
+/// The number in an environment variable, if set. Panics if the text is not a number.
 pub fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok().map(|text| {
         text.parse()

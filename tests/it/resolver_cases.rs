@@ -1,4 +1,4 @@
-//! Who answers, case by case, in the words of the contract's section 3.
+//! The resolver case by case, after section 3 of the contract.
 
 use switchboard::model::ids::ChannelId;
 use switchboard::model::names::{AgentId, TenantNo};
@@ -17,7 +17,8 @@ const HELPER: AgentId = AgentId(1);
 const DESK: AgentId = AgentId(2);
 const OTHER_HELPER: AgentId = AgentId(3);
 
-/// Two MSPs. Northwind has a helper for its clients' staff and a desk for its technicians; Fabrikam has a helper.
+/// Two MSPs. Northwind has a helper for its clients' staff and a desk for its technicians, Fabrikam
+/// has a helper.
 fn two_msps() -> (World, TenantNo, TenantNo) {
     let mut world = World::default();
     let northwind = world.add_tenant("northwind-it");
@@ -28,7 +29,8 @@ fn two_msps() -> (World, TenantNo, TenantNo) {
     (world, northwind, fabrikam)
 }
 
-/// Northwind's helper, installed for Contoso, which is one of Northwind's companies; and the channel.
+/// [`two_msps`] with Northwind's helper installed for its company Contoso; also returns the
+/// channel.
 fn installed_for_contoso() -> (World, TenantNo, TenantNo, ChannelId) {
     let (mut world, northwind, fabrikam) = two_msps();
     let fact = world.add_channel(northwind, HELPER, EndUser);
@@ -45,7 +47,7 @@ fn support_of(tenant: TenantNo) -> AgentId {
     AgentId(900 + tenant.0)
 }
 
-/// A message that the relay passes on, the relay being at home in this tenant.
+/// A message from the relay, whose home is this tenant.
 fn relay(world: &World, home: TenantNo) -> Question {
     asks(
         Asker::Platform(world.tenant_numbered(home).clone()),
@@ -163,7 +165,7 @@ impl Answer {
 }
 
 #[test]
-fn an_installed_bot_answers_for_its_owner_held_to_the_clients_company() {
+fn an_installed_bot_answers_for_its_owner_pinned_to_the_clients_company() {
     let (world, northwind, fabrikam, channel) = installed_for_contoso();
     let answer = by(Rule::WhiteLabelInstall, HELPER, northwind)
         .through(channel)
@@ -175,7 +177,7 @@ fn an_installed_bot_answers_for_its_owner_held_to_the_clients_company() {
 }
 
 #[test]
-fn an_install_overrides_client_id_without_looking_at_it() {
+fn an_install_overrides_client_id_without_reading_it() {
     let (world, northwind, fabrikam, channel) = installed_for_contoso();
     for client_id in ["fabrikam-it", "nobody", "Not A Client"] {
         let answer = by(Rule::WhiteLabelInstall, HELPER, northwind)
@@ -211,7 +213,7 @@ fn a_deleted_channels_install_refuses_and_does_not_fall_through_either() {
 }
 
 #[test]
-fn a_disconnected_install_is_told_before_a_wrong_agent() {
+fn a_disconnected_install_is_reported_before_a_wrong_agent() {
     let (mut world, northwind, _, _) = installed_for_contoso();
     world.channels[0].disconnected();
     let question = relay(&world, northwind)
@@ -222,11 +224,11 @@ fn a_disconnected_install_is_told_before_a_wrong_agent() {
 }
 
 #[test]
-fn a_directory_that_no_company_carries_is_refused_with_what_to_link() {
+fn a_directory_without_a_linked_company_is_refused_with_what_to_link() {
     let (mut world, northwind, fabrikam, channel) = installed_for_contoso();
     world.companies.clear();
     world.add_company(northwind, company("1002"), None);
-    // Another MSP's company does not count, whatever it carries.
+    // Another MSP's company does not count, whatever its link.
     world.add_company(fabrikam, company("7"), Some(directory("contoso")));
     let question = relay(&world, fabrikam)
         .written_to("shared-bot")
@@ -282,7 +284,7 @@ fn an_end_user_channel_reached_without_a_directory_is_refused() {
 }
 
 #[test]
-fn another_msps_agent_is_never_lent() {
+fn another_msps_agent_never_answers() {
     let (world, _, fabrikam, _) = installed_for_contoso();
     let question = relay(&world, fabrikam)
         .written_to("shared-bot")
@@ -361,7 +363,7 @@ fn disconnected_and_deleted_channels_do_not_count_among_a_tenants_own() {
 }
 
 #[test]
-fn client_id_names_whom_the_relay_acts_for_and_must_be_known() {
+fn client_id_names_the_tenant_that_the_relay_acts_for_and_must_exist() {
     let (world, northwind, fabrikam) = two_msps();
     let question = relay(&world, northwind);
     let answers = [
@@ -397,7 +399,7 @@ fn the_relay_may_name_the_routed_agent_and_no_other() {
 }
 
 #[test]
-fn a_routed_agent_that_does_not_chat_is_told_before_it_is_disabled_and_before_the_company() {
+fn a_routed_agent_that_does_not_chat_is_reported_before_disabled_and_before_the_company() {
     let (mut world, northwind, _, _) = installed_for_contoso();
     world.companies.clear();
     let question = relay(&world, northwind)
@@ -413,7 +415,7 @@ fn a_routed_agent_that_does_not_chat_is_told_before_it_is_disabled_and_before_th
 }
 
 #[test]
-fn a_routed_agent_that_is_gone_is_told_as_disabled_whatever_agent_is_named() {
+fn a_deleted_routed_agent_is_reported_as_disabled_for_any_named_agent() {
     let (mut world, northwind, _, _) = installed_for_contoso();
     world.agents.retain(|fact| fact.agent.id != HELPER);
     let question = relay(&world, northwind)
@@ -443,7 +445,7 @@ fn the_relays_end_company_id_is_ignored_with_a_warning() {
 }
 
 #[test]
-fn another_tenants_agent_does_not_exist_for_a_caller_who_selects() {
+fn another_tenants_agent_does_not_exist_for_a_caller_that_selects() {
     let (world, northwind, _) = two_msps();
     for question in [
         service_account(&world, northwind, OTHER_HELPER),
@@ -454,7 +456,7 @@ fn another_tenants_agent_does_not_exist_for_a_caller_who_selects() {
 }
 
 #[test]
-fn an_agent_for_clients_is_tried_as_one_of_the_callers_own_companies() {
+fn an_agent_for_clients_is_tried_out_as_one_of_the_callers_own_companies() {
     let (mut world, northwind, fabrikam) = two_msps();
     world.add_company(northwind, company("1001"), None);
     world.add_company(fabrikam, company("7"), None);
@@ -472,7 +474,7 @@ fn an_agent_for_clients_is_tried_as_one_of_the_callers_own_companies() {
 }
 
 #[test]
-fn a_user_who_is_no_admin_is_kept_from_an_agent_for_clients_with_or_without_a_company() {
+fn a_user_without_admin_role_cannot_use_an_agent_for_clients_with_or_without_a_company() {
     let (mut world, northwind, _) = two_msps();
     world.add_company(northwind, company("1001"), None);
     let question = user(&world, northwind, Role::User, HELPER);
@@ -492,7 +494,7 @@ fn a_company_for_an_internal_agent_is_ignored_with_a_warning() {
 }
 
 #[test]
-fn a_list_of_users_binds_admins_but_no_service_account() {
+fn a_list_of_users_restricts_admins_but_no_service_account() {
     let (mut world, northwind, _) = two_msps();
     let guarded = &mut world.add_agent(northwind, AgentId(4), Msp).agent;
     guarded.access = Access::SpecificUsers;
@@ -507,7 +509,7 @@ fn a_list_of_users_binds_admins_but_no_service_account() {
 }
 
 #[test]
-fn an_agent_for_admins_keeps_others_out_before_they_learn_that_it_is_disabled() {
+fn an_agent_for_admins_refuses_others_before_they_learn_that_it_is_disabled() {
     let (mut world, northwind, _) = two_msps();
     let guarded = &mut world.add_agent(northwind, AgentId(4), Msp).agent;
     guarded.access = Access::AdminsOnly;
@@ -553,7 +555,7 @@ fn a_dry_run_without_bot_and_directory_is_a_selection() {
 }
 
 #[test]
-fn a_dry_run_with_a_bot_alone_is_routed_already() {
+fn a_dry_run_with_only_a_bot_is_routed() {
     let (mut world, northwind, _) = two_msps();
     let fact = world.add_channel(northwind, DESK, Msp);
     let channel = fact.of_bot("shared-bot").channel.id;
@@ -563,7 +565,7 @@ fn a_dry_run_with_a_bot_alone_is_routed_already() {
 }
 
 #[test]
-fn a_dry_run_never_shows_another_tenants_channel_whatever_its_state() {
+fn a_dry_run_never_shows_another_tenants_channel_in_any_state() {
     let (mut world, _, fabrikam, _) = installed_for_contoso();
     let question = service_account(&world, fabrikam, DESK)
         .written_to("shared-bot")

@@ -1,4 +1,4 @@
-//! A second, naive reading of the contract's section 3, which the resolver is held to.
+//! A second, naive implementation of the contract's section 3, which the resolver must match.
 
 use std::convert::Infallible;
 
@@ -13,7 +13,7 @@ use switchboard::resolver::{
 
 use crate::world::{CompanyFact, World};
 
-/// Who asks what, and what for.
+/// A caller and its request.
 #[derive(Clone, Debug)]
 pub struct Question {
     pub asker: Asker,
@@ -21,7 +21,7 @@ pub struct Question {
     pub purpose: Purpose,
 }
 
-/// What the contract has the resolver answer, when it lets anybody answer.
+/// The resolution that the contract requires, if it allows one.
 #[derive(Debug)]
 struct Expected<'w> {
     rule: Rule,
@@ -34,7 +34,7 @@ struct Expected<'w> {
     ignored_company: bool,
 }
 
-/// The contract's answer to a question.
+/// The outcome that the contract requires for a question.
 fn expected<'w>(world: &'w World, question: &'w Question) -> Result<Expected<'w>, Refused> {
     let Question {
         asker,
@@ -73,7 +73,7 @@ fn routed<'w>(
     let bot = request.bot_id.as_ref();
     let inbound = request.inbound_tenant_id.as_ref();
 
-    // Rule a: "an END_USER channel of that bot is installed for that M365 tenant", whatever its state.
+    // Rule a: "an END_USER channel of that bot is installed for that M365 tenant", in any state.
     let installed = world.channels.iter().find(|fact| {
         bot.is_some()
             && fact.bot.as_ref() == bot
@@ -84,13 +84,15 @@ fn routed<'w>(
                 .any(|installed_for| Some(installed_for) == inbound)
     });
 
-    // "Whenever rule a matches another tenant's channel, whatever its state, the reply is 404, before any other check."
+    // "Whenever rule a matches another tenant's channel, whatever its state, the reply is 404,
+    // before any other check."
     if !is_platform && installed.is_some_and(|fact| fact.channel.owner != home.no) {
         return Err(Refused::RoutedElsewhere);
     }
 
-    // "client_id is overridden and not even looked up" in a; elsewhere malformed is 400, unknown 404, absent is home.
-    // Others than the platform are answered "as the relay would be with that tenant's client_id".
+    // "client_id is overridden and not even looked up" in a; elsewhere a malformed one is 400, an
+    // unknown one 404, and without one the caller's home acts. Callers other than the platform are
+    // answered "as the relay would be with that tenant's client_id".
     let client_id = request.client_id.as_ref().filter(|_| is_platform);
     let acting = match (installed, client_id) {
         (Some(fact), _) => world.tenant_numbered(fact.channel.owner),
@@ -112,7 +114,8 @@ fn routed<'w>(
         .filter(|company| inbound.is_some() && company.link.as_ref() == inbound)
         .collect();
 
-    // Rule b: "the acting tenant has an ACTIVE channel registered for bot_id"; "only the acting tenant's own count".
+    // Rule b: "the acting tenant has an ACTIVE channel registered for bot_id"; "only the acting
+    // tenant's own count".
     let mut registered: Vec<_> = world
         .channels
         .iter()
@@ -120,8 +123,8 @@ fn routed<'w>(
         .filter(|fact| fact.channel.owner == acting.no)
         .filter(|fact| fact.channel.status == ChannelStatus::Active && !fact.channel.deleted)
         .collect();
-    // "Of several, if inbound_tenant_id is the tenant_id of one of its end companies, only END_USER channels; else the
-    // MSP one first; among END_USER ones the oldest."
+    // "Of several, if inbound_tenant_id is the tenant_id of one of its end companies, only END_USER
+    // channels; else the MSP one first; among END_USER ones the oldest."
     if registered.len() > 1 {
         if !carrying.is_empty() {
             registered.retain(|fact| fact.channel.audience == Audience::EndUser);
@@ -136,8 +139,9 @@ fn routed<'w>(
         (None, None) => (Rule::NeoSupport, None),
     };
 
-    // "Order in a to c: channel_disconnected, agent_not_allowed, kind, state, company." An agent that is gone cannot be
-    // told from one that does not answer, and nothing that the caller names could be it.
+    // "Order in a to c: channel_disconnected, agent_not_allowed, kind, state, company." A deleted
+    // agent is indistinguishable from one that does not answer, and no agent that the caller names
+    // matches it.
     if let (Rule::WhiteLabelInstall, Some(fact)) = (rule, fact)
         && (fact.channel.status == ChannelStatus::Disconnected || fact.channel.deleted)
     {
@@ -162,8 +166,8 @@ fn routed<'w>(
         (agent.state != AgentState::Enabled, Refused::AgentDisabled),
     ])?;
 
-    // "Pinned if the channel is END_USER, else none": to "the one end company of the acting tenant whose tenant_id
-    // equals inbound_tenant_id. None, several, or no inbound_tenant_id: 409."
+    // "Pinned if the channel is END_USER, else none": to "the one end company of the acting tenant
+    // whose tenant_id equals inbound_tenant_id. None, several, or no inbound_tenant_id: 409."
     let pinning = fact.filter(|fact| fact.channel.audience == Audience::EndUser);
     let company = match (pinning, carrying.as_slice()) {
         (None, _) => None,
@@ -198,7 +202,8 @@ fn selected<'w>(
     asker: &Asker,
     request: &'w Request,
 ) -> Result<Expected<'w>, Refused> {
-    // "No such agent in the caller's tenant 404, kind 422, access 403, state 409, then the company."
+    // "No such agent in the caller's tenant 404, kind 422, access 403, state 409, then the
+    // company."
     let mut own = world.agents.iter().filter(|fact| fact.owner == home.no);
     let found = own.find(|fact| match request.choice {
         Choice::Agent(id) => fact.agent.id == id,
@@ -214,7 +219,7 @@ fn selected<'w>(
         (agent.state != AgentState::Enabled, Refused::AgentDisabled),
     ])?;
 
-    // "An END_USER agent needs a company": an ADMIN or a service account gives it, a USER may not at all.
+    // "An END_USER agent needs a company": an ADMIN or a service account names it, a USER may not.
     let may_try = match asker {
         Asker::Platform(_) | Asker::ServiceAccount(_) => true,
         Asker::User { role, .. } => *role == Role::Admin,
@@ -264,7 +269,7 @@ fn first_that_holds<const N: usize>(refusals: [(bool, Refused); N]) -> Result<()
 }
 
 impl Expected<'_> {
-    /// Warnings are compared by what they are about, not by their words.
+    /// Compares warnings by their subject, not by their text.
     fn is(&self, actual: &Resolution) -> bool {
         let warns_of = |field: &str| actual.warnings.iter().any(|text| text.starts_with(field));
         let warnings = usize::from(self.ignored_routing) + usize::from(self.ignored_company);
@@ -280,12 +285,12 @@ impl Expected<'_> {
     }
 }
 
-/// The resolver's answer, once it is certain that the model gives the same.
+/// The resolver's outcome, after asserting that the model has the same.
 pub fn agreed(world: &World, question: &Question) -> Result<Resolution, Refused> {
     agreed_through(world, world, question)
 }
 
-/// The resolver's answer when it asks about the world through this directory.
+/// [`agreed`] for a resolver that reads the world through this directory.
 pub fn agreed_through(
     directory: &impl Directory<Error = Infallible>,
     world: &World,

@@ -1,4 +1,4 @@
-//! The resolver and its model over random worlds, larger than those that can all be had.
+//! The resolver and its model over random worlds, larger than an exhaustive test can cover.
 
 use switchboard::model::names::{AgentId, TenantNo};
 use switchboard::model::words::{
@@ -16,7 +16,8 @@ const BOTS: [&str; 3] = ["bot-1", "bot-2", "bot-3"];
 const DIRECTORIES: [&str; 4] = ["directory-1", "directory-2", "directory-3", "directory-4"];
 const COMPANIES: [&str; 5] = ["c1", "c2", "c3", "c4", "c5"];
 
-/// A world that the store would hold, but that now and then an agent is missing or `NEO_SUPPORT` does not answer.
+/// A world that the store could hold, except that sometimes an agent is missing or `NEO_SUPPORT`
+/// does not answer.
 fn random_world(random: &mut Random) -> World {
     let mut world = World::default();
     for client_id in ["msp-1", "msp-2", "msp-3", "msp-4"]
@@ -101,8 +102,8 @@ fn add_random_channel(world: &mut World, random: &mut Random, owners: &[TenantNo
     }
 }
 
-/// A question whose parts are drawn alone, or half of the time around one of the channels, so that each rule matches
-/// often.
+/// A question with independent random parts, or half of the time with parts of one of the channels,
+/// so that each rule matches often.
 fn random_question(world: &World, random: &mut Random) -> Question {
     let tenant = world.tenants[random.below(world.tenants.len())].clone();
     let asker = match random.below(4) {
@@ -116,7 +117,7 @@ fn random_question(world: &World, random: &mut Random) -> Question {
     };
     let clients = ["msp-1", "msp-2", "msp-3", "msp-4", "No Client"];
     let companies = ["c1", "c2", "c3", "c4", "c5", "c6", "no/company"];
-    // From others than the platform it is refused before; should it come through, it must change nothing.
+    // The HTTP layer refuses `client_id` of other callers. The resolver must ignore it.
     let client_id = random.chance(1, 2).then(|| random.pick(&clients));
     let end_company_id = random.chance(1, 3).then(|| random.pick(&companies));
     let mut request = Request {

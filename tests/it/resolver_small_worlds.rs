@@ -12,7 +12,7 @@ use crate::resolver_model::Question;
 use crate::resolver_tally::{Tally, on_two_threads};
 use crate::world::{self, CompanyFact, World};
 
-/// What may be wrong with a channel's agent.
+/// A fault of a channel's agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Nothing,
@@ -22,7 +22,7 @@ enum Fault {
     Gone,
 }
 
-/// A channel of a small world. Its agent has its audience.
+/// A channel of a small world. Its agent has the same audience.
 #[derive(Clone, Copy, Debug)]
 struct ChannelShape {
     owner: usize,
@@ -30,7 +30,7 @@ struct ChannelShape {
     status: ChannelStatus,
     deleted: bool,
     bot: Option<usize>,
-    /// One bit an M365 tenant.
+    /// One bit per M365 tenant.
     installs: u8,
     fault: Fault,
 }
@@ -75,16 +75,16 @@ fn channel_shapes(bot: Option<usize>, faults: &[Fault]) -> Vec<ChannelShape> {
     shapes
 }
 
-/// Whether the store holds both: see [`World::may_install`].
+/// Whether the store accepts both: see [`World::may_install`].
 fn can_stand_together(one: &ChannelShape, other: &ChannelShape) -> bool {
     let rivals = one.owner == other.owner || (one.bot.is_some() && one.bot == other.bot);
     !rivals || one.installs & other.installs == 0
 }
 
-/// A company of a small world: its owner, and which M365 tenant it carries (0 for none).
+/// A company of a small world: its owner, and its M365 tenant (0 for none).
 type CompanyShape = (usize, u8);
 
-/// Up to two companies, sorted, since their order means nothing.
+/// Up to two companies, sorted, because their order has no meaning.
 fn company_shapes() -> Vec<Vec<CompanyShape>> {
     let each: Vec<CompanyShape> = (0..2)
         .flat_map(|owner| (0..3).map(move |link| (owner, link)))
@@ -97,7 +97,7 @@ fn company_shapes() -> Vec<Vec<CompanyShape>> {
     shapes
 }
 
-/// Of two worlds that differ only in which M365 tenant is called the first, one is enough.
+/// Selects one of two worlds that differ only in the order of the M365 tenants.
 fn is_the_chosen_twin(installs: &[u8], companies: &[CompanyShape]) -> bool {
     let swapped_installs: Vec<u8> = installs
         .iter()
@@ -117,7 +117,7 @@ const OWN_SUPPORT: AgentId = AgentId(901);
 const OTHER_SUPPORT: AgentId = AgentId(902);
 const MANAGED: Choice = Choice::Managed(ManagedAgentKey::NeoSupport);
 
-/// The names in small worlds, and the lists that are made of them once.
+/// The names in small worlds, and the lists that are built from them once.
 struct SmallWorlds {
     bots: [BotId; 2],
     directories: [M365TenantId; 3],
@@ -216,8 +216,9 @@ impl SmallWorlds {
         iter::once(None).chain(self.directories.iter().map(Some))
     }
 
-    /// Every question to a world of at most one channel. Pruned: `client_id` comes from the platform only (from others
-    /// it is refused before), and a platform caller's `end_company_id` is there or not, since its text is never read.
+    /// Every question to a world of at most one channel. Pruned: only the platform sends
+    /// `client_id` (the HTTP layer refuses it from others), and a platform caller's
+    /// `end_company_id` is present or absent, because its text is never read.
     fn every_question(&self) -> Vec<Question> {
         let clients = [
             None,
@@ -268,11 +269,13 @@ impl SmallWorlds {
         questions.asked
     }
 
-    /// The questions to a world of two channels that carry these bots. Left to the worlds of at most one channel:
+    /// The questions to a world of two channels with these bots. Left to worlds of at most one
+    /// channel:
     ///
-    /// * no bot, or one that no channel carries: the channels can then not be told apart;
-    /// * most of what does not hang on which agent is named: it is asked once, with `NEO_SUPPORT`;
-    /// * most of rule d, which looks at no channel.
+    /// * no bot, or a bot of no channel: the channels are then indistinguishable;
+    /// * most questions that do not depend on the named agent: they are asked once, with
+    ///   `NEO_SUPPORT`;
+    /// * most of rule d, which reads no channel.
     fn questions_about_two_channels(&self, bots: &[BotId]) -> Vec<Question> {
         use Purpose::{Create, DryRun};
         let platform = Asker::Platform(Self::home());
@@ -313,7 +316,7 @@ impl SmallWorlds {
     }
 }
 
-/// Questions in the making, all about one bot and one M365 tenant at a time.
+/// A list of questions under construction, about one bot and one M365 tenant at a time.
 #[derive(Default)]
 struct Questions {
     bot: Option<BotId>,
@@ -344,7 +347,7 @@ impl Questions {
     }
 }
 
-/// Worlds without channels, for rule d: one agent of any kind and access, bound to nothing.
+/// Worlds without channels, for rule d: one agent of any type and access, without a binding.
 fn compare_loose_agents(small: &SmallWorlds, tally: &mut Tally) {
     let questions = small.every_question();
     let accesses = [
@@ -372,7 +375,7 @@ fn compare_loose_agents(small: &SmallWorlds, tally: &mut Tally) {
     }
 }
 
-/// Worlds of no channel and of one.
+/// Worlds of zero or one channel.
 fn compare_up_to_one_channel(small: &SmallWorlds, tally: &mut Tally) {
     let questions = small.every_question();
     small.compare(tally, &mut small.world(&[]), &[], &questions);
@@ -384,9 +387,10 @@ fn compare_up_to_one_channel(small: &SmallWorlds, tally: &mut Tally) {
     }
 }
 
-/// Worlds of two channels: one half of them. At most one of the two agents has a fault, since at most one is asked.
+/// One half of the worlds of two channels. At most one of the two agents has a fault, because at
+/// most one answers.
 fn compare_two_channels(small: &SmallWorlds, half: usize, tally: &mut Tally) {
-    // The first bot that a channel carries is called the first.
+    // Up to renaming, the bot that occurs first is the first bot.
     for bots in [
         [None, Some(0)],
         [Some(0), None],
@@ -412,8 +416,8 @@ fn compare_two_channels(small: &SmallWorlds, half: usize, tally: &mut Tally) {
     }
 }
 
-/// Every world of two tenants, two bots, two M365 tenants, at most two channels and at most two companies, up to
-/// renaming. Left out: two channels neither of which carries a bot, which nobody can be routed to.
+/// Every world of two tenants, two bots, two M365 tenants, at most two channels and at most two
+/// companies, up to renaming. Left out: two channels without a bot, which nothing is routed to.
 #[test]
 fn the_resolver_agrees_with_the_model_over_every_small_world() {
     let tally = on_two_threads(|half| {

@@ -1,4 +1,4 @@
-//! Counts what the resolver and its model agreed on.
+//! Counts the outcomes on which the resolver and its model agree.
 
 use std::collections::BTreeMap;
 use std::panic;
@@ -11,13 +11,13 @@ use switchboard::store::cache::Cache;
 use crate::resolver_model::{Question, agreed_through};
 use crate::world::World;
 
-/// How often each outcome was seen, so that a test that compared nothing cannot pass.
+/// The number of times each outcome was seen, so that a test that compares nothing cannot pass.
 #[derive(Default)]
 pub struct Tally {
     pub worlds: u64,
     rules: [u64; 4],
     refusals: [u64; REFUSALS.len()],
-    /// As a server keeps it: each world is the next version of the one before.
+    /// The cache as a server uses it: each world is the next version of the one before.
     cache: Cache,
 }
 
@@ -101,7 +101,7 @@ impl Tally {
     }
 }
 
-/// Shares work between two threads and adds up what they saw.
+/// Splits work between two threads and adds up their tallies.
 pub fn on_two_threads(work: impl Fn(usize) -> Tally + Sync) -> Tally {
     thread::scope(|scope| {
         let other = scope.spawn(|| work(1));

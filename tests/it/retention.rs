@@ -1,18 +1,18 @@
-//! What is deleted leaves nothing in the file, and what was idle for too long goes by itself.
+//! Retention: deleted data leaves the files, and idle sessions are deleted automatically.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::json;
 
-use crate::faults::has_no_turn_left;
-use crate::process::{Client, NORTHWIND, Place};
+use crate::faults::wait_until_all_turns_end;
+use crate::process::{Client, NORTHWIND, Workspace};
 use crate::support::{Server, technician};
 use crate::watchdog::until;
 
 const DAY: i64 = 24 * 60 * 60 * 1_000;
 
-/// Whether any file of a data folder holds a text.
+/// Whether any file of a data folder contains a text.
 fn holds(folder: &Path, text: &str) -> bool {
     fs::read_dir(folder).unwrap().any(|entry| {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
@@ -26,29 +26,34 @@ fn is_on_disk(server: &Server, text: &str) -> bool {
     holds(server.folder(), text)
 }
 
-/// Waits until no file holds a text: the log is emptied beside the requests.
-fn is_erased(folder: &Path, text: &str) {
+/// Waits until no file contains a text: the write-ahead log is truncated in the background.
+fn wait_until_erased(folder: &Path, text: &str) {
     until("it is on no disk", || !holds(folder, text));
 }
 
 #[test]
-fn a_deleted_session_leaves_nothing_of_it_in_the_files() {
+fn a_deleted_session_leaves_nothing_in_the_files() {
     let server = Server::answering(&[]);
     let northwind = server.northwind();
     let kept = northwind.session(technician());
-    northwind.says(&kept, "Quetzalcoatl stays").expect(202);
+    northwind
+        .append_text(&kept, "Quetzalcoatl stays")
+        .expect(202);
     let body =
         json!({ "agent_id": 102, "title": "Xylophonist", "metadata": { "ticket": "Zymurgist" } });
-    let session = northwind.opens_once("Idempotent-1", body).expect(201).id();
-    let file = northwind.puts_up(&session, "text/plain", b"Vexillologist");
+    let session = northwind
+        .create_session_once("Idempotent-1", body)
+        .expect(201)
+        .id();
+    let file = northwind.upload(&session, "text/plain", b"Vexillologist");
     let message = json!({ "message": "Quadrumanous question", "attachments": [{ "blob_path": file, "mime": "text/plain", "alt": "Mnemonician" }] });
-    let turn = northwind.appends(&session, message).expect(202).data()["chat_turn_id"].clone();
+    let turn = northwind.append(&session, message).expect(202).data()["chat_turn_id"].clone();
     northwind
         .turn(&session, turn.as_str().unwrap(), "wait_seconds=60")
         .expect(200);
-    // It stands in the search index too.
+    // The search index contains the text too.
     assert_eq!(
-        northwind.lists("q=quadrumanous").ids(),
+        northwind.list_sessions("q=quadrumanous").ids(),
         std::slice::from_ref(&session)
     );
     let words = [
@@ -61,19 +66,19 @@ fn a_deleted_session_leaves_nothing_of_it_in_the_files() {
     for word in words {
         assert!(is_on_disk(&server, word), "{word}");
     }
-    northwind.removes(&session).expect(204);
+    northwind.delete_session(&session).expect(204);
     for word in words {
-        is_erased(server.folder(), word);
+        wait_until_erased(server.folder(), word);
     }
     assert!(is_on_disk(&server, "Quetzalcoatl"));
-    assert_eq!(northwind.lists("q=quetzalcoatl").ids(), [kept]);
+    assert_eq!(northwind.list_sessions("q=quetzalcoatl").ids(), [kept]);
 }
 
 #[test]
-fn idle_sessions_go_after_their_tenants_days_and_others_stay() {
+fn idle_sessions_are_deleted_after_their_tenants_retention_and_others_remain() {
     let server = Server::demo();
     let (northwind, fabrikam) = (server.northwind(), server.fabrikam());
-    server.changes("northwind-it", json!({ "retention_days": 30 }));
+    server.import_tenant("northwind-it", json!({ "retention_days": 30 }));
     let many: Vec<String> = (0..120).map(|_| northwind.session(technician())).collect();
     let (idle, archived, waiting) = (
         northwind.session(technician()),
@@ -81,14 +86,14 @@ fn idle_sessions_go_after_their_tenants_days_and_others_stay() {
         northwind.session(technician()),
     );
     let foreign = fabrikam.session(json!({ "agent_id": 202 }));
-    northwind.resets(&archived).expect(200);
-    server.passes(20 * DAY);
+    northwind.reset_session(&archived).expect(200);
+    server.advance_clock(20 * DAY);
     let young = northwind.session(technician());
     northwind
-        .changes(&idle, json!({ "title": "Touched" }))
+        .update_session(&idle, json!({ "title": "Touched" }))
         .expect(200);
-    northwind.says(&waiting, "Still waits").expect(202);
-    server.passes(10 * DAY + 1);
+    northwind.append_text(&waiting, "Still waits").expect(202);
+    server.advance_clock(10 * DAY + 1);
     let purge = || {
         let (tell, told) = std::sync::mpsc::channel();
         let removed = tokio::runtime::Runtime::new()
@@ -110,20 +115,20 @@ fn idle_sessions_go_after_their_tenants_days_and_others_stay() {
     expected.sort();
     assert_eq!(purge(), expected);
     for gone in [&archived, &expected[0]] {
-        northwind.reads(gone).not_found();
+        northwind.read_session(gone).not_found();
     }
     for kept in [&idle, &young, &waiting] {
-        northwind.reads(kept).expect(200);
+        northwind.read_session(kept).expect(200);
     }
-    fabrikam.reads(&foreign).expect(200);
+    fabrikam.read_session(&foreign).expect(200);
     assert_eq!(purge(), Vec::<String>::new());
-    // One whose turn still waits is not idle.
-    server.passes(20 * DAY);
+    // A session with a queued turn is not idle.
+    server.advance_clock(20 * DAY);
     let mut expected = vec![idle, young];
     expected.sort();
     assert_eq!(purge(), expected);
     let told = northwind
-        .gets("/audit-events?action=session.purge")
+        .get("/audit-events?action=session.purge")
         .expect(200)
         .data();
     assert_eq!(
@@ -131,15 +136,15 @@ fn idle_sessions_go_after_their_tenants_days_and_others_stay() {
         json!({ "retention_days": 30, "sessions": 2 })
     );
     assert_eq!(told[0]["actor"]["id"], "retention");
-    server.changes("northwind-it", json!({ "retention_days": null }));
-    server.passes(400 * DAY);
+    server.import_tenant("northwind-it", json!({ "retention_days": null }));
+    server.advance_clock(400 * DAY);
     assert_eq!(purge(), Vec::<String>::new());
 }
 
 #[test]
-fn what_was_deleted_before_a_crash_leaves_the_log_after_it() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+fn data_deleted_before_a_crash_leaves_the_write_ahead_log_after_it() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let client = server.client();
     let session = client
         .post(
@@ -149,8 +154,8 @@ fn what_was_deleted_before_a_crash_leaves_the_log_after_it() {
         )
         .data()["id"]
         .clone();
-    // Somebody reads for so long that the log cannot be emptied.
-    let mut reader = rusqlite::Connection::open(place.database()).unwrap();
+    // A long read prevents the truncation of the write-ahead log.
+    let mut reader = rusqlite::Connection::open(workspace.database()).unwrap();
     let snapshot = reader.transaction().unwrap();
     let count = |tx: &rusqlite::Transaction<'_>| {
         tx.query_row("SELECT count(*) FROM sessions", [], |row| {
@@ -160,24 +165,25 @@ fn what_was_deleted_before_a_crash_leaves_the_log_after_it() {
     };
     assert_eq!(count(&snapshot), 1);
     let path = format!("/chat/sessions/{}", session.as_str().unwrap());
-    removes(&client, &path);
+    delete(&client, &path);
     server.crash();
-    let server = place.serve_demo_world();
+    let server = workspace.serve_demo_world();
     assert_eq!(count(&snapshot), 1);
-    assert!(holds(&place.data(), "Abecedarian"));
+    assert!(holds(&workspace.data(), "Abecedarian"));
     drop(snapshot);
     drop(reader);
-    is_erased(&place.data(), "Abecedarian");
+    wait_until_erased(&workspace.data(), "Abecedarian");
     server.stop();
 }
 
-fn removes(client: &Client, path: &str) {
+fn delete(client: &Client, path: &str) {
     let removed = client.call("DELETE", NORTHWIND, path, &[], None).unwrap();
     assert_eq!(removed.status, 204, "{removed:?}");
 }
 
-/// A session that says a word in both messages of each of so many turns, all of them in the search index; its path.
-fn talk(place: &Place, client: &Client, turns: usize, word: &str) -> String {
+/// Creates a session with this number of turns, each with a word in both messages, and waits until
+/// all are in the search index; returns its path.
+fn talk(workspace: &Workspace, client: &Client, turns: usize, word: &str) -> String {
     let opened = client.post(NORTHWIND, "/chat/sessions", &technician());
     let id = opened.data()["id"].as_str().unwrap().to_owned();
     let path = format!("/chat/sessions/{id}");
@@ -185,7 +191,7 @@ fn talk(place: &Place, client: &Client, turns: usize, word: &str) -> String {
         let message = json!({ "message": format!("{word} question") });
         let said = client.post(NORTHWIND, &format!("{path}/messages"), &message);
         assert_eq!(said.status, 202, "{said:?}");
-        has_no_turn_left(place);
+        wait_until_all_turns_end(workspace);
     }
     let found = client.get(NORTHWIND, &format!("/chat/sessions?q={word}"));
     assert_eq!(found.data()[0]["id"], id);
@@ -193,14 +199,15 @@ fn talk(place: &Place, client: &Client, turns: usize, word: &str) -> String {
 }
 
 #[test]
-fn words_that_a_crash_left_in_the_search_index_leave_it_at_the_next_start_but_those_that_cannot() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
-    talk(&place, &server.client(), 1, "Quadrumanous");
+fn deleted_words_that_a_crash_left_in_the_search_index_are_removed_at_the_next_start() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
+    talk(&workspace, &server.client(), 1, "Quadrumanous");
     server.stop();
 
-    // What is on disk when the server dies behind the deletion, and a message that cannot leave.
-    let file = place.closed_file();
+    // The state after a crash directly after the deletion, and a message whose words cannot be
+    // removed.
+    let file = workspace.closed_file();
     file.execute_batch(
         "PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;
          INSERT INTO search_removals (message_seq, tenant_no, content)
@@ -211,31 +218,31 @@ fn words_that_a_crash_left_in_the_search_index_leave_it_at_the_next_start_but_th
     )
     .unwrap();
     drop(file);
-    let server = place.serve_demo_world();
-    let file = rusqlite::Connection::open(place.database()).unwrap();
+    let server = workspace.serve_demo_world();
+    let file = rusqlite::Connection::open(workspace.database()).unwrap();
     until("none waits but one", || {
         let waiting = "SELECT group_concat(message_seq) FROM search_removals";
         let waiting: String = file.query_row(waiting, [], |row| row.get(0)).unwrap();
         waiting == "1"
     });
     drop(file);
-    is_erased(&place.data(), "Quadrumanous");
-    // The others go on as ever.
-    let path = talk(&place, &server.client(), 1, "Hippopotamic");
-    removes(&server.client(), &path);
-    is_erased(&place.data(), "Hippopotamic");
+    wait_until_erased(&workspace.data(), "Quadrumanous");
+    // Later removals work as usual.
+    let path = talk(&workspace, &server.client(), 1, "Hippopotamic");
+    delete(&server.client(), &path);
+    wait_until_erased(&workspace.data(), "Hippopotamic");
     server.stop();
-    let checked = place.run(["check"]);
+    let checked = workspace.run(["check"]);
     assert_eq!(checked.code, 0, "{checked:?}");
 }
 
 #[test]
-fn what_was_deleted_just_before_a_stop_is_not_in_the_closed_file() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+fn data_deleted_just_before_a_stop_is_not_in_the_closed_file() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let client = server.client();
-    let path = talk(&place, &client, 60, "Quadrumanous");
-    removes(&client, &path);
+    let path = talk(&workspace, &client, 60, "Quadrumanous");
+    delete(&client, &path);
     server.stop();
-    assert!(!holds(&place.data(), "Quadrumanous"));
+    assert!(!holds(&workspace.data(), "Quadrumanous"));
 }

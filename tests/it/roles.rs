@@ -1,4 +1,4 @@
-//! Who may do what, cell by cell: every route asked by every kind of caller, and of every kind of session.
+//! Roles: every route, by every kind of caller and for every kind of session.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +12,11 @@ use switchboard::model::words::Role;
 use crate::authority::{AUDIENCE, Authority};
 use crate::management::person;
 use crate::sign_in::signed_in;
-use crate::support::{Actor, CONTOSO, DEMO, Server, WOODGROVE, from, technician};
+use crate::support::{ApiClient, CONTOSO, DEMO, Server, WOODGROVE, from, technician};
 use crate::wire::{Reply, Request};
 
-/// The callers, in the order of every table here: ADMIN, USER, VIEWER, service account, platform, a session's token, nobody.
+/// The callers, in the order of every table here: ADMIN, USER, VIEWER, service account, platform,
+/// session token, no credential.
 const CALLERS: [&str; 7] = [
     "ADMIN",
     "USER",
@@ -26,7 +27,8 @@ const CALLERS: [&str; 7] = [
     "nobody",
 ];
 
-/// Every route and who may call it: a letter for each of [`CALLERS`] that may, a dot for each that may not.
+/// Every route and who may call it: a letter for each of [`CALLERS`] that may, a dot for the
+/// others.
 #[rustfmt::skip]
 const ROUTES: &[(&str, &str, &str)] = &[
     ("GET",    "/health",                                                   "AUVSPTN"),
@@ -98,25 +100,30 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("DELETE", "/sessions/{jti}",                                           "AU.SP.."),
 ];
 
-/// A session as a caller sees it.
+/// The relation of a session to a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whose {
-    /// The caller made it, or the token was minted for it.
+enum Ownership {
+    /// The caller created the session, or the token was minted for it.
     Own,
-    /// Somebody else of the tenant made it and shares it.
+    /// Another member of the tenant created the session and shares it.
     Shared,
-    /// Somebody else of the tenant made it.
+    /// Another member of the tenant created the session.
     Others,
-    /// It is another tenant's.
+    /// The session belongs to another tenant.
     Foreign,
 }
 
-const WHOSE: [Whose; 4] = [Whose::Own, Whose::Shared, Whose::Others, Whose::Foreign];
+const OWNERSHIPS: [Ownership; 4] = [
+    Ownership::Own,
+    Ownership::Shared,
+    Ownership::Others,
+    Ownership::Foreign,
+];
 
-/// What each route of a session answers, by caller (but nobody, who is told 401) and by [`WHOSE`].
+/// A session route's statuses by caller and by [`OWNERSHIPS`]. No credential is always 401.
 type Cells = [[u16; 4]; 6];
 
-/// Reading.
+/// Reads.
 const fn reads(done: u16) -> Cells {
     [
         [done, done, done, 404],
@@ -128,7 +135,7 @@ const fn reads(done: u16) -> Cells {
     ]
 }
 
-/// Writing, for whoever talks in a session.
+/// Writes for everyone that may chat in the session.
 const fn writes(done: u16) -> Cells {
     [
         [done, done, done, 404],
@@ -140,8 +147,8 @@ const fn writes(done: u16) -> Cells {
     ]
 }
 
-/// Writing what a session's token may not.
-const fn keeps(done: u16) -> Cells {
+/// Writes that a session token may not make.
+const fn writes_without_token(done: u16) -> Cells {
     let mut cells = writes(done);
     cells[5] = [403; 4];
     cells
@@ -150,30 +157,30 @@ const fn keeps(done: u16) -> Cells {
 #[rustfmt::skip]
 const OF_SESSIONS: &[(&str, &str, Cells)] = &[
     ("GET",    "/chat/sessions/{session_id}",                               reads(200)),
-    ("PATCH",  "/chat/sessions/{session_id}",                               keeps(200)),
+    ("PATCH",  "/chat/sessions/{session_id}",                               writes_without_token(200)),
     ("DELETE", "/chat/sessions/{session_id}", [
         [204, 204, 204, 404],
         [403; 4],
         [403; 4],
         [204, 204, 204, 404],
-        // In another tenant; at home it is a service account like any other.
+        // For sessions in other tenants. At home the platform is an ordinary service account.
         [403, 404, 404, 404],
         [403; 4],
     ]),
-    ("POST",   "/chat/sessions/{session_id}/reset",                         keeps(200)),
+    ("POST",   "/chat/sessions/{session_id}/reset",                         writes_without_token(200)),
     ("POST",   "/chat/sessions/{session_id}/messages",                      writes(202)),
     ("GET",    "/chat/sessions/{session_id}/messages",                      reads(200)),
     ("GET",    "/chat/sessions/{session_id}/turns/{chat_turn_id}",          reads(200)),
-    // Only answers are rated, and there is none yet.
+    // Only answers can be rated, and there is none yet.
     ("PUT",    "/chat/sessions/{session_id}/messages/{message_id}/feedback", writes(400)),
     ("POST",   "/chat/sessions/{session_id}/cancel",                        writes(200)),
-    // Nothing to resume.
+    // There is nothing to resume.
     ("GET",    "/chat/sessions/{session_id}/events",                        reads(204)),
     ("POST",   "/chat/sessions/{session_id}/attachments/upload-url",        writes(201)),
-    ("POST",   "/sessions",                                                 keeps(201)),
+    ("POST",   "/sessions",                                                 writes_without_token(201)),
     ("DELETE", "/sessions/{jti}", [
         [204, 204, 204, 404],
-        // Who may not end a token is not told that there is one.
+        // A caller that may not revoke a token does not learn that it exists.
         [204, 404, 404, 404],
         [403; 4],
         [204, 204, 204, 404],
@@ -192,60 +199,60 @@ impl Stage {
     fn new() -> Self {
         let authority = Authority::new();
         let url = format!("--entra-authority={}", authority.url());
-        let server = Server::serving(DEMO, &[&url, "--entra-audience", AUDIENCE]);
+        let server = Server::with_world(DEMO, &[&url, "--entra-audience", AUDIENCE]);
         Self { authority, server }
     }
 
-    fn person(&self, oid: &str, role: &str) -> Actor {
+    fn person(&self, oid: &str, role: &str) -> ApiClient {
         person(&self.server, &self.authority, oid, role)
     }
 
-    /// The caller of a column; `guest` is the session that a session's token is for.
-    fn caller(&self, column: usize, guest: &str) -> Actor {
+    /// The caller of a column; `guest` is the session of the session token.
+    fn caller(&self, column: usize, guest: &str) -> ApiClient {
         match column {
             0 => self.person("adam", "Admin"),
             1 => self.person("ulla", "User"),
             2 => self.person("vera", "Viewer"),
             3 => self.server.northwind(),
             4 => self.server.relay(),
-            5 => self.server.northwind().guest_of(guest),
-            _ => self.server.anyone(),
+            5 => self.server.northwind().with_session_token(guest),
+            _ => self.server.anonymous(),
         }
     }
 
-    /// Somebody else's session at Northwind.
-    fn others(&self) -> (Actor, String) {
+    /// Another person's session at Northwind.
+    fn others(&self) -> (ApiClient, String) {
         let other = self.person("otto", "User");
         let session = other.session(technician());
         (other, session)
     }
 
-    /// A session that stands so to a caller, and somebody who may write in it.
-    fn session(&self, column: usize, whose: Whose) -> (Actor, String) {
-        match (whose, column) {
-            (Whose::Own, 0) => made_by(self.person("adam", "Admin")),
-            (Whose::Own, 1) => made_by(self.person("ulla", "User")),
-            // Made while the role was another.
-            (Whose::Own, 2) => made_by(self.person("vera", "User")),
-            (Whose::Own, 4) => {
+    /// A session with this relation to a caller, and a client that may write in it.
+    fn session(&self, column: usize, ownership: Ownership) -> (ApiClient, String) {
+        match (ownership, column) {
+            (Ownership::Own, 0) => made_by(self.person("adam", "Admin")),
+            (Ownership::Own, 1) => made_by(self.person("ulla", "User")),
+            // Created while the person had another role.
+            (Ownership::Own, 2) => made_by(self.person("vera", "User")),
+            (Ownership::Own, 4) => {
                 let relay = self.server.relay();
                 let session = relay.session(from(CONTOSO));
                 (relay, session)
             }
-            (Whose::Own, _) => made_by(self.server.northwind()),
-            (Whose::Shared, _) => {
+            (Ownership::Own, _) => made_by(self.server.northwind()),
+            (Ownership::Shared, _) => {
                 let (other, session) = self.others();
                 other
-                    .changes(&session, json!({ "shared": true }))
+                    .update_session(&session, json!({ "shared": true }))
                     .expect(200);
                 (other, session)
             }
-            (Whose::Others, _) => self.others(),
-            (Whose::Foreign, _) => {
+            (Ownership::Others, _) => self.others(),
+            (Ownership::Foreign, _) => {
                 let fabrikam = self.server.fabrikam();
                 let session = fabrikam.session(json!({ "managed_agent_key": "NEO_SUPPORT" }));
                 fabrikam
-                    .changes(&session, json!({ "shared": true }))
+                    .update_session(&session, json!({ "shared": true }))
                     .expect(200);
                 (fabrikam, session)
             }
@@ -253,15 +260,15 @@ impl Stage {
     }
 }
 
-fn made_by(actor: Actor) -> (Actor, String) {
-    let session = actor.session(technician());
-    (actor, session)
+fn made_by(client: ApiClient) -> (ApiClient, String) {
+    let session = client.session(technician());
+    (client, session)
 }
 
 const NO_UUID: &str = "019ab697-e807-7abc-8def-0123456789ab";
 
 #[test]
-fn every_route_lets_in_whom_the_table_of_this_file_names_and_nobody_else() {
+fn every_route_admits_the_callers_in_this_files_table_and_nobody_else() {
     let stage = Stage::new();
     let guest = stage.server.northwind().session(technician());
     let routes: Vec<(String, &str)> = router::table()
@@ -282,14 +289,15 @@ fn every_route_lets_in_whom_the_table_of_this_file_names_and_nobody_else() {
 
     for (method, path, who) in ROUTES {
         for (column, letter) in who.char_indices() {
-            // Whoever signs out is gone: everybody comes anew, and here by a local sign-in, which alone can end.
+            // Sign-out ends a credential, so each call gets a new one. Only a local sign-in can be
+            // signed out.
             let caller = match (*path, column) {
                 ("/auth/sign-out", 0) => signed_in(&stage.server, "northwind-it", Role::Admin),
                 ("/auth/sign-out", 1) => signed_in(&stage.server, "northwind-it", Role::User),
                 ("/auth/sign-out", 2) => signed_in(&stage.server, "northwind-it", Role::Viewer),
                 _ => stage.caller(column, &guest),
             };
-            // Nothing of these names is there, so that whoever may call changes nothing.
+            // None of these resources exists, so an admitted call changes nothing.
             let target = path
                 .replace("{file}", "page.js")
                 .replace("{agent_id}", "987654")
@@ -303,8 +311,8 @@ fn every_route_lets_in_whom_the_table_of_this_file_names_and_nobody_else() {
                 .replace("{user_id}", "nobody")
                 .replace("{client_id}", "no-such-tenant");
             let request = Request::new(method, target.clone());
-            // A body without a field: 400 for who may, if not 404 before that.
-            let reply = caller.sends(match *method {
+            // An empty body: an admitted call gets 400, or 404 before that.
+            let reply = caller.send(match *method {
                 "POST" | "PUT" | "PATCH" => request.json(&json!({})),
                 _ => request,
             });
@@ -313,7 +321,7 @@ fn every_route_lets_in_whom_the_table_of_this_file_names_and_nobody_else() {
                 let refused = if column == 6 { 401 } else { 403 };
                 assert_eq!(reply.status, refused, "{cell}");
             } else if path.starts_with("/chat/attachments/") {
-                // The link is the permission, and this one has no signature.
+                // A link is admitted by its signature, and this one has none.
                 assert_eq!(
                     (reply.status, signature_is_wrong(&reply)),
                     (403, true),
@@ -333,7 +341,7 @@ fn signature_is_wrong(reply: &Reply) -> bool {
 }
 
 #[test]
-fn every_route_of_a_session_goes_as_far_as_the_session_is_the_callers() {
+fn every_session_route_answers_by_the_callers_relation_to_the_session() {
     let of_sessions = router::table()
         .iter()
         .filter(|row| {
@@ -351,24 +359,24 @@ fn every_route_of_a_session_goes_as_far_as_the_session_is_the_callers() {
     let mut walked = 0;
     for (method, path, cells) in OF_SESSIONS {
         for (column, name) in CALLERS.iter().enumerate() {
-            for (place, whose) in WHOSE.into_iter().enumerate() {
-                // A session of its own for each cell: what is done in one must not stand in another's way.
-                let (writer, session) = stage.session(column, whose);
-                let guest = match whose {
-                    Whose::Own => session.clone(),
-                    Whose::Shared | Whose::Others | Whose::Foreign => {
+            for (place, ownership) in OWNERSHIPS.into_iter().enumerate() {
+                // Each cell gets its own session, so that no cell's changes affect another.
+                let (writer, session) = stage.session(column, ownership);
+                let guest = match ownership {
+                    Ownership::Own => session.clone(),
+                    Ownership::Shared | Ownership::Others | Ownership::Foreign => {
                         stage.server.northwind().session(technician())
                     }
                 };
                 let caller = stage.caller(column, &guest);
                 let request = ask(method, path, &writer, &session);
                 let target = request.target.clone();
-                let reply = caller.sends(request);
+                let reply = caller.send(request);
                 let expected = cells.get(column).map_or(401, |cells| cells[place]);
                 assert_eq!(
                     reply.status,
                     expected,
-                    "{method} {target} by {} of a session that is {whose:?}: {}",
+                    "{method} {target} by {} of a session that is {ownership:?}: {}",
                     name,
                     reply.text()
                 );
@@ -379,17 +387,19 @@ fn every_route_of_a_session_goes_as_far_as_the_session_is_the_callers() {
     assert_eq!(walked, OF_SESSIONS.len() * 28);
 }
 
-/// A request that works for whoever may do all in a session.
-fn ask(method: &str, path: &str, writer: &Actor, session: &str) -> Request {
+/// A request that succeeds for a caller that may do everything in a session.
+fn ask(method: &str, path: &str, writer: &ApiClient, session: &str) -> Request {
     let mut path = path.replace("{session_id}", session);
     if path.contains("{chat_turn_id}") || path.contains("{message_id}") {
-        let said = writer.says(session, "Hello").expect(202).data();
+        let said = writer.append_text(session, "Hello").expect(202).data();
         path = path
             .replace("{chat_turn_id}", said["chat_turn_id"].as_str().unwrap())
             .replace("{message_id}", said["user_message_id"].as_str().unwrap());
     }
     if path.contains("{jti}") {
-        let minted = writer.mints(json!({ "session_id": session })).expect(201);
+        let minted = writer
+            .mint_token(json!({ "session_id": session }))
+            .expect(201);
         path = path.replace("{jti}", minted.data()["jti"].as_str().unwrap());
     }
     let request = Request::new(method, format!("/public-api{path}"));
@@ -406,36 +416,40 @@ fn at_home_the_platform_is_a_service_account_like_any_other() {
     let stage = Stage::new();
     let relay = stage.server.relay();
     let session = relay.session(json!({ "managed_agent_key": "NEO_SUPPORT" }));
-    relay.removes(&session).expect(204);
+    relay.delete_session(&session).expect(204);
     let elsewhere = relay.session(from(WOODGROVE));
-    relay.removes(&elsewhere).refused(403, "forbidden");
+    relay.delete_session(&elsewhere).refused(403, "forbidden");
 }
 
 #[test]
-fn a_viewer_reads_what_was_made_under_another_role_and_writes_nothing() {
+fn a_viewer_reads_what_it_created_under_another_role_and_writes_nothing() {
     let stage = Stage::new();
-    let (before, session) = stage.session(2, Whose::Own);
-    before.says(&session, "Hello").expect(202);
+    let (before, session) = stage.session(2, Ownership::Own);
+    before.append_text(&session, "Hello").expect(202);
     let viewer = stage.caller(2, &session);
-    viewer.reads(&session).expect(200);
-    viewer.says(&session, "Hello?").refused(403, "forbidden");
+    viewer.read_session(&session).expect(200);
+    viewer
+        .append_text(&session, "Hello?")
+        .refused(403, "forbidden");
 }
 
 #[test]
-fn access_binds_people_alone_whatever_their_role() {
+fn access_restricts_only_people_in_every_role() {
     let stage = Stage::new();
-    stage.server.changes(
+    stage.server.import_tenant(
         "northwind-it",
         json!({ "agents": [
             { "agent_id": 501, "name": "For admins", "autonomy_type": "CONVERSATIONAL", "access": "ADMINS_ONLY" },
             { "agent_id": 502, "name": "For Ulla", "autonomy_type": "CONVERSATIONAL", "access": "SPECIFIC_USERS", "allowed_users": ["ulla"] },
         ] }),
     );
-    // Opening a session with the agent for admins, and with the one for Ulla.
+    // The statuses of a create with the agent for admins, and with the agent for Ulla.
     for (column, statuses) in [(0, [201, 403]), (1, [403, 201]), (3, [201, 201])] {
         let caller = stage.caller(column, "");
         for (agent, status) in [501, 502].into_iter().zip(statuses) {
-            let reply = caller.opens(json!({ "agent_id": agent })).expect(status);
+            let reply = caller
+                .create_session(json!({ "agent_id": agent }))
+                .expect(status);
             if status == 403 {
                 reply.refused(403, "agent_access_denied");
             } else if column < 3 {
@@ -443,33 +457,33 @@ fn access_binds_people_alone_whatever_their_role() {
             }
         }
     }
-    // Whoever is kept out later says nothing more in the sessions of before.
+    // A person that loses access can no longer write in existing sessions.
     let ulla = stage.caller(1, "");
     let session = ulla.session(json!({ "agent_id": 502 }));
-    ulla.says(&session, "Hello").expect(202);
-    stage.server.changes(
+    ulla.append_text(&session, "Hello").expect(202);
+    stage.server.import_tenant(
         "northwind-it",
         json!({ "agents": [{ "agent_id": 502, "allowed_users": ["otto"] }] }),
     );
-    ulla.says(&session, "Hello?")
+    ulla.append_text(&session, "Hello?")
         .refused(403, "agent_access_denied");
-    ulla.reads(&session).expect(200);
+    ulla.read_session(&session).expect(200);
 }
 
 #[test]
 fn people_list_the_sessions_that_they_may_read() {
     let stage = Stage::new();
     let own: Vec<String> = (0..3)
-        .map(|column| stage.session(column, Whose::Own).1)
+        .map(|column| stage.session(column, Ownership::Own).1)
         .collect();
-    let (_, shared) = stage.session(0, Whose::Shared);
-    let (_, others) = stage.session(0, Whose::Others);
-    let (_, foreign) = stage.session(0, Whose::Foreign);
+    let (_, shared) = stage.session(0, Ownership::Shared);
+    let (_, others) = stage.session(0, Ownership::Others);
+    let (_, foreign) = stage.session(0, Ownership::Foreign);
     let of_program = stage.server.northwind().session(technician());
     let lists = |column: usize| -> BTreeSet<String> {
         stage
             .caller(column, "")
-            .lists("")
+            .list_sessions("")
             .expect(200)
             .ids()
             .into_iter()
@@ -487,7 +501,7 @@ fn people_list_the_sessions_that_they_may_read() {
     assert_eq!(lists(4), BTreeSet::new());
 }
 
-/// One of each of [`CALLERS`] but nobody.
+/// One of each of [`CALLERS`] with a credential.
 fn one_of_each() -> [Who; 6] {
     let user = |role| Who::DashboardUser {
         id: "somebody".to_owned(),
@@ -515,7 +529,7 @@ fn one_of_each() -> [Who; 6] {
     ]
 }
 
-/// A route's line in the contract, section 2.
+/// A route's line in section 2 of the contract.
 fn contract_line(row: &router::Row) -> String {
     let mut line = format!("| `{} {}` |", row.method, row.path);
     for who in one_of_each() {

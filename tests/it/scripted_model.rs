@@ -1,4 +1,4 @@
-//! A stand-in for a chat-completions server that says exactly the bytes it is told to, right or wrong.
+//! A fake chat-completions server that sends exactly the given bytes, valid or not.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// How long a test waits for what must happen; only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for an expected event; only a failing test waits this long.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One step of a reply.
 #[derive(Clone)]
@@ -21,22 +21,22 @@ enum Step {
     Wait(Arc<Mutex<Receiver<()>>>),
 }
 
-/// What one request is answered with; at its end the connection is closed.
+/// The reply to one request; its end closes the connection.
 #[derive(Clone)]
 pub struct Reply(Vec<Step>);
 
 impl Reply {
-    /// These bytes, status line and all.
+    /// These bytes, including the status line.
     pub fn raw(bytes: impl AsRef<[u8]>) -> Self {
         Self(vec![Step::Send(bytes.as_ref().to_vec())])
     }
 
-    /// Nothing at all.
+    /// No bytes.
     pub fn nothing() -> Self {
         Self(Vec::new())
     }
 
-    /// A plain reply; `headers` are whole lines, each ended by `\r\n`.
+    /// A complete reply; `headers` are whole lines, each ended by `\r\n`.
     pub fn status(status: u16, headers: &str, body: &str) -> Self {
         let length = body.len();
         Self::raw(format!(
@@ -44,17 +44,17 @@ impl Reply {
         ))
     }
 
-    /// An event stream of these bytes, ended by the close of the connection.
+    /// An event stream of these bytes, which ends with the connection.
     pub fn events(body: impl AsRef<[u8]>) -> Self {
         Self::raw("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
             .then(body)
     }
 
-    /// A well-formed answer, streamed word by word; it costs 7 tokens and 3.
-    pub fn says(text: &str) -> Self {
+    /// A valid answer, streamed word by word, with a usage of 7 and 3 tokens.
+    pub fn answer(text: &str) -> Self {
         let mut body = chunk(json!({"choices": [{"delta": {"role": "assistant", "content": ""}}]}));
         for word in text.split_inclusive(' ') {
-            body += &said(word);
+            body += &text_chunk(word);
         }
         body += &chunk(json!({"choices": [{"delta": {}, "finish_reason": "stop"}]}));
         body += &chunk(
@@ -63,25 +63,25 @@ impl Reply {
         Self::events(body + "data: [DONE]\n\n")
     }
 
-    /// Then these bytes.
+    /// Continues with these bytes.
     pub fn then(mut self, bytes: impl AsRef<[u8]>) -> Self {
         self.0.push(Step::Send(bytes.as_ref().to_vec()));
         self
     }
 
-    /// Then these bytes over and over until the client hangs up.
+    /// Continues with these bytes, repeated until the client closes the connection.
     pub fn then_flood(mut self, bytes: impl AsRef<[u8]>) -> Self {
         self.0.push(Step::Flood(bytes.as_ref().repeat(64)));
         self
     }
 
-    /// Then silence until the test says to go on, or is over.
+    /// Pauses until the test sends a signal or ends.
     pub fn then_wait(mut self, go_on: Receiver<()>) -> Self {
         self.0.push(Step::Wait(Arc::new(Mutex::new(go_on))));
         self
     }
 
-    /// Then silence until the client hangs up.
+    /// Hangs until the client closes the connection.
     pub fn then_hang(mut self) -> Self {
         self.0.push(Step::Hang);
         self
@@ -93,21 +93,21 @@ pub fn chunk(data: Value) -> String {
     format!("data: {data}\n\n")
 }
 
-/// One event that says this text.
-pub fn said(text: &str) -> String {
+/// One event with this delta of text.
+pub fn text_chunk(text: &str) -> String {
     chunk(json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]}))
 }
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The first line and the headers, names in lower case.
+    /// The request line and the headers, with names in lower case.
     pub head: String,
     /// The body.
     pub body: Value,
 }
 
-/// The stand-in. Its nth request gets the nth reply, every later one the last.
+/// The fake server. The nth request gets the nth reply, and later ones get the last reply.
 pub struct ScriptedModel {
     url: String,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -136,34 +136,34 @@ impl ScriptedModel {
         }
     }
 
-    /// Its base URL.
+    /// The base URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// What it was asked so far, in order.
+    /// The requests so far, in order.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 
-    /// Waits until a client has hung up on a reply that hangs or floods.
+    /// Waits until a client closes the connection of a reply that hangs or floods.
     pub fn wait_for_hang_up(&self) {
         self.hung_up
             .lock()
             .unwrap()
-            .recv_timeout(PATIENCE)
+            .recv_timeout(TIMEOUT)
             .expect("the client hangs up");
     }
 }
 
-/// An address that refuses connections for as long as this lives.
+/// An address that refuses connections as long as this value lives.
 pub struct RefusedAddress {
     url: String,
     _holds_the_port: (TcpListener, TcpStream),
 }
 
 impl RefusedAddress {
-    /// Takes a port on which nothing listens.
+    /// Reserves a port on which nothing listens.
     pub fn take() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -174,7 +174,7 @@ impl RefusedAddress {
         }
     }
 
-    /// Its base URL.
+    /// The base URL.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -207,7 +207,7 @@ fn serve(
             }
             Step::Flood(bytes) => {
                 while connection.write_all(&bytes).is_ok() {}
-                // The test may be over.
+                // The test may have ended.
                 let _ = tell_hung_up.send(());
             }
             Step::Wait(go_on) => {
@@ -219,7 +219,7 @@ fn serve(
             }
         }
     }
-    // A client that is still to read what was sent must not lose it to a reset.
+    // Without this, a reset could discard data that the client has not read yet.
     let _ = connection.shutdown(Shutdown::Write);
     wait_for_end(&mut connection);
 }
@@ -236,7 +236,7 @@ fn wait_for_end(connection: &mut TcpStream) {
     }
 }
 
-/// Reads a request whose length is told; `None` if the client leaves before its end.
+/// Reads a request with a `Content-Length`; `None` if the client closes the connection early.
 fn read_request(connection: &mut TcpStream) -> Option<Request> {
     let mut bytes = Vec::new();
     let mut buffer = vec![0; 64 << 10];

@@ -1,23 +1,23 @@
-//! The seed file: taken whole or not at all, taken again without a change, and written as it is read.
+//! The seed file: an import is all or nothing and idempotent, and an export can be imported.
 
 use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::process::{DEMO_WORLD, Done, NORTHWIND, Place, RELAY, finish};
+use crate::process::{CommandOutput, DEMO_WORLD, NORTHWIND, RELAY, Workspace, finish};
 
 const DIRECTORY: &str = "aaaaaaaa-0000-4000-8000-000000000001";
 const BOT: &str = "bbbbbbbb-0000-4000-8000-000000000001";
 
 /// Imports a world in the environment `dev`.
-fn import(place: &Place, world: &Value) -> Done {
-    let file = place.file("world.json", world.to_string());
-    place.run(["import", &file])
+fn import(workspace: &Workspace, world: &Value) -> CommandOutput {
+    let file = workspace.file("world.json", world.to_string());
+    workspace.run(["import", &file])
 }
 
-/// Imports a world that is taken; how many things were created, updated, unchanged.
-fn taken(place: &Place, world: &Value) -> [usize; 3] {
-    let done = import(place, world);
+/// Imports a world, which must succeed; returns the counts of created, updated and unchanged items.
+fn import_ok(workspace: &Workspace, world: &Value) -> [usize; 3] {
+    let done = import(workspace, world);
     assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
     counts(&done.stdout)
 }
@@ -30,32 +30,33 @@ fn counts(line: &str) -> [usize; 3] {
     numbers.try_into().unwrap_or_else(|_| panic!("{line:?}"))
 }
 
-/// Imports a world that is refused as a whole; its problems.
-fn refused(place: &Place, world: &Value) -> Vec<String> {
-    let before = place.ok(["export"]);
-    let done = import(place, world);
+/// Imports a world that is refused as a whole; returns its problems.
+fn refused(workspace: &Workspace, world: &Value) -> Vec<String> {
+    let before = workspace.ok(["export"]);
+    let done = import(workspace, world);
     assert_eq!((done.code, done.stdout.as_str()), (1, ""), "{done:?}");
-    assert_eq!(place.ok(["export"]), before, "nothing was imported");
+    assert_eq!(workspace.ok(["export"]), before, "nothing was imported");
     done.stderr.lines().map(str::to_owned).collect()
 }
 
-fn assert_problems(place: &Place, world: &Value, problems: &[&str]) {
-    let mut found = refused(place, world);
+fn assert_problems(workspace: &Workspace, world: &Value, problems: &[&str]) {
+    let mut found = refused(workspace, world);
     found.sort();
     let mut wanted = problems.to_vec();
     wanted.sort_unstable();
     assert_eq!(found, wanted, "{world}");
 }
 
-fn exported(place: &Place) -> Value {
-    serde_json::from_str(&place.ok(["export"])).unwrap()
+fn exported(workspace: &Workspace) -> Value {
+    serde_json::from_str(&workspace.ok(["export"])).unwrap()
 }
 
 fn tenants(tenants: &[Value]) -> Value {
     json!({ "tenants": tenants })
 }
 
-/// One tenant with an END_USER agent on a channel that is installed, a company linked to it, an article and a user.
+/// One tenant with an END_USER agent on an installed channel, a linked company, an article and a
+/// user.
 fn northwind() -> Value {
     json!({
         "client_id": "northwind-it", "name": "Northwind IT",
@@ -76,7 +77,7 @@ fn fabrikam() -> Value {
     })
 }
 
-/// A tenant of the world with other fields laid over it.
+/// A tenant with some fields replaced.
 fn with(mut tenant: Value, fields: Value) -> Value {
     for (name, value) in fields.as_object().unwrap() {
         tenant[name] = value.clone();
@@ -84,47 +85,47 @@ fn with(mut tenant: Value, fields: Value) -> Value {
     tenant
 }
 
-fn seeded() -> Place {
-    let place = Place::new();
-    taken(&place, &tenants(&[northwind(), fabrikam()]));
-    place
+fn seeded() -> Workspace {
+    let workspace = Workspace::new();
+    import_ok(&workspace, &tenants(&[northwind(), fabrikam()]));
+    workspace
 }
 
 #[test]
 fn the_demo_world_twice_changes_nothing() {
-    let place = Place::new();
+    let workspace = Workspace::new();
     let import = ["--env", "demo", "import", DEMO_WORLD];
-    let first = counts(&place.ok(import));
+    let first = counts(&workspace.ok(import));
     assert!(first[0] > 40, "{first:?}");
     assert_eq!(first[1..], [0, 0]);
-    let before = place.ok(["export"]);
-    let audited = |place: &Place| {
-        place
+    let before = workspace.ok(["export"]);
+    let audited = |workspace: &Workspace| {
+        workspace
             .closed_file()
             .query_row("SELECT count(*) FROM audit_events", [], |row| {
                 row.get::<_, u64>(0)
             })
             .unwrap()
     };
-    let events = audited(&place);
-    let second = place.ok(import);
+    let events = audited(&workspace);
+    let second = workspace.ok(import);
     assert!(second.starts_with("0 created, 0 updated, "), "{second}");
-    assert_eq!(place.ok(["export"]), before);
-    assert_eq!(audited(&place), events);
+    assert_eq!(workspace.ok(["export"]), before);
+    assert_eq!(audited(&workspace), events);
 }
 
 #[test]
-fn a_file_on_standard_input_is_taken() {
-    let place = Place::new();
+fn a_file_on_standard_input_is_imported() {
+    let workspace = Workspace::new();
     let file = fs::File::open(DEMO_WORLD).unwrap();
-    let mut command = place.command(["--env", "demo", "import", "-"]);
+    let mut command = workspace.command(["--env", "demo", "import", "-"]);
     let done = finish(command.stdin(file));
     assert_eq!(done.code, 0, "{done:?}");
 }
 
 #[test]
-fn a_changed_file_updates_by_key_and_what_it_does_not_name_stays() {
-    let place = seeded();
+fn a_changed_file_updates_by_key_and_keeps_what_it_does_not_name() {
+    let workspace = seeded();
     let changed = json!({
         "client_id": "northwind-it", "name": "Northwind & Sons",
         "agents": [{"agent_id": 11, "description": "First line"}, {"agent_id": 13, "name": "New"}],
@@ -134,13 +135,14 @@ fn a_changed_file_updates_by_key_and_what_it_does_not_name_stays() {
         "users": [{"id": "u1", "role": "VIEWER"}, {"id": "u2"}],
         "api_keys": [{"name": "script", "key": "neo_sk_dev_northwind0"}],
     });
-    // Updated: tenant, agent, company, channel, article, user. New: agent, install, user. So already: the key.
+    // Updated: tenant, agent, company, channel, article, user. New: agent, install, user.
+    // Unchanged: the key.
     assert_eq!(
-        taken(&place, &tenants(std::slice::from_ref(&changed))),
+        import_ok(&workspace, &tenants(std::slice::from_ref(&changed))),
         [3, 6, 1]
     );
-    assert_eq!(taken(&place, &tenants(&[changed])), [0, 0, 10]);
-    let world = exported(&place);
+    assert_eq!(import_ok(&workspace, &tenants(&[changed])), [0, 0, 10]);
+    let world = exported(&workspace);
     let tenant = &world["tenants"][0];
     assert_eq!(tenant["name"], "Northwind & Sons");
     let agents = tenant["agents"].as_array().unwrap();
@@ -176,8 +178,8 @@ fn a_changed_file_updates_by_key_and_what_it_does_not_name_stays() {
 }
 
 #[test]
-fn an_absent_field_of_a_known_object_stays_and_null_resets_it() {
-    let place = Place::new();
+fn an_absent_field_of_an_existing_object_stays_and_null_resets_it() {
+    let workspace = Workspace::new();
     let full = json!({
         "client_id": "n", "name": "N", "entra_tenant_id": "home", "rate_limit_per_minute": 7, "retention_days": 30,
         "agents": [{"agent_id": 1, "name": "A", "description": "D", "access": "SPECIFIC_USERS", "allowed_users": ["u"], "state": "DISABLED",
@@ -190,14 +192,14 @@ fn an_absent_field_of_a_known_object_stays_and_null_resets_it() {
         "knowledge_articles": [{"title": "T", "body": "B", "url": "http://a.example/t", "audience": "END_USER", "end_company_id": "1", "agent_ids": [1]}],
         "users": [{"id": "u", "name": "U", "email": "u@a.example", "role": "ADMIN"}],
     });
-    taken(&place, &tenants(&[full]));
-    let before = place.ok(["export"]);
+    import_ok(&workspace, &tenants(&[full]));
+    let before = workspace.ok(["export"]);
     let bare = json!({
         "client_id": "n", "agents": [{"agent_id": 1, "agent_settings": {}}], "end_companies": [{"psa_company_id": "1"}],
         "channels": [{"internal_name": "H"}], "knowledge_articles": [{"title": "T"}], "users": [{"id": "u"}],
     });
-    assert_eq!(taken(&place, &tenants(&[bare])), [0, 0, 6]);
-    assert_eq!(place.ok(["export"]), before);
+    assert_eq!(import_ok(&workspace, &tenants(&[bare])), [0, 0, 6]);
+    assert_eq!(workspace.ok(["export"]), before);
 
     let reset = json!({
         "client_id": "n", "entra_tenant_id": null, "rate_limit_per_minute": null, "retention_days": null,
@@ -211,11 +213,11 @@ fn an_absent_field_of_a_known_object_stays_and_null_resets_it() {
         "users": [{"id": "u", "name": null, "email": null, "role": null}],
     });
     assert_eq!(
-        taken(&place, &tenants(std::slice::from_ref(&reset))),
+        import_ok(&workspace, &tenants(std::slice::from_ref(&reset))),
         [0, 6, 0]
     );
-    assert_eq!(taken(&place, &tenants(&[reset])), [0, 0, 6]);
-    let tenant = &exported(&place)["tenants"][0];
+    assert_eq!(import_ok(&workspace, &tenants(&[reset])), [0, 0, 6]);
+    let tenant = &exported(&workspace)["tenants"][0];
     assert_eq!(
         tenant["agents"][0],
         json!({"agent_id": 1, "name": "A", "description": null, "autonomy_type": "CONVERSATIONAL", "audience": "MSP", "access": "ALL_USERS",
@@ -248,17 +250,17 @@ fn an_absent_field_of_a_known_object_stays_and_null_resets_it() {
 
 #[test]
 fn only_tenants_that_changed_are_recorded_as_imported() {
-    let place = seeded();
+    let workspace = seeded();
     let changed = with(northwind(), json!({"name": "Northwind & Sons"}));
-    taken(
-        &place,
+    import_ok(
+        &workspace,
         &tenants(&[
             fabrikam(),
             changed,
             json!({"client_id": "third", "name": "Third"}),
         ]),
     );
-    let file = place.closed_file();
+    let file = workspace.closed_file();
     let mut statement = file
         .prepare("SELECT target FROM audit_events WHERE action = 'seed.import' ORDER BY seq")
         .unwrap();
@@ -274,8 +276,8 @@ fn only_tenants_that_changed_are_recorded_as_imported() {
 }
 
 #[test]
-fn text_that_is_no_json_is_refused_with_its_place() {
-    let place = seeded();
+fn text_that_is_not_json_is_refused_with_its_position() {
+    let workspace = seeded();
     for (text, says) in [
         ("", "line 1, column 0: is not valid JSON"),
         (
@@ -287,13 +289,13 @@ fn text_that_is_no_json_is_refused_with_its_place() {
         ("{\"tenants\": 5}", "tenants: 5: must be an array"),
         ("{\"tenants\": [5]}", "tenants[0]: 5: must be an object"),
     ] {
-        let file = place.file("world.json", text);
-        let done = place.run(["import", &file]);
+        let file = workspace.file("world.json", text);
+        let done = workspace.run(["import", &file]);
         assert!(done.failure().contains(says), "{text}: {done:?}");
     }
-    let file = place.file("world.json", b"{\"tenants\": \"\xff\"}");
+    let file = workspace.file("world.json", b"{\"tenants\": \"\xff\"}");
     assert!(
-        place
+        workspace
             .run(["import", &file])
             .failure()
             .contains("world.json")
@@ -301,8 +303,8 @@ fn text_that_is_no_json_is_refused_with_its_place() {
 }
 
 #[test]
-fn every_problem_of_form_is_listed_one_a_line_and_nothing_is_imported() {
-    let place = seeded();
+fn every_syntax_problem_is_listed_one_a_line_and_nothing_is_imported() {
+    let workspace = seeded();
     let world = tenants(&[
         json!({"client_id": "North", "name": "N"}),
         json!({
@@ -319,7 +321,7 @@ fn every_problem_of_form_is_listed_one_a_line_and_nothing_is_imported() {
             {"agent_id": 32, "name": "B", "managed_agent_key": "NEO_HELP"}]}),
         json!({"client_id": "m", "name": "M again"}),
     ]);
-    let problems = refused(&place, &world);
+    let problems = refused(&workspace, &world);
     let wanted = [
         ("tenants[0].client_id", "\"North\""),
         ("tenants[1].name", "\"\""),
@@ -383,8 +385,8 @@ fn every_problem_of_form_is_listed_one_a_line_and_nothing_is_imported() {
 }
 
 #[test]
-fn every_problem_with_what_is_there_is_listed_too() {
-    let place = seeded();
+fn every_conflict_with_existing_data_is_listed_too() {
+    let workspace = seeded();
     let world = tenants(&[
         with(
             northwind(),
@@ -401,7 +403,7 @@ fn every_problem_with_what_is_there_is_listed_too() {
         json!({"client_id": "third"}),
     ]);
     assert_problems(
-        &place,
+        &workspace,
         &world,
         &[
             "tenants[0].agents[0].audience: \"MSP\": cannot change",
@@ -426,17 +428,17 @@ fn every_problem_with_what_is_there_is_listed_too() {
 
 #[test]
 fn a_long_value_is_shortened_and_stays_on_its_line() {
-    let place = seeded();
+    let workspace = seeded();
     let long = format!("line\n{}", "é".repeat(40_000));
     let world = tenants(&[json!({"client_id": long, "name": "N"})]);
-    let problems = refused(&place, &world);
+    let problems = refused(&workspace, &world);
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].chars().count() < 300, "{problems:?}");
 }
 
 #[test]
 fn no_problem_shows_a_key() {
-    let place = seeded();
+    let workspace = seeded();
     let secret = "verysecret0123456789";
     let key = format!("neo_sk_dev_{secret}");
     let keys = |keys: Value| tenants(&[with(northwind(), json!({ "api_keys": keys }))]);
@@ -456,23 +458,23 @@ fn no_problem_shows_a_key() {
         keys(json!(key)),
         tenants(&[json!({"client_id": key, "name": "N"})]),
     ] {
-        let problems = refused(&place, &world).join("\n");
+        let problems = refused(&workspace, &world).join("\n");
         assert!(
             problems.starts_with("tenants[0].") && !problems.contains(secret),
             "{world}: {problems}"
         );
     }
     let text = format!("{{\"tenants\": [{{\"key\": \"{key}\" \"{key}\"}}]}}");
-    let file = place.file("world.json", text);
-    assert!(!place.run(["import", &file]).failure().contains(secret));
+    let file = workspace.file("world.json", text);
+    assert!(!workspace.run(["import", &file]).failure().contains(secret));
 }
 
 #[test]
 fn a_key_of_the_file_belongs_to_its_environment_and_its_name() {
-    let place = seeded();
+    let workspace = seeded();
     let keys = |keys: Value| tenants(&[with(northwind(), json!({ "api_keys": keys }))]);
     assert_problems(
-        &place,
+        &workspace,
         &keys(json!([
             {"name": "other", "key": "neo_sk_prod_northwind0"},
             {"name": "short", "key": "neo_sk_dev_1234567"},
@@ -485,7 +487,7 @@ fn a_key_of_the_file_belongs_to_its_environment_and_its_name() {
         ],
     );
     assert_problems(
-        &place,
+        &workspace,
         &keys(json!([
             {"name": "script", "key": "neo_sk_dev_another00"},
             {"name": "alias", "key": "neo_sk_dev_northwind0"},
@@ -496,12 +498,12 @@ fn a_key_of_the_file_belongs_to_its_environment_and_its_name() {
         ],
     );
     assert_problems(
-        &place,
+        &workspace,
         &keys(json!([{"name": "script", "key": "neo_sk_dev_northwind0", "platform": true}])),
         &["tenants[0].api_keys[0].platform: \"true\": cannot change"],
     );
     assert_problems(
-        &place,
+        &workspace,
         &tenants(&[with(
             fabrikam(),
             json!({"api_keys": [{"name": "stolen", "key": "neo_sk_dev_northwind0"}]}),
@@ -512,36 +514,36 @@ fn a_key_of_the_file_belongs_to_its_environment_and_its_name() {
 
 #[test]
 fn a_revoked_key_stays_revoked_when_its_file_is_imported_again() {
-    let place = seeded();
-    let server = place.serve::<&str>([]);
+    let workspace = seeded();
+    let server = workspace.serve::<&str>([]);
     let status = |key: &str| server.client().get(key, "/whoami").status;
     assert_eq!(status("neo_sk_dev_northwind0"), 200);
-    let listed = place.ok(["keys", "list", "--tenant", "northwind-it"]);
+    let listed = workspace.ok(["keys", "list", "--tenant", "northwind-it"]);
     let id = listed.split('\t').next().unwrap();
-    place.ok(["keys", "revoke", id]);
+    workspace.ok(["keys", "revoke", id]);
     assert_eq!(
-        taken(&place, &tenants(&[northwind(), fabrikam()]))[..2],
+        import_ok(&workspace, &tenants(&[northwind(), fabrikam()]))[..2],
         [0, 0]
     );
     assert_eq!(status("neo_sk_dev_northwind0"), 401);
 }
 
 #[test]
-fn a_rotated_key_of_the_file_is_still_known_by_its_name() {
-    let place = seeded();
-    let listed = place.ok(["keys", "list", "--tenant", "northwind-it"]);
-    place.ok(["keys", "rotate", listed.split('\t').next().unwrap()]);
+fn a_rotated_key_of_the_file_is_still_recognized_by_its_name() {
+    let workspace = seeded();
+    let listed = workspace.ok(["keys", "list", "--tenant", "northwind-it"]);
+    workspace.ok(["keys", "rotate", listed.split('\t').next().unwrap()]);
     assert_eq!(
-        taken(&place, &tenants(&[northwind(), fabrikam()]))[..2],
+        import_ok(&workspace, &tenants(&[northwind(), fabrikam()]))[..2],
         [0, 0]
     );
 }
 
 #[test]
 fn an_agent_s_number_belongs_to_one_tenant() {
-    let place = seeded();
+    let workspace = seeded();
     assert_problems(
-        &place,
+        &workspace,
         &tenants(&[
             json!({"client_id": "third", "name": "Third", "agents": [{"agent_id": 12, "name": "Mine"}]}),
         ]),
@@ -551,16 +553,16 @@ fn an_agent_s_number_belongs_to_one_tenant() {
 
 #[test]
 fn a_directory_signs_in_to_one_tenant() {
-    let place = seeded();
+    let workspace = seeded();
     let home = |tenant: Value, directory: &str| with(tenant, json!({"entra_tenant_id": directory}));
-    taken(&place, &tenants(&[home(northwind(), "HOME-A")]));
+    import_ok(&workspace, &tenants(&[home(northwind(), "HOME-A")]));
     assert_problems(
-        &place,
+        &workspace,
         &tenants(&[home(fabrikam(), "home-a")]),
         &["tenants[0].entra_tenant_id: \"home-a\": already belongs to another tenant"],
     );
     assert_problems(
-        &place,
+        &workspace,
         &tenants(&[
             json!({"client_id": "third", "name": "Third", "entra_tenant_id": "new"}),
             json!({"client_id": "fourth", "name": "Fourth", "entra_tenant_id": "NEW"}),
@@ -570,26 +572,38 @@ fn a_directory_signs_in_to_one_tenant() {
 }
 
 #[test]
-fn directories_change_hands_within_one_file_in_any_order() {
-    let place = seeded();
+fn directories_move_between_tenants_within_one_file_in_any_order() {
+    let workspace = seeded();
     let homes = |northwind_home: Value, fabrikam_home: Value| {
         tenants(&[
             json!({"client_id": "northwind-it", "entra_tenant_id": northwind_home}),
             json!({"client_id": "fabrikam", "entra_tenant_id": fabrikam_home}),
         ])
     };
-    assert_eq!(taken(&place, &homes(json!("a"), json!("b"))), [0, 2, 0]);
-    assert_eq!(taken(&place, &homes(json!("b"), json!("a"))), [0, 2, 0]);
-    assert_eq!(taken(&place, &homes(json!("b"), json!("a"))), [0, 0, 2]);
-    assert_eq!(taken(&place, &homes(json!("a"), json!(null))), [0, 2, 0]);
-    let world = exported(&place);
+    assert_eq!(
+        import_ok(&workspace, &homes(json!("a"), json!("b"))),
+        [0, 2, 0]
+    );
+    assert_eq!(
+        import_ok(&workspace, &homes(json!("b"), json!("a"))),
+        [0, 2, 0]
+    );
+    assert_eq!(
+        import_ok(&workspace, &homes(json!("b"), json!("a"))),
+        [0, 0, 2]
+    );
+    assert_eq!(
+        import_ok(&workspace, &homes(json!("a"), json!(null))),
+        [0, 2, 0]
+    );
+    let world = exported(&workspace);
     assert_eq!(world["tenants"][0]["entra_tenant_id"], "a");
     assert_eq!(world["tenants"][1]["entra_tenant_id"], Value::Null);
 }
 
 #[test]
 fn a_bot_is_never_installed_into_the_directory_of_another_tenant_s_people() {
-    let place = seeded();
+    let workspace = seeded();
     let install = |directory: &str| {
         with(
             fabrikam(),
@@ -598,32 +612,32 @@ fn a_bot_is_never_installed_into_the_directory_of_another_tenant_s_people() {
         )
     };
     let says = "is installed by fabrikam, but another tenant signs in with this directory";
-    taken(
-        &place,
+    import_ok(
+        &workspace,
         &tenants(&[with(northwind(), json!({"entra_tenant_id": "home"}))]),
     );
     assert_problems(
-        &place,
+        &workspace,
         &tenants(&[install("HOME")]),
         &[&format!("tenants[0].channels: \"home\": {says}")],
     );
-    taken(&place, &tenants(&[install("elsewhere")]));
+    import_ok(&workspace, &tenants(&[install("elsewhere")]));
     let problems = refused(
-        &place,
+        &workspace,
         &tenants(&[json!({"client_id": "third", "name": "Third", "entra_tenant_id": "elsewhere"})]),
     );
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].contains(says), "{problems:?}");
-    // Its own people's directory is a tenant's own affair.
-    taken(
-        &place,
+    // A tenant may install its bot in the directory of its own people.
+    import_ok(
+        &workspace,
         &tenants(&[with(install("own"), json!({"entra_tenant_id": "own"}))]),
     );
 }
 
 #[test]
-fn a_bot_and_directory_that_another_tenant_holds_are_refused() {
-    let place = seeded();
+fn a_bot_and_directory_occupied_by_another_tenant_are_refused() {
+    let workspace = seeded();
     let channel = |bot: &str, directories: &[&str]| {
         let installs: Vec<Value> = directories
             .iter()
@@ -635,17 +649,17 @@ fn a_bot_and_directory_that_another_tenant_holds_are_refused() {
         )])
     };
     assert_problems(
-        &place,
+        &workspace,
         &channel(&BOT.to_uppercase(), &[&DIRECTORY.to_uppercase()]),
         &[&format!(
             "tenants[0].channels[0].installs[0].end_client_tenant_id: {DIRECTORY:?}: is installed for this bot by another tenant"
         )],
     );
-    // The bot may be shared, and the directory too, but not both at once.
-    taken(&place, &channel(BOT, &["elsewhere"]));
-    taken(&place, &channel("other-bot", &[DIRECTORY]));
+    // The bot may be shared, and the directory too, but not both together.
+    import_ok(&workspace, &channel(BOT, &["elsewhere"]));
+    import_ok(&workspace, &channel("other-bot", &[DIRECTORY]));
     assert_problems(
-        &place,
+        &workspace,
         &channel(BOT, &[]),
         &[&format!(
             "tenants[0].channels[0].bot_id: {BOT:?}: is installed for {DIRECTORY} by another tenant"
@@ -655,7 +669,7 @@ fn a_bot_and_directory_that_another_tenant_holds_are_refused() {
 
 #[test]
 fn a_bot_has_one_active_msp_channel_in_a_tenant() {
-    let place = seeded();
+    let workspace = seeded();
     let channels = |second: &str| {
         tenants(&[with(
             northwind(),
@@ -663,17 +677,17 @@ fn a_bot_has_one_active_msp_channel_in_a_tenant() {
                                 {"internal_name": "Two", "audience": "MSP", "agent_id": 12, "bot_id": "INSIDE", "status": second}]}),
         )])
     };
-    let problems = refused(&place, &channels("ACTIVE"));
+    let problems = refused(&workspace, &channels("ACTIVE"));
     assert!(
         problems.iter().any(|line| line
             == "tenants[0].channels[1].bot_id: \"inside\": already has an ACTIVE MSP channel in this tenant"),
         "{problems:?}"
     );
-    taken(&place, &channels("DISCONNECTED"));
-    refused(&place, &channels("ACTIVE"));
-    // The other way round within one file: what counts is how it ends.
-    taken(
-        &place,
+    import_ok(&workspace, &channels("DISCONNECTED"));
+    refused(&workspace, &channels("ACTIVE"));
+    // The reverse order within one file: only the final state counts.
+    import_ok(
+        &workspace,
         &tenants(&[with(
             northwind(),
             json!({"channels": [{"internal_name": "Two", "status": "ACTIVE"}, {"internal_name": "One", "status": "DISCONNECTED"}]}),
@@ -682,8 +696,8 @@ fn a_bot_has_one_active_msp_channel_in_a_tenant() {
 }
 
 #[test]
-fn the_managed_agent_is_given_named_and_kept_as_promised() {
-    let place = Place::new();
+fn the_managed_agent_is_created_named_and_protected_as_documented() {
+    let workspace = Workspace::new();
     let managed = |fields: Value| {
         let agent = with(
             json!({"agent_id": 5, "managed_agent_key": "NEO_SUPPORT"}),
@@ -698,18 +712,18 @@ fn the_managed_agent_is_given_named_and_kept_as_promised() {
         ("state", "DISABLED", "ENABLED"),
     ] {
         assert_problems(
-            &place,
+            &workspace,
             &managed(json!({ field: value })),
             &[&format!(
                 "tenants[0].agents[0].{field}: {value:?}: must be {promise} for NEO_SUPPORT"
             )],
         );
     }
-    taken(
-        &place,
+    import_ok(
+        &workspace,
         &managed(json!({"name": "Support", "state": "ENABLED"})),
     );
-    let agents = exported(&place)["tenants"][0]["agents"].clone();
+    let agents = exported(&workspace)["tenants"][0]["agents"].clone();
     assert_eq!(agents.as_array().unwrap().len(), 1);
     assert_eq!(
         (&agents[0]["agent_id"], &agents[0]["name"]),
@@ -719,7 +733,7 @@ fn the_managed_agent_is_given_named_and_kept_as_promised() {
         tenants(&[json!({"client_id": "n", "agents": [with(json!({"agent_id": 5}), fields)]})])
     };
     assert_problems(
-        &place,
+        &workspace,
         &agent(json!({"state": "DISABLED", "access": "ADMINS_ONLY"})),
         &[
             "tenants[0].agents[0].access: \"ADMINS_ONLY\": must be ALL_USERS for NEO_SUPPORT",
@@ -727,12 +741,12 @@ fn the_managed_agent_is_given_named_and_kept_as_promised() {
         ],
     );
     assert_problems(
-        &place,
+        &workspace,
         &agent(json!({"managed_agent_key": null})),
         &["tenants[0].agents[0].managed_agent_key: \"null\": cannot change"],
     );
     assert_problems(
-        &place,
+        &workspace,
         &tenants(&[
             json!({"client_id": "n", "agents": [{"agent_id": 6, "managed_agent_key": "NEO_SUPPORT"}]}),
         ]),
@@ -740,12 +754,12 @@ fn the_managed_agent_is_given_named_and_kept_as_promised() {
             "tenants[0].agents[0].managed_agent_key: \"NEO_SUPPORT\": is already the tenant's agent 5",
         ],
     );
-    taken(
-        &place,
+    import_ok(
+        &workspace,
         &tenants(&[json!({"client_id": "n", "agents": [{"agent_id": 6, "name": "Plain"}]})]),
     );
     assert_problems(
-        &place,
+        &workspace,
         &tenants(&[
             json!({"client_id": "n", "agents": [{"agent_id": 6, "managed_agent_key": "NEO_SUPPORT"}]}),
         ]),
@@ -754,45 +768,46 @@ fn the_managed_agent_is_given_named_and_kept_as_promised() {
 }
 
 #[test]
-fn numbers_that_the_server_gives_keep_clear_of_the_file_s() {
-    let place = Place::new();
-    // The first tenant is given a managed agent; its number must not be one that the second names.
+fn agent_numbers_that_the_server_gives_avoid_those_of_the_file() {
+    let workspace = Workspace::new();
+    // The server creates the first tenant's managed agent; its number must not be in the second
+    // tenant.
     let world = tenants(&[
         json!({"client_id": "a", "name": "A"}),
         json!({"client_id": "b", "name": "B", "agents": [{"agent_id": 1_000_000, "name": "Mine"}]}),
     ]);
-    assert_eq!(taken(&place, &world), [5, 0, 0]);
-    let world = exported(&place);
+    assert_eq!(import_ok(&workspace, &world), [5, 0, 0]);
+    let world = exported(&workspace);
     assert_eq!(world["tenants"][0]["agents"][0]["agent_id"], 1_000_001);
     assert_eq!(world["tenants"][1]["agents"][0]["agent_id"], 1_000_000);
     assert_eq!(world["tenants"][1]["agents"][1]["agent_id"], 1_000_002);
 }
 
 #[test]
-fn an_install_moves_to_the_channel_that_the_file_names() {
-    let place = seeded();
+fn an_install_moves_to_the_channel_named_in_the_file() {
+    let workspace = seeded();
     let moved = tenants(&[with(
         northwind(),
         json!({"channels": [{"internal_name": "New help", "audience": "END_USER", "agent_id": 11, "bot_id": "other-bot",
                              "installs": [{"end_client_tenant_id": DIRECTORY}]}]}),
     )]);
-    let [created, updated, _] = taken(&place, &moved);
+    let [created, updated, _] = import_ok(&workspace, &moved);
     assert_eq!((created, updated), (1, 1));
-    let channels = exported(&place)["tenants"][0]["channels"].clone();
+    let channels = exported(&workspace)["tenants"][0]["channels"].clone();
     assert_eq!(channels[0]["installs"], json!([]));
     assert_eq!(
         channels[1]["installs"],
         json!([{ "end_client_tenant_id": DIRECTORY }])
     );
-    assert_eq!(place.run(["check"]).code, 0);
+    assert_eq!(workspace.run(["check"]).code, 0);
 }
 
 #[test]
-fn what_is_exported_gives_the_same_bytes_when_it_is_imported_and_exported_again() {
-    let place = Place::with_demo_world();
-    let first = place.ok(["export"]);
+fn an_export_gives_the_same_bytes_after_an_import_and_a_second_export() {
+    let workspace = Workspace::with_demo_world();
+    let first = workspace.ok(["export"]);
     assert!(!first.contains("neo_sk_") && !first.contains("api_keys"));
-    let other = Place::new();
+    let other = Workspace::new();
     let file = other.file("world.json", &first);
     let [created, updated, unchanged] = counts(&other.ok(["import", &file]));
     assert_eq!((updated, unchanged), (0, 0));
@@ -803,29 +818,30 @@ fn what_is_exported_gives_the_same_bytes_when_it_is_imported_and_exported_again(
             .ok(["import", &file])
             .starts_with("0 created, 0 updated, ")
     );
-    // All of the file's own content is in it: importing the file itself adds its keys alone.
+    // The export contains everything in the seed file except keys, so importing that adds only
+    // keys.
     let done = other.ok(["--env", "demo", "import", DEMO_WORLD]);
     assert!(done.starts_with("3 created, 0 updated, "), "{done}");
 }
 
 #[test]
 fn one_tenant_can_be_exported_alone() {
-    let place = Place::with_demo_world();
-    let all = exported(&place);
-    let text = place.ok(["export", "--tenant", "fabrikam-support"]);
+    let workspace = Workspace::with_demo_world();
+    let all = exported(&workspace);
+    let text = workspace.ok(["export", "--tenant", "fabrikam-support"]);
     let one: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(one["tenants"].as_array().unwrap().len(), 1);
     assert_eq!(one["tenants"][0], all["tenants"][1]);
-    let other = Place::new();
+    let other = Workspace::new();
     let file = other.file("one.json", &text);
     other.ok(["import", &file]);
     assert_eq!(other.ok(["export"]), text);
 }
 
 #[test]
-fn a_deleted_channel_is_made_anew_and_takes_over_its_installs() {
-    let place = Place::with_demo_world();
-    let file = place.closed_file();
+fn a_deleted_channel_is_created_again_and_takes_over_its_installs() {
+    let workspace = Workspace::with_demo_world();
+    let file = workspace.closed_file();
     let deleted = file
         .execute(
             "UPDATE channels SET deleted_at = created_at + 1 WHERE internal_name = 'Client help bot'",
@@ -834,7 +850,7 @@ fn a_deleted_channel_is_made_anew_and_takes_over_its_installs() {
         .unwrap();
     assert_eq!(deleted, 1);
     drop(file);
-    let server = place.serve_demo_world();
+    let server = workspace.serve_demo_world();
     let client = server.client();
     let request = json!({"bot_id": "b07fab1e-c0de-4bee-8ace-facade0fb075",
                          "inbound_tenant_id": "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e", "agent_id": 101});
@@ -843,17 +859,17 @@ fn a_deleted_channel_is_made_anew_and_takes_over_its_installs() {
         (refused.status, refused.code().as_str()),
         (409, "channel_disconnected")
     );
-    assert!(!place.ok(["export"]).contains("Client help bot"));
+    assert!(!workspace.ok(["export"]).contains("Client help bot"));
 
-    // Named without its installs: they come over all the same.
+    // The file names the channel without installs, and they are still taken over.
     let world = json!({"tenants": [{"client_id": "northwind-it", "channels": [
         {"internal_name": "Client help bot", "audience": "END_USER", "agent_id": 101,
          "bot_id": "b07fab1e-c0de-4bee-8ace-facade0fb075"}]}]});
-    assert_eq!(taken(&place, &world)[..2], [1, 0]);
+    assert_eq!(import_ok(&workspace, &world)[..2], [1, 0]);
     let created = client.post(RELAY, "/chat/sessions", &request);
     assert_eq!(created.status, 201, "{created:?}");
     assert_eq!(created.data()["end_company_id"], "1001");
-    let channels = exported(&place)["tenants"][0]["channels"].clone();
+    let channels = exported(&workspace)["tenants"][0]["channels"].clone();
     let anew = channels
         .as_array()
         .unwrap()
@@ -861,14 +877,14 @@ fn a_deleted_channel_is_made_anew_and_takes_over_its_installs() {
         .find(|channel| channel["internal_name"] == "Client help bot")
         .unwrap();
     assert_eq!(anew["installs"].as_array().unwrap().len(), 3);
-    assert_eq!(taken(&place, &world)[..2], [0, 0]);
-    assert_eq!(place.run(["check"]).code, 0);
+    assert_eq!(import_ok(&workspace, &world)[..2], [0, 0]);
+    assert_eq!(workspace.run(["check"]).code, 0);
 }
 
 #[test]
-fn a_link_that_a_file_makes_opens_the_chat_that_was_refused() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+fn a_link_from_a_file_admits_the_chat_that_was_refused() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let client = server.client();
     let request = json!({"bot_id": "b07fab1e-c0de-4bee-8ace-facade0fb075",
                          "inbound_tenant_id": "0ddba110-face-4fee-9add-1eaf1ed0dd01", "agent_id": 101});
@@ -876,13 +892,13 @@ fn a_link_that_a_file_makes_opens_the_chat_that_was_refused() {
     assert_eq!(refused.code(), "end_company_not_mapped");
     let link = json!({"tenants": [{"client_id": "northwind-it", "end_companies": [
         {"psa_company_id": "1002", "tenant_id": "0DDBA110-face-4fee-9add-1eaf1ed0dd01"}]}]});
-    assert_eq!(taken(&place, &link)[..2], [0, 1]);
+    assert_eq!(import_ok(&workspace, &link)[..2], [0, 1]);
     let created = client.post(RELAY, "/chat/sessions", &request).data();
     assert_eq!(created["end_company_id"], "1002");
     assert_eq!(client.get(NORTHWIND, "/agents").status, 200);
     let traces: u64 = {
         server.stop();
-        let file = place.closed_file();
+        let file = workspace.closed_file();
         file.query_row("SELECT count(*) FROM unlinked_tenants", [], |row| {
             row.get(0)
         })

@@ -1,4 +1,4 @@
-//! Changes of sessions, and their end.
+//! Sessions over HTTP: change, reset, delete.
 
 use serde_json::{Value, json};
 
@@ -6,11 +6,11 @@ use crate::support::{CONTOSO, SECOND, Server, from, technician};
 use crate::wire::Request;
 
 #[test]
-fn a_patch_changes_what_is_sent_and_null_resets() {
+fn a_patch_changes_sent_fields_and_null_resets() {
     let server = Server::demo();
     let northwind = server.northwind();
     let made = northwind
-        .opens(json!({ "agent_id": 102, "title": "Before", "metadata": { "a": "1" } }))
+        .create_session(json!({ "agent_id": 102, "title": "Before", "metadata": { "a": "1" } }))
         .expect(201)
         .data();
     let session = made["id"].as_str().unwrap();
@@ -22,9 +22,9 @@ fn a_patch_changes_what_is_sent_and_null_resets() {
             .extend(changes.as_object().unwrap().clone());
         expected
     };
-    server.passes(SECOND);
+    server.advance_clock(SECOND);
     let changed = northwind
-        .changes(
+        .update_session(
             session,
             json!({ "title": "After", "shared": true, "metadata": { "b": "2" } }),
         )
@@ -37,24 +37,24 @@ fn a_patch_changes_what_is_sent_and_null_resets() {
             json!({ "title": "After", "shared": true, "metadata": { "b": "2" }, "updated_at": second })
         )
     );
-    server.passes(SECOND);
+    server.advance_clock(SECOND);
     let third = "2025-11-24T16:00:02.000Z";
     let archived = northwind
-        .changes(session, json!({ "archived": true }))
+        .update_session(session, json!({ "archived": true }))
         .expect(200)
         .data();
     assert_eq!(archived["archived_at"], third);
     assert_eq!(archived["title"], "After");
-    server.passes(SECOND);
+    server.advance_clock(SECOND);
     assert_eq!(
         northwind
-            .changes(session, json!({ "archived": true }))
+            .update_session(session, json!({ "archived": true }))
             .expect(200)
             .data()["archived_at"],
         third
     );
     let reset = northwind
-        .changes(
+        .update_session(
             session,
             json!({ "title": null, "archived": null, "shared": null, "metadata": null }),
         )
@@ -64,10 +64,10 @@ fn a_patch_changes_what_is_sent_and_null_resets() {
         reset,
         with(json!({ "title": null, "metadata": {}, "updated_at": "2025-11-24T16:00:03.000Z" }))
     );
-    assert_eq!(northwind.reads(session).expect(200).data(), reset);
+    assert_eq!(northwind.read_session(session).expect(200).data(), reset);
     assert_eq!(
         northwind
-            .changes(session, json!({ "title": "" }))
+            .update_session(session, json!({ "title": "" }))
             .expect(200)
             .data()["title"],
         Value::Null
@@ -92,26 +92,26 @@ fn a_patch_changes_what_is_sent_and_null_resets() {
         ),
     ] {
         northwind
-            .changes(session, body)
+            .update_session(session, body)
             .refused_field(field, reason);
     }
 }
 
 #[test]
-fn a_session_that_comes_out_of_the_archive_takes_messages_again() {
+fn an_unarchived_session_accepts_messages_again() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
     northwind
-        .changes(&session, json!({ "archived": true }))
+        .update_session(&session, json!({ "archived": true }))
         .expect(200);
     northwind
-        .says(&session, "Hello")
+        .append_text(&session, "Hello")
         .refused(409, "session_archived");
     northwind
-        .changes(&session, json!({ "archived": false }))
+        .update_session(&session, json!({ "archived": false }))
         .expect(200);
-    northwind.says(&session, "Hello").expect(202);
+    northwind.append_text(&session, "Hello").expect(202);
 }
 
 #[test]
@@ -119,84 +119,90 @@ fn a_reset_archives_and_cancels_and_may_be_repeated() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let turn = northwind.says(&session, "Hello").expect(202).data()["chat_turn_id"]
+    let turn = northwind.append_text(&session, "Hello").expect(202).data()["chat_turn_id"]
         .as_str()
         .unwrap()
         .to_owned();
-    server.passes(SECOND);
-    let reset = northwind.resets(&session).expect(200);
+    server.advance_clock(SECOND);
+    let reset = northwind.reset_session(&session).expect(200);
     assert_eq!(reset.id(), session);
     assert_eq!(reset.data()["archived_at"], "2025-11-24T16:00:01.000Z");
     let cancelled = northwind.turn(&session, &turn, "").expect(200).data();
     assert_eq!(cancelled["status"], "CANCELLED");
     assert_eq!(cancelled["finished_at"], "2025-11-24T16:00:01.000Z");
-    server.passes(SECOND);
+    server.advance_clock(SECOND);
     assert_eq!(
-        northwind.resets(&session).expect(200).data()["archived_at"],
+        northwind.reset_session(&session).expect(200).data()["archived_at"],
         "2025-11-24T16:00:01.000Z"
     );
     northwind
-        .says(&session, "Still there?")
+        .append_text(&session, "Still there?")
         .refused(409, "session_archived");
     assert_eq!(northwind.messages(&session, "").expect(200).ids().len(), 1);
-    // It asks for no body, and minds none.
+    // A reset needs no body and ignores one.
     northwind
-        .sends(Request::new(
+        .send(Request::new(
             "POST",
             format!("/chat/sessions/{session}/reset"),
         ))
         .expect(200);
     northwind
-        .sends(Request::new("POST", format!("/chat/sessions/{session}/reset")).text("{"))
+        .send(Request::new("POST", format!("/chat/sessions/{session}/reset")).text("{"))
         .expect(200);
 }
 
 #[test]
-fn a_deleted_session_is_gone_with_all_that_hung_on_it() {
+fn a_deleted_session_is_deleted_with_everything_that_belongs_to_it() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let guest = northwind.guest_of(&session);
-    let said = northwind.says(&session, "Hello").expect(202).data();
+    let guest = northwind.with_session_token(&session);
+    let said = northwind.append_text(&session, "Hello").expect(202).data();
     let turn = said["chat_turn_id"].as_str().unwrap();
-    let gone = northwind.removes(&session).expect(204);
+    let gone = northwind.delete_session(&session).expect(204);
     assert!(gone.body.is_empty());
     assert_eq!(gone.header("content-type"), None);
-    northwind.reads(&session).not_found();
-    northwind.changes(&session, json!({})).not_found();
-    northwind.resets(&session).not_found();
-    northwind.says(&session, "Hello").not_found();
+    northwind.read_session(&session).not_found();
+    northwind.update_session(&session, json!({})).not_found();
+    northwind.reset_session(&session).not_found();
+    northwind.append_text(&session, "Hello").not_found();
     northwind.messages(&session, "").not_found();
     northwind.turn(&session, turn, "").not_found();
     northwind
-        .mints(json!({ "session_id": session }))
+        .mint_token(json!({ "session_id": session }))
         .not_found();
-    northwind.removes(&session).not_found();
-    assert_eq!(northwind.lists("archived=all").expect(200).ids(), [""; 0]);
-    guest.gets("/whoami").refused(401, "unauthorized");
+    northwind.delete_session(&session).not_found();
+    assert_eq!(
+        northwind.list_sessions("archived=all").expect(200).ids(),
+        [""; 0]
+    );
+    guest.get("/whoami").refused(401, "unauthorized");
 }
 
 #[test]
-fn sessions_survive_a_restart_and_ids_go_on_growing() {
+fn sessions_survive_a_restart_and_ids_keep_growing() {
     let server = Server::demo();
     let before = server.northwind().session(technician());
-    server.northwind().says(&before, "Hello").expect(202);
-    let whole = server.northwind().reads(&before).expect(200).data();
+    server.northwind().append_text(&before, "Hello").expect(202);
+    let whole = server.northwind().read_session(&before).expect(200).data();
     let server = server.restarted();
-    assert_eq!(server.northwind().reads(&before).expect(200).data(), whole);
+    assert_eq!(
+        server.northwind().read_session(&before).expect(200).data(),
+        whole
+    );
     let after = server.northwind().session(technician());
     assert!(after > before, "although the clock stands still");
     assert_eq!(
-        server.northwind().lists("").expect(200).ids(),
+        server.northwind().list_sessions("").expect(200).ids(),
         [after, before]
     );
 }
 
 #[test]
-fn the_pin_does_not_move_with_the_link() {
+fn the_pin_does_not_follow_the_link() {
     let server = Server::demo();
     let routed = server.relay().session(from(CONTOSO));
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({ "end_companies": [
             { "psa_company_id": "1001", "tenant_id": null },
@@ -204,17 +210,21 @@ fn the_pin_does_not_move_with_the_link() {
         ] }),
     );
     assert_eq!(
-        server.relay().reads(&routed).expect(200).data()["end_company_id"],
+        server.relay().read_session(&routed).expect(200).data()["end_company_id"],
         "1001"
     );
     assert_eq!(
-        server.relay().opens(from(CONTOSO)).expect(201).data()["end_company_id"],
+        server
+            .relay()
+            .create_session(from(CONTOSO))
+            .expect(201)
+            .data()["end_company_id"],
         "1002"
     );
     assert_eq!(
         server
             .northwind()
-            .lists("end_company_id=1001")
+            .list_sessions("end_company_id=1001")
             .expect(200)
             .ids(),
         [routed]

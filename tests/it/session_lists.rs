@@ -1,20 +1,20 @@
-//! Lists of sessions: scopes, filters, search and paging.
+//! Lists of sessions: scopes, filters, search and pagination.
 
 use std::collections::BTreeSet;
 use std::thread;
 
 use serde_json::json;
 
-use crate::support::{Actor, CONTOSO, DAY, MINUTE, Server, from, technician};
+use crate::support::{ApiClient, CONTOSO, DAY, MINUTE, Server, from, technician};
 use crate::watchdog::until;
 
-/// Walks a list to its end and gives every id, page by page.
-fn walked(actor: &Actor, query: &str, size: usize) -> Vec<Vec<String>> {
+/// Reads a list to its end; returns every id, page by page.
+fn walked(client: &ApiClient, query: &str, size: usize) -> Vec<Vec<String>> {
     let mut pages = Vec::new();
     let mut cursor = String::new();
     loop {
-        let page = actor
-            .lists(&format!("{query}&page_size={size}{cursor}"))
+        let page = client
+            .list_sessions(&format!("{query}&page_size={size}{cursor}"))
             .expect(200);
         pages.push(page.ids());
         match page.next_cursor() {
@@ -25,7 +25,7 @@ fn walked(actor: &Actor, query: &str, size: usize) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn a_list_is_walked_to_any_depth_without_a_gap_or_a_repeat() {
+fn a_list_is_paged_to_its_end_without_a_gap_or_a_duplicate() {
     let server = Server::demo();
     let northwind = server.northwind();
     let count = 430;
@@ -56,12 +56,12 @@ fn a_list_is_walked_to_any_depth_without_a_gap_or_a_repeat() {
         );
         assert_eq!(pages.concat(), whole);
     }
-    // What comes and goes meanwhile shifts nothing.
-    let first = northwind.lists("page_size=10").expect(200);
+    // Sessions that are created or deleted meanwhile shift nothing.
+    let first = northwind.list_sessions("page_size=10").expect(200);
     northwind.session(technician());
-    northwind.removes(&first.ids()[9]).expect(204);
+    northwind.delete_session(&first.ids()[9]).expect(204);
     let second = northwind
-        .lists(&format!(
+        .list_sessions(&format!(
             "page_size=10&cursor={}",
             first.next_cursor().unwrap()
         ))
@@ -89,15 +89,15 @@ fn a_list_is_filtered() {
     let b = northwind.session(json!({ "agent_id": 100 }));
     let c = northwind.session(json!({ "agent_id": 101, "end_company_id": "1001" }));
     let d = northwind.session(json!({ "agent_id": 101, "end_company_id": "1002" }));
-    let routed = relay.opens(from(CONTOSO)).expect(201);
+    let routed = relay.create_session(from(CONTOSO)).expect(201);
     let (e, channel) = (
         routed.id(),
         routed.data()["channel_id"].as_str().unwrap().to_owned(),
     );
-    northwind.resets(&b).expect(200);
-    northwind.resets(&c).expect(200);
+    northwind.reset_session(&b).expect(200);
+    northwind.reset_session(&c).expect(200);
 
-    let lists = |query: &str| northwind.lists(query).expect(200).ids();
+    let lists = |query: &str| northwind.list_sessions(query).expect(200).ids();
     assert_eq!(lists(""), [&*e, &d, &a]);
     assert_eq!(lists("archived=false"), [&*e, &d, &a]);
     assert_eq!(lists("archived=true"), [&*c, &b]);
@@ -125,13 +125,17 @@ fn a_list_is_filtered() {
         [&*e, &d, &c, &b, &a]
     );
     assert_eq!(
-        server.fabrikam().lists("archived=all").expect(200).ids(),
+        server
+            .fabrikam()
+            .list_sessions("archived=all")
+            .expect(200)
+            .ids(),
         [""; 0]
     );
     assert_eq!(
         server
             .fabrikam()
-            .lists(&format!("channel_id={channel}&archived=all"))
+            .list_sessions(&format!("channel_id={channel}&archived=all"))
             .expect(200)
             .ids(),
         [""; 0]
@@ -170,26 +174,26 @@ fn a_list_is_filtered() {
             "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'",
         ),
     ] {
-        northwind.lists(query).refused_field(field, reason);
+        northwind.list_sessions(query).refused_field(field, reason);
     }
 }
 
 #[test]
-fn the_platform_lists_what_its_tenants_platform_accounts_made_in_a_tenant() {
+fn the_platform_lists_what_its_accounts_created_in_a_tenant() {
     let server = Server::demo();
-    server.changes(
+    server.import_tenant(
         "relay-platform",
         json!({ "api_keys": [
             { "name": "Second relay", "key": "neo_sk_demo_relaytwo", "platform": true },
             { "name": "Reports", "key": "neo_sk_demo_reports0", "platform": false },
         ] }),
     );
-    server.changes("fabrikam-support", json!({ "api_keys": [{ "name": "Their relay", "key": "neo_sk_demo_theirs00", "platform": true }] }));
+    server.import_tenant("fabrikam-support", json!({ "api_keys": [{ "name": "Their relay", "key": "neo_sk_demo_theirs00", "platform": true }] }));
     let (relay, northwind) = (server.relay(), server.northwind());
     let (second, reports, theirs) = (
-        server.holder_of("neo_sk_demo_relaytwo"),
-        server.holder_of("neo_sk_demo_reports0"),
-        server.holder_of("neo_sk_demo_theirs00"),
+        server.with_credential("neo_sk_demo_relaytwo"),
+        server.with_credential("neo_sk_demo_reports0"),
+        server.with_credential("neo_sk_demo_theirs00"),
     );
     let routed = relay.session(from(CONTOSO));
     let own = northwind.session(technician());
@@ -197,91 +201,111 @@ fn the_platform_lists_what_its_tenants_platform_accounts_made_in_a_tenant() {
     let home = relay.session(json!({ "managed_agent_key": "NEO_SUPPORT" }));
     let plain = reports.session(json!({ "managed_agent_key": "NEO_SUPPORT" }));
 
-    for actor in [&relay, &second] {
+    for client in [&relay, &second] {
         assert_eq!(
-            actor.lists("client_id=northwind-it").expect(200).ids(),
+            client
+                .list_sessions("client_id=northwind-it")
+                .expect(200)
+                .ids(),
             [&*routed]
         );
-        assert_eq!(actor.lists("").expect(200).ids(), [&*plain, &home]);
+        assert_eq!(client.list_sessions("").expect(200).ids(), [&*plain, &home]);
         assert_eq!(
-            actor.lists("client_id=relay-platform").expect(200).ids(),
+            client
+                .list_sessions("client_id=relay-platform")
+                .expect(200)
+                .ids(),
             [&*home]
         );
         assert_eq!(
-            actor.lists("client_id=fabrikam-support").expect(200).ids(),
+            client
+                .list_sessions("client_id=fabrikam-support")
+                .expect(200)
+                .ids(),
             [""; 0]
         );
         assert_eq!(
-            actor
-                .lists("client_id=northwind-it&agent_id=101&end_company_id=1001")
+            client
+                .list_sessions("client_id=northwind-it&agent_id=101&end_company_id=1001")
                 .expect(200)
                 .ids(),
             [&*routed]
         );
         assert_eq!(
-            actor
-                .lists("client_id=northwind-it&agent_id=102")
+            client
+                .list_sessions("client_id=northwind-it&agent_id=102")
                 .expect(200)
                 .ids(),
             [""; 0]
         );
-        actor.lists("client_id=no-such-tenant").not_found();
+        client.list_sessions("client_id=no-such-tenant").not_found();
         for malformed in ["client_id=", "client_id=NOT%20A%20NAME"] {
-            actor.lists(malformed).refused_field(
+            client.list_sessions(malformed).refused_field(
                 "client_id",
                 "must be 1 to 63 characters of a-z, 0-9 and '-', and must not start with '-'",
             );
         }
-        actor.reads(&routed).expect(200);
-        actor.reads(&own).not_found();
-        actor.reads(&foreign).not_found();
+        client.read_session(&routed).expect(200);
+        client.read_session(&own).not_found();
+        client.read_session(&foreign).not_found();
     }
     assert_eq!(
-        theirs.lists("client_id=northwind-it").expect(200).ids(),
+        theirs
+            .list_sessions("client_id=northwind-it")
+            .expect(200)
+            .ids(),
         [&*foreign]
     );
-    theirs.reads(&routed).not_found();
-    assert_eq!(reports.lists("").expect(200).ids(), [&*plain, &home]);
-    reports.reads(&routed).not_found();
-    // To the MSP it is one of its own sessions.
+    theirs.read_session(&routed).not_found();
     assert_eq!(
-        northwind.lists("").expect(200).ids(),
+        reports.list_sessions("").expect(200).ids(),
+        [&*plain, &home]
+    );
+    reports.read_session(&routed).not_found();
+    // For the MSP this is one of its own sessions.
+    assert_eq!(
+        northwind.list_sessions("").expect(200).ids(),
         [&*foreign, &own, &routed]
     );
-    northwind.reads(&routed).expect(200);
+    northwind.read_session(&routed).expect(200);
 }
 
 #[test]
-fn the_platform_writes_in_the_sessions_that_it_made_elsewhere_but_never_deletes_them() {
+fn the_platform_writes_in_sessions_it_created_in_other_tenants_but_never_deletes_them() {
     let server = Server::demo();
     let (relay, northwind) = (server.relay(), server.northwind());
     let routed = relay.session(from(CONTOSO));
     let own = northwind.session(technician());
-    relay.says(&routed, "Hello").expect(202);
+    relay.append_text(&routed, "Hello").expect(202);
     relay
-        .changes(&routed, json!({ "title": "By the relay" }))
+        .update_session(&routed, json!({ "title": "By the relay" }))
         .expect(200);
-    relay.mints(json!({ "session_id": routed })).expect(201);
+    relay
+        .mint_token(json!({ "session_id": routed }))
+        .expect(201);
     assert_eq!(
-        relay.removes(&routed).refused(403, "forbidden").error(),
+        relay
+            .delete_session(&routed)
+            .refused(403, "forbidden")
+            .error(),
         json!({ "code": "forbidden", "message": "This credential does not permit this request. Ask an administrator for one that does." })
     );
-    relay.resets(&routed).expect(200);
-    relay.removes(&routed).refused(403, "forbidden");
+    relay.reset_session(&routed).expect(200);
+    relay.delete_session(&routed).refused(403, "forbidden");
     for reply in [
-        relay.says(&own, "Hello"),
-        relay.changes(&own, json!({})),
+        relay.append_text(&own, "Hello"),
+        relay.update_session(&own, json!({})),
         relay.messages(&own, ""),
-        relay.resets(&own),
-        relay.removes(&own),
-        relay.mints(json!({ "session_id": own })),
+        relay.reset_session(&own),
+        relay.delete_session(&own),
+        relay.mint_token(json!({ "session_id": own })),
     ] {
         reply.not_found();
     }
-    northwind.removes(&routed).expect(204);
-    relay.removes(&routed).not_found();
+    northwind.delete_session(&routed).expect(204);
+    relay.delete_session(&routed).not_found();
     let home = relay.session(json!({ "managed_agent_key": "NEO_SUPPORT" }));
-    relay.removes(&home).expect(204);
+    relay.delete_session(&home).expect(204);
 }
 
 #[test]
@@ -291,14 +315,14 @@ fn a_search_finds_words_of_titles_and_messages() {
     let titled = northwind.session(json!({ "agent_id": 102, "title": "Printer on floor 3" }));
     let said = northwind.session(json!({ "agent_id": 102, "title": "Something else" }));
     northwind
-        .says(&said, "The PRINTER caf\u{e9} is on fire")
+        .append_text(&said, "The PRINTER caf\u{e9} is on fire")
         .expect(202);
     let other = northwind.session(json!({ "agent_id": 100, "title": "Billing" }));
-    let finds = |q: &str| northwind.lists(&format!("q={q}")).expect(200).ids();
+    let finds = |q: &str| northwind.list_sessions(&format!("q={q}")).expect(200).ids();
     assert_eq!(finds("printer"), [&*said, &titled]);
     assert_eq!(finds("Printer+fire"), [&*said]);
     assert_eq!(finds("fire+floor"), [""; 0]);
-    // A word may stand in the title and another in a message.
+    // One word may be in the title and another in a message.
     assert_eq!(finds("something+fire"), [&*said]);
     assert_eq!(finds("cafe"), [&*said]);
     assert_eq!(finds("CAF%C3%89"), [&*said]);
@@ -306,10 +330,10 @@ fn a_search_finds_words_of_titles_and_messages() {
     assert_eq!(finds(""), [&*other, &said, &titled]);
     assert_eq!(finds("billing&agent_id=102"), [""; 0]);
     assert_eq!(finds("billing&agent_id=100"), [&*other]);
-    let page = northwind.lists("q=printer&page_size=1").expect(200);
+    let page = northwind.list_sessions("q=printer&page_size=1").expect(200);
     assert_eq!(page.ids(), [&*said]);
     let rest = northwind
-        .lists(&format!(
+        .list_sessions(&format!(
             "q=printer&page_size=1&cursor={}",
             page.next_cursor().unwrap()
         ))
@@ -320,15 +344,15 @@ fn a_search_finds_words_of_titles_and_messages() {
     );
 
     northwind
-        .changes(&titled, json!({ "title": "Scanner" }))
+        .update_session(&titled, json!({ "title": "Scanner" }))
         .expect(200);
     assert_eq!(finds("printer"), [&*said]);
     assert_eq!(finds("scanner"), [&*titled]);
     northwind
-        .changes(&titled, json!({ "title": null }))
+        .update_session(&titled, json!({ "title": null }))
         .expect(200);
     assert_eq!(finds("scanner"), [""; 0]);
-    northwind.resets(&said).expect(200);
+    northwind.reset_session(&said).expect(200);
     assert_eq!(finds("printer"), [""; 0]);
     assert_eq!(finds("printer&archived=true"), [&*said]);
     assert_eq!(finds("printer&archived=all"), [&*said]);
@@ -347,20 +371,22 @@ fn pages_of_a_search_over_many_sessions_make_up_the_whole_newest_first() {
         };
         let session = northwind.session(json!({ "agent_id": 102, "title": title }));
         if let Some(message) = message {
-            northwind.says(&session, message).expect(202);
+            northwind.append_text(&session, message).expect(202);
         }
         if number % 3 < 2 {
             wanted.push(session);
         }
     }
-    // The oldest is talked in again, so that its words are the newest and the oldest.
-    northwind.says(&wanted[0], "common ground").expect(202);
+    // The oldest session gets a new message, so that its words are both the newest and the oldest.
+    northwind
+        .append_text(&wanted[0], "common ground")
+        .expect(202);
     wanted.reverse();
     let mut found = Vec::new();
     let mut cursor = String::new();
     loop {
         let query = format!("q=common+ground&page_size=37{cursor}");
-        let page = northwind.lists(&query).expect(200);
+        let page = northwind.list_sessions(&query).expect(200);
         found.extend(page.ids());
         match page.next_cursor() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -374,32 +400,32 @@ fn pages_of_a_search_over_many_sessions_make_up_the_whole_newest_first() {
 fn a_title_taken_from_the_first_message_is_found_until_it_is_changed() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let finds = |q: &str| northwind.lists(&format!("q={q}")).expect(200).ids();
+    let finds = |q: &str| northwind.list_sessions(&format!("q={q}")).expect(200).ids();
     let talk = northwind.session(technician());
     northwind
-        .says(&talk, "Toner is low\nThe drum is fine")
+        .append_text(&talk, "Toner is low\nThe drum is fine")
         .expect(202);
     let link = northwind.session(technician());
     let address = format!("https://example.com/{}end", "x".repeat(300));
-    northwind.says(&link, &address).expect(202);
-    let title = northwind.reads(&link).data()["title"].clone();
+    northwind.append_text(&link, &address).expect(202);
+    let title = northwind.read_session(&link).data()["title"].clone();
     let title = title.as_str().unwrap().to_owned();
     assert!(title.ends_with("x…"), "{title}");
     assert_eq!(finds("toner"), [&*talk]);
-    // The title's last word is none of the message's.
+    // The title's last word is cut, so it is not a word of the message.
     assert_eq!(finds(title.trim_end_matches('…')), [&*link]);
 
     for session in [&talk, &link] {
         northwind
-            .changes(session, json!({ "title": "Renamed" }))
+            .update_session(session, json!({ "title": "Renamed" }))
             .expect(200);
     }
     assert_eq!(finds("renamed"), [&*link, &talk]);
-    // The message still says so.
+    // The message still contains the word.
     assert_eq!(finds("toner"), [&*talk]);
     assert_eq!(finds(title.trim_end_matches('…')), [""; 0]);
     northwind
-        .changes(&talk, json!({ "title": null }))
+        .update_session(&talk, json!({ "title": null }))
         .expect(200);
     assert_eq!(finds("renamed"), [&*link]);
 }
@@ -409,7 +435,7 @@ fn any_text_is_a_harmless_query() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(json!({ "agent_id": 102, "title": "alpha t1 OR scope" }));
-    northwind.says(&session, "beta").expect(202);
+    northwind.append_text(&session, "beta").expect(202);
     for q in [
         "\"",
         "'",
@@ -453,68 +479,88 @@ fn any_text_is_a_harmless_query() {
         let query: String = form_urlencoded::Serializer::new(String::new())
             .append_pair("q", q)
             .finish();
-        northwind.lists(&query).expect(200);
-        northwind.gets(&format!("/agents?{query}")).expect(200);
+        northwind.list_sessions(&query).expect(200);
+        northwind.get(&format!("/agents?{query}")).expect(200);
     }
     let long = "alpha ".repeat(1_000);
     let query: String = form_urlencoded::Serializer::new(String::new())
         .append_pair("q", &long)
         .finish();
-    assert_eq!(northwind.lists(&query).expect(200).ids(), [&*session]);
-    // What looks like a query language is looked for as it stands.
-    assert_eq!(northwind.lists("q=OR").expect(200).ids(), [&*session]);
-    assert_eq!(northwind.lists("q=alpha*").expect(200).ids(), [&*session]);
     assert_eq!(
-        northwind.lists("q=gamma+OR+alpha").expect(200).ids(),
+        northwind.list_sessions(&query).expect(200).ids(),
+        [&*session]
+    );
+    // Text that looks like query syntax is searched literally.
+    assert_eq!(
+        northwind.list_sessions("q=OR").expect(200).ids(),
+        [&*session]
+    );
+    assert_eq!(
+        northwind.list_sessions("q=alpha*").expect(200).ids(),
+        [&*session]
+    );
+    assert_eq!(
+        northwind
+            .list_sessions("q=gamma+OR+alpha")
+            .expect(200)
+            .ids(),
         [""; 0]
     );
 }
 
 #[test]
-fn a_search_stays_in_what_the_caller_may_list() {
+fn a_search_finds_only_what_the_caller_may_list() {
     let server = Server::demo();
     let (northwind, fabrikam, relay) = (server.northwind(), server.fabrikam(), server.relay());
     let ours = northwind.session(json!({ "agent_id": 102, "title": "zebra" }));
     let theirs = fabrikam.session(json!({ "agent_id": 202, "title": "zebra" }));
     let routed = relay.session(from(CONTOSO));
-    for (actor, session) in [(&northwind, &ours), (&fabrikam, &theirs), (&relay, &routed)] {
-        actor.says(session, "zebra crossing").expect(202);
+    for (client, session) in [(&northwind, &ours), (&fabrikam, &theirs), (&relay, &routed)] {
+        client.append_text(session, "zebra crossing").expect(202);
     }
     assert_eq!(
-        northwind.lists("q=zebra").expect(200).ids(),
+        northwind.list_sessions("q=zebra").expect(200).ids(),
         [&*routed, &ours]
     );
-    assert_eq!(fabrikam.lists("q=zebra").expect(200).ids(), [&*theirs]);
-    assert_eq!(relay.lists("q=zebra").expect(200).ids(), [""; 0]);
+    assert_eq!(
+        fabrikam.list_sessions("q=zebra").expect(200).ids(),
+        [&*theirs]
+    );
+    assert_eq!(relay.list_sessions("q=zebra").expect(200).ids(), [""; 0]);
     assert_eq!(
         relay
-            .lists("q=zebra&client_id=northwind-it")
+            .list_sessions("q=zebra&client_id=northwind-it")
             .expect(200)
             .ids(),
         [&*routed]
     );
     for leak in ["q=t1", "q=t2", "q=scope"] {
-        assert_eq!(northwind.lists(leak).expect(200).ids(), [""; 0]);
+        assert_eq!(northwind.list_sessions(leak).expect(200).ids(), [""; 0]);
     }
 }
 
 #[test]
-fn what_is_deleted_is_not_found_any_more_nor_left_in_the_file() {
+fn deleted_text_is_not_found_and_not_left_in_the_file() {
     let server = Server::demo();
     let northwind = server.northwind();
     let said = northwind.session(json!({ "agent_id": 102, "title": "xylophone" }));
-    northwind.says(&said, "glockenspiel").expect(202);
+    northwind.append_text(&said, "glockenspiel").expect(202);
     let unsearched = northwind.session(technician());
     assert_eq!(
-        northwind.lists("q=glockenspiel").expect(200).ids(),
+        northwind.list_sessions("q=glockenspiel").expect(200).ids(),
         [&*said]
     );
-    northwind.says(&unsearched, "marimbaphone").expect(202);
-    northwind.removes(&said).expect(204);
-    northwind.removes(&unsearched).expect(204);
+    northwind
+        .append_text(&unsearched, "marimbaphone")
+        .expect(202);
+    northwind.delete_session(&said).expect(204);
+    northwind.delete_session(&unsearched).expect(204);
     for word in ["xylophone", "glockenspiel", "marimbaphone"] {
         assert_eq!(
-            northwind.lists(&format!("q={word}")).expect(200).ids(),
+            northwind
+                .list_sessions(&format!("q={word}"))
+                .expect(200)
+                .ids(),
             [""; 0]
         );
     }
@@ -530,47 +576,62 @@ fn what_is_deleted_is_not_found_any_more_nor_left_in_the_file() {
     }
     let kept = northwind.session(json!({ "agent_id": 102, "title": "marimbaphone" }));
     assert_eq!(
-        northwind.lists("q=marimbaphone").expect(200).ids(),
+        northwind.list_sessions("q=marimbaphone").expect(200).ids(),
         [&*kept]
     );
 }
 
 #[test]
-fn what_is_said_after_a_restart_is_found_though_the_newest_was_deleted() {
+fn messages_after_a_restart_are_found_though_the_newest_was_deleted() {
     let server = Server::demo();
     let kept = server
         .northwind()
         .session(json!({ "agent_id": 102, "title": "Kept" }));
     let deleted = server.northwind().session(technician());
-    server.northwind().says(&deleted, "bassoon").expect(202);
+    server
+        .northwind()
+        .append_text(&deleted, "bassoon")
+        .expect(202);
     assert_eq!(
-        server.northwind().lists("q=bassoon").expect(200).ids(),
+        server
+            .northwind()
+            .list_sessions("q=bassoon")
+            .expect(200)
+            .ids(),
         [&*deleted]
     );
-    server.northwind().removes(&deleted).expect(204);
-    // The clock stands still, as if it had been set back between the two starts.
+    server.northwind().delete_session(&deleted).expect(204);
+    // The clock stands still, as if it had been set back between the starts.
     let server = server.restarted();
-    server.northwind().says(&kept, "zither").expect(202);
+    server.northwind().append_text(&kept, "zither").expect(202);
     assert_eq!(
-        server.northwind().lists("q=zither").expect(200).ids(),
+        server
+            .northwind()
+            .list_sessions("q=zither")
+            .expect(200)
+            .ids(),
         [&*kept]
     );
-    server.northwind().removes(&kept).expect(204);
+    server.northwind().delete_session(&kept).expect(204);
     assert_eq!(
-        server.northwind().lists("q=zither").expect(200).ids(),
+        server
+            .northwind()
+            .list_sessions("q=zither")
+            .expect(200)
+            .ids(),
         [""; 0]
     );
 }
 
 #[test]
-fn housekeeping_removes_only_what_is_past_its_time() {
+fn maintenance_deletes_only_expired_data() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let first = northwind.opens_once("k", technician()).expect(201);
+    let first = northwind.create_session_once("k", technician()).expect(201);
     let minted = northwind
-        .mints(json!({ "session_id": first.id(), "ttl_seconds": 60 }))
+        .mint_token(json!({ "session_id": first.id(), "ttl_seconds": 60 }))
         .expect(201);
-    let guest = server.holder_of(minted.data()["token"].as_str().unwrap());
+    let guest = server.with_credential(minted.data()["token"].as_str().unwrap());
     let cleans_up = || {
         actix_web::rt::System::new().block_on(async {
             server.app.store.purge_idempotency_keys().await.unwrap();
@@ -579,18 +640,21 @@ fn housekeeping_removes_only_what_is_past_its_time() {
         ["idempotency_keys", "session_tokens"]
             .map(|table| server.stored::<i64>(&format!("SELECT count(*) FROM {table}")))
     };
-    server.passes(DAY - 1);
+    server.advance_clock(DAY - 1);
     assert_eq!(cleans_up(), [1, 1]);
     assert_eq!(
-        northwind.opens_once("k", technician()).expect(201).id(),
+        northwind
+            .create_session_once("k", technician())
+            .expect(201)
+            .id(),
         first.id()
     );
-    server.passes(1);
+    server.advance_clock(1);
     assert_eq!(cleans_up(), [0, 1]);
-    server.passes(MINUTE);
+    server.advance_clock(MINUTE);
     assert_eq!(cleans_up(), [0, 0]);
     assert_eq!(
-        guest.gets("/whoami").refused(401, "unauthorized").error()["details"]["reason"],
+        guest.get("/whoami").refused(401, "unauthorized").error()["details"]["reason"],
         "expired"
     );
 }

@@ -1,4 +1,4 @@
-//! Sessions: who answers, and refusals word for word.
+//! Creating sessions: who answers, and the exact refusals.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::{
 };
 use crate::wire::Reply;
 
-/// A world of one MSP, `msp`, whose agents and channels a test chooses, and of the relay's tenant.
+/// A world of one MSP, `msp`, with the test's agents and channels, and of the relay's tenant.
 fn world(mut msp: Value) -> Server {
     msp["client_id"] = "msp".into();
     msp["name"] = "The MSP".into();
@@ -26,7 +26,7 @@ fn world(mut msp: Value) -> Server {
     ] }))
 }
 
-/// Who answered, in the dry run's words.
+/// The resolution of a session, with the field names of a dry run.
 fn verdict(reply: &Reply) -> Value {
     let session = reply.data();
     json!([
@@ -38,12 +38,12 @@ fn verdict(reply: &Reply) -> Value {
 }
 
 #[test]
-fn a_session_is_told_whole() {
+fn a_session_is_returned_with_all_its_fields() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let account = northwind.gets("/whoami").expect(200).id();
+    let account = northwind.get("/whoami").expect(200).id();
     let made = northwind
-        .opens(json!({ "agent_id": 102, "title": "Printer on floor 3", "metadata": { "ticket": "T-1", "a": "" } }))
+        .create_session(json!({ "agent_id": 102, "title": "Printer on floor 3", "metadata": { "ticket": "T-1", "a": "" } }))
         .expect(201);
     let id = made.id();
     assert!(id.starts_with("ses_"));
@@ -68,15 +68,18 @@ fn a_session_is_told_whole() {
         "resolution": { "rule": "selected", "channel_id": null, "decided_at": "2025-11-24T16:00:00.000Z" },
     });
     assert_eq!(made.data(), whole);
-    assert_eq!(northwind.reads(&id).expect(200).data(), whole);
-    assert_eq!(northwind.lists("").expect(200).data(), json!([whole]));
+    assert_eq!(northwind.read_session(&id).expect(200).data(), whole);
+    assert_eq!(
+        northwind.list_sessions("").expect(200).data(),
+        json!([whole])
+    );
 }
 
 #[test]
 fn an_install_routes_to_its_channels_agent_owner_and_company() {
     let server = Server::demo();
     let relay = server.relay();
-    let made = relay.opens(from(CONTOSO)).expect(201).data();
+    let made = relay.create_session(from(CONTOSO)).expect(201).data();
     let channel_id = made["channel_id"].as_str().unwrap();
     assert!(channel_id.starts_with("chn_"));
     assert_eq!(
@@ -93,14 +96,14 @@ fn an_install_routes_to_its_channels_agent_owner_and_company() {
             "show_agent_progress_steps": false,
             "channel_id": channel_id,
             "end_company_id": "1001",
-            "created_by": { "kind": "service_account", "id": relay.gets("/whoami").id(), "name": "Teams relay (demo)" },
+            "created_by": { "kind": "service_account", "id": relay.get("/whoami").id(), "name": "Teams relay (demo)" },
             "shared": false,
             "message_count": 0,
             "metadata": {},
             "resolution": { "rule": "white_label_install", "channel_id": channel_id, "decided_at": "2025-11-24T16:00:00.000Z" },
         })
     );
-    let other = relay.opens(from(WOODGROVE)).expect(201);
+    let other = relay.create_session(from(WOODGROVE)).expect(201);
     assert_eq!(
         verdict(&other),
         json!(["white_label_install", 201, "fabrikam-support", "WOOD-01"])
@@ -108,12 +111,12 @@ fn an_install_routes_to_its_channels_agent_owner_and_company() {
 }
 
 #[test]
-fn an_install_overrides_client_id_and_does_not_even_look_it_up() {
+fn an_install_overrides_client_id_without_checking_it() {
     let server = Server::demo();
     for client_id in ["fabrikam-support", "no-such-tenant", "NOT A NAME", ""] {
         let mut body = from(CONTOSO);
         body["client_id"] = client_id.into();
-        let made = server.relay().opens(body).expect(201);
+        let made = server.relay().create_session(body).expect(201);
         assert_eq!(
             verdict(&made),
             json!(["white_label_install", 101, "northwind-it", "1001"])
@@ -127,11 +130,11 @@ fn the_platform_may_name_the_routed_agent_and_no_other() {
     let relay = server.relay();
     let named =
         |id: i64| json!({ "agent_id": id, "bot_id": SHARED_BOT, "inbound_tenant_id": CONTOSO });
-    relay.opens(named(101)).expect(201);
+    relay.create_session(named(101)).expect(201);
     for id in [102, 201, 100, 999_999, -1, i64::MAX] {
         assert_eq!(
             relay
-                .opens(named(id))
+                .create_session(named(id))
                 .refused(403, "agent_not_allowed")
                 .error(),
             json!({
@@ -141,8 +144,10 @@ fn the_platform_may_name_the_routed_agent_and_no_other() {
         );
     }
     let c = |id: i64| json!({ "agent_id": id, "client_id": "northwind-it" });
-    relay.opens(c(100)).expect(201);
-    relay.opens(c(102)).refused(403, "agent_not_allowed");
+    relay.create_session(c(100)).expect(201);
+    relay
+        .create_session(c(102))
+        .refused(403, "agent_not_allowed");
 }
 
 #[test]
@@ -150,7 +155,7 @@ fn a_bot_routes_to_the_acting_tenants_own_channel() {
     let server = Server::demo();
     let relay = server.relay();
     let ask = |client_id: &str| json!({ "managed_agent_key": "NEO_SUPPORT", "client_id": client_id, "bot_id": TECHNICIAN_BOT });
-    let made = relay.opens(ask("northwind-it")).expect(201);
+    let made = relay.create_session(ask("northwind-it")).expect(201);
     assert_eq!(
         verdict(&made),
         json!(["bot_channel", 102, "northwind-it", null])
@@ -161,13 +166,13 @@ fn a_bot_routes_to_the_acting_tenants_own_channel() {
         made.data()["channel_id"],
         made.data()["resolution"]["channel_id"]
     );
-    // Another MSP's agent is never lent: the same bot, acting for another, reaches that one's managed agent.
-    let elsewhere = relay.opens(ask("fabrikam-support")).expect(201);
+    // Another MSP's agent never answers: the same bot for another tenant reaches its managed agent.
+    let elsewhere = relay.create_session(ask("fabrikam-support")).expect(201);
     assert_eq!(elsewhere.data()["resolution"]["rule"], "neo_support");
     assert_eq!(elsewhere.data()["client_id"], "fabrikam-support");
-    relay.opens(ask("no-such-tenant")).not_found();
+    relay.create_session(ask("no-such-tenant")).not_found();
     for malformed in ["NOT A NAME", "", "-a"] {
-        relay.opens(ask(malformed)).refused_field(
+        relay.create_session(ask(malformed)).refused_field(
             "client_id",
             "must be 1 to 63 characters of a-z, 0-9 and '-', and must not start with '-'",
         );
@@ -179,12 +184,12 @@ fn without_a_route_the_managed_agent_of_the_acting_tenant_answers() {
     let server = Server::demo();
     let relay = server.relay();
     let managed = json!({ "managed_agent_key": "NEO_SUPPORT" });
-    let home = relay.opens(managed.clone()).expect(201);
+    let home = relay.create_session(managed.clone()).expect(201);
     assert_eq!(home.data()["resolution"]["rule"], "neo_support");
     assert_eq!(home.data()["client_id"], "relay-platform");
     let mut named = managed;
     named["client_id"] = "northwind-it".into();
-    let made = relay.opens(named.clone()).expect(201);
+    let made = relay.create_session(named.clone()).expect(201);
     assert_eq!(
         verdict(&made),
         json!(["neo_support", 100, "northwind-it", null])
@@ -193,13 +198,13 @@ fn without_a_route_the_managed_agent_of_the_acting_tenant_answers() {
     named["bot_id"] = "unregistered".into();
     named["inbound_tenant_id"] = CONTOSO.into();
     assert_eq!(
-        verdict(&relay.opens(named).expect(201)),
+        verdict(&relay.create_session(named).expect(201)),
         json!(["neo_support", 100, "northwind-it", null])
     );
 }
 
 #[test]
-fn of_several_channels_of_a_bot_the_internal_one_comes_first_but_for_a_companys_staff() {
+fn of_a_bots_channels_the_internal_one_comes_first_except_for_a_companys_staff() {
     let server = world(json!({
         "agents": [agent(1, "END_USER"), agent(2, "END_USER"), agent(3, "MSP")],
         "end_companies": [
@@ -216,7 +221,7 @@ fn of_several_channels_of_a_bot_the_internal_one_comes_first_but_for_a_companys_
     }));
     let relay = server.relay();
     let ask = |bot: &str, inbound: Value| {
-        relay.opens(json!({
+        relay.create_session(json!({
             "managed_agent_key": "NEO_SUPPORT", "client_id": "msp", "bot_id": bot, "inbound_tenant_id": inbound,
         }))
     };
@@ -242,12 +247,12 @@ fn of_several_channels_of_a_bot_the_internal_one_comes_first_but_for_a_companys_
 fn an_ordinary_account_selects_an_agent_of_its_own_tenant() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let opens = |body: Value| northwind.opens(body);
+    let opens = |body: Value| northwind.create_session(body);
     assert_eq!(
         verdict(&opens(json!({ "managed_agent_key": "NEO_SUPPORT" })).expect(201)),
         json!(["selected", 100, "northwind-it", null])
     );
-    // `access` binds people only.
+    // `access` restricts only people.
     opens(json!({ "agent_id": 104 })).expect(201);
     for id in [201, 202, 203, 999_999, 0, -102, i64::MIN] {
         opens(json!({ "agent_id": id })).not_found();
@@ -273,17 +278,17 @@ fn an_ordinary_account_selects_an_agent_of_its_own_tenant() {
     }
     server
         .relay()
-        .opens(json!({ "bot_id": SHARED_BOT, "inbound_tenant_id": CONTOSO }))
+        .create_session(json!({ "bot_id": SHARED_BOT, "inbound_tenant_id": CONTOSO }))
         .refused_choice();
 }
 
 #[test]
-fn an_end_user_agent_is_tried_as_a_company_and_that_is_recorded() {
+fn an_end_user_agent_is_tried_out_as_a_company_and_the_trial_is_recorded() {
     let server = Server::demo();
     let northwind = server.northwind();
     assert_eq!(
         northwind
-            .opens(json!({ "agent_id": 101 }))
+            .create_session(json!({ "agent_id": 101 }))
             .refused(422, "end_company_required")
             .error(),
         json!({
@@ -300,7 +305,7 @@ fn an_end_user_agent_is_tried_as_a_company_and_that_is_recorded() {
         &"x".repeat(100_000),
     ] {
         northwind
-            .opens(json!({ "agent_id": 101, "end_company_id": unknown }))
+            .create_session(json!({ "agent_id": 101, "end_company_id": unknown }))
             .not_found();
     }
     let events = || -> i64 {
@@ -309,7 +314,7 @@ fn an_end_user_agent_is_tried_as_a_company_and_that_is_recorded() {
     };
     assert_eq!(events(), 0);
     let made = northwind
-        .opens(json!({ "agent_id": 101, "end_company_id": "1002" }))
+        .create_session(json!({ "agent_id": 101, "end_company_id": "1002" }))
         .expect(201);
     assert_eq!(
         verdict(&made),
@@ -319,7 +324,7 @@ fn an_end_user_agent_is_tried_as_a_company_and_that_is_recorded() {
     let target: String =
         server.stored("SELECT target FROM audit_events WHERE action = 'session.create_as_company'");
     assert_eq!(target, made.id());
-    northwind.opens(technician()).expect(201);
+    northwind.create_session(technician()).expect(201);
     assert_eq!(events(), 1);
 }
 
@@ -328,7 +333,9 @@ fn only_the_platform_is_routed() {
     let server = Server::demo();
     let made = server
         .northwind()
-        .opens(json!({ "agent_id": 102, "bot_id": SHARED_BOT, "inbound_tenant_id": TAILSPIN }))
+        .create_session(
+            json!({ "agent_id": 102, "bot_id": SHARED_BOT, "inbound_tenant_id": TAILSPIN }),
+        )
         .expect(201);
     assert_eq!(
         verdict(&made),
@@ -339,12 +346,12 @@ fn only_the_platform_is_routed() {
     assert_eq!(made.json()["meta"]["warnings"], json!([warning]));
     let made = server
         .northwind()
-        .opens(json!({ "agent_id": 102, "bot_id": "\u{1f600} ".repeat(100) }))
+        .create_session(json!({ "agent_id": 102, "bot_id": "\u{1f600} ".repeat(100) }))
         .expect(201);
     assert_eq!(made.json()["meta"]["warnings"], json!([warning]));
     let mut tried = from(CONTOSO);
     tried["end_company_id"] = "1002".into();
-    let routed = server.relay().opens(tried).expect(201);
+    let routed = server.relay().create_session(tried).expect(201);
     assert_eq!(routed.data()["end_company_id"], "1001");
     assert_eq!(
         routed.json()["meta"]["warnings"],
@@ -354,7 +361,7 @@ fn only_the_platform_is_routed() {
     );
 }
 
-/// The refusal of an M365 tenant that no company, or several, are linked to.
+/// The refusal of an M365 tenant with no linked company or several.
 fn not_mapped(message: String, inbound: Value, linked: u64) -> Value {
     json!({
         "code": "end_company_not_mapped",
@@ -364,11 +371,11 @@ fn not_mapped(message: String, inbound: Value, linked: u64) -> Value {
 }
 
 #[test]
-fn a_directory_without_exactly_one_company_is_refused_in_words_that_name_none() {
+fn a_directory_without_exactly_one_company_is_refused_without_naming_a_company() {
     let server = Server::demo();
     let relay = server.relay();
     let none = relay
-        .opens(from(TAILSPIN))
+        .create_session(from(TAILSPIN))
         .refused(409, "end_company_not_mapped");
     assert_eq!(
         none.error(),
@@ -382,7 +389,7 @@ fn a_directory_without_exactly_one_company_is_refused_in_words_that_name_none() 
         )
     );
     let several = relay
-        .opens(from(FOURTH_COFFEE))
+        .create_session(from(FOURTH_COFFEE))
         .refused(409, "end_company_not_mapped");
     assert_eq!(
         several.error(),
@@ -396,7 +403,7 @@ fn a_directory_without_exactly_one_company_is_refused_in_words_that_name_none() 
         )
     );
     let unnamed = relay
-        .opens(json!({ "managed_agent_key": "NEO_SUPPORT", "client_id": "northwind-it", "bot_id": SHARED_BOT }))
+        .create_session(json!({ "managed_agent_key": "NEO_SUPPORT", "client_id": "northwind-it", "bot_id": SHARED_BOT }))
         .refused(409, "end_company_not_mapped");
     assert_eq!(
         unnamed.error(),
@@ -409,7 +416,7 @@ fn a_directory_without_exactly_one_company_is_refused_in_words_that_name_none() 
         )
     );
     for reply in [none, several, unnamed] {
-        // Without the request's id, which may hold any four digits.
+        // The request id is not part of this; it may contain any four digits.
         let told = reply.error().to_string();
         for company in [
             "Contoso", "Tailspin", "Fourth", "Coffee", "Roastery", "1001", "1002", "1003", "1004",
@@ -420,7 +427,7 @@ fn a_directory_without_exactly_one_company_is_refused_in_words_that_name_none() 
 }
 
 #[test]
-fn a_refused_directory_leaves_a_trace_until_exactly_one_company_is_linked() {
+fn a_refused_directory_is_recorded_until_exactly_one_company_is_linked() {
     let server = Server::demo();
     let relay = server.relay();
     let trace = |directory: &str| -> String {
@@ -431,18 +438,18 @@ fn a_refused_directory_leaves_a_trace_until_exactly_one_company_is_linked() {
         ))
     };
     relay
-        .opens(from(TAILSPIN))
+        .create_session(from(TAILSPIN))
         .refused(409, "end_company_not_mapped");
     assert_eq!(
         trace(TAILSPIN),
         format!("northwind-it 1 {SHARED_BOT} 0 0 Client help bot")
     );
-    server.passes(MINUTE);
+    server.advance_clock(MINUTE);
     relay
-        .opens(from(TAILSPIN))
+        .create_session(from(TAILSPIN))
         .refused(409, "end_company_not_mapped");
     relay
-        .opens(from(FOURTH_COFFEE))
+        .create_session(from(FOURTH_COFFEE))
         .refused(409, "end_company_not_mapped");
     assert_eq!(
         trace(TAILSPIN),
@@ -453,92 +460,92 @@ fn a_refused_directory_leaves_a_trace_until_exactly_one_company_is_linked() {
         format!("northwind-it 1 {SHARED_BOT} 60000 60000 Client help bot")
     );
     relay
-        .opens(json!({ "managed_agent_key": "NEO_SUPPORT", "client_id": "northwind-it", "bot_id": SHARED_BOT }))
+        .create_session(json!({ "managed_agent_key": "NEO_SUPPORT", "client_id": "northwind-it", "bot_id": SHARED_BOT }))
         .refused(409, "end_company_not_mapped");
     assert_eq!(
         server.stored::<i64>("SELECT count(*) FROM unlinked_tenants"),
         2
     );
 
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({ "end_companies": [{ "psa_company_id": "1002", "tenant_id": TAILSPIN }] }),
     );
     assert_eq!(trace(TAILSPIN), "none");
-    let made = relay.opens(from(TAILSPIN)).expect(201);
+    let made = relay.create_session(from(TAILSPIN)).expect(201);
     assert_eq!(
         verdict(&made),
         json!(["white_label_install", 101, "northwind-it", "1002"])
     );
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({ "end_companies": [{ "psa_company_id": "1004", "tenant_id": null }] }),
     );
     assert_eq!(trace(FOURTH_COFFEE), "none");
     assert_eq!(
-        relay.opens(from(FOURTH_COFFEE)).expect(201).data()["end_company_id"],
+        relay.create_session(from(FOURTH_COFFEE)).expect(201).data()["end_company_id"],
         "1003"
     );
 }
 
 #[test]
-fn a_disconnected_or_deleted_channel_refuses_and_nobody_steps_in() {
+fn a_disconnected_or_deleted_channel_refuses_without_a_fallback() {
     let server = Server::demo();
     let relay = server.relay();
     let mut ask = from(CONTOSO);
     ask["client_id"] = "northwind-it".into();
     let bot =
         json!({ "channels": [{ "internal_name": "Client help bot", "status": "DISCONNECTED" }] });
-    server.changes("northwind-it", bot);
+    server.import_tenant("northwind-it", bot);
     let refused = json!({
         "code": "channel_disconnected",
         "message": "This chat is not connected at the moment. Please contact your IT support.",
     });
     assert_eq!(
         relay
-            .opens(ask.clone())
+            .create_session(ask.clone())
             .refused(409, "channel_disconnected")
             .error(),
         refused
     );
 
-    server.tampers(
+    server.execute_sql(
         "UPDATE channels SET status = 'ACTIVE', deleted_at = updated_at WHERE internal_name = 'Client help bot'",
     );
     assert_eq!(
         relay
-            .opens(ask.clone())
+            .create_session(ask.clone())
             .refused(409, "channel_disconnected")
             .error(),
         refused
     );
-    // Another channel of the same bot does not change that, before the directory is installed there.
-    server.changes(
+    // Another channel of the same bot changes nothing until the directory is installed there.
+    server.import_tenant(
         "northwind-it",
         json!({ "channels": [channel("Successor", "END_USER", SHARED_BOT, 101)] }),
     );
     assert_eq!(
         relay
-            .opens(ask.clone())
+            .create_session(ask.clone())
             .refused(409, "channel_disconnected")
             .error(),
         refused
     );
-    // The same name made anew takes the installs over.
-    server.changes(
+    // A new channel of the same name takes over the installs.
+    server.import_tenant(
         "northwind-it",
         json!({ "channels": [channel("Client help bot", "END_USER", SHARED_BOT, 101)] }),
     );
     assert_eq!(
-        verdict(&relay.opens(ask).expect(201)),
+        verdict(&relay.create_session(ask).expect(201)),
         json!(["white_label_install", 101, "northwind-it", "1001"])
     );
-    // A disconnected channel that nothing is installed on does not count at all.
-    server.changes(
+    // A disconnected channel without installs does not count.
+    server.import_tenant(
         "northwind-it",
         json!({ "channels": [{ "internal_name": "Technician bot", "status": "DISCONNECTED" }] }),
     );
-    let internal = relay.opens(json!({ "managed_agent_key": "NEO_SUPPORT", "client_id": "northwind-it", "bot_id": TECHNICIAN_BOT }));
+    let internal = relay.create_session(json!({ "managed_agent_key": "NEO_SUPPORT", "client_id": "northwind-it", "bot_id": TECHNICIAN_BOT }));
     assert_eq!(
         internal.expect(201).data()["resolution"]["rule"],
         "neo_support"
@@ -558,12 +565,14 @@ fn a_routed_call_is_refused_in_the_contracts_order() {
     let server = world(json!({ "agents": [dormant, chats], "channels": [bound] }));
     let relay = server.relay();
     let ask = |id: i64| {
-        relay.opens(json!({ "agent_id": id, "bot_id": "bot", "inbound_tenant_id": "unlinked" }))
+        relay.create_session(
+            json!({ "agent_id": id, "bot_id": "bot", "inbound_tenant_id": "unlinked" }),
+        )
     };
     let change = |what: Value| {
         let mut channel = what;
         channel["internal_name"] = "bot".into();
-        server.changes("msp", json!({ "channels": [channel] }));
+        server.import_tenant("msp", json!({ "channels": [channel] }));
     };
     ask(7).refused(409, "channel_disconnected");
     change(json!({ "status": "ACTIVE" }));
@@ -571,7 +580,7 @@ fn a_routed_call_is_refused_in_the_contracts_order() {
     ask(1).refused(422, "agent_not_conversational");
     change(json!({ "agent_id": 2 }));
     ask(2).refused(409, "agent_disabled");
-    server.changes(
+    server.import_tenant(
         "msp",
         json!({ "agents": [{ "agent_id": 2, "state": "ENABLED" }] }),
     );
@@ -590,12 +599,12 @@ fn a_selection_is_refused_in_the_contracts_order() {
     let mut disabled = agent(2, "END_USER");
     disabled["state"] = "DISABLED".into();
     let server = world(json!({ "agents": [dormant, disabled, agent(3, "END_USER")] }));
-    let own = server.holder_of("neo_sk_demo_own00000");
-    let ask = |id: i64| own.opens(json!({ "agent_id": id, "end_company_id": "unknown" }));
+    let own = server.with_credential("neo_sk_demo_own00000");
+    let ask = |id: i64| own.create_session(json!({ "agent_id": id, "end_company_id": "unknown" }));
     ask(7).not_found();
     ask(1).refused(422, "agent_not_conversational");
     ask(2).refused(409, "agent_disabled");
     ask(3).not_found();
-    own.opens(json!({ "agent_id": 3 }))
+    own.create_session(json!({ "agent_id": 3 }))
         .refused(422, "end_company_required");
 }

@@ -1,4 +1,5 @@
-//! The program with a library between it and the system: what it writes is recorded, calls fail, the disk is full, the clock jumps.
+//! A preloaded library between the program and the system, which records writes, makes calls fail,
+//! fills the disk and moves the clock.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,29 +10,29 @@ use std::sync::OnceLock;
 
 use rustix::io::Errno;
 
-use crate::process::Place;
+use crate::process::Workspace;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/shim.c");
 
-/// Calls of the program on its data folder, and those that take a connection; in the order of the control file.
+/// Calls on the data folder, and calls that accept a connection, in the order of the control file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Write,
     Read,
     Sync,
-    /// Those of the main file alone, which are among the others too.
+    /// Syncs of the main file alone, which also count as [`Call::Sync`].
     SyncMain,
     Truncate,
     Open,
     Accept,
 }
 
-/// How a call fails.
+/// The way in which a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// With an error.
+    /// The call returns an error.
     With(Errno),
-    /// The process ends there, as by SIGKILL.
+    /// The process ends at the call, as by SIGKILL.
     Death,
 }
 
@@ -44,12 +45,12 @@ impl Failure {
     }
 }
 
-/// Numbers that the control file has of each call.
+/// The number of values per call in the control file.
 const NUMBERS: u64 = 5;
-/// Calls that it has them of.
+/// The number of calls in the control file.
 const CALLS: u64 = 7;
 
-/// What stands between the program and the system in one place.
+/// The library and its control file for one workspace.
 pub struct Shim {
     folder: PathBuf,
     control: File,
@@ -58,24 +59,24 @@ pub struct Shim {
 }
 
 impl Shim {
-    /// For programs that run in this place, on its data folder.
-    pub fn of(place: &Place) -> Self {
-        let control_path = place.path().join("control");
+    /// A shim for programs that run on this workspace's data folder.
+    pub fn of(workspace: &Workspace) -> Self {
+        let control_path = workspace.path().join("control");
         let numbers = usize::try_from((NUMBERS * CALLS + 2) * 8).unwrap();
         fs::write(&control_path, vec![0; numbers]).unwrap();
         Self {
-            folder: place.data(),
+            folder: workspace.data(),
             control: File::options()
                 .read(true)
                 .write(true)
                 .open(&control_path)
                 .unwrap(),
             control_path,
-            record: place.path().join("record"),
+            record: workspace.path().join("record"),
         }
     }
 
-    /// Puts it under a command.
+    /// Preloads the library into a command.
     pub fn under(&self, mut command: Command) -> Command {
         command
             .env("LD_PRELOAD", library())
@@ -84,24 +85,24 @@ impl Shim {
         command
     }
 
-    /// The same, and has what the command writes recorded.
+    /// Preloads the library and records the command's writes.
     pub fn recording(&self, command: Command) -> Command {
         let mut command = self.under(command);
         command.env("FAULTS_RECORD", &self.record);
         command
     }
 
-    /// Where the record is.
+    /// The path of the recording.
     pub fn record(&self) -> &Path {
         &self.record
     }
 
-    /// How long the record is by now.
+    /// The current length of the recording.
     pub fn recorded(&self) -> u64 {
         fs::metadata(&self.record).map_or(0, |record| record.len())
     }
 
-    /// Lets so many calls from now on pass, and fails so many behind them.
+    /// Lets this number of calls pass from now on, and fails the given number after them.
     pub fn fail(&self, call: Call, failure: Failure, passing: i64, failing: i64) {
         self.put(call, 3, failure.number());
         loop {
@@ -109,35 +110,35 @@ impl Shim {
             let from = self.seen(call) + passing;
             self.put(call, 1, from);
             self.put(call, 2, from.saturating_add(failing));
-            // Else those that were to fail went by before this was said.
+            // Otherwise the calls to fail happened while this was set up.
             if self.seen(call) <= from || self.failed(call) > failed {
                 return;
             }
         }
     }
 
-    /// Lets all calls pass, however many were to fail.
+    /// Lets all calls pass again.
     pub fn heal(&self, call: Call) {
         self.put(call, 2, 0);
     }
 
-    /// How many calls there were.
+    /// The number of calls so far.
     pub fn seen(&self, call: Call) -> i64 {
         self.get(call, 0)
     }
 
-    /// How many of them failed.
+    /// The number of failed calls so far.
     pub fn failed(&self, call: Call) -> i64 {
         self.get(call, 4)
     }
 
-    /// Lets the data folder hold so many bytes and no more; 0 for all that there is.
+    /// Limits the data folder to this number of bytes; 0 removes the limit.
     pub fn limit_to(&self, bytes: u64) {
         let bytes = i64::try_from(bytes).unwrap();
         self.write(NUMBERS * CALLS, bytes);
     }
 
-    /// Sets the time of day so far ahead, or back.
+    /// Sets the offset of the program's clock, forward or back.
     pub fn set_clock_ahead(&self, by_ms: i64) {
         self.write(NUMBERS * CALLS + 1, by_ms);
     }
@@ -153,13 +154,13 @@ impl Shim {
 
     fn get(&self, call: Call, which: u64) -> i64 {
         let mut number = [0; 8];
-        let place = (call as u64 * NUMBERS + which) * 8;
-        self.control.read_exact_at(&mut number, place).unwrap();
+        let workspace = (call as u64 * NUMBERS + which) * 8;
+        self.control.read_exact_at(&mut number, workspace).unwrap();
         i64::from_ne_bytes(number)
     }
 }
 
-/// Bytes that the files of a folder have together.
+/// The total size of a folder's files.
 pub fn bytes_in(folder: &Path) -> u64 {
     fs::read_dir(folder)
         .unwrap()
@@ -186,7 +187,7 @@ fn compile() -> io::Result<PathBuf> {
         .arg("-ldl")
         .output()?;
     assert!(done.status.success(), "{done:?}");
-    // In one step, since other tests may be running with the one that was there.
+    // Replace the library atomically, because other tests may be using the old one.
     fs::rename(&compiled, &library)?;
     Ok(library)
 }

@@ -1,4 +1,4 @@
-//! Local sign-in: links that work once, the tokens that they give, and how they end.
+//! Local sign-in: one-time links, their tokens, and the end of a sign-in.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,15 +17,15 @@ use switchboard::model::words::Role;
 use switchboard::store::{sign_ins, tenants};
 
 use crate::authority::{AUDIENCE, Authority, NEWCOMER, current};
-use crate::process::{Place, Server as Process, program};
-use crate::support::{Actor, DAY, DEMO, MINUTE, SECOND, START, Server, technician};
+use crate::process::{Server as Process, Workspace, program};
+use crate::support::{ApiClient, DAY, DEMO, MINUTE, SECOND, START, Server, technician};
 use crate::wire::Reply;
 
 const HOUR: i64 = 60 * MINUTE;
 /// Northwind's administrator in the demo world.
 const ADMIN: &str = "3d8c1f52-7a94-4e0b-b6d1-52f09c7e4a18";
 
-/// Offers a code as `login-link` does.
+/// Stores a code as `login-link` does.
 fn offer(server: &Server, client_id: &str, role: Role, code: &str) {
     let (sha256, client_id) = (digest::sha256(code), ClientId::parse(client_id).unwrap());
     server
@@ -40,20 +40,20 @@ fn offer(server: &Server, client_id: &str, role: Role, code: &str) {
 
 fn exchange(server: &Server, code: &str) -> Reply {
     server
-        .anyone()
-        .posts("/auth/exchange", json!({ "code": code }))
+        .anonymous()
+        .post("/auth/exchange", json!({ "code": code }))
 }
 
-/// Signs somebody in by a link.
-pub fn signed_in(server: &Server, client_id: &str, role: Role) -> Actor {
+/// Signs a person in by a link.
+pub fn signed_in(server: &Server, client_id: &str, role: Role) -> ApiClient {
     let code = api_key::random_secret().unwrap();
     offer(server, client_id, role, &code);
     let data = exchange(server, &code).expect(200).data();
-    server.holder_of(data["token"].as_str().unwrap())
+    server.with_credential(data["token"].as_str().unwrap())
 }
 
 #[track_caller]
-fn turned_away(reply: &Reply, reason: &str) {
+fn assert_unauthorized(reply: &Reply, reason: &str) {
     assert_eq!(
         (reply.status, &reply.error()["details"]),
         (401, &json!({ "reason": reason })),
@@ -63,19 +63,19 @@ fn turned_away(reply: &Reply, reason: &str) {
     assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
 }
 
-/// A part of a token, without a look at its signature.
+/// A part of a token, without checking the signature.
 fn part(token: &str, which: usize) -> Value {
     let part = token.split('.').nth(which).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
 /// A token signed with this server's own secret.
-fn forged(server: &Server, kind: &str, claims: &Value) -> Actor {
+fn forged(server: &Server, kind: &str, claims: &Value) -> ApiClient {
     let secret = fs::read(server.folder().join("signing.secret")).unwrap();
     let mut header = Header::new(Algorithm::HS256);
     header.typ = Some(kind.to_owned());
     let key = EncodingKey::from_secret(&secret);
-    server.holder_of(&jsonwebtoken::encode(&header, claims, &key).unwrap())
+    server.with_credential(&jsonwebtoken::encode(&header, claims, &key).unwrap())
 }
 
 #[test]
@@ -108,7 +108,11 @@ fn a_code_gives_a_token_of_twelve_hours_for_its_tenant_and_role() {
             })
         );
         assert_eq!(
-            server.holder_of(token).gets("/whoami").expect(200).data(),
+            server
+                .with_credential(token)
+                .get("/whoami")
+                .expect(200)
+                .data(),
             json!({
                 "kind": "dashboard_user", "id": id, "name": "Local sign-in", "client_id": client_id,
                 "role": role.as_str(), "platform": false, "session_id": null,
@@ -123,12 +127,12 @@ fn a_code_works_once_and_for_fifteen_minutes() {
     offer(&server, "northwind-it", Role::Admin, "first");
     offer(&server, "northwind-it", Role::Admin, "second");
     exchange(&server, "first").expect(200);
-    turned_away(&exchange(&server, "first"), "unknown");
-    turned_away(&exchange(&server, "never given out"), "unknown");
-    server.passes(15 * MINUTE - 1);
+    assert_unauthorized(&exchange(&server, "first"), "unknown");
+    assert_unauthorized(&exchange(&server, "never given out"), "unknown");
+    server.advance_clock(15 * MINUTE - 1);
     offer(&server, "northwind-it", Role::Admin, "third");
-    server.passes(1);
-    turned_away(&exchange(&server, "second"), "expired");
+    server.advance_clock(1);
+    assert_unauthorized(&exchange(&server, "second"), "expired");
     exchange(&server, "third").expect(200);
     for (body, reason) in [
         (json!({}), "is required"),
@@ -141,14 +145,14 @@ fn a_code_works_once_and_for_fifteen_minutes() {
         ),
     ] {
         server
-            .anyone()
-            .posts("/auth/exchange", body)
+            .anonymous()
+            .post("/auth/exchange", body)
             .refused_field("code", reason);
     }
 }
 
 #[test]
-fn of_many_who_exchange_one_code_at_once_exactly_one_gets_in() {
+fn of_many_concurrent_exchanges_of_one_code_exactly_one_succeeds() {
     let server = Server::demo();
     for round in 0..20 {
         let code = format!("code-{round}");
@@ -166,26 +170,26 @@ fn of_many_who_exchange_one_code_at_once_exactly_one_gets_in() {
             tokens.into_iter().partition(|reply| reply.status == 200);
         assert_eq!((won.len(), lost.len()), (1, 7));
         for reply in &lost {
-            turned_away(reply, "unknown");
+            assert_unauthorized(reply, "unknown");
         }
-        // The failures of this round must not hold up the next one.
-        server.passes(MINUTE);
+        // The failures of this round must not throttle the next one.
+        server.advance_clock(MINUTE);
     }
     assert_eq!(server.stored::<i64>("SELECT count(*) FROM sign_ins"), 20);
 }
 
 #[test]
-fn who_tries_codes_is_held_up_for_a_while() {
+fn guessing_codes_is_throttled() {
     let server = Server::demo();
     offer(&server, "northwind-it", Role::Admin, "good");
     for _ in 0..20 {
-        turned_away(&exchange(&server, "guess"), "unknown");
+        assert_unauthorized(&exchange(&server, "guess"), "unknown");
     }
     for code in ["guess", "good"] {
         let reply = exchange(&server, code).refused(429, "rate_limited");
         assert_eq!(reply.header("retry-after"), Some("60"));
     }
-    server.passes(MINUTE);
+    server.advance_clock(MINUTE);
     exchange(&server, "good").expect(200);
 }
 
@@ -193,10 +197,10 @@ fn who_tries_codes_is_held_up_for_a_while() {
 fn a_sign_in_ends_after_twelve_hours() {
     let server = Server::demo();
     let person = signed_in(&server, "northwind-it", Role::User);
-    server.passes(12 * HOUR - 1);
-    person.gets("/whoami").expect(200);
-    server.passes(1);
-    turned_away(&person.gets("/whoami"), "expired");
+    server.advance_clock(12 * HOUR - 1);
+    person.get("/whoami").expect(200);
+    server.advance_clock(1);
+    assert_unauthorized(&person.get("/whoami"), "expired");
 }
 
 #[test]
@@ -207,62 +211,62 @@ fn signing_out_ends_that_sign_in_at_once_and_no_other() {
             signed_in(&server, "northwind-it", role),
             signed_in(&server, "northwind-it", role),
         );
-        let reply = person.posts("/auth/sign-out", json!({})).expect(204);
+        let reply = person.post("/auth/sign-out", json!({})).expect(204);
         assert!(reply.body.is_empty());
-        turned_away(&person.gets("/whoami"), "revoked");
-        turned_away(&person.posts("/auth/sign-out", json!({})), "revoked");
-        other.gets("/whoami").expect(200);
+        assert_unauthorized(&person.get("/whoami"), "revoked");
+        assert_unauthorized(&person.post("/auth/sign-out", json!({})), "revoked");
+        other.get("/whoami").expect(200);
     }
     let person = signed_in(&server, "northwind-it", Role::Admin);
-    person.posts("/auth/sign-out", json!({})).expect(204);
+    person.post("/auth/sign-out", json!({})).expect(204);
     let (server, token) = (server.restarted(), person);
-    let again = Actor::new(server.address, token.authorization().map(str::to_owned));
-    turned_away(&again.gets("/whoami"), "revoked");
+    let again = ApiClient::new(server.address, token.authorization().map(str::to_owned));
+    assert_unauthorized(&again.get("/whoami"), "revoked");
 }
 
 #[test]
 fn only_a_local_sign_in_can_be_signed_out() {
     let authority = Authority::new();
     let url = format!("--entra-authority={}", authority.url());
-    let server = Server::serving(DEMO, &[&url, "--entra-audience", AUDIENCE]);
-    let by_entra = server.holder_of(&current().issues(&authority.claims(NEWCOMER)));
+    let server = Server::with_world(DEMO, &[&url, "--entra-audience", AUDIENCE]);
+    let by_entra = server.with_credential(&current().issue(&authority.claims(NEWCOMER)));
     let session = server.northwind().session(technician());
-    for actor in [
+    for client in [
         by_entra,
         server.northwind(),
         server.relay(),
-        server.northwind().guest_of(&session),
+        server.northwind().with_session_token(&session),
     ] {
-        let reply = actor.posts("/auth/sign-out", json!({}));
+        let reply = client.post("/auth/sign-out", json!({}));
         reply.refused(403, "forbidden");
-        actor.gets("/whoami").expect(200);
+        client.get("/whoami").expect(200);
     }
-    turned_away(
-        &server.anyone().posts("/auth/sign-out", json!({})),
+    assert_unauthorized(
+        &server.anonymous().post("/auth/sign-out", json!({})),
         "missing",
     );
 }
 
 #[test]
-fn sign_ins_and_codes_outlive_a_restart_and_count_on_no_other_server() {
+fn sign_ins_and_codes_survive_a_restart_and_are_invalid_on_other_servers() {
     let server = Server::demo();
     offer(&server, "northwind-it", Role::User, "kept");
     let person = signed_in(&server, "northwind-it", Role::User);
     let credential = person.authorization().map(str::to_owned);
     let other = Server::demo();
-    turned_away(
-        &Actor::new(other.address, credential.clone()).gets("/whoami"),
+    assert_unauthorized(
+        &ApiClient::new(other.address, credential.clone()).get("/whoami"),
         "bad_signature",
     );
     let server = server.restarted();
-    Actor::new(server.address, credential)
-        .gets("/whoami")
+    ApiClient::new(server.address, credential)
+        .get("/whoami")
         .expect(200);
     exchange(&server, "kept").expect(200);
 }
 
 #[test]
-fn a_token_of_one_kind_is_never_taken_for_another() {
+fn a_token_of_one_kind_is_never_accepted_as_another() {
     let server = Server::demo();
     let person = signed_in(&server, "northwind-it", Role::Admin);
     let token = person.authorization().unwrap()["Bearer ".len()..].to_owned();
@@ -275,11 +279,11 @@ fn a_token_of_one_kind_is_never_taken_for_another() {
     let session = server.northwind().session(technician());
     let minted = server
         .northwind()
-        .mints(json!({ "session_id": session }))
+        .mint_token(json!({ "session_id": session }))
         .expect(201)
         .data();
     forged(&server, "signin+jwt", &good)
-        .gets("/whoami")
+        .get("/whoami")
         .expect(200);
     for (kind, claims, reason) in [
         ("session+jwt", good.clone(), "bad_signature"),
@@ -290,7 +294,7 @@ fn a_token_of_one_kind_is_never_taken_for_another() {
             with("iss", json!("switchboard:session")),
             "bad_signature",
         ),
-        // The whole of a session's token, but that it is another's.
+        // A complete session token, but for another session.
         (
             "session+jwt",
             with("iss", json!("switchboard:session")),
@@ -312,7 +316,7 @@ fn a_token_of_one_kind_is_never_taken_for_another() {
         ("signin+jwt", with("jti", json!("jti_1")), "missing_claim"),
         ("signin+jwt", with("exp", json!(null)), "missing_claim"),
         ("signin+jwt", with("exp", json!(START / 1_000)), "expired"),
-        // A session's token is no sign-in, and a sign-in no session's token.
+        // A session token is not a sign-in, and a sign-in is not a session token.
         ("signin+jwt", with("jti", minted["jti"].clone()), "revoked"),
         (
             "session+jwt",
@@ -320,63 +324,67 @@ fn a_token_of_one_kind_is_never_taken_for_another() {
             "revoked",
         ),
     ] {
-        turned_away(&forged(&server, kind, &claims).gets("/whoami"), reason);
+        assert_unauthorized(&forged(&server, kind, &claims).get("/whoami"), reason);
     }
-    // What a token says of itself opens nothing: the record does.
+    // The claims of a token grant nothing: the stored sign-in does.
     let bent = with("role", json!("VIEWER"));
     let whoami = forged(&server, "signin+jwt", &bent)
-        .gets("/whoami")
+        .get("/whoami")
         .expect(200)
         .data();
     assert_eq!(whoami["role"], "ADMIN");
 }
 
 #[test]
-fn people_of_two_tenants_share_nothing_but_the_form_of_their_ids() {
+fn people_of_two_tenants_share_nothing_but_the_format_of_their_ids() {
     let server = Server::demo();
     let (one, other) = (
         signed_in(&server, "northwind-it", Role::Admin),
         signed_in(&server, "fabrikam-support", Role::Admin),
     );
-    let made = one.opens_once("same-key", technician()).expect(201);
-    other.reads(&made.id()).not_found();
-    other.opens_once("same-key", technician()).not_found();
+    let made = one
+        .create_session_once("same-key", technician())
+        .expect(201);
+    other.read_session(&made.id()).not_found();
+    other
+        .create_session_once("same-key", technician())
+        .not_found();
     let theirs = other
-        .opens_once("same-key", json!({ "managed_agent_key": "NEO_SUPPORT" }))
+        .create_session_once("same-key", json!({ "managed_agent_key": "NEO_SUPPORT" }))
         .expect(201);
     assert_ne!(theirs.id(), made.id());
-    one.reads(&theirs.id()).not_found();
+    one.read_session(&theirs.id()).not_found();
 }
 
 #[test]
-fn demoting_a_user_ends_the_tokens_that_the_user_minted() {
+fn demoting_a_user_revokes_the_tokens_that_the_user_minted() {
     let authority = Authority::new();
     let url = format!("--entra-authority={}", authority.url());
-    let server = Server::serving(DEMO, &[&url, "--entra-audience", AUDIENCE]);
-    let admin = server.holder_of(&current().issues(&authority.claims(ADMIN)));
+    let server = Server::with_world(DEMO, &[&url, "--entra-audience", AUDIENCE]);
+    let admin = server.with_credential(&current().issue(&authority.claims(ADMIN)));
     let session = admin.session(technician());
-    let by_key = server.northwind().guest_of(&session);
+    let by_key = server.northwind().with_session_token(&session);
     let becomes = |role: &str| {
         let users = json!([{ "id": ADMIN, "role": role }]);
-        server.changes("northwind-it", json!({ "users": users }));
+        server.import_tenant("northwind-it", json!({ "users": users }));
     };
-    let guest = admin.guest_of(&session);
+    let guest = admin.with_session_token(&session);
     becomes("ADMIN");
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({ "users": [{ "id": ADMIN, "name": "Renamed" }] }),
     );
-    guest.reads(&session).expect(200);
+    guest.read_session(&session).expect(200);
     becomes("USER");
-    turned_away(&guest.reads(&session), "revoked");
+    assert_unauthorized(&guest.read_session(&session), "revoked");
     becomes("ADMIN");
-    turned_away(&guest.reads(&session), "revoked");
-    by_key.reads(&session).expect(200);
-    let later = admin.guest_of(&session);
-    later.reads(&session).expect(200);
+    assert_unauthorized(&guest.read_session(&session), "revoked");
+    by_key.read_session(&session).expect(200);
+    let later = admin.with_session_token(&session);
+    later.read_session(&session).expect(200);
     becomes("VIEWER");
-    turned_away(&later.reads(&session), "revoked");
-    by_key.reads(&session).expect(200);
+    assert_unauthorized(&later.read_session(&session), "revoked");
+    by_key.read_session(&session).expect(200);
 }
 
 #[test]
@@ -393,7 +401,7 @@ fn no_code_is_in_the_file() {
 }
 
 #[test]
-fn what_ended_a_day_ago_is_forgotten() {
+fn sign_ins_that_ended_a_day_ago_are_pruned() {
     let server = Server::demo();
     offer(&server, "northwind-it", Role::Admin, "left");
     let person = signed_in(&server, "northwind-it", Role::Admin);
@@ -405,22 +413,22 @@ fn what_ended_a_day_ago_is_forgotten() {
             "SELECT (SELECT count(*) FROM sign_in_codes) * 10 + (SELECT count(*) FROM sign_ins)",
         )
     };
-    server.passes(DAY + 15 * MINUTE - 1);
+    server.advance_clock(DAY + 15 * MINUTE - 1);
     assert_eq!(rows(), 11);
-    server.passes(1);
+    server.advance_clock(1);
     assert_eq!(rows(), 1);
-    server.passes(12 * HOUR - 15 * MINUTE - 1);
+    server.advance_clock(12 * HOUR - 15 * MINUTE - 1);
     assert_eq!(rows(), 1);
-    turned_away(&person.gets("/whoami"), "expired");
-    server.passes(1);
+    assert_unauthorized(&person.get("/whoami"), "expired");
+    server.advance_clock(1);
     assert_eq!(rows(), 0);
 }
 
 #[test]
-fn a_browser_is_told_what_sign_in_there_is() {
+fn a_browser_learns_which_sign_ins_are_configured() {
     let tells = |flags: &[&str]| {
-        let server = Server::serving(DEMO, flags);
-        server.anyone().gets("/auth/config").expect(200).data()
+        let server = Server::with_world(DEMO, flags);
+        server.anonymous().get("/auth/config").expect(200).data()
     };
     let local = json!({ "local": true, "entra": null });
     assert_eq!(tells(&[]), local);
@@ -454,7 +462,7 @@ fn a_browser_is_told_what_sign_in_there_is() {
     }
 }
 
-/// Follows a link as the dashboard does: who it signs in.
+/// Follows a link as the dashboard does; returns the person that it signs in.
 #[track_caller]
 fn follow(server: &Process, link: &str) -> Value {
     let (page, code) = link.split_once("#code=").unwrap();
@@ -469,9 +477,9 @@ fn follow(server: &Process, link: &str) -> Value {
 }
 
 #[test]
-fn the_command_prints_a_link_beside_a_running_server() {
-    let place = Place::with_demo_world();
-    let server = place.serve_demo_world();
+fn the_command_prints_a_link_while_the_server_runs() {
+    let workspace = Workspace::with_demo_world();
+    let server = workspace.serve_demo_world();
     let link = |arguments: &[&str]| {
         let fixed = [
             "login-link",
@@ -480,7 +488,7 @@ fn the_command_prints_a_link_beside_a_running_server() {
             "--listen",
             server.address(),
         ];
-        place
+        workspace
             .ok(fixed.iter().chain(arguments))
             .trim_end()
             .to_owned()
@@ -506,7 +514,7 @@ fn the_command_prints_a_link_beside_a_running_server() {
     assert_eq!(codes.len(), 5);
     let code = public.split_once('=').unwrap().1;
     assert_eq!(code.len(), 43);
-    let everywhere = place.ok([
+    let everywhere = workspace.ok([
         "login-link",
         "--tenant",
         "northwind-it",
@@ -518,13 +526,13 @@ fn the_command_prints_a_link_beside_a_running_server() {
         "{everywhere}"
     );
 
-    let unknown = place.run(["login-link", "--tenant", "nobody"]);
+    let unknown = workspace.run(["login-link", "--tenant", "nobody"]);
     assert!(
         unknown
             .failure()
             .contains("the tenant \"nobody\" does not exist")
     );
-    let wrong = place.run(["login-link", "--tenant", "northwind-it", "--role", "admin"]);
+    let wrong = workspace.run(["login-link", "--tenant", "northwind-it", "--role", "admin"]);
     assert_eq!(wrong.code, 2);
     assert!(
         wrong.stderr.contains("must be one of VIEWER, USER, ADMIN"),
@@ -533,9 +541,9 @@ fn the_command_prints_a_link_beside_a_running_server() {
 }
 
 #[test]
-fn the_first_start_tells_how_to_sign_in() {
-    let place = Place::new();
-    place.ok([
+fn the_first_start_prints_how_to_sign_in() {
+    let workspace = Workspace::new();
+    workspace.ok([
         "tenants",
         "create",
         "--client-id",
@@ -543,8 +551,8 @@ fn the_first_start_tells_how_to_sign_in() {
         "--name",
         "Northwind IT",
     ]);
-    let server = place.serve::<&str>([]);
-    let line = server.says("/dashboard#code=");
+    let server = workspace.serve::<&str>([]);
+    let line = server.wait_for_stdout("/dashboard#code=");
     assert!(
         line.starts_with("Sign in as an administrator of Northwind IT ("),
         "{line}"
@@ -552,23 +560,23 @@ fn the_first_start_tells_how_to_sign_in() {
     let link = line.split_whitespace().last().unwrap();
     assert_eq!(follow(&server, link)["role"], "ADMIN");
     server.stop();
-    let again = place.serve::<&str>([]);
-    assert_eq!(again.said(), Vec::<String>::new());
+    let again = workspace.serve::<&str>([]);
+    assert_eq!(again.stdout_lines(), Vec::<String>::new());
     again.stop();
 
-    let several = Place::with_demo_world();
+    let several = Workspace::with_demo_world();
     let server = several.serve_demo_world();
-    server.says("To sign in, run: switchboard login-link --tenant CLIENT_ID");
+    server.wait_for_stdout("To sign in, run: switchboard login-link --tenant CLIENT_ID");
     server.stop();
 }
 
 #[test]
 fn the_demo_prints_a_link_to_its_dashboard() {
-    let place = Place::new();
+    let workspace = Workspace::new();
     let mut command = program(["demo", "--listen", "127.0.0.1:0"]);
-    command.current_dir(place.path());
+    command.current_dir(workspace.path());
     let server = Process::start(command);
-    let link = server.says("/dashboard#code=");
+    let link = server.wait_for_stdout("/dashboard#code=");
     let whoami = follow(&server, &link);
     assert_eq!(
         (&whoami["role"], &whoami["client_id"]),
@@ -582,7 +590,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn the_signing_secret_is_for_its_owner_alone_and_stays_so() {
+fn only_the_owner_can_read_the_signing_secret_and_it_stays_so() {
     let server = Server::demo();
     let path = server.folder().join("signing.secret");
     let secret = fs::read(&path).unwrap();
@@ -592,8 +600,8 @@ fn the_signing_secret_is_for_its_owner_alone_and_stays_so() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     let server = server.restarted();
     assert_eq!((fs::read(&path).unwrap(), mode(&path)), (secret, 0o600));
-    server.passes(SECOND);
-    Actor::new(server.address, credential)
-        .gets("/whoami")
+    server.advance_clock(SECOND);
+    ApiClient::new(server.address, credential)
+        .get("/whoami")
         .expect(200);
 }

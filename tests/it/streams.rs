@@ -1,4 +1,4 @@
-//! The stream of answers as its readers see it: where it begins, what it holds to the letter, how it ends.
+//! The stream of answers as readers see it: where it starts, its exact events, how it ends.
 
 use std::collections::HashSet;
 
@@ -7,31 +7,35 @@ use switchboard::model::ids::KeyId;
 use switchboard::store::keys;
 
 use crate::event_reader::{Event, Events, Next, joined, pair, text_of};
-use crate::scripted_model::{Reply as Says, ScriptedModel, said};
-use crate::support::{Actor, CONTOSO, NORTHWIND, Server, from, technician};
+use crate::scripted_model::{Reply as ModelReply, ScriptedModel, text_chunk};
+use crate::support::{ApiClient, CONTOSO, NORTHWIND, Server, from, technician};
 use crate::wire::Request;
 
 /// A conversation of Northwind's account.
 struct Chat<'a> {
     server: &'a Server,
-    actor: Actor,
+    client: ApiClient,
     session: String,
 }
 
 impl<'a> Chat<'a> {
     fn on(server: &'a Server) -> Self {
-        let actor = server.northwind();
-        let session = actor.session(technician());
+        let client = server.northwind();
+        let session = client.session(technician());
         Self {
             server,
-            actor,
+            client,
             session,
         }
     }
 
     #[track_caller]
-    fn says(&self, text: &str) -> Turn {
-        let data = self.actor.says(&self.session, text).expect(202).data();
+    fn append_text(&self, text: &str) -> Turn {
+        let data = self
+            .client
+            .append_text(&self.session, text)
+            .expect(202)
+            .data();
         Turn {
             id: data["chat_turn_id"].as_str().unwrap().to_owned(),
             since: data["since_cursor"].as_str().unwrap().to_owned(),
@@ -46,28 +50,28 @@ impl<'a> Chat<'a> {
         self.stream(&format!("since={}", turn.since))
     }
 
-    /// Asks for the stream where there is none.
-    fn asks(&self, query: &str) -> crate::wire::Reply {
-        self.actor
-            .gets(&format!("/chat/sessions/{}/events?{query}", self.session))
+    /// Requests a stream that the server refuses.
+    fn request_stream(&self, query: &str) -> crate::wire::Reply {
+        self.client
+            .get(&format!("/chat/sessions/{}/events?{query}", self.session))
     }
 
-    /// Says something and reads the answer to its end.
-    fn has_answered(&self, text: &str) -> (Turn, Vec<Event>) {
-        let turn = self.says(text);
+    /// Appends a message and reads the answer to its end.
+    fn read_answer(&self, text: &str) -> (Turn, Vec<Event>) {
+        let turn = self.append_text(text);
         let events = self.stream_of(&turn).rest();
         (turn, events)
     }
 
-    fn looks_at(&self, turn: &Turn) -> Value {
-        let looked = self.actor.turn(&self.session, &turn.id, "wait_seconds=60");
+    fn read_turn(&self, turn: &Turn) -> Value {
+        let looked = self.client.turn(&self.session, &turn.id, "wait_seconds=60");
         looked.expect(200).data()
     }
 
-    /// The answer to a turn, as the list has it.
+    /// The answer of a turn in the list of messages.
     fn answer_to(&self, turn: &Turn) -> Value {
         let list = self
-            .actor
+            .client
             .messages(&self.session, "page_size=200")
             .expect(200)
             .data();
@@ -78,18 +82,18 @@ impl<'a> Chat<'a> {
         answers[0].clone()
     }
 
-    fn cancels(&self) -> u64 {
+    fn cancel(&self) -> u64 {
         let path = format!("/chat/sessions/{}/cancel", self.session);
-        let data = self.actor.posts(&path, json!({})).expect(200).data();
+        let data = self.client.post(&path, json!({})).expect(200).data();
         data["cancelled"].as_u64().unwrap()
     }
 
-    fn rates(&self, message: &str, body: Value) -> crate::wire::Reply {
+    fn rate(&self, message: &str, body: Value) -> crate::wire::Reply {
         let path = format!(
             "/public-api/chat/sessions/{}/messages/{message}/feedback",
             self.session
         );
-        self.actor.sends(Request::new("PUT", path).json(&body))
+        self.client.send(Request::new("PUT", path).json(&body))
     }
 }
 
@@ -110,17 +114,17 @@ fn start_of(message: &Value, turn: &Turn) -> Value {
     json!({ "type": "start", "messageId": message["id"], "messageMetadata": { "chat_turn_id": turn.id } })
 }
 
-/// A model that says this and then falls silent.
-fn falls_silent_after(words: &[&str]) -> Says {
-    let text: String = words.iter().map(|word| said(word)).collect();
-    Says::events(text).then_hang()
+/// A model's reply that hangs after these words.
+fn reply_without_end(words: &[&str]) -> ModelReply {
+    let text: String = words.iter().map(|word| text_chunk(word)).collect();
+    ModelReply::events(text).then_hang()
 }
 
 #[test]
-fn a_stream_tells_proxies_and_clients_what_it_is() {
+fn a_stream_has_headers_for_proxies_and_clients() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
-    let turn = chat.says("Hello");
+    let turn = chat.append_text("Hello");
     let stream = chat.stream_of(&turn);
     assert_eq!(stream.status, 200);
     assert_eq!(stream.header("content-type"), Some("text/event-stream"));
@@ -131,11 +135,11 @@ fn a_stream_tells_proxies_and_clients_what_it_is() {
 }
 
 #[test]
-fn a_models_turn_is_streamed_to_the_letter() {
-    let model = ScriptedModel::start(vec![Says::says("Try the other door.")]);
-    let server = Server::asking(&model, &[]);
+fn a_models_turn_is_streamed_exactly() {
+    let model = ScriptedModel::start(vec![ModelReply::answer("Try the other door.")]);
+    let server = Server::with_model(&model, &[]);
     let chat = Chat::on(&server);
-    let (turn, events) = chat.has_answered("The door is stuck");
+    let (turn, events) = chat.read_answer("The door is stuck");
     let answer = chat.answer_to(&turn);
     assert_eq!(
         joined(&events),
@@ -161,7 +165,7 @@ fn a_models_turn_is_streamed_to_the_letter() {
 }
 
 #[test]
-fn an_article_is_named_as_the_source_in_stream_and_message_alike() {
+fn an_article_is_named_as_the_source_in_stream_and_message() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
     for (question, title, url) in [
@@ -176,7 +180,7 @@ fn an_article_is_named_as_the_source_in_stream_and_message_alike() {
             None,
         ),
     ] {
-        let (turn, events) = chat.has_answered(question);
+        let (turn, events) = chat.read_answer(question);
         let answer = chat.answer_to(&turn);
         let envelopes = joined(&events);
         assert_eq!(envelopes[0], start_of(&answer, &turn));
@@ -218,7 +222,7 @@ fn an_article_is_named_as_the_source_in_stream_and_message_alike() {
     }
 }
 
-/// A log as version 0.1.0 stored it: deltas with their text, and a step before each.
+/// An event log as version 0.1.0 stored it: deltas with their text, and a step before each.
 fn log_of_0_1_0(log: &str, said: &str) -> String {
     let mut entries: Vec<Value> = serde_json::from_str(log).unwrap();
     for entry in &mut entries {
@@ -241,10 +245,10 @@ fn log_of_0_1_0(log: &str, said: &str) -> String {
 }
 
 #[test]
-fn an_answer_that_version_0_1_0_stored_is_read_as_ever() {
+fn an_answer_that_version_0_1_0_stored_is_still_readable() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
-    let (turn, heard) = chat.has_answered("How do I connect to the VPN?");
+    let (turn, heard) = chat.read_answer("How do I connect to the VPN?");
     let within = &heard[heard.len() / 2].id;
     let seen = || {
         let rest = chat.stream(&format!("since={within}")).rest();
@@ -255,7 +259,7 @@ fn an_answer_that_version_0_1_0_stored_is_read_as_ever() {
     let (answer, quoted) = (&before.0, |text: &str| text.replace('\'', "''"));
     let parts = quoted(&answer["parts"].to_string());
     assert_eq!(
-        server.tampers(&format!(
+        server.execute_sql(&format!(
             "UPDATE messages SET parts = '{parts}' WHERE parts LIKE '%\"bytes\":%'"
         )),
         1
@@ -265,17 +269,17 @@ fn an_answer_that_version_0_1_0_stored_is_read_as_ever() {
     assert!(older.len() > log.len(), "{older}");
     let older = quoted(&older);
     assert_eq!(
-        server.tampers(&format!("UPDATE turn_logs SET log = '{older}'")),
+        server.execute_sql(&format!("UPDATE turn_logs SET log = '{older}'")),
         1
     );
     assert_eq!(seen(), before);
 }
 
 #[test]
-fn the_first_turn_begins_at_0_0_and_every_other_where_nothing_else_is() {
+fn the_first_turn_starts_at_0_0_and_every_other_at_an_unused_cursor() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
-    let turns: Vec<(Turn, Vec<Event>)> = (0..5).map(|_| chat.has_answered("Hello")).collect();
+    let turns: Vec<(Turn, Vec<Event>)> = (0..5).map(|_| chat.read_answer("Hello")).collect();
     assert_eq!(turns[0].0.since, "0-0");
     let mut seen = HashSet::new();
     for (turn, events) in &turns {
@@ -294,18 +298,18 @@ fn the_first_turn_begins_at_0_0_and_every_other_where_nothing_else_is() {
 }
 
 #[test]
-fn whoever_reads_a_waiting_turn_never_gets_anothers_envelopes() {
+fn a_reader_of_a_queued_turn_never_gets_another_turns_envelopes() {
     let model = ScriptedModel::start(vec![
-        falls_silent_after(&["First "]),
-        Says::says("The second answer."),
-        Says::says("The third answer."),
+        reply_without_end(&["First "]),
+        ModelReply::answer("The second answer."),
+        ModelReply::answer("The third answer."),
     ]);
-    let server = Server::asking(&model, &["--model-timeout=1"]);
+    let server = Server::with_model(&model, &["--model-timeout=1"]);
     let chat = Chat::on(&server);
-    let first = chat.says("One");
+    let first = chat.append_text("One");
     let mut running = chat.stream_of(&first);
-    running.until_said("First ");
-    let (second, third) = (chat.says("Two"), chat.says("Three"));
+    running.read_until_text("First ");
+    let (second, third) = (chat.append_text("Two"), chat.append_text("Three"));
     let (of_second, of_third) = (chat.stream_of(&second), chat.stream_of(&third));
     let (of_second, of_third) = (of_second.rest(), of_third.rest());
     assert_eq!(running.rest().last().unwrap().kind(), "error");
@@ -325,8 +329,8 @@ fn whoever_reads_a_waiting_turn_never_gets_anothers_envelopes() {
 fn without_a_cursor_a_reader_gets_the_newest_turn() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
-    chat.has_answered("Hello");
-    let (newest, events) = chat.has_answered("Who are you?");
+    chat.read_answer("Hello");
+    let (newest, events) = chat.read_answer("Who are you?");
     let again = chat.stream("").rest();
     assert_eq!(message_id(&again), message_id(&events));
     assert_eq!(
@@ -337,11 +341,11 @@ fn without_a_cursor_a_reader_gets_the_newest_turn() {
 }
 
 #[test]
-fn the_header_wins_over_since() {
+fn the_header_overrides_since() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
-    let (first, _) = chat.has_answered("Hello");
-    let (second, events) = chat.has_answered("Who are you?");
+    let (first, _) = chat.read_answer("Hello");
+    let (second, events) = chat.read_answer("Who are you?");
     let read = Events::ask(
         server.address,
         NORTHWIND,
@@ -353,10 +357,10 @@ fn the_header_wins_over_since() {
 }
 
 #[test]
-fn a_cursor_that_is_none_or_lies_ahead_is_refused() {
+fn a_malformed_or_future_cursor_is_refused() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
-    let (_, events) = chat.has_answered("Hello");
+    let (_, events) = chat.read_answer("Hello");
     let malformed = "is not a stream cursor; send a cursor from this stream or leave it out";
     for bad in [
         "",
@@ -375,13 +379,14 @@ fn a_cursor_that_is_none_or_lies_ahead_is_refused() {
         let query: String = form_urlencoded::Serializer::new(String::new())
             .append_pair("since", bad)
             .finish();
-        chat.asks(&query).refused_field("since", malformed);
+        chat.request_stream(&query)
+            .refused_field("since", malformed);
         if !bad.is_empty() {
             let request = Request::new(
                 "GET",
                 format!("/public-api/chat/sessions/{}/events", chat.session),
             );
-            let refused = chat.actor.sends(request.header("last-event-id", bad));
+            let refused = chat.client.send(request.header("last-event-id", bad));
             refused.refused_field("Last-Event-Id", malformed);
         }
     }
@@ -391,25 +396,25 @@ fn a_cursor_that_is_none_or_lies_ahead_is_refused() {
         format!("{}-0", millis + 1_000),
     ] {
         for more in ["", "&resume=true"] {
-            chat.asks(&format!("since={ahead}{more}"))
+            chat.request_stream(&format!("since={ahead}{more}"))
                 .refused_field("since", "is ahead of all events of this session");
         }
     }
 }
 
 #[test]
-fn there_is_no_stream_where_nothing_is_and_nothing_comes() {
+fn there_is_no_stream_without_a_turn() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
     for query in ["", "resume=true", "since=0-0"] {
-        let reply = chat.asks(query);
+        let reply = chat.request_stream(query);
         assert_eq!(
             (reply.status, reply.text()),
             (204, String::new()),
             "{query:?}"
         );
     }
-    let (turn, events) = chat.has_answered("Hello");
+    let (turn, events) = chat.read_answer("Hello");
     let last = &events.last().unwrap().id;
     for query in [
         format!("since={last}"),
@@ -417,7 +422,7 @@ fn there_is_no_stream_where_nothing_is_and_nothing_comes() {
         format!("since={}&resume=true", turn.since),
         "resume=true".to_owned(),
     ] {
-        let reply = chat.asks(&query);
+        let reply = chat.request_stream(&query);
         assert_eq!(
             (reply.status, reply.text()),
             (204, String::new()),
@@ -427,10 +432,10 @@ fn there_is_no_stream_where_nothing_is_and_nothing_comes() {
 }
 
 #[test]
-fn a_turn_that_waits_can_be_resumed() {
+fn a_queued_turn_can_be_resumed() {
     let server = Server::demo();
     let chat = Chat::on(&server);
-    chat.says("Hello");
+    chat.append_text("Hello");
     for query in [
         "",
         "resume=true",
@@ -443,13 +448,13 @@ fn a_turn_that_waits_can_be_resumed() {
 }
 
 #[test]
-fn a_follower_reads_all_coming_turns_until_the_server_ends() {
+fn a_follower_reads_all_later_turns_until_the_server_stops() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
     let mut follower = chat.stream("follow=true");
     assert_eq!(follower.status, 200);
     for text in ["Hello", "Who are you?", "How do I connect to the VPN?"] {
-        let turn = chat.says(text);
+        let turn = chat.append_text(text);
         let events = follower.turn();
         let answer = chat.answer_to(&turn);
         assert_eq!(events[0].envelope, start_of(&answer, &turn));
@@ -479,13 +484,13 @@ fn a_follower_reads_all_coming_turns_until_the_server_ends() {
 #[test]
 fn a_replay_from_every_cursor_gives_exactly_the_rest() {
     let words = ["Zürich ", "has ", "🦀 ", "and ", "snow "];
-    let model = ScriptedModel::start(vec![falls_silent_after(&words), Says::says("Next.")]);
-    let server = Server::asking(&model, &[]);
+    let model = ScriptedModel::start(vec![reply_without_end(&words), ModelReply::answer("Next.")]);
+    let server = Server::with_model(&model, &[]);
     let chat = Chat::on(&server);
-    let turn = chat.says("What is there?");
+    let turn = chat.append_text("What is there?");
     let mut live = chat.stream_of(&turn);
-    let mut events = live.until_said("snow ");
-    chat.cancels();
+    let mut events = live.read_until_text("snow ");
+    chat.cancel();
     events.extend(live.rest());
     assert_eq!(
         kinds(&events),
@@ -502,8 +507,8 @@ fn a_replay_from_every_cursor_gives_exactly_the_rest() {
             "abort",
         ]
     );
-    // What comes behind it is another turn's, and no part of the rest.
-    chat.has_answered("And then?");
+    // Events after the turn's end belong to another turn.
+    chat.read_answer("And then?");
     for (at, event) in events.iter().enumerate() {
         if event.is_terminal() {
             continue;
@@ -527,26 +532,26 @@ fn a_replay_from_every_cursor_gives_exactly_the_rest() {
 }
 
 #[test]
-fn a_cancelled_turn_keeps_what_it_said_and_ends_with_abort() {
-    let model = ScriptedModel::start(vec![falls_silent_after(&["So ", "far "])]);
-    let server = Server::asking(&model, &[]);
+fn a_cancelled_turn_keeps_its_text_and_ends_with_abort() {
+    let model = ScriptedModel::start(vec![reply_without_end(&["So ", "far "])]);
+    let server = Server::with_model(&model, &[]);
     let chat = Chat::on(&server);
-    let turn = chat.says("Tell me all");
+    let turn = chat.append_text("Tell me all");
     let mut stream = chat.stream_of(&turn);
-    stream.until_said("far ");
+    stream.read_until_text("far ");
     let waiting: Vec<Turn> = ["Two", "Three"]
         .iter()
-        .map(|text| chat.says(text))
+        .map(|text| chat.append_text(text))
         .collect();
     let readers: Vec<Events> = waiting.iter().map(|turn| chat.stream_of(turn)).collect();
-    assert_eq!(chat.cancels(), 3);
+    assert_eq!(chat.cancel(), 3);
     assert_eq!(kinds(&stream.rest()), ["text-end", "abort"]);
     let answer = chat.answer_to(&turn);
     assert_eq!(
         (&answer["content"], &answer["finish_reason"]),
         (&json!("So far "), &json!("cancelled"))
     );
-    assert_eq!(chat.looks_at(&turn)["status"], "CANCELLED");
+    assert_eq!(chat.read_turn(&turn)["status"], "CANCELLED");
     let mut ids = HashSet::new();
     for (turn, reader) in waiting.iter().zip(readers) {
         let events = reader.rest();
@@ -556,7 +561,7 @@ fn a_cancelled_turn_keeps_what_it_said_and_ends_with_abort() {
             turn.id.as_str()
         );
         assert!(ids.insert(message_id(&events).to_owned()));
-        let looked = chat.looks_at(turn);
+        let looked = chat.read_turn(turn);
         assert_eq!(
             (&looked["status"], &looked["assistant_message"]),
             (&json!("CANCELLED"), &json!(null))
@@ -564,32 +569,34 @@ fn a_cancelled_turn_keeps_what_it_said_and_ends_with_abort() {
     }
     model.wait_for_hang_up();
     assert_eq!(model.requests().len(), 1);
-    assert_eq!(chat.cancels(), 0);
+    assert_eq!(chat.cancel(), 0);
 }
 
 #[test]
 fn a_reset_ends_the_turns_with_abort() {
-    let model = ScriptedModel::start(vec![falls_silent_after(&["So ", "far "])]);
-    let server = Server::asking(&model, &[]);
+    let model = ScriptedModel::start(vec![reply_without_end(&["So ", "far "])]);
+    let server = Server::with_model(&model, &[]);
     let chat = Chat::on(&server);
-    let turn = chat.says("Tell me all");
+    let turn = chat.append_text("Tell me all");
     let mut stream = chat.stream_of(&turn);
-    stream.until_said("far ");
-    let waiting = chat.says("And more");
+    stream.read_until_text("far ");
+    let waiting = chat.append_text("And more");
     let reader = chat.stream_of(&waiting);
-    chat.actor.resets(&chat.session).expect(200);
+    chat.client.reset_session(&chat.session).expect(200);
     assert_eq!(kinds(&stream.rest()), ["text-end", "abort"]);
     assert_eq!(kinds(&reader.rest()), ["start", "abort"]);
     assert_eq!(chat.answer_to(&turn)["finish_reason"], "cancelled");
-    chat.actor.resets(&chat.session).expect(200);
+    chat.client.reset_session(&chat.session).expect(200);
 }
 
 #[test]
-fn a_failed_turn_says_so_in_a_sentence_and_keeps_what_it_said() {
-    let model = ScriptedModel::start(vec![Says::events(said("Half an ") + &said("answer"))]);
-    let server = Server::asking(&model, &[]);
+fn a_failed_turn_has_a_message_and_keeps_its_text() {
+    let model = ScriptedModel::start(vec![ModelReply::events(
+        text_chunk("Half an ") + &text_chunk("answer"),
+    )]);
+    let server = Server::with_model(&model, &[]);
     let chat = Chat::on(&server);
-    let (turn, events) = chat.has_answered("Tell me all");
+    let (turn, events) = chat.read_answer("Tell me all");
     let sentence = "The assistant's answer broke off. Please try again.";
     let answer = chat.answer_to(&turn);
     assert_eq!(
@@ -605,7 +612,7 @@ fn a_failed_turn_says_so_in_a_sentence_and_keeps_what_it_said() {
         (&answer["content"], &answer["finish_reason"]),
         (&json!("Half an answer"), &json!("error"))
     );
-    let looked = chat.looks_at(&turn);
+    let looked = chat.read_turn(&turn);
     assert_eq!(looked["status"], "FAILED");
     assert_eq!(
         looked["error"],
@@ -616,16 +623,16 @@ fn a_failed_turn_says_so_in_a_sentence_and_keeps_what_it_said() {
 
 #[test]
 fn the_deletion_of_a_session_breaks_its_streams() {
-    let model = ScriptedModel::start(vec![falls_silent_after(&["So ", "far "])]);
-    let server = Server::asking(&model, &[]);
+    let model = ScriptedModel::start(vec![reply_without_end(&["So ", "far "])]);
+    let server = Server::with_model(&model, &[]);
     let chat = Chat::on(&server);
-    let turn = chat.says("Tell me all");
+    let turn = chat.append_text("Tell me all");
     let mut reader = chat.stream_of(&turn);
-    reader.until_said("far ");
-    let mut waits = chat.stream_of(&chat.says("And more"));
-    chat.actor.removes(&chat.session).expect(204);
+    reader.read_until_text("far ");
+    let mut waits = chat.stream_of(&chat.append_text("And more"));
+    chat.client.delete_session(&chat.session).expect(204);
     for stream in [&mut reader, &mut waits] {
-        // What was under way may still come, but never an end that could be taken for the answer's.
+        // Pending events may still arrive, but never one that looks like the end of the answer.
         let broken = loop {
             match stream.next() {
                 Next::Event(event) => assert!(!event.is_terminal(), "{event:?}"),
@@ -634,34 +641,34 @@ fn the_deletion_of_a_session_breaks_its_streams() {
         };
         assert_eq!(broken, Next::Broken);
     }
-    chat.asks("").not_found();
+    chat.request_stream("").not_found();
 }
 
 #[test]
 fn a_follower_whose_token_or_key_is_revoked_sees_nothing_of_the_next_turn() {
     const SECOND_KEY: &str = "neo_sk_demo_second00000000000";
     let server = Server::answering(&[]);
-    server.changes(
+    server.import_tenant(
         "northwind-it",
         json!({ "api_keys": [{ "name": "second", "key": SECOND_KEY }] }),
     );
     let chat = Chat::on(&server);
     let minted = chat
-        .actor
-        .mints(json!({ "session_id": chat.session }))
+        .client
+        .mint_token(json!({ "session_id": chat.session }))
         .expect(201)
         .data();
     let token = minted["token"].as_str().unwrap();
     let mut followers = [SECOND_KEY, token]
         .map(|credential| Events::open(server.address, credential, &chat.session, "follow=true"));
     let mut stays = chat.stream("follow=true");
-    chat.says("Hello");
+    chat.append_text("Hello");
     for follower in &mut followers {
         follower.turn();
     }
     stays.turn();
     let jti = minted["jti"].as_str().unwrap();
-    chat.actor.deletes(&format!("/sessions/{jti}")).expect(204);
+    chat.client.delete(&format!("/sessions/{jti}")).expect(204);
     let key: Vec<u8> = server.stored("SELECT id FROM api_keys WHERE name = 'second'");
     let key = KeyId::from_bytes(key.try_into().unwrap());
     server
@@ -669,7 +676,7 @@ fn a_follower_whose_token_or_key_is_revoked_sees_nothing_of_the_next_turn() {
         .store
         .write_now(move |tx| keys::revoke(tx, key))
         .unwrap();
-    chat.says("Hello");
+    chat.append_text("Hello");
     for follower in &mut followers {
         assert_eq!(follower.next(), Next::Broken);
     }
@@ -680,7 +687,7 @@ fn a_follower_whose_token_or_key_is_revoked_sees_nothing_of_the_next_turn() {
 fn an_answer_is_rated_and_only_an_answer() {
     let server = Server::answering(&[]);
     let chat = Chat::on(&server);
-    let (turn, events) = chat.has_answered("Hello");
+    let (turn, events) = chat.read_answer("Hello");
     let answer = message_id(&events);
     assert_eq!(chat.answer_to(&turn)["feedback"], json!(null));
     for (body, shown) in [
@@ -694,25 +701,25 @@ fn an_answer_is_rated_and_only_an_answer() {
         ),
         (json!({ "rating": null }), json!(null)),
     ] {
-        chat.rates(answer, body).expect(200);
+        chat.rate(answer, body).expect(200);
         assert_eq!(chat.answer_to(&turn)["feedback"], shown);
     }
-    chat.rates(answer, json!({ "rating": "SIDEWAYS" }))
+    chat.rate(answer, json!({ "rating": "SIDEWAYS" }))
         .refused(400, "validation_error");
-    let list = chat.actor.messages(&chat.session, "").expect(200).ids();
-    chat.rates(&list[0], json!({ "rating": "UP" }))
+    let list = chat.client.messages(&chat.session, "").expect(200).ids();
+    chat.rate(&list[0], json!({ "rating": "UP" }))
         .refused(400, "validation_error");
     let absent = "msg_019ab697-e807-7000-8000-000000000000";
-    chat.rates(absent, json!({ "rating": "UP" })).not_found();
+    chat.rate(absent, json!({ "rating": "UP" })).not_found();
 }
 
 #[test]
-fn a_script_gets_its_answer_by_two_calls() {
-    let model = ScriptedModel::start(vec![Says::says("Try the other door.")]);
-    let server = Server::asking(&model, &[]);
+fn a_script_gets_its_answer_with_two_calls() {
+    let model = ScriptedModel::start(vec![ModelReply::answer("Try the other door.")]);
+    let server = Server::with_model(&model, &[]);
     let chat = Chat::on(&server);
-    let turn = chat.says("The door is stuck");
-    let looked = chat.looks_at(&turn);
+    let turn = chat.append_text("The door is stuck");
+    let looked = chat.read_turn(&turn);
     assert_eq!(looked["status"], "COMPLETED");
     assert_eq!(looked["error"], json!(null));
     assert_eq!(
@@ -731,12 +738,12 @@ fn any_number_of_readers_read_the_same() {
     let relay = server.relay();
     let session = relay.session(from(CONTOSO));
     let guest = relay
-        .mints(json!({ "session_id": session }))
+        .mint_token(json!({ "session_id": session }))
         .expect(201)
         .data();
     let guest = guest["token"].as_str().unwrap().to_owned();
     relay
-        .says(&session, "How do I connect to the VPN?")
+        .append_text(&session, "How do I connect to the VPN?")
         .expect(202);
     let readers: Vec<Events> = (0..20)
         .map(|_| Events::open(server.address, &guest, &session, "since=0-0"))

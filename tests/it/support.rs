@@ -1,4 +1,4 @@
-//! A server on a real port over a real file, a clock that the test moves, and callers that speak HTTP to it.
+//! A server on a real port over a real file, a manual clock, and HTTP clients.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -31,7 +31,7 @@ use crate::wire::{Connection, Reply, Request};
 
 /// The world that `switchboard demo` serves.
 pub const DEMO: &str = include_str!("../../fixtures/demo.json");
-/// The environment of its keys.
+/// The environment of the demo world's keys.
 pub const ENVIRONMENT: &str = "demo";
 /// The relay's key: a platform service account of the tenant `relay-platform`.
 pub const RELAY: &str = "neo_sk_demo_relay0000platform";
@@ -53,7 +53,7 @@ pub const TAILSPIN: &str = "0ddba110-face-4fee-9add-1eaf1ed0dd01";
 /// The M365 tenant of Woodgrove Bank, Fabrikam's company WOOD-01.
 pub const WOODGROVE: &str = "5afe5afe-ba5e-4ca5-8e11-b0a4d0ff1ce5";
 
-/// When every test begins: 2025-11-24T16:00:00.000Z.
+/// The time at which every test starts: 2025-11-24T16:00:00.000Z.
 pub const START: Millis = 1_764_000_000_000;
 /// A second, a minute and a day of the manual clock.
 pub const SECOND: Millis = 1_000;
@@ -62,7 +62,7 @@ pub const MINUTE: Millis = 60 * SECOND;
 /// See [`SECOND`].
 pub const DAY: Millis = 24 * 60 * MINUTE;
 
-/// A server's flags, read as the program reads them, so that a new flag needs no change here.
+/// A server's flags, parsed as the program parses them, so that a new flag needs no change here.
 #[derive(Parser)]
 #[command(args_override_self = true)]
 struct Flags {
@@ -70,17 +70,17 @@ struct Flags {
     server: ServerFlags,
 }
 
-/// A running server; it stops when it is dropped.
+/// A running server; dropping it stops the server.
 pub struct Server {
-    /// What its handlers work with.
+    /// The shared state of the handlers.
     pub app: Arc<App>,
-    /// Its port.
+    /// The address of the server.
     pub address: SocketAddr,
     clock: Arc<AtomicI64>,
     folder: Arc<TempDir>,
     flags: Vec<String>,
     timeouts: ClientTimeouts,
-    /// Turns are answered; else they wait, so that what waiting turns do can be seen.
+    /// Whether turns are answered. Otherwise they stay queued, which tests of queued turns need.
     answers: bool,
     handle: ServerHandle,
     thread: Option<JoinHandle<()>>,
@@ -89,54 +89,54 @@ pub struct Server {
 impl Server {
     /// Serves the demo world, without a limit on requests.
     pub fn demo() -> Self {
-        Self::serving(DEMO, &[])
+        Self::with_world(DEMO, &[])
     }
 
-    /// Serves a world of its own.
+    /// Serves a world that the test defines.
     pub fn of(world: &Value) -> Self {
-        Self::serving(&world.to_string(), &[])
+        Self::with_world(&world.to_string(), &[])
     }
 
     /// Serves a seed file with these flags.
-    pub fn serving(world: &str, flags: &[&str]) -> Self {
+    pub fn with_world(world: &str, flags: &[&str]) -> Self {
         Self::begin(world, flags, false)
     }
 
-    /// Serves the demo world with these flags, and answers what is asked.
+    /// Serves the demo world with these flags, and answers turns.
     pub fn answering(flags: &[&str]) -> Self {
         Self::begin(DEMO, flags, true)
     }
 
-    /// Serves a world of its own, and answers what is asked.
+    /// Serves a world that the test defines, and answers turns.
     pub fn answering_from(world: &Value, flags: &[&str]) -> Self {
         Self::begin(&world.to_string(), flags, true)
     }
 
-    /// Serves the demo world and has this model answer.
-    pub fn asking(model: &ScriptedModel, flags: &[&str]) -> Self {
-        Self::asking_from(DEMO, model, flags)
+    /// Serves the demo world with this model.
+    pub fn with_model(model: &ScriptedModel, flags: &[&str]) -> Self {
+        Self::with_world_and_model(DEMO, model, flags)
     }
 
-    /// Serves a seed file and has this model answer.
-    pub fn asking_from(world: &str, model: &ScriptedModel, flags: &[&str]) -> Self {
+    /// Serves a seed file with this model.
+    pub fn with_world_and_model(world: &str, model: &ScriptedModel, flags: &[&str]) -> Self {
         let url = format!("--model-url={}", model.url());
         let asks = [url.as_str(), "--model-fast=quick", "--model-smart=deep"];
         Self::begin(world, &[&asks, flags].concat(), true)
     }
 
-    /// Serves the demo world, and waits for its clients no longer than this.
-    pub fn impatient(timeouts: ClientTimeouts) -> Self {
+    /// Serves the demo world with these timeouts for clients, and answers turns.
+    pub fn with_timeouts(timeouts: ClientTimeouts) -> Self {
         Self::begin_with(DEMO, &[], timeouts, true)
     }
 
-    /// The same, with this model to answer.
-    pub fn impatient_asking(timeouts: ClientTimeouts, model: &ScriptedModel) -> Self {
+    /// Serves the demo world with these timeouts for clients and this model.
+    pub fn with_timeouts_and_model(timeouts: ClientTimeouts, model: &ScriptedModel) -> Self {
         let url = format!("--model-url={}", model.url());
         let asks = [url.as_str(), "--model-fast=quick", "--model-smart=deep"];
         Self::begin_with(DEMO, &asks, timeouts, true)
     }
 
-    /// Serves a data folder that is there, from a time on.
+    /// Serves an existing data folder, with the clock at this time.
     pub fn on(folder: TempDir, now: Millis) -> Self {
         let flags = ["server", "--workers=2", "--rate-limit=0"].map(str::to_owned);
         let clock = Arc::new(AtomicI64::new(now));
@@ -157,7 +157,7 @@ impl Server {
             .map(|flag| (*flag).to_owned())
             .collect();
         let server = Self::start(folder, clock, flags, timeouts, answers);
-        server.takes(world);
+        server.import(world);
         server
     }
 
@@ -207,7 +207,7 @@ impl Server {
         }
     }
 
-    /// Stops it, and starts another on the same folder and clock, on another port.
+    /// Stops the server and starts another one on the same folder and clock, on another port.
     pub fn restarted(self) -> Self {
         let (folder, clock) = (Arc::clone(&self.folder), Arc::clone(&self.clock));
         let (flags, timeouts, answers) = (self.flags.clone(), self.timeouts, self.answers);
@@ -215,8 +215,8 @@ impl Server {
         Self::start(folder, clock, flags, timeouts, answers)
     }
 
-    /// Imports a seed file beside the running server, as the command line does.
-    pub fn takes(&self, world: &str) {
+    /// Imports a seed file while the server runs, as the command line does.
+    pub fn import(&self, world: &str) {
         let seed = seed::parse(world, ENVIRONMENT).unwrap();
         let operator = Recorded {
             kind: CallerKind::Operator,
@@ -230,14 +230,14 @@ impl Server {
             .unwrap();
     }
 
-    /// Imports changes to one tenant's things.
-    pub fn changes(&self, client_id: &str, mut tenant: Value) {
+    /// Imports changes of one tenant.
+    pub fn import_tenant(&self, client_id: &str, mut tenant: Value) {
         tenant["client_id"] = client_id.into();
-        self.takes(&json!({ "tenants": [tenant] }).to_string());
+        self.import(&json!({ "tenants": [tenant] }).to_string());
     }
 
-    /// Lets time pass.
-    pub fn passes(&self, time: Millis) {
+    /// Advances the manual clock.
+    pub fn advance_clock(&self, time: Millis) {
         self.clock.fetch_add(time, Ordering::SeqCst);
     }
 
@@ -246,7 +246,7 @@ impl Server {
         self.folder.path()
     }
 
-    /// One value out of the file, read beside the server.
+    /// Reads one value from the file, on a separate connection.
     pub fn stored<T: rusqlite::types::FromSql>(&self, sql: &str) -> T {
         let file = File::open_with_flags(
             database_file(self.folder()),
@@ -256,22 +256,23 @@ impl Server {
         file.query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    /// Writes to the file beside the server, for a state that no call and no import can make.
-    pub fn tampers(&self, sql: &str) -> usize {
+    /// Writes to the file on a separate connection, for states that no call and no import can
+    /// create.
+    pub fn execute_sql(&self, sql: &str) -> usize {
         let file = File::open(database_file(self.folder())).unwrap();
         file.execute(sql, []).unwrap()
     }
 
     /// Northwind's white-label channel.
     pub fn client_help_bot(&self) -> String {
-        let list = self.northwind().gets("/channels?q=client+help+bot");
+        let list = self.northwind().get("/channels?q=client+help+bot");
         list.expect(200).ids().swap_remove(0)
     }
 
     /// The install of that channel for a directory.
     pub fn install_of(&self, directory: &str) -> String {
         let path = format!("/channels/{}/installs", self.client_help_bot());
-        let list = self.northwind().gets(&path).expect(200).data();
+        let list = self.northwind().get(&path).expect(200).data();
         let installs = list.as_array().unwrap();
         let install = installs
             .iter()
@@ -279,35 +280,35 @@ impl Server {
         install.unwrap()["id"].as_str().unwrap().to_owned()
     }
 
-    /// Who shows this credential.
-    pub fn holder_of(&self, credential: &str) -> Actor {
-        Actor::new(self.address, Some(format!("Bearer {credential}")))
+    /// A client with this credential.
+    pub fn with_credential(&self, credential: &str) -> ApiClient {
+        ApiClient::new(self.address, Some(format!("Bearer {credential}")))
     }
 
     /// The relay.
-    pub fn relay(&self) -> Actor {
-        self.holder_of(RELAY)
+    pub fn relay(&self) -> ApiClient {
+        self.with_credential(RELAY)
     }
 
     /// Northwind's ordinary account.
-    pub fn northwind(&self) -> Actor {
-        self.holder_of(NORTHWIND)
+    pub fn northwind(&self) -> ApiClient {
+        self.with_credential(NORTHWIND)
     }
 
     /// Fabrikam's ordinary account.
-    pub fn fabrikam(&self) -> Actor {
-        self.holder_of(FABRIKAM)
+    pub fn fabrikam(&self) -> ApiClient {
+        self.with_credential(FABRIKAM)
     }
 
-    /// Who shows no credential.
-    pub fn anyone(&self) -> Actor {
-        Actor::new(self.address, None)
+    /// A client without a credential.
+    pub fn anonymous(&self) -> ApiClient {
+        ApiClient::new(self.address, None)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The order is given by the call; its future only tells when it is done, and so does the thread's end.
+        // The call itself starts the stop. Joining the thread replaces awaiting the future.
         drop(self.handle.stop(false));
         let ended = self.thread.take().map(JoinHandle::join);
         assert!(
@@ -317,15 +318,15 @@ impl Drop for Server {
     }
 }
 
-/// Somebody who sends requests.
-pub struct Actor {
+/// An HTTP client with one credential or none.
+pub struct ApiClient {
     address: SocketAddr,
     authorization: Option<String>,
     idle: Mutex<Vec<Connection>>,
 }
 
-impl Actor {
-    /// Somebody with this `Authorization` header.
+impl ApiClient {
+    /// A client with this `Authorization` header.
     pub fn new(address: SocketAddr, authorization: Option<String>) -> Self {
         Self {
             address,
@@ -334,14 +335,14 @@ impl Actor {
         }
     }
 
-    /// The header that is sent.
+    /// The `Authorization` header of the client's requests.
     pub fn authorization(&self) -> Option<&str> {
         self.authorization.as_deref()
     }
 
-    /// Sends a request as it is, but for the credential.
+    /// Sends a request with the client's credential, and validates the reply against the document.
     #[track_caller]
-    pub fn sends(&self, mut request: Request) -> Reply {
+    pub fn send(&self, mut request: Request) -> Reply {
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }
@@ -355,186 +356,188 @@ impl Actor {
                 request.method, request.target
             )
         });
-        document::agrees(&request, &reply);
+        document::assert_documented(&request, &reply);
         reply
     }
 
-    /// GET, below the prefix.
+    /// GET, below the API's prefix.
     #[track_caller]
-    pub fn gets(&self, path: &str) -> Reply {
-        self.sends(Request::new("GET", format!("/public-api{path}")))
+    pub fn get(&self, path: &str) -> Reply {
+        self.send(Request::new("GET", format!("/public-api{path}")))
     }
 
-    /// POST, below the prefix.
+    /// POST, below the API's prefix.
     #[track_caller]
-    pub fn posts(&self, path: &str, body: Value) -> Reply {
-        self.sends(Request::new("POST", format!("/public-api{path}")).json(&body))
+    pub fn post(&self, path: &str, body: Value) -> Reply {
+        self.send(Request::new("POST", format!("/public-api{path}")).json(&body))
     }
 
-    /// PATCH, below the prefix.
+    /// PATCH, below the API's prefix.
     #[track_caller]
-    pub fn patches(&self, path: &str, body: Value) -> Reply {
-        self.sends(Request::new("PATCH", format!("/public-api{path}")).json(&body))
+    pub fn patch(&self, path: &str, body: Value) -> Reply {
+        self.send(Request::new("PATCH", format!("/public-api{path}")).json(&body))
     }
 
-    /// PUT, below the prefix.
+    /// PUT, below the API's prefix.
     #[track_caller]
-    pub fn puts(&self, path: &str, body: Value) -> Reply {
-        self.sends(Request::new("PUT", format!("/public-api{path}")).json(&body))
+    pub fn put(&self, path: &str, body: Value) -> Reply {
+        self.send(Request::new("PUT", format!("/public-api{path}")).json(&body))
     }
 
-    /// DELETE, below the prefix.
+    /// DELETE, below the API's prefix.
     #[track_caller]
-    pub fn deletes(&self, path: &str) -> Reply {
-        self.sends(Request::new("DELETE", format!("/public-api{path}")))
+    pub fn delete(&self, path: &str) -> Reply {
+        self.send(Request::new("DELETE", format!("/public-api{path}")))
     }
 
-    /// Asks for a session.
+    /// Creates a session.
     #[track_caller]
-    pub fn opens(&self, body: Value) -> Reply {
-        self.posts("/chat/sessions", body)
+    pub fn create_session(&self, body: Value) -> Reply {
+        self.post("/chat/sessions", body)
     }
 
-    /// Asks for a session under an `Idempotency-Key`.
+    /// Creates a session with an `Idempotency-Key`.
     #[track_caller]
-    pub fn opens_once(&self, key: &str, body: Value) -> Reply {
-        self.sends(
+    pub fn create_session_once(&self, key: &str, body: Value) -> Reply {
+        self.send(
             Request::new("POST", "/public-api/chat/sessions")
                 .header("idempotency-key", key)
                 .json(&body),
         )
     }
 
-    /// Opens a session and gives its id.
+    /// Creates a session, which must succeed; returns its id.
     #[track_caller]
     pub fn session(&self, body: Value) -> String {
-        self.opens(body).expect(201).id()
+        self.create_session(body).expect(201).id()
     }
 
-    /// Asks who would answer.
+    /// Makes a dry run of a create.
     #[track_caller]
-    pub fn asks_who_answers(&self, body: Value) -> Reply {
-        self.posts("/chat/sessions/resolve", body)
+    pub fn resolve(&self, body: Value) -> Reply {
+        self.post("/chat/sessions/resolve", body)
     }
 
     /// Reads a session.
     #[track_caller]
-    pub fn reads(&self, session: &str) -> Reply {
-        self.gets(&format!("/chat/sessions/{session}"))
+    pub fn read_session(&self, session: &str) -> Reply {
+        self.get(&format!("/chat/sessions/{session}"))
     }
 
     /// Lists sessions; `query` without the question mark.
     #[track_caller]
-    pub fn lists(&self, query: &str) -> Reply {
-        self.gets(&format!("/chat/sessions?{query}"))
+    pub fn list_sessions(&self, query: &str) -> Reply {
+        self.get(&format!("/chat/sessions?{query}"))
     }
 
     /// Changes a session.
     #[track_caller]
-    pub fn changes(&self, session: &str, body: Value) -> Reply {
-        self.patches(&format!("/chat/sessions/{session}"), body)
+    pub fn update_session(&self, session: &str, body: Value) -> Reply {
+        self.patch(&format!("/chat/sessions/{session}"), body)
     }
 
     /// Resets a session.
     #[track_caller]
-    pub fn resets(&self, session: &str) -> Reply {
-        self.posts(&format!("/chat/sessions/{session}/reset"), json!({}))
+    pub fn reset_session(&self, session: &str) -> Reply {
+        self.post(&format!("/chat/sessions/{session}/reset"), json!({}))
     }
 
     /// Deletes a session.
     #[track_caller]
-    pub fn removes(&self, session: &str) -> Reply {
-        self.deletes(&format!("/chat/sessions/{session}"))
+    pub fn delete_session(&self, session: &str) -> Reply {
+        self.delete(&format!("/chat/sessions/{session}"))
     }
 
-    /// Appends a message of this text.
+    /// Appends a message with this text.
     #[track_caller]
-    pub fn says(&self, session: &str, text: &str) -> Reply {
-        self.appends(session, json!({ "message": text }))
+    pub fn append_text(&self, session: &str, text: &str) -> Reply {
+        self.append(session, json!({ "message": text }))
     }
 
     /// Appends a message.
     #[track_caller]
-    pub fn appends(&self, session: &str, body: Value) -> Reply {
-        self.posts(&format!("/chat/sessions/{session}/messages"), body)
+    pub fn append(&self, session: &str, body: Value) -> Reply {
+        self.post(&format!("/chat/sessions/{session}/messages"), body)
     }
 
     /// Lists a session's messages.
     #[track_caller]
     pub fn messages(&self, session: &str, query: &str) -> Reply {
-        self.gets(&format!("/chat/sessions/{session}/messages?{query}"))
+        self.get(&format!("/chat/sessions/{session}/messages?{query}"))
     }
 
-    /// Looks at a turn.
+    /// Reads a turn.
     #[track_caller]
     pub fn turn(&self, session: &str, turn: &str, query: &str) -> Reply {
-        self.gets(&format!("/chat/sessions/{session}/turns/{turn}?{query}"))
+        self.get(&format!("/chat/sessions/{session}/turns/{turn}?{query}"))
     }
 
-    /// Asks for a link to upload a file of this type.
+    /// Requests a link to upload a file of this type.
     #[track_caller]
-    pub fn asks_to_upload(&self, session: &str, content_type: &str) -> Reply {
-        self.posts(
+    pub fn request_upload(&self, session: &str, content_type: &str) -> Reply {
+        self.post(
             &format!("/chat/sessions/{session}/attachments/upload-url"),
             json!({ "content_type": content_type }),
         )
     }
 
-    /// Follows a link that this server gave out.
+    /// Follows a link from this server.
     #[track_caller]
-    pub fn follows(&self, method: &str, url: &str, body: Option<&[u8]>) -> Reply {
+    pub fn follow_link(&self, method: &str, url: &str, body: Option<&[u8]>) -> Reply {
         let target = url
             .strip_prefix("http://switchboard")
             .unwrap_or_else(|| panic!("{url} leads elsewhere"));
         let request = Request::new(method, target);
-        self.sends(match body {
+        self.send(match body {
             Some(body) => request.bytes(body),
             None => request,
         })
     }
 
-    /// Uploads a file and gives its path.
+    /// Uploads a file; returns its `blob_path`.
     #[track_caller]
-    pub fn puts_up(&self, session: &str, content_type: &str, content: &[u8]) -> String {
+    pub fn upload(&self, session: &str, content_type: &str, content: &[u8]) -> String {
         let asked = self
-            .asks_to_upload(session, content_type)
+            .request_upload(session, content_type)
             .expect(201)
             .data();
         let url = asked["upload_url"].as_str().unwrap();
-        self.follows("PUT", url, Some(content)).expect(200);
+        self.follow_link("PUT", url, Some(content)).expect(200);
         asked["blob_path"].as_str().unwrap().to_owned()
     }
 
-    /// Asks for a token.
+    /// Mints a session token.
     #[track_caller]
-    pub fn mints(&self, body: Value) -> Reply {
-        self.posts("/sessions", body)
+    pub fn mint_token(&self, body: Value) -> Reply {
+        self.post("/sessions", body)
     }
 
-    /// Mints a token for a session and gives it to somebody.
+    /// A client with a new token for a session.
     #[track_caller]
-    pub fn guest_of(&self, session: &str) -> Self {
-        let minted = self.mints(json!({ "session_id": session })).expect(201);
+    pub fn with_session_token(&self, session: &str) -> Self {
+        let minted = self
+            .mint_token(json!({ "session_id": session }))
+            .expect(201);
         let token = minted.data()["token"].as_str().unwrap().to_owned();
         Self::new(self.address, Some(format!("Bearer {token}")))
     }
 }
 
 impl Reply {
-    /// Goes on only with this status.
+    /// Asserts this status.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", self.text());
         self
     }
 
-    /// What a success says.
+    /// The data of a success.
     #[track_caller]
     pub fn data(&self) -> Value {
         self.json()["data"].clone()
     }
 
-    /// The id of what was made, or read.
+    /// The id of the created or read resource.
     #[track_caller]
     pub fn id(&self) -> String {
         let data = self.data();
@@ -543,13 +546,13 @@ impl Reply {
             .to_owned()
     }
 
-    /// What a refusal says.
+    /// The error of a refusal.
     #[track_caller]
     pub fn error(&self) -> Value {
         self.json()["error"].clone()
     }
 
-    /// Goes on only with a refusal of this status and code.
+    /// Asserts a refusal with this status and code.
     #[track_caller]
     pub fn refused(self, status: u16, code: &str) -> Self {
         assert_eq!(
@@ -561,7 +564,7 @@ impl Reply {
         self
     }
 
-    /// Goes on only with a `validation_error` that names this field and reason.
+    /// Asserts a `validation_error` that names this field and reason.
     #[track_caller]
     pub fn refused_field(self, field: &str, reason: &str) -> Self {
         assert_eq!(
@@ -598,7 +601,7 @@ impl Reply {
         self
     }
 
-    /// Goes on only with the one reply to what does not exist or is somebody else's.
+    /// Asserts the one reply for absent and for foreign resources.
     #[track_caller]
     pub fn not_found(self) -> Self {
         assert_eq!((self.status, self.error()), (404, not_found()));
@@ -617,7 +620,7 @@ impl Reply {
             .collect()
     }
 
-    /// Where a list goes on.
+    /// The cursor of a list's next page.
     #[track_caller]
     pub fn next_cursor(&self) -> Option<String> {
         let json = self.json();
@@ -632,24 +635,24 @@ pub fn not_found() -> Value {
     json!({ "code": "not_found", "message": "This resource does not exist. Check the path and the ids." })
 }
 
-/// A session with Northwind's technician assistant.
+/// The body of a create with Northwind's technician assistant.
 pub fn technician() -> Value {
     json!({ "agent_id": 102 })
 }
 
-/// The relay's request for somebody of this M365 tenant who writes to the shared bot.
+/// The body of the relay's create for a person of this M365 tenant who writes to the shared bot.
 pub fn from(directory: &str) -> Value {
     json!({ "managed_agent_key": "NEO_SUPPORT", "bot_id": SHARED_BOT, "inbound_tenant_id": directory })
 }
 
-/// An agent of a seed file.
+/// An agent for a seed file.
 pub fn agent(id: i64, audience: &str) -> Value {
     json!({
         "agent_id": id, "name": format!("Agent {id}"), "autonomy_type": "CONVERSATIONAL", "audience": audience,
     })
 }
 
-/// A channel of a seed file.
+/// A channel for a seed file.
 pub fn channel(name: &str, audience: &str, bot: &str, agent: i64) -> Value {
     json!({
         "internal_name": name, "audience": audience, "transport": "TEAMS", "bot_id": bot, "agent_id": agent,

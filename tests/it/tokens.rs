@@ -1,4 +1,4 @@
-//! Tokens for one session: who may mint them, what they say, what they open, and when they end.
+//! Session tokens: who may mint them, their claims, what they permit, and when they end.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,24 +9,24 @@ use switchboard::model::api_key;
 use switchboard::store::keys;
 
 use crate::support::{
-    Actor, CONTOSO, NORTHWIND, SECOND, START, Server, WOODGROVE, from, technician,
+    ApiClient, CONTOSO, NORTHWIND, SECOND, START, Server, WOODGROVE, from, technician,
 };
 use crate::wire::{Reply, Request};
 
-/// What a minted token says, without a look at its signature.
+/// The claims of a minted token, without checking the signature.
 fn claims(minted: &Reply) -> Value {
     let data = minted.data();
     let body = data["token"].as_str().unwrap().split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body).unwrap()).unwrap()
 }
 
-/// Whoever was given this token.
-fn holder(server: &Server, minted: &Reply) -> Actor {
-    server.holder_of(minted.data()["token"].as_str().unwrap())
+/// A client with this token.
+fn holder(server: &Server, minted: &Reply) -> ApiClient {
+    server.with_credential(minted.data()["token"].as_str().unwrap())
 }
 
 #[track_caller]
-fn turned_away(reply: &Reply, reason: &str) {
+fn assert_unauthorized(reply: &Reply, reason: &str) {
     assert_eq!(
         (reply.status, &reply.error()["details"]),
         (401, &json!({ "reason": reason }))
@@ -34,12 +34,12 @@ fn turned_away(reply: &Reply, reason: &str) {
 }
 
 #[test]
-fn a_token_is_minted_for_an_hour_unless_told_otherwise() {
+fn a_token_is_minted_for_an_hour_by_default() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let minted = northwind
-        .mints(json!({ "session_id": session }))
+        .mint_token(json!({ "session_id": session }))
         .expect(201);
     let data = minted.data();
     assert_eq!(
@@ -70,11 +70,12 @@ fn a_token_is_minted_for_an_hour_unless_told_otherwise() {
 }
 
 #[test]
-fn a_token_lives_60_to_86400_seconds_and_ends_with_the_clock() {
+fn a_token_lives_60_to_86400_seconds_and_expires_by_the_clock() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let mint = |ttl: Value| northwind.mints(json!({ "session_id": session, "ttl_seconds": ttl }));
+    let mint =
+        |ttl: Value| northwind.mint_token(json!({ "session_id": session, "ttl_seconds": ttl }));
     for bad in [0, 59, 86_401, -60, i64::MAX] {
         mint(bad.into()).refused_field("ttl_seconds", "must be from 60 to 86400");
     }
@@ -85,18 +86,18 @@ fn a_token_lives_60_to_86400_seconds_and_ends_with_the_clock() {
     assert_eq!(shortest.data()["expires_at"], "2025-11-24T16:01:00.000Z");
     assert_eq!(longest.data()["expires_at"], "2025-11-25T16:00:00.000Z");
     let (shortest, longest) = (holder(&server, &shortest), holder(&server, &longest));
-    server.passes(60 * SECOND - 1);
-    shortest.reads(&session).expect(200);
-    server.passes(1);
-    turned_away(&shortest.reads(&session), "expired");
-    server.passes(86_340 * SECOND - 1);
-    longest.reads(&session).expect(200);
-    server.passes(1);
-    turned_away(&longest.reads(&session), "expired");
+    server.advance_clock(60 * SECOND - 1);
+    shortest.read_session(&session).expect(200);
+    server.advance_clock(1);
+    assert_unauthorized(&shortest.read_session(&session), "expired");
+    server.advance_clock(86_340 * SECOND - 1);
+    longest.read_session(&session).expect(200);
+    server.advance_clock(1);
+    assert_unauthorized(&longest.read_session(&session), "expired");
 }
 
 #[test]
-fn a_mint_is_refused_what_it_may_not_hold() {
+fn an_invalid_mint_request_is_refused_by_field() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -117,14 +118,14 @@ fn a_mint_is_refused_what_it_may_not_hold() {
         ("client_id", json!(5), "must be a string"),
     ] {
         northwind
-            .mints(json!({ "session_id": session, field: value }))
+            .mint_token(json!({ "session_id": session, field: value }))
             .refused_field(field, reason);
     }
     northwind
-        .mints(json!({ "session_id": session, "allowed_agent_ids": [102, "102"] }))
+        .mint_token(json!({ "session_id": session, "allowed_agent_ids": [102, "102"] }))
         .refused_field("allowed_agent_ids[1]", "must be a whole number");
     northwind
-        .mints(json!({}))
+        .mint_token(json!({}))
         .refused_field("session_id", "is required");
     for unknown in [
         "nonsense",
@@ -132,19 +133,19 @@ fn a_mint_is_refused_what_it_may_not_hold() {
         "ses_019ab697-e807-7000-8000-000000000000",
     ] {
         northwind
-            .mints(json!({ "session_id": unknown }))
+            .mint_token(json!({ "session_id": unknown }))
             .not_found();
     }
 }
 
 #[test]
-fn who_may_write_in_a_session_may_mint_for_it() {
+fn a_caller_that_may_write_in_a_session_may_mint_for_it() {
     let server = Server::demo();
     let (relay, northwind, fabrikam) = (server.relay(), server.northwind(), server.fabrikam());
     let own = northwind.session(technician());
     let routed = relay.session(from(CONTOSO));
     let elsewhere = relay.session(from(WOODGROVE));
-    for (actor, session, status) in [
+    for (client, session, status) in [
         (&northwind, &own, 201),
         (&northwind, &routed, 201),
         (&northwind, &elsewhere, 404),
@@ -155,28 +156,30 @@ fn who_may_write_in_a_session_may_mint_for_it() {
         (&relay, &routed, 201),
         (&relay, &elsewhere, 201),
     ] {
-        actor.mints(json!({ "session_id": session })).expect(status);
+        client
+            .mint_token(json!({ "session_id": session }))
+            .expect(status);
     }
-    let guest = northwind.guest_of(&own);
+    let guest = northwind.with_session_token(&own);
     guest
-        .mints(json!({ "session_id": own }))
+        .mint_token(json!({ "session_id": own }))
         .refused(403, "forbidden");
-    // In its own tenant the platform is a service account like any other.
+    // In its own tenant the platform is an ordinary service account.
     let plain = json!({ "api_keys": [{ "name": "Reports", "key": "neo_sk_demo_reports0" }] });
-    server.changes("relay-platform", plain);
+    server.import_tenant("relay-platform", plain);
     let home = server
-        .holder_of("neo_sk_demo_reports0")
+        .with_credential("neo_sk_demo_reports0")
         .session(json!({ "managed_agent_key": "NEO_SUPPORT" }));
-    relay.mints(json!({ "session_id": home })).expect(201);
+    relay.mint_token(json!({ "session_id": home })).expect(201);
 }
 
 #[test]
-fn the_platform_may_say_whose_session_it_means() {
+fn the_platform_may_name_the_tenant_of_the_session() {
     let server = Server::demo();
     let relay = server.relay();
     let routed = relay.session(from(CONTOSO));
     let mint =
-        |client_id: &str| relay.mints(json!({ "session_id": routed, "client_id": client_id }));
+        |client_id: &str| relay.mint_token(json!({ "session_id": routed, "client_id": client_id }));
     mint("northwind-it").expect(201);
     mint("fabrikam-support").not_found();
     mint("relay-platform").not_found();
@@ -190,7 +193,7 @@ fn the_platform_may_say_whose_session_it_means() {
 }
 
 #[test]
-fn the_company_of_a_token_is_its_sessions_whatever_the_body_says() {
+fn the_company_of_a_token_is_its_sessions_for_any_body() {
     let server = Server::demo();
     let (relay, northwind) = (server.relay(), server.northwind());
     let pinned = relay.session(from(CONTOSO));
@@ -202,9 +205,9 @@ fn the_company_of_a_token_is_its_sessions_whatever_the_body_says() {
         "WOOD-01".into(),
         "no form / at all".into(),
     ] {
-        let mint = |actor: &Actor, session: &str| {
-            let minted = actor
-                .mints(json!({ "session_id": session, "end_company_id": said }))
+        let mint = |client: &ApiClient, session: &str| {
+            let minted = client
+                .mint_token(json!({ "session_id": session, "end_company_id": said }))
                 .expect(201);
             claims(&minted)["end_company_id"].clone()
         };
@@ -217,19 +220,19 @@ fn the_company_of_a_token_is_its_sessions_whatever_the_body_says() {
     assert_eq!(recorded, 3);
     for (session, company) in [(&pinned, json!("1001")), (&internal, Value::Null)] {
         assert_eq!(
-            northwind.reads(session).expect(200).data()["end_company_id"],
+            northwind.read_session(session).expect(200).data()["end_company_id"],
             company
         );
     }
 }
 
 #[test]
-fn a_list_of_allowed_agents_must_hold_the_sessions_own() {
+fn a_list_of_allowed_agents_must_contain_the_sessions_own() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let mint = |allowed: Value| {
-        northwind.mints(json!({ "session_id": session, "allowed_agent_ids": allowed }))
+        northwind.mint_token(json!({ "session_id": session, "allowed_agent_ids": allowed }))
     };
     mint(json!([102])).expect(201);
     mint(json!([999, 102, 102])).expect(201);
@@ -250,8 +253,8 @@ fn a_token_opens_its_session_and_nothing_else() {
     let server = Server::answering(&[]);
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let guest = northwind.guest_of(&session);
-    let turn = guest.says(&session, "Hello").expect(202).data()["chat_turn_id"]
+    let guest = northwind.with_session_token(&session);
+    let turn = guest.append_text(&session, "Hello").expect(202).data()["chat_turn_id"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -275,7 +278,7 @@ fn a_token_opens_its_session_and_nothing_else() {
             path.replace("/events", "/events?resume=true"),
         )
         .json(&json!({ "message": "Hello", "agent_id": 102, "content_type": "image/png" }));
-        let reply = guest.sends(request);
+        let reply = guest.send(request);
         match (row.method.as_str(), row.path) {
             ("POST", "/auth/exchange") => reply.refused_field("code", "is required"),
             (
@@ -299,44 +302,44 @@ fn a_token_opens_its_session_and_nothing_else() {
 }
 
 #[test]
-fn to_a_token_another_session_does_not_exist() {
+fn for_a_token_another_session_does_not_exist() {
     let server = Server::demo();
     let (northwind, fabrikam) = (server.northwind(), server.fabrikam());
     let session = northwind.session(technician());
-    let guest = northwind.guest_of(&session);
+    let guest = northwind.with_session_token(&session);
     let shared = northwind.session(technician());
     northwind
-        .changes(&shared, json!({ "shared": true }))
+        .update_session(&shared, json!({ "shared": true }))
         .expect(200);
     let foreign = fabrikam.session(json!({ "agent_id": 202 }));
     let absent = "ses_019ab697-e807-7000-8000-000000000000".to_owned();
-    let turn = northwind.says(&shared, "Hello").expect(202).data()["chat_turn_id"]
+    let turn = northwind.append_text(&shared, "Hello").expect(202).data()["chat_turn_id"]
         .as_str()
         .unwrap()
         .to_owned();
     for other in [&shared, &foreign, &absent] {
-        guest.reads(other).not_found();
+        guest.read_session(other).not_found();
         guest.messages(other, "").not_found();
-        guest.says(other, "Hello").not_found();
+        guest.append_text(other, "Hello").not_found();
         guest.turn(other, &turn, "").not_found();
         guest.turn(&session, &turn, "").not_found();
     }
 }
 
 #[test]
-fn a_guest_writes_like_anybody_and_meets_the_same_refusals() {
+fn a_token_holder_writes_like_other_callers_and_gets_the_same_refusals() {
     let server = Server::demo();
     let relay = server.relay();
     let session = relay.session(from(CONTOSO));
-    let guest = relay.guest_of(&session);
+    let guest = relay.with_session_token(&session);
     let first = guest
-        .appends(
+        .append(
             &session,
             json!({ "message": "Hello", "client_message_id": "c" }),
         )
         .expect(202);
     relay
-        .appends(
+        .append(
             &session,
             json!({ "message": "Hello", "client_message_id": "c" }),
         )
@@ -345,37 +348,37 @@ fn a_guest_writes_like_anybody_and_meets_the_same_refusals() {
         guest.messages(&session, "").expect(200).ids(),
         [first.data()["user_message_id"].as_str().unwrap()]
     );
-    relay.resets(&session).expect(200);
-    guest.reads(&session).expect(200);
+    relay.reset_session(&session).expect(200);
+    guest.read_session(&session).expect(200);
     guest
-        .says(&session, "Hello?")
+        .append_text(&session, "Hello?")
         .refused(409, "session_archived");
 }
 
 #[test]
-fn a_revoked_token_ends_at_once_and_the_others_go_on() {
+fn a_revoked_token_ends_at_once_and_the_others_stay_valid() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let minted = northwind
-        .mints(json!({ "session_id": session }))
+        .mint_token(json!({ "session_id": session }))
         .expect(201);
-    let other = northwind.guest_of(&session);
+    let other = northwind.with_session_token(&session);
     let guest = holder(&server, &minted);
-    guest.reads(&session).expect(200);
+    guest.read_session(&session).expect(200);
     let address = format!("/sessions/{}", minted.data()["jti"].as_str().unwrap());
-    guest.deletes(&address).refused(403, "forbidden");
-    assert!(northwind.deletes(&address).expect(204).body.is_empty());
-    turned_away(&guest.reads(&session), "revoked");
-    turned_away(&guest.gets("/whoami"), "revoked");
-    northwind.deletes(&address).expect(204);
-    other.reads(&session).expect(200);
+    guest.delete(&address).refused(403, "forbidden");
+    assert!(northwind.delete(&address).expect(204).body.is_empty());
+    assert_unauthorized(&guest.read_session(&session), "revoked");
+    assert_unauthorized(&guest.get("/whoami"), "revoked");
+    northwind.delete(&address).expect(204);
+    other.read_session(&session).expect(200);
     let server = server.restarted();
-    turned_away(&holder(&server, &minted).reads(&session), "revoked");
+    assert_unauthorized(&holder(&server, &minted).read_session(&session), "revoked");
 }
 
 #[test]
-fn who_may_not_mint_a_token_may_not_revoke_it_either() {
+fn a_caller_that_may_not_mint_a_token_may_not_revoke_it() {
     let server = Server::demo();
     let (relay, northwind, fabrikam) = (server.relay(), server.northwind(), server.fabrikam());
     let own = northwind.session(technician());
@@ -386,23 +389,23 @@ fn who_may_not_mint_a_token_may_not_revoke_it_either() {
             minted.expect(201).data()["jti"].as_str().unwrap()
         )
     };
-    let of_own = address(northwind.mints(json!({ "session_id": own })));
-    let of_routed = address(relay.mints(json!({ "session_id": routed })));
-    fabrikam.deletes(&of_own).not_found();
-    relay.deletes(&of_own).not_found();
-    fabrikam.deletes(&of_routed).not_found();
-    relay.deletes(&of_routed).expect(204);
-    northwind.deletes(&of_routed).expect(204);
-    northwind.deletes(&of_own).expect(204);
+    let of_own = address(northwind.mint_token(json!({ "session_id": own })));
+    let of_routed = address(relay.mint_token(json!({ "session_id": routed })));
+    fabrikam.delete(&of_own).not_found();
+    relay.delete(&of_own).not_found();
+    fabrikam.delete(&of_routed).not_found();
+    relay.delete(&of_routed).expect(204);
+    northwind.delete(&of_routed).expect(204);
+    northwind.delete(&of_own).expect(204);
     for unknown in ["jti_019ab697-e807-7000-8000-000000000000", "nonsense", &own] {
         northwind
-            .deletes(&format!("/sessions/{unknown}"))
+            .delete(&format!("/sessions/{unknown}"))
             .not_found();
     }
 }
 
 #[test]
-fn a_token_ends_with_the_key_that_minted_it_and_with_no_other() {
+fn a_token_ends_with_the_key_that_minted_it_and_with_no_other_key() {
     let server = Server::demo();
     let find = |key: &str| {
         let sha256 = digest::sha256(key);
@@ -428,23 +431,26 @@ fn a_token_ends_with_the_key_that_minted_it_and_with_no_other() {
             )
         })
         .unwrap();
-    let (first, second) = (server.northwind(), server.holder_of(second_key));
+    let (first, second) = (server.northwind(), server.with_credential(second_key));
     let session = first.session(technician());
-    let (of_first, of_second) = (first.guest_of(&session), second.guest_of(&session));
+    let (of_first, of_second) = (
+        first.with_session_token(&session),
+        second.with_session_token(&session),
+    );
     server
         .app
         .store
         .write_now(move |tx| keys::revoke(tx, first_key))
         .unwrap();
-    turned_away(&of_first.reads(&session), "revoked");
-    of_second.reads(&session).expect(200);
+    assert_unauthorized(&of_first.read_session(&session), "revoked");
+    of_second.read_session(&session).expect(200);
     let id = find(second_key);
     server
         .app
         .store
         .write_now(move |tx| keys::revoke(tx, id))
         .unwrap();
-    turned_away(&of_second.reads(&session), "revoked");
+    assert_unauthorized(&of_second.read_session(&session), "revoked");
 }
 
 #[test]
@@ -453,8 +459,8 @@ fn tokens_survive_a_restart() {
     let session = server.northwind().session(technician());
     let minted = server
         .northwind()
-        .mints(json!({ "session_id": session }))
+        .mint_token(json!({ "session_id": session }))
         .expect(201);
     let server = server.restarted();
-    holder(&server, &minted).reads(&session).expect(200);
+    holder(&server, &minted).read_session(&session).expect(200);
 }

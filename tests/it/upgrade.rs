@@ -1,4 +1,4 @@
-//! Data folders of released versions open in this one, with everything that was in them.
+//! Data folders of released versions open in this version, with all their data.
 
 use std::fs;
 use std::io::Read;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::{NORTHWIND, Server};
 use crate::wire::Request;
 
-/// Signed links name the server's address, and end.
+/// Removes signed links, which contain the server's address and expire.
 fn without_links(value: &Value) -> Value {
     match value {
         Value::String(text) if text.contains("signature=") => "link".into(),
@@ -41,28 +41,28 @@ fn a_data_folder_of_version_0_1_is_served_with_everything_that_was_in_it() {
     let replies = expected["replies"].as_array().unwrap();
     assert_eq!(replies.len(), 16);
     for stored in replies {
-        let caller = server.holder_of(stored["key"].as_str().unwrap());
+        let caller = server.with_credential(stored["key"].as_str().unwrap());
         let path = stored["path"].as_str().unwrap();
-        let reply = caller.gets(path).expect(200);
+        let reply = caller.get(path).expect(200);
         match stored["text"].as_str() {
             Some(text) => assert_eq!(reply.text(), text, "{path}"),
             None => assert_eq!(without_links(&reply.data()), stored["data"], "{path}"),
         }
     }
 
-    // A repeat of a request that the old version answered is still a repeat.
+    // A repeat of a request to the old version still gets its stored reply.
     let body =
         r#"{"agent_id": 102, "title": "Printer on floor 3", "metadata": {"ticket": "4711"}}"#;
     let repeat = Request::new("POST", "/chat/sessions")
         .header("Content-Type", "application/json")
         .header("Idempotency-Key", "first-key")
         .text(body);
-    let northwind = server.holder_of(NORTHWIND);
-    let reply = northwind.sends(repeat).expect(201);
+    let northwind = server.with_credential(NORTHWIND);
+    let reply = northwind.send(repeat).expect(201);
     assert_eq!(reply.data()["id"], replies[0]["data"]["id"]);
-    // And an old session goes on.
+    // An old session accepts new messages.
     let id = replies[0]["data"]["id"].as_str().unwrap();
-    let said = northwind.posts(
+    let said = northwind.post(
         &format!("/chat/sessions/{id}/messages"),
         json!({ "message": "And the scanner?" }),
     );

@@ -1,4 +1,4 @@
-//! Ends a run in which a test hangs, and says which one it is.
+//! Ends a run in which a test hangs, and names the test.
 
 use std::collections::HashMap;
 use std::process::{self, Command};
@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use crate::random::number;
 
-/// How long a test may take, unless `SWITCHBOARD_TEST_SECONDS` says otherwise: by far longer than any does.
+/// How long a test may take, unless `SWITCHBOARD_TEST_SECONDS` is set. No test takes nearly as
+/// long.
 const LIMIT_S: u64 = 600;
-/// How often it is looked at who is late.
-const LOOK: Duration = Duration::from_secs(1);
+/// The interval of the checks.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The tests that run, by their threads.
+/// The running tests, by thread.
 static RUNNING: OnceLock<Mutex<HashMap<ThreadId, Running>>> = OnceLock::new();
 
 thread_local! {
@@ -25,12 +26,13 @@ struct Running {
     since: Instant,
 }
 
-/// A test's thread takes itself off the list when it ends.
+/// Removes a test's thread from the list when the thread ends.
 struct Watched;
 
 impl Watched {
     fn new() -> Self {
-        // Whatever else has no name of a test: threads that a test began, and the one that runs them all in turn.
+        // Other threads have no test name: those that a test starts, and the main thread of a
+        // serial run.
         if let Some(test) = thread::current().name().filter(|name| name.contains("::")) {
             let (test, since) = (test.to_owned(), Instant::now());
             running().insert(thread::current().id(), Running { test, since });
@@ -48,22 +50,22 @@ impl Drop for Watched {
 fn running() -> MutexGuard<'static, HashMap<ThreadId, Running>> {
     RUNNING
         .get_or_init(|| {
-            thread::spawn(look);
+            thread::spawn(check);
             Mutex::default()
         })
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
 }
 
-fn look() {
+fn check() {
     let limit = number("SWITCHBOARD_TEST_SECONDS").unwrap_or(LIMIT_S);
     loop {
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
         let running = running();
         let late = |running: &&Running| running.since.elapsed().as_secs() > limit;
         if let Some(late) = running.values().find(late) {
             eprintln!("{} has not ended within {limit} s", late.test);
-            // The programs that tests have started end with them.
+            // Child processes of tests are killed too.
             let own = process::id().to_string();
             drop(Command::new("pkill").args(["-KILL", "-P", &own]).status());
             process::exit(101);
@@ -71,12 +73,12 @@ fn look() {
     }
 }
 
-/// Has the test that calls this watched. Whatever a test may wait for goes through something that does.
+/// Watches the calling test. Every helper that a test may wait for calls this.
 pub fn watch() {
     WATCHED.with(|_| ());
 }
 
-/// Waits for what must happen, which takes less than a minute by far.
+/// Waits for an expected condition, which takes much less than a minute.
 pub fn until(wanted: &str, mut is_so: impl FnMut() -> bool) {
     watch();
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client that sends exactly the bytes it is given and keeps every byte of the reply.
+//! A small HTTP/1.1 client that sends exactly the given bytes and keeps every byte of the reply.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// How long a reply may take; only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a reply may take; only a failing test waits this long.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A request before it is written.
 #[derive(Clone, Debug)]
@@ -35,18 +35,18 @@ impl Request {
         self
     }
 
-    /// Sends these bytes and says nothing of their kind.
+    /// Sets the body, without a `Content-Type`.
     pub fn bytes(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = Some(body.into());
         self
     }
 
-    /// Sends this text as JSON, whether it is any or not.
+    /// Sets the body to this text with the JSON media type, whether valid JSON or not.
     pub fn text(self, body: impl Into<Vec<u8>>) -> Self {
         self.header("content-type", "application/json").bytes(body)
     }
 
-    /// Sends JSON.
+    /// Sets the body to this JSON.
     pub fn json(self, body: &Value) -> Self {
         self.text(body.to_string())
     }
@@ -111,22 +111,22 @@ impl Reply {
     }
 }
 
-/// One connection, kept as long as both sides want it.
+/// A connection, which is reused until one side closes it.
 #[derive(Debug)]
 pub struct Connection {
     stream: BufReader<TcpStream>,
 }
 
 impl Connection {
-    /// Connects.
+    /// Connects to an address.
     pub fn open(address: SocketAddr) -> Self {
         Self::over(TcpStream::connect(address).unwrap())
     }
 
-    /// Speaks over a stream that is connected.
+    /// Uses a connected stream.
     pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self {
             stream: BufReader::new(stream),
         }
@@ -137,13 +137,13 @@ impl Connection {
         self.stream.get_mut().write_all(bytes)
     }
 
-    /// Lets a read wait no longer than this.
-    pub fn waits_at_most(&self, time: Duration) {
+    /// Sets the timeout of a read.
+    pub fn set_read_timeout(&self, time: Duration) {
         self.stream.get_ref().set_read_timeout(Some(time)).unwrap();
     }
 
-    /// Whether anything came from the server in the time that a read may wait.
-    pub fn has_something(&mut self) -> bool {
+    /// Whether the server sends anything before the timeout of a read.
+    pub fn has_data(&mut self) -> bool {
         match self.stream.fill_buf() {
             Ok(_) => true,
             Err(error) => {
@@ -154,13 +154,14 @@ impl Connection {
         }
     }
 
-    /// Says that nothing more will be written.
-    pub fn hangs_up(&self) {
-        // The other side may have gone already.
+    /// Closes the writing side of the connection.
+    pub fn shutdown_write(&self) {
+        // The other side may have closed the connection already.
         drop(self.stream.get_ref().shutdown(Shutdown::Write));
     }
 
-    /// Reads the reply to a request of this method; `None` when the server closed the connection instead.
+    /// Reads the reply to a request of this method; `None` if the server closed the connection
+    /// instead.
     pub fn read(&mut self, method: &str) -> io::Result<Option<Reply>> {
         loop {
             let Some(mut reply) = self.read_head()? else {
@@ -232,9 +233,9 @@ impl Connection {
         Ok(String::from_utf8_lossy(&line).into_owned())
     }
 
-    /// Sends a request and reads its reply, keeping the connection if the server does.
+    /// Sends a request and reads its reply; returns the connection if the server keeps it open.
     ///
-    /// A server may answer and close before it has read all of a body that it refuses: what it said still counts.
+    /// A server may refuse a body and close before reading all of it. Its reply still counts.
     pub fn exchange(mut self, request: &Request) -> io::Result<(Option<Reply>, Option<Self>)> {
         let written = self.write(&request.written());
         let reply = self.read(&request.method)?;

@@ -1,4 +1,5 @@
-//! A world of tenants, agents, channels, installs and companies in plain lists, which the resolver can ask.
+//! A world of tenants, agents, channels, installs and companies in plain lists, as a resolver
+//! directory.
 
 use std::convert::Infallible;
 
@@ -9,7 +10,7 @@ use switchboard::model::words::{
 };
 use switchboard::resolver::{Agent, Channel, Directory, Linked, Tenant};
 
-/// Everything that is the case. Channels stand in the order of their age.
+/// The whole world. Channels are in the order of their age.
 #[derive(Debug, Default)]
 pub struct World {
     pub tenants: Vec<Tenant>,
@@ -18,7 +19,7 @@ pub struct World {
     pub companies: Vec<CompanyFact>,
 }
 
-/// An agent, whose it is, and whether the server provides it.
+/// An agent, its owner, and whether the server provides it.
 #[derive(Debug)]
 pub struct AgentFact {
     pub owner: TenantNo,
@@ -26,7 +27,7 @@ pub struct AgentFact {
     pub agent: Agent,
 }
 
-/// A channel, its bot, and the M365 tenants that it is installed for.
+/// A channel, its bot, and its installs by M365 tenant.
 #[derive(Debug)]
 pub struct ChannelFact {
     pub channel: Channel,
@@ -43,42 +44,42 @@ pub struct CompanyFact {
 }
 
 impl ChannelFact {
-    /// Registers it for a bot.
+    /// Registers the channel for a bot.
     pub fn of_bot(&mut self, name: &str) -> &mut Self {
         self.bot = Some(bot(name));
         self
     }
 
-    /// Installs its bot for an M365 tenant.
+    /// Installs the channel's bot for an M365 tenant.
     pub fn installed_for(&mut self, name: &str) -> &mut Self {
         self.installs.push(directory(name));
         self
     }
 
-    /// Disconnects it.
+    /// Disconnects the channel.
     pub fn disconnected(&mut self) -> &mut Self {
         self.channel.status = ChannelStatus::Disconnected;
         self
     }
 
-    /// Deletes it.
+    /// Deletes the channel.
     pub fn deleted(&mut self) -> &mut Self {
         self.channel.deleted = true;
         self
     }
 }
 
-/// A bot by a name that is known to be well formed.
+/// A bot of this name, which must be valid.
 pub fn bot(name: &str) -> BotId {
     BotId::parse(name).unwrap()
 }
 
-/// An M365 tenant by a name that is known to be well formed.
+/// An M365 tenant of this name, which must be valid.
 pub fn directory(name: &str) -> M365TenantId {
     M365TenantId::parse(name).unwrap()
 }
 
-/// A company by a name that is known to be well formed.
+/// A company of this name, which must be valid.
 pub fn company(name: &str) -> CompanyId {
     CompanyId::parse(name).unwrap()
 }
@@ -97,7 +98,7 @@ impl World {
         no
     }
 
-    /// Adds an agent that chats, is enabled and open to all users, until the caller changes that.
+    /// Adds an enabled, conversational agent that is open to all users; the caller may change it.
     pub fn add_agent(
         &mut self,
         owner: TenantNo,
@@ -120,7 +121,7 @@ impl World {
         self.agents.last_mut().unwrap()
     }
 
-    /// Adds a living `ACTIVE` channel without a bot, younger than all others, until the caller changes that.
+    /// Adds the youngest channel: `ACTIVE`, not deleted, without a bot; the caller may change it.
     pub fn add_channel(
         &mut self,
         owner: TenantNo,
@@ -154,14 +155,15 @@ impl World {
         self.tenants.iter().find(|tenant| tenant.no == no).unwrap()
     }
 
-    /// The agent with this number, to be changed.
+    /// The mutable agent with this number.
     pub fn agent_numbered(&mut self, id: AgentId) -> &mut Agent {
         let mut facts = self.agents.iter_mut();
         &mut facts.find(|fact| fact.agent.id == id).unwrap().agent
     }
 
-    /// Whether the store would take this install: one per bot and M365 tenant on the server, one per tenant and
-    /// M365 tenant. Those of deleted channels count: they hold their place.
+    /// Whether the store would accept this install: one per bot and M365 tenant on the server, one
+    /// per tenant and M365 tenant. Installs of deleted channels count, because they still occupy
+    /// both.
     pub fn may_install(
         &self,
         owner: TenantNo,

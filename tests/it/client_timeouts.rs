@@ -1,4 +1,4 @@
-//! Clients that are too slow to send or to read: what they hold up, and when the server lets go of them.
+//! Clients that are too slow to send or to read: whom they block, and when the server drops them.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -10,35 +10,35 @@ use switchboard::config::ClientTimeouts;
 use switchboard::model::ids::SessionId;
 
 use crate::event_reader::{Event, Events, Next, joined, text_of};
-use crate::scripted_model::{Reply as Says, ScriptedModel, said};
-use crate::support::{Actor, NORTHWIND, Server, technician};
+use crate::scripted_model::{Reply as ModelReply, ScriptedModel, text_chunk};
+use crate::support::{ApiClient, NORTHWIND, Server, technician};
 use crate::watchdog::until;
 use crate::wire::{Connection, Reply, Request};
 
 /// Longer than any test runs.
 const LONG: Duration = Duration::from_secs(600);
-/// How long a test lets the server wait.
+/// The timeout of a server whose test waits for it.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// Bytes that a file may have.
+/// The largest size of a file in bytes.
 const LARGEST: usize = 10 * 1_024 * 1_024;
-/// How often the long answer's one piece is said.
+/// How often the long answer repeats its one piece.
 const TIMES: usize = 900;
 
-/// A link to upload a text file, below the server's address.
+/// The path and query of a link to upload a text file.
 fn upload_target(server: &Server) -> String {
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let asked = northwind
-        .asks_to_upload(&session, "text/plain")
+        .request_upload(&session, "text/plain")
         .expect(201)
         .data();
     let url = asked["upload_url"].as_str().unwrap();
     url.strip_prefix("http://switchboard").unwrap().to_owned()
 }
 
-/// A PUT of ten bytes of which only the first is sent.
-fn begins_to_put(server: &Server, target: &str) -> Connection {
+/// Starts a PUT of ten bytes and sends only the first one.
+fn start_upload(server: &Server, target: &str) -> Connection {
     let mut connection = Connection::open(server.address);
     let head = Request::new("PUT", target).bytes("0123456789").head();
     connection.write(&head).unwrap();
@@ -50,15 +50,15 @@ fn reply_to_put(connection: &mut Connection) -> Reply {
     connection.read("PUT").unwrap().unwrap()
 }
 
-/// Waits until the server has received so many uploads' beginnings.
-fn waits_for_room(server: &Server, left: usize) {
+/// Waits until the server has only this number of upload permits left.
+fn wait_for_permits(server: &Server, left: usize) {
     until("so many are free", || {
         server.app.uploads.available() == left
     });
 }
 
-/// Whatever is left in the connection, its end comes, and not only because the test hangs up.
-fn is_closed_by_the_server(mut connection: Connection) {
+/// Asserts that the server closes the connection.
+fn assert_closed_by_the_server(mut connection: Connection) {
     match connection.read("GET") {
         Ok(None) => {}
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
@@ -67,25 +67,25 @@ fn is_closed_by_the_server(mut connection: Connection) {
 }
 
 #[test]
-fn an_upload_that_falls_silent_is_refused_and_its_link_is_not_used_up() {
-    let server = Server::impatient(ClientTimeouts {
+fn a_stalled_upload_is_refused_and_its_link_is_not_used_up() {
+    let server = Server::with_timeouts(ClientTimeouts {
         body: LONG,
         body_silence: SHORT,
         ..ClientTimeouts::default()
     });
     let target = upload_target(&server);
-    let mut silent = begins_to_put(&server, &target);
+    let mut silent = start_upload(&server, &target);
     reply_to_put(&mut silent).refused_field("body", "stalled for 0.3 s");
-    is_closed_by_the_server(silent);
-    waits_for_room(&server, 16);
+    assert_closed_by_the_server(silent);
+    wait_for_permits(&server, 16);
     let again = Request::new("PUT", &target).bytes("0123456789");
-    let kept = server.anyone().sends(again).expect(200);
+    let kept = server.anonymous().send(again).expect(200);
     assert_eq!(kept.data()["bytes"], 10);
 }
 
 #[test]
-fn an_upload_that_trickles_is_refused_once_its_time_is_over() {
-    let server = Server::impatient(ClientTimeouts {
+fn an_upload_that_trickles_is_refused_at_its_deadline() {
+    let server = Server::with_timeouts(ClientTimeouts {
         body: SHORT,
         body_silence: LONG,
         ..ClientTimeouts::default()
@@ -94,22 +94,22 @@ fn an_upload_that_trickles_is_refused_once_its_time_is_over() {
     let mut trickling = Connection::open(server.address);
     let head = Request::new("PUT", &target).bytes([b'x'; 100_000]).head();
     trickling.write(&head).unwrap();
-    // A byte whenever no reply has come for a while.
-    trickling.waits_at_most(Duration::from_millis(10));
+    // Send another byte whenever no reply arrived for a while.
+    trickling.set_read_timeout(Duration::from_millis(10));
     until("there is a reply", || {
         trickling.write(b"x").unwrap();
-        trickling.has_something()
+        trickling.has_data()
     });
-    trickling.waits_at_most(LONG);
+    trickling.set_read_timeout(LONG);
     reply_to_put(&mut trickling).refused_field("body", "was not received within 0.3 s");
-    waits_for_room(&server, 16);
+    wait_for_permits(&server, 16);
     let again = Request::new("PUT", &target).bytes("x");
-    server.anyone().sends(again).expect(200);
+    server.anonymous().send(again).expect(200);
 }
 
 #[test]
-fn a_json_body_that_falls_silent_is_refused() {
-    let server = Server::impatient(ClientTimeouts {
+fn a_stalled_json_body_is_refused() {
+    let server = Server::with_timeouts(ClientTimeouts {
         body_silence: SHORT,
         ..ClientTimeouts::default()
     });
@@ -127,13 +127,16 @@ fn a_json_body_that_falls_silent_is_refused() {
         silent.write(request.as_bytes()).unwrap();
         let reply = silent.read("POST").unwrap().unwrap();
         reply.refused_field("body", "stalled for 0.3 s");
-        is_closed_by_the_server(silent);
+        assert_closed_by_the_server(silent);
     }
-    assert_eq!(northwind.lists("").expect(200).data(), Value::Array(vec![]));
+    assert_eq!(
+        northwind.list_sessions("").expect(200).data(),
+        Value::Array(vec![])
+    );
 }
 
 #[test]
-fn a_body_that_nobody_reads_and_that_never_ends_does_not_keep_the_connection() {
+fn an_unread_endless_body_does_not_keep_the_connection_open() {
     let server = Server::demo();
     for (method, path, status, framing) in [
         ("POST", "/chat/sessions", 401, "content-length: 20\r\n\r\n{"),
@@ -167,12 +170,12 @@ fn a_body_that_nobody_reads_and_that_never_ends_does_not_keep_the_connection() {
             Some("close"),
             "{path} {framing:?}"
         );
-        is_closed_by_the_server(connection);
+        assert_closed_by_the_server(connection);
     }
 }
 
 #[test]
-fn a_chunked_body_that_was_read_whole_keeps_the_connection() {
+fn a_chunked_body_that_was_read_to_its_end_keeps_the_connection_open() {
     let server = Server::demo();
     let mut connection = Connection::open(server.address);
     for _ in 0..3 {
@@ -187,8 +190,8 @@ fn a_chunked_body_that_was_read_whole_keeps_the_connection() {
 }
 
 #[test]
-fn one_upload_too_many_at_one_time_is_told_to_come_again() {
-    let server = Server::impatient(ClientTimeouts {
+fn one_concurrent_upload_too_many_gets_retry_after() {
+    let server = Server::with_timeouts(ClientTimeouts {
         uploads: 2,
         upload_wait: SHORT,
         ..ClientTimeouts::default()
@@ -196,33 +199,33 @@ fn one_upload_too_many_at_one_time_is_told_to_come_again() {
     let targets: Vec<String> = (0..3).map(|_| upload_target(&server)).collect();
     let mut begun: Vec<Connection> = targets[..2]
         .iter()
-        .map(|target| begins_to_put(&server, target))
+        .map(|target| start_upload(&server, target))
         .collect();
-    waits_for_room(&server, 0);
+    wait_for_permits(&server, 0);
     let put = Request::new("PUT", &targets[2]).bytes("0123456789");
-    let refused = server.anyone().sends(put.clone());
+    let refused = server.anonymous().send(put.clone());
     assert_eq!(refused.header("retry-after"), Some("1"));
     refused.refused(503, "overloaded");
-    // What is wrong anyway is told at once.
+    // An invalid upload is refused at once.
     let wrong = put.clone().header("content-type", "image/png");
     server
-        .anyone()
-        .sends(wrong)
+        .anonymous()
+        .send(wrong)
         .refused(415, "unsupported_media_type");
-    // One that is given up makes room, and so does one that is done.
+    // An aborted upload releases its permit, and so does a finished one.
     drop(begun.pop());
-    waits_for_room(&server, 1);
-    server.anyone().sends(put).expect(200);
+    wait_for_permits(&server, 1);
+    server.anonymous().send(put).expect(200);
     begun[0].write(b"123456789").unwrap();
     reply_to_put(&mut begun[0]).expect(200);
-    waits_for_room(&server, 2);
+    wait_for_permits(&server, 2);
 }
 
-/// Links to upload so many text files of one session.
-fn upload_targets(actor: &Actor, session: &str, most: usize) -> Vec<String> {
+/// Links to upload this number of text files of one session.
+fn upload_targets(client: &ApiClient, session: &str, most: usize) -> Vec<String> {
     let ask = |_| {
-        let asked = actor
-            .asks_to_upload(session, "text/plain")
+        let asked = client
+            .request_upload(session, "text/plain")
             .expect(201)
             .data();
         let url = asked["upload_url"].as_str().unwrap();
@@ -232,8 +235,8 @@ fn upload_targets(actor: &Actor, session: &str, most: usize) -> Vec<String> {
 }
 
 #[test]
-fn uploads_of_one_session_or_tenant_leave_room_for_those_of_others() {
-    let server = Server::impatient(ClientTimeouts {
+fn uploads_of_one_session_or_tenant_leave_permits_for_others() {
+    let server = Server::with_timeouts(ClientTimeouts {
         upload_wait: SHORT,
         ..ClientTimeouts::default()
     });
@@ -243,60 +246,60 @@ fn uploads_of_one_session_or_tenant_leave_room_for_those_of_others() {
         .collect();
     let put = |target: &String| {
         server
-            .anyone()
-            .sends(Request::new("PUT", target).bytes("x"))
+            .anonymous()
+            .send(Request::new("PUT", target).bytes("x"))
     };
     let mut begun: Vec<Connection> = sessions[0][..2]
         .iter()
-        .map(|target| begins_to_put(&server, target))
+        .map(|target| start_upload(&server, target))
         .collect();
-    waits_for_room(&server, 14);
+    wait_for_permits(&server, 14);
     put(&sessions[0][2]).refused(503, "overloaded");
     put(&sessions[1][2]).expect(200);
     begun.extend(
         sessions[1][..2]
             .iter()
-            .map(|target| begins_to_put(&server, target)),
+            .map(|target| start_upload(&server, target)),
     );
-    waits_for_room(&server, 12);
+    wait_for_permits(&server, 12);
     put(&sessions[2][0]).refused(503, "overloaded");
     let theirs = fabrikam.session(serde_json::json!({ "agent_id": 202 }));
     put(&upload_targets(&fabrikam, &theirs, 1)[0]).expect(200);
     drop(begun.pop());
-    waits_for_room(&server, 13);
+    wait_for_permits(&server, 13);
     put(&sessions[2][0]).expect(200);
 }
 
 #[test]
-fn an_upload_waits_for_one_before_it() {
-    let server = Server::impatient(ClientTimeouts {
+fn an_upload_waits_for_a_permit() {
+    let server = Server::with_timeouts(ClientTimeouts {
         uploads: 1,
         upload_wait: LONG,
         ..ClientTimeouts::default()
     });
     let (first, second) = (upload_target(&server), upload_target(&server));
-    let mut begun = begins_to_put(&server, &first);
-    waits_for_room(&server, 0);
+    let mut begun = start_upload(&server, &first);
+    wait_for_permits(&server, 0);
     let mut waiting = Connection::open(server.address);
     let put = Request::new("PUT", &second).bytes("0123456789");
     waiting.write(&put.written()).unwrap();
-    // Other calls are not held up.
-    server.northwind().gets("/whoami").expect(200);
+    // Other calls are not blocked.
+    server.northwind().get("/whoami").expect(200);
     begun.write(b"123456789").unwrap();
     reply_to_put(&mut begun).expect(200);
     reply_to_put(&mut waiting).expect(200);
 }
 
-/// A file of the largest size that no two pieces of are alike, and a link to fetch it, below the server's address.
-fn fetchable(server: &Server) -> (Vec<u8>, String) {
+/// A file of the largest size without repeated parts, and the path of a link to download it.
+fn uploaded_file(server: &Server) -> (Vec<u8>, String) {
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let content: Vec<u8> = (0..LARGEST / 8)
         .flat_map(|n| format!("{n:07}\n").into_bytes())
         .collect();
-    let path = northwind.puts_up(&session, "text/plain", &content);
+    let path = northwind.upload(&session, "text/plain", &content);
     let carried = serde_json::json!({ "message": "", "attachments": [{ "blob_path": path, "mime": "text/plain" }] });
-    northwind.appends(&session, carried).expect(202);
+    northwind.append(&session, carried).expect(202);
     let listed = northwind.messages(&session, "").expect(200).data();
     let url = listed[0]["attachments"][0]["url"].as_str().unwrap();
     (
@@ -305,8 +308,8 @@ fn fetchable(server: &Server) -> (Vec<u8>, String) {
     )
 }
 
-/// Somebody who asks for a file and reads no more than the beginning of the reply.
-fn begins_to_fetch(address: SocketAddr, target: &str) -> Connection {
+/// Requests a file and reads only the beginning of the reply.
+fn start_download(address: SocketAddr, target: &str) -> Connection {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     socket.connect(&address.into()).unwrap();
@@ -314,24 +317,24 @@ fn begins_to_fetch(address: SocketAddr, target: &str) -> Connection {
     connection
         .write(&Request::new("GET", target).head())
         .unwrap();
-    assert!(connection.has_something());
+    assert!(connection.has_data());
     connection
 }
 
 #[test]
-fn files_that_are_fetched_and_not_read_hold_up_nobody_and_come_whole_later() {
-    let server = Server::impatient(ClientTimeouts {
+fn downloads_that_are_not_read_block_nobody_and_arrive_whole_later() {
+    let server = Server::with_timeouts(ClientTimeouts {
         stuck: LONG,
         ..ClientTimeouts::default()
     });
-    let (content, target) = fetchable(&server);
+    let (content, target) = uploaded_file(&server);
     let stuck: Vec<Connection> = (0..100)
-        .map(|_| begins_to_fetch(server.address, &target))
+        .map(|_| start_download(server.address, &target))
         .collect();
-    server.northwind().gets("/whoami").expect(200);
+    server.northwind().get("/whoami").expect(200);
     let fetched = server
-        .anyone()
-        .sends(Request::new("GET", &target))
+        .anonymous()
+        .send(Request::new("GET", &target))
         .expect(200);
     assert!(fetched.body == content);
     assert_eq!(fetched.header("content-length"), Some("10485760"));
@@ -342,14 +345,14 @@ fn files_that_are_fetched_and_not_read_hold_up_nobody_and_come_whole_later() {
 }
 
 #[test]
-fn a_file_that_goes_while_it_is_fetched_breaks_the_connection() {
-    let server = Server::impatient(ClientTimeouts {
+fn a_file_deleted_during_its_download_breaks_the_connection() {
+    let server = Server::with_timeouts(ClientTimeouts {
         stuck: LONG,
         ..ClientTimeouts::default()
     });
-    let (_, target) = fetchable(&server);
-    let mut begun = begins_to_fetch(server.address, &target);
-    assert_eq!(server.tampers("DELETE FROM attachment_contents"), 1);
+    let (_, target) = uploaded_file(&server);
+    let mut begun = start_download(server.address, &target);
+    assert_eq!(server.execute_sql("DELETE FROM attachment_contents"), 1);
     let broken = begun.read("GET").unwrap_err();
     assert!(
         matches!(
@@ -360,16 +363,16 @@ fn a_file_that_goes_while_it_is_fetched_breaks_the_connection() {
     );
 }
 
-/// A model with an answer of nearly the length that an answer may have, then silence if it is not to end.
-fn says_much(ends: bool) -> ScriptedModel {
-    let much = Says::events(said(&piece()).repeat(TIMES));
+/// A model whose answer has nearly the maximum length, and which then hangs unless `ends` is set.
+fn long_answer(ends: bool) -> ScriptedModel {
+    let much = ModelReply::events(text_chunk(&piece()).repeat(TIMES));
     ScriptedModel::start(vec![if ends {
         much.then(crate::scripted_model::chunk(serde_json::json!({
             "choices": [{ "delta": {}, "finish_reason": "stop" }]
         })))
         .then("data: [DONE]\n\n")
     } else {
-        much.then(said("the end")).then_hang()
+        much.then(text_chunk("the end")).then_hang()
     }])
 }
 
@@ -377,31 +380,34 @@ fn piece() -> String {
     "0123456789abcde ".repeat(64)
 }
 
-/// A reader whose system takes little for it, and who has read no more than the head.
-fn reads_only_the_head(address: SocketAddr, session: &str) -> Events {
+/// A reader with a small receive buffer that has read only the response head.
+fn open_stalled_reader(address: SocketAddr, session: &str) -> Events {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     socket.connect(&address.into()).unwrap();
     Events::over(socket.into(), NORTHWIND, session, "since=0-0", "")
 }
 
-/// A turn of a session of its own; the session and the turn.
-fn asks_for_much(northwind: &Actor) -> (String, String) {
+/// Queues a turn in a new session; returns the session and the turn.
+fn queue_long_turn(northwind: &ApiClient) -> (String, String) {
     let session = northwind.session(technician());
-    let accepted = northwind.says(&session, "Tell me all").expect(202).data();
+    let accepted = northwind
+        .append_text(&session, "Tell me all")
+        .expect(202)
+        .data();
     let turn = accepted["chat_turn_id"].as_str().unwrap();
     (session, turn.to_owned())
 }
 
-/// Waits until so many read a session's stream.
-fn waits_for_readers(server: &Server, session: &str, readers: usize) {
+/// Waits until a session's stream has this number of readers.
+fn wait_for_readers(server: &Server, session: &str, readers: usize) {
     let session = SessionId::parse(session).unwrap();
     until("so many read", || {
         server.app.signals.listeners(session) == readers
     });
 }
 
-/// What had come before the server let go of a reader.
+/// The events that arrived before the server dropped a reader.
 fn until_broken(mut reader: Events) -> Vec<Event> {
     let mut events = Vec::new();
     loop {
@@ -416,9 +422,9 @@ fn until_broken(mut reader: Events) -> Vec<Event> {
 }
 
 #[test]
-fn a_reader_that_does_not_read_slows_neither_the_turn_nor_other_readers() {
-    let model = says_much(true);
-    let server = Server::impatient_asking(
+fn a_stalled_reader_slows_neither_the_turn_nor_other_readers() {
+    let model = long_answer(true);
+    let server = Server::with_timeouts_and_model(
         ClientTimeouts {
             stuck: LONG,
             ..ClientTimeouts::default()
@@ -426,9 +432,9 @@ fn a_reader_that_does_not_read_slows_neither_the_turn_nor_other_readers() {
         &model,
     );
     let northwind = server.northwind();
-    let (session, turn) = asks_for_much(&northwind);
+    let (session, turn) = queue_long_turn(&northwind);
     let stuck: Vec<Events> = (0..8)
-        .map(|_| reads_only_the_head(server.address, &session))
+        .map(|_| open_stalled_reader(server.address, &session))
         .collect();
     let events = Events::open(server.address, NORTHWIND, &session, "since=0-0").rest();
     assert!(text_of(&events) == piece().repeat(TIMES));
@@ -436,29 +442,29 @@ fn a_reader_that_does_not_read_slows_neither_the_turn_nor_other_readers() {
         .turn(&session, &turn, "wait_seconds=60")
         .expect(200);
     assert_eq!(looked.data()["status"], "COMPLETED");
-    // They are still there, and whenever they read on they get all of it.
-    waits_for_readers(&server, &session, 8);
+    // The readers are still connected, and get everything when they read on.
+    wait_for_readers(&server, &session, 8);
     for reader in stuck {
         assert!(joined(&reader.rest()) == joined(&events));
     }
 }
 
 #[test]
-fn a_reader_that_does_not_read_is_cut_off_and_goes_on_from_its_cursor() {
-    let server = Server::impatient_asking(
+fn a_stalled_reader_is_disconnected_and_continues_from_its_cursor() {
+    let server = Server::with_timeouts_and_model(
         ClientTimeouts {
             stuck: SHORT,
             ..ClientTimeouts::default()
         },
-        &says_much(false),
+        &long_answer(false),
     );
     let northwind = server.northwind();
-    let (session, _) = asks_for_much(&northwind);
-    let stuck = reads_only_the_head(server.address, &session);
+    let (session, _) = queue_long_turn(&northwind);
+    let stuck = open_stalled_reader(server.address, &session);
     let mut reads = Events::open(server.address, NORTHWIND, &session, "since=0-0");
-    let mut all = reads.until_said("the end");
-    // The answer has not ended, and still only the one who reads is kept.
-    waits_for_readers(&server, &session, 1);
+    let mut all = reads.read_until_text("the end");
+    // The answer has not ended, but only the reader that reads is still connected.
+    wait_for_readers(&server, &session, 1);
     let before = until_broken(stuck);
     let cursor = &before.last().unwrap().id;
     let mut goes_on = Events::open(
@@ -468,11 +474,11 @@ fn a_reader_that_does_not_read_is_cut_off_and_goes_on_from_its_cursor() {
         &format!("since={cursor}"),
     );
     let mut pieces = before;
-    pieces.extend(goes_on.until_said("the end"));
+    pieces.extend(goes_on.read_until_text("the end"));
     assert!(pieces == all);
-    // So does one who comes back when the answer is stored.
+    // So does a reader that returns after the answer is stored.
     let path = format!("/chat/sessions/{session}/cancel");
-    northwind.posts(&path, serde_json::json!({})).expect(200);
+    northwind.post(&path, serde_json::json!({})).expect(200);
     all.extend(reads.rest());
     let late = Events::open(
         server.address,
@@ -484,25 +490,25 @@ fn a_reader_that_does_not_read_is_cut_off_and_goes_on_from_its_cursor() {
 }
 
 #[test]
-fn an_idle_stream_is_kept_awake_by_comments() {
+fn an_idle_stream_gets_heartbeat_comments() {
     assert_eq!(ClientTimeouts::default().heartbeat, Duration::from_secs(15));
-    let server = Server::impatient(ClientTimeouts {
+    let server = Server::with_timeouts(ClientTimeouts {
         heartbeat: Duration::from_millis(20),
         ..ClientTimeouts::default()
     });
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let mut follower = Events::open(server.address, NORTHWIND, &session, "follow=true");
-    follower.is_kept_awake(3);
-    northwind.says(&session, "Hello").expect(202);
+    follower.wait_for_comments(3);
+    northwind.append_text(&session, "Hello").expect(202);
     follower.turn();
-    follower.is_kept_awake(6);
+    follower.wait_for_comments(6);
 }
 
 #[test]
-fn a_stream_that_waits_for_its_turn_is_kept_awake_too() {
-    let model = ScriptedModel::start(vec![Says::events(said("So ")).then_hang()]);
-    let server = Server::impatient_asking(
+fn a_stream_of_a_queued_turn_gets_heartbeat_comments_too() {
+    let model = ScriptedModel::start(vec![ModelReply::events(text_chunk("So ")).then_hang()]);
+    let server = Server::with_timeouts_and_model(
         ClientTimeouts {
             heartbeat: Duration::from_millis(20),
             ..ClientTimeouts::default()
@@ -510,10 +516,10 @@ fn a_stream_that_waits_for_its_turn_is_kept_awake_too() {
         &model,
     );
     let northwind = server.northwind();
-    let (session, _) = asks_for_much(&northwind);
+    let (session, _) = queue_long_turn(&northwind);
     let mut running = Events::open(server.address, NORTHWIND, &session, "since=0-0");
-    running.until_said("So ");
-    let waiting = northwind.says(&session, "And?").expect(202).data();
+    running.read_until_text("So ");
+    let waiting = northwind.append_text(&session, "And?").expect(202).data();
     let since = waiting["since_cursor"].as_str().unwrap();
     let mut waits = Events::open(
         server.address,
@@ -522,6 +528,6 @@ fn a_stream_that_waits_for_its_turn_is_kept_awake_too() {
         &format!("since={since}"),
     );
     for stream in [&mut running, &mut waits] {
-        stream.is_kept_awake(3);
+        stream.wait_for_comments(3);
     }
 }
