@@ -894,7 +894,10 @@ fn a_file_that_is_not_a_database_is_refused_and_not_changed() {
         vec!["tenants", "list"],
     ] {
         let done = workspace.run(&line);
-        assert!(done.failure().contains("no database"), "{line:?}: {done:?}");
+        assert!(
+            done.failure().contains("not a database"),
+            "{line:?}: {done:?}"
+        );
     }
     assert_eq!(fs::read_to_string(workspace.database()).unwrap(), text);
 }

@@ -121,7 +121,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "model", "error", "input", "store", "auth", "turns", "http", "config", "digest",
+            "model", "error", "input", "store", "auth", "turns", "http", "config", "digest", "text",
         ],
     ),
     ("lib", &[]),

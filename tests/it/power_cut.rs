@@ -300,7 +300,7 @@ fn pages_checkpointed_without_a_sync_are_checkpointed_again_after_a_failed_sync(
     shim.fail(Call::SyncMain, Failure::With(Errno::IO), 0, 1);
     writer.delete().unwrap();
     until("a sync failed", || shim.failed(Call::SyncMain) == 1);
-    server.wait_for_log("until the server is started again");
+    server.wait_for_log("until the server is restarted");
     // The server does not checkpoint again, not even at its stop.
     writer.delete().unwrap();
     grow(&mut writer, 2_000);
