@@ -389,8 +389,8 @@ impl<'a> Disk<'a> {
             .collect()
     }
 
-    /// Cuts the power here. Writes the folder that the next start finds below `place`, unless the
-    /// folder's own name was lost.
+    /// Cuts the power here, and writes the folder as the next start finds it to `place`. Writes
+    /// nothing if the folder's own name was lost.
     pub fn cut(&self, place: &Path, chance: Chance, random: &mut Random) {
         let is_kept = |random: &mut Random| random.chance(chance.kept, 100);
         if !self.has_folder && !is_kept(random) {

@@ -439,8 +439,7 @@ impl Mangler {
             target += &self.query();
         }
         if row.path.ends_with("/events") {
-            // An invalid cursor prevents a stream, which would wait for an answer for as long as it
-            // takes.
+            // An invalid cursor prevents a stream, which could wait for an answer for a long time.
             target += if target.contains('?') { "&" } else { "?" };
             target += "since=";
             target += self

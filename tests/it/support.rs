@@ -581,7 +581,7 @@ impl Reply {
         self
     }
 
-    /// Goes on only if a request named no agent, or more than one.
+    /// Asserts the refusal of a request that names no agent, or more than one.
     #[track_caller]
     pub fn refused_choice(self) -> Self {
         assert_eq!(
