@@ -100,8 +100,8 @@ pub struct ServerFlags {
     #[arg(long = "cors-origin", env = "SWITCHBOARD_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = url)]
     pub cors_origins: Vec<String>,
 
-    /// Record the last address in X-Forwarded-For as the client's address in audit events; only
-    /// behind a proxy that adds it
+    /// Take the client's address in audit events from the last entry of X-Forwarded-For; set this
+    /// only behind a proxy that adds the entry
     #[arg(long, env = "SWITCHBOARD_BEHIND_PROXY", value_parser = BoolishValueParser::new())]
     pub behind_proxy: bool,
 
@@ -195,13 +195,12 @@ pub struct Model {
     #[arg(long, env = "SWITCHBOARD_MODEL_SMART", value_name = "NAME")]
     pub model_smart: Option<String>,
 
-    /// Seconds to wait for the model's server: to connect, for its first byte, and for each further
-    /// one
+    /// Seconds to wait for the model's server to connect, to send its first byte, and to send more
     #[arg(long, env = "SWITCHBOARD_MODEL_TIMEOUT", value_name = "SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(1..=600))]
     pub model_timeout: u64,
 
-    /// Maximum number of tokens of the instructions, the articles and the history together
+    /// Maximum number of tokens in a request to the model: instructions, articles and history
     #[arg(long, env = "SWITCHBOARD_MODEL_CONTEXT_TOKENS", value_name = "N", default_value_t = 8_192,
           value_parser = clap::value_parser!(u32).range(256..=10_000_000))]
     pub model_context_tokens: u32,

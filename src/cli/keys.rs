@@ -18,7 +18,7 @@ use crate::store::{WriteTx, audit};
 
 #[derive(Subcommand)]
 pub(super) enum Keys {
-    /// Create a key; it is shown only now, alone on the last line
+    /// Create a key and print it, alone on the last line; it is never shown again
     Create {
         /// The tenant that the key acts for
         #[arg(long, env = "SWITCHBOARD_TENANT", value_name = "CLIENT_ID")]
@@ -26,7 +26,7 @@ pub(super) enum Keys {
         /// The key's name for people, 1 to 200 characters
         #[arg(long, env = "SWITCHBOARD_NAME", value_parser = tenants::name)]
         name: String,
-        /// Create a platform key, as a relay needs it: bots route its sessions, and it may act for
+        /// Create a platform key, which a relay needs: bots route its sessions, and it may act for
         /// every tenant
         #[arg(long, env = "SWITCHBOARD_PLATFORM", value_parser = BoolishValueParser::new())]
         platform: bool,

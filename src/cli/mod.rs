@@ -68,7 +68,7 @@ enum Command {
     Backup(backup::BackUp),
     /// Restore a backup into a data folder that has no data and no running server
     Restore(backup::Restore),
-    /// Check a data folder: damage is exit code 1; organizations that cannot chat yet are warnings
+    /// Check a data folder: exit code 1 for damage, warnings for organizations that cannot chat yet
     Check,
 }
 
