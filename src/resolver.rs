@@ -119,7 +119,8 @@ pub enum Asker {
 }
 
 impl Asker {
-    /// Who asks, as the resolution sees a caller; `None` for the token of one session, which asks for no other.
+    /// The caller as the resolver sees it. `None` for a session token, which asks for no other
+    /// session.
     pub fn of(caller: &Caller) -> Option<Self> {
         let tenant = caller.tenant.clone();
         match &caller.who {
