@@ -12,7 +12,7 @@ use jsonschema::Validator;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use switchboard::http::edge::extract::Body;
-use switchboard::http::edge::router::{self, Taken};
+use switchboard::http::edge::router::{self, RequestBody};
 use switchboard::input::fields::{self, Fields, Problem, Problems};
 use switchboard_fuzz::{assert_readable, refused_field};
 use tokio::runtime::{Builder, Runtime};
@@ -30,7 +30,7 @@ static READERS: LazyLock<Vec<Reader>> = LazyLock::new(|| {
     let operations = rows.map(|row| row.operation);
     operations
         .filter_map(|operation| match operation.body {
-            Taken::Json(read) => {
+            RequestBody::Json(read) => {
                 let schema = fields::describe(read);
                 Some(Reader {
                     operation: operation.id,
@@ -39,7 +39,7 @@ static READERS: LazyLock<Vec<Reader>> = LazyLock::new(|| {
                     schema,
                 })
             }
-            Taken::Nothing | Taken::File => None,
+            RequestBody::None | RequestBody::File => None,
         })
         .collect()
 });
@@ -50,7 +50,7 @@ thread_local! {
 }
 
 /// Receives a body as a request does.
-fn receive(bytes: &[u8]) -> Result<Body, switchboard::error::Error> {
+fn receive(bytes: &[u8]) -> Result<Body<()>, switchboard::error::Error> {
     let request = TestRequest::post()
         .insert_header(("Content-Type", "application/json"))
         .set_payload(bytes.to_vec());
@@ -94,7 +94,7 @@ fuzz_target!(|bytes: &[u8]| {
             "{}: the formatted body is read differently",
             reader.operation
         );
-        match (body.read(reader.read), problems.first()) {
+        match (body.read_by(reader.read), problems.first()) {
             (Ok(()), None) => assert!(
                 reader.validator.is_valid(&value),
                 "{} accepts what its schema refuses: {value}",

@@ -84,7 +84,7 @@ fn setup() -> Setup {
     };
     let sha256 = digest::sha256("code");
     let signed_in = store.write_now(move |tx| {
-        import::apply(tx, &demo, &operator)?;
+        import::apply(tx, &demo, &operator)?.expect("a world without a conflict");
         let tenant = tenants::all(tx.reader())?.remove(0);
         sign_ins::insert_code(tx, sha256, tenant.no, Role::Admin)?;
         sign_ins::exchange(tx, &sha256)

@@ -12,7 +12,7 @@ use actix_web::test::TestRequest;
 use form_urlencoded::Serializer;
 use libfuzzer_sys::fuzz_target;
 use switchboard::error::Result;
-use switchboard::http::edge::cursor::{List, Page};
+use switchboard::http::edge::cursor::{List, Page, PageRequest};
 use switchboard::http::edge::extract::Query;
 use switchboard::model::clock::{parse_rfc3339, rfc3339};
 use switchboard::model::ids::{Id, Kind, MessageKind, SessionId, SessionKind, Tick, TokenKind};
@@ -41,14 +41,14 @@ const LISTS: [List<'static>; 4] = [
 /// The number of ticks: a tick has 60 bits.
 const TICKS: i64 = 1 << 60;
 
-/// Parses the query of a request for `/?…`; `None` if a request line cannot contain the text.
-fn query(text: &str) -> Option<Query> {
+/// Reads the page that a request for `/?…` asks for; `None` if a request line cannot contain the
+/// text.
+fn query(text: &str) -> Option<Result<PageRequest>> {
     let uri = format!("/?{text}");
     Uri::try_from(&uri).ok()?;
     let request = TestRequest::with_uri(&uri).to_http_request();
-    Query::from_request(&request, &mut Payload::None)
-        .into_inner()
-        .ok()
+    let read = Query::from_request(&request, &mut Payload::None).into_inner();
+    Some(read.map(|Query(page)| page))
 }
 
 fn page(cursor: &str, list: List<'_>) -> Result<Page> {
@@ -56,7 +56,7 @@ fn page(cursor: &str, list: List<'_>) -> Result<Page> {
         .append_pair("page_size", "7")
         .append_pair("cursor", cursor)
         .finish();
-    Page::of(&query(&text).expect("an encoded query"), list)
+    Page::of(&query(&text).expect("an encoded query")?, list)
 }
 
 /// Returns the cursor of a full page that ends with this row.
@@ -89,7 +89,8 @@ fn check_cursor(text: &str) {
 fn check_row(row: Tick, position: usize, other: u8) {
     for (number, list) in LISTS.into_iter().enumerate() {
         let page_of = |text: &str, list| page(text, list).map(|page| page.after);
-        let first = Page::of(&query("").expect("an empty query"), list).expect("a first page");
+        let request = query("").expect("an empty query").expect("no parameters");
+        let first = Page::of(&request, list).expect("a first page");
         let cursor = next_cursor_of(&first, row, list);
         assert_eq!(page_of(&cursor, list).expect("its own list"), Some(row));
         let foreign = LISTS[(number + 1 + position % 3) % 4];
@@ -122,9 +123,9 @@ fn check_id<K: Kind>(text: &str) {
 }
 
 fn check_query(text: &str) {
-    let Some(query) = query(text) else { return };
     for list in LISTS {
-        match Page::of(&query, list) {
+        let Some(request) = query(text) else { return };
+        match request.and_then(|request| Page::of(&request, list)) {
             Ok(page) => assert!((1..=200).contains(&page.size)),
             Err(error) => {
                 let field = refused_field(error);

@@ -14,22 +14,22 @@ use switchboard::turns::responder::{Completion, FinishReason};
 type Answer = (Vec<Chunk>, Result<Completion, String>);
 
 fn read<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Answer {
-    let (mut reply, mut chunks) = (Reply::default(), Vec::new());
+    let (mut reply, mut content) = (Reply::default(), Vec::new());
     for chunk in chunks {
         if reply.is_done() {
             break;
         }
-        if let Err(fault) = reply.push(chunk, &mut chunks) {
-            return (chunks, reply.completion().ok_or(fault));
+        if let Err(fault) = reply.push(chunk, &mut content) {
+            return (content, reply.completion().ok_or(fault));
         }
     }
     if !reply.is_done()
-        && let Err(fault) = reply.end(&mut chunks)
+        && let Err(fault) = reply.end(&mut content)
     {
-        return (chunks, reply.completion().ok_or(fault));
+        return (content, reply.completion().ok_or(fault));
     }
     let answered = reply.completion().expect("a complete reply has an answer");
-    (chunks, Ok(answered))
+    (content, Ok(answered))
 }
 
 /// Divides bytes at the distances in `cuts`, repeatedly.
