@@ -321,7 +321,14 @@ fn metrics_of_commits_turns_streams_and_sizes_are_accurate() {
         ("switchboard_commit_failures_total", 0.0),
         ("switchboard_writable", 1.0),
         ("switchboard_draining", 0.0),
-        ("switchboard_build_info{version=\"0.1.0\"}", 1.0),
+        (
+            concat!(
+                "switchboard_build_info{version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\"}"
+            ),
+            1.0,
+        ),
     ] {
         assert_eq!(now.value(series), value, "{series}");
     }
