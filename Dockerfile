@@ -1,6 +1,8 @@
 # Builds the program from this source, and leaves an image that holds it, a C library and the folder for its data.
+# packaging/image.sh puts a program that is built already in the place of the first stage.
 
-FROM rust:1.95-slim-bookworm AS build
+# The version of rust-toolchain.toml: another one would make rustup fetch that toolchain.
+FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /source
 COPY . .
 RUN cargo build --release --locked --bin switchboard \

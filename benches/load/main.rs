@@ -7,6 +7,15 @@
 //! the table as JSON and as SVG. Compare figures within one run. Between machines, only ratios are
 //! comparable.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a program that measures ends where something is not as expected, and prints"
+)]
+
 mod ceilings;
 mod client;
 mod cuts;

@@ -133,7 +133,7 @@ fn object(part: &str) -> Option<Map<String, Value>> {
 }
 
 /// Parses a JSON object without duplicate names at any depth. `None` for anything else.
-pub fn strict_object(bytes: &[u8]) -> Option<Map<String, Value>> {
+fn strict_object(bytes: &[u8]) -> Option<Map<String, Value>> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = WithoutDuplicates.deserialize(&mut json).ok()?;
     json.end().ok()?;

@@ -1,20 +1,20 @@
 //! The documentation page: an embedded Swagger UI that needs no network (contract, section 10).
 
-use std::sync::Arc;
-
 use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
-use utoipa_swagger_ui::{Config, SwaggerFile};
 
-use super::edge::page::{into_bytes, secure_response};
+use super::edge::page::secure_response;
 use super::edge::routing::segment;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 
 const PAGE_HTML: &str = include_str!("docs/page.html");
 const PAGE_SCRIPT: &str = include_str!("docs/page.js");
 const PAGE_STYLE: &str = include_str!("docs/page.css");
-/// The files of Swagger UI that the page uses.
-const SWAGGER_UI: [&str; 2] = ["swagger-ui.css", "swagger-ui-bundle.js"];
+/// The files of Swagger UI that the page uses, as gzip. build.rs takes them out of the archive.
+const SWAGGER_UI_STYLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz"));
+const SWAGGER_UI_SCRIPT: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js.gz"));
 /// The page loads from and calls this server only, and does not run scripts in the document's
 /// texts.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -24,7 +24,13 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 
 /// The names of the page's files.
 pub(super) fn files() -> impl Iterator<Item = &'static str> {
-    ["page.css", "page.js"].into_iter().chain(SWAGGER_UI)
+    [
+        "page.css",
+        "page.js",
+        "swagger-ui.css",
+        "swagger-ui-bundle.js",
+    ]
+    .into_iter()
 }
 
 pub(super) async fn page() -> Result<HttpResponse> {
@@ -35,7 +41,11 @@ pub(super) async fn file(request: HttpRequest) -> Result<HttpResponse> {
     match segment(&request, "file") {
         Some("page.css") => Ok(own_file("text/css; charset=utf-8", PAGE_STYLE)),
         Some("page.js") => Ok(own_file("text/javascript; charset=utf-8", PAGE_SCRIPT)),
-        Some(name) if SWAGGER_UI.contains(&name) => swagger_ui(name),
+        Some("swagger-ui.css") => Ok(swagger_ui("text/css; charset=utf-8", SWAGGER_UI_STYLE)),
+        Some("swagger-ui-bundle.js") => Ok(swagger_ui(
+            "text/javascript; charset=utf-8",
+            SWAGGER_UI_SCRIPT,
+        )),
         Some(_) | None => Err(Code::NotFound.into()),
     }
 }
@@ -49,20 +59,10 @@ fn own_file(content_type: &'static str, text: &'static str) -> HttpResponse {
 
 /// A file of Swagger UI. The file is embedded and sent as gzip, which a client without
 /// `Accept-Encoding` also accepts (RFC 9110, 12.5.3).
-fn swagger_ui(name: &str) -> Result<HttpResponse> {
-    // The configuration of the page is in page.js, so that the default suffices here.
-    let file: SwaggerFile<'static> = utoipa_swagger_ui::serve(name, Arc::new(Config::from("")))
-        .map_err(|error| Error::internal(error.to_string()))?
-        .ok_or(Code::NotFound)?;
-    let mut response = secure_response(POLICY);
-    if file.gzpipped {
-        response.insert_header((header::CONTENT_ENCODING, "gzip"));
-    }
-    Ok(response
-        .insert_header((
-            header::CONTENT_TYPE,
-            format!("{}; charset=utf-8", file.content_type),
-        ))
+fn swagger_ui(content_type: &'static str, gzip: &'static [u8]) -> HttpResponse {
+    secure_response(POLICY)
+        .insert_header((header::CONTENT_ENCODING, "gzip"))
+        .insert_header((header::CONTENT_TYPE, content_type))
         .insert_header((header::CACHE_CONTROL, "public, max-age=86400"))
-        .body(into_bytes(file.bytes)))
+        .body(Bytes::from_static(gzip))
 }

@@ -1,5 +1,14 @@
 //! Integration tests of Switchboard, in one test binary.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a helper ends its test where something is not as expected, and no other crate uses it"
+)]
+
 mod agents;
 mod articles;
 mod attachments;

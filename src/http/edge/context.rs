@@ -16,7 +16,7 @@ use crate::store::audit::Event;
 
 /// The context of a request, stored in the request's extensions.
 #[derive(Clone, Debug)]
-pub struct Context {
+pub(in crate::http) struct Context {
     /// Identifies the request in replies and in the log.
     pub request_id: Uuid,
     /// When the server received the request.
@@ -33,7 +33,7 @@ pub struct Context {
 
 impl Context {
     /// The context of a request. The middleware creates one for every request.
-    pub fn of(request: &HttpRequest) -> Self {
+    pub(in crate::http) fn of(request: &HttpRequest) -> Self {
         let found = request.extensions().get::<Self>().cloned();
         found.unwrap_or_else(|| Self {
             request_id: Uuid::new_v4(),
@@ -46,12 +46,12 @@ impl Context {
     }
 
     /// Milliseconds since the server received the request.
-    pub fn elapsed_ms(&self) -> f64 {
+    pub(in crate::http) fn elapsed_ms(&self) -> f64 {
         (self.started.elapsed().as_secs_f64() * 1_000_000.0).round() / 1_000.0
     }
 
     /// An audit event that this request caused.
-    pub fn event(
+    pub(in crate::http) fn event(
         &self,
         tenant: TenantNo,
         caller: &Caller,
@@ -72,7 +72,7 @@ impl Context {
 }
 
 /// An audit event that a request caused, in the caller's tenant and without details.
-pub fn event_of(
+pub(in crate::http) fn event_of(
     request: &HttpRequest,
     caller: &Caller,
     action: &'static str,
