@@ -331,7 +331,9 @@ fn pages_checkpointed_without_a_sync_are_checkpointed_again_after_a_failed_sync(
     let refused = finish(&mut shim.recording(workspace.command(SERVE)));
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(
-        refused.stderr.contains("another program has the file open"),
+        refused
+            .stderr
+            .contains("another program has the database open"),
         "{refused:?}"
     );
     drop(reader);
