@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
@@ -139,7 +140,10 @@ impl<T: FromQuery> FromRequest for Query<T> {
             pairs: pairs.into_owned().collect(),
             described: None,
         };
-        ready(T::read(&query).map(Self))
+        // As in a handler, a panic is an internal error and gets an envelope.
+        let read = catch_unwind(AssertUnwindSafe(|| T::read(&query)));
+        let read = read.unwrap_or_else(|_| Err(Error::internal("reading a query panicked")));
+        ready(read.map(Self))
     }
 }
 
@@ -321,4 +325,26 @@ pub fn path_name<T: Name>(request: &HttpRequest, name: &str) -> Result<T> {
     segment(request, name)
         .and_then(T::read)
         .ok_or_else(|| Code::NotFound.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    struct Panics;
+
+    impl FromQuery for Panics {
+        fn read(_: &QueryString) -> Result<Self> {
+            panic!("on purpose, for the test")
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_panic_in_the_reader_of_a_query_is_an_internal_error() {
+        let request = TestRequest::default().to_http_request();
+        let read = Query::<Panics>::from_request(&request, &mut Payload::None).await;
+        assert!(matches!(read, Err(Error::Internal(_))));
+    }
 }
