@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::rules::{self, Violation, refuse};
-use super::sql::{Part, Reader, Row, params};
+use super::sql::{Reader, Row, Rows, params};
 use super::{WriteTx, articles};
 use crate::error::{Code, Refusal, Result};
 use crate::input::draft::AgentDraft;
@@ -196,7 +196,7 @@ pub fn page(
     filter: &AgentFilter,
     before: Tick,
     limit: usize,
-) -> Result<Part<AgentRecord>> {
+) -> Result<Rows<AgentRecord>> {
     reader.page(
         PAGE,
         params![

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::rules::{Violation, refuse};
-use super::sql::{Part, Reader, Row, params};
+use super::sql::{Reader, Row, Rows, params};
 use super::{WriteTx, agents, companies};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::draft::ArticleDraft;
@@ -152,7 +152,7 @@ pub fn page(
     filter: &ArticleFilter,
     before: Tick,
     limit: usize,
-) -> Result<Part<ArticleRecord>> {
+) -> Result<Rows<ArticleRecord>> {
     let sql = match filter.company {
         None => PAGE,
         Some(_) => PAGE_OF_COMPANY,

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::rules::{self, Violation, refuse};
-use super::sql::{Part, Reader, Row, params};
+use super::sql::{Reader, Row, Rows, params};
 use super::{WriteTx, agents, installs};
 use crate::error::{Code, Refusal, Result};
 use crate::input::draft::ChannelDraft;
@@ -220,7 +220,7 @@ pub fn page(
     filter: &ChannelFilter,
     before: Tick,
     limit: usize,
-) -> Result<Part<ChannelRecord>> {
+) -> Result<Rows<ChannelRecord>> {
     let range = match filter {
         ChannelFilter {
             bot_id: Some(_), ..

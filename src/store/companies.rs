@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::rules::Violation;
-use super::sql::{Part, Reader, Row};
+use super::sql::{Reader, Row, Rows};
 use super::{WriteTx, articles, unlinked};
 use crate::error::{Code, Refusal, Result};
 use crate::input::draft::CompanyDraft;
@@ -149,7 +149,7 @@ pub fn page(
     filter: &CompanyFilter,
     before: Tick,
     limit: usize,
-) -> Result<Part<CompanyRecord>> {
+) -> Result<Rows<CompanyRecord>> {
     match &filter.tenant_id {
         None => reader.page(PAGE, (tenant, before, &filter.q, limit), record),
         Some(directory) => reader.page(

@@ -6,7 +6,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::attachments::{self, NewAttachment};
 use super::cache::Cached;
-use super::sql::{Part, Reader, Row, params};
+use super::sql::{Reader, Row, Rows, params};
 use super::turns::Settlement;
 use super::{WriteTx, channels, search, sessions, turns};
 use crate::error::{Code, Error, Refusal, Result};
@@ -98,7 +98,7 @@ pub fn page_after(
     session: SessionId,
     after: Tick,
     limit: usize,
-) -> Result<Part<Message>> {
+) -> Result<Rows<Message>> {
     let page = reader.page(OLDEST_FIRST, (session.tick(), after, limit), record)?;
     with_files(reader, session, page)
 }
@@ -109,7 +109,7 @@ pub fn page_before(
     session: SessionId,
     before: Tick,
     limit: usize,
-) -> Result<Part<Message>> {
+) -> Result<Rows<Message>> {
     let page = reader.page(NEWEST_FIRST, (session.tick(), before, limit), record)?;
     with_files(reader, session, page)
 }
@@ -118,8 +118,8 @@ pub fn page_before(
 fn with_files(
     reader: &Reader<'_>,
     session: SessionId,
-    mut page: Part<Message>,
-) -> Result<Part<Message>> {
+    mut page: Rows<Message>,
+) -> Result<Rows<Message>> {
     let ticks = || page.rows.iter().map(|message| message.id.tick());
     let (Some(first), Some(last)) = (ticks().min(), ticks().max()) else {
         return Ok(page);

@@ -36,7 +36,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::cache::{Cache, Cached};
-pub use self::sql::{Extent, Part, Reader, WriteTx};
+pub use self::sql::{Extent, Reader, Rows, WriteTx};
 use self::sqlite::Sqlite;
 pub use self::sqlite::{Closed, ServeLock, WriterMetrics, database_file};
 use crate::error::{Error, Result};

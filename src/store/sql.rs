@@ -19,14 +19,14 @@ const PAGE_BYTES: usize = 4 * 1_024 * 1_024;
 
 /// The rows of one page of a list.
 #[derive(Debug)]
-pub struct Part<T> {
+pub struct Rows<T> {
     /// The rows.
     pub rows: Vec<T>,
     /// More rows follow, although the page has fewer rows than the limit.
     pub ends_early: bool,
 }
 
-impl<T> From<Vec<T>> for Part<T> {
+impl<T> From<Vec<T>> for Rows<T> {
     fn from(rows: Vec<T>) -> Self {
         Self {
             rows,
@@ -120,10 +120,10 @@ impl<'a> Reader<'a> {
         sql: &str,
         params: impl Params,
         mut read: impl FnMut(&Row<'_>) -> Result<T>,
-    ) -> Result<Part<T>> {
+    ) -> Result<Rows<T>> {
         let columns = Columns::default();
         let values = params.values();
-        let (mut part, mut bytes) = (Part::from(Vec::new()), 0);
+        let (mut part, mut bytes) = (Rows::from(Vec::new()), 0);
         self.session
             .query(Access::Read, sql, values.as_ref(), |row| {
                 if bytes >= PAGE_BYTES {

@@ -12,7 +12,7 @@ use crate::http::App;
 use crate::model::caller::Caller;
 use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
-use crate::store::{Part, Reader};
+use crate::store::{Reader, Rows};
 
 const DEFAULT_SIZE: usize = 50;
 const LARGEST_SIZE: i64 = 200;
@@ -97,11 +97,11 @@ impl Page {
     /// Cuts the fetched rows to the page and derives the pagination.
     pub fn cut<T>(
         &self,
-        part: impl Into<Part<T>>,
+        part: impl Into<Rows<T>>,
         list: List<'_>,
         key: impl Fn(&T) -> Tick,
     ) -> (Vec<T>, Pagination) {
-        let Part {
+        let Rows {
             mut rows,
             ends_early,
         } = part.into();
@@ -124,7 +124,7 @@ impl Page {
 ///
 /// # Errors
 /// `validation_error` for a cursor that is not of this list, and the errors of `fetch`.
-pub async fn of_tenant<T: Serialize, P: Into<Part<T>> + Send + 'static>(
+pub async fn of_tenant<T: Serialize, P: Into<Rows<T>> + Send + 'static>(
     app: &App,
     caller: &Caller,
     page: &PageRequest,
@@ -153,7 +153,7 @@ pub async fn of_tenant<T: Serialize, P: Into<Part<T>> + Send + 'static>(
 ///
 /// # Errors
 /// `validation_error` for a cursor that is not of this list, and the errors of `fetch`.
-pub async fn newest_first<T: Serialize, P: Into<Part<T>> + Send + 'static>(
+pub async fn newest_first<T: Serialize, P: Into<Rows<T>> + Send + 'static>(
     app: &App,
     tenant: TenantNo,
     page: &PageRequest,
