@@ -130,9 +130,7 @@ impl<'a> Reader<'a> {
                     part.ends_early = true;
                     return Ok(Next::Stop);
                 }
-                for column in 0..row.column_count() {
-                    bytes += row.value(column)?.bytes();
-                }
+                bytes += row.bytes()?;
                 part.rows.push(read(&Row::of_list(row, &columns))?);
                 Ok(Next::Row)
             })?;

@@ -27,16 +27,6 @@ pub enum Value<'a> {
     Blob(&'a [u8]),
 }
 
-impl Value<'_> {
-    pub(super) fn bytes(self) -> usize {
-        match self {
-            Self::Null(_) | Self::Integer(_) => 0,
-            Self::Text(text) => text.len(),
-            Self::Blob(bytes) => bytes.len(),
-        }
-    }
-}
-
 /// A type that can be bound as a parameter.
 pub trait ToValue {
     /// The static type of the values.

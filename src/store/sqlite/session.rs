@@ -110,6 +110,18 @@ impl Row<'_> {
         column.is_ok_and(|column| column == name)
     }
 
+    /// The bytes of all texts and blobs of the row.
+    pub(in crate::store) fn bytes(&self) -> Result<usize> {
+        let mut bytes = 0;
+        for column in 0..self.column_count() {
+            bytes += match self.row.get_ref(column)? {
+                ValueRef::Text(value) | ValueRef::Blob(value) => value.len(),
+                ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => 0,
+            };
+        }
+        Ok(bytes)
+    }
+
     pub(in crate::store) fn value(&self, column: usize) -> Result<Value<'_>> {
         Ok(match self.row.get_ref(column)? {
             ValueRef::Null => Value::Null(Type::Integer),
