@@ -351,6 +351,7 @@ struct Columns(RefCell<Vec<(&'static str, usize)>>);
 impl Columns {
     /// The column, if the `nth` read of an earlier row had the same name. Names are literals, so
     /// comparing their addresses is enough.
+    #[inline]
     fn get(&self, nth: usize, name: &'static str) -> Option<usize> {
         let (cached, column) = *self.0.borrow().get(nth)?;
         std::ptr::eq(cached, name).then_some(column)
@@ -386,6 +387,7 @@ impl<'a> Row<'a> {
     ///
     /// # Errors
     /// `internal_error` if there is no such column or its value has another type.
+    #[inline]
     pub(super) fn get<T: FromValue>(&self, name: &'static str) -> Result<T> {
         let value = self.row.value(self.column(name)?)?;
         T::from_value(value).ok_or_else(|| unreadable(name, value))
@@ -404,6 +406,7 @@ impl<'a> Row<'a> {
         serde_json::from_str(text).map_err(|error| Error::Internal(error.into()))
     }
 
+    #[inline(always)]
     fn column(&self, name: &'static str) -> Result<usize> {
         let nth = self.reads.replace(self.reads.get() + 1);
         let cached = self.columns.and_then(|columns| columns.get(nth, name));
@@ -429,6 +432,7 @@ impl<'a> Row<'a> {
 }
 
 /// Names the type only: the value may be a person's text, which must not reach the log.
+#[cold]
 fn unreadable(name: &str, value: Value<'_>) -> Error {
     let kind = match value {
         Value::Null(_) => "NULL",

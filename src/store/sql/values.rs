@@ -116,6 +116,7 @@ impl<T: ToValue> ToValue for Option<T> {
 }
 
 impl<T: FromValue> FromValue for Option<T> {
+    #[inline]
     fn from_value(value: Value<'_>) -> Option<Self> {
         match value {
             Value::Null(_) => Some(None),
@@ -135,6 +136,7 @@ impl ToValue for i64 {
 }
 
 impl FromValue for i64 {
+    #[inline]
     fn from_value(value: Value<'_>) -> Option<Self> {
         match value {
             Value::Integer(number) => Some(number),
@@ -152,6 +154,7 @@ impl ToValue for bool {
 }
 
 impl FromValue for bool {
+    #[inline]
     fn from_value(value: Value<'_>) -> Option<Self> {
         i64::from_value(value).map(|number| number != 0)
     }
@@ -169,7 +172,8 @@ macro_rules! unsigned {
         }
 
         impl FromValue for $type {
-            fn from_value(value: Value<'_>) -> Option<Self> {
+            #[inline]
+    fn from_value(value: Value<'_>) -> Option<Self> {
                 i64::from_value(value).and_then(|number| number.try_into().ok())
             }
         }
@@ -195,6 +199,7 @@ impl ToValue for String {
 }
 
 impl FromValue for String {
+    #[inline]
     fn from_value(value: Value<'_>) -> Option<Self> {
         text(value).map(str::to_owned)
     }
@@ -231,6 +236,7 @@ impl ToValue for Vec<u8> {
 }
 
 impl FromValue for Vec<u8> {
+    #[inline]
     fn from_value(value: Value<'_>) -> Option<Self> {
         blob(value).map(<[u8]>::to_vec)
     }
@@ -245,6 +251,7 @@ impl<const N: usize> ToValue for [u8; N] {
 }
 
 impl<const N: usize> FromValue for [u8; N] {
+    #[inline]
     fn from_value(value: Value<'_>) -> Option<Self> {
         blob(value)?.try_into().ok()
     }
@@ -259,6 +266,7 @@ impl<K> ToValue for Id<K> {
 }
 
 impl<K> FromValue for Id<K> {
+    #[inline]
     fn from_value(value: Value<'_>) -> Option<Self> {
         <[u8; 16]>::from_value(value).map(Self::from_bytes)
     }
@@ -275,7 +283,8 @@ macro_rules! integers {
         }
 
         impl FromValue for $name {
-            fn from_value(value: Value<'_>) -> Option<Self> {
+            #[inline]
+    fn from_value(value: Value<'_>) -> Option<Self> {
                 i64::from_value(value).map(Self)
             }
         }
@@ -295,7 +304,8 @@ macro_rules! texts {
         }
 
         impl FromValue for $name {
-            fn from_value(value: Value<'_>) -> Option<Self> {
+            #[inline]
+    fn from_value(value: Value<'_>) -> Option<Self> {
                 text(value).and_then(Self::parse)
             }
         }
