@@ -21,13 +21,13 @@ pub mod text;
 
 pub mod resolver;
 
+pub mod input;
+
 pub mod store;
 
 pub mod outbound;
 
 pub mod auth;
-
-pub mod input;
 
 pub mod knowledge;
 

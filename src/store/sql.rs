@@ -282,7 +282,7 @@ impl<'a> WriteTx<'a> {
     /// such a change.
     ///
     /// # Errors
-    /// `internal_error` in a change of [`Extent::Statement`], which has no savepoint to roll back to.
+    /// `internal_error` in a change of [`Extent::Statement`], which has no savepoint.
     pub fn roll_back(&mut self) -> Result<()> {
         if self.extent == Extent::Statement {
             return Err(Error::internal(
