@@ -8,13 +8,17 @@ use serde::Serialize;
 /// The settings of a server, except the addresses that it listens on.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// The base URL at which clients reach the server; by default, the one in the request's `Host`.
+    /// The base URL at which clients reach the server; by default, the one that the request was sent
+    /// to, if that is an address or a name of this machine.
     pub public_url: Option<String>,
+    /// The names of this machine, besides `localhost`.
+    pub host_names: Vec<String>,
     /// Requests per minute for a tenant without a limit of its own; 0 means no limit.
     pub rate_limit: i64,
     /// The origins whose pages may call the server from a browser.
     pub cors_origins: Vec<String>,
-    /// Whether a proxy adds the client's address to `X-Forwarded-For`.
+    /// Whether a proxy adds the client's address to `X-Forwarded-For`, and sets
+    /// `X-Forwarded-Host` and `X-Forwarded-Proto`.
     pub behind_proxy: bool,
     /// The number of threads that serve requests; by default, one per core.
     pub workers: Option<u16>,

@@ -86,7 +86,7 @@ pub struct Serve {
 #[derive(Args, Clone, Debug)]
 pub struct ServerFlags {
     /// The base URL at which clients reach the server, for links in replies [default: http:// and
-    /// the Host header of the request]
+    /// the Host header of the request, if it names this machine; else links are paths]
     #[arg(long, env = "SWITCHBOARD_PUBLIC_URL", value_name = "URL", value_parser = url)]
     pub public_url: Option<String>,
 
@@ -100,8 +100,9 @@ pub struct ServerFlags {
     #[arg(long = "cors-origin", env = "SWITCHBOARD_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = url)]
     pub cors_origins: Vec<String>,
 
-    /// Take the client's address in audit events from the last entry of X-Forwarded-For; set this
-    /// only behind a proxy that adds the entry
+    /// Take the client's address in audit events from the last entry of X-Forwarded-For, and the
+    /// address in links from X-Forwarded-Host and X-Forwarded-Proto; set this only behind a proxy
+    /// that adds the entry and sets the other two
     #[arg(long, env = "SWITCHBOARD_BEHIND_PROXY", value_parser = BoolishValueParser::new())]
     pub behind_proxy: bool,
 
@@ -147,6 +148,7 @@ impl ServerFlags {
     pub fn config(&self) -> ServerConfig {
         ServerConfig {
             public_url: self.public_url.clone(),
+            host_names: host_name().into_iter().collect(),
             rate_limit: self.rate_limit,
             cors_origins: self.cors_origins.clone(),
             behind_proxy: self.behind_proxy,
@@ -159,6 +161,13 @@ impl ServerFlags {
             timeouts: ClientTimeouts::default(),
         }
     }
+}
+
+/// The name of this machine, if the system tells it.
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// Parses an http or https URL, and removes slashes at its end.

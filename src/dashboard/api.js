@@ -44,9 +44,9 @@ export function address(path, query = {}) {
   return url;
 }
 
-/** A signed link to a file, on the origin of this page: the link itself can name another host. */
+/** A signed link to a file, on the origin of this page: the link can name another host, or none. */
 export function signedAddress(link) {
-  const { pathname, search } = new URL(link);
+  const { pathname, search } = new URL(link, ROOT);
   const url = address(pathname.slice(pathname.indexOf('/chat/attachments/')));
   url.search = search;
   return url.href;

@@ -16,6 +16,7 @@ use super::edge::admission::Permit;
 use super::edge::body;
 use super::edge::envelope::{Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
+use super::edge::forwarded::base_url;
 use super::edge::routing::PREFIX;
 use super::edge::upload_limiter::UploadPermit;
 use super::sessions::find;
@@ -65,7 +66,7 @@ impl FromFields for UploadRequest {
     }
 }
 
-/// The parameters of a signed link.
+/// The parameters of a signed link. A parameter that is repeated counts as absent.
 pub(super) struct LinkQuery {
     expires: Option<String>,
     signature: Option<String>,
@@ -73,7 +74,7 @@ pub(super) struct LinkQuery {
 
 impl FromQuery for LinkQuery {
     fn read(query: &QueryString) -> Result<Self> {
-        let text = |name| query.text(name).map(str::to_owned);
+        let text = |name| query.only_text(name).map(str::to_owned);
         Ok(Self {
             expires: text("expires"),
             signature: text("signature"),
@@ -101,7 +102,7 @@ pub(super) async fn make_upload_url(
     Ok(Reply::created(
         format_args!("/{blob_path}"),
         UploadUrl {
-            upload_url: link(&app, &request, LinkUse::Put, id),
+            upload_url: link(&app, &base_url(&app, &request), LinkUse::Put, id),
             blob_path: blob_path.clone(),
             mime,
             max_image_bytes: MAX_FILE_BYTES,
@@ -111,9 +112,16 @@ pub(super) async fn make_upload_url(
 
 /// Adds signed URLs to the attachments of listed messages, and file parts to the messages.
 pub(super) fn sign_links(app: &App, request: &HttpRequest, messages: &mut [Message]) {
+    if messages
+        .iter()
+        .all(|message| message.attachments.is_empty())
+    {
+        return;
+    }
+    let base = base_url(app, request);
     for message in messages {
         for attachment in &mut message.attachments {
-            attachment.url = link(app, request, LinkUse::Get, attachment.id);
+            attachment.url = link(app, &base, LinkUse::Get, attachment.id);
             match &mut message.parts {
                 Parts::TextAndFiles(_, files) => files.push(FilePart {
                     media_type: attachment.mime,
@@ -127,30 +135,11 @@ pub(super) fn sign_links(app: &App, request: &HttpRequest, messages: &mut [Messa
     }
 }
 
-fn link(app: &App, request: &HttpRequest, link_use: LinkUse, id: AttachmentId) -> String {
+/// A signed link. With an empty base, it is a path.
+fn link(app: &App, base: &str, link_use: LinkUse, id: AttachmentId) -> String {
     let expires_s = (app.store.now() + LINK_LIFETIME_MS) / 1_000;
     let signature = app.authenticator.links().sign(link_use, id, expires_s);
-    format!(
-        "{}{PREFIX}/chat/attachments/{id}?expires={expires_s}&signature={signature}",
-        base_url(app, request)
-    )
-}
-
-/// The base URL of this server: the configured one, or else the request's `Host`.
-fn base_url(app: &App, request: &HttpRequest) -> String {
-    if let Some(url) = &app.config.public_url {
-        return url.clone();
-    }
-    let is_host_byte = |byte: u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
-    };
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .filter(|host| !host.is_empty() && host.bytes().all(is_host_byte))
-        .unwrap_or("localhost");
-    format!("http://{host}")
+    format!("{base}{PREFIX}/chat/attachments/{id}?expires={expires_s}&signature={signature}")
 }
 
 /// The refusal of a link. A forged link, an expired one and a link to a missing file look the same,
@@ -172,17 +161,33 @@ fn verify_link(
         return Err(Code::ShuttingDown.into());
     }
     let id: AttachmentId = path_id(request, "attachment_id")?;
-    let expires_s: Option<i64> = query.expires.as_ref().and_then(|text| text.parse().ok());
-    let (Some(expires_s), Some(signature)) = (expires_s, &query.signature) else {
+    let (Some(expires), Some(signature)) = (&query.expires, &query.signature) else {
         return Err(invalid_link());
     };
+    let expires_s = plain_number(expires).ok_or_else(invalid_link)?;
     let now = app.store.now();
     let links = app.authenticator.links();
-    if links.verify(link_use, id, expires_s, signature, now) {
+    if has_plain_pair(request, "expires", expires)
+        && has_plain_pair(request, "signature", signature)
+        && links.verify(link_use, id, expires_s, signature, now)
+    {
         Ok(id)
     } else {
         Err(invalid_link())
     }
+}
+
+/// A number in its one spelling: without a plus sign and leading zeros.
+fn plain_number(text: &str) -> Option<i64> {
+    let number: i64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+/// Whether the query has the pair as this server writes it, without percent-encoding. A link has
+/// one spelling, so that two links that differ are never the same link.
+fn has_plain_pair(request: &HttpRequest, name: &str, value: &str) -> bool {
+    let mut pairs = request.query_string().split('&');
+    pairs.any(|pair| pair.split_once('=') == Some((name, value)))
 }
 
 /// A stored upload.
@@ -309,7 +314,6 @@ pub(super) async fn get(
             header::CONTENT_DISPOSITION,
             disposition(record.filename.as_deref()),
         ))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::CACHE_CONTROL, "private, no-store"))
         // If a browser displays the file anyway, the file cannot run scripts.
         .insert_header((

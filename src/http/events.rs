@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::time::Instant;
 
-use super::edge::admission::Permit;
+use super::edge::admission::{Permit, credential};
 use super::edge::extract::{FromQuery, Query, QueryString, path_id};
 use super::sessions::{find, find_in};
 use super::{App, Stage};
@@ -77,10 +77,7 @@ pub(super) async fn stream_events(
     let now = Instant::now();
     let events = EventStream {
         _count: StreamCount::new(&app),
-        credential: request
-            .headers()
-            .get(header::AUTHORIZATION)
-            .map(|credential| credential.as_bytes().to_vec()),
+        credential: credential(request.headers())?.map(<[u8]>::to_vec),
         session,
         reader,
         listener,

@@ -32,7 +32,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::middleware::from_fn;
+use actix_web::http::header;
+use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, HttpServer, web};
 use tokio::sync::watch;
@@ -44,6 +45,7 @@ use crate::auth::Authenticator;
 use crate::auth::attempts::Attempts;
 use crate::auth::rate_limit::RateLimiter;
 use crate::config::ServerConfig;
+use crate::limits::OncePerMinute;
 use crate::store::Store;
 use crate::turns::engine::Engine;
 use crate::turns::respond::Responders;
@@ -71,6 +73,8 @@ pub struct App {
     refusal_audit: refusal_audit::RefusalAudit,
     /// Runs the turns.
     pub engine: Engine,
+    /// Throttles the log line about links that are paths.
+    relative_links: OncePerMinute<()>,
     /// Limits concurrent uploads.
     pub uploads: upload_limiter::UploadLimiter,
     /// The metrics of requests and streams.
@@ -110,6 +114,7 @@ impl App {
             attempts: Attempts::default(),
             engine: Engine::new(store.clone(), signals.clone(), responders, concurrency)?,
             uploads: upload_limiter::UploadLimiter::new(config.timeouts.uploads),
+            relative_links: OncePerMinute::default(),
             metrics: metrics::Metrics::new(store.now(), &all_routes(&config)),
             store,
             authenticator,
@@ -211,6 +216,7 @@ pub fn serve_metrics(app: Arc<App>, listener: TcpListener) -> io::Result<Server>
         ActixApp::new()
             .app_data(app.clone())
             .default_service(RouterFactory::of(vec![metrics::path_routes()]))
+            .wrap(DefaultHeaders::new().add((header::X_CONTENT_TYPE_OPTIONS, "nosniff")))
     })
     .workers(1)
     .max_connections(MAX_SCRAPE_CONNECTIONS)

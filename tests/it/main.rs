@@ -62,6 +62,7 @@ mod process;
 mod query_plans;
 mod random;
 mod rate_limit;
+mod reply_headers;
 mod resolver_cases;
 mod resolver_model;
 mod resolver_random_worlds;

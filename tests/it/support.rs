@@ -176,6 +176,8 @@ impl Server {
         let authenticator = Authenticator::new(ENVIRONMENT.to_owned(), signing)
             .with_entra(given.entra.verifier().unwrap());
         config.timeouts = timeouts;
+        // The name that the tests' client sends as Host.
+        config.host_names = vec!["switchboard".to_owned()];
         let responders = Responders::new(given.model.client().unwrap());
         let app = App::new(store, authenticator, responders, config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use actix_web::dev::{Payload, ServiceRequest};
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use super::body::{discard, is_discardable};
@@ -126,6 +126,23 @@ pub(super) async fn admit(request: &mut ServiceRequest, callers: Callers) -> Res
     Ok(())
 }
 
+/// The `Authorization` header. Of two, a proxy may check one and this server the other.
+///
+/// # Errors
+/// `unauthorized` with the reason `malformed` if there are several.
+pub(in crate::http) fn credential(headers: &HeaderMap) -> Result<Option<&[u8]>> {
+    let mut credentials = headers.get_all(header::AUTHORIZATION);
+    let credential = credentials.next().map(header::HeaderValue::as_bytes);
+    match credentials.next() {
+        None => Ok(credential),
+        Some(_) => Err(Refusal::unauthorized(
+            "malformed",
+            "The request has several Authorization headers. Send one.",
+        )
+        .into()),
+    }
+}
+
 async fn authorize(request: &ServiceRequest, callers: Callers) -> Result<Permit> {
     let app = request
         .app_data::<web::Data<App>>()
@@ -133,10 +150,9 @@ async fn authorize(request: &ServiceRequest, callers: Callers) -> Result<Permit>
     if app.is_draining() {
         return Err(Code::ShuttingDown.into());
     }
-    let credential = request.headers().get(header::AUTHORIZATION);
     let (caller, snapshot_version) = app
         .authenticator
-        .authenticate(&app.store, credential.map(header::HeaderValue::as_bytes))
+        .authenticate(&app.store, credential(request.headers())?)
         .await?;
     let caller = Arc::new(caller);
     let admission = app.limiter.admit(

@@ -187,6 +187,12 @@ impl QueryString {
         self.get(name)
     }
 
+    /// The parameter as text; `None` also if the parameter is repeated.
+    pub fn only_text(&self, name: &str) -> Option<&str> {
+        let occurrences = self.pairs.iter().filter(|(key, _)| key == name).count();
+        self.text(name).filter(|_| occurrences == 1)
+    }
+
     /// The search text `q` of a list; `None` if it is empty.
     ///
     /// # Errors

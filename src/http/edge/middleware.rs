@@ -1,18 +1,18 @@
 //! The middleware around every request: id, CORS, error envelope, common headers and access log.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse, web};
 use uuid::Uuid;
 
 use super::body::SharedPayload;
 use super::context::Context;
+use super::forwarded::client_address;
 use super::routing::MatchedRoute;
 use super::{cors, envelope};
 use crate::error::{Error, Refusal};
@@ -39,7 +39,7 @@ pub(in crate::http) async fn handle(
     request.extensions_mut().insert(Context {
         request_id,
         started: Instant::now(),
-        remote: remote_address(&request),
+        remote: client_address(&request),
         caller: None,
         permit: None,
         rate_limit: None,
@@ -54,6 +54,7 @@ pub(in crate::http) async fn handle(
         let mut reply = cors::preflight();
         cors::allow(reply.headers_mut(), origin);
         set_header(reply.headers_mut(), REQUEST_ID, &request_id.to_string());
+        set_safe_defaults(reply.headers_mut());
         if let Some(app) = &app {
             // A preflight is answered before routing, so that it counts under no route.
             let elapsed = Context::of(request.request()).started.elapsed();
@@ -97,6 +98,7 @@ pub(in crate::http) async fn handle(
     }
     let headers = response.headers_mut();
     set_header(headers, REQUEST_ID, &request_id.to_string());
+    set_safe_defaults(headers);
     if let Some(rate_limit) = context.rate_limit {
         set_header(headers, LIMIT, &rate_limit.limit.to_string());
         set_header(headers, REMAINING, &rate_limit.remaining.to_string());
@@ -152,6 +154,17 @@ fn set_header(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
+/// Forbids browsers to guess a media type, and caches to keep a reply that does not say how.
+fn set_safe_defaults(headers: &mut HeaderMap) {
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}
+
 /// Formats a caller for the access log.
 struct LogCaller<'a>(Option<&'a Caller>);
 
@@ -163,30 +176,6 @@ impl fmt::Display for LogCaller<'_> {
         let (tenant, kind) = (&caller.tenant.client_id, caller.kind().as_str());
         write!(f, "{tenant}/{kind}:{}", caller.account())
     }
-}
-
-/// The client's address. `X-Forwarded-For` counts only with `--behind-proxy`, because a client can
-/// forge it. The last address is the one that the proxy adds.
-fn remote_address(request: &ServiceRequest) -> Option<IpAddr> {
-    let is_behind_proxy = request
-        .app_data::<web::Data<App>>()
-        .is_some_and(|app| app.config.behind_proxy);
-    let forwarded = request
-        .headers()
-        .get_all("X-Forwarded-For")
-        .last()
-        .filter(|_| is_behind_proxy)
-        .and_then(|header| {
-            header
-                .to_str()
-                .ok()?
-                .rsplit(',')
-                .next()?
-                .trim()
-                .parse()
-                .ok()
-        });
-    forwarded.or_else(|| request.peer_addr().map(|peer| peer.ip()))
 }
 
 /// Logs one line per request: id, caller, method, route, status and time. The line never contains a

@@ -8,6 +8,7 @@ mod cors;
 pub mod cursor;
 pub mod envelope;
 pub mod extract;
+pub(in crate::http) mod forwarded;
 pub(in crate::http) mod middleware;
 pub mod openapi;
 pub(in crate::http) mod page;

@@ -9,13 +9,12 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
-/// A 200 response with this content security policy. The other headers forbid type sniffing,
-/// framing and access from other pages.
+/// A 200 response with this content security policy. The other headers forbid framing and access
+/// from other pages.
 pub(in crate::http) fn secure_response(policy: HeaderValue) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
         .insert_header((header::CONTENT_SECURITY_POLICY, policy))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
         .insert_header((OPENER_POLICY, "same-origin"))
         .insert_header((header::X_FRAME_OPTIONS, "DENY"))

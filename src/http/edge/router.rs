@@ -541,6 +541,7 @@ mod tests {
         let authenticator = Authenticator::new("test".to_owned(), signing);
         let config = ServerConfig {
             public_url: None,
+            host_names: Vec::new(),
             rate_limit: 0,
             cors_origins: Vec::new(),
             behind_proxy: false,
