@@ -1,7 +1,7 @@
-//! Decides which session runs a turn next: round-robin over the tenants, one turn per session at a
-//! time.
+//! Decides which session runs a turn next, so that no tenant can starve the others: the waiting
+//! tenant with the fewest running turns comes first, and a session runs one turn at a time.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use crate::model::ids::SessionId;
 use crate::model::names::TenantNo;
@@ -16,16 +16,39 @@ pub struct QueuedSession {
 }
 
 /// The queued sessions by tenant, and the running ones.
+///
+/// A free slot goes to the waiting tenant with the fewest running turns. Among equals, it goes to
+/// the tenant that has waited longest since its last start. So the running turns of all tenants
+/// that always wait converge to equal numbers, whatever their count, and a tenant that asks for
+/// less than that never waits for more than the next free slot.
 #[derive(Debug)]
 pub struct Queue {
     max_running: usize,
-    /// Tenants that have queued sessions, in the order in which they are served.
-    tenants: VecDeque<TenantNo>,
-    sessions: HashMap<TenantNo, VecDeque<SessionId>>,
+    /// The most running turns of one tenant.
+    max_of_tenant: usize,
+    /// Tenants with running or queued sessions.
+    tenants: HashMap<TenantNo, Share>,
+    /// The tenants that have queued sessions: their running turns, and their place among equals.
+    waiting: BTreeSet<(usize, u64, TenantNo)>,
+    next_place: u64,
     queued: HashSet<SessionId>,
     running: HashSet<SessionId>,
     /// Running sessions that were pushed again, and are queued again when their turn has ended.
     requeued: HashSet<SessionId>,
+}
+
+/// The sessions of one tenant.
+#[derive(Debug, Default)]
+struct Share {
+    running: usize,
+    place: u64,
+    queued: VecDeque<SessionId>,
+}
+
+/// The most slots that one tenant may have: seven eighths, and all but one at least. A single slot
+/// is for every tenant.
+fn most_of_one_tenant(slots: usize) -> usize {
+    (slots - slots.div_ceil(8)).max(1)
 }
 
 impl Queue {
@@ -33,8 +56,10 @@ impl Queue {
     pub fn new(max_running: usize) -> Self {
         Self {
             max_running,
-            tenants: VecDeque::new(),
-            sessions: HashMap::new(),
+            max_of_tenant: most_of_one_tenant(max_running),
+            tenants: HashMap::new(),
+            waiting: BTreeSet::new(),
+            next_place: 0,
             queued: HashSet::new(),
             running: HashSet::new(),
             requeued: HashSet::new(),
@@ -46,27 +71,36 @@ impl Queue {
         if self.running.contains(&new.session) {
             self.requeued.insert(new.session);
         } else if self.queued.insert(new.session) {
-            let sessions = self.sessions.entry(new.tenant).or_default();
-            if sessions.is_empty() {
-                self.tenants.push_back(new.tenant);
+            let tenant = new.tenant;
+            let share = self.tenants.entry(tenant).or_default();
+            if share.queued.is_empty() {
+                share.place = self.next_place;
+                self.next_place += 1;
+                self.waiting.insert((share.running, share.place, tenant));
             }
-            sessions.push_back(new.session);
+            share.queued.push_back(new.session);
         }
     }
 
-    /// Takes the next session and marks it as running. `None` if the queue is empty or the limit is
-    /// reached.
+    /// Takes the next session and marks it as running. `None` if the queue is empty, all slots are
+    /// taken, or every waiting tenant has its share.
     pub fn pop(&mut self) -> Option<QueuedSession> {
         if self.running.len() >= self.max_running {
             return None;
         }
-        let tenant = self.tenants.pop_front()?;
-        let sessions = self.sessions.get_mut(&tenant)?;
-        let session = sessions.pop_front()?;
-        if sessions.is_empty() {
-            self.sessions.remove(&tenant);
-        } else {
-            self.tenants.push_back(tenant);
+        // No other waiting tenant has fewer running turns.
+        let (running, place, tenant) = *self.waiting.first()?;
+        if running >= self.max_of_tenant {
+            return None;
+        }
+        self.waiting.remove(&(running, place, tenant));
+        let share = self.tenants.get_mut(&tenant)?;
+        let session = share.queued.pop_front()?;
+        share.running += 1;
+        if !share.queued.is_empty() {
+            share.place = self.next_place;
+            self.next_place += 1;
+            self.waiting.insert((share.running, share.place, tenant));
         }
         self.queued.remove(&session);
         self.running.insert(session);
@@ -74,9 +108,20 @@ impl Queue {
     }
 
     /// Marks a session as no longer running. If the session has more turns, it goes to the end of
-    /// the queue.
+    /// its tenant's queue.
     pub fn finish(&mut self, ended: QueuedSession, has_more: bool) {
-        self.running.remove(&ended.session);
+        let tenant = ended.tenant;
+        if self.running.remove(&ended.session)
+            && let Some(share) = self.tenants.get_mut(&tenant)
+        {
+            let is_waiting = self.waiting.remove(&(share.running, share.place, tenant));
+            share.running = share.running.saturating_sub(1);
+            if is_waiting {
+                self.waiting.insert((share.running, share.place, tenant));
+            } else if share.running == 0 {
+                self.tenants.remove(&tenant);
+            }
+        }
         if self.requeued.remove(&ended.session) || has_more {
             self.push(ended);
         }
@@ -120,5 +165,95 @@ mod tests {
         queue.finish(queued(1, 1), false);
         assert_eq!(queue.pop(), None);
         assert_eq!(queue.running(), 2);
+    }
+
+    /// Pops until the queue gives nothing more: the tenants, in order.
+    fn pop_all(queue: &mut Queue) -> Vec<QueuedSession> {
+        std::iter::from_fn(|| queue.pop()).collect()
+    }
+
+    fn tenants(popped: &[QueuedSession]) -> Vec<i64> {
+        popped.iter().map(|popped| popped.tenant.0).collect()
+    }
+
+    #[test]
+    fn one_tenant_leaves_an_eighth_of_the_slots_and_at_least_one_to_others() {
+        for (slots, most) in [
+            (1, 1),
+            (2, 1),
+            (3, 2),
+            (7, 6),
+            (8, 7),
+            (9, 7),
+            (16, 14),
+            (64, 56),
+        ] {
+            let mut queue = Queue::new(slots);
+            for session in 0..100 {
+                queue.push(queued(1, session));
+            }
+            assert_eq!(pop_all(&mut queue).len(), most, "{slots}");
+            for session in 100..200 {
+                queue.push(queued(2, session));
+            }
+            assert_eq!(pop_all(&mut queue).len(), slots - most, "{slots}");
+        }
+    }
+
+    #[test]
+    fn the_next_free_slot_is_that_of_the_tenant_that_waits_with_fewer_running_turns() {
+        let mut queue = Queue::new(8);
+        for session in 0..20 {
+            queue.push(queued(1, session));
+        }
+        let first = pop_all(&mut queue);
+        for session in 20..40 {
+            queue.push(queued(2, session));
+        }
+        assert_eq!(tenants(&pop_all(&mut queue)), [2]);
+        let mut order = Vec::new();
+        for ended in first {
+            queue.finish(ended, false);
+            order.extend(tenants(&pop_all(&mut queue)));
+        }
+        assert_eq!(order, [2, 2, 2, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn three_tenants_that_always_wait_get_equal_shares_and_one_that_asks_seldom_waits_for_one_slot()
+    {
+        let mut queue = Queue::new(9);
+        for tenant in 1..=3 {
+            for session in 0..100 {
+                queue.push(queued(tenant, tenant * 1_000 + session));
+            }
+        }
+        let mut running = VecDeque::from(pop_all(&mut queue));
+        for _ in 0..60 {
+            for tenant in 1..=3 {
+                let share = running.iter().filter(|turn| turn.tenant.0 == tenant);
+                assert_eq!(share.count(), 3);
+            }
+            let ended = running.pop_front().unwrap();
+            queue.finish(ended, false);
+            running.extend(pop_all(&mut queue));
+        }
+        queue.push(queued(4, 9_000));
+        assert_eq!(pop_all(&mut queue), []);
+        queue.finish(running.pop_front().unwrap(), false);
+        assert_eq!(pop_all(&mut queue), [queued(4, 9_000)]);
+    }
+
+    #[test]
+    fn a_queue_that_is_empty_again_remembers_no_tenant() {
+        let mut queue = Queue::new(4);
+        for session in 0..9 {
+            queue.push(queued(session % 3, session));
+        }
+        while let Some(turn) = queue.pop() {
+            queue.finish(turn, false);
+        }
+        assert!(queue.tenants.is_empty() && queue.waiting.is_empty());
+        assert!(queue.queued.is_empty() && queue.running.is_empty());
     }
 }
