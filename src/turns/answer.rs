@@ -9,6 +9,12 @@ use crate::model::answer::Chunk;
 use crate::model::clock::Millis;
 use crate::model::ids::Tick;
 
+/// The number of deltas of an answer that are sent as they come. Each occupies about 220 bytes.
+const MAX_SINGLE_DELTAS: usize = 8_192;
+/// The size in bytes up to which later deltas are joined, so that an answer in tiny pieces does not
+/// occupy hundreds of times its size.
+const JOINED_BYTES: usize = 64;
+
 /// The media type of a source that is one of this server's articles.
 const ARTICLE: &str = "text/markdown";
 
@@ -17,6 +23,10 @@ pub struct Answer<'a> {
     live: &'a LiveTurn,
     log: LogWriter,
     open: Option<OpenPart>,
+    /// The number of deltas that were sent.
+    deltas: usize,
+    /// Deltas of the open part that are sent together with the next ones.
+    unsent: String,
     /// The text of all text parts, joined.
     content: String,
     parts: Vec<Part>,
@@ -76,6 +86,8 @@ impl<'a> Answer<'a> {
             live,
             log: LogWriter::default(),
             open: None,
+            deltas: 0,
+            unsent: String::new(),
             content: String::new(),
             parts: Vec::new(),
             first_word_at: None,
@@ -142,15 +154,8 @@ impl<'a> Answer<'a> {
             });
             self.open = Some(OpenPart { kind, id, index });
         }
-        let Some(open) = &self.open else { return };
-        let tick = tick();
-        if kind == DeltaKind::Text {
-            self.first_word_at.get_or_insert(tick.millis());
-        }
-        self.log.add_delta(tick, kind, &open.id, delta);
-        self.live
-            .push(SseEvent::of(tick, &kind.delta(&open.id, delta)));
-        match self.parts.get_mut(open.index) {
+        let index = self.open.as_ref().map(|open| open.index);
+        match index.and_then(|index| self.parts.get_mut(index)) {
             Some(Part::Text { bytes }) => {
                 self.content.push_str(delta);
                 *bytes += delta.len();
@@ -158,10 +163,31 @@ impl<'a> Answer<'a> {
             Some(Part::Reasoning { text }) => text.push_str(delta),
             Some(Part::SourceUrl { .. } | Part::SourceDocument { .. }) | None => {}
         }
+        self.unsent.push_str(delta);
+        if self.deltas < MAX_SINGLE_DELTAS || self.unsent.len() >= JOINED_BYTES {
+            self.send_delta(tick);
+        }
+    }
+
+    /// Sends the text that has gathered for the open part.
+    fn send_delta(&mut self, tick: &impl Fn() -> Tick) {
+        let delta = std::mem::take(&mut self.unsent);
+        let Some(open) = self.open.as_ref().filter(|_| !delta.is_empty()) else {
+            return;
+        };
+        let tick = tick();
+        if open.kind == DeltaKind::Text {
+            self.first_word_at.get_or_insert(tick.millis());
+        }
+        self.deltas += 1;
+        self.log.add_delta(tick, open.kind, &open.id, &delta);
+        let envelope = open.kind.delta(&open.id, &delta);
+        self.live.push(SseEvent::of(tick, &envelope));
     }
 
     /// Ends the open part. The SDK drops parts that are still open when their step ends.
     pub fn close_part(&mut self, tick: impl Fn() -> Tick) {
+        self.send_delta(&tick);
         if let Some(open) = self.open.take() {
             let end = match open.kind {
                 DeltaKind::Text => Envelope::TextEnd { id: &open.id },
@@ -192,5 +218,72 @@ impl<'a> Answer<'a> {
             first_word_at: self.first_word_at,
         };
         (stored, self.log)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::model::ids::{SessionId, TurnId};
+    use crate::turns::live::LiveTurns;
+    use crate::turns::log::events_after;
+
+    #[test]
+    fn an_answer_in_tiny_pieces_has_few_events_and_every_cursor_continues_exactly() {
+        let session = SessionId::new(Tick(1), 0);
+        let live = LiveTurns::default().insert(session, TurnId::new(Tick(2), 0));
+        let newest = Cell::new(10);
+        let tick = || {
+            newest.set(newest.get() + 1);
+            Tick(newest.get())
+        };
+        let mut answer = Answer::new(&live);
+        let text: String = ('a'..='z').cycle().take(100_000).collect();
+        for at in 0..text.len() {
+            answer.add_chunk(&Chunk::Text(text[at..=at].to_owned()), tick);
+        }
+        answer.close_part(tick);
+        let read = |after: Tick| {
+            let (mut after, mut events) = (after, Vec::new());
+            loop {
+                let batch = live.events_after(after);
+                let Some(last) = batch.events.last() else {
+                    return events;
+                };
+                after = last.tick;
+                events.extend(batch.events);
+            }
+        };
+        let text_of = |events: &[SseEvent]| -> String {
+            let json = |event: &SseEvent| -> serde_json::Value {
+                let lines = std::str::from_utf8(&event.bytes).unwrap();
+                serde_json::from_str(lines.split_once("data: ").unwrap().1).unwrap()
+            };
+            let delta = |event| json(event)["delta"].as_str().unwrap_or_default().to_owned();
+            events.iter().map(delta).collect()
+        };
+        let events = read(Tick(-1));
+        let gathered = (100_000 - MAX_SINGLE_DELTAS).div_ceil(JOINED_BYTES);
+        assert_eq!(events.len(), MAX_SINGLE_DELTAS + gathered + 2);
+        assert!(text_of(&events) == text);
+
+        let (stored, log) = answer.finish();
+        assert!(stored.content == text && stored.parts.is_none());
+        let log = log.to_json(Tick(1_000_000), &Envelope::Abort).unwrap();
+        for event in events.iter().step_by(997) {
+            let seen = text_of(&read(Tick(-1))[..]).len() - text_of(&read(event.tick)).len();
+            let (mut after, mut rest) = (event.tick, String::new());
+            loop {
+                let batch = events_after(&log, &text, after).unwrap();
+                rest += &text_of(&batch.events);
+                match batch.events.last() {
+                    Some(last) if !batch.has_ended => after = last.tick,
+                    Some(_) | None => break,
+                }
+            }
+            assert!(rest == text[seen..]);
+        }
     }
 }

@@ -255,6 +255,10 @@ impl Client {
                     return Err(self.cancelled());
                 }
             }
+            // They would fill no memory, but keep a slot busy until the answer's timeout.
+            if step.is_ok() && reply.completion().is_none() && reply.is_noise() {
+                return Err(self.timed_out("only keep-alives"));
+            }
             match (step, reply.completion()) {
                 // An error after the finish reason does not spoil a complete answer.
                 (Err(_), Some(completion)) => return Ok(completion),

@@ -80,6 +80,7 @@ mod sign_in;
 mod streams;
 mod support;
 mod tokens;
+mod turn_memory;
 mod turn_shares;
 mod upgrade;
 mod watchdog;

@@ -14,6 +14,9 @@ pub const MAX_LINE_BYTES: usize = 1 << 20;
 /// The longest answer, including reasoning, in bytes. The rest is cut off.
 pub const MAX_ANSWER_BYTES: usize = 1 << 20;
 
+/// The most bytes of a reply that are neither text, reasoning, usage nor an end.
+const MAX_NOISE_BYTES: usize = 16 << 20;
+
 /// The parser of one reply. Its errors are one line for the operator and may quote the endpoint.
 #[derive(Default)]
 pub struct Reply {
@@ -26,6 +29,10 @@ pub struct Reply {
     finish_reason: Option<FinishReason>,
     usage: Option<Usage>,
     answer_bytes: usize,
+    /// The bytes since the last event ended.
+    event_bytes: usize,
+    /// The bytes of all events and comments without content.
+    noise_bytes: usize,
 }
 
 impl Reply {
@@ -42,8 +49,16 @@ impl Reply {
                 return Err(format!("a line is longer than {MAX_LINE_BYTES} bytes"));
             }
             self.line.extend_from_slice(part);
+            self.event_bytes += part.len();
             if part.ends_with(b"\n") {
-                has_content |= self.end_line(chunks)?;
+                let is_content = self.end_line(chunks)?;
+                has_content |= is_content;
+                if is_content {
+                    self.event_bytes = 0;
+                } else if part.len() <= 2 {
+                    // An empty line ends an event.
+                    self.noise_bytes += std::mem::take(&mut self.event_bytes);
+                }
             }
         }
         Ok(has_content)
@@ -66,6 +81,11 @@ impl Reply {
     /// Whether the reply is complete, so that the rest of the body need not be read.
     pub fn is_done(&self) -> bool {
         self.is_done
+    }
+
+    /// Whether the reply has so many keep-alives that no answer is to be expected.
+    pub fn is_noise(&self) -> bool {
+        self.noise_bytes + self.event_bytes > MAX_NOISE_BYTES
     }
 
     /// How the answer ended. `None` before its finish reason; its usage may still arrive later.
@@ -302,6 +322,24 @@ mod tests {
         ] {
             assert_eq!(has_content(content), Ok(true), "{content}");
         }
+    }
+
+    #[test]
+    fn only_events_without_content_count_as_noise() {
+        let mut reply = Reply::default();
+        let mut add = |text: String| {
+            let text = text.repeat(1_024);
+            reply.push(text.as_bytes(), &mut Vec::new()).unwrap();
+            reply.is_noise()
+        };
+        let padding = "x".repeat(15 << 10);
+        let content = r#"{"choices":[{"delta":{"content":"a"}}]}"#;
+        assert!(!add(format!("data: {{\"id\":\"{padding}\"}}\n\n")));
+        for _ in 0..4 {
+            assert!(!add(format!("event: {padding}\ndata: {content}\n\n")));
+        }
+        assert!(!add(format!(": {}\n", "x".repeat(900))));
+        assert!(add(format!(": {}\n", "x".repeat(900))));
     }
 
     #[test]
