@@ -3,12 +3,15 @@
 
 import { call } from './api.js';
 import { h, newId, setContent } from './dom.js';
-import { button, empty, failure, skeleton } from './components.js';
+import { button, empty, failure, notice, skeleton } from './components.js';
 import { picker } from './picker.js';
 
 const PAGE = 25;
 /** A search begins this long after the last key. */
 const PAUSE_MS = 250;
+
+/** The most characters of a search; the server refuses more. */
+const MAX_SEARCH = 200;
 
 /** Creates an empty table: `{ table, body }`. */
 function tableOf(columns, caption) {
@@ -32,7 +35,7 @@ function rowOf(item, columns, href) {
 function searchBox(label, start, change) {
   let wait = null;
   return h('input.input.search', {
-    type: 'search', 'aria-label': label, placeholder: label, value: start, maxlength: 200,
+    type: 'search', 'aria-label': label, placeholder: label, value: start, maxlength: MAX_SEARCH,
     oninput: (event) => {
       clearTimeout(wait);
       wait = setTimeout(() => change('q', event.target.value.trim()), PAUSE_MS);
@@ -148,7 +151,9 @@ class ListView {
       if (scrolls) this.table.scrollIntoView({ block: 'nearest' });
     } catch (error) {
       if (signal.aborted) return;
-      setContent(this.place, failure(error, () => this.load()));
+      setContent(this.place, error.details?.field === 'q'
+        ? notice('bad', 'The server cannot search for this text.', h('p', `The text ${error.details.reason}.`))
+        : failure(error, () => this.load()));
     } finally {
       if (this.pending === aborter) this.place.removeAttribute('aria-busy');
     }

@@ -33,7 +33,7 @@ class Picker {
     const listId = `${id}-list`;
     Object.assign(this, { search, onpick, chosen: start });
     this.input = h('input.input', {
-      id, type: 'text', role: 'combobox', autocomplete: 'off', spellcheck: 'false', placeholder, disabled, 'aria-label': label,
+      id, type: 'text', role: 'combobox', maxlength: 200, autocomplete: 'off', spellcheck: 'false', placeholder, disabled, 'aria-label': label,
       'aria-expanded': 'false', 'aria-controls': listId, 'aria-autocomplete': 'list', 'aria-describedby': described, value: start?.label ?? '',
       oninput: () => this.type(),
       onclick: () => this.list.hidden && this.ask(),

@@ -13,10 +13,10 @@ use crate::error::{Code, Refusal, Result};
 use crate::input::draft::CompanyDraft;
 use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::names::{CompanyId, M365TenantId};
-use crate::store::Reader;
 use crate::store::companies::{self, CompanyFilter, CompanyRecord};
 use crate::store::health::{self, Health};
 use crate::store::unlinked::{self, UnlinkedRecord};
+use crate::store::{LongRead, Reader};
 
 /// The most findings of one kind in a reply. The reply also has their number.
 const FINDINGS: usize = 200;
@@ -200,7 +200,7 @@ pub(super) async fn health(app: web::Data<App>, caller: Permit) -> Outcome<Healt
     let tenant = caller.tenant.no;
     let health = app
         .store
-        .read_long(Some(caller.tenant.no), move |reader| {
+        .read_long(LongRead::List, Some(caller.tenant.no), move |reader| {
             health::of_tenant(reader, tenant, FINDINGS)
         })
         .await?;

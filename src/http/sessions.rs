@@ -26,7 +26,7 @@ use crate::model::words::{ManagedAgentKey, Role, Rule, SessionChannel};
 use crate::resolver::{self, Asker, Choice, Directory, NotMapped, Purpose, Refused, Resolution};
 use crate::store::idempotency::{self, IdempotentRequest, Replay};
 use crate::store::sessions::{self, NewSession, Scope, SessionChange, SessionFilter};
-use crate::store::{Extent, Reader, audit, search, turns, unlinked};
+use crate::store::{Extent, LongRead, Reader, audit, search, turns, unlinked};
 
 /// Longest title, in characters (contract, section 1, Size).
 const MAX_TITLE_CHARS: usize = 200;
@@ -545,7 +545,7 @@ pub(super) async fn list(
                 }
             }
             app.store
-                .read_long(Some(caller.tenant.no), move |reader| {
+                .read_long(LongRead::Search, Some(caller.tenant.no), move |reader| {
                     sessions::search_page(reader, &scope, &filter, &words, before, page.fetch())
                 })
                 .await?

@@ -8,6 +8,7 @@ use super::edge::envelope::{Outcome, Reply};
 use super::edge::extract::{FromQuery, Query, QueryString};
 use crate::error::{Refusal, Result};
 use crate::model::clock::Millis;
+use crate::store::LongRead;
 use crate::store::stats::{self, DAY, Stats};
 
 /// The length of a range without `from`: a week.
@@ -65,7 +66,7 @@ pub(super) async fn get(
     let tenant = caller.tenant.no;
     let stats = app
         .store
-        .read_long(Some(caller.tenant.no), move |reader| {
+        .read_long(LongRead::List, Some(caller.tenant.no), move |reader| {
             stats::of(reader, tenant, from, to)
         })
         .await?;

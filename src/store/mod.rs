@@ -38,7 +38,7 @@ use std::sync::Arc;
 use self::cache::{Cache, Cached};
 pub use self::sql::{Extent, Reader, Rows, WriteTx};
 use self::sqlite::Sqlite;
-pub use self::sqlite::{Closed, ServeLock, WriterMetrics, database_file};
+pub use self::sqlite::{Closed, LongRead, ServeLock, WriterMetrics, database_file};
 use crate::error::{Error, Result};
 use crate::model::clock::{Clock, Millis};
 use crate::model::ids::{Tick, Ticker};
@@ -166,24 +166,25 @@ impl Store {
             .map_err(|error| Error::Internal(error.into()))?
     }
 
-    /// Runs a step that can be long on the blocking pool, for up to 20 s. Permits limit how many
-    /// such steps run at a time, in total and per tenant.
+    /// Runs a step that can be long on the blocking pool, for up to 20 s, or 5 s for a search.
+    /// Permits limit how many such steps of each kind run at a time, in total and per tenant.
     ///
-    /// The step can be restarted on a newer snapshot, with another 20 s, so that an engine can
-    /// truncate its log.
+    /// The step can be restarted on a newer snapshot, with as much time again, so that an engine
+    /// can truncate its log.
     ///
     /// # Errors
     /// Those of `step`; `overloaded` if no permit is free in time or the step takes too long.
     pub async fn read_long<T: Send + 'static>(
         &self,
+        kind: LongRead,
         tenant: Option<TenantNo>,
         step: impl Fn(&Reader<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let permit = self.engine.long_read_permit(tenant).await?;
+        let permit = self.engine.long_read_permit(kind, tenant).await?;
         let engine = Arc::clone(&self.engine);
         let read = move || {
             let _permit = permit;
-            engine.read_long(step)
+            engine.read_long(kind, step)
         };
         tokio::task::spawn_blocking(read)
             .await

@@ -6,7 +6,7 @@ use serde_json::Map;
 
 use super::sql::Reader;
 use super::stats::DAY;
-use super::{Extent, Store, WriteTx, audit, sessions, turns};
+use super::{Extent, LongRead, Store, WriteTx, audit, sessions, turns};
 use crate::error::Result;
 use crate::model::caller::Actor;
 use crate::model::clock::Millis;
@@ -93,7 +93,10 @@ impl Store {
         on_removed: impl Fn(SessionId) + Clone + Send + 'static,
     ) -> Result<usize> {
         let mut removed = 0;
-        for (tenant, days) in self.read_long(None, retention_periods).await? {
+        for (tenant, days) in self
+            .read_long(LongRead::List, None, retention_periods)
+            .await?
+        {
             let before = self.now() - days * DAY;
             for archived in [true, false] {
                 let scan = Scan {
@@ -105,7 +108,9 @@ impl Store {
                 let mut after = Tick(-1);
                 loop {
                     let candidates = self
-                        .read_long(None, move |reader| scan.after(reader, after))
+                        .read_long(LongRead::List, None, move |reader| {
+                            scan.after(reader, after)
+                        })
                         .await?;
                     let Some(last) = candidates.last() else {
                         break;

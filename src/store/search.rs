@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::sql::Reader;
 use super::{Extent, Store, WriteTx};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
 
@@ -25,16 +25,45 @@ const MAX_FAULTS: usize = 3;
 const FAULT_RETRY: Duration = Duration::from_secs(600);
 /// The warning about a failed removal.
 const NOT_REMOVED: &str = "words of deleted sessions are still in the search index";
-/// Words of a query that count.
-const MAX_WORDS: usize = 16;
+/// The most words of a query.
+pub const MAX_WORDS: usize = 16;
 /// Ticks that the first step of a search covers. The later steps grow by [`SPAN_FACTOR`], so that a
 /// search for a frequent word ends soon, and twenty steps cover everything.
 const FIRST_SPAN: i64 = Tick::new(4_000, 0).0;
 const SPAN_FACTOR: i64 = 4;
+/// Postings in a step after which the next step is smaller instead: what a step has read is held
+/// in memory.
+const STEP_POSTINGS: usize = if cfg!(test) { 16 } else { 16_384 };
+/// Sessions that a search may hold in memory: some 16 MB. A search that has to hold more is
+/// refused.
+const MAX_FOUND: usize = 1 << 19;
 /// Postings of a word that a search reads at first. Most words have fewer.
 const FIRST_POSTINGS: usize = if cfg!(test) { 8 } else { 256 };
 /// Older than every posting.
 const BEFORE_ALL: Tick = Tick(0);
+
+/// The number of words of a query, as the index separates them: `a.b` has two.
+pub fn word_count(query: &str) -> usize {
+    query
+        .split(|c: char| !is_of_word(c))
+        .filter(|word| word.chars().any(char::is_alphanumeric))
+        .count()
+}
+
+/// Whether a character belongs to a word: a letter, a digit, or a mark on one. The marks are those
+/// of Latin, Hebrew, Arabic, the scripts of India, and Thai.
+fn is_of_word(c: char) -> bool {
+    let is_mark = matches!(
+        c,
+        '\u{300}'..='\u{36f}'
+            | '\u{591}'..='\u{5c7}'
+            | '\u{64b}'..='\u{65f}'
+            | '\u{900}'..='\u{963}'
+            | '\u{971}'..='\u{dff}'
+            | '\u{e47}'..='\u{e4e}'
+    );
+    c.is_alphanumeric() || is_mark
+}
 
 /// The words of a query. None, if the text has no letter and no digit.
 pub fn words(query: &str) -> Vec<String> {
@@ -178,14 +207,23 @@ impl<'a> SessionSearch<'a> {
         }
         let end = self.read_from;
         self.read_from = Tick(end.min(self.start).0.saturating_sub(self.span));
-        self.span = self.span.saturating_mul(SPAN_FACTOR);
+        let mut read = 0;
         for postings in self.postings.iter().filter(|one| one.oldest.is_some()) {
             let params = (&postings.expression, self.read_from, end);
             self.reader.each(postings.sql, params, |row| {
+                read += 1;
                 *self.found.entry(row.get("session_seq")?).or_default() |= postings.word;
+                if self.found.len() > MAX_FOUND {
+                    return Err(Code::Overloaded.into());
+                }
                 Ok(())
             })?;
         }
+        self.span = if read > STEP_POSTINGS {
+            (self.span / SPAN_FACTOR).max(1)
+        } else {
+            self.span.saturating_mul(SPAN_FACTOR)
+        };
         let has_more = |one: &&Postings| one.oldest.is_some_and(|oldest| oldest < self.read_from);
         let unread = self.postings.iter().filter(has_more);
         let read_words = unread.fold(self.all_words, |words, one| words & !one.word);
@@ -497,6 +535,22 @@ mod tests {
     fn a_query_of_punctuation_has_no_words() {
         assert_eq!(words("\" OR * -- ( \0 )"), ["OR"]);
         assert!(words("*** \" ' ;").is_empty());
+    }
+
+    #[test]
+    fn words_are_counted_as_the_index_separates_them() {
+        for (query, count) in [
+            ("", 0),
+            ("* - .", 0),
+            ("printer", 1),
+            ("a.b,c", 3),
+            ("  floor 3 ", 2),
+            ("caf\u{e9} cafe\u{301}", 2),
+            ("\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940}", 1),
+            ("\u{5370}\u{5237}\u{6a5f}\u{3001}\u{6545}\u{969c}", 2),
+        ] {
+            assert_eq!(word_count(query), count, "{query}");
+        }
     }
 
     #[test]

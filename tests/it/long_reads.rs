@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use switchboard::model::names::TenantNo;
-use switchboard::store::{database_file, tenants};
+use switchboard::store::{LongRead, database_file, tenants};
 
 use crate::support::{Server, technician};
 
@@ -23,7 +23,7 @@ fn one_tenants_long_reads_leave_capacity_for_other_tenants_and_for_short_reads()
         .map(|number| {
             let (store, begin, released) = (store.clone(), begin.clone(), Arc::clone(&released));
             runtime.spawn(async move {
-                let read = store.read_long(Some(TenantNo(1)), move |_| {
+                let read = store.read_long(LongRead::List, Some(TenantNo(1)), move |_| {
                     begin.send(number).unwrap();
                     released.lock().unwrap().recv().unwrap();
                     Ok(number)
@@ -74,7 +74,7 @@ fn a_long_read_yields_so_that_the_write_ahead_log_can_restart_and_then_restarts_
     let is_enough = Arc::new(AtomicBool::new(false));
     let (reads, is_over) = (store.clone(), Arc::clone(&is_enough));
     let first = runtime.spawn(async move {
-        let read = reads.read_long(Some(TenantNo(1)), move |reader| {
+        let read = reads.read_long(LongRead::List, Some(TenantNo(1)), move |reader| {
             begin.send(()).unwrap();
             while !is_over.load(Ordering::SeqCst) {
                 tenants::all(reader)?;

@@ -71,6 +71,7 @@ mod resolver_tally;
 mod retention;
 mod roles;
 mod scripted_model;
+mod search_limits;
 mod seed_file;
 mod session_changes;
 mod session_lists;

@@ -12,7 +12,7 @@ use crate::http::App;
 use crate::model::caller::Caller;
 use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
-use crate::store::{Reader, Rows};
+use crate::store::{LongRead, Reader, Rows};
 
 const DEFAULT_SIZE: usize = 50;
 const LARGEST_SIZE: i64 = 200;
@@ -41,6 +41,8 @@ pub struct Page {
 pub struct PageRequest {
     size: usize,
     cursor: Option<String>,
+    /// Whether the page comes from a list or from a search in it.
+    kind: LongRead,
 }
 
 impl FromQuery for PageRequest {
@@ -50,6 +52,10 @@ impl FromQuery for PageRequest {
         Ok(Self {
             size: size.unwrap_or(DEFAULT_SIZE),
             cursor: query.text("cursor").map(str::to_owned),
+            kind: match query.search_text() {
+                Some(_) => LongRead::Search,
+                None => LongRead::List,
+            },
         })
     }
 }
@@ -161,11 +167,12 @@ pub async fn newest_first<T: Serialize, P: Into<Rows<T>> + Send + 'static>(
     fetch: impl Fn(&Reader<'_>, Tick, usize) -> Result<P> + Send + 'static,
     key: impl Fn(&T) -> Tick,
 ) -> Outcome<Vec<T>> {
+    let kind = page.kind;
     let page = Page::of(page, list)?;
     let before = page.after.unwrap_or(AFTER_ALL);
     let part = app
         .store
-        .read_long(Some(tenant), move |reader| {
+        .read_long(kind, Some(tenant), move |reader| {
             fetch(reader, before, page.fetch())
         })
         .await?;

@@ -21,10 +21,13 @@ use crate::input::fields::{Fields, FromFields, Problems, TIME_RULE, integer_sche
 use crate::model::clock::{Millis, parse_rfc3339};
 use crate::model::ids::{Id, Kind};
 use crate::model::names::Name;
+use crate::store::search;
 
 /// Largest JSON body, in bytes (contract, section 1, Size).
 pub const BODY_LIMIT: usize = 256 * 1_024;
 const JSON: &str = "application/json";
+/// Largest search text, in characters (contract, section 1, Lists).
+const MAX_SEARCH_CHARS: usize = 200;
 
 /// A JSON body that is read as a `T`.
 pub struct Body<T> {
@@ -196,14 +199,31 @@ impl QueryString {
     /// The search text `q` of a list; `None` if it is empty.
     ///
     /// # Errors
-    /// `validation_error` for U+0000, which the server refuses everywhere.
+    /// `validation_error` for a text with too many characters or words, and for U+0000, which the
+    /// server refuses everywhere.
     pub fn search(&self) -> Result<Option<String>> {
-        match self.text("q") {
-            Some(q) if q.contains('\0') => {
-                Err(Refusal::invalid("q", "must not contain U+0000").into())
-            }
-            q => Ok(q.filter(|q| !q.is_empty()).map(str::to_owned)),
+        let schema = || json!({ "type": "string", "maxLength": MAX_SEARCH_CHARS });
+        self.describe_parameter("q", schema);
+        let Some(q) = self.search_text() else {
+            return Ok(None);
+        };
+        let refuse = |reason: String| Err(Refusal::invalid("q", reason).into());
+        if q.contains('\0') {
+            return refuse("must not contain U+0000".to_owned());
         }
+        // What a search costs grows with both.
+        if q.chars().count() > MAX_SEARCH_CHARS {
+            return refuse(format!("must have at most {MAX_SEARCH_CHARS} characters"));
+        }
+        if search::word_count(q) > search::MAX_WORDS {
+            return refuse(format!("must have at most {} words", search::MAX_WORDS));
+        }
+        Ok(Some(q.to_owned()))
+    }
+
+    /// The parameter `q`, unchecked; `None` if it is empty.
+    pub fn search_text(&self) -> Option<&str> {
+        self.get("q").filter(|q| !q.is_empty())
     }
 
     fn parsed<T>(

@@ -25,6 +25,7 @@ use self::checkpoint::Checkpoints;
 use self::errors::describe;
 use self::folder::{FILE, LOG};
 pub use self::folder::{ServeLock, database_file};
+pub use self::read_gate::LongRead;
 use self::read_gate::{LongReads, ReadGate};
 pub(super) use self::session::{Row, Session};
 pub use self::writer::{Closed, WriterMetrics};
@@ -36,13 +37,11 @@ use crate::model::clock::Clock;
 use crate::model::ids::Ticker;
 use crate::model::names::TenantNo;
 
-/// Connections that read. Handlers read on the server's few threads, long reads on the blocking
-/// pool.
-const READERS: u32 = 8;
+/// Connections that read: enough for all lists and searches that run at a time, and four for the
+/// short reads of handlers and turns.
+const READERS: u32 = 12;
 /// How long a request waits for a connection, and a long read for its permits.
 const READER_WAIT: Duration = Duration::from_secs(5);
-/// How long a long read may take.
-const LONG_READ: Duration = Duration::from_secs(20);
 /// How often a long read is restarted so that the write-ahead log can be.
 const RESTARTS: u8 = 2;
 
@@ -156,18 +155,23 @@ impl Sqlite {
     /// Waits for the permits of a long read.
     pub(super) async fn long_read_permit(
         &self,
+        kind: LongRead,
         tenant: Option<TenantNo>,
     ) -> Result<read_gate::ReadPermit> {
-        self.long_reads.permit(tenant).await
+        self.long_reads.permit(kind, tenant).await
     }
 
     /// Runs a step that can be long, on the calling thread. A step that must yield is restarted.
-    pub(super) fn read_long<T>(&self, step: impl Fn(&Reader<'_>) -> Result<T>) -> Result<T> {
+    pub(super) fn read_long<T>(
+        &self,
+        kind: LongRead,
+        step: impl Fn(&Reader<'_>) -> Result<T>,
+    ) -> Result<T> {
         let gate = self.long_reads.gate();
         let mut restarts = 0;
         loop {
             let _active = gate.enter();
-            let deadline = Instant::now() + LONG_READ;
+            let deadline = Instant::now() + kind.time_limit();
             let connection = self.connection()?;
             let yielding = Arc::clone(gate);
             let must_stop = move || yielding.must_yield(restarts) || Instant::now() > deadline;
