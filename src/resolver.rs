@@ -7,7 +7,9 @@
 use crate::error::{Code, Refusal};
 use crate::model::caller::{Caller, Who};
 use crate::model::ids::ChannelId;
-use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, Name, TenantNo};
+use crate::model::names::{
+    AgentId, BotId, ClientId, CompanyId, CompanyRow, M365TenantId, Name, TenantNo,
+};
 pub use crate::model::tenant::Tenant;
 use crate::model::words::{
     Access, AgentState, Audience, AutonomyType, ChannelStatus, ManagedAgentKey, Role, Rule,
@@ -51,11 +53,20 @@ pub struct Channel {
     pub show_agent_progress_steps: bool,
 }
 
+/// An end company.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Company {
+    /// The id in the MSP's PSA.
+    pub id: CompanyId,
+    /// The row, which stays the company's own after a deletion.
+    pub row: CompanyRow,
+}
+
 /// The end companies that are linked to one M365 tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Linked {
     /// Exactly one company.
-    One(CompanyId),
+    One(Company),
     /// Not exactly one: the number of companies.
     Not(u64),
 }
@@ -96,8 +107,8 @@ pub trait Directory {
     /// The tenant's end companies that are linked to this M365 tenant.
     fn linked(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<Linked, Self::Error>;
 
-    /// Whether the tenant has this end company.
-    fn has_company(&self, tenant: TenantNo, company: &CompanyId) -> Result<bool, Self::Error>;
+    /// The tenant's end company with this id.
+    fn company(&self, tenant: TenantNo, id: &CompanyId) -> Result<Option<Company>, Self::Error>;
 }
 
 /// The caller, as far as the resolution depends on it.
@@ -189,7 +200,7 @@ pub struct Resolution {
     /// The acting tenant.
     pub tenant: Tenant,
     /// The company that the session is pinned to, or that the agent is tried for.
-    pub company: Option<CompanyId>,
+    pub company: Option<Company>,
     /// The channel that routed the message.
     pub channel: Option<Channel>,
     /// The M365 tenant that the company was pinned by.
@@ -453,7 +464,7 @@ fn pin<D: Directory>(
     tenant: &Tenant,
     channel: &Channel,
     request: &Request,
-) -> Result<Result<CompanyId, NotMapped>, D::Error> {
+) -> Result<Result<Company, NotMapped>, D::Error> {
     let linked = match &request.inbound_tenant_id {
         Some(inbound) => directory.linked(tenant.no, inbound)?,
         None => Linked::Not(0),
@@ -534,7 +545,7 @@ fn trial_company<D: Directory>(
     directory: &D,
     asker: &Asker,
     request: &Request,
-) -> Result<Result<CompanyId, Refused>, D::Error> {
+) -> Result<Result<Company, Refused>, D::Error> {
     if let Asker::User { role, .. } = asker
         && *role != Role::Admin
     {
@@ -544,11 +555,11 @@ fn trial_company<D: Directory>(
         return Ok(Err(Refused::EndCompanyRequired));
     };
     // Text in another format cannot name a company, so the refusal is that of a missing company.
-    let Some(company) = CompanyId::parse(named) else {
+    let Some(id) = CompanyId::parse(named) else {
         return Ok(Err(Refused::UnknownCompany));
     };
-    let exists = directory.has_company(asker.tenant().no, &company)?;
-    Ok(exists.then_some(company).ok_or(Refused::UnknownCompany))
+    let company = directory.company(asker.tenant().no, &id)?;
+    Ok(company.ok_or(Refused::UnknownCompany))
 }
 
 impl From<Refused> for Refusal {

@@ -321,7 +321,7 @@ fn company_event(
         .as_ref()
         .filter(|_| resolution.rule == Rule::Selected)?;
     let mut details = Map::new();
-    details.insert("end_company_id".to_owned(), company.as_str().into());
+    details.insert("end_company_id".to_owned(), company.id.as_str().into());
     details.insert("agent_id".to_owned(), resolution.agent.id.0.into());
     let action = "session.create_as_company";
     Some(Context::of(request).event(caller.tenant.no, caller, action, None, details))
@@ -405,7 +405,7 @@ pub(super) async fn resolve(
         agent_id: resolution.agent.id,
         agent_name: resolution.agent.name,
         client_id: resolution.tenant.client_id,
-        end_company_id: resolution.company,
+        end_company_id: resolution.company.map(|company| company.id),
         channel_id: resolution.channel.map(|channel| channel.id),
     };
     Ok(Reply::ok(verdict).warning(resolution.warnings))

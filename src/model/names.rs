@@ -130,6 +130,11 @@ impl fmt::Display for AgentId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantNo(pub i64);
 
+/// The database's row of an end company. No two companies ever have the same one, whereas a
+/// [`CompanyId`] can name another company after a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CompanyRow(pub i64);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use super::caller::{Actor, SessionFacts};
 use super::clock::Timestamp;
 use super::file;
 use super::ids::{AttachmentId, ChannelId, MessageId, SessionId, Tick, TurnId};
-use super::names::{AgentId, ClientId, CompanyId, M365TenantId, TenantNo};
+use super::names::{AgentId, ClientId, CompanyId, CompanyRow, M365TenantId, TenantNo};
 use super::words::{FileType, MessageRole, ModelTier, Rating, Rule, SessionChannel, TurnStatus};
 
 /// Pairs of strings that a client stores with a session.
@@ -77,6 +77,8 @@ pub struct SessionInternals {
     pub tenant: TenantNo,
     /// The own tenant of the platform account that created the session, if one did.
     pub platform_tenant: Option<TenantNo>,
+    /// The row of the session's company. Without one, the company is gone.
+    pub company: Option<CompanyRow>,
     /// The M365 tenant that the session's company was pinned by.
     pub pinned_by: Option<M365TenantId>,
 }
@@ -91,6 +93,11 @@ impl Session {
             created_by: self.created_by.clone(),
             shared: self.shared,
         }
+    }
+
+    /// Whether this row is the session's company. The company's id alone does not tell.
+    pub fn is_of(&self, company: CompanyRow) -> bool {
+        self.internals.company == Some(company)
     }
 }
 

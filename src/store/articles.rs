@@ -10,7 +10,7 @@ use crate::error::{Code, Error, Refusal, Result};
 use crate::input::draft::ArticleDraft;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{ArticleId, Tick};
-use crate::model::names::{AgentId, CompanyId, TenantNo};
+use crate::model::names::{AgentId, CompanyId, CompanyRow, TenantNo};
 use crate::model::words::Audience;
 
 /// A knowledge article as the API returns it (contract, section 6).
@@ -404,13 +404,16 @@ pub struct ArticleScope {
     pub agent: AgentId,
     /// The audience of the session.
     pub audience: Audience,
-    /// The company that the session is pinned to.
-    pub company: Option<CompanyId>,
+    /// The row of the company that the session is pinned to. A company that is gone has no articles.
+    pub company: Option<CompanyRow>,
 }
 
 const VISIBLE_TO_MSP: &str = select!("WHERE tenant_no = ?1 ORDER BY seq");
 const VISIBLE_TO_END_USERS: &str = select!(
-    "WHERE tenant_no = ?1 AND audience = 'END_USER' AND (psa_company_id IS NULL OR psa_company_id = ?2) ORDER BY seq"
+    "WHERE tenant_no = ?1 AND audience = 'END_USER'
+       AND (psa_company_id IS NULL
+            OR psa_company_id = (SELECT e.psa_company_id FROM end_companies e WHERE e.tenant_no = ?1 AND e.seq = ?2))
+     ORDER BY seq"
 );
 
 /// The articles that a session may see, oldest first.
@@ -418,7 +421,7 @@ pub fn visible(reader: &Reader<'_>, scope: &ArticleScope) -> Result<Vec<ArticleR
     let mut articles = match scope.audience {
         Audience::Msp => reader.all(VISIBLE_TO_MSP, [scope.tenant], record)?,
         Audience::EndUser => {
-            reader.all(VISIBLE_TO_END_USERS, (scope.tenant, &scope.company), record)?
+            reader.all(VISIBLE_TO_END_USERS, (scope.tenant, scope.company), record)?
         }
     };
     articles

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::model::ids::{ChannelId, TokenId};
 use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
 use crate::model::words::ManagedAgentKey;
-use crate::resolver::{Agent, Channel, Directory, Linked, Tenant};
+use crate::resolver::{Agent, Channel, Company, Directory, Linked, Tenant};
 
 /// Approximate bytes that one table may take. A table that is full is cleared.
 const TABLE_BYTES: usize = 4 * 1_024 * 1_024;
@@ -220,8 +220,8 @@ impl<D: Directory> Directory for Cached<'_, D> {
         self.cache.linked.get_or_load(self.version, key, load)
     }
 
-    fn has_company(&self, tenant: TenantNo, company: &CompanyId) -> Result<bool, D::Error> {
-        self.directory.has_company(tenant, company)
+    fn company(&self, tenant: TenantNo, id: &CompanyId) -> Result<Option<Company>, D::Error> {
+        self.directory.company(tenant, id)
     }
 }
 
@@ -256,7 +256,7 @@ impl Directory for CacheOnly {
         Err(CacheMiss)
     }
 
-    fn has_company(&self, _: TenantNo, _: &CompanyId) -> Result<bool, CacheMiss> {
+    fn company(&self, _: TenantNo, _: &CompanyId) -> Result<Option<Company>, CacheMiss> {
         Err(CacheMiss)
     }
 }

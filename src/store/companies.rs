@@ -11,8 +11,8 @@ use crate::input::draft::CompanyDraft;
 use crate::input::fields::Field;
 use crate::model::clock::Timestamp;
 use crate::model::ids::Tick;
-use crate::model::names::{CompanyId, M365TenantId, TenantNo};
-use crate::resolver::Linked;
+use crate::model::names::{CompanyId, CompanyRow, M365TenantId, TenantNo};
+use crate::resolver::{Company, Linked};
 
 /// An end company as the API returns it (contract, section 6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -109,6 +109,17 @@ pub fn by_id(
     reader.optional(BY_ID, (tenant, id), record)
 }
 
+const BY_ROW: &str = select!("WHERE tenant_no = ?1 AND seq = ?2");
+
+/// The tenant's company in this row.
+pub fn by_row(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    row: CompanyRow,
+) -> Result<Option<CompanyRecord>> {
+    reader.optional(BY_ROW, (tenant, row), record)
+}
+
 const ALL: &str = select!("WHERE tenant_no = ?1 ORDER BY seq");
 
 /// All companies of a tenant, oldest first.
@@ -160,15 +171,26 @@ pub fn page(
     }
 }
 
-const EXISTS: &str = "SELECT 1 FROM end_companies WHERE tenant_no = ?1 AND psa_company_id = ?2";
+const NAMED: &str =
+    "SELECT psa_company_id, seq FROM end_companies WHERE tenant_no = ?1 AND psa_company_id = ?2";
+
+/// The resolver's view of the tenant's company with this id.
+pub fn named(reader: &Reader<'_>, tenant: TenantNo, id: &CompanyId) -> Result<Option<Company>> {
+    reader.optional(NAMED, (tenant, id), |row| {
+        Ok(Company {
+            id: row.get("psa_company_id")?,
+            row: row.get("seq")?,
+        })
+    })
+}
 
 /// Whether the tenant has this company.
 pub fn exists(reader: &Reader<'_>, tenant: TenantNo, id: &CompanyId) -> Result<bool> {
-    Ok(reader.optional(EXISTS, (tenant, id), |_| Ok(()))?.is_some())
+    Ok(named(reader, tenant, id)?.is_some())
 }
 
 const LINKED: &str = "
-SELECT count(*) AS companies, min(psa_company_id) AS only_one
+SELECT count(*) AS companies, min(psa_company_id) AS only_one, min(seq) AS only_row
 FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2";
 
 /// The tenant's companies that are linked to this directory.
@@ -176,7 +198,10 @@ pub fn linked(reader: &Reader<'_>, tenant: TenantNo, directory: &M365TenantId) -
     reader.one(LINKED, (tenant, directory), |row| {
         let companies: u64 = row.get("companies")?;
         Ok(match companies {
-            1 => Linked::One(row.get("only_one")?),
+            1 => Linked::One(Company {
+                id: row.get("only_one")?,
+                row: row.get("only_row")?,
+            }),
             _ => Linked::Not(companies),
         })
     })

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
 use crate::model::words::ManagedAgentKey;
 use crate::resolver::{
-    Agent, Asker, Channel, Directory, Linked, Purpose, Refused, Request, Resolution, Tenant,
-    resolve,
+    Agent, Asker, Channel, Company, Directory, Linked, Purpose, Refused, Request, Resolution,
+    Tenant, resolve,
 };
 
 impl Directory for Reader<'_> {
@@ -42,8 +42,8 @@ impl Directory for Reader<'_> {
         companies::linked(self, tenant, inbound)
     }
 
-    fn has_company(&self, tenant: TenantNo, company: &CompanyId) -> Result<bool> {
-        companies::exists(self, tenant, company)
+    fn company(&self, tenant: TenantNo, id: &CompanyId) -> Result<Option<Company>> {
+        companies::named(self, tenant, id)
     }
 }
 

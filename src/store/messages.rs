@@ -222,22 +222,22 @@ fn check_channel(cached: &Cached<'_, Reader<'_>>, session: &Session) -> Result<(
 }
 
 /// The link that pinned a session must still lead to its company only. The company of a session
-/// that tries an agent must still exist.
+/// that tries an agent must still exist. A later company with the same id is another company.
 fn check_link(cached: &Cached<'_, Reader<'_>>, session: &Session) -> Result<Option<NotMapped>> {
     let tenant = session.internals.tenant;
     let (Some(inbound), Some(channel)) = (&session.internals.pinned_by, session.channel_id) else {
-        return match &session.end_company_id {
-            Some(company) if !cached.has_company(tenant, company)? => {
-                let tenant = cached.tenant_by_no(tenant)?;
-                Err(company_is_gone(tenant.client_id.as_str()).into())
-            }
-            Some(_) | None => Ok(None),
+        let Some(id) = &session.end_company_id else {
+            return Ok(None);
         };
-    };
-    let linked_companies = match cached.linked(tenant, inbound)? {
-        Linked::One(company) if Some(&company) == session.end_company_id.as_ref() => {
+        let company = cached.company(tenant, id)?;
+        if company.is_some_and(|company| session.is_of(company.row)) {
             return Ok(None);
         }
+        let tenant = cached.tenant_by_no(tenant)?;
+        return Err(company_is_gone(tenant.client_id.as_str()).into());
+    };
+    let linked_companies = match cached.linked(tenant, inbound)? {
+        Linked::One(company) if session.is_of(company.row) => return Ok(None),
         Linked::One(_) => 1,
         Linked::Not(companies) => companies,
     };

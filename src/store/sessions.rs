@@ -10,6 +10,7 @@ use crate::model::names::{AgentId, CompanyId, M365TenantId, TenantNo};
 use crate::model::session::{Decision, Metadata, Session, SessionInternals};
 use crate::model::tenant::Tenant;
 use crate::model::words::{Rule, SessionChannel};
+use crate::resolver::Company;
 
 macro_rules! select {
     ($rest:expr) => {
@@ -20,7 +21,7 @@ macro_rules! select {
              s.psa_company_id AS psa_company_id, s.created_by_kind AS created_by_kind, s.created_by_id AS created_by_id, \
              s.created_by_name AS created_by_name, s.shared AS shared, s.message_count AS message_count, \
              s.metadata AS metadata, s.rule AS rule, s.tenant_no AS tenant_no, s.platform_tenant_no AS platform_tenant_no, \
-             s.inbound_m365_tenant_id AS inbound_m365_tenant_id \
+             s.company_seq AS company_seq, s.inbound_m365_tenant_id AS inbound_m365_tenant_id \
              FROM sessions s JOIN tenants t ON t.tenant_no = s.tenant_no ",
             $rest
         )
@@ -58,6 +59,7 @@ fn record(row: &Row<'_>) -> Result<Session> {
         internals: SessionInternals {
             tenant: row.get("tenant_no")?,
             platform_tenant: row.get("platform_tenant_no")?,
+            company: row.get("company_seq")?,
             pinned_by: row.get("inbound_m365_tenant_id")?,
         },
     })
@@ -116,7 +118,7 @@ pub struct NewSession {
     /// The channel that the session was routed by.
     pub channel_id: Option<ChannelId>,
     /// The company that the session is pinned to.
-    pub company: Option<CompanyId>,
+    pub company: Option<Company>,
     /// The M365 tenant that the session is pinned by.
     pub pinned_by: Option<M365TenantId>,
     /// The resolver's rule that decided.
@@ -134,13 +136,17 @@ pub struct NewSession {
 const INSERT: &str = "
 INSERT INTO sessions (seq, id, tenant_no, agent_id, channel, title, show_agent_progress_steps, channel_seq, channel_id, psa_company_id,
                       inbound_m365_tenant_id, rule, created_by_kind, created_by_id, created_by_name, platform_tenant_no, metadata,
-                      created_at, updated_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18)";
+                      company_seq, created_at, updated_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?19)";
 
 /// Creates a session. Without a title, this is one statement.
 pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
     let id: SessionId = tx.new_id()?;
     let now = tx.now();
+    let (company_id, company_row) = match new.company {
+        Some(company) => (Some(company.id), Some(company.row)),
+        None => (None, None),
+    };
     tx.execute(
         INSERT,
         params![
@@ -153,7 +159,7 @@ pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
             new.show_agent_progress_steps,
             new.channel_id.map(|channel| channel.tick()),
             new.channel_id,
-            new.company,
+            company_id,
             new.pinned_by,
             new.rule,
             new.created_by.kind,
@@ -161,6 +167,7 @@ pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
             new.created_by.name,
             new.platform_tenant,
             new.metadata_json,
+            company_row,
             now,
         ],
     )?;
@@ -179,7 +186,7 @@ pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
         updated_at: now,
         show_agent_progress_steps: new.show_agent_progress_steps,
         channel_id: new.channel_id,
-        end_company_id: new.company,
+        end_company_id: company_id,
         created_by: new.created_by,
         shared: false,
         message_count: 0,
@@ -192,6 +199,7 @@ pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
         internals: SessionInternals {
             tenant: new.tenant.no,
             platform_tenant: new.platform_tenant,
+            company: company_row,
             pinned_by: new.pinned_by,
         },
     })

@@ -163,8 +163,8 @@ fn context(reader: &Reader<'_>, turn_ref: TurnRef) -> Result<TurnContext> {
     let session = sessions::by_id(reader, turn_ref.session)?.ok_or(Code::NotFound)?;
     let tenant = session.internals.tenant;
     let agent = agents::of_tenant(reader, tenant, session.agent_id)?.ok_or(Code::AgentDisabled)?;
-    let company = match &session.end_company_id {
-        Some(company) => companies::by_id(reader, tenant, company)?,
+    let company = match session.internals.company {
+        Some(row) => companies::by_row(reader, tenant, row)?,
         None => None,
     };
     // A session with a company belongs to the company's staff, even if its agent's audience has
@@ -177,7 +177,7 @@ fn context(reader: &Reader<'_>, turn_ref: TurnRef) -> Result<TurnContext> {
         tenant,
         agent: session.agent_id,
         audience,
-        company: session.end_company_id.clone(),
+        company: session.internals.company,
     };
     Ok(TurnContext {
         tenant: tenants::by_no(reader, tenant)?.name,

@@ -22,6 +22,7 @@ mod codes;
 mod command_line;
 mod companies;
 mod company_isolation;
+mod company_rows;
 mod concurrency;
 mod crash;
 mod credentials;

@@ -120,7 +120,7 @@ impl Question {
             agent: resolution.agent.id,
             tenant: resolution.tenant.no,
             channel: resolution.channel.map(|channel| channel.id),
-            company: resolution.company.map(|company| company.to_string()),
+            company: resolution.company.map(|company| company.id.to_string()),
             warnings: resolution.warnings.len(),
         })
     }

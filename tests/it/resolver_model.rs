@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use switchboard::model::names::{ClientId, CompanyId, M365TenantId};
+use switchboard::model::names::{ClientId, M365TenantId};
 use switchboard::model::words::{
     Access, AgentState, Audience, AutonomyType, ChannelStatus, ManagedAgentKey, Role, Rule,
 };
@@ -27,7 +27,7 @@ struct Expected<'w> {
     rule: Rule,
     agent: &'w Agent,
     tenant: &'w Tenant,
-    company: Option<&'w CompanyId>,
+    company: Option<&'w CompanyFact>,
     channel: Option<&'w Channel>,
     pinned_by: Option<&'w M365TenantId>,
     ignored_routing: bool,
@@ -171,7 +171,7 @@ fn routed<'w>(
     let pinning = fact.filter(|fact| fact.channel.audience == Audience::EndUser);
     let company = match (pinning, carrying.as_slice()) {
         (None, _) => None,
-        (Some(_), [only]) => Some(&only.id),
+        (Some(_), [only]) => Some(*only),
         (Some(fact), none_or_several) => {
             return Err(Refused::EndCompanyNotMapped(NotMapped {
                 tenant: acting.clone(),
@@ -241,7 +241,7 @@ fn selected<'w>(
         rule: Rule::Selected,
         agent,
         tenant: home,
-        company: known.filter(|_| for_clients).map(|company| &company.id),
+        company: known.filter(|_| for_clients),
         channel: None,
         pinned_by: None,
         ignored_routing: request.bot_id.is_some() || request.inbound_tenant_id.is_some(),
@@ -276,7 +276,7 @@ impl Expected<'_> {
         self.rule == actual.rule
             && *self.agent == actual.agent
             && *self.tenant == actual.tenant
-            && self.company == actual.company.as_ref()
+            && self.company.map(CompanyFact::company) == actual.company
             && self.channel == actual.channel.as_ref()
             && self.pinned_by == actual.pinned_by.as_ref()
             && self.ignored_routing == warns_of("bot_id and inbound_tenant_id")

@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use switchboard::model::names::{AgentId, BotId, M365TenantId, TenantNo};
+use switchboard::model::names::{AgentId, BotId, CompanyRow, M365TenantId, TenantNo};
 use switchboard::model::words::{
     Access, AgentState, Audience, AutonomyType, ChannelStatus, ManagedAgentKey, Role,
 };
@@ -127,23 +127,24 @@ struct SmallWorlds {
 impl SmallWorlds {
     fn new() -> Self {
         let directories = ["directory-1", "directory-2", "directory-3"].map(world::directory);
-        let companies = company_shapes()
-            .into_iter()
-            .map(|shape| {
-                let facts = shape
-                    .iter()
-                    .zip(["c1", "c2"])
-                    .map(|((owner, link), id)| CompanyFact {
-                        owner: TenantNo(*owner as i64 + 1),
-                        id: world::company(id),
-                        link: link
-                            .checked_sub(1)
-                            .map(|index| directories[usize::from(index)].clone()),
-                    });
-                let facts = facts.collect();
-                (shape, facts)
-            })
-            .collect();
+        let companies =
+            company_shapes()
+                .into_iter()
+                .map(|shape| {
+                    let facts = shape.iter().zip([("c1", 1), ("c2", 2)]).map(
+                        |((owner, link), (id, row))| CompanyFact {
+                            owner: TenantNo(*owner as i64 + 1),
+                            id: world::company(id),
+                            row: CompanyRow(row),
+                            link: link
+                                .checked_sub(1)
+                                .map(|index| directories[usize::from(index)].clone()),
+                        },
+                    );
+                    let facts = facts.collect();
+                    (shape, facts)
+                })
+                .collect();
         Self {
             bots: ["bot-1", "bot-2"].map(world::bot),
             directories,

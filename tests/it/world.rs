@@ -4,11 +4,13 @@
 use std::convert::Infallible;
 
 use switchboard::model::ids::{ChannelId, Tick};
-use switchboard::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
+use switchboard::model::names::{
+    AgentId, BotId, ClientId, CompanyId, CompanyRow, M365TenantId, TenantNo,
+};
 use switchboard::model::words::{
     Access, AgentState, Audience, AutonomyType, ChannelStatus, ManagedAgentKey,
 };
-use switchboard::resolver::{Agent, Channel, Directory, Linked, Tenant};
+use switchboard::resolver::{Agent, Channel, Company, Directory, Linked, Tenant};
 
 /// The whole world. Channels are in the order of their age.
 #[derive(Debug, Default)]
@@ -40,7 +42,18 @@ pub struct ChannelFact {
 pub struct CompanyFact {
     pub owner: TenantNo,
     pub id: CompanyId,
+    pub row: CompanyRow,
     pub link: Option<M365TenantId>,
+}
+
+impl CompanyFact {
+    /// The resolver's view of the company.
+    pub fn company(&self) -> Company {
+        Company {
+            id: self.id.clone(),
+            row: self.row,
+        }
+    }
 }
 
 impl ChannelFact {
@@ -147,7 +160,13 @@ impl World {
 
     /// Adds a company.
     pub fn add_company(&mut self, owner: TenantNo, id: CompanyId, link: Option<M365TenantId>) {
-        self.companies.push(CompanyFact { owner, id, link });
+        let row = CompanyRow(i64::try_from(self.companies.len()).unwrap() + 1);
+        self.companies.push(CompanyFact {
+            owner,
+            id,
+            row,
+            link,
+        });
     }
 
     /// The tenant with this number.
@@ -243,14 +262,14 @@ impl Directory for World {
             .filter(|company| company.owner == tenant);
         let mut carrying = own.filter(|company| company.link.as_ref() == Some(inbound));
         Ok(match (carrying.next(), carrying.count()) {
-            (Some(only), 0) => Linked::One(only.id.clone()),
+            (Some(only), 0) => Linked::One(only.company()),
             (None, _) => Linked::Not(0),
             (Some(_), others) => Linked::Not(others as u64 + 1),
         })
     }
 
-    fn has_company(&self, tenant: TenantNo, company: &CompanyId) -> Result<bool, Infallible> {
+    fn company(&self, tenant: TenantNo, id: &CompanyId) -> Result<Option<Company>, Infallible> {
         let mut own = self.companies.iter().filter(|fact| fact.owner == tenant);
-        Ok(own.any(|fact| fact.id == *company))
+        Ok(own.find(|fact| fact.id == *id).map(CompanyFact::company))
     }
 }

@@ -1,7 +1,9 @@
 //! The values of SQL: parameters with a static type, and what a column is read as.
 
 use crate::model::ids::{Id, Tick};
-use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
+use crate::model::names::{
+    AgentId, BotId, ClientId, CompanyId, CompanyRow, M365TenantId, TenantNo,
+};
 
 /// The static type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,7 +293,7 @@ macro_rules! integers {
     )*};
 }
 
-integers!(Tick, AgentId, TenantNo);
+integers!(Tick, AgentId, TenantNo, CompanyRow);
 
 macro_rules! texts {
     ($($name:ident),*) => {$(
