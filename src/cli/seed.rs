@@ -1,7 +1,7 @@
 //! `import` of seed files and of lists of companies, and `export` (contract, section 11).
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -12,7 +12,7 @@ use super::{Common, Failed, bar, column, open, operator, print, wrong_usage};
 use crate::error::{Error, Result};
 use crate::input::company_file;
 use crate::input::fields::Problem;
-use crate::input::seed;
+use crate::input::seed::{self, Parsed, UnknownFields};
 use crate::model::names::ClientId;
 use crate::store::import::{self, ImportOptions, Imported, Rejected, Report};
 use crate::store::tenants::{self, TenantRecord};
@@ -32,9 +32,20 @@ pub(super) struct Import {
     /// Print each change on a line of its own, and write nothing
     #[arg(long, env = "SWITCHBOARD_DRY_RUN", value_parser = BoolishValueParser::new())]
     dry_run: bool,
+    /// Ignore fields and columns that this version does not know, with a warning for each, to import
+    /// a file of a later version
+    #[arg(long, env = "SWITCHBOARD_ALLOW_UNKNOWN", value_parser = BoolishValueParser::new())]
+    allow_unknown: bool,
 }
 
 impl Import {
+    fn unknown_fields(&self) -> UnknownFields {
+        match self.allow_unknown {
+            true => UnknownFields::Ignore,
+            false => UnknownFields::Refuse,
+        }
+    }
+
     fn is_csv(&self) -> bool {
         let extension = self.file.extension();
         self.csv || extension.is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
@@ -97,7 +108,8 @@ fn import_seed(common: &Common, arguments: &Import) -> Result<Report, Failed> {
     let text = String::from_utf8(arguments.read()?).map_err(|error| {
         Failed::saying(format!("cannot read {}: {error}", arguments.file.display()))
     })?;
-    let seed = seed::parse(&text, &common.environment).map_err(|problems| listed(&problems))?;
+    let parsed = seed::parse_with(&text, &common.environment, arguments.unknown_fields());
+    let seed = without_ignored(parsed)?;
     let (store, things) = (open(common)?, seed.resource_count());
     run(&store, things, arguments.dry_run, move |tx, options| {
         import::apply_with(tx, &seed, &operator(), options)
@@ -105,8 +117,8 @@ fn import_seed(common: &Common, arguments: &Import) -> Result<Report, Failed> {
 }
 
 fn import_companies(common: &Common, arguments: &Import, named: &str) -> Result<Report, Failed> {
-    let companies =
-        company_file::parse(&arguments.read()?).map_err(|problems| listed(&problems))?;
+    let parsed = company_file::parse(&arguments.read()?, arguments.unknown_fields());
+    let companies = without_ignored(parsed)?;
     let (store, things) = (open(common)?, companies.len());
     let tenant = store.read_now(|reader| find(reader, named))?;
     run(&store, things, arguments.dry_run, move |tx, options| {
@@ -146,20 +158,32 @@ pub(super) fn take(store: &Store, text: &str, environment: &str) -> Result<Impor
         .map_err(|Rejected(problems)| listed(&problems))
 }
 
-/// Lists the problems, one per line: path, value, reason.
+/// Returns what a file holds, after a warning for each field that is ignored.
+fn without_ignored<T>(parsed: Result<Parsed<T>, Vec<Problem>>) -> Result<T, Failed> {
+    let Parsed { contents, ignored } = parsed.map_err(|problems| listed(&problems))?;
+    for problem in &ignored {
+        // Without stderr, nobody can read the warning.
+        let _ = writeln!(io::stderr(), "warning: ignored: {}", line(problem));
+    }
+    Ok(contents)
+}
+
+/// Lists the problems, one per line.
 fn listed(problems: &[Problem]) -> Failed {
-    Failed(
-        problems
-            .iter()
-            .map(|problem| {
-                if problem.value.is_empty() {
-                    format!("{}: {}", problem.path, problem.reason)
-                } else {
-                    format!("{}: {}: {}", problem.path, problem.value, problem.reason)
-                }
-            })
-            .collect(),
-    )
+    Failed(problems.iter().map(line).collect())
+}
+
+/// A problem in one line: path, value if there is one, reason.
+fn line(problem: &Problem) -> String {
+    let Problem {
+        path,
+        value,
+        reason,
+    } = problem;
+    match value.as_str() {
+        "" => format!("{path}: {reason}"),
+        value => format!("{path}: {value}: {reason}"),
+    }
 }
 
 pub(super) fn export(common: &Common, arguments: &Export) -> Result<(), Failed> {

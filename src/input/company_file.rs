@@ -8,12 +8,15 @@ use serde_json::{Map, Value};
 
 use crate::input::draft::CompanyDraft;
 use crate::input::fields::{Fields, Problem, Problems, shortened};
-use crate::input::seed::SeedCompany;
+use crate::input::seed::{Parsed, SeedCompany, UnknownFields};
 use crate::model::names::CompanyId;
 use crate::text::counted;
 
 /// The columns that a file may have, in any order. The first is required.
 const COLUMNS: [&str; 3] = ["psa_company_id", "psa_company_name", "tenant_id"];
+
+/// The column of each cell in a row; `None` for an ignored one.
+type Columns = Vec<Option<&'static str>>;
 
 /// Parses a CSV file.
 ///
@@ -21,8 +24,12 @@ const COLUMNS: [&str; 3] = ["psa_company_id", "psa_company_name", "tenant_id"];
 ///
 /// # Errors
 /// All format problems in the file, so that the operator can correct them together.
-pub fn parse(bytes: &[u8]) -> Result<Vec<SeedCompany>, Vec<Problem>> {
+pub fn parse(
+    bytes: &[u8],
+    unknown_fields: UnknownFields,
+) -> Result<Parsed<Vec<SeedCompany>>, Vec<Problem>> {
     let mut problems = Vec::new();
+    let mut ignored = Vec::new();
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -46,7 +53,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<SeedCompany>, Vec<Problem>> {
         }
         let line = line_of(&record, bytes);
         let Some(columns) = &columns else {
-            match header(line, &record) {
+            match header(line, &record, unknown_fields, &mut ignored) {
                 Ok(names) => columns = Some(names),
                 // No row can be read without the columns.
                 Err(problems) => return Err(problems),
@@ -69,7 +76,8 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<SeedCompany>, Vec<Problem>> {
         problems.push(problem(location(1, COLUMNS[0]), "", header_rule()));
     }
     if problems.is_empty() {
-        Ok(companies)
+        let contents = companies;
+        Ok(Parsed { contents, ignored })
     } else {
         Err(problems)
     }
@@ -114,10 +122,15 @@ fn header_rule() -> String {
     )
 }
 
-/// Reads the header: the column of each cell in a row.
-fn header(line: u64, record: &ByteRecord) -> Result<Vec<&'static str>, Vec<Problem>> {
+/// Reads the header.
+fn header(
+    line: u64,
+    record: &ByteRecord,
+    unknown_fields: UnknownFields,
+    ignored: &mut Vec<Problem>,
+) -> Result<Columns, Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut columns = Vec::new();
+    let mut columns = Columns::new();
     for cell in record {
         let name = String::from_utf8_lossy(cell);
         let name = name.trim();
@@ -125,22 +138,26 @@ fn header(line: u64, record: &ByteRecord) -> Result<Vec<&'static str>, Vec<Probl
             .iter()
             .find(|column| column.eq_ignore_ascii_case(name))
         {
-            None => problems.push(problem(
-                format!("line {line}"),
-                name,
-                format!("is not a valid column; {}", header_rule()),
-            )),
-            Some(column) if columns.contains(column) => {
+            None => {
+                let reason = format!("is not a valid column; {}", header_rule());
+                let problem = problem(format!("line {line}"), name, reason);
+                match unknown_fields {
+                    UnknownFields::Refuse => problems.push(problem),
+                    UnknownFields::Ignore => ignored.push(problem),
+                }
+                columns.push(None);
+            }
+            Some(column) if columns.contains(&Some(column)) => {
                 problems.push(problem(
                     format!("line {line}"),
                     name,
                     "appears twice; remove one of the columns".to_owned(),
                 ));
             }
-            Some(column) => columns.push(*column),
+            Some(column) => columns.push(Some(column)),
         }
     }
-    if problems.is_empty() && !columns.contains(&COLUMNS[0]) {
+    if problems.is_empty() && !columns.contains(&Some(COLUMNS[0])) {
         problems.push(problem(location(line, COLUMNS[0]), "", header_rule()));
     }
     if problems.is_empty() {
@@ -154,7 +171,7 @@ fn header(line: u64, record: &ByteRecord) -> Result<Vec<&'static str>, Vec<Probl
 fn row(
     line: u64,
     record: &ByteRecord,
-    columns: &[&'static str],
+    columns: &[Option<&'static str>],
     problems: &mut Vec<Problem>,
 ) -> Option<SeedCompany> {
     if record.iter().all(<[u8]>::is_empty) {
@@ -174,6 +191,7 @@ fn row(
     }
     let mut cells = Map::new();
     for (column, cell) in columns.iter().zip(record) {
+        let Some(column) = column else { continue };
         let Ok(text) = std::str::from_utf8(cell) else {
             let shown = String::from_utf8_lossy(cell);
             let reason = "is not UTF-8; save the file as CSV UTF-8".to_owned();
@@ -219,7 +237,7 @@ mod tests {
     #[test]
     fn the_line_of_a_row_is_that_of_its_first_character() {
         let file = b"\n\r\npsa_company_id,psa_company_name\r\n\r\n\n1,\"A\"\r\n2,B\n\n3,C";
-        let rows = parse(file).unwrap();
+        let rows = parse(file, UnknownFields::Refuse).unwrap().contents;
         let lines: Vec<&str> = rows.iter().map(|row| row.path.as_str()).collect();
         assert_eq!(lines, ["line 6", "line 7", "line 9"]);
     }
@@ -227,7 +245,7 @@ mod tests {
     #[test]
     fn a_problem_shows_the_beginning_of_an_invalid_cell_and_no_api_key() {
         let shown = |file: String| {
-            let problems = parse(file.as_bytes()).unwrap_err();
+            let problems = parse(file.as_bytes(), UnknownFields::Refuse).unwrap_err();
             problems.into_iter().next().unwrap().value
         };
         let long = "x".repeat(9_999);

@@ -89,6 +89,16 @@ impl Problems {
         self.0.borrow_mut().push(problem);
     }
 
+    /// Adds a problem with a field that is not there.
+    pub fn add_absent(&self, path: impl Into<String>, reason: impl Into<String>) {
+        let problem = Problem {
+            path: path.into(),
+            value: String::new(),
+            reason: reason.into(),
+        };
+        self.0.borrow_mut().push(problem);
+    }
+
     /// Returns all problems in the order in which they were found.
     pub fn into_all(self) -> Vec<Problem> {
         self.0.into_inner()
@@ -113,7 +123,7 @@ pub fn shortened(value: &Value) -> String {
 }
 
 /// Masks API keys, because a client may send one in the wrong field.
-fn without_keys(text: &str) -> String {
+pub(super) fn without_keys(text: &str) -> String {
     let mut parts = text.split(api_key::PREFIX);
     let mut shown = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -281,8 +291,10 @@ impl<'a> Fields<'a> {
 
     /// Reports a problem with a field.
     pub fn refuse(&self, name: &str, reason: impl Into<String>) {
-        let value = self.map.get(name).unwrap_or(&Value::Null);
-        self.problems.add(self.path(name), value, reason);
+        match self.map.get(name) {
+            Some(value) => self.problems.add(self.path(name), value, reason),
+            None => self.problems.add_absent(self.path(name), reason),
+        }
     }
 
     /// Reports a problem with a field whose value must stay secret.

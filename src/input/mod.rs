@@ -3,4 +3,5 @@
 pub mod company_file;
 pub mod draft;
 pub mod fields;
+pub mod json;
 pub mod seed;

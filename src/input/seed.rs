@@ -9,7 +9,8 @@ use crate::digest;
 use crate::input::draft::{
     AgentDraft, ArticleDraft, ChannelDraft, CompanyDraft, MAX_SAFE_INTEGER, NAME, TenantDraft,
 };
-use crate::input::fields::{Field, Fields, Problem, Problems};
+use crate::input::fields::{Field, Fields, Problem, Problems, describe};
+use crate::input::json;
 use crate::model::api_key;
 use crate::model::names::{AgentId, ClientId, CompanyId, M365TenantId};
 use crate::model::words::{ManagedAgentKey, Role};
@@ -148,33 +149,82 @@ pub struct SeedKey {
 /// The maximum length of an API key, in bytes.
 const MAX_KEY_BYTES: usize = 512;
 
+/// What to do with the fields of a file that this version does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownFields {
+    /// They are problems: such a field is most likely misspelled.
+    Refuse,
+    /// They are ignored: the file is one of a later version.
+    Ignore,
+}
+
+/// A file that was parsed, with the problems that were ignored.
+#[derive(Debug)]
+pub struct Parsed<T> {
+    /// What the file holds.
+    pub contents: T,
+    /// The fields that the file has and this version does not know.
+    pub ignored: Vec<Problem>,
+}
+
 /// Parses a seed file.
 ///
 /// # Errors
 /// All format problems in the file, so that the operator can correct them together.
 pub fn parse(text: &str, environment: &str) -> Result<Seed, Vec<Problem>> {
-    let value: Value = serde_json::from_str(text).map_err(|error| {
+    parse_with(text, environment, UnknownFields::Refuse).map(|parsed| parsed.contents)
+}
+
+/// As [`parse`], with a choice about unknown fields.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(
+    text: &str,
+    environment: &str,
+    unknown_fields: UnknownFields,
+) -> Result<Parsed<Seed>, Vec<Problem>> {
+    let (value, mut problems) = json::parse(text).map_err(|error| {
         vec![Problem {
             path: format!("line {}, column {}", error.line(), error.column()),
             value: String::new(),
             reason: format!("is not valid JSON: {error}"),
         }]
     })?;
-    let problems = Problems::default();
-    let tenants = Fields::root(&value, &problems)
-        .map(|root| {
-            if !root.has("tenants") {
-                root.refuse("tenants", "is required");
-            }
-            root.objects("tenants")
-        })
-        .unwrap_or_default();
-    let tenants: Vec<SeedTenant> = tenants
-        .iter()
+    let schema = describe(|root| drop(tenants(root, environment)));
+    let mut ignored = json::unknown_names(&value, &schema);
+    if unknown_fields == UnknownFields::Refuse {
+        problems.append(&mut ignored);
+    }
+    let found = Problems::default();
+    let tenants = Fields::root(&value, &found).map(|root| tenants(&root, environment));
+    let tenants = tenants.unwrap_or_default();
+    refuse_repeated_keys(&found, &tenants);
+    problems.extend(found.into_all());
+    if problems.is_empty() {
+        let contents = Seed { tenants };
+        Ok(Parsed { contents, ignored })
+    } else {
+        Err(problems)
+    }
+}
+
+/// Reads the tenants of a file.
+fn tenants(root: &Fields<'_>, environment: &str) -> Vec<SeedTenant> {
+    if !root.has("tenants") {
+        root.refuse("tenants", "is required");
+    }
+    let tenants = root.objects("tenants");
+    let tenants = tenants.iter();
+    tenants
         .filter_map(|fields| tenant(fields, environment))
-        .collect();
+        .collect()
+}
+
+/// Reports the keys by which things are matched that two things of one kind have.
+fn refuse_repeated_keys(problems: &Problems, tenants: &[SeedTenant]) {
     refuse_duplicates(
-        &problems,
+        problems,
         tenants.iter().map(|tenant| {
             (
                 tenant.path.as_str(),
@@ -184,15 +234,15 @@ pub fn parse(text: &str, environment: &str) -> Result<Seed, Vec<Problem>> {
         }),
     );
     refuse_duplicates(
-        &problems,
+        problems,
         tenants
             .iter()
             .flat_map(|tenant| &tenant.agents)
             .map(|agent| (agent.path.as_str(), "agent_id", agent.agent_id.to_string())),
     );
-    for tenant in &tenants {
+    for tenant in tenants {
         refuse_duplicates(
-            &problems,
+            problems,
             tenant.end_companies.iter().map(|company| {
                 (
                     company.path.as_str(),
@@ -202,7 +252,7 @@ pub fn parse(text: &str, environment: &str) -> Result<Seed, Vec<Problem>> {
             }),
         );
         refuse_duplicates(
-            &problems,
+            problems,
             tenant.channels.iter().map(|channel| {
                 (
                     channel.path.as_str(),
@@ -212,7 +262,7 @@ pub fn parse(text: &str, environment: &str) -> Result<Seed, Vec<Problem>> {
             }),
         );
         refuse_duplicates(
-            &problems,
+            problems,
             tenant
                 .channels
                 .iter()
@@ -226,32 +276,26 @@ pub fn parse(text: &str, environment: &str) -> Result<Seed, Vec<Problem>> {
                 }),
         );
         refuse_duplicates(
-            &problems,
+            problems,
             tenant
                 .knowledge_articles
                 .iter()
                 .map(|article| (article.path.as_str(), "title", article.title.clone())),
         );
         refuse_duplicates(
-            &problems,
+            problems,
             tenant
                 .users
                 .iter()
                 .map(|user| (user.path.as_str(), "id", user.id.clone())),
         );
         refuse_duplicates(
-            &problems,
+            problems,
             tenant
                 .api_keys
                 .iter()
                 .map(|key| (key.path.as_str(), "name", key.name.clone())),
         );
-    }
-    let problems = problems.into_all();
-    if problems.is_empty() {
-        Ok(Seed { tenants })
-    } else {
-        Err(problems)
     }
 }
 
@@ -377,6 +421,8 @@ fn user(fields: &Fields<'_>) -> Option<SeedUser> {
 
 fn key(fields: &Fields<'_>, environment: &str) -> Option<SeedKey> {
     let name = fields.required("name", fields.text("name", 1..=NAME));
+    // Every field is read before the first return, so that `describe` sees all of them.
+    let platform = fields.boolean("platform");
     let key = fields.required_secret("key")?;
     match api_key::environment_of(key).filter(|_| key.len() <= MAX_KEY_BYTES) {
         None => {
@@ -401,7 +447,7 @@ fn key(fields: &Fields<'_>, environment: &str) -> Option<SeedKey> {
         path: fields.own_path().to_owned(),
         sha256: digest::sha256(key),
         hint: api_key::hint(key),
-        platform: fields.boolean("platform"),
+        platform,
         name: name?,
     })
 }

@@ -80,6 +80,7 @@ mod sessions;
 mod shim;
 mod sign_in;
 mod streams;
+mod strict_seed;
 mod support;
 mod tokens;
 mod turn_memory;

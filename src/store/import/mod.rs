@@ -233,7 +233,8 @@ impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
 
     fn require(&self, path: &str, field: &str, kind: &str) {
         let reason = format!("is required for a new {kind}");
-        self.problem(path, field, &Value::Null, reason);
+        let path = format!("{path}{}{field}", self.separator);
+        self.problems.add_absent(path, reason);
     }
 
     /// Returns the tenants that exist already, in the file's order. A directory that one tenant
