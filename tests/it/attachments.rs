@@ -32,7 +32,7 @@ fn upload_url(client: &ApiClient, session: &str, content_type: &str) -> String {
 /// Uploads a file's bytes to a link with this `Content-Type`.
 #[track_caller]
 fn upload_as(client: &ApiClient, url: &str, media_type: &str, content: &[u8]) -> Reply {
-    let target = url.strip_prefix("http://switchboard").unwrap();
+    let target = url.strip_prefix("http://localhost").unwrap();
     let request = Request::new("PUT", target).header("content-type", media_type);
     client.send(request.bytes(content))
 }
@@ -91,7 +91,7 @@ fn a_file_is_uploaded_sent_listed_and_downloaded() {
     );
     assert_eq!(location, Some(format!("/public-api/{blob_path}")));
     let begin = format!(
-        "http://switchboard/public-api/{blob_path}?expires={}&signature=",
+        "http://localhost/public-api/{blob_path}?expires={}&signature=",
         START / 1_000 + 900
     );
     assert!(url.starts_with(&begin), "{url}");
@@ -278,7 +278,7 @@ fn a_file_has_at_most_10_mib() {
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let url = upload_url(&northwind, &session, "text/plain");
-    let target = url.strip_prefix("http://switchboard").unwrap();
+    let target = url.strip_prefix("http://localhost").unwrap();
 
     let mut told = Connection::open(server.address);
     let head = format!(

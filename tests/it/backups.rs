@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
 use crate::process::{Client, CommandOutput, NORTHWIND, Server, Workspace};
+use crate::upgrade::{newest_migration, unpack_version_0_1};
 
 const WRITERS: usize = 4;
 const BACKUPS: usize = 5;
@@ -530,34 +531,9 @@ fn an_incomplete_backup_is_refused_and_leaves_the_folder_without_a_database() {
 
 #[test]
 fn a_backup_of_an_older_version_s_file_stays_as_it_is_and_migrates_when_restored() {
-    let workspace = Workspace::with_demo_world();
-    let file = workspace.closed_file();
-    let newest: i64 = file
-        .query_row(
-            "SELECT max(version) FROM refinery_schema_history",
-            [],
-            |row| row.get(0),
-        )
-        .unwrap();
-    let triggers: Vec<String> = file
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger' AND sql LIKE '%configuration_version%'")
-        .unwrap()
-        .query_map([], |row| row.get(0))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
-    assert!(!triggers.is_empty());
-    for trigger in triggers {
-        file.execute_batch(&format!("DROP TRIGGER {trigger}"))
-            .unwrap();
-    }
-    file.execute_batch(
-        "DROP TABLE configuration_version; DROP TABLE search_removals;
-         CREATE INDEX turns_waiting ON turns (session_seq) WHERE status = 'QUEUED';
-         DELETE FROM refinery_schema_history WHERE version > 3",
-    )
-    .unwrap();
-    drop(file);
+    let workspace = Workspace::new();
+    fs::create_dir(workspace.data()).unwrap();
+    unpack_version_0_1(&workspace.data());
     let schema = |file: &Path| -> i64 {
         opened(file)
             .query_row(
@@ -567,13 +543,14 @@ fn a_backup_of_an_older_version_s_file_stays_as_it_is_and_migrates_when_restored
             )
             .unwrap()
     };
+    let old = schema(&workspace.database());
     workspace.ok(["backup", "old.db"]);
-    assert_eq!(schema(&workspace.database()), 3);
+    assert_eq!(schema(&workspace.database()), old);
     let backup = workspace.path().join("old.db");
-    assert_eq!(schema(&backup), 3);
+    assert_eq!(schema(&backup), old);
     let (restored, _) = restored(&backup);
-    assert_eq!(schema(&restored.database()), newest);
-    assert_eq!(schema(&backup), 3);
+    assert_eq!(schema(&restored.database()), newest_migration());
+    assert_eq!(schema(&backup), old);
     server_answers(&restored.serve_demo_world());
 
     // The restored file passes the check.
@@ -584,7 +561,7 @@ fn a_backup_of_an_older_version_s_file_stays_as_it_is_and_migrates_when_restored
     let done = workspace.run(["backup", "wrong.db"]);
     let says = "damage: an install does not agree with its channel: ";
     assert!(done.code == 1 && done.stderr.starts_with(says), "{done:?}");
-    assert_eq!(schema(&workspace.path().join("wrong.db")), 3);
+    assert_eq!(schema(&workspace.path().join("wrong.db")), old);
 }
 
 #[test]

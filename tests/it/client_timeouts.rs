@@ -34,7 +34,7 @@ fn upload_target(server: &Server) -> String {
         .expect(201)
         .data();
     let url = asked["upload_url"].as_str().unwrap();
-    url.strip_prefix("http://switchboard").unwrap().to_owned()
+    url.strip_prefix("http://localhost").unwrap().to_owned()
 }
 
 /// Starts a PUT of ten bytes and sends only the first one.
@@ -229,7 +229,7 @@ fn upload_targets(client: &ApiClient, session: &str, most: usize) -> Vec<String>
             .expect(201)
             .data();
         let url = asked["upload_url"].as_str().unwrap();
-        url.strip_prefix("http://switchboard").unwrap().to_owned()
+        url.strip_prefix("http://localhost").unwrap().to_owned()
     };
     (0..most).map(ask).collect()
 }
@@ -304,7 +304,7 @@ fn uploaded_file(server: &Server) -> (Vec<u8>, String) {
     let url = listed[0]["attachments"][0]["url"].as_str().unwrap();
     (
         content,
-        url.strip_prefix("http://switchboard").unwrap().to_owned(),
+        url.strip_prefix("http://localhost").unwrap().to_owned(),
     )
 }
 

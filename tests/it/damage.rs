@@ -12,6 +12,7 @@ use crate::faults::wait_until_all_turns_end;
 use crate::history::Writer;
 use crate::process::{Client, NORTHWIND, RELAY, SERVE, Server, Workspace};
 use crate::random::{Random, number, seed};
+use crate::upgrade::newest_migration;
 
 /// The number of damaged files; `SWITCHBOARD_DAMAGES` sets another one.
 const DAMAGES: u64 = 200;
@@ -257,13 +258,15 @@ fn a_record_of_the_schema_that_cannot_be_read_is_refused_in_one_sentence() {
         assert_eq!(file.execute(&damaged, []).unwrap(), 1);
         drop(file);
         let done = workspace.run(["check"]);
+        let newest = newest_migration();
         let says = match damage {
-            "version = 2147483648" => {
-                "was written by a newer switchboard (its schema is 2147483648, this version supports 6); use the newer version"
-            }
-            _ => "is damaged (the record of migrations cannot be read); restore it from a backup",
+            "version = 2147483648" => format!(
+                "was written by a newer switchboard (its schema is 2147483648, this version supports {newest}); use the newer version"
+            ),
+            _ => "is damaged (the record of migrations cannot be read); restore it from a backup"
+                .to_owned(),
         };
-        assert!(done.failure().ends_with(says), "{damage}: {done:?}");
+        assert!(done.failure().ends_with(&says), "{damage}: {done:?}");
     }
 }
 

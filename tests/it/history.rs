@@ -204,7 +204,7 @@ impl<'a> Writer<'a> {
         let path = format!("/chat/sessions/{session}/attachments/upload-url");
         let (_, reply) = self.call(&post(&path, &json!({ "content_type": "text/plain" })))?;
         let (url, blob) = (of(&reply, "upload_url"), of(&reply, "blob_path"));
-        let target = url.strip_prefix("http://switchboard").unwrap();
+        let target = url.strip_prefix("http://localhost").unwrap();
         let put = Request::new("PUT", target).bytes(content.clone());
         let change = Change::File {
             session: session.to_owned(),

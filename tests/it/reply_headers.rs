@@ -18,7 +18,7 @@ fn every_reply_forbids_sniffing_and_no_cache_keeps_what_is_private() {
     northwind.append(&session, carrying).expect(202);
     let listed = northwind.messages(&session, "").expect(200).data();
     let link = listed[0]["attachments"][0]["url"].as_str().unwrap();
-    let link = link.strip_prefix("http://switchboard").unwrap();
+    let link = link.strip_prefix("http://localhost").unwrap();
     let below = |path: &str| format!("/public-api{path}");
     let of_session = |path: &str| below(&format!("/chat/sessions/{session}{path}"));
     for (method, target, status, cache_control) in [
@@ -179,7 +179,7 @@ fn a_link_leads_to_the_requests_host_only_if_that_is_this_machine() {
         ("x-forwarded-host", "evil.example"),
         ("x-forwarded-proto", "https"),
     ];
-    assert_eq!(base_of_links(&server, &forged), "http://switchboard");
+    assert_eq!(base_of_links(&server, &forged), "http://localhost");
     let line = "WARN a link in a reply is a path alone, because the request's Host does not name this machine; \
                 set --public-url to the address that clients use";
     assert!(log.lines().iter().any(|logged| logged == line));
@@ -209,10 +209,10 @@ fn behind_a_proxy_a_link_leads_to_the_forwarded_host() {
             vec![host("chat.example.com"), proto("javascript")],
             "http://chat.example.com",
         ),
-        (vec![host("chat.example.com/path")], "http://switchboard"),
+        (vec![host("chat.example.com/path")], "http://localhost"),
         (vec![host("user@chat.example.com"), foreign], ""),
         (vec![proto("https"), foreign], ""),
-        (vec![], "http://switchboard"),
+        (vec![], "http://localhost"),
     ] {
         assert_eq!(base_of_links(&server, &headers), base, "{headers:?}");
     }

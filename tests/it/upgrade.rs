@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
@@ -24,18 +24,37 @@ fn without_links(value: &Value) -> Value {
     }
 }
 
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data-0.1")
+}
+
+/// The number of the newest migration.
+pub fn newest_migration() -> i64 {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let number = |name: &str| name.strip_prefix('V')?.split_once("__")?.0.parse().ok();
+    fs::read_dir(folder)
+        .unwrap()
+        .filter_map(|file| number(file.unwrap().file_name().to_str()?))
+        .max()
+        .unwrap()
+}
+
+/// Unpacks a data folder that version 0.1 wrote.
+pub fn unpack_version_0_1(folder: &Path) {
+    let packed = fs::File::open(fixture().join("switchboard.db.gz")).unwrap();
+    let mut database = Vec::new();
+    GzDecoder::new(packed).read_to_end(&mut database).unwrap();
+    fs::write(folder.join("switchboard.db"), database).unwrap();
+    let secret = "signing.secret";
+    fs::copy(fixture().join(secret), folder.join(secret)).unwrap();
+}
+
 #[test]
 fn a_data_folder_of_version_0_1_is_served_with_everything_that_was_in_it() {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data-0.1");
-    let expected = fs::read_to_string(fixture.join("expected.json")).unwrap();
+    let expected = fs::read_to_string(fixture().join("expected.json")).unwrap();
     let expected: Value = serde_json::from_str(&expected).unwrap();
     let folder = TempDir::new().unwrap();
-    let mut database = Vec::new();
-    let packed = fs::File::open(fixture.join("switchboard.db.gz")).unwrap();
-    GzDecoder::new(packed).read_to_end(&mut database).unwrap();
-    fs::write(folder.path().join("switchboard.db"), database).unwrap();
-    let secret = "signing.secret";
-    fs::copy(fixture.join(secret), folder.path().join(secret)).unwrap();
+    unpack_version_0_1(folder.path());
 
     let server = Server::on(folder, expected["now_ms"].as_i64().unwrap());
     let replies = expected["replies"].as_array().unwrap();

@@ -55,7 +55,7 @@ impl Request {
     pub fn head(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         if !self.headers.iter().any(|(name, _)| name == "host") {
-            head += "host: switchboard\r\n";
+            head += "host: localhost\r\n";
         }
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
