@@ -107,6 +107,11 @@ pub trait Directory {
     /// The tenant's end companies that are linked to this M365 tenant.
     fn linked(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<Linked, Self::Error>;
 
+    /// Whether the M365 tenant is this tenant's own: one of its companies is linked to it, one of
+    /// its channels is installed for it, or it was refused at one of its channels.
+    fn owns_directory(&self, tenant: TenantNo, inbound: &M365TenantId)
+    -> Result<bool, Self::Error>;
+
     /// The tenant's end company with this id.
     fn company(&self, tenant: TenantNo, id: &CompanyId) -> Result<Option<Company>, Self::Error>;
 }
@@ -220,6 +225,8 @@ pub enum Refused {
     UnknownAgent,
     /// The caller's tenant does not have the company.
     UnknownCompany,
+    /// The dry run asks about an M365 tenant that is not the caller's own.
+    ForeignDirectory,
     /// The dry run would be routed to another tenant.
     RoutedElsewhere,
     /// The channel that routes the message is disconnected or deleted.
@@ -282,6 +289,13 @@ pub fn resolve<D: Directory>(
             role: Role::Admin,
             ..
         } if purpose == Purpose::DryRun && names_a_route => {
+            // Only the tenant's own facts are read for this, so that an M365 tenant that another
+            // tenant serves cannot be told from one that nobody knows, by the reply or by its time.
+            if let Some(inbound) = &request.inbound_tenant_id
+                && !directory.owns_directory(tenant.no, inbound)?
+            {
+                return Ok(Err(Refused::ForeignDirectory));
+            }
             let as_the_relay = Request {
                 client_id: None,
                 ..request.clone()
@@ -569,6 +583,7 @@ impl From<Refused> for Refusal {
             Refused::UnknownTenant
             | Refused::UnknownAgent
             | Refused::UnknownCompany
+            | Refused::ForeignDirectory
             | Refused::RoutedElsewhere => Self::new(Code::NotFound),
             Refused::ChannelDisconnected => Self::new(Code::ChannelDisconnected),
             Refused::AgentNotAllowed => Self::new(Code::AgentNotAllowed),

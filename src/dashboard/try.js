@@ -143,23 +143,31 @@ function relayForm({ context, startChat, decision }) {
       setContent(decision, decisionCard('info', found, found.rule), button('Start this chat', () => startChat(body, found.end_company_id ? 'Client staff (you)' : 'You'), { kind: 'primary' }));
     } catch (error) {
       if (error.status === 400 || error.status === 0 || error.status === 429) throw error;
-      setContent(decision, refusal(error, values, () => resolve(values)));
+      setContent(decision, refusal(error, values, me, () => resolve(values)));
     }
   }
 
   return [
-    h('p.muted', 'See how Switchboard would route a message from Teams. Nothing is stored until you start a chat.'),
+    h('p.muted', 'See how Switchboard would route a message from Teams. No session is stored until you start a chat. A refusal is recorded in the audit log.'),
     made.element, bots, directories,
   ];
 }
 
 /** A refusal, with a button that fixes the link of the M365 tenant if that is the cause. */
-function refusal(error, { inbound_tenant_id: directory }, again) {
+function refusal(error, { inbound_tenant_id: directory }, me, again) {
+  if (error.code === 'not_found' && directory && !me.platform) return notOwn();
   const fix = error.code !== 'end_company_not_mapped' || !directory ? null
     : error.details.linked_companies > 1
       ? button('Choose one company', async () => await unshareDirectory(directory) && again(), { small: true })
       : button('Link to a company', async () => await linkDirectory(directory) && again(), { small: true, icon: 'link' });
   return notice('bad', 'No agent would answer.', h('p', 'The person would get this reply: ', h('q', errorText(error))), h('p', badge(error.code, 'bad')), fix);
+}
+
+/** The one reply about an M365 tenant of somebody else, whoever serves it. */
+function notOwn() {
+  return notice('info', 'You cannot ask about this M365 tenant.',
+    h('p', 'You can ask about an M365 tenant that a company is linked to, that one of your channels is installed for, or that was refused at one of your channels.'),
+    h('p', 'If this one is, the bot is installed for it by somebody else: ask the platform’s operator.'), h('p', badge('not_found', 'info')));
 }
 
 /** Suggests the bots of channels, and the M365 tenants that are linked or were refused. */

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::App;
 use super::edge::admission::Permit;
@@ -18,6 +18,7 @@ use super::turns::change_and_cancel;
 use crate::digest;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::fields::{Fields, FromFields};
+use crate::model::api_key;
 use crate::model::caller::{Caller, Reach, Who};
 use crate::model::ids::{ChannelId, SessionId};
 use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, Name};
@@ -375,9 +376,52 @@ pub(super) struct Verdict {
     channel_id: Option<ChannelId>,
 }
 
+/// The ids that a dry run asks about. Text that is no id is left out, and so is an API key in the
+/// wrong field.
+fn asked(requested: &SessionRequest, routes_as_relay: bool) -> Map<String, Value> {
+    let text = |id: Option<&str>| id.map(Value::from).filter(|id| !is_api_key(id));
+    let bot = requested.bot_id.as_ref().filter(|_| routes_as_relay);
+    let inbound = requested.inbound_tenant_id.as_ref();
+    let company = requested.end_company_id.as_deref();
+    let client = requested.client_id.as_deref();
+    let ids = [
+        ("agent_id", requested.agent_id.map(Value::from)),
+        (
+            "managed_agent_key",
+            text(requested.managed.map(ManagedAgentKey::as_str)),
+        ),
+        (
+            "client_id",
+            text(client.filter(|id| ClientId::parse(id).is_some())),
+        ),
+        ("bot_id", text(bot.map(BotId::as_str))),
+        (
+            "inbound_tenant_id",
+            text(
+                inbound
+                    .filter(|_| routes_as_relay)
+                    .map(M365TenantId::as_str),
+            ),
+        ),
+        (
+            "end_company_id",
+            text(company.filter(|id| CompanyId::parse(id).is_some())),
+        ),
+    ];
+    ids.into_iter()
+        .filter_map(|(name, id)| Some((name.to_owned(), id?)))
+        .collect()
+}
+
+fn is_api_key(id: &Value) -> bool {
+    id.as_str()
+        .is_some_and(|id| id.starts_with(api_key::PREFIX))
+}
+
 pub(super) async fn resolve(
     app: web::Data<App>,
     caller: Permit,
+    request: HttpRequest,
     body: Body<SessionRequest>,
 ) -> Outcome<Verdict> {
     let routes_as_relay = match &caller.who {
@@ -388,6 +432,7 @@ pub(super) async fn resolve(
         Who::DashboardUser { .. } | Who::EndUserSession { .. } => false,
     };
     let requested = body.read_by(|fields| SessionRequest::read_for(fields, routes_as_relay))?;
+    Context::remember(&request, asked(&requested, routes_as_relay));
     let resolver_request = requested.request(&caller)?;
     let asker = asker(&caller)?;
     let resolution = app

@@ -220,6 +220,10 @@ impl<D: Directory> Directory for Cached<'_, D> {
         self.cache.linked.get_or_load(self.version, key, load)
     }
 
+    fn owns_directory(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<bool, D::Error> {
+        self.directory.owns_directory(tenant, inbound)
+    }
+
     fn company(&self, tenant: TenantNo, id: &CompanyId) -> Result<Option<Company>, D::Error> {
         self.directory.company(tenant, id)
     }
@@ -253,6 +257,10 @@ impl Directory for CacheOnly {
     }
 
     fn linked(&self, _: TenantNo, _: &M365TenantId) -> Result<Linked, CacheMiss> {
+        Err(CacheMiss)
+    }
+
+    fn owns_directory(&self, _: TenantNo, _: &M365TenantId) -> Result<bool, CacheMiss> {
         Err(CacheMiss)
     }
 

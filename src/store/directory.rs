@@ -11,6 +11,11 @@ use crate::resolver::{
     Tenant, resolve,
 };
 
+const OWNS_DIRECTORY: &str = "
+SELECT EXISTS (SELECT 1 FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2)
+    OR EXISTS (SELECT 1 FROM installs WHERE tenant_no = ?1 AND m365_tenant_id = ?2)
+    OR EXISTS (SELECT 1 FROM unlinked_tenants WHERE tenant_no = ?1 AND m365_tenant_id = ?2) AS owns";
+
 impl Directory for Reader<'_> {
     type Error = Error;
 
@@ -40,6 +45,10 @@ impl Directory for Reader<'_> {
 
     fn linked(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<Linked> {
         companies::linked(self, tenant, inbound)
+    }
+
+    fn owns_directory(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<bool> {
+        self.one(OWNS_DIRECTORY, (tenant, inbound), |row| row.get("owns"))
     }
 
     fn company(&self, tenant: TenantNo, id: &CompanyId) -> Result<Option<Company>> {

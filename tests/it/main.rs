@@ -35,6 +35,7 @@ mod disk;
 mod docs;
 mod document;
 mod drain;
+mod dry_run_directories;
 mod dry_runs;
 mod entra;
 mod entra_attacks;

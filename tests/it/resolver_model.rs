@@ -84,6 +84,29 @@ fn routed<'w>(
                 .any(|installed_for| Some(installed_for) == inbound)
     });
 
+    // "The M365 tenant must be the tenant's own: the tenant_id of one of its companies, the
+    // end_client_tenant_id of an install of one of its channels, or among its unlinked M365
+    // tenants. For every other one the reply is 404."
+    if let (false, Some(inbound)) = (is_platform, inbound) {
+        let mut own = Vec::new();
+        for company in &world.companies {
+            own.extend(company.link.as_ref().filter(|_| company.owner == home.no));
+        }
+        for fact in &world.channels {
+            own.extend(
+                fact.installs
+                    .iter()
+                    .filter(|_| fact.channel.owner == home.no),
+            );
+        }
+        for (tenant, refused) in &world.refused {
+            own.extend((*tenant == home.no).then_some(refused));
+        }
+        if !own.contains(&inbound) {
+            return Err(Refused::ForeignDirectory);
+        }
+    }
+
     // "Whenever rule a matches another tenant's channel, whatever its state, the reply is 404,
     // before any other check."
     if !is_platform && installed.is_some_and(|fact| fact.channel.owner != home.no) {

@@ -62,6 +62,13 @@ fn random_world(random: &mut Random) -> World {
             world.add_company(owner, id, link);
         }
     }
+    for owner in owners {
+        for directory in DIRECTORIES.map(world::directory) {
+            if random.chance(1, 6) {
+                world.refused.push((owner, directory));
+            }
+        }
+    }
     world
 }
 

@@ -185,7 +185,8 @@ impl SmallWorlds {
         world
     }
 
-    /// Compares the answers in this world with every set of companies.
+    /// Compares the answers in this world with every set of companies. In every other world each M365
+    /// tenant was refused at the caller's tenant, and in each world at the other tenant.
     fn compare(
         &self,
         tally: &mut Tally,
@@ -196,6 +197,14 @@ impl SmallWorlds {
         for (shape, companies) in &self.companies {
             if is_the_chosen_twin(installs, shape) {
                 world.companies.clone_from(companies);
+                let refused_at = if tally.worlds % 2 == 0 { 2..=2 } else { 1..=2 };
+                world.refused = refused_at
+                    .flat_map(|no| {
+                        self.directories
+                            .each_ref()
+                            .map(|name| (TenantNo(no), name.clone()))
+                    })
+                    .collect();
                 tally.compare(world, questions);
             }
         }

@@ -21,11 +21,12 @@ pub struct Tally {
     cache: Cache,
 }
 
-const REFUSALS: [&str; 12] = [
+const REFUSALS: [&str; 13] = [
     "malformed client_id",
     "unknown tenant",
     "unknown agent",
     "unknown company",
+    "foreign directory",
     "routed elsewhere",
     "channel disconnected",
     "agent not allowed",
@@ -55,14 +56,15 @@ impl Tally {
                         Refused::UnknownTenant => 1,
                         Refused::UnknownAgent => 2,
                         Refused::UnknownCompany => 3,
-                        Refused::RoutedElsewhere => 4,
-                        Refused::ChannelDisconnected => 5,
-                        Refused::AgentNotAllowed => 6,
-                        Refused::AgentNotConversational => 7,
-                        Refused::AgentDisabled => 8,
-                        Refused::AgentAccessDenied => 9,
-                        Refused::EndCompanyRequired => 10,
-                        Refused::EndCompanyNotMapped(_) => 11,
+                        Refused::ForeignDirectory => 4,
+                        Refused::RoutedElsewhere => 5,
+                        Refused::ChannelDisconnected => 6,
+                        Refused::AgentNotAllowed => 7,
+                        Refused::AgentNotConversational => 8,
+                        Refused::AgentDisabled => 9,
+                        Refused::AgentAccessDenied => 10,
+                        Refused::EndCompanyRequired => 11,
+                        Refused::EndCompanyNotMapped(_) => 12,
                     }] += 1;
                 }
             }

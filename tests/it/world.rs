@@ -19,6 +19,8 @@ pub struct World {
     pub agents: Vec<AgentFact>,
     pub channels: Vec<ChannelFact>,
     pub companies: Vec<CompanyFact>,
+    /// The M365 tenants that were refused at a tenant's channels, for an admin to link.
+    pub refused: Vec<(TenantNo, M365TenantId)>,
 }
 
 /// An agent, its owner, and whether the server provides it.
@@ -266,6 +268,19 @@ impl Directory for World {
             (None, _) => Linked::Not(0),
             (Some(_), others) => Linked::Not(others as u64 + 1),
         })
+    }
+
+    fn owns_directory(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<bool, Infallible> {
+        let linked = self
+            .companies
+            .iter()
+            .any(|company| company.owner == tenant && company.link.as_ref() == Some(inbound));
+        let installed = self
+            .channels
+            .iter()
+            .any(|fact| fact.channel.owner == tenant && fact.installs.contains(inbound));
+        let refused = self.refused.contains(&(tenant, inbound.clone()));
+        Ok(linked || installed || refused)
     }
 
     fn company(&self, tenant: TenantNo, id: &CompanyId) -> Result<Option<Company>, Infallible> {

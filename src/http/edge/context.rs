@@ -29,6 +29,8 @@ pub(in crate::http) struct Context {
     pub permit: Option<Permit>,
     /// The values of the reply's `X-RateLimit-…` headers.
     pub rate_limit: Option<Standing>,
+    /// What the audit event of a refusal says beside the route and the code.
+    pub asked: Map<String, Value>,
 }
 
 impl Context {
@@ -42,7 +44,15 @@ impl Context {
             caller: None,
             permit: None,
             rate_limit: None,
+            asked: Map::new(),
         })
+    }
+
+    /// Remembers what a request asks for, in case that it is refused and the refusal is audited.
+    pub(in crate::http) fn remember(request: &HttpRequest, asked: Map<String, Value>) {
+        if let Some(context) = request.extensions_mut().get_mut::<Self>() {
+            context.asked = asked;
+        }
     }
 
     /// Milliseconds since the server received the request.

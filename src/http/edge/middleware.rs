@@ -8,6 +8,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse, web};
+use serde_json::Map;
 use uuid::Uuid;
 
 use super::body::SharedPayload;
@@ -43,6 +44,7 @@ pub(in crate::http) async fn handle(
         caller: None,
         permit: None,
         rate_limit: None,
+        asked: Map::new(),
     });
     let app = request.app_data::<web::Data<App>>().cloned();
     let origin = app

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use serde_json::Map;
-
 use super::context::Context;
 use crate::error::{Code, Refusal};
 use crate::limits::minute_of;
@@ -24,7 +22,8 @@ const EVENTS_PER_MINUTE: u32 = 60;
 const END_USER_EVENTS_PER_MINUTE: u32 = 10;
 /// Longest path segment, in characters, that is recorded.
 const MAX_SEGMENT_CHARS: usize = 64;
-/// The dry run, which writes nothing (contract, section 3).
+/// The dry run. Each of its refusals is audited, since each could be a question about somebody else
+/// (contract, section 3).
 const DRY_RUN: &str = "/chat/sessions/resolve";
 
 /// The number of events recorded in the current minute, by tenant and by whether the caller is an
@@ -40,8 +39,9 @@ struct MinuteCount {
 }
 
 /// Whether a refusal shows an attempt at something forbidden, and not just a mistake.
-fn is_audited(code: Code) -> bool {
+fn is_audited(route: &str, code: Code) -> bool {
     code.status() == 403
+        || (route == DRY_RUN && matches!(code.status(), 404 | 409 | 422))
         || matches!(
             code,
             Code::InstallConflict | Code::CompanyAlreadyBound | Code::LastAdmin
@@ -97,12 +97,12 @@ impl RefusalAudit {
         refusal: &Refusal,
     ) -> Option<Event> {
         let caller = context.caller.as_ref()?;
-        if route == DRY_RUN || !is_audited(refusal.code) {
+        if !is_audited(route, refusal.code) {
             return None;
         }
         let is_end_user = matches!(caller.who, Who::EndUserSession { .. });
         let skipped = self.admit(caller.tenant.no, is_end_user, now)?;
-        let mut details = Map::new();
+        let mut details = context.asked.clone();
         details.insert("code".to_owned(), refusal.code.as_str().into());
         details.insert("method".to_owned(), method.into());
         details.insert("route".to_owned(), route.into());
