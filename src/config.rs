@@ -15,6 +15,8 @@ pub struct ServerConfig {
     pub host_names: Vec<String>,
     /// Requests per minute for a tenant without a limit of its own; 0 means no limit.
     pub rate_limit: i64,
+    /// Requests per minute for a platform account; 0 means no limit.
+    pub platform_rate_limit: i64,
     /// The origins whose pages may call the server from a browser.
     pub cors_origins: Vec<String>,
     /// Whether a proxy adds the client's address to `X-Forwarded-For`, and sets

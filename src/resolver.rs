@@ -411,6 +411,25 @@ fn route<D: Directory>(
     }))
 }
 
+/// Returns the tenant that a platform call acts in, whether or not an agent answers there. `None`
+/// if the request names a tenant that does not exist, and for other callers, who act in their own.
+///
+/// # Errors
+/// The directory's error if a read fails.
+pub fn acting<D: Directory>(
+    directory: &D,
+    asker: &Asker,
+    request: &Request,
+) -> Result<Option<Tenant>, D::Error> {
+    match asker {
+        Asker::Platform(home) => match by_install(directory, request)? {
+            Some(channel) => directory.tenant_by_no(channel.owner).map(Some),
+            None => Ok(acting_tenant(directory, home, request)?.ok()),
+        },
+        Asker::ServiceAccount(_) | Asker::User { .. } => Ok(None),
+    }
+}
+
 /// Applies rule a.
 fn by_install<D: Directory>(directory: &D, request: &Request) -> Result<Option<Channel>, D::Error> {
     match (&request.bot_id, &request.inbound_tenant_id) {

@@ -17,6 +17,8 @@ use crate::requests;
 pub const ENVIRONMENT: &str = "bench";
 /// The highest possible limit, so that requests are counted and none is refused.
 pub const RATE_LIMIT: i64 = 1_000_000;
+/// The limit of the relay's account per minute, more than a server can serve.
+pub const PLATFORM_RATE_LIMIT: &str = "10000000";
 const PROGRAM: &str = env!("CARGO_BIN_EXE_switchboard");
 /// The timeout until a server listens.
 const START: Duration = Duration::from_secs(30);
@@ -35,6 +37,7 @@ impl Server {
         let mut serve = program(data);
         serve.args(["serve", "--listen", "127.0.0.1:0", "--rate-limit"]);
         serve.arg(RATE_LIMIT.to_string());
+        serve.args(["--platform-rate-limit", PLATFORM_RATE_LIMIT]);
         Self::run(serve, log)
     }
 

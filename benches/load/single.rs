@@ -16,7 +16,7 @@ use switchboard::store::Store;
 use switchboard::turns::respond::Responders;
 
 use crate::Failed;
-use crate::server::{ENVIRONMENT, RATE_LIMIT, Server};
+use crate::server::{ENVIRONMENT, PLATFORM_RATE_LIMIT, RATE_LIMIT, Server};
 
 /// The interval of indexing new messages, as in the program.
 const INDEX_EVERY: Duration = Duration::from_secs(5);
@@ -32,7 +32,13 @@ pub fn start(data: &Path, log: &Path) -> Result<Server, Failed> {
 pub fn serve(data: &Path) -> Result<(), Failed> {
     let flags = ServerFlags::augment_args(Arguments::new("limits"));
     let rate_limit = RATE_LIMIT.to_string();
-    let given = flags.try_get_matches_from(["limits", "--rate-limit", &rate_limit])?;
+    let given = flags.try_get_matches_from([
+        "limits",
+        "--rate-limit",
+        &rate_limit,
+        "--platform-rate-limit",
+        PLATFORM_RATE_LIMIT,
+    ])?;
     let flags = ServerFlags::from_arg_matches(&given)?;
     let store = Store::open_with_group_limit(data, Clock::System, 1)?;
     let signing = SigningSecret::of_folder(store.folder())?;

@@ -10,6 +10,7 @@ pub mod session_token;
 pub mod sign_in;
 pub mod signed_link;
 pub mod signing;
+pub mod sliding_window;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -249,7 +250,6 @@ impl Authenticator {
         self.record_key_use(store, key.id.tick(), key.last_used_at, now);
         let caller = Caller {
             tenant: found.tenant.clone(),
-            rate_limit_per_minute: found.rate_limit_per_minute,
             who: Who::ServiceAccount {
                 key: key.id,
                 account: key.account,
@@ -311,7 +311,6 @@ impl Authenticator {
         };
         Ok(CredentialCheck::from(Caller {
             tenant: found.tenant.clone(),
-            rate_limit_per_minute: found.rate_limit_per_minute,
             who: Who::DashboardUser {
                 name: recorded_name.or(identity.name),
                 id: identity.id,
@@ -363,7 +362,6 @@ impl Authenticator {
             .ok_or(Reason::Revoked)?;
         Ok(Caller {
             tenant: found.tenant.clone(),
-            rate_limit_per_minute: found.rate_limit_per_minute,
             who: Who::DashboardUser {
                 id: sign_in::id_of(found.role),
                 name: Some(sign_in::NAME.to_owned()),
@@ -382,7 +380,6 @@ impl Authenticator {
             .ok_or(Reason::Revoked)?;
         Ok(Caller {
             tenant: found.tenant,
-            rate_limit_per_minute: found.rate_limit_per_minute,
             who: Who::EndUserSession {
                 jti: claims.jti,
                 session: found.session,

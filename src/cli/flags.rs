@@ -95,6 +95,11 @@ pub struct ServerFlags {
           value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
     pub rate_limit: i64,
 
+    /// Requests per minute for each platform account, for all tenants together; 0 means no limit
+    /// [default: 60000; no limit with --rate-limit 0]
+    #[arg(long, env = "SWITCHBOARD_PLATFORM_RATE_LIMIT", value_name = "N", value_parser = clap::value_parser!(i64).range(0..=10_000_000))]
+    pub platform_rate_limit: Option<i64>,
+
     /// An origin whose pages may call the server from a browser; separate several with commas or
     /// repeat the flag [default: none]
     #[arg(long = "cors-origin", env = "SWITCHBOARD_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = url)]
@@ -146,10 +151,15 @@ pub struct ServerFlags {
 impl ServerFlags {
     /// Makes the configuration of a server with these flags.
     pub fn config(&self) -> ServerConfig {
+        let platform_rate_limit = match self.rate_limit {
+            0 => 0,
+            _ => rate_limit::DEFAULT_PLATFORM_PER_MINUTE,
+        };
         ServerConfig {
             public_url: self.public_url.clone(),
             host_names: host_name().into_iter().collect(),
             rate_limit: self.rate_limit,
+            platform_rate_limit: self.platform_rate_limit.unwrap_or(platform_rate_limit),
             cors_origins: self.cors_origins.clone(),
             behind_proxy: self.behind_proxy,
             workers: self.workers,

@@ -23,6 +23,10 @@ pub(super) enum Tenants {
         /// The Microsoft 365 tenant with which its users sign in [default: none]
         #[arg(long, env = "SWITCHBOARD_ENTRA_TENANT_ID", value_name = "ID", value_parser = m365_tenant_id)]
         entra_tenant_id: Option<M365TenantId>,
+        /// The tenant's own requests per minute; 0 means no limit [default: --rate-limit of the
+        /// server]
+        #[arg(long, env = "SWITCHBOARD_TENANT_RATE_LIMIT", value_name = "N", value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
+        rate_limit: Option<i64>,
     },
     /// List tenants in columns: client id, name, Microsoft 365 tenant, created
     List,
@@ -52,12 +56,13 @@ pub(super) fn run(common: &Common, command: &Tenants) -> Result<(), Failed> {
             client_id,
             name,
             entra_tenant_id,
+            rate_limit,
         } => {
             let new = NewTenant {
                 client_id: client_id.clone(),
                 name: name.clone(),
                 entra_tenant_id: entra_tenant_id.clone(),
-                rate_limit_per_minute: None,
+                rate_limit_per_minute: *rate_limit,
                 retention_days: None,
             };
             store.write_now(move |tx| {

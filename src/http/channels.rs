@@ -18,7 +18,7 @@ use crate::model::ids::ChannelId;
 use crate::model::names::{AgentId, BotId, M365TenantId};
 use crate::model::words::{Audience, ChannelStatus};
 use crate::store::channels::{self, ChannelFilter, ChannelRecord};
-use crate::store::{Reader, installs};
+use crate::store::{Reader, installs, tenants};
 
 impl FromQuery for ChannelFilter {
     fn read(query: &QueryString) -> Result<Self> {
@@ -189,15 +189,20 @@ pub(super) struct Greeting {
 
 pub(super) async fn install_event(
     app: web::Data<App>,
-    _caller: Permit,
+    caller: Permit,
     body: Body<InstallEvent>,
 ) -> Outcome<Greeting> {
     let event = body.read()?;
     let (Some(bot), Some(directory)) = (event.bot_id, event.end_client_tenant_id) else {
         return Err(Code::ValidationError.into());
     };
+    let call = caller.shared();
     let routed = move |reader: &Reader<'_>| match installs::routed(reader, &bot, &directory)? {
-        Some(install) => channels::by_id(reader, install.channel_id),
+        Some(install) => {
+            let tenant = tenants::by_no(reader, install.tenant)?;
+            call.act_in(tenant.no, tenant.rate_limit_per_minute)?;
+            channels::by_id(reader, install.channel_id)
+        }
         None => Ok(None),
     };
     let channel = app.store.read(routed).await?;

@@ -11,12 +11,13 @@ use tokio::time::Instant;
 
 use super::edge::admission::{Permit, credential};
 use super::edge::extract::{FromQuery, Query, QueryString, path_id};
-use super::sessions::{find, find_in};
+use super::sessions::find;
 use super::{App, Stage};
 use crate::error::{Error, Refusal, Result};
 use crate::model::caller::Reach;
 use crate::model::ids::{SessionId, Tick};
 use crate::model::session::Cursor;
+use crate::store::sessions;
 use crate::turns::log::{DONE, SseEvent};
 use crate::turns::signals::Listener;
 use crate::turns::stream::StreamReader;
@@ -228,7 +229,7 @@ impl EventStream {
         let store = &self.app.store;
         let caller = self.app.authenticator.caller(store, credential).await?;
         store
-            .read(move |reader| find_in(reader, &caller, session, Reach::Read))
+            .read(move |reader| sessions::within_reach(reader, &caller, session, Reach::Read))
             .await
             .map(drop)
     }

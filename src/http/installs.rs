@@ -5,49 +5,38 @@ use actix_web::{HttpRequest, web};
 use super::App;
 use super::edge::admission::Permit;
 use super::edge::audited;
+use super::edge::call::Call;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, List, ListQuery};
 use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, Query, path_id};
 use crate::error::{Code, Result};
 use crate::input::fields::{Fields, FromFields};
-use crate::model::caller::Caller;
 use crate::model::ids::{ChannelId, InstallId};
-use crate::model::names::{CompanyId, M365TenantId, TenantNo};
+use crate::model::names::{CompanyId, M365TenantId};
 use crate::resolver::Linked;
 use crate::store::audit::{self, Event};
 use crate::store::channels::{self, ChannelRecord};
 use crate::store::installs::{self, InstallRecord, Installed};
-use crate::store::{Extent, Reader};
+use crate::store::{Extent, Reader, tenants};
 
 const SHARED: &str = "Several companies are now linked to this M365 tenant. Chat is refused until exactly one is linked.";
 
-/// The channels whose installs a caller manages.
-#[derive(Clone, Copy)]
-enum InstallScope {
-    AnyTenant,
-    Tenant(TenantNo),
-}
-
-impl InstallScope {
-    fn by(caller: &Caller) -> Self {
-        if caller.is_platform() {
-            Self::AnyTenant
-        } else {
-            Self::Tenant(caller.tenant.no)
-        }
+/// A channel whose installs the caller manages: one of its tenant, or any for the platform, whose
+/// call counts on the channel's tenant. The channel may be deleted: its installs refuse chat until
+/// they are removed.
+///
+/// # Errors
+/// `not_found`, `rate_limited`.
+fn managed_channel(reader: &Reader<'_>, call: &Call, id: ChannelId) -> Result<ChannelRecord> {
+    let channel = channels::by_id(reader, id)?
+        .filter(|channel| call.is_platform() || channel.tenant == call.tenant.no)
+        .ok_or(Code::NotFound)?;
+    if call.is_platform() {
+        let tenant = tenants::by_no(reader, channel.tenant)?;
+        call.act_in(tenant.no, tenant.rate_limit_per_minute)?;
     }
-
-    /// A channel whose installs the caller manages. It may be deleted: its installs refuse chat
-    /// until they are removed.
-    fn channel(self, reader: &Reader<'_>, id: ChannelId) -> Result<ChannelRecord> {
-        channels::by_id(reader, id)?
-            .filter(|channel| match self {
-                Self::AnyTenant => true,
-                Self::Tenant(tenant) => channel.tenant == tenant,
-            })
-            .ok_or_else(|| Code::NotFound.into())
-    }
+    Ok(channel)
 }
 
 pub(super) async fn list(
@@ -57,9 +46,9 @@ pub(super) async fn list(
     Query(query): Query<ListQuery<()>>,
 ) -> Outcome<Vec<InstallRecord>> {
     let id: ChannelId = path_id(&request, "channel_id")?;
-    let scope = InstallScope::by(&caller);
+    let call = caller.shared();
     app.store
-        .read(move |reader| scope.channel(reader, id))
+        .read(move |reader| managed_channel(reader, &call, id))
         .await?;
     let owner = id.to_string();
     let list = List {
@@ -104,12 +93,12 @@ pub(super) async fn create(
         return Err(Code::ValidationError.into());
     };
     let channel_id: ChannelId = path_id(&request, "channel_id")?;
-    let scope = InstallScope::by(&caller);
+    let call = caller.shared();
     let mut event = event_of(&request, &caller, "install.create", "");
     let installed = app
         .store
         .write(Extent::Configuration, move |tx| {
-            let channel = scope.channel(tx.reader(), channel_id)?;
+            let channel = managed_channel(tx.reader(), &call, channel_id)?;
             let company = new.psa_company_id.as_ref();
             let installed = installs::install(tx, &channel, &directory, company)?;
             if installed.is_new || installed.is_linked {
@@ -164,10 +153,10 @@ pub(super) async fn delete(
 ) -> Result<NoContent> {
     let channel_id: ChannelId = path_id(&request, "channel_id")?;
     let id: InstallId = path_id(&request, "install_id")?;
-    let scope = InstallScope::by(&caller);
+    let call = caller.shared();
     let event = event_of(&request, &caller, "install.delete", id);
     audited::write(&app, event, move |tx, event| {
-        let channel = scope.channel(tx.reader(), channel_id)?;
+        let channel = managed_channel(tx.reader(), &call, channel_id)?;
         let install = installs::by_id(tx.reader(), id)?
             .filter(|install| install.channel_id == channel_id)
             .ok_or(Code::NotFound)?;

@@ -91,10 +91,12 @@ pub(super) async fn append(
 ) -> Outcome<Accepted> {
     let sent = body.read()?;
     let id: SessionId = path_id(&request, "session_id")?;
-    let caller = caller.shared();
+    let call = caller.shared();
     let checked = app.store.read_cached(move |cached| {
+        let session = find_in(cached.reader(), &call, id, Reach::Read)?;
         let client_message_id = sent.client_message_id.as_deref();
-        let checked = messages::check(cached, &caller, id, client_message_id, &sent.attachments)?;
+        let checked =
+            messages::check(cached, &call, session, client_message_id, &sent.attachments)?;
         Ok(checked.map(|session| (session, sent)))
     });
     let (session, sent) = match checked.await? {

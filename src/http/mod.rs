@@ -43,7 +43,7 @@ use self::edge::routing::{PathRoutes, RouterFactory};
 use self::edge::{middleware, refusal_audit, upload_limiter};
 use crate::auth::Authenticator;
 use crate::auth::attempts::Attempts;
-use crate::auth::rate_limit::RateLimiter;
+use crate::auth::rate_limit::{Limits, RateLimiter};
 use crate::config::ServerConfig;
 use crate::limits::OncePerMinute;
 use crate::store::Store;
@@ -63,8 +63,8 @@ pub struct App {
     pub store: Store,
     /// Checks credentials.
     pub authenticator: Authenticator,
-    /// Limits the requests of each tenant.
-    pub limiter: RateLimiter,
+    /// Limits the requests of each platform account and of each tenant.
+    pub limiter: Arc<RateLimiter>,
     /// Throttles failed exchanges of sign-in codes.
     pub attempts: Attempts,
     /// Wakes the handlers that wait for an event in a session.
@@ -109,8 +109,12 @@ impl App {
     ) -> io::Result<Arc<Self>> {
         let signals = Signals::default();
         let concurrency = usize::from(config.turn_concurrency);
+        let limits = Limits {
+            per_tenant: config.rate_limit,
+            per_platform_account: config.platform_rate_limit,
+        };
         Ok(Arc::new(Self {
-            limiter: RateLimiter::new(config.rate_limit),
+            limiter: Arc::new(RateLimiter::new(limits, store.clock().clone())),
             attempts: Attempts::default(),
             engine: Engine::new(store.clone(), signals.clone(), responders, concurrency)?,
             uploads: upload_limiter::UploadLimiter::new(config.timeouts.uploads),

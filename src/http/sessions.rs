@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::App;
 use super::edge::admission::Permit;
+use super::edge::call::Call;
 use super::edge::context::{Context, event_of};
 use super::edge::cursor::{AFTER_ALL, List, ListQuery, Page};
 use super::edge::envelope::{MaybeSerialized, NoContent, Outcome, Reply};
@@ -172,6 +173,29 @@ fn asker(caller: &Caller) -> Result<Asker> {
     Asker::of(caller).ok_or_else(|| Code::Forbidden.into())
 }
 
+/// Decides who answers. A platform call counts on the tenant that it acts in, also if no agent
+/// answers there.
+async fn answerer(
+    app: &App,
+    caller: &Permit,
+    requested: &SessionRequest,
+    purpose: Purpose,
+) -> Result<Result<Resolution, Refused>> {
+    let request = requested.request(caller)?;
+    let outcome = app
+        .store
+        .resolve(caller.snapshot_version(), asker(caller)?, request, purpose)
+        .await?;
+    let acting = match &outcome {
+        Ok(resolution) => Some(&resolution.tenant),
+        Err(none) => none.acting.as_ref(),
+    };
+    if let Some(tenant) = acting {
+        caller.act_in(tenant.no, tenant.rate_limit_per_minute)?;
+    }
+    Ok(outcome.map_err(|none| none.refused))
+}
+
 /// The caller's account, unique across the server, as the scope of an idempotency key.
 fn account(caller: &Caller) -> String {
     let (tenant, kind) = (caller.tenant.no.0, caller.kind().as_str());
@@ -199,15 +223,20 @@ fn repeatable(
     }))
 }
 
-/// The reply to replay; `None` if the request is the first with its key.
-fn stored_reply(replay: Replay) -> Result<Option<Box<RawValue>>> {
+/// The reply to replay; `None` if the request is the first with its key. A replay counts on the
+/// tenant of its session.
+fn stored_reply(call: &Call, replay: Replay) -> Result<Option<Box<RawValue>>> {
     match replay {
         Replay::No => Ok(None),
         Replay::OtherBody => Err(Code::IdempotencyKeyReused.into()),
         Replay::SessionDeleted => Err(Code::NotFound.into()),
-        Replay::Reply(json) => RawValue::from_string(json)
-            .map(Some)
-            .map_err(|error| Error::Internal(error.into())),
+        Replay::Session(first) => {
+            let (tenant, own_limit) = first.tenant;
+            call.act_in(tenant, own_limit)?;
+            RawValue::from_string(first.json)
+                .map(Some)
+                .map_err(|error| Error::Internal(error.into()))
+        }
     }
 }
 
@@ -249,22 +278,11 @@ pub(super) async fn create(
             .store
             .read(move |reader| idempotency::find(reader, &repeatable, now))
             .await?;
-        if let Some(reply) = stored_reply(found)? {
+        if let Some(reply) = stored_reply(&caller, found)? {
             return replay(reply);
         }
     }
-    let resolver_request = requested.request(&caller)?;
-    let asker = asker(&caller)?;
-    let outcome = app
-        .store
-        .resolve(
-            caller.snapshot_version(),
-            asker,
-            resolver_request,
-            Purpose::Create,
-        )
-        .await?;
-    let resolution = match outcome {
+    let resolution = match answerer(&app, &caller, &requested, Purpose::Create).await? {
         Ok(resolution) => resolution,
         Err(Refused::EndCompanyNotMapped(not_mapped)) => {
             return Err(refuse_unmapped(&app, not_mapped).await?);
@@ -280,12 +298,13 @@ pub(super) async fn create(
             .write(Extent::Statement, move |tx| sessions::insert(tx, new));
         return Ok(created(MaybeSerialized::Value(session.await?))?.warning(warnings));
     }
+    let call = caller.shared();
     let outcome = app
         .store
         .write(Extent::NewSession, move |tx| {
             if let Some(repeatable) = &repeatable {
                 let found = idempotency::find(tx.reader(), repeatable, tx.now())?;
-                if let Some(reply) = stored_reply(found)? {
+                if let Some(reply) = stored_reply(&call, found)? {
                     return Ok(Err(reply));
                 }
             }
@@ -433,16 +452,7 @@ pub(super) async fn resolve(
     };
     let requested = body.read_by(|fields| SessionRequest::read_for(fields, routes_as_relay))?;
     Context::remember(&request, asked(&requested, routes_as_relay));
-    let resolver_request = requested.request(&caller)?;
-    let asker = asker(&caller)?;
-    let resolution = app
-        .store
-        .resolve(
-            caller.snapshot_version(),
-            asker,
-            resolver_request,
-            Purpose::DryRun,
-        )
+    let resolution = answerer(&app, &caller, &requested, Purpose::DryRun)
         .await?
         .map_err(Refusal::from)?;
     let verdict = Verdict {
@@ -456,34 +466,37 @@ pub(super) async fn resolve(
     Ok(Reply::ok(verdict).warning(resolution.warnings))
 }
 
-/// Reads a session in which the caller needs this reach.
+/// Reads a session in which the caller needs this reach, and counts the call on its tenant.
 ///
 /// # Errors
 /// `not_found` for a session that does not exist and for one that the caller may not see;
-/// `forbidden` for a session that the caller may see but not use in this way.
+/// `forbidden` for a session that the caller may see but not use in this way; `rate_limited`.
 pub(super) async fn find(
     app: &App,
     caller: &Permit,
     id: SessionId,
     need: Reach,
 ) -> Result<Session> {
-    let caller = caller.shared();
+    let call = caller.shared();
     app.store
-        .read(move |reader| find_in(reader, &caller, id, need))
+        .read(move |reader| find_in(reader, &call, id, need))
         .await
 }
 
 /// As [`find`], within a transaction that the caller has opened.
 ///
 /// # Errors
-/// `not_found` and `forbidden`, as for [`find`].
+/// `not_found`, `forbidden` and `rate_limited`, as for [`find`].
 pub(super) fn find_in(
     reader: &Reader<'_>,
-    caller: &Caller,
+    call: &Call,
     id: SessionId,
     need: Reach,
 ) -> Result<Session> {
-    sessions::within_reach(reader, caller, id, need)
+    let session = sessions::within_reach(reader, call, id, need)?;
+    let facts = &session.internals;
+    call.act_in(facts.tenant, facts.rate_limit_per_minute)?;
+    Ok(session)
 }
 
 pub(super) async fn get(
@@ -525,6 +538,23 @@ impl FromQuery for SessionQuery {
     }
 }
 
+/// The sessions of the caller's own tenant that the caller may list.
+fn own_scope(caller: &Caller) -> Scope {
+    match &caller.who {
+        Who::DashboardUser {
+            id,
+            role: Role::User | Role::Viewer,
+            ..
+        } => Scope::User {
+            tenant: caller.tenant.no,
+            user: id.clone(),
+        },
+        Who::DashboardUser { .. } | Who::ServiceAccount { .. } | Who::EndUserSession { .. } => {
+            Scope::Tenant(caller.tenant.no)
+        }
+    }
+}
+
 pub(super) async fn list(
     app: web::Data<App>,
     caller: Permit,
@@ -543,24 +573,16 @@ pub(super) async fn list(
                 .read_cached(move |cache| cache.tenant(&client_id))
                 .await?
                 .ok_or(Code::NotFound)?;
+            caller.act_in(acting.no, acting.rate_limit_per_minute)?;
             Scope::Platform {
                 acting: acting.no,
                 home: caller.tenant.no,
             }
         }
-        None => match &caller.who {
-            Who::DashboardUser {
-                id,
-                role: Role::User | Role::Viewer,
-                ..
-            } => Scope::User {
-                tenant: caller.tenant.no,
-                user: id.clone(),
-            },
-            Who::DashboardUser { .. } | Who::ServiceAccount { .. } | Who::EndUserSession { .. } => {
-                Scope::Tenant(caller.tenant.no)
-            }
-        },
+        None => {
+            caller.act_in_own_tenant()?;
+            own_scope(&caller)
+        }
     };
     let owner = format!("{scope:?}");
     let list = List {

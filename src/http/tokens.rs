@@ -9,7 +9,7 @@ use super::edge::admission::Permit;
 use super::edge::context::event_of;
 use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, path_id};
-use super::sessions::{find, find_in, platform_client_id};
+use super::sessions::{find, platform_client_id};
 use crate::auth::session_token::{self, NewClaims};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::fields::{Fields, FromFields};
@@ -18,6 +18,7 @@ use crate::model::clock::{Timestamp, rfc3339};
 use crate::model::ids::{SessionId, TokenId};
 use crate::store::Extent;
 use crate::store::audit;
+use crate::store::sessions;
 use crate::store::tokens::{self, NewToken};
 
 const DEFAULT_TTL_SECONDS: i64 = 3_600;
@@ -151,11 +152,13 @@ pub(super) async fn revoke(
     let revoker = caller.shared();
     let token = app.store.read(move |reader| {
         let token = tokens::by_jti(reader, jti)?.ok_or(Code::NotFound)?;
-        find_in(reader, &revoker, token.session, Reach::Write).map_err(|error| match error {
+        let session = sessions::within_reach(reader, &revoker, token.session, Reach::Write);
+        session.map_err(|error| match error {
             // A caller that may not revoke the token does not learn that it exists.
             Error::Refused(_) => Code::NotFound.into(),
             Error::Internal(_) => error,
         })?;
+        revoker.act_in(token.tenant.no, token.tenant.rate_limit_per_minute)?;
         Ok(token)
     });
     let token = token.await?;

@@ -15,8 +15,6 @@ use super::words::{CallerKind, Role};
 pub struct Caller {
     /// The caller's own tenant; for a session token, the tenant that the session acts for.
     pub tenant: Tenant,
-    /// The tenant's own limit of requests per minute, if it has one; 0 means no limit.
-    pub rate_limit_per_minute: Option<i64>,
     /// The caller's identity.
     pub who: Who,
 }

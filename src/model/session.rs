@@ -75,6 +75,8 @@ pub struct Decision {
 pub struct SessionInternals {
     /// The database's number of the acting tenant.
     pub tenant: TenantNo,
+    /// The acting tenant's own limit of requests per minute, if it has one.
+    pub rate_limit_per_minute: Option<i64>,
     /// The own tenant of the platform account that created the session, if one did.
     pub platform_tenant: Option<TenantNo>,
     /// The row of the session's company. Without one, the company is gone.

@@ -11,4 +11,6 @@ pub struct Tenant {
     pub client_id: ClientId,
     /// The name that messages to end users show.
     pub name: String,
+    /// The tenant's own limit of requests per minute, if it has one; 0 means no limit.
+    pub rate_limit_per_minute: Option<i64>,
 }

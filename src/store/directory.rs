@@ -8,7 +8,7 @@ use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, Ten
 use crate::model::words::ManagedAgentKey;
 use crate::resolver::{
     Agent, Asker, Channel, Company, Directory, Linked, Purpose, Refused, Request, Resolution,
-    Tenant, resolve,
+    Tenant, acting, resolve,
 };
 
 const OWNS_DIRECTORY: &str = "
@@ -56,6 +56,31 @@ impl Directory for Reader<'_> {
     }
 }
 
+/// Why no agent answers, and where.
+#[derive(Clone, Debug)]
+pub struct NoAnswer {
+    /// The reason.
+    pub refused: Refused,
+    /// The tenant that a platform call acts in, if there is one.
+    pub acting: Option<Tenant>,
+}
+
+/// Decides who answers, and finds the acting tenant of a refusal.
+fn decide<D: Directory>(
+    directory: &D,
+    asker: &Asker,
+    request: &Request,
+    purpose: Purpose,
+) -> Result<Result<Resolution, NoAnswer>, D::Error> {
+    match resolve(directory, asker, request, purpose)? {
+        Ok(resolution) => Ok(Ok(resolution)),
+        Err(refused) => {
+            let acting = acting(directory, asker, request)?;
+            Ok(Err(NoAnswer { refused, acting }))
+        }
+    }
+}
+
 impl Store {
     /// Decides who answers. If the cache holds every fact at `snapshot_version`, the decision needs
     /// no snapshot.
@@ -65,10 +90,10 @@ impl Store {
         asker: Asker,
         request: Request,
         purpose: Purpose,
-    ) -> Result<Result<Resolution, Refused>> {
+    ) -> Result<Result<Resolution, NoAnswer>> {
         // A cache miss falls through to the read below.
         if let Some(version) = snapshot_version.and_then(SnapshotVersion::version)
-            && let Ok(outcome) = resolve(
+            && let Ok(outcome) = decide(
                 &self.cache.at(version, &CacheOnly),
                 &asker,
                 &request,
@@ -77,7 +102,7 @@ impl Store {
         {
             return Ok(outcome);
         }
-        self.read_cached(move |cached| resolve(cached, &asker, &request, purpose))
+        self.read_cached(move |cached| decide(cached, &asker, &request, purpose))
             .await
     }
 }

@@ -5,6 +5,7 @@ use super::{Extent, Store, WriteTx};
 use crate::error::Result;
 use crate::model::clock::Millis;
 use crate::model::ids::SessionId;
+use crate::model::names::TenantNo;
 
 /// How long a key and its reply are stored.
 const TTL_MS: Millis = 24 * 60 * 60 * 1_000;
@@ -31,26 +32,45 @@ pub enum Replay {
     OtherBody,
     /// The session that the earlier request created was deleted.
     SessionDeleted,
-    /// The data of the earlier reply, as JSON.
-    Reply(String),
+    /// The earlier request created this session.
+    Session(FirstReply),
+}
+
+/// The first reply with a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstReply {
+    /// The data of the reply, as JSON.
+    pub json: String,
+    /// The tenant that the session acts for, with its own limit of requests per minute.
+    pub tenant: (TenantNo, Option<i64>),
 }
 
 const FIND: &str = "
-SELECT body_sha256, reply FROM idempotency_keys WHERE account_id = ?1 AND key = ?2 AND created_at > ?3";
+SELECT k.body_sha256 AS body_sha256, k.reply AS reply, s.tenant_no AS tenant_no, t.rate_limit_per_minute AS rate_limit_per_minute
+FROM idempotency_keys k
+LEFT JOIN sessions s ON s.seq = k.session_seq
+LEFT JOIN tenants t ON t.tenant_no = s.tenant_no
+WHERE k.account_id = ?1 AND k.key = ?2 AND k.created_at > ?3";
 
 /// Finds the earlier request with the same account and key.
 pub fn find(reader: &Reader<'_>, request: &IdempotentRequest, now: Millis) -> Result<Replay> {
-    let found: Option<([u8; 32], Option<String>)> = reader.optional(
-        FIND,
-        (&request.account, &request.key, now - TTL_MS),
-        |row| Ok((row.get("body_sha256")?, row.get("reply")?)),
-    )?;
-    Ok(match found {
-        None => Replay::No,
-        Some((body, _)) if body != request.body_sha256 => Replay::OtherBody,
-        Some((_, None)) => Replay::SessionDeleted,
-        Some((_, Some(reply))) => Replay::Reply(reply),
-    })
+    let key = (&request.account, &request.key, now - TTL_MS);
+    let found = reader.optional(FIND, key, |row| {
+        let body: [u8; 32] = row.get("body_sha256")?;
+        if body != request.body_sha256 {
+            return Ok(Replay::OtherBody);
+        }
+        let (json, tenant): (Option<String>, Option<TenantNo>) =
+            (row.get("reply")?, row.get("tenant_no")?);
+        Ok(match (json, tenant) {
+            (Some(json), Some(tenant)) => Replay::Session(FirstReply {
+                json,
+                tenant: (tenant, row.get("rate_limit_per_minute")?),
+            }),
+            (Some(_), None) | (None, _) => Replay::SessionDeleted,
+        })
+    })?;
+    Ok(found.unwrap_or(Replay::No))
 }
 
 const INSERT: &str = "

@@ -1,7 +1,7 @@
 //! API keys. Only the SHA-256 of a key is stored.
 
-use super::WriteTx;
 use super::sql::{Reader, Row, params};
+use super::{WriteTx, tenants};
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Millis;
 use crate::model::ids::{KeyId, Tick};
@@ -78,8 +78,6 @@ pub struct Credential {
     pub key: KeyRecord,
     /// The key's tenant.
     pub tenant: Tenant,
-    /// The tenant's own rate limit, if it has one.
-    pub rate_limit_per_minute: Option<i64>,
 }
 
 const BY_SHA256: &str = "
@@ -92,16 +90,9 @@ WHERE k.sha256 = ?1";
 /// The key with this SHA-256, even if revoked or expired.
 pub fn by_sha256(reader: &Reader<'_>, sha256: &[u8; 32]) -> Result<Option<Credential>> {
     reader.optional(BY_SHA256, [sha256], |row| {
-        let key = record(row)?;
-        let tenant = Tenant {
-            no: key.tenant,
-            client_id: row.get("client_id")?,
-            name: row.get("tenant_name")?,
-        };
         Ok(Credential {
-            key,
-            tenant,
-            rate_limit_per_minute: row.get("rate_limit_per_minute")?,
+            key: record(row)?,
+            tenant: tenants::facts(row)?,
         })
     })
 }

@@ -8,7 +8,7 @@ use super::attachments::{self, NewAttachment};
 use super::cache::Cached;
 use super::sql::{Reader, Row, Rows, params};
 use super::turns::Settlement;
-use super::{WriteTx, channels, search, sessions, turns};
+use super::{WriteTx, channels, search, turns};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::model::caller::{Caller, Reach};
 use crate::model::clock::Timestamp;
@@ -141,23 +141,22 @@ pub fn by_id(reader: &Reader<'_>, session: SessionId, id: MessageId) -> Result<O
     reader.optional(BY_ID, (session.tick(), id.tick(), id), record)
 }
 
-/// Checks whether a caller may append a message to a session (contract, section 4). Returns the
-/// session, or the directory to which an admin has to link exactly one company.
+/// Checks whether a caller may append a message to a session that it may read (contract, section
+/// 4). Returns the session, or the directory to which an admin has to link exactly one company.
 ///
 /// # Errors
-/// The first that applies, in this order: `not_found`, `duplicate_client_message`,
+/// The first that applies, in this order: `duplicate_client_message`,
 /// `validation_error` for a file, `session_archived`, `agent_disabled`, `channel_disconnected`,
 /// `end_company_not_mapped` for a company that is gone, `agent_access_denied`, `forbidden`,
 /// `too_many_pending_turns`.
 pub fn check(
     cached: &Cached<'_, Reader<'_>>,
     caller: &Caller,
-    id: SessionId,
+    session: Session,
     client_message_id: Option<&str>,
     files: &[NewAttachment],
 ) -> Result<Result<Session, NotMapped>> {
-    let reader = cached.reader();
-    let session = sessions::within_reach(reader, caller, id, Reach::Read)?;
+    let (reader, id) = (cached.reader(), session.id);
     refuse_repeat(reader, id, client_message_id)?;
     attachments::check(reader, id, files)?;
     if session.archived_at.is_some() {

@@ -11,7 +11,7 @@ pub mod cache;
 pub mod channels;
 pub mod companies;
 pub mod contents;
-mod directory;
+pub mod directory;
 pub mod export;
 pub mod health;
 pub mod idempotency;
@@ -114,6 +114,11 @@ impl Store {
     /// The data folder.
     pub fn folder(&self) -> &Path {
         self.engine.folder()
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The current time.

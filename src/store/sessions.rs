@@ -21,7 +21,8 @@ macro_rules! select {
              s.psa_company_id AS psa_company_id, s.created_by_kind AS created_by_kind, s.created_by_id AS created_by_id, \
              s.created_by_name AS created_by_name, s.shared AS shared, s.message_count AS message_count, \
              s.metadata AS metadata, s.rule AS rule, s.tenant_no AS tenant_no, s.platform_tenant_no AS platform_tenant_no, \
-             s.company_seq AS company_seq, s.inbound_m365_tenant_id AS inbound_m365_tenant_id \
+             s.company_seq AS company_seq, s.inbound_m365_tenant_id AS inbound_m365_tenant_id, \
+             t.rate_limit_per_minute AS rate_limit_per_minute \
              FROM sessions s JOIN tenants t ON t.tenant_no = s.tenant_no ",
             $rest
         )
@@ -58,6 +59,7 @@ fn record(row: &Row<'_>) -> Result<Session> {
         },
         internals: SessionInternals {
             tenant: row.get("tenant_no")?,
+            rate_limit_per_minute: row.get("rate_limit_per_minute")?,
             platform_tenant: row.get("platform_tenant_no")?,
             company: row.get("company_seq")?,
             pinned_by: row.get("inbound_m365_tenant_id")?,
@@ -198,6 +200,7 @@ pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
         },
         internals: SessionInternals {
             tenant: new.tenant.no,
+            rate_limit_per_minute: new.tenant.rate_limit_per_minute,
             platform_tenant: new.platform_tenant,
             company: company_row,
             pinned_by: new.pinned_by,

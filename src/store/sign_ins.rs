@@ -1,7 +1,7 @@
 //! Local sign-in: the codes of sign-in links, and sign-ins (contract, section 9).
 
 use super::sql::Reader;
-use super::{Extent, Store, WriteTx};
+use super::{Extent, Store, WriteTx, tenants};
 use crate::error::Result;
 use crate::model::clock::Millis;
 use crate::model::ids::TokenId;
@@ -111,8 +111,6 @@ pub fn exchange(tx: &mut WriteTx<'_>, sha256: &[u8; 32]) -> Result<Option<NewSig
 pub struct SignIn {
     /// The tenant.
     pub tenant: Tenant,
-    /// The tenant's own rate limit, if it has one.
-    pub rate_limit_per_minute: Option<i64>,
     /// The person's role.
     pub role: Role,
     /// Whether the person signed out.
@@ -128,14 +126,8 @@ WHERE s.jti = ?1";
 /// The sign-in with this token id.
 pub fn by_jti(reader: &Reader<'_>, jti: TokenId) -> Result<Option<SignIn>> {
     reader.optional(BY_JTI, [jti], |row| {
-        let client_id: ClientId = row.get("client_id")?;
         Ok(SignIn {
-            tenant: Tenant {
-                no: row.get("tenant_no")?,
-                client_id,
-                name: row.get("tenant_name")?,
-            },
-            rate_limit_per_minute: row.get("rate_limit_per_minute")?,
+            tenant: tenants::facts(row)?,
             role: row.get("role")?,
             has_ended: row.get("has_ended")?,
         })

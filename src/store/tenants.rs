@@ -83,15 +83,26 @@ pub fn by_no(reader: &Reader<'_>, no: TenantNo) -> Result<TenantRecord> {
     reader.one(BY_NO, [no], record)
 }
 
-const FACTS_BY_CLIENT_ID: &str =
-    "SELECT tenant_no, client_id, name FROM tenants WHERE client_id = ?1";
-const FACTS_BY_NO: &str = "SELECT tenant_no, client_id, name FROM tenants WHERE tenant_no = ?1";
+macro_rules! select_facts {
+    ($rest:literal) => {
+        concat!(
+            "SELECT tenant_no, client_id, name AS tenant_name, rate_limit_per_minute FROM tenants ",
+            $rest
+        )
+    };
+}
 
-fn facts(row: &Row<'_>) -> Result<Tenant> {
+const FACTS_BY_CLIENT_ID: &str = select_facts!("WHERE client_id = ?1");
+const FACTS_BY_NO: &str = select_facts!("WHERE tenant_no = ?1");
+
+/// The tenant of a row with the columns `tenant_no`, `client_id`, `tenant_name` and
+/// `rate_limit_per_minute`.
+pub(super) fn facts(row: &Row<'_>) -> Result<Tenant> {
     Ok(Tenant {
         no: row.get("tenant_no")?,
         client_id: row.get("client_id")?,
-        name: row.get("name")?,
+        name: row.get("tenant_name")?,
+        rate_limit_per_minute: row.get("rate_limit_per_minute")?,
     })
 }
 

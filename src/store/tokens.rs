@@ -1,12 +1,12 @@
 //! Session tokens: each gives access to one session (contract, section 8).
 
 use super::sql::{Reader, params};
-use super::{Extent, Store, WriteTx, sessions};
+use super::{Extent, Store, WriteTx, sessions, tenants};
 use crate::error::{Code, Result};
 use crate::model::caller::Actor;
 use crate::model::clock::Millis;
 use crate::model::ids::{SessionId, Tick, TokenId};
-use crate::model::names::{ClientId, TenantNo};
+use crate::model::names::TenantNo;
 use crate::model::tenant::Tenant;
 
 /// How long an expired token is kept, so that a refusal can name the exact reason: a day.
@@ -76,8 +76,6 @@ pub struct TokenRecord {
     pub session: SessionId,
     /// The session's tenant.
     pub tenant: Tenant,
-    /// The tenant's own rate limit, if it has one.
-    pub rate_limit_per_minute: Option<i64>,
     /// The end user who received the token.
     pub end_user: Option<String>,
     /// Whether the token, or the key that minted it, was revoked.
@@ -97,15 +95,9 @@ WHERE k.jti = ?1";
 /// The token with this `jti`, unless its session was deleted.
 pub fn by_jti(reader: &Reader<'_>, jti: TokenId) -> Result<Option<TokenRecord>> {
     reader.optional(BY_JTI, [jti], |row| {
-        let client_id: ClientId = row.get("client_id")?;
         Ok(TokenRecord {
             session: row.get("session_id")?,
-            tenant: Tenant {
-                no: row.get("tenant_no")?,
-                client_id,
-                name: row.get("tenant_name")?,
-            },
-            rate_limit_per_minute: row.get("rate_limit_per_minute")?,
+            tenant: tenants::facts(row)?,
             end_user: row.get("end_user")?,
             revoked: row.get("revoked")?,
         })

@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::WriteTx;
 use super::sql::{Reader, Row};
+use super::{WriteTx, tenants};
 use crate::error::{Code, Result};
 use crate::model::clock::{Millis, Timestamp};
 use crate::model::ids::Tick;
-use crate::model::names::{ClientId, M365TenantId, TenantNo};
+use crate::model::names::{M365TenantId, TenantNo};
 use crate::model::tenant::Tenant;
 use crate::model::words::Role;
 
@@ -67,8 +67,6 @@ pub fn upsert(tx: &mut WriteTx<'_>, tenant: TenantNo, user: &UserRecord) -> Resu
 pub struct EntraUser {
     /// The tenant.
     pub tenant: Tenant,
-    /// The tenant's own rate limit, if it has one.
-    pub rate_limit_per_minute: Option<i64>,
     /// The user's record; none before the first request.
     pub user: Option<StoredUser>,
 }
@@ -97,15 +95,9 @@ pub fn entra_user(
     id: &str,
 ) -> Result<Option<EntraUser>> {
     reader.optional(ENTRA_USER, (directory, id), |row| {
-        let client_id: ClientId = row.get("client_id")?;
         let role: Option<Role> = row.get("role")?;
         Ok(EntraUser {
-            tenant: Tenant {
-                no: row.get("tenant_no")?,
-                client_id,
-                name: row.get("tenant_name")?,
-            },
-            rate_limit_per_minute: row.get("rate_limit_per_minute")?,
+            tenant: tenants::facts(row)?,
             user: match role {
                 None => None,
                 Some(role) => Some(StoredUser {

@@ -20,6 +20,7 @@ const COMMANDS: &[(&[&str], &[&str])] = &[
             "--listen",
             "--public-url",
             "--rate-limit",
+            "--platform-rate-limit",
             "--cors-origin",
             "--workers",
             "--max-connections",
@@ -39,7 +40,7 @@ const COMMANDS: &[(&[&str], &[&str])] = &[
     (&["export"], &["--tenant"]),
     (
         &["tenants", "create"],
-        &["--client-id", "--name", "--entra-tenant-id"],
+        &["--client-id", "--name", "--entra-tenant-id", "--rate-limit"],
     ),
     (&["tenants", "list"], &[]),
     (
@@ -133,6 +134,7 @@ fn wrong_usage_is_exit_2_and_touches_no_folder() {
         vec!["restore"],
         vec!["serve", "--listen", "8080"],
         vec!["serve", "--rate-limit", "-1"],
+        vec!["serve", "--platform-rate-limit", "10000001"],
         vec!["serve", "--workers", "0"],
         vec!["serve", "--public-url", "chat.example.com"],
         vec!["serve", "--nothing"],
@@ -142,6 +144,16 @@ fn wrong_usage_is_exit_2_and_touches_no_folder() {
         vec!["tenants", "create", "--client-id", "northwind-it"],
         vec!["tenants", "create", "--client-id", "North", "--name", "N"],
         vec!["tenants", "create", "--client-id", "n", "--name", ""],
+        vec![
+            "tenants",
+            "create",
+            "--client-id",
+            "n",
+            "--name",
+            "n",
+            "--rate-limit",
+            "1000001",
+        ],
         vec!["keys", "create", "--tenant", "northwind-it"],
         vec![
             "keys",
@@ -318,13 +330,16 @@ fn the_variables_of_tenants_and_keys_work_and_the_flags_override_them() {
             .command(["tenants", "create"])
             .env("SWITCHBOARD_CLIENT_ID", "fabrikam")
             .env("SWITCHBOARD_NAME", "Fabrikam")
-            .env("SWITCHBOARD_ENTRA_TENANT_ID", "FAB-DIR"),
+            .env("SWITCHBOARD_ENTRA_TENANT_ID", "FAB-DIR")
+            .env("SWITCHBOARD_TENANT_RATE_LIMIT", "7"),
     );
     assert_eq!(done.stdout, "fabrikam\n", "{done:?}");
     let done = finish(
         workspace
             .command(["tenants", "create", "--client-id", "tailspin"])
             .args(["--name", "Tailspin", "--entra-tenant-id", "tail-dir"])
+            .args(["--rate-limit", "0"])
+            .env("SWITCHBOARD_TENANT_RATE_LIMIT", "7")
             .env("SWITCHBOARD_CLIENT_ID", "fabrikam")
             .env("SWITCHBOARD_NAME", "Fabrikam")
             .env("SWITCHBOARD_ENTRA_TENANT_ID", "fab-dir"),
@@ -337,6 +352,10 @@ fn the_variables_of_tenants_and_keys_work_and_the_flags_override_them() {
         .collect();
     assert_eq!(columns[0][..3], ["fabrikam", "Fabrikam", "fab-dir"]);
     assert_eq!(columns[1][..3], ["tailspin", "Tailspin", "tail-dir"]);
+    let exported: serde_json::Value = serde_json::from_str(&workspace.ok(["export"])).unwrap();
+    for (tenant, limit) in [(0, 7), (1, 0)] {
+        assert_eq!(exported["tenants"][tenant]["rate_limit_per_minute"], limit);
+    }
 
     let variables = [
         ("SWITCHBOARD_TENANT", "fabrikam"),
@@ -405,6 +424,7 @@ fn the_variables_of_serve_work_and_the_flags_override_them() {
         ("SWITCHBOARD_LISTEN", "127.0.0.1:0"),
         ("SWITCHBOARD_PUBLIC_URL", "https://chat.example.com"),
         ("SWITCHBOARD_RATE_LIMIT", "7"),
+        ("SWITCHBOARD_PLATFORM_RATE_LIMIT", "70"),
         (
             "SWITCHBOARD_CORS_ORIGIN",
             "https://one.example.com,https://two.example.com",

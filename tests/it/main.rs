@@ -59,6 +59,7 @@ mod messages;
 mod metrics;
 mod model_turns;
 mod openai_client;
+mod platform_limit;
 mod power_cut;
 mod process;
 mod query_plans;

@@ -107,6 +107,7 @@ impl World {
             no,
             client_id: ClientId::parse(client_id).unwrap(),
             name: format!("The MSP {client_id}"),
+            rate_limit_per_minute: None,
         });
         let support = self.add_agent(no, AgentId(900 + no.0), Audience::Msp);
         support.managed = Some(ManagedAgentKey::NeoSupport);

@@ -9,13 +9,12 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use super::body::{discard, is_discardable};
+use super::call::{ActingTenant, Call};
 use super::context::Context;
-use crate::auth::rate_limit::Admission;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::http::App;
-use crate::model::caller::{Caller, Who};
+use crate::model::caller::Who;
 use crate::model::words::Role;
-use crate::store::cache::SnapshotVersion;
 
 /// The callers that a route admits (contract, section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,29 +82,30 @@ fn is_session_token(who: &Who) -> bool {
 /// A caller that the route admits. The router checks every request to a route that is not public,
 /// before any extractor runs, and stores the permit in the request for the handler.
 #[derive(Clone, Debug)]
-pub struct Permit {
-    caller: Arc<Caller>,
-    snapshot_version: Option<SnapshotVersion>,
-}
+pub struct Permit(Arc<Call>);
 
 impl Deref for Permit {
-    type Target = Caller;
+    type Target = Call;
 
-    fn deref(&self) -> &Caller {
-        &self.caller
+    fn deref(&self) -> &Call {
+        &self.0
     }
 }
 
 impl Permit {
-    /// The caller, for a closure that outlives the handler's borrow.
-    pub fn shared(&self) -> Arc<Caller> {
-        Arc::clone(&self.caller)
+    /// The call, for a closure that outlives the handler's borrow.
+    pub fn shared(&self) -> Arc<Call> {
+        Arc::clone(&self.0)
     }
+}
 
-    /// The version of the configuration snapshot in which the credential was found.
-    pub fn snapshot_version(&self) -> Option<SnapshotVersion> {
-        self.snapshot_version
-    }
+/// What a row of the route table says about the admission of its calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The callers that the route admits.
+    pub callers: Callers,
+    /// The tenant on which a platform call counts.
+    pub tenant: ActingTenant,
 }
 
 /// Admits a request to a route and stores the [`Permit`] in the request. The checks run in the
@@ -113,8 +113,8 @@ impl Permit {
 ///
 /// # Errors
 /// `shutting_down`, `unauthorized`, `rate_limited`, `forbidden`.
-pub(super) async fn admit(request: &mut ServiceRequest, callers: Callers) -> Result<()> {
-    let permit = authorize(request, callers).await;
+pub(super) async fn admit(request: &mut ServiceRequest, rules: Rules) -> Result<()> {
+    let permit = authorize(request, rules).await;
     if permit.is_err() && is_discardable(request.request()) {
         // The connection stays usable once the small body is read.
         Box::pin(discard(request.take_payload())).await;
@@ -143,7 +143,7 @@ pub(in crate::http) fn credential(headers: &HeaderMap) -> Result<Option<&[u8]>> 
     }
 }
 
-async fn authorize(request: &ServiceRequest, callers: Callers) -> Result<Permit> {
+async fn authorize(request: &ServiceRequest, rules: Rules) -> Result<Permit> {
     let app = request
         .app_data::<web::Data<App>>()
         .ok_or_else(|| Error::internal("the application's data is missing"))?;
@@ -154,31 +154,19 @@ async fn authorize(request: &ServiceRequest, callers: Callers) -> Result<Permit>
         .authenticator
         .authenticate(&app.store, credential(request.headers())?)
         .await?;
-    let caller = Arc::new(caller);
-    let admission = app.limiter.admit(
-        caller.tenant.no,
-        caller.rate_limit_per_minute,
-        app.store.now(),
-    );
-    if let Some(context) = request.extensions_mut().get_mut::<Context>() {
-        context.caller = Some(Arc::clone(&caller));
-        context.rate_limit = match admission {
-            Admission::Unlimited => None,
-            Admission::Admitted(status) | Admission::Refused(status, _) => Some(status),
-        };
-    }
-    if let Admission::Refused(_, wait_s) = admission {
-        let mut refusal = Refusal::new(Code::RateLimited);
-        refusal.retry_after_s = Some(wait_s);
-        return Err(refusal.into());
-    }
-    if !callers.allow(&caller.who) {
-        return Err(Code::Forbidden.into());
-    }
-    Ok(Permit {
+    let call = Arc::new(Call::new(
         caller,
         snapshot_version,
-    })
+        Arc::clone(&app.limiter),
+    ));
+    if let Some(context) = request.extensions_mut().get_mut::<Context>() {
+        context.call = Some(Arc::clone(&call));
+    }
+    call.admit(rules.tenant)?;
+    if !rules.callers.allow(&call.who) {
+        return Err(Code::Forbidden.into());
+    }
+    Ok(Permit(call))
 }
 
 impl FromRequest for Permit {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::admission::Permit;
-use crate::auth::rate_limit::Standing;
+use super::call::Call;
 use crate::model::caller::Caller;
 use crate::model::names::TenantNo;
 use crate::store::audit::Event;
@@ -23,12 +23,10 @@ pub(in crate::http) struct Context {
     pub started: Instant,
     /// The client's address.
     pub remote: Option<IpAddr>,
-    /// The caller, after the credential is checked.
-    pub caller: Option<Arc<Caller>>,
+    /// The call with its caller, after the credential is checked.
+    pub call: Option<Arc<Call>>,
     /// The caller's right to make the call, after admission.
     pub permit: Option<Permit>,
-    /// The values of the reply's `X-RateLimit-…` headers.
-    pub rate_limit: Option<Standing>,
     /// What the audit event of a refusal says beside the route and the code.
     pub asked: Map<String, Value>,
 }
@@ -41,9 +39,8 @@ impl Context {
             request_id: Uuid::new_v4(),
             started: Instant::now(),
             remote: None,
-            caller: None,
+            call: None,
             permit: None,
-            rate_limit: None,
             asked: Map::new(),
         })
     }

@@ -12,13 +12,13 @@ use serde_json::Map;
 use uuid::Uuid;
 
 use super::body::SharedPayload;
+use super::call::Call;
 use super::context::Context;
 use super::forwarded::client_address;
 use super::routing::MatchedRoute;
 use super::{cors, envelope};
 use crate::error::{Error, Refusal};
 use crate::http::App;
-use crate::model::caller::Caller;
 
 /// The log target of the access log.
 pub const ACCESS_LOG: &str = "switchboard::access";
@@ -41,9 +41,8 @@ pub(in crate::http) async fn handle(
         request_id,
         started: Instant::now(),
         remote: client_address(&request),
-        caller: None,
+        call: None,
         permit: None,
-        rate_limit: None,
         asked: Map::new(),
     });
     let app = request.app_data::<web::Data<App>>().cloned();
@@ -101,10 +100,10 @@ pub(in crate::http) async fn handle(
     let headers = response.headers_mut();
     set_header(headers, REQUEST_ID, &request_id.to_string());
     set_safe_defaults(headers);
-    if let Some(rate_limit) = context.rate_limit {
-        set_header(headers, LIMIT, &rate_limit.limit.to_string());
-        set_header(headers, REMAINING, &rate_limit.remaining.to_string());
-        set_header(headers, RESET, &rate_limit.reset_s.to_string());
+    if let Some(standing) = context.call.as_ref().and_then(|call| call.standing()) {
+        set_header(headers, LIMIT, &standing.limit.to_string());
+        set_header(headers, REMAINING, &standing.remaining.to_string());
+        set_header(headers, RESET, &standing.reset_s.to_string());
     }
     if let Some(origin) = &origin {
         cors::allow(headers, origin);
@@ -168,7 +167,7 @@ fn set_safe_defaults(headers: &mut HeaderMap) {
 }
 
 /// Formats a caller for the access log.
-struct LogCaller<'a>(Option<&'a Caller>);
+struct LogCaller<'a>(Option<&'a Call>);
 
 impl fmt::Display for LogCaller<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -187,7 +186,7 @@ fn log_request(context: &Context, route: MatchedRoute, response: &ServiceRespons
     log::info!(
         target: ACCESS_LOG,
         id:% = context.request_id,
-        caller:% = LogCaller(context.caller.as_deref()),
+        caller:% = LogCaller(context.call.as_deref()),
         method:% = request.method(),
         route = route,
         status = response.status().as_u16(),

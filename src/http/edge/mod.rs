@@ -3,6 +3,7 @@
 pub mod admission;
 pub(in crate::http) mod audited;
 pub(in crate::http) mod body;
+pub mod call;
 pub(in crate::http) mod context;
 mod cors;
 pub mod cursor;

@@ -96,7 +96,7 @@ impl RefusalAudit {
         path: &str,
         refusal: &Refusal,
     ) -> Option<Event> {
-        let caller = context.caller.as_ref()?;
+        let caller = context.call.as_ref()?;
         if !is_audited(route, refusal.code) {
             return None;
         }

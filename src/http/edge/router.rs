@@ -8,7 +8,8 @@ use futures_util::FutureExt;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use super::admission::{Callers, Permit};
+use super::admission::{Callers, Permit, Rules};
+use super::call::ActingTenant;
 use super::envelope::ReplySchema;
 use super::extract::{Body, FromQuery, Query, QueryString};
 use super::openapi;
@@ -28,6 +29,8 @@ pub struct Row {
     pub path: &'static str,
     /// The callers that the route admits.
     pub callers: Callers,
+    /// The tenant on which a platform call counts at the rate limit.
+    pub tenant: ActingTenant,
     /// The documentation of the route.
     pub operation: Operation,
     route: Route,
@@ -77,7 +80,7 @@ pub fn table() -> Vec<Row> {
     table.extend(management_rows());
     table.extend(channel_rows());
     table.extend(company_rows());
-    table.extend(chat_rows());
+    table.extend(chat_rows().into_iter().map(Row::in_found_tenant));
     table
 }
 
@@ -231,7 +234,8 @@ fn channel_rows() -> Vec<Row> {
         // This path precedes `/channels/{channel_id}`, whose parameter would match it.
         row(Method::POST, "/channels/install-events", Callers::Platform, channels::install_event)
             .doc("installEvent", "Returns whether a bot is installed for an M365 tenant, and its welcome message there; changes nothing")
-            .example(|| json!({ "bot_id": "b07fab1e-c0de-4bee-8ace-facade0fb075", "end_client_tenant_id": "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e" })),
+            .example(|| json!({ "bot_id": "b07fab1e-c0de-4bee-8ace-facade0fb075", "end_client_tenant_id": "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e" }))
+            .in_found_tenant(),
         row(Method::GET, "/channels/{channel_id}", Callers::Member, channels::get)
             .doc("getChannel", "Returns one channel"),
         row(Method::PATCH, "/channels/{channel_id}", Callers::CanManage, channels::update)
@@ -241,17 +245,21 @@ fn channel_rows() -> Vec<Row> {
         row(Method::DELETE, "/channels/{channel_id}", Callers::CanManage, channels::delete)
             .doc("deleteChannel", "Deletes a channel; its installs refuse requests until their bot and M365 tenant are installed on another channel"),
         row(Method::GET, "/channels/{channel_id}/installs", Callers::Member, installs::list)
-            .doc("listInstalls", "Lists the M365 tenants that a channel's bot serves, newest first"),
+            .doc("listInstalls", "Lists the M365 tenants that a channel's bot serves, newest first")
+            .in_found_tenant(),
         row(Method::POST, "/channels/{channel_id}/installs", Callers::CanManage, installs::create)
             .doc("createInstall", "Installs a channel's bot for an M365 tenant and can link a company to it in the same step; 200 if already installed")
             .example(|| json!({ "end_client_tenant_id": "1dea15ed-5eed-4b0a-8f1e-ab1e5ca1ab1e", "psa_company_id": "1002" }))
             .created().status(200)
-            .errors(&[InstallConflict, CompanyAlreadyBound, AudienceMismatch]),
+            .errors(&[InstallConflict, CompanyAlreadyBound, AudienceMismatch])
+            .in_found_tenant(),
         row(Method::DELETE, "/channels/{channel_id}/installs/{install_id}", Callers::CanManage, installs::delete)
-            .doc("deleteInstall", "Deletes an install; the bot no longer serves the M365 tenant"),
+            .doc("deleteInstall", "Deletes an install; the bot no longer serves the M365 tenant")
+            .in_found_tenant(),
     ]
 }
 
+/// The routes of chat. A platform call acts in the tenant of its session.
 #[rustfmt::skip]
 fn chat_rows() -> Vec<Row> {
     use Code::*;
@@ -401,6 +409,7 @@ where
         method,
         path,
         callers,
+        tenant: ActingTenant::Own,
         operation,
         route,
     }
@@ -410,6 +419,12 @@ impl Row {
     fn doc(mut self, id: &'static str, summary: &'static str) -> Self {
         self.operation.id = id;
         self.operation.summary = summary;
+        self
+    }
+
+    /// The handler finds the tenant that a platform call acts in, and counts the call there.
+    fn in_found_tenant(mut self) -> Self {
+        self.tenant = ActingTenant::Found;
         self
     }
 
@@ -482,7 +497,10 @@ fn group_by_path(rows: impl IntoIterator<Item = Row>) -> Vec<PathRoutes> {
     for row in rows {
         let route = MethodRoute {
             method: row.method,
-            callers: row.callers,
+            rules: Rules {
+                callers: row.callers,
+                tenant: row.tenant,
+            },
             route: row.route,
         };
         match paths.iter_mut().find(|path| path.path == row.path) {
@@ -543,6 +561,7 @@ mod tests {
             public_url: None,
             host_names: Vec::new(),
             rate_limit: 0,
+            platform_rate_limit: 0,
             cors_origins: Vec::new(),
             behind_proxy: false,
             workers: None,

@@ -9,7 +9,8 @@ use actix_web::http::Method;
 use actix_web::{HttpRequest, Route, web};
 use futures_util::future::{LocalBoxFuture, try_join_all};
 
-use super::admission::{Callers, admit};
+use super::admission::{Callers, Rules, admit};
+use super::call::ActingTenant;
 use crate::error::{Code, Error, Refusal};
 
 /// The prefix of the API. The same handlers also serve every path without it.
@@ -51,7 +52,10 @@ impl PathRoutes {
         let for_method = |method: Method| MethodRoute {
             route: route().method(method.clone()),
             method,
-            callers: Callers::Public,
+            rules: Rules {
+                callers: Callers::Public,
+                tenant: ActingTenant::Own,
+            },
         };
         Self {
             path,
@@ -64,7 +68,7 @@ impl PathRoutes {
 /// The route of one method at one path.
 pub(in crate::http) struct MethodRoute {
     pub(in crate::http) method: Method,
-    pub(in crate::http) callers: Callers,
+    pub(in crate::http) rules: Rules,
     pub(in crate::http) route: Route,
 }
 
@@ -114,10 +118,10 @@ fn start(
     path_routes: &PathRoutes,
     index: usize,
 ) -> LocalBoxFuture<'static, Result<PathService, ()>> {
-    let methods: Vec<(Method, Callers)> = path_routes
+    let methods: Vec<(Method, Rules)> = path_routes
         .methods
         .iter()
-        .map(|route| (route.method.clone(), route.callers))
+        .map(|route| (route.method.clone(), route.rules))
         .collect();
     let mut data = Extensions::new();
     data.insert(MatchedRoute {
@@ -137,9 +141,9 @@ fn start(
             methods: methods
                 .into_iter()
                 .zip(services.await?)
-                .map(|((method, callers), service)| MethodService {
+                .map(|((method, rules), service)| MethodService {
                     method,
-                    callers,
+                    rules,
                     service: Rc::new(service),
                 })
                 .collect(),
@@ -159,7 +163,7 @@ struct PathService {
 /// The route of one method, on one thread.
 struct MethodService {
     method: Method,
-    callers: Callers,
+    rules: Rules,
     service: Rc<RouteService>,
 }
 
@@ -197,12 +201,12 @@ impl Service<ServiceRequest> for RouterService {
         let Some(route) = methods.find(|route| route.method == *request.method()) else {
             return path.wrong_method.call(request);
         };
-        if route.callers == Callers::Public {
+        if route.rules.callers == Callers::Public {
             return route.service.call(request);
         }
-        let (callers, service) = (route.callers, Rc::clone(&route.service));
+        let (rules, service) = (route.rules, Rc::clone(&route.service));
         Box::pin(async move {
-            match admit(&mut request, callers).await {
+            match admit(&mut request, rules).await {
                 Ok(()) => service.call(request).await,
                 Err(refused) => Ok(request.error_response(refused)),
             }
