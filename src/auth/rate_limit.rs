@@ -1,15 +1,17 @@
-//! The rate limits: of a platform account, and of a tenant, pooled over its credentials (contract,
-//! section 1, Rate limit).
+//! The rate limits: of a platform account, of a tenant, pooled over its credentials, and of its end
+//! users (contract, section 1, Rate limit).
 
 use super::sliding_window::{Count, SlidingWindows};
 use crate::model::clock::{Clock, Millis};
-use crate::model::ids::KeyId;
+use crate::model::ids::{KeyId, TokenId};
 use crate::model::names::TenantNo;
 
 /// The default limit of a tenant, in requests per minute.
 pub const DEFAULT_PER_MINUTE: i64 = 1_200;
 /// The default limit of a platform account, in requests per minute.
 pub const DEFAULT_PLATFORM_PER_MINUTE: i64 = 60_000;
+/// The least limit of an end-user token, whatever its tenant's is.
+const MIN_PER_TOKEN: i64 = 10;
 
 /// The limits that hold where no tenant has its own, in requests per minute; 0 means no limit.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,23 @@ enum Key {
     PlatformAccount(KeyId),
     /// They act in this tenant.
     Tenant(TenantNo),
+    /// They come from the end-user tokens of this tenant.
+    Tokens(TenantNo),
+    /// They come from this end-user token.
+    Token(TokenId),
+    /// They end access in a tenant that has reached its limit.
+    Allowance(Allowance),
+}
+
+/// The allowance for calls that end access, such as a revocation, in a tenant that has reached its
+/// limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Allowance {
+    /// The tenant.
+    pub tenant: TenantNo,
+    /// Whether a platform account calls. Its calls have an allowance apart, so that end users who
+    /// reset their chats through a relay cannot use up that of the tenant's administrators.
+    pub by_platform: bool,
 }
 
 /// Limits requests per minute.
@@ -59,9 +78,29 @@ impl RateLimiter {
     }
 
     /// Counts a request that acts in a tenant. The tenant's own limit, if it has one, replaces the
-    /// default.
-    pub fn count(&self, tenant: TenantNo, own_limit: Option<i64>) -> Count {
+    /// default. A request with an end-user token also counts on the token, and on all tokens of the
+    /// tenant.
+    pub fn count(&self, tenant: TenantNo, own_limit: Option<i64>, token: Option<TokenId>) -> Count {
         let limit = own_limit.unwrap_or(self.limits.per_tenant);
-        self.windows.count(&[(Key::Tenant(tenant), limit)])
+        let pooled = (Key::Tenant(tenant), limit);
+        match token {
+            Some(token) if limit > 0 => self.windows.count(&[
+                (Key::Token(token), (limit / 10).max(MIN_PER_TOKEN)),
+                (Key::Tokens(tenant), limit - limit / 2),
+                pooled,
+            ]),
+            Some(_) | None => self.windows.count(&[pooled]),
+        }
+    }
+
+    /// Counts a request on an allowance, which is as large as the tenant's limit.
+    pub fn count_on(&self, allowance: Allowance, own_limit: Option<i64>) -> Count {
+        let limit = own_limit.unwrap_or(self.limits.per_tenant);
+        self.windows.count(&[(Key::Allowance(allowance), limit)])
+    }
+
+    /// Takes back a request that was counted on an allowance at this time.
+    pub fn release_on(&self, allowance: Allowance, counted_at: Millis) {
+        self.windows.release(Key::Allowance(allowance), counted_at);
     }
 }

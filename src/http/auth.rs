@@ -9,6 +9,7 @@ use serde_json::Map;
 
 use super::App;
 use super::edge::admission::Permit;
+use super::edge::call::rate_limited;
 use super::edge::context::{Context, event_of};
 use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::Body;
@@ -73,17 +74,16 @@ pub(super) async fn exchange(
     let context = Context::of(&request);
     let client = context.remote.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let now = app.store.now();
-    if let Err(wait_s) = app.attempts.admit(client, now) {
-        let mut refusal = Refusal::new(Code::RateLimited);
-        refusal.retry_after_s = Some(wait_s);
-        return Err(refusal.into());
-    }
     let state = app
         .store
         .read(move |reader| sign_ins::code_state(reader, &sha256, now))
         .await?;
+    // Only wrong codes make their address wait. A right one cannot be guessed, so that it is taken
+    // from any address.
     let refuse = |state| {
-        app.attempts.failed(client, now);
+        if let Err(wait_s) = app.attempts.count_wrong(client) {
+            return rate_limited(wait_s);
+        }
         let (reason, message) = match state {
             sign_ins::CodeState::Expired => (
                 "expired",

@@ -65,7 +65,7 @@ pub struct App {
     pub authenticator: Authenticator,
     /// Limits the requests of each platform account and of each tenant.
     pub limiter: Arc<RateLimiter>,
-    /// Throttles failed exchanges of sign-in codes.
+    /// Throttles wrong sign-in codes.
     pub attempts: Attempts,
     /// Wakes the handlers that wait for an event in a session.
     pub signals: Signals,
@@ -115,7 +115,7 @@ impl App {
         };
         Ok(Arc::new(Self {
             limiter: Arc::new(RateLimiter::new(limits, store.clock().clone())),
-            attempts: Attempts::default(),
+            attempts: Attempts::new(store.clock().clone()),
             engine: Engine::new(store.clone(), signals.clone(), responders, concurrency)?,
             uploads: upload_limiter::UploadLimiter::new(config.timeouts.uploads),
             relative_links: OncePerMinute::default(),

@@ -1,7 +1,9 @@
 //! The rate limit of a tenant: the window, the headers, and which requests count.
 
 use serde_json::json;
+use switchboard::model::words::Role;
 
+use crate::sign_in::signed_in;
 use crate::support::{
     ApiClient, CONTOSO, DEMO, MINUTE, NORTHWIND, SECOND, START, Server, from, technician,
 };
@@ -223,4 +225,203 @@ fn a_refused_caller_keeps_the_connection_for_any_small_body() {
             connection = kept.expect("the connection was closed");
         }
     }
+}
+
+/// The standing after this many calls of a client, which must all succeed.
+#[track_caller]
+fn after(client: &ApiClient, calls: usize) -> [i64; 2] {
+    let mut last = [0; 2];
+    for _ in 0..calls {
+        let [limit, remaining, _] = standing(&call(client).expect(200));
+        last = [limit, remaining];
+    }
+    last
+}
+
+/// The limit that refuses a client.
+#[track_caller]
+fn refusing(client: &ApiClient) -> i64 {
+    let refused = call(client).refused(429, "rate_limited");
+    let [limit, remaining, _] = standing(&refused);
+    assert_eq!(remaining, 0);
+    limit
+}
+
+#[test]
+fn an_end_user_token_has_a_tenth_of_its_tenants_limit() {
+    let server = limited_to(200);
+    let northwind = server.northwind();
+    let session = northwind.session(technician());
+    let first = northwind.with_session_token(&session);
+    let second = northwind.with_session_token(&session);
+    assert_eq!(after(&first, 1), [20, 19]);
+    assert_eq!(after(&first, 19), [20, 0]);
+    for _ in 0..50 {
+        assert_eq!(refusing(&first), 20);
+    }
+    assert_eq!(after(&second, 1), [20, 19]);
+    // The token's calls count on the tenant, without those that were refused.
+    assert_eq!(after(&northwind, 1), [200, 200 - 3 - 21 - 1]);
+    server.advance_clock(MINUTE);
+    assert_eq!(after(&first, 1), [20, 19]);
+}
+
+#[test]
+fn all_end_user_tokens_of_a_tenant_have_half_of_its_limit() {
+    let server = limited_to(51);
+    let northwind = server.northwind();
+    let session = northwind.session(technician());
+    let tokens = [(); 3].map(|()| northwind.with_session_token(&session));
+    server.advance_clock(MINUTE);
+    // A token has at least ten requests. Half of the limit is 26, rounded up.
+    assert_eq!(after(&tokens[0], 10), [10, 0]);
+    assert_eq!(after(&tokens[1], 10), [10, 0]);
+    assert_eq!(after(&tokens[2], 6), [26, 0]);
+    assert_eq!(refusing(&tokens[2]), 26);
+    assert_eq!(after(&northwind, 25), [51, 0]);
+    assert_eq!(refusing(&northwind), 51);
+}
+
+#[test]
+fn a_small_limit_leaves_end_users_a_request() {
+    let server = limited_to(2);
+    let session = server.northwind().session(technician());
+    let token = server.northwind().with_session_token(&session);
+    server.advance_clock(MINUTE);
+    assert_eq!(after(&token, 1), [1, 0]);
+    assert_eq!(refusing(&token), 1);
+    assert_eq!(after(&server.northwind(), 1), [2, 0]);
+}
+
+#[test]
+fn the_end_users_of_a_tenant_without_a_limit_have_none() {
+    let server = limited_to(0);
+    let session = server.northwind().session(technician());
+    let token = server.northwind().with_session_token(&session);
+    for _ in 0..50 {
+        assert!(!has_standing(&call(&token).expect(200)));
+    }
+}
+
+#[test]
+fn what_ends_access_goes_on_when_the_limit_is_reached() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let admin = signed_in(&server, "northwind-it", Role::Admin);
+    let session = northwind.session(technician());
+    let minted = northwind
+        .mint_token(json!({ "session_id": session }))
+        .expect(201)
+        .data();
+    let token = server.with_credential(minted["token"].as_str().unwrap());
+    let key = json!({ "name": "Leaked" });
+    let key = admin.post("/api-keys", key).expect(201).id();
+    server.import_tenant("northwind-it", json!({ "rate_limit_per_minute": 5 }));
+
+    assert_eq!(after(&northwind, 5), [5, 0]);
+    assert_eq!(refusing(&admin), 5);
+    let left = |reply: &Reply| standing(reply)[..2].to_vec();
+    let jti = minted["jti"].as_str().unwrap();
+    let revoked = northwind.delete(&format!("/sessions/{jti}")).expect(204);
+    assert_eq!(left(&revoked), [5, 4]);
+    call(&token).refused(401, "unauthorized");
+    assert_eq!(left(&northwind.reset_session(&session).expect(200)), [5, 3]);
+    assert_eq!(
+        left(&northwind.delete_session(&session).expect(204)),
+        [5, 2]
+    );
+    let revoked = admin.delete(&format!("/api-keys/{key}")).expect(204);
+    assert_eq!(left(&revoked), [5, 1]);
+    let signed_out = admin.post("/auth/sign-out", json!({})).expect(204);
+    assert_eq!(left(&signed_out), [5, 0]);
+    // The allowance has an end too, and serves nothing else.
+    northwind
+        .delete_session(&session)
+        .refused(429, "rate_limited");
+    assert_eq!(refusing(&northwind), 5);
+    server.advance_clock(MINUTE);
+    assert_eq!(
+        left(&northwind.delete_session(&session).expect(404)),
+        [5, 4]
+    );
+}
+
+#[test]
+fn an_end_user_who_uses_up_the_limit_can_be_revoked() {
+    let server = limited_to(1_200);
+    let northwind = server.northwind();
+    let session = northwind.session(technician());
+    let minted = northwind
+        .mint_token(json!({ "session_id": session }))
+        .expect(201)
+        .data();
+    let token = server.with_credential(minted["token"].as_str().unwrap());
+    assert_eq!(after(&token, 120), [120, 0]);
+    for _ in 0..1_080 {
+        assert_eq!(refusing(&token), 120);
+    }
+    assert_eq!(after(&northwind, 1), [1_200, 1_200 - 2 - 120 - 1]);
+    let jti = minted["jti"].as_str().unwrap();
+    northwind.delete(&format!("/sessions/{jti}")).expect(204);
+    call(&token).refused(401, "unauthorized");
+}
+
+#[test]
+fn a_forbidden_call_uses_up_nothing_of_the_allowance() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let user = signed_in(&server, "northwind-it", Role::User);
+    let session = northwind.session(technician());
+    northwind
+        .update_session(&session, json!({ "shared": true }))
+        .expect(200);
+    server.import_tenant("northwind-it", json!({ "rate_limit_per_minute": 2 }));
+    after(&northwind, 2);
+    for _ in 0..5 {
+        // By role: the rate limit answers first, as without an allowance.
+        user.delete("/agents/102").refused(429, "rate_limited");
+        user.delete_session(&session).refused(429, "rate_limited");
+        // By the session's owner.
+        user.reset_session(&session).refused(403, "forbidden");
+    }
+    let reset = northwind.reset_session(&session).expect(200);
+    assert_eq!(standing(&reset)[..2], [2, 1]);
+}
+
+#[test]
+fn what_the_relay_resets_uses_up_nothing_of_the_tenants_allowance() {
+    let server = limited_to(2);
+    let relay = server.relay();
+    let sessions = [(); 2].map(|()| relay.session(from(CONTOSO)));
+    for left in [1, 0] {
+        let reset = relay.reset_session(&sessions[0]).expect(200);
+        assert_eq!(standing(&reset)[..2], [2, left]);
+    }
+    relay
+        .reset_session(&sessions[1])
+        .refused(429, "rate_limited");
+    for left in [1, 0] {
+        let reset = server.northwind().reset_session(&sessions[1]).expect(200);
+        assert_eq!(standing(&reset)[..2], [2, left]);
+    }
+}
+
+#[test]
+fn with_limit_and_allowance_used_up_the_shorter_wait_is_told() {
+    let server = limited_to(1);
+    let northwind = server.northwind();
+    after(&northwind, 1);
+    server.advance_clock(10 * SECOND);
+    northwind.delete_session("nonsense").expect(404);
+    server.advance_clock(10 * SECOND);
+    let refused = northwind
+        .delete_session("nonsense")
+        .refused(429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), Some("40"));
+    server.advance_clock(40 * SECOND);
+    northwind.delete_session("nonsense").expect(404);
+    let refused = northwind
+        .delete_session("nonsense")
+        .refused(429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), Some("10"));
 }

@@ -179,18 +179,34 @@ fn of_many_concurrent_exchanges_of_one_code_exactly_one_succeeds() {
 }
 
 #[test]
-fn guessing_codes_is_throttled() {
+fn wrong_codes_make_wrong_ones_wait_and_no_good_one() {
     let server = Server::demo();
     offer(&server, "northwind-it", Role::Admin, "good");
+    offer(&server, "northwind-it", Role::Admin, "late");
     for _ in 0..20 {
         assert_unauthorized(&exchange(&server, "guess"), "unknown");
     }
-    for code in ["guess", "good"] {
-        let reply = exchange(&server, code).refused(429, "rate_limited");
-        assert_eq!(reply.header("retry-after"), Some("60"));
-    }
+    let throttled = || {
+        for _ in 0..30 {
+            let reply = exchange(&server, "guess").refused(429, "rate_limited");
+            assert_eq!(reply.header("retry-after"), Some("60"));
+        }
+    };
+    throttled();
+    let token = exchange(&server, "good").expect(200).data()["token"].clone();
+    let person = server.with_credential(token.as_str().unwrap());
+    person.get("/whoami").expect(200);
+    throttled();
+    // A used code is a wrong one, and so is an expired one.
+    exchange(&server, "good").refused(429, "rate_limited");
+    assert_eq!(server.stored::<i64>("SELECT count(*) FROM sign_ins"), 1);
     server.advance_clock(MINUTE);
-    exchange(&server, "good").expect(200);
+    assert_unauthorized(&exchange(&server, "good"), "unknown");
+    server.advance_clock(15 * MINUTE);
+    for _ in 0..20 {
+        assert_unauthorized(&exchange(&server, "late"), "expired");
+    }
+    exchange(&server, "late").refused(429, "rate_limited");
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::future::{Ready, ready};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use actix_web::dev::{Payload, ServiceRequest};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
@@ -106,6 +107,17 @@ pub struct Rules {
     pub callers: Callers,
     /// The tenant on which a platform call counts.
     pub tenant: ActingTenant,
+    /// Whether the call ends access, and so goes on when its tenant has reached its limit.
+    pub has_allowance: bool,
+}
+
+impl Rules {
+    /// The rules of a public page or file.
+    pub const PUBLIC: Self = Self {
+        callers: Callers::Public,
+        tenant: ActingTenant::Own,
+        has_allowance: false,
+    };
 }
 
 /// Admits a request to a route and stores the [`Permit`] in the request. The checks run in the
@@ -124,6 +136,19 @@ pub(super) async fn admit(request: &mut ServiceRequest, rules: Rules) -> Result<
         context.permit = Some(permit);
     }
     Ok(())
+}
+
+/// Settles the counts of a call that its handler has answered: a forbidden call uses up no
+/// allowance.
+pub(super) fn settle<B>(response: &ServiceResponse<B>) {
+    if response.status() != StatusCode::FORBIDDEN {
+        return;
+    }
+    let extensions = response.request().extensions();
+    let context = extensions.get::<Context>();
+    if let Some(call) = context.and_then(|context| context.call.as_ref()) {
+        call.release_allowance();
+    }
 }
 
 /// The `Authorization` header. Of two, a proxy may check one and this server the other.
@@ -157,12 +182,13 @@ async fn authorize(request: &ServiceRequest, rules: Rules) -> Result<Permit> {
     let call = Arc::new(Call::new(
         caller,
         snapshot_version,
+        rules,
         Arc::clone(&app.limiter),
     ));
     if let Some(context) = request.extensions_mut().get_mut::<Context>() {
         context.call = Some(Arc::clone(&call));
     }
-    call.admit(rules.tenant)?;
+    call.admit()?;
     if !rules.callers.allow(&call.who) {
         return Err(Code::Forbidden.into());
     }

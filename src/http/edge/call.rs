@@ -3,12 +3,13 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::auth::rate_limit::RateLimiter;
+use super::admission::Rules;
+use crate::auth::rate_limit::{Allowance, RateLimiter};
 use crate::auth::sliding_window::{Count, Standing};
 use crate::error::{Code, Refusal, Result};
 use crate::model::caller::{Caller, Who};
 use crate::model::clock::Millis;
-use crate::model::ids::KeyId;
+use crate::model::ids::{KeyId, TokenId};
 use crate::model::names::TenantNo;
 use crate::store::cache::SnapshotVersion;
 
@@ -17,6 +18,7 @@ use crate::store::cache::SnapshotVersion;
 pub struct Call {
     caller: Caller,
     snapshot_version: Option<SnapshotVersion>,
+    rules: Rules,
     limiter: Arc<RateLimiter>,
     counted: Mutex<Counted>,
 }
@@ -30,6 +32,8 @@ struct Counted {
     on_account_at: Option<Millis>,
     /// Whether the call was counted on the tenant that it acts in.
     on_tenant: bool,
+    /// The allowance on which the call was counted instead, and when.
+    on_allowance: Option<(Allowance, Millis)>,
 }
 
 impl Deref for Call {
@@ -41,16 +45,18 @@ impl Deref for Call {
 }
 
 impl Call {
-    /// A call that is not counted yet. `snapshot_version` is the version of the configuration
-    /// snapshot in which the credential was found.
+    /// A call of a route with these rules, which is not counted yet. `snapshot_version` is the
+    /// version of the configuration snapshot in which the credential was found.
     pub(super) fn new(
         caller: Caller,
         snapshot_version: Option<SnapshotVersion>,
+        rules: Rules,
         limiter: Arc<RateLimiter>,
     ) -> Self {
         Self {
             caller,
             snapshot_version,
+            rules,
             limiter,
             counted: Mutex::default(),
         }
@@ -86,13 +92,34 @@ impl Call {
         }
     }
 
+    /// The end-user token that calls.
+    fn token(&self) -> Option<TokenId> {
+        match self.who {
+            Who::EndUserSession { jti, .. } => Some(jti),
+            Who::ServiceAccount { .. } | Who::DashboardUser { .. } => None,
+        }
+    }
+
+    /// Whether the call goes on when its tenant has reached its limit. A caller whom the route does
+    /// not admit has no allowance.
+    fn has_allowance(&self) -> bool {
+        self.rules.has_allowance && self.rules.callers.allow(&self.who)
+    }
+
+    /// Takes back what the call used of an allowance: it was forbidden, so that it ended nothing.
+    pub(super) fn release_allowance(&self) {
+        if let Some((allowance, at)) = self.counted().on_allowance.take() {
+            self.limiter.release_on(allowance, at);
+        }
+    }
+
     /// Counts the call as far as that is possible before its handler runs: on a platform account,
     /// and on the caller's own tenant, unless the handler finds the tenant that the platform acts
     /// in.
     ///
     /// # Errors
     /// `rate_limited`.
-    pub(super) fn admit(&self, tenant: ActingTenant) -> Result<()> {
+    pub(super) fn admit(&self) -> Result<()> {
         if let Some(account) = self.platform_account() {
             let mut counted = self.counted();
             let count = self.limiter.count_platform(account);
@@ -100,7 +127,7 @@ impl Call {
                 counted.on_account_at = Some(at);
             }
             counted.add(count)?;
-            if tenant == ActingTenant::Found {
+            if self.rules.tenant == ActingTenant::Found {
                 return Ok(());
             }
         }
@@ -125,7 +152,25 @@ impl Call {
         if counted.on_tenant {
             return Ok(());
         }
-        let outcome = counted.add(self.limiter.count(tenant, own_limit));
+        let mut count = self.limiter.count(tenant, own_limit, self.token());
+        if let Count::Refused(_, wait_s) = count
+            && self.has_allowance()
+        {
+            let by_platform = self.is_platform();
+            let allowance = Allowance {
+                tenant,
+                by_platform,
+            };
+            let instead = self.limiter.count_on(allowance, own_limit);
+            // If the allowance is used up too, the window that has room first decides.
+            if !matches!(instead, Count::Refused(_, longer_s) if longer_s > wait_s) {
+                count = instead;
+            }
+            if let Count::Admitted(_, at) = count {
+                counted.on_allowance = Some((allowance, at));
+            }
+        }
+        let outcome = counted.add(count);
         counted.on_tenant = outcome.is_ok();
         if outcome.is_err()
             && let (Some(account), Some(at)) =

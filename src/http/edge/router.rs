@@ -31,6 +31,8 @@ pub struct Row {
     pub callers: Callers,
     /// The tenant on which a platform call counts at the rate limit.
     pub tenant: ActingTenant,
+    /// Whether the call ends access, and so goes on when its tenant has reached its limit.
+    pub has_allowance: bool,
     /// The documentation of the route.
     pub operation: Operation,
     route: Route,
@@ -106,7 +108,8 @@ fn meta_rows() -> Vec<Row> {
             .doc("exchangeCode", "Exchanges the code of a sign-in link for a token that is valid for 12 hours; a code works once")
             .errors(&[Code::Unauthorized, Code::RateLimited]),
         row(Method::POST, "/auth/sign-out", Callers::Person, auth::sign_out)
-            .doc("signOut", "Ends a local sign-in; its token stops working at once"),
+            .doc("signOut", "Ends a local sign-in; its token stops working at once")
+            .with_allowance(),
         row(Method::GET, "/whoami", Callers::Anyone, tenant::who_am_i)
             .doc("whoAmI", "Returns the caller that the credential belongs to"),
         row(Method::GET, "/tenant", Callers::Member, tenant::get)
@@ -290,7 +293,8 @@ fn chat_rows() -> Vec<Row> {
         row(Method::DELETE, "/chat/sessions/{session_id}", Callers::CanManage, sessions::delete)
             .doc("deleteSession", "Deletes a session with its messages, turns, events and files"),
         row(Method::POST, "/chat/sessions/{session_id}/reset", Callers::CanChat, sessions::reset)
-            .doc("resetSession", "Archives a session and cancels its turns"),
+            .doc("resetSession", "Archives a session and cancels its turns")
+            .with_allowance(),
         row(Method::POST, "/chat/sessions/{session_id}/messages", Callers::CanSend, messages::append)
             .doc("appendMessage", "Appends a message and queues the turn that answers it")
             .example(|| json!({ "message": "How do I reset a password?", "client_message_id": "m-1" }))
@@ -406,6 +410,8 @@ where
     };
     Args::describe(&mut operation);
     Row {
+        // What deletes or revokes must always be possible.
+        has_allowance: method == Method::DELETE,
         method,
         path,
         callers,
@@ -425,6 +431,12 @@ impl Row {
     /// The handler finds the tenant that a platform call acts in, and counts the call there.
     fn in_found_tenant(mut self) -> Self {
         self.tenant = ActingTenant::Found;
+        self
+    }
+
+    /// The call ends access, as a DELETE does.
+    fn with_allowance(mut self) -> Self {
+        self.has_allowance = true;
         self
     }
 
@@ -500,6 +512,7 @@ fn group_by_path(rows: impl IntoIterator<Item = Row>) -> Vec<PathRoutes> {
             rules: Rules {
                 callers: row.callers,
                 tenant: row.tenant,
+                has_allowance: row.has_allowance,
             },
             route: row.route,
         };
@@ -527,7 +540,9 @@ mod tests {
     use crate::http::App;
     use crate::http::edge::middleware;
     use crate::http::edge::routing::RouterFactory;
+    use crate::model::caller::Who;
     use crate::model::clock::Clock;
+    use crate::model::ids::{SessionId, TokenId};
     use crate::store::Store;
     use crate::turns::respond::Responders;
 
@@ -545,6 +560,18 @@ mod tests {
         for row in table() {
             let is_public = row.callers == Callers::Public;
             assert!(!(is_public && row.operation.needs_permit), "{}", row.path);
+        }
+    }
+
+    #[test]
+    fn no_route_with_an_allowance_admits_an_end_user() {
+        let end_user = Who::EndUserSession {
+            jti: TokenId::from_bytes([0; 16]),
+            session: SessionId::from_bytes([0; 16]),
+            end_user: None,
+        };
+        for row in table().iter().filter(|row| row.has_allowance) {
+            assert!(!row.callers.allow(&end_user), "{}", row.path);
         }
     }
 

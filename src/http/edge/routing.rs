@@ -9,8 +9,7 @@ use actix_web::http::Method;
 use actix_web::{HttpRequest, Route, web};
 use futures_util::future::{LocalBoxFuture, try_join_all};
 
-use super::admission::{Callers, Rules, admit};
-use super::call::ActingTenant;
+use super::admission::{Callers, Rules, admit, settle};
 use crate::error::{Code, Error, Refusal};
 
 /// The prefix of the API. The same handlers also serve every path without it.
@@ -52,10 +51,7 @@ impl PathRoutes {
         let for_method = |method: Method| MethodRoute {
             route: route().method(method.clone()),
             method,
-            rules: Rules {
-                callers: Callers::Public,
-                tenant: ActingTenant::Own,
-            },
+            rules: Rules::PUBLIC,
         };
         Self {
             path,
@@ -207,7 +203,11 @@ impl Service<ServiceRequest> for RouterService {
         let (rules, service) = (route.rules, Rc::clone(&route.service));
         Box::pin(async move {
             match admit(&mut request, rules).await {
-                Ok(()) => service.call(request).await,
+                Ok(()) => {
+                    let response = service.call(request).await?;
+                    settle(&response);
+                    Ok(response)
+                }
                 Err(refused) => Ok(request.error_response(refused)),
             }
         })
