@@ -5,6 +5,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::model::directory::DirectoryRule;
+
 /// The settings of a server, except the addresses that it listens on.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -34,6 +36,8 @@ pub struct ServerConfig {
     pub metrics: bool,
     /// The settings with which the dashboard signs users in with Entra ID.
     pub entra_sign_in: Option<EntraSignIn>,
+    /// The ids that people may give to Microsoft directories.
+    pub directories: DirectoryRule,
     /// The timeouts and limits for slow clients.
     pub timeouts: ClientTimeouts,
 }

@@ -6,6 +6,7 @@
 
 use crate::error::{Code, Refusal};
 use crate::model::caller::{Caller, Who};
+use crate::model::directory::NoOrganization;
 use crate::model::ids::ChannelId;
 use crate::model::names::{
     AgentId, BotId, ClientId, CompanyId, CompanyRow, M365TenantId, Name, TenantNo,
@@ -491,7 +492,8 @@ fn check_answers(agent: &Agent) -> Result<(), Refused> {
     }
 }
 
-/// Returns the one company of the acting tenant that the message comes from.
+/// Returns the one company of the acting tenant that the message comes from. An M365 tenant that
+/// names no organization is no company's, whatever an older version has stored.
 fn pin<D: Directory>(
     directory: &D,
     tenant: &Tenant,
@@ -502,16 +504,24 @@ fn pin<D: Directory>(
         Some(inbound) => directory.linked(tenant.no, inbound)?,
         None => Linked::Not(0),
     };
-    Ok(match linked {
-        Linked::One(company) => Ok(company),
-        Linked::Not(linked_companies) => Err(NotMapped {
-            tenant: tenant.clone(),
-            inbound: request.inbound_tenant_id.clone(),
-            linked_companies,
-            channel: channel.id,
-            bot: request.bot_id.clone(),
-        }),
-    })
+    let linked_companies = match linked {
+        Linked::One(company) if is_organization(request.inbound_tenant_id.as_ref()) => {
+            return Ok(Ok(company));
+        }
+        Linked::One(_) => 1,
+        Linked::Not(companies) => companies,
+    };
+    Ok(Err(NotMapped {
+        tenant: tenant.clone(),
+        inbound: request.inbound_tenant_id.clone(),
+        linked_companies,
+        channel: channel.id,
+        bot: request.bot_id.clone(),
+    }))
+}
+
+fn is_organization(inbound: Option<&M365TenantId>) -> bool {
+    inbound.is_some_and(|inbound| inbound.no_organization().is_none())
 }
 
 /// Whether the agent's `access` admits this caller. It restricts dashboard users only.
@@ -615,6 +625,18 @@ impl From<Refused> for Refusal {
     }
 }
 
+/// The message of a refusal that no link can resolve.
+fn no_organization(inbound: &M365TenantId, msp: &str) -> String {
+    match inbound.no_organization() {
+        Some(NoOrganization::PrivateAccounts) => format!(
+            "Private Microsoft accounts cannot be served here. Please write from your organization's account, or contact {msp}."
+        ),
+        Some(NoOrganization::MicrosoftServices | NoOrganization::Placeholder) | None => format!(
+            "This chat serves organizations only, and the Microsoft 365 tenant {inbound} names none. Please contact {msp}."
+        ),
+    }
+}
+
 impl NotMapped {
     /// Makes a refusal that an end user may see.
     ///
@@ -626,6 +648,7 @@ impl NotMapped {
                 "This chat cannot tell which organization you belong to, because the message names no Microsoft 365 tenant. \
                  Please contact {msp}."
             ),
+            (Some(inbound), _) if !is_organization(Some(inbound)) => no_organization(inbound, msp),
             (Some(inbound), 0) => format!(
                 "Your organization is not set up for this chat yet. Please contact {msp}: \
                  its administrator must link one company to the Microsoft 365 tenant {inbound}."

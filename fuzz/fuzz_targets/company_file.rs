@@ -5,6 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use switchboard::input::company_file::parse;
 use switchboard::input::fields::Field;
+use switchboard::input::seed::UnknownFields;
 use switchboard_fuzz::assert_readable;
 
 /// Quotes a cell. An absent value is an empty cell.
@@ -13,8 +14,8 @@ fn cell(text: &str) -> String {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let companies = match parse(bytes) {
-        Ok(companies) => companies,
+    let companies = match parse(bytes, UnknownFields::Refuse) {
+        Ok(parsed) => parsed.contents,
         Err(problems) => return assert_readable(&problems),
     };
     let mut file = "tenant_id,psa_company_id,psa_company_name\n".to_owned();
@@ -24,14 +25,16 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(draft.custom_instructions, Field::Absent);
         let directory = draft.tenant_id.value();
         let cells = [
-            directory.as_ref().map_or("", |id| id.as_str()),
+            directory.as_ref().map_or("", |named| named.id().as_str()),
             company.psa_company_id.as_str(),
             &draft.psa_company_name.value().unwrap_or_default(),
         ];
         file += &cells.map(cell).join(",");
         file.push('\n');
     }
-    let again = parse(file.as_bytes()).unwrap_or_else(|problems| panic!("{problems:?}\n{file}"));
+    let again = parse(file.as_bytes(), UnknownFields::Refuse)
+        .unwrap_or_else(|problems| panic!("{problems:?}\n{file}"))
+        .contents;
     assert_eq!(again.len(), companies.len());
     for (again, company) in again.iter().zip(&companies) {
         assert_eq!(again.psa_company_id, company.psa_company_id);

@@ -12,7 +12,28 @@ use clap::{Args, ValueEnum};
 use crate::auth::{entra, rate_limit};
 use crate::config::{ClientTimeouts, EntraSignIn, ServerConfig};
 use crate::model::api_key;
+use crate::model::directory::DirectoryRule;
 use crate::turns::openai;
+
+/// Which ids people may give to Microsoft directories.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Directories {
+    /// Accept names too as the ids of Microsoft directories: 1 to 64 characters of A-Z, a-z, 0-9,
+    /// '.', '_' and '-'; for tests only, since real directories have GUIDs
+    #[arg(long, global = true, env = "SWITCHBOARD_ANY_TENANT_ID", value_parser = BoolishValueParser::new())]
+    pub any_tenant_id: bool,
+}
+
+impl Directories {
+    /// The rule that the flag selects.
+    pub fn rule(self) -> DirectoryRule {
+        if self.any_tenant_id {
+            DirectoryRule::AnyId
+        } else {
+            DirectoryRule::Guid
+        }
+    }
+}
 
 /// The flags of every command.
 #[derive(Args, Clone, Debug)]
@@ -133,6 +154,10 @@ pub struct ServerFlags {
     #[command(flatten)]
     pub entra: Entra,
 
+    /// Which ids people may give to Microsoft directories
+    #[command(flatten)]
+    pub directories: Directories,
+
     /// Seconds that running requests and answers have to finish at a shutdown
     #[arg(long, env = "SWITCHBOARD_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(0..=3_600))]
@@ -168,6 +193,7 @@ impl ServerFlags {
             drain_seconds: self.drain_seconds,
             metrics: self.metrics,
             entra_sign_in: self.entra.sign_in(),
+            directories: self.directories.rule(),
             timeouts: ClientTimeouts::default(),
         }
     }

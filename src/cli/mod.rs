@@ -57,7 +57,6 @@ enum Command {
     /// Write tenants to stdout as a seed file, without their API keys
     Export(seed::Export),
     /// Create and list tenants (MSPs)
-    #[command(subcommand)]
     Tenants(tenants::Tenants),
     /// Create, list, rotate and revoke API keys
     #[command(subcommand)]

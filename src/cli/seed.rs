@@ -8,6 +8,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 
+use super::flags::Directories;
 use super::{Common, Failed, bar, column, open, operator, print, wrong_usage};
 use crate::error::{Error, Result};
 use crate::input::company_file;
@@ -36,6 +37,8 @@ pub(super) struct Import {
     /// a file of a later version
     #[arg(long, env = "SWITCHBOARD_ALLOW_UNKNOWN", value_parser = BoolishValueParser::new())]
     allow_unknown: bool,
+    #[command(flatten)]
+    directories: Directories,
 }
 
 impl Import {
@@ -111,7 +114,7 @@ fn import_seed(common: &Common, arguments: &Import) -> Result<Report, Failed> {
     let parsed = seed::parse_with(&text, &common.environment, arguments.unknown_fields());
     let seed = without_ignored(parsed)?;
     let (store, things) = (open(common)?, seed.resource_count());
-    run(&store, things, arguments.dry_run, move |tx, options| {
+    run(&store, things, arguments, move |tx, options| {
         import::apply_with(tx, &seed, &operator(), options)
     })
 }
@@ -121,7 +124,7 @@ fn import_companies(common: &Common, arguments: &Import, named: &str) -> Result<
     let companies = without_ignored(parsed)?;
     let (store, things) = (open(common)?, companies.len());
     let tenant = store.read_now(|reader| find(reader, named))?;
-    run(&store, things, arguments.dry_run, move |tx, options| {
+    run(&store, things, arguments, move |tx, options| {
         import::apply_companies(tx, &tenant, &companies, &operator(), options)
     })
 }
@@ -130,7 +133,7 @@ fn import_companies(common: &Common, arguments: &Import, named: &str) -> Result<
 fn run(
     store: &Store,
     things: usize,
-    dry_run: bool,
+    arguments: &Import,
     apply: impl FnOnce(&mut WriteTx<'_>, ImportOptions<'_>) -> Result<Result<Report, Rejected>>
     + Send
     + 'static,
@@ -138,10 +141,12 @@ fn run(
     let bar = bar("{bar:40} {pos} of {len}, {eta} left");
     bar.set_length(things as u64);
     let shown = bar.clone();
+    let (dry_run, directories) = (arguments.dry_run, arguments.directories.rule());
     let outcome = store.write_now(move |tx| {
         let mut step = || shown.inc(1);
         let options = ImportOptions {
             dry_run,
+            directories,
             step: &mut step,
         };
         apply(tx, options)

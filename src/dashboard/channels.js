@@ -315,7 +315,7 @@ async function install(context, channel) {
       h('p', 'Enter the M365 tenant that has the bot installed. Its people then reach this channel.'),
       form({
         fields: [
-          { name: 'end_client_tenant_id', label: 'M365 tenant id', required: true, code: true },
+          { name: 'end_client_tenant_id', label: 'M365 tenant id', required: true, code: true, hint: 'Microsoft Entra admin center > Overview > Tenant ID.' },
           {
             name: 'psa_company_id', label: 'Company', kind: 'custom', hint: 'Optional. Links the M365 tenant to the company. Until it is linked, Switchboard refuses its people.',
             make(id, _, described) {

@@ -14,7 +14,7 @@ const NAMED = 10;
 const NAME = { name: 'psa_company_name', label: 'Name', required: true };
 const DIRECTORY = {
   name: 'tenant_id', label: 'M365 tenant id', nullable: true, code: true,
-  hint: 'The Microsoft directory that the staff sign in to. People who write to a client bot from there are answered as this company’s staff. Leave it empty for no link.',
+  hint: 'The Microsoft directory that the staff sign in to. People who write to a client bot from there are answered as this company’s staff. Find it in the Microsoft Entra admin center under Overview > Tenant ID. Leave it empty for no link.',
 };
 const INSTRUCTIONS = [
   {
@@ -207,8 +207,10 @@ function named(rows, more, links = false) {
  */
 async function confirmLink(company, directory) {
   const before = company?.tenant_id ?? null;
-  const after = directory?.toLowerCase() ?? null;
-  if (before === after) return;
+  const after = directory;
+  // The server reads every spelling of a GUID as the same M365 tenant.
+  const plain = (id) => id?.toLowerCase().replace(/urn:uuid:|[\s{}()-]/g, '');
+  if (plain(before) === plain(after)) return;
   const warnings = [];
   if (after !== null) {
     const { rows, more } = await others(after, company?.psa_company_id);

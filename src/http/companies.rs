@@ -8,13 +8,14 @@ use super::edge::audited;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
 use super::edge::envelope::{NoContent, Outcome, Reply};
-use super::edge::extract::{Body, FromQuery, Query, QueryString, path_name};
+use super::edge::extract::{Body, FromQuery, Query, QueryString, path_directory, path_name};
 use crate::error::{Code, Refusal, Result};
 use crate::input::draft::CompanyDraft;
 use crate::input::fields::{Field, Fields, FromFields};
-use crate::model::names::{CompanyId, M365TenantId};
+use crate::model::names::CompanyId;
 use crate::store::companies::{self, CompanyFilter, CompanyRecord};
 use crate::store::health::{self, Health};
+use crate::store::rules;
 use crate::store::unlinked::{self, UnlinkedRecord};
 use crate::store::{LongRead, Reader};
 
@@ -24,7 +25,7 @@ const FINDINGS: usize = 200;
 impl FromQuery for CompanyFilter {
     fn read(query: &QueryString) -> Result<Self> {
         Ok(CompanyFilter {
-            tenant_id: query.named("tenant_id")?,
+            tenant_id: query.directory("tenant_id")?,
             q: query.search()?,
         })
     }
@@ -86,6 +87,8 @@ pub(super) async fn create(
     body: Body<NewCompany>,
 ) -> Outcome<CompanyRecord> {
     let new = body.read()?;
+    let (named, rule) = (&new.draft.tenant_id, app.config.directories);
+    rules::refuse(rules::unfit_directory("tenant_id", named, None, rule))?;
     let id = new
         .id
         .ok_or_else(|| Refusal::invalid("psa_company_id", "is required"))?;
@@ -129,12 +132,13 @@ pub(super) async fn update(
     body: Body<CompanyChange>,
 ) -> Outcome<CompanyRecord> {
     let change = body.read()?;
+    let rule = app.config.directories;
     let id: CompanyId = path_name(&request, "psa_company_id")?;
     let tenant = caller.tenant.no;
     let event = event_of(&request, &caller, "company.update", &id);
     let load = move |reader: &Reader<'_>| companies::by_id(reader, tenant, &id);
     audited::update(&app, event, load, move |tx, before| {
-        companies::change(tx, tenant, before, &change.id, &change.draft)
+        companies::change(tx, tenant, before, &change.id, &change.draft, rule)
     })
     .await
 }
@@ -182,7 +186,7 @@ pub(super) async fn forget_unlinked(
     caller: Permit,
     request: HttpRequest,
 ) -> Result<NoContent> {
-    let directory: M365TenantId = path_name(&request, "inbound_tenant_id")?;
+    let directory = path_directory(&request, "inbound_tenant_id")?;
     let tenant = caller.tenant.no;
     let event = event_of(&request, &caller, "unlinked_tenant.delete", &directory);
     audited::write(&app, event, move |tx, _| {
@@ -197,11 +201,11 @@ pub(super) async fn forget_unlinked(
 }
 
 pub(super) async fn health(app: web::Data<App>, caller: Permit) -> Outcome<Health> {
-    let tenant = caller.tenant.no;
+    let (tenant, rule) = (caller.tenant.no, app.config.directories);
     let health = app
         .store
         .read_long(LongRead::List, Some(caller.tenant.no), move |reader| {
-            health::of_tenant(reader, tenant, FINDINGS)
+            health::of_tenant(reader, tenant, FINDINGS, rule)
         })
         .await?;
     Ok(Reply::ok(health))

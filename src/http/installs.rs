@@ -10,10 +10,11 @@ use super::edge::context::event_of;
 use super::edge::cursor::{self, List, ListQuery};
 use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, Query, path_id};
-use crate::error::{Code, Result};
+use crate::error::{Code, Refusal, Result};
 use crate::input::fields::{Fields, FromFields};
+use crate::model::directory::DirectoryId;
 use crate::model::ids::{ChannelId, InstallId};
-use crate::model::names::{CompanyId, M365TenantId};
+use crate::model::names::CompanyId;
 use crate::resolver::Linked;
 use crate::store::audit::{self, Event};
 use crate::store::channels::{self, ChannelRecord};
@@ -68,15 +69,17 @@ pub(super) async fn list(
 
 /// The body of a POST.
 pub(super) struct NewInstall {
-    end_client_tenant_id: Option<M365TenantId>,
+    end_client_tenant_id: Option<DirectoryId>,
     psa_company_id: Option<CompanyId>,
 }
 
 impl FromFields for NewInstall {
     fn read(fields: &Fields<'_>) -> Self {
         Self {
-            end_client_tenant_id: fields
-                .required("end_client_tenant_id", fields.named("end_client_tenant_id")),
+            end_client_tenant_id: fields.required(
+                "end_client_tenant_id",
+                fields.directory("end_client_tenant_id"),
+            ),
             psa_company_id: fields.named("psa_company_id").value(),
         }
     }
@@ -92,6 +95,10 @@ pub(super) async fn create(
     let Some(directory) = new.end_client_tenant_id else {
         return Err(Code::ValidationError.into());
     };
+    let directory = directory
+        .accepted(app.config.directories)
+        .map_err(|reason| Refusal::invalid("end_client_tenant_id", reason))?
+        .clone();
     let channel_id: ChannelId = path_id(&request, "channel_id")?;
     let call = caller.shared();
     let mut event = event_of(&request, &caller, "install.create", "");

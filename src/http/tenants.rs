@@ -19,6 +19,7 @@ use crate::model::names::{ClientId, TenantNo};
 use crate::store::Extent;
 use crate::store::WriteTx;
 use crate::store::audit::{self, Event};
+use crate::store::rules;
 use crate::store::tenants::{self, NewTenant, TenantRecord};
 
 /// A tenant as the platform sees it.
@@ -106,6 +107,8 @@ pub(super) async fn create(
     body: Body<TenantRequest>,
 ) -> Outcome<ManagedTenant> {
     let new = body.read()?;
+    let (named, rule) = (&new.draft.entra_tenant_id, app.config.directories);
+    rules::refuse(rules::unfit_directory("entra_tenant_id", named, None, rule))?;
     let client_id = new
         .client_id
         .ok_or_else(|| Error::internal("a required field is missing"))?;
@@ -179,6 +182,7 @@ pub(super) async fn patch(
     body: Body<TenantChange>,
 ) -> Outcome<ManagedTenant> {
     let TenantChange(draft) = body.read()?;
+    let rule = app.config.directories;
     let client_id: ClientId = path_name(&request, "client_id")?;
     let mut event = event_of(&request, &caller, "tenant.update", &client_id);
     let home = home(&caller);
@@ -186,7 +190,7 @@ pub(super) async fn patch(
         .store
         .write(Extent::Configuration, move |tx| {
             let before = tenants::by_client_id(tx.reader(), &client_id)?.ok_or(Code::NotFound)?;
-            let after = tenants::change(tx, &before, &draft)?;
+            let after = tenants::change(tx, &before, &draft, rule)?;
             if after != before {
                 event.details = audit::difference(&before.as_new(), &after.as_new())?;
                 record(tx, home, after.no, event)?;

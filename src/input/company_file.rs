@@ -13,14 +13,20 @@ use crate::model::names::CompanyId;
 use crate::text::counted;
 
 /// The columns that a file may have, in any order. The first is required.
-const COLUMNS: [&str; 3] = ["psa_company_id", "psa_company_name", "tenant_id"];
+const COLUMNS: [&str; 3] = ["psa_company_id", "psa_company_name", TENANT_ID];
+/// The column of the link.
+const TENANT_ID: &str = "tenant_id";
+
+/// Words that people and programs write where they have no id of a directory, in lower case.
+const NO_DIRECTORY: [&str; 5] = ["n/a", "-", "none", "null", "tbc"];
 
 /// The column of each cell in a row; `None` for an ignored one.
 type Columns = Vec<Option<&'static str>>;
 
 /// Parses a CSV file.
 ///
-/// An empty cell leaves its field unchanged, so that a list with gaps removes no link.
+/// An empty cell leaves its field unchanged, so that a list with gaps removes no link. A word that
+/// says that there is no directory counts as an empty cell.
 ///
 /// # Errors
 /// All format problems in the file, so that the operator can correct them together.
@@ -60,7 +66,7 @@ pub fn parse(
             }
             continue;
         };
-        let Some(company) = row(line, &record, columns, &mut problems) else {
+        let Some(company) = row(line, &record, columns, &mut problems, &mut ignored) else {
             continue;
         };
         match seen.insert(company.psa_company_id.clone(), line) {
@@ -173,6 +179,7 @@ fn row(
     record: &ByteRecord,
     columns: &[Option<&'static str>],
     problems: &mut Vec<Problem>,
+    ignored: &mut Vec<Problem>,
 ) -> Option<SeedCompany> {
     if record.iter().all(<[u8]>::is_empty) {
         return None;
@@ -208,7 +215,14 @@ fn row(
             problems.push(problem(location(line, column), first, reason));
             return None;
         }
-        if !text.is_empty() {
+        let is_no_directory = *column == TENANT_ID
+            && NO_DIRECTORY
+                .iter()
+                .any(|word| word.eq_ignore_ascii_case(text));
+        if is_no_directory {
+            let reason = "is read as an empty cell".to_owned();
+            ignored.push(problem(location(line, column), text, reason));
+        } else if !text.is_empty() {
             cells.insert((*column).to_owned(), text.into());
         }
     }

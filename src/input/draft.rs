@@ -1,7 +1,8 @@
 //! Drafts: the fields that a request body or a seed file sets, read in the same way from both.
 
 use crate::input::fields::{Field, Fields};
-use crate::model::names::{AgentId, BotId, CompanyId, M365TenantId};
+use crate::model::directory::DirectoryId;
+use crate::model::names::{AgentId, BotId, CompanyId};
 use crate::model::words::{Access, AgentState, Audience, AutonomyType, ChannelStatus, Transport};
 
 /// The maximum length of instructions, descriptions and welcome messages, in characters.
@@ -83,7 +84,7 @@ impl AgentDraft {
 )]
 pub struct CompanyDraft {
     pub psa_company_name: Field<String>,
-    pub tenant_id: Field<M365TenantId>,
+    pub tenant_id: Field<DirectoryId>,
     pub custom_instructions: Field<String>,
     pub custom_instructions_for_user_facing_chat: Field<String>,
 }
@@ -93,7 +94,7 @@ impl CompanyDraft {
     pub fn read(fields: &Fields<'_>) -> Self {
         Self {
             psa_company_name: fields.text("psa_company_name", 1..=NAME),
-            tenant_id: fields.named("tenant_id"),
+            tenant_id: fields.directory("tenant_id"),
             custom_instructions: fields.text("custom_instructions", 0..=LONG_TEXT),
             custom_instructions_for_user_facing_chat: fields
                 .text("custom_instructions_for_user_facing_chat", 0..=LONG_TEXT),
@@ -195,7 +196,7 @@ impl ArticleDraft {
 )]
 pub struct TenantDraft {
     pub name: Field<String>,
-    pub entra_tenant_id: Field<M365TenantId>,
+    pub entra_tenant_id: Field<DirectoryId>,
     pub rate_limit_per_minute: Field<i64>,
     pub retention_days: Field<i64>,
 }
@@ -205,7 +206,7 @@ impl TenantDraft {
     pub fn read(fields: &Fields<'_>) -> Self {
         Self {
             name: fields.text("name", 1..=NAME),
-            entra_tenant_id: fields.named("entra_tenant_id"),
+            entra_tenant_id: fields.directory("entra_tenant_id"),
             rate_limit_per_minute: fields.integer("rate_limit_per_minute", 0..=1_000_000),
             retention_days: fields.integer("retention_days", 1..=36_500),
         }

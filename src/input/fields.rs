@@ -11,6 +11,7 @@ use url::Url;
 use crate::error::{Error, Refusal};
 use crate::model::api_key;
 use crate::model::clock::{Millis, parse_rfc3339};
+use crate::model::directory::DirectoryId;
 use crate::model::names::Name;
 use crate::text::shorten;
 
@@ -32,6 +33,15 @@ impl<T> Field<T> {
         match self {
             Self::Set(value) => Some(value),
             Self::Absent | Self::Null => None,
+        }
+    }
+
+    /// Converts the value, if there is one.
+    pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> Field<U> {
+        match self {
+            Self::Absent => Field::Absent,
+            Self::Null => Field::Null,
+            Self::Set(value) => Field::Set(convert(value)),
         }
     }
 
@@ -355,6 +365,17 @@ impl<'a> Fields<'a> {
     pub fn named<T: Name>(&self, name: &str) -> Field<T> {
         self.record(name, || json!({ "type": "string", "pattern": T::PATTERN }));
         self.parsed(name, T::read, T::RULE)
+    }
+
+    /// Reads the id of a Microsoft directory as a person writes it.
+    pub fn directory(&self, name: &str) -> Field<DirectoryId> {
+        self.record(
+            name,
+            || json!({ "type": "string", "pattern": DirectoryId::PATTERN }),
+        );
+        self.read(name, |value| {
+            DirectoryId::parse(string(value)?, &shortened(value))
+        })
     }
 
     /// Reads a time (RFC 3339).

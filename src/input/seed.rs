@@ -12,7 +12,8 @@ use crate::input::draft::{
 use crate::input::fields::{Field, Fields, Problem, Problems, describe};
 use crate::input::json;
 use crate::model::api_key;
-use crate::model::names::{AgentId, ClientId, CompanyId, M365TenantId};
+use crate::model::directory::DirectoryId;
+use crate::model::names::{AgentId, ClientId, CompanyId};
 use crate::model::words::{ManagedAgentKey, Role};
 
 /// A seed file.
@@ -103,7 +104,7 @@ pub struct SeedChannel {
 )]
 pub struct SeedInstall {
     pub path: String,
-    pub end_client_tenant_id: M365TenantId,
+    pub end_client_tenant_id: DirectoryId,
 }
 
 /// A knowledge article in a seed file.
@@ -163,7 +164,8 @@ pub enum UnknownFields {
 pub struct Parsed<T> {
     /// What the file holds.
     pub contents: T,
-    /// The fields that the file has and this version does not know.
+    /// The fields that the file has and this version does not know, and cells that say that there is
+    /// nothing.
     pub ignored: Vec<Problem>,
 }
 
@@ -271,7 +273,7 @@ fn refuse_repeated_keys(problems: &Problems, tenants: &[SeedTenant]) {
                     (
                         install.path.as_str(),
                         "end_client_tenant_id",
-                        install.end_client_tenant_id.to_string(),
+                        install.end_client_tenant_id.id().to_string(),
                     )
                 }),
         );
@@ -390,7 +392,7 @@ fn channel(fields: &Fields<'_>) -> Option<SeedChannel> {
 fn install(fields: &Fields<'_>) -> Option<SeedInstall> {
     let end_client_tenant_id = fields.required(
         "end_client_tenant_id",
-        fields.named::<M365TenantId>("end_client_tenant_id"),
+        fields.directory("end_client_tenant_id"),
     );
     Some(SeedInstall {
         path: fields.own_path().to_owned(),

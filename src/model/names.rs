@@ -7,6 +7,8 @@ use std::sync::Arc;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
+use super::directory;
+
 /// A name that clients choose, with its format in words and as a pattern.
 pub trait Name: Sized {
     /// The format as the rest of a sentence that begins with the field's name.
@@ -82,8 +84,9 @@ macro_rules! names {
 names! {
     /// A tenant (an MSP).
     ClientId: client_id, "must be 1 to 63 characters of a-z, 0-9 and '-', and must not start with '-'", "^[a-z0-9][a-z0-9-]{0,62}$";
-    /// A Microsoft 365 tenant; stored in lower case, so that comparisons ignore case.
-    M365TenantId: lower_case_id, "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'", "^[A-Za-z0-9._-]{1,64}$";
+    /// A Microsoft 365 tenant as a relay, a token or the database names it; in lower case, and a
+    /// GUID has its dashes, so that comparisons ignore the spelling.
+    M365TenantId: m365_tenant_id, "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'", "^[A-Za-z0-9._-]{1,64}$";
     /// A bot; stored in lower case, so that comparisons ignore case.
     BotId: lower_case_id, "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'", "^[A-Za-z0-9._-]{1,64}$";
     /// A client company of an MSP, as the MSP's PSA (ticket system) names it.
@@ -108,6 +111,15 @@ fn has_id_format(text: &str) -> bool {
 
 fn lower_case_id(text: &str) -> Option<String> {
     has_id_format(text).then(|| text.to_ascii_lowercase())
+}
+
+fn m365_tenant_id(text: &str) -> Option<String> {
+    // A GUID without dashes is the only other spelling that has the form of an id.
+    let is_plain_guid = text.len() == 32;
+    match is_plain_guid.then(|| directory::guid(text)).flatten() {
+        Some(guid) => Some(guid),
+        None => lower_case_id(text),
+    }
 }
 
 fn company_id(text: &str) -> Option<String> {
@@ -143,6 +155,10 @@ mod tests {
     fn comparisons_of_m365_tenant_and_bot_ids_ignore_case() {
         assert_eq!(M365TenantId::parse("AbC-1"), M365TenantId::parse("abc-1"));
         assert_eq!(BotId::parse("AbC.1").unwrap().as_str(), "abc.1");
+        assert_eq!(
+            M365TenantId::parse("CA5CADE04CE54D0E9B1D0F0A51DECA5E"),
+            M365TenantId::parse("ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e")
+        );
     }
 
     #[test]

@@ -3,13 +3,14 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::rules::Violation;
+use super::rules::{self, Violation};
 use super::sql::{Reader, Row, Rows};
 use super::{WriteTx, articles, unlinked};
 use crate::error::{Code, Refusal, Result};
 use crate::input::draft::CompanyDraft;
 use crate::input::fields::Field;
 use crate::model::clock::Timestamp;
+use crate::model::directory::{DirectoryId, DirectoryRule};
 use crate::model::ids::Tick;
 use crate::model::names::{CompanyId, CompanyRow, M365TenantId, TenantNo};
 use crate::resolver::{Company, Linked};
@@ -60,7 +61,10 @@ impl CompanyRecord {
             psa_company_name: draft
                 .psa_company_name
                 .over(before.psa_company_name.clone(), before.psa_company_name),
-            tenant_id: draft.tenant_id.over_optional(before.tenant_id),
+            tenant_id: draft
+                .tenant_id
+                .map(DirectoryId::into_id)
+                .over_optional(before.tenant_id),
             custom_instructions: draft
                 .custom_instructions
                 .over_optional(before.custom_instructions),
@@ -292,13 +296,15 @@ pub fn update(
 /// Changes a company. Nothing is written if nothing differs. `id` is the id in the request's body.
 ///
 /// # Errors
-/// `validation_error` if `id` is not the company's id.
+/// `validation_error` if `id` is not the company's id, or for a new link to a directory that the
+/// rule excludes.
 pub fn change(
     tx: &mut WriteTx<'_>,
     tenant: TenantNo,
     before: &CompanyRecord,
     id: &Field<CompanyId>,
     draft: &CompanyDraft,
+    rule: DirectoryRule,
 ) -> Result<()> {
     match id {
         Field::Absent => {}
@@ -307,6 +313,13 @@ pub fn change(
             return Err(Violation::fixed("psa_company_id", &before.psa_company_id).into());
         }
     }
+    let stored = before.tenant_id.as_ref();
+    rules::refuse(rules::unfit_directory(
+        "tenant_id",
+        &draft.tenant_id,
+        stored,
+        rule,
+    ))?;
     let after = before.changed(draft);
     if after == *before {
         return Ok(());

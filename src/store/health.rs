@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::sql::{Reader, Row};
 use crate::error::{Code, Result};
+use crate::model::directory::{self, DirectoryRule};
 use crate::model::ids::ChannelId;
 use crate::model::names::{AgentId, BotId, CompanyId, M365TenantId, TenantNo};
 use crate::model::words::{AgentState, AutonomyType};
@@ -24,6 +25,8 @@ pub struct Health {
     pub shared_directories: Found<SharedDirectory>,
     /// ACTIVE channels whose agent cannot answer.
     pub channels_without_agent: Found<ChannelWithoutAgent>,
+    /// Stored ids that are no organization's directory, which only older versions accepted.
+    pub unusable_directories: Found<UnusableDirectory>,
 }
 
 /// Findings of one kind.
@@ -96,16 +99,38 @@ pub struct ChannelWithoutAgent {
     pub message: String,
 }
 
+/// A stored id that is no organization's directory: the link of a company, an install of a channel,
+/// or, without both, the directory that the tenant's people sign in with.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct UnusableDirectory {
+    /// The id.
+    pub tenant_id: M365TenantId,
+    /// The company that is linked to the id.
+    pub psa_company_id: Option<CompanyId>,
+    /// The company's name.
+    pub psa_company_name: Option<String>,
+    /// The channel that is installed for the id.
+    pub channel_id: Option<ChannelId>,
+    /// The channel's name.
+    pub internal_name: Option<String>,
+    /// The error code that the directory's users receive.
+    pub code: &'static str,
+    /// The problem and its solution, in a sentence.
+    pub message: String,
+}
+
 impl Health {
     /// The message of each finding.
     pub fn messages(&self) -> impl Iterator<Item = &String> {
         let installed = self.installed_without_company.items.iter();
         let shared = self.shared_directories.items.iter();
         let channels = self.channels_without_agent.items.iter();
+        let unusable = self.unusable_directories.items.iter();
         installed
             .map(|found| &found.message)
             .chain(shared.map(|found| &found.message))
             .chain(channels.map(|found| &found.message))
+            .chain(unusable.map(|found| &found.message))
     }
 }
 
@@ -114,6 +139,8 @@ pub const RANGES: &[(&str, &str)] = &[
     ("installs_bound", INSTALLED),
     ("end_companies_of_directory", SHARED),
     ("channels_living", CHANNELS),
+    ("end_companies_linked", UNUSABLE_LINKS),
+    ("installs_bound", UNUSABLE_INSTALLS),
 ];
 
 const INSTALLED: &str = "
@@ -140,16 +167,62 @@ WHERE c.tenant_no = ?1 AND c.deleted_at IS NULL AND c.status = 'ACTIVE'
   AND (a.agent_id IS NULL OR a.state <> 'ENABLED' OR a.autonomy_type <> 'CONVERSATIONAL')
 ORDER BY c.seq";
 
+/// A condition on an id: it is none of `?2`, which have spaces around them, and if `?3` is set, it
+/// is no GUID in lower case with dashes either.
+macro_rules! unusable {
+    ($select:literal, $id:literal, $order:literal) => {
+        concat!(
+            $select,
+            " AND (instr(?2, ' ' || ",
+            $id,
+            " || ' ') > 0 OR (?3 AND NOT (",
+            $id,
+            " LIKE '________-____-____-____-____________' AND length(replace(",
+            $id,
+            ", '-', '')) = 32 AND ltrim(",
+            $id,
+            ", '0123456789abcdef-') = ''))) ",
+            $order
+        )
+    };
+}
+
+const UNUSABLE_LINKS: &str = unusable!(
+    "SELECT m365_tenant_id, psa_company_id, psa_company_name FROM end_companies
+     WHERE tenant_no = ?1 AND m365_tenant_id IS NOT NULL",
+    "m365_tenant_id",
+    "ORDER BY m365_tenant_id, psa_company_id"
+);
+const UNUSABLE_INSTALLS: &str = unusable!(
+    "SELECT i.m365_tenant_id AS m365_tenant_id, c.id AS channel_id, c.internal_name AS internal_name
+     FROM installs i JOIN channels c ON c.seq = i.channel_seq
+     WHERE i.tenant_no = ?1 AND c.deleted_at IS NULL",
+    "i.m365_tenant_id",
+    "ORDER BY i.m365_tenant_id"
+);
+const UNUSABLE_SIGN_IN: &str = unusable!(
+    "SELECT entra_tenant_id AS m365_tenant_id FROM tenants WHERE tenant_no = ?1 AND entra_tenant_id IS NOT NULL",
+    "entra_tenant_id",
+    ""
+);
+
 /// The mapping health of a tenant, with up to `limit` findings of each kind.
-pub fn of_tenant(reader: &Reader<'_>, tenant: TenantNo, limit: usize) -> Result<Health> {
+pub fn of_tenant(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    limit: usize,
+    rule: DirectoryRule,
+) -> Result<Health> {
+    let is_usable = |id: &M365TenantId| directory::unfit(id, rule).is_none();
     let mut shared_directories = find(reader, SHARED, tenant, limit, |row| {
-        Ok(SharedDirectory {
-            tenant_id: row.get("m365_tenant_id")?,
+        let tenant_id: M365TenantId = row.get("m365_tenant_id")?;
+        Ok(is_usable(&tenant_id).then_some(SharedDirectory {
+            tenant_id,
             linked_companies: row.get("companies")?,
             companies: Vec::new(),
             code: Code::EndCompanyNotMapped.as_str(),
             message: String::new(),
-        })
+        }))
     })?;
     for directory in &mut shared_directories.items {
         directory.companies =
@@ -162,30 +235,112 @@ pub fn of_tenant(reader: &Reader<'_>, tenant: TenantNo, limit: usize) -> Result<
         directory.message = shared(directory);
     }
     Ok(Health {
-        installed_without_company: find(reader, INSTALLED, tenant, limit, installed)?,
+        installed_without_company: find(reader, INSTALLED, tenant, limit, |row| {
+            let found = installed(row)?;
+            Ok(is_usable(&found.end_client_tenant_id).then_some(found))
+        })?,
         shared_directories,
-        channels_without_agent: find(reader, CHANNELS, tenant, limit, channel)?,
+        channels_without_agent: find(reader, CHANNELS, tenant, limit, |row| {
+            channel(row).map(Some)
+        })?,
+        unusable_directories: unusable(reader, tenant, limit, rule)?,
     })
 }
 
-/// Counts all rows and reads the first ones.
+/// Counts all findings and keeps the first ones. A row for which `read` returns `None` is none.
 fn find<T>(
     reader: &Reader<'_>,
     sql: &str,
     tenant: TenantNo,
     limit: usize,
-    read: impl Fn(&Row<'_>) -> Result<T>,
+    read: impl Fn(&Row<'_>) -> Result<Option<T>>,
 ) -> Result<Found<T>> {
-    let mut items = Vec::new();
-    let all = reader.all(sql, [tenant], |row| {
-        if items.len() < limit {
-            items.push(read(row)?);
+    let mut found = Found {
+        count: 0,
+        items: Vec::new(),
+    };
+    reader.each(sql, [tenant], |row| {
+        if let Some(item) = read(row)? {
+            found.add(item, limit);
         }
         Ok(())
     })?;
-    Ok(Found {
-        count: all.len(),
-        items,
+    Ok(found)
+}
+
+impl<T> Found<T> {
+    fn add(&mut self, item: T, limit: usize) {
+        self.count += 1;
+        if self.items.len() < limit {
+            self.items.push(item);
+        }
+    }
+}
+
+/// The stored ids that no person could give to a directory now.
+fn unusable(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    limit: usize,
+    rule: DirectoryRule,
+) -> Result<Found<UnusableDirectory>> {
+    let mut found = Found {
+        count: 0,
+        items: Vec::new(),
+    };
+    let mut ids = String::from(" ");
+    for id in directory::no_organizations() {
+        ids += id;
+        ids.push(' ');
+    }
+    let params = (tenant, ids.as_str(), rule == DirectoryRule::Guid);
+    reader.each(UNUSABLE_SIGN_IN, params, |row| {
+        let what = "The entra_tenant_id of the tenant".to_owned();
+        found.add(finding(row, Code::Unauthorized, rule, &what)?, limit);
+        Ok(())
+    })?;
+    reader.each(UNUSABLE_LINKS, params, |row| {
+        let id: CompanyId = row.get("psa_company_id")?;
+        let name: String = row.get("psa_company_name")?;
+        let what = format!("The tenant_id of the company {id} {name:?}");
+        let item = UnusableDirectory {
+            psa_company_id: Some(id),
+            psa_company_name: Some(name),
+            ..finding(row, Code::EndCompanyNotMapped, rule, &what)?
+        };
+        found.add(item, limit);
+        Ok(())
+    })?;
+    reader.each(UNUSABLE_INSTALLS, params, |row| {
+        let name: String = row.get("internal_name")?;
+        let what = format!("The end_client_tenant_id of an install of the channel {name:?}");
+        let item = UnusableDirectory {
+            channel_id: Some(row.get("channel_id")?),
+            internal_name: Some(name),
+            ..finding(row, Code::EndCompanyNotMapped, rule, &what)?
+        };
+        found.add(item, limit);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn finding(
+    row: &Row<'_>,
+    code: Code,
+    rule: DirectoryRule,
+    what: &str,
+) -> Result<UnusableDirectory> {
+    let tenant_id: M365TenantId = row.get("m365_tenant_id")?;
+    let reason = directory::unfit(&tenant_id, rule).unwrap_or_default();
+    Ok(UnusableDirectory {
+        tenant_id,
+        psa_company_id: None,
+        psa_company_name: None,
+        channel_id: None,
+        internal_name: None,
+        code: code.as_str(),
+        message: format!("{what} {reason}."),
     })
 }
 

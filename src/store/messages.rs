@@ -236,7 +236,11 @@ fn check_link(cached: &Cached<'_, Reader<'_>>, session: &Session) -> Result<Opti
         return Err(company_is_gone(tenant.client_id.as_str()).into());
     };
     let linked_companies = match cached.linked(tenant, inbound)? {
-        Linked::One(company) if session.is_of(company.row) => return Ok(None),
+        Linked::One(company)
+            if session.is_of(company.row) && inbound.no_organization().is_none() =>
+        {
+            return Ok(None);
+        }
         Linked::One(_) => 1,
         Linked::Not(companies) => companies,
     };

@@ -1,6 +1,9 @@
 //! A broken rule, as the API refuses it and as an import lists it.
 
 use crate::error::{Error, Refusal, Result};
+use crate::input::fields::Field;
+use crate::model::directory::{DirectoryId, DirectoryRule};
+use crate::model::names::M365TenantId;
 
 /// A rule that a change would break. An API call is refused with the first violation. An import
 /// lists all of them.
@@ -31,6 +34,29 @@ impl Violation {
     }
 }
 
+/// The violation of an id of a directory that no person may give (`validation_error`). What is
+/// `stored` already may stay.
+pub fn unfit_directory(
+    field: &'static str,
+    named: &Field<DirectoryId>,
+    stored: Option<&M365TenantId>,
+    rule: DirectoryRule,
+) -> Option<Violation> {
+    let Field::Set(directory) = named else {
+        return None;
+    };
+    if stored == Some(directory.id()) {
+        return None;
+    }
+    let reason = directory.accepted(rule).err()?;
+    Some(Violation {
+        field,
+        value: directory.id().to_string(),
+        refusal: Refusal::invalid(field, reason.clone()),
+        reason,
+    })
+}
+
 /// The violations of a change of fields that cannot change. Each field comes with its value before
 /// and after.
 pub(super) fn changed_fixed_fields(fields: &[(&'static str, &str, &str)]) -> Vec<Violation> {
@@ -47,7 +73,7 @@ impl From<Violation> for Error {
 }
 
 /// Refuses the first of the violations.
-pub(super) fn refuse(violations: impl IntoIterator<Item = Violation>) -> Result<()> {
+pub fn refuse(violations: impl IntoIterator<Item = Violation>) -> Result<()> {
     match violations.into_iter().next() {
         None => Ok(()),
         Some(violation) => Err(violation.into()),

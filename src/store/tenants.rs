@@ -4,12 +4,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::rules::{Violation, refuse};
+use super::rules::{Violation, refuse, unfit_directory};
 use super::sql::{Reader, Row};
 use super::{WriteTx, agents, installs};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::draft::TenantDraft;
 use crate::model::clock::Timestamp;
+use crate::model::directory::{DirectoryId, DirectoryRule};
 use crate::model::ids::Tick;
 use crate::model::names::{ClientId, M365TenantId, TenantNo};
 use crate::resolver::Tenant;
@@ -166,6 +167,7 @@ impl NewTenant {
             name: draft.name.over(self.name.clone(), self.name.clone()),
             entra_tenant_id: draft
                 .entra_tenant_id
+                .map(DirectoryId::into_id)
                 .over_optional(self.entra_tenant_id.clone()),
             rate_limit_per_minute: draft
                 .rate_limit_per_minute
@@ -313,14 +315,19 @@ pub fn update(tx: &mut WriteTx<'_>, no: TenantNo, changed: &NewTenant) -> Result
 /// Changes a tenant. Nothing is written if nothing differs. Returns the tenant as it is stored.
 ///
 /// # Errors
-/// `already_exists` for a directory that another tenant signs in with; `install_conflict` for one
-/// that another tenant's bot is installed for.
+/// `validation_error` for a new directory that the rule excludes; `already_exists` for one that
+/// another tenant signs in with; `install_conflict` for one that another tenant's bot is installed
+/// for.
 pub fn change(
     tx: &mut WriteTx<'_>,
     tenant: &TenantRecord,
     draft: &TenantDraft,
+    rule: DirectoryRule,
 ) -> Result<TenantRecord> {
     let before = tenant.as_new();
+    let stored = before.entra_tenant_id.as_ref();
+    let named = &draft.entra_tenant_id;
+    refuse(unfit_directory("entra_tenant_id", named, stored, rule))?;
     let after = before.changed(draft);
     if after != before {
         update(tx, tenant.no, &after)?;

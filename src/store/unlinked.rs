@@ -81,11 +81,15 @@ DELETE FROM unlinked_tenants WHERE tenant_no = ?1 AND m365_tenant_id IN (
   SELECT m365_tenant_id FROM unlinked_tenants WHERE tenant_no = ?1
   ORDER BY last_seen_at DESC, seq DESC LIMIT 9223372036854775807 OFFSET ?2)";
 
-/// Records a refusal, unless exactly one company is linked to the directory by now.
+/// Records a refusal, unless exactly one company is linked to the directory by now. An id that
+/// names no organization is not recorded, because nobody could link it.
 pub fn record_refusal(tx: &mut WriteTx<'_>, refused: &NotMapped) -> Result<()> {
     let Some(inbound) = &refused.inbound else {
         return Ok(());
     };
+    if inbound.no_organization().is_some() {
+        return Ok(());
+    }
     let tenant = refused.tenant.no;
     if let Linked::One(_) = companies::linked(tx.reader(), tenant, inbound)? {
         return Ok(());

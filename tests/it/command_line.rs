@@ -19,6 +19,7 @@ const COMMANDS: &[(&[&str], &[&str])] = &[
         &[
             "--listen",
             "--public-url",
+            "--any-tenant-id",
             "--rate-limit",
             "--platform-rate-limit",
             "--cors-origin",
@@ -36,11 +37,17 @@ const COMMANDS: &[(&[&str], &[&str])] = &[
         ],
     ),
     (&["demo"], &["--listen"]),
-    (&["import"], &[]),
+    (&["import"], &["--any-tenant-id"]),
     (&["export"], &["--tenant"]),
     (
         &["tenants", "create"],
-        &["--client-id", "--name", "--entra-tenant-id", "--rate-limit"],
+        &[
+            "--client-id",
+            "--name",
+            "--entra-tenant-id",
+            "--rate-limit",
+            "--any-tenant-id",
+        ],
     ),
     (&["tenants", "list"], &[]),
     (

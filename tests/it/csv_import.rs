@@ -150,7 +150,7 @@ fn every_problem_of_a_list_is_reported_by_line_and_nothing_of_it_is_imported() {
             format!("line 3, psa_company_id: \"a b\": {id}"),
             "line 4, psa_company_id: is required".to_owned(),
             format!("line 5, psa_company_id: \"health\": {id}"),
-            "line 6, tenant_id: \"no good\": must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'".to_owned(),
+            "line 6, tenant_id: \"no good\": must be the GUID of a Microsoft directory, and \"no good\" is none; find it in the Microsoft Entra admin center under Overview > Tenant ID".to_owned(),
             "line 7, psa_company_id: \"3001\": appears twice in the file; the first time in line 2".to_owned(),
             "line 8: has 2 cells, but the first line names 3 columns; give each row one cell per column".to_owned(),
             "line 9: has 5 cells, but the first line names 3 columns; give each row one cell per column".to_owned(),
@@ -377,7 +377,7 @@ fn a_hundred_thousand_companies_of_one_directory_are_imported_and_reported() {
     let workspace = Workspace::with_demo_world();
     let mut list = String::from("psa_company_id,psa_company_name,tenant_id\n");
     for number in 0..100_000 {
-        list += &format!("C-{number},Company {number},crowd\n");
+        list += &format!("C-{number},Company {number},c40bd000-0000-4000-8000-000000000001\n");
     }
     assert_eq!(
         import_ok(&workspace, &list),
@@ -386,6 +386,6 @@ fn a_hundred_thousand_companies_of_one_directory_are_imported_and_reported() {
     assert!(
         workspace
             .ok(["check"])
-            .contains("and 99980 more share the M365 tenant crowd")
+            .contains("and 99980 more share the M365 tenant c40bd000-0000-4000-8000-000000000001")
     );
 }

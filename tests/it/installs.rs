@@ -131,19 +131,16 @@ fn repeating_an_install_on_its_channel_creates_no_second_one() {
 fn an_invalid_install_is_refused_by_field() {
     let server = Server::demo();
     let path = installs_of(&server.client_help_bot());
-    let name = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'";
-    let company = format!("{name}, and neither 'health' nor 'unlinked-tenants'");
+    let company = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
     for (body, field, reason) in [
         (json!({}), "end_client_tenant_id", "is required"),
-        (directory(""), "end_client_tenant_id", name),
-        (directory("a b"), "end_client_tenant_id", name),
         (
             json!({ "end_client_tenant_id": 5 }),
             "end_client_tenant_id",
             "must be a string",
         ),
-        (linked("d-1", ""), "psa_company_id", company.as_str()),
-        (linked("d-1", "health"), "psa_company_id", company.as_str()),
+        (linked("d-1", ""), "psa_company_id", company),
+        (linked("d-1", "health"), "psa_company_id", company),
     ] {
         server
             .northwind()

@@ -83,7 +83,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("text", &[]),
     ("metrics", &[]),
     ("limits", &["model"]),
-    ("config", &[]),
+    ("config", &["model"]),
     ("outbound", &[]),
     ("resolver", &["model", "error"]),
     ("input", &["model", "error", "digest", "text"]),

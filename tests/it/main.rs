@@ -31,6 +31,7 @@ mod cuts;
 mod damage;
 mod dashboard;
 mod demo;
+mod directory_ids;
 mod disk;
 mod docs;
 mod document;

@@ -106,6 +106,12 @@ impl Workspace {
         done.stdout
     }
 
+    /// What `check` prints of a folder that a server of this process has open.
+    pub fn check_of(folder: &Path) -> String {
+        let mut command = program(["check", "--data"]);
+        finish(command.arg(folder)).stdout
+    }
+
     /// Starts `serve` on a free port and waits until it listens.
     pub fn serve<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Server {
         let mut command = self.command(["serve", "--listen", "127.0.0.1:0"]);
@@ -140,6 +146,9 @@ pub fn program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Comma
             command.env_remove(&name);
         }
     }
+    // Most tests name directories, so that they can be told apart. Tests of the ids themselves
+    // remove the variable.
+    command.env("SWITCHBOARD_ANY_TENANT_ID", "true");
     command.args(arguments).stdin(Stdio::null());
     command
 }

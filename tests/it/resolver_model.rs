@@ -13,6 +13,19 @@ use switchboard::resolver::{
 
 use crate::world::{CompanyFact, World};
 
+/// The ids that name no organization, as the contract lists them.
+const NOBODYS: [&str; 9] = [
+    "9188040d-6c67-4c5b-b112-36a304b66dad",
+    "f8cdef31-a31e-4b4a-93e4-5f571e91255a",
+    "d6d49420-f39b-4df7-a1dc-d59a935871db",
+    "cab8a31a-1906-4287-a0d8-4eef66b95f6e",
+    "00000000-0000-0000-0000-000000000000",
+    "ffffffff-ffff-ffff-ffff-ffffffffffff",
+    "common",
+    "organizations",
+    "consumers",
+];
+
 /// A caller and its request.
 #[derive(Clone, Debug)]
 pub struct Question {
@@ -191,10 +204,12 @@ fn routed<'w>(
 
     // "Pinned if the channel is END_USER, else none": to "the one end company of the acting tenant
     // whose tenant_id equals inbound_tenant_id. None, several, or no inbound_tenant_id: 409."
+    // "Nor is a session ever pinned by an id that names no organization."
     let pinning = fact.filter(|fact| fact.channel.audience == Audience::EndUser);
+    let is_nobodys = inbound.is_some_and(|inbound| NOBODYS.contains(&inbound.as_str()));
     let company = match (pinning, carrying.as_slice()) {
         (None, _) => None,
-        (Some(_), [only]) => Some(*only),
+        (Some(_), [only]) if !is_nobodys => Some(*only),
         (Some(fact), none_or_several) => {
             return Err(Refused::EndCompanyNotMapped(NotMapped {
                 tenant: acting.clone(),

@@ -13,7 +13,8 @@ use crate::world::{self, ChannelFact, World};
 
 const USERS: [&str; 3] = ["user-1", "user-2", "user-3"];
 const BOTS: [&str; 3] = ["bot-1", "bot-2", "bot-3"];
-const DIRECTORIES: [&str; 4] = ["directory-1", "directory-2", "directory-3", "directory-4"];
+/// The last one names no organization.
+const DIRECTORIES: [&str; 4] = ["directory-1", "directory-2", "directory-3", "common"];
 const COMPANIES: [&str; 5] = ["c1", "c2", "c3", "c4", "c5"];
 
 /// A world that the store could hold, except that sometimes an agent is missing or `NEO_SUPPORT`

@@ -19,7 +19,9 @@ use switchboard::http::{self, App};
 use switchboard::input::seed;
 use switchboard::model::caller::Actor as Recorded;
 use switchboard::model::clock::{Clock, Millis};
+use switchboard::model::directory::DirectoryRule;
 use switchboard::model::words::CallerKind;
+use switchboard::store::import::ImportOptions;
 use switchboard::store::{Store, database_file, import};
 use switchboard::turns::respond::Responders;
 use tempfile::TempDir;
@@ -61,6 +63,11 @@ pub const SECOND: Millis = 1_000;
 pub const MINUTE: Millis = 60 * SECOND;
 /// See [`SECOND`].
 pub const DAY: Millis = 24 * 60 * MINUTE;
+
+/// Most tests name directories, so that they can be told apart.
+const ANY_TENANT_ID: &str = "--any-tenant-id";
+/// The flags of every server.
+const BASE_FLAGS: [&str; 4] = ["server", "--workers=2", "--rate-limit=0", ANY_TENANT_ID];
 
 /// A server's flags, parsed as the program parses them, so that a new flag needs no change here.
 #[derive(Parser)]
@@ -136,9 +143,20 @@ impl Server {
         Self::begin_with(DEMO, &asks, timeouts, true)
     }
 
+    /// Serves the demo world with the product's own rule for the ids of directories.
+    pub fn with_guids_only() -> Self {
+        let (folder, clock) = (TempDir::new().unwrap(), AtomicI64::new(START));
+        let flags = BASE_FLAGS.iter().filter(|flag| **flag != ANY_TENANT_ID);
+        let flags = flags.map(|flag| (*flag).to_owned()).collect();
+        let timeouts = ClientTimeouts::default();
+        let server = Self::start(Arc::new(folder), Arc::new(clock), flags, timeouts, false);
+        server.import(DEMO);
+        server
+    }
+
     /// Serves an existing data folder, with the clock at this time.
     pub fn on(folder: TempDir, now: Millis) -> Self {
-        let flags = ["server", "--workers=2", "--rate-limit=0"].map(str::to_owned);
+        let flags = BASE_FLAGS.map(str::to_owned);
         let clock = Arc::new(AtomicI64::new(now));
         let timeouts = ClientTimeouts::default();
         Self::start(Arc::new(folder), clock, flags.into(), timeouts, false)
@@ -151,7 +169,7 @@ impl Server {
     fn begin_with(world: &str, flags: &[&str], timeouts: ClientTimeouts, answers: bool) -> Self {
         let folder = Arc::new(TempDir::new().unwrap());
         let clock = Arc::new(AtomicI64::new(START));
-        let flags = ["server", "--workers=2", "--rate-limit=0"]
+        let flags = BASE_FLAGS
             .iter()
             .chain(flags)
             .map(|flag| (*flag).to_owned())
@@ -227,7 +245,14 @@ impl Server {
         };
         self.app
             .store
-            .write_now(move |tx| import::apply(tx, &seed, &operator))
+            .write_now(move |tx| {
+                let options = ImportOptions {
+                    dry_run: false,
+                    directories: DirectoryRule::AnyId,
+                    step: &mut || (),
+                };
+                import::apply_with(tx, &seed, &operator, options)
+            })
             .unwrap()
             .unwrap();
     }

@@ -48,6 +48,14 @@ pub fn unpack_version_0_1(folder: &Path) {
     let secret = "signing.secret";
     fs::copy(fixture().join(secret), folder.join(secret)).unwrap();
 }
+/// Ids of directories that version 0.1 took: a GUID without dashes, which refused the company's
+/// staff, and refusals that nobody can resolve by a link.
+const OLDER_IDS: &str = "
+UPDATE end_companies SET m365_tenant_id = replace(m365_tenant_id, '-', '') WHERE psa_company_id = '1001';
+INSERT INTO unlinked_tenants (tenant_no, m365_tenant_id, seq, attempts, first_seen_at, last_seen_at)
+SELECT tenant_no, '9188040d-6c67-4c5b-b112-36a304b66dad', 1, 1, 1, 1 FROM tenants WHERE client_id = 'northwind-it';
+INSERT INTO unlinked_tenants (tenant_no, m365_tenant_id, seq, attempts, first_seen_at, last_seen_at)
+SELECT tenant_no, 'common', 2, 1, 1, 1 FROM tenants WHERE client_id = 'northwind-it';";
 
 #[test]
 fn a_data_folder_of_version_0_1_is_served_with_everything_that_was_in_it() {
@@ -55,6 +63,10 @@ fn a_data_folder_of_version_0_1_is_served_with_everything_that_was_in_it() {
     let expected: Value = serde_json::from_str(&expected).unwrap();
     let folder = TempDir::new().unwrap();
     unpack_version_0_1(folder.path());
+    let path = folder.path().join("switchboard.db");
+    let stored = rusqlite::Connection::open(path).unwrap();
+    stored.execute_batch(OLDER_IDS).unwrap();
+    drop(stored);
 
     let server = Server::on(folder, expected["now_ms"].as_i64().unwrap());
     let replies = expected["replies"].as_array().unwrap();

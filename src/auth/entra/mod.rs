@@ -265,6 +265,10 @@ impl Entra {
         if valid_from.saturating_sub(LEEWAY_S) > now_s {
             return Err(Reason::NotYetValid.into());
         }
+        // An older version may have stored such an id as a tenant's directory.
+        if directory.no_organization().is_some() {
+            return Err(Reason::UnknownTenant.into());
+        }
         let role = highest_role(token);
         let is_user = token.claims.get("idtyp").and_then(Value::as_str) != Some("app")
             && has_text(token, "scp");

@@ -17,10 +17,11 @@ use super::routing::segment;
 use crate::config::ClientTimeouts;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::http::App;
-use crate::input::fields::{Fields, FromFields, Problems, TIME_RULE, integer_schema};
+use crate::input::fields::{Fields, FromFields, Problems, TIME_RULE, integer_schema, shortened};
 use crate::model::clock::{Millis, parse_rfc3339};
+use crate::model::directory::DirectoryId;
 use crate::model::ids::{Id, Kind};
-use crate::model::names::Name;
+use crate::model::names::{M365TenantId, Name};
 use crate::store::search;
 
 /// Largest JSON body, in bytes (contract, section 1, Size).
@@ -252,6 +253,25 @@ impl QueryString {
         self.parsed(name, T::read, T::RULE)
     }
 
+    /// The parameter as the id of a Microsoft directory in any spelling. An id that no person could
+    /// give to a directory now is valid too, because older versions may have stored it.
+    ///
+    /// # Errors
+    /// `validation_error` for text that no version stores.
+    pub fn directory(&self, name: &str) -> Result<Option<M365TenantId>> {
+        self.describe_parameter(
+            name,
+            || json!({ "type": "string", "pattern": M365TenantId::PATTERN }),
+        );
+        self.get(name)
+            .map(|text| {
+                DirectoryId::parse(text, &shortened(&text.into()))
+                    .map(DirectoryId::into_id)
+                    .map_err(|reason| Refusal::invalid(name, reason).into())
+            })
+            .transpose()
+    }
+
     /// The parameter as an id that this server issued.
     ///
     /// # Errors
@@ -350,6 +370,17 @@ pub fn path_id<K: Kind>(request: &HttpRequest, name: &str) -> Result<Id<K>> {
 pub fn path_name<T: Name>(request: &HttpRequest, name: &str) -> Result<T> {
     segment(request, name)
         .and_then(T::read)
+        .ok_or_else(|| Code::NotFound.into())
+}
+
+/// The id of a Microsoft directory in a path segment, in any spelling.
+///
+/// # Errors
+/// `not_found` for text that no version stores.
+pub fn path_directory(request: &HttpRequest, name: &str) -> Result<M365TenantId> {
+    segment(request, name)
+        .and_then(|text| DirectoryId::parse(text, "").ok())
+        .map(DirectoryId::into_id)
         .ok_or_else(|| Code::NotFound.into())
 }
 

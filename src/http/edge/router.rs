@@ -542,6 +542,7 @@ mod tests {
     use crate::http::edge::routing::RouterFactory;
     use crate::model::caller::Who;
     use crate::model::clock::Clock;
+    use crate::model::directory::DirectoryRule;
     use crate::model::ids::{SessionId, TokenId};
     use crate::store::Store;
     use crate::turns::respond::Responders;
@@ -597,6 +598,7 @@ mod tests {
             drain_seconds: 0,
             metrics: false,
             entra_sign_in: None,
+            directories: DirectoryRule::default(),
             timeouts: ClientTimeouts::default(),
         };
         let app = App::new(store, authenticator, Responders::new(None), config).unwrap();

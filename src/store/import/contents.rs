@@ -15,7 +15,8 @@ use crate::store::agents::{self, AgentRecord};
 use crate::store::articles::{self, ArticleRecord};
 use crate::store::channels::{self, ChannelRecord};
 use crate::store::companies::{self, CompanyRecord};
-use crate::store::rules::Violation;
+use crate::store::installs::InstallRecord;
+use crate::store::rules::{self, Violation};
 use crate::store::users::{self, UserRecord};
 use crate::store::{export, installs, keys};
 
@@ -122,6 +123,12 @@ impl Import<'_, '_, '_> {
 
     pub(super) fn company(&mut self, tenant: TenantNo, seed: &SeedCompany) -> Result<()> {
         let known = companies::by_id(self.tx.reader(), tenant, &seed.psa_company_id)?;
+        let stored = known.as_ref().and_then(|known| known.tenant_id.as_ref());
+        let (named, rule) = (&seed.draft.tenant_id, self.options.directories);
+        if let Some(violation) = rules::unfit_directory("tenant_id", named, stored, rule) {
+            self.refuse(&seed.path, violation);
+            return Ok(());
+        }
         let Some(known) = known else {
             let after = CompanyRecord::fresh(seed.psa_company_id.clone()).changed(&seed.draft);
             if after.psa_company_name.is_empty() {
@@ -215,7 +222,7 @@ impl Import<'_, '_, '_> {
     }
 
     fn install(&mut self, channel: &ChannelRecord, seed: &SeedInstall) -> Result<()> {
-        let directory = &seed.end_client_tenant_id;
+        let directory = seed.end_client_tenant_id.id();
         let reader = self.tx.reader();
         let violation = match installs::wrong_audience(channel, directory) {
             None => installs::held_by_another_tenant(reader, channel, directory)?,
@@ -225,11 +232,19 @@ impl Import<'_, '_, '_> {
             self.refuse(&seed.path, violation);
             return Ok(());
         }
-        match installs::bound(reader, channel.tenant, directory)? {
-            Some(bound) if bound.channel_id == channel.id => {
-                self.count(Change::Unchanged, "install", directory, Default::default);
-                return Ok(());
-            }
+        let bound = installs::bound(reader, channel.tenant, directory)?;
+        let is_here = |bound: &InstallRecord| bound.channel_id == channel.id;
+        if bound.as_ref().is_some_and(is_here) {
+            self.count(Change::Unchanged, "install", directory, Default::default);
+            return Ok(());
+        }
+        let named = Field::Set(seed.end_client_tenant_id.clone());
+        let (field, rule) = ("end_client_tenant_id", self.options.directories);
+        if let Some(violation) = rules::unfit_directory(field, &named, None, rule) {
+            self.refuse(&seed.path, violation);
+            return Ok(());
+        }
+        match bound {
             Some(bound) => {
                 let before = channels::name_of(reader, bound.channel_id.tick())?;
                 installs::delete(self.tx, bound.id)?;

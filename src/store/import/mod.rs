@@ -9,19 +9,22 @@ use serde_json::{Map, Value};
 
 use self::report::{Change, line};
 pub use self::report::{Imported, Report};
-use super::rules::Violation;
+use super::rules::{self, Violation};
 use super::tenants::{NewTenant, TenantRecord};
 use super::{WriteTx, audit, export, installs, tenants};
 use crate::error::Result;
 use crate::input::fields::{Problem, Problems};
 use crate::input::seed::{Seed, SeedCompany, SeedTenant};
 use crate::model::caller::Actor;
+use crate::model::directory::DirectoryRule;
 use crate::model::names::{ClientId, TenantNo};
 
 /// How an import runs.
 pub struct ImportOptions<'a> {
     /// The change is rolled back at its end. The report has a line for each thing.
     pub dry_run: bool,
+    /// The ids that the file may give to directories.
+    pub directories: DirectoryRule,
     /// Called for each thing, to show the progress.
     pub step: &'a mut dyn FnMut(),
 }
@@ -39,6 +42,7 @@ pub fn apply(
 ) -> Result<Result<Imported, Rejected>> {
     let options = ImportOptions {
         dry_run: false,
+        directories: DirectoryRule::default(),
         step: &mut || (),
     };
     let outcome = apply_with(tx, seed, actor, options)?;
@@ -272,6 +276,12 @@ impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
         let after = before.changed(&seed.draft);
         if after.name.is_empty() {
             self.require(&seed.path, "name", "tenant");
+        }
+        let (named, stored) = (&seed.draft.entra_tenant_id, before.entra_tenant_id.as_ref());
+        let rule = self.options.directories;
+        if let Some(violation) = rules::unfit_directory("entra_tenant_id", named, stored, rule) {
+            self.refuse(&seed.path, violation);
+            return Ok(no);
         }
         if let Some(violation) = tenants::taken_directory(self.tx.reader(), no, &after)? {
             self.refuse(&seed.path, violation);

@@ -3,6 +3,7 @@
 use rusqlite::ErrorCode;
 
 use crate::error::{Error, Result};
+use crate::model::directory::DirectoryRule;
 use crate::store::sql::Reader;
 use crate::store::{health, tenants};
 
@@ -87,7 +88,7 @@ pub fn run(reader: &Reader<'_>) -> Result<Findings> {
         ..Findings::default()
     };
     for tenant in tenants::all(reader)? {
-        let health = health::of_tenant(reader, tenant.no, usize::MAX)?;
+        let health = health::of_tenant(reader, tenant.no, usize::MAX, DirectoryRule::Guid)?;
         let warnings = health.messages();
         findings
             .warnings
