@@ -64,6 +64,7 @@ async function read(session: string, turn: Turn) {
     rest = lines.pop()!;
     for (const line of lines.filter((each) => each.startsWith("data: {"))) {
       const event = JSON.parse(line.slice("data: ".length));
+      if (event.type === "start") text = ""; // An answer may start again.
       if (event.type === "text-delta") text += event.delta;
       if (event.type === "error") text += `\n\n${event.errorText}`;
       if (["finish", "abort", "error"].includes(event.type)) return text.trim();

@@ -57,8 +57,8 @@ fn read_in_all_ways(body: &[u8], cuts: &[u8]) -> Answer {
 fn text_of(chunk: &Chunk) -> &str {
     match chunk {
         Chunk::Text(text) | Chunk::Reasoning(text) => text,
-        Chunk::SourceUrl { .. } | Chunk::SourceDocument { .. } => {
-            panic!("a model writes no sources")
+        Chunk::Recast { .. } | Chunk::SourceUrl { .. } | Chunk::SourceDocument { .. } => {
+            panic!("tags are text here, and a model writes no sources")
         }
     }
 }

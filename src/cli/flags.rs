@@ -14,6 +14,7 @@ use crate::config::{ClientTimeouts, EntraSignIn, ServerConfig};
 use crate::model::api_key;
 use crate::model::directory::DirectoryRule;
 use crate::turns::openai;
+use crate::turns::reasoning::Marks;
 
 /// Which ids people may give to Microsoft directories.
 #[derive(Args, Clone, Copy, Debug)]
@@ -249,6 +250,38 @@ pub struct Model {
     #[arg(long, env = "SWITCHBOARD_MODEL_CONTEXT_TOKENS", value_name = "N", default_value_t = 8_192,
           value_parser = clap::value_parser!(u32).range(256..=10_000_000))]
     pub model_context_tokens: u32,
+
+    /// How the models mark their thoughts: unopened (each answer begins within a thought), tagged
+    /// (between <think> and </think>) or none (tags are text) [default: tagged, and a model that
+    /// ends a thought without a beginning is remembered as unopened]
+    #[arg(
+        long,
+        env = "SWITCHBOARD_MODEL_REASONING",
+        value_name = "HOW",
+        hide_possible_values = true
+    )]
+    pub model_reasoning: Option<ModelReasoning>,
+}
+
+/// How the models mark their thoughts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModelReasoning {
+    /// Each answer begins within a thought.
+    Unopened,
+    /// With tags before and after them.
+    Tagged,
+    /// Not at all.
+    None,
+}
+
+impl ModelReasoning {
+    fn marks(self) -> Marks {
+        match self {
+            Self::Unopened => Marks::Unopened,
+            Self::Tagged => Marks::Tagged,
+            Self::None => Marks::None,
+        }
+    }
 }
 
 /// The flags of the sign-in with Microsoft Entra ID, which is off without an audience.
@@ -357,6 +390,7 @@ impl Model {
         settings.api_key = std::env::var(MODEL_API_KEY).ok();
         settings.timeout = Duration::from_secs(self.model_timeout);
         settings.context_tokens = self.model_context_tokens as usize;
+        settings.marks = self.model_reasoning.map(ModelReasoning::marks);
         openai::Client::new(settings).map(Some)
     }
 }

@@ -26,6 +26,7 @@ const FIELDS = [
   ['allowed_users', 'Users', (value) => value.join('\n')],
   ['agent_settings.custom_instructions', 'Instructions'], ['agent_settings.welcome_message', 'Welcome message'],
   ['agent_settings.suggested_prompts', 'Suggested prompts', (value) => value.join('\n')],
+  ['agent_settings.show_reasoning', 'Model’s thoughts', (value) => (value ? 'shown to everybody' : 'shown to technicians')],
 ];
 const at = (agent, name) => name.split('.').reduce((inner, part) => inner[part], agent);
 // A textarea turns CRLF into LF.
@@ -101,6 +102,10 @@ function settings({ me, signal }, agent, options) {
       },
       { name: 'agent_settings.welcome_message', label: 'Welcome message', kind: 'textarea', rows: 3, nullable: true, hint: 'Shown before the first message. Markdown.' },
       { name: 'agent_settings.suggested_prompts', label: 'Suggested prompts', kind: 'lines', rows: 4, hint: 'One per line, up to 20. People can choose one to start a chat.' },
+      {
+        name: 'agent_settings.show_reasoning', label: 'Show the model’s thoughts to everybody', kind: 'checkbox',
+        hint: 'Some models think before they answer. Without this, technicians see the thoughts and clients’ staff do not.',
+      },
     ].filter(Boolean),
     ...options,
   });
@@ -124,6 +129,7 @@ function settings({ me, signal }, agent, options) {
       for (const [key] of FIELDS) {
         const value = at(now, key);
         if (key === 'allowed_users') users.set(byId(value));
+        else if (typeof value === 'boolean') elements[key].checked = value;
         else elements[key].value = Array.isArray(value) ? value.join('\n') : value ?? '';
       }
       showOrHideUsers();

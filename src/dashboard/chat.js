@@ -145,7 +145,8 @@ class Conversation {
 
   fillAnswer(frame, message) {
     this.answers.set(message.id, frame);
-    setContent(frame.body, markdown(message.content));
+    const thoughts = message.parts.filter((part) => part.type === 'reasoning').map((part) => part.text);
+    setContent(frame.body, reasoning(thoughts.join('\n\n')), markdown(message.content));
     showSources(frame, message.parts.filter((part) => part.type.startsWith('source-')));
     setContent(frame.foot, rating(this.session, message.id, message.feedback, this.writes));
     const [kind, text] = ENDINGS[message.finish_reason] ?? [];
@@ -247,8 +248,7 @@ class Conversation {
     answer.drawn = Date.now();
     const follows = isNearEnd();
     setContent(answer.frame.body,
-      answer.reasoning && h('details.reasoning', h('summary', 'Reasoning'), markdown(answer.reasoning)),
-      markdown(answer.text));
+      reasoning(answer.reasoning), markdown(answer.text));
     showSources(answer.frame, answer.sources);
     if (follows) scrollToEnd();
   }
@@ -276,6 +276,9 @@ class Conversation {
     this.composer?.runs(false);
   }
 }
+
+/** What the model thought before its answer, folded; nothing without a thought. */
+const reasoning = (text) => text !== '' && h('details.reasoning', h('summary', 'Reasoning'), markdown(text));
 
 /** Adds an event to an answer. True if the event changed the answer. */
 function addTo(answer, envelope) {

@@ -11,13 +11,13 @@ use tokio::time::Instant;
 
 use super::edge::admission::{Permit, credential};
 use super::edge::extract::{FromQuery, Query, QueryString, path_id};
-use super::sessions::find;
+use super::sessions::find_in;
 use super::{App, Stage};
 use crate::error::{Error, Refusal, Result};
 use crate::model::caller::Reach;
 use crate::model::ids::{SessionId, Tick};
 use crate::model::session::Cursor;
-use crate::store::sessions;
+use crate::store::{reasoning, sessions};
 use crate::turns::log::{DONE, SseEvent};
 use crate::turns::signals::Listener;
 use crate::turns::stream::StreamReader;
@@ -67,14 +67,22 @@ pub(super) async fn stream_events(
 ) -> Result<HttpResponse> {
     let session: SessionId = path_id(&request, "session_id")?;
     let (follows, resumes) = (query.follows, query.resumes);
-    find(&app, &caller, session, Reach::Read).await?;
+    let caller = caller.shared();
+    let shows_reasoning = app
+        .store
+        .read(move |reader| {
+            let session = find_in(reader, &caller, session, Reach::Read)?;
+            reasoning::are_shown(reader, &caller, &session)
+        })
+        .await?;
     let since = since(&request, query.since.as_deref())?;
     // The listener is created before the first read, so that no event in between is missed.
     let listener = app.signals.listen(session);
     let opened = StreamReader::open(&app.store, &app.engine, session, since, follows, resumes);
-    let Some(reader) = opened.await? else {
+    let Some(mut reader) = opened.await? else {
         return Ok(HttpResponse::NoContent().finish());
     };
+    reader.show_reasoning(shows_reasoning);
     let now = Instant::now();
     let events = EventStream {
         _count: StreamCount::new(&app),
@@ -223,15 +231,20 @@ impl EventStream {
         Ok(step.has_advanced)
     }
 
-    /// Checks that the credential is still valid and may still read the session.
-    async fn check_access(&self) -> Result<()> {
+    /// Checks that the credential is still valid and may still read the session, and whether the
+    /// reader sees the model's reasoning.
+    async fn check_access(&mut self) -> Result<()> {
         let (session, credential) = (self.session, self.credential.as_deref());
         let store = &self.app.store;
         let caller = self.app.authenticator.caller(store, credential).await?;
-        store
-            .read(move |reader| sessions::within_reach(reader, &caller, session, Reach::Read))
-            .await
-            .map(drop)
+        let shows_reasoning = store
+            .read(move |reader| {
+                let session = sessions::within_reach(reader, &caller, session, Reach::Read)?;
+                reasoning::are_shown(reader, &caller, &session)
+            })
+            .await?;
+        self.reader.show_reasoning(shows_reasoning);
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use super::edge::admission::Permit;
 use super::edge::cursor::{AFTER_ALL, BEFORE_ALL, List, ListQuery, Page};
 use super::edge::envelope::{Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
-use super::sessions::{find, find_in, refuse_unmapped};
+use super::sessions::{find, find_in, hide_reasoning, refuse_unmapped};
 use crate::error::Result;
 use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::caller::Reach;
@@ -18,9 +18,9 @@ use crate::model::file;
 use crate::model::ids::{MessageId, SessionId};
 use crate::model::session::{Appended, Feedback, Message};
 use crate::model::words::{ModelTier, Rating};
-use crate::store::Extent;
 use crate::store::attachments::NewAttachment;
 use crate::store::messages::{self, NewMessage};
+use crate::store::{Extent, reasoning};
 
 /// The most characters of a message (contract, section 1, Size).
 const MESSAGE: usize = 32_000;
@@ -184,12 +184,16 @@ pub(super) async fn list(
     let page = Page::of(&query.page, list)?;
     let caller = caller.shared();
     let part = app.store.read(move |reader| {
-        find_in(reader, &caller, id, Reach::Read)?;
-        if newest_first {
-            messages::page_before(reader, id, page.after.unwrap_or(AFTER_ALL), page.fetch())
+        let session = find_in(reader, &caller, id, Reach::Read)?;
+        let mut found = if newest_first {
+            messages::page_before(reader, id, page.after.unwrap_or(AFTER_ALL), page.fetch())?
         } else {
-            messages::page_after(reader, id, page.after.unwrap_or(BEFORE_ALL), page.fetch())
+            messages::page_after(reader, id, page.after.unwrap_or(BEFORE_ALL), page.fetch())?
+        };
+        if !reasoning::are_shown(reader, &caller, &session)? {
+            hide_reasoning(&mut found.rows)?;
         }
+        Ok(found)
     });
     let (mut found, pagination) = page.cut(part.await?, list, |message| message.id.tick());
     sign_links(&app, &request, &mut found);
@@ -222,11 +226,16 @@ pub(super) async fn give_feedback(
     let feedback = body.read()?;
     let session: SessionId = path_id(&request, "session_id")?;
     let message: MessageId = path_id(&request, "message_id")?;
-    find(&app, &caller, session, Reach::Write).await?;
+    let rated_in = find(&app, &caller, session, Reach::Write).await?;
+    let caller = caller.shared();
     let message = app
         .store
         .write(Extent::Session(session.tick()), move |tx| {
-            messages::give_feedback(tx, session, message, &feedback)
+            let mut rated = messages::give_feedback(tx, session, message, &feedback)?;
+            if !reasoning::are_shown(tx.reader(), &caller, &rated_in)? {
+                hide_reasoning([&mut rated])?;
+            }
+            Ok(rated)
         })
         .await?;
     Ok(Reply::ok(message))

@@ -23,7 +23,7 @@ use crate::model::api_key;
 use crate::model::caller::{Caller, Reach, Who};
 use crate::model::ids::{ChannelId, SessionId};
 use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, Name};
-use crate::model::session::{Metadata, Session};
+use crate::model::session::{Message, Metadata, Session};
 use crate::model::words::{ManagedAgentKey, Role, Rule, SessionChannel};
 use crate::resolver::{self, Asker, Choice, Directory, NotMapped, Purpose, Refused, Resolution};
 use crate::store::idempotency::{self, IdempotentRequest, Replay};
@@ -497,6 +497,18 @@ pub(super) fn find_in(
     let facts = &session.internals;
     call.act_in(facts.tenant, facts.rate_limit_per_minute)?;
     Ok(session)
+}
+
+/// Removes the model's reasoning from messages, for a reader who does not see it.
+pub(super) fn hide_reasoning<'a>(
+    messages: impl IntoIterator<Item = &'a mut Message>,
+) -> Result<()> {
+    for message in messages {
+        message
+            .hide_reasoning()
+            .map_err(|error| Error::Internal(error.into()))?;
+    }
+    Ok(())
 }
 
 pub(super) async fn get(

@@ -9,13 +9,13 @@ use serde::Serialize;
 use super::edge::admission::Permit;
 use super::edge::envelope::{Outcome, Reply};
 use super::edge::extract::{FromQuery, Query, QueryString, path_id};
-use super::sessions::{find, find_in};
+use super::sessions::{find, find_in, hide_reasoning};
 use super::{App, Stage};
 use crate::error::{Code, Error, Result};
 use crate::model::caller::Reach;
 use crate::model::ids::{SessionId, TurnId};
 use crate::model::session::Turn;
-use crate::store::{Extent, WriteTx, sessions, turns};
+use crate::store::{Extent, WriteTx, reasoning, sessions, turns};
 
 /// How long a cancellation waits until the partial answers are stored.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,8 +41,12 @@ pub(super) async fn get(
     let read = || {
         let caller = caller.shared();
         app.store.read(move |reader| {
-            find_in(reader, &caller, session, Reach::Read)?;
-            Ok(turns::by_id(reader, session, turn)?.ok_or(Code::NotFound)?)
+            let found_in = find_in(reader, &caller, session, Reach::Read)?;
+            let mut found = turns::by_id(reader, session, turn)?.ok_or(Code::NotFound)?;
+            if !reasoning::are_shown(reader, &caller, &found_in)? {
+                hide_reasoning(&mut found.assistant_message)?;
+            }
+            Ok(found)
         })
     };
     // The listener is created before the first read, so that an end in between is not missed.

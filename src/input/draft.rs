@@ -45,6 +45,7 @@ pub struct SettingsDraft {
     pub custom_instructions: Field<String>,
     pub welcome_message: Field<String>,
     pub suggested_prompts: Field<Vec<String>>,
+    pub show_reasoning: Field<bool>,
 }
 
 impl AgentDraft {
@@ -57,6 +58,7 @@ impl AgentDraft {
                 custom_instructions: settings.text("custom_instructions", 0..=LONG_TEXT),
                 welcome_message: settings.text("welcome_message", 0..=LONG_TEXT),
                 suggested_prompts: settings.texts("suggested_prompts", 20, 1..=500),
+                show_reasoning: settings.boolean("show_reasoning"),
             }),
         };
         Self {

@@ -7,6 +7,12 @@ pub enum Chunk {
     Text(String),
     /// Text that the model reasons before its answer.
     Reasoning(String),
+    /// The answer so far was misread: of its reasoning and text together, in order, these first
+    /// bytes are reasoning and the rest is text.
+    Recast {
+        /// The length of the reasoning.
+        thought_bytes: usize,
+    },
     /// A source with a URL.
     SourceUrl {
         /// An id that is unique within the answer.

@@ -180,6 +180,33 @@ pub struct Message {
     pub feedback: Option<Feedback>,
 }
 
+impl Message {
+    /// Removes the parts of reasoning.
+    ///
+    /// # Errors
+    /// The stored parts are not valid JSON.
+    pub fn hide_reasoning(&mut self) -> serde_json::Result<()> {
+        /// A part, as far as its type.
+        #[derive(serde::Deserialize)]
+        struct Typed<'a> {
+            #[serde(borrow)]
+            r#type: Cow<'a, str>,
+        }
+        let Parts::Stored(stored) = &self.parts else {
+            return Ok(());
+        };
+        let parts: Vec<&RawValue> = serde_json::from_str(stored.get())?;
+        let mut shown = Vec::with_capacity(parts.len());
+        for part in parts {
+            if serde_json::from_str::<Typed<'_>>(part.get())?.r#type != "reasoning" {
+                shown.push(part);
+            }
+        }
+        self.parts = Parts::Stored(serde_json::value::to_raw_value(&shown)?);
+        Ok(())
+    }
+}
+
 /// The parts of an AI SDK `UIMessage`, which a client passes to the SDK as they are.
 #[derive(Clone, Debug)]
 pub enum Parts {

@@ -66,6 +66,8 @@ pub struct AgentSettings {
     pub welcome_message: Option<String>,
     /// Questions that a client can suggest to its user.
     pub suggested_prompts: Vec<String>,
+    /// Whether everybody who talks to the agent sees what the model thinks before it answers.
+    pub show_reasoning: bool,
 }
 
 impl AgentRecord {
@@ -86,6 +88,7 @@ impl AgentRecord {
                     suggested_prompts: given
                         .suggested_prompts
                         .over(base.suggested_prompts, Vec::new()),
+                    show_reasoning: given.show_reasoning.over(base.show_reasoning, false),
                 }
             }
         };
@@ -111,7 +114,8 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT agent_id, seq, tenant_no, name, description, autonomy_type, audience, access, allowed_users, state, \
-             custom_instructions, welcome_message, suggested_prompts, managed_agent_key, version, created_at, updated_at \
+             custom_instructions, welcome_message, suggested_prompts, show_reasoning, managed_agent_key, version, created_at, \
+             updated_at \
              FROM agents ",
             $rest
         )
@@ -134,6 +138,7 @@ fn record(row: &Row<'_>) -> Result<AgentRecord> {
             custom_instructions: row.get("custom_instructions")?,
             welcome_message: row.get("welcome_message")?,
             suggested_prompts: row.json("suggested_prompts")?,
+            show_reasoning: row.get("show_reasoning")?,
         },
         managed_agent_key: row.get("managed_agent_key")?,
         version: row.get("version")?,
@@ -158,6 +163,17 @@ pub fn of_tenant(
     id: AgentId,
 ) -> Result<Option<AgentRecord>> {
     Ok(by_id(reader, id)?.filter(|agent| agent.tenant == tenant))
+}
+
+const SHOWS_REASONING: &str =
+    "SELECT show_reasoning FROM agents WHERE agent_id = ?1 AND tenant_no = ?2";
+
+/// Whether everybody who talks to the tenant's agent with this number sees the model's thoughts.
+pub fn shows_reasoning(reader: &Reader<'_>, tenant: TenantNo, id: AgentId) -> Result<bool> {
+    let found = reader.optional(SHOWS_REASONING, (id, tenant), |row| {
+        row.get("show_reasoning")
+    })?;
+    Ok(found.unwrap_or(false))
 }
 
 const ALL: &str = select!("WHERE tenant_no = ?1 ORDER BY seq");
@@ -282,8 +298,9 @@ UPDATE given_numbers SET last = max(last, ?1) WHERE what = 'agent' AND ?1 < 4503
 
 const INSERT: &str = "
 INSERT INTO agents (agent_id, seq, tenant_no, name, description, autonomy_type, audience, access, allowed_users, state,
-                    custom_instructions, welcome_message, suggested_prompts, managed_agent_key, version, created_at, updated_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+                    custom_instructions, welcome_message, suggested_prompts, managed_agent_key, version, created_at, updated_at,
+                    show_reasoning)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
 
 /// Inserts an agent. Sets its order, its times and its version.
 ///
@@ -313,6 +330,7 @@ pub fn insert(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
             1_i64,
             now,
             now,
+            settings.show_reasoning,
         ],
     )
     .map(drop)
@@ -450,7 +468,7 @@ pub fn change(
 
 const UPDATE: &str = "
 UPDATE agents SET name = ?2, description = ?3, access = ?4, allowed_users = ?5, state = ?6, custom_instructions = ?7,
-                  welcome_message = ?8, suggested_prompts = ?9, version = version + 1, updated_at = ?10
+                  welcome_message = ?8, suggested_prompts = ?9, show_reasoning = ?11, version = version + 1, updated_at = ?10
 WHERE agent_id = ?1";
 
 /// Writes the fields of an agent that can change.
@@ -470,6 +488,7 @@ pub fn update(tx: &mut WriteTx<'_>, agent: &AgentRecord) -> Result<()> {
             settings.welcome_message,
             list(&settings.suggested_prompts)?,
             now,
+            settings.show_reasoning,
         ],
     )
     .map(drop)

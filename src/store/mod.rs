@@ -19,6 +19,7 @@ pub mod import;
 pub mod installs;
 pub mod keys;
 pub mod messages;
+pub mod reasoning;
 pub mod retention;
 pub mod rules;
 pub mod search;

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use super::envelope::Envelope;
+use super::envelope::{Envelope, StartMetadata};
 use super::live::LiveTurn;
 use super::log::{DeltaKind, LogWriter, SseEvent};
 use crate::model::answer::Chunk;
 use crate::model::clock::Millis;
-use crate::model::ids::Tick;
+use crate::model::ids::{MessageId, Tick};
 
 /// The number of deltas of an answer that are sent as they come. Each occupies about 220 bytes.
 const MAX_SINGLE_DELTAS: usize = 8_192;
@@ -21,6 +21,9 @@ const ARTICLE: &str = "text/markdown";
 /// An answer in progress. Each envelope goes to the live readers at once and into the log.
 pub struct Answer<'a> {
     live: &'a LiveTurn,
+    id: MessageId,
+    /// Whether anybody may see reasoning. If not, it is neither sent nor stored.
+    keeps_reasoning: bool,
     log: LogWriter,
     open: Option<OpenPart>,
     /// The number of deltas that were sent.
@@ -81,9 +84,11 @@ pub struct StoredAnswer {
 
 impl<'a> Answer<'a> {
     /// Creates an empty answer of a live turn.
-    pub fn new(live: &'a LiveTurn) -> Self {
+    pub fn new(live: &'a LiveTurn, id: MessageId, keeps_reasoning: bool) -> Self {
         Self {
             live,
+            id,
+            keeps_reasoning,
             log: LogWriter::default(),
             open: None,
             deltas: 0,
@@ -92,6 +97,19 @@ impl<'a> Answer<'a> {
             parts: Vec::new(),
             first_word_at: None,
         }
+    }
+
+    /// Sends the first envelope, in place of all that was sent before.
+    pub fn start(&mut self, tick: Tick) {
+        let start = Envelope::Start {
+            message_id: self.id,
+            message_metadata: StartMetadata {
+                chat_turn_id: self.live.id,
+            },
+        };
+        self.log = LogWriter::default();
+        self.log.add(tick, &start);
+        self.live.restart(SseEvent::of(tick, &start));
     }
 
     /// Sends an envelope that is not a delta.
@@ -105,6 +123,7 @@ impl<'a> Answer<'a> {
         match chunk {
             Chunk::Text(text) => self.add_delta(DeltaKind::Text, text, &tick),
             Chunk::Reasoning(text) => self.add_delta(DeltaKind::Reasoning, text, &tick),
+            Chunk::Recast { thought_bytes } => self.recast(*thought_bytes, &tick),
             Chunk::SourceUrl { id, url, title } => {
                 self.send(
                     tick(),
@@ -141,11 +160,13 @@ impl<'a> Answer<'a> {
             self.close_part(tick);
             let index = self.parts.len();
             let id = (index + 1).to_string();
-            let start = match kind {
-                DeltaKind::Text => Envelope::TextStart { id: &id },
-                DeltaKind::Reasoning => Envelope::ReasoningStart { id: &id },
-            };
-            self.send(tick(), &start);
+            if self.sends(kind) {
+                let start = match kind {
+                    DeltaKind::Text => Envelope::TextStart { id: &id },
+                    DeltaKind::Reasoning => Envelope::ReasoningStart { id: &id },
+                };
+                self.send(tick(), &start);
+            }
             self.parts.push(match kind {
                 DeltaKind::Text => Part::Text { bytes: 0 },
                 DeltaKind::Reasoning => Part::Reasoning {
@@ -163,9 +184,54 @@ impl<'a> Answer<'a> {
             Some(Part::Reasoning { text }) => text.push_str(delta),
             Some(Part::SourceUrl { .. } | Part::SourceDocument { .. }) | None => {}
         }
+        if !self.sends(kind) {
+            return;
+        }
         self.unsent.push_str(delta);
         if self.deltas < MAX_SINGLE_DELTAS || self.unsent.len() >= JOINED_BYTES {
             self.send_delta(tick);
+        }
+    }
+
+    /// Whether parts of a kind are sent and stored.
+    fn sends(&self, kind: DeltaKind) -> bool {
+        match kind {
+            DeltaKind::Text => true,
+            DeltaKind::Reasoning => self.keeps_reasoning,
+        }
+    }
+
+    /// Divides the answer so far anew. It starts again for its readers, as after a crash: the
+    /// stream has no envelope that takes text back.
+    fn recast(&mut self, thought_bytes: usize, tick: &impl Fn() -> Tick) {
+        let content = std::mem::take(&mut self.content);
+        let (mut all, mut content) = (String::new(), content.as_str());
+        for part in self.parts.drain(..) {
+            match part {
+                Part::Text { bytes } => {
+                    let (text, rest) = content.split_at(content.floor_char_boundary(bytes));
+                    all.push_str(text);
+                    content = rest;
+                }
+                Part::Reasoning { text } => all.push_str(&text),
+                // A model writes no sources.
+                Part::SourceUrl { .. } | Part::SourceDocument { .. } => {}
+            }
+        }
+        self.open = None;
+        self.unsent.clear();
+        self.deltas = 0;
+        self.first_word_at = None;
+        self.start(tick());
+        self.send(tick(), &Envelope::StartStep);
+        let (thought, text) = all.split_at(all.floor_char_boundary(thought_bytes));
+        for (kind, text) in [
+            (DeltaKind::Reasoning, thought.trim()),
+            (DeltaKind::Text, text.trim_start()),
+        ] {
+            if !text.is_empty() {
+                self.add_delta(kind, text, tick);
+            }
         }
     }
 
@@ -188,7 +254,8 @@ impl<'a> Answer<'a> {
     /// Ends the open part. The SDK drops parts that are still open when their step ends.
     pub fn close_part(&mut self, tick: impl Fn() -> Tick) {
         self.send_delta(&tick);
-        if let Some(open) = self.open.take() {
+        let open = self.open.take();
+        if let Some(open) = open.filter(|open| self.sends(open.kind)) {
             let end = match open.kind {
                 DeltaKind::Text => Envelope::TextEnd { id: &open.id },
                 DeltaKind::Reasoning => Envelope::ReasoningEnd { id: &open.id },
@@ -204,7 +271,10 @@ impl<'a> Answer<'a> {
 
     /// Returns the answer to store, and the log without its terminal envelope.
     pub fn finish(self) -> (StoredAnswer, LogWriter) {
-        let parts = match self.parts.as_slice() {
+        let is_kept =
+            |part: &&Part| self.keeps_reasoning || !matches!(part, Part::Reasoning { .. });
+        let parts: Vec<&Part> = self.parts.iter().filter(is_kept).collect();
+        let parts = match parts.as_slice() {
             [] | [Part::Text { .. }] => None,
             parts => serde_json::to_string(parts)
                 .inspect_err(|error| {
@@ -239,7 +309,8 @@ mod tests {
             newest.set(newest.get() + 1);
             Tick(newest.get())
         };
-        let mut answer = Answer::new(&live);
+        let mut answer = Answer::new(&live, MessageId::new(Tick(3), 0), true);
+        answer.start(tick());
         let text: String = ('a'..='z').cycle().take(100_000).collect();
         for at in 0..text.len() {
             answer.add_chunk(&Chunk::Text(text[at..=at].to_owned()), tick);
@@ -266,7 +337,7 @@ mod tests {
         };
         let events = read(Tick(-1));
         let gathered = (100_000 - MAX_SINGLE_DELTAS).div_ceil(JOINED_BYTES);
-        assert_eq!(events.len(), MAX_SINGLE_DELTAS + gathered + 2);
+        assert_eq!(events.len(), MAX_SINGLE_DELTAS + gathered + 3);
         assert!(text_of(&events) == text);
 
         let (stored, log) = answer.finish();

@@ -7,7 +7,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 
 use super::answer::Answer;
-use super::envelope::{Envelope, FinishMetadata, StartMetadata};
+use super::envelope::{Envelope, FinishMetadata};
 use super::live::{LiveTurn, LiveTurns};
 use super::log::SseEvent;
 use super::queue::{Queue, QueuedSession};
@@ -20,7 +20,7 @@ use crate::model::answer::Chunk;
 use crate::model::ids::SessionId;
 use crate::model::names::TenantNo;
 use crate::store::turns::{self, End, Settlement, Unsettled};
-use crate::store::{Extent, Store};
+use crate::store::{Extent, Store, reasoning};
 
 /// Worker threads for turns. Two are enough: a turn mostly waits.
 const THREADS: usize = 2;
@@ -275,16 +275,13 @@ impl Inner {
         let session = queued.session;
         let started_at = self.store.now();
         let tick = || self.store.tick();
-        let mut answer = Answer::new(live);
-        answer.send(
-            tick(),
-            &Envelope::Start {
-                message_id: turn.answer,
-                message_metadata: StartMetadata {
-                    chat_turn_id: turn.id,
-                },
-            },
-        );
+        let keeps_reasoning = self.responders.may_reason()
+            && self
+                .store
+                .read(move |reader| reasoning::are_kept(reader, session))
+                .await?;
+        let mut answer = Answer::new(live, turn.answer, keeps_reasoning);
+        answer.start(tick());
         let end = if turn.is_cancelled {
             End::Cancelled
         } else {

@@ -34,6 +34,11 @@ impl LiveTurn {
         self.state().events.push(event);
     }
 
+    /// Replaces all events: the answer starts again.
+    pub fn restart(&self, event: SseEvent) {
+        self.state().events = vec![event];
+    }
+
     /// Adds the terminal event.
     pub fn end(&self, event: SseEvent) {
         let mut state = self.state();

@@ -20,7 +20,12 @@ pub struct SseEvent {
     pub tick: Tick,
     /// The `id:` and `data:` lines.
     pub bytes: Bytes,
+    /// Whether the event belongs to a part of reasoning, which not every reader gets.
+    pub is_reasoning: bool,
 }
+
+/// How the JSON of a reasoning envelope begins: `type` is its first field.
+const REASONING: &str = r#"{"type":"reasoning-"#;
 
 impl SseEvent {
     fn new(tick: Tick, json: &str) -> Self {
@@ -28,6 +33,7 @@ impl SseEvent {
         Self {
             tick,
             bytes: Bytes::from(text),
+            is_reasoning: json.starts_with(REASONING),
         }
     }
 

@@ -7,6 +7,7 @@ pub mod live;
 pub mod log;
 pub mod openai;
 pub mod queue;
+pub mod reasoning;
 pub mod respond;
 pub mod responder;
 pub mod signals;

@@ -19,10 +19,12 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::reply::Reply;
+use super::reasoning::Marks;
 use super::responder::{Completion, Prompt, ResponderError};
 use crate::model::answer::Chunk;
 use crate::model::words::ModelTier;
 use crate::outbound::{self, causes};
+use crate::store::reasoning::ModelName;
 
 /// The longest `Retry-After` that is obeyed. A longer one is cut to it.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -60,6 +62,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// The model's context in tokens. The history is cut to fit it.
     pub context_tokens: usize,
+    /// How the models mark their thoughts. `None` if the first answers shall show it.
+    pub marks: Option<Marks>,
     /// The delays before the first, second and third retry after a 429 or 5xx.
     pub retry_delays: [Duration; 3],
     /// The timeout of a whole answer, retries included.
@@ -77,6 +81,7 @@ impl Settings {
             api_key: None,
             timeout: Duration::from_secs(30),
             context_tokens: 8_192,
+            marks: None,
             retry_delays: [200, 1_000, 5_000].map(Duration::from_millis),
             answer_timeout: Duration::from_secs(600),
         }
@@ -144,7 +149,28 @@ impl Client {
         })
     }
 
-    /// Requests an answer and sends its chunks as they arrive. Dropping the future or the receiver
+    /// How the models mark their thoughts, if the operator says it.
+    pub fn marks(&self) -> Option<Marks> {
+        self.settings.marks
+    }
+
+    /// The model of a tier.
+    pub fn name(&self, tier: ModelTier) -> ModelName {
+        ModelName {
+            endpoint: self.endpoint.to_string(),
+            model: self.model(tier).to_owned(),
+        }
+    }
+
+    fn model(&self, tier: ModelTier) -> &str {
+        match tier {
+            ModelTier::Fast => &self.settings.fast,
+            ModelTier::Smart => &self.settings.smart,
+        }
+    }
+
+    /// Requests an answer of a model with these marks and sends its chunks as they arrive. Calls
+    /// `learn` once it is certain that the model's answers begin within a thought. Dropping the future or the receiver
     /// of `chunks` closes the connection at once.
     ///
     /// # Errors
@@ -157,12 +183,14 @@ impl Client {
     pub async fn answer(
         &self,
         prompt: Prompt,
+        marks: Marks,
         chunks: Sender<Chunk>,
+        learn: &(dyn Fn() + Sync),
     ) -> Result<Completion, ResponderError> {
         let limit = self.settings.answer_timeout;
         tokio::select! {
             biased;
-            outcome = timeout(limit, self.answer_with_retries(prompt, &chunks)) => {
+            outcome = timeout(limit, self.answer_with_retries(prompt, marks, &chunks, learn)) => {
                 outcome.unwrap_or_else(|_| Err(self.timed_out(&format!("the answer took more than {limit:?}"))))
             }
             () = chunks.closed() => Err(self.cancelled()),
@@ -172,12 +200,11 @@ impl Client {
     async fn answer_with_retries(
         &self,
         prompt: Prompt,
+        marks: Marks,
         chunks: &Sender<Chunk>,
+        learn: &(dyn Fn() + Sync),
     ) -> Result<Completion, ResponderError> {
-        let model = match prompt.tier {
-            ModelTier::Fast => &self.settings.fast,
-            ModelTier::Smart => &self.settings.smart,
-        };
+        let model = self.model(prompt.tier);
         let body: Arc<[u8]> = request::body(prompt, model, self.settings.context_tokens).into();
         let mut delays = self.settings.retry_delays.iter();
         loop {
@@ -185,7 +212,13 @@ impl Client {
             let status = response.status();
             if status.is_success() {
                 drop(body);
-                return self.read(response, chunks).await;
+                let mut reply = Reply::new(marks);
+                let outcome = self.read(response, &mut reply, chunks, learn).await;
+                let mut held = Vec::new();
+                let reason = outcome.as_ref().ok().map(|end| end.finish_reason);
+                reply.finish(reason, &mut held);
+                self.send_all(held, chunks).await?;
+                return outcome;
             }
             let is_temporary = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
             let Some(delay) = delays.next().filter(|_| is_temporary) else {
@@ -229,9 +262,10 @@ impl Client {
     async fn read(
         &self,
         mut response: Response,
+        reply: &mut Reply,
         chunks: &Sender<Chunk>,
+        learn: &(dyn Fn() + Sync),
     ) -> Result<Completion, ResponderError> {
-        let mut reply = Reply::default();
         let mut last_content_at = Instant::now();
         loop {
             let idle_timeout = match reply.completion() {
@@ -240,6 +274,7 @@ impl Client {
             };
             let deadline = last_content_at + idle_timeout;
             let mut new_chunks = Vec::new();
+            let had_learned = reply.has_learned();
             let step = match timeout_at(deadline, response.chunk()).await {
                 Ok(Ok(Some(bytes))) => reply
                     .push(&bytes, &mut new_chunks)
@@ -250,11 +285,10 @@ impl Client {
                 Ok(Err(error)) => Err(self.broken_reply(&causes(&error.without_url()))),
                 Err(_) => Err(self.timed_out("the reply stalled")),
             };
-            for chunk in new_chunks {
-                if chunks.send(chunk).await.is_err() {
-                    return Err(self.cancelled());
-                }
+            if reply.has_learned() && !had_learned {
+                learn();
             }
+            self.send_all(new_chunks, chunks).await?;
             // They would fill no memory, but keep a slot busy until the answer's timeout.
             if step.is_ok() && reply.completion().is_none() && reply.is_noise() {
                 return Err(self.timed_out("only keep-alives"));
@@ -275,6 +309,19 @@ impl Client {
                 (Ok(false), _) => {}
             }
         }
+    }
+
+    async fn send_all(
+        &self,
+        new: Vec<Chunk>,
+        chunks: &Sender<Chunk>,
+    ) -> Result<(), ResponderError> {
+        for chunk in new {
+            if chunks.send(chunk).await.is_err() {
+                return Err(self.cancelled());
+            }
+        }
+        Ok(())
     }
 
     /// The error of a request that got no reply.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 use super::openai;
+use super::reasoning::Marks;
 use super::responder::{Completion, FinishReason, HistoryMessage, Image, Prompt, ResponderError};
 use crate::error::{Code, Error, Result};
 use crate::knowledge::builtin::{self, BuiltinPrompt, word_by_word};
@@ -22,7 +23,7 @@ use crate::store::articles::{self, ArticleScope};
 use crate::store::attachments::{self, StoredImage};
 use crate::store::companies::{self, CompanyRecord};
 use crate::store::messages::{self, ConversationMessage};
-use crate::store::{Reader, Store, agents, sessions, tenants};
+use crate::store::{Extent, Reader, Store, agents, reasoning, sessions, tenants};
 
 /// The capacity of the index cache. A full cache is cleared, which costs only rebuilds.
 const MAX_CACHED_INDEXES: usize = 256;
@@ -77,6 +78,11 @@ impl Responders {
         }
     }
 
+    /// Whether answers may have reasoning.
+    pub fn may_reason(&self) -> bool {
+        self.model.is_some()
+    }
+
     /// Answers a turn and sends the chunks as they are written.
     ///
     /// # Errors
@@ -95,15 +101,15 @@ impl Responders {
         match &self.model {
             None => answer_built_in(context, index, chunks).await,
             Some(model) => {
-                let store = store.clone();
+                let reads = store.clone();
                 let prompt = tokio::task::spawn_blocking(move || {
-                    let images = store.read_now(|reader| images(reader, &context))?;
+                    let images = reads.read_now(|reader| images(reader, &context))?;
                     prompt(&context, images, &index, turn_ref.tier)
                 })
                 .await
                 .map_err(|error| not_prepared(Error::Internal(error.into())))?
                 .map_err(not_prepared)?;
-                model.answer(prompt, chunks).await
+                answer_with_model(model, store, prompt, chunks).await
             }
         }
     }
@@ -201,6 +207,45 @@ impl TurnContext {
     }
 }
 
+/// Has a model answer, and learns whether its answers begin within a thought.
+async fn answer_with_model(
+    model: &openai::Client,
+    store: &Store,
+    prompt: Prompt,
+    chunks: mpsc::Sender<Chunk>,
+) -> Result<Completion, ResponderError> {
+    if let Some(marks) = model.marks() {
+        return model.answer(prompt, marks, chunks, &|| {}).await;
+    }
+    let name = model.name(prompt.tier);
+    let known = name.clone();
+    let is_unopened = store
+        .read(move |reader| reasoning::is_unopened(reader, &known))
+        .await
+        .map_err(not_prepared)?;
+    let marks = if is_unopened {
+        Marks::Unopened
+    } else {
+        Marks::Learned
+    };
+    let teaches = !is_unopened && !prompt.mentions_thoughts();
+    let learn = || {
+        if teaches {
+            log::warn!(
+                "model: {} of {} ends a thought that it did not begin: from now on, its answers are shown once </think> has come; --model-reasoning=tagged turns that off",
+                name.model,
+                name.endpoint
+            );
+            let name = name.clone();
+            // Not awaited: the change is committed before the end of this turn is.
+            drop(store.write(Extent::Statement, move |tx| {
+                reasoning::learn_unopened(tx, &name)
+            }));
+        }
+    };
+    model.answer(prompt, marks, chunks, &learn).await
+}
+
 async fn answer_built_in(
     context: TurnContext,
     index: Arc<Mutex<PassageIndex>>,
@@ -235,7 +280,10 @@ async fn answer_built_in(
                     }
                 }
             }
-            Chunk::Reasoning(_) | Chunk::SourceUrl { .. } | Chunk::SourceDocument { .. } => {
+            Chunk::Reasoning(_)
+            | Chunk::Recast { .. }
+            | Chunk::SourceUrl { .. }
+            | Chunk::SourceDocument { .. } => {
                 if chunks.send(chunk).await.is_err() {
                     break;
                 }

@@ -35,6 +35,17 @@ pub struct Prompt {
     pub history: Vec<HistoryMessage>,
 }
 
+impl Prompt {
+    /// Whether the prompt speaks of the tag that ends a thought. An answer that repeats the tag
+    /// then says nothing about the model.
+    pub fn mentions_thoughts(&self) -> bool {
+        let texts = self.history.iter().map(|message| &message.text);
+        texts
+            .chain([&self.system])
+            .any(|text| text.to_ascii_lowercase().contains("</think"))
+    }
+}
+
 /// The reason why a complete answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {

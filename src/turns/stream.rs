@@ -51,6 +51,7 @@ pub struct StreamReader {
     engine: Engine,
     session: SessionId,
     follows: bool,
+    shows_reasoning: bool,
     position: Position,
 }
 
@@ -82,8 +83,14 @@ impl StreamReader {
             engine: engine.clone(),
             session,
             follows,
+            shows_reasoning: false,
             position,
         }))
+    }
+
+    /// Sets whether the reader gets the model's reasoning from now on.
+    pub fn show_reasoning(&mut self, shows_reasoning: bool) {
+        self.shows_reasoning = shows_reasoning;
     }
 
     /// The session's running turn.
@@ -133,7 +140,7 @@ impl StreamReader {
 
     /// Takes a batch of a turn's events. After the terminal event the stream ends, or a follower
     /// waits for the next turn.
-    fn take(&mut self, turn: TurnId, after: Tick, batch: EventBatch) -> Step {
+    fn take(&mut self, turn: TurnId, after: Tick, mut batch: EventBatch) -> Step {
         let Some(last) = batch.events.last().map(|event| event.tick) else {
             // The reader has seen the terminal event already.
             return if batch.has_ended {
@@ -142,6 +149,9 @@ impl StreamReader {
                 Step::default()
             };
         };
+        if !self.shows_reasoning {
+            batch.events.retain(|event| !event.is_reasoning);
+        }
         let step = Step {
             events: batch.events,
             begins_turn: after == FROM_START,

@@ -35,7 +35,7 @@ fn an_agent_is_created_with_defaults_and_read_back() {
             "access": "ALL_USERS",
             "allowed_users": [],
             "state": "ENABLED",
-            "agent_settings": { "custom_instructions": null, "welcome_message": null, "suggested_prompts": [] },
+            "agent_settings": { "custom_instructions": null, "welcome_message": null, "suggested_prompts": [], "show_reasoning": false },
             "managed_agent_key": null,
             "version": 1,
         })
@@ -52,7 +52,7 @@ fn an_agent_is_created_with_defaults_and_read_back() {
 fn a_patch_of_an_agent_changes_sent_fields_resets_nulls_and_replaces_settings_whole() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let settings = json!({ "custom_instructions": "Be brief.", "welcome_message": "Hi", "suggested_prompts": ["One"] });
+    let settings = json!({ "custom_instructions": "Be brief.", "welcome_message": "Hi", "suggested_prompts": ["One"], "show_reasoning": true });
     let id = northwind
         .post(
             "/agents",
@@ -82,7 +82,7 @@ fn a_patch_of_an_agent_changes_sent_fields_resets_nulls_and_replaces_settings_wh
             "access": "ALL_USERS",
             "allowed_users": ["u-1"],
             "state": "DISABLED",
-            "agent_settings": { "custom_instructions": null, "welcome_message": "Hello", "suggested_prompts": [] },
+            "agent_settings": { "custom_instructions": null, "welcome_message": "Hello", "suggested_prompts": [], "show_reasoning": false },
             "managed_agent_key": null,
             "version": 2,
         })

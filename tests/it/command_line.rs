@@ -31,6 +31,7 @@ const COMMANDS: &[(&[&str], &[&str])] = &[
             "--model-smart",
             "--model-timeout",
             "--model-context-tokens",
+            "--model-reasoning",
             "--drain-seconds",
             "--metrics",
             "--metrics-listen",

@@ -58,6 +58,7 @@ mod long_reads;
 mod management;
 mod messages;
 mod metrics;
+mod model_reasoning;
 mod model_turns;
 mod openai_client;
 mod platform_limit;

@@ -8,6 +8,7 @@ use switchboard::model::answer::Chunk;
 use switchboard::model::session::Usage;
 use switchboard::model::words::{MessageRole, ModelTier};
 use switchboard::turns::openai::{Client, Settings};
+use switchboard::turns::reasoning::Marks;
 use switchboard::turns::responder::{
     Completion, FinishReason, HistoryMessage, Image, Prompt, ResponderError,
 };
@@ -61,7 +62,10 @@ async fn ask_with(
         }
         chunks
     };
-    let (outcome, chunks) = tokio::join!(client.answer(question, sender), collect);
+    let (outcome, chunks) = tokio::join!(
+        client.answer(question, Marks::Learned, sender, &|| {}),
+        collect
+    );
     (chunks, outcome)
 }
 
@@ -84,7 +88,10 @@ async fn wait_for_hang_up(model: ScriptedModel) {
 fn text(chunks: &[Chunk]) -> String {
     let texts = chunks.iter().map(|chunk| match chunk {
         Chunk::Text(text) => text.as_str(),
-        Chunk::Reasoning(_) | Chunk::SourceUrl { .. } | Chunk::SourceDocument { .. } => "",
+        Chunk::Reasoning(_)
+        | Chunk::Recast { .. }
+        | Chunk::SourceUrl { .. }
+        | Chunk::SourceDocument { .. } => "",
     });
     texts.collect()
 }
@@ -661,7 +668,11 @@ async fn dropping_the_answer_closes_the_connection_before_and_during_the_reply()
             .map_err(|refusal| panic!("{refusal}"))
             .unwrap();
         let (sender, mut receiver) = mpsc::channel(8);
-        let answer = tokio::spawn(async move { client.answer(question(), sender).await });
+        let answer = tokio::spawn(async move {
+            client
+                .answer(question(), Marks::Learned, sender, &|| {})
+                .await
+        });
         while model.requests().is_empty() {
             tokio::task::yield_now().await;
         }
@@ -686,7 +697,10 @@ async fn an_answer_without_a_receiver_is_abandoned() {
             .unwrap();
         let (sender, receiver) = mpsc::channel(1);
         drop(receiver);
-        let _ = client.answer(question(), sender).await.unwrap_err();
+        let _ = client
+            .answer(question(), Marks::Learned, sender, &|| {})
+            .await
+            .unwrap_err();
     }
     let model = ScriptedModel::start(vec![Reply::events(text_chunk("So far")).then_hang()]);
     let client = Client::new(settings(model.url()))
@@ -697,7 +711,10 @@ async fn an_answer_without_a_receiver_is_abandoned() {
         receiver.recv().await;
         drop(receiver);
     };
-    let (outcome, ()) = tokio::join!(client.answer(question(), sender), listen);
+    let (outcome, ()) = tokio::join!(
+        client.answer(question(), Marks::Learned, sender, &|| {}),
+        listen
+    );
     assert_eq!(failure(outcome).code, "cancelled");
     tokio::task::spawn_blocking(move || model.wait_for_hang_up())
         .await

@@ -183,7 +183,7 @@ fn an_absent_field_of_an_existing_object_stays_and_null_resets_it() {
     let full = json!({
         "client_id": "n", "name": "N", "entra_tenant_id": "home", "rate_limit_per_minute": 7, "retention_days": 30,
         "agents": [{"agent_id": 1, "name": "A", "description": "D", "access": "SPECIFIC_USERS", "allowed_users": ["u"], "state": "DISABLED",
-                    "agent_settings": {"custom_instructions": "I", "welcome_message": "W", "suggested_prompts": ["P"]}}],
+                    "agent_settings": {"custom_instructions": "I", "welcome_message": "W", "suggested_prompts": ["P"], "show_reasoning": true}}],
         "end_companies": [{"psa_company_id": "1", "psa_company_name": "C", "tenant_id": "away", "custom_instructions": "I",
                            "custom_instructions_for_user_facing_chat": "U"}],
         "channels": [{"internal_name": "H", "audience": "MSP", "agent_id": 1, "status": "DISCONNECTED", "bot_id": "b", "display_name": "D",
@@ -222,7 +222,7 @@ fn an_absent_field_of_an_existing_object_stays_and_null_resets_it() {
         tenant["agents"][0],
         json!({"agent_id": 1, "name": "A", "description": null, "autonomy_type": "CONVERSATIONAL", "audience": "MSP", "access": "ALL_USERS",
                "allowed_users": [], "state": "ENABLED", "managed_agent_key": null,
-               "agent_settings": {"custom_instructions": null, "welcome_message": null, "suggested_prompts": []}})
+               "agent_settings": {"custom_instructions": null, "welcome_message": null, "suggested_prompts": [], "show_reasoning": false}})
     );
     assert_eq!(
         tenant["end_companies"][0],

@@ -134,7 +134,7 @@ fn split(chunks: Vec<Chunk>) -> (String, Vec<String>) {
     for chunk in chunks {
         match chunk {
             Chunk::Text(part) => text.push_str(&part),
-            Chunk::Reasoning(part) => panic!("reasoning: {part}"),
+            Chunk::Reasoning(_) | Chunk::Recast { .. } => panic!("reasoning"),
             Chunk::SourceUrl { title, .. } | Chunk::SourceDocument { title, .. } => {
                 titles.push(title)
             }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::model::answer::Chunk;
 use crate::model::session::Usage;
+use crate::turns::reasoning::{Marks, Thoughts};
 use crate::turns::responder::{Completion, FinishReason};
 
 /// The longest line, event or unstreamed reply that is accepted, in bytes.
@@ -28,6 +29,7 @@ pub struct Reply {
     is_done: bool,
     finish_reason: Option<FinishReason>,
     usage: Option<Usage>,
+    thoughts: Thoughts,
     answer_bytes: usize,
     /// The bytes since the last event ended.
     event_bytes: usize,
@@ -36,6 +38,14 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Creates the parser of a reply of a model with these marks.
+    pub fn new(marks: Marks) -> Self {
+        Self {
+            thoughts: Thoughts::new(marks),
+            ..Self::default()
+        }
+    }
+
     /// Parses bytes and adds their chunks to `chunks`. If a fault follows, the chunks before it are
     /// added all the same. Returns whether the bytes contain text, reasoning, usage or an end, not
     /// only keep-alives.
@@ -76,6 +86,17 @@ impl Reply {
         } else {
             Err("the reply was cut off".to_owned())
         }
+    }
+
+    /// Adds what was held until more of the reply would arrive. `reason` is that of a complete
+    /// answer.
+    pub fn finish(&mut self, reason: Option<FinishReason>, chunks: &mut Vec<Chunk>) {
+        self.thoughts.finish(reason, chunks);
+    }
+
+    /// Whether this reply has shown that the model's answers begin within a thought.
+    pub fn has_learned(&self) -> bool {
+        self.thoughts.has_learned()
     }
 
     /// Whether the reply is complete, so that the rest of the body need not be read.
@@ -201,18 +222,21 @@ impl Reply {
         }
         let reasoning = ["reasoning_content", "reasoning"].map(|key| text(&message[key]));
         if let Some(reasoning) = reasoning.into_iter().find(|text| !text.is_empty()) {
-            self.add_text(reasoning, Chunk::Reasoning, chunks);
+            let reasoning = self.cut(reasoning);
+            self.thoughts.push_reasoning(reasoning, chunks);
             has_content = true;
         }
         let content = text(&message["content"]);
         if !content.is_empty() {
-            self.add_text(content, Chunk::Text, chunks);
+            let content = self.cut(content);
+            self.thoughts.push(&content, chunks);
             has_content = true;
         }
         Ok(has_content)
     }
 
-    fn add_text(&mut self, mut text: String, kind: fn(String) -> Chunk, chunks: &mut Vec<Chunk>) {
+    /// Cuts the answer at its greatest length.
+    fn cut(&mut self, mut text: String) -> String {
         let remaining_bytes = MAX_ANSWER_BYTES - self.answer_bytes;
         if text.len() > remaining_bytes {
             text.truncate(text.floor_char_boundary(remaining_bytes));
@@ -220,9 +244,7 @@ impl Reply {
             self.is_done = true;
         }
         self.answer_bytes += text.len();
-        if !text.is_empty() {
-            chunks.push(kind(text));
-        }
+        text
     }
 }
 

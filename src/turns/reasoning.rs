@@ -1,0 +1,536 @@
+//! Separates a model's thoughts from its answer: a state machine over the text of one reply, which
+//! finds `<think>` and `</think>` however the reply is cut (contract, section 13, Reasoning).
+
+use super::responder::FinishReason;
+use crate::model::answer::Chunk;
+
+const OPEN: &str = "<think>";
+const CLOSE: &str = "</think>";
+
+/// How a model marks its thoughts in the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Marks {
+    /// Not at all. Tags are text.
+    #[default]
+    None,
+    /// With a tag before and after them.
+    Tagged,
+    /// As [`Marks::Tagged`]. A thought that ends without having begun shows that the model's
+    /// answers are [`Marks::Unopened`].
+    Learned,
+    /// Every answer begins within a thought, because the chat template has opened it.
+    Unopened,
+}
+
+/// The separator of one reply.
+#[derive(Debug, Default)]
+pub struct Thoughts {
+    marks: Marks,
+    place: Place,
+    /// Text that cannot be interpreted yet: white space before the answer, or the start of a tag.
+    held: String,
+    /// White space at the end of a thought so far. More of the thought may follow.
+    held_space: String,
+    /// The length of all chunks so far, in bytes.
+    sent: usize,
+    /// Whether the open thought has any text.
+    has_thought: bool,
+    /// Whether a thought has ended, so that white space before the answer belongs to neither.
+    has_ended: bool,
+    /// The number of tags within the thought, or within the answer, that wait for their end.
+    nested: usize,
+    /// Where the last end of a nested tag stands, in bytes of `sent`.
+    last_end: Option<usize>,
+    /// Whether the thought in progress has its own opening tag.
+    is_opened: bool,
+    /// Whether the line so far has an odd number of backticks.
+    is_code: bool,
+    has_learned: bool,
+}
+
+/// Where in a reply the next character stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// Before the first visible character of the answer.
+    #[default]
+    Start,
+    /// In a thought.
+    Thought,
+    /// In the answer.
+    Answer,
+}
+
+/// What stands at a `<`.
+enum Tag {
+    Open,
+    Close,
+    /// Part of a tag, as far as the text goes.
+    Unknown,
+    /// No tag.
+    None,
+}
+
+impl Thoughts {
+    /// Creates the separator of a reply of a model with these marks.
+    pub fn new(marks: Marks) -> Self {
+        let place = match marks {
+            Marks::None => Place::Answer,
+            Marks::Unopened => Place::Thought,
+            Marks::Tagged | Marks::Learned => Place::Start,
+        };
+        Self {
+            marks,
+            place,
+            ..Self::default()
+        }
+    }
+
+    /// Whether this reply has shown that the model's answers begin within a thought.
+    pub fn has_learned(&self) -> bool {
+        self.has_learned
+    }
+
+    /// Takes a piece of reasoning that the server has separated itself. Such a server leaves no
+    /// thought without its opening tag in the text.
+    pub fn push_reasoning(&mut self, text: String, chunks: &mut Vec<Chunk>) {
+        match self.marks {
+            Marks::Learned => self.marks = Marks::Tagged,
+            Marks::Unopened if self.place == Place::Thought && !self.has_thought => {
+                self.place = Place::Start;
+            }
+            Marks::None | Marks::Tagged | Marks::Unopened => {}
+        }
+        self.has_ended = true;
+        self.send(Chunk::Reasoning(text), chunks);
+    }
+
+    /// Takes a piece of text and adds what it certainly is.
+    pub fn push(&mut self, text: &str, chunks: &mut Vec<Chunk>) {
+        if self.marks == Marks::None {
+            return self.send(Chunk::Text(text.to_owned()), chunks);
+        }
+        let mut held = std::mem::take(&mut self.held);
+        held.push_str(text);
+        let mut rest = held.as_str();
+        // The text of this piece that has been read and not been added yet.
+        let mut taken = String::new();
+        while !rest.is_empty() {
+            if self.place == Place::Start {
+                let Some(after) = self.start(rest, chunks) else {
+                    break;
+                };
+                rest = after;
+                continue;
+            }
+            let has_tags = self.place == Place::Thought || self.marks == Marks::Learned;
+            let Some(at) = rest.find('<').filter(|_| has_tags) else {
+                self.take(rest, &mut taken);
+                rest = "";
+                break;
+            };
+            self.take(&rest[..at], &mut taken);
+            rest = &rest[at..];
+            let is_open = match self.tag(rest) {
+                Tag::Unknown => break,
+                Tag::None => {
+                    self.take("<", &mut taken);
+                    rest = &rest[1..];
+                    continue;
+                }
+                Tag::Open => true,
+                Tag::Close => false,
+            };
+            let length = if is_open { OPEN.len() } else { CLOSE.len() };
+            let is_answer = self.place == Place::Answer;
+            if self.ends_thought(is_open) {
+                // What precedes the end in the same piece is not shown as text first.
+                self.flush(Place::Thought, &mut taken, chunks);
+                if is_answer {
+                    chunks.push(Chunk::Recast {
+                        thought_bytes: self.sent,
+                    });
+                    self.has_learned = true;
+                    self.marks = Marks::Tagged;
+                }
+                self.end_thought();
+            } else if is_answer {
+                self.take(&rest[..length], &mut taken);
+            } else if !is_open {
+                self.flush(Place::Thought, &mut taken, chunks);
+                self.last_end = Some(self.sent);
+            }
+            rest = &rest[length..];
+        }
+        let place = self.place;
+        self.flush(place, &mut taken, chunks);
+        self.held = rest.to_owned();
+    }
+
+    /// Ends the reply: adds what was held. `reason` is that of a complete answer.
+    pub fn finish(&mut self, reason: Option<FinishReason>, chunks: &mut Vec<Chunk>) {
+        let mut held = std::mem::take(&mut self.held);
+        match self.place {
+            Place::Start if self.has_ended => {
+                self.send(Chunk::Text(held.trim_start().to_owned()), chunks);
+            }
+            Place::Start => self.send(Chunk::Text(held), chunks),
+            place @ (Place::Thought | Place::Answer) => {
+                // A quoted tag waits for the character after it.
+                if place == Place::Thought && self.nested == 0 && held.eq_ignore_ascii_case(CLOSE) {
+                    self.end_thought();
+                } else {
+                    self.flush(place, &mut held, chunks);
+                }
+            }
+        }
+        let is_complete = match reason {
+            Some(FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Other) => true,
+            // The rest of the thought is missing, and the answer with it.
+            Some(FinishReason::Length | FinishReason::ContentFilter) | None => false,
+        };
+        if self.place != Place::Thought || !is_complete {
+            return;
+        }
+        if let Some(thought_bytes) = self.last_end {
+            // A tag that the thought only mentions was taken for one that opens a thought.
+            chunks.push(Chunk::Recast { thought_bytes });
+        } else if self.marks == Marks::Unopened && !self.is_opened && !self.has_ended {
+            chunks.push(Chunk::Recast { thought_bytes: 0 });
+        }
+    }
+
+    /// Reads the text before the answer. Returns the rest, or `None` if more is needed.
+    fn start<'a>(&mut self, rest: &'a str, chunks: &mut Vec<Chunk>) -> Option<&'a str> {
+        let text = rest.trim_start();
+        if text.is_empty() || begins_tag(text, OPEN) {
+            return if text.len() < OPEN.len() {
+                None
+            } else {
+                self.place = Place::Thought;
+                self.is_opened = true;
+                if self.marks == Marks::Learned {
+                    // A model that opens its thoughts itself leaves none unopened.
+                    self.marks = Marks::Tagged;
+                }
+                Some(&text[OPEN.len()..])
+            };
+        }
+        self.place = Place::Answer;
+        if self.has_ended {
+            return Some(text);
+        }
+        let space = rest.len() - text.len();
+        self.send(Chunk::Text(rest[..space].to_owned()), chunks);
+        Some(text)
+    }
+
+    /// Whether a tag ends a thought. Counts the tags that do not.
+    fn ends_thought(&mut self, is_open: bool) -> bool {
+        if is_open {
+            // An answer of the unopened kind may open its thought all the same.
+            if self.place == Place::Thought && !self.has_thought && !self.is_opened {
+                self.is_opened = true;
+            } else {
+                self.nested += 1;
+            }
+            return false;
+        }
+        if self.nested > 0 {
+            self.nested -= 1;
+            return false;
+        }
+        self.place == Place::Thought || self.marks == Marks::Learned
+    }
+
+    fn end_thought(&mut self) {
+        self.place = Place::Start;
+        self.held_space.clear();
+        self.has_thought = false;
+        self.has_ended = true;
+        self.is_opened = false;
+        self.is_code = false;
+        self.nested = 0;
+        self.last_end = None;
+    }
+
+    /// What stands at the `<` with which the text begins. A tag between backticks is none: it is
+    /// spoken of.
+    fn tag(&self, text: &str) -> Tag {
+        let tag = if begins_tag(text, OPEN) {
+            OPEN
+        } else if begins_tag(text, CLOSE) {
+            CLOSE
+        } else {
+            return Tag::None;
+        };
+        let Some(after) = text.get(tag.len()..) else {
+            return Tag::Unknown;
+        };
+        match after.chars().next() {
+            None if self.is_code => Tag::Unknown,
+            Some('`') if self.is_code => Tag::None,
+            None | Some(_) if tag == OPEN => Tag::Open,
+            None | Some(_) => Tag::Close,
+        }
+    }
+
+    /// Takes text that is no tag. White space before a thought belongs to nothing.
+    fn take(&mut self, text: &str, taken: &mut String) {
+        for byte in text.bytes() {
+            match byte {
+                b'`' => self.is_code = !self.is_code,
+                b'\n' => self.is_code = false,
+                _ => {}
+            }
+        }
+        if self.place == Place::Thought {
+            let text = if self.has_thought {
+                text
+            } else {
+                text.trim_start()
+            };
+            self.has_thought |= !text.is_empty();
+            taken.push_str(text);
+        } else {
+            taken.push_str(text);
+        }
+    }
+
+    /// Adds the text that was taken. White space at the end of a thought is held.
+    fn flush(&mut self, place: Place, taken: &mut String, chunks: &mut Vec<Chunk>) {
+        let text = std::mem::take(taken);
+        if place != Place::Thought {
+            return self.send(Chunk::Text(text), chunks);
+        }
+        let kept = text.trim_end();
+        if kept.is_empty() {
+            return self.held_space.push_str(&text);
+        }
+        let mut thought = std::mem::take(&mut self.held_space);
+        self.held_space.push_str(&text[kept.len()..]);
+        thought.push_str(kept);
+        self.send(Chunk::Reasoning(thought), chunks);
+    }
+
+    fn send(&mut self, chunk: Chunk, chunks: &mut Vec<Chunk>) {
+        if let Chunk::Text(text) | Chunk::Reasoning(text) = &chunk
+            && !text.is_empty()
+        {
+            self.sent += text.len();
+            chunks.push(chunk);
+        }
+    }
+}
+
+/// Whether the text begins with a tag, or is the start of one.
+fn begins_tag(text: &str, tag: &str) -> bool {
+    let length = text.len().min(tag.len());
+    text.as_bytes()[..length].eq_ignore_ascii_case(&tag.as_bytes()[..length])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STOP: Option<FinishReason> = Some(FinishReason::Stop);
+
+    /// A thought and a text, as an [`Answer`](crate::turns::answer::Answer) joins the chunks.
+    type Parts = (String, String);
+
+    fn parts(chunks: &[Chunk]) -> Parts {
+        let (mut thought, mut text, mut all) = (String::new(), String::new(), String::new());
+        for chunk in chunks {
+            match chunk {
+                Chunk::Text(piece) => {
+                    text += piece;
+                    all += piece;
+                }
+                Chunk::Reasoning(piece) => {
+                    thought += piece;
+                    all += piece;
+                }
+                Chunk::Recast { thought_bytes } => {
+                    let (before, after) = all.split_at(*thought_bytes);
+                    thought = before.trim().to_owned();
+                    text = after.trim_start().to_owned();
+                }
+                Chunk::SourceUrl { .. } | Chunk::SourceDocument { .. } => panic!("a source"),
+            }
+            if let Chunk::Text(piece) | Chunk::Reasoning(piece) = chunk {
+                assert!(!piece.is_empty());
+            }
+        }
+        (thought, text)
+    }
+
+    fn read(marks: Marks, pieces: &[&str], end: Option<FinishReason>) -> (Parts, bool) {
+        let (mut thoughts, mut chunks) = (Thoughts::new(marks), Vec::new());
+        for piece in pieces {
+            thoughts.push(piece, &mut chunks);
+        }
+        thoughts.finish(end, &mut chunks);
+        (parts(&chunks), thoughts.has_learned())
+    }
+
+    /// Asserts the thought and the text of an answer, cut in two and in three at every byte, and
+    /// cut into single characters.
+    #[track_caller]
+    fn assert_read(marks: Marks, answer: &str, thought: &str, text: &str) {
+        assert_ended(marks, answer, STOP, thought, text, false);
+    }
+
+    #[track_caller]
+    fn assert_ended(
+        marks: Marks,
+        answer: &str,
+        end: Option<FinishReason>,
+        thought: &str,
+        text: &str,
+        learns: bool,
+    ) {
+        let expected = ((thought.to_owned(), text.to_owned()), learns);
+        let cuts: Vec<usize> = (0..=answer.len())
+            .filter(|at| answer.is_char_boundary(*at))
+            .collect();
+        for first in &cuts {
+            for second in cuts.iter().filter(|second| *second >= first) {
+                let pieces = [
+                    &answer[..*first],
+                    &answer[*first..*second],
+                    &answer[*second..],
+                ];
+                assert_eq!(read(marks, &pieces, end), expected, "{marks:?} {pieces:?}");
+            }
+        }
+        let characters: Vec<&str> = cuts
+            .windows(2)
+            .map(|pair| &answer[pair[0]..pair[1]])
+            .collect();
+        assert_eq!(
+            read(marks, &characters, end),
+            expected,
+            "{marks:?} {answer}"
+        );
+    }
+
+    #[test]
+    fn a_thought_at_the_beginning_of_an_answer_is_separated_however_the_answer_is_cut() {
+        for marks in [Marks::Tagged, Marks::Learned, Marks::Unopened] {
+            for (answer, thought, text) in [
+                ("<think>Hm.</think>Yes", "Hm.", "Yes"),
+                (
+                    " \n<think>\nH m.\n\nHm?\n</think>\n\nYes <b>\n",
+                    "H m.\n\nHm?",
+                    "Yes <b>\n",
+                ),
+                ("<THINK>Hm.</Think>Yes", "Hm.", "Yes"),
+                ("<think></think>Yes", "", "Yes"),
+                ("<think> \n </think>\n", "", ""),
+                (
+                    "<think>a < b <t </thin></think>ä <think>",
+                    "a < b <t </thin>",
+                    "ä <think>",
+                ),
+                ("<think>a<think>b</think>c</think>Yes", "abc", "Yes"),
+                (
+                    "<think>A `</think>` ends it, `x`</think>Yes",
+                    "A `</think>` ends it, `x`",
+                    "Yes",
+                ),
+                (
+                    "<think>A <think> begins it.</think>Yes",
+                    "A  begins it.",
+                    "Yes",
+                ),
+                ("<think>a</think>\n<think>b</think> Yes", "ab", "Yes"),
+                ("<think>a `b`</think>", "a `b`", ""),
+                ("<think>a `</think>", "a `", ""),
+                ("<think>never closed", "never closed", ""),
+                ("<think>never closed</thi", "never closed</thi", ""),
+                ("<think>Hm.</think> <thi", "Hm.", "<thi"),
+                ("<think>a</think>b</think>c", "a", "b</think>c"),
+            ] {
+                assert_read(marks, answer, thought, text);
+            }
+        }
+    }
+
+    #[test]
+    fn text_that_speaks_of_the_tags_keeps_them() {
+        for marks in [Marks::None, Marks::Tagged, Marks::Learned] {
+            for answer in [
+                "",
+                " \n",
+                "Plain",
+                "  Plain ",
+                "<b>bold</b>",
+                "< think>",
+                "<thinking>no</thinking>",
+                "Write <think>this</think> in XML",
+                "```xml\n<think>\n</think>\n```",
+                "The tag `</think>` ends a thought",
+                " <thi",
+                "a </think",
+            ] {
+                assert_read(marks, answer, "", answer);
+            }
+        }
+        assert_read(
+            Marks::None,
+            "<think>Hm.</think>Yes",
+            "",
+            "<think>Hm.</think>Yes",
+        );
+        assert_read(Marks::Tagged, "Hm.</think>Yes", "", "Hm.</think>Yes");
+    }
+
+    #[test]
+    fn a_thought_that_ends_without_having_begun_is_learned() {
+        for (answer, thought, text) in [
+            ("Hm.</think>Yes", "Hm.", "Yes"),
+            (
+                "\nHm. `a`\n</THINK>\n\nYes </think> `</think>`",
+                "Hm. `a`",
+                "Yes </think> `</think>`",
+            ),
+            ("</think>Yes", "", "Yes"),
+            ("Hm.</think>", "Hm.", ""),
+        ] {
+            for end in [STOP, Some(FinishReason::Length), None] {
+                assert_ended(Marks::Learned, answer, end, thought, text, true);
+            }
+            assert_read(Marks::Unopened, answer, thought, text);
+        }
+    }
+
+    #[test]
+    fn an_answer_of_the_unopened_kind_without_an_end_is_text_if_it_is_complete() {
+        assert_read(Marks::Unopened, " Yes `<b>`\n", "", "Yes `<b>`");
+        for end in [
+            None,
+            Some(FinishReason::Length),
+            Some(FinishReason::ContentFilter),
+        ] {
+            assert_ended(Marks::Unopened, " Hm, I\n", end, "Hm, I", "", false);
+        }
+    }
+
+    #[test]
+    fn what_the_server_separates_itself_teaches_nothing() {
+        for marks in [Marks::Tagged, Marks::Learned, Marks::Unopened] {
+            let (mut thoughts, mut chunks) = (Thoughts::new(marks), Vec::new());
+            thoughts.push("\n", &mut chunks);
+            thoughts.push_reasoning("Hm.".to_owned(), &mut chunks);
+            thoughts.push("Yes </think> No", &mut chunks);
+            thoughts.finish(STOP, &mut chunks);
+            let expected = ("Hm.".to_owned(), "Yes </think> No".to_owned());
+            let found = parts(&chunks);
+            assert_eq!(
+                (found.0, found.1.trim_start().to_owned()),
+                expected,
+                "{marks:?}"
+            );
+            assert!(!thoughts.has_learned());
+        }
+    }
+}
