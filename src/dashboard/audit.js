@@ -14,7 +14,7 @@ const ACTIONS = {
   'channel.create': 'Channel created', 'channel.update': 'Channel changed', 'channel.delete': 'Channel deleted',
   'company.create': 'Company created', 'company.update': 'Company changed', 'company.delete': 'Company deleted',
   'companies.import': 'Companies imported', 'seed.import': 'Seed file imported',
-  'install.create': 'Install added', 'install.link': 'Company linked to an install', 'install.delete': 'Install removed',
+  'install.create': 'Install added', 'install.link': 'Company linked to an install', 'install.delete': 'Install removed', 'install.refused': 'Install by another tenant refused',
   'request.refused': 'Request refused',
   'session.create_as_company': 'Agent tried as a company', 'session.update': 'Session changed', 'session.delete': 'Session deleted', 'session.purge': 'Idle sessions removed',
   'session_token.mint': 'Session token created', 'session_token.revoke': 'Session token revoked',

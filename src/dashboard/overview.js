@@ -36,7 +36,7 @@ async function findProblems({ me, signal }, redraw) {
   const seen = new Set(refused.data.map((row) => row.inbound_tenant_id));
   const installed = health.installed_without_company.items.filter((item) => !seen.has(item.end_client_tenant_id));
   const shared = health.shared_directories.items.filter((item) => !seen.has(item.tenant_id));
-  if (refused.data.length + installed.length + shared.length + health.channels_without_agent.count + health.unusable_directories.count === 0) {
+  if (refused.data.length + installed.length + shared.length + health.channels_without_agent.count + health.unusable_directories.count + health.installed_elsewhere.count === 0) {
     return section('Needs attention', notice('good', 'No problems found.',
       h('p', 'Every M365 tenant that a bot is installed for is linked to exactly one company, and every channel has an agent that can answer.')));
   }
@@ -63,6 +63,10 @@ async function findProblems({ me, signal }, redraw) {
       item.message,
       badge(item.agent_name ?? 'agent deleted', 'bad'),
       me.can.manage && button('Fix', async () => await fixChannel(item) && redraw(), { small: true }))),
+    problemList('M365 tenants that a shared bot serves for somebody else', health.installed_elsewhere, health.installed_elsewhere.items, (item) => row(
+      h('code', item.end_client_tenant_id),
+      [item.message, ' Your channel of the bot: ', h('a', { href: `#/channels/${item.channel_id}` }, h('bdi', item.internal_name))],
+      null, null)),
   ];
 }
 

@@ -1,4 +1,5 @@
 //! Channels of the caller's tenant, and a bot's greeting after its install (contract, section 6).
+//! The platform also sees other tenants' channels, and releases their bots.
 
 use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
@@ -7,43 +8,79 @@ use serde::Serialize;
 use super::App;
 use super::edge::admission::Permit;
 use super::edge::audited;
+use super::edge::call::Call;
 use super::edge::context::event_of;
-use super::edge::cursor::{self, ListQuery};
+use super::edge::cursor::{self, List, ListQuery};
 use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
-use crate::error::{Code, Result};
+use super::sessions::named_tenant;
+use super::tenants::record_for_both;
+use crate::error::{Code, Refusal, Result};
 use crate::input::draft::ChannelDraft;
 use crate::input::fields::{Field, Fields, FromFields};
+use crate::model::caller::Caller;
 use crate::model::ids::ChannelId;
-use crate::model::names::{AgentId, BotId, M365TenantId};
+use crate::model::names::{AgentId, BotId, ClientId, M365TenantId, TenantNo};
 use crate::model::words::{Audience, ChannelStatus};
 use crate::store::channels::{self, ChannelFilter, ChannelRecord};
-use crate::store::{Reader, installs, tenants};
+use crate::store::{Extent, Reader, audit, installs, tenants};
 
-impl FromQuery for ChannelFilter {
+/// The filter of a list of channels, and the tenant whose channels the platform asks for.
+pub(super) struct ChannelQuery {
+    filter: ChannelFilter,
+    owner: NamedTenant,
+}
+
+impl FromQuery for ChannelQuery {
     fn read(query: &QueryString) -> Result<Self> {
-        Ok(ChannelFilter {
-            bot_id: query.named("bot_id")?,
-            agent_id: query.number("agent_id", i64::MIN..=i64::MAX)?.map(AgentId),
-            audience: query.word("audience", Audience::parse, &Audience::choices())?,
-            status: query.word("status", ChannelStatus::parse, &ChannelStatus::choices())?,
-            q: query.search()?,
+        Ok(Self {
+            filter: ChannelFilter {
+                bot_id: query.named("bot_id")?,
+                agent_id: query.number("agent_id", i64::MIN..=i64::MAX)?.map(AgentId),
+                audience: query.word("audience", Audience::parse, &Audience::choices())?,
+                status: query.word("status", ChannelStatus::parse, &ChannelStatus::choices())?,
+                q: query.search()?,
+            },
+            owner: NamedTenant::read(query)?,
         })
+    }
+}
+
+/// The tenant that a platform caller names in the query.
+pub(super) struct NamedTenant(Option<String>);
+
+impl FromQuery for NamedTenant {
+    fn read(query: &QueryString) -> Result<Self> {
+        Ok(Self(query.unchecked::<ClientId>("client_id")))
+    }
+}
+
+impl NamedTenant {
+    /// The tenant whose channels the call is about: the caller's own if it names none.
+    async fn or_own(&self, app: &App, call: &Call) -> Result<TenantNo> {
+        let named = named_tenant(app, call, self.0.as_deref()).await?;
+        Ok(named.unwrap_or(call.tenant.no))
     }
 }
 
 pub(super) async fn list(
     app: web::Data<App>,
     caller: Permit,
-    Query(list): Query<ListQuery<ChannelFilter>>,
+    Query(query): Query<ListQuery<ChannelQuery>>,
 ) -> Outcome<Vec<ChannelRecord>> {
-    let filter = list.filter;
-    cursor::of_tenant(
+    let ChannelQuery { filter, owner } = query.filter;
+    let tenant = owner.or_own(&app, &caller).await?;
+    let owner = tenant.0.to_string();
+    let list = List {
+        name: "channels",
+        owner: &owner,
+    };
+    cursor::newest_first(
         &app,
-        &caller,
-        &list.page,
-        "channels",
-        move |reader, tenant, before, limit| channels::page(reader, tenant, &filter, before, limit),
+        caller.tenant.no,
+        &query.page,
+        list,
+        move |reader, before, limit| channels::page(reader, tenant, &filter, before, limit),
         |channel| channel.id.tick(),
     )
     .await
@@ -53,9 +90,10 @@ pub(super) async fn get(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
+    Query(owner): Query<NamedTenant>,
 ) -> Outcome<ChannelRecord> {
     let id: ChannelId = path_id(&request, "channel_id")?;
-    let tenant = caller.tenant.no;
+    let tenant = owner.or_own(&app, &caller).await?;
     let channel = app
         .store
         .read(move |reader| channels::of_tenant(reader, tenant, id))
@@ -132,17 +170,62 @@ pub(super) async fn update(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
+    Query(owner): Query<NamedTenant>,
     body: Body<ChannelChange>,
 ) -> Outcome<ChannelRecord> {
     let ChannelChange(draft) = body.read()?;
+    let tenant = owner.or_own(&app, &caller).await?;
     let id: ChannelId = path_id(&request, "channel_id")?;
-    let tenant = caller.tenant.no;
+    if tenant != caller.tenant.no {
+        return release(&app, &caller, &request, tenant, id, draft).await;
+    }
     let event = event_of(&request, &caller, "channel.update", id);
     let load = move |reader: &Reader<'_>| channels::of_tenant(reader, tenant, id);
     audited::update(&app, event, load, move |tx, before| {
         channels::change(tx, before, &draft)
     })
     .await
+}
+
+/// Takes the bot from another tenant's channel, for the platform. The event is in the log of that
+/// tenant and of the platform account's own.
+///
+/// # Errors
+/// `validation_error` for any other change.
+async fn release(
+    app: &App,
+    caller: &Caller,
+    request: &HttpRequest,
+    tenant: TenantNo,
+    id: ChannelId,
+    draft: ChannelDraft,
+) -> Outcome<ChannelRecord> {
+    let release = ChannelDraft {
+        bot_id: Field::Null,
+        ..ChannelDraft::default()
+    };
+    if draft != release {
+        let reason =
+            "must be null and the only field: the platform only releases another tenant's bot";
+        return Err(Refusal::invalid("bot_id", reason).into());
+    }
+    let home = caller.tenant.no;
+    let mut event = event_of(request, caller, "channel.release_bot", id);
+    let channel = app
+        .store
+        .write(Extent::Configuration, move |tx| {
+            let load = |reader: &Reader<'_>| channels::of_tenant(reader, tenant, id);
+            let before = load(tx.reader())?.ok_or(Code::NotFound)?;
+            channels::change(tx, &before, &draft)?;
+            let after = load(tx.reader())?.ok_or(Code::NotFound)?;
+            if after != before {
+                event.details = audit::difference(&before, &after)?;
+                record_for_both(tx, home, tenant, event)?;
+            }
+            Ok(after)
+        })
+        .await?;
+    Ok(Reply::ok(channel))
 }
 
 pub(super) async fn delete(

@@ -6,19 +6,20 @@ use super::App;
 use super::edge::admission::Permit;
 use super::edge::audited;
 use super::edge::call::Call;
-use super::edge::context::event_of;
+use super::edge::context::{Context, event_of};
 use super::edge::cursor::{self, List, ListQuery};
 use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, Query, path_id};
+use super::edge::refusal_audit::Contested;
 use crate::error::{Code, Refusal, Result};
 use crate::input::fields::{Fields, FromFields};
 use crate::model::directory::DirectoryId;
 use crate::model::ids::{ChannelId, InstallId};
-use crate::model::names::CompanyId;
+use crate::model::names::{CompanyId, M365TenantId};
 use crate::resolver::Linked;
 use crate::store::audit::{self, Event};
 use crate::store::channels::{self, ChannelRecord};
-use crate::store::installs::{self, InstallRecord, Installed};
+use crate::store::installs::{self, InstallRecord, Installed, Installer};
 use crate::store::{Extent, Reader, tenants};
 
 const SHARED: &str = "Several companies are now linked to this M365 tenant. Chat is refused until exactly one is linked.";
@@ -101,13 +102,19 @@ pub(super) async fn create(
         .clone();
     let channel_id: ChannelId = path_id(&request, "channel_id")?;
     let call = caller.shared();
+    let installer = if call.is_platform() {
+        Installer::Operator
+    } else {
+        Installer::Owner
+    };
     let mut event = event_of(&request, &caller, "install.create", "");
+    let wanted = directory.clone();
     let installed = app
         .store
         .write(Extent::Configuration, move |tx| {
             let channel = managed_channel(tx.reader(), &call, channel_id)?;
             let company = new.psa_company_id.as_ref();
-            let installed = installs::install(tx, &channel, &directory, company)?;
+            let installed = installs::install(tx, &channel, &directory, company, installer)?;
             if installed.is_new || installed.is_linked {
                 // The owner of the channel has to know, also if the platform installed it.
                 event.tenant = channel.tenant;
@@ -116,7 +123,14 @@ pub(super) async fn create(
             }
             Ok(installed)
         })
-        .await?;
+        .await;
+    let installed = match installed {
+        Err(error) if installer == Installer::Owner && error.is(Code::InstallConflict) => {
+            tell_rivals(&app, &request, channel_id, wanted).await?;
+            return Err(error);
+        }
+        installed => installed?,
+    };
     let warnings = match installed.linked {
         Linked::Not(several) if several > 1 => vec![SHARED],
         Linked::One(_) | Linked::Not(_) => Vec::new(),
@@ -131,6 +145,32 @@ pub(super) async fn create(
         Reply::ok(install)
     };
     Ok(reply.warning(warnings))
+}
+
+/// Has the refusal's audit record tell the tenants that the M365 tenant belongs to, since the refusal
+/// tells the caller that there is one.
+async fn tell_rivals(
+    app: &App,
+    request: &HttpRequest,
+    channel: ChannelId,
+    directory: M365TenantId,
+) -> Result<()> {
+    let contested = app
+        .store
+        .read(move |reader| {
+            let Some(channel) = channels::by_id(reader, channel)? else {
+                return Ok(None);
+            };
+            let rivals = installs::rivals(reader, &channel, &directory)?;
+            Ok(Some(Contested {
+                directory,
+                bot: channel.bot_id,
+                rivals,
+            }))
+        })
+        .await?;
+    Context::contest(request, contested);
+    Ok(())
 }
 
 /// Completes the event of an install that was created or linked.

@@ -22,7 +22,7 @@ use crate::input::fields::{Fields, FromFields};
 use crate::model::api_key;
 use crate::model::caller::{Caller, Reach, Who};
 use crate::model::ids::{ChannelId, SessionId};
-use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, Name};
+use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, Name, TenantNo};
 use crate::model::session::{Message, Metadata, Session};
 use crate::model::words::{ManagedAgentKey, Role, Rule, SessionChannel};
 use crate::resolver::{self, Asker, Choice, Directory, NotMapped, Purpose, Refused, Resolution};
@@ -151,6 +151,29 @@ pub(super) fn platform_client_id(
             .ok_or_else(|| Error::from(Refusal::invalid("client_id", ClientId::RULE)))
     });
     parsed.transpose()
+}
+
+/// The tenant that a platform caller names; `None` if the caller names none. The call counts on that
+/// tenant, else on the caller's own.
+///
+/// # Errors
+/// Those of [`platform_client_id`]; `not_found` for a tenant that does not exist; `rate_limited`.
+pub(super) async fn named_tenant(
+    app: &App,
+    call: &Call,
+    client_id: Option<&str>,
+) -> Result<Option<TenantNo>> {
+    let Some(client_id) = platform_client_id(call, client_id)? else {
+        call.act_in_own_tenant()?;
+        return Ok(None);
+    };
+    let tenant = app
+        .store
+        .read_cached(move |cache| cache.tenant(&client_id))
+        .await?
+        .ok_or(Code::NotFound)?;
+    call.act_in(tenant.no, tenant.rate_limit_per_minute)?;
+    Ok(Some(tenant.no))
 }
 
 /// Records that no single company is linked to the M365 tenant, so that an admin can link one.
@@ -577,24 +600,12 @@ pub(super) async fn list(
         q,
         client_id,
     } = query.filter;
-    let client_id = platform_client_id(&caller, client_id.as_deref())?;
-    let scope = match client_id {
-        Some(client_id) => {
-            let acting = app
-                .store
-                .read_cached(move |cache| cache.tenant(&client_id))
-                .await?
-                .ok_or(Code::NotFound)?;
-            caller.act_in(acting.no, acting.rate_limit_per_minute)?;
-            Scope::Platform {
-                acting: acting.no,
-                home: caller.tenant.no,
-            }
-        }
-        None => {
-            caller.act_in_own_tenant()?;
-            own_scope(&caller)
-        }
+    let scope = match named_tenant(&app, &caller, client_id.as_deref()).await? {
+        Some(acting) => Scope::Platform {
+            acting,
+            home: caller.tenant.no,
+        },
+        None => own_scope(&caller),
     };
     let owner = format!("{scope:?}");
     let list = List {

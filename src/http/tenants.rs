@@ -9,7 +9,7 @@ use super::edge::admission::Permit;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, List, ListQuery};
 use super::edge::envelope::{Outcome, Reply};
-use super::edge::extract::{Body, Query, Search, path_name};
+use super::edge::extract::{Body, FromQuery, Query, QueryString, path_name};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::draft::TenantDraft;
 use crate::input::fields::{Field, Fields, FromFields};
@@ -20,7 +20,7 @@ use crate::store::Extent;
 use crate::store::WriteTx;
 use crate::store::audit::{self, Event};
 use crate::store::rules;
-use crate::store::tenants::{self, NewTenant, TenantRecord};
+use crate::store::tenants::{self, NewTenant, TenantFilter, TenantRecord};
 
 /// A tenant as the platform sees it.
 #[derive(Serialize, JsonSchema)]
@@ -44,23 +44,32 @@ impl ManagedTenant {
     }
 }
 
+impl FromQuery for TenantFilter {
+    fn read(query: &QueryString) -> Result<Self> {
+        Ok(Self {
+            bot_id: query.named("bot_id")?,
+            q: query.search()?,
+        })
+    }
+}
+
 pub(super) async fn list(
     app: web::Data<App>,
     caller: Permit,
-    Query(query): Query<ListQuery<Search>>,
+    Query(query): Query<ListQuery<TenantFilter>>,
 ) -> Outcome<Vec<ManagedTenant>> {
     let list = List {
         name: "tenants",
         owner: "platform",
     };
-    let q = query.filter.q;
+    let filter = query.filter;
     cursor::newest_first(
         &app,
         caller.tenant.no,
         &query.page,
         list,
         move |reader, before, limit| {
-            let page = tenants::page(reader, q.as_deref(), before, limit)?;
+            let page = tenants::page(reader, &filter, before, limit)?;
             Ok(page
                 .into_iter()
                 .map(|(seq, tenant)| ManagedTenant::of(seq, tenant))
@@ -120,7 +129,7 @@ pub(super) async fn create(
             let tenant = NewTenant::fresh(client_id).changed(&new.draft);
             let no = tenants::create(tx, &tenant)?;
             event.details = tenant.details()?;
-            record(tx, home, no, event)?;
+            record_for_both(tx, home, no, event)?;
             tenants::by_no(tx.reader(), no)
         })
         .await
@@ -152,7 +161,12 @@ fn home(caller: &Caller) -> TenantNo {
 }
 
 /// Records a change of a tenant twice: for that tenant, and for the platform account's own tenant.
-fn record(tx: &mut WriteTx<'_>, home: TenantNo, of: TenantNo, mut event: Event) -> Result<()> {
+pub(super) fn record_for_both(
+    tx: &mut WriteTx<'_>,
+    home: TenantNo,
+    of: TenantNo,
+    mut event: Event,
+) -> Result<()> {
     event.tenant = home;
     audit::record(tx, &event)?;
     if of != home {
@@ -193,7 +207,7 @@ pub(super) async fn patch(
             let after = tenants::change(tx, &before, &draft, rule)?;
             if after != before {
                 event.details = audit::difference(&before.as_new(), &after.as_new())?;
-                record(tx, home, after.no, event)?;
+                record_for_both(tx, home, after.no, event)?;
             }
             Ok(after)
         })

@@ -18,7 +18,7 @@ const COLUMNS: [&str; 3] = ["psa_company_id", "psa_company_name", TENANT_ID];
 const TENANT_ID: &str = "tenant_id";
 
 /// Words that people and programs write where they have no id of a directory, in lower case.
-const NO_DIRECTORY: [&str; 5] = ["n/a", "-", "none", "null", "tbc"];
+const NO_DIRECTORY: [&str; 4] = ["n/a", "-", "none", "null"];
 
 /// The column of each cell in a row; `None` for an ignored one.
 type Columns = Vec<Option<&'static str>>;

@@ -105,7 +105,7 @@ impl CompanyDraft {
 }
 
 /// The fields of a channel.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[expect(
     missing_docs,
     reason = "the contract describes the fields in section 6"

@@ -1,6 +1,8 @@
 //! Mapping health: which chats would be refused, and why. Serves the API and `check` (contract,
 //! sections 6 and 12).
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -8,7 +10,7 @@ use super::sql::{Reader, Row};
 use crate::error::{Code, Result};
 use crate::model::directory::{self, DirectoryRule};
 use crate::model::ids::ChannelId;
-use crate::model::names::{AgentId, BotId, CompanyId, M365TenantId, TenantNo};
+use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
 use crate::model::words::{AgentState, AutonomyType};
 
 /// Companies of a shared directory that are listed. The count covers all of them.
@@ -27,6 +29,8 @@ pub struct Health {
     pub channels_without_agent: Found<ChannelWithoutAgent>,
     /// Stored ids that are no organization's directory, which only older versions accepted.
     pub unusable_directories: Found<UnusableDirectory>,
+    /// Directories of the tenant from which a shared bot's messages go to another tenant.
+    pub installed_elsewhere: Found<InstalledElsewhere>,
 }
 
 /// Findings of one kind.
@@ -69,6 +73,26 @@ pub struct SharedDirectory {
     pub code: &'static str,
     /// The problem and its solution, in a sentence.
     pub message: String,
+}
+
+/// A directory of the tenant, for which another tenant that shares a bot has the bot's install.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct InstalledElsewhere {
+    /// The directory.
+    pub end_client_tenant_id: M365TenantId,
+    /// The bot.
+    pub bot_id: BotId,
+    /// The tenant's own channel of the bot.
+    pub channel_id: ChannelId,
+    /// The channel's name.
+    pub internal_name: String,
+    /// The error code that an install of that channel for the directory would receive.
+    pub code: &'static str,
+    /// The problem and its solution, in a sentence.
+    pub message: String,
+    /// The tenant that has the install, for the operator only.
+    #[serde(skip)]
+    pub rival: ClientId,
 }
 
 /// A company's id and name.
@@ -120,17 +144,25 @@ pub struct UnusableDirectory {
 }
 
 impl Health {
-    /// The message of each finding.
-    pub fn messages(&self) -> impl Iterator<Item = &String> {
+    /// The message of each finding, for the operator: it may name another tenant.
+    pub fn messages(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let installed = self.installed_without_company.items.iter();
         let shared = self.shared_directories.items.iter();
         let channels = self.channels_without_agent.items.iter();
         let unusable = self.unusable_directories.items.iter();
+        let elsewhere = self.installed_elsewhere.items.iter();
         installed
             .map(|found| &found.message)
             .chain(shared.map(|found| &found.message))
             .chain(channels.map(|found| &found.message))
             .chain(unusable.map(|found| &found.message))
+            .map(|message| Cow::from(message.as_str()))
+            .chain(elsewhere.map(|found| {
+                Cow::from(format!(
+                    "{} The other tenant is {}.",
+                    found.message, found.rival
+                ))
+            }))
     }
 }
 
@@ -205,6 +237,24 @@ const UNUSABLE_SIGN_IN: &str = unusable!(
     "entra_tenant_id",
     ""
 );
+const SHARED_BOTS: &str = "
+SELECT c.bot_id AS bot_id FROM channels c
+WHERE c.tenant_no = ?1 AND c.deleted_at IS NULL
+  AND EXISTS (SELECT 1 FROM channels o WHERE o.bot_id = c.bot_id AND o.tenant_no <> ?1 AND o.deleted_at IS NULL)
+LIMIT 1";
+
+const ELSEWHERE: &str = "
+SELECT own.m365_tenant_id AS m365_tenant_id, bots.bot_id AS bot_id, c.id AS channel_id, c.internal_name AS internal_name,
+       rival.client_id AS rival
+FROM (SELECT m365_tenant_id FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id IS NOT NULL
+      UNION SELECT m365_tenant_id FROM installs WHERE tenant_no = ?1) own
+CROSS JOIN (SELECT bot_id, min(seq) AS first_seq FROM channels
+            WHERE tenant_no = ?1 AND deleted_at IS NULL AND bot_id IS NOT NULL GROUP BY bot_id) bots
+JOIN installs i ON i.bot_id = bots.bot_id AND i.m365_tenant_id = own.m365_tenant_id AND i.tenant_no <> ?1
+JOIN tenants rival ON rival.tenant_no = i.tenant_no
+JOIN channels c ON c.seq = bots.first_seq
+WHERE EXISTS (SELECT 1 FROM channels o WHERE o.bot_id = i.bot_id AND o.tenant_no = i.tenant_no AND o.deleted_at IS NULL)
+ORDER BY own.m365_tenant_id, bots.bot_id";
 
 /// The mapping health of a tenant, with up to `limit` findings of each kind.
 pub fn of_tenant(
@@ -244,6 +294,42 @@ pub fn of_tenant(
             channel(row).map(Some)
         })?,
         unusable_directories: unusable(reader, tenant, limit, rule)?,
+        installed_elsewhere: installed_elsewhere(reader, tenant, limit)?,
+    })
+}
+
+/// The directories of a tenant that shares a bot. Others are spared the look at each directory.
+fn installed_elsewhere(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    limit: usize,
+) -> Result<Found<InstalledElsewhere>> {
+    if reader
+        .optional(SHARED_BOTS, [tenant], |_| Ok(()))?
+        .is_none()
+    {
+        return Ok(Found {
+            count: 0,
+            items: Vec::new(),
+        });
+    }
+    find(reader, ELSEWHERE, tenant, limit, |row| {
+        let end_client_tenant_id: M365TenantId = row.get("m365_tenant_id")?;
+        let bot_id: BotId = row.get("bot_id")?;
+        let message = format!(
+            "The bot {bot_id} is shared with another tenant, whose channel has the install for the M365 tenant \
+             {end_client_tenant_id}: messages from there go to the other tenant. Ask the platform's operator to remove that \
+             install, or remove your link and install."
+        );
+        Ok(Some(InstalledElsewhere {
+            end_client_tenant_id,
+            bot_id,
+            channel_id: row.get("channel_id")?,
+            internal_name: row.get("internal_name")?,
+            code: Code::InstallConflict.as_str(),
+            message,
+            rival: row.get("rival")?,
+        }))
     })
 }
 

@@ -166,6 +166,30 @@ pub(super) fn held_by_another_tenant(
     }))
 }
 
+const RIVALS: &str = "
+SELECT o.tenant_no AS tenant_no FROM channels o
+WHERE o.bot_id = ?1 AND o.tenant_no <> ?2 AND o.deleted_at IS NULL
+  AND (EXISTS (SELECT 1 FROM end_companies e WHERE e.tenant_no = o.tenant_no AND e.m365_tenant_id = ?3)
+    OR EXISTS (SELECT 1 FROM installs i WHERE i.tenant_no = o.tenant_no AND i.m365_tenant_id = ?3))
+UNION
+SELECT i.tenant_no FROM installs i WHERE i.bot_id = ?1 AND i.m365_tenant_id = ?3 AND i.tenant_no <> ?2";
+
+/// The other tenants that a directory belongs to, as far as this channel's bot is concerned: those
+/// that share the bot and have linked the directory or have an install for it, and the one whose
+/// install has the bot and the directory.
+pub fn rivals(
+    reader: &Reader<'_>,
+    channel: &ChannelRecord,
+    directory: &M365TenantId,
+) -> Result<Vec<TenantNo>> {
+    match &channel.bot_id {
+        None => Ok(Vec::new()),
+        Some(bot) => reader.all(RIVALS, (bot, channel.tenant, directory), |row| {
+            row.get("tenant_no")
+        }),
+    }
+}
+
 const CANNOT_FOLLOW: &str = "
 SELECT i.m365_tenant_id AS m365_tenant_id FROM installs i
 JOIN installs o ON o.bot_id = ?2 AND o.m365_tenant_id = i.m365_tenant_id AND o.tenant_no <> i.tenant_no
@@ -272,6 +296,16 @@ pub struct Installed {
     pub linked: Linked,
 }
 
+/// Who makes an install.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installer {
+    /// The operator, through the platform account. The operator decides between tenants that share
+    /// a bot.
+    Operator,
+    /// An account of the channel's tenant.
+    Owner,
+}
+
 /// Installs a channel for a directory, and links the directory to `company` (contract, section 6).
 ///
 /// # Errors
@@ -284,12 +318,13 @@ pub fn install(
     channel: &ChannelRecord,
     directory: &M365TenantId,
     company: Option<&CompanyId>,
+    installer: Installer,
 ) -> Result<Installed> {
     if channel.is_deleted {
         return Err(Code::NotFound.into());
     }
     refuse(wrong_audience(channel, directory))?;
-    let (id, is_new, replaced) = match bind(tx, channel, directory)? {
+    let (id, is_new, replaced) = match bind(tx, channel, directory, installer)? {
         Binding::Existing(id) => (id, false, None),
         Binding::New { id, replaced } => (id, true, replaced),
     };
@@ -324,6 +359,7 @@ fn bind(
     tx: &mut WriteTx<'_>,
     channel: &ChannelRecord,
     directory: &M365TenantId,
+    installer: Installer,
 ) -> Result<Binding> {
     let reader = tx.reader();
     refuse(held_by_another_tenant(reader, channel, directory)?)?;
@@ -335,12 +371,21 @@ fn bind(
     if is_taken || signs_in_to_another(reader, channel.tenant, directory)? {
         return Err(conflict("end_client_tenant_id").into());
     }
-    match bound(reader, channel.tenant, directory)? {
+    let bound = bound(reader, channel.tenant, directory)?;
+    if let Some(same) = bound
+        .as_ref()
+        .filter(|bound| bound.channel_id == channel.id)
+    {
+        return Ok(Binding::Existing(same.id));
+    }
+    if installer == Installer::Owner && !rivals(reader, channel, directory)?.is_empty() {
+        return Err(conflict("end_client_tenant_id").into());
+    }
+    match bound {
         None => Ok(Binding::New {
             id: insert(tx, channel, directory)?,
             replaced: None,
         }),
-        Some(bound) if bound.channel_id == channel.id => Ok(Binding::Existing(bound.id)),
         Some(bound)
             if bound.is_of_deleted
                 && (bound.bot_id.is_none() || bound.bot_id == channel.bot_id) =>

@@ -12,7 +12,7 @@ use crate::input::draft::TenantDraft;
 use crate::model::clock::Timestamp;
 use crate::model::directory::{DirectoryId, DirectoryRule};
 use crate::model::ids::Tick;
-use crate::model::names::{ClientId, M365TenantId, TenantNo};
+use crate::model::names::{BotId, ClientId, M365TenantId, TenantNo};
 use crate::resolver::Tenant;
 
 /// A tenant as `GET /tenant` returns it (contract, section 7).
@@ -180,16 +180,27 @@ impl NewTenant {
 const PAGE: &str = "
 SELECT tenant_no, client_id, name, entra_tenant_id, retention_days, rate_limit_per_minute, created_at, seq FROM tenants
 WHERE seq < ?1 AND (?2 IS NULL OR instr(lower(name), lower(?2)) > 0 OR instr(client_id, lower(?2)) > 0)
+  AND (?4 IS NULL OR EXISTS (
+    SELECT 1 FROM channels c WHERE c.bot_id = ?4 AND c.tenant_no = tenants.tenant_no AND c.deleted_at IS NULL))
 ORDER BY seq DESC LIMIT ?3";
+
+/// The filter of the list of tenants. Each field that is set narrows the list.
+#[derive(Clone, Debug, Default)]
+pub struct TenantFilter {
+    /// Tenants with a channel of this bot that is not deleted.
+    pub bot_id: Option<BotId>,
+    /// Tenants whose name or `client_id` contains this text. Case does not matter.
+    pub q: Option<String>,
+}
 
 /// A page of all tenants that are older than `before`, newest first, each with its tick.
 pub fn page(
     reader: &Reader<'_>,
-    q: Option<&str>,
+    filter: &TenantFilter,
     before: Tick,
     limit: usize,
 ) -> Result<Vec<(Tick, TenantRecord)>> {
-    reader.all(PAGE, (before, q, limit), |row| {
+    reader.all(PAGE, (before, &filter.q, limit, &filter.bot_id), |row| {
         let tenant = record(row)?;
         Ok((row.get("seq")?, tenant))
     })

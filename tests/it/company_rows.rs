@@ -1,18 +1,18 @@
 //! A company that is created again under a deleted company's id is another company: it inherits no
 //! session, and no session of the deleted company sees anything of it.
 
-use std::fs;
-use std::io::Read;
-use std::path::Path;
 use std::sync::mpsc;
 
-use flate2::read::GzDecoder;
 use rusqlite::Connection;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::scripted_model::{Reply as ModelReply, ScriptedModel, text_chunk};
 use crate::support::{CONTOSO, NORTHWIND, RELAY, Server, from};
+use crate::upgrade::unpack_version_0_1;
+
+/// A time after the last change in the data folder of version 0.1.
+const END_OF_0_1: i64 = 1_795_974_444_416;
 
 /// Deletes Northwind's company 1001 and creates another one with its id and its M365 tenant.
 fn replace_contoso(server: &Server) {
@@ -143,22 +143,13 @@ fn a_waiting_turn_of_a_deleted_company_sees_nothing_of_the_company_that_took_its
     }
 }
 
-/// A data folder of version 0.1, after these changes to its database, and the time it ends at.
-fn folder_of_0_1(changes: &str) -> (TempDir, i64) {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data-0.1");
-    let expected = fs::read_to_string(fixture.join("expected.json")).unwrap();
-    let expected: Value = serde_json::from_str(&expected).unwrap();
+/// A data folder of version 0.1, after these changes to its database.
+fn folder_of_0_1(changes: &str) -> TempDir {
     let folder = TempDir::new().unwrap();
-    let mut database = Vec::new();
-    let packed = fs::File::open(fixture.join("switchboard.db.gz")).unwrap();
-    GzDecoder::new(packed).read_to_end(&mut database).unwrap();
-    let file = folder.path().join("switchboard.db");
-    fs::write(&file, database).unwrap();
-    let secret = "signing.secret";
-    fs::copy(fixture.join(secret), folder.path().join(secret)).unwrap();
-    let file = Connection::open(file).unwrap();
+    unpack_version_0_1(folder.path());
+    let file = Connection::open(folder.path().join("switchboard.db")).unwrap();
     file.execute_batch(changes).unwrap();
-    (folder, expected["now_ms"].as_i64().unwrap())
+    folder
 }
 
 #[test]
@@ -179,8 +170,7 @@ fn an_upgrade_gives_a_session_its_company_unless_the_company_is_younger_or_gone(
             409,
         ),
     ] {
-        let (folder, now) = folder_of_0_1(changes);
-        let server = Server::on(folder, now);
+        let server = Server::on(folder_of_0_1(changes), END_OF_0_1);
         // A company that is gone has no row, and the session has none either.
         assert_eq!(server.stored::<bool>(row), is_mapped, "{changes}");
         let list = "/chat/sessions?end_company_id=1001";

@@ -422,7 +422,7 @@ fn the_command_line_takes_guids_and_names_only_with_the_flag() {
 fn a_word_for_no_directory_in_a_list_is_an_empty_cell_with_a_warning() {
     let workspace = Workspace::with_demo_world();
     let list = "psa_company_id,psa_company_name,tenant_id\n\
-                1001,Contoso,N/A\n1002,Tailspin Toys,n/a\n2001,A,-\n2002,B,None\n2003,C,NULL\n2004,None, tbc \n2005,E,\n";
+                1001,Contoso,N/A\n1002,Tailspin Toys,n/a\n2001,A,-\n2002,B,None\n2003,C,NULL\n2004,None, none \n2005,E,\n";
     let file = workspace.file("companies.csv", list);
     let done = run(&workspace, &["import", &file, "--tenant", "northwind-it"]);
     let warning = |line: u8, cell: &str| {
@@ -433,7 +433,7 @@ fn a_word_for_no_directory_in_a_list_is_an_empty_cell_with_a_warning() {
         + &warning(4, "-")
         + &warning(5, "None")
         + &warning(6, "NULL")
-        + &warning(7, "tbc");
+        + &warning(7, "none");
     assert_eq!(
         (done.code, done.stderr.as_str(), done.stdout.as_str()),
         (0, warnings.as_str(), "5 created, 0 updated, 2 unchanged\n")

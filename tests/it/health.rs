@@ -52,6 +52,7 @@ fn an_unlinked_and_an_ambiguous_directory_are_each_one_finding_with_its_remedy()
             }] },
             "channels_without_agent": { "count": 0, "items": [] },
             "unusable_directories": { "count": 0, "items": [] },
+            "installed_elsewhere": { "count": 0, "items": [] },
         })
     );
     // The findings match the refusals, and a fixed finding disappears.

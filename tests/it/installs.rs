@@ -453,8 +453,13 @@ fn a_deleted_install_disconnects_its_sessions_and_frees_its_directory() {
         .get("/channels?audience=END_USER")
         .expect(200)
         .ids();
-    server
-        .fabrikam()
+    // The directory is Northwind's while its company is linked.
+    let fabrikam = server.fabrikam();
+    assert_conflict(&fabrikam.post(&installs_of(&theirs[0]), directory(CONTOSO)));
+    northwind
+        .put("/end-companies/1001", json!({ "tenant_id": null }))
+        .expect(200);
+    fabrikam
         .post(&installs_of(&theirs[0]), directory(CONTOSO))
         .expect(201);
 }

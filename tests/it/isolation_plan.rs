@@ -211,8 +211,8 @@ pub const PLAN: &[Row] = plan! {
     // A channel uses the MSP's agent.
     "DELETE" "/agents/{agent_id}"                     [403, 409, 403] [""]
     "GET"    "/channels"                              [200, 200, 403] [
-        "?client_id={client_id}",
         "?agent_id={agent_id}",
+        "?client_id={client_id}",
         "?bot_id=b07be7a0-c0de-4bee-8ace-feed0be7a001&q=engineer",
     ]
     "POST"   "/channels"                              [201, 201, 403] [
@@ -223,11 +223,12 @@ pub const PLAN: &[Row] = plan! {
         r#"{"bot_id": "b-1", "end_client_tenant_id": "{client_id}"}"#,
     ]
     // The relay's channel is Northwind's: the relay may install it, but neither read nor change it.
-    "GET"    "/channels/{channel_id}"                 [404, 200, 403] [""]
+    "GET"    "/channels/{channel_id}"                 [404, 200, 403] ["", "?client_id={client_id}"]
     "PATCH"  "/channels/{channel_id}"                 [404, 200, 403] [
         r#"{"description": "Taken over"}"#,
         r#"{"audience": "MSP"}"#,
         r#"{"internal_name": "Taken over", "agent_id": {own.helper_id}, "bot_id": null}"#,
+        r#"?client_id={client_id} {"bot_id": null}"#,
         r#"/channels/{own.channel_id} {"agent_id": {helper_id}}"#,
     ]
     "DELETE" "/channels/{channel_id}"                 [404, 204, 403] [""]

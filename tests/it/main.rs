@@ -81,6 +81,7 @@ mod seed_file;
 mod session_changes;
 mod session_lists;
 mod sessions;
+mod shared_bots;
 mod shim;
 mod sign_in;
 mod streams;

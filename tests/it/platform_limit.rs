@@ -317,6 +317,10 @@ fn calls(named: &Named) -> Vec<Call> {
         // In another tenant, this call is forbidden.
         ("DELETE", "/chat/sessions/{session_id}", format!("/chat/sessions/{}", named.own_session), None),
         ("POST", "/channels/install-events", "/channels/install-events".to_owned(), Some(event)),
+        ("GET", "/channels", "/channels?client_id=northwind-it".to_owned(), None),
+        ("GET", "/channels/{channel_id}", format!("/channels/{}?client_id=northwind-it", named.channel), None),
+        // The platform sets no bot of another tenant.
+        ("PATCH", "/channels/{channel_id}", format!("/channels/{}?client_id=northwind-it", named.channel), Some(json!({ "bot_id": "b" }))),
         ("GET", "/channels/{channel_id}/installs", installs.clone(), None),
         ("POST", "/channels/{channel_id}/installs", installs.clone(), Some(install)),
         ("DELETE", "/channels/{channel_id}/installs/{install_id}", format!("{installs}/{}", id("ins")), None),

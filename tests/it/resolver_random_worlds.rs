@@ -9,7 +9,7 @@ use switchboard::resolver::{Asker, Choice, Purpose, Request, may_use};
 use crate::random::{self, Random};
 use crate::resolver_model::{Question, lets_in};
 use crate::resolver_tally::{Tally, on_two_threads};
-use crate::world::{self, ChannelFact, World};
+use crate::world::{self, By, ChannelFact, World};
 
 const USERS: [&str; 3] = ["user-1", "user-2", "user-3"];
 const BOTS: [&str; 3] = ["bot-1", "bot-2", "bot-3"];
@@ -46,9 +46,6 @@ fn random_world(random: &mut Random) -> World {
             fact.agent.allowed_users = allowed.map(|user| (*user).to_owned()).collect();
         }
     }
-    for _ in 0..random.below(7) {
-        add_random_channel(&mut world, random, &owners);
-    }
     for _ in 0..random.below(9) {
         let owner = random.pick(&owners);
         let id = world::company(random.pick(&COMPANIES));
@@ -62,6 +59,9 @@ fn random_world(random: &mut Random) -> World {
         {
             world.add_company(owner, id, link);
         }
+    }
+    for _ in 0..random.below(7) {
+        add_random_channel(&mut world, random, &owners);
     }
     for owner in owners {
         for directory in DIRECTORIES.map(world::directory) {
@@ -92,13 +92,14 @@ fn add_random_channel(world: &mut World, random: &mut Random, owners: &[TenantNo
         random.pick(&agents)
     };
     let bot = random.chance(5, 6).then(|| world::bot(random.pick(&BOTS)));
+    let by = random.pick(&[By::Operator, By::Owner]);
     let installs = DIRECTORIES
         .map(world::directory)
         .into_iter()
         .filter(|directory| {
             audience == Audience::EndUser
                 && random.chance(1, 3)
-                && world.may_install(owner, bot.as_ref(), directory)
+                && world.may_install(owner, bot.as_ref(), directory, by)
         });
     let installs = installs.collect();
     let fact = world.add_channel(owner, agent, audience);

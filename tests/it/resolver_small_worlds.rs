@@ -197,7 +197,11 @@ impl SmallWorlds {
         for (shape, companies) in &self.companies {
             if is_the_chosen_twin(installs, shape) {
                 world.companies.clone_from(companies);
-                let refused_at = if tally.worlds % 2 == 0 { 2..=2 } else { 1..=2 };
+                let refused_at = if tally.worlds.is_multiple_of(2) {
+                    2..=2
+                } else {
+                    1..=2
+                };
                 world.refused = refused_at
                     .flat_map(|no| {
                         self.directories

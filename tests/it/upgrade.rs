@@ -57,6 +57,25 @@ SELECT tenant_no, '9188040d-6c67-4c5b-b112-36a304b66dad', 1, 1, 1, 1 FROM tenant
 INSERT INTO unlinked_tenants (tenant_no, m365_tenant_id, seq, attempts, first_seen_at, last_seen_at)
 SELECT tenant_no, 'common', 2, 1, 1, 1 FROM tenants WHERE client_id = 'northwind-it';";
 
+/// Asserts that a reply has all that the stored one had, field by field. Later versions add fields.
+#[track_caller]
+fn assert_covers(reply: &Value, stored: &Value, path: &str) {
+    match (reply, stored) {
+        (Value::Object(reply), Value::Object(stored)) => {
+            for (name, stored) in stored {
+                assert_covers(&reply[name], stored, &format!("{path} {name}"));
+            }
+        }
+        (Value::Array(reply), Value::Array(stored)) => {
+            assert_eq!(reply.len(), stored.len(), "{path}");
+            for (reply, stored) in reply.iter().zip(stored) {
+                assert_covers(reply, stored, path);
+            }
+        }
+        (reply, stored) => assert_eq!(reply, stored, "{path}"),
+    }
+}
+
 #[test]
 fn a_data_folder_of_version_0_1_is_served_with_everything_that_was_in_it() {
     let expected = fs::read_to_string(fixture().join("expected.json")).unwrap();
@@ -77,7 +96,7 @@ fn a_data_folder_of_version_0_1_is_served_with_everything_that_was_in_it() {
         let reply = caller.get(path).expect(200);
         match stored["text"].as_str() {
             Some(text) => assert_eq!(reply.text(), text, "{path}"),
-            None => assert_eq!(without_links(&reply.data()), stored["data"], "{path}"),
+            None => assert_covers(&without_links(&reply.data()), &stored["data"], path),
         }
     }
 

@@ -23,6 +23,15 @@ pub struct World {
     pub refused: Vec<(TenantNo, M365TenantId)>,
 }
 
+/// Who makes an install.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A platform account or a seed file.
+    Operator,
+    /// An account of the channel's tenant.
+    Owner,
+}
+
 /// An agent, its owner, and whether the server provides it.
 #[derive(Debug)]
 pub struct AgentFact {
@@ -183,19 +192,45 @@ impl World {
         &mut facts.find(|fact| fact.agent.id == id).unwrap().agent
     }
 
-    /// Whether the store would accept this install: one per bot and M365 tenant on the server, one
+    /// Whether the contract lets this install be made: one per bot and M365 tenant on the server, one
     /// per tenant and M365 tenant. Installs of deleted channels count, because they still occupy
     /// both.
+    ///
+    /// "Tenants share a bot if each has a channel with its bot_id that is not deleted. An M365 tenant
+    /// that one of them has linked to a company, or has any install for, cannot be installed for that
+    /// bot by another of them. A platform account and a seed file can."
     pub fn may_install(
         &self,
         owner: TenantNo,
         bot: Option<&BotId>,
         directory: &M365TenantId,
+        by: By,
     ) -> bool {
-        !self.channels.iter().any(|fact| {
+        let is_occupied = self.channels.iter().any(|fact| {
             let same_bot = bot.is_some() && fact.bot.as_ref() == bot;
             fact.installs.contains(directory) && (same_bot || fact.channel.owner == owner)
-        })
+        });
+        let mut sharing = Vec::new();
+        for fact in &self.channels {
+            if bot.is_some() && fact.bot.as_ref() == bot && !fact.channel.deleted {
+                sharing.push(fact.channel.owner);
+            }
+        }
+        let is_anothers = self.tenants.iter().any(|tenant| {
+            let links = |company: &CompanyFact| {
+                company.owner == tenant.no && company.link.as_ref() == Some(directory)
+            };
+            let installs = |fact: &ChannelFact| {
+                fact.channel.owner == tenant.no && fact.installs.contains(directory)
+            };
+            tenant.no != owner
+                && sharing.contains(&tenant.no)
+                && (self.companies.iter().any(links) || self.channels.iter().any(installs))
+        });
+        match by {
+            By::Operator => !is_occupied,
+            By::Owner => !is_occupied && !is_anothers,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::admission::Permit;
 use super::call::Call;
+use super::refusal_audit::Contested;
 use crate::model::caller::Caller;
 use crate::model::names::TenantNo;
 use crate::store::audit::Event;
@@ -29,6 +30,8 @@ pub(in crate::http) struct Context {
     pub permit: Option<Permit>,
     /// What the audit event of a refusal says beside the route and the code.
     pub asked: Map<String, Value>,
+    /// The M365 tenant of other tenants that a refused install asked for.
+    pub contested: Option<Arc<Contested>>,
 }
 
 impl Context {
@@ -42,6 +45,7 @@ impl Context {
             call: None,
             permit: None,
             asked: Map::new(),
+            contested: None,
         })
     }
 
@@ -49,6 +53,13 @@ impl Context {
     pub(in crate::http) fn remember(request: &HttpRequest, asked: Map<String, Value>) {
         if let Some(context) = request.extensions_mut().get_mut::<Self>() {
             context.asked = asked;
+        }
+    }
+
+    /// Remembers whom a refused install concerns.
+    pub(in crate::http) fn contest(request: &HttpRequest, contested: Option<Contested>) {
+        if let Some(context) = request.extensions_mut().get_mut::<Self>() {
+            context.contested = contested.map(Arc::new);
         }
     }
 

@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+use serde_json::{Map, Value};
+
 use super::context::Context;
 use crate::error::{Code, Refusal};
 use crate::limits::minute_of;
 use crate::model::api_key;
-use crate::model::caller::Who;
+use crate::model::caller::{Actor, Who};
 use crate::model::clock::Millis;
-use crate::model::names::TenantNo;
+use crate::model::names::{BotId, M365TenantId, TenantNo};
+use crate::model::words::CallerKind;
 use crate::store::Extent;
 use crate::store::Store;
 use crate::store::audit::{self, Event};
@@ -20,16 +23,50 @@ const EVENTS_PER_MINUTE: u32 = 60;
 /// Events per minute for a tenant's session tokens. They have a quota of their own, so that an end
 /// user cannot use up the quota of the MSP's accounts.
 const END_USER_EVENTS_PER_MINUTE: u32 = 10;
+/// Events per minute in a tenant's log about attempts of other tenants, apart from its own accounts'
+/// quota.
+const RIVAL_EVENTS_PER_MINUTE: u32 = 60;
 /// Longest path segment, in characters, that is recorded.
 const MAX_SEGMENT_CHARS: usize = 64;
 /// The dry run. Each of its refusals is audited, since each could be a question about somebody else
 /// (contract, section 3).
 const DRY_RUN: &str = "/chat/sessions/resolve";
 
-/// The number of events recorded in the current minute, by tenant and by whether the caller is an
-/// end user.
+/// An M365 tenant for which an install was refused, since it belongs to other tenants.
+#[derive(Debug)]
+pub(in crate::http) struct Contested {
+    /// The M365 tenant.
+    pub directory: M365TenantId,
+    /// The bot that was to be installed.
+    pub bot: Option<BotId>,
+    /// The tenants that have the M365 tenant.
+    pub rivals: Vec<TenantNo>,
+}
+
+/// The number of events recorded in the current minute, by tenant and kind of caller.
 #[derive(Debug, Default)]
-pub(in crate::http) struct RefusalAudit(Mutex<HashMap<(TenantNo, bool), MinuteCount>>);
+pub(in crate::http) struct RefusalAudit(Mutex<HashMap<(TenantNo, Quota), MinuteCount>>);
+
+/// The kinds of callers whose attempts are counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Quota {
+    /// Users and service accounts of the tenant.
+    Accounts,
+    /// Session tokens of the tenant.
+    EndUsers,
+    /// Accounts of other tenants.
+    Rivals,
+}
+
+impl Quota {
+    fn events_per_minute(self) -> u32 {
+        match self {
+            Self::Accounts => EVENTS_PER_MINUTE,
+            Self::EndUsers => END_USER_EVENTS_PER_MINUTE,
+            Self::Rivals => RIVAL_EVENTS_PER_MINUTE,
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct MinuteCount {
@@ -76,15 +113,50 @@ impl RefusalAudit {
         path: &str,
         refusal: &Refusal,
     ) {
-        let Some(event) = self.event(store.now(), context, method, route, path, refusal) else {
-            return;
-        };
-        if let Err(error) = store
-            .write(Extent::Statement, move |tx| audit::record(tx, &event))
-            .await
+        let event = self.event(store.now(), context, method, route, path, refusal);
+        for event in event
+            .into_iter()
+            .chain(self.rival_events(store.now(), context))
         {
-            log::error!(id:% = context.request_id; "cannot record the refusal as an audit event: {error}");
+            if let Err(error) = store
+                .write(Extent::Statement, move |tx| audit::record(tx, &event))
+                .await
+            {
+                log::error!(id:% = context.request_id; "cannot record the refusal as an audit event: {error}");
+            }
         }
+    }
+
+    /// The events of the tenants whose M365 tenant another tenant wanted to install. They do not say
+    /// who it was: neither by the actor nor by the address.
+    fn rival_events(&self, now: Millis, context: &Context) -> Vec<Event> {
+        let Some(contested) = &context.contested else {
+            return Vec::new();
+        };
+        let event = |tenant: &TenantNo| {
+            let skipped = self.admit(*tenant, Quota::Rivals, now)?;
+            let mut details = Map::new();
+            details.insert("by".to_owned(), "another tenant".into());
+            details.insert(
+                "bot_id".to_owned(),
+                contested.bot.as_ref().map(BotId::as_str).into(),
+            );
+            note_skipped(&mut details, skipped);
+            Some(Event {
+                tenant: *tenant,
+                actor: Actor {
+                    kind: CallerKind::Operator,
+                    id: "server".to_owned(),
+                    name: None,
+                },
+                action: "install.refused",
+                target: Some(contested.directory.to_string()),
+                details,
+                request_id: Some(context.request_id),
+                remote: None,
+            })
+        };
+        contested.rivals.iter().filter_map(event).collect()
     }
 
     fn event(
@@ -100,39 +172,41 @@ impl RefusalAudit {
         if !is_audited(route, refusal.code) {
             return None;
         }
-        let is_end_user = matches!(caller.who, Who::EndUserSession { .. });
-        let skipped = self.admit(caller.tenant.no, is_end_user, now)?;
+        let quota = match caller.who {
+            Who::EndUserSession { .. } => Quota::EndUsers,
+            Who::ServiceAccount { .. } | Who::DashboardUser { .. } => Quota::Accounts,
+        };
+        let skipped = self.admit(caller.tenant.no, quota, now)?;
         let mut details = context.asked.clone();
         details.insert("code".to_owned(), refusal.code.as_str().into());
         details.insert("method".to_owned(), method.into());
         details.insert("route".to_owned(), route.into());
-        if skipped > 0 {
-            details.insert("not_recorded_before".to_owned(), skipped.into());
-        }
+        note_skipped(&mut details, skipped);
         let target = Some(target(path, route).to_owned());
         Some(context.event(caller.tenant.no, caller, "request.refused", target, details))
     }
 
     /// Counts an event. Returns the number of events skipped before it, or `None` if the quota of
     /// this minute is used up.
-    fn admit(&self, tenant: TenantNo, is_end_user: bool, now: Millis) -> Option<u64> {
-        let limit = if is_end_user {
-            END_USER_EVENTS_PER_MINUTE
-        } else {
-            EVENTS_PER_MINUTE
-        };
+    fn admit(&self, tenant: TenantNo, quota: Quota, now: Millis) -> Option<u64> {
         let mut counts = self.0.lock().ok()?;
-        let count = counts.entry((tenant, is_end_user)).or_default();
+        let count = counts.entry((tenant, quota)).or_default();
         let minute = minute_of(now);
         if count.minute != minute {
             (count.minute, count.recorded) = (minute, 0);
         }
-        if count.recorded >= limit {
+        if count.recorded >= quota.events_per_minute() {
             count.skipped += 1;
             return None;
         }
         count.recorded += 1;
         Some(std::mem::take(&mut count.skipped))
+    }
+}
+
+fn note_skipped(details: &mut Map<String, Value>, skipped: u64) {
+    if skipped > 0 {
+        details.insert("not_recorded_before".to_owned(), skipped.into());
     }
 }
 
@@ -144,15 +218,16 @@ mod tests {
     fn events_above_the_quota_are_skipped_and_counted_in_the_next_event() {
         let audit = RefusalAudit::default();
         let recorded = |now| {
-            let admitted = (0..100).filter_map(|_| audit.admit(TenantNo(1), false, now));
+            let admitted = (0..100).filter_map(|_| audit.admit(TenantNo(1), Quota::Accounts, now));
             admitted.collect::<Vec<u64>>()
         };
         assert_eq!(recorded(0), vec![0; 60]);
         assert_eq!(recorded(59_999), Vec::<u64>::new());
         let next = recorded(60_000);
         assert_eq!((next.len(), next[0], next[1]), (60, 140, 0));
-        assert_eq!(audit.admit(TenantNo(2), false, 60_000), Some(0));
-        assert_eq!(audit.admit(TenantNo(1), true, 60_000), Some(0));
+        assert_eq!(audit.admit(TenantNo(2), Quota::Accounts, 60_000), Some(0));
+        assert_eq!(audit.admit(TenantNo(1), Quota::EndUsers, 60_000), Some(0));
+        assert_eq!(audit.admit(TenantNo(1), Quota::Rivals, 60_000), Some(0));
     }
 
     #[test]

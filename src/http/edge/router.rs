@@ -173,7 +173,7 @@ fn management_rows() -> Vec<Row> {
             .errors(&[Code::LastAdmin]),
 
         row(Method::GET, "/tenants", Callers::Platform, tenants::list)
-            .doc("listTenants", "Lists all tenants, newest first"),
+            .doc("listTenants", "Lists all tenants, newest first; with bot_id those with a channel of that bot"),
         row(Method::POST, "/tenants", Callers::Platform, tenants::create)
             .doc("createTenant", "Creates a tenant and its managed agent")
             .example(|| json!({ "client_id": "proseware-it", "name": "Proseware IT", "retention_days": 365 }))
@@ -228,7 +228,9 @@ fn channel_rows() -> Vec<Row> {
 
     vec![
         row(Method::GET, "/channels", Callers::Member, channels::list)
-            .doc("listChannels", "Lists the tenant's channels, newest first"),
+            .in_found_tenant()
+            .doc("listChannels", "Lists the tenant's channels, newest first; a platform account may name another tenant")
+            .errors(&[ClientIdNotAllowed, NotFound]),
         row(Method::POST, "/channels", Callers::CanManage, channels::create)
             .doc("createChannel", "Creates a channel, which binds an agent to a bot")
             .example(|| json!({ "internal_name": "Night desk", "audience": "MSP", "agent_id": 102, "display_name": "Northwind at night" }))
@@ -240,11 +242,14 @@ fn channel_rows() -> Vec<Row> {
             .example(|| json!({ "bot_id": "b07fab1e-c0de-4bee-8ace-facade0fb075", "end_client_tenant_id": "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e" }))
             .in_found_tenant(),
         row(Method::GET, "/channels/{channel_id}", Callers::Member, channels::get)
-            .doc("getChannel", "Returns one channel"),
+            .in_found_tenant()
+            .doc("getChannel", "Returns one channel; a platform account may name another tenant")
+            .errors(&[ClientIdNotAllowed]),
         row(Method::PATCH, "/channels/{channel_id}", Callers::CanManage, channels::update)
-            .doc("updateChannel", "Updates the fields of a channel that the body contains; null restores a default")
+            .in_found_tenant()
+            .doc("updateChannel", "Updates the fields of a channel that the body contains; null restores a default; a platform account may release another tenant's bot")
             .example(|| json!({ "welcome_message": "Hello! What can I do for you?", "relay_prefix": null }))
-            .errors(&[AlreadyExists, AudienceMismatch, InstallConflict]),
+            .errors(&[AlreadyExists, AudienceMismatch, InstallConflict, ClientIdNotAllowed]),
         row(Method::DELETE, "/channels/{channel_id}", Callers::CanManage, channels::delete)
             .doc("deleteChannel", "Deletes a channel; its installs refuse requests until their bot and M365 tenant are installed on another channel"),
         row(Method::GET, "/channels/{channel_id}/installs", Callers::Member, installs::list)
