@@ -4,3 +4,4 @@
 pub mod builtin;
 pub mod passage_index;
 pub mod question;
+pub mod spelling;

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::spelling::Vocabulary;
 use crate::error::Result;
 use crate::model::article::{Article, Passage};
 use crate::store::sqlite::full_text::{self, FullText};
@@ -18,8 +19,8 @@ pub struct PassageIndex {
     passages: Vec<(usize, Passage)>,
     /// The number of passages of each article.
     passage_counts: Vec<usize>,
-    /// Every word of the articles with its number of occurrences, for spelling correction.
-    words: BTreeMap<String, usize>,
+    /// The words of the articles, for spelling correction.
+    words: Vocabulary,
     /// The matches of recent words and phrases: many people ask in the same words.
     cache: RefCell<MatchCache>,
 }
@@ -114,8 +115,6 @@ const MAX_CACHED_PHRASE_BYTES: usize = 32;
 /// The maximum number of cached matches. With the phrases they take a quarter of a megabyte.
 const MAX_CACHED_MATCHES: usize = 4_096;
 
-/// The minimum length of a word to correct, in letters. A shorter word has too many candidates.
-const MIN_CORRECTED_LETTERS: usize = 5;
 /// The minimum weight of a strong term. Weaker terms say little about what is asked.
 const STRONG_WEIGHT: f64 = 1.0;
 
@@ -127,7 +126,7 @@ impl PassageIndex {
     pub fn build(articles: &[Article]) -> Result<Self> {
         let mut passages = Vec::new();
         let mut passage_counts = Vec::new();
-        let mut words = BTreeMap::new();
+        let mut words: BTreeMap<String, usize> = BTreeMap::new();
         for (index, article) in articles.iter().enumerate() {
             for text in [&article.title, &article.body] {
                 let is_separator = |c: char| !c.is_alphabetic();
@@ -153,7 +152,7 @@ impl PassageIndex {
             articles: articles.to_vec(),
             passages,
             passage_counts,
-            words,
+            words: Vocabulary::of(&words),
             cache: RefCell::default(),
         })
     }
@@ -267,24 +266,7 @@ impl PassageIndex {
         word: &str,
         is_candidate: impl Fn(&str) -> bool,
     ) -> Option<&str> {
-        let letters: Vec<char> = word.chars().collect();
-        if letters.len() < MIN_CORRECTED_LETTERS || !letters.iter().all(|c| c.is_alphabetic()) {
-            return None;
-        }
-        // The first letter is seldom wrong: words that differ in it are mostly different words.
-        let first = letters[0].to_string();
-        self.words
-            .range(first.clone()..)
-            .take_while(|(other, _)| other.starts_with(&first))
-            .filter_map(|(other, frequency)| {
-                let other_letters: Vec<char> = other.chars().collect();
-                let prefix = prefix_at_distance_one(&letters, &other_letters)?;
-                is_candidate(other).then_some((prefix, *frequency, other))
-            })
-            .max_by_key(|(prefix, frequency, other)| {
-                (*prefix, *frequency, std::cmp::Reverse(*other))
-            })
-            .map(|(_, _, other)| other.as_str())
+        self.words.correct(word, is_candidate)
     }
 
     /// The occurrences of a term and its synonyms, by article.
@@ -352,26 +334,6 @@ struct MatchScore {
     whole: f64,
     /// Over headings and text.
     below_title: f64,
-}
-
-/// The length of the common prefix of two words whose Damerau-Levenshtein distance is 1. `None` for
-/// any other distance.
-fn prefix_at_distance_one(one: &[char], other: &[char]) -> Option<usize> {
-    let prefix = one
-        .iter()
-        .zip(other)
-        .take_while(|(one, other)| one == other)
-        .count();
-    let (one, other) = (&one[prefix..], &other[prefix..]);
-    let is_one = match (one, other) {
-        ([], [_]) | ([_], []) => true,
-        ([a, b, one @ ..], [c, d, other @ ..]) if a == d && b == c && one == other => true,
-        ([_, one @ ..], [_, other @ ..]) if one == other => true,
-        ([_, one @ ..], other) if one == other => true,
-        (one, [_, other @ ..]) => one == other,
-        (_, []) => false,
-    };
-    is_one.then_some(prefix)
 }
 
 fn count(number: usize) -> f64 {
