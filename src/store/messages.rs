@@ -8,7 +8,7 @@ use super::attachments::{self, NewAttachment};
 use super::cache::Cached;
 use super::sql::{Reader, Row, Rows, params};
 use super::turns::Settlement;
-use super::{WriteTx, channels, search, turns};
+use super::{WriteTx, channels, search_index, turns};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::model::caller::{Caller, Reach};
 use crate::model::clock::Timestamp;
@@ -325,7 +325,7 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
     {
         tx.execute(SET_TITLE, (new.session.tick(), title))?;
         let session = new.session.tick();
-        search::add_derived_title(tx, new.tenant, session, title, &new.content)?;
+        search_index::add_derived_title(tx, new.tenant, session, title, &new.content)?;
     }
     let message: MessageId = tx.new_id()?;
     let turn: TurnId = tx.new_id()?;
@@ -385,10 +385,10 @@ pub(super) fn insert_answer(
         ],
     )?;
     tx.execute(COUNT_ANSWER, (session.tick(), now))?;
-    if answer.tick() <= search::indexed_up_to(tx.reader())? {
+    if answer.tick() <= search_index::indexed_up_to(tx.reader())? {
         // The index already has messages that are newer than the answer, so that the background
         // pass does not reach the answer.
-        search::add_message(tx, settlement.tenant, answer.tick(), &settlement.content)?;
+        search_index::add_message(tx, settlement.tenant, answer.tick(), &settlement.content)?;
     }
     Ok(())
 }

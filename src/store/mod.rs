@@ -20,9 +20,11 @@ pub mod installs;
 pub mod keys;
 pub mod messages;
 pub mod reasoning;
+mod removal;
 pub mod retention;
 pub mod rules;
 pub mod search;
+pub mod search_index;
 pub mod sessions;
 pub mod sign_ins;
 pub mod stats;
@@ -60,7 +62,7 @@ pub struct Store {
     cache: Arc<Cache>,
     clock: Clock,
     ticker: Ticker,
-    removal: Arc<search::Removal>,
+    index_tasks: Arc<search_index::IndexTasks>,
 }
 
 /// The sizes of the database's files, in bytes.
@@ -94,7 +96,7 @@ impl Store {
             cache: Arc::default(),
             clock,
             ticker,
-            removal: Arc::default(),
+            index_tasks: Arc::default(),
         })
     }
 

@@ -14,11 +14,9 @@ use crate::model::ids::{SessionId, Tick};
 use crate::model::names::TenantNo;
 use crate::model::words::CallerKind;
 
-/// Sessions that one change removes. Other writes have to wait.
-const BATCH: usize = 50;
-/// Bytes of attachments after which a change removes no further session: the engine overwrites each
-/// freed page.
-const BATCH_BYTES: i64 = 16 << 20;
+/// Sessions that one change removes. Other writes have to wait: the words of each title leave the
+/// search index at once.
+const BATCH: usize = 16;
 /// How long a batch waits until the search index has caught up.
 const INDEX_LIMIT: Duration = Duration::from_secs(60);
 /// Sessions that one scan reads.
@@ -39,16 +37,13 @@ fn retention_periods(reader: &Reader<'_>) -> Result<Vec<(TenantNo, i64)>> {
 /// So the query needs no index over the time of the last change, which every append would update.
 pub const CANDIDATES: &str = "
 SELECT s.seq AS seq, s.id AS id,
-       s.updated_at < ?5 AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.session_seq = s.seq AND t.terminal_tick IS NULL) AS is_idle,
-       (SELECT CAST(coalesce(sum(a.bytes), 0) AS BIGINT) FROM attachments a WHERE a.session_seq = s.seq) AS bytes
+       s.updated_at < ?5 AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.session_seq = s.seq AND t.terminal_tick IS NULL) AS is_idle
 FROM sessions s WHERE s.tenant_no = ?1 AND s.archived = ?2 AND s.seq > ?3 AND s.seq < ?4 ORDER BY s.seq LIMIT ?6";
 
 struct Candidate {
     seq: Tick,
     id: SessionId,
     is_idle: bool,
-    /// The bytes of the session's attachments.
-    bytes: i64,
 }
 
 /// The bounds of a pass.
@@ -76,7 +71,6 @@ impl Scan {
                 seq: row.get("seq")?,
                 id: row.get("id")?,
                 is_idle: row.get("is_idle")?,
-                bytes: row.get("bytes")?,
             })
         })
     }
@@ -134,19 +128,9 @@ impl Store {
 
 /// Splits the idle sessions into batches, one for each change.
 fn batches(candidates: &[Candidate]) -> Vec<Vec<SessionId>> {
-    let mut batches: Vec<Vec<SessionId>> = Vec::new();
-    let mut bytes = BATCH_BYTES;
-    for session in candidates.iter().filter(|session| session.is_idle) {
-        match batches.last_mut() {
-            Some(batch) if batch.len() < BATCH && bytes < BATCH_BYTES => batch.push(session.id),
-            Some(_) | None => {
-                batches.push(vec![session.id]);
-                bytes = 0;
-            }
-        }
-        bytes += session.bytes;
-    }
-    batches
+    let idle = candidates.iter().filter(|session| session.is_idle);
+    let idle: Vec<SessionId> = idle.map(|session| session.id).collect();
+    idle.chunks(BATCH).map(<[SessionId]>::to_vec).collect()
 }
 
 const RETENTION_OF: &str = "SELECT retention_days FROM tenants WHERE tenant_no = ?1";

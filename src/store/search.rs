@@ -1,30 +1,13 @@
 //! Full-text search over titles and messages, separately for each tenant.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, Semaphore};
-use tokio::time::timeout;
-
+use super::search_index::scope;
 use super::sql::Reader;
-use super::{Extent, Store, WriteTx};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
 
-/// Messages that one change adds to the index. Appends have to wait.
-const BATCH: usize = 256;
-/// Deleted messages that one change removes from the index. Each takes one to three milliseconds.
-const REMOVAL_BATCH: usize = 16;
-/// Bytes of deleted texts after which a change removes no further message.
-const REMOVAL_BATCH_BYTES: usize = 1_024;
-/// The backlog of deleted messages above which a deletion waits.
-const MAX_REMOVALS: usize = 20_000;
-/// Messages whose removal may fail before the removal pauses for [`FAULT_RETRY`].
-const MAX_FAULTS: usize = 3;
-const FAULT_RETRY: Duration = Duration::from_secs(600);
-/// The warning about a failed removal.
-const NOT_REMOVED: &str = "words of deleted sessions are still in the search index";
 /// The most words of a query.
 pub const MAX_WORDS: usize = 16;
 /// Ticks that the first step of a search covers. The later steps grow by [`SPAN_FACTOR`], so that a
@@ -73,12 +56,6 @@ pub fn words(query: &str) -> Vec<String> {
         .take(MAX_WORDS)
         .map(str::to_owned)
         .collect()
-}
-
-/// The term of a tenant. Each indexed text has one, so that a query reads only the postings of its
-/// tenant.
-fn scope(tenant: TenantNo) -> String {
-    format!("t{}", tenant.0)
 }
 
 /// The FTS5 expression for a tenant's texts with a word. In quotes, no character is an operator.
@@ -242,284 +219,6 @@ impl<'a> SessionSearch<'a> {
     }
 }
 
-const HAS_TITLE: &str = "SELECT 1 FROM title_search WHERE rowid = ?1";
-const ADD_TITLE: &str = "INSERT INTO title_search (rowid, scope, words) VALUES (?1, ?2, ?3)";
-const REMOVE_TITLE: &str = "
-INSERT INTO title_search (title_search, rowid, scope, words) VALUES ('delete', ?1, ?2, ?3)";
-
-pub(super) fn add_title(
-    tx: &WriteTx<'_>,
-    tenant: TenantNo,
-    session: Tick,
-    title: &str,
-) -> Result<()> {
-    tx.execute(ADD_TITLE, (session, scope(tenant), title))
-        .map(drop)
-}
-
-/// Indexes a title that was derived from the session's first message, unless the message has the
-/// same words.
-pub(super) fn add_derived_title(
-    tx: &WriteTx<'_>,
-    tenant: TenantNo,
-    session: Tick,
-    title: &str,
-    message: &str,
-) -> Result<()> {
-    if is_of_whole_words(title, message) {
-        return Ok(());
-    }
-    add_title(tx, tenant, session, title)
-}
-
-/// Whether each word of a title that was cut from a message is a whole word of the message.
-fn is_of_whole_words(title: &str, message: &str) -> bool {
-    let text = title.strip_suffix('…').unwrap_or(title);
-    let rest = message.split_once(text).map(|(_, rest)| rest);
-    rest.is_some_and(|rest| !rest.starts_with(|c: char| !c.is_whitespace()))
-}
-
-pub(super) fn replace_title(
-    tx: &WriteTx<'_>,
-    tenant: TenantNo,
-    session: Tick,
-    before: Option<&str>,
-    title: Option<&str>,
-) -> Result<()> {
-    if before == title {
-        return Ok(());
-    }
-    let is_indexed = tx
-        .reader()
-        .optional(HAS_TITLE, [session], |_| Ok(()))?
-        .is_some();
-    if let Some(before) = before.filter(|_| is_indexed) {
-        tx.execute(REMOVE_TITLE, (session, scope(tenant), before))?;
-    }
-    match title {
-        Some(title) => add_title(tx, tenant, session, title),
-        None => Ok(()),
-    }
-}
-
-const INDEXED: &str = "SELECT done_seq FROM search_progress WHERE what = 'messages'";
-const SET_INDEXED: &str = "UPDATE search_progress SET done_seq = ?1 WHERE what = 'messages'";
-const UNINDEXED: &str = "
-SELECT m.seq AS seq, s.tenant_no AS tenant_no, m.content AS content
-FROM messages m JOIN sessions s ON s.seq = m.session_seq
-WHERE m.seq > ?1 ORDER BY m.seq LIMIT ?2";
-const HAS_UNINDEXED: &str = "
-SELECT coalesce((SELECT max(seq) FROM messages), 0) > (SELECT done_seq FROM search_progress WHERE what = 'messages') AS behind";
-const ADD_MESSAGE: &str = "INSERT INTO message_search (rowid, scope, words) VALUES (?1, ?2, ?3)";
-const REMOVE_MESSAGE: &str = "
-INSERT INTO message_search (message_search, rowid, scope, words) VALUES ('delete', ?1, ?2, ?3)";
-
-/// The tick up to which every message is indexed.
-pub(super) fn indexed_up_to(reader: &Reader<'_>) -> Result<Tick> {
-    reader.one(INDEXED, (), |row| row.get("done_seq"))
-}
-
-/// Indexes one message.
-pub(super) fn add_message(
-    tx: &WriteTx<'_>,
-    tenant: TenantNo,
-    message: Tick,
-    content: &str,
-) -> Result<()> {
-    tx.execute(ADD_MESSAGE, (message, scope(tenant), content))
-        .map(drop)
-}
-
-const QUEUE_REMOVAL: &str = "
-INSERT INTO search_removals (message_seq, tenant_no, content)
-SELECT seq, ?2, content FROM messages WHERE session_seq = ?1 AND seq <= ?3";
-
-/// Queues the messages of a session, before their deletion, for removal from the index.
-pub(super) fn queue_removal(tx: &WriteTx<'_>, tenant: TenantNo, session: Tick) -> Result<()> {
-    let indexed = indexed_up_to(tx.reader())?;
-    tx.execute(QUEUE_REMOVAL, (session, tenant, indexed))
-        .map(drop)
-}
-
-/// Indexes a batch of new messages. Returns whether more may follow.
-fn add_batch(tx: &mut WriteTx<'_>) -> Result<bool> {
-    let reader = tx.reader();
-    let unindexed: Vec<(Tick, TenantNo, String)> =
-        reader.all(UNINDEXED, (indexed_up_to(reader)?, BATCH), |row| {
-            Ok((row.get("seq")?, row.get("tenant_no")?, row.get("content")?))
-        })?;
-    for (seq, tenant, content) in &unindexed {
-        add_message(tx, *tenant, *seq, content)?;
-    }
-    if let Some((last, ..)) = unindexed.last() {
-        tx.execute(SET_INDEXED, [last])?;
-    }
-    Ok(unindexed.len() == BATCH)
-}
-
-const REMOVALS: &str = "
-SELECT message_seq, tenant_no, content FROM search_removals WHERE message_seq > ?1 ORDER BY message_seq LIMIT ?2";
-const DELETE_REMOVAL: &str = "DELETE FROM search_removals WHERE message_seq = ?1";
-const NTH_REMOVAL: &str = "SELECT message_seq FROM search_removals WHERE message_seq > ?1 ORDER BY message_seq LIMIT 1 OFFSET ?2";
-
-/// Removes up to `limit` deleted messages after a tick from the index.
-fn remove_batch(tx: &mut WriteTx<'_>, after: Tick, limit: usize) -> Result<()> {
-    let reader = tx.reader();
-    let removals: Vec<(Tick, TenantNo, String)> = reader.all(REMOVALS, (after, limit), |row| {
-        let message = row.get("message_seq")?;
-        Ok((message, row.get("tenant_no")?, row.get("content")?))
-    })?;
-    let mut bytes = 0;
-    for (message, tenant, content) in &removals {
-        if bytes >= REMOVAL_BATCH_BYTES {
-            break;
-        }
-        // FTS5 needs the text that was indexed.
-        tx.execute(REMOVE_MESSAGE, (message, scope(*tenant), content))?;
-        tx.execute(DELETE_REMOVAL, [message])?;
-        bytes += content.len();
-    }
-    tx.scrub_log();
-    Ok(())
-}
-
-impl Store {
-    /// Indexes all new messages, a batch at a time, so that a search finds every message that was
-    /// acknowledged before the search.
-    pub async fn complete_search(&self) -> Result<()> {
-        let has_unindexed = self
-            .read(|reader| reader.one(HAS_UNINDEXED, (), |row| row.get::<bool>("behind")))
-            .await?;
-        if !has_unindexed {
-            return Ok(());
-        }
-        while self.write(Extent::Configuration, add_batch).await? {}
-        Ok(())
-    }
-
-    /// Indexes new messages and removes deleted ones, each within a time limit. Logs a failure; the
-    /// next call tries again.
-    pub async fn maintain_index(&self, limit: Duration) {
-        let warn = |outcome: Option<Result<()>>, message: &str| {
-            if let Some(Err(error)) = outcome {
-                log::warn!("{message}: {error}");
-            }
-        };
-        let added = timeout(limit, self.complete_search()).await;
-        warn(added.ok(), "new messages are not in the search index yet");
-        let removed = timeout(limit, self.complete_removal()).await;
-        warn(removed.ok(), NOT_REMOVED);
-    }
-
-    /// Removes all deleted messages from the index, unless another task is about to.
-    pub async fn begin_removal(&self) {
-        // One task removes messages. A second one waits, and removes those queued since then.
-        let Ok(_permit) = self.removal.permits.try_acquire() else {
-            return;
-        };
-        if let Err(error) = self.complete_removal().await {
-            log::warn!("{NOT_REMOVED}: {error}");
-        }
-    }
-
-    /// Removes all deleted messages from the index.
-    ///
-    /// # Errors
-    /// `storage_full` and `overloaded` at once; otherwise the error of the last message that could
-    /// not be removed. Such messages are tried again after ten minutes.
-    pub async fn complete_removal(&self) -> Result<()> {
-        self.remove_until(0).await
-    }
-
-    /// Waits until the backlog of deleted messages is small enough for further deletions.
-    pub async fn keep_up_with_removal(&self) -> Result<()> {
-        self.remove_until(MAX_REMOVALS).await
-    }
-
-    /// Removes messages until the backlog has up to `backlog` of them.
-    ///
-    /// All tasks take turns with small changes, so that other changes wait little. A message that
-    /// cannot be removed does not block the others. Several of them mean that the disk fails.
-    async fn remove_until(&self, backlog: usize) -> Result<()> {
-        let (mut limit, mut outcome) = (REMOVAL_BATCH, Ok(()));
-        loop {
-            let mut progress = self.removal.progress.lock().await;
-            progress.forget_old_faults();
-            if progress.faults >= MAX_FAULTS {
-                return outcome;
-            }
-            let after = progress.after;
-            let Some(next) = self.next_removal(after, backlog).await? else {
-                return outcome;
-            };
-            match self
-                .write(Extent::Configuration, move |tx| {
-                    remove_batch(tx, after, limit)
-                })
-                .await
-            {
-                Ok(()) => limit = REMOVAL_BATCH,
-                Err(error @ Error::Refused(_)) => return Err(error),
-                // One by one from here, to find the message that fails.
-                Err(_) if limit > 1 => limit = 1,
-                Err(error) => {
-                    progress.skip(next);
-                    outcome = Err(error);
-                }
-            }
-        }
-    }
-
-    /// The first queued message after a tick, if more than `backlog` messages follow the tick.
-    async fn next_removal(&self, after: Tick, backlog: usize) -> Result<Option<Tick>> {
-        self.read(move |reader| {
-            let is_more = reader.optional(NTH_REMOVAL, (after, backlog), |_| Ok(()))?;
-            let first =
-                reader.optional(NTH_REMOVAL, (after, 0_usize), |row| row.get("message_seq"))?;
-            Ok(is_more.and(first))
-        })
-        .await
-    }
-}
-
-/// The state of the removal of deleted messages from the index.
-pub(super) struct Removal {
-    progress: Mutex<Progress>,
-    permits: Semaphore,
-}
-
-impl Default for Removal {
-    fn default() -> Self {
-        Self {
-            progress: Mutex::default(),
-            permits: Semaphore::new(2),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Progress {
-    /// The last message that could not be removed. Removal continues after it.
-    after: Tick,
-    faults: usize,
-    /// When the failed messages are tried again.
-    retry_at: Option<Instant>,
-}
-
-impl Progress {
-    fn skip(&mut self, message: Tick) {
-        self.after = message;
-        self.faults += 1;
-        self.retry_at.get_or_insert(Instant::now() + FAULT_RETRY);
-    }
-
-    fn forget_old_faults(&mut self) {
-        if self.retry_at.is_some_and(|at| Instant::now() >= at) {
-            *self = Self::default();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -528,7 +227,8 @@ mod tests {
 
     use super::*;
     use crate::model::ids::Ticker;
-    use crate::store::sql::{Effects, Random};
+    use crate::store::search_index::{REMOVE_MESSAGE, REMOVE_TITLE, add_message, add_title};
+    use crate::store::sql::{Effects, Extent, Random, WriteTx};
     use crate::store::sqlite::Session;
 
     #[test]
@@ -551,17 +251,6 @@ mod tests {
         ] {
             assert_eq!(word_count(query), count, "{query}");
         }
-    }
-
-    #[test]
-    fn a_title_that_ends_within_a_word_is_not_of_whole_words() {
-        assert!(is_of_whole_words(
-            "My printer",
-            "  \nMy printer\nis on fire"
-        ));
-        assert!(is_of_whole_words("My printer…", "My printer is on fire"));
-        assert!(!is_of_whole_words("https://exa…", "https://example.com/"));
-        assert!(!is_of_whole_words("Another title", "My printer"));
     }
 
     #[test]

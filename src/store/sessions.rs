@@ -1,7 +1,7 @@
 //! Sessions: created, listed by keyset ranges, changed, and deleted with their dependent rows.
 
 use super::sql::{Reader, Row, params};
-use super::{WriteTx, idempotency, search};
+use super::{WriteTx, idempotency, removal, search, search_index};
 use crate::error::{Code, Error, Result};
 use crate::model::caller::{Actor, Caller, Reach};
 use crate::model::clock::Timestamp;
@@ -174,7 +174,7 @@ pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
         ],
     )?;
     if let Some(title) = &new.title {
-        search::add_title(tx, new.tenant.no, id.tick(), title)?;
+        search_index::add_title(tx, new.tenant.no, id.tick(), title)?;
     }
     let now = Timestamp(now);
     Ok(Session {
@@ -420,7 +420,7 @@ pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Res
     let mut session = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
     let now = Timestamp(tx.now());
     if let Some(title) = change.title {
-        search::replace_title(
+        search_index::replace_title(
             tx,
             session.internals.tenant,
             id.tick(),
@@ -456,17 +456,16 @@ pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Res
 
 const DELETE: &str = "DELETE FROM sessions WHERE seq = ?1 AND id = ?2";
 
-/// Deletes a session with its messages, turns, attachments and tokens. The search index forgets the
-/// messages later ([`Store::complete_removal`](super::Store::complete_removal)).
+/// Deletes a session and its tokens. Its messages, turns and files are no longer found, and are
+/// removed later ([`Store::complete_removal`](super::Store::complete_removal)).
 ///
 /// # Errors
 /// `not_found` if the session no longer exists.
 pub fn delete(tx: &mut WriteTx<'_>, id: SessionId) -> Result<()> {
     let session = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
     let tenant = session.internals.tenant;
-    search::replace_title(tx, tenant, id.tick(), session.title.as_deref(), None)?;
-    search::queue_removal(tx, tenant, id.tick())?;
+    search_index::replace_title(tx, tenant, id.tick(), session.title.as_deref(), None)?;
+    removal::queue(tx, tenant, id.tick())?;
     idempotency::clear_reply(tx, id)?;
-    tx.scrub_log();
     tx.execute(DELETE, (id.tick(), id)).map(drop)
 }

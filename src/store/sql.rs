@@ -137,6 +137,30 @@ impl<'a> Reader<'a> {
         Ok(part)
     }
 
+    /// The first rows whose texts have up to `max_bytes` together. A first row with more is returned
+    /// alone.
+    pub(super) fn first_within<T>(
+        &self,
+        max_bytes: usize,
+        sql: &str,
+        params: impl Params,
+        mut read: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Rows<T>> {
+        let values = params.values();
+        let (mut part, mut bytes) = (Rows::from(Vec::new()), 0);
+        self.session
+            .query(Access::Read, sql, values.as_ref(), |row| {
+                bytes += row.bytes()?;
+                if bytes > max_bytes && !part.rows.is_empty() {
+                    part.ends_early = true;
+                    return Ok(Next::Stop);
+                }
+                part.rows.push(read(&Row::of(row))?);
+                Ok(Next::Row)
+            })?;
+        Ok(part)
+    }
+
     /// Up to `limit` bytes of a blob, from an offset. The engine does not read the rest.
     pub(super) fn blob_slice(
         &self,

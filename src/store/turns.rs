@@ -334,7 +334,8 @@ pub fn of_since(reader: &Reader<'_>, session: SessionId, since: Tick) -> Result<
     reader.optional(OF_SINCE, (session.tick(), since), run)
 }
 
-const IS_SETTLED: &str = "SELECT terminal_tick IS NOT NULL AS is_settled FROM turns WHERE seq = ?1";
+const IS_SETTLED: &str = "
+SELECT t.terminal_tick IS NOT NULL AS is_settled FROM turns t JOIN sessions s ON s.seq = t.session_seq WHERE t.seq = ?1";
 
 /// Whether a turn's stream has ended. `None` if the turn was deleted with its session.
 pub fn is_settled(reader: &Reader<'_>, turn: TurnId) -> Result<Option<bool>> {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::scripted_model::{self, ScriptedModel};
 use crate::support::{ApiClient, DAY, DEMO, MINUTE, SECOND, START, Server, technician};
+use crate::watchdog::until;
 use crate::wire::{Connection, Reply, Request};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and the rest";
@@ -363,10 +364,10 @@ fn a_link_is_valid_for_its_method_and_file_until_it_expires() {
         .expect(200);
     server.northwind().delete_session(&session).expect(204);
     assert_link_is_invalid(server.anonymous().follow_link("GET", &get, None));
-    let left: i64 = server.stored(
-        "SELECT (SELECT count(*) FROM attachments) + (SELECT count(*) FROM attachment_contents)",
-    );
-    assert_eq!(left, 0);
+    until("no file is left", || {
+        let files = "SELECT (SELECT count(*) FROM attachments) + (SELECT count(*) FROM attachment_contents)";
+        server.stored::<i64>(files) == 0
+    });
 }
 
 #[test]

@@ -54,6 +54,7 @@ mod isolation_plan;
 mod layers;
 mod log_book;
 mod logs;
+mod long_messages;
 mod long_reads;
 mod management;
 mod messages;

@@ -174,6 +174,7 @@ SELECT max(
   coalesce((SELECT max(seq) FROM end_companies), 0),
   coalesce((SELECT max(seq) FROM users), 0),
   coalesce((SELECT max(seq) FROM unlinked_tenants), 0),
+  coalesce((SELECT max(session_seq) FROM removed_sessions), 0),
   coalesce((SELECT max(done_seq) FROM search_progress), 0))";
 
 /// The greatest tick in the file. New ids continue after it, even if the clock was set back.
