@@ -617,9 +617,16 @@ pub(super) async fn list(
     let mut warnings = Vec::new();
     let rows = match q {
         None => {
-            app.store
-                .read(move |reader| sessions::page(reader, &scope, &filter, before, page.fetch()))
-                .await?
+            let is_indexed = sessions::is_indexed(&scope, &filter);
+            let read = move |reader: &Reader<'_>| {
+                sessions::page(reader, &scope, &filter, before, page.fetch())
+            };
+            if is_indexed {
+                app.store.read(read).await?
+            } else {
+                let (kind, tenant) = (LongRead::List, caller.tenant.no);
+                app.store.read_long(kind, Some(tenant), read).await?
+            }
         }
         Some(q) => {
             let words = search::words(&q);

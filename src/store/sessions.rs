@@ -277,6 +277,26 @@ pub const RANGES: &[(&str, &str)] = &[
     ("sessions_shared", SHARED),
 ];
 
+/// Whether one index answers a list, so that a page reads no more rows than it returns. Otherwise
+/// it may pass over any number of rows.
+///
+/// An index for each combination of filters would cost every new session more than these lists are
+/// worth.
+pub fn is_indexed(scope: &Scope, filter: &SessionFilter) -> bool {
+    let SessionFilter {
+        archived: _,
+        agent,
+        channel,
+        company,
+    } = filter;
+    let filters = [agent.is_some(), channel.is_some(), company.is_some()];
+    let filters = filters.into_iter().filter(|is_set| *is_set).count();
+    match scope {
+        Scope::Tenant(_) => filters <= 1,
+        Scope::Platform { .. } | Scope::User { .. } => filters == 0,
+    }
+}
+
 /// A page of sessions older than a tick, newest first.
 ///
 /// A page merges one or more index ranges, each read newest first.

@@ -80,6 +80,7 @@ mod scripted_model;
 mod search_limits;
 mod seed_file;
 mod session_changes;
+mod session_filters;
 mod session_lists;
 mod sessions;
 mod shared_bots;

@@ -1,0 +1,114 @@
+//! Filtered lists of sessions: one index answers them, or they take the room of long reads.
+
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::json;
+use switchboard::model::names::TenantNo;
+use switchboard::store::LongRead;
+
+use crate::authority::{Authority, NEWCOMER};
+use crate::management::{flags, person};
+use crate::support::{ApiClient, CONTOSO, DEMO, Server, from};
+
+/// The filters that lists of sessions take, for Northwind's channel with this id.
+fn filters(channel: &str) -> [String; 3] {
+    [
+        "agent_id=101".to_owned(),
+        format!("channel_id={channel}"),
+        "end_company_id=1001".to_owned(),
+    ]
+}
+
+/// The combinations of two or three filters.
+fn combined(filters: &[String; 3]) -> Vec<String> {
+    let [agent, channel, company] = filters;
+    vec![
+        format!("{agent}&{channel}"),
+        format!("{agent}&{company}"),
+        format!("{channel}&{company}"),
+        format!("{agent}&{channel}&{company}"),
+    ]
+}
+
+#[test]
+fn a_list_of_sessions_is_answered_by_one_index_or_takes_the_room_of_long_reads() {
+    let authority = Authority::new();
+    let [url, audience] = flags(&authority);
+    let server = Server::with_world(DEMO, &[&url, &audience]);
+    let routed = server.relay().create_session(from(CONTOSO)).expect(201);
+    let channel_id = routed.data()["channel_id"].as_str().unwrap().to_owned();
+    let filters = filters(&channel_id);
+    let callers = [
+        (server.northwind(), ""),
+        (server.relay(), "client_id=northwind-it&"),
+        (person(&server, &authority, NEWCOMER, "User"), ""),
+    ];
+
+    // Every list of sessions answers, whatever the filters.
+    let [tenant, platform, user] = &callers;
+    let found = |(client, prefix): &(ApiClient, &str), query: &str| {
+        client
+            .list_sessions(&format!("{prefix}{query}"))
+            .expect(200)
+            .ids()
+    };
+    for query in combined(&filters).iter().chain(&filters) {
+        assert_eq!(found(tenant, query), [routed.id()], "{query}");
+        assert_eq!(found(platform, query), [routed.id()], "{query}");
+        assert_eq!(found(user, query), [""; 0], "{query}");
+    }
+
+    // All room of long reads is taken.
+    let store = server.app.store.clone();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (begin, begun) = channel();
+    let (release, released) = channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let reads: Vec<_> = (0..4)
+        .map(|number| {
+            let (store, begin, released) = (store.clone(), begin.clone(), Arc::clone(&released));
+            let tenant = Some(TenantNo(1_000 + number / 2));
+            runtime.spawn(async move {
+                let read = store.read_long(LongRead::List, tenant, move |_| {
+                    begin.send(()).unwrap();
+                    released.lock().unwrap().recv().unwrap();
+                    Ok(())
+                });
+                read.await.unwrap();
+            })
+        })
+        .collect();
+    for _ in 0..4 {
+        begun.recv().unwrap();
+    }
+    // What one index answers needs no room.
+    let archived = ["archived=false", "archived=true", "archived=all"];
+    for query in archived.map(str::to_owned).iter().chain(&filters) {
+        found(tenant, query);
+    }
+    for query in archived {
+        found(platform, query);
+        found(user, query);
+    }
+    // What may pass over many sessions waits for room, and is refused after a while.
+    let all: Vec<String> = combined(&filters).into_iter().chain(filters).collect();
+    thread::scope(|scope| {
+        let queries = [&all[..4], &all, &all];
+        for ((client, prefix), queries) in callers.iter().zip(queries) {
+            for query in queries {
+                scope.spawn(move || {
+                    let refused = client.list_sessions(&format!("{prefix}{query}"));
+                    assert_eq!(refused.expect(503).error()["code"], json!("overloaded"));
+                });
+            }
+        }
+    });
+    for _ in 0..4 {
+        release.send(()).unwrap();
+    }
+    for read in reads {
+        runtime.block_on(read).unwrap();
+    }
+}
