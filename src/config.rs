@@ -55,6 +55,8 @@ pub struct ClientTimeouts {
     pub uploads: usize,
     /// How long another upload waits for a permit.
     pub upload_wait: Duration,
+    /// How long a large reply waits for room.
+    pub reply_wait: Duration,
     /// The timeout for a client that reads nothing of its reply.
     pub stuck: Duration,
     /// The timeout of an idle connection.
@@ -71,6 +73,7 @@ impl Default for ClientTimeouts {
             body_silence: Duration::from_secs(15),
             uploads: 16,
             upload_wait: Duration::from_secs(5),
+            reply_wait: Duration::from_secs(5),
             stuck: Duration::from_secs(30),
             keep_alive: Duration::from_secs(75),
             heartbeat: Duration::from_secs(15),

@@ -18,14 +18,14 @@ use super::edge::envelope::{Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
 use super::edge::forwarded::base_url;
 use super::edge::routing::PREFIX;
-use super::edge::upload_limiter::UploadPermit;
 use super::sessions::find;
 use crate::auth::signed_link::LinkUse;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::fields::{Fields, FromFields};
+use crate::limits::{FairPermit, FairSemaphore};
 use crate::model::caller::Reach;
 use crate::model::file::{self, LINK_LIFETIME_MS, MAX_FILE_BYTES};
-use crate::model::ids::{AttachmentId, SessionId};
+use crate::model::ids::{AttachmentId, SessionId, Tick};
 use crate::model::session::{FilePart, Message, Parts};
 use crate::model::words::FileType;
 use crate::store::attachments::{self, FileRecord};
@@ -36,6 +36,15 @@ const FILENAME_CHARS: std::ops::RangeInclusive<usize> = 1..=255;
 
 /// Bytes of a file that a download reads and buffers at a time.
 const CHUNK_BYTES: usize = 64 * 1_024;
+
+/// Uploads of one tenant and of one session that are received at the same time.
+const UPLOADS_PER_TENANT: usize = 4;
+const UPLOADS_PER_SESSION: usize = 2;
+
+/// Limits the uploads that are received at the same time, each of which is held in memory.
+pub(super) fn upload_limiter(uploads: usize) -> FairSemaphore<Tick> {
+    FairSemaphore::new(uploads, UPLOADS_PER_TENANT, UPLOADS_PER_SESSION)
+}
 
 /// A signed URL for an upload.
 #[derive(Serialize, JsonSchema)]
@@ -246,7 +255,7 @@ async fn receive(
     request: &HttpRequest,
     payload: web::Payload,
     record: &FileRecord,
-) -> Result<(Vec<u8>, UploadPermit)> {
+) -> Result<(Vec<u8>, FairPermit)> {
     let mime = record.mime;
     let too_large = || {
         let message = format!("The file is too large. Send at most {MAX_FILE_BYTES} bytes.");
@@ -276,9 +285,9 @@ async fn receive(
             .into());
     }
     let timeouts = &app.config.timeouts;
-    let acquiring = app.uploads.acquire(record.tenant, record.session);
+    let acquiring = app.uploads.acquire(record.tenant, record.session, 1);
     let permit = match timeout(timeouts.upload_wait, acquiring).await {
-        Ok(permit) => permit?,
+        Ok(permit) => permit.map_err(|closed| Error::Internal(closed.into()))?,
         Err(_) => return Err(Code::Overloaded.into()),
     };
     let content = body::receive(payload, MAX_FILE_BYTES, too_large, timeouts).await?;

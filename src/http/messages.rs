@@ -185,6 +185,7 @@ pub(super) async fn list(
     let caller = caller.shared();
     let part = app.store.read(move |reader| {
         let session = find_in(reader, &caller, id, Reach::Read)?;
+        reader.limit_pages(page.bytes);
         let mut found = if newest_first {
             messages::page_before(reader, id, page.after.unwrap_or(AFTER_ALL), page.fetch())?
         } else {
@@ -195,9 +196,9 @@ pub(super) async fn list(
         }
         Ok(found)
     });
-    let (mut found, pagination) = page.cut(part.await?, list, |message| message.id.tick());
+    let (mut found, keys) = page.cut(part.await?, list, |message| message.id.tick());
     sign_links(&app, &request, &mut found);
-    Ok(Reply::ok(found).paged(pagination))
+    Ok(Reply::ok(found).paged(keys))
 }
 
 /// The most characters of a comment.

@@ -48,6 +48,8 @@ pub(super) struct Metrics {
     refusals: [Counter; Code::ALL.len()],
     /// Open event streams.
     pub(super) streams: Gauge,
+    /// Connections that ended because the client took nothing of a long reply.
+    pub(super) clients_cut_off: Counter,
 }
 
 struct RouteMetrics {
@@ -91,6 +93,7 @@ impl Metrics {
             routes: routes.map(route).collect(),
             refusals: [const { Counter::new() }; Code::ALL.len()],
             streams: Gauge::default(),
+            clients_cut_off: Counter::new(),
         }
     }
 
@@ -313,6 +316,18 @@ async fn scrape(app: web::Data<App>) -> Result<HttpResponse> {
         "gauge",
         "Open event streams.",
         app.metrics.streams.get(),
+    );
+    text.single(
+        "switchboard_reply_bytes",
+        "gauge",
+        "Bytes of large replies that are built, or that clients have not taken yet.",
+        app.replies.bytes(),
+    );
+    text.single(
+        "switchboard_clients_cut_off_total",
+        "counter",
+        "Clients that were cut off because they took nothing of a reply for too long.",
+        app.metrics.clients_cut_off.get(),
     );
     write_turns(&app, queued, &mut text);
     write_store(&app, &mut text);

@@ -39,13 +39,15 @@ use actix_web::{App as ActixApp, HttpServer, web};
 use tokio::sync::watch;
 
 pub use self::edge::middleware::ACCESS_LOG;
+use self::edge::reply_limiter::ReplyLimiter;
 use self::edge::routing::{PathRoutes, RouterFactory};
-use self::edge::{middleware, refusal_audit, upload_limiter};
+use self::edge::{middleware, refusal_audit};
 use crate::auth::Authenticator;
 use crate::auth::attempts::Attempts;
 use crate::auth::rate_limit::{Limits, RateLimiter};
 use crate::config::ServerConfig;
-use crate::limits::OncePerMinute;
+use crate::limits::{FairSemaphore, OncePerMinute};
+use crate::model::ids::Tick;
 use crate::store::Store;
 use crate::turns::engine::Engine;
 use crate::turns::respond::Responders;
@@ -76,7 +78,9 @@ pub struct App {
     /// Throttles the log line about links that are paths.
     relative_links: OncePerMinute<()>,
     /// Limits concurrent uploads.
-    pub uploads: upload_limiter::UploadLimiter,
+    pub uploads: FairSemaphore<Tick>,
+    /// Limits the bytes of replies.
+    replies: ReplyLimiter,
     /// The metrics of requests and streams.
     metrics: metrics::Metrics,
     /// The configuration.
@@ -117,7 +121,8 @@ impl App {
             limiter: Arc::new(RateLimiter::new(limits, store.clock().clone())),
             attempts: Attempts::new(store.clock().clone()),
             engine: Engine::new(store.clone(), signals.clone(), responders, concurrency)?,
-            uploads: upload_limiter::UploadLimiter::new(config.timeouts.uploads),
+            uploads: attachments::upload_limiter(config.timeouts.uploads),
+            replies: ReplyLimiter::new(),
             relative_links: OncePerMinute::default(),
             metrics: metrics::Metrics::new(store.now(), &all_routes(&config)),
             store,

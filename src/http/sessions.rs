@@ -648,8 +648,8 @@ pub(super) async fn list(
                 .await?
         }
     };
-    let (sessions, pagination) = page.cut(rows, list, |session: &Session| session.id.tick());
-    Ok(Reply::ok(sessions).paged(pagination).warning(warnings))
+    let (sessions, keys) = page.cut(rows, list, |session: &Session| session.id.tick());
+    Ok(Reply::ok(sessions).paged(keys).warning(warnings))
 }
 
 impl FromFields for SessionChange {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::edge::admission::Permit;
 use super::edge::envelope::{Outcome, Reply};
 use super::edge::extract::{FromQuery, Query, QueryString, path_id};
+use super::edge::reply_limiter::is_reserved;
 use super::sessions::{find, find_in, hide_reasoning};
 use super::{App, Stage};
 use crate::error::{Code, Error, Result};
@@ -55,7 +56,8 @@ pub(super) async fn get(
     tokio::pin!(timeout);
     loop {
         let found = read().await?;
-        if found.has_ended() || wait.is_zero() {
+        // A reply that has waited for room does not wait again.
+        if found.has_ended() || wait.is_zero() || is_reserved(&request) {
             return Ok(Reply::ok(found));
         }
         tokio::select! {

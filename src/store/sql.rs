@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::model::clock::Millis;
 use crate::model::ids::{Id, Tick, Ticker};
 
-/// Bytes after which a page ends early. The server holds a page in memory until it is sent.
-const PAGE_BYTES: usize = 4 * 1_024 * 1_024;
+/// Bytes after which a page ends early, unless a reader has another limit.
+const PAGE_BYTES: usize = 8 * 1_024 * 1_024;
 
 /// The rows of one page of a list.
 #[derive(Debug)]
@@ -52,12 +52,22 @@ pub(super) enum Next {
 /// One snapshot of the database. A reader cannot write: a statement that writes is an error.
 pub struct Reader<'a> {
     session: sqlite::Session<'a>,
+    page_bytes: Cell<usize>,
 }
 
 impl<'a> Reader<'a> {
     /// Reads through an engine's session, which holds a transaction.
     pub(super) fn on(session: sqlite::Session<'a>) -> Self {
-        Self { session }
+        Self {
+            session,
+            page_bytes: Cell::new(PAGE_BYTES),
+        }
+    }
+
+    /// Ends the pages that are read from now on after this number of bytes. The last row may exceed
+    /// the limit.
+    pub fn limit_pages(&self, bytes: usize) {
+        self.page_bytes.set(bytes);
     }
 
     /// The first row, if any.
@@ -114,7 +124,7 @@ impl<'a> Reader<'a> {
             })
     }
 
-    /// The rows of a page. The page ends early after [`PAGE_BYTES`].
+    /// The rows of a page. The page ends early after the bytes of [`Reader::limit_pages`].
     pub(super) fn page<T>(
         &self,
         sql: &str,
@@ -126,7 +136,7 @@ impl<'a> Reader<'a> {
         let (mut part, mut bytes) = (Rows::from(Vec::new()), 0);
         self.session
             .query(Access::Read, sql, values.as_ref(), |row| {
-                if bytes >= PAGE_BYTES {
+                if bytes >= self.page_bytes.get() {
                     part.ends_early = true;
                     return Ok(Next::Stop);
                 }

@@ -202,7 +202,7 @@ fn a_page_with_much_text_ends_early_and_has_a_next_cursor() {
         .expect(200)
         .ids();
     let body = "0123456789abcdef".repeat(4_000);
-    let new: Vec<Value> = (0..100)
+    let new: Vec<Value> = (0..150)
         .map(|number| json!({ "title": format!("Long {number}"), "body": body }))
         .collect();
     server.import_tenant(
@@ -215,7 +215,7 @@ fn a_page_with_much_text_ends_early_and_has_a_next_cursor() {
         let page = northwind
             .get(&format!("/knowledge-articles?page_size=200{cursor}"))
             .expect(200);
-        assert!(page.body.len() < 5 * 1_024 * 1_024);
+        assert!(page.body.len() <= 8 * 1_024 * 1_024);
         let meta = &page.json()["meta"]["pagination"];
         let next = page.next_cursor();
         assert_eq!(meta["has_more"], next.is_some());
@@ -226,7 +226,8 @@ fn a_page_with_much_text_ends_early_and_has_a_next_cursor() {
         }
     }
     let sizes: Vec<usize> = pages.iter().map(Vec::len).collect();
-    assert_eq!(sizes, [66, 34 + before.len()]);
+    assert_eq!(sizes.len(), 2);
+    assert_eq!(sizes[0] + sizes[1], 150 + before.len());
     let all: Vec<String> = pages.concat();
     let mut sorted = all.clone();
     sorted.sort_unstable_by(|one, other| other.cmp(one));

@@ -51,6 +51,7 @@ mod idempotency;
 mod installs;
 mod isolation;
 mod isolation_plan;
+mod large_replies;
 mod layers;
 mod log_book;
 mod logs;

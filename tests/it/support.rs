@@ -136,10 +136,20 @@ impl Server {
         Self::begin_with(DEMO, &[], timeouts, true)
     }
 
+    /// Serves the demo world and `/metrics` with these timeouts for clients, and answers turns.
+    pub fn measured(timeouts: ClientTimeouts) -> Self {
+        Self::begin_with(DEMO, &["--metrics"], timeouts, true)
+    }
+
     /// Serves the demo world with these timeouts for clients and this model.
     pub fn with_timeouts_and_model(timeouts: ClientTimeouts, model: &ScriptedModel) -> Self {
         let url = format!("--model-url={}", model.url());
-        let asks = [url.as_str(), "--model-fast=quick", "--model-smart=deep"];
+        let asks = [
+            url.as_str(),
+            "--model-fast=quick",
+            "--model-smart=deep",
+            "--metrics",
+        ];
         Self::begin_with(DEMO, &asks, timeouts, true)
     }
 

@@ -12,6 +12,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use super::body::{discard, is_discardable};
 use super::call::{ActingTenant, Call};
 use super::context::Context;
+use super::reply_limiter::reserve;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::http::App;
 use crate::model::caller::Who;
@@ -109,6 +110,8 @@ pub struct Rules {
     pub tenant: ActingTenant,
     /// Whether the call ends access, and so goes on when its tenant has reached its limit.
     pub has_allowance: bool,
+    /// The KiB of room for the reply that are reserved before the handler runs.
+    pub reply_kib: u32,
 }
 
 impl Rules {
@@ -117,16 +120,22 @@ impl Rules {
         callers: Callers::Public,
         tenant: ActingTenant::Own,
         has_allowance: false,
+        reply_kib: 0,
     };
 }
 
 /// Admits a request to a route and stores the [`Permit`] in the request. The checks run in the
-/// order of the contract (section 1, Order of checks): shutdown, credential, rate limit, role.
+/// order of the contract (section 1, Order of checks): shutdown, credential, rate limit, role. Then
+/// room for the reply is reserved, if the route has a large one.
 ///
 /// # Errors
-/// `shutting_down`, `unauthorized`, `rate_limited`, `forbidden`.
+/// `shutting_down`, `unauthorized`, `rate_limited`, `forbidden`, `overloaded`.
 pub(super) async fn admit(request: &mut ServiceRequest, rules: Rules) -> Result<()> {
-    let permit = authorize(request, rules).await;
+    let mut permit = authorize(request, rules).await;
+    if rules.reply_kib > 0 && permit.is_ok() {
+        let reserved = Box::pin(reserve(request.request(), rules.reply_kib)).await;
+        permit = reserved.and(permit);
+    }
     if permit.is_err() && is_discardable(request.request()) {
         // The connection stays usable once the small body is read.
         Box::pin(discard(request.take_payload())).await;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::envelope::{Outcome, Pagination, Reply};
 use super::extract::{FromQuery, QueryString};
+use super::reply_limiter::REPLY_BYTES;
 use crate::digest;
 use crate::error::{Error, Refusal, Result};
 use crate::http::App;
@@ -17,6 +18,8 @@ use crate::store::{LongRead, Reader, Rows};
 const DEFAULT_SIZE: usize = 50;
 const LARGEST_SIZE: i64 = 200;
 const CHECK_BYTES: usize = 8;
+/// The bytes that may be read for a page before there is room for a large reply.
+const BYTES_WITHOUT_ROOM: usize = 256 * 1_024;
 
 /// The list that a cursor belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +37,38 @@ pub struct Page {
     pub size: usize,
     /// The key of the last row that the caller has.
     pub after: Option<Tick>,
+    /// The bytes that may be read for the page.
+    pub bytes: usize,
+}
+
+/// The keys of a page's rows, from which the cursor of the next page is made.
+pub struct PageKeys {
+    keys: Vec<Tick>,
+    has_more: bool,
+    ends_early: bool,
+    list_name: String,
+    list_owner: String,
+}
+
+impl PageKeys {
+    /// Whether the page ended because of its bytes.
+    pub(super) fn ends_early(&self) -> bool {
+        self.ends_early
+    }
+
+    /// The pagination of a page that ends after this number of rows.
+    pub(super) fn pagination(&self, rows: usize) -> Pagination {
+        let has_more = self.has_more || rows < self.keys.len();
+        let list = List {
+            name: &self.list_name,
+            owner: &self.list_owner,
+        };
+        let last = rows.checked_sub(1).and_then(|last| self.keys.get(last));
+        Pagination {
+            has_more,
+            next_cursor: last.filter(|_| has_more).map(|last| encode(*last, list)),
+        }
+    }
 }
 
 /// The query parameters `page_size` and `cursor`, before the cursor is decoded.
@@ -43,6 +78,7 @@ pub struct PageRequest {
     cursor: Option<String>,
     /// Whether the page comes from a list or from a search in it.
     kind: LongRead,
+    bytes: usize,
 }
 
 impl FromQuery for PageRequest {
@@ -55,6 +91,11 @@ impl FromQuery for PageRequest {
             kind: match query.search_text() {
                 Some(_) => LongRead::Search,
                 None => LongRead::List,
+            },
+            bytes: if query.has_room {
+                REPLY_BYTES
+            } else {
+                BYTES_WITHOUT_ROOM
             },
         })
     }
@@ -92,6 +133,7 @@ impl Page {
         Ok(Self {
             size: request.size,
             after: request.cursor.as_ref().map(decoded).transpose()?,
+            bytes: request.bytes,
         })
     }
 
@@ -100,28 +142,27 @@ impl Page {
         self.size + 1
     }
 
-    /// Cuts the fetched rows to the page and derives the pagination.
+    /// Cuts the fetched rows to the page, and takes their keys.
     pub fn cut<T>(
         &self,
         part: impl Into<Rows<T>>,
         list: List<'_>,
         key: impl Fn(&T) -> Tick,
-    ) -> (Vec<T>, Pagination) {
+    ) -> (Vec<T>, PageKeys) {
         let Rows {
             mut rows,
             ends_early,
         } = part.into();
         let has_more = ends_early || rows.len() > self.size;
         rows.truncate(self.size);
-        let next_cursor = rows
-            .last()
-            .filter(|_| has_more)
-            .map(|last| encode(key(last), list));
-        let pagination = Pagination {
+        let keys = PageKeys {
+            keys: rows.iter().map(key).collect(),
             has_more,
-            next_cursor,
+            ends_early,
+            list_name: list.name.to_owned(),
+            list_owner: list.owner.to_owned(),
         };
-        (rows, pagination)
+        (rows, keys)
     }
 }
 
@@ -173,11 +214,12 @@ pub async fn newest_first<T: Serialize, P: Into<Rows<T>> + Send + 'static>(
     let part = app
         .store
         .read_long(kind, Some(tenant), move |reader| {
+            reader.limit_pages(page.bytes);
             fetch(reader, before, page.fetch())
         })
         .await?;
-    let (rows, pagination) = page.cut(part, list, key);
-    Ok(Reply::ok(rows).paged(pagination))
+    let (rows, keys) = page.cut(part, list, key);
+    Ok(Reply::ok(rows).paged(keys))
 }
 
 fn check(tick: Tick, list: List<'_>) -> [u8; CHECK_BYTES] {

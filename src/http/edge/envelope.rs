@@ -14,21 +14,27 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::context::Context;
+use super::cursor::PageKeys;
+use super::reply_body::{BodyWriter, Unwritten};
+use super::reply_limiter::{NeedsRoom, reserved};
 use crate::error::{Code, Error, Refusal};
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// Initial capacity of a reply's buffer: enough for most replies, so that the buffer does not grow.
-const BODY_CAPACITY: usize = 1_024;
 
 /// A successful reply: the envelope's content, its status and its headers.
-#[derive(Debug)]
 pub struct Reply<T> {
     status: StatusCode,
     data: T,
     location: Option<String>,
     replayed: bool,
     warnings: Vec<&'static str>,
-    pagination: Option<Pagination>,
+    rows: Option<PagedRows<T>>,
+}
+
+/// How the data of a list is written: up to the number of rows that fit into a reply.
+struct PagedRows<T> {
+    write: fn(&T, &mut BodyWriter<'_>) -> Result<usize, Unwritten>,
+    keys: PageKeys,
 }
 
 /// The `pagination` of a list's envelope.
@@ -126,7 +132,7 @@ impl<T: Serialize> Reply<T> {
             location: None,
             replayed: false,
             warnings: Vec::new(),
-            pagination: None,
+            rows: None,
         }
     }
 
@@ -144,18 +150,40 @@ impl<T: Serialize> Reply<T> {
         self
     }
 
-    /// Sets the pagination.
-    #[must_use]
-    pub fn paged(mut self, pagination: Pagination) -> Self {
-        self.pagination = Some(pagination);
-        self
+    /// Writes the envelope. An error leaves the body incomplete.
+    fn write(&self, context: &Context, body: &mut BodyWriter<'_>) -> Result<(), Unwritten> {
+        let mut pagination = None;
+        body.put("{\"data\":")?;
+        match &self.rows {
+            None => body.put_json(&self.data)?,
+            Some(rows) => {
+                let written = (rows.write)(&self.data, body)?;
+                pagination = Some(rows.keys.pagination(written));
+            }
+        }
+        body.put(",\"meta\":")?;
+        body.put_json(&Meta {
+            request_id: context.request_id,
+            timings_ms: Timings {
+                total: context.elapsed_ms(),
+            },
+            warnings: &self.warnings,
+            pagination,
+        })?;
+        body.put("}")
     }
 }
 
-#[derive(Serialize)]
-struct SuccessEnvelope<'a, T> {
-    data: &'a T,
-    meta: Meta<'a>,
+impl<T: Serialize> Reply<Vec<T>> {
+    /// Makes this the page of a list, which may end early.
+    #[must_use]
+    pub fn paged(mut self, keys: PageKeys) -> Self {
+        self.rows = Some(PagedRows {
+            write: |rows, body| body.put_rows(rows),
+            keys,
+        });
+        self
+    }
 }
 
 #[derive(Serialize)]
@@ -164,7 +192,7 @@ struct Meta<'a> {
     timings_ms: Timings,
     warnings: &'a [&'static str],
     #[serde(skip_serializing_if = "Option::is_none")]
-    pagination: Option<&'a Pagination>,
+    pagination: Option<Pagination>,
 }
 
 #[derive(Serialize)]
@@ -176,21 +204,32 @@ impl<T: Serialize> Responder for Reply<T> {
     type Body = BoxBody;
 
     fn respond_to(self, request: &HttpRequest) -> HttpResponse {
-        let context = Context::of(request);
-        let success = SuccessEnvelope {
-            data: &self.data,
-            meta: Meta {
-                request_id: context.request_id,
-                timings_ms: Timings {
-                    total: context.elapsed_ms(),
-                },
-                warnings: &self.warnings,
-                pagination: self.pagination.as_ref(),
-            },
+        let room = reserved(request);
+        let has_room = room.is_some();
+        let mut body = BodyWriter::new(request, room);
+        let is_cut = self
+            .rows
+            .as_ref()
+            .is_some_and(|rows| rows.keys.ends_early());
+        let written = if is_cut && !has_room {
+            // The page is read again, and further, once there is room for it.
+            Err(Unwritten::NoRoom)
+        } else {
+            self.write(&Context::of(request), &mut body)
         };
-        let mut body = Vec::with_capacity(BODY_CAPACITY);
-        if let Err(error) = serde_json::to_writer(&mut body, &success) {
-            return HttpResponse::from_error(Error::Internal(error.into()));
+        match written {
+            Ok(()) => {}
+            Err(Unwritten::Invalid(error)) => {
+                return HttpResponse::from_error(Error::Internal(error.into()));
+            }
+            Err(Unwritten::NoRoom | Unwritten::PageIsFull) => {
+                // A request that changes nothing can be repeated.
+                return if request.method().is_safe() && !has_room {
+                    HttpResponse::from_error(NeedsRoom)
+                } else {
+                    HttpResponse::from_error(Error::from(Code::Overloaded))
+                };
+            }
         }
         let mut response = HttpResponse::build(self.status);
         response.insert_header((header::CONTENT_TYPE, "application/json"));
@@ -200,7 +239,7 @@ impl<T: Serialize> Responder for Reply<T> {
         if self.replayed {
             response.insert_header((REPLAYED, "true"));
         }
-        response.body(body)
+        response.body(body.finish())
     }
 }
 

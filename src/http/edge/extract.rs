@@ -13,6 +13,7 @@ use actix_web::{FromRequest, HttpRequest, web};
 use serde_json::{Value, json};
 
 use super::body::{declared_length, receive};
+use super::reply_limiter::is_reserved;
 use super::routing::segment;
 use crate::config::ClientTimeouts;
 use crate::error::{Code, Error, Refusal, Result};
@@ -143,6 +144,7 @@ impl<T: FromQuery> FromRequest for Query<T> {
         let query = QueryString {
             pairs: pairs.into_owned().collect(),
             described: None,
+            has_room: is_reserved(request),
         };
         // As in a handler, a panic is an internal error and gets an envelope.
         let read = catch_unwind(AssertUnwindSafe(|| T::read(&query)));
@@ -156,6 +158,8 @@ pub struct QueryString {
     pairs: Vec<(String, String)>,
     /// The parameters read so far. Only [`QueryString::describe`] collects them.
     described: Option<RefCell<Vec<(String, Value)>>>,
+    /// Whether there is room for a large reply.
+    pub(super) has_room: bool,
 }
 
 impl QueryString {
@@ -165,6 +169,7 @@ impl QueryString {
         let query = Self {
             pairs: Vec::new(),
             described: Some(RefCell::default()),
+            has_room: false,
         };
         drop(T::read(&query));
         query.described.map(RefCell::into_inner).unwrap_or_default()

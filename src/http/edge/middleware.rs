@@ -15,6 +15,7 @@ use super::body::SharedPayload;
 use super::call::Call;
 use super::context::Context;
 use super::forwarded::client_address;
+use super::reply_body::watch;
 use super::routing::MatchedRoute;
 use super::{cors, envelope};
 use crate::error::{Error, Refusal};
@@ -108,6 +109,9 @@ pub(in crate::http) async fn handle(
     }
     if let Some(origin) = &origin {
         cors::allow(headers, origin);
+    }
+    if let Some(app) = &app {
+        response = watch(response, app);
     }
     Ok(match body {
         Some(body) => body.keep_until_sent(response),

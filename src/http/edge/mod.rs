@@ -14,6 +14,7 @@ pub(in crate::http) mod middleware;
 pub mod openapi;
 pub(in crate::http) mod page;
 pub(in crate::http) mod refusal_audit;
+mod reply_body;
+pub(in crate::http) mod reply_limiter;
 pub mod router;
 pub mod routing;
-pub(in crate::http) mod upload_limiter;

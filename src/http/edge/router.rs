@@ -21,6 +21,12 @@ use crate::http::{
 };
 use crate::input::fields::{Fields, FromFields};
 
+/// The KiB of replies that repeat an object with a few long texts, each character of which JSON
+/// writes as up to six bytes.
+const LONG_TEXTS: u32 = 1_024;
+/// The KiB of replies that repeat an agent with all of its users, or an answer.
+const ANY_REPLY: u32 = 8 * 1_024;
+
 /// One row of the route table.
 pub struct Row {
     /// The method.
@@ -35,6 +41,9 @@ pub struct Row {
     pub has_allowance: bool,
     /// The documentation of the route.
     pub operation: Operation,
+    /// The KiB of room that a reply can need beyond a small one, for a route that changes something
+    /// and so cannot be called again once there is room.
+    reply_kib: u32,
     route: Route,
 }
 
@@ -124,6 +133,7 @@ fn management_rows() -> Vec<Row> {
             .doc("listAgents", "Lists the tenant's agents, newest first"),
         row(Method::POST, "/agents", Callers::CanManage, agents::create)
             .doc("createAgent", "Creates a CONVERSATIONAL agent")
+            .reply_kib(ANY_REPLY)
             .example(|| json!({ "name": "Onboarding", "audience": "MSP", "agent_settings": { "custom_instructions": "Answer briefly." } }))
             .created()
             .errors(&[Code::AgentManagedByNeo]),
@@ -131,6 +141,7 @@ fn management_rows() -> Vec<Row> {
             .doc("getAgent", "Returns one agent"),
         row(Method::PUT, "/agents/{agent_id}", Callers::CanManage, agents::update)
             .doc("updateAgent", "Updates the fields of an agent that the body contains")
+            .reply_kib(ANY_REPLY)
             .example(|| json!({ "description": "Answers technicians' questions." }))
             .errors(&[Code::AgentManagedByNeo, Code::AgentUpdateConflict]),
         row(Method::DELETE, "/agents/{agent_id}", Callers::CanManage, agents::delete)
@@ -141,6 +152,7 @@ fn management_rows() -> Vec<Row> {
             .doc("listArticles", "Lists the tenant's knowledge articles, newest first"),
         row(Method::POST, "/knowledge-articles", Callers::CanManage, articles::create)
             .doc("createArticle", "Creates a knowledge article")
+            .reply_kib(LONG_TEXTS)
             .example(|| json!({ "title": "Wi-Fi for guests", "body": "The network is **Guests**.", "audience": "END_USER", "end_company_id": "1001" }))
             .created()
             .errors(&[Code::NotFound, Code::AlreadyExists]),
@@ -148,6 +160,7 @@ fn management_rows() -> Vec<Row> {
             .doc("getArticle", "Returns one knowledge article"),
         row(Method::PUT, "/knowledge-articles/{article_id}", Callers::CanManage, articles::update)
             .doc("updateArticle", "Updates the fields of a knowledge article that the body contains")
+            .reply_kib(LONG_TEXTS)
             .example(|| json!({ "url": "https://kb.example.com/wifi" }))
             .errors(&[Code::AlreadyExists]),
         row(Method::DELETE, "/knowledge-articles/{article_id}", Callers::CanManage, articles::delete)
@@ -201,6 +214,7 @@ fn company_rows() -> Vec<Row> {
             .doc("listEndCompanies", "Lists the tenant's client companies, newest first"),
         row(Method::POST, "/end-companies", Callers::CanManage, companies::create)
             .doc("createEndCompany", "Creates a client company and, if tenant_id is given, links it to that M365 tenant")
+            .reply_kib(LONG_TEXTS)
             .example(|| json!({
                 "psa_company_id": "1005", "psa_company_name": "Wide World Importers", "tenant_id": "1abe11ed-c0de-4bee-8ace-deed50fab1e5",
             }))
@@ -216,6 +230,7 @@ fn company_rows() -> Vec<Row> {
             .doc("getEndCompany", "Returns one client company"),
         row(Method::PUT, "/end-companies/{psa_company_id}", Callers::CanManage, companies::update)
             .doc("updateEndCompany", "Updates the fields of a client company that the body contains, including its link to an M365 tenant")
+            .reply_kib(LONG_TEXTS)
             .example(|| json!({ "tenant_id": "0ddba110-face-4fee-9add-1eaf1ed0dd01" })),
         row(Method::DELETE, "/end-companies/{psa_company_id}", Callers::CanManage, companies::delete)
             .doc("deleteEndCompany", "Deletes a client company and the articles for that company only; its sessions remain but refuse new turns"),
@@ -233,12 +248,14 @@ fn channel_rows() -> Vec<Row> {
             .errors(&[ClientIdNotAllowed, NotFound]),
         row(Method::POST, "/channels", Callers::CanManage, channels::create)
             .doc("createChannel", "Creates a channel, which binds an agent to a bot")
+            .reply_kib(LONG_TEXTS)
             .example(|| json!({ "internal_name": "Night desk", "audience": "MSP", "agent_id": 102, "display_name": "Northwind at night" }))
             .created()
             .errors(&[NotFound, AlreadyExists, AudienceMismatch]),
         // This path precedes `/channels/{channel_id}`, whose parameter would match it.
         row(Method::POST, "/channels/install-events", Callers::Platform, channels::install_event)
             .doc("installEvent", "Returns whether a bot is installed for an M365 tenant, and its welcome message there; changes nothing")
+            .reply_kib(LONG_TEXTS)
             .example(|| json!({ "bot_id": "b07fab1e-c0de-4bee-8ace-facade0fb075", "end_client_tenant_id": "ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e" }))
             .in_found_tenant(),
         row(Method::GET, "/channels/{channel_id}", Callers::Member, channels::get)
@@ -248,6 +265,7 @@ fn channel_rows() -> Vec<Row> {
         row(Method::PATCH, "/channels/{channel_id}", Callers::CanManage, channels::update)
             .in_found_tenant()
             .doc("updateChannel", "Updates the fields of a channel that the body contains; null restores a default; a platform account may release another tenant's bot")
+            .reply_kib(LONG_TEXTS)
             .example(|| json!({ "welcome_message": "Hello! What can I do for you?", "relay_prefix": null }))
             .errors(&[AlreadyExists, AudienceMismatch, InstallConflict, ClientIdNotAllowed]),
         row(Method::DELETE, "/channels/{channel_id}", Callers::CanManage, channels::delete)
@@ -314,6 +332,7 @@ fn chat_rows() -> Vec<Row> {
             .doc("getTurn", "Returns the state of a turn; wait_seconds delays the reply until the turn ends"),
         row(Method::PUT, "/chat/sessions/{session_id}/messages/{message_id}/feedback", Callers::CanSend, messages::give_feedback)
             .doc("giveFeedback", "Sets or clears the rating and the comment of an answer")
+            .reply_kib(ANY_REPLY)
             .example(|| json!({ "rating": "UP", "comment": "Just right." })),
         row(Method::POST, "/chat/sessions/{session_id}/cancel", Callers::CanSend, turns::cancel)
             .doc("cancelTurns", "Cancels the session's running and queued turns"),
@@ -422,6 +441,7 @@ where
         callers,
         tenant: ActingTenant::Own,
         operation,
+        reply_kib: 0,
         route,
     }
 }
@@ -475,6 +495,11 @@ impl Row {
         self
     }
 
+    fn reply_kib(mut self, kib: u32) -> Self {
+        self.reply_kib = kib;
+        self
+    }
+
     fn errors(mut self, codes: &[Code]) -> Self {
         self.operation.refusals.extend(codes);
         self
@@ -518,6 +543,7 @@ fn group_by_path(rows: impl IntoIterator<Item = Row>) -> Vec<PathRoutes> {
                 callers: row.callers,
                 tenant: row.tenant,
                 has_allowance: row.has_allowance,
+                reply_kib: row.reply_kib,
             },
             route: row.route,
         };

@@ -10,6 +10,7 @@ use actix_web::{HttpRequest, Route, web};
 use futures_util::future::{LocalBoxFuture, try_join_all};
 
 use super::admission::{Callers, Rules, admit, settle};
+use super::reply_limiter::{KIB_PER_REPLY, NeedsRoom, reserve};
 use crate::error::{Code, Error, Refusal};
 
 /// The prefix of the API. The same handlers also serve every path without it.
@@ -124,7 +125,7 @@ fn start(
         pattern: path_routes.path,
         index,
     });
-    let allow: Vec<&str> = methods.iter().map(|(method, _)| method.as_str()).collect();
+    let allow: Vec<&str> = methods.iter().map(|(method, ..)| method.as_str()).collect();
     let allow = allow.join(", ");
     let wrong_method = web::to(move || wrong_method(allow.clone())).new_service(());
     let services = path_routes.methods.iter();
@@ -202,15 +203,28 @@ impl Service<ServiceRequest> for RouterService {
         }
         let (rules, service) = (route.rules, Rc::clone(&route.service));
         Box::pin(async move {
-            match admit(&mut request, rules).await {
-                Ok(()) => {
-                    let response = service.call(request).await?;
-                    settle(&response);
-                    Ok(response)
-                }
-                Err(refused) => Ok(request.error_response(refused)),
+            if let Err(refused) = admit(&mut request, rules).await {
+                return Ok(request.error_response(refused));
             }
+            let mut response = service.call(request).await?;
+            if NeedsRoom::is_in(&response) {
+                let (request, _) = response.into_parts();
+                response = Box::pin(call_with_room(service, request)).await?;
+            }
+            settle(&response);
+            Ok(response)
         })
+    }
+}
+
+/// Calls the handler of a reading request again, once there is room for its reply.
+async fn call_with_room(
+    service: Rc<RouteService>,
+    request: HttpRequest,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    match reserve(&request, KIB_PER_REPLY).await {
+        Ok(()) => service.call(ServiceRequest::from_request(request)).await,
+        Err(refused) => Ok(ServiceResponse::from_err(refused, request)),
     }
 }
 

@@ -15,6 +15,10 @@ pub const MAX_LINE_BYTES: usize = 1 << 20;
 /// The longest answer, including reasoning, in bytes. The rest is cut off.
 pub const MAX_ANSWER_BYTES: usize = 1 << 20;
 
+/// The longest answer in bytes of JSON, which writes a control character as six bytes. A reply has
+/// the text of an answer twice, and at most 8 MiB.
+const MAX_JSON_BYTES: usize = 3 << 20;
+
 /// The most bytes of a reply that are neither text, reasoning, usage nor an end.
 const MAX_NOISE_BYTES: usize = 16 << 20;
 
@@ -31,6 +35,7 @@ pub struct Reply {
     usage: Option<Usage>,
     thoughts: Thoughts,
     answer_bytes: usize,
+    json_bytes: usize,
     /// The bytes since the last event ended.
     event_bytes: usize,
     /// The bytes of all events and comments without content.
@@ -237,14 +242,27 @@ impl Reply {
 
     /// Cuts the answer at its greatest length.
     fn cut(&mut self, mut text: String) -> String {
-        let remaining_bytes = MAX_ANSWER_BYTES - self.answer_bytes;
-        if text.len() > remaining_bytes {
-            text.truncate(text.floor_char_boundary(remaining_bytes));
+        let too_much = text.char_indices().find(|(index, next)| {
+            self.json_bytes += json_bytes(*next);
+            self.json_bytes > MAX_JSON_BYTES
+                || self.answer_bytes + index + next.len_utf8() > MAX_ANSWER_BYTES
+        });
+        if let Some((end, _)) = too_much {
+            text.truncate(end);
             self.finish_reason = Some(FinishReason::Length);
             self.is_done = true;
         }
         self.answer_bytes += text.len();
         text
+    }
+}
+
+/// The bytes of a character in a JSON string.
+fn json_bytes(character: char) -> usize {
+    match character {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        '\0'..='\u{1f}' => 6,
+        _ => character.len_utf8(),
     }
 }
 
