@@ -16,6 +16,11 @@ use crate::model::names::TenantNo;
 pub const BATCH_BYTES: usize = 32 * 1_024;
 /// Messages that one change adds to the index.
 const BATCH: usize = 256;
+/// Pages that one change merges. A batch writes some twelve, and each is merged about three times
+/// before the index is one whole.
+const MERGE_PAGES: i64 = 32;
+/// Merges after each batch.
+const MERGES: usize = 2;
 /// Bytes of deleted text that one change removes from the index. A word takes some fifty
 /// microseconds, because the index overwrites it in place, so a long message is removed in parts.
 pub const REMOVAL_BYTES: usize = 1_024;
@@ -136,6 +141,13 @@ fn add_batch(tx: &mut WriteTx<'_>) -> Result<(usize, bool)> {
     }
     let has_more = unindexed.ends_early || unindexed.rows.len() == BATCH;
     Ok((bytes, has_more))
+}
+
+const MERGE: &str = "INSERT INTO message_search (message_search, rank) VALUES ('merge', ?1)";
+
+/// Merges parts of the index that batches have written, so that a search reads few of them.
+fn merge(tx: &mut WriteTx<'_>) -> Result<()> {
+    tx.execute(MERGE, [MERGE_PAGES]).map(drop)
 }
 
 const REMOVALS: &str = "
@@ -260,9 +272,22 @@ impl Store {
             let begun = Instant::now();
             let (_, has_more) = self.write(Extent::Configuration, add_batch).await?;
             pace.rest(begun).await;
+            if pace == Pace::Resting {
+                self.merge_batches().await?;
+            }
             if !has_more {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    /// Merges as much as a batch adds, in changes of their own. A search does not wait for this.
+    async fn merge_batches(&self) -> Result<()> {
+        for _ in 0..MERGES {
+            let begun = Instant::now();
+            self.write(Extent::Configuration, merge).await?;
+            Pace::Resting.rest(begun).await;
         }
         Ok(())
     }
@@ -287,7 +312,12 @@ impl Store {
                 log::warn!("{message}: {error}");
             }
         };
-        let added = timeout(limit, self.index_all(Pace::Resting)).await;
+        let added = async {
+            self.index_all(Pace::Resting).await?;
+            // Searches have added batches too.
+            self.merge_batches().await
+        };
+        let added = timeout(limit, added).await;
         warn(added.ok(), "new messages are not in the search index yet");
         let removed = timeout(limit, self.remove_until(0, Pace::Resting)).await;
         warn(removed.ok(), super::removal::NOT_REMOVED);
