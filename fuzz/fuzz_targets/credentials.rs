@@ -14,7 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, json};
-use switchboard::auth::entra::{Entra, PUBLIC_AUTHORITY, Settings};
+use switchboard::auth::entra::{Entra, FirstSight, PUBLIC_AUTHORITY, Settings};
 use switchboard::auth::signing::SigningSecret;
 use switchboard::auth::{Authenticator, sign_in};
 use switchboard::digest;
@@ -108,6 +108,7 @@ fn setup() -> Setup {
         audiences: vec![AUDIENCE.to_owned()],
         authority: PUBLIC_AUTHORITY.to_owned(),
         keys: Some(keys),
+        first_sight: FirstSight::User,
     });
     let authenticator = Authenticator::new("demo".to_owned(), secret)
         .with_entra(Some(entra.expect("an authority")));

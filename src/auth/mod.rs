@@ -5,7 +5,7 @@ pub mod attempts;
 pub mod entra;
 mod jwt;
 pub mod rate_limit;
-mod reason;
+pub mod reason;
 pub mod session_token;
 pub mod sign_in;
 pub mod signed_link;
@@ -33,7 +33,7 @@ use crate::store::{Extent, Store, keys, tokens};
 
 use self::entra::{Entra, Identity, TokenCheck};
 use self::jwt::Token;
-use self::reason::Reason;
+use self::reason::{NotAdmitted, Reason};
 use self::signed_link::LinkKey;
 use self::signing::{SigningSecret, TokenKind};
 
@@ -59,17 +59,21 @@ pub struct Authenticator {
 /// Resolves when a check can be repeated.
 type Ready = Pin<Box<dyn Future<Output = ()>>>;
 
+/// The caller, the version of the configuration under which the credential was found, and why the
+/// caller is not let in, if so.
+pub type Authenticated = (Caller, Option<SnapshotVersion>, Option<NotAdmitted>);
+
 /// The result of one check of a credential.
 enum CredentialCheck {
-    /// The caller, and the version of the configuration under which the credential was found.
-    Caller(Caller, Option<SnapshotVersion>),
+    /// The caller.
+    Caller(Box<Authenticated>),
     /// The check needs keys or a record first. It can be repeated when the future resolves.
     Pending(Ready),
 }
 
 impl From<Caller> for CredentialCheck {
     fn from(caller: Caller) -> Self {
-        Self::Caller(caller, None)
+        Self::Caller(Box::new((caller, None, None)))
     }
 }
 
@@ -121,17 +125,24 @@ impl Authenticator {
     ///
     /// # Errors
     /// `unauthorized` with the contract's reason. The reason is `unknown_key` also if the keys may
-    /// still arrive.
+    /// still arrive. `forbidden` for a user who is not let in.
     pub async fn caller(&self, store: &Store, header: Option<&[u8]>) -> Result<Caller> {
+        match self.known(store, header).await? {
+            (caller, _, None) => Ok(caller),
+            (_, _, Some(reason)) => Err(Refusal::from(reason).into()),
+        }
+    }
+
+    /// As [`Authenticator::authenticate`], without waiting.
+    async fn known(&self, store: &Store, header: Option<&[u8]>) -> Result<Authenticated> {
         match self.check(store, header, false).await? {
-            CredentialCheck::Caller(caller, _) => Ok(caller),
+            CredentialCheck::Caller(known) => Ok(*known),
             CredentialCheck::Pending(_) => Err(Reason::UnknownKey.into()),
         }
     }
 
     /// Authenticates an `Authorization` header. Waits up to 5 s for signing keys and for the record
-    /// of a new user. Returns the caller, and the version of the configuration under which the
-    /// credential was found.
+    /// of a new user.
     ///
     /// # Errors
     /// `unauthorized` with the contract's reason.
@@ -139,9 +150,9 @@ impl Authenticator {
         &self,
         store: &Store,
         header: Option<&[u8]>,
-    ) -> Result<(Caller, Option<SnapshotVersion>)> {
+    ) -> Result<Authenticated> {
         match self.check(store, header, true).await? {
-            CredentialCheck::Caller(caller, version) => Ok((caller, version)),
+            CredentialCheck::Caller(known) => Ok(*known),
             // Boxed, so that the future of every other request stays small.
             CredentialCheck::Pending(ready) => {
                 Box::pin(self.authenticate_after(store, header, ready)).await
@@ -154,18 +165,18 @@ impl Authenticator {
         store: &Store,
         header: Option<&[u8]>,
         mut ready: Ready,
-    ) -> Result<(Caller, Option<SnapshotVersion>)> {
+    ) -> Result<Authenticated> {
         let deadline = Instant::now() + TIMEOUT;
         for _ in 0..MAX_RECHECKS {
             if timeout_at(deadline, ready).await.is_err() {
                 break;
             }
             match self.check(store, header, true).await? {
-                CredentialCheck::Caller(caller, version) => return Ok((caller, version)),
+                CredentialCheck::Caller(known) => return Ok(*known),
                 CredentialCheck::Pending(next) => ready = next,
             }
         }
-        Ok((self.caller(store, header).await?, None))
+        self.known(store, header).await
     }
 
     /// Checks a credential once, without waiting. With `may_wait`, the record of a new user is a
@@ -257,7 +268,11 @@ impl Authenticator {
                 platform: key.platform,
             },
         };
-        Ok(CredentialCheck::Caller(caller, Some(snapshot_version)))
+        Ok(CredentialCheck::Caller(Box::new((
+            caller,
+            Some(snapshot_version),
+            None,
+        ))))
     }
 
     /// Records the minute of a key's last use, up to once a minute per key.
@@ -293,8 +308,13 @@ impl Authenticator {
             .await?
             .ok_or(Reason::UnknownTenant)?;
         let tenant = found.tenant.no;
-        if found.user.is_none() && may_wait {
-            let recording = store.write(Extent::Statement, record_user(tenant, &identity, now));
+        let is_unknown = found.user.is_none();
+        // Whoever is not let in at first sight is not recorded either, because the record would let
+        // the user in after an app role is taken away.
+        let barred = entra.bars_unknown(&identity).filter(|_| is_unknown);
+        if is_unknown && may_wait && barred.is_none() {
+            let recording =
+                store.write(Extent::Statement, record_user(tenant, &identity, now, true));
             return Ok(CredentialCheck::Pending(Box::pin(async move {
                 // The user can read all the same, even if the disk is full: a later check does
                 // without the record.
@@ -304,12 +324,16 @@ impl Authenticator {
             })));
         }
         let last_seen_at = found.user.as_ref().and_then(|user| user.last_seen_at);
-        self.record_user_request(store, tenant, &identity, last_seen_at, now);
-        let (recorded_name, recorded_role) = match &found.user {
-            Some(user) => (user.name.clone(), user.role),
-            None => (None, Role::User),
+        if barred.is_none() {
+            self.record_user_request(store, tenant, &identity, last_seen_at, is_unknown, now);
+        }
+        let (recorded_name, recorded_role) = match (&found.user, barred) {
+            (Some(user), _) => (user.name.clone(), user.role),
+            (None, None) => (None, Role::User),
+            (None, Some(_)) => (None, Role::Viewer),
         };
-        Ok(CredentialCheck::from(Caller {
+        let not_admitted = barred.filter(|_| identity.role.is_none());
+        let caller = Caller {
             tenant: found.tenant.clone(),
             who: Who::DashboardUser {
                 name: recorded_name.or(identity.name),
@@ -318,7 +342,12 @@ impl Authenticator {
                 role: identity.role.unwrap_or(recorded_role),
                 sign_in: None,
             },
-        }))
+        };
+        Ok(CredentialCheck::Caller(Box::new((
+            caller,
+            None,
+            not_admitted,
+        ))))
     }
 
     /// Records the minute of a user's last request, up to once a minute per user.
@@ -328,6 +357,7 @@ impl Authenticator {
         tenant: TenantNo,
         identity: &Identity,
         last_seen_at: Option<Millis>,
+        is_unknown: bool,
         now: Millis,
     ) {
         let is_recorded = last_seen_at.is_some_and(|last| last >= minute_of(now));
@@ -336,7 +366,10 @@ impl Authenticator {
             return;
         }
         // Not awaited, for the same reason as a key's use.
-        drop(store.write(Extent::Statement, record_user(tenant, identity, now)));
+        drop(store.write(
+            Extent::Statement,
+            record_user(tenant, identity, now, is_unknown),
+        ));
     }
 
     /// Verifies one of this server's own tokens and checks its expiry.
@@ -394,6 +427,7 @@ fn record_user(
     tenant: TenantNo,
     identity: &Identity,
     now: Millis,
+    is_unknown: bool,
 ) -> impl FnOnce(&mut crate::store::WriteTx<'_>) -> Result<()> + Send + use<> {
     let last_seen = LastSeen {
         tenant,
@@ -401,6 +435,7 @@ fn record_user(
         name: identity.name.clone(),
         email: identity.email.clone(),
         minute: minute_of(now),
+        is_unknown,
     };
     move |tx| users::record_last_seen(tx, &last_seen)
 }

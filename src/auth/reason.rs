@@ -1,6 +1,6 @@
 //! The reasons for which a credential is refused (contract, section 1).
 
-use crate::error::{Error, Refusal};
+use crate::error::{Code, Error, Refusal};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $word:literal, $sentence:literal;)*) => {
@@ -51,6 +51,35 @@ reasons! {
     Unknown = "unknown", "This credential does not exist, or was used before. Ask for a new one.";
     /// The token was revoked before its expiry.
     Revoked = "revoked", "The token was revoked. Sign in again.";
+}
+
+/// Why the holder of a valid token is not let in, although the tenant is known. Once an
+/// administrator has added the user, the same token is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// A guest of the tenant's directory, without a user and without an app role.
+    Guest,
+    /// A member of the directory, without a user and without an app role, on a server that lets
+    /// nobody in at first sight.
+    NotRegistered,
+}
+
+impl From<NotAdmitted> for Refusal {
+    fn from(reason: NotAdmitted) -> Self {
+        let (word, message) = match reason {
+            NotAdmitted::Guest => (
+                "guest",
+                "You are a guest of this organization's directory. Ask its administrator to add you as a user here, or to give you an app role.",
+            ),
+            NotAdmitted::NotRegistered => (
+                "not_registered",
+                "You are not a user here yet. Ask your administrator to add you, or to give you an app role.",
+            ),
+        };
+        Self::new(Code::Forbidden)
+            .saying(message)
+            .with("reason", word)
+    }
 }
 
 impl From<Reason> for Refusal {

@@ -296,6 +296,18 @@ pub struct Entra {
     #[arg(long, env = "SWITCHBOARD_ENTRA_AUTHORITY", value_name = "URL", default_value = entra::PUBLIC_AUTHORITY, value_parser = authority)]
     pub entra_authority: String,
 
+    /// What becomes of members of a directory at their first sign-in: user lets them in with the
+    /// role USER, none refuses them unless they were added or have an app role; guests are always
+    /// refused like that
+    #[arg(
+        long,
+        env = "SWITCHBOARD_ENTRA_FIRST_SIGHT",
+        value_name = "user|none",
+        hide_possible_values = true,
+        default_value = "user"
+    )]
+    pub entra_first_sight: entra::FirstSight,
+
     /// A file with the authority's keys (JSON Web Key Set), read again when it changes; for a
     /// server that cannot reach the authority [default: fetch the keys]
     #[arg(
@@ -367,6 +379,7 @@ impl Entra {
             audiences: self.entra_audiences.clone(),
             authority: self.entra_authority.clone(),
             keys: self.entra_keys.clone(),
+            first_sight: self.entra_first_sight,
         })
         .map(Some)
     }

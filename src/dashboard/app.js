@@ -228,6 +228,12 @@ async function start(why = null) {
   try {
     me = await currentUser();
   } catch (error) {
+    // The person is known, but not let in: another sign-in may be.
+    if (error.status === 403) {
+      await signOut();
+      showSignIn(error.message);
+      return;
+    }
     setContent(root, h('main.sign-in', h('div.sign-in-card', failure(error, () => start()))));
     return;
   }

@@ -1,8 +1,9 @@
 // Users: the people who signed in with Microsoft Entra ID, and their roles.
 
-import { patch, path } from './api.js';
+import { patch, path, post, remove } from './api.js';
 import { h, newId } from './dom.js';
-import { busy, confirm, empty, errorText, heading, identifier, notice, time, toast } from './components.js';
+import { busy, button, confirm, dialog, empty, errorText, heading, identifier, notice, time, toast } from './components.js';
+import { form } from './form.js';
 import { listView } from './list.js';
 
 const ROLES = [['ADMIN', 'Administrator'], ['USER', 'User'], ['VIEWER', 'Viewer']];
@@ -24,17 +25,55 @@ export function view(context) {
       { label: 'Role', cell: (row) => role(context.me, row, problem) },
       { label: 'Last seen', cell: (row) => time(row.last_seen_at) },
       { label: 'User id', cell: (row) => identifier(row.id) },
+      { label: '', cell: (row) => button('Remove', () => removeUser(row, problem, () => found.reload()), { small: true, kind: 'quiet' }) },
     ],
     none: empty('No users yet.', [
-      'A user is added at the first sign-in with Microsoft Entra ID. The ', h('code', 'users'),
-      ' of a seed file can set roles too. People who sign in with a link are not listed.',
+      'A member of your directory is added at the first sign-in with Microsoft Entra ID. Add a guest here, or in the ', h('code', 'users'),
+      ' of a seed file. People who sign in with a link are not listed.',
     ]),
   });
   return [
-    heading('Users', { lead: 'People who sign in with Microsoft Entra ID. An app role in Entra ID takes precedence over the role here.' }),
+    heading('Users', {
+      lead: 'People who sign in with Microsoft Entra ID. An app role in Entra ID takes precedence over the role here.',
+      actions: [button('Add user', () => addUser(() => found.reload()), { kind: 'primary' })],
+    }),
     problem,
     found.element,
   ];
+}
+
+/** Asks for a person who may sign in, such as a guest of the directory, and adds the user. */
+async function addUser(reload) {
+  const added = await dialog('Add a user', (close) => form({
+    fields: [
+      { name: 'id', label: 'Object id', required: true, code: true, hint: 'Microsoft Entra admin center > Users > the person > Object ID.' },
+      { name: 'name', label: 'Name', nullable: true },
+      { name: 'email', label: 'Email address', nullable: true },
+      { name: 'role', label: 'Role', kind: 'select', options: ROLES },
+    ],
+    values: { id: '', name: null, email: null, role: 'USER' },
+    label: 'Add user',
+    async submit(values) {
+      close(await post('/users', values));
+    },
+  }).element);
+  if (added === null) return;
+  toast([h('bdi', nameOf(added)), ' was added.']);
+  await reload();
+}
+
+async function removeUser(user, problem, reload) {
+  problem.replaceChildren();
+  const text = 'Session tokens that the user created expire at once. A member of your directory is added again at the next sign-in, unless the server admits only users who were added.';
+  if (!await confirm(['Remove ', h('bdi', nameOf(user)), '?'], text, 'Remove user')) return;
+  try {
+    await remove(path`/users/${user.id}`);
+    toast([h('bdi', nameOf(user)), ' was removed.']);
+    await reload();
+  } catch (error) {
+    problem.append(notice('bad', 'The user was not removed.', h('p', errorText(error))));
+    problem.scrollIntoView({ block: 'nearest' });
+  }
 }
 
 /** The select that changes the role of a user. */

@@ -4,17 +4,19 @@ use actix_web::{HttpRequest, web};
 
 use super::App;
 use super::edge::admission::Permit;
+use super::edge::audited;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
-use super::edge::envelope::{Outcome, Reply};
+use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString};
 use super::edge::routing::segment;
 use crate::error::Result;
+use crate::input::draft::NAME;
 use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::words::Role;
 use crate::store::Extent;
 use crate::store::audit;
-use crate::store::users::{self, User};
+use crate::store::users::{self, User, UserRecord};
 
 /// The filter of a list of users.
 pub(super) struct UserFilter {
@@ -48,6 +50,66 @@ pub(super) async fn list(
         |user| user.seq,
     )
     .await
+}
+
+/// The body of a POST.
+pub(super) struct NewUser {
+    id: Option<String>,
+    name: Field<String>,
+    email: Field<String>,
+    role: Field<Role>,
+}
+
+impl FromFields for NewUser {
+    fn read(fields: &Fields<'_>) -> Self {
+        Self {
+            id: fields.required("id", fields.text("id", 1..=128)),
+            name: fields.text("name", 0..=NAME),
+            email: fields.text("email", 0..=320),
+            role: fields.word("role", Role::parse, &Role::choices()),
+        }
+    }
+}
+
+pub(super) async fn create(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+    body: Body<NewUser>,
+) -> Outcome<User> {
+    let new = body.read()?;
+    let record = UserRecord {
+        id: new.id.unwrap_or_default(),
+        name: new.name.value(),
+        email: new.email.value(),
+        role: new.role.over(Role::User, Role::User),
+    };
+    let tenant = caller.tenant.no;
+    let event = event_of(&request, &caller, "user.create", &record.id);
+    let user = audited::write(&app, event, move |tx, event| {
+        event.detail("role", record.role.as_str());
+        users::create(tx, tenant, &record)
+    })
+    .await?;
+    let id: String = form_urlencoded::byte_serialize(user.id.as_bytes()).collect();
+    Ok(Reply::created(format_args!("/users/{id}"), user))
+}
+
+pub(super) async fn delete(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+) -> Result<NoContent> {
+    let tenant = caller.tenant.no;
+    let id = segment(&request, "user_id").unwrap_or_default().to_owned();
+    let event = event_of(&request, &caller, "user.delete", &id);
+    audited::write(&app, event, move |tx, event| {
+        let user = users::delete(tx, tenant, &id)?;
+        event.detail("role", user.role.as_str());
+        Ok(())
+    })
+    .await?;
+    Ok(NoContent)
 }
 
 /// The body of an update.

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::sql::{Reader, Row};
 use super::{WriteTx, tenants};
-use crate::error::{Code, Result};
+use crate::error::{Code, Refusal, Result};
 use crate::model::clock::{Millis, Timestamp};
 use crate::model::ids::Tick;
 use crate::model::names::{M365TenantId, TenantNo};
@@ -123,6 +123,9 @@ pub struct LastSeen {
     pub email: Option<String>,
     /// The minute of the request.
     pub minute: Millis,
+    /// Whether the user is recorded if there is no record. A user whom an administrator has just
+    /// removed must not come back.
+    pub is_unknown: bool,
 }
 
 // A token's claims do not overwrite values that are stored already, for example by a seed file.
@@ -132,8 +135,16 @@ ON CONFLICT (tenant_no, user_id) DO UPDATE
 SET name = coalesce(users.name, excluded.name), email = coalesce(users.email, excluded.email),
     last_seen_at = max(coalesce(users.last_seen_at, 0), excluded.last_seen_at)";
 
+const SEE_AGAIN: &str = "
+UPDATE users SET name = coalesce(name, ?3), email = coalesce(email, ?4), last_seen_at = max(coalesce(last_seen_at, 0), ?5)
+WHERE tenant_no = ?1 AND user_id = ?2";
+
 /// Records the time of a user's request. Creates an unknown user with the role `USER`.
 pub fn record_last_seen(tx: &mut WriteTx<'_>, seen: &LastSeen) -> Result<()> {
+    if !seen.is_unknown {
+        let params = (seen.tenant, &seen.id, &seen.name, &seen.email, seen.minute);
+        return tx.execute(SEE_AGAIN, params).map(drop);
+    }
     let seq = tx.tick();
     tx.execute(
         SET_LAST_SEEN,
@@ -215,6 +226,34 @@ pub fn of_tenant(reader: &Reader<'_>, tenant: TenantNo, id: &str) -> Result<User
     Ok(reader
         .optional(ONE, (tenant, id), user)?
         .ok_or(Code::NotFound)?)
+}
+
+/// Records a user whom an administrator adds before the first request.
+///
+/// # Errors
+/// `already_exists` if the tenant has a user with this id.
+pub fn create(tx: &mut WriteTx<'_>, tenant: TenantNo, new: &UserRecord) -> Result<User> {
+    if by_id(tx.reader(), tenant, &new.id)?.is_some() {
+        return Err(Refusal::new(Code::AlreadyExists)
+            .saying("This user already exists. Change the role with PATCH.")
+            .with("field", "id")
+            .into());
+    }
+    upsert(tx, tenant, new)?;
+    of_tenant(tx.reader(), tenant, &new.id)
+}
+
+const DELETE: &str = "DELETE FROM users WHERE tenant_no = ?1 AND user_id = ?2";
+
+/// Removes a user, and revokes the session tokens that the user minted. Returns the user as it was.
+///
+/// # Errors
+/// `not_found`; `last_admin` if the tenant would have no ADMIN left.
+pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, id: &str) -> Result<User> {
+    // The demotion revokes the tokens.
+    let (before, _) = set_role(tx, tenant, id, Role::Viewer)?;
+    tx.execute(DELETE, (tenant, id))?;
+    Ok(before)
 }
 
 const OTHER_ADMIN: &str =

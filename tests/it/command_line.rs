@@ -33,6 +33,7 @@ const COMMANDS: &[(&[&str], &[&str])] = &[
             "--model-context-tokens",
             "--model-reasoning",
             "--drain-seconds",
+            "--entra-first-sight",
             "--metrics",
             "--metrics-listen",
         ],

@@ -197,6 +197,8 @@ pub const PLAN: &[Row] = plan! {
     "POST"   "/api-keys/{key_id}/rotate"              [403, 403, 403] [""]
     "DELETE" "/api-keys/{key_id}"                     [403, 403, 403] [""]
     "GET"    "/users"                                 [403, 403, 403] [""]
+    "POST"   "/users"                                 [403, 403, 403] [r#"{"id": "mine", "role": "ADMIN"}"#]
+    "DELETE" "/users/{user_id}"                       [403, 403, 403] [""]
     "PATCH"  "/users/{user_id}"                       [403, 403, 403] [r#"{"role": "ADMIN"}"#]
     // The platform manages every tenant.
     "GET"    "/tenants"                               [200, 403, 403] ["?q={client_id}"]

@@ -44,6 +44,7 @@ mod envelope;
 mod event_reader;
 mod faults;
 mod fuzz;
+mod guests;
 mod health;
 mod held_sockets;
 mod history;

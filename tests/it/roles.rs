@@ -73,6 +73,8 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST",   "/api-keys/{key_id}/rotate",                                 "A......"),
     ("DELETE", "/api-keys/{key_id}",                                        "A......"),
     ("GET",    "/users",                                                    "A......"),
+    ("POST",   "/users",                                                    "A......"),
+    ("DELETE", "/users/{user_id}",                                          "A......"),
     ("PATCH",  "/users/{user_id}",                                          "A......"),
     ("GET",    "/tenants",                                                  "....P.."),
     ("POST",   "/tenants",                                                  "....P.."),

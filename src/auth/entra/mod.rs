@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::ValueEnum;
 use reqwest::Url;
 use serde_json::Value;
 
 use self::authority::{Authority, FetchReason};
 use self::file::KeysFile;
 use super::jwt::Token;
-use super::reason::Reason;
+use super::reason::{NotAdmitted, Reason};
 use crate::error::Error;
 use crate::model::clock::Millis;
 use crate::model::names::M365TenantId;
@@ -44,6 +45,17 @@ pub struct Settings {
     pub authority: String,
     /// A key set on disk, instead of the authority's documents.
     pub keys: Option<PathBuf>,
+    /// Which members of a directory are let in without being known.
+    pub first_sight: FirstSight,
+}
+
+/// What happens at the first request of a directory's member whom nobody has added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FirstSight {
+    /// The member becomes a user with the role USER.
+    User,
+    /// The member is refused, unless the token has an app role.
+    None,
 }
 
 /// Parses the URL of an authority.
@@ -83,6 +95,8 @@ pub struct Identity {
     pub email: Option<String>,
     /// The highest of the token's roles that are roles of this server.
     pub role: Option<Role>,
+    /// Whether the user is a guest of the directory.
+    pub is_guest: bool,
 }
 
 /// The authority's issuers and keys.
@@ -162,6 +176,7 @@ pub enum TokenCheck<F> {
 pub struct Entra {
     audiences: Vec<String>,
     source: Source,
+    first_sight: FirstSight,
 }
 
 impl Entra {
@@ -179,7 +194,18 @@ impl Entra {
         Ok(Self {
             audiences: settings.audiences.clone(),
             source,
+            first_sight: settings.first_sight,
         })
+    }
+
+    /// Why an unknown user is not recorded at first sight, and not let in without an app role. `None`
+    /// if the user is.
+    pub fn bars_unknown(&self, identity: &Identity) -> Option<NotAdmitted> {
+        match self.first_sight {
+            FirstSight::User | FirstSight::None if identity.is_guest => Some(NotAdmitted::Guest),
+            FirstSight::User => None,
+            FirstSight::None => Some(NotAdmitted::NotRegistered),
+        }
     }
 
     fn open_file(path: &Path, base: &Url) -> Result<KeysFile, String> {
@@ -276,6 +302,7 @@ impl Entra {
             return Err(Reason::MissingClaim.into());
         }
         Ok(Identity {
+            is_guest: is_guest(token, &directory),
             directory,
             id: id.to_owned(),
             name: display_text(token, "name", MAX_NAME),
@@ -286,6 +313,35 @@ impl Entra {
             role,
         })
     }
+}
+
+/// Whether the token is a guest's: the directory's authority says so, another identity provider has
+/// signed the user in, or the user's name has the form of a guest's. A claim of an unknown form
+/// counts as a guest's, because a guest who passes for a member could read too much.
+fn is_guest(token: &Token<'_>, directory: &M365TenantId) -> bool {
+    let claim = |name: &str| token.claims.get(name).filter(|value| !value.is_null());
+    let is_account_of_guest = match claim("acct") {
+        None => false,
+        Some(Value::Number(number)) => number.as_f64() != Some(0.0),
+        Some(Value::String(text)) => !matches!(text.trim(), "" | "0"),
+        Some(_) => true,
+    };
+    let is_from_elsewhere = match claim("idp") {
+        None => false,
+        Some(Value::String(provider)) => {
+            let mut parts = provider.trim().split('/');
+            !provider.trim().is_empty()
+                && !parts.any(|part| M365TenantId::parse(part).as_ref() == Some(directory))
+        }
+        Some(_) => true,
+    };
+    let has_guest_name = ["upn", "preferred_username", "unique_name"]
+        .iter()
+        .any(|name| {
+            let text = claim(name).and_then(Value::as_str).unwrap_or_default();
+            text.to_ascii_uppercase().contains("#EXT#")
+        });
+    is_account_of_guest || is_from_elsewhere || has_guest_name
 }
 
 fn check_signature(discovery: &Discovery, token: &Token<'_>, tid: &str) -> Result<(), NotVerified> {

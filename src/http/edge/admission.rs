@@ -184,7 +184,7 @@ async fn authorize(request: &ServiceRequest, rules: Rules) -> Result<Permit> {
     if app.is_draining() {
         return Err(Code::ShuttingDown.into());
     }
-    let (caller, snapshot_version) = app
+    let (caller, snapshot_version, not_admitted) = app
         .authenticator
         .authenticate(&app.store, credential(request.headers())?)
         .await?;
@@ -198,6 +198,9 @@ async fn authorize(request: &ServiceRequest, rules: Rules) -> Result<Permit> {
         context.call = Some(Arc::clone(&call));
     }
     call.admit()?;
+    if let Some(reason) = not_admitted {
+        return Err(Refusal::from(reason).into());
+    }
     if !rules.callers.allow(&call.who) {
         return Err(Code::Forbidden.into());
     }

@@ -363,9 +363,8 @@ pub fn refusals_of(row: &Row) -> Vec<(u16, Vec<Code>)> {
     ]);
     if row.callers != Callers::Public {
         codes.extend([Code::Unauthorized, Code::RateLimited]);
-        if row.callers != Callers::Anyone {
-            codes.push(Code::Forbidden);
-        }
+        // A user who is not let in gets this code everywhere.
+        codes.push(Code::Forbidden);
     }
     if !matches!(row.operation.body, RequestBody::None) {
         codes.extend([

@@ -181,6 +181,9 @@ impl RefusalAudit {
         details.insert("code".to_owned(), refusal.code.as_str().into());
         details.insert("method".to_owned(), method.into());
         details.insert("route".to_owned(), route.into());
+        if let Some(reason) = refusal.details.as_ref().and_then(|told| told.get("reason")) {
+            details.insert("reason".to_owned(), reason.clone());
+        }
         note_skipped(&mut details, skipped);
         let target = Some(target(path, route).to_owned());
         Some(context.event(caller.tenant.no, caller, "request.refused", target, details))

@@ -180,6 +180,14 @@ fn management_rows() -> Vec<Row> {
             .doc("revokeApiKey", "Revokes an API key at once, together with the session tokens that it minted"),
         row(Method::GET, "/users", Callers::Admin, users::list)
             .doc("listUsers", "Lists the tenant's users, newest first"),
+        row(Method::POST, "/users", Callers::Admin, users::create)
+            .doc("createUser", "Adds a user before the first sign-in, such as a guest of the tenant's directory")
+            .example(|| json!({ "id": "7f0c1a9e-4f5d-4a38-9c26-8a1d0e6b2c56", "name": "Ines Guest", "role": "VIEWER" }))
+            .created()
+            .errors(&[Code::AlreadyExists]),
+        row(Method::DELETE, "/users/{user_id}", Callers::Admin, users::delete)
+            .doc("deleteUser", "Removes a user, and revokes the session tokens that the user minted")
+            .errors(&[Code::LastAdmin]),
         row(Method::PATCH, "/users/{user_id}", Callers::Admin, users::patch)
             .doc("updateUser", "Sets the role of a user")
             .example(|| json!({ "role": "ADMIN" }))
