@@ -21,6 +21,9 @@ const MAX_REMOVALS: usize = 20_000;
 /// Messages whose removal may fail before the removal pauses for [`FAULT_RETRY`].
 const MAX_FAULTS: usize = 3;
 const FAULT_RETRY: Duration = Duration::from_secs(600);
+/// How long removed text may stay in the write-ahead log while more is removed. Writers wait while
+/// the log is truncated.
+const SCRUB_EVERY: Duration = Duration::from_secs(10);
 /// The warning about a failed removal.
 pub(super) const NOT_REMOVED: &str = "words of deleted sessions are still in the search index";
 
@@ -67,6 +70,11 @@ fn remove_rows(tx: &mut WriteTx<'_>) -> Result<()> {
     if !remove_files(tx, removed.session)? && !remove_turns(tx, removed)? {
         tx.execute(FORGET_SESSION, [removed.session])?;
     }
+    Ok(())
+}
+
+/// Has the log truncated after this change.
+fn scrub(tx: &mut WriteTx<'_>) -> Result<()> {
     tx.scrub_log();
     Ok(())
 }
@@ -188,10 +196,20 @@ impl Store {
                 return outcome;
             }
             let after = progress.after;
-            let Some(work) = self.next_removal(after, backlog).await? else {
+            let work = self.next_removal(after, backlog).await?;
+            let begun = Instant::now();
+            let is_over = work.is_none();
+            if progress
+                .unscrubbed
+                .is_some_and(|since| is_over || since.elapsed() > SCRUB_EVERY)
+            {
+                self.write(Extent::Configuration, scrub).await?;
+                progress.unscrubbed = None;
+            }
+            let Some(work) = work else {
                 return outcome;
             };
-            let begun = Instant::now();
+            progress.unscrubbed.get_or_insert(begun);
             let next = match work {
                 Work::Words(next) => next,
                 Work::Rows => {
@@ -265,6 +283,8 @@ pub(super) struct Progress {
     faults: usize,
     /// When the failed messages are tried again.
     retry_at: Option<Instant>,
+    /// Since when the write-ahead log holds removed text.
+    unscrubbed: Option<Instant>,
 }
 
 impl Progress {
@@ -276,7 +296,10 @@ impl Progress {
 
     fn forget_old_faults(&mut self) {
         if self.retry_at.is_some_and(|at| Instant::now() >= at) {
-            *self = Self::default();
+            *self = Self {
+                unscrubbed: self.unscrubbed,
+                ..Self::default()
+            };
         }
     }
 }

@@ -196,7 +196,6 @@ pub(super) fn remove_batch(
             tx.execute(SHORTEN_REMOVAL, (message, rest))?;
         }
     }
-    tx.scrub_log();
     Ok(bytes)
 }
 

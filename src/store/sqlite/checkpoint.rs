@@ -299,8 +299,7 @@ impl Background {
             let _closed = must_yield.then(|| self.long_reads.close(1));
             // Writers do not wait for this one. It leaves little to copy for the truncation, for
             // which they do wait.
-            checkpoint(&self.connection, "PASSIVE")?;
-            truncate_log(&self.connection)
+            checkpoint(&self.connection, "PASSIVE").and_then(|_| truncate_log(&self.connection))
         };
         if matches!(outcome, Ok(true)) {
             // Writers wait for a truncation, so one of them serves many deletions.
