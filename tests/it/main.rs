@@ -43,6 +43,7 @@ mod entra_attacks;
 mod envelope;
 mod event_reader;
 mod faults;
+mod foreign_schema;
 mod fuzz;
 mod guests;
 mod health;

@@ -13,7 +13,7 @@ use tempfile::{Builder, TempDir, TempPath};
 use super::errors::{describe, fault};
 use super::folder::{self, FILE, create_private_file, lock_for_serving};
 use super::session::Session;
-use super::{check, checkpoint, connection, migrations};
+use super::{check, checkpoint, connection, migrations, schema};
 use crate::error::{Code, Error};
 use crate::model::clock::Clock;
 use crate::store::contents::{self, Contents};
@@ -86,7 +86,8 @@ pub fn back_up(
             Ok(source)
         })
         .map_err(|error| OpenError(describe(&path, &error)))?;
-    if staged.copy(&source, &path, report)? == 0 {
+    let version = staged.copy(&source, &path, report)?;
+    if version == 0 {
         return Err(OpenError(format!(
             "{} is empty: no command has used this data folder yet, so there is nothing to back up",
             path.display()
@@ -99,6 +100,7 @@ pub fn back_up(
     let (contents, contradictions) = {
         let copy = staged.open()?;
         staged.refuse_damage(&copy, &path)?;
+        schema::refuse_foreign(&copy, &path, version)?;
         (
             staged.contents(&copy)?,
             staged.contradictions(&copy, &path)?,
@@ -139,13 +141,14 @@ pub fn restore(
     let path = folder.join(FILE);
     refuse_data(&path)?;
     let staged = StagedCopy::next_to(&path)?;
-    let schema = staged.copy(&source, file, report)?;
+    let version = staged.copy(&source, file, report)?;
     drop(source);
     report(Progress::Checking);
     let contradictions = {
         let mut copy = staged.open()?;
         staged.refuse_damage(&copy, file)?;
-        if schema < migrations::newest() {
+        schema::refuse_foreign(&copy, file, version)?;
+        if version < migrations::newest() {
             migrations::run(&mut copy, file)?;
             staged.refuse_damage(&copy, file)?;
         }

@@ -16,11 +16,29 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The capacity of a connection's cache of prepared statements.
 const STATEMENTS: usize = 128;
 
-/// Turns on the query planner stability guarantee, so that plans do not depend on bound values.
-/// SQLite would otherwise prepare the statement of a list again for each page.
-fn enable_stable_plans(connection: &Connection) -> rusqlite::Result<()> {
+/// Sets what the connections that read and the one that writes have in common.
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    // The query planner stability guarantee: plans do not depend on bound values. SQLite would
+    // otherwise prepare the statement of a list again for each page.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    distrust_schema(connection)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "temp_store", "MEMORY")
+}
+
+/// Keeps a schema that somebody else wrote from calling functions and virtual tables that have
+/// effects outside the database.
+fn distrust_schema(connection: &Connection) -> rusqlite::Result<()> {
     connection
-        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)
+        .map(drop)
+}
+
+/// Keeps statements from changing the text of the schema and the tables inside the search indexes,
+/// as only migrations may.
+pub(super) fn protect_schema(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)
         .map(drop)
 }
 
@@ -35,6 +53,7 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     if connection.is_readonly(MAIN_DB)? {
         return Err(sqlite_error(ffi::SQLITE_CANTOPEN));
     }
+    distrust_schema(&connection)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
@@ -64,27 +83,22 @@ pub(super) fn prepare_writer(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.pragma_update(None, "secure_delete", "ON")?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
     // 32 MiB: the right-hand edge of every index, and the pages of the sessions in use.
     connection.pragma_update(None, "cache_size", -32_768)?;
     // The background connection checkpoints, off the hot path.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    enable_stable_plans(connection)?;
-    Ok(())
+    prepare(connection)
 }
 
 /// Sets up a connection that reads.
 pub(super) fn prepare_reader(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "query_only", "ON")?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
     // 4 MiB: every commit invalidates the page cache, so only one read, or reads without writes in
     // between, gain from it.
     connection.pragma_update(None, "cache_size", -4_096)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    enable_stable_plans(connection)?;
-    Ok(())
+    protect_schema(connection)?;
+    prepare(connection)
 }
 
 /// Instructions of SQLite's virtual machine between two polls of the progress handler: some tens of

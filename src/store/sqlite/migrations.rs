@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::Path;
 
+use refinery::Target;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 
 use super::errors::describe;
@@ -69,6 +70,15 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), OpenEr
         .map_err(|error| OpenError(describe_failure(&error, path)))
 }
 
+/// A new database in memory at a schema version, to compare another one with.
+pub(super) fn fresh(version: i64) -> Result<Connection, Box<dyn Error>> {
+    let mut connection = Connection::open_in_memory()?;
+    let target = Target::Version(version.try_into()?);
+    let runner = embedded::migrations::runner().set_target(target);
+    runner.set_grouped(true).run(&mut connection)?;
+    Ok(connection)
+}
+
 /// Describes a failed migration. A full or failing disk is not reported as a damaged schema: a
 /// backup would not help.
 fn describe_failure(error: &refinery::Error, path: &Path) -> String {
@@ -121,8 +131,6 @@ fn exists(connection: &Connection, sql: &str) -> rusqlite::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use refinery::Target;
-
     use super::super::check;
     use super::super::session::Session;
     use super::*;
@@ -131,10 +139,7 @@ mod tests {
     #[test]
     fn every_consistency_rule_can_be_checked_at_every_schema_version() {
         for version in 1..=newest() {
-            let mut connection = Connection::open_in_memory().unwrap();
-            let target = Target::Version(version.try_into().unwrap());
-            let runner = embedded::migrations::runner().set_target(target);
-            runner.run(&mut connection).unwrap();
+            let connection = fresh(version).unwrap();
             let found = check::contradictions(&Reader::on(Session::of(&connection))).unwrap();
             assert_eq!(found, Vec::<String>::new(), "{version}");
         }

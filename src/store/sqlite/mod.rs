@@ -9,6 +9,7 @@ mod folder;
 pub(crate) mod full_text;
 pub mod migrations;
 mod read_gate;
+mod schema;
 mod session;
 mod writer;
 
@@ -84,10 +85,18 @@ impl Sqlite {
         let mut connection = connection::open_writer(&path).map_err(failed)?;
         {
             let _lock = folder::lock_for_migration(folder)?;
-            migrations::check(&connection, &path)?;
+            let version = migrations::check(&connection, &path)?;
             connection::check_length(&connection, &path).map_err(failed)?;
+            // An empty file may hold the empty record of migrations that a crash left there.
+            if version > 0 {
+                schema::refuse_foreign(&connection, &path, version)?;
+            }
             connection::prepare_writer(&connection).map_err(failed)?;
             migrations::run(&mut connection, &path)?;
+            if version != migrations::newest() {
+                schema::refuse_foreign(&connection, &path, migrations::newest())?;
+            }
+            connection::protect_schema(&connection).map_err(failed)?;
         }
         // SQLite syncs the folder of its files too, but ignores a failure.
         crate::files::sync_names(folder)
