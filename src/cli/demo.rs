@@ -51,8 +51,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> 
         .data
         .clone()
         .unwrap_or_else(|| PathBuf::from("./switchboard-demo"));
-    let store = Store::open(&folder, Clock::System)?;
-    let _lock = store.lock_for_serving()?;
+    let (store, _lock) = Store::open_to_serve(&folder, Clock::System)?;
     if store.read_now(tenants::all)?.is_empty() {
         // Only an empty folder is filled, so that a restart keeps the user's changes.
         seed::take(&store, SEED, ENVIRONMENT)?;

@@ -11,10 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Common, Failed, Serve, ServerFlags, column, login_link, open, print};
+use super::{Common, Failed, Serve, ServerFlags, column, login_link, print};
 use crate::auth::Authenticator;
 use crate::auth::signing::SigningSecret;
+use crate::error::Code;
 use crate::http::{self, App};
+use crate::model::clock::Clock;
 use crate::model::words::Role;
 use crate::store::sqlite::check;
 use crate::store::{Store, database_file, tenants};
@@ -35,8 +37,7 @@ const CLEAN_UP_EVERY: Duration = Duration::from_secs(600);
 const INDEX_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) fn run(common: &Common, arguments: &Serve) -> Result<(), Failed> {
-    let store = open(common)?;
-    let _lock = store.lock_for_serving()?;
+    let (store, _lock) = Store::open_to_serve(&common.folder(), Clock::System)?;
     let listener = bind(arguments.listen, "--listen")?;
     if !SigningSecret::is_in(store.folder()) {
         welcome(&store, &arguments.server, listener.local_addr()?)?;
@@ -123,6 +124,10 @@ fn serve_until_stopped(
         .transpose()?;
     let address = listener.local_addr()?;
     System::new().block_on(async move {
+        match app.store.probe().await {
+            Err(error) if error.is(Code::StorageFull) => log::warn!("{error}"),
+            outcome => outcome?,
+        }
         app.engine.recover().await?;
         // The signals are handled before the log reports the address, because a supervisor that
         // waits for that line may stop the server at once.

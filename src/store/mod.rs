@@ -47,8 +47,9 @@ use crate::model::clock::{Clock, Millis};
 use crate::model::ids::{Tick, Ticker};
 use crate::model::names::TenantNo;
 
-/// A statement that writes and changes nothing.
-const PROBE: &str = "UPDATE search_progress SET done_seq = done_seq";
+/// A statement that always writes: a row that stays the same would not be written again. The caches
+/// are read once more afterwards.
+const PROBE: &str = "UPDATE configuration_version SET version = version + 1";
 
 /// Why a data folder or a database file cannot be used: a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -91,22 +92,29 @@ impl Store {
         max_changes: usize,
     ) -> Result<Self, OpenError> {
         let (engine, ticker) = Sqlite::open(folder, &clock, max_changes)?;
-        Ok(Self {
+        Ok(Self::on(engine, ticker, clock))
+    }
+
+    /// As [`Store::open`], for the folder's one server. Locks the folder and the database, and
+    /// checkpoints what an earlier server left in the write-ahead log.
+    ///
+    /// A full disk is no error if the database was in use before: the server can read.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`]; another server holds a lock; the disk fails.
+    pub fn open_to_serve(folder: &Path, clock: Clock) -> Result<(Self, ServeLock), OpenError> {
+        let (engine, ticker, lock) = Sqlite::open_to_serve(folder, &clock, sqlite::GROUP)?;
+        Ok((Self::on(engine, ticker, clock), lock))
+    }
+
+    fn on(engine: Sqlite, ticker: Ticker, clock: Clock) -> Self {
+        Self {
             engine: Arc::new(engine),
             cache: Arc::default(),
             clock,
             ticker,
             index_tasks: Arc::default(),
-        })
-    }
-
-    /// Locks the folder for one server and checkpoints what an earlier server left in the
-    /// write-ahead log.
-    ///
-    /// # Errors
-    /// Another server holds the lock, or the disk fails.
-    pub fn lock_for_serving(&self) -> Result<ServeLock, OpenError> {
-        self.engine.lock_for_serving()
+        }
     }
 
     /// A handle that waits until the database is closed. Dropping the last clone closes it.
@@ -243,7 +251,7 @@ impl Store {
         self.engine.sizes()
     }
 
-    /// Whether the last group was committed.
+    /// Whether the last group that wrote was committed.
     pub fn is_writable(&self) -> bool {
         self.engine.is_writable()
     }
@@ -257,6 +265,14 @@ impl Store {
         if self.is_writable() {
             return Ok(());
         }
+        self.probe().await
+    }
+
+    /// Writes once, to find out whether the store accepts changes.
+    ///
+    /// # Errors
+    /// Those of [`Store::check_writable`].
+    pub async fn probe(&self) -> Result<()> {
         self.write(Extent::Statement, |tx| tx.execute(PROBE, ()).map(drop))
             .await
     }

@@ -139,7 +139,12 @@ WHERE t.terminal_tick IS NULL ORDER BY +t.seq";
 /// unsettled turn, oldest turn first.
 pub fn recover(tx: &mut WriteTx<'_>) -> Result<Vec<(TenantNo, SessionId)>> {
     tx.execute(REQUEUE_RUNNING, ())?;
-    tx.reader().all(ALL_UNSETTLED, (), |row| {
+    all_unsettled(tx.reader())
+}
+
+/// The session of every unsettled turn, oldest turn first.
+pub fn all_unsettled(reader: &Reader<'_>) -> Result<Vec<(TenantNo, SessionId)>> {
+    reader.all(ALL_UNSETTLED, (), |row| {
         Ok((row.get("tenant_no")?, row.get("session_id")?))
     })
 }

@@ -14,7 +14,7 @@ use super::queue::{Queue, QueuedSession};
 use super::respond::{Responders, TurnRef};
 use super::responder::ResponderError;
 use super::signals::Signals;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::metrics::Counter;
 use crate::model::answer::Chunk;
 use crate::model::ids::SessionId;
@@ -119,11 +119,12 @@ impl Engine {
 
     /// Queues the sessions whose turns an earlier process did not finish.
     pub async fn recover(&self) -> Result<()> {
-        let unsettled = self
-            .inner
-            .store
-            .write(Extent::Configuration, turns::recover)
-            .await?;
+        let store = &self.inner.store;
+        let unsettled = match store.write(Extent::Configuration, turns::recover).await {
+            // The turns run all the same, and their answers are stored when there is room.
+            Err(error) if error.is(Code::StorageFull) => store.read(turns::all_unsettled).await?,
+            outcome => outcome?,
+        };
         for (tenant, session) in unsettled {
             self.wake(tenant, session);
         }

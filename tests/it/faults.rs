@@ -473,7 +473,10 @@ fn a_start_on_a_full_disk_reports_the_full_disk() {
     let workspace = Workspace::with_demo_world();
     workspace.serve_demo_world().crash();
     let shim = Shim::of(&workspace);
-    fs::remove_file(workspace.data().join("switchboard.db-shm")).unwrap();
+    // The room that a server reserves for this case is gone too.
+    for name in ["switchboard.db-shm", "reserve"] {
+        fs::remove_file(workspace.data().join(name)).unwrap();
+    }
     for room in [0, 10_000] {
         shim.limit_to(bytes_in(&workspace.data()) + room);
         let Err(done) = Server::try_start(shim.under(workspace.command(SERVE))) else {

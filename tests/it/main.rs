@@ -43,6 +43,7 @@ mod entra_attacks;
 mod envelope;
 mod event_reader;
 mod faults;
+mod file_locks;
 mod foreign_schema;
 mod fuzz;
 mod guests;

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, ffi};
 use tempfile::{Builder, TempDir, TempPath};
 
 use super::errors::{describe, fault};
-use super::folder::{self, FILE, create_private_file, lock_for_serving};
+use super::folder::{self, FILE, lock_for_serving, open_private_file};
 use super::session::Session;
 use super::{check, checkpoint, connection, migrations, schema};
 use crate::error::{Code, Error};
@@ -297,7 +297,7 @@ impl StagedCopy {
         let path = folder.path().join(FILE);
         // Tries the rename of `publish` before the long copy: not every file system supports it.
         let unnamed = folder.path().join("unnamed");
-        create_private_file(&unnamed).map_err(failed)?;
+        open_private_file(&unnamed).map_err(failed)?;
         rename_noclobber(&unnamed, &path).map_err(|error| {
             let cause = format!(
                 "its file system cannot rename a file without the risk of overwriting another ({error}); \

@@ -45,6 +45,8 @@ const MAX_SCRUB_WAIT: Duration = Duration::from_secs(30);
 thread_local! {
     /// The log's frames after the last commit of this thread.
     static FRAMES: Cell<i64> = const { Cell::new(0) };
+    /// Whether a commit of this thread has written to the log since [`has_written`] was last asked.
+    static HAS_WRITTEN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The writer's handle: it follows the log's length, wakes the background connection and restarts
@@ -361,8 +363,14 @@ fn try_checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<bool>
 pub(super) fn watch(writer: &Connection) {
     writer.wal_hook(Some(|_, frames| {
         FRAMES.set(i64::from(frames));
+        HAS_WRITTEN.set(true);
         Ok(())
     }));
+}
+
+/// Whether a commit of this thread has written to the log since the last call.
+pub(super) fn has_written() -> bool {
+    HAS_WRITTEN.take()
 }
 
 impl Checkpoints {

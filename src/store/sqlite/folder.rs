@@ -1,9 +1,10 @@
 //! The data folder: the names and permissions of its files, and its locks.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::files::sync_names;
 use crate::store::OpenError;
@@ -12,15 +13,32 @@ use crate::store::OpenError;
 pub(super) const FILE: &str = "switchboard.db";
 /// The write-ahead log's name in the data folder.
 pub(super) const LOG: &str = "switchboard.db-wal";
+/// The name of the memory that SQLite's processes share, in the data folder.
+const SHARED: &str = "switchboard.db-shm";
+/// Room on the disk for [`SHARED`], so that a server can start on a full disk.
+const RESERVE: &str = "reserve";
+/// The size of [`SHARED`] for a short log.
+const RESERVE_BYTES: u64 = 32 * 1_024;
 /// Locked by the server of a data folder.
 const SERVE_LOCK: &str = "serve.lock";
 /// Locked while a schema is migrated.
 const MIGRATE_LOCK: &str = "migrate.lock";
 
-/// The lock of a data folder's server. A second server cannot start before it is dropped.
+/// The locks of a data folder's server. A second server cannot start before they are dropped.
 #[derive(Debug)]
 pub struct ServeLock {
-    _file: File,
+    _folder: File,
+    /// The database file itself, which a link in another folder can name too.
+    _database: Arc<File>,
+}
+
+impl ServeLock {
+    pub(super) fn new(folder: File, database: Arc<File>) -> Self {
+        Self {
+            _folder: folder,
+            _database: database,
+        }
+    }
 }
 
 /// The database file of a data folder.
@@ -94,20 +112,9 @@ pub(super) fn has_lost_database(folder: &Path) -> bool {
         && (length(LOG).is_ok_and(|bytes| bytes > 0) || length(SERVE_LOCK).is_ok())
 }
 
-/// Creates a file that only its owner can access. SQLite gives a database's side files the same
-/// permissions.
-pub(super) fn create_private_file(path: &Path) -> io::Result<()> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    Ok(())
-}
-
-fn open_lock(path: &Path) -> io::Result<File> {
+/// Opens a file, and creates it if it is missing, so that only its owner can access it. SQLite gives
+/// a database's side files the same permissions.
+pub(super) fn open_private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -117,14 +124,26 @@ fn open_lock(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-pub(super) fn lock_for_serving(folder: &Path) -> Result<ServeLock, OpenError> {
+/// Locks a data folder for its server, or for a restore.
+pub(super) fn lock_for_serving(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join(SERVE_LOCK);
-    let file = open_lock(&path)
+    let file = open_private_file(&path)
         .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
+    lock_now(&file, &path, folder)?;
+    Ok(file)
+}
+
+/// Locks the database file for one server. SQLite's own locks are of another kind, so that other
+/// commands still work.
+pub(super) fn lock_database(file: &File, folder: &Path) -> Result<(), OpenError> {
+    lock_now(file, &folder.join(FILE), folder)
+}
+
+fn lock_now(file: &File, path: &Path, folder: &Path) -> Result<(), OpenError> {
     match file.try_lock() {
-        Ok(()) => Ok(ServeLock { _file: file }),
+        Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(OpenError(format!(
-            "another switchboard serves the data folder {}; stop it first, or choose another --data",
+            "another switchboard serves the data folder {}, or its database under another name; stop it first, or choose another --data",
             folder.display()
         ))),
         Err(TryLockError::Error(error)) => Err(OpenError(format!(
@@ -134,10 +153,36 @@ pub(super) fn lock_for_serving(folder: &Path) -> Result<ServeLock, OpenError> {
     }
 }
 
+/// Reserves room for a start on a full disk. Without the room, the folder is as it was before.
+pub(super) fn reserve_room(folder: &Path) {
+    let path = folder.join(RESERVE);
+    let is_reserved = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|file| file.len() == RESERVE_BYTES)
+    };
+    if is_reserved(&path) {
+        return;
+    }
+    let written = open_private_file(&path).and_then(|mut file| {
+        // Other bytes than zeros, which a file system may store without room.
+        file.write_all(&[b'.'; RESERVE_BYTES as usize])
+    });
+    if written.is_err() {
+        // A part of the room would be missed elsewhere.
+        drop(std::fs::remove_file(&path));
+    }
+}
+
+/// Gives the reserved room back. Returns whether there was any.
+pub(super) fn release_room(folder: &Path) -> bool {
+    let is_needed = folder.join(SHARED).metadata().map_or(0, |file| file.len()) < RESERVE_BYTES;
+    is_needed && std::fs::remove_file(folder.join(RESERVE)).is_ok()
+}
+
 pub(super) fn lock_for_migration(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join(MIGRATE_LOCK);
     let failed = |error| OpenError(format!("cannot lock {}: {error}", path.display()));
-    let file = open_lock(&path).map_err(failed)?;
+    let file = open_private_file(&path).map_err(failed)?;
     file.lock().map_err(failed)?;
     Ok(file)
 }

@@ -13,6 +13,7 @@ mod schema;
 mod session;
 mod writer;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,6 +56,9 @@ pub(super) struct Sqlite {
     readers: Pool<SqliteConnectionManager>,
     writer: Writer,
     long_reads: LongReads,
+    /// The database file, opened before SQLite opens it and closed after: when a process closes any
+    /// descriptor of a file, it loses all of SQLite's locks on that file.
+    file: Arc<File>,
 }
 
 impl Sqlite {
@@ -64,6 +68,39 @@ impl Sqlite {
         clock: &Clock,
         max_changes: usize,
     ) -> Result<(Self, Ticker), OpenError> {
+        Self::open_for(folder, clock, max_changes, |_| Ok(()))
+    }
+
+    /// As [`Sqlite::open`], for the folder's one server. Checkpoints what an earlier server left in
+    /// the log.
+    pub(super) fn open_to_serve(
+        folder: &Path,
+        clock: &Clock,
+        max_changes: usize,
+    ) -> Result<(Self, Ticker, ServeLock), OpenError> {
+        // Before SQLite opens the file: through a link in another folder, it would use another log.
+        let open = || {
+            Self::open_for(folder, clock, max_changes, |file| {
+                folder::lock_database(file, folder)
+            })
+        };
+        let (engine, ticker) = match open() {
+            // On a full disk, SQLite may lack the room for the memory that its processes share.
+            Err(_) if folder::release_room(folder) => open(),
+            outcome => outcome,
+        }?;
+        let lock = engine.lock_for_serving()?;
+        folder::reserve_room(folder);
+        Ok((engine, ticker, lock))
+    }
+
+    fn open_for(
+        folder: &Path,
+        clock: &Clock,
+        max_changes: usize,
+        lock: impl FnOnce(&File) -> Result<(), OpenError>,
+    ) -> Result<(Self, Ticker), OpenError> {
+        schema::prepare();
         folder::create(folder)?;
         let path = folder.join(FILE);
         if folder::has_lost_database(folder) {
@@ -72,8 +109,9 @@ impl Sqlite {
                 path.display()
             )));
         }
-        folder::create_private_file(&path)
+        let file = folder::open_private_file(&path)
             .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
+        lock(&file)?;
         let failed = |error: rusqlite::Error| OpenError(describe(&path, &error));
         // Only if no server runs: that server may be the one that quarantined its log.
         if checkpoint::is_quarantined(&path)
@@ -129,13 +167,14 @@ impl Sqlite {
             readers,
             writer,
             long_reads: LongReads::new(gate),
+            file: Arc::new(file),
         };
         Ok((engine, ticker))
     }
 
-    /// Locks the folder for one server and checkpoints what an earlier server left in the log.
-    pub(super) fn lock_for_serving(&self) -> Result<ServeLock, OpenError> {
+    fn lock_for_serving(&self) -> Result<ServeLock, OpenError> {
         let lock = folder::lock_for_serving(&self.folder)?;
+        let lock = ServeLock::new(lock, Arc::clone(&self.file));
         let path = self.folder.join(FILE);
         if checkpoint::is_quarantined(&path) {
             return Err(OpenError(format!(
@@ -144,8 +183,12 @@ impl Sqlite {
                 path.display()
             )));
         }
-        checkpoint::recover(&path).map_err(|error| OpenError(describe(&path, &error)))?;
-        Ok(lock)
+        match checkpoint::recover(&path) {
+            Ok(()) => Ok(lock),
+            // The log is complete without the checkpoint.
+            Err(error) if errors::is_full(&error) => Ok(lock),
+            Err(error) => Err(OpenError(describe(&path, &error))),
+        }
     }
 
     pub(super) fn closed(&self) -> Closed {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
 
-use super::checkpoint::Checkpoints;
+use super::checkpoint::{self, Checkpoints};
 use super::session::Session;
 use super::{connection, errors};
 use crate::error::{Code, Error, Result};
@@ -310,7 +310,11 @@ impl GroupWriter {
             let outcome = self.commit(&mut group, waiting, max_changes);
             self.metrics
                 .record_commit(group.len(), start.elapsed(), outcome.is_ok());
-            self.writable.store(outcome.is_ok(), Ordering::Relaxed);
+            // A commit that wrote nothing also succeeds on a full disk.
+            let has_written = checkpoint::has_written();
+            if has_written || outcome.is_err() {
+                self.writable.store(outcome.is_ok(), Ordering::Relaxed);
+            }
             let failure = outcome.err();
             let on_commit = self.effects.on_commit.drain(..);
             if failure.is_none() {
