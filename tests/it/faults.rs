@@ -455,17 +455,20 @@ pub fn reply_on_a_full_disk() -> Reply {
     reply
 }
 
-/// Waits until every turn is answered.
+/// Waits until every turn of a session that is not deleted is answered.
 pub fn wait_until_all_turns_end(workspace: &Workspace) {
     let file = rusqlite::Connection::open(workspace.database()).unwrap();
-    let count = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let count = |condition: &str| {
+        let sql = format!(
+            "SELECT count(*) FROM turns t JOIN sessions s ON s.seq = t.session_seq WHERE {condition}"
+        );
+        let count: i64 = file.query_row(&sql, [], |row| row.get(0)).unwrap();
+        count
+    };
     until("every turn has ended", || {
-        count("SELECT count(*) FROM turns WHERE terminal_tick IS NULL") == 0
+        count("t.terminal_tick IS NULL") == 0
     });
-    assert_eq!(
-        count("SELECT count(*) FROM turns WHERE status <> 'COMPLETED'"),
-        0
-    );
+    assert_eq!(count("t.status <> 'COMPLETED'"), 0);
 }
 
 #[test]
