@@ -245,7 +245,7 @@ mod tests {
                 for _ in 0..400 {
                     let word = random.word(&alphabet, 1..10);
                     let no = random.below(4);
-                    let is_candidate = |other: &str| no > 0 || other.len() % 2 == 0;
+                    let is_candidate = |other: &str| no > 0 || other.len().is_multiple_of(2);
                     let expected = scanned(&frequencies, &word, is_candidate);
                     assert_eq!(vocabulary.correct(&word, is_candidate), expected, "{word}");
                     corrected += usize::from(expected.is_some());

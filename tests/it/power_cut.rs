@@ -276,7 +276,8 @@ fn pages_checkpointed_without_a_sync_are_checkpointed_again_after_a_failed_sync(
     assert_eq!(import(&shim, &workspace), 0);
     let server = serve(&shim, &workspace);
     let (log, main) = (workspace.data().join(LOG), workspace.data().join(MAIN_FILE));
-    until("the log is empty", || length(&log) == 0);
+    // The start writes a little.
+    until("the log is short", || length(&log) < 20 * FRAME);
     let recorded = || shim.recorded();
     let address = server.address().parse().unwrap();
     let mut writer = Writer::new("Writer".to_owned(), address, 0, &recorded);

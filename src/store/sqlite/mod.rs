@@ -68,7 +68,10 @@ impl Sqlite {
         clock: &Clock,
         max_changes: usize,
     ) -> Result<(Self, Ticker), OpenError> {
-        Self::open_for(folder, clock, max_changes, |_| Ok(()))
+        // Not one that is opened in the background: it could be closed after the writer, and leave the
+        // write-ahead log behind.
+        let idle_readers = 0;
+        Self::open_for(folder, clock, max_changes, idle_readers, |_| Ok(()))
     }
 
     /// As [`Sqlite::open`], for the folder's one server. Checkpoints what an earlier server left in
@@ -80,7 +83,7 @@ impl Sqlite {
     ) -> Result<(Self, Ticker, ServeLock), OpenError> {
         // Before SQLite opens the file: through a link in another folder, it would use another log.
         let open = || {
-            Self::open_for(folder, clock, max_changes, |file| {
+            Self::open_for(folder, clock, max_changes, 1, |file| {
                 folder::lock_database(file, folder)
             })
         };
@@ -98,6 +101,7 @@ impl Sqlite {
         folder: &Path,
         clock: &Clock,
         max_changes: usize,
+        idle_readers: u32,
         lock: impl FnOnce(&File) -> Result<(), OpenError>,
     ) -> Result<(Self, Ticker), OpenError> {
         schema::prepare();
@@ -142,7 +146,7 @@ impl Sqlite {
         let ticker = Ticker::after(connection::last_tick(&connection).map_err(failed)?);
         let readers = Pool::builder()
             .max_size(READERS)
-            .min_idle(Some(1))
+            .min_idle(Some(idle_readers))
             .connection_timeout(READER_WAIT)
             .test_on_check_out(false)
             .build(
