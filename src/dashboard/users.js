@@ -25,7 +25,7 @@ export function view(context) {
       { label: 'Role', cell: (row) => role(context.me, row, problem) },
       { label: 'Last seen', cell: (row) => time(row.last_seen_at) },
       { label: 'User id', cell: (row) => identifier(row.id) },
-      { label: '', cell: (row) => button('Remove', () => removeUser(row, problem, () => found.reload()), { small: true, kind: 'quiet' }) },
+      { label: 'Actions', cell: (row) => button('Remove', () => removeUser(row, problem, () => found.reload()), { small: true, kind: 'quiet' }) },
     ],
     none: empty('No users yet.', [
       'A member of your directory is added at the first sign-in with Microsoft Entra ID. Add a guest here, or in the ', h('code', 'users'),

@@ -169,7 +169,7 @@ export const scenarios = {
 
   "the relay's routing decision is shown with its rule, and so is a refusal": async (visitor) => {
     const { page } = visitor;
-    visitor.expectError(/status of 409.*\/resolve/);
+    visitor.expectError(/status of (404|409).*\/resolve/);
     await visitor.signIn();
     await page.goto("#/try");
     await page.getByRole("button", { name: "Relay" }).click();
@@ -179,9 +179,15 @@ export const scenarios = {
     await page.getByText("white_label_install").waitFor();
     await page.getByText("pinned to Contoso").waitFor();
     await visitor.inspect(page, "try-relay");
-    await page.getByLabel("M365 tenant").fill("0bad0000-0000-4000-8000-000000000000");
+    const unlinked = "57a46e40-0000-4000-8000-000000000002";
+    const channel = (await visitor.call("GET", "/channels?q=Client")).data[0].id;
+    await visitor.call("POST", `/channels/${channel}/installs`, { body: { end_client_tenant_id: unlinked } });
+    await page.getByLabel("M365 tenant").fill(unlinked);
     await page.getByRole("button", { name: "Show who would answer" }).click();
     await page.getByText("No agent would answer.").waitFor();
+    await page.getByLabel("M365 tenant").fill("0bad0000-0000-4000-8000-000000000000");
+    await page.getByRole("button", { name: "Show who would answer" }).click();
+    await page.getByText("You cannot ask about this M365 tenant.").waitFor();
   },
 
   "a message has files, a file whose content does not match its type is refused, and the files can be read": async (visitor) => {
