@@ -16,6 +16,7 @@ mod keys;
 mod messages;
 mod meta;
 mod metrics;
+mod new_sessions;
 mod sessions;
 mod stats;
 mod tenant;

@@ -1,37 +1,31 @@
-//! Chat sessions: creation, dry run, lists, changes and deletion (contract, sections 3 and 4).
+//! Chat sessions: lists, changes and deletion (contract, section 4).
 
 use std::time::Duration;
 
 use actix_web::{HttpRequest, web};
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::App;
 use super::edge::admission::Permit;
 use super::edge::call::Call;
-use super::edge::context::{Context, event_of};
+use super::edge::context::event_of;
 use super::edge::cursor::{AFTER_ALL, List, ListQuery, Page};
-use super::edge::envelope::{MaybeSerialized, NoContent, Outcome, Reply};
+use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
 use super::turns::change_and_cancel;
-use crate::digest;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::fields::{Fields, FromFields};
-use crate::model::api_key;
 use crate::model::caller::{Caller, Reach, Who};
-use crate::model::ids::{ChannelId, SessionId};
-use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, Name, TenantNo};
+use crate::model::ids::SessionId;
+use crate::model::names::{AgentId, ClientId, Name, TenantNo};
 use crate::model::session::{Message, Metadata, Session};
-use crate::model::words::{ManagedAgentKey, Role, Rule, SessionChannel};
-use crate::resolver::{self, Asker, Choice, Directory, NotMapped, Purpose, Refused, Resolution};
-use crate::store::idempotency::{self, IdempotentRequest, Replay};
-use crate::store::sessions::{self, NewSession, Scope, SessionChange, SessionFilter};
+use crate::model::words::Role;
+use crate::resolver::{Directory, NotMapped};
+use crate::store::sessions::{self, Scope, SessionChange, SessionFilter};
 use crate::store::{Extent, LongRead, Reader, audit, search, turns, unlinked};
 
 /// Longest title, in characters (contract, section 1, Size).
-const MAX_TITLE_CHARS: usize = 200;
+pub(super) const MAX_TITLE_CHARS: usize = 200;
 /// How long a search waits for its index to be up to date.
 const INDEX_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a deletion waits while too many deleted words are still in the search index.
@@ -39,96 +33,9 @@ const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 const SEARCH_INCOMPLETE: &str =
     "The server's disk is full. The newest messages may be missing from this result.";
 
-const NO_SINGLE_CHOICE: &str = "Send exactly one of agent_id and managed_agent_key. A relay sends managed_agent_key: NEO_SUPPORT.";
-
-/// The body of `POST /chat/sessions`. Types and forms are valid; other rules are checked later.
-pub(super) struct SessionRequest {
-    agent_id: Option<i64>,
-    managed: Option<ManagedAgentKey>,
-    title: Option<String>,
-    client_id: Option<String>,
-    bot_id: Option<BotId>,
-    inbound_tenant_id: Option<M365TenantId>,
-    end_company_id: Option<String>,
-    metadata: Metadata,
-}
-
-impl FromFields for SessionRequest {
-    fn read(fields: &Fields<'_>) -> Self {
-        Self::read_for(fields, true)
-    }
-}
-
-impl SessionRequest {
-    /// Reads the body. `is_routed` tells whether `bot_id` and `inbound_tenant_id` route this
-    /// caller.
-    fn read_for(fields: &Fields<'_>, is_routed: bool) -> Self {
-        // For other callers the two fields are ignored, but they must be strings that are not
-        // empty. A placeholder keeps the fact that a field was sent, for the warning.
-        let (bot_id, inbound_tenant_id) = if is_routed {
-            (
-                fields.named::<BotId>("bot_id").value(),
-                fields.named::<M365TenantId>("inbound_tenant_id").value(),
-            )
-        } else {
-            let sent = |name| fields.text(name, 1..=usize::MAX).value();
-            let placeholder =
-                |text: String| text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-            (
-                sent("bot_id")
-                    .map(placeholder)
-                    .and_then(|text| BotId::parse(text.get(..1)?)),
-                sent("inbound_tenant_id")
-                    .map(placeholder)
-                    .and_then(|text| M365TenantId::parse(text.get(..1)?)),
-            )
-        };
-        Self {
-            agent_id: fields.integer("agent_id", i64::MIN..=i64::MAX).value(),
-            managed: fields
-                .word(
-                    "managed_agent_key",
-                    ManagedAgentKey::parse,
-                    &ManagedAgentKey::choices(),
-                )
-                .value(),
-            title: fields.text("title", 0..=MAX_TITLE_CHARS).value(),
-            client_id: fields.text("client_id", 0..=usize::MAX).value(),
-            bot_id,
-            inbound_tenant_id,
-            end_company_id: fields.text("end_company_id", 1..=usize::MAX).value(),
-            metadata: fields.metadata("metadata").value().unwrap_or_default(),
-        }
-    }
-
-    /// Checks `client_id` and the choice of an agent, and builds the resolver's request.
-    fn request(&self, caller: &Caller) -> Result<resolver::Request> {
-        refuse_client_id(caller, self.client_id.as_deref())?;
-        let choice = match (self.agent_id, self.managed) {
-            (Some(id), None) => Choice::Agent(AgentId(id)),
-            (None, Some(key)) => Choice::Managed(key),
-            (Some(_), Some(_)) | (None, None) => {
-                return Err(Refusal::invalid(
-                    "agent_id, managed_agent_key",
-                    "exactly one of the two is required",
-                )
-                .saying(NO_SINGLE_CHOICE)
-                .into());
-            }
-        };
-        Ok(resolver::Request {
-            choice,
-            client_id: self.client_id.clone(),
-            bot_id: self.bot_id.clone(),
-            inbound_tenant_id: self.inbound_tenant_id.clone(),
-            end_company_id: self.end_company_id.clone(),
-        })
-    }
-}
-
 /// Refuses `client_id` from a caller that is not the platform, even if the value names the caller's
 /// own tenant (contract, section 1, Order of checks).
-fn refuse_client_id(caller: &Caller, client_id: Option<&str>) -> Result<()> {
+pub(super) fn refuse_client_id(caller: &Caller, client_id: Option<&str>) -> Result<()> {
     if client_id.is_some() && !caller.is_platform() {
         return Err(Refusal::new(Code::ClientIdNotAllowed)
             .with("field", "client_id")
@@ -186,307 +93,6 @@ pub(super) async fn refuse_unmapped(app: &App, not_mapped: NotMapped) -> Result<
         })
         .await?;
     Ok(refusal.into())
-}
-
-/// The caller as the resolver sees it.
-///
-/// # Errors
-/// `forbidden` for a session token.
-fn asker(caller: &Caller) -> Result<Asker> {
-    Asker::of(caller).ok_or_else(|| Code::Forbidden.into())
-}
-
-/// Decides who answers. A platform call counts on the tenant that it acts in, also if no agent
-/// answers there.
-async fn answerer(
-    app: &App,
-    caller: &Permit,
-    requested: &SessionRequest,
-    purpose: Purpose,
-) -> Result<Result<Resolution, Refused>> {
-    let request = requested.request(caller)?;
-    let outcome = app
-        .store
-        .resolve(caller.snapshot_version(), asker(caller)?, request, purpose)
-        .await?;
-    let acting = match &outcome {
-        Ok(resolution) => Some(&resolution.tenant),
-        Err(none) => none.acting.as_ref(),
-    };
-    if let Some(tenant) = acting {
-        caller.act_in(tenant.no, tenant.rate_limit_per_minute)?;
-    }
-    Ok(outcome.map_err(|none| none.refused))
-}
-
-/// The caller's account, unique across the server, as the scope of an idempotency key.
-fn account(caller: &Caller) -> String {
-    let (tenant, kind) = (caller.tenant.no.0, caller.kind().as_str());
-    format!("{tenant}/{kind}/{}", caller.account())
-}
-
-/// The idempotency key of a request, with the account and the hash of the body.
-fn repeatable(
-    request: &HttpRequest,
-    caller: &Caller,
-    body: &Body<SessionRequest>,
-) -> Result<Option<IdempotentRequest>> {
-    const HEADER: &str = "Idempotency-Key";
-    let Some(key) = request.headers().get(HEADER) else {
-        return Ok(None);
-    };
-    let key = key.as_bytes();
-    if !(1..=128).contains(&key.len()) || !key.iter().all(u8::is_ascii_graphic) {
-        return Err(Refusal::invalid(HEADER, "must be 1 to 128 visible characters").into());
-    }
-    Ok(Some(IdempotentRequest {
-        account: account(caller),
-        key: String::from_utf8_lossy(key).into_owned(),
-        body_sha256: digest::sha256(&body.bytes),
-    }))
-}
-
-/// The reply to replay; `None` if the request is the first with its key. A replay counts on the
-/// tenant of its session.
-fn stored_reply(call: &Call, replay: Replay) -> Result<Option<Box<RawValue>>> {
-    match replay {
-        Replay::No => Ok(None),
-        Replay::OtherBody => Err(Code::IdempotencyKeyReused.into()),
-        Replay::SessionDeleted => Err(Code::NotFound.into()),
-        Replay::Session(first) => {
-            let (tenant, own_limit) = first.tenant;
-            call.act_in(tenant, own_limit)?;
-            RawValue::from_string(first.json)
-                .map(Some)
-                .map_err(|error| Error::Internal(error.into()))
-        }
-    }
-}
-
-/// The field of a stored reply that the `Location` header needs.
-#[derive(serde::Deserialize)]
-struct FirstReply<'a> {
-    id: &'a str,
-}
-
-/// The reply for a session that is created now or was created by an earlier request.
-fn created(session: MaybeSerialized<Session>) -> Outcome<MaybeSerialized<Session>> {
-    let id = match &session {
-        MaybeSerialized::Value(session) => session.id.to_string(),
-        MaybeSerialized::Json(json) => {
-            let first = serde_json::from_str::<FirstReply<'_>>(json.get());
-            let first = first.map_err(|error| Error::Internal(error.into()))?;
-            first.id.to_owned()
-        }
-    };
-    Ok(Reply::created(format_args!("/chat/sessions/{id}"), session))
-}
-
-fn replay(reply: Box<RawValue>) -> Outcome<MaybeSerialized<Session>> {
-    Ok(created(MaybeSerialized::Json(reply))?.replayed())
-}
-
-pub(super) async fn create(
-    app: web::Data<App>,
-    caller: Permit,
-    request: HttpRequest,
-    body: Body<SessionRequest>,
-) -> Outcome<MaybeSerialized<Session>> {
-    let requested =
-        body.read_by(|fields| SessionRequest::read_for(fields, caller.is_platform()))?;
-    let repeatable = repeatable(&request, &caller, &body)?;
-    if let Some(repeatable) = &repeatable {
-        let (now, repeatable) = (app.store.now(), repeatable.clone());
-        let found = app
-            .store
-            .read(move |reader| idempotency::find(reader, &repeatable, now))
-            .await?;
-        if let Some(reply) = stored_reply(&caller, found)? {
-            return replay(reply);
-        }
-    }
-    let resolution = match answerer(&app, &caller, &requested, Purpose::Create).await? {
-        Ok(resolution) => resolution,
-        Err(Refused::EndCompanyNotMapped(not_mapped)) => {
-            return Err(refuse_unmapped(&app, not_mapped).await?);
-        }
-        Err(refused) => return Err(Refusal::from(refused).into()),
-    };
-    let warnings = resolution.warnings.clone();
-    let company_event = company_event(&resolution, &caller, &request);
-    let new = new_session(&requested, &caller, resolution)?;
-    if repeatable.is_none() && company_event.is_none() && new.title.is_none() {
-        let session = app
-            .store
-            .write(Extent::Statement, move |tx| sessions::insert(tx, new));
-        return Ok(created(MaybeSerialized::Value(session.await?))?.warning(warnings));
-    }
-    let call = caller.shared();
-    let outcome = app
-        .store
-        .write(Extent::NewSession, move |tx| {
-            if let Some(repeatable) = &repeatable {
-                let found = idempotency::find(tx.reader(), repeatable, tx.now())?;
-                if let Some(reply) = stored_reply(&call, found)? {
-                    return Ok(Err(reply));
-                }
-            }
-            let session = sessions::insert(tx, new)?;
-            if let Some(mut event) = company_event {
-                event.target = Some(session.id.to_string());
-                audit::record(tx, &event)?;
-            }
-            // Without an idempotency key, the session is serialized once, outside the writer
-            // thread.
-            let Some(repeatable) = &repeatable else {
-                return Ok(Ok(MaybeSerialized::Value(session)));
-            };
-            let json = serde_json::value::to_raw_value(&session)
-                .map_err(|error| Error::Internal(error.into()))?;
-            idempotency::insert(tx, repeatable, session.id, json.get())?;
-            Ok(Ok(MaybeSerialized::Json(json)))
-        })
-        .await?;
-    match outcome {
-        Ok(session) => Ok(created(session)?.warning(warnings)),
-        Err(first) => replay(first),
-    }
-}
-
-/// The audit event of a session that tries an agent as a company's staff would see it.
-fn company_event(
-    resolution: &Resolution,
-    caller: &Caller,
-    request: &HttpRequest,
-) -> Option<audit::Event> {
-    let company = resolution
-        .company
-        .as_ref()
-        .filter(|_| resolution.rule == Rule::Selected)?;
-    let mut details = Map::new();
-    details.insert("end_company_id".to_owned(), company.id.as_str().into());
-    details.insert("agent_id".to_owned(), resolution.agent.id.0.into());
-    let action = "session.create_as_company";
-    Some(Context::of(request).event(caller.tenant.no, caller, action, None, details))
-}
-
-fn new_session(
-    requested: &SessionRequest,
-    caller: &Caller,
-    resolution: Resolution,
-) -> Result<NewSession> {
-    let channel = match &caller.who {
-        Who::DashboardUser { .. } => SessionChannel::Dashboard,
-        Who::ServiceAccount { platform: true, .. } => SessionChannel::Teams,
-        Who::ServiceAccount { .. } | Who::EndUserSession { .. } => SessionChannel::Api,
-    };
-    Ok(NewSession {
-        agent_id: resolution.agent.id,
-        channel,
-        title: requested.title.clone().filter(|title| !title.is_empty()),
-        show_agent_progress_steps: resolution
-            .channel
-            .as_ref()
-            .is_none_or(|channel| channel.show_agent_progress_steps),
-        channel_id: resolution.channel.as_ref().map(|channel| channel.id),
-        tenant: resolution.tenant,
-        company: resolution.company,
-        pinned_by: resolution.pinned_by,
-        rule: resolution.rule,
-        created_by: caller.actor(),
-        platform_tenant: caller.is_platform().then_some(caller.tenant.no),
-        metadata_json: serde_json::to_string(&requested.metadata)
-            .map_err(|error| Error::Internal(error.into()))?,
-        metadata: requested.metadata.clone(),
-    })
-}
-
-/// The result of a dry run.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct Verdict {
-    /// The rule that decides.
-    rule: Rule,
-    /// The agent that would answer.
-    agent_id: AgentId,
-    /// The name of that agent.
-    agent_name: String,
-    /// The tenant on whose behalf the agent would answer.
-    client_id: ClientId,
-    /// The company that the session would be pinned to; null without a company.
-    end_company_id: Option<CompanyId>,
-    /// The channel that routes the session; null without a channel.
-    channel_id: Option<ChannelId>,
-}
-
-/// The ids that a dry run asks about. Text that is no id is left out, and so is an API key in the
-/// wrong field.
-fn asked(requested: &SessionRequest, routes_as_relay: bool) -> Map<String, Value> {
-    let text = |id: Option<&str>| id.map(Value::from).filter(|id| !is_api_key(id));
-    let bot = requested.bot_id.as_ref().filter(|_| routes_as_relay);
-    let inbound = requested.inbound_tenant_id.as_ref();
-    let company = requested.end_company_id.as_deref();
-    let client = requested.client_id.as_deref();
-    let ids = [
-        ("agent_id", requested.agent_id.map(Value::from)),
-        (
-            "managed_agent_key",
-            text(requested.managed.map(ManagedAgentKey::as_str)),
-        ),
-        (
-            "client_id",
-            text(client.filter(|id| ClientId::parse(id).is_some())),
-        ),
-        ("bot_id", text(bot.map(BotId::as_str))),
-        (
-            "inbound_tenant_id",
-            text(
-                inbound
-                    .filter(|_| routes_as_relay)
-                    .map(M365TenantId::as_str),
-            ),
-        ),
-        (
-            "end_company_id",
-            text(company.filter(|id| CompanyId::parse(id).is_some())),
-        ),
-    ];
-    ids.into_iter()
-        .filter_map(|(name, id)| Some((name.to_owned(), id?)))
-        .collect()
-}
-
-fn is_api_key(id: &Value) -> bool {
-    id.as_str()
-        .is_some_and(|id| id.starts_with(api_key::PREFIX))
-}
-
-pub(super) async fn resolve(
-    app: web::Data<App>,
-    caller: Permit,
-    request: HttpRequest,
-    body: Body<SessionRequest>,
-) -> Outcome<Verdict> {
-    let routes_as_relay = match &caller.who {
-        Who::ServiceAccount { .. }
-        | Who::DashboardUser {
-            role: Role::Admin, ..
-        } => true,
-        Who::DashboardUser { .. } | Who::EndUserSession { .. } => false,
-    };
-    let requested = body.read_by(|fields| SessionRequest::read_for(fields, routes_as_relay))?;
-    Context::remember(&request, asked(&requested, routes_as_relay));
-    let resolution = answerer(&app, &caller, &requested, Purpose::DryRun)
-        .await?
-        .map_err(Refusal::from)?;
-    let verdict = Verdict {
-        rule: resolution.rule,
-        agent_id: resolution.agent.id,
-        agent_name: resolution.agent.name,
-        client_id: resolution.tenant.client_id,
-        end_company_id: resolution.company.map(|company| company.id),
-        channel_id: resolution.channel.map(|channel| channel.id),
-    };
-    Ok(Reply::ok(verdict).warning(resolution.warnings))
 }
 
 /// Reads a session in which the caller needs this reach, and counts the call on its tenant.

@@ -17,7 +17,7 @@ use super::routing::{MethodRoute, PathRoutes};
 use crate::error::{Code, Error};
 use crate::http::{
     agents, articles, attachments, audit_events, auth, channels, companies, docs, events, installs,
-    keys, messages, meta, sessions, stats, tenant, tenants, tokens, turns, users,
+    keys, messages, meta, new_sessions, sessions, stats, tenant, tenants, tokens, turns, users,
 };
 use crate::input::fields::{Fields, FromFields};
 
@@ -303,7 +303,7 @@ fn chat_rows() -> Vec<Row> {
         AgentNotConversational, EndCompanyRequired,
     ];
     vec![
-        row(Method::POST, "/chat/sessions", Callers::CanChat, sessions::create)
+        row(Method::POST, "/chat/sessions", Callers::CanChat, new_sessions::create)
             .doc("createSession", "Creates a session: decides which agent answers, on behalf of which tenant and for which company")
             .example(|| json!({ "managed_agent_key": "NEO_SUPPORT", "title": "Printer on fire" }))
             .header("Idempotency-Key", "1 to 128 visible characters; a repeated request within 24 hours receives the first reply again")
@@ -312,7 +312,7 @@ fn chat_rows() -> Vec<Row> {
         row(Method::GET, "/chat/sessions", Callers::Member, sessions::list)
             .doc("listSessions", "Lists the sessions that the caller may read, newest first")
             .errors(&[ClientIdNotAllowed, NotFound]),
-        row(Method::POST, "/chat/sessions/resolve", Callers::CanChat, sessions::resolve)
+        row(Method::POST, "/chat/sessions/resolve", Callers::CanChat, new_sessions::resolve)
             .doc("resolveSession", "Returns which agent would answer, without creating a session (dry run)")
             .example(|| json!({ "managed_agent_key": "NEO_SUPPORT" }))
             .errors(ROUTED),
