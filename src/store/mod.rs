@@ -229,13 +229,13 @@ impl Store {
         }
     }
 
-    /// As [`Store::write`] of a configuration change, for the command line and other threads that
-    /// may block.
+    /// As [`Store::write`] of a change that has a transaction of its own, for the command line and
+    /// other threads that may block.
     pub fn write_now<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut WriteTx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let reply = self.engine.submit(Extent::Configuration, change)?;
+        let reply = self.engine.submit(Extent::Alone, change)?;
         reply
             .blocking_recv()
             .map_err(|_| Error::internal("the writer has stopped"))?

@@ -218,6 +218,9 @@ pub enum Extent {
     Session(Tick),
     /// Anything else. Changes with this extent do not run concurrently.
     Configuration,
+    /// As [`Extent::Configuration`], for a change of very many rows: it has a transaction of its
+    /// own.
+    Alone,
 }
 
 /// One change's view of the write transaction. The change also sees the earlier changes of its

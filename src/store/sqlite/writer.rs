@@ -208,6 +208,7 @@ impl Writer {
         let metrics = Arc::new(WriterMetrics::new());
         let group_writer = GroupWriter {
             connection,
+            alone: None,
             clock,
             ticker,
             data_version: None,
@@ -288,6 +289,8 @@ impl Drop for Writer {
 
 struct GroupWriter {
     connection: Connection,
+    /// The next change, which has a transaction of its own.
+    alone: Option<Box<dyn Pending>>,
     clock: Clock,
     ticker: Ticker,
     /// SQLite's data version when the ticks of other processes were last read.
@@ -302,10 +305,10 @@ struct GroupWriter {
 impl GroupWriter {
     fn run(&mut self, waiting: &Receiver<Box<dyn Pending>>, max_changes: usize) {
         let mut group = Vec::with_capacity(max_changes);
-        while let Ok(first) = waiting.recv() {
+        while let Some(first) = self.alone.take().or_else(|| waiting.recv().ok()) {
+            self.metrics.dequeued.add(1);
             group.push(first);
             self.add_waiting(&mut group, waiting, max_changes);
-            self.metrics.dequeued.add(1);
             let start = Instant::now();
             let outcome = self.commit(&mut group, waiting, max_changes);
             self.metrics
@@ -342,9 +345,13 @@ impl GroupWriter {
         max_changes: usize,
     ) -> Result<(), GroupFailure> {
         execute(&self.connection, "BEGIN IMMEDIATE")?;
-        let outcome = self
-            .run_all(group, waiting, max_changes)
-            .and_then(|()| execute(&self.connection, "COMMIT"));
+        let outcome = self.run_all(group, waiting, max_changes).and_then(|()| {
+            match self.connection.is_autocommit() {
+                // The only change of the group was rolled back.
+                true => Ok(()),
+                false => execute(&self.connection, "COMMIT"),
+            }
+        });
         if let Err(error) = outcome {
             // SQLite may have rolled back already, for example because the disk is full.
             if !self.connection.is_autocommit() {
@@ -383,24 +390,37 @@ impl GroupWriter {
         Ok(())
     }
 
+    /// Adds waiting changes to a group, up to one that has a transaction of its own.
     fn add_waiting(
-        &self,
+        &mut self,
         group: &mut Vec<Box<dyn Pending>>,
         waiting: &Receiver<Box<dyn Pending>>,
         max_changes: usize,
     ) {
-        let before = group.len();
-        group.extend(waiting.try_iter().take(max_changes - before));
-        self.metrics.dequeued.add((group.len() - before) as u64);
+        let is_alone = |pending: &dyn Pending| pending.extent() == Extent::Alone;
+        if group.first().is_some_and(|first| is_alone(first.as_ref())) {
+            return;
+        }
+        while group.len() < max_changes && self.alone.is_none() {
+            match waiting.try_recv() {
+                Err(_) => return,
+                Ok(pending) if is_alone(pending.as_ref()) => self.alone = Some(pending),
+                Ok(pending) => {
+                    self.metrics.dequeued.add(1);
+                    group.push(pending);
+                }
+            }
+        }
     }
 
     fn run_each(&mut self, changes: &mut [Box<dyn Pending>]) -> rusqlite::Result<()> {
         let now = self.clock.now();
         for pending in changes {
             // A savepoint costs about as much as the statement: SQLite copies every page that the
-            // change modifies.
+            // change modifies. Each statement with a trigger then walks through all the copies, so
+            // that a change of very many rows has a transaction instead.
             let extent = pending.extent();
-            let needs_savepoint = extent != Extent::Statement;
+            let needs_savepoint = extent != Extent::Statement && extent != Extent::Alone;
             if needs_savepoint {
                 execute(&self.connection, "SAVEPOINT change")?;
             }
@@ -425,6 +445,8 @@ impl GroupWriter {
                 }
                 if needs_savepoint {
                     execute(&self.connection, "ROLLBACK TO change")?;
+                } else if extent == Extent::Alone {
+                    execute(&self.connection, "ROLLBACK")?;
                 }
             }
             if needs_savepoint {
@@ -449,6 +471,36 @@ mod tests {
 
     fn add(tx: &mut WriteTx<'_>, number: i64) -> Result<()> {
         tx.execute(ADD, [number]).map(drop)
+    }
+
+    #[tokio::test]
+    async fn a_change_with_a_transaction_of_its_own_shares_neither_it_nor_a_savepoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Clock::System).unwrap();
+        let before = store.write(Extent::Configuration, |tx| add(tx, 1));
+        let alone = store.write(Extent::Alone, |tx| {
+            add(tx, 2)?;
+            // There is no savepoint of this name.
+            tx.execute("ROLLBACK TO change", ()).unwrap_err();
+            add(tx, 3)
+        });
+        let refused = store.write(Extent::Alone, |tx| {
+            add(tx, 4)?;
+            add(tx, 1)
+        });
+        let undone = store.write(Extent::Alone, |tx| {
+            add(tx, 5)?;
+            tx.roll_back()
+        });
+        let after = store.write(Extent::Configuration, |tx| add(tx, 6));
+        before.await.unwrap();
+        alone.await.unwrap();
+        refused.await.unwrap_err();
+        undone.await.unwrap();
+        after.await.unwrap();
+        let all = store.read_now(|reader| reader.all(ALL, (), |row| row.get::<i64>("tenant_no")));
+        assert_eq!(all.unwrap(), [1, 2, 3, 6]);
+        assert_eq!(store.writer_metrics().waiting(), 0);
     }
 
     #[tokio::test]
