@@ -1,23 +1,27 @@
 //! `import` of seed files and of lists of companies, and `export` (contract, section 11).
 
-use std::fs;
+use std::fmt;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
+use indicatif::ProgressBar;
 
 use super::flags::Directories;
 use super::{Common, Failed, bar, column, open, operator, print, wrong_usage};
 use crate::error::{Error, Result};
-use crate::input::company_file;
+use crate::input::company_file::CompanyRows;
 use crate::input::fields::Problem;
-use crate::input::seed::{self, Parsed, UnknownFields};
+use crate::input::seed::{self, Parsed, SeedCompany, UnknownFields};
 use crate::model::names::ClientId;
-use crate::store::import::{self, ImportOptions, Imported, Rejected, Report};
+use crate::store::import::{
+    self, CompanyList, ImportOptions, Imported, LargeOptions, ONE_TRANSACTION, Rejected, Report,
+};
 use crate::store::tenants::{self, TenantRecord};
-use crate::store::{Reader, Store, WriteTx, export};
+use crate::store::{ImportLock, Reader, Store, WriteTx, export};
 
 #[derive(Args)]
 pub(super) struct Import {
@@ -54,16 +58,30 @@ impl Import {
         self.csv || extension.is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
     }
 
-    fn read(&self) -> Result<Vec<u8>, Failed> {
+    fn open(&self) -> Result<Box<dyn Read>, Failed> {
+        if self.file.as_os_str() == "-" {
+            return Ok(Box::new(io::stdin().lock()));
+        }
+        let file = File::open(&self.file).map_err(|error| self.unreadable(&error))?;
+        Ok(Box::new(file))
+    }
+
+    fn read(&self) -> Result<String, Failed> {
         let mut bytes = Vec::new();
-        let read = if self.file.as_os_str() == "-" {
-            io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-        } else {
-            fs::read(&self.file)
-        };
-        read.map_err(|error| {
-            Failed::saying(format!("cannot read {}: {error}", self.file.display()))
-        })
+        let read = self.open()?.read_to_end(&mut bytes);
+        read.map_err(|error| self.unreadable(&error))?;
+        String::from_utf8(bytes).map_err(|error| self.unreadable(&error))
+    }
+
+    fn unreadable(&self, error: &dyn fmt::Display) -> Failed {
+        Failed::saying(format!("cannot read {}: {error}", self.file.display()))
+    }
+
+    fn large(&self) -> LargeOptions {
+        LargeOptions {
+            dry_run: self.dry_run,
+            directories: self.directories.rule(),
+        }
     }
 }
 
@@ -108,26 +126,134 @@ pub(super) fn import(common: &Common, arguments: &Import) -> Result<(), Failed> 
 }
 
 fn import_seed(common: &Common, arguments: &Import) -> Result<Report, Failed> {
-    let text = String::from_utf8(arguments.read()?).map_err(|error| {
-        Failed::saying(format!("cannot read {}: {error}", arguments.file.display()))
-    })?;
+    let text = arguments.read()?;
     let parsed = seed::parse_with(&text, &common.environment, arguments.unknown_fields());
+    drop(text);
     let seed = without_ignored(parsed)?;
     let (store, things) = (open(common)?, seed.resource_count());
+    let tenants = seed.tenants.iter();
+    let companies: usize = tenants.map(|tenant| tenant.end_companies.len()).sum();
+    if companies > ONE_TRANSACTION {
+        let _lock = begin_large(&store, arguments)?;
+        let bar = progress_bar(companies);
+        let mut step = |done: usize| bar.inc(done as u64);
+        let (actor, options) = (operator(), arguments.large());
+        let outcome = import::apply_large(&store, seed, &actor, options, &mut step);
+        return end_large(&store, &bar, outcome);
+    }
+    resume(&store, arguments)?;
     run(&store, things, arguments, move |tx, options| {
         import::apply_with(tx, &seed, &operator(), options)
     })
 }
 
 fn import_companies(common: &Common, arguments: &Import, named: &str) -> Result<Report, Failed> {
-    let parsed = company_file::parse(&arguments.read()?, arguments.unknown_fields());
-    let companies = without_ignored(parsed)?;
+    let unreadable = |error: io::Error| arguments.unreadable(&error);
+    let unknown_fields = arguments.unknown_fields();
+    let mut rows = CompanyRows::new(arguments.open()?, unknown_fields).map_err(unreadable)?;
+    let first = rows.first(ONE_TRANSACTION);
+    if first.len() > ONE_TRANSACTION {
+        return import_long_list(common, arguments, named, first, rows);
+    }
+    let (problems, ignored) = rows.end().map_err(unreadable)?;
+    let (problems, ignored) = (problems.into_listed(), ignored.into_listed());
+    if !problems.is_empty() {
+        return Err(listed(&problems));
+    }
+    warn_of_ignored(&ignored);
+    let companies: Vec<SeedCompany> = first.into_iter().map(|(_, company)| company).collect();
     let (store, things) = (open(common)?, companies.len());
     let tenant = store.read_now(|reader| find(reader, named))?;
+    resume(&store, arguments)?;
     run(&store, things, arguments, move |tx, options| {
         import::apply_companies(tx, &tenant, &companies, &operator(), options)
     })
 }
+
+/// Imports a list of more companies than one transaction takes. It is never whole in memory.
+fn import_long_list(
+    common: &Common,
+    arguments: &Import,
+    named: &str,
+    first: Vec<(u64, SeedCompany)>,
+    mut rows: CompanyRows<Box<dyn Read>>,
+) -> Result<Report, Failed> {
+    let store = open(common)?;
+    let tenant = store.read_now(|reader| find(reader, named))?;
+    let _lock = begin_large(&store, arguments)?;
+    let bar = progress_bar(0);
+    let mut list = CompanyList::new(&store, &tenant, arguments.large());
+    if !arguments.dry_run {
+        // The staged rows tell which companies appear twice.
+        rows.allow_repeated();
+    }
+    for (line, company) in first.into_iter().chain(&mut rows) {
+        list.add(line, company)?;
+        // Each company is checked and then written.
+        bar.inc_length(2);
+        bar.inc(1);
+    }
+    let (problems, ignored) = rows.end().map_err(|error| arguments.unreadable(&error))?;
+    if problems.is_empty() {
+        warn_of_ignored(&ignored.into_listed());
+    }
+    let outcome = list.end(problems, &operator(), &mut |done| bar.inc(done as u64));
+    end_large(&store, &bar, outcome)
+}
+
+/// Waits until no other large import runs.
+fn begin_large(store: &Store, arguments: &Import) -> Result<Option<ImportLock>, Failed> {
+    if arguments.dry_run {
+        return Ok(None);
+    }
+    let lock = import::begin_large(store, || {
+        // Without stderr, nobody can read why it takes long.
+        let _ = writeln!(
+            io::stderr(),
+            "another import runs in this data folder; this one begins when it has ended"
+        );
+    })?;
+    Ok(lock)
+}
+
+/// Finishes an import that was interrupted.
+fn resume(store: &Store, arguments: &Import) -> Result<(), Failed> {
+    match arguments.dry_run {
+        true => Ok(()),
+        false => Ok(import::resume(store, &|| false)?),
+    }
+}
+
+fn progress_bar(things: usize) -> ProgressBar {
+    let bar = bar(PROGRESS);
+    bar.set_length(things as u64);
+    bar
+}
+
+fn end_large(
+    store: &Store,
+    bar: &ProgressBar,
+    outcome: Result<Result<Report, Rejected>>,
+) -> Result<Report, Failed> {
+    bar.finish_and_clear();
+    match outcome {
+        Ok(Ok(report)) => Ok(report),
+        Ok(Err(Rejected(problems))) => Err(listed(&problems)),
+        Err(error) => {
+            let mut lines = Failed::from(error).0;
+            if import::is_applying(store) {
+                lines.push(
+                    "some companies of the file are imported; a running server or the next import finishes the rest"
+                        .to_owned(),
+                );
+            }
+            Err(Failed(lines))
+        }
+    }
+}
+
+/// The progress of an import.
+const PROGRESS: &str = "{bar:40} {pos} of {len}, {eta} left";
 
 /// Runs an import, with a progress bar.
 fn run(
@@ -138,8 +264,7 @@ fn run(
     + Send
     + 'static,
 ) -> Result<Report, Failed> {
-    let bar = bar("{bar:40} {pos} of {len}, {eta} left");
-    bar.set_length(things as u64);
+    let bar = progress_bar(things);
     let shown = bar.clone();
     let (dry_run, directories) = (arguments.dry_run, arguments.directories.rule());
     let outcome = store.write_now(move |tx| {
@@ -166,11 +291,15 @@ pub(super) fn take(store: &Store, text: &str, environment: &str) -> Result<Impor
 /// Returns what a file holds, after a warning for each field that is ignored.
 fn without_ignored<T>(parsed: Result<Parsed<T>, Vec<Problem>>) -> Result<T, Failed> {
     let Parsed { contents, ignored } = parsed.map_err(|problems| listed(&problems))?;
-    for problem in &ignored {
+    warn_of_ignored(&ignored);
+    Ok(contents)
+}
+
+fn warn_of_ignored(ignored: &[Problem]) {
+    for problem in ignored {
         // Without stderr, nobody can read the warning.
         let _ = writeln!(io::stderr(), "warning: ignored: {}", line(problem));
     }
-    Ok(contents)
 }
 
 /// Lists the problems, one per line.
@@ -186,6 +315,7 @@ fn line(problem: &Problem) -> String {
         reason,
     } = problem;
     match value.as_str() {
+        "" if reason.is_empty() => path.clone(),
         "" => format!("{path}: {reason}"),
         value => format!("{path}: {value}: {reason}"),
     }

@@ -18,6 +18,7 @@ use crate::error::Code;
 use crate::http::{self, App};
 use crate::model::clock::Clock;
 use crate::model::words::Role;
+use crate::store::import::Resumer;
 use crate::store::sqlite::check;
 use crate::store::{Store, database_file, tenants};
 use crate::text::counted;
@@ -153,6 +154,7 @@ fn serve_until_stopped(
         app.authenticator.prepare(app.store.now());
         let handle = server.handle();
         let maintenance = actix_web::rt::spawn(run_maintenance(Arc::clone(&app)));
+        let imports = Resumer::start(app.store.clone());
         let draining = Arc::clone(&app);
         let drained = Arc::new(Notify::new());
         let notify_drained = Arc::clone(&drained);
@@ -178,6 +180,7 @@ fn serve_until_stopped(
             () = drained.notified() => {}
         }
         maintenance.abort();
+        drop(imports);
         // A file that is not served must not contain the words of deleted sessions.
         let removal = timeout(REMOVAL_TIMEOUT, app.store.complete_removal()).await;
         if !matches!(removal, Ok(Ok(()))) {

@@ -109,6 +109,11 @@ impl Problems {
         self.0.borrow_mut().push(problem);
     }
 
+    /// Adds problems that were found before.
+    pub fn extend(&self, problems: Vec<Problem>) {
+        self.0.borrow_mut().extend(problems);
+    }
+
     /// Returns all problems in the order in which they were found.
     pub fn into_all(self) -> Vec<Problem> {
         self.0.into_inner()

@@ -72,7 +72,7 @@ pub struct SeedAgent {
 }
 
 /// An end company in a seed file or in a list of companies.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[expect(
     missing_docs,
     reason = "the contract describes the fields in section 11"

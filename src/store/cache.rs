@@ -421,6 +421,8 @@ mod tests {
         &[("api_keys", "last_used_at"), ("users", "last_seen_at")];
     /// Tables whose new rows change no cached result, because a missing row is not cached.
     const UNTRACKED_INSERTS: &[&str] = &["users", "sign_ins"];
+    /// Tables whose rows count only through a row of `imports`, and do not change while it does.
+    const FROZEN: &[&str] = &["import_holds"];
 
     /// Every table and column that a cached query reads.
     fn read_columns(file: &Connection) -> BTreeSet<(String, String)> {
@@ -463,7 +465,10 @@ mod tests {
         file.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)
             .unwrap();
         let mut read = read.lock().unwrap();
-        read.retain(|(table, column)| table != "configuration_version" && !column.is_empty());
+        read.retain(|(table, column)| {
+            let is_tracked = table != "configuration_version" && !FROZEN.contains(&table.as_str());
+            is_tracked && !column.is_empty()
+        });
         read.clone()
     }
 
@@ -474,7 +479,7 @@ mod tests {
         let file = Connection::open(database_file(folder.path())).unwrap();
         let read = read_columns(&file);
         let tables: BTreeSet<&str> = read.iter().map(|(table, _)| table.as_str()).collect();
-        assert_eq!(tables.len(), 8, "{tables:?}");
+        assert_eq!(tables.len(), 9, "{tables:?}");
         let triggers = |table: &str, change: &str| -> Vec<String> {
             let mut statement = file
                 .prepare(

@@ -194,21 +194,40 @@ pub fn exists(reader: &Reader<'_>, tenant: TenantNo, id: &CompanyId) -> Result<b
 }
 
 const LINKED: &str = "
-SELECT count(*) AS companies, min(psa_company_id) AS only_one, min(seq) AS only_row
+SELECT count(*) AS companies, min(psa_company_id) AS only_one, min(seq) AS only_row,
+       EXISTS (SELECT 1 FROM imports i JOIN import_holds h ON h.import_id = i.import_id AND h.m365_tenant_id = ?2
+               WHERE i.tenant_no = ?1 AND i.state = 'APPLYING') AS is_held
 FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2";
 
-/// The tenant's companies that are linked to this directory.
+/// The tenant's companies that are linked to this directory. An import that is being applied holds
+/// the directories whose companies it changes: one company amid the import may be neither the one
+/// before nor the one after.
 pub fn linked(reader: &Reader<'_>, tenant: TenantNo, directory: &M365TenantId) -> Result<Linked> {
     reader.one(LINKED, (tenant, directory), |row| {
         let companies: u64 = row.get("companies")?;
-        Ok(match companies {
-            1 => Linked::One(Company {
-                id: row.get("only_one")?,
-                row: row.get("only_row")?,
-            }),
+        let (id, row_seq) = (row.get("only_one")?, row.get("only_row")?);
+        let is_held: bool = row.get("is_held")?;
+        Ok(match (companies, id, row_seq) {
+            // The resolver takes a directory without a company for one that is nobody's.
+            _ if is_held => Linked::Not(companies.max(1)),
+            (1, Some(id), Some(row)) => Linked::One(Company { id, row }),
             _ => Linked::Not(companies),
         })
     })
+}
+
+const IS_HELD: &str = "
+SELECT 1 FROM imports i JOIN import_holds h ON h.import_id = i.import_id AND h.m365_tenant_id = ?2
+WHERE i.tenant_no = ?1 AND i.state = 'APPLYING'";
+
+/// Whether an import that is being applied holds this directory.
+pub(super) fn is_held(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    directory: &M365TenantId,
+) -> Result<bool> {
+    let held = reader.optional(IS_HELD, (tenant, directory), |_| Ok(()))?;
+    Ok(held.is_some())
 }
 
 const INSERT: &str = "
@@ -367,8 +386,18 @@ pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -
     Ok(articles)
 }
 
-const LINKED_TWICE: &str = "
+const UP_TO_TWO: &str = "
 SELECT count(*) AS companies FROM (SELECT 1 FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2 LIMIT 2) AS linked";
+
+/// How many companies are linked to a directory: none, one, or two for several. An import may link
+/// very many companies to one directory, so that the query stops at two.
+pub(super) fn linked_up_to_two(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    directory: &M365TenantId,
+) -> Result<u64> {
+    reader.one(UP_TO_TWO, (tenant, directory), |row| row.get("companies"))
+}
 
 /// Deletes the record of a directory's refusals when exactly one company is linked to it: after a
 /// link is added, and after the second of two is removed.
@@ -378,11 +407,7 @@ fn forget_refusals(
     directories: [Option<&M365TenantId>; 2],
 ) -> Result<()> {
     for directory in directories.into_iter().flatten() {
-        // An import may link very many companies to one directory, so that the query stops at two.
-        let companies: u64 = tx.reader().one(LINKED_TWICE, (tenant, directory), |row| {
-            row.get("companies")
-        })?;
-        if companies == 1 {
+        if linked_up_to_two(tx.reader(), tenant, directory)? == 1 {
             unlinked::delete(tx, tenant, directory)?;
         }
     }

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use self::cache::{Cache, Cached};
 pub use self::sql::{Extent, Reader, Rows, WriteTx};
 use self::sqlite::Sqlite;
-pub use self::sqlite::{Closed, LongRead, ServeLock, WriterMetrics, database_file};
+pub use self::sqlite::{Closed, ImportLock, LongRead, ServeLock, WriterMetrics, database_file};
 use crate::error::{Error, Result};
 use crate::model::clock::{Clock, Millis};
 use crate::model::ids::{Tick, Ticker};
@@ -115,6 +115,16 @@ impl Store {
             ticker,
             index_tasks: Arc::default(),
         }
+    }
+
+    /// Locks the folder for a large import, which may go on for minutes. Waits for another one, or
+    /// returns `None`.
+    ///
+    /// # Errors
+    /// The disk fails.
+    fn lock_for_import(&self, waits: bool) -> Result<Option<ImportLock>> {
+        let lock = self.engine.lock_for_import(waits);
+        lock.map_err(|error| Error::internal(error.0))
     }
 
     /// A handle that waits until the database is closed. Dropping the last clone closes it.

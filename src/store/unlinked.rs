@@ -82,7 +82,8 @@ DELETE FROM unlinked_tenants WHERE tenant_no = ?1 AND m365_tenant_id IN (
   ORDER BY last_seen_at DESC, seq DESC LIMIT 9223372036854775807 OFFSET ?2)";
 
 /// Records a refusal, unless exactly one company is linked to the directory by now. An id that
-/// names no organization is not recorded, because nobody could link it.
+/// names no organization is not recorded, because nobody could link it, nor a directory that an
+/// import is about to link.
 pub fn record_refusal(tx: &mut WriteTx<'_>, refused: &NotMapped) -> Result<()> {
     let Some(inbound) = &refused.inbound else {
         return Ok(());
@@ -91,7 +92,11 @@ pub fn record_refusal(tx: &mut WriteTx<'_>, refused: &NotMapped) -> Result<()> {
         return Ok(());
     }
     let tenant = refused.tenant.no;
-    if let Linked::One(_) = companies::linked(tx.reader(), tenant, inbound)? {
+    let is_linked = matches!(
+        companies::linked(tx.reader(), tenant, inbound)?,
+        Linked::One(_)
+    );
+    if is_linked || companies::is_held(tx.reader(), tenant, inbound)? {
         return Ok(());
     }
     let (now, seq) = (tx.now(), tx.tick());

@@ -54,6 +54,7 @@ mod idempotency;
 mod installs;
 mod isolation;
 mod isolation_plan;
+mod large_imports;
 mod large_replies;
 mod layers;
 mod log_book;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Import;
+use super::companies::decide;
 use super::report::Change;
 use crate::error::Result;
 use crate::input::fields::Field;
@@ -14,7 +15,6 @@ use crate::model::words::{Audience, ManagedAgentKey, Role};
 use crate::store::agents::{self, AgentRecord};
 use crate::store::articles::{self, ArticleRecord};
 use crate::store::channels::{self, ChannelRecord};
-use crate::store::companies::{self, CompanyRecord};
 use crate::store::installs::InstallRecord;
 use crate::store::rules::{self, Violation};
 use crate::store::users::{self, UserRecord};
@@ -25,8 +25,13 @@ impl Import<'_, '_, '_> {
         for agent in &seed.agents {
             self.agent(tenant, agent)?;
         }
-        for company in &seed.end_companies {
-            self.company(tenant, company)?;
+        match self.staged.remove(&seed.client_id) {
+            Some(staged) => self.staged_companies(tenant, staged)?,
+            None => {
+                for company in &seed.end_companies {
+                    self.company(tenant, company)?;
+                }
+            }
         }
         let mut imported = Vec::new();
         for channel in &seed.channels {
@@ -40,7 +45,7 @@ impl Import<'_, '_, '_> {
             }
             // After all channels, since they may swap their bots within one file.
             if let Some(violation) = channels::second_internal(self.tx.reader(), channel)? {
-                self.refuse(&seed.path, violation);
+                self.tally.refuse(&seed.path, violation);
             }
         }
         for article in &seed.knowledge_articles {
@@ -62,7 +67,7 @@ impl Import<'_, '_, '_> {
             return Ok(0);
         }
         agents::insert_managed(self.tx, tenant)?;
-        self.created("agent", key.as_str(), || Value::Null);
+        self.tally.created("agent", key.as_str(), || Value::Null);
         Ok(1)
     }
 
@@ -72,7 +77,8 @@ impl Import<'_, '_, '_> {
             Some(known) if known.tenant == tenant => self.known_agent(&known, seed),
             Some(_) => {
                 let id = Value::String(seed.agent_id.to_string());
-                self.problem(&seed.path, "agent_id", &id, "is another tenant's agent");
+                self.tally
+                    .problem(&seed.path, "agent_id", &id, "is another tenant's agent");
                 Ok(())
             }
         }
@@ -83,15 +89,19 @@ impl Import<'_, '_, '_> {
         let key = key.over_optional(known.managed_agent_key);
         if key != known.managed_agent_key {
             let key = key.map_or("null", ManagedAgentKey::as_str);
-            self.refuse(&seed.path, Violation::fixed("managed_agent_key", key));
+            self.tally
+                .refuse(&seed.path, Violation::fixed("managed_agent_key", key));
         }
         let after = known.changed(&seed.draft, &known.agent_settings);
         let violations = match known.managed_agent_key {
             Some(ManagedAgentKey::NeoSupport) => agents::broken_promises(&after),
             None => agents::changed_fixed_fields(known, &after),
         };
-        self.refuse_all(&seed.path, violations);
-        if self.differs("agent", after.agent_id, (known, &after), export::agent) {
+        self.tally.refuse_all(&seed.path, violations);
+        if self
+            .tally
+            .differs("agent", after.agent_id, (known, &after), export::agent)
+        {
             agents::update(self.tx, &after)?;
         }
         Ok(())
@@ -108,43 +118,28 @@ impl Import<'_, '_, '_> {
             if let Some(other) = agents::managed_facts(self.tx.reader(), tenant, key)? {
                 let reason = format!("is already the tenant's agent {}", other.id);
                 let key = Value::String(key.as_str().to_owned());
-                self.problem(&seed.path, "managed_agent_key", &key, reason);
+                self.tally
+                    .problem(&seed.path, "managed_agent_key", &key, reason);
                 return Ok(());
             }
-            self.refuse_all(&seed.path, agents::broken_promises(&after));
+            self.tally
+                .refuse_all(&seed.path, agents::broken_promises(&after));
         }
         if after.name.is_empty() {
-            self.require(&seed.path, "name", "agent");
+            self.tally.require(&seed.path, "name", "agent");
             return Ok(());
         }
-        self.created("agent", after.agent_id, || export::agent(&after));
+        self.tally
+            .created("agent", after.agent_id, || export::agent(&after));
         agents::insert(self.tx, &after)
     }
 
+    /// Reports a company and writes it.
     pub(super) fn company(&mut self, tenant: TenantNo, seed: &SeedCompany) -> Result<()> {
-        let known = companies::by_id(self.tx.reader(), tenant, &seed.psa_company_id)?;
-        let stored = known.as_ref().and_then(|known| known.tenant_id.as_ref());
-        let (named, rule) = (&seed.draft.tenant_id, self.options.directories);
-        if let Some(violation) = rules::unfit_directory("tenant_id", named, stored, rule) {
-            self.refuse(&seed.path, violation);
-            return Ok(());
-        }
-        let Some(known) = known else {
-            let after = CompanyRecord::fresh(seed.psa_company_id.clone()).changed(&seed.draft);
-            if after.psa_company_name.is_empty() {
-                self.require(&seed.path, "psa_company_name", "company");
-                return Ok(());
-            }
-            let name = &after.psa_company_id;
-            self.created("end_company", name, || export::company(&after));
-            return companies::insert(self.tx, tenant, &after);
-        };
-        let after = known.changed(&seed.draft);
-        let name = &after.psa_company_id;
-        if self.differs("end_company", name, (&known, &after), export::company) {
-            companies::update(self.tx, tenant, &known, &after)?;
-        }
-        Ok(())
+        let rule = self.tally.options.directories;
+        let decision = decide(self.tx.reader(), Some(tenant), seed, rule)?;
+        self.tally.company(&seed.path, &decision);
+        decision.write(self.tx, tenant)
     }
 
     /// Returns the channel as it is stored, unless it is refused.
@@ -171,11 +166,14 @@ impl Import<'_, '_, '_> {
         {
             violations.extend(installs::cannot_follow(reader, after.id.tick(), bot)?);
         }
-        if self.refuse_all(&seed.path, violations) {
+        if self.tally.refuse_all(&seed.path, violations) {
             return Ok(None);
         }
         let name = &after.internal_name;
-        if self.differs("channel", name, (known, &after), export::channel) {
+        if self
+            .tally
+            .differs("channel", name, (known, &after), export::channel)
+        {
             channels::update(self.tx, &after)?;
         }
         Ok(Some(after))
@@ -188,11 +186,11 @@ impl Import<'_, '_, '_> {
     ) -> Result<Option<ChannelRecord>> {
         let audience = seed.draft.audience.clone().value();
         if audience.is_none() {
-            self.require(&seed.path, "audience", "channel");
+            self.tally.require(&seed.path, "audience", "channel");
         }
         let agent_id = seed.draft.agent_id.clone().value();
         if agent_id.is_none() {
-            self.require(&seed.path, "agent_id", "channel");
+            self.tally.require(&seed.path, "agent_id", "channel");
         }
         let (Some(audience), Some(agent_id)) = (audience, agent_id) else {
             return Ok(None);
@@ -210,14 +208,15 @@ impl Import<'_, '_, '_> {
         if let (Some(deleted), Some(bot)) = (deleted, &after.bot_id) {
             violations.extend(installs::cannot_follow(reader, deleted, bot)?);
         }
-        if self.refuse_all(&seed.path, violations) {
+        if self.tally.refuse_all(&seed.path, violations) {
             return Ok(None);
         }
         channels::insert(self.tx, &after)?;
         if let Some(deleted) = deleted {
             installs::take_over(self.tx, deleted, &after)?;
         }
-        self.created("channel", name, || export::channel(&after));
+        self.tally
+            .created("channel", name, || export::channel(&after));
         Ok(Some(after))
     }
 
@@ -229,33 +228,34 @@ impl Import<'_, '_, '_> {
             violation @ Some(_) => violation,
         };
         if let Some(violation) = violation {
-            self.refuse(&seed.path, violation);
+            self.tally.refuse(&seed.path, violation);
             return Ok(());
         }
         let bound = installs::bound(reader, channel.tenant, directory)?;
         let is_here = |bound: &InstallRecord| bound.channel_id == channel.id;
         if bound.as_ref().is_some_and(is_here) {
-            self.count(Change::Unchanged, "install", directory, Default::default);
+            self.tally
+                .count(Change::Unchanged, "install", directory, Default::default);
             return Ok(());
         }
         let named = Field::Set(seed.end_client_tenant_id.clone());
-        let (field, rule) = ("end_client_tenant_id", self.options.directories);
+        let (field, rule) = ("end_client_tenant_id", self.tally.options.directories);
         if let Some(violation) = rules::unfit_directory(field, &named, None, rule) {
-            self.refuse(&seed.path, violation);
+            self.tally.refuse(&seed.path, violation);
             return Ok(());
         }
         match bound {
             Some(bound) => {
                 let before = channels::name_of(reader, bound.channel_id.tick())?;
                 installs::delete(self.tx, bound.id)?;
-                self.count(Change::Updated, "install", directory, || {
+                self.tally.count(Change::Updated, "install", directory, || {
                     (
                         export::install(&before),
                         export::install(&channel.internal_name),
                     )
                 });
             }
-            None => self.created("install", directory, || {
+            None => self.tally.created("install", directory, || {
                 export::install(&channel.internal_name)
             }),
         }
@@ -271,9 +271,9 @@ impl Import<'_, '_, '_> {
             }
         };
         let unknown = articles::unknown_names(self.tx.reader(), tenant, &after)?;
-        let mut is_refused = self.refuse_all(&seed.path, unknown);
+        let mut is_refused = self.tally.refuse_all(&seed.path, unknown);
         if after.body.is_empty() {
-            self.require(&seed.path, "body", "article");
+            self.tally.require(&seed.path, "body", "article");
             is_refused = true;
         }
         if is_refused {
@@ -281,10 +281,14 @@ impl Import<'_, '_, '_> {
         }
         let name = &after.title;
         let Some(known) = known else {
-            self.created("knowledge_article", name, || export::article(&after));
+            self.tally
+                .created("knowledge_article", name, || export::article(&after));
             return articles::insert(self.tx, tenant, &after);
         };
-        if self.differs("knowledge_article", name, (&known, &after), export::article) {
+        if self
+            .tally
+            .differs("knowledge_article", name, (&known, &after), export::article)
+        {
             articles::update(self.tx, tenant, &after)?;
         }
         Ok(())
@@ -305,9 +309,12 @@ impl Import<'_, '_, '_> {
             role: seed.role.clone().over(before.role, Role::User),
         };
         let is_written = match &known {
-            Some(known) => self.differs("user", &after.id, (known, &after), export::user),
+            Some(known) => self
+                .tally
+                .differs("user", &after.id, (known, &after), export::user),
             None => {
-                self.created("user", &after.id, || export::user(&after));
+                self.tally
+                    .created("user", &after.id, || export::user(&after));
                 true
             }
         };
@@ -323,20 +330,23 @@ impl Import<'_, '_, '_> {
             if let Field::Set(platform) = seed.platform
                 && platform != known.platform
             {
-                self.refuse(&seed.path, Violation::fixed("platform", platform));
+                self.tally
+                    .refuse(&seed.path, Violation::fixed("platform", platform));
             }
-            self.count(Change::Unchanged, "api_key", &seed.name, Default::default);
+            self.tally
+                .count(Change::Unchanged, "api_key", &seed.name, Default::default);
             return Ok(());
         }
         if !named.is_empty() {
             let name = Value::String(seed.name.clone());
             let reason = "already names another key; rotate that key, or choose another name";
-            self.problem(&seed.path, "name", &name, reason);
+            self.tally.problem(&seed.path, "name", &name, reason);
             return Ok(());
         }
         if keys::by_sha256(self.tx.reader(), &seed.sha256)?.is_some() {
             let hidden = Value::String("…".to_owned());
-            self.problem(&seed.path, "key", &hidden, "is in use under another name");
+            self.tally
+                .problem(&seed.path, "key", &hidden, "is in use under another name");
             return Ok(());
         }
         let new = keys::NewKey {
@@ -347,7 +357,7 @@ impl Import<'_, '_, '_> {
             sha256: seed.sha256,
             hint: seed.hint.clone(),
         };
-        self.created(
+        self.tally.created(
             "api_key",
             &seed.name,
             || json!({ "platform": new.platform }),

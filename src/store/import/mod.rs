@@ -1,19 +1,28 @@
-//! Imports a seed file, or a list of companies, in one transaction (contract, section 11).
+//! Imports a seed file, or a list of companies (contract, section 11): in one transaction, or, if
+//! very many companies change, those in small transactions after a check of all.
 
+mod companies;
 mod contents;
+mod large;
 mod report;
+mod staging;
 
-use std::fmt::Display;
+use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use self::report::{Change, line};
+use self::large::Staged;
+pub use self::large::{
+    CompanyList, LargeOptions, ONE_TRANSACTION, Resumer, apply_large, begin_large, is_applying,
+    resume,
+};
+use self::report::Tally;
 pub use self::report::{Imported, Report};
-use super::rules::{self, Violation};
+use super::rules;
 use super::tenants::{NewTenant, TenantRecord};
 use super::{WriteTx, audit, export, installs, tenants};
 use crate::error::Result;
-use crate::input::fields::{Problem, Problems};
+use crate::input::fields::Problem;
 use crate::input::seed::{Seed, SeedCompany, SeedTenant};
 use crate::model::caller::Actor;
 use crate::model::directory::DirectoryRule;
@@ -56,21 +65,33 @@ pub fn apply_with(
     actor: &Actor,
     options: ImportOptions<'_>,
 ) -> Result<Result<Report, Rejected>> {
+    apply_staged(tx, seed, actor, options, HashMap::new())
+}
+
+/// As [`apply_with`]. The companies of some tenants were checked and staged before.
+fn apply_staged(
+    tx: &mut WriteTx<'_>,
+    seed: &Seed,
+    actor: &Actor,
+    options: ImportOptions<'_>,
+    staged: HashMap<ClientId, Staged>,
+) -> Result<Result<Report, Rejected>> {
     let mut import = Import::new(tx, options);
+    import.stage(staged);
     let stored = import.release_directories(seed)?;
     let mut imported = Vec::new();
     for (tenant, known) in seed.tenants.iter().zip(stored) {
         import.enter(&tenant.client_id);
-        let before = import.done.changes();
+        let before = import.tally.done.changes();
         if let Some(no) = import.tenant(tenant, known)? {
-            imported.push((no, tenant, import.done.changes() - before));
+            imported.push((no, tenant, import.tally.done.changes() - before));
         }
     }
     for (no, tenant, changes) in &mut imported {
         import.enter(&tenant.client_id);
-        let before = import.done.changes();
+        let before = import.tally.done.changes();
         import.contents(*no, tenant)?;
-        *changes += import.done.changes() - before;
+        *changes += import.tally.done.changes() - before;
     }
     for (no, tenant, changes) in &mut imported {
         import.enter(&tenant.client_id);
@@ -96,62 +117,65 @@ pub fn apply_companies(
 ) -> Result<Result<Report, Rejected>> {
     let mut import = Import::new(tx, options);
     import.enter(&tenant.client_id);
-    import.separator = ", ";
+    import.tally.separator = LIST_SEPARATOR;
     for company in companies {
         import.company(tenant.no, company)?;
     }
-    let done = import.done;
-    if done.changes() > 0 {
-        let mut details = Map::new();
-        details.insert("created".to_owned(), done.created.into());
-        details.insert("updated".to_owned(), done.updated.into());
-        let action = "companies.import";
-        import.record(tenant.no, &tenant.client_id, actor, action, details)?;
+    let details = list_details(import.tally.done);
+    if import.tally.done.changes() > 0 {
+        import.record(tenant.no, &tenant.client_id, actor, LIST_ACTION, details)?;
     }
     import.end()
 }
 
+/// The audit event of a list of companies.
+const LIST_ACTION: &str = "companies.import";
+/// What separates the line of a list from the name of a column.
+const LIST_SEPARATOR: &str = ", ";
+
+fn list_details(done: Imported) -> Map<String, Value> {
+    let details = [("created", done.created), ("updated", done.updated)];
+    details
+        .into_iter()
+        .map(|(name, number)| (name.to_owned(), number.into()))
+        .collect()
+}
+
 struct Import<'a, 'tx, 'o> {
     tx: &'a mut WriteTx<'tx>,
-    options: ImportOptions<'o>,
-    problems: Problems,
-    done: Imported,
-    lines: Vec<String>,
-    /// The tenant whose things are imported now.
-    client_id: String,
-    /// What separates the path of a thing from the name of a field.
-    separator: &'static str,
+    tally: Tally<'o>,
+    /// The companies that were checked before, by tenant.
+    staged: HashMap<ClientId, Staged>,
+    /// Whether the staged companies are few enough for this transaction.
+    applies_staged: bool,
 }
 
 impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
     fn new(tx: &'a mut WriteTx<'tx>, options: ImportOptions<'o>) -> Self {
         Self {
             tx,
-            options,
-            problems: Problems::default(),
-            done: Imported::default(),
-            lines: Vec::new(),
-            client_id: String::new(),
-            separator: ".",
+            tally: Tally::new(options),
+            staged: HashMap::new(),
+            applies_staged: false,
         }
     }
 
     fn enter(&mut self, client_id: &ClientId) {
-        self.client_id = client_id.to_string();
+        self.tally.client_id = client_id.to_string();
     }
 
     fn end(self) -> Result<Result<Report, Rejected>> {
-        let problems = self.problems.into_all();
+        let problems = self.tally.problems.into_all();
         let is_rejected = !problems.is_empty();
-        if is_rejected || self.options.dry_run {
+        if is_rejected || self.tally.options.dry_run {
             self.tx.roll_back()?;
         }
         if is_rejected {
             return Ok(Err(Rejected(problems)));
         }
         Ok(Ok(Report {
-            done: self.done,
-            lines: self.lines,
+            done: self.tally.done,
+            lines: self.tally.lines,
         }))
     }
 
@@ -173,72 +197,6 @@ impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
             remote: None,
         };
         audit::record(self.tx, &event)
-    }
-
-    /// Counts a thing. A dry run adds its line, with what the thing is `before` and `after`.
-    fn count(
-        &mut self,
-        change: Change,
-        kind: &str,
-        name: impl Display,
-        show: impl FnOnce() -> (Value, Value),
-    ) {
-        self.done.count(change);
-        (self.options.step)();
-        if self.options.dry_run {
-            let (before, after) = show();
-            let name = name.to_string();
-            let line = line(change, &self.client_id, kind, &name, (&before, &after));
-            self.lines.push(line);
-        }
-    }
-
-    fn created(&mut self, kind: &str, name: impl Display, show: impl FnOnce() -> Value) {
-        self.count(Change::Created, kind, name, || (Value::Null, show()));
-    }
-
-    /// Counts a known thing. Returns whether it has to be written.
-    fn differs<T: PartialEq>(
-        &mut self,
-        kind: &str,
-        name: impl Display,
-        (before, after): (&T, &T),
-        show: fn(&T) -> Value,
-    ) -> bool {
-        let differs = before != after;
-        let change = if differs {
-            Change::Updated
-        } else {
-            Change::Unchanged
-        };
-        self.count(change, kind, name, || (show(before), show(after)));
-        differs
-    }
-
-    fn problem(&self, path: &str, field: &str, value: &Value, reason: impl Into<String>) {
-        let separator = self.separator;
-        let path = format!("{path}{separator}{field}");
-        self.problems.add(path, value, reason);
-    }
-
-    fn refuse(&self, path: &str, violation: Violation) {
-        let value = Value::String(violation.value);
-        self.problem(path, violation.field, &value, violation.reason);
-    }
-
-    /// Adds a problem for each violation. Returns whether there is one.
-    fn refuse_all(&self, path: &str, violations: Vec<Violation>) -> bool {
-        let is_refused = !violations.is_empty();
-        for violation in violations {
-            self.refuse(path, violation);
-        }
-        is_refused
-    }
-
-    fn require(&self, path: &str, field: &str, kind: &str) {
-        let reason = format!("is required for a new {kind}");
-        let path = format!("{path}{}{field}", self.separator);
-        self.problems.add_absent(path, reason);
     }
 
     /// Returns the tenants that exist already, in the file's order. A directory that one tenant
@@ -275,24 +233,28 @@ impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
         };
         let after = before.changed(&seed.draft);
         if after.name.is_empty() {
-            self.require(&seed.path, "name", "tenant");
+            self.tally.require(&seed.path, "name", "tenant");
         }
         let (named, stored) = (&seed.draft.entra_tenant_id, before.entra_tenant_id.as_ref());
-        let rule = self.options.directories;
+        let rule = self.tally.options.directories;
         if let Some(violation) = rules::unfit_directory("entra_tenant_id", named, stored, rule) {
-            self.refuse(&seed.path, violation);
+            self.tally.refuse(&seed.path, violation);
             return Ok(no);
         }
         if let Some(violation) = tenants::taken_directory(self.tx.reader(), no, &after)? {
-            self.refuse(&seed.path, violation);
+            self.tally.refuse(&seed.path, violation);
             return Ok(no);
         }
         let name = &after.client_id;
         let Some(no) = no else {
-            self.created("tenant", name, || export::tenant(&after));
+            self.tally
+                .created("tenant", name, || export::tenant(&after));
             return tenants::insert(self.tx, &after).map(Some);
         };
-        if self.differs("tenant", name, (&before, &after), export::tenant) {
+        if self
+            .tally
+            .differs("tenant", name, (&before, &after), export::tenant)
+        {
             tenants::update(self.tx, no, &after)?;
         }
         Ok(Some(no))
@@ -301,7 +263,7 @@ impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
     /// A bot must never be installed for the directory of another MSP's own people.
     fn check_directories(&mut self, tenant: TenantNo, seed: &SeedTenant) -> Result<()> {
         for (client_id, directory) in installs::in_foreign_directories(self.tx.reader(), tenant)? {
-            self.problems.add(
+            self.tally.problems.add(
                 format!("{}.channels", seed.path),
                 &Value::String(directory.to_string()),
                 format!(

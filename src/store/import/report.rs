@@ -1,7 +1,12 @@
 //! What an import did, or what a dry run would do, thing by thing.
 
+use std::fmt::Display;
+
 use serde_json::Value;
 
+use super::ImportOptions;
+use crate::input::fields::Problems;
+use crate::store::rules::Violation;
 use crate::text::shorten;
 
 /// How many things an import created, changed and left.
@@ -18,6 +23,12 @@ pub struct Imported {
 impl Imported {
     pub(super) fn changes(self) -> usize {
         self.created + self.updated
+    }
+
+    pub(super) fn add(&mut self, others: Self) {
+        self.created += others.created;
+        self.updated += others.updated;
+        self.unchanged += others.unchanged;
     }
 
     pub(super) fn count(&mut self, change: Change) {
@@ -54,6 +65,103 @@ impl Change {
             Self::Updated => "updated",
             Self::Unchanged => "unchanged",
         }
+    }
+}
+
+/// What an import finds out, thing by thing.
+pub(super) struct Tally<'o> {
+    pub(super) options: ImportOptions<'o>,
+    pub(super) problems: Problems,
+    pub(super) done: Imported,
+    pub(super) lines: Vec<String>,
+    /// The tenant whose things are imported now.
+    pub(super) client_id: String,
+    /// What separates the path of a thing from the name of a field.
+    pub(super) separator: &'static str,
+}
+
+impl<'o> Tally<'o> {
+    pub(super) fn new(options: ImportOptions<'o>) -> Self {
+        Self {
+            options,
+            problems: Problems::default(),
+            done: Imported::default(),
+            lines: Vec::new(),
+            client_id: String::new(),
+            separator: ".",
+        }
+    }
+
+    /// Counts a thing. A dry run adds its line, with what the thing is `before` and `after`.
+    pub(super) fn count(
+        &mut self,
+        change: Change,
+        kind: &str,
+        name: impl Display,
+        show: impl FnOnce() -> (Value, Value),
+    ) {
+        self.done.count(change);
+        (self.options.step)();
+        if self.options.dry_run {
+            let (before, after) = show();
+            let name = name.to_string();
+            let line = line(change, &self.client_id, kind, &name, (&before, &after));
+            self.lines.push(line);
+        }
+    }
+
+    pub(super) fn created(&mut self, kind: &str, name: impl Display, show: impl FnOnce() -> Value) {
+        self.count(Change::Created, kind, name, || (Value::Null, show()));
+    }
+
+    /// Counts a known thing. Returns whether it has to be written.
+    pub(super) fn differs<T: PartialEq>(
+        &mut self,
+        kind: &str,
+        name: impl Display,
+        (before, after): (&T, &T),
+        show: fn(&T) -> Value,
+    ) -> bool {
+        let differs = before != after;
+        let change = if differs {
+            Change::Updated
+        } else {
+            Change::Unchanged
+        };
+        self.count(change, kind, name, || (show(before), show(after)));
+        differs
+    }
+
+    pub(super) fn problem(
+        &self,
+        path: &str,
+        field: &str,
+        value: &Value,
+        reason: impl Into<String>,
+    ) {
+        let separator = self.separator;
+        let path = format!("{path}{separator}{field}");
+        self.problems.add(path, value, reason);
+    }
+
+    pub(super) fn refuse(&self, path: &str, violation: Violation) {
+        let value = Value::String(violation.value);
+        self.problem(path, violation.field, &value, violation.reason);
+    }
+
+    /// Adds a problem for each violation. Returns whether there is one.
+    pub(super) fn refuse_all(&self, path: &str, violations: Vec<Violation>) -> bool {
+        let is_refused = !violations.is_empty();
+        for violation in violations {
+            self.refuse(path, violation);
+        }
+        is_refused
+    }
+
+    pub(super) fn require(&self, path: &str, field: &str, kind: &str) {
+        let reason = format!("is required for a new {kind}");
+        let path = format!("{path}{}{field}", self.separator);
+        self.problems.add_absent(path, reason);
     }
 }
 

@@ -31,8 +31,6 @@ const RESTART_WAIT: Duration = Duration::from_millis(50);
 const WRITER_WAIT: Duration = Duration::from_millis(250);
 /// How long after a restart the writer tries again, even if the log has grown little.
 const RESTART_RETRY: Duration = Duration::from_secs(30);
-/// How long a connection waits for a lock.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the log stays as it is after it was scrubbed. The wait doubles with each attempt that
 /// readers prevent.
 const SCRUB_WAIT: Duration = Duration::from_millis(500);
@@ -355,7 +353,7 @@ fn truncate_log(connection: &Connection) -> rusqlite::Result<bool> {
 fn try_checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<bool> {
     connection.busy_timeout(RESTART_WAIT)?;
     let outcome = checkpoint(connection, mode);
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection::wait_for_locks(connection)?;
     outcome
 }
 

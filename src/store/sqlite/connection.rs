@@ -16,6 +16,22 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The capacity of a connection's cache of prepared statements.
 const STATEMENTS: usize = 128;
 
+/// Waits for the lock of another process. An import holds it most of the time, in short changes
+/// with short pauses, so that a wait of many milliseconds would miss the pauses.
+fn wait_for_lock(waits: i32) -> bool {
+    const STEP: Duration = Duration::from_millis(1);
+    let is_over = STEP.saturating_mul(waits.unsigned_abs()) > BUSY_TIMEOUT;
+    if !is_over {
+        std::thread::sleep(STEP);
+    }
+    !is_over
+}
+
+/// Has a connection that writes wait for the lock of another process.
+pub(super) fn wait_for_locks(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_handler(Some(wait_for_lock))
+}
+
 /// Sets what the connections that read and the one that writes have in common.
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     // The query planner stability guarantee: plans do not depend on bound values. SQLite would
@@ -54,7 +70,7 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
         return Err(sqlite_error(ffi::SQLITE_CANTOPEN));
     }
     distrust_schema(&connection)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+    wait_for_locks(&connection)?;
     Ok(connection)
 }
 

@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use self::checkpoint::Checkpoints;
 use self::errors::describe;
 use self::folder::{FILE, LOG};
-pub use self::folder::{ServeLock, database_file};
+pub use self::folder::{ImportLock, ServeLock, database_file};
 pub use self::read_gate::LongRead;
 use self::read_gate::{LongReads, ReadGate};
 pub(super) use self::session::{Row, Session};
@@ -193,6 +193,11 @@ impl Sqlite {
             Err(error) if errors::is_full(&error) => Ok(lock),
             Err(error) => Err(OpenError(describe(&path, &error))),
         }
+    }
+
+    /// Locks the folder for a large import. Waits for another one, or returns `None`.
+    pub(super) fn lock_for_import(&self, waits: bool) -> Result<Option<ImportLock>, OpenError> {
+        folder::lock_for_import(&self.folder, waits)
     }
 
     pub(super) fn closed(&self) -> Closed {
