@@ -8,6 +8,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::process::{Client, CommandOutput, RELAY, Workspace};
+use crate::shim::{Call, Failure, Shim};
 
 const BOT: &str = "b07fab1e-c0de-4bee-8ace-facade0fb075";
 const TENANT: [&str; 2] = ["--tenant", "northwind-it"];
@@ -133,7 +134,7 @@ fn pinned(client: &Client, directory: &str) -> Option<String> {
 }
 
 #[test]
-fn beside_a_large_import_each_sender_is_pinned_as_before_or_as_after_or_refused() {
+fn amid_an_import_a_directory_is_pinned_as_before_or_as_afterwards_or_not_at_all() {
     let workspace = Workspace::with_demo_world();
     let before = "psa_company_id,psa_company_name,tenant_id\n\
                   kept,Kept,dir-kept\nmoves,Moves,dir-left\nstays,Stays,dir-shared-before\n\
@@ -413,4 +414,51 @@ fn a_second_large_import_waits_for_the_first() {
         "{second:?}"
     );
     assert_eq!(number(&workspace, STAGED), 0);
+}
+
+#[test]
+fn a_long_list_whose_import_is_killed_is_imported_whole_or_not_at_all_by_the_next_command() {
+    let contents = list(6_000, "1001,Contoso AG,\n", "");
+    let mut outcomes = Vec::new();
+    for which in [2, 5, 8, 11, 14, 17, 20, 23, 26, 30] {
+        let workspace = Workspace::with_demo_world();
+        let events = number(&workspace, EVENTS);
+        let file = workspace.file("list.csv", &contents);
+        let shim = Shim::of(&workspace);
+        shim.fail(Call::Sync, Failure::Death, which, 1);
+        let command = workspace.command(["import", &file, TENANT[0], TENANT[1]]);
+        let ended = shim.under(command).output().unwrap().status.code();
+        import_nothing(&workspace);
+        let imported = number(
+            &workspace,
+            "SELECT count(*) FROM end_companies WHERE psa_company_id LIKE 'n%' OR psa_company_name = 'Contoso AG'",
+        );
+        assert!(imported == 0 || imported == 6_001, "{which}: {imported}");
+        let event = number(&workspace, EVENTS) - events;
+        assert_eq!(event, i64::from(imported == 6_001), "{which}");
+        outcomes.push((ended, imported));
+    }
+    assert!(outcomes.contains(&(None, 0)), "{outcomes:?}");
+    assert!(outcomes.contains(&(None, 6_001)), "{outcomes:?}");
+}
+
+#[test]
+fn each_directory_of_a_large_import_moves_to_the_next_company() {
+    let workspace = Workspace::with_demo_world();
+    let done = import(&workspace, &workspace.file("list.csv", list(6_000, "", "")));
+    assert_eq!(done.stdout, "6000 created, 0 updated, 0 unchanged\n");
+    let mut moved = "psa_company_id,tenant_id\n".to_owned();
+    for number in 0..6_000 {
+        writeln!(moved, "n{},{}", (number + 1) % 6_000, directory(number)).unwrap();
+    }
+    let done = import(&workspace, &workspace.file("moved.csv", moved));
+    assert_eq!(done.stdout, "0 created, 6000 updated, 0 unchanged\n");
+    let world = world(&workspace);
+    let companies = world["tenants"][0]["end_companies"].as_array().unwrap();
+    for (number, company) in companies[4..].iter().enumerate() {
+        assert_eq!(company["psa_company_id"], format!("n{number}"));
+        assert_eq!(company["tenant_id"], directory((number + 5_999) % 6_000));
+    }
+    assert_eq!(number(&workspace, STAGED), 0);
+    workspace.ok(["check"]);
 }
