@@ -13,7 +13,7 @@ use crate::model::ids::{MessageId, Tick};
 use crate::model::names::TenantNo;
 
 /// Bytes of messages, event logs and files after which a change removes no further row.
-const STEP_BYTES: i64 = 64 * 1_024;
+const STEP_BYTES: i64 = 16 * 1_024;
 /// Rows of one kind that one change removes.
 const STEP_ROWS: usize = 64;
 /// The backlog of deleted messages above which a deletion waits.

@@ -23,7 +23,7 @@ const MERGE_PAGES: i64 = 32;
 const MERGES: usize = 2;
 /// Bytes of deleted text that one change removes from the index. A word takes some fifty
 /// microseconds, because the index overwrites it in place, so a long message is removed in parts.
-pub const REMOVAL_BYTES: usize = 1_024;
+pub const REMOVAL_BYTES: usize = 512;
 /// Deleted messages that one change removes from the index.
 const REMOVAL_BATCH: usize = 16;
 /// The longest rest after a background change.

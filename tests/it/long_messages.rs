@@ -173,12 +173,12 @@ fn a_deleted_session_is_gone_at_once_and_its_rows_leave_in_small_changes() {
         }
         steps += 1;
         let now = counts("messages");
-        // A change ends after the message that takes it over 64 KiB.
-        assert!(left - now <= 3, "{left} {now}");
+        // A change ends after the message that takes it over 16 KiB.
+        assert!(left - now <= 1, "{left} {now}");
         left = now;
     }
-    // A file, three changes for the messages, and the last row.
-    assert_eq!(steps, 5);
+    // A file, each message, and the last row.
+    assert_eq!(steps, 10);
     for table in [
         "messages",
         "turns",
