@@ -1,7 +1,6 @@
 //! The bodies of replies: written in pieces within the room for replies, and sent piece by piece.
 
 use std::convert::Infallible;
-use std::io;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -41,8 +40,6 @@ pub(super) struct BodyWriter<'a> {
     room: Option<ReplyRoom>,
     /// Whether what is written belongs to a row that may also come with the next page.
     may_end_page: bool,
-    /// Why the last write failed.
-    failure: Option<Unwritten>,
 }
 
 impl<'a> BodyWriter<'a> {
@@ -54,7 +51,6 @@ impl<'a> BodyWriter<'a> {
             piece: Vec::with_capacity(FIRST_CAPACITY),
             room,
             may_end_page: false,
-            failure: None,
         }
     }
 
@@ -67,10 +63,16 @@ impl<'a> BodyWriter<'a> {
         self.append(text.as_bytes())
     }
 
-    /// Writes a value as JSON.
+    /// Writes a value as JSON. The serializer writes to the piece, which is fastest. If the piece
+    /// overflows, it needs room from there on.
     pub(super) fn put_json<T: Serialize>(&mut self, value: &T) -> Result<(), Unwritten> {
-        serde_json::to_writer(&mut *self, value)
-            .map_err(|error| self.failure.take().unwrap_or(Unwritten::Invalid(error)))
+        let start = self.piece.len();
+        serde_json::to_writer(&mut self.piece, value).map_err(Unwritten::Invalid)?;
+        if self.piece.len() <= PIECE_BYTES {
+            return Ok(());
+        }
+        let json = self.piece.split_off(start);
+        self.append_across(&json)
     }
 
     /// Writes an array. Returns the number of rows that fit: at least one, if there is one.
@@ -164,25 +166,6 @@ impl<'a> BodyWriter<'a> {
             }
             Some(_) | None => BoxBody::new(self.piece),
         }
-    }
-}
-
-impl io::Write for BodyWriter<'_> {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_all(bytes).map(|()| bytes.len())
-    }
-
-    #[inline]
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.append(bytes).map_err(|failure| {
-            self.failure = Some(failure);
-            io::ErrorKind::Other.into()
-        })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
