@@ -13,6 +13,17 @@ use crate::random::{Random, seed};
 use crate::scripted_model::{Reply as ModelReply, ScriptedModel, text_chunk};
 use crate::support::{NORTHWIND, Server, technician};
 
+/// The types of the envelopes of an answer that is text alone, with adjacent deltas joined.
+pub const TEXT_ANSWER: [&str; 7] = [
+    "start",
+    "start-step",
+    "text-start",
+    "text-delta",
+    "text-end",
+    "finish-step",
+    "finish",
+];
+
 /// The number of streams that are cut.
 const CUTS: usize = 1_000;
 /// Concurrent readers.
@@ -91,18 +102,7 @@ fn holds_the_message(events: &[Event], turn: &str, messages: &Value) {
         .map(|envelope| envelope["type"].clone())
         .filter(|kind| !kind.as_str().unwrap().starts_with("source-"))
         .collect();
-    assert_eq!(
-        json!(kinds),
-        json!([
-            "start",
-            "start-step",
-            "text-start",
-            "text-delta",
-            "text-end",
-            "finish-step",
-            "finish"
-        ])
-    );
+    assert_eq!(json!(kinds), json!(TEXT_ANSWER));
 }
 
 #[test]

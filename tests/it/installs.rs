@@ -21,7 +21,7 @@ fn installs_of(channel: &str) -> String {
     format!("/channels/{channel}/installs")
 }
 
-fn directory(id: &str) -> Value {
+pub fn directory(id: &str) -> Value {
     json!({ "end_client_tenant_id": id })
 }
 
@@ -30,9 +30,9 @@ fn linked(id: &str, company: &str) -> Value {
     json!({ "end_client_tenant_id": id, "psa_company_id": company })
 }
 
-/// Asserts the one refusal for a directory that is not available.
+/// Asserts the one refusal for a directory that is not available. The refusal names nobody.
 #[track_caller]
-fn assert_conflict(reply: &Reply) {
+pub fn assert_conflict(reply: &Reply) {
     assert_eq!(
         (reply.status, reply.error()),
         (

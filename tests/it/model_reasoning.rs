@@ -4,6 +4,7 @@ use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
+use crate::cuts::TEXT_ANSWER;
 use crate::event_reader::{Event, Events, joined, text_of};
 use crate::scripted_model::{Reply as ModelReply, ScriptedModel, chunk, text_chunk};
 use crate::support::{ApiClient, CONTOSO, Server, WOODGROVE, from, technician};
@@ -110,18 +111,7 @@ impl<'a> Chat<'a> {
     #[track_caller]
     fn assert_without_thought(&self, ended: &Ended, text: &str) {
         let again = self.open(&ended.since).rest();
-        assert_eq!(
-            kinds(&again),
-            [
-                "start",
-                "start-step",
-                "text-start",
-                "text-delta",
-                "text-end",
-                "finish-step",
-                "finish"
-            ]
-        );
+        assert_eq!(kinds(&again), TEXT_ANSWER);
         assert_eq!(text_of(&again), text);
         let message = self.stored(&ended.turn);
         assert_eq!(message["content"], text);

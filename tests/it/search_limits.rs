@@ -1,8 +1,5 @@
 //! Searches: how long a search text may be, and the room that searches have apart from lists.
 
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
-
 use serde_json::json;
 use switchboard::error::Code;
 use switchboard::http::edge::openapi;
@@ -10,6 +7,7 @@ use switchboard::model::names::TenantNo;
 use switchboard::store::{LongRead, tenants};
 
 use crate::authority::{Authority, NEWCOMER};
+use crate::long_reads::while_two_of_eight_run;
 use crate::management::{flags, person};
 use crate::support::{ApiClient, DEMO, Server};
 use crate::wire::Reply;
@@ -92,42 +90,13 @@ fn the_document_says_how_long_a_search_text_may_be_in_every_list_that_takes_one(
 #[test]
 fn a_list_never_waits_for_searches_and_another_tenants_search_finds_room() {
     let server = Server::demo();
-    let store = server.app.store.clone();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (begin, begun) = channel();
-    let (release, released) = channel::<()>();
-    let released = Arc::new(Mutex::new(released));
     let northwind = tenant_no(&server, "northwind-it");
-    let searches: Vec<_> = (0..8)
-        .map(|number| {
-            let (store, begin, released) = (store.clone(), begin.clone(), Arc::clone(&released));
-            runtime.spawn(async move {
-                let read = store.read_long(LongRead::Search, Some(northwind), move |_| {
-                    begin.send(()).unwrap();
-                    released.lock().unwrap().recv().unwrap();
-                    Ok(number)
-                });
-                read.await.unwrap()
-            })
-        })
-        .collect();
-    begun.recv().unwrap();
-    begun.recv().unwrap();
-    // Two searches of the tenant run, and no third one starts.
-    for path in ["/agents", "/channels", "/end-companies", "/chat/sessions"] {
-        server.northwind().get(path).expect(200);
-    }
-    server.fabrikam().get("/agents?q=helper").expect(200);
-    assert!(begun.try_recv().is_err());
-    for _ in 0..8 {
-        release.send(()).unwrap();
-    }
-    let mut done: Vec<i32> = searches
-        .into_iter()
-        .map(|search| runtime.block_on(search).unwrap())
-        .collect();
-    done.sort_unstable();
-    assert_eq!(done, (0..8).collect::<Vec<_>>());
+    while_two_of_eight_run(&server, LongRead::Search, northwind, || {
+        for path in ["/agents", "/channels", "/end-companies", "/chat/sessions"] {
+            server.northwind().get(path).expect(200);
+        }
+        server.fabrikam().get("/agents?q=helper").expect(200);
+    });
 }
 
 #[test]

@@ -6,18 +6,14 @@ use switchboard::model::names::{AgentId, TenantNo};
 use switchboard::model::words::Audience;
 use switchboard::store::sqlite::check;
 
+use crate::installs::{assert_conflict, directory};
 use crate::support::{
     ApiClient, CONTOSO, RELAY, SHARED_BOT, Server, WOODGROVE, agent, channel, from,
 };
-use crate::wire::Reply;
 use crate::world::{self, By, World};
 
 /// An M365 tenant that no fixture knows.
 const FRESH: &str = "f4e50000-0000-4000-8000-000000000001";
-
-fn directory(id: &str) -> Value {
-    json!({ "end_client_tenant_id": id })
-}
 
 /// The path of Northwind's installs of the shared bot.
 fn northwinds_installs(server: &Server) -> String {
@@ -28,22 +24,6 @@ fn northwinds_installs(server: &Server) -> String {
 fn fabrikams_installs(server: &Server) -> String {
     let channels = server.fabrikam().get("/channels?audience=END_USER");
     format!("/channels/{}/installs", channels.expect(200).ids()[0])
-}
-
-/// Asserts the one refusal, which names nobody.
-#[track_caller]
-fn assert_conflict(reply: &Reply) {
-    assert_eq!(
-        (reply.status, reply.error()),
-        (
-            409,
-            json!({
-                "code": "install_conflict",
-                "message": "This M365 tenant cannot be installed for this bot. Ask the platform's operator.",
-                "details": { "field": "end_client_tenant_id" },
-            })
-        )
-    );
 }
 
 /// The events of an action in a tenant's audit log, newest first.
