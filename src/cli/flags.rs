@@ -19,8 +19,8 @@ use crate::turns::reasoning::Marks;
 /// Which ids people may give to Microsoft directories.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Directories {
-    /// Accept names too as the ids of Microsoft directories: 1 to 64 characters of A-Z, a-z, 0-9,
-    /// '.', '_' and '-'; for tests only, since real directories have GUIDs
+    /// Also accept names as ids of Microsoft directories: 1 to 64 characters of A-Z, a-z, 0-9, '.',
+    /// '_' and '-'; for tests only, because real directories have GUIDs
     #[arg(long, global = true, env = "SWITCHBOARD_ANY_TENANT_ID", value_parser = BoolishValueParser::new())]
     pub any_tenant_id: bool,
 }
@@ -252,8 +252,8 @@ pub struct Model {
     pub model_context_tokens: u32,
 
     /// How the models mark their thoughts: unopened (each answer begins within a thought), tagged
-    /// (between <think> and </think>) or none (tags are text) [default: tagged, and a model that
-    /// ends a thought without a beginning is remembered as unopened]
+    /// (between <think> and </think>) or none (tags are text) [default: tagged, and unopened for a
+    /// model after it ends a thought that has no beginning]
     #[arg(
         long,
         env = "SWITCHBOARD_MODEL_REASONING",
@@ -296,9 +296,9 @@ pub struct Entra {
     #[arg(long, env = "SWITCHBOARD_ENTRA_AUTHORITY", value_name = "URL", default_value = entra::PUBLIC_AUTHORITY, value_parser = authority)]
     pub entra_authority: String,
 
-    /// What becomes of members of a directory at their first sign-in: user lets them in with the
-    /// role USER, none refuses them unless they were added or have an app role; guests are always
-    /// refused like that
+    /// What happens to members of a directory at their first sign-in: user lets them in with the
+    /// role USER, none lets in only those who were added or have an app role; guests always need
+    /// one of the two
     #[arg(
         long,
         env = "SWITCHBOARD_ENTRA_FIRST_SIGHT",

@@ -163,11 +163,11 @@ function refusal(error, { inbound_tenant_id: directory }, me, again) {
   return notice('bad', 'No agent would answer.', h('p', 'The person would get this reply: ', h('q', errorText(error))), h('p', badge(error.code, 'bad')), fix);
 }
 
-/** The one reply about an M365 tenant of somebody else, whoever serves it. */
+/** The refusal for an M365 tenant that is not the tenant’s own. The reply does not tell whether another tenant serves it. */
 function notOwn() {
   return notice('info', 'You cannot ask about this M365 tenant.',
     h('p', 'You can ask about an M365 tenant that a company is linked to, that one of your channels is installed for, or that was refused at one of your channels.'),
-    h('p', 'If this one is, the bot is installed for it by somebody else: ask the platform’s operator.'), h('p', badge('not_found', 'info')));
+    h('p', 'If one of these applies, somebody else has the bot’s install for the M365 tenant: ask the platform’s operator.'), h('p', badge('not_found', 'info')));
 }
 
 /** Suggests the bots of channels, and the M365 tenants that are linked or were refused. */

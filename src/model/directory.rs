@@ -26,7 +26,7 @@ const NO_ORGANIZATION: [(&str, NoOrganization); 9] = [
     // learn.microsoft.com/troubleshoot/entra/entra-id/governance/verify-first-party-apps-sign-in
     ("f8cdef31-a31e-4b4a-93e4-5f571e91255a", MicrosoftServices),
     // learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-authentication:
-    // the Bot Framework's own directory, and the one of its cloud for the US government
+    // the Bot Framework's own directory, and the directory of its cloud for the US government
     ("d6d49420-f39b-4df7-a1dc-d59a935871db", MicrosoftServices),
     ("cab8a31a-1906-4287-a0d8-4eef66b95f6e", MicrosoftServices),
     // RFC 9562, sections 5.9 and 5.10
@@ -82,9 +82,9 @@ impl DirectoryId {
     /// of a GUID too.
     pub const PATTERN: &'static str = "^(?!(0{8}-(0{4}-){3}0{12}|[Ff]{8}-([Ff]{4}-){3}[Ff]{12})$)[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$";
 
-    /// Reads an id with any space around it. A GUID may have any common spelling: upper case, no
-    /// dashes, braces, parentheses, `urn:uuid:`. Other text is read only in the form in which older
-    /// versions stored ids.
+    /// Reads an id, and ignores white space before and after. A GUID may have any common spelling:
+    /// upper case, no dashes, braces, parentheses, `urn:uuid:`. Other text is read only in the form
+    /// in which older versions stored ids.
     ///
     /// # Errors
     /// The reason, as the rest of a sentence that begins with the field's name. `shown` is the text
@@ -121,7 +121,7 @@ impl DirectoryId {
     }
 }
 
-/// Why no person may give this id to a directory, if so.
+/// The reason if no person may give this id to a directory.
 pub fn unfit(id: &M365TenantId, rule: DirectoryRule) -> Option<String> {
     if let Some(kind) = id.no_organization() {
         let meaning = match kind {
@@ -130,7 +130,7 @@ pub fn unfit(id: &M365TenantId, rule: DirectoryRule) -> Option<String> {
             Placeholder => "no directory in particular",
         };
         return Some(format!(
-            "must be the id of an organization's directory, and {id} stands for {meaning}; {WHERE}"
+            "must be the id of an organization's directory, but {id} stands for {meaning}; {WHERE}"
         ));
     }
     match rule {
@@ -147,7 +147,7 @@ pub fn unfit(id: &M365TenantId, rule: DirectoryRule) -> Option<String> {
 }
 
 fn not_a_guid(shown: &str) -> String {
-    format!("must be the GUID of a Microsoft directory, and {shown} is none; {WHERE}")
+    format!("must be the GUID of a Microsoft directory, but {shown} is not one; {WHERE}")
 }
 
 /// Reads a GUID in any common spelling, and writes it in lower case with dashes.
@@ -232,18 +232,22 @@ mod tests {
         ] {
             assert_eq!(
                 refused(text, DirectoryRule::Guid),
-                format!("must be the GUID of a Microsoft directory, and {text:?} is none; {WHERE}")
+                format!(
+                    "must be the GUID of a Microsoft directory, but {text:?} is not one; {WHERE}"
+                )
             );
         }
         assert_eq!(
             refused("neo_sk_demo_12345678", DirectoryRule::Guid),
-            format!("must be the GUID of a Microsoft directory, and \"neo_sk_…\" is none; {WHERE}")
+            format!(
+                "must be the GUID of a Microsoft directory, but \"neo_sk_…\" is not one; {WHERE}"
+            )
         );
         for (id, _) in NO_ORGANIZATION {
             let spelled = format!(" {} ", id.to_uppercase());
             for rule in [DirectoryRule::Guid, DirectoryRule::AnyId] {
                 let reason = refused(&spelled, rule);
-                let start = "must be the id of an organization's directory, and ";
+                let start = "must be the id of an organization's directory, but ";
                 assert!(reason.starts_with(&format!("{start}{id} stands for ")));
             }
         }

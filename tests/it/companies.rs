@@ -104,7 +104,7 @@ fn an_invalid_company_or_change_is_refused_by_field() {
         (
             json!({ "psa_company_id": "a", "psa_company_name": "A", "tenant_id": "" }),
             "tenant_id",
-            "must be the GUID of a Microsoft directory, and \"\" is none; find it in the Microsoft Entra admin center under Overview > Tenant ID",
+            "must be the GUID of a Microsoft directory, but \"\" is not one; find it in the Microsoft Entra admin center under Overview > Tenant ID",
         ),
         (
             json!({ "psa_company_id": "a", "psa_company_name": "A", "custom_instructions": "x".repeat(32_001) }),
@@ -253,7 +253,7 @@ fn companies_are_listed_newest_first_page_by_page_by_directory_and_by_text() {
         .get("/end-companies?tenant_id=a%20b")
         .refused_field(
             "tenant_id",
-            "must be the GUID of a Microsoft directory, and \"a b\" is none; find it in the Microsoft Entra admin center under Overview > Tenant ID",
+            "must be the GUID of a Microsoft directory, but \"a b\" is not one; find it in the Microsoft Entra admin center under Overview > Tenant ID",
         );
 }
 

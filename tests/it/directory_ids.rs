@@ -1,5 +1,5 @@
-//! Ids of Microsoft directories that come from people: spellings, ids that are none, ids that name
-//! no organization, and what older versions have stored.
+//! Ids of Microsoft directories that come from people: spellings, text that is not an id, ids that
+//! name no organization, and ids that older versions stored.
 
 use serde_json::{Value, json};
 
@@ -55,11 +55,11 @@ const NO_GUIDS: [&str; 9] = [
 ];
 
 fn no_guid(value: &str) -> String {
-    format!("must be the GUID of a Microsoft directory, and {value:?} is none; {WHERE}")
+    format!("must be the GUID of a Microsoft directory, but {value:?} is not one; {WHERE}")
 }
 
 fn nobodys(id: &str, meaning: &str) -> String {
-    format!("must be the id of an organization's directory, and {id} stands for {meaning}; {WHERE}")
+    format!("must be the id of an organization's directory, but {id} stands for {meaning}; {WHERE}")
 }
 
 fn spellings(guid: &str) -> [String; 8] {
@@ -143,7 +143,7 @@ fn a_relay_may_name_a_guid_in_upper_case_or_without_dashes() {
         let installed = server.relay().post("/channels/install-events", event);
         assert_eq!(installed.expect(200).data()["matched"], true);
     }
-    // Other ids keep their form: the relay is not asked where to find the right one.
+    // Other ids keep their form: the message does not tell a relay where to find the right id.
     server
         .relay()
         .create_session(through_northwinds_bot("Contoso.Example"))
@@ -176,7 +176,7 @@ fn an_id_that_names_no_organization_is_refused_also_where_names_are_allowed() {
 }
 
 /// Every call that gives an id to a directory refuses this one. `reason` gets the id as a message
-/// may show it: what has the form of an id is in lower case.
+/// may show it: text that has the form of an id is in lower case.
 #[track_caller]
 fn is_refused_everywhere(server: &Server, value: &str, reason: impl Fn(String) -> String) {
     let has_form = !value.is_empty()
