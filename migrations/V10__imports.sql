@@ -25,8 +25,8 @@ CREATE TABLE import_rows (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX import_rows_to_apply ON import_rows (import_id, position) WHERE draft IS NOT NULL;
 
--- The directories whose companies the import changes: nobody is pinned by one of them while the import is applied, because the companies that
--- are linked to it amid the import may be neither those before nor those after.
+-- The directories whose companies the import changes: such a directory pins nobody while the import is applied, because the companies that
+-- are linked to it during the import may be linked neither before nor after.
 CREATE TABLE import_holds (
   import_id      INTEGER NOT NULL,
   m365_tenant_id TEXT NOT NULL,

@@ -1,6 +1,6 @@
--- Ids of Microsoft directories. Requests name a GUID with dashes now, whichever way it was written, so stored GUIDs without dashes get
--- theirs: the staff of these companies were refused. Of two installs or tenants that would become equal, the one without dashes stays as it
--- is, and no request reaches it.
+-- Ids of Microsoft directories. The server now reads every spelling of a GUID as the GUID with dashes, so stored GUIDs without dashes get
+-- their dashes. Without this change, the staff of these companies would be refused. If two installs or tenants would become equal, the id
+-- without dashes stays, and no request reaches it.
 UPDATE end_companies
 SET m365_tenant_id = substr(m365_tenant_id, 1, 8) || '-' || substr(m365_tenant_id, 9, 4) || '-' || substr(m365_tenant_id, 13, 4) || '-'
                      || substr(m365_tenant_id, 17, 4) || '-' || substr(m365_tenant_id, 21)

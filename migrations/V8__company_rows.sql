@@ -2,7 +2,7 @@
 -- `seq` is never given twice, since every deletion is an audit event with a later one.
 ALTER TABLE sessions ADD COLUMN company_seq INTEGER;   -- NULL: no company, or one that was gone when this column came
 
--- A company that is younger than the session only has the id of the session's company.
+-- A company that is younger than the session is not the session's company: it only has the same id.
 UPDATE sessions SET company_seq = (
   SELECT e.seq FROM end_companies e
   WHERE e.tenant_no = sessions.tenant_no AND e.psa_company_id = sessions.psa_company_id AND e.seq < sessions.seq)

@@ -10,8 +10,8 @@ use crate::model::directory::DirectoryRule;
 /// The settings of a server, except the addresses that it listens on.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// The base URL at which clients reach the server; by default, the one that the request was sent
-    /// to, if that is an address or a name of this machine.
+    /// The base URL at which clients reach the server. By default, the URL that the request was
+    /// sent to, if its host is an address or a name of this machine.
     pub public_url: Option<String>,
     /// The names of this machine, besides `localhost`.
     pub host_names: Vec<String>,

@@ -59,8 +59,8 @@ pub struct Authenticator {
 /// Resolves when a check can be repeated.
 type Ready = Pin<Box<dyn Future<Output = ()>>>;
 
-/// The caller, the version of the configuration under which the credential was found, and why the
-/// caller is not let in, if so.
+/// The caller, the version of the configuration under which the credential was found, and the
+/// reason if the caller is not let in.
 pub type Authenticated = (Caller, Option<SnapshotVersion>, Option<NotAdmitted>);
 
 /// The result of one check of a credential.
@@ -309,8 +309,8 @@ impl Authenticator {
             .ok_or(Reason::UnknownTenant)?;
         let tenant = found.tenant.no;
         let is_unknown = found.user.is_none();
-        // Whoever is not let in at first sight is not recorded either, because the record would let
-        // the user in after an app role is taken away.
+        // A user who is not let in at first sight is not recorded: the record would let the user in
+        // after an app role is taken away.
         let barred = entra.bars_unknown(&identity).filter(|_| is_unknown);
         if is_unknown && may_wait && barred.is_none() {
             let recording =

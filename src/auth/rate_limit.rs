@@ -10,7 +10,7 @@ use crate::model::names::TenantNo;
 pub const DEFAULT_PER_MINUTE: i64 = 1_200;
 /// The default limit of a platform account, in requests per minute.
 pub const DEFAULT_PLATFORM_PER_MINUTE: i64 = 60_000;
-/// The least limit of an end-user token, whatever its tenant's is.
+/// The smallest limit of an end-user token, however small the tenant's limit is.
 const MIN_PER_TOKEN: i64 = 10;
 
 /// The limits that hold where no tenant has its own, in requests per minute; 0 means no limit.
@@ -43,8 +43,9 @@ enum Key {
 pub struct Allowance {
     /// The tenant.
     pub tenant: TenantNo,
-    /// Whether a platform account calls. Its calls have an allowance apart, so that end users who
-    /// reset their chats through a relay cannot use up that of the tenant's administrators.
+    /// Whether a platform account calls. Its calls have their own allowance, so that end users who
+    /// reset their chats through a relay cannot use up the allowance of the tenant's
+    /// administrators.
     pub by_platform: bool,
 }
 

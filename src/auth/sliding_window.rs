@@ -23,7 +23,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// The one of two standings that is nearer to its limit; the first if neither is.
+    /// Returns the standing that is nearer to its limit; the first if both are equally near.
     #[must_use]
     pub fn nearer(self, other: Self) -> Self {
         if other.remaining < self.remaining {
@@ -138,7 +138,7 @@ impl<K: Copy + Eq + Hash> Generations<K> {
         for (key, limit) in limits() {
             let window = self.window(key);
             window.prune(now);
-            // If several limits are reached, the longest wait is the one that helps.
+            // If several limits are reached, only the longest wait helps.
             refused = match (refused, window.refusal(limit, now)) {
                 (Some(first), Some(next)) if next.1 > first.1 => Some(next),
                 (first, next) => first.or(next),

@@ -78,8 +78,8 @@ pub(super) async fn exchange(
         .store
         .read(move |reader| sign_ins::code_state(reader, &sha256, now))
         .await?;
-    // Only wrong codes make their address wait. A right one cannot be guessed, so that it is taken
-    // from any address.
+    // Only wrong codes make an address wait. Nobody can guess a valid code, so the server accepts a
+    // valid code from any address.
     let refuse = |state| {
         if let Err(wait_s) = app.attempts.count_wrong(client) {
             return rate_limited(wait_s);

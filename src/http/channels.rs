@@ -56,7 +56,8 @@ impl FromQuery for NamedTenant {
 }
 
 impl NamedTenant {
-    /// The tenant whose channels the call is about: the caller's own if it names none.
+    /// The tenant whose channels the call is about: the caller's own tenant if the query names
+    /// none.
     async fn or_own(&self, app: &App, call: &Call) -> Result<TenantNo> {
         let named = named_tenant(app, call, self.0.as_deref()).await?;
         Ok(named.unwrap_or(call.tenant.no))
@@ -187,8 +188,8 @@ pub(super) async fn update(
     .await
 }
 
-/// Takes the bot from another tenant's channel, for the platform. The event is in the log of that
-/// tenant and of the platform account's own.
+/// Takes the bot from another tenant's channel, for the platform. The audit logs of that tenant and
+/// of the platform account's own tenant have the event.
 ///
 /// # Errors
 /// `validation_error` for any other change.

@@ -7,7 +7,7 @@ pub enum Chunk {
     Text(String),
     /// Text that the model reasons before its answer.
     Reasoning(String),
-    /// The answer so far was misread: of its reasoning and text together, in order, these first
+    /// The server misread the answer so far. Of reasoning and text together, in order, the first
     /// bytes are reasoning and the rest is text.
     Recast {
         /// The length of the reasoning.

@@ -200,15 +200,15 @@ SELECT count(*) AS companies, min(psa_company_id) AS only_one, min(seq) AS only_
 FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2";
 
 /// The tenant's companies that are linked to this directory. An import that is being applied holds
-/// the directories whose companies it changes: one company amid the import may be neither the one
-/// before nor the one after.
+/// the directories whose companies it changes, because a company that is linked during the import
+/// may be linked neither before nor after it.
 pub fn linked(reader: &Reader<'_>, tenant: TenantNo, directory: &M365TenantId) -> Result<Linked> {
     reader.one(LINKED, (tenant, directory), |row| {
         let companies: u64 = row.get("companies")?;
         let (id, row_seq) = (row.get("only_one")?, row.get("only_row")?);
         let is_held: bool = row.get("is_held")?;
         Ok(match (companies, id, row_seq) {
-            // The resolver takes a directory without a company for one that is nobody's.
+            // The resolver treats a directory without a company as unlinked.
             _ if is_held => Linked::Not(companies.max(1)),
             (1, Some(id), Some(row)) => Linked::One(Company { id, row }),
             _ => Linked::Not(companies),
@@ -389,8 +389,8 @@ pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -
 const UP_TO_TWO: &str = "
 SELECT count(*) AS companies FROM (SELECT 1 FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2 LIMIT 2) AS linked";
 
-/// How many companies are linked to a directory: none, one, or two for several. An import may link
-/// very many companies to one directory, so that the query stops at two.
+/// How many companies are linked to a directory: none, one, or two for several. The query stops at
+/// two, because an import may link very many companies to one directory.
 pub(super) fn linked_up_to_two(
     reader: &Reader<'_>,
     tenant: TenantNo,

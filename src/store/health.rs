@@ -298,7 +298,8 @@ pub fn of_tenant(
     })
 }
 
-/// The directories of a tenant that shares a bot. Others are spared the look at each directory.
+/// The directories of a tenant that shares a bot. For other tenants, the query does not look at
+/// each directory.
 fn installed_elsewhere(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -333,7 +334,8 @@ fn installed_elsewhere(
     })
 }
 
-/// Counts all findings and keeps the first ones. A row for which `read` returns `None` is none.
+/// Counts all findings and keeps the first ones. A row for which `read` returns `None` is not a
+/// finding.
 fn find<T>(
     reader: &Reader<'_>,
     sql: &str,
@@ -363,7 +365,7 @@ impl<T> Found<T> {
     }
 }
 
-/// The stored ids that no person could give to a directory now.
+/// The stored ids that the server would now refuse from a person.
 fn unusable(
     reader: &Reader<'_>,
     tenant: TenantNo,

@@ -47,8 +47,8 @@ use crate::model::clock::{Clock, Millis};
 use crate::model::ids::{Tick, Ticker};
 use crate::model::names::TenantNo;
 
-/// A statement that always writes: a row that stays the same would not be written again. The caches
-/// are read once more afterwards.
+/// A statement that always writes, because SQLite does not write a row that stays the same. The
+/// server then reads the caches again.
 const PROBE: &str = "UPDATE configuration_version SET version = version + 1";
 
 /// Why a data folder or a database file cannot be used: a sentence for the operator.
@@ -117,7 +117,7 @@ impl Store {
         }
     }
 
-    /// Locks the folder for a large import, which may go on for minutes. Waits for another one, or
+    /// Locks the folder for a large import, which may take minutes. Waits for another import, or
     /// returns `None`.
     ///
     /// # Errors

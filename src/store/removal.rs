@@ -157,7 +157,7 @@ enum Work {
 }
 
 impl Store {
-    /// Removes everything of deleted sessions, unless another task is about to.
+    /// Removes everything of deleted sessions, unless another task already waits to do so.
     pub async fn begin_removal(&self) {
         // One task removes messages. A second one waits, and removes those queued since then.
         let Ok(_permit) = self.index_tasks.removals.try_acquire() else {
@@ -182,7 +182,7 @@ impl Store {
         self.remove_until(MAX_REMOVALS, Pace::Steady).await
     }
 
-    /// Removes words until the backlog has up to `backlog` messages; for a backlog of 0, removes
+    /// Removes words until the backlog has up to `backlog` messages. If `backlog` is 0, removes
     /// everything else too.
     ///
     /// All tasks take turns with small changes, so that other changes wait little. A message that
@@ -283,7 +283,7 @@ pub(super) struct Progress {
     faults: usize,
     /// When the failed messages are tried again.
     retry_at: Option<Instant>,
-    /// Since when the write-ahead log holds removed text.
+    /// The time since which the write-ahead log holds removed text.
     unscrubbed: Option<Instant>,
 }
 

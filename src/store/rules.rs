@@ -34,8 +34,8 @@ impl Violation {
     }
 }
 
-/// The violation of an id of a directory that no person may give (`validation_error`). What is
-/// `stored` already may stay.
+/// The violation (`validation_error`) if no person may give this id to a directory. An id that is
+/// already `stored` may stay.
 pub fn unfit_directory(
     field: &'static str,
     named: &Field<DirectoryId>,

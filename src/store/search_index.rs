@@ -16,8 +16,8 @@ use crate::model::names::TenantNo;
 pub const BATCH_BYTES: usize = 32 * 1_024;
 /// Messages that one change adds to the index.
 const BATCH: usize = 256;
-/// Pages that one change merges. A batch writes some twelve, and each is merged about three times
-/// before the index is one whole.
+/// Pages that one change merges. A batch writes about twelve pages, and each page is merged about
+/// three times until the index has one part.
 const MERGE_PAGES: i64 = 32;
 /// Merges after each batch.
 const MERGES: usize = 2;
@@ -199,8 +199,7 @@ pub(super) fn remove_batch(
     Ok(bytes)
 }
 
-/// Where a part of a text ends that has up to `max` bytes. No word is cut: a part without a gap is
-/// longer.
+/// The end of a part of up to `max` bytes. The part is longer if it would otherwise cut a word.
 fn end_of_part(text: &str, max: usize) -> usize {
     if text.len() <= max {
         return text.len();

@@ -326,9 +326,9 @@ pub fn update(tx: &mut WriteTx<'_>, no: TenantNo, changed: &NewTenant) -> Result
 /// Changes a tenant. Nothing is written if nothing differs. Returns the tenant as it is stored.
 ///
 /// # Errors
-/// `validation_error` for a new directory that the rule excludes; `already_exists` for one that
-/// another tenant signs in with; `install_conflict` for one that another tenant's bot is installed
-/// for.
+/// `validation_error` for a new directory that the rule excludes; `already_exists` for a directory
+/// that another tenant signs in with; `install_conflict` for a directory that another tenant's bot
+/// is installed for.
 pub fn change(
     tx: &mut WriteTx<'_>,
     tenant: &TenantRecord,

@@ -82,8 +82,8 @@ DELETE FROM unlinked_tenants WHERE tenant_no = ?1 AND m365_tenant_id IN (
   ORDER BY last_seen_at DESC, seq DESC LIMIT 9223372036854775807 OFFSET ?2)";
 
 /// Records a refusal, unless exactly one company is linked to the directory by now. An id that
-/// names no organization is not recorded, because nobody could link it, nor a directory that an
-/// import is about to link.
+/// names no organization is not recorded, because nobody can link it. Neither is a directory that
+/// an import is about to link.
 pub fn record_refusal(tx: &mut WriteTx<'_>, refused: &NotMapped) -> Result<()> {
     let Some(inbound) = &refused.inbound else {
         return Ok(());

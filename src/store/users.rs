@@ -123,7 +123,7 @@ pub struct LastSeen {
     pub email: Option<String>,
     /// The minute of the request.
     pub minute: Millis,
-    /// Whether the user is recorded if there is no record. A user whom an administrator has just
+    /// Whether to record the user if there is no record. A user whom an administrator has just
     /// removed must not come back.
     pub is_unknown: bool,
 }

@@ -11,8 +11,8 @@ use crate::model::ids::{MessageId, Tick};
 
 /// The number of deltas of an answer that are sent as they come. Each occupies about 220 bytes.
 const MAX_SINGLE_DELTAS: usize = 8_192;
-/// The size in bytes up to which later deltas are joined, so that an answer in tiny pieces does not
-/// occupy hundreds of times its size.
+/// The size in bytes up to which later deltas are joined. Without joining, an answer in tiny pieces
+/// would occupy hundreds of times its size.
 const JOINED_BYTES: usize = 64;
 
 /// The media type of a source that is one of this server's articles.
@@ -201,8 +201,8 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// Divides the answer so far anew. It starts again for its readers, as after a crash: the
-    /// stream has no envelope that takes text back.
+    /// Divides the answer so far again. For its readers, the answer starts again, as after a crash,
+    /// because no envelope of the stream takes text back.
     fn recast(&mut self, thought_bytes: usize, tick: &impl Fn() -> Tick) {
         let content = std::mem::take(&mut self.content);
         let (mut all, mut content) = (String::new(), content.as_str());

@@ -121,7 +121,7 @@ impl Engine {
     pub async fn recover(&self) -> Result<()> {
         let store = &self.inner.store;
         let unsettled = match store.write(Extent::Configuration, turns::recover).await {
-            // The turns run all the same, and their answers are stored when there is room.
+            // The turns still run, and their answers are stored when there is room.
             Err(error) if error.is(Code::StorageFull) => store.read(turns::all_unsettled).await?,
             outcome => outcome?,
         };

@@ -62,7 +62,7 @@ pub struct Settings {
     pub timeout: Duration,
     /// The model's context in tokens. The history is cut to fit it.
     pub context_tokens: usize,
-    /// How the models mark their thoughts. `None` if the first answers shall show it.
+    /// How the models mark their thoughts. `None` if the server learns it from the first answers.
     pub marks: Option<Marks>,
     /// The delays before the first, second and third retry after a 429 or 5xx.
     pub retry_delays: [Duration; 3],
@@ -289,7 +289,8 @@ impl Client {
                 learn();
             }
             self.send_all(new_chunks, chunks).await?;
-            // They would fill no memory, but keep a slot busy until the answer's timeout.
+            // These events take no memory, but they would keep a slot busy until the answer's
+            // timeout.
             if step.is_ok() && reply.completion().is_none() && reply.is_noise() {
                 return Err(self.timed_out("only keep-alives"));
             }

@@ -18,9 +18,9 @@ pub struct QueuedSession {
 /// The queued sessions by tenant, and the running ones.
 ///
 /// A free slot goes to the waiting tenant with the fewest running turns. Among equals, it goes to
-/// the tenant that has waited longest since its last start. So the running turns of all tenants
-/// that always wait converge to equal numbers, whatever their count, and a tenant that asks for
-/// less than that never waits for more than the next free slot.
+/// the tenant that has waited longest since its last start. As a result, tenants that always have
+/// turns waiting converge to equal numbers of running turns, however many tenants there are. A
+/// tenant that asks for less never waits for more than the next free slot.
 #[derive(Debug)]
 pub struct Queue {
     max_running: usize,
@@ -28,7 +28,7 @@ pub struct Queue {
     max_of_tenant: usize,
     /// Tenants with running or queued sessions.
     tenants: HashMap<TenantNo, Share>,
-    /// The tenants that have queued sessions: their running turns, and their place among equals.
+    /// The tenants that have queued sessions: their running turns, and their position among equals.
     waiting: BTreeSet<(usize, u64, TenantNo)>,
     next_place: u64,
     queued: HashSet<SessionId>,

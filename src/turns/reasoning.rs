@@ -15,8 +15,8 @@ pub enum Marks {
     None,
     /// With a tag before and after them.
     Tagged,
-    /// As [`Marks::Tagged`]. A thought that ends without having begun shows that the model's
-    /// answers are [`Marks::Unopened`].
+    /// As [`Marks::Tagged`]. A thought with an end but no beginning shows that the model's answers
+    /// are [`Marks::Unopened`].
     Learned,
     /// Every answer begins within a thought, because the chat template has opened it.
     Unopened,
@@ -35,7 +35,7 @@ pub struct Thoughts {
     sent: usize,
     /// Whether the open thought has any text.
     has_thought: bool,
-    /// Whether a thought has ended, so that white space before the answer belongs to neither.
+    /// Whether a thought has ended. White space before the answer is then dropped.
     has_ended: bool,
     /// The number of tags within the thought, or within the answer, that wait for their end.
     nested: usize,
@@ -90,8 +90,8 @@ impl Thoughts {
         self.has_learned
     }
 
-    /// Takes a piece of reasoning that the server has separated itself. Such a server leaves no
-    /// thought without its opening tag in the text.
+    /// Takes a piece of reasoning that the model server has separated itself. The text of such a
+    /// server has no thought without an opening tag.
     pub fn push_reasoning(&mut self, text: String, chunks: &mut Vec<Chunk>) {
         match self.marks {
             Marks::Learned => self.marks = Marks::Tagged,
@@ -104,7 +104,7 @@ impl Thoughts {
         self.send(Chunk::Reasoning(text), chunks);
     }
 
-    /// Takes a piece of text and adds what it certainly is.
+    /// Takes a piece of text, and adds the part that is certainly thought or answer.
     pub fn push(&mut self, text: &str, chunks: &mut Vec<Chunk>) {
         if self.marks == Marks::None {
             return self.send(Chunk::Text(text.to_owned()), chunks);
@@ -166,7 +166,8 @@ impl Thoughts {
         self.held = rest.to_owned();
     }
 
-    /// Ends the reply: adds what was held. `reason` is that of a complete answer.
+    /// Ends the reply, and adds the text that was held back. `reason` is the finish reason of a
+    /// complete answer.
     pub fn finish(&mut self, reason: Option<FinishReason>, chunks: &mut Vec<Chunk>) {
         let mut held = std::mem::take(&mut self.held);
         match self.place {
@@ -185,14 +186,15 @@ impl Thoughts {
         }
         let is_complete = match reason {
             Some(FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Other) => true,
-            // The rest of the thought is missing, and the answer with it.
+            // The rest of the thought and the answer are missing.
             Some(FinishReason::Length | FinishReason::ContentFilter) | None => false,
         };
         if self.place != Place::Thought || !is_complete {
             return;
         }
         if let Some(thought_bytes) = self.last_end {
-            // A tag that the thought only mentions was taken for one that opens a thought.
+            // The thought only mentioned a tag, and the parser read it as the beginning of a nested
+            // thought.
             chunks.push(Chunk::Recast { thought_bytes });
         } else if self.marks == Marks::Unopened && !self.is_opened && !self.has_ended {
             chunks.push(Chunk::Recast { thought_bytes: 0 });
@@ -227,7 +229,7 @@ impl Thoughts {
     /// Whether a tag ends a thought. Counts the tags that do not.
     fn ends_thought(&mut self, is_open: bool) -> bool {
         if is_open {
-            // An answer of the unopened kind may open its thought all the same.
+            // An answer that begins within a thought may still send an opening tag.
             if self.place == Place::Thought && !self.has_thought && !self.is_opened {
                 self.is_opened = true;
             } else {
@@ -253,8 +255,8 @@ impl Thoughts {
         self.last_end = None;
     }
 
-    /// What stands at the `<` with which the text begins. A tag between backticks is none: it is
-    /// spoken of.
+    /// What stands at the `<` with which the text begins. A tag between backticks is not a tag,
+    /// because the text only mentions it.
     fn tag(&self, text: &str) -> Tag {
         let tag = if begins_tag(text, OPEN) {
             OPEN
@@ -274,7 +276,7 @@ impl Thoughts {
         }
     }
 
-    /// Takes text that is no tag. White space before a thought belongs to nothing.
+    /// Takes text that is not a tag. White space before a thought is dropped.
     fn take(&mut self, text: &str, taken: &mut String) {
         for byte in text.bytes() {
             match byte {

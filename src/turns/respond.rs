@@ -207,7 +207,7 @@ impl TurnContext {
     }
 }
 
-/// Has a model answer, and learns whether its answers begin within a thought.
+/// Makes a model answer, and learns whether its answers begin within a thought.
 async fn answer_with_model(
     model: &openai::Client,
     store: &Store,
@@ -237,7 +237,8 @@ async fn answer_with_model(
                 name.endpoint
             );
             let name = name.clone();
-            // Not awaited: the change is committed before the end of this turn is.
+            // The task does not await this change, because the writer commits it before the end of
+            // this turn.
             drop(store.write(Extent::Statement, move |tx| {
                 reasoning::learn_unopened(tx, &name)
             }));

@@ -36,8 +36,8 @@ pub struct Prompt {
 }
 
 impl Prompt {
-    /// Whether the prompt speaks of the tag that ends a thought. An answer that repeats the tag
-    /// then says nothing about the model.
+    /// Whether the prompt contains the tag that ends a thought. An answer that repeats the tag then
+    /// tells nothing about the model.
     pub fn mentions_thoughts(&self) -> bool {
         let texts = self.history.iter().map(|message| &message.text);
         texts

@@ -1,5 +1,5 @@
-//! A company that is created again under a deleted company's id is another company: it inherits no
-//! session, and no session of the deleted company sees anything of it.
+//! A company that is created again with a deleted company's id is a different company. It inherits
+//! no session, and no session of the deleted company sees its data.
 
 use std::sync::mpsc;
 

@@ -79,7 +79,7 @@ fn a_dry_run_about_anyone_elses_directory_gets_the_one_reply_of_an_unknown_one()
             }
         }
     }
-    // The platform's own dry runs answer about everybody.
+    // The platform's own dry runs answer about every M365 tenant.
     let found = server.relay().resolve(from(WOODGROVE)).expect(200).data();
     assert_eq!(found["client_id"], "fabrikam-support");
 }
@@ -130,7 +130,7 @@ fn a_dry_run_about_an_own_directory_that_another_msp_serves_is_not_found_either(
         .put("/end-companies/1002", json!({ "tenant_id": WOODGROVE }))
         .expect(200);
     assert_eq!(told(&northwind.resolve(from(WOODGROVE))), unknown);
-    // By a bot that nobody else serves it with, the link counts.
+    // With a bot for which no other tenant has the install, the link counts.
     let asked = ask(Some(TECHNICIAN_BOT), WOODGROVE);
     let resolved = northwind.resolve(asked).expect(200).data();
     assert_eq!(resolved["rule"], "bot_channel");

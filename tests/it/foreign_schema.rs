@@ -1,4 +1,4 @@
-//! A database whose schema somebody changed is refused by every way in, and with the first change.
+//! Every command refuses a database whose schema was changed, and names the first change.
 
 use std::fs;
 use std::io::Read;

@@ -251,7 +251,7 @@ fn a_refused_guest_is_an_audit_event_of_the_tenant_up_to_the_quota() {
             &json!({ "code": "forbidden", "method": "GET", "route": "/agents", "reason": "guest" }),
         )
     );
-    // The refusals count on the tenant's rate limit, and no other tenant's.
+    // The refusals count on this tenant's rate limit, and on no other tenant's.
     let other = server
         .fabrikam()
         .get("/audit-events?action=request.refused");

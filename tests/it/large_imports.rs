@@ -179,7 +179,7 @@ fn amid_an_import_a_directory_is_pinned_as_before_or_as_afterwards_or_not_at_all
     for (directory, _, after) in expected {
         assert_eq!(pinned(&client, directory).as_deref(), after, "{directory}");
     }
-    // No held directory was offered for linking: those that are linked now are forgotten.
+    // No held directory was offered for linking: a directory that is linked now has no row.
     let rest = number(&workspace, "SELECT count(*) FROM unlinked_tenants");
     assert!(rest <= known, "{rest} after {known}");
     assert_eq!(number(&workspace, STAGED), 0);

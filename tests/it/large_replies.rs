@@ -1,4 +1,4 @@
-//! Large replies: how large they get, how many bytes of them are in flight, and who waits for whom.
+//! Large replies: their size, their bytes in flight, and which requests wait for room.
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use crate::event_reader::{Event, Events, joined, text_of};
 use crate::scripted_model::{Reply as ModelReply, ScriptedModel, chunk, text_chunk};
 use crate::support::{ApiClient, CONTOSO, Server, WOODGROVE, from, technician};
 
-/// What the model thinks. Each test looks for it wherever nobody may find it.
+/// The thought of the model. Each test looks for this text wherever no reader may find it.
 const THOUGHT: &str = "Secret plan";
 
 /// An answer in these pieces.

@@ -572,7 +572,7 @@ fn a_dry_run_never_shows_another_tenants_channel_in_any_state() {
         .out_of("contoso");
     let question = question.dry_run();
     assert_eq!(question.answer(&world), Err(Refused::ForeignDirectory));
-    // Of an own M365 tenant that the other MSP serves, no more is shown.
+    // The reply shows no more about the MSP's own M365 tenant that the other MSP serves.
     world.add_company(fabrikam, company("7"), Some(directory("contoso")));
     assert_eq!(question.answer(&world), Err(Refused::RoutedElsewhere));
     world.channels[0].disconnected();

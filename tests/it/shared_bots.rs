@@ -1,5 +1,5 @@
-//! Tenants that share a bot: none of them can install it for an M365 tenant that another of them
-//! has, the operator can, and the platform releases a bot that the wrong tenant claimed.
+//! Tenants that share a bot: none of them can install the bot for an M365 tenant of another, but
+//! the operator can. The platform releases a bot that the wrong tenant claimed.
 
 use serde_json::{Value, json};
 use switchboard::model::names::{AgentId, TenantNo};
@@ -58,7 +58,7 @@ fn a_shared_bot_is_not_installed_for_a_directory_that_another_tenant_has_linked(
     ] {
         assert_conflict(&northwind.post(&path, body));
     }
-    // Nothing was made or linked, and the client's messages still reach the tenant that has it.
+    // Nothing was made or linked, and the client's messages still reach their tenant.
     let company = northwind.get("/end-companies/1002").expect(200).data();
     assert_eq!(company["tenant_id"], Value::Null);
     let session = server.relay().create_session(message).expect(201).data();
@@ -107,7 +107,7 @@ fn each_refused_install_is_an_event_of_both_tenants_and_does_not_name_the_asker(
     }
     let all = fabrikam.get("/audit-events?page_size=200").expect(200);
     assert!(!all.text().contains("northwind"), "{}", all.text());
-    // Of a refusal that concerns no other tenant, nobody else is told.
+    // A refusal that concerns no other tenant is in no other tenant's log.
     northwind
         .post(&path, json!({ "end_client_tenant_id": "0000face-0000-4000-8000-000000000002", "psa_company_id": "1001" }))
         .refused(409, "company_already_bound");
@@ -135,7 +135,7 @@ fn refused_installs_cannot_flood_another_tenants_audit_log() {
     assert_eq!(newest["details"]["not_recorded_before"], 10);
 }
 
-/// The parts of Fabrikam's and of Northwind's health that a double is in.
+/// The parts of Fabrikam's and Northwind's health that list a contested M365 tenant.
 fn doubles(server: &Server) -> [Value; 2] {
     [server.fabrikam(), server.northwind()].map(|client| {
         let health = client.get("/end-companies/health").expect(200).data();
@@ -425,7 +425,7 @@ fn the_platform_finds_and_releases_a_bot_that_the_wrong_tenant_claimed() {
         .post("/channels", right.clone())
         .refused(409, "already_exists");
 
-    // Who has it, and through which channel?
+    // Which tenant has the bot, and through which channel?
     let holders = relay
         .get(&format!("/tenants?bot_id={bot}"))
         .expect(200)
@@ -484,7 +484,7 @@ fn the_platform_finds_and_releases_a_bot_that_the_wrong_tenant_claimed() {
         );
     }
 
-    // The right tenant takes it, also for the M365 tenant that the other one had installed it for.
+    // The right tenant takes the bot, even for the M365 tenant that the other tenant had installed.
     let channel = fabrikam.post("/channels", right).expect(201).id();
     fabrikam
         .post(

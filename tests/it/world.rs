@@ -196,9 +196,10 @@ impl World {
     /// per tenant and M365 tenant. Installs of deleted channels count, because they still occupy
     /// both.
     ///
-    /// "Tenants share a bot if each has a channel with its bot_id that is not deleted. An M365 tenant
-    /// that one of them has linked to a company, or has any install for, cannot be installed for that
-    /// bot by another of them. A platform account and a seed file can."
+    /// "Tenants share a bot if each tenant has a channel with this bot_id that is not deleted. If
+    /// tenants share a bot, none of them can install the bot for an M365 tenant that another of
+    /// them has linked to a company or has any install for. A platform account and a seed file can
+    /// make such an install."
     pub fn may_install(
         &self,
         owner: TenantNo,

@@ -198,8 +198,8 @@ impl Entra {
         })
     }
 
-    /// Why an unknown user is not recorded at first sight, and not let in without an app role. `None`
-    /// if the user is.
+    /// Why an unknown user is not recorded at first sight, and not let in without an app role.
+    /// `None` if the server records and admits the user.
     pub fn bars_unknown(&self, identity: &Identity) -> Option<NotAdmitted> {
         match self.first_sight {
             FirstSight::User | FirstSight::None if identity.is_guest => Some(NotAdmitted::Guest),

@@ -160,7 +160,8 @@ pub(super) fn settle<B>(response: &ServiceResponse<B>) {
     }
 }
 
-/// The `Authorization` header. Of two, a proxy may check one and this server the other.
+/// The `Authorization` header. Two are refused, because a proxy could check one of them and this
+/// server the other.
 ///
 /// # Errors
 /// `unauthorized` with the reason `malformed` if there are several.

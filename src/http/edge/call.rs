@@ -106,16 +106,15 @@ impl Call {
         self.rules.has_allowance && self.rules.callers.allow(&self.who)
     }
 
-    /// Takes back what the call used of an allowance: it was forbidden, so that it ended nothing.
+    /// Takes back what the call used of an allowance, because a forbidden call ends nothing.
     pub(super) fn release_allowance(&self) {
         if let Some((allowance, at)) = self.counted().on_allowance.take() {
             self.limiter.release_on(allowance, at);
         }
     }
 
-    /// Counts the call as far as that is possible before its handler runs: on a platform account,
-    /// and on the caller's own tenant, unless the handler finds the tenant that the platform acts
-    /// in.
+    /// Counts the call before its handler runs: on a platform account, and on the caller's own
+    /// tenant unless the handler finds the tenant that the platform acts in.
     ///
     /// # Errors
     /// `rate_limited`.
@@ -146,7 +145,7 @@ impl Call {
     ///
     /// # Errors
     /// `rate_limited`. The call then does not count on the platform account either, so that a flood
-    /// in one tenant does not use up what the account needs for others.
+    /// in one tenant does not use up the account's limit.
     pub fn act_in(&self, tenant: TenantNo, own_limit: Option<i64>) -> Result<()> {
         let mut counted = self.counted();
         if counted.on_tenant {
@@ -162,7 +161,7 @@ impl Call {
                 by_platform,
             };
             let instead = self.limiter.count_on(allowance, own_limit);
-            // If the allowance is used up too, the window that has room first decides.
+            // If the allowance is used up too, the shorter wait decides.
             if !matches!(instead, Count::Refused(_, longer_s) if longer_s > wait_s) {
                 count = instead;
             }

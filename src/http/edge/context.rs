@@ -49,7 +49,7 @@ impl Context {
         })
     }
 
-    /// Remembers what a request asks for, in case that it is refused and the refusal is audited.
+    /// Remembers what a request asks for, so that an audit event of its refusal can say so.
     pub(in crate::http) fn remember(request: &HttpRequest, asked: Map<String, Value>) {
         if let Some(context) = request.extensions_mut().get_mut::<Self>() {
             context.asked = asked;

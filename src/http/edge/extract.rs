@@ -217,7 +217,7 @@ impl QueryString {
         if q.contains('\0') {
             return refuse("must not contain U+0000".to_owned());
         }
-        // What a search costs grows with both.
+        // The cost of a search grows with both.
         if q.chars().count() > MAX_SEARCH_CHARS {
             return refuse(format!("must have at most {MAX_SEARCH_CHARS} characters"));
         }
@@ -258,8 +258,8 @@ impl QueryString {
         self.parsed(name, T::read, T::RULE)
     }
 
-    /// The parameter as the id of a Microsoft directory in any spelling. An id that no person could
-    /// give to a directory now is valid too, because older versions may have stored it.
+    /// The parameter as the id of a Microsoft directory in any spelling. An id that the server
+    /// would now refuse from a person is valid too, because older versions may have stored it.
     ///
     /// # Errors
     /// `validation_error` for text that no version stores.

@@ -33,8 +33,8 @@ pub(super) fn client_address(request: &ServiceRequest) -> Option<IpAddr> {
 /// The base URL of links to this server, without a slash at its end.
 ///
 /// It is the configured URL, else what a trusted proxy forwards, else the request's `Host` if that
-/// names this machine. Any other `Host` is the client's own word, which must not lead the readers
-/// of a link elsewhere. The base is then empty, so that links are paths.
+/// names this machine. The client can send any other `Host`, and the `Host` must not lead the
+/// readers of a link to another server. The base is then empty, so that links are paths.
 pub(in crate::http) fn base_url(app: &App, request: &HttpRequest) -> String {
     if let Some(url) = &app.config.public_url {
         return url.clone();

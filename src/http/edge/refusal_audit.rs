@@ -23,13 +23,13 @@ const EVENTS_PER_MINUTE: u32 = 60;
 /// Events per minute for a tenant's session tokens. They have a quota of their own, so that an end
 /// user cannot use up the quota of the MSP's accounts.
 const END_USER_EVENTS_PER_MINUTE: u32 = 10;
-/// Events per minute in a tenant's log about attempts of other tenants, apart from its own accounts'
-/// quota.
+/// Events per minute in a tenant's log about attempts of other tenants. The tenant's own accounts
+/// have a separate quota.
 const RIVAL_EVENTS_PER_MINUTE: u32 = 60;
 /// Longest path segment, in characters, that is recorded.
 const MAX_SEGMENT_CHARS: usize = 64;
-/// The dry run. Each of its refusals is audited, since each could be a question about somebody else
-/// (contract, section 3).
+/// The dry run. Each of its refusals is audited, because each dry run could ask about another
+/// tenant (contract, section 3).
 const DRY_RUN: &str = "/chat/sessions/resolve";
 
 /// An M365 tenant for which an install was refused, since it belongs to other tenants.
@@ -127,8 +127,8 @@ impl RefusalAudit {
         }
     }
 
-    /// The events of the tenants whose M365 tenant another tenant wanted to install. They do not say
-    /// who it was: neither by the actor nor by the address.
+    /// The events of the tenants whose M365 tenant another tenant wanted to install. Neither the
+    /// actor nor the address identifies the other tenant.
     fn rival_events(&self, now: Millis, context: &Context) -> Vec<Event> {
         let Some(contested) = &context.contested else {
             return Vec::new();

@@ -17,7 +17,8 @@ use crate::http::App;
 
 /// Initial capacity of a reply's buffer: enough for most replies, so that the buffer does not grow.
 const FIRST_CAPACITY: usize = 1_024;
-/// The bytes that a connection takes at a time. It takes more as long as it holds less than 32 KiB.
+/// The bytes that a connection takes at a time. The connection takes more while it holds less than
+/// 32 KiB.
 const HANDED_OVER: usize = 16 * 1_024;
 
 /// Why a reply cannot be written.
@@ -63,8 +64,8 @@ impl<'a> BodyWriter<'a> {
         self.append(text.as_bytes())
     }
 
-    /// Writes a value as JSON. The serializer writes to the piece, which is fastest. If the piece
-    /// overflows, it needs room from there on.
+    /// Writes a value as JSON. The serializer writes straight into the piece, because that is
+    /// fastest. From an overflow of the piece on, the reply needs room.
     pub(super) fn put_json<T: Serialize>(&mut self, value: &T) -> Result<(), Unwritten> {
         let start = self.piece.len();
         serde_json::to_writer(&mut self.piece, value).map_err(Unwritten::Invalid)?;
@@ -197,8 +198,9 @@ impl MessageBody for RoomyBody {
     }
 }
 
-/// Sends a body of more than a piece bit by bit, so that the connection buffers little of it, and
-/// counts the client as cut off if the connection ends because the client took nothing for long.
+/// Sends a body of more than a piece in small parts, so that the connection buffers little of it.
+/// Counts the client as cut off if the connection ends because the client reads nothing for too
+/// long.
 pub(super) fn watch(response: ServiceResponse<BoxBody>, app: &web::Data<App>) -> ServiceResponse {
     match response.response().body().size() {
         BodySize::None => response,

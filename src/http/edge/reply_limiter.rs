@@ -1,9 +1,9 @@
 //! Limits the bytes of replies that are being built, or that the client has not taken yet.
 //!
-//! A reply of up to [`PIECE_BYTES`] needs no room. The serializer of a larger one takes room if
-//! there is any. Otherwise the reply is dropped, and the router waits for room and calls the handler
-//! again ([`NeedsRoom`]). So only replies with room are ever larger than a piece, and a reply that
-//! waits takes no memory.
+//! A reply of up to [`PIECE_BYTES`] needs no room. The serializer of a larger reply takes room if
+//! there is any. Otherwise the server drops the reply, and the router waits for room and calls the
+//! handler again ([`NeedsRoom`]). As a result, only replies with room are ever larger than a piece,
+//! and a waiting reply takes no memory.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What an import does to one company: decided by a read, written later or at once.
+//! What an import does to one company. A read decides, and the change is written at once or later.
 
 use super::report::{Change, Tally};
 use crate::error::Result;
@@ -66,8 +66,9 @@ impl Decision {
         }
     }
 
-    /// The directories that must pin nobody until all companies of the import are written: the one
-    /// that gets this company, and the one that loses it if that leaves another company alone.
+    /// The directories that must pin nobody until all companies of the import are written: the
+    /// directory that gets this company, and the directory that loses this company if exactly one
+    /// other company stays linked to it.
     pub(super) fn holds(
         &self,
         reader: &Reader<'_>,

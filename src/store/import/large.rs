@@ -1,8 +1,9 @@
 //! Imports of more companies than one transaction may take.
 //!
-//! All rows are checked by reads and staged first. Then they are applied in small changes between
-//! those of other processes. Until the first of these changes a crash drops the import; from it on,
-//! the import is finished by whoever comes next.
+//! The import first checks all rows by reads and stages them. Then it applies them in small
+//! changes, between the changes of other processes. A crash before the first of these changes drops
+//! the import. After a later crash, the running server, the next server or the next import finishes
+//! it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -218,8 +219,8 @@ fn check(
 }
 
 /// Imports a seed file with more companies than one transaction takes. Everything else of the file
-/// is in the transaction from which on the companies are finished, whatever happens. `step` is
-/// called with the number of companies of each change. The caller holds the lock of
+/// is in one transaction. After its commit, the companies are always written, even after a crash.
+/// `step` is called with the number of companies of each change. The caller holds the lock of
 /// [`begin_large`], unless it is a dry run.
 pub fn apply_large(
     store: &Store,
@@ -327,7 +328,7 @@ pub fn is_applying(store: &Store) -> bool {
     begun.iter().any(|import| import.is_applying)
 }
 
-/// Finishes the import that was interrupted, if there is one. Leaves one alone that is running.
+/// Finishes an interrupted import, if there is one. Does nothing while another import runs.
 pub fn resume(store: &Store, must_stop: &dyn Fn() -> bool) -> Result<()> {
     if store.read_now(staging::is_empty)? {
         return Ok(());
@@ -356,7 +357,7 @@ fn resume_locked(store: &Store, must_stop: &dyn Fn() -> bool) -> Result<()> {
     clean(store, must_stop)
 }
 
-/// Applies the rest of an import that is being applied. Ends one that is not.
+/// Applies the rest of an import if it was being applied. Otherwise drops the import.
 fn finish(
     store: &Store,
     import: ImportNo,

@@ -1,5 +1,6 @@
-//! Imports a seed file, or a list of companies (contract, section 11): in one transaction, or, if
-//! very many companies change, those in small transactions after a check of all.
+//! Imports a seed file, or a list of companies (contract, section 11): in one transaction. If very
+//! many companies change, the import checks all of them first, then writes them in small
+//! transactions.
 
 mod companies;
 mod contents;

@@ -35,7 +35,7 @@ const BEGIN: &str = "
 INSERT INTO imports (import_id, state, any_directory, done_position, created, updated, started_at)
 VALUES (?1, 'STAGING', ?2, -1, 0, 0, ?3)";
 
-/// Begins to stage an import. What is left of an earlier one has another number.
+/// Begins to stage an import. Rows that an earlier import left have another number.
 pub(super) fn begin(tx: &mut WriteTx<'_>, rule: DirectoryRule) -> Result<ImportNo> {
     let number: ImportNo = tx.reader().one(NEXT_NO, (), |row| row.get("number"))?;
     let (any, now) = (rule == DirectoryRule::AnyId, tx.now());
@@ -77,8 +77,8 @@ const APPLY: &str = "
 UPDATE imports SET state = 'APPLYING', tenant_no = ?2, created = ?3, updated = ?4, actor_kind = ?5, actor_id = ?6, actor_name = ?7
 WHERE import_id = ?1";
 
-/// Begins to apply an import. From this change on, it is finished, whatever happens. Its end is an
-/// audit event if there is an actor.
+/// Begins to apply an import. After this change is committed, the import is always finished, even
+/// after a crash. Its end is an audit event if there is an actor.
 pub(super) fn begin_to_apply(
     tx: &WriteTx<'_>,
     import: ImportNo,
@@ -129,7 +129,7 @@ pub(super) fn is_empty(reader: &Reader<'_>) -> Result<bool> {
 
 const DROP: &str = "DELETE FROM imports WHERE import_id = ?1";
 
-/// Ends an import. Its rows are no part of any import then.
+/// Ends an import. Its rows then belong to no import.
 pub(super) fn end(tx: &WriteTx<'_>, import: ImportNo) -> Result<()> {
     tx.execute(DROP, [import]).map(drop)
 }
@@ -141,8 +141,8 @@ const CLEAN_HOLDS: &str = "
 DELETE FROM import_holds WHERE (import_id, m365_tenant_id) IN (
   SELECT import_id, m365_tenant_id FROM import_holds ORDER BY import_id, m365_tenant_id LIMIT ?1)";
 
-/// Deletes up to `limit` rows that are no part of any import, of all imports in fact: one process at
-/// a time imports. Returns how many.
+/// Deletes up to `limit` rows that no import needs. These are the rows of all imports, because one
+/// process imports at a time. Returns how many.
 pub(super) fn clean(tx: &WriteTx<'_>, limit: usize) -> Result<usize> {
     Ok(tx.execute(CLEAN_ROWS, [limit])? + tx.execute(CLEAN_HOLDS, [limit])?)
 }

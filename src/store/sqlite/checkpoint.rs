@@ -297,8 +297,8 @@ impl Background {
             // Overlapping long reads would prevent every attempt.
             let must_yield = self.scrub_wait > SCRUB_YIELD_WAIT;
             let _closed = must_yield.then(|| self.long_reads.close(1));
-            // Writers do not wait for this one. It leaves little to copy for the truncation, for
-            // which they do wait.
+            // Writers do not wait for this checkpoint. They do wait for the truncation, which then
+            // has little left to copy.
             checkpoint(&self.connection, "PASSIVE").and_then(|_| truncate_log(&self.connection))
         };
         if matches!(outcome, Ok(true)) {

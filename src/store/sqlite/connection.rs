@@ -16,8 +16,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The capacity of a connection's cache of prepared statements.
 const STATEMENTS: usize = 128;
 
-/// Waits for the lock of another process. An import holds it most of the time, in short changes
-/// with short pauses, so that a wait of many milliseconds would miss the pauses.
+/// Waits for the lock of another process, in short steps. An import holds the lock most of the
+/// time, with short pauses, and a step of many milliseconds would miss the pauses.
 fn wait_for_lock(waits: i32) -> bool {
     const STEP: Duration = Duration::from_millis(1);
     let is_over = STEP.saturating_mul(waits.unsigned_abs()) > BUSY_TIMEOUT;
@@ -27,12 +27,12 @@ fn wait_for_lock(waits: i32) -> bool {
     !is_over
 }
 
-/// Has a connection that writes wait for the lock of another process.
+/// Makes a connection that writes wait for the lock of another process.
 pub(super) fn wait_for_locks(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_handler(Some(wait_for_lock))
 }
 
-/// Sets what the connections that read and the one that writes have in common.
+/// Sets what the reading connections and the writing connection have in common.
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     // The query planner stability guarantee: plans do not depend on bound values. SQLite would
     // otherwise prepare the statement of a list again for each page.
@@ -42,8 +42,8 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "temp_store", "MEMORY")
 }
 
-/// Keeps a schema that somebody else wrote from calling functions and virtual tables that have
-/// effects outside the database.
+/// Forbids a foreign schema to call functions and virtual tables that have effects outside the
+/// database.
 fn distrust_schema(connection: &Connection) -> rusqlite::Result<()> {
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)

@@ -177,7 +177,7 @@ pub(super) fn reserve_room(folder: &Path) {
         file.write_all(&[b'.'; RESERVE_BYTES as usize])
     });
     if written.is_err() {
-        // A part of the room would be missed elsewhere.
+        // A partial reserve is useless, and its space is needed elsewhere.
         drop(std::fs::remove_file(&path));
     }
 }
@@ -196,7 +196,7 @@ pub(super) fn lock_for_migration(folder: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// Locks the folder for a large import. Waits for another one, or returns `None`.
+/// Locks the folder for a large import. Waits for another import, or returns `None`.
 pub(super) fn lock_for_import(folder: &Path, waits: bool) -> Result<Option<ImportLock>, OpenError> {
     let path = folder.join(IMPORT_LOCK);
     let failed = |error| OpenError(format!("cannot lock {}: {error}", path.display()));

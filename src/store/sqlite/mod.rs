@@ -68,8 +68,8 @@ impl Sqlite {
         clock: &Clock,
         max_changes: usize,
     ) -> Result<(Self, Ticker), OpenError> {
-        // Not one that is opened in the background: it could be closed after the writer, and leave the
-        // write-ahead log behind.
+        // Do not open this connection in the background: it could close after the writer, and leave
+        // the write-ahead log behind.
         let idle_readers = 0;
         Self::open_for(folder, clock, max_changes, idle_readers, |_| Ok(()))
     }
@@ -195,7 +195,7 @@ impl Sqlite {
         }
     }
 
-    /// Locks the folder for a large import. Waits for another one, or returns `None`.
+    /// Locks the folder for a large import. Waits for another import, or returns `None`.
     pub(super) fn lock_for_import(&self, waits: bool) -> Result<Option<ImportLock>, OpenError> {
         folder::lock_for_import(&self.folder, waits)
     }

@@ -1,5 +1,5 @@
-//! Refuses a database whose schema is not the one that the migrations make: a trigger, a view or a
-//! missing index of somebody else's would change what the program's own statements do.
+//! Refuses a database whose schema is not the one that the migrations make: a foreign trigger or
+//! view, or a missing index, would change what the program's own statements do.
 
 use std::collections::BTreeMap;
 use std::path::Path;

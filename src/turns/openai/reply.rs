@@ -93,8 +93,8 @@ impl Reply {
         }
     }
 
-    /// Adds what was held until more of the reply would arrive. `reason` is that of a complete
-    /// answer.
+    /// Adds the text that the parser held back, at the end of the reply. `reason` is the finish
+    /// reason of a complete answer.
     pub fn finish(&mut self, reason: Option<FinishReason>, chunks: &mut Vec<Chunk>) {
         self.thoughts.finish(reason, chunks);
     }
@@ -109,7 +109,8 @@ impl Reply {
         self.is_done
     }
 
-    /// Whether the reply has so many keep-alives that no answer is to be expected.
+    /// Whether events and comments without content exceed `MAX_NOISE_BYTES`. The model then most
+    /// likely never answers.
     pub fn is_noise(&self) -> bool {
         self.noise_bytes + self.event_bytes > MAX_NOISE_BYTES
     }
