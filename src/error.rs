@@ -92,6 +92,21 @@ pub struct Refusal {
     pub retry_after_s: Option<u64>,
     /// The methods that the path supports, for `Allow`.
     pub allow: Option<String>,
+    /// Whom else the refusal concerns. Only audit logs show it, and no reply.
+    pub contested: Option<Box<Contested>>,
+}
+
+/// An M365 tenant of other tenants that a refused request asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contested {
+    /// The action of the event in the other tenants' audit logs.
+    pub action: &'static str,
+    /// The M365 tenant.
+    pub directory: String,
+    /// The bot that the request asked for.
+    pub bot: String,
+    /// The numbers of the other tenants.
+    pub rivals: Vec<i64>,
 }
 
 impl Refusal {
@@ -107,6 +122,7 @@ impl Refusal {
             details: None,
             retry_after_s,
             allow: None,
+            contested: None,
         }
     }
 
@@ -123,6 +139,14 @@ impl Refusal {
         self.details
             .get_or_insert_default()
             .insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Has the audit logs of other tenants show that the refused request was about their M365
+    /// tenant, since the refusal tells the caller that there is one.
+    #[must_use]
+    pub fn contested(mut self, contested: Contested) -> Self {
+        self.contested = Some(Box::new(contested));
         self
     }
 

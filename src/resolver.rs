@@ -108,8 +108,9 @@ pub trait Directory {
     /// The tenant's end companies that are linked to this M365 tenant.
     fn linked(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<Linked, Self::Error>;
 
-    /// Whether the M365 tenant is this tenant's own: one of its companies is linked to it, one of
-    /// its channels is installed for it, or it was refused at one of its channels.
+    /// Whether the M365 tenant is this tenant's own: its people sign in with it, one of its
+    /// companies is linked to it, one of its channels is installed for it, or it was refused at one
+    /// of its channels.
     fn owns_directory(&self, tenant: TenantNo, inbound: &M365TenantId)
     -> Result<bool, Self::Error>;
 
@@ -228,8 +229,8 @@ pub enum Refused {
     UnknownCompany,
     /// The dry run asks about an M365 tenant that is not the caller's own.
     ForeignDirectory,
-    /// The dry run would be routed to another tenant.
-    RoutedElsewhere,
+    /// The dry run would be routed to this other tenant.
+    RoutedElsewhere(TenantNo),
     /// The channel that routes the message is disconnected or deleted.
     ChannelDisconnected,
     /// The caller named another agent than the routed one.
@@ -339,7 +340,7 @@ fn route<D: Directory>(
             if let Owner::Only(tenant) = owner
                 && channel.owner != tenant
             {
-                return Ok(Err(Refused::RoutedElsewhere));
+                return Ok(Err(Refused::RoutedElsewhere(channel.owner)));
             }
             if channel.deleted || channel.status == ChannelStatus::Disconnected {
                 return Ok(Err(Refused::ChannelDisconnected));
@@ -613,7 +614,7 @@ impl From<Refused> for Refusal {
             | Refused::UnknownAgent
             | Refused::UnknownCompany
             | Refused::ForeignDirectory
-            | Refused::RoutedElsewhere => Self::new(Code::NotFound),
+            | Refused::RoutedElsewhere(_) => Self::new(Code::NotFound),
             Refused::ChannelDisconnected => Self::new(Code::ChannelDisconnected),
             Refused::AgentNotAllowed => Self::new(Code::AgentNotAllowed),
             Refused::AgentNotConversational => Self::new(Code::AgentNotConversational),

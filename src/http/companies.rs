@@ -14,7 +14,7 @@ use crate::input::draft::CompanyDraft;
 use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::names::CompanyId;
 use crate::store::companies::{self, CompanyFilter, CompanyRecord};
-use crate::store::health::{self, Health};
+use crate::store::health::{self, Health, Viewer};
 use crate::store::rules;
 use crate::store::unlinked::{self, UnlinkedRecord};
 use crate::store::{LongRead, Reader};
@@ -205,7 +205,7 @@ pub(super) async fn health(app: web::Data<App>, caller: Permit) -> Outcome<Healt
     let health = app
         .store
         .read_long(LongRead::List, Some(caller.tenant.no), move |reader| {
-            health::of_tenant(reader, tenant, FINDINGS, rule)
+            health::of_tenant(reader, tenant, FINDINGS, rule, Viewer::Tenant)
         })
         .await?;
     Ok(Reply::ok(health))

@@ -10,17 +10,16 @@ use super::edge::context::{Context, event_of};
 use super::edge::cursor::{self, List, ListQuery};
 use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, Query, path_id};
-use super::edge::refusal_audit::Contested;
-use crate::error::{Code, Refusal, Result};
+use crate::error::{Code, Result};
 use crate::input::fields::{Fields, FromFields};
 use crate::model::directory::DirectoryId;
 use crate::model::ids::{ChannelId, InstallId};
-use crate::model::names::{CompanyId, M365TenantId};
+use crate::model::names::CompanyId;
 use crate::resolver::Linked;
 use crate::store::audit::{self, Event};
 use crate::store::channels::{self, ChannelRecord};
 use crate::store::installs::{self, InstallRecord, Installed, Installer};
-use crate::store::{Extent, Reader, tenants};
+use crate::store::{Extent, Reader, WriteTx, tenants};
 
 const SHARED: &str = "Several companies are now linked to this M365 tenant. Chat is refused until exactly one is linked.";
 
@@ -96,10 +95,13 @@ pub(super) async fn create(
     let Some(directory) = new.end_client_tenant_id else {
         return Err(Code::ValidationError.into());
     };
-    let directory = directory
-        .accepted(app.config.directories)
-        .map_err(|reason| Refusal::invalid("end_client_tenant_id", reason))?
-        .clone();
+    let company = new.psa_company_id.as_ref().map(|id| id.as_str().into());
+    let asked = [
+        ("end_client_tenant_id", Some(directory.id().as_str().into())),
+        ("psa_company_id", company),
+    ];
+    Context::remember(&request, asked);
+    let rule = app.config.directories;
     let channel_id: ChannelId = path_id(&request, "channel_id")?;
     let call = caller.shared();
     let installer = if call.is_platform() {
@@ -108,29 +110,20 @@ pub(super) async fn create(
         Installer::Owner
     };
     let mut event = event_of(&request, &caller, "install.create", "");
-    let wanted = directory.clone();
     let installed = app
         .store
         .write(Extent::Configuration, move |tx| {
             let channel = managed_channel(tx.reader(), &call, channel_id)?;
             let company = new.psa_company_id.as_ref();
-            let installed = installs::install(tx, &channel, &directory, company, installer)?;
+            let installed = installs::install(tx, &channel, &directory, company, installer, rule)?;
             if installed.is_new || installed.is_linked {
                 // The owner of the channel has to know, also if the platform installed it.
                 event.tenant = channel.tenant;
-                complete(&mut event, &installed, company);
-                audit::record(tx, &event)?;
+                record(tx, event, &installed, company)?;
             }
             Ok(installed)
         })
-        .await;
-    let installed = match installed {
-        Err(error) if installer == Installer::Owner && error.is(Code::InstallConflict) => {
-            tell_rivals(&app, &request, channel_id, wanted).await?;
-            return Err(error);
-        }
-        installed => installed?,
-    };
+        .await?;
     let warnings = match installed.linked {
         Linked::Not(several) if several > 1 => vec![SHARED],
         Linked::One(_) | Linked::Not(_) => Vec::new(),
@@ -147,50 +140,38 @@ pub(super) async fn create(
     Ok(reply.warning(warnings))
 }
 
-/// Has the refusal's audit record tell the tenants that the M365 tenant belongs to, since the refusal
-/// tells the caller that there is one.
-async fn tell_rivals(
-    app: &App,
-    request: &HttpRequest,
-    channel: ChannelId,
-    directory: M365TenantId,
+/// Records an install that was created or linked. The tenant that lost its install to the new one
+/// gets an event of its own.
+fn record(
+    tx: &mut WriteTx<'_>,
+    mut event: Event,
+    installed: &Installed,
+    company: Option<&CompanyId>,
 ) -> Result<()> {
-    let contested = app
-        .store
-        .read(move |reader| {
-            let Some(channel) = channels::by_id(reader, channel)? else {
-                return Ok(None);
-            };
-            let rivals = installs::rivals(reader, &channel, &directory)?;
-            Ok(Some(Contested {
-                directory,
-                bot: channel.bot_id,
-                rivals,
-            }))
-        })
-        .await?;
-    Context::contest(request, contested);
-    Ok(())
-}
-
-/// Completes the event of an install that was created or linked.
-fn complete(event: &mut Event, installed: &Installed, company: Option<&CompanyId>) {
+    if let Some(lost) = &installed.lost {
+        let removed = Event {
+            tenant: lost.tenant,
+            action: "install.delete",
+            target: Some(lost.id.to_string()),
+            details: lost.details(),
+            ..event.clone()
+        };
+        audit::record(tx, &removed)?;
+    }
     let install = &installed.install;
+    event.details = install.details();
     event.target = Some(install.id.to_string());
     if !installed.is_new {
         event.action = "install.link";
     }
-    if let Some(old) = installed.replaced {
+    let lost = installed.lost.as_ref().map(|lost| lost.id);
+    if let Some(old) = installed.replaced.or(lost) {
         event.detail("instead_of", old.to_string());
     }
-    event.detail("channel_id", install.channel_id.to_string());
-    event.detail(
-        "end_client_tenant_id",
-        install.end_client_tenant_id.as_str(),
-    );
     if let Some(company) = company.filter(|_| installed.is_linked) {
         event.detail("psa_company_id", company.as_str());
     }
+    audit::record(tx, &event)
 }
 
 pub(super) async fn delete(
@@ -209,11 +190,7 @@ pub(super) async fn delete(
             .ok_or(Code::NotFound)?;
         installs::delete(tx, id)?;
         event.tenant = channel.tenant;
-        event.detail("channel_id", channel_id.to_string());
-        event.detail(
-            "end_client_tenant_id",
-            install.end_client_tenant_id.as_str(),
-        );
+        event.details = install.details();
         Ok(())
     })
     .await?;

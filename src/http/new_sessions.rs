@@ -4,8 +4,8 @@
 use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Map;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use super::App;
 use super::edge::admission::Permit;
@@ -15,9 +15,8 @@ use super::edge::envelope::{MaybeSerialized, Outcome, Reply};
 use super::edge::extract::Body;
 use super::sessions::{MAX_TITLE_CHARS, refuse_client_id, refuse_unmapped};
 use crate::digest;
-use crate::error::{Code, Error, Refusal, Result};
+use crate::error::{Code, Contested, Error, Refusal, Result};
 use crate::input::fields::{Fields, FromFields};
-use crate::model::api_key;
 use crate::model::caller::{Caller, Who};
 use crate::model::ids::ChannelId;
 use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId};
@@ -345,46 +344,41 @@ pub(super) struct Verdict {
     channel_id: Option<ChannelId>,
 }
 
-/// The ids that a dry run asks about. Text that is no id is left out, and so is an API key in the
-/// wrong field.
-fn asked(requested: &SessionRequest, routes_as_relay: bool) -> Map<String, Value> {
-    let text = |id: Option<&str>| id.map(Value::from).filter(|id| !is_api_key(id));
+/// Remembers the ids that a dry run asks about. Text that is no id is left out.
+fn remember(request: &HttpRequest, requested: &SessionRequest, routes_as_relay: bool) {
     let bot = requested.bot_id.as_ref().filter(|_| routes_as_relay);
     let inbound = requested.inbound_tenant_id.as_ref();
+    let inbound = inbound.filter(|_| routes_as_relay);
     let company = requested.end_company_id.as_deref();
+    let company = company.filter(|id| CompanyId::parse(id).is_some());
     let client = requested.client_id.as_deref();
-    let ids = [
-        ("agent_id", requested.agent_id.map(Value::from)),
-        (
-            "managed_agent_key",
-            text(requested.managed.map(ManagedAgentKey::as_str)),
-        ),
-        (
-            "client_id",
-            text(client.filter(|id| ClientId::parse(id).is_some())),
-        ),
-        ("bot_id", text(bot.map(BotId::as_str))),
-        (
-            "inbound_tenant_id",
-            text(
-                inbound
-                    .filter(|_| routes_as_relay)
-                    .map(M365TenantId::as_str),
-            ),
-        ),
-        (
-            "end_company_id",
-            text(company.filter(|id| CompanyId::parse(id).is_some())),
-        ),
+    let client = client.filter(|id| ClientId::parse(id).is_some());
+    let managed = requested.managed.map(ManagedAgentKey::as_str);
+    let asked = [
+        ("agent_id", requested.agent_id.map(Into::into)),
+        ("managed_agent_key", managed.map(Into::into)),
+        ("client_id", client.map(Into::into)),
+        ("bot_id", bot.map(|id| id.as_str().into())),
+        ("inbound_tenant_id", inbound.map(|id| id.as_str().into())),
+        ("end_company_id", company.map(Into::into)),
     ];
-    ids.into_iter()
-        .filter_map(|(name, id)| Some((name.to_owned(), id?)))
-        .collect()
+    Context::remember(request, asked);
 }
 
-fn is_api_key(id: &Value) -> bool {
-    id.as_str()
-        .is_some_and(|id| id.starts_with(api_key::PREFIX))
+/// The refusal of a dry run. If another tenant serves the caller's own M365 tenant, the refusal can
+/// tell the caller so, and the other tenant learns that somebody asked.
+fn refuse_dry_run(refused: Refused, requested: &SessionRequest) -> Refusal {
+    if let Refused::RoutedElsewhere(owner) = refused
+        && let (Some(bot), Some(directory)) = (&requested.bot_id, &requested.inbound_tenant_id)
+    {
+        return Refusal::from(refused).contested(Contested {
+            action: "dry_run.refused",
+            directory: directory.to_string(),
+            bot: bot.to_string(),
+            rivals: vec![owner.0],
+        });
+    }
+    refused.into()
 }
 
 pub(super) async fn resolve(
@@ -401,10 +395,10 @@ pub(super) async fn resolve(
         Who::DashboardUser { .. } | Who::EndUserSession { .. } => false,
     };
     let requested = body.read_by(|fields| SessionRequest::read_for(fields, routes_as_relay))?;
-    Context::remember(&request, asked(&requested, routes_as_relay));
+    remember(&request, &requested, routes_as_relay);
     let resolution = answerer(&app, &caller, &requested, Purpose::DryRun)
         .await?
-        .map_err(Refusal::from)?;
+        .map_err(|refused| refuse_dry_run(refused, &requested))?;
     let verdict = Verdict {
         rule: resolution.rule,
         agent_id: resolution.agent.id,

@@ -14,7 +14,8 @@ use crate::resolver::{
 const OWNS_DIRECTORY: &str = "
 SELECT EXISTS (SELECT 1 FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2)
     OR EXISTS (SELECT 1 FROM installs WHERE tenant_no = ?1 AND m365_tenant_id = ?2)
-    OR EXISTS (SELECT 1 FROM unlinked_tenants WHERE tenant_no = ?1 AND m365_tenant_id = ?2) AS owns";
+    OR EXISTS (SELECT 1 FROM unlinked_tenants WHERE tenant_no = ?1 AND m365_tenant_id = ?2)
+    OR EXISTS (SELECT 1 FROM tenants WHERE tenant_no = ?1 AND entra_tenant_id = ?2) AS owns";
 
 impl Directory for Reader<'_> {
     type Error = Error;

@@ -16,6 +16,15 @@ use crate::model::words::{AgentState, AutonomyType};
 /// Companies of a shared directory that are listed. The count covers all of them.
 const MAX_LISTED: usize = 20;
 
+/// Who reads the findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Viewer {
+    /// The tenant itself. It does not learn whom other tenants serve from its own new links.
+    Tenant,
+    /// The operator, who may know everything.
+    Operator,
+}
+
 /// The findings. Each problem is reported once: an installed directory that several companies share
 /// counts as shared.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -29,7 +38,7 @@ pub struct Health {
     pub channels_without_agent: Found<ChannelWithoutAgent>,
     /// Stored ids that are no organization's directory, which only older versions accepted.
     pub unusable_directories: Found<UnusableDirectory>,
-    /// Directories of the tenant from which a shared bot's messages go to another tenant.
+    /// Directories of the tenant for which another tenant has the install of the tenant's bot.
     pub installed_elsewhere: Found<InstalledElsewhere>,
 }
 
@@ -75,7 +84,7 @@ pub struct SharedDirectory {
     pub message: String,
 }
 
-/// A directory of the tenant, for which another tenant that shares a bot has the bot's install.
+/// A directory of the tenant, for which another tenant has the install of the tenant's bot.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct InstalledElsewhere {
     /// The directory.
@@ -240,20 +249,26 @@ const UNUSABLE_SIGN_IN: &str = unusable!(
 const SHARED_BOTS: &str = "
 SELECT c.bot_id AS bot_id FROM channels c
 WHERE c.tenant_no = ?1 AND c.deleted_at IS NULL
-  AND EXISTS (SELECT 1 FROM channels o WHERE o.bot_id = c.bot_id AND o.tenant_no <> ?1 AND o.deleted_at IS NULL)
+  AND (EXISTS (SELECT 1 FROM channels o WHERE o.bot_id = c.bot_id AND o.tenant_no <> ?1 AND o.deleted_at IS NULL)
+    OR EXISTS (SELECT 1 FROM installs i WHERE i.bot_id = c.bot_id AND i.tenant_no <> ?1))
 LIMIT 1";
 
 const ELSEWHERE: &str = "
 SELECT own.m365_tenant_id AS m365_tenant_id, bots.bot_id AS bot_id, c.id AS channel_id, c.internal_name AS internal_name,
-       rival.client_id AS rival
+       rival.client_id AS rival, holder.deleted_at IS NOT NULL AS is_of_deleted
 FROM (SELECT m365_tenant_id FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id IS NOT NULL
       UNION SELECT m365_tenant_id FROM installs WHERE tenant_no = ?1) own
 CROSS JOIN (SELECT bot_id, min(seq) AS first_seq FROM channels
             WHERE tenant_no = ?1 AND deleted_at IS NULL AND bot_id IS NOT NULL GROUP BY bot_id) bots
 JOIN installs i ON i.bot_id = bots.bot_id AND i.m365_tenant_id = own.m365_tenant_id AND i.tenant_no <> ?1
 JOIN tenants rival ON rival.tenant_no = i.tenant_no
+JOIN channels holder ON holder.seq = i.channel_seq
 JOIN channels c ON c.seq = bots.first_seq
-WHERE EXISTS (SELECT 1 FROM channels o WHERE o.bot_id = i.bot_id AND o.tenant_no = i.tenant_no AND o.deleted_at IS NULL)
+WHERE ?2
+  OR EXISTS (SELECT 1 FROM installs b WHERE b.tenant_no = ?1 AND b.m365_tenant_id = own.m365_tenant_id)
+  OR EXISTS (SELECT 1 FROM unlinked_tenants u WHERE u.tenant_no = ?1 AND u.m365_tenant_id = own.m365_tenant_id)
+  OR EXISTS (SELECT 1 FROM end_companies e
+             WHERE e.tenant_no = ?1 AND e.m365_tenant_id = own.m365_tenant_id AND e.updated_at <= i.created_at)
 ORDER BY own.m365_tenant_id, bots.bot_id";
 
 /// The mapping health of a tenant, with up to `limit` findings of each kind.
@@ -262,6 +277,7 @@ pub fn of_tenant(
     tenant: TenantNo,
     limit: usize,
     rule: DirectoryRule,
+    viewer: Viewer,
 ) -> Result<Health> {
     let is_usable = |id: &M365TenantId| directory::unfit(id, rule).is_none();
     let mut shared_directories = find(reader, SHARED, tenant, limit, |row| {
@@ -294,35 +310,48 @@ pub fn of_tenant(
             channel(row).map(Some)
         })?,
         unusable_directories: unusable(reader, tenant, limit, rule)?,
-        installed_elsewhere: installed_elsewhere(reader, tenant, limit)?,
+        installed_elsewhere: installed_elsewhere(reader, tenant, limit, viewer)?,
     })
 }
 
 /// The directories of a tenant that shares a bot. For other tenants, the query does not look at
 /// each directory.
+///
+/// The tenant itself sees a directory that has its own install, that was refused at its channels,
+/// or that was linked before the other tenant's install was made. Otherwise a new link would tell
+/// whom the other tenant serves.
 fn installed_elsewhere(
     reader: &Reader<'_>,
     tenant: TenantNo,
     limit: usize,
+    viewer: Viewer,
 ) -> Result<Found<InstalledElsewhere>> {
-    if reader
-        .optional(SHARED_BOTS, [tenant], |_| Ok(()))?
-        .is_none()
-    {
-        return Ok(Found {
-            count: 0,
-            items: Vec::new(),
-        });
+    let mut found = Found {
+        count: 0,
+        items: Vec::new(),
+    };
+    let shared = reader.optional(SHARED_BOTS, [tenant], |_| Ok(()))?;
+    if shared.is_none() {
+        return Ok(found);
     }
-    find(reader, ELSEWHERE, tenant, limit, |row| {
+    reader.each(ELSEWHERE, (tenant, viewer == Viewer::Operator), |row| {
         let end_client_tenant_id: M365TenantId = row.get("m365_tenant_id")?;
         let bot_id: BotId = row.get("bot_id")?;
-        let message = format!(
-            "The bot {bot_id} is shared with another tenant, whose channel has the install for the M365 tenant \
-             {end_client_tenant_id}: messages from there go to the other tenant. Ask the platform's operator to remove that \
-             install, or remove your link and install."
-        );
-        Ok(Some(InstalledElsewhere {
+        let is_of_deleted: bool = row.get("is_of_deleted")?;
+        let message = if is_of_deleted {
+            format!(
+                "A deleted channel of another tenant has the install of the bot {bot_id} for the M365 tenant \
+                 {end_client_tenant_id}: messages from there are refused. Ask the platform's operator to install your \
+                 channel for it, or remove your link and install."
+            )
+        } else {
+            format!(
+                "The bot {bot_id} is shared with another tenant, whose channel has the install for the M365 tenant \
+                 {end_client_tenant_id}: messages from there go to the other tenant. Ask the platform's operator to remove \
+                 that install, or remove your link and install."
+            )
+        };
+        let item = InstalledElsewhere {
             end_client_tenant_id,
             bot_id,
             channel_id: row.get("channel_id")?,
@@ -330,8 +359,11 @@ fn installed_elsewhere(
             code: Code::InstallConflict.as_str(),
             message,
             rival: row.get("rival")?,
-        }))
-    })
+        };
+        found.add(item, limit);
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// Counts all findings and keeps the first ones. A row for which `read` returns `None` is not a

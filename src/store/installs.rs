@@ -2,13 +2,16 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::channels::{self, ChannelRecord};
-use super::rules::{Violation, refuse};
+use super::rules::{Violation, refuse, unfit_directory};
 use super::sql::{Reader, Row};
 use super::{WriteTx, companies};
-use crate::error::{Code, Refusal, Result};
+use crate::error::{Code, Contested, Refusal, Result};
+use crate::input::fields::Field;
 use crate::model::clock::Timestamp;
+use crate::model::directory::{DirectoryId, DirectoryRule};
 use crate::model::ids::{ChannelId, InstallId, Tick};
 use crate::model::names::{BotId, CompanyId, M365TenantId, TenantNo};
 use crate::model::words::Audience;
@@ -35,6 +38,21 @@ pub struct InstallRecord {
     /// Whether the channel is deleted.
     #[serde(skip)]
     pub is_of_deleted: bool,
+}
+
+impl InstallRecord {
+    /// What an audit event says of the install.
+    pub fn details(&self) -> Map<String, Value> {
+        let (channel, directory) = (self.channel_id.to_string(), &self.end_client_tenant_id);
+        let details = [
+            ("channel_id", channel),
+            ("end_client_tenant_id", directory.to_string()),
+        ];
+        details
+            .into_iter()
+            .map(|(name, id)| (name.to_owned(), id.into()))
+            .collect()
+    }
 }
 
 macro_rules! select {
@@ -147,23 +165,28 @@ pub(super) fn wrong_audience(
     })
 }
 
-/// The violation of an install for which another tenant's install has the bot and the directory.
-/// An install of a deleted channel counts too.
-pub(super) fn held_by_another_tenant(
+/// Another tenant's install that has the channel's bot and the directory. Its channel may be
+/// deleted.
+pub(super) fn of_another_tenant(
     reader: &Reader<'_>,
     channel: &ChannelRecord,
     directory: &M365TenantId,
-) -> Result<Option<Violation>> {
+) -> Result<Option<InstallRecord>> {
     let Some(bot) = &channel.bot_id else {
         return Ok(None);
     };
-    let other = routed(reader, bot, directory)?.filter(|other| other.tenant != channel.tenant);
-    Ok(other.map(|_| Violation {
+    Ok(routed(reader, bot, directory)?.filter(|other| other.tenant != channel.tenant))
+}
+
+/// The violation of an operator's install, if another tenant's install has the bot and the
+/// directory. An install of a deleted channel gives way to the operator's.
+pub(super) fn held_by_another_tenant(held: &InstallRecord) -> Option<Violation> {
+    (!held.is_of_deleted).then(|| Violation {
         field: "end_client_tenant_id",
-        value: directory.to_string(),
+        value: held.end_client_tenant_id.to_string(),
         reason: "is installed for this bot by another tenant".to_owned(),
         refusal: conflict("end_client_tenant_id"),
-    }))
+    })
 }
 
 const RIVALS: &str = "
@@ -177,7 +200,7 @@ SELECT i.tenant_no FROM installs i WHERE i.bot_id = ?1 AND i.m365_tenant_id = ?3
 /// The other tenants that a directory belongs to, as far as this channel's bot is concerned: those
 /// that share the bot and have linked the directory or have an install for it, and the one whose
 /// install has the bot and the directory.
-pub fn rivals(
+fn rivals(
     reader: &Reader<'_>,
     channel: &ChannelRecord,
     directory: &M365TenantId,
@@ -191,7 +214,7 @@ pub fn rivals(
 }
 
 const CANNOT_FOLLOW: &str = "
-SELECT i.m365_tenant_id AS m365_tenant_id FROM installs i
+SELECT i.m365_tenant_id AS m365_tenant_id, o.tenant_no AS rival FROM installs i
 JOIN installs o ON o.bot_id = ?2 AND o.m365_tenant_id = i.m365_tenant_id AND o.tenant_no <> i.tenant_no
 WHERE i.channel_seq = ?1 ORDER BY i.seq LIMIT 1";
 
@@ -202,14 +225,15 @@ pub(super) fn cannot_follow(
     channel: Tick,
     bot: &BotId,
 ) -> Result<Option<Violation>> {
-    let taken: Option<M365TenantId> = reader.optional(CANNOT_FOLLOW, (channel, bot), |row| {
-        row.get("m365_tenant_id")
-    })?;
-    Ok(taken.map(|directory| Violation {
+    let taken: Option<(M365TenantId, TenantNo)> =
+        reader.optional(CANNOT_FOLLOW, (channel, bot), |row| {
+            Ok((row.get("m365_tenant_id")?, row.get("rival")?))
+        })?;
+    Ok(taken.map(|(directory, rival)| Violation {
         field: "bot_id",
         value: bot.to_string(),
         reason: format!("is installed for {directory} by another tenant"),
-        refusal: bot_conflict(&directory),
+        refusal: bot_conflict(&directory).contested(contested(&directory, bot, vec![rival])),
     }))
 }
 
@@ -281,6 +305,15 @@ fn conflict(field: &'static str) -> Refusal {
     Refusal::new(Code::InstallConflict).with("field", field)
 }
 
+fn contested(directory: &M365TenantId, bot: &BotId, rivals: Vec<TenantNo>) -> Contested {
+    Contested {
+        action: "install.refused",
+        directory: directory.to_string(),
+        bot: bot.to_string(),
+        rivals: rivals.into_iter().map(|tenant| tenant.0).collect(),
+    }
+}
+
 /// The result of a request to install.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installed {
@@ -290,6 +323,8 @@ pub struct Installed {
     pub is_new: bool,
     /// The install of a deleted channel that the new install replaced.
     pub replaced: Option<InstallId>,
+    /// The install of another tenant's deleted channel that the operator's install replaced.
+    pub lost: Option<InstallRecord>,
     /// Whether the request linked the company.
     pub is_linked: bool,
     /// The companies that are linked to the directory now.
@@ -310,23 +345,26 @@ pub enum Installer {
 ///
 /// # Errors
 /// The first that applies, in this order: `not_found` for a deleted channel, `audience_mismatch`,
-/// `install_conflict`, `company_already_bound` for a directory that another channel of the tenant
-/// serves, `not_found` for the company, `company_already_bound` for a company with another link.
-/// An `install_conflict` names no tenant.
+/// `validation_error` for a new directory that the rule excludes, `install_conflict`,
+/// `company_already_bound` for a directory that another channel of the tenant serves, `not_found`
+/// for the company, `company_already_bound` for a company with another link.
+/// An `install_conflict` names no tenant in the reply.
 pub fn install(
     tx: &mut WriteTx<'_>,
     channel: &ChannelRecord,
-    directory: &M365TenantId,
+    named: &DirectoryId,
     company: Option<&CompanyId>,
     installer: Installer,
+    rule: DirectoryRule,
 ) -> Result<Installed> {
+    let directory = named.id();
     if channel.is_deleted {
         return Err(Code::NotFound.into());
     }
     refuse(wrong_audience(channel, directory))?;
-    let (id, is_new, replaced) = match bind(tx, channel, directory, installer)? {
-        Binding::Existing(id) => (id, false, None),
-        Binding::New { id, replaced } => (id, true, replaced),
+    let (id, is_new, replaced, lost) = match bind(tx, channel, named, installer, rule)? {
+        Binding::Existing(id) => (id, false, None, None),
+        Binding::New { id, replaced, lost } => (id, true, replaced, lost),
     };
     let is_linked = match company {
         Some(company) => companies::link(tx, channel.tenant, company, directory)?,
@@ -336,6 +374,7 @@ pub fn install(
         install: by_id(tx.reader(), id)?.ok_or(Code::NotFound)?,
         is_new,
         replaced,
+        lost,
         is_linked,
         linked: companies::linked(tx.reader(), channel.tenant, directory)?,
     })
@@ -346,6 +385,7 @@ enum Binding {
     New {
         id: InstallId,
         replaced: Option<InstallId>,
+        lost: Option<InstallRecord>,
     },
 }
 
@@ -354,50 +394,64 @@ enum Binding {
 /// indexes guard it too.
 ///
 /// An install of a deleted channel is replaced if nothing can pass that it refused: by a channel of
-/// the same tenant and bot, or if it has no bot.
+/// the same tenant and bot, or if it has no bot. The operator also replaces one of another tenant.
 fn bind(
     tx: &mut WriteTx<'_>,
     channel: &ChannelRecord,
-    directory: &M365TenantId,
+    named: &DirectoryId,
     installer: Installer,
+    rule: DirectoryRule,
 ) -> Result<Binding> {
-    let reader = tx.reader();
-    refuse(held_by_another_tenant(reader, channel, directory)?)?;
-    let own = match &channel.bot_id {
+    let (reader, directory) = (tx.reader(), named.id());
+    let bound = bound(reader, channel.tenant, directory)?;
+    let same = bound
+        .as_ref()
+        .filter(|bound| bound.channel_id == channel.id);
+    let (named, stored) = (Field::Set(named.clone()), same.map(|_| directory));
+    refuse(unfit_directory(
+        "end_client_tenant_id",
+        &named,
+        stored,
+        rule,
+    ))?;
+    let routed = match &channel.bot_id {
         Some(bot) => routed(reader, bot, directory)?,
         None => None,
     };
-    let is_taken = own.is_some_and(|own| own.channel_id != channel.id && !own.is_of_deleted);
-    if is_taken || signs_in_to_another(reader, channel.tenant, directory)? {
-        return Err(conflict("end_client_tenant_id").into());
-    }
-    let bound = bound(reader, channel.tenant, directory)?;
-    if let Some(same) = bound
+    let is_taken = routed
         .as_ref()
-        .filter(|bound| bound.channel_id == channel.id)
-    {
+        .is_some_and(|other| other.channel_id != channel.id && !other.is_of_deleted);
+    let rivals = match installer {
+        Installer::Owner => rivals(reader, channel, directory)?,
+        Installer::Operator => Vec::new(),
+    };
+    let is_contested = same.is_none() && !rivals.is_empty();
+    if is_taken || is_contested || signs_in_to_another(reader, channel.tenant, directory)? {
+        let refusal = conflict("end_client_tenant_id");
+        return Err(match &channel.bot_id {
+            Some(bot) => refusal.contested(contested(directory, bot, rivals)),
+            None => refusal,
+        }
+        .into());
+    }
+    if let Some(same) = same {
         return Ok(Binding::Existing(same.id));
     }
-    if installer == Installer::Owner && !rivals(reader, channel, directory)?.is_empty() {
-        return Err(conflict("end_client_tenant_id").into());
+    let gives_way = |bound: &&InstallRecord| {
+        bound.is_of_deleted && (bound.bot_id.is_none() || bound.bot_id == channel.bot_id)
+    };
+    if let Some(bound) = bound.as_ref().filter(|bound| !gives_way(bound)) {
+        return Err(bound_elsewhere(reader, bound)?.into());
     }
-    match bound {
-        None => Ok(Binding::New {
-            id: insert(tx, channel, directory)?,
-            replaced: None,
-        }),
-        Some(bound)
-            if bound.is_of_deleted
-                && (bound.bot_id.is_none() || bound.bot_id == channel.bot_id) =>
-        {
-            delete(tx, bound.id)?;
-            Ok(Binding::New {
-                id: insert(tx, channel, directory)?,
-                replaced: Some(bound.id),
-            })
-        }
-        Some(bound) => Err(bound_elsewhere(reader, &bound)?.into()),
+    let lost = routed.filter(|other| other.tenant != channel.tenant);
+    for old in bound.iter().chain(&lost) {
+        delete(tx, old.id)?;
     }
+    Ok(Binding::New {
+        id: insert(tx, channel, directory)?,
+        replaced: bound.map(|bound| bound.id),
+        lost,
+    })
 }
 
 fn bound_elsewhere(reader: &Reader<'_>, bound: &InstallRecord) -> Result<Refusal> {

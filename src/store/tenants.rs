@@ -180,14 +180,15 @@ impl NewTenant {
 const PAGE: &str = "
 SELECT tenant_no, client_id, name, entra_tenant_id, retention_days, rate_limit_per_minute, created_at, seq FROM tenants
 WHERE seq < ?1 AND (?2 IS NULL OR instr(lower(name), lower(?2)) > 0 OR instr(client_id, lower(?2)) > 0)
-  AND (?4 IS NULL OR EXISTS (
-    SELECT 1 FROM channels c WHERE c.bot_id = ?4 AND c.tenant_no = tenants.tenant_no AND c.deleted_at IS NULL))
+  AND (?4 IS NULL OR tenant_no IN (
+    SELECT c.tenant_no FROM channels c WHERE c.bot_id = ?4 AND c.deleted_at IS NULL
+    UNION SELECT i.tenant_no FROM installs i WHERE i.bot_id = ?4))
 ORDER BY seq DESC LIMIT ?3";
 
 /// The filter of the list of tenants. Each field that is set narrows the list.
 #[derive(Clone, Debug, Default)]
 pub struct TenantFilter {
-    /// Tenants with a channel of this bot that is not deleted.
+    /// Tenants with a channel of this bot that is not deleted, or an install of this bot.
     pub bot_id: Option<BotId>,
     /// Tenants whose name or `client_id` contains this text. Case does not matter.
     pub q: Option<String>,

@@ -250,6 +250,20 @@ fn a_private_account_is_told_that_it_cannot_be_served_and_is_not_offered_for_lin
 }
 
 #[test]
+fn an_install_that_is_stored_with_a_name_is_made_again_as_it_is() {
+    let server = Server::with_guids_only();
+    let installs = format!("/channels/{}/installs", server.client_help_bot());
+    server.execute_sql(&format!(
+        "UPDATE installs SET m365_tenant_id = 'contoso.example' WHERE m365_tenant_id = '{CONTOSO}'"
+    ));
+    let named = json!({ "end_client_tenant_id": "Contoso.Example" });
+    server.northwind().post(&installs, named).expect(200);
+    let other = json!({ "end_client_tenant_id": "other.example" });
+    let refused = server.northwind().post(&installs, other);
+    assert_eq!(refused.status, 400, "{}", refused.text());
+}
+
+#[test]
 fn nobody_is_pinned_by_a_stored_id_that_names_no_organization() {
     let server = Server::with_guids_only();
     let pinned = server.relay().session(from(CONTOSO));

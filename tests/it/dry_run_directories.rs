@@ -119,6 +119,14 @@ fn a_dry_run_answers_about_directories_that_are_linked_installed_or_were_refused
         .delete(&format!("/end-companies/unlinked-tenants/{lost}"))
         .expect(204);
     northwind.resolve(from(lost)).not_found();
+    // The M365 tenant that the MSP's own people sign in with.
+    let home = "4017e000-0000-4000-8000-000000000005";
+    northwind.resolve(ask(None, home)).not_found();
+    relay
+        .patch("/tenants/northwind-it", json!({ "entra_tenant_id": home }))
+        .expect(200);
+    let resolved = northwind.resolve(ask(None, home)).expect(200).data();
+    assert_eq!(resolved["rule"], "neo_support");
 }
 
 #[test]
@@ -130,6 +138,27 @@ fn a_dry_run_about_an_own_directory_that_another_msp_serves_is_not_found_either(
         .put("/end-companies/1002", json!({ "tenant_id": WOODGROVE }))
         .expect(200);
     assert_eq!(told(&northwind.resolve(from(WOODGROVE))), unknown);
+    // The MSP that serves it learns that somebody asked, and not who.
+    let log = server
+        .fabrikam()
+        .get("/audit-events?action=dry_run.refused")
+        .expect(200);
+    let mut event = log.data()[0].clone();
+    for name in ["id", "created_at"] {
+        event.as_object_mut().unwrap().remove(name).unwrap();
+    }
+    assert_eq!(
+        event,
+        json!({
+            "actor": { "kind": "operator", "id": "server", "name": null },
+            "action": "dry_run.refused",
+            "target": WOODGROVE,
+            "details": { "by": "another tenant", "bot_id": SHARED_BOT },
+            "remote_address": null,
+            "request_id": null,
+        })
+    );
+    assert_eq!(log.data().as_array().unwrap().len(), 1);
     // With a bot for which no other tenant has the install, the link counts.
     let asked = ask(Some(TECHNICIAN_BOT), WOODGROVE);
     let resolved = northwind.resolve(asked).expect(200).data();

@@ -569,7 +569,9 @@ fn the_platform_installs_any_tenants_channel_and_the_reply_names_the_owner() {
         "SELECT group_concat(t.client_id || ' ' || e.actor_name || ' ' || e.action || ' ' || e.target || ' ' || e.details, char(10)) FROM
          (SELECT * FROM audit_events WHERE action <> 'seed.import' ORDER BY seq) e JOIN tenants t ON t.tenant_no = e.tenant_no",
     );
-    let post = r#""method":"POST","route":"/channels/{channel_id}/installs""#;
+    let post = |id: &str| format!(r#""end_client_tenant_id":"{id}","method":"POST""#);
+    let route = r#""route":"/channels/{channel_id}/installs""#;
+    let [bound, conflict] = [TAILSPIN, WOODGROVE].map(post);
     assert_eq!(
         told.lines().collect::<Vec<_>>(),
         [
@@ -580,13 +582,13 @@ fn the_platform_installs_any_tenants_channel_and_the_reply_names_the_owner() {
                 r#"northwind-it Teams relay (demo) install.delete {id} {{"channel_id":"{channel}","end_client_tenant_id":"d-1"}}"#
             ),
             format!(
-                r#"northwind-it PSA integration (demo) request.refused /public-api{path} {{"code":"company_already_bound",{post}}}"#
+                r#"northwind-it PSA integration (demo) request.refused /public-api{path} {{"code":"company_already_bound",{bound},"psa_company_id":"1002",{route}}}"#
             ),
             format!(
                 r#"northwind-it PSA integration (demo) install.link {kept} {{"channel_id":"{channel}","end_client_tenant_id":"{TAILSPIN}","psa_company_id":"1002"}}"#
             ),
             format!(
-                r#"northwind-it PSA integration (demo) request.refused /public-api{path} {{"code":"install_conflict",{post}}}"#
+                r#"northwind-it PSA integration (demo) request.refused /public-api{path} {{"code":"install_conflict",{conflict},{route}}}"#
             ),
         ]
     );

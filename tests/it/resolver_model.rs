@@ -97,9 +97,9 @@ fn routed<'w>(
                 .any(|installed_for| Some(installed_for) == inbound)
     });
 
-    // "The M365 tenant must be the tenant's own: the tenant_id of one of its companies, the
-    // end_client_tenant_id of an install of one of its channels, or among its unlinked M365
-    // tenants. For every other one the reply is 404."
+    // "The M365 tenant must be the tenant's own: its entra_tenant_id, the tenant_id of one of its
+    // companies, the end_client_tenant_id of an install of one of its channels, or among its
+    // unlinked M365 tenants. For every other one the reply is 404."
     if let (false, Some(inbound)) = (is_platform, inbound) {
         let mut own = Vec::new();
         for company in &world.companies {
@@ -112,7 +112,7 @@ fn routed<'w>(
                     .filter(|_| fact.channel.owner == home.no),
             );
         }
-        for (tenant, refused) in &world.refused {
+        for (tenant, refused) in world.refused.iter().chain(&world.homes) {
             own.extend((*tenant == home.no).then_some(refused));
         }
         if !own.contains(&inbound) {
@@ -122,8 +122,10 @@ fn routed<'w>(
 
     // "Whenever rule a matches another tenant's channel, whatever its state, the reply is 404,
     // before any other check."
-    if !is_platform && installed.is_some_and(|fact| fact.channel.owner != home.no) {
-        return Err(Refused::RoutedElsewhere);
+    if let (false, Some(fact)) = (is_platform, installed)
+        && fact.channel.owner != home.no
+    {
+        return Err(Refused::RoutedElsewhere(fact.channel.owner));
     }
 
     // "client_id is overridden and not even looked up" in a; elsewhere a malformed one is 400, an

@@ -66,7 +66,10 @@ fn random_world(random: &mut Random) -> World {
     for owner in owners {
         for directory in DIRECTORIES.map(world::directory) {
             if random.chance(1, 6) {
-                world.refused.push((owner, directory));
+                world.refused.push((owner, directory.clone()));
+            }
+            if random.chance(1, 8) {
+                world.homes.push((owner, directory));
             }
         }
     }

@@ -57,7 +57,7 @@ impl Tally {
                         Refused::UnknownAgent => 2,
                         Refused::UnknownCompany => 3,
                         Refused::ForeignDirectory => 4,
-                        Refused::RoutedElsewhere => 5,
+                        Refused::RoutedElsewhere(_) => 5,
                         Refused::ChannelDisconnected => 6,
                         Refused::AgentNotAllowed => 7,
                         Refused::AgentNotConversational => 8,

@@ -101,9 +101,10 @@ fn each_refused_install_is_an_event_of_both_tenants_and_does_not_name_the_asker(
                 "target": id,
                 "details": { "by": "another tenant", "bot_id": SHARED_BOT },
                 "remote_address": null,
-                "request_id": request,
+                "request_id": null,
             })
         );
+        assert_eq!(own["details"]["end_client_tenant_id"], id);
     }
     let all = fabrikam.get("/audit-events?page_size=200").expect(200);
     assert!(!all.text().contains("northwind"), "{}", all.text());
@@ -111,8 +112,92 @@ fn each_refused_install_is_an_event_of_both_tenants_and_does_not_name_the_asker(
     northwind
         .post(&path, json!({ "end_client_tenant_id": "0000face-0000-4000-8000-000000000002", "psa_company_id": "1001" }))
         .refused(409, "company_already_bound");
+    let own = &events(&northwind, "request.refused")[0];
+    assert_eq!(own["details"]["psa_company_id"], "1001");
     assert_eq!(events(&fabrikam, "install.refused").len(), 2);
     assert_eq!(events(&northwind, "install.refused").len(), 0);
+}
+
+#[test]
+fn a_bot_that_cannot_follow_its_installs_is_an_event_of_the_tenant_in_the_way() {
+    let server = Server::demo();
+    let (northwind, fabrikam) = (server.northwind(), server.fabrikam());
+    let claim = |client: &ApiClient, name: &str, agent: i64, bot: &str| {
+        let channel = json!({ "internal_name": name, "audience": "END_USER", "agent_id": agent, "bot_id": bot });
+        let id = client.post("/channels", channel).expect(201).id();
+        let installs = format!("/channels/{id}/installs");
+        client.post(&installs, directory(FRESH)).expect(201);
+        format!("/channels/{id}")
+    };
+    // Fabrikam's channel is gone, and its install still has the bot.
+    let gone = claim(&fabrikam, "Gone", 201, "first-bot");
+    fabrikam.delete(&gone).expect(204);
+    let path = claim(&northwind, "Second", 101, "second-bot");
+    northwind
+        .patch(&path, json!({ "bot_id": "first-bot" }))
+        .refused(409, "install_conflict");
+    let told = events(&fabrikam, "install.refused");
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["target"], FRESH);
+    assert_eq!(told[0]["details"]["bot_id"], "first-bot");
+}
+
+#[test]
+fn the_operators_install_replaces_that_of_another_tenants_deleted_channel() {
+    for by_seed_file in [true, false] {
+        let server = Server::demo();
+        let (relay, northwind, fabrikam) = (server.relay(), server.northwind(), server.fabrikam());
+        let path = northwinds_installs(&server);
+        relay.post(&path, directory(FRESH)).expect(201);
+        let install = northwind
+            .get(&format!("{path}?page_size=1"))
+            .expect(200)
+            .ids()
+            .swap_remove(0);
+        let channel = server.client_help_bot();
+        northwind
+            .delete(&format!("/channels/{channel}"))
+            .expect(204);
+        link_at_fabrikam(&server, FRESH);
+
+        // The holder is found, although its channel is gone.
+        let holders = relay.get(&format!("/tenants?bot_id={SHARED_BOT}"));
+        let mut holders: Vec<String> = holders
+            .expect(200)
+            .data()
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|held| held["client_id"].as_str().unwrap().to_owned())
+            .collect();
+        holders.sort();
+        assert_eq!(holders, ["fabrikam-support", "northwind-it"]);
+        let warned = warnings(&server, FRESH);
+        assert!(
+            warned[0].contains("A deleted channel of another tenant has the install"),
+            "{warned:?}"
+        );
+
+        assert_conflict(&fabrikam.post(&fabrikams_installs(&server), directory(FRESH)));
+        if by_seed_file {
+            server.import_tenant(
+                "fabrikam-support",
+                json!({ "channels": [{ "internal_name": "Helpline bot", "installs": [directory(FRESH)] }] }),
+            );
+        } else {
+            relay
+                .post(&fabrikams_installs(&server), directory(FRESH))
+                .expect(201);
+        }
+        let session = relay.create_session(from(FRESH)).expect(201).data();
+        assert_eq!(session["client_id"], "fabrikam-support");
+        let lost = &events(&northwind, "install.delete")[0];
+        assert_eq!(lost["target"], install);
+        assert_eq!(lost["details"]["end_client_tenant_id"], FRESH);
+        let all = northwind.get("/audit-events?page_size=200").expect(200);
+        assert!(!all.text().contains("fabrikam"), "{}", all.text());
+        assert_eq!(warnings(&server, FRESH), Vec::<String>::new());
+    }
 }
 
 #[test]
@@ -207,7 +292,7 @@ fn the_operator_can_install_all_the_same_and_health_and_check_name_it() {
 }
 
 #[test]
-fn a_company_may_be_linked_to_a_directory_that_another_tenant_has_installed_and_health_says_so() {
+fn a_new_link_does_not_tell_that_another_tenant_has_installed_the_directory() {
     let server = Server::demo();
     let northwind = server.northwind();
     let path = northwinds_installs(&server);
@@ -217,12 +302,21 @@ fn a_company_may_be_linked_to_a_directory_that_another_tenant_has_installed_and_
             json!({ "end_client_tenant_id": FRESH, "psa_company_id": "1002" }),
         )
         .expect(201);
+    server.advance_clock(1_000);
     link_at_fabrikam(&server, FRESH);
+    // A link is the tenant's own word. Only the operator sees that it contradicts an install.
+    assert_eq!(doubles(&server).map(|found| found["count"].clone()), [0, 0]);
+    assert_eq!(warnings(&server, FRESH).len(), 1);
     assert_conflict(
         &server
             .fabrikam()
             .post(&fabrikams_installs(&server), directory(FRESH)),
     );
+    // An M365 tenant that was refused at the tenant's own channels is the tenant's.
+    server.execute_sql(&format!(
+        "INSERT INTO unlinked_tenants (tenant_no, m365_tenant_id, seq, attempts, first_seen_at, last_seen_at)
+         SELECT tenant_no, '{FRESH}', seq, 1, 0, 0 FROM channels WHERE internal_name = 'Helpline bot'"
+    ));
     let [at_fabrikam, at_northwind] = doubles(&server);
     assert_eq!(at_fabrikam["items"][0]["end_client_tenant_id"], FRESH);
     assert_eq!(at_northwind["count"], 0);

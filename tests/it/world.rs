@@ -21,6 +21,8 @@ pub struct World {
     pub companies: Vec<CompanyFact>,
     /// The M365 tenants that were refused at a tenant's channels, for an admin to link.
     pub refused: Vec<(TenantNo, M365TenantId)>,
+    /// The M365 tenants that the tenants' people sign in with.
+    pub homes: Vec<(TenantNo, M365TenantId)>,
 }
 
 /// Who makes an install.
@@ -194,7 +196,7 @@ impl World {
 
     /// Whether the contract lets this install be made: one per bot and M365 tenant on the server, one
     /// per tenant and M365 tenant. Installs of deleted channels count, because they still occupy
-    /// both.
+    /// both, but those of another tenant give way to the operator's install.
     ///
     /// "Tenants share a bot if each tenant has a channel with this bot_id that is not deleted. If
     /// tenants share a bot, none of them can install the bot for an M365 tenant that another of
@@ -208,7 +210,9 @@ impl World {
         by: By,
     ) -> bool {
         let is_occupied = self.channels.iter().any(|fact| {
-            let same_bot = bot.is_some() && fact.bot.as_ref() == bot;
+            let gives_way =
+                by == By::Operator && fact.channel.deleted && fact.channel.owner != owner;
+            let same_bot = bot.is_some() && fact.bot.as_ref() == bot && !gives_way;
             fact.installs.contains(directory) && (same_bot || fact.channel.owner == owner)
         });
         let mut sharing = Vec::new();
@@ -317,7 +321,8 @@ impl Directory for World {
             .iter()
             .any(|fact| fact.channel.owner == tenant && fact.installs.contains(inbound));
         let refused = self.refused.contains(&(tenant, inbound.clone()));
-        Ok(linked || installed || refused)
+        let home = self.homes.contains(&(tenant, inbound.clone()));
+        Ok(linked || installed || refused || home)
     }
 
     fn company(&self, tenant: TenantNo, id: &CompanyId) -> Result<Option<Company>, Infallible> {

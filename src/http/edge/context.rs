@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::admission::Permit;
 use super::call::Call;
-use super::refusal_audit::Contested;
+use crate::model::api_key;
 use crate::model::caller::Caller;
 use crate::model::names::TenantNo;
 use crate::store::audit::Event;
@@ -30,8 +30,6 @@ pub(in crate::http) struct Context {
     pub permit: Option<Permit>,
     /// What the audit event of a refusal says beside the route and the code.
     pub asked: Map<String, Value>,
-    /// The M365 tenant of other tenants that a refused install asked for.
-    pub contested: Option<Arc<Contested>>,
 }
 
 impl Context {
@@ -45,21 +43,25 @@ impl Context {
             call: None,
             permit: None,
             asked: Map::new(),
-            contested: None,
         })
     }
 
-    /// Remembers what a request asks for, so that an audit event of its refusal can say so.
-    pub(in crate::http) fn remember(request: &HttpRequest, asked: Map<String, Value>) {
+    /// Remembers the ids that a request asks for, so that an audit event of its refusal can say so.
+    /// An API key in the wrong field is left out.
+    pub(in crate::http) fn remember<const N: usize>(
+        request: &HttpRequest,
+        asked: [(&str, Option<Value>); N],
+    ) {
+        let is_api_key = |id: &Value| {
+            id.as_str()
+                .is_some_and(|id| id.starts_with(api_key::PREFIX))
+        };
         if let Some(context) = request.extensions_mut().get_mut::<Self>() {
-            context.asked = asked;
-        }
-    }
-
-    /// Remembers whom a refused install concerns.
-    pub(in crate::http) fn contest(request: &HttpRequest, contested: Option<Contested>) {
-        if let Some(context) = request.extensions_mut().get_mut::<Self>() {
-            context.contested = contested.map(Arc::new);
+            context.asked = asked
+                .into_iter()
+                .filter_map(|(name, id)| Some((name.to_owned(), id?)))
+                .filter(|(_, id)| !is_api_key(id))
+                .collect();
         }
     }
 

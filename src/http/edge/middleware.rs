@@ -45,7 +45,6 @@ pub(in crate::http) async fn handle(
         call: None,
         permit: None,
         asked: Map::new(),
-        contested: None,
     });
     let app = request.app_data::<web::Data<App>>().cloned();
     let origin = app

@@ -6,12 +6,12 @@ use std::sync::Mutex;
 use serde_json::{Map, Value};
 
 use super::context::Context;
-use crate::error::{Code, Refusal};
+use crate::error::{Code, Contested, Refusal};
 use crate::limits::minute_of;
 use crate::model::api_key;
 use crate::model::caller::{Actor, Who};
 use crate::model::clock::Millis;
-use crate::model::names::{BotId, M365TenantId, TenantNo};
+use crate::model::names::TenantNo;
 use crate::model::words::CallerKind;
 use crate::store::Extent;
 use crate::store::Store;
@@ -31,17 +31,6 @@ const MAX_SEGMENT_CHARS: usize = 64;
 /// The dry run. Each of its refusals is audited, because each dry run could ask about another
 /// tenant (contract, section 3).
 const DRY_RUN: &str = "/chat/sessions/resolve";
-
-/// An M365 tenant for which an install was refused, since it belongs to other tenants.
-#[derive(Debug)]
-pub(in crate::http) struct Contested {
-    /// The M365 tenant.
-    pub directory: M365TenantId,
-    /// The bot that was to be installed.
-    pub bot: Option<BotId>,
-    /// The tenants that have the M365 tenant.
-    pub rivals: Vec<TenantNo>,
-}
 
 /// The number of events recorded in the current minute, by tenant and kind of caller.
 #[derive(Debug, Default)]
@@ -114,10 +103,9 @@ impl RefusalAudit {
         refusal: &Refusal,
     ) {
         let event = self.event(store.now(), context, method, route, path, refusal);
-        for event in event
-            .into_iter()
-            .chain(self.rival_events(store.now(), context))
-        {
+        let contested = refusal.contested.iter();
+        let rivals = contested.flat_map(|contested| self.rival_events(store.now(), contested));
+        for event in event.into_iter().chain(rivals) {
             if let Err(error) = store
                 .write(Extent::Statement, move |tx| audit::record(tx, &event))
                 .await
@@ -127,32 +115,27 @@ impl RefusalAudit {
         }
     }
 
-    /// The events of the tenants whose M365 tenant another tenant wanted to install. Neither the
-    /// actor nor the address identifies the other tenant.
-    fn rival_events(&self, now: Millis, context: &Context) -> Vec<Event> {
-        let Some(contested) = &context.contested else {
-            return Vec::new();
-        };
-        let event = |tenant: &TenantNo| {
-            let skipped = self.admit(*tenant, Quota::Rivals, now)?;
+    /// The events of the tenants whose M365 tenant another tenant asked for. Nothing in them
+    /// identifies the other tenant: it may choose its request's id.
+    fn rival_events(&self, now: Millis, contested: &Contested) -> Vec<Event> {
+        let event = |tenant: &i64| {
+            let tenant = TenantNo(*tenant);
+            let skipped = self.admit(tenant, Quota::Rivals, now)?;
             let mut details = Map::new();
             details.insert("by".to_owned(), "another tenant".into());
-            details.insert(
-                "bot_id".to_owned(),
-                contested.bot.as_ref().map(BotId::as_str).into(),
-            );
+            details.insert("bot_id".to_owned(), contested.bot.as_str().into());
             note_skipped(&mut details, skipped);
             Some(Event {
-                tenant: *tenant,
+                tenant,
                 actor: Actor {
                     kind: CallerKind::Operator,
                     id: "server".to_owned(),
                     name: None,
                 },
-                action: "install.refused",
-                target: Some(contested.directory.to_string()),
+                action: contested.action,
+                target: Some(contested.directory.clone()),
                 details,
-                request_id: Some(context.request_id),
+                request_id: None,
                 remote: None,
             })
         };

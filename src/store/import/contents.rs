@@ -223,10 +223,9 @@ impl Import<'_, '_, '_> {
     fn install(&mut self, channel: &ChannelRecord, seed: &SeedInstall) -> Result<()> {
         let directory = seed.end_client_tenant_id.id();
         let reader = self.tx.reader();
-        let violation = match installs::wrong_audience(channel, directory) {
-            None => installs::held_by_another_tenant(reader, channel, directory)?,
-            violation @ Some(_) => violation,
-        };
+        let held = installs::of_another_tenant(reader, channel, directory)?;
+        let violation = installs::wrong_audience(channel, directory)
+            .or_else(|| held.as_ref().and_then(installs::held_by_another_tenant));
         if let Some(violation) = violation {
             self.tally.refuse(&seed.path, violation);
             return Ok(());
@@ -258,6 +257,10 @@ impl Import<'_, '_, '_> {
             None => self.tally.created("install", directory, || {
                 export::install(&channel.internal_name)
             }),
+        }
+        if let Some(lost) = held {
+            installs::delete(self.tx, lost.id)?;
+            self.lost.push(lost);
         }
         installs::insert(self.tx, channel, directory).map(drop)
     }

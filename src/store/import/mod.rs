@@ -19,6 +19,7 @@ pub use self::large::{
 };
 use self::report::Tally;
 pub use self::report::{Imported, Report};
+use super::installs::InstallRecord;
 use super::rules;
 use super::tenants::{NewTenant, TenantRecord};
 use super::{WriteTx, audit, export, installs, tenants};
@@ -102,6 +103,10 @@ fn apply_staged(
             import.record(*no, &tenant.client_id, actor, "seed.import", Map::new())?;
         }
     }
+    for lost in std::mem::take(&mut import.lost) {
+        let (tenant, details) = (lost.tenant, lost.details());
+        import.record(tenant, &lost.id, actor, "install.delete", details)?;
+    }
     for (no, tenant, _) in &imported {
         import.check_directories(*no, tenant)?;
     }
@@ -149,6 +154,8 @@ struct Import<'a, 'tx, 'o> {
     staged: HashMap<ClientId, Staged>,
     /// Whether the staged companies are few enough for this transaction.
     applies_staged: bool,
+    /// The installs of deleted channels that installs of other tenants replaced.
+    lost: Vec<InstallRecord>,
 }
 
 impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
@@ -158,6 +165,7 @@ impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
             tally: Tally::new(options),
             staged: HashMap::new(),
             applies_staged: false,
+            lost: Vec::new(),
         }
     }
 
@@ -183,7 +191,7 @@ impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
     fn record(
         &mut self,
         tenant: TenantNo,
-        client_id: &ClientId,
+        target: &impl ToString,
         actor: &Actor,
         action: &'static str,
         details: Map<String, Value>,
@@ -192,7 +200,7 @@ impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
             tenant,
             actor: actor.clone(),
             action,
-            target: Some(client_id.to_string()),
+            target: Some(target.to_string()),
             details,
             request_id: None,
             remote: None,

@@ -4,8 +4,9 @@ use rusqlite::ErrorCode;
 
 use crate::error::{Error, Result};
 use crate::model::directory::DirectoryRule;
+use crate::store::health::{self, Viewer};
 use crate::store::sql::Reader;
-use crate::store::{health, tenants};
+use crate::store::tenants;
 
 /// The results of a check.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -88,7 +89,13 @@ pub fn run(reader: &Reader<'_>) -> Result<Findings> {
         ..Findings::default()
     };
     for tenant in tenants::all(reader)? {
-        let health = health::of_tenant(reader, tenant.no, usize::MAX, DirectoryRule::Guid)?;
+        let health = health::of_tenant(
+            reader,
+            tenant.no,
+            usize::MAX,
+            DirectoryRule::Guid,
+            Viewer::Operator,
+        )?;
         let warnings = health.messages();
         findings
             .warnings
