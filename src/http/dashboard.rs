@@ -18,11 +18,13 @@ use rust_embed::RustEmbed;
 
 use super::edge::page;
 use super::edge::routing::{PathRoutes, segment};
+use super::login_command;
 use crate::auth::entra;
 use crate::config::EntraSignIn;
 use crate::error::{Code, Error, Result};
 
 const INDEX: &str = "index.html";
+const ICON: &str = "icon.svg";
 
 /// The files of the dashboard. A debug build reads them from disk on every request, so that a
 /// change shows without a new build.
@@ -155,6 +157,25 @@ async fn file(dashboard: web::Data<Dashboard>, request: HttpRequest) -> Result<H
     dashboard.file(&request, name.ok_or(Code::NotFound)?)
 }
 
+/// The icon, for browsers that ask at the root because a reply names none.
+async fn icon(dashboard: web::Data<Dashboard>, request: HttpRequest) -> Result<HttpResponse> {
+    let mut response = dashboard.file(&request, ICON)?;
+    let for_a_day = HeaderValue::from_static("public, max-age=86400");
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, for_a_day);
+    Ok(response)
+}
+
+/// Leads from the root to the page. Not for ever: another program can take the address later.
+async fn lead_to_page(dashboard: web::Data<Dashboard>) -> Result<HttpResponse> {
+    Ok(dashboard
+        .response()
+        .status(StatusCode::FOUND)
+        .insert_header((header::LOCATION, "dashboard"))
+        .finish())
+}
+
 /// Redirects `/dashboard/` to the page. The relative target works under any path prefix of a proxy.
 async fn redirect_to_page(dashboard: web::Data<Dashboard>) -> Result<HttpResponse> {
     Ok(dashboard
@@ -165,10 +186,13 @@ async fn redirect_to_page(dashboard: web::Data<Dashboard>) -> Result<HttpRespons
 }
 
 /// The routes of the dashboard.
-pub(super) fn path_routes() -> [PathRoutes; 3] {
+pub(super) fn path_routes() -> [PathRoutes; 6] {
     [
+        PathRoutes::public_get("/", || web::to(lead_to_page)),
+        PathRoutes::public_get("/favicon.ico", || web::to(icon)),
         PathRoutes::public_get("/dashboard", || web::to(index)),
         PathRoutes::public_get("/dashboard/", || web::to(redirect_to_page)),
+        PathRoutes::public_get("/dashboard/login-command", || web::to(login_command::show)),
         PathRoutes::public_get("/dashboard/{file}", || web::to(file)),
     ]
 }

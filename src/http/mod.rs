@@ -13,6 +13,7 @@ pub mod edge;
 mod events;
 mod installs;
 mod keys;
+mod login_command;
 mod messages;
 mod meta;
 mod metrics;
@@ -195,11 +196,13 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     let dashboard = web::Data::new(dashboard::Dashboard::new(
         app.config.entra_sign_in.as_ref(),
     )?);
+    let paths = web::Data::new(login_command::Paths::of_process(app.store.folder()));
     let app = web::Data::from(app);
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(app.clone())
             .app_data(dashboard.clone())
+            .app_data(paths.clone())
             .default_service(RouterFactory::of(all_routes(&app.config)))
             .wrap(from_fn(middleware::handle))
     })

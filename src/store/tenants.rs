@@ -61,6 +61,7 @@ macro_rules! select {
 const BY_CLIENT_ID: &str = select!("WHERE client_id = ?1");
 const BY_NO: &str = select!("WHERE tenant_no = ?1");
 const ALL: &str = select!("ORDER BY seq");
+const OLDEST: &str = select!("ORDER BY seq LIMIT ?1");
 
 fn record(row: &Row<'_>) -> Result<TenantRecord> {
     Ok(TenantRecord {
@@ -115,6 +116,11 @@ pub fn facts_by_client_id(reader: &Reader<'_>, client_id: &ClientId) -> Result<O
 /// The resolver's view of the tenant with this number.
 pub fn facts_by_no(reader: &Reader<'_>, no: TenantNo) -> Result<Tenant> {
     reader.one(FACTS_BY_NO, [no], facts)
+}
+
+/// The oldest tenants, up to `limit`.
+pub fn oldest(reader: &Reader<'_>, limit: i64) -> Result<Vec<TenantRecord>> {
+    reader.all(OLDEST, [limit], record)
 }
 
 /// All tenants, oldest first.

@@ -187,7 +187,6 @@ fn an_unknown_route_is_a_404_for_every_caller() {
         server.with_credential("nonsense"),
     ] {
         for path in [
-            "/",
             "/public-api",
             "/public-api/",
             "/public-api/public-api/whoami",

@@ -45,6 +45,7 @@ mod event_reader;
 mod faults;
 mod file_locks;
 mod foreign_schema;
+mod front_door;
 mod fuzz;
 mod guests;
 mod health;

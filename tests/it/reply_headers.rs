@@ -39,7 +39,20 @@ fn every_reply_forbids_sniffing_and_no_cache_keeps_what_is_private() {
         ("GET", link.to_owned(), 200, "private, no-store"),
         ("PUT", link.to_owned(), 403, "no-store"),
         ("GET", "/nowhere".to_owned(), 404, "no-store"),
+        ("GET", "/".to_owned(), 302, "no-cache"),
+        (
+            "GET",
+            "/favicon.ico".to_owned(),
+            200,
+            "public, max-age=86400",
+        ),
         ("GET", "/dashboard".to_owned(), 200, "no-cache"),
+        (
+            "GET",
+            "/dashboard/login-command".to_owned(),
+            200,
+            "no-store",
+        ),
         ("GET", "/dashboard/".to_owned(), 308, "no-cache"),
         ("GET", below("/docs"), 200, "no-cache"),
         (

@@ -67,6 +67,35 @@ pub(in crate::http) fn base_url(app: &App, request: &HttpRequest) -> String {
     String::new()
 }
 
+/// Headers that a proxy adds to a request.
+const PROXY_HEADERS: [&str; 5] = [
+    "Forwarded",
+    "Via",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Real-IP",
+];
+
+/// The request's `Host`, if a person on this machine sent the request: from a loopback address, to a
+/// loopback name, through no proxy.
+///
+/// The name must be a loopback one, because a page of another site can lead its own name to this
+/// machine (DNS rebinding).
+pub(in crate::http) fn loopback_host<'a>(app: &App, request: &'a HttpRequest) -> Option<&'a str> {
+    let headers = request.headers();
+    let is_direct = !app.config.behind_proxy
+        && PROXY_HEADERS
+            .iter()
+            .all(|name| !headers.contains_key(*name))
+        && request.peer_addr()?.ip().to_canonical().is_loopback();
+    let host = headers.get(header::HOST)?.to_str().ok()?;
+    let is_loopback = match Host::parse(host)? {
+        Host::Address(address) => address.to_canonical().is_loopback(),
+        Host::Name(name) => name.eq_ignore_ascii_case("localhost"),
+    };
+    (is_direct && is_loopback).then_some(host)
+}
+
 /// A host with an optional port, as `Host` and `X-Forwarded-Host` carry it.
 #[derive(Debug, PartialEq, Eq)]
 enum Host<'a> {

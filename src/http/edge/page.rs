@@ -25,6 +25,13 @@ pub(in crate::http) fn secure_response(policy: HeaderValue) -> HttpResponseBuild
     response
 }
 
+/// A 200 response for a page of this server only, without a page's own headers.
+pub(in crate::http) fn plain_response() -> HttpResponseBuilder {
+    secure_response(HeaderValue::from_static(
+        "default-src 'none'; frame-ancestors 'none'",
+    ))
+}
+
 /// An embedded file as a response body, without a copy where possible.
 pub(in crate::http) fn into_bytes(file: Cow<'static, [u8]>) -> Bytes {
     match file {
