@@ -154,12 +154,17 @@ function markCurrent(name) {
 function contextOf({ name, parts, query }, signal) {
   const context = {
     me, parts, query, signal,
-    /** Writes the search and the filters into the address, so that Back leads to the same list. */
-    remember(state) {
+    /**
+     * Writes the state of the view into the address, so that Back and a reload lead to the same
+     * content. A page of a list is a new entry of the history, which also keeps the cursors of the
+     * pages before it.
+     */
+    remember(state, before = null) {
       if (signal.aborted) return;
       const search = new URLSearchParams([...state]).toString();
       shownHash = `#/${[name, ...parts].map(encodeURIComponent).join('/')}${search ? `?${search}` : ''}`;
-      history.replaceState(null, '', shownHash);
+      if (before === null) history.replaceState(null, '', shownHash);
+      else history.pushState({ before }, '', shownHash);
     },
     /** Sets the function that says whether the view has unsaved input. */
     guard(hasUnsavedInput) {

@@ -3,6 +3,7 @@
 import { call } from './api.js';
 import { append, h } from './dom.js';
 import { badge, empty, heading, plural, time } from './components.js';
+import { LOCALE } from './labels.js';
 import { listView } from './list.js';
 import { picker } from './picker.js';
 
@@ -30,7 +31,7 @@ export function view(context) {
   const found = listView(context, {
     path: '/audit-events', caption: 'audit events', search: 'Search targets, names and details',
     filters: [
-      { name: 'action', label: 'Action', options: [['', 'Any'], ...Object.entries(ACTIONS).sort(([, one], [, other]) => one.localeCompare(other))] },
+      { name: 'action', label: 'Action', options: [['', 'Any'], ...Object.entries(ACTIONS).sort(([, one], [, other]) => one.localeCompare(other, LOCALE))] },
       actorFilter(context.me),
     ],
     columns: [

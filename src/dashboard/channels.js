@@ -10,7 +10,7 @@ import { listView, pickFilter, textFilter } from './list.js';
 import { markdown } from './markdown.js';
 import { agentNames, companyNames } from './names.js';
 import { agentOption, agents, companies, picker } from './picker.js';
-import { AUDIENCES, labelOf } from './labels.js';
+import { AUDIENCES, LOCALE, labelOf } from './labels.js';
 
 const STATUSES = [['ACTIVE', 'Active'], ['DISCONNECTED', 'Disconnected']];
 const statusBadge = (status) => badge(labelOf(STATUSES, status), status === 'ACTIVE' ? 'good' : 'warn');
@@ -231,7 +231,7 @@ function readOnlySettings(channel, option) {
     preview.element);
 }
 
-const clock = new Intl.DateTimeFormat(undefined, { timeStyle: 'short' });
+const clock = new Intl.DateTimeFormat(LOCALE, { timeStyle: 'short' });
 
 /** The initials of a bot. The content security policy forbids loading its icon. */
 const initials = (name) => name.split(/\s+/u).map((part) => [...part].find((letter) => /[\p{L}\p{N}]/u.test(letter)) ?? '').join('').slice(0, 2).toUpperCase();
@@ -285,7 +285,7 @@ function installs(context, channel, isDeleted = false) {
     return place;
   };
   const add = me.can.manage && !isDeleted && button('Add install', async () => await install(context, channel) && found.reload(), { icon: 'add' });
-  const found = listView({ ...context, query: new URLSearchParams() }, {
+  const found = listView({ ...context, query: new URLSearchParams(), remember: null }, {
     path: where, caption: 'installs',
     columns: [
       { label: 'M365 tenant', cell: (row) => identifier(row.end_client_tenant_id), wide: true },

@@ -2,12 +2,13 @@
 
 import { h, svg } from './dom.js';
 import { number } from './components.js';
+import { LOCALE } from './labels.js';
 
 const WIDTH = 280;
 const HEIGHT = 56;
 const GAP = 3;
 
-const weekday = new Intl.DateTimeFormat(undefined, { weekday: 'short', day: 'numeric', month: 'short', timeZone: 'UTC' });
+const weekday = new Intl.DateTimeFormat(LOCALE, { weekday: 'short', day: 'numeric', month: 'short', timeZone: 'UTC' });
 
 /** A bar for each day. `points` of `{ day, value }`, oldest first. `format` writes a value. */
 export function bars(name, points, format = number) {

@@ -1,6 +1,7 @@
 // The components that views share: headings, notices, times, dialogs, buttons.
 
 import { h, icon, newId, append, setContent } from './dom.js';
+import { LOCALE } from './labels.js';
 
 /** The top of a view: its title, its purpose, and its actions. */
 export function heading(title, { lead, actions, back } = {}) {
@@ -106,6 +107,9 @@ export function skeleton(lines = 3) {
   return h('div.skeleton', { 'aria-hidden': 'true' }, Array.from({ length: lines }, () => h('div.skeleton-line')));
 }
 
+/** What is shown until the content called `name` is loaded. */
+export const loading = (name) => [h('p.muted', { role: 'status' }, `Loading ${name}…`), skeleton(6)];
+
 /** Shows a skeleton in `place`, then the content that `load` returns, or its error. */
 export async function loadInto(place, load, lines = 3) {
   place.setAttribute('aria-busy', 'true');
@@ -126,9 +130,9 @@ export function badge(text, kind = 'quiet') {
 }
 
 const SPANS = [[60, 'second', 1], [3_600, 'minute', 60], [86_400, 'hour', 3_600], [86_400 * 14, 'day', 86_400]];
-const relative = new Intl.RelativeTimeFormat(undefined, { numeric: 'auto' });
-const day = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium' });
-const exact = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'long' });
+const relative = new Intl.RelativeTimeFormat(LOCALE, { numeric: 'auto' });
+const day = new Intl.DateTimeFormat(LOCALE, { dateStyle: 'medium' });
+const exact = new Intl.DateTimeFormat(LOCALE, { dateStyle: 'full', timeStyle: 'long' });
 
 /**
  * A time: relative within 14 days, else a date. The tooltip has the exact time in the reader's
@@ -143,8 +147,8 @@ export function time(text, otherwise = 'never') {
   return h('time', { datetime: text, title: `${exact.format(moment)} (${text})` }, shown);
 }
 
-const counts = new Intl.NumberFormat();
-/** A number in the reader's locale. */
+const counts = new Intl.NumberFormat(LOCALE);
+/** A number as the page's language writes it. */
 export const number = (value) => counts.format(value);
 
 /** A count with its noun: `1 field`, `2 fields`. */
@@ -180,8 +184,8 @@ export function facts(pairs) {
 /**
  * Shows a dialog. `build(close)` returns its content. The promise resolves to the value that
  * `close` is called with, or to null if the person dismisses the dialog. A dialog that `stays` can
- * only be closed by the buttons in its content. The browser returns the focus to the element that
- * had it.
+ * only be closed by the buttons in its content. The first field has the focus, else the primary
+ * button, else the title. The browser returns the focus to the element that had it.
  */
 export function dialog(title, build, { wide, stays } = {}) {
   return new Promise((resolve) => {
@@ -192,8 +196,9 @@ export function dialog(title, build, { wide, stays } = {}) {
       result = value;
       element.close();
     };
+    const heading = h('h2', { id, tabindex: '-1' }, title);
     append(element,
-      h('header.dialog-head', h('h2', { id }, title), !stays && iconButton('Close', 'close', () => close())),
+      h('header.dialog-head', heading, !stays && iconButton('Close', 'close', () => close())),
       h('div.dialog-body', build(close)));
     // The `cancel` event cannot be prevented twice in a row, so the key itself is suppressed.
     if (stays) element.addEventListener('keydown', (event) => event.key === 'Escape' && event.preventDefault());
@@ -203,6 +208,11 @@ export function dialog(title, build, { wide, stays } = {}) {
     });
     document.body.append(element);
     element.showModal();
+    const body = element.querySelector('.dialog-body');
+    const field = body.querySelector('input:not(:disabled, [hidden]), select:not(:disabled), textarea:not(:disabled)');
+    // The key that opened a dialog which stays must not confirm it too.
+    const action = stays ? null : body.querySelector('.button.primary');
+    (field ?? action ?? heading).focus();
   });
 }
 

@@ -141,8 +141,7 @@ async function submitInert(element, save, submit) {
  *
  * - `name`: dotted, as in the API
  * - `label`, `hint`, `placeholder`
- * - `kind`: `text`, `textarea`, `lines`, `select`, `checkbox`, `url`, `number`, `datetime-local`,
- *   `custom`
+ * - `kind`: `text`, `textarea`, `lines`, `select`, `checkbox`, `url`, `number`, `custom`
  * - `required`, `disabled`, and `nullable`, which turns an empty value into null
  * - `options` of a select, `rows` of a textarea, `make(id, value, describedBy)` of a custom control
  * - `code`: a monospace field for ids

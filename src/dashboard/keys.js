@@ -61,19 +61,31 @@ function actions(key, reload) {
     button('Revoke', revoke, { small: true, kind: 'danger' }));
 }
 
+/** A local date and time such as `2027-01-31 18:00`, as the API writes it. Throws what a form shows. */
+function momentOf(text) {
+  const [, date, time = '00:00'] = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d))?$/.exec(text) ?? [];
+  const moment = new Date(`${date}T${time}`);
+  // The 31st of a short month would be the 1st of the next one.
+  if (Number.isNaN(moment.getTime()) || moment.getDate() !== Number(date.slice(-2))) {
+    throw Object.assign(new Error('Write a date and a time as YYYY-MM-DD HH:MM, such as 2027-01-31 18:00.'), { details: { field: 'expires_at' } });
+  }
+  return moment.toISOString();
+}
+
 function create(context) {
   const made = form({
     fields: [
       { name: 'name', label: 'Name', required: true, hint: 'The program that uses the key.' },
       {
-        name: 'expires_at', label: 'Expires', kind: 'datetime-local', nullable: true,
+        // A browser draws a field of dates in its own language, so this one is a text.
+        name: 'expires_at', label: 'Expires', nullable: true, code: true, placeholder: 'YYYY-MM-DD HH:MM',
         hint: `In your time zone (${Intl.DateTimeFormat().resolvedOptions().timeZone}). Leave it empty for a key that is valid until it is revoked.`,
       },
     ],
     label: 'Create key',
     cancel: '#/keys',
     async submit({ name, expires_at: expires }) {
-      const key = await post('/api-keys', { name, expires_at: expires === null ? null : new Date(expires).toISOString() });
+      const key = await post('/api-keys', { name, expires_at: expires === null ? null : momentOf(expires) });
       await reveal(['Key: ', h('bdi', key.name)], key);
       context.go('#/keys');
     },

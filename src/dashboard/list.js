@@ -4,6 +4,7 @@
 import { call } from './api.js';
 import { h, newId, setContent } from './dom.js';
 import { button, empty, failure, notice, skeleton } from './components.js';
+import { LONG_NAME } from './labels.js';
 import { picker } from './picker.js';
 
 const PAGE = 25;
@@ -17,18 +18,22 @@ const MAX_SEARCH = 200;
 function tableOf(columns, caption) {
   const body = h('tbody', { role: 'rowgroup' });
   const table = h('div.table-frame', h('table.table', { role: 'table', 'aria-label': caption },
-    h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, columns.map(({ label }) => h('th', { role: 'columnheader', scope: 'col' }, label)))),
+    h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, columns.map(({ label, hide }) => h('th', { role: 'columnheader', scope: 'col', class: hide ? 'hide-narrow' : null }, label)))),
     body));
   return { table, body };
 }
 
 function rowOf(item, columns, href) {
   const to = href?.(item);
-  return h('tr', { role: 'row', class: to ? 'linked' : null }, columns.map(({ label, cell, wide, hide }, index) => {
+  const row = h('tr', { role: 'row', class: to ? 'linked' : null }, columns.map(({ label, cell, wide, hide }, index) => {
     const content = cell(item);
     const classes = [wide && 'wide-cell', hide && 'hide-narrow', index === 0 && 'first-cell'].filter(Boolean).join(' ');
     return h('td', { role: 'cell', 'data-label': label, class: classes || null }, index === 0 && to ? h('a.row-link', { href: to }, content) : content);
   }));
+  for (const name of row.querySelectorAll('bdi')) {
+    if (name.textContent.length > LONG_NAME) name.title = name.textContent;
+  }
+  return row;
 }
 
 /** The search field. It searches after a pause in typing. */
@@ -59,8 +64,9 @@ function filterControl(filter, value, change) {
 }
 
 /**
- * A list. Returns `{ element, reload() }`. The search and the filters are part of the address, so
- * that Back leads to the same list. Options:
+ * A list. Returns `{ element, reload() }`. The search, the filters and the page are part of the
+ * address, so that Back, a reload and a link lead to the same page. They are not if the context has
+ * no `remember`. Options:
  *
  * - `path` of the API, and `query`, which every request has
  * - `caption`: the plural of the rows' noun
@@ -76,9 +82,6 @@ export function listView(context, options) {
 }
 
 class ListView {
-  /** The cursors of the earlier pages. */
-  before = [];
-  cursor = null;
   next = null;
   /** Aborts the pending request. */
   pending = null;
@@ -86,13 +89,19 @@ class ListView {
   place = h('div.list-body');
   pageNumber = h('span.muted', { 'aria-live': 'polite' });
   previousButton = button('Previous', () => this.goBack());
+  firstButton = button('First page', () => this.turnTo(1, null, []));
   nextButton = button('Next', () => this.goOn());
 
   constructor(context, { path, caption, columns, href, filters = [], search, query = {}, none }) {
     Object.assign(this, { context, path, columns, href, filters, query, none });
-    this.state = new Map([...context.query].filter(([, value]) => value !== ''));
+    const { cursor = null, page, ...state } = Object.fromEntries([...context.query].filter(([, value]) => value !== ''));
+    this.state = new Map(Object.entries(state));
+    this.cursor = cursor;
+    this.page = cursor === null ? 1 : Math.max(2, parseInt(page, 10) || 2);
+    /** The cursors of the earlier pages. The history keeps them, but a link to a page has none. */
+    this.before = (context.remember && history.state?.before) || [];
     Object.assign(this, tableOf(columns, caption));
-    this.foot = h('nav.paging', { 'aria-label': `Pages of ${caption}` }, this.previousButton, this.pageNumber, this.nextButton);
+    this.foot = h('nav.paging', { 'aria-label': `Pages of ${caption}` }, this.firstButton, this.previousButton, this.pageNumber, this.nextButton);
     const change = (name, value) => this.change(name, value);
     this.box = search && searchBox(search, this.state.get('q') ?? '', change);
     this.controls = filters.map((filter) => filterControl(filter, this.state.get(filter.name) ?? null, change));
@@ -103,14 +112,30 @@ class ListView {
   }
 
   goOn() {
-    this.before.push(this.cursor);
-    this.cursor = this.next;
-    return this.load(true);
+    return this.turnTo(this.page + 1, this.next, [...this.before, this.cursor]);
   }
 
   goBack() {
-    this.cursor = this.before.pop() ?? null;
-    return this.load(true);
+    return this.turnTo(this.page - 1, this.before.at(-1), this.before.slice(0, -1));
+  }
+
+  /** Goes to a page, and to the top of the list. */
+  async turnTo(page, cursor, before) {
+    Object.assign(this, { page, cursor, before });
+    this.context.remember?.(this.address(), before);
+    await this.load();
+    const section = this.element.closest('.section');
+    const title = (section ?? this.element.closest('main'))?.querySelector('h1, h2');
+    if (!title) return;
+    title.tabIndex = -1;
+    title.focus({ preventScroll: true });
+    if (section) section.scrollIntoView();
+    else scrollTo(0, 0);
+  }
+
+  /** The search, the filters and the page. */
+  address() {
+    return this.cursor === null ? this.state : new Map([...this.state, ['page', String(this.page)], ['cursor', this.cursor]]);
   }
 
   /** Sets a filter, or removes it if the value is empty, and goes to the first page. */
@@ -118,9 +143,13 @@ class ListView {
     if (this.context.signal.aborted) return undefined;
     if (value === null || value === '') this.state.delete(name);
     else this.state.set(name, value);
-    this.before = [];
-    this.cursor = null;
-    this.context.remember(this.state);
+    return this.begin();
+  }
+
+  /** Loads the first page. */
+  begin() {
+    Object.assign(this, { page: 1, cursor: null, before: [] });
+    this.context.remember?.(this.address());
     return this.load();
   }
 
@@ -132,7 +161,7 @@ class ListView {
   }
 
   /** Loads the page at the cursor. A pending request is aborted. */
-  async load(scrolls = false) {
+  async load() {
     this.pending?.abort();
     const aborter = new AbortController();
     this.pending = aborter;
@@ -143,14 +172,15 @@ class ListView {
       const query = { page_size: PAGE, ...this.query, ...Object.fromEntries(this.state), cursor: this.cursor };
       const { data, meta } = await call('GET', this.path, { query, signal });
       this.next = meta.pagination.next_cursor;
-      if (data.length === 0 && this.before.length === 0) {
+      if (data.length === 0 && this.page === 1) {
         this.showNothing();
         return;
       }
       this.showPage(data);
-      if (scrolls) this.table.scrollIntoView({ block: 'nearest' });
     } catch (error) {
       if (signal.aborted) return;
+      // The cursor of an old link can be out of date.
+      if (error.details?.field === 'cursor' && this.cursor !== null) return this.begin();
       setContent(this.place, error.details?.field === 'q'
         ? notice('bad', 'The server cannot search for this text.', h('p', `The text ${error.details.reason}.`))
         : failure(error, () => this.load()));
@@ -160,12 +190,13 @@ class ListView {
   }
 
   showPage(rows) {
-    const { before, next } = this;
+    const { before, next, page } = this;
     setContent(this.body, rows.map((item) => rowOf(item, this.columns, this.href)));
-    this.pageNumber.textContent = `Page ${before.length + 1}`;
+    this.pageNumber.textContent = `Page ${page}`;
     this.nextButton.hidden = next === null;
     this.previousButton.hidden = before.length === 0;
-    this.foot.hidden = next === null && before.length === 0;
+    this.firstButton.hidden = page === 1 || before.length > 0;
+    this.foot.hidden = next === null && page === 1;
     if (!this.place.contains(this.table)) setContent(this.place, this.table, this.foot);
   }
 

@@ -246,6 +246,9 @@ function block(tag, attributes, ...children) {
   return made;
 }
 
+/** The most characters of a table's cell with a digit that stays on one line. */
+const SHORT_CELL = 24;
+
 /** Wide content must be focusable, so that the keyboard can scroll it. */
 const SCROLLED = { tabindex: '0' };
 
@@ -362,7 +365,9 @@ class Blocks {
       if (isBlank(line) || interruptsParagraph(line)) break;
       rows.push(cells(line).slice(0, head.length));
     }
-    const row = (tag, texts) => h('tr', texts.map((text) => block(tag, {}, inline(text))));
+    // A number, a date or an address with a few words is read as a whole.
+    const isShort = (text) => text.length <= SHORT_CELL && /\d/u.test(text);
+    const row = (tag, texts) => h('tr', texts.map((text) => block(tag, { class: isShort(text) ? 'short' : null }, inline(text))));
     return block('table', SCROLLED, h('thead', row('th', head)), h('tbody', rows.map((texts) => row('td', texts))));
   }
 

@@ -2,6 +2,7 @@
 
 import { get, path } from './api.js';
 import { h } from './dom.js';
+import { LONG_NAME } from './labels.js';
 
 /** How long a name is cached: long enough to draw one view. */
 const CACHE_MS = 5_000;
@@ -24,7 +25,10 @@ function names(where, nameOf) {
     const shown = h('bdi', String(id));
     name(id).then((text) => {
       if (text === null) shown.title = 'Deleted';
-      else shown.textContent = text;
+      else {
+        shown.textContent = text;
+        if (text.length > LONG_NAME) shown.title = text;
+      }
     });
     return shown;
   };

@@ -76,9 +76,10 @@ class Browser {
 
   /**
    * Opens a page of a demo server. `others` are further servers that the page may send requests to.
+   * `settings` are those of the browser, such as its language.
    */
-  async visitor({ demo = this.demo, others = [] } = {}) {
-    const visitor = await Visitor.open(this, demo, others);
+  async visitor({ demo = this.demo, others = [], ...settings } = {}) {
+    const visitor = await Visitor.open(this, demo, others, settings);
     this.visitors.push(visitor);
     return visitor;
   }
@@ -99,13 +100,14 @@ class Visitor {
   addresses = [];
   #expected = [];
 
-  static async open(home, demo, others) {
+  static async open(home, demo, others, settings) {
     const visitor = new Visitor();
     const context = await home.browser.newContext({
       baseURL: `${demo.url}/dashboard`,
       reducedMotion: "reduce",
       serviceWorkers: "block",
       viewport: { width: WIDTHS[0], height: 800 },
+      ...settings,
     });
     Object.assign(visitor, { home, demo, others, context });
     context.setDefaultTimeout(TIMEOUT_MILLISECONDS);
