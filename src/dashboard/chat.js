@@ -40,6 +40,10 @@ class Conversation {
   /** The frames of answers by message id, and of questions by turn. */
   answers = new Map();
   questions = new Map();
+  /** The turns whose answer has started, which are no longer queued. */
+  begun = new Set();
+  /** The turns that were shown as ended without an answer, which the stream can repeat. */
+  ended = new Set();
   /** The answer that is being written, as `startAnswer` makes it. */
   running = null;
   composer = null;
@@ -109,19 +113,23 @@ class Conversation {
   async explainTurn(id) {
     const turn = (await call('GET', path`/chat/sessions/${this.session.id}/turns/${id}`, { signal: this.signal })).data;
     // A turn that was read before its answer started can be out of date.
-    if ([...this.answers.values()].some((answer) => answer.turn === id)) return;
+    if (this.begun.has(id)) return;
     const question = this.questions.get(id);
     if (turn.status === 'FAILED' || turn.status === 'CANCELLED') {
+      this.ended.add(id);
       this.showEnding(question, turn.status === 'FAILED' ? 'bad' : 'warn', turn.error?.message ?? 'Stopped before the answer started.', id);
     } else if (turn.status === 'QUEUED') {
       setContent(question.state, h('div.ending.info', h('span', 'Queued.')));
     }
   }
 
-  /** Shows how a turn ended, with a button that asks again. */
-  showEnding(frame, kind, text, turn) {
+  /**
+   * Shows how a turn ended, with a button that asks again. Screen readers announce the end of a
+   * turn that `isLive`.
+   */
+  showEnding(frame, kind, text, turn, isLive = false) {
     const question = this.questions.get(turn);
-    setContent(frame.state, h(`div.ending.${kind}`, icon('warn'), h('span', text),
+    setContent(frame.state, h(`div.ending.${kind}`, { role: isLive ? 'alert' : null }, icon('warn'), h('span', text),
       this.composer && question?.text && button('Ask again', () => this.composer.ask(question.text), { small: true })));
   }
 
@@ -145,6 +153,7 @@ class Conversation {
 
   fillAnswer(frame, message) {
     this.answers.set(message.id, frame);
+    this.beginTurn(message.chat_turn_id);
     const thoughts = message.parts.filter((part) => part.type === 'reasoning').map((part) => part.text);
     setContent(frame.body, reasoning(thoughts.join('\n\n')), markdown(message.content));
     showSources(frame, message.parts.filter((part) => part.type.startsWith('source-')));
@@ -228,16 +237,21 @@ class Conversation {
     }
   }
 
-  /** The state of a new answer, or null if the complete answer is already shown. */
+  /** Notes that the answer of a turn has started, so that its question is not shown as queued. */
+  beginTurn(turn) {
+    this.begun.add(turn);
+    this.questions.get(turn)?.state.replaceChildren();
+  }
+
+  /** The state of a new answer, or null if the turn is already shown to its end. */
   startAnswer(id, turn) {
     const known = this.answers.get(id);
-    if (known?.isComplete) return null;
+    if (known?.isComplete || this.ended.has(turn)) return null;
     const frame = known ?? messageFrame('assistant', this.people.assistant);
-    frame.turn = turn;
     this.answers.set(id, frame);
     this.insert(frame, id);
-    if (this.questions.has(turn)) this.questions.get(turn).state.replaceChildren();
-    else this.loadPage().catch(() => {});
+    this.beginTurn(turn);
+    if (!this.questions.has(turn)) this.loadPage().catch(() => {});
     frame.element.setAttribute('aria-busy', 'true');
     setContent(frame.state, thinking());
     return { id, turn, frame, text: '', reasoning: '', sources: [], drawn: 0, timer: null };
@@ -269,8 +283,8 @@ class Conversation {
       answer.frame.state.replaceChildren();
       setContent(answer.frame.when, time(new Date().toISOString()));
       if (answer.text !== '') setContent(answer.frame.foot, rating(this.session, answer.id, null, this.writes));
-      if (kind) this.showEnding(answer.frame, kind, text, answer.turn);
-      this.status.textContent = kind ? text : 'The answer is complete.';
+      if (kind) this.showEnding(answer.frame, kind, text, answer.turn, true);
+      this.status.textContent = kind ? '' : 'The answer is complete.';
       if (isNearEnd()) scrollToEnd();
     }
     this.composer?.runs(false);

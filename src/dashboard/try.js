@@ -2,7 +2,7 @@
 
 import { allRows, get, path, post } from './api.js';
 import { conversation } from './chat.js';
-import { h, newId, setContent } from './dom.js';
+import { append, h, newId, setContent } from './dom.js';
 import { form } from './form.js';
 import { linkDirectory, unshareDirectory } from './linking.js';
 import { agentNames, channelNames, companyNames } from './names.js';
@@ -23,22 +23,43 @@ export async function view(context) {
   const wanted = query.get('agent_id') ? await agentOption(query.get('agent_id')) : null;
   const company = query.get('end_company_id') ? await companyOption(query.get('end_company_id')) : null;
   const first = wanted?.row.audience === 'END_USER' || company ? 'staff' : query.get('as');
+  /** The chat of an earlier visit, which a reload continues. */
+  const kept = query.get('session') && await get(path`/chat/sessions/${query.get('session')}`, {}, signal).catch((error) => {
+    if (error.status !== 404) throw error;
+    return null;
+  });
 
   const settings = h('div.stack');
   const chat = h('section', { 'aria-label': 'Chat' });
   const decision = h('div.stack', { 'aria-live': 'polite' });
+  const inside = h('div.stack.try-settings', { id: newId('settings') });
+  /** Folds the settings on a narrow page, where they would cover the chat. */
+  const fold = h('button.button.small.fold', { hidden: true, type: 'button', 'aria-controls': inside.id, onclick: () => setFolded(!card.classList.contains('folded')) }, 'Settings');
+  const card = h('div.card', fold, inside);
+  const setFolded = (isFolded) => {
+    card.classList.toggle('folded', isFolded);
+    fold.setAttribute('aria-expanded', String(!isFolded));
+  };
+  let mode = null;
   let current = null;
 
-  const tabs = modes.map((mode) => h('button', { type: 'button', onclick: () => choose(mode) }, mode.label));
-  const choose = (mode) => {
+  const tabs = modes.map((offered) => h('button', { type: 'button', onclick: () => choose(offered) }, offered.label));
+  const choose = (chosen) => {
+    mode = chosen;
     tabs.forEach((tab, index) => tab.setAttribute('aria-pressed', String(modes[index] === mode)));
     decision.replaceChildren();
     setContent(settings, mode.make({ context, startChat, decision, wanted, company }));
   };
 
-  /** Creates a session and shows it. */
-  async function startChat(body, person) {
+  /** Creates a session and shows it. Its id is in the address, so that a reload continues the chat. */
+  async function startChat(body) {
     const session = await post('/chat/sessions', body);
+    context.remember(new Map([['as', mode.name], ['session', session.id]]));
+    await show(session);
+    chat.querySelector('textarea').focus();
+  }
+
+  async function show(session) {
     const agent = await get(path`/agents/${session.agent_id}`, {}, signal).catch(() => null);
     current?.abort();
     current = new AbortController();
@@ -46,24 +67,25 @@ export async function view(context) {
     setContent(decision, decisionCard('good', session, session.resolution.rule), linkButton('Open in Sessions', `#/sessions/${session.id}`));
     setContent(chat, conversation({
       session, signal: current.signal, writes: true,
-      people: { user: person, assistant: agent?.name ?? 'Agent' },
+      people: { user: session.end_company_id ? 'Client staff (you)' : 'You', assistant: agent?.name ?? 'Agent' },
       opening: {
         welcome: agent?.agent_settings?.welcome_message ?? 'Ask a question.',
         prompts: agent?.agent_settings?.suggested_prompts ?? [],
       },
     }));
-    chat.querySelector('textarea').focus();
+    fold.hidden = false;
+    setFolded(true);
   }
 
+  append(inside, modes.length > 1 && h('div.segments', { role: 'group', 'aria-label': 'Try it as' }, tabs), settings, decision);
+  setFolded(false);
   choose(modes.find((mode) => mode.name === first) ?? modes[0]);
-  setContent(chat, h('div.empty', h('h2', 'No chat yet.'), h('p', 'Choose your role and an agent, then start a chat. The chat is stored as a session.')));
+  if (kept && kept.created_by.id === me.id && kept.archived_at === null) await show(kept);
+  else setContent(chat, h('div.empty', h('h2', 'No chat yet.'), h('p', 'Choose your role and an agent, then start a chat. The chat is stored as a session.')));
   return [
     heading('Try it', { lead: 'Chat with an agent the way its users do.' }),
     h('div.columns.two.try',
-      chat,
-      h('div.card.stack',
-        modes.length > 1 && h('div.segments', { role: 'group', 'aria-label': 'Try it as' }, tabs),
-        settings, decision)),
+      chat, card),
   ];
 }
 
@@ -92,7 +114,7 @@ function technicianForm({ startChat, wanted }) {
     form({
       fields: [pickAgent('MSP', wanted?.row.audience === 'MSP' ? wanted : null)],
       label: 'Start chat',
-      submit: (values) => startChat(values, 'You'),
+      submit: (values) => startChat(values),
     }).element,
   ];
 }
@@ -109,7 +131,7 @@ function staffForm({ startChat, wanted, company }) {
         },
       ],
       label: 'Start chat',
-      submit: (values) => startChat(values, 'Client staff (you)'),
+      submit: (values) => startChat(values),
     }).element,
   ];
 }
@@ -140,7 +162,7 @@ function relayForm({ context, startChat, decision }) {
       // Only a platform key can create a routed session. Others chat with the same agent and
       // company.
       const body = me.platform ? request : { agent_id: found.agent_id, ...(found.end_company_id ? { end_company_id: found.end_company_id } : {}) };
-      setContent(decision, decisionCard('info', found, found.rule), button('Start this chat', () => startChat(body, found.end_company_id ? 'Client staff (you)' : 'You'), { kind: 'primary' }));
+      setContent(decision, decisionCard('info', found, found.rule), button('Start this chat', () => startChat(body), { kind: 'primary' }));
     } catch (error) {
       if (error.status === 400 || error.status === 0 || error.status === 429) throw error;
       setContent(decision, refusal(error, values, me, () => resolve(values)));

@@ -29,8 +29,13 @@ const completeAnswer = (page) => answers(page).last().getByRole("button", { name
 async function startModel() {
   let current = null;
   let waiting = null;
+  let breaks = false;
   const server = createServer(async (request, reply) => {
     for await (const _ of request);
+    if (breaks) {
+      reply.writeHead(400).end();
+      return;
+    }
     reply.writeHead(200, { "content-type": "text/event-stream" });
     reply.flushHeaders();
     current = reply;
@@ -50,6 +55,8 @@ async function startModel() {
       current = null;
     },
     forgets: () => (current = null),
+    /** Refuses all further requests. */
+    refuses: () => (breaks = true),
     async stop() {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
@@ -165,6 +172,120 @@ export const scenarios = {
       await model.stop();
       await demo.stop();
     }
+  },
+
+  "no first question of a chat stays queued under its answer": async (visitor) => {
+    const { page } = visitor;
+    await visitor.signIn();
+    for (let chat = 0; chat < 12; chat += 1) {
+      await page.goto("#/overview");
+      const field = await tryAsTechnician(page);
+      await field.fill("How do I connect to the VPN?");
+      await field.press("Enter");
+      await completeAnswer(page).waitFor();
+      await page.locator(".composer button[type=submit]:not([aria-disabled])").waitFor();
+      assert.equal(await page.locator(".messages .ending").count(), 0, `chat ${chat}`);
+    }
+  },
+
+  "a failed turn is told once, live and after a reload": async (visitor) => {
+    const { home } = visitor;
+    const model = await startModel();
+    model.refuses();
+    const demo = await startDemo(home.binary, 120_000, model.flags);
+    try {
+      const person = await home.visitor({ demo });
+      const { page } = person;
+      await person.signIn();
+      const field = await tryAsTechnician(page);
+      await field.fill("Tell me");
+      await field.press("Enter");
+      const told = page.locator(".ending.bad > span").first();
+      await told.waitFor();
+      const text = await told.innerText();
+      const isToldOnce = async () => {
+        await page.locator(".composer button[type=submit]:not([aria-disabled])").waitFor();
+        assert.equal(await page.getByText(text).count(), 1);
+        assert.equal(await page.getByRole("button", { name: "Ask again" }).count(), 1);
+      };
+      await isToldOnce();
+      assert.equal(await page.locator(".ending").getAttribute("role"), "alert");
+      await page.getByRole("link", { name: "Open in Sessions" }).click();
+      const stream = page.waitForResponse((response) => response.url().includes("/events"));
+      await page.reload();
+      await told.waitFor();
+      await stream;
+      await isToldOnce();
+      await person.assertNoErrors();
+    } finally {
+      await model.stop();
+      await demo.stop();
+    }
+  },
+
+  "a reload of Try it continues the chat and its running answer": async (visitor) => {
+    const { home } = visitor;
+    const model = await startModel();
+    const demo = await startDemo(home.binary, 120_000, model.flags);
+    try {
+      const person = await home.visitor({ demo });
+      const { page } = person;
+      await person.signIn();
+      const field = await tryAsTechnician(page);
+      await field.fill("Tell me");
+      await field.press("Enter");
+      await model.isAsked();
+      model.sends("First ");
+      await answers(page).getByText("First", { exact: true }).waitFor();
+      const session = (await page.getByRole("link", { name: "Open in Sessions" }).getAttribute("href")).replace("#/sessions/", "");
+      assert.equal(new URL(page.url()).hash, `#/try?as=technician&session=${session}`);
+      await page.reload();
+      await answers(page).getByText("First", { exact: true }).waitFor();
+      assert.equal(await page.locator(".message.user .plain").innerText(), "Tell me");
+      await page.getByRole("button", { name: "Stop" }).waitFor();
+      model.sends("second");
+      model.ends();
+      await answers(page).getByText("First second", { exact: true }).waitFor();
+      await completeAnswer(page).waitFor();
+      await page.getByRole("textbox", { name: "Message" }).fill("And then?");
+      await page.keyboard.press("Enter");
+      await model.isAsked();
+      model.sends("Nothing more.");
+      model.ends();
+      await answers(page).nth(1).getByText("Nothing more.").waitFor();
+      const { data } = await person.call("GET", `/chat/sessions/${session}/messages`);
+      assert.deepEqual(data.map(({ content }) => content), ["Tell me", "First second", "And then?", "Nothing more."]);
+      await person.assertNoErrors();
+    } finally {
+      await model.stop();
+      await demo.stop();
+    }
+  },
+
+  "on a phone, the settings of Try it fold away when the chat starts": async (visitor) => {
+    const { page } = visitor;
+    await visitor.signIn();
+    await page.setViewportSize({ width: 360, height: 740 });
+    const field = await tryAsTechnician(page);
+    await field.waitFor();
+    assert.equal(await page.getByRole("combobox", { name: "Agent" }).isVisible(), false);
+    await field.fill("How do I connect to the VPN?");
+    await field.press("Enter");
+    await completeAnswer(page).waitFor();
+    // The middle of what is visible of the answer belongs to the answer: nothing lies above it.
+    const isOnTop = await answers(page).last().evaluate((answer) => {
+      const { left, width, top, bottom } = answer.getBoundingClientRect();
+      const { top: end } = document.querySelector(".composer").getBoundingClientRect();
+      const middle = (Math.max(top, 60) + Math.min(bottom, end)) / 2;
+      return answer.contains(document.elementFromPoint(left + width / 2, middle));
+    });
+    assert.ok(isOnTop);
+    await visitor.inspect(page, "try-phone");
+    const fold = page.getByRole("button", { name: "Settings" });
+    assert.equal(await fold.getAttribute("aria-expanded"), "false");
+    await fold.click();
+    await page.getByRole("combobox", { name: "Agent" }).waitFor();
+    assert.equal(await fold.getAttribute("aria-expanded"), "true");
   },
 
   "the relay's routing decision is shown with its rule, and so is a refusal": async (visitor) => {
