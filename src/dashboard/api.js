@@ -1,5 +1,5 @@
-// A client of the public API (contract, sections 1 to 10). The dashboard has no interface of its
-// own.
+// A client of the public API (contract, sections 1 to 10). The dashboard needs nothing else of the
+// server, except the command on the sign-in page.
 
 const ROOT = new URL('public-api/', document.baseURI);
 const TOKEN = 'switchboard.token';

@@ -1,9 +1,9 @@
 // The page: who is signed in, the navigation, and the view that the address leads to.
 
-import { completeSignIn, currentUser, signInPanel, signOut } from './auth.js';
+import { completeSignIn, currentUser, forgetSignIn, shareSignIn, signInPanel, signOut } from './auth.js';
 import { credential } from './api.js';
 import { h, setContent, svg } from './dom.js';
-import { badge, button, confirm, dialog, failure, iconButton, skeleton } from './components.js';
+import { badge, button, confirm, dialog, failure, iconButton, loading } from './components.js';
 
 /** The views. `needs` is the permission that a person must have to see a view. */
 const VIEWS = [
@@ -103,15 +103,29 @@ function showShell() {
         h('p.side-who', h('span', me.name ?? me.id), badge(me.role ? ROLES[me.role] : me.platform ? 'Platform key' : 'API key')),
         button('Sign out', async () => {
           if (!await confirmLeaving()) return;
-          isDirty = () => false;
           viewAborter.abort();
           await signOut();
-          me = null;
-          location.hash = '';
-          location.reload();
+          leave();
         }, { small: true }))),
     main);
 }
+
+/** Loads the page again after the end of the sign-in, so that nothing of the person stays. */
+function leave() {
+  isDirty = () => false;
+  viewAborter.abort();
+  me = null;
+  history.replaceState({ signedOut: true }, '', location.pathname);
+  location.reload();
+}
+
+shareSignIn({
+  isSignedIn: () => me !== null && signingIn === null,
+  ended: leave,
+  // A person who types a key wants to sign in as somebody else.
+  mayBegin: () => me === null && root.querySelector('#sign-in-with')?.value === '',
+  began: () => start(),
+});
 
 async function confirmLeaving() {
   return !isDirty() || confirm('Leave without saving?', 'Your changes are not saved.', 'Leave');
@@ -189,23 +203,38 @@ function contextOf({ name, parts, query }, signal) {
 const notFound = () => [h('header.heading', h('h1', { tabindex: '-1' }, 'Page not found')), h('p.lead', h('a', { href: '#/overview' }, 'Go to the overview'))];
 
 /**
+ * Loads the page again when the server can be reached. Some browsers never load a module again that
+ * once failed, and a page that is loaded without a server is lost.
+ */
+async function loadAgain() {
+  await fetch(document.baseURI, { method: 'HEAD', cache: 'no-store' }).catch(() => {
+    throw new Error('The server cannot be reached.');
+  });
+  location.reload();
+}
+
+/**
  * Loads the code of a view and shows the view. False if the person went to another view meanwhile.
  */
 async function render(view, context) {
   const { signal } = context;
   // A view that loads at once must not flash a skeleton.
-  const wait = setTimeout(() => setContent(main, skeleton(6)), 150);
+  const wait = setTimeout(() => setContent(main, loading(view.label)), 150);
+  main.setAttribute('aria-busy', 'true');
+  let module = null;
   try {
-    const module = await view.load();
+    module = await view.load();
     if (signal.aborted) return false;
     const content = await module.view(context);
     if (signal.aborted) return false;
     setContent(main, content);
   } catch (error) {
     if (signal.aborted) return false;
-    setContent(main, h('header.heading', h('h1', { tabindex: '-1' }, view.label)), failure(error, () => context.reload()));
+    const shown = module ? failure(error, () => context.reload()) : failure(new Error('The server cannot be reached.'), loadAgain);
+    setContent(main, h('header.heading', h('h1', { tabindex: '-1' }, view.label)), shown);
   } finally {
     clearTimeout(wait);
+    if (!signal.aborted) main.removeAttribute('aria-busy');
   }
   return true;
 }
@@ -221,8 +250,10 @@ async function show() {
   const route = currentRoute();
   const view = VIEWS.find(({ name, needs }) => name === route.name && (!needs || me.can[needs]));
   markCurrent(route.name);
-  if (!view) setContent(main, notFound());
-  else if (!await render(view, contextOf(route, viewAborter.signal))) return;
+  if (!view) {
+    main.removeAttribute('aria-busy');
+    setContent(main, notFound());
+  } else if (!await render(view, contextOf(route, viewAborter.signal))) return;
   const title = main.querySelector('h1');
   document.title = `${title?.textContent ?? view?.label ?? 'Switchboard'} · Switchboard`;
   scrollTo(0, 0);
@@ -245,6 +276,7 @@ async function start(why = null) {
   if (me === null || me.kind === 'end_user_session') {
     const ended = credential.get() === null ? null : 'Your sign-in is no longer valid.';
     me = null;
+    forgetSignIn();
     showSignIn(why ?? ended);
     return;
   }

@@ -1,15 +1,19 @@
 // Signing in with a sign-in link, with an API key, or with Microsoft Entra ID (authorization code
 // with PKCE, RFC 7636).
 
-import { call, credential, get, post } from './api.js';
+import { call, credential, errorOf, get, post } from './api.js';
 import { h, setContent } from './dom.js';
-import { button, errorText, notice } from './components.js';
+import { button, copyButton, errorText, failure, notice } from './components.js';
 
 /** The storage keys of a pending Entra sign-in, and of the grant that later refreshes the token. */
 const PENDING = 'switchboard.entra.pending';
 const GRANT = 'switchboard.entra.grant';
+/** The storage key of the id and the time of the sign-in, which the tabs that share it have too. */
+const SIGN_IN = 'switchboard.sign-in';
 /** A token is refreshed this long before it expires. */
 const EARLY_MS = 120_000;
+/** How long a new tab waits for the answers of other tabs. */
+const ANSWER_MS = 250;
 
 const read = (name) => JSON.parse(sessionStorage.getItem(name) ?? 'null');
 const store = (name, value) => sessionStorage.setItem(name, JSON.stringify(value));
@@ -44,26 +48,33 @@ async function goToEntra(entra) {
   location.assign(url);
 }
 
+/** Gets tokens from the authority: `{ token, grant }`. */
 async function fetchTokens(tokens, form) {
   const response = await fetch(tokens, { method: 'POST', body: new URLSearchParams(form), credentials: 'omit' });
   const body = await response.json().catch(() => ({}));
   if (!response.ok || !body.access_token) {
     throw new Error(`Microsoft did not sign you in. ${body.error_description ?? body.error ?? `Status ${response.status}.`}`);
   }
-  credential.set(body.access_token);
-  store(GRANT, {
+  const grant = {
     tokens, client_id: form.client_id, scope: form.scope, refresh_token: body.refresh_token ?? form.refresh_token ?? null,
     ends_at: Date.now() + (body.expires_in ?? 3_600) * 1_000,
-  });
+  };
+  return { token: body.access_token, grant };
 }
 
 let renewing = null;
 credential.renew = async () => {
   const grant = read(GRANT);
   if (grant === null || grant.refresh_token === null || Date.now() < grant.ends_at - EARLY_MS) return;
+  const renewed = read(SIGN_IN);
   renewing ??= fetchTokens(grant.tokens, {
     grant_type: 'refresh_token', client_id: grant.client_id, scope: grant.scope, refresh_token: grant.refresh_token,
-  }).catch(() => {
+  }).then((fetched) => {
+    // The person can have signed out meanwhile.
+    if (read(SIGN_IN)?.id !== renewed.id) return;
+    keep({ ...renewed, ...fetched });
+    tell('renewed');
+  }, () => {
     // The old token is still valid for a while, and a 401 then asks for a sign-in. The refresh
     // token is dropped, so that not every call tries again.
     store(GRANT, { ...grant, refresh_token: null });
@@ -71,21 +82,103 @@ credential.renew = async () => {
   await renewing;
 };
 
-function clearSignIn() {
+/** The sign-in of this tab, `{ id, at, token, grant }`, or null. */
+function signIn() {
+  const token = credential.get();
+  return token === null ? null : { ...read(SIGN_IN), token, grant: read(GRANT) };
+}
+
+/** Makes a sign-in the one of this tab. */
+function keep({ id, at, token, grant }) {
+  credential.set(token);
+  store(SIGN_IN, { id, at });
+  if (grant) store(GRANT, grant);
+  else sessionStorage.removeItem(GRANT);
+}
+
+/** Forgets the sign-in of this tab. Other tabs keep theirs. */
+export function forgetSignIn() {
   credential.clear();
-  sessionStorage.removeItem(GRANT);
-  sessionStorage.removeItem(PENDING);
+  for (const name of [SIGN_IN, GRANT, PENDING]) sessionStorage.removeItem(name);
+}
+
+/** Makes a new sign-in the one of this tab. */
+function begin({ token, grant = null }) {
+  forgetSignIn();
+  keep({ id: random(), at: Date.now(), token, grant });
+}
+
+/*
+ * The tabs of a browser share a sign-in: a new tab asks, and the tabs that are signed in answer.
+ * The browser delivers the messages to pages of this origin only, and stores none of them. Each tab
+ * keeps the sign-in that it has, so that two people in two tabs are never mixed.
+ */
+const channel = new BroadcastChannel(`switchboard ${new URL('.', document.baseURI).pathname}`);
+const TAB = random();
+/** The answers to this tab's question, while the tab waits for them. */
+let answers = null;
+let asked = false;
+/** The functions of the page, which `shareSignIn` sets. */
+let page = null;
+
+const tell = (kind, rest) => channel.postMessage({ kind, ...signIn(), ...rest });
+
+/**
+ * Shares the sign-in with the other tabs. `isSignedIn()` says whether the sign-in of this tab is
+ * valid. `ended()` is called if the sign-in ended in another tab. `mayBegin()` says whether this tab
+ * takes a sign-in that it has not waited for, and `began()` is called after it has.
+ */
+export function shareSignIn(functions) {
+  page = functions;
+}
+
+channel.addEventListener('message', ({ data: { kind, to, ...other } }) => {
+  const isSame = credential.get() !== null && other.id !== undefined && read(SIGN_IN)?.id === other.id;
+  const take = () => {
+    keep(other);
+    page.began();
+  };
+  switch (kind) {
+    case 'ask':
+      if (page.isSignedIn()) tell('answer', { to: other.from });
+      break;
+    case 'answer':
+      if (to !== TAB) break;
+      if (answers) answers.add(other);
+      else if (asked && page.mayBegin()) take();
+      break;
+    case 'began':
+      if (page.mayBegin()) take();
+      break;
+    case 'renewed':
+      if (isSame) keep(other);
+      break;
+    case 'ended':
+      if (!isSame) break;
+      forgetSignIn();
+      page.ended();
+      break;
+  }
+});
+
+/** Asks the other tabs for a sign-in, and keeps the latest one. */
+async function askOtherTabs() {
+  answers = new Set();
+  asked = true;
+  channel.postMessage({ kind: 'ask', from: TAB });
+  await new Promise((resolve) => setTimeout(resolve, ANSWER_MS));
+  const [latest] = [...answers].sort((one, other) => other.at - one.at);
+  answers = null;
+  if (latest && credential.get() === null) keep(latest);
 }
 
 async function exchange(code) {
-  const { token } = await post('/auth/exchange', { code }, { quiet: true });
-  clearSignIn();
-  credential.set(token);
+  begin(await post('/auth/exchange', { code }, { quiet: true }));
 }
 
 /**
- * Signs in with the code that a sign-in link or the authority put into the address. The code is
- * removed from the address first. Returns the text of an error, or null.
+ * Signs in with the code that a sign-in link or the authority put into the address, else with the
+ * sign-in of another tab. The code is removed from the address first. Returns the text of an error, or null.
  */
 export async function completeSignIn() {
   const query = new URLSearchParams(location.search);
@@ -97,14 +190,18 @@ export async function completeSignIn() {
       sessionStorage.removeItem(PENDING);
       if (query.get('state') !== pending?.state) return 'This sign-in was not started on this page. Start again.';
       if (query.has('error')) return `Microsoft did not sign you in. ${query.get('error_description') ?? query.get('error')}`;
-      clearSignIn();
-      await fetchTokens(pending.tokens, {
+      forgetSignIn();
+      begin(await fetchTokens(pending.tokens, {
         grant_type: 'authorization_code', client_id: pending.client_id, scope: pending.scope, redirect_uri: redirectUri(),
         code: query.get('code'), code_verifier: pending.verifier,
-      });
+      }));
+      tell('began');
     } else if (fragment.has('code')) {
       history.replaceState(null, '', location.pathname);
       await exchange(fragment.get('code'));
+      tell('began');
+    } else if (credential.get() === null && !history.state?.signedOut) {
+      await askOtherTabs();
     }
     return null;
   } catch (error) {
@@ -135,35 +232,45 @@ export async function currentUser() {
   }
 }
 
-/** Ends the sign-in, on the server too if the server issued the token. */
+/** Ends the sign-in in all tabs that share it, on the server too if the server issued the token. */
 export async function signOut() {
   try {
     if (credential.get() !== null) await call('POST', '/auth/sign-out', { quiet: true });
   } catch {
     // The server cannot end API keys and Entra's tokens. The page forgets them either way.
   }
-  clearSignIn();
+  channel.postMessage({ kind: 'ended', id: read(SIGN_IN)?.id });
+  forgetSignIn();
 }
 
 /** Signs in with a pasted API key, or with the code of a pasted link. */
 async function signInWith(text) {
   if (/^neo_sk_/.test(text)) {
-    const before = credential.get();
-    const grant = sessionStorage.getItem(GRANT);
-    clearSignIn();
-    credential.set(text);
+    const before = signIn();
+    begin({ token: text });
     try {
       await call('GET', '/whoami', { quiet: true });
     } catch (error) {
-      clearSignIn();
-      if (before !== null) credential.set(before);
-      if (grant !== null) sessionStorage.setItem(GRANT, grant);
+      forgetSignIn();
+      if (before !== null) keep(before);
       throw error;
     }
     return;
   }
   const code = text.includes('code=') ? new URLSearchParams(text.slice(text.indexOf('code='))).get('code') : text;
   await exchange(code);
+}
+
+/** How to get a sign-in link: the command of this server, which the server tells people on its machine. */
+async function linkCommand() {
+  const response = await fetch(new URL('dashboard/login-command', document.baseURI), { cache: 'no-store', credentials: 'omit' });
+  if (!response.ok) throw await errorOf(response);
+  const { command, client_id: tenant, creates_tenant: creates, has_others: others } = await response.json();
+  return [
+    h('p', creates ? 'This server has no tenant yet. Create one on the command line, then load this page again.' : 'Create a link on the command line. It works once.'),
+    h('div.secret', h('code', command), copyButton(command, 'Copy the command')),
+    others && h('p', 'It signs you in to ', h('code', tenant), '. The server has other tenants too.'),
+  ];
 }
 
 /** The sign-in form. `done` is called after a sign-in. `why` is the text of an earlier error. */
@@ -176,15 +283,22 @@ export function signInPanel(done, why) {
   const fail = (error) => setContent(problem, notice('bad', 'Sign-in failed.', h('p', errorText(error))));
   const submit = button('Sign in', null, { kind: 'primary', type: 'submit' });
   const form = h('form.form', {
+    novalidate: true,
     onsubmit: async (event) => {
       event.preventDefault();
       const text = input.value.trim();
-      if (text === '' || submit.getAttribute('aria-disabled') === 'true') return;
+      if (text === '') {
+        fail(new Error('Enter a sign-in link or an API key.'));
+        input.focus();
+        return;
+      }
+      if (submit.getAttribute('aria-disabled') === 'true') return;
       submit.setAttribute('aria-disabled', 'true');
       problem.replaceChildren();
       try {
         await signInWith(text);
         input.value = '';
+        tell('began');
         await done();
       } catch (error) {
         fail(error);
@@ -194,12 +308,21 @@ export function signInPanel(done, why) {
     },
   },
   h('div.field', h('label', { for: 'sign-in-with' }, 'Sign-in link or API key'), input,
-    h('p.hint', { id: 'sign-in-hint' }, 'Create a link with ', h('code', 'switchboard login-link --tenant CLIENT_ID'), '. A link works once. An API key signs in as its service account.')),
+    h('p.hint', { id: 'sign-in-hint' }, 'An API key signs in as its service account.')),
   h('div.form-actions', submit));
   const entra = h('div.entra');
-  call('GET', '/auth/config', { quiet: true }).then(({ data }) => {
-    if (data.entra === null) return;
-    setContent(entra, button('Sign in with Microsoft', () => goToEntra(data.entra).catch(fail), { kind: 'primary' }), h('div.or', h('span', 'or')));
-  }, fail);
-  return h('div.sign-in-panel', problem, entra, form);
+  const command = h('div.hint.stack');
+  const load = async () => {
+    try {
+      const [{ data }, how] = await Promise.all([call('GET', '/auth/config', { quiet: true }), linkCommand()]);
+      if (data.entra !== null) {
+        setContent(entra, button('Sign in with Microsoft', () => goToEntra(data.entra).catch(fail), { kind: 'primary' }), h('div.or', h('span', 'or')));
+      }
+      setContent(command, how);
+    } catch (error) {
+      setContent(command, failure(error, load));
+    }
+  };
+  load();
+  return h('div.sign-in-panel', problem, entra, form, command);
 }

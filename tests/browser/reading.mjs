@@ -164,6 +164,9 @@ export const scenarios = {
     const admin = await page.evaluate(() => sessionStorage.getItem("switchboard.token"));
     const { data } = await visitor.call("GET", "/api-keys?q=German", { key: admin });
     assert.equal(data[0].expires_at, "2030-01-31T17:00:00.000Z");
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByRole("button", { name: "Sign in", exact: true }).click();
+    await page.getByText("Enter a sign-in link or an API key.").waitFor();
     await visitor.assertNoErrors();
   },
 
@@ -189,5 +192,80 @@ export const scenarios = {
     }
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { level: 1, name: "Sessions" }).waitFor();
+  },
+
+  "a slow first load says so, and a page whose code does not load says what to do": async (visitor) => {
+    const { page, home } = visitor;
+    visitor.expectError(/ERR_FAILED.*app\.js/);
+    let release;
+    const released = new Promise((resolve) => (release = resolve));
+    await page.route("**/dashboard/app.js", async (route) => {
+      await released;
+      return route.abort();
+    });
+    await page.goto(`${home.demo.url}/dashboard`, { waitUntil: "commit" });
+    await page.getByText("Loading the dashboard…").waitFor();
+    assert.equal(await page.getByText("This takes longer than usual.").isVisible(), false);
+    release();
+    await page.getByText("This takes longer than usual.").waitFor();
+    await visitor.assertAccessible(page, "the page before its code");
+    await page.unroute("**/dashboard/app.js");
+    await page.getByRole("link", { name: "try again" }).click();
+    await page.getByLabel("Sign-in link or API key").waitFor();
+  },
+
+  "without a server, a view, a list and the sign-in page say so and can be loaded again": async (visitor) => {
+    const { page, home } = visitor;
+    visitor.expectError(/ERR_INTERNET_DISCONNECTED|ERR_FAILED/);
+    const cannotBeReached = page.getByText("The server cannot be reached.").first();
+    const again = page.getByRole("button", { name: "Try again" });
+    await visitor.signIn();
+    // The code of a view.
+    await page.route("**/*", (route) => route.abort());
+    await page.goto("#/audit");
+    await cannotBeReached.waitFor();
+    await visitor.takeScreenshots(page, "offline");
+    await again.click();
+    await page.locator(".toast.bad").getByText("The server cannot be reached.").waitFor();
+    await page.unroute("**/*");
+    await again.click();
+    await page.locator("tbody tr").first().waitFor();
+    // The rows of a list.
+    await page.route("**/end-companies*", (route) => route.abort());
+    await page.goto("#/companies");
+    await cannotBeReached.waitFor();
+    await page.unroute("**/end-companies*");
+    await again.click();
+    await page.getByRole("link", { name: "Contoso" }).waitFor();
+    // The person behind the token.
+    await page.route("**/whoami", (route) => route.abort());
+    await page.reload();
+    await cannotBeReached.waitFor();
+    await page.unroute("**/whoami");
+    await again.click();
+    await page.getByRole("link", { name: "Contoso" }).waitFor();
+    // The ways to sign in.
+    await page.route("**/auth/config", (route) => route.abort());
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await cannotBeReached.waitFor();
+    await page.unroute("**/auth/config");
+    await again.click();
+    await page.locator(".sign-in .secret code").waitFor();
+  },
+
+  "a view that loads slowly says what is loading": async (visitor) => {
+    const { page } = visitor;
+    await visitor.signIn();
+    let release;
+    const released = new Promise((resolve) => (release = resolve));
+    await page.route("**/agents/101", async (route) => {
+      await released;
+      return route.continue();
+    });
+    await page.goto("#/agents/101");
+    await page.getByRole("status").getByText("Loading Agents…").waitFor();
+    release();
+    await page.getByRole("heading", { level: 1, name: "Service desk" }).waitFor();
+    assert.equal(await page.getByText("Loading Agents…").count(), 0);
   },
 };

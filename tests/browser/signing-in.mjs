@@ -1,6 +1,8 @@
 //! Signing in and signing out.
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import { startDemo } from "../demo-server.mjs";
 import { startAuthority } from "../entra/authority.mjs";
 import { FABRIKAM_KEY, NORTHWIND_KEY } from "./harness.mjs";
@@ -13,7 +15,79 @@ async function traces({ page, addresses }) {
   return [...addresses, ...visited, page.url(), local];
 }
 
+const token = (page) => page.evaluate(() => sessionStorage.getItem("switchboard.token"));
+const signInField = (page) => page.getByLabel("Sign-in link or API key");
+
 export const scenarios = {
+  "the root of the server leads to the dashboard, and its icon is served at the root": async (visitor) => {
+    const { page, home } = visitor;
+    await page.goto(home.demo.url);
+    await signInField(page).waitFor();
+    assert.equal(page.url(), `${home.demo.url}/dashboard`);
+    // The browser of a test asks for no icon by itself.
+    const icon = await fetch(`${home.demo.url}/favicon.ico`);
+    assert.deepEqual([icon.status, icon.headers.get("content-type")], [200, "image/svg+xml"]);
+  },
+
+  "the command of the sign-in page makes a link for this server when it is pasted into a shell": async (visitor) => {
+    const { page, home } = visitor;
+    await page.goto(`${home.demo.url}/dashboard`);
+    const command = await page.locator(".sign-in .secret code").innerText();
+    await page.getByText("It signs you in to northwind-it.").waitFor();
+    await visitor.inspect(page, "sign-in-command");
+    const { stdout } = await promisify(execFile)("sh", ["-c", command], { cwd: "/", env: {} });
+    assert.ok(stdout.startsWith(`${home.demo.url}/dashboard#code=`), stdout);
+    await page.goto(stdout.trim());
+    await visitor.isSignedIn();
+  },
+
+  "a new tab is signed in by another one without stored tokens, and signing out ends both": async (visitor) => {
+    const { page, home, context } = visitor;
+    await visitor.signIn();
+    const other = await context.newPage();
+    await other.goto(`${home.demo.url}/dashboard#/companies`);
+    await other.getByRole("heading", { level: 1, name: "Companies" }).waitFor();
+    assert.equal(await token(other), await token(page));
+    for (const trace of await traces(visitor)) assert.ok(!trace.includes(await token(page)), trace);
+    await other.getByRole("button", { name: "Sign out" }).click();
+    for (const each of [page, other]) {
+      await signInField(each).waitFor();
+      assert.equal(await each.evaluate(() => JSON.stringify(sessionStorage)), "{}");
+    }
+    const third = await context.newPage();
+    await third.goto(`${home.demo.url}/dashboard`);
+    await signInField(third).waitFor();
+    // Whoever signs in now is signed in in the tabs that wait for it.
+    await third.goto(await visitor.link("USER"));
+    for (const each of [page, other, third]) {
+      await visitor.isSignedIn(each);
+      assert.equal(await token(each), await token(third));
+    }
+  },
+
+  "two people in two tabs are never mixed": async (visitor) => {
+    const { page, context } = visitor;
+    await visitor.signIn();
+    const other = await context.newPage();
+    await other.goto(page.url());
+    await visitor.isSignedIn(other);
+    await other.goto(await visitor.link("VIEWER"));
+    await other.locator(".side-who").getByText("Viewer").waitFor();
+    const whoIs = async (tab) => (await visitor.call("GET", "/whoami", { key: await token(tab) })).data.id;
+    assert.deepEqual([await whoIs(page), await whoIs(other)], ["local:ADMIN", "local:VIEWER"]);
+    await page.reload();
+    await page.locator(".side-who").getByText("Administrator").waitFor();
+    // A person who signs out does not become the person of another tab.
+    await other.getByRole("button", { name: "Sign out" }).click();
+    await signInField(other).waitFor();
+    await other.reload();
+    await signInField(other).waitFor();
+    assert.equal(await token(other), null);
+    assert.equal(await whoIs(page), "local:ADMIN");
+    await page.getByRole("link", { name: "Audit" }).click();
+    await page.getByRole("heading", { level: 1, name: "Audit" }).waitFor();
+  },
+
   "a link signs its holder in, and no address contains its code or the token": async (visitor) => {
     const { page, home } = visitor;
     const code = new URL(home.demo.link).hash.replace("#code=", "");
