@@ -172,7 +172,7 @@ async fn lead_to_page(dashboard: web::Data<Dashboard>) -> Result<HttpResponse> {
     Ok(dashboard
         .response()
         .status(StatusCode::FOUND)
-        .insert_header((header::LOCATION, "dashboard"))
+        .insert_header((header::LOCATION, "./dashboard"))
         .finish())
 }
 

@@ -37,7 +37,7 @@ fn the_root_leads_to_the_dashboard_below_any_path() {
                 let reply = client
                     .send(Request::new(method, "/").header("accept", accept))
                     .expect(302);
-                assert_eq!(reply.header("location"), Some("dashboard"));
+                assert_eq!(reply.header("location"), Some("./dashboard"));
                 assert!(reply.body.is_empty());
             }
         }
