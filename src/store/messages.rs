@@ -414,9 +414,12 @@ pub struct ConversationMessage {
 /// The most messages that a responder receives. A responder's own budget is smaller.
 const MOST_MESSAGES: i64 = 400;
 const CONVERSATION: &str = "
-SELECT id, role, content FROM messages WHERE session_seq = ?1 AND turn_seq <= ?2 ORDER BY seq DESC LIMIT ?3";
+SELECT id, role, content FROM messages m WHERE session_seq = ?1 AND turn_seq <= ?2
+  AND NOT EXISTS (SELECT 1 FROM turns WHERE seq = m.turn_seq AND error_code = 'model_content_filtered')
+ORDER BY seq DESC LIMIT ?3";
 
-/// The conversation up to a turn's own message, oldest first.
+/// The conversation up to a turn's own message, oldest first. A message that a content filter
+/// refused is left out, because the filter would refuse every later prompt that contains it.
 pub fn conversation(
     reader: &Reader<'_>,
     session: SessionId,

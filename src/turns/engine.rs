@@ -12,7 +12,7 @@ use super::live::{LiveTurn, LiveTurns};
 use super::log::SseEvent;
 use super::queue::{Queue, QueuedSession};
 use super::respond::{Responders, TurnRef};
-use super::responder::ResponderError;
+use super::responder::{FinishReason, ResponderError};
 use super::signals::Signals;
 use crate::error::{Code, Error, Result};
 use crate::metrics::Counter;
@@ -28,6 +28,8 @@ const THREADS: usize = 2;
 const CHUNK_CAPACITY: usize = 64;
 /// The delay before a turn that could not be read or stored is retried.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// The end of an answer by a model that did not see the pictures of the message.
+const UNSEEN_IMAGES: &str = "\n\nNote: The assistant could not see the picture that you sent.";
 
 /// Answers turns. Clones share one engine.
 #[derive(Clone)]
@@ -381,10 +383,19 @@ impl Inner {
             None => responding.await,
         };
         match outcome {
-            Ok(completion) if answer.has_text() => End::Completed {
-                finish_reason: completion.finish_reason.as_str(),
-                usage: completion.usage,
-            },
+            Ok(completion) if answer.has_text() => {
+                if completion.hides_images {
+                    answer.add_chunk(&Chunk::Text(UNSEEN_IMAGES.to_owned()), tick);
+                }
+                End::Completed {
+                    finish_reason: completion.finish_reason.as_str(),
+                    usage: completion.usage,
+                }
+            }
+            Ok(completion) if completion.finish_reason == FinishReason::ContentFilter => failed(
+                turn,
+                ResponderError::filtered("the content filter left no text".to_owned()),
+            ),
             Ok(_) => failed(
                 turn,
                 ResponderError {

@@ -1,6 +1,9 @@
 //! A client for OpenAI-compatible servers: requests a streamed chat completion, and tolerates the
 //! deviations that such servers show.
 
+mod adapt;
+mod failure;
+mod learned;
 pub mod reply;
 mod request;
 
@@ -13,11 +16,13 @@ use futures_util::stream;
 use reqwest::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
 };
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{Response, Url};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use self::adapt::{Adapter, Part, Refusal};
+use self::learned::Learned;
 use self::reply::Reply;
 use super::reasoning::Marks;
 use super::responder::{Completion, Prompt, ResponderError};
@@ -33,14 +38,12 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// too.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The timeout for the body of an error reply. It is short because only the log uses the body.
-const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
+/// The timeout for the body of an error reply. It is short because the user waits, and most refusals
+/// are understood without their body.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How much of an error reply's body is read, in bytes.
-const MAX_ERROR_BODY_BYTES: usize = 4_096;
-
-/// How much of the endpoint's text a log line quotes, in characters.
-const MAX_QUOTE_CHARACTERS: usize = 200;
+const MAX_ERROR_BODY_BYTES: usize = 16 << 10;
 
 /// The size of a piece of the request body, in bytes. Each piece that the connection takes resets
 /// the timeout.
@@ -107,6 +110,7 @@ pub struct Client {
     http: reqwest::Client,
     endpoint: Url,
     headers: HeaderMap,
+    learned: Arc<Learned>,
 }
 
 impl Client {
@@ -146,6 +150,7 @@ impl Client {
             http,
             endpoint,
             headers,
+            learned: Arc::default(),
         })
     }
 
@@ -177,7 +182,9 @@ impl Client {
     /// * `model_unavailable`: the connect failed, or the reply is still 429 or 5xx after the
     ///   retries.
     /// * `model_timeout`: the server is too slow.
-    /// * `model_rejected`: any other error status.
+    /// * `model_content_filtered`: a content filter refused the prompt.
+    /// * `model_rejected`: any other error status, also without the parts of the request that
+    ///   servers may not take.
     /// * `model_broken_reply`: the reply is cut off, cannot be parsed, or contains an error.
     /// * `cancelled`: the receiver was dropped.
     pub async fn answer(
@@ -205,33 +212,78 @@ impl Client {
         learn: &(dyn Fn() + Sync),
     ) -> Result<Completion, ResponderError> {
         let model = self.model(prompt.tier);
-        let body: Arc<[u8]> = request::body(prompt, model, self.settings.context_tokens).into();
         let mut delays = self.settings.retry_delays.iter();
+        let omitted = self.learned.of(model).omitted(Instant::now());
+        let mut adapter = Adapter::new(&prompt, omitted);
         loop {
-            let response = self.send(&body).await?;
-            let status = response.status();
-            if status.is_success() {
-                drop(body);
-                let mut reply = Reply::new(marks);
-                let outcome = self.read(response, &mut reply, chunks, learn).await;
-                let mut held = Vec::new();
-                let reason = outcome.as_ref().ok().map(|end| end.finish_reason);
-                reply.finish(reason, &mut held);
-                self.send_all(held, chunks).await?;
-                return outcome;
+            let omitted = adapter.omitted();
+            let body = request::body(&prompt, model, self.settings.context_tokens, omitted);
+            let response = self.send(&body.into()).await?;
+            if response.status().is_success() {
+                self.remember(model, &adapter);
+                let hides_images = omitted.has(Part::Images) && prompt.asks_about_images();
+                drop(prompt);
+                let completion = self.read_answer(response, marks, chunks, learn).await?;
+                return Ok(Completion {
+                    hides_images,
+                    ..completion
+                });
             }
-            let is_temporary = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
-            let Some(delay) = delays.next().filter(|_| is_temporary) else {
-                return Err(self.error_status(response, is_temporary).await);
+            let delay = retry_after(response.headers());
+            let refusal = refusal(response).await;
+            if adapter.adapt(&refusal) {
+                log::info!(
+                    "model: {}: {}; asking again without {:?}",
+                    self.endpoint,
+                    self.quote(&failure::refusal_line(&refusal)),
+                    adapter.omitted().iter().collect::<Vec<_>>()
+                );
+                continue;
+            }
+            let Some(next_delay) = delays.next().filter(|_| refusal.is_temporary()) else {
+                return Err(self.refused(&refusal));
             };
-            let delay = retry_after(response.headers()).unwrap_or(*delay);
+            let delay = delay.unwrap_or(*next_delay);
             log::info!(
-                "model: {} answered {status}; retrying in {delay:?}",
-                self.endpoint
+                "model: {} answered {}; retrying in {delay:?}",
+                self.endpoint,
+                refusal.status
             );
-            drop(response);
             sleep(delay).await;
         }
+    }
+
+    /// Keeps what made a request succeed for the model's later requests.
+    fn remember(&self, model: &str, adapter: &Adapter) {
+        for part in adapter.learned() {
+            let is_new = self
+                .learned
+                .change(model, |traits| traits.omit(part, Instant::now()));
+            if is_new {
+                log::warn!(
+                    "model: {model} of {} does not take {}",
+                    self.endpoint,
+                    part.consequence()
+                );
+            }
+        }
+    }
+
+    /// Reads an answer to its end, and sends the text that was held back.
+    async fn read_answer(
+        &self,
+        response: Response,
+        marks: Marks,
+        chunks: &Sender<Chunk>,
+        learn: &(dyn Fn() + Sync),
+    ) -> Result<Completion, ResponderError> {
+        let mut reply = Reply::new(marks);
+        let outcome = self.read(response, &mut reply, chunks, learn).await;
+        let mut held = Vec::new();
+        let reason = outcome.as_ref().ok().map(|end| end.finish_reason);
+        reply.finish(reason, &mut held);
+        self.send_all(held, chunks).await?;
+        outcome
     }
 
     /// Sends the request and waits for the status and headers of the reply.
@@ -324,75 +376,6 @@ impl Client {
         }
         Ok(())
     }
-
-    /// The error of a request that got no reply.
-    fn no_reply(&self, error: reqwest::Error) -> ResponderError {
-        let (is_timeout, is_connect) = (error.is_timeout(), error.is_connect());
-        let causes = causes(&error.without_url());
-        if is_timeout {
-            self.timed_out(&causes)
-        } else if is_connect {
-            self.unavailable(&causes)
-        } else {
-            self.broken_reply(&causes)
-        }
-    }
-
-    /// The error of a reply with an error status. A temporary status is not the request's fault.
-    async fn error_status(&self, mut response: Response, is_temporary: bool) -> ResponderError {
-        let mut text = Vec::new();
-        let read = async {
-            while text.len() < MAX_ERROR_BODY_BYTES
-                && let Ok(Some(bytes)) = response.chunk().await
-            {
-                text.extend_from_slice(&bytes);
-            }
-        };
-        // The log uses whatever has arrived, complete or not.
-        let _ = timeout(ERROR_BODY_TIMEOUT, read).await;
-        let log = format!(
-            "answered {}: {}",
-            response.status(),
-            String::from_utf8_lossy(&text)
-        );
-        if is_temporary {
-            return self.unavailable(&log);
-        }
-        let message = "The assistant could not take this message. If that happens again, please tell an administrator.";
-        self.error("model_rejected", message, &log)
-    }
-
-    fn unavailable(&self, log: &str) -> ResponderError {
-        let message = "The assistant could not be reached. Please try again in a moment.";
-        self.error("model_unavailable", message, log)
-    }
-
-    fn timed_out(&self, log: &str) -> ResponderError {
-        let message = "The assistant took too long to answer. Please try again in a moment.";
-        self.error("model_timeout", message, log)
-    }
-
-    fn broken_reply(&self, log: &str) -> ResponderError {
-        let message = "The assistant's answer broke off. Please try again.";
-        self.error("model_broken_reply", message, log)
-    }
-
-    fn cancelled(&self) -> ResponderError {
-        self.error(
-            "cancelled",
-            "The answer was cancelled.",
-            "the receiver is gone",
-        )
-    }
-
-    fn error(&self, code: &'static str, message: &str, log: &str) -> ResponderError {
-        let key = self.settings.api_key.as_deref();
-        ResponderError {
-            code,
-            message: message.to_owned(),
-            log: format!("model: {}: {}", self.endpoint, quote(log, key)),
-        }
-    }
 }
 
 /// The URL of the chat completions.
@@ -415,6 +398,21 @@ fn endpoint(base: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// Reads a reply with an error status. What has arrived in time counts, complete or not.
+async fn refusal(mut response: Response) -> Refusal {
+    let mut text = Vec::new();
+    let read = async {
+        while text.len() < MAX_ERROR_BODY_BYTES
+            && let Ok(Some(bytes)) = response.chunk().await
+        {
+            text.extend_from_slice(&bytes);
+        }
+    };
+    let _ = timeout(ERROR_BODY_TIMEOUT, read).await;
+    let status = response.status();
+    Refusal::new(status, String::from_utf8_lossy(&text).into_owned())
+}
+
 /// A request body in small pieces. Each piece that the connection takes notifies `progress`.
 fn upload(body: Arc<[u8]>, progress: Arc<Notify>) -> reqwest::Body {
     let starts = (0..body.len()).step_by(UPLOAD_STEP_BYTES);
@@ -435,19 +433,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         .parse()
         .ok()?;
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
-}
-
-/// Shortens and escapes text for one line of the log, and masks the key.
-fn quote(text: &str, key: Option<&str>) -> String {
-    let text = key.map_or_else(|| text.to_owned(), |key| text.replace(key, "[key]"));
-    let mut quoted = String::new();
-    for character in text.trim().chars().take(MAX_QUOTE_CHARACTERS) {
-        match character {
-            '"' | '\'' => quoted.push(character),
-            other => quoted.extend(other.escape_debug()),
-        }
-    }
-    quoted
 }
 
 #[cfg(test)]
@@ -522,21 +507,5 @@ mod tests {
             assert_eq!(delay(ignored), None, "{ignored}");
         }
         assert_eq!(retry_after(&HeaderMap::new()), None);
-    }
-
-    #[test]
-    fn a_quote_is_one_short_line_without_the_key() {
-        assert_eq!(
-            quote(" a\r\n\u{1b}[31m\u{2028}\"ä\" ", None),
-            "a\\r\\n\\u{1b}[31m\\u{2028}\"ä\""
-        );
-        assert_eq!(
-            quote("bad key hush-hush!", Some("hush-hush")),
-            "bad key [key]!"
-        );
-        assert_eq!(quote(&"x".repeat(9_999), None).len(), MAX_QUOTE_CHARACTERS);
-        assert!(
-            !quote(&format!("{}hush-hush", "x".repeat(195)), Some("hush-hush")).contains("hush")
-        );
     }
 }

@@ -294,6 +294,7 @@ async fn answer_built_in(
     Ok(Completion {
         finish_reason: FinishReason::Stop,
         usage: None,
+        hides_images: false,
     })
 }
 

@@ -36,6 +36,13 @@ pub struct Prompt {
 }
 
 impl Prompt {
+    /// Whether the message to answer has images.
+    pub fn asks_about_images(&self) -> bool {
+        self.history
+            .last()
+            .is_some_and(|message| !message.images.is_empty())
+    }
+
     /// Whether the prompt contains the tag that ends a thought. An answer that repeats the tag then
     /// tells nothing about the model.
     pub fn mentions_thoughts(&self) -> bool {
@@ -81,6 +88,8 @@ pub struct Completion {
     pub finish_reason: FinishReason,
     /// The tokens that the answer used, if the responder reports them.
     pub usage: Option<Usage>,
+    /// Whether the responder did not see images of the message that it answered.
+    pub hides_images: bool,
 }
 
 /// The reason why an answer ended early. Chunks that were sent before it stay part of the answer.
@@ -93,4 +102,16 @@ pub struct ResponderError {
     pub message: String,
     /// One line for the operator, without the API key.
     pub log: String,
+}
+
+impl ResponderError {
+    /// The error of a message that a content filter of the model's provider refused.
+    pub fn filtered(log: String) -> Self {
+        Self {
+            code: "model_content_filtered",
+            message: "The assistant's content filter refused this message. Please ask again in other words."
+                .to_owned(),
+            log,
+        }
+    }
 }

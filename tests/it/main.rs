@@ -66,6 +66,7 @@ mod management;
 mod messages;
 mod metrics;
 mod model_reasoning;
+mod model_refusals;
 mod model_turns;
 mod openai_client;
 mod platform_limit;

@@ -107,6 +107,16 @@ pub struct Request {
     pub body: Value,
 }
 
+impl Request {
+    /// Whether the body contains this text.
+    pub fn has(&self, text: &str) -> bool {
+        self.body.to_string().contains(text)
+    }
+}
+
+/// Chooses the reply to a request by its number, from 0, and its content.
+type Script = dyn Fn(usize, &Request) -> Reply + Send + Sync;
+
 /// The fake server. The nth request gets the nth reply, and later ones get the last reply.
 pub struct ScriptedModel {
     url: String,
@@ -117,6 +127,15 @@ pub struct ScriptedModel {
 impl ScriptedModel {
     /// Listens on a free port of the loopback address.
     pub fn start(replies: Vec<Reply>) -> Self {
+        Self::answering(move |index, _| {
+            let reply = replies.get(index).or(replies.last());
+            reply.cloned().unwrap_or_else(Reply::nothing)
+        })
+    }
+
+    /// A server whose reply depends on the request.
+    pub fn answering(script: impl Fn(usize, &Request) -> Reply + Send + Sync + 'static) -> Self {
+        let script: Arc<Script> = Arc::new(script);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = base_url(&listener);
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -124,9 +143,12 @@ impl ScriptedModel {
         let recorded = Arc::clone(&requests);
         thread::spawn(move || {
             for connection in listener.incoming() {
-                let (replies, recorded, tell) =
-                    (replies.clone(), Arc::clone(&recorded), tell_hung_up.clone());
-                thread::spawn(move || serve(connection.unwrap(), &replies, &recorded, &tell));
+                let (script, recorded, tell) = (
+                    Arc::clone(&script),
+                    Arc::clone(&recorded),
+                    tell_hung_up.clone(),
+                );
+                thread::spawn(move || serve(connection.unwrap(), &*script, &recorded, &tell));
             }
         });
         Self {
@@ -186,7 +208,7 @@ fn base_url(listener: &TcpListener) -> String {
 
 fn serve(
     mut connection: TcpStream,
-    replies: &[Reply],
+    script: &Script,
     recorded: &Mutex<Vec<Request>>,
     tell_hung_up: &Sender<()>,
 ) {
@@ -195,10 +217,10 @@ fn serve(
     };
     let reply = {
         let mut recorded = recorded.lock().unwrap();
-        recorded.push(request);
-        replies.get(recorded.len() - 1).or(replies.last()).cloned()
+        recorded.push(request.clone());
+        script(recorded.len() - 1, &request)
     };
-    for step in reply.map(|reply| reply.0).unwrap_or_default() {
+    for step in reply.0 {
         match step {
             Step::Send(bytes) => {
                 if connection.write_all(&bytes).is_err() {

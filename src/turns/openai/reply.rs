@@ -123,6 +123,7 @@ impl Reply {
         Some(Completion {
             finish_reason,
             usage: self.usage,
+            hides_images: false,
         })
     }
 

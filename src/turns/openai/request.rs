@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
+use super::adapt::{Part, Parts};
 use crate::model::words::MessageRole;
 use crate::turns::responder::{HistoryMessage, Prompt};
 
@@ -13,20 +14,44 @@ const IMAGE_TOKENS: usize = 1_000;
 /// The cost of a message in addition to its text, in tokens.
 const MESSAGE_TOKENS: usize = 4;
 
-/// Returns the JSON of a streaming request to `model`. System message and history together get up
-/// to `context_tokens`, but the system message and the last message are always included.
-pub(super) fn body(prompt: Prompt, model: &str, context_tokens: usize) -> Vec<u8> {
-    let first = first_included(&prompt, context_tokens);
-    let mut messages = vec![json!({"role": "system", "content": prompt.system})];
-    messages.extend(prompt.history.into_iter().skip(first).map(message_json));
-    json!({
-        "model": model,
-        "messages": messages,
-        "stream": true,
-        "stream_options": {"include_usage": true},
-    })
-    .to_string()
-    .into_bytes()
+/// Returns the JSON of a streaming request to `model`, without the `omitted` parts. System message
+/// and history together get up to `context_tokens`, but the system message and the last message are
+/// always included.
+pub(super) fn body(prompt: &Prompt, model: &str, context_tokens: usize, omitted: Parts) -> Vec<u8> {
+    let first = first_included(prompt, context_tokens);
+    let history = prompt.history.iter().skip(first);
+    let mut messages: Vec<Value> = history
+        .map(|message| message_json(message, omitted.has(Part::Images)))
+        .collect();
+    if omitted.has(Part::SystemRole) {
+        put_in_front(&prompt.system, &mut messages);
+    } else {
+        messages.insert(0, json!({"role": "system", "content": prompt.system}));
+    }
+    let mut body = json!({"model": model, "messages": messages, "stream": true});
+    if !omitted.has(Part::StreamOptions) {
+        body["stream_options"] = json!({"include_usage": true});
+    }
+    body.to_string().into_bytes()
+}
+
+/// Puts the system text in front of the first user message.
+fn put_in_front(system: &str, messages: &mut Vec<Value>) {
+    let first = messages
+        .iter_mut()
+        .find(|message| message["role"] == MessageRole::User.as_str());
+    let Some(message) = first else {
+        return messages.insert(
+            0,
+            json!({"role": MessageRole::User.as_str(), "content": system}),
+        );
+    };
+    let content = &mut message["content"];
+    if let Some(parts) = content.as_array_mut() {
+        parts.insert(0, json!({"type": "text", "text": system}));
+    } else {
+        *content = json!([system, content.as_str().unwrap_or_default()].join("\n\n"));
+    }
 }
 
 /// The index of the first message of the history that fits the context.
@@ -62,20 +87,31 @@ fn message_tokens(message: &HistoryMessage) -> usize {
     text_tokens(&message.text) + message.images.len() * IMAGE_TOKENS
 }
 
-fn message_json(message: HistoryMessage) -> Value {
+fn message_json(message: &HistoryMessage, omits_images: bool) -> Value {
     let role = message.role.as_str();
     if message.images.is_empty() || message.role == MessageRole::Assistant {
         return json!({"role": role, "content": message.text});
+    }
+    if omits_images {
+        let unseen = message.images.iter().map(|image| {
+            format!(
+                "(The user sent a picture that you cannot see: {}.)",
+                image.mime
+            )
+        });
+        let text = Some(message.text.clone()).filter(|text| !text.is_empty());
+        let lines: Vec<String> = text.into_iter().chain(unseen).collect();
+        return json!({"role": role, "content": lines.join("\n\n")});
     }
     let mut parts = Vec::new();
     if !message.text.is_empty() {
         parts.push(json!({"type": "text", "text": message.text}));
     }
-    for image in message.images {
+    for image in &message.images {
         let url = format!(
             "data:{};base64,{}",
             image.mime,
-            BASE64_STANDARD.encode(image.bytes)
+            BASE64_STANDARD.encode(&image.bytes)
         );
         parts.push(json!({"type": "image_url", "image_url": {"url": url}}));
     }
@@ -126,7 +162,8 @@ mod tests {
 
     #[test]
     fn the_system_message_and_the_last_stay_however_small_the_context() {
-        let body: Value = serde_json::from_slice(&body(prompt("uau"), "m", 0)).unwrap();
+        let body: Value =
+            serde_json::from_slice(&body(&prompt("uau"), "m", 0, Parts::default())).unwrap();
         assert_eq!(
             body["messages"],
             json!([{"role": "system", "content": "0123456789abcdef"}, {"role": "user", "content": "u000000000000002"}])
@@ -162,7 +199,8 @@ mod tests {
         shown.history[1].images = vec![image()];
         shown.history[2].images = vec![image()];
         shown.history[2].text.clear();
-        let body: Value = serde_json::from_slice(&body(shown, "m", 10_000)).unwrap();
+        let body: Value =
+            serde_json::from_slice(&body(&shown, "m", 10_000, Parts::default())).unwrap();
         let part = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AQID"}});
         assert_eq!(
             body["messages"][1]["content"],
@@ -170,5 +208,37 @@ mod tests {
         );
         assert_eq!(body["messages"][2]["content"], json!("a000000000000001"));
         assert_eq!(body["messages"][3]["content"], json!([part]));
+    }
+
+    #[test]
+    fn omitted_parts_are_replaced_by_text() {
+        let mut shown = prompt("uau");
+        shown.history[2].images.push(Image {
+            mime: "image/png".to_owned(),
+            bytes: vec![1, 2, 3],
+        });
+        let sent = |omitted: &[Part]| -> Value {
+            let omitted = omitted.iter().copied().collect();
+            serde_json::from_slice(&body(&shown, "m", 10_000, omitted)).unwrap()
+        };
+        let all = sent(&Part::ALL);
+        assert_eq!(
+            all,
+            json!({"model": "m", "stream": true, "messages": [
+                {"role": "user", "content": "0123456789abcdef\n\nu000000000000000"},
+                {"role": "assistant", "content": "a000000000000001"},
+                {"role": "user", "content":
+                    "u000000000000002\n\n(The user sent a picture that you cannot see: image/png.)"},
+            ]})
+        );
+        let mut alone = prompt("u");
+        alone.history[0].images = shown.history[2].images.clone();
+        let omitted = Parts::default().with(Part::SystemRole);
+        let sent: Value = serde_json::from_slice(&body(&alone, "m", 10_000, omitted)).unwrap();
+        assert_eq!(
+            sent["messages"][0]["content"][0],
+            json!({"type": "text", "text": "0123456789abcdef"})
+        );
+        assert_eq!(sent["messages"].as_array().map(Vec::len), Some(1));
     }
 }
