@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 
 /// The minimum length of a word to correct, in letters. A shorter word has too many candidates.
 const MIN_CORRECTED_LETTERS: usize = 5;
+/// The maximum length of a word to correct and of its correction, in letters. A longer word has as
+/// many keys as letters, and is hardly ever a word.
+const MAX_CORRECTED_LETTERS: usize = 32;
 /// How many keys share a bucket. Fewer take more memory, and more take more comparisons.
 const KEYS_PER_BUCKET: usize = 8;
-/// The most bytes by which the encodings of two words at a distance of 1 differ: one letter.
-const MAX_LETTER_BYTES: usize = 4;
 /// The base of the hash, an odd number without a pattern in its bits.
 const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The words of some texts with their frequencies.
+/// The words of some texts with their frequencies, without words of more than
+/// [`MAX_CORRECTED_LETTERS`].
 ///
 /// Two words at a Damerau-Levenshtein distance of 1 become equal if one letter of one or of both is
 /// left out. So each word is found under the hash of the word and under the hashes of the word
@@ -42,6 +44,10 @@ impl Vocabulary {
         let mut vocabulary = Self::default();
         let mut keys_count = 0;
         for (word, frequency) in frequencies {
+            let letters = word.chars().count();
+            if letters > MAX_CORRECTED_LETTERS {
+                continue;
+            }
             if vocabulary.text.len() + word.len() > saturated(usize::MAX) as usize {
                 break;
             }
@@ -50,13 +56,15 @@ impl Vocabulary {
                 end: saturated(vocabulary.text.len()),
                 frequency: saturated(*frequency),
             });
-            keys_count += word.chars().count();
+            keys_count += letters;
         }
         let buckets = (keys_count / KEYS_PER_BUCKET).next_power_of_two();
         // Counts the keys of each bucket, one position later, so that the sums become the begins.
         vocabulary.buckets = vec![0; buckets + 1];
+        let mut letters = Vec::new();
         for id in 0..vocabulary.words.len() {
-            each_key(&vocabulary.letters(id), |key| {
+            vocabulary.read_letters(id, &mut letters);
+            each_key(&letters, |key| {
                 vocabulary.buckets[bucket_of(key, buckets) + 1] += 1;
             });
         }
@@ -66,7 +74,8 @@ impl Vocabulary {
         vocabulary.ids = vec![0; vocabulary.buckets[buckets] as usize];
         let mut next = vocabulary.buckets.clone();
         for id in 0..vocabulary.words.len() {
-            each_key(&vocabulary.letters(id), |key| {
+            vocabulary.read_letters(id, &mut letters);
+            each_key(&letters, |key| {
                 let place = &mut next[bucket_of(key, buckets)];
                 vocabulary.ids[*place as usize] = saturated(id);
                 *place += 1;
@@ -81,42 +90,46 @@ impl Vocabulary {
     /// Of several words, the one with the longest common prefix wins, then the most frequent one,
     /// then the first one.
     pub fn correct(&self, word: &str, is_candidate: impl Fn(&str) -> bool) -> Option<&str> {
-        let letters: Vec<char> = word.chars().collect();
-        if letters.len() < MIN_CORRECTED_LETTERS || !letters.iter().all(|c| c.is_alphabetic()) {
+        let letters: Vec<char> = word.chars().take(MAX_CORRECTED_LETTERS + 1).collect();
+        if !(MIN_CORRECTED_LETTERS..=MAX_CORRECTED_LETTERS).contains(&letters.len())
+            || !letters.iter().all(|c| c.is_alphabetic())
+        {
             return None;
         }
         let mut best = None;
-        self.each_neighbor(&letters, |id| {
+        let mut other_letters = Vec::new();
+        for id in self.neighbors(&letters) {
             let other = self.word(id);
             // The first letter is seldom wrong: words that differ in it are mostly different words.
-            if other.len().abs_diff(word.len()) > MAX_LETTER_BYTES || !other.starts_with(letters[0])
-            {
-                return;
+            if !other.starts_with(letters[0]) {
+                continue;
             }
-            let Some(prefix) = prefix_at_distance_one(&letters, &self.letters(id)) else {
-                return;
+            self.read_letters(id, &mut other_letters);
+            let Some(prefix) = prefix_at_distance_one(&letters, &other_letters) else {
+                continue;
             };
             let rank = Some((prefix, self.words[id].frequency, Reverse(id)));
             if rank > best && is_candidate(other) {
                 best = rank;
             }
-        });
+        }
         best.map(|(_, _, Reverse(id))| self.word(id))
     }
 
-    /// Visits the words that share a bucket with a word, some of them repeatedly.
-    fn each_neighbor(&self, letters: &[char], mut visit: impl FnMut(usize)) {
+    /// The words that share a bucket with a word, each of them once.
+    fn neighbors(&self, letters: &[char]) -> impl ExactSizeIterator<Item = usize> + use<> {
         let buckets = self.buckets.len().saturating_sub(1);
-        if buckets == 0 {
-            return;
+        let mut ids = Vec::new();
+        if buckets > 0 {
+            each_key(letters, |key| {
+                let bucket = bucket_of(key, buckets);
+                let (begin, end) = (self.buckets[bucket], self.buckets[bucket + 1]);
+                ids.extend_from_slice(&self.ids[begin as usize..end as usize]);
+            });
+            ids.sort_unstable();
+            ids.dedup();
         }
-        each_key(letters, |key| {
-            let bucket = bucket_of(key, buckets);
-            let (begin, end) = (self.buckets[bucket], self.buckets[bucket + 1]);
-            for id in &self.ids[begin as usize..end as usize] {
-                visit(*id as usize);
-            }
-        });
+        ids.into_iter().map(|id| id as usize)
     }
 
     fn word(&self, id: usize) -> &str {
@@ -124,8 +137,9 @@ impl Vocabulary {
         &self.text[begin as usize..self.words[id].end as usize]
     }
 
-    fn letters(&self, id: usize) -> Vec<char> {
-        self.word(id).chars().collect()
+    fn read_letters(&self, id: usize, letters: &mut Vec<char>) {
+        letters.clear();
+        letters.extend(self.word(id).chars());
     }
 }
 
@@ -133,7 +147,8 @@ fn saturated(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// Visits the hash of a word, and its hashes without each letter after the first.
+/// Visits the hash of a word, and its hashes without each letter after the first. A hash that is
+/// that of the letter before is visited once: equal letters side by side share it.
 ///
 /// The hash is a polynomial in [`BASE`], so that each of them takes a few steps, whatever the
 /// length of the word.
@@ -146,11 +161,15 @@ fn each_key(letters: &[char], mut visit: impl FnMut(u64)) {
         power = power.wrapping_mul(BASE);
     }
     power = 1;
+    let mut last = None;
     for (place, letter) in letters.iter().enumerate() {
         let letter = u64::from(*letter);
         if place > 0 {
             after = after.wrapping_sub(letter.wrapping_mul(power));
-            visit(before.wrapping_add(after));
+            let key = before.wrapping_add(after);
+            if last.replace(key) != Some(key) {
+                visit(key);
+            }
             power = power.wrapping_mul(BASE);
         }
         before = before.wrapping_add(letter.wrapping_mul(power));
@@ -214,12 +233,12 @@ mod tests {
         is_candidate: impl Fn(&str) -> bool,
     ) -> Option<&'a str> {
         let letters: Vec<char> = word.chars().collect();
-        if letters.len() < MIN_CORRECTED_LETTERS || !letters.iter().all(|c| c.is_alphabetic()) {
+        if !(5..=32).contains(&letters.len()) || !letters.iter().all(|c| c.is_alphabetic()) {
             return None;
         }
         frequencies
             .iter()
-            .filter(|(other, _)| other.starts_with(letters[0]))
+            .filter(|(other, _)| other.starts_with(letters[0]) && other.chars().count() <= 32)
             .filter_map(|(other, frequency)| {
                 let other_letters: Vec<char> = other.chars().collect();
                 let prefix = prefix_at_distance_one(&letters, &other_letters)?;
@@ -232,7 +251,7 @@ mod tests {
     #[test]
     fn a_correction_is_that_of_a_scan_of_all_words() {
         let mut random = Xorshift(5);
-        let mut corrected = 0;
+        let (mut corrected, mut long) = (0, 0);
         for alphabet in ["ab", "abc", "abc\u{e9}", "aß\u{1e9e}漢𝐱", "etaoinshr"] {
             let alphabet: Vec<char> = alphabet.chars().collect();
             for size in [0, 1, 30, 400] {
@@ -251,8 +270,27 @@ mod tests {
                     corrected += usize::from(expected.is_some());
                 }
             }
+            // Words of about the greatest length, with one letter changed.
+            let mut frequencies = BTreeMap::new();
+            for _ in 0..60 {
+                frequencies.insert(random.word(&alphabet, 29..36), 1 + random.below(3));
+            }
+            let vocabulary = Vocabulary::of(&frequencies);
+            for word in frequencies.keys() {
+                let mut letters: Vec<char> = word.chars().collect();
+                let at = 1 + random.below(letters.len() - 1);
+                match random.below(3) {
+                    0 => letters[at] = 'x',
+                    1 => letters.insert(at, 'x'),
+                    _ => drop(letters.remove(at)),
+                }
+                let word: String = letters.into_iter().collect();
+                let expected = scanned(&frequencies, &word, |_| true);
+                assert_eq!(vocabulary.correct(&word, |_| true), expected, "{word}");
+                long += usize::from(expected.is_some());
+            }
         }
-        assert!(corrected > 400, "{corrected}");
+        assert!(corrected > 400 && long > 100, "{corrected} {long}");
     }
 
     #[test]
@@ -267,7 +305,7 @@ mod tests {
         for word in frequencies.keys().step_by(100) {
             let misspelled = word.replacen(&word[2..3], "é", 1);
             let letters: Vec<char> = misspelled.chars().collect();
-            vocabulary.each_neighbor(&letters, |_| compared += 1);
+            compared += vocabulary.neighbors(&letters).len();
         }
         let average = compared / frequencies.keys().step_by(100).count();
         assert!(average < 200, "{average} of {}", frequencies.len());
@@ -280,14 +318,30 @@ mod tests {
     }
 
     #[test]
-    fn a_long_word_costs_one_key_a_letter() {
-        let word = "x".repeat(32_000);
-        let frequencies = BTreeMap::from([(word.clone(), 1)]);
+    fn a_word_of_more_than_32_letters_is_neither_corrected_nor_a_correction() {
+        let word = |letters: usize| "abcdefgh".repeat(5)[..letters].to_owned();
+        let frequencies = BTreeMap::from([(word(31), 1), (word(33), 1), ("x".repeat(32_000), 1)]);
         let vocabulary = Vocabulary::of(&frequencies);
-        assert_eq!(vocabulary.ids.len(), 32_000);
-        assert_eq!(
-            vocabulary.correct(&format!("{word}y"), |_| true),
-            Some(&*word)
-        );
+        assert_eq!(vocabulary.ids.len(), 31);
+        assert_eq!(vocabulary.correct(&word(30), |_| true), Some(&*word(31)));
+        assert_eq!(vocabulary.correct(&word(32), |_| true), Some(&*word(31)));
+        assert_eq!(vocabulary.correct(&word(34), |_| true), None);
+        assert_eq!(vocabulary.correct(&"x".repeat(31_999), |_| true), None);
+    }
+
+    #[test]
+    fn words_that_share_a_key_are_compared_once_a_term() {
+        let changed = |at: usize, letter: char| -> String {
+            let letters = (0..32).map(|place| if place == at { letter } else { 'a' });
+            letters.collect()
+        };
+        let letters = 'b'..='z';
+        let words = letters.flat_map(|letter| (1..32).map(move |at| changed(at, letter)));
+        let frequencies: BTreeMap<String, usize> = words.map(|word| (word, 1)).collect();
+        let vocabulary = Vocabulary::of(&frequencies);
+        // Each run of equal letters has one key, and the whole word one more.
+        assert!(vocabulary.ids.len() <= 4 * frequencies.len());
+        let term: Vec<char> = changed(16, 'é').chars().collect();
+        assert!(vocabulary.neighbors(&term).len() <= frequencies.len());
     }
 }
