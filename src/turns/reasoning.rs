@@ -7,6 +7,10 @@ use crate::model::answer::Chunk;
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
+/// The most parts of an answer. Each part costs two events and an entry of the log, so that an
+/// answer that alternates between thought and text would occupy hundreds of times its size.
+const MAX_PARTS: usize = 64;
+
 /// How a model marks its thoughts in the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Marks {
@@ -33,6 +37,10 @@ pub struct Thoughts {
     held_space: String,
     /// The length of all chunks so far, in bytes.
     sent: usize,
+    /// The number of parts so far.
+    parts: usize,
+    /// Whether the last part is a thought.
+    is_in_thought: bool,
     /// Whether the open thought has any text.
     has_thought: bool,
     /// Whether a thought has ended. White space before the answer is then dropped.
@@ -314,13 +322,26 @@ impl Thoughts {
         self.send(Chunk::Reasoning(thought), chunks);
     }
 
+    /// Adds a chunk. Before the last of [`MAX_PARTS`], no more thoughts begin, so that the answer's
+    /// text always has a part.
     fn send(&mut self, chunk: Chunk, chunks: &mut Vec<Chunk>) {
-        if let Chunk::Text(text) | Chunk::Reasoning(text) = &chunk
-            && !text.is_empty()
-        {
-            self.sent += text.len();
-            chunks.push(chunk);
+        let (text, is_thought) = match &chunk {
+            Chunk::Text(text) => (text, false),
+            Chunk::Reasoning(text) => (text, true),
+            Chunk::Recast { .. } | Chunk::SourceUrl { .. } | Chunk::SourceDocument { .. } => return,
+        };
+        if text.is_empty() {
+            return;
         }
+        if self.parts == 0 || self.is_in_thought != is_thought {
+            if is_thought && self.parts + 1 >= MAX_PARTS {
+                return;
+            }
+            self.parts += 1;
+            self.is_in_thought = is_thought;
+        }
+        self.sent += text.len();
+        chunks.push(chunk);
     }
 }
 
@@ -515,6 +536,20 @@ mod tests {
         ] {
             assert_ended(Marks::Unopened, " Hm, I\n", end, "Hm, I", "", false);
         }
+    }
+
+    #[test]
+    fn an_answer_that_alternates_has_64_parts_and_all_of_its_text() {
+        let (mut thoughts, mut chunks) = (Thoughts::new(Marks::Tagged), Vec::new());
+        for _ in 0..1_000 {
+            thoughts.push_reasoning("r".to_owned(), &mut chunks);
+            thoughts.push("t", &mut chunks);
+        }
+        thoughts.finish(STOP, &mut chunks);
+        assert_eq!(parts(&chunks), ("r".repeat(32), "t".repeat(1_000)));
+        let is_text = |chunk: &Chunk| matches!(chunk, Chunk::Text(_));
+        let parts = chunks.chunk_by(|one, other| is_text(one) == is_text(other));
+        assert_eq!(parts.count(), 64);
     }
 
     #[test]
