@@ -145,7 +145,9 @@ impl Engine {
         if let Some(live) = self.inner.live.get(session) {
             live.cancel();
         }
-        self.wake(tenant, session);
+        let cancelled = QueuedSession { tenant, session };
+        self.inner.queue().push_cancelled(cancelled);
+        self.inner.dispatch();
     }
 
     /// Starts no more turns and waits up to `limit` for the running ones. Turns that have not ended
@@ -188,7 +190,7 @@ impl Inner {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts queued turns up to the concurrency limit.
+    /// Ends cancelled turns, and starts queued turns up to the concurrency limit.
     fn dispatch(self: &Arc<Self>) {
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(runtime) = runtime.as_ref() else {
@@ -200,17 +202,22 @@ impl Inner {
             }
             let next = {
                 let mut queue = self.queue();
-                let next = queue.pop();
+                let next = match queue.pop_cancelled() {
+                    Some(cancelled) => Some((cancelled, false)),
+                    None => queue.pop().map(|queued| (queued, true)),
+                };
                 self.running.send_replace(queue.running());
                 next
             };
-            let Some(queued) = next else { return };
+            let Some((queued, has_slot)) = next else {
+                return;
+            };
             let inner = Arc::clone(self);
             runtime.spawn(async move {
                 // A task of its own, so that a panic ends this attempt and still frees the queue's
                 // slot.
                 let turn = Arc::clone(&inner);
-                let outcome = tokio::spawn(async move { turn.run_one(queued).await }).await;
+                let outcome = tokio::spawn(async move { turn.run(queued, has_slot).await }).await;
                 let has_more = match outcome {
                     Ok(Ok(has_more)) => has_more,
                     Ok(Err(error)) => {
@@ -235,16 +242,34 @@ impl Inner {
         }
     }
 
-    /// Runs a session's oldest unsettled turn. Returns whether the session may have more turns.
-    async fn run_one(&self, queued: QueuedSession) -> Result<bool> {
+    /// Runs a session's oldest unsettled turn if there is a slot for it, then ends the cancelled
+    /// turns that follow, which takes no time. Returns whether the session may have more turns.
+    async fn run(&self, queued: QueuedSession, has_slot: bool) -> Result<bool> {
         let session = queued.session;
-        let Some((turn, live)) = self.begin_turn(session, || {}).await? else {
-            return Ok(false);
-        };
-        let outcome = self.answer(queued, &turn, &live).await;
-        self.live.remove(session);
-        self.signals.notify(session);
-        outcome.map(|()| true)
+        let mut may_answer = has_slot;
+        loop {
+            if !may_answer {
+                match self.oldest_unsettled(session).await? {
+                    None => return Ok(false),
+                    Some(turn) if !turn.is_cancelled => return Ok(true),
+                    Some(_) => {}
+                }
+            }
+            may_answer = false;
+            let Some((turn, live)) = self.begin_turn(session, || {}).await? else {
+                return Ok(false);
+            };
+            let outcome = self.answer(queued, &turn, &live).await;
+            self.live.remove(session);
+            self.signals.notify(session);
+            outcome?;
+        }
+    }
+
+    async fn oldest_unsettled(&self, session: SessionId) -> Result<Option<Unsettled>> {
+        self.store
+            .read(move |reader| turns::oldest_unsettled(reader, session))
+            .await
     }
 
     /// Makes a session's oldest unsettled turn live. A test uses `before_live` to force the race
@@ -254,17 +279,13 @@ impl Inner {
         session: SessionId,
         before_live: impl FnOnce(),
     ) -> Result<Option<(Unsettled, Arc<LiveTurn>)>> {
-        let oldest = || {
-            self.store
-                .read(move |reader| turns::oldest_unsettled(reader, session))
-        };
-        let Some(turn) = oldest().await? else {
+        let Some(turn) = self.oldest_unsettled(session).await? else {
             return Ok(None);
         };
         before_live();
         let live = self.live.insert(session, turn.id);
         // Read again: a cancel that was committed before the turn was live could not reach it.
-        match oldest().await {
+        match self.oldest_unsettled(session).await {
             Ok(Some(turn)) => Ok(Some((turn, live))),
             outcome => {
                 self.live.remove(session);

@@ -35,6 +35,10 @@ pub struct Queue {
     running: HashSet<SessionId>,
     /// Running sessions that were pushed again, and are queued again when their turn has ended.
     requeued: HashSet<SessionId>,
+    /// Queued sessions whose turns were cancelled. To end them takes no slot.
+    cancelled: VecDeque<QueuedSession>,
+    /// Sessions whose cancelled turns are ended now.
+    ending: HashSet<SessionId>,
 }
 
 /// The sessions of one tenant.
@@ -63,12 +67,14 @@ impl Queue {
             queued: HashSet::new(),
             running: HashSet::new(),
             requeued: HashSet::new(),
+            cancelled: VecDeque::new(),
+            ending: HashSet::new(),
         }
     }
 
     /// Queues a session, unless it is queued already.
     pub fn push(&mut self, new: QueuedSession) {
-        if self.running.contains(&new.session) {
+        if self.running.contains(&new.session) || self.ending.contains(&new.session) {
             self.requeued.insert(new.session);
         } else if self.queued.insert(new.session) {
             let tenant = new.tenant;
@@ -80,6 +86,42 @@ impl Queue {
             }
             share.queued.push_back(new.session);
         }
+    }
+
+    /// Queues a session whose turns were cancelled. It waits for no slot.
+    pub fn push_cancelled(&mut self, ended: QueuedSession) {
+        if self.running.contains(&ended.session) || self.ending.contains(&ended.session) {
+            return self.push(ended);
+        }
+        if !self.queued.insert(ended.session) {
+            self.withdraw(ended);
+        }
+        self.cancelled.retain(|other| *other != ended);
+        self.cancelled.push_back(ended);
+    }
+
+    /// Takes a session out of its tenant's queue.
+    fn withdraw(&mut self, ended: QueuedSession) {
+        let tenant = ended.tenant;
+        let Some(share) = self.tenants.get_mut(&tenant) else {
+            return;
+        };
+        let queued = share.queued.len();
+        share.queued.retain(|session| *session != ended.session);
+        if queued > 0 && share.queued.is_empty() {
+            self.waiting.remove(&(share.running, share.place, tenant));
+            if share.running == 0 {
+                self.tenants.remove(&tenant);
+            }
+        }
+    }
+
+    /// Takes the next session with cancelled turns.
+    pub fn pop_cancelled(&mut self) -> Option<QueuedSession> {
+        let next = self.cancelled.pop_front()?;
+        self.queued.remove(&next.session);
+        self.ending.insert(next.session);
+        Some(next)
     }
 
     /// Takes the next session and marks it as running. `None` if the queue is empty, all slots are
@@ -111,7 +153,8 @@ impl Queue {
     /// its tenant's queue.
     pub fn finish(&mut self, ended: QueuedSession, has_more: bool) {
         let tenant = ended.tenant;
-        if self.running.remove(&ended.session)
+        if !self.ending.remove(&ended.session)
+            && self.running.remove(&ended.session)
             && let Some(share) = self.tenants.get_mut(&tenant)
         {
             let is_waiting = self.waiting.remove(&(share.running, share.place, tenant));
@@ -127,9 +170,9 @@ impl Queue {
         }
     }
 
-    /// The number of running turns.
+    /// The number of running turns, with the cancelled ones that are ended now.
     pub fn running(&self) -> usize {
-        self.running.len()
+        self.running.len() + self.ending.len()
     }
 }
 
@@ -242,6 +285,39 @@ mod tests {
         assert_eq!(pop_all(&mut queue), []);
         queue.finish(running.pop_front().unwrap(), false);
         assert_eq!(pop_all(&mut queue), [queued(4, 9_000)]);
+    }
+
+    #[test]
+    fn a_session_with_cancelled_turns_waits_neither_for_a_slot_nor_for_its_tenants_share() {
+        let mut queue = Queue::new(2);
+        for session in 1..=3 {
+            queue.push(queued(1, session));
+        }
+        queue.push(queued(2, 9));
+        assert_eq!(pop_all(&mut queue), [queued(1, 1), queued(2, 9)]);
+        queue.push_cancelled(queued(1, 3));
+        queue.push_cancelled(queued(1, 3));
+        assert_eq!(queue.pop_cancelled(), Some(queued(1, 3)));
+        assert_eq!(queue.pop_cancelled(), None);
+        assert_eq!(queue.running(), 3);
+        // A turn that runs already ends where it runs, and other turns of the session wait for it.
+        queue.push_cancelled(queued(1, 1));
+        queue.push(queued(1, 3));
+        assert_eq!((queue.pop_cancelled(), queue.pop()), (None, None));
+        queue.finish(queued(1, 3), false);
+        queue.finish(queued(1, 1), false);
+        assert_eq!(pop_all(&mut queue), [queued(1, 2)]);
+        queue.push_cancelled(queued(3, 5));
+        assert_eq!(queue.pop_cancelled(), Some(queued(3, 5)));
+        for (tenant, session) in [(3, 5), (2, 9), (1, 2)] {
+            queue.finish(queued(tenant, session), false);
+        }
+        for session in [3, 1] {
+            assert_eq!(queue.pop(), Some(queued(1, session)));
+            queue.finish(queued(1, session), false);
+        }
+        assert!(queue.tenants.is_empty() && queue.waiting.is_empty());
+        assert!(queue.queued.is_empty() && queue.ending.is_empty());
     }
 
     #[test]
