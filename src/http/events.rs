@@ -223,7 +223,8 @@ impl EventStream {
             // turn.
             self.check_access().await?;
         }
-        self.pending.extend(concatenated(step.events));
+        self.pending
+            .extend(concatenated(self.reader.visible(step.events)));
         if step.is_over {
             self.pending.push_back(DONE);
             self.is_over = true;

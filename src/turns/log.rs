@@ -20,12 +20,32 @@ pub struct SseEvent {
     pub tick: Tick,
     /// The `id:` and `data:` lines.
     pub bytes: Bytes,
-    /// Whether the event belongs to a part of reasoning, which not every reader gets.
-    pub is_reasoning: bool,
+    /// What the event is of a part of reasoning, which not every reader gets.
+    pub reasoning: Option<ReasoningEvent>,
 }
 
-/// How the JSON of a reasoning envelope begins: `type` is its first field.
-const REASONING: &str = r#"{"type":"reasoning-"#;
+/// An event of a part of reasoning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReasoningEvent {
+    /// Its start.
+    Start,
+    /// A piece of its text.
+    Delta,
+    /// Its end.
+    End,
+}
+
+impl ReasoningEvent {
+    /// What an envelope is, by its JSON. `type` is its first field.
+    fn of(json: &str) -> Option<Self> {
+        let kind = json.strip_prefix(r#"{"type":"reasoning-"#)?;
+        Some(match kind.split('"').next()? {
+            "start" => Self::Start,
+            "end" => Self::End,
+            _ => Self::Delta,
+        })
+    }
+}
 
 impl SseEvent {
     fn new(tick: Tick, json: &str) -> Self {
@@ -33,13 +53,26 @@ impl SseEvent {
         Self {
             tick,
             bytes: Bytes::from(text),
-            is_reasoning: json.starts_with(REASONING),
+            reasoning: ReasoningEvent::of(json),
         }
     }
 
     /// Encodes an envelope.
     pub fn of(tick: Tick, envelope: &Envelope<'_>) -> Self {
         Self::new(tick, &envelope.to_json())
+    }
+
+    /// The end of the part to which this event belongs, in place of the event.
+    pub fn as_reasoning_end(&self) -> Self {
+        #[derive(Deserialize)]
+        struct OfPart {
+            id: String,
+        }
+        let json = self.bytes.split(|byte| *byte == b'\n').nth(1);
+        let json = json.and_then(|line| line.strip_prefix(b"data: "));
+        let part = json.and_then(|json| serde_json::from_slice::<OfPart>(json).ok());
+        let id = part.map(|part| part.id).unwrap_or_default();
+        Self::of(self.tick, &Envelope::ReasoningEnd { id: &id })
     }
 }
 

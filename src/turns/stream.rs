@@ -3,7 +3,7 @@
 
 use super::engine::Engine;
 use super::live::LiveTurn;
-use super::log::{EventBatch, SseEvent, events_after, first_tick, last_tick};
+use super::log::{EventBatch, ReasoningEvent, SseEvent, events_after, first_tick, last_tick};
 use crate::error::{Error, Refusal, Result};
 use crate::model::ids::{SessionId, Tick, TurnId};
 use crate::store::{Reader, Store, sessions, turns};
@@ -28,7 +28,7 @@ enum Position {
 pub struct Step {
     /// Whether the position changed, so that another step may find more events.
     pub has_advanced: bool,
-    /// The new events, in order.
+    /// The new events, in order. [`StreamReader::visible`] leaves out what the reader may not see.
     pub events: Vec<SseEvent>,
     /// Whether the events start a turn of which the reader has seen nothing.
     pub begins_turn: bool,
@@ -51,8 +51,49 @@ pub struct StreamReader {
     engine: Engine,
     session: SessionId,
     follows: bool,
-    shows_reasoning: bool,
+    reasoning: ReasoningFilter,
     position: Position,
+}
+
+/// Leaves out the reasoning that a reader may not see. The right to see a part begins with the
+/// part, and its loss ends the part at once: a client accepts no piece without a start.
+#[derive(Debug, Default)]
+struct ReasoningFilter {
+    is_shown: bool,
+    part: Part,
+}
+
+/// What a reader has got of the part of reasoning at its position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Part {
+    /// Perhaps its start: the reader's cursor may lie within the part.
+    #[default]
+    Unknown,
+    /// Its start, and no end.
+    Open,
+    /// Nothing, or its end.
+    Closed,
+}
+
+impl ReasoningFilter {
+    fn filter(&mut self, mut events: Vec<SseEvent>) -> Vec<SseEvent> {
+        events.retain_mut(|event| {
+            let Some(kind) = event.reasoning else {
+                return true;
+            };
+            let was_open = match (kind, self.part) {
+                (ReasoningEvent::Start, _) | (_, Part::Unknown) => self.is_shown,
+                (_, part) => part == Part::Open,
+            };
+            let is_open = was_open && self.is_shown && kind != ReasoningEvent::End;
+            self.part = if is_open { Part::Open } else { Part::Closed };
+            if was_open && !is_open && kind == ReasoningEvent::Delta {
+                *event = event.as_reasoning_end();
+            }
+            was_open
+        });
+        events
+    }
 }
 
 impl StreamReader {
@@ -83,14 +124,19 @@ impl StreamReader {
             engine: engine.clone(),
             session,
             follows,
-            shows_reasoning: false,
+            reasoning: ReasoningFilter::default(),
             position,
         }))
     }
 
     /// Sets whether the reader gets the model's reasoning from now on.
     pub fn show_reasoning(&mut self, shows_reasoning: bool) {
-        self.shows_reasoning = shows_reasoning;
+        self.reasoning.is_shown = shows_reasoning;
+    }
+
+    /// Leaves out what the reader may not see.
+    pub fn visible(&mut self, events: Vec<SseEvent>) -> Vec<SseEvent> {
+        self.reasoning.filter(events)
     }
 
     /// The session's running turn.
@@ -140,7 +186,7 @@ impl StreamReader {
 
     /// Takes a batch of a turn's events. After the terminal event the stream ends, or a follower
     /// waits for the next turn.
-    fn take(&mut self, turn: TurnId, after: Tick, mut batch: EventBatch) -> Step {
+    fn take(&mut self, turn: TurnId, after: Tick, batch: EventBatch) -> Step {
         let Some(last) = batch.events.last().map(|event| event.tick) else {
             // The reader has seen the terminal event already.
             return if batch.has_ended {
@@ -149,9 +195,6 @@ impl StreamReader {
                 Step::default()
             };
         };
-        if !self.shows_reasoning {
-            batch.events.retain(|event| !event.is_reasoning);
-        }
         let step = Step {
             events: batch.events,
             begins_turn: after == FROM_START,
@@ -265,4 +308,57 @@ fn deleted() -> Error {
 
 fn damaged_log(error: serde_json::Error) -> Error {
     Error::Internal(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turns::envelope::Envelope;
+
+    /// The events that a reader gets whose right is `rights` at each of them, by their kinds.
+    fn read(rights: &[bool], envelopes: &[Envelope<'_>]) -> Vec<String> {
+        let mut filter = ReasoningFilter::default();
+        let mut read = Vec::new();
+        for (at, (is_shown, envelope)) in rights.iter().zip(envelopes).enumerate() {
+            filter.is_shown = *is_shown;
+            let tick = Tick(i64::try_from(at).unwrap());
+            for event in filter.filter(vec![SseEvent::of(tick, envelope)]) {
+                assert_eq!(event.tick, tick);
+                let text = String::from_utf8(event.bytes.to_vec()).unwrap();
+                let json: serde_json::Value =
+                    serde_json::from_str(text.split_once("data: ").unwrap().1).unwrap();
+                let field = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
+                read.push(format!("{} {}", field("type"), field("id")));
+            }
+        }
+        read
+    }
+
+    #[test]
+    fn a_right_that_changes_amid_a_part_counts_from_the_next_and_its_loss_ends_the_part() {
+        let part = |id| {
+            [
+                Envelope::ReasoningStart { id },
+                Envelope::ReasoningDelta { id, delta: "A" },
+                Envelope::ReasoningDelta { id, delta: "B" },
+                Envelope::ReasoningDelta { id, delta: "C" },
+                Envelope::ReasoningEnd { id },
+            ]
+        };
+        let envelopes = [part("1"), part("3")].concat();
+        let rights = |text: &str| -> Vec<bool> { text.chars().map(|c| c == 'y').collect() };
+        let granted = read(&rights("nnyyyyyyyy"), &envelopes);
+        assert_eq!(granted[0], "reasoning-start 3");
+        assert_eq!(granted.len(), 5);
+        let withdrawn = ["reasoning-start 1", "reasoning-delta 1", "reasoning-end 1"];
+        assert_eq!(read(&rights("yynnnnnnnn"), &envelopes), withdrawn);
+        assert_eq!(read(&rights("yynyynnnnn"), &envelopes), withdrawn);
+        let at_the_end = read(&rights("yyyynnnnnn"), &envelopes);
+        assert_eq!(at_the_end.last().unwrap(), "reasoning-end 1");
+        assert_eq!(at_the_end.len(), 5);
+        // A cursor within a part.
+        let rest = ["reasoning-delta 1", "reasoning-end 1"];
+        assert_eq!(read(&[true, true], &envelopes[3..]), rest);
+        assert!(read(&[false, true, false], &envelopes[2..]).is_empty());
+    }
 }

@@ -405,3 +405,19 @@ fn an_answer_that_is_nothing_but_a_thought_fails_as_empty() {
         assert_eq!(turn["assistant_message"], json!(null));
     }
 }
+
+#[test]
+fn a_right_that_is_withdrawn_between_two_turns_hides_all_of_the_second() {
+    let model = ScriptedModel::start(vec![tagged()]);
+    let server = Server::with_model(&model, &[]);
+    let technician = Chat::technician(&server);
+    let end_user = technician.end_user();
+    show_to_everybody(&technician.client, 102);
+    let mut follower = end_user.open("0-0&follow=true");
+    technician.ask("The door is stuck");
+    assert!(mentions_thought(&follower.turn()));
+    let settings = json!({ "agent_settings": { "show_reasoning": false } });
+    technician.client.put("/agents/102", settings).expect(200);
+    technician.ask("And now?");
+    assert_eq!(kinds(&follower.turn()), TEXT_ANSWER);
+}
