@@ -197,14 +197,15 @@ impl Thoughts {
             // The rest of the thought and the answer are missing.
             Some(FinishReason::Length | FinishReason::ContentFilter) | None => false,
         };
-        if self.place != Place::Thought || !is_complete {
+        if self.place != Place::Thought {
             return;
         }
-        if let Some(thought_bytes) = self.last_end {
+        if let Some(thought_bytes) = self.last_end.filter(|_| reason.is_some()) {
             // The thought only mentioned a tag, and the parser read it as the beginning of a nested
             // thought.
             chunks.push(Chunk::Recast { thought_bytes });
-        } else if self.marks == Marks::Unopened && !self.is_opened && !self.has_ended {
+        } else if is_complete && self.marks == Marks::Unopened && !self.is_opened && !self.has_ended
+        {
             chunks.push(Chunk::Recast { thought_bytes: 0 });
         }
     }
@@ -535,6 +536,17 @@ mod tests {
             Some(FinishReason::ContentFilter),
         ] {
             assert_ended(Marks::Unopened, " Hm, I\n", end, "Hm, I", "", false);
+        }
+    }
+
+    #[test]
+    fn a_thought_that_mentions_a_tag_loses_no_answer_that_reaches_the_length_limit() {
+        let answer = "<think>About <think> tags</think>\nA tag marks";
+        for marks in [Marks::Tagged, Marks::Learned, Marks::Unopened] {
+            for end in [STOP, Some(FinishReason::Length)] {
+                assert_ended(marks, answer, end, "About  tags", "A tag marks", false);
+            }
+            assert_ended(marks, answer, None, "About  tags\nA tag marks", "", false);
         }
     }
 
