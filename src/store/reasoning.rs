@@ -8,6 +8,7 @@ use crate::model::caller::{Caller, Who};
 use crate::model::ids::SessionId;
 use crate::model::session::Session;
 use crate::model::words::{Audience, Rule};
+use crate::resolver::Channel;
 
 /// Whether a caller sees the thoughts in a session.
 pub fn are_shown(reader: &Reader<'_>, caller: &Caller, session: &Session) -> Result<bool> {
@@ -27,10 +28,16 @@ pub fn are_kept(reader: &Reader<'_>, session: SessionId) -> Result<bool> {
 }
 
 fn are_shown_to(reader: &Reader<'_>, is_technician: bool, session: &Session) -> Result<bool> {
-    if !session.show_agent_progress_steps {
+    let channel = match session.channel_id {
+        Some(channel) => channels::facts_of(reader, channel)?,
+        None => None,
+    };
+    // The session has the channel's setting of its beginning.
+    let is_quiet = |channel: &Channel| !channel.show_agent_progress_steps;
+    if !session.show_agent_progress_steps || channel.as_ref().is_some_and(is_quiet) {
         return Ok(false);
     }
-    if is_technician && !is_white_label(reader, session)? {
+    if is_technician && !is_white_label(session, channel.as_ref()) {
         return Ok(true);
     }
     agents::shows_reasoning(reader, session.internals.tenant, session.agent_id)
@@ -38,15 +45,11 @@ fn are_shown_to(reader: &Reader<'_>, is_technician: bool, session: &Session) -> 
 
 /// Whether a session is a client company's: pinned or tried as one, or reached through an
 /// `END_USER` channel.
-fn is_white_label(reader: &Reader<'_>, session: &Session) -> Result<bool> {
-    if session.end_company_id.is_some() || session.resolution.rule == Rule::WhiteLabelInstall {
-        return Ok(true);
-    }
-    let Some(channel) = session.channel_id else {
-        return Ok(false);
-    };
-    let channel = channels::facts_of(reader, channel)?;
-    Ok(channel.is_none_or(|channel| channel.audience == Audience::EndUser))
+fn is_white_label(session: &Session, channel: Option<&Channel>) -> bool {
+    session.end_company_id.is_some()
+        || session.resolution.rule == Rule::WhiteLabelInstall
+        || (session.channel_id.is_some()
+            && channel.is_none_or(|channel| channel.audience == Audience::EndUser))
 }
 
 /// A model of a server.

@@ -421,3 +421,27 @@ fn a_right_that_is_withdrawn_between_two_turns_hides_all_of_the_second() {
     technician.ask("And now?");
     assert_eq!(kinds(&follower.turn()), TEXT_ANSWER);
 }
+
+#[test]
+fn a_channel_that_hides_the_steps_hides_thoughts_in_its_earlier_sessions_too() {
+    let model = ScriptedModel::start(vec![tagged()]);
+    let server = Server::with_model(&model, &[]);
+    show_to_everybody(&server.fabrikam(), 201);
+    let relay = Chat::new(&server, server.relay(), from(WOODGROVE));
+    let ended = relay.ask("The door is stuck");
+    relay.assert_with_thought(&ended);
+    let session = relay.client.read_session(&relay.session).expect(200).data();
+    let path = format!("/channels/{}", session["channel_id"].as_str().unwrap());
+    let set = |shows: bool| {
+        let body = json!({ "show_agent_progress_steps": shows });
+        server.fabrikam().patch(&path, body).expect(200);
+    };
+    set(false);
+    relay.assert_without_thought(&ended, "Try the door.");
+    let stored = stored_thoughts(&server);
+    let again = relay.ask("And now?");
+    assert!(!mentions_thought(&again.events));
+    assert_eq!(stored_thoughts(&server), stored);
+    set(true);
+    assert!(mentions_thought(&relay.open(&ended.since).rest()));
+}
