@@ -1,6 +1,7 @@
 //! The built-in responder: quotes the knowledge articles that a session may see. It is
 //! deterministic and works offline.
 
+use super::citations::source;
 use super::passage_index::{Hit, PassageIndex, Term};
 use super::question::{self, Participants, Question, SmallTalk};
 use crate::error::Result;
@@ -261,8 +262,7 @@ fn answer(hits: &[Hit], index: &PassageIndex) -> Vec<Chunk> {
     let mut sources = Vec::new();
     for of_article in hits.chunk_by(|one, other| one.article == other.article) {
         let article = &index.articles()[of_article[0].article];
-        let id = article.id.to_string();
-        let title = article.title.clone();
+        let title = &article.title;
         if !text.is_empty() {
             text.push_str("\n\n");
         }
@@ -282,10 +282,7 @@ fn answer(hits: &[Hit], index: &PassageIndex) -> Vec<Chunk> {
                 text.push_str(hit.passage);
             }
         }
-        sources.push(match article.url.clone() {
-            Some(url) => Chunk::SourceUrl { id, url, title },
-            None => Chunk::SourceDocument { id, title },
-        });
+        sources.push(source(article));
     }
     sources.insert(0, Chunk::Text(text));
     sources

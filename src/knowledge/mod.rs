@@ -2,6 +2,7 @@
 //! quote them.
 
 pub mod builtin;
+pub mod citations;
 pub mod passage_index;
 pub mod question;
 pub mod spelling;

@@ -269,6 +269,11 @@ impl<'a> Answer<'a> {
         !self.content.is_empty()
     }
 
+    /// The text so far.
+    pub fn text(&self) -> &str {
+        &self.content
+    }
+
     /// Returns the answer to store, and the log without its terminal envelope.
     pub fn finish(self) -> (StoredAnswer, LogWriter) {
         let is_kept =

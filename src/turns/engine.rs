@@ -15,6 +15,7 @@ use super::respond::{Responders, TurnRef};
 use super::responder::{FinishReason, ResponderError};
 use super::signals::Signals;
 use crate::error::{Code, Error, Result};
+use crate::knowledge::citations;
 use crate::metrics::Counter;
 use crate::model::answer::Chunk;
 use crate::model::ids::SessionId;
@@ -404,19 +405,24 @@ impl Inner {
             None => responding.await,
         };
         match outcome {
-            Ok(completion) if answer.has_text() => {
+            Ok((completion, sources)) if answer.has_text() => {
                 if completion.hides_images {
                     answer.add_chunk(&Chunk::Text(UNSEEN_IMAGES.to_owned()), tick);
+                }
+                for source in citations::cited(sources, answer.text()) {
+                    answer.add_chunk(&source, tick);
                 }
                 End::Completed {
                     finish_reason: completion.finish_reason.as_str(),
                     usage: completion.usage,
                 }
             }
-            Ok(completion) if completion.finish_reason == FinishReason::ContentFilter => failed(
-                turn,
-                ResponderError::filtered("the content filter left no text".to_owned()),
-            ),
+            Ok((completion, _)) if completion.finish_reason == FinishReason::ContentFilter => {
+                failed(
+                    turn,
+                    ResponderError::filtered("the content filter left no text".to_owned()),
+                )
+            }
             Ok(_) => failed(
                 turn,
                 ResponderError {

@@ -11,6 +11,7 @@ use super::reasoning::Marks;
 use super::responder::{Completion, FinishReason, HistoryMessage, Image, Prompt, ResponderError};
 use crate::error::{Code, Error, Result};
 use crate::knowledge::builtin::{self, BuiltinPrompt, word_by_word};
+use crate::knowledge::citations;
 use crate::knowledge::passage_index::PassageIndex;
 use crate::knowledge::question::Participants;
 use crate::model::answer::Chunk;
@@ -83,7 +84,8 @@ impl Responders {
         self.model.is_some()
     }
 
-    /// Answers a turn and sends the chunks as they are written.
+    /// Answers a turn and sends the chunks as they are written. Returns the articles that a model
+    /// got too: only the whole answer shows which of them it cites.
     ///
     /// # Errors
     /// `internal_error` if the prompt cannot be built, and those of [`openai::Client::answer`].
@@ -92,24 +94,28 @@ impl Responders {
         store: &Store,
         turn_ref: TurnRef,
         chunks: mpsc::Sender<Chunk>,
-    ) -> Result<Completion, ResponderError> {
+    ) -> Result<(Completion, Vec<Chunk>), ResponderError> {
         let context = store
             .read(move |reader| context(reader, turn_ref))
             .await
             .map_err(not_prepared)?;
         let index = self.index(store, &context).await.map_err(not_prepared)?;
         match &self.model {
-            None => answer_built_in(context, index, chunks).await,
+            None => {
+                let completion = answer_built_in(context, index, chunks).await?;
+                Ok((completion, Vec::new()))
+            }
             Some(model) => {
                 let reads = store.clone();
-                let prompt = tokio::task::spawn_blocking(move || {
+                let (prompt, sources) = tokio::task::spawn_blocking(move || {
                     let images = reads.read_now(|reader| images(reader, &context))?;
                     prompt(&context, images, &index, turn_ref.tier)
                 })
                 .await
                 .map_err(|error| not_prepared(Error::Internal(error.into())))?
                 .map_err(not_prepared)?;
-                answer_with_model(model, store, prompt, chunks).await
+                let completion = answer_with_model(model, store, prompt, chunks).await?;
+                Ok((completion, sources))
             }
         }
     }
@@ -298,13 +304,14 @@ async fn answer_built_in(
     })
 }
 
-/// Builds a model's prompt from the instructions, the best passages, and the conversation.
+/// Builds a model's prompt from the instructions, the best passages, and the conversation. Returns
+/// the articles of the passages too, in the order of their numbers.
 fn prompt(
     context: &TurnContext,
     images: Vec<StoredImage>,
     index: &Mutex<PassageIndex>,
     tier: ModelTier,
-) -> Result<Prompt> {
+) -> Result<(Prompt, Vec<Chunk>)> {
     let mut system = format!(
         "You are {}, an assistant of the managed service provider {}.",
         context.agent.name, context.tenant
@@ -339,23 +346,31 @@ fn prompt(
         company: company.map(|company| company.psa_company_name.as_str()),
     };
     let hits = builtin::find(&user_messages, participants, &index)?;
-    let passages: Vec<String> = hits
-        .iter()
-        .take(MAX_PASSAGES)
-        .filter_map(|hit| {
-            let article = index.articles().get(hit.article)?;
-            Some(format!("## {}\n{}", article.title, hit.passage))
-        })
-        .collect();
+    let mut sources = Vec::new();
+    let mut passages = String::new();
+    let hits = &hits[..hits.len().min(MAX_PASSAGES)];
+    for of_article in hits.chunk_by(|one, other| one.article == other.article) {
+        let article = &index.articles()[of_article[0].article];
+        sources.push(citations::source(article));
+        passages.push_str(&format!("\n\n## [{}] {}", sources.len(), article.title));
+        if let Some(url) = &article.url {
+            passages.push_str(&format!("\n{url}"));
+        }
+        for hit in of_article {
+            passages.push_str("\n\n");
+            passages.push_str(hit.passage);
+        }
+    }
     add(
-        "Knowledge articles that may help:",
-        Some(&passages.join("\n\n")),
+        "Knowledge articles that may help. If your answer uses one, cite it by its number in brackets, such as [1]:",
+        Some(&passages),
     );
-    Ok(Prompt {
+    let prompt = Prompt {
         tier,
         system,
         history: history(&context.conversation, images),
-    })
+    };
+    Ok((prompt, sources))
 }
 
 /// The newest images of the newest messages.

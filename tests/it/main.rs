@@ -67,6 +67,7 @@ mod messages;
 mod metrics;
 mod model_reasoning;
 mod model_refusals;
+mod model_sources;
 mod model_turns;
 mod openai_client;
 mod platform_limit;

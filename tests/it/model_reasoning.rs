@@ -178,7 +178,7 @@ fn a_technician_sees_a_thought_as_reasoning_and_an_end_user_of_the_same_session_
     let server = Server::with_model(&model, &[]);
     let technician = Chat::technician(&server);
     let end_user = technician.end_user();
-    let ended = technician.ask("The door is stuck");
+    let ended = technician.ask("The gate squeaks");
     assert_eq!(joined(&ended.events)[2..8], shown());
     technician.assert_with_thought(&ended);
     end_user.assert_without_thought(&ended, "Try the door.");
@@ -218,7 +218,7 @@ fn a_white_label_session_shows_and_stores_no_thought_unless_the_agent_says_so() 
     let server = Server::with_model(&model, &[]);
     let relay = Chat::new(&server, server.relay(), from(WOODGROVE));
     for _ in 0..2 {
-        let ended = relay.ask("The door is stuck");
+        let ended = relay.ask("The gate squeaks");
         assert!(!mentions_thought(&ended.events));
         relay.assert_without_thought(&ended, "Try the door.");
         relay
@@ -228,7 +228,7 @@ fn a_white_label_session_shows_and_stores_no_thought_unless_the_agent_says_so() 
     assert_eq!(stored_thoughts(&server), 0);
 
     show_to_everybody(&server.fabrikam(), 201);
-    let ended = relay.ask("The door is stuck");
+    let ended = relay.ask("The gate squeaks");
     relay.assert_with_thought(&ended);
     relay.end_user().assert_with_thought(&ended);
     let stored = stored_thoughts(&server);
@@ -236,7 +236,7 @@ fn a_white_label_session_shows_and_stores_no_thought_unless_the_agent_says_so() 
     // This channel has `show_agent_progress_steps: false`.
     show_to_everybody(&server.northwind(), 101);
     let quiet = Chat::new(&server, server.relay(), from(CONTOSO));
-    let ended = quiet.ask("The door is stuck");
+    let ended = quiet.ask("The gate squeaks");
     assert!(!mentions_thought(&ended.events));
     quiet.assert_without_thought(&ended, "Try the door.");
     assert_eq!(stored_thoughts(&server), stored);
@@ -255,7 +255,7 @@ fn a_thought_that_ends_without_having_begun_is_corrected_learned_and_kept_over_a
     ]);
     let server = Server::with_model(&model, &[]);
     let relay = Chat::new(&server, server.relay(), from(WOODGROVE));
-    let first = relay.ask("The door is stuck");
+    let first = relay.ask("The gate squeaks");
     relay.assert_without_thought(&first, "Try the door.");
     assert_eq!(stored_thoughts(&server), 0);
     let learned = "SELECT endpoint || ' ' || model FROM unopened_models";
@@ -264,7 +264,7 @@ fn a_thought_that_ends_without_having_begun_is_corrected_learned_and_kept_over_a
 
     let technician = Chat::technician(&server);
     let end_user = technician.end_user();
-    let (since, turn) = technician.append("The door is stuck");
+    let (since, turn) = technician.append("The gate squeaks");
     let mut live = technician.open(&since);
     let mut events = Vec::new();
     while !mentions_thought(&events) {
@@ -288,7 +288,7 @@ fn a_thought_that_ends_without_having_begun_is_corrected_learned_and_kept_over_a
 
     let server = server.restarted();
     let relay = Chat::new(&server, server.relay(), from(WOODGROVE));
-    let third = relay.ask("The door is stuck");
+    let third = relay.ask("The gate squeaks");
     assert_eq!(
         kinds(&third.events)[..3],
         ["start", "start-step", "text-start"]
@@ -296,7 +296,7 @@ fn a_thought_that_ends_without_having_begun_is_corrected_learned_and_kept_over_a
     assert!(!mentions_thought(&third.events));
     relay.assert_without_thought(&third, "Try the door.");
     let technician = Chat::technician(&server);
-    let fourth = technician.ask("The door is stuck");
+    let fourth = technician.ask("The gate squeaks");
     technician.assert_without_thought(&fourth, "No thought at all.");
     assert_eq!(model.requests().len(), 4);
 }
@@ -311,7 +311,7 @@ fn the_reader_of_a_misread_answer_gets_it_again_from_a_fresh_start() {
     ]);
     let server = Server::with_model(&model, &[]);
     let technician = Chat::technician(&server);
-    let (since, turn) = technician.append("The door is stuck");
+    let (since, turn) = technician.append("The gate squeaks");
     let mut live = technician.open(&since);
     let misread = live.read_until_text("Secret plan.");
     go_on.send(()).unwrap();
@@ -352,7 +352,7 @@ fn the_operator_says_how_the_models_mark_their_thoughts() {
         let model = ScriptedModel::start(vec![reply]);
         let server = Server::with_model(&model, &[flag]);
         let chat = Chat::technician(&server);
-        let ended = chat.ask("The door is stuck");
+        let ended = chat.ask("The gate squeaks");
         let starts = kinds(&ended.events)
             .iter()
             .filter(|kind| *kind == "start")
@@ -394,7 +394,7 @@ fn an_answer_that_is_nothing_but_a_thought_fails_as_empty() {
         let model = ScriptedModel::start(vec![answer(pieces)]);
         let server = Server::with_model(&model, &[]);
         let chat = Chat::technician(&server);
-        let ended = chat.ask("The door is stuck");
+        let ended = chat.ask("The gate squeaks");
         assert_eq!(ended.events[ended.events.len() - 1].kind(), "error");
         let turn = chat
             .client
@@ -414,7 +414,7 @@ fn a_right_that_is_withdrawn_between_two_turns_hides_all_of_the_second() {
     let end_user = technician.end_user();
     show_to_everybody(&technician.client, 102);
     let mut follower = end_user.open("0-0&follow=true");
-    technician.ask("The door is stuck");
+    technician.ask("The gate squeaks");
     assert!(mentions_thought(&follower.turn()));
     let settings = json!({ "agent_settings": { "show_reasoning": false } });
     technician.client.put("/agents/102", settings).expect(200);
@@ -428,7 +428,7 @@ fn a_channel_that_hides_the_steps_hides_thoughts_in_its_earlier_sessions_too() {
     let server = Server::with_model(&model, &[]);
     show_to_everybody(&server.fabrikam(), 201);
     let relay = Chat::new(&server, server.relay(), from(WOODGROVE));
-    let ended = relay.ask("The door is stuck");
+    let ended = relay.ask("The gate squeaks");
     relay.assert_with_thought(&ended);
     let session = relay.client.read_session(&relay.session).expect(200).data();
     let path = format!("/channels/{}", session["channel_id"].as_str().unwrap());

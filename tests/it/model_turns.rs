@@ -252,8 +252,8 @@ fn reasoning_is_streamed_and_stored_with_the_answer() {
         + "data: [DONE]\n\n";
     let model = ScriptedModel::start(vec![ModelReply::events(body)]);
     let server = Server::with_model(&model, &[]);
-    let Ended { events, turn } = Chat::on(&server)
-        .ask_with(json!({ "message": "The door is stuck", "model_tier": "SMART" }));
+    let Ended { events, turn } =
+        Chat::on(&server).ask_with(json!({ "message": "The gate squeaks", "model_tier": "SMART" }));
     assert_eq!(
         joined(&events)[1..],
         [

@@ -139,7 +139,7 @@ fn a_models_turn_is_streamed_exactly() {
     let model = ScriptedModel::start(vec![ModelReply::answer("Try the other door.")]);
     let server = Server::with_model(&model, &[]);
     let chat = Chat::on(&server);
-    let (turn, events) = chat.read_answer("The door is stuck");
+    let (turn, events) = chat.read_answer("The gate squeaks");
     let answer = chat.answer_to(&turn);
     assert_eq!(
         joined(&events),
