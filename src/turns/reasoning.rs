@@ -31,9 +31,10 @@ pub enum Marks {
 pub struct Thoughts {
     marks: Marks,
     place: Place,
-    /// Text that cannot be interpreted yet: white space before the answer, or the start of a tag.
+    /// Text that cannot be interpreted yet: the start of a tag.
     held: String,
-    /// White space at the end of a thought so far. More of the thought may follow.
+    /// White space before the answer, or at the end of a thought so far. More of the thought may
+    /// follow.
     held_space: String,
     /// The length of all chunks so far, in bytes.
     sent: usize,
@@ -124,10 +125,17 @@ impl Thoughts {
         let mut taken = String::new();
         while !rest.is_empty() {
             if self.place == Place::Start {
-                let Some(after) = self.start(rest, chunks) else {
+                let text = rest.trim_start();
+                self.held_space.push_str(&rest[..rest.len() - text.len()]);
+                rest = text;
+                if !begins_tag(text, OPEN) {
+                    self.begin_answer(chunks);
+                } else if text.len() >= OPEN.len() {
+                    rest = &text[OPEN.len()..];
+                    self.begin_thought();
+                } else {
                     break;
-                };
-                rest = after;
+                }
                 continue;
             }
             let has_tags = self.place == Place::Thought || self.marks == Marks::Learned;
@@ -179,10 +187,10 @@ impl Thoughts {
     pub fn finish(&mut self, reason: Option<FinishReason>, chunks: &mut Vec<Chunk>) {
         let mut held = std::mem::take(&mut self.held);
         match self.place {
-            Place::Start if self.has_ended => {
-                self.send(Chunk::Text(held.trim_start().to_owned()), chunks);
+            Place::Start => {
+                self.begin_answer(chunks);
+                self.send(Chunk::Text(held), chunks);
             }
-            Place::Start => self.send(Chunk::Text(held), chunks),
             place @ (Place::Thought | Place::Answer) => {
                 // A quoted tag waits for the character after it.
                 if place == Place::Thought && self.nested == 0 && held.eq_ignore_ascii_case(CLOSE) {
@@ -210,29 +218,23 @@ impl Thoughts {
         }
     }
 
-    /// Reads the text before the answer. Returns the rest, or `None` if more is needed.
-    fn start<'a>(&mut self, rest: &'a str, chunks: &mut Vec<Chunk>) -> Option<&'a str> {
-        let text = rest.trim_start();
-        if text.is_empty() || begins_tag(text, OPEN) {
-            return if text.len() < OPEN.len() {
-                None
-            } else {
-                self.place = Place::Thought;
-                self.is_opened = true;
-                if self.marks == Marks::Learned {
-                    // A model that opens its thoughts itself leaves none unopened.
-                    self.marks = Marks::Tagged;
-                }
-                Some(&text[OPEN.len()..])
-            };
-        }
+    /// Ends the white space before the answer. It is dropped after a thought.
+    fn begin_answer(&mut self, chunks: &mut Vec<Chunk>) {
         self.place = Place::Answer;
-        if self.has_ended {
-            return Some(text);
+        let space = std::mem::take(&mut self.held_space);
+        if !self.has_ended {
+            self.send(Chunk::Text(space), chunks);
         }
-        let space = rest.len() - text.len();
-        self.send(Chunk::Text(rest[..space].to_owned()), chunks);
-        Some(text)
+    }
+
+    fn begin_thought(&mut self) {
+        self.place = Place::Thought;
+        self.held_space.clear();
+        self.is_opened = true;
+        if self.marks == Marks::Learned {
+            // A model that opens its thoughts itself leaves none unopened.
+            self.marks = Marks::Tagged;
+        }
     }
 
     /// Whether a tag ends a thought. Counts the tags that do not.
@@ -562,6 +564,17 @@ mod tests {
         let is_text = |chunk: &Chunk| matches!(chunk, Chunk::Text(_));
         let parts = chunks.chunk_by(|one, other| is_text(one) == is_text(other));
         assert_eq!(parts.count(), 64);
+    }
+
+    #[test]
+    fn white_space_before_an_answer_is_read_once() {
+        let (mut thoughts, mut chunks) = (Thoughts::new(Marks::Tagged), Vec::new());
+        for _ in 0..100_000 {
+            thoughts.push("\n", &mut chunks);
+            assert!(thoughts.held.is_empty() && chunks.is_empty());
+        }
+        thoughts.push("<think>Hm.</think>Yes", &mut chunks);
+        assert_eq!(parts(&chunks), ("Hm.".to_owned(), "Yes".to_owned()));
     }
 
     #[test]
