@@ -54,6 +54,8 @@ pub struct Thoughts {
     is_opened: bool,
     /// Whether the line so far has an odd number of backticks.
     is_code: bool,
+    /// Whether the last character is a backtick.
+    is_after_backtick: bool,
     has_learned: bool,
 }
 
@@ -176,6 +178,7 @@ impl Thoughts {
                 self.last_end = Some(self.sent);
             }
             rest = &rest[length..];
+            self.is_after_backtick = false;
         }
         let place = self.place;
         self.flush(place, &mut taken, chunks);
@@ -266,8 +269,8 @@ impl Thoughts {
         self.last_end = None;
     }
 
-    /// What stands at the `<` with which the text begins. A tag between backticks is not a tag,
-    /// because the text only mentions it.
+    /// What stands at the `<` with which the text begins. A tag right between two backticks is not
+    /// a tag, because the text only mentions it.
     fn tag(&self, text: &str) -> Tag {
         let tag = if begins_tag(text, OPEN) {
             OPEN
@@ -279,9 +282,10 @@ impl Thoughts {
         let Some(after) = text.get(tag.len()..) else {
             return Tag::Unknown;
         };
+        let may_be_quoted = self.is_code && self.is_after_backtick;
         match after.chars().next() {
-            None if self.is_code => Tag::Unknown,
-            Some('`') if self.is_code => Tag::None,
+            None if may_be_quoted => Tag::Unknown,
+            Some('`') if may_be_quoted => Tag::None,
             None | Some(_) if tag == OPEN => Tag::Open,
             None | Some(_) => Tag::Close,
         }
@@ -295,6 +299,9 @@ impl Thoughts {
                 b'\n' => self.is_code = false,
                 _ => {}
             }
+        }
+        if !text.is_empty() {
+            self.is_after_backtick = text.ends_with('`');
         }
         if self.place == Place::Thought {
             let text = if self.has_thought {
@@ -471,6 +478,12 @@ mod tests {
                 ("<think>a</think>\n<think>b</think> Yes", "ab", "Yes"),
                 ("<think>a `b`</think>", "a `b`", ""),
                 ("<think>a `</think>", "a `", ""),
+                (
+                    "<think>use `netsh</think>`netsh winsock reset` fixes it",
+                    "use `netsh",
+                    "`netsh winsock reset` fixes it",
+                ),
+                ("<think>a `b`</think>`c`", "a `b`", "`c`"),
                 ("<think>never closed", "never closed", ""),
                 ("<think>never closed</thi", "never closed</thi", ""),
                 ("<think>Hm.</think> <thi", "Hm.", "<thi"),
