@@ -52,6 +52,10 @@ pub struct Thoughts {
     last_end: Option<usize>,
     /// Whether the thought in progress has its own opening tag.
     is_opened: bool,
+    /// The thought in progress at the beginning of a later line. It becomes text if it has no end.
+    later: String,
+    /// The line of the answer so far.
+    line: Line,
     /// Whether the line so far has an odd number of backticks.
     is_code: bool,
     /// Whether the last character is a backtick.
@@ -69,6 +73,8 @@ enum Place {
     Thought,
     /// In the answer.
     Answer,
+    /// In a thought that begins a later line of the answer.
+    Later,
 }
 
 /// What stands at a `<`.
@@ -140,8 +146,7 @@ impl Thoughts {
                 }
                 continue;
             }
-            let has_tags = self.place == Place::Thought || self.marks == Marks::Learned;
-            let Some(at) = rest.find('<').filter(|_| has_tags) else {
+            let Some(at) = rest.find('<') else {
                 self.take(rest, &mut taken);
                 rest = "";
                 break;
@@ -160,7 +165,13 @@ impl Thoughts {
             };
             let length = if is_open { OPEN.len() } else { CLOSE.len() };
             let is_answer = self.place == Place::Answer;
-            if self.ends_thought(is_open) {
+            if is_answer && is_open && self.line.is_blank() {
+                self.flush(Place::Answer, &mut taken, chunks);
+                self.begin_thought();
+                self.place = Place::Later;
+            } else if self.place == Place::Later {
+                self.take_later(is_open, &rest[..length], &mut taken, chunks);
+            } else if self.ends_thought(is_open) {
                 // What precedes the end in the same piece is not shown as text first.
                 self.flush(Place::Thought, &mut taken, chunks);
                 if is_answer {
@@ -189,10 +200,23 @@ impl Thoughts {
     /// complete answer.
     pub fn finish(&mut self, reason: Option<FinishReason>, chunks: &mut Vec<Chunk>) {
         let mut held = std::mem::take(&mut self.held);
+        let is_complete = match reason {
+            Some(FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Other) => true,
+            // The rest of the thought and the answer are missing.
+            Some(FinishReason::Length | FinishReason::ContentFilter) | None => false,
+        };
         match self.place {
             Place::Start => {
                 self.begin_answer(chunks);
                 self.send(Chunk::Text(held), chunks);
+            }
+            Place::Later => {
+                if self.nested == 0 && held.eq_ignore_ascii_case(CLOSE) {
+                    self.end_later(chunks);
+                } else {
+                    self.flush(Place::Later, &mut held, chunks);
+                    self.give_up_later(reason.is_some(), is_complete, chunks);
+                }
             }
             place @ (Place::Thought | Place::Answer) => {
                 // A quoted tag waits for the character after it.
@@ -203,11 +227,6 @@ impl Thoughts {
                 }
             }
         }
-        let is_complete = match reason {
-            Some(FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Other) => true,
-            // The rest of the thought and the answer are missing.
-            Some(FinishReason::Length | FinishReason::ContentFilter) | None => false,
-        };
         if self.place != Place::Thought {
             return;
         }
@@ -226,6 +245,7 @@ impl Thoughts {
         self.place = Place::Answer;
         let space = std::mem::take(&mut self.held_space);
         if !self.has_ended {
+            self.line.read(&space);
             self.send(Chunk::Text(space), chunks);
         }
     }
@@ -234,9 +254,54 @@ impl Thoughts {
         self.place = Place::Thought;
         self.held_space.clear();
         self.is_opened = true;
+        self.nested = 0;
+        self.last_end = None;
+        self.is_code = false;
         if self.marks == Marks::Learned {
             // A model that opens its thoughts itself leaves none unopened.
             self.marks = Marks::Tagged;
+        }
+    }
+
+    /// Takes a tag in a thought that begins a later line.
+    fn take_later(
+        &mut self,
+        is_open: bool,
+        tag: &str,
+        taken: &mut String,
+        chunks: &mut Vec<Chunk>,
+    ) {
+        if is_open {
+            self.nested += 1;
+            return self.take(tag, taken);
+        }
+        if self.nested > 0 {
+            self.nested -= 1;
+            self.take(tag, taken);
+            self.flush(Place::Later, taken, chunks);
+            self.last_end = Some(self.later.len());
+            return;
+        }
+        self.flush(Place::Later, taken, chunks);
+        self.end_later(chunks);
+    }
+
+    fn end_later(&mut self, chunks: &mut Vec<Chunk>) {
+        let thought = std::mem::take(&mut self.later);
+        self.send(Chunk::Reasoning(thought.trim().to_owned()), chunks);
+        self.end_thought();
+    }
+
+    /// Ends a reply within a thought that begins a later line: the thought mentions a tag, or is
+    /// text, or was cut off.
+    fn give_up_later(&mut self, has_ended: bool, is_complete: bool, chunks: &mut Vec<Chunk>) {
+        let later = std::mem::take(&mut self.later);
+        if let Some(end) = self.last_end.filter(|_| has_ended) {
+            let (thought, text) = later.split_at(end);
+            self.send(Chunk::Reasoning(thought.trim().to_owned()), chunks);
+            self.send(Chunk::Text(text.trim_start().to_owned()), chunks);
+        } else if is_complete {
+            self.send(Chunk::Text(format!("{OPEN}{later}")), chunks);
         }
     }
 
@@ -303,6 +368,9 @@ impl Thoughts {
         if !text.is_empty() {
             self.is_after_backtick = text.ends_with('`');
         }
+        if self.place == Place::Answer {
+            self.line.read(text);
+        }
         if self.place == Place::Thought {
             let text = if self.has_thought {
                 text
@@ -319,8 +387,10 @@ impl Thoughts {
     /// Adds the text that was taken. White space at the end of a thought is held.
     fn flush(&mut self, place: Place, taken: &mut String, chunks: &mut Vec<Chunk>) {
         let text = std::mem::take(taken);
-        if place != Place::Thought {
-            return self.send(Chunk::Text(text), chunks);
+        match place {
+            Place::Start | Place::Answer => return self.send(Chunk::Text(text), chunks),
+            Place::Later => return self.later.push_str(&text),
+            Place::Thought => {}
         }
         let kept = text.trim_end();
         if kept.is_empty() {
@@ -352,6 +422,75 @@ impl Thoughts {
         }
         self.sent += text.len();
         chunks.push(chunk);
+    }
+}
+
+/// The line of a Markdown text that is read piece by piece, and the code fence around it.
+#[derive(Debug)]
+struct Line {
+    /// The mark of the fence around the line, and its length.
+    fence: Option<(char, usize)>,
+    /// The spaces at the beginning.
+    indent: usize,
+    /// The mark that the line begins with, and how many of it.
+    mark: Option<(char, usize)>,
+    /// Whether anything but the mark and white space has come.
+    has_text: bool,
+    /// Whether a backtick follows the mark and other text, so that the line is no fence.
+    is_inline: bool,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self::within(None)
+    }
+}
+
+impl Line {
+    /// The beginning of a line.
+    fn within(fence: Option<(char, usize)>) -> Self {
+        Self {
+            fence,
+            indent: 0,
+            mark: None,
+            has_text: false,
+            is_inline: false,
+        }
+    }
+
+    /// Whether the line has nothing yet, and is not code.
+    fn is_blank(&self) -> bool {
+        self.fence.is_none() && self.mark.is_none() && !self.has_text && self.indent <= 3
+    }
+
+    fn read(&mut self, text: &str) {
+        for character in text.chars() {
+            match (character, &mut self.mark) {
+                ('\n', _) => *self = Self::within(self.fence_after()),
+                (' ', None) if !self.has_text => self.indent += 1,
+                ('`' | '~', None) if !self.has_text => self.mark = Some((character, 1)),
+                (_, Some((mark, length))) if character == *mark && !self.has_text => *length += 1,
+                ('`', Some(('`', _))) => self.is_inline = true,
+                (_, Some(_)) if character.is_whitespace() => {}
+                _ => self.has_text = true,
+            }
+        }
+    }
+
+    /// The fence around the next line.
+    fn fence_after(&self) -> Option<(char, usize)> {
+        let mark = self
+            .mark
+            .filter(|(_, length)| *length >= 3 && self.indent <= 3);
+        match (self.fence, mark) {
+            (None, mark) => mark.filter(|_| !self.is_inline),
+            (Some((open, least)), Some((mark, length)))
+                if open == mark && length >= least && !self.has_text =>
+            {
+                None
+            }
+            (fence, _) => fence,
+        }
     }
 }
 
@@ -588,6 +727,64 @@ mod tests {
         }
         thoughts.push("<think>Hm.</think>Yes", &mut chunks);
         assert_eq!(parts(&chunks), ("Hm.".to_owned(), "Yes".to_owned()));
+    }
+
+    #[test]
+    fn a_thought_that_begins_a_later_line_is_separated() {
+        for marks in [Marks::Tagged, Marks::Learned] {
+            for (answer, thought, text) in [
+                (
+                    "Sure.\n<think>\nHm.\n</think>\n\nYes\n",
+                    "Hm.",
+                    "Sure.\nYes\n",
+                ),
+                ("A\n  <THINK>b</think>C", "b", "A\n  C"),
+                (
+                    "<think>a</think>B\n<think>c</think>\nD <think>e</think>",
+                    "ac",
+                    "B\nD <think>e</think>",
+                ),
+                (
+                    "A\n<think>b `</think>` <think>c</think> d</think>E",
+                    "b `</think>` <think>c</think> d",
+                    "A\nE",
+                ),
+                (
+                    "A\n<think>the <think> tag</think>\nE",
+                    "the <think> tag</think>",
+                    "A\nE",
+                ),
+                ("A\n<think>b</think>", "b", "A\n"),
+                ("A\n<think>b", "", "A\n<think>b"),
+                ("A\n<think>b</thi", "", "A\n<think>b</thi"),
+                (
+                    "A\n```\nx\n```\n<think>b</think>C",
+                    "b",
+                    "A\n```\nx\n```\nC",
+                ),
+                ("A\n``` b ```\n<think>b</think>C", "b", "A\n``` b ```\nC"),
+            ] {
+                assert_read(marks, answer, thought, text);
+            }
+            for answer in [
+                "A\n```xml\n<think>\n</think>\n```\nB",
+                "A\n~~~~\n```\n~~~\n<think>b</think>\n~~~~\nB",
+                "A\n- <think>b</think>",
+                "A\n    <think>b</think>",
+                "A\n`<think>`\nB",
+            ] {
+                assert_read(marks, answer, "", answer);
+            }
+            let answer = "A\n<think>b";
+            for end in [None, Some(FinishReason::Length)] {
+                assert_ended(marks, answer, end, "", "A\n", false);
+            }
+            let answer = "A\n<think>the <think> tag</think>\nE";
+            let thought = "the <think> tag</think>";
+            let end = Some(FinishReason::Length);
+            assert_ended(marks, answer, end, thought, "A\nE", false);
+            assert_ended(marks, answer, None, "", "A\n", false);
+        }
     }
 
     #[test]

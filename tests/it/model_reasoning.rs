@@ -445,3 +445,28 @@ fn a_channel_that_hides_the_steps_hides_thoughts_in_its_earlier_sessions_too() {
     set(true);
     assert!(mentions_thought(&relay.open(&ended.since).rest()));
 }
+
+#[test]
+fn a_thought_that_begins_a_later_line_is_reasoning_between_two_texts() {
+    let model = ScriptedModel::start(vec![answer(&[
+        "Sure.\n<thi",
+        "nk>Secret plan.",
+        "</think>\n\nTry the door.",
+    ])]);
+    let server = Server::with_model(&model, &[]);
+    let technician = Chat::technician(&server);
+    let ended = technician.ask("The gate squeaks");
+    let message = technician.stored(&ended.turn);
+    assert_eq!(message["content"], "Sure.\nTry the door.");
+    assert_eq!(
+        message["parts"],
+        json!([
+            { "type": "text", "text": "Sure.\n" },
+            { "type": "reasoning", "text": "Secret plan." },
+            { "type": "text", "text": "Try the door." },
+        ])
+    );
+    let read = technician.end_user().open(&ended.since).rest();
+    assert_eq!(text_of(&read), "Sure.\nTry the door.");
+    assert!(!mentions_thought(&read));
+}
