@@ -231,24 +231,23 @@ async fn answer_with_model(
         .map_err(not_prepared)?;
     let marks = if is_unopened {
         Marks::Unopened
+    } else if prompt.mentions_thoughts() {
+        Marks::Tagged
     } else {
         Marks::Learned
     };
-    let teaches = !is_unopened && !prompt.mentions_thoughts();
     let learn = || {
-        if teaches {
-            log::warn!(
-                "model: {} of {} ends a thought that it did not begin: from now on, its answers are shown once </think> has come; --model-reasoning=tagged turns that off",
-                name.model,
-                name.endpoint
-            );
-            let name = name.clone();
-            // The task does not await this change, because the writer commits it before the end of
-            // this turn.
-            drop(store.write(Extent::Statement, move |tx| {
-                reasoning::learn_unopened(tx, &name)
-            }));
-        }
+        log::warn!(
+            "model: {} of {} ends a thought that it did not begin: from now on, its answers are shown once </think> has come; --model-reasoning=tagged turns that off",
+            name.model,
+            name.endpoint
+        );
+        let name = name.clone();
+        // The task does not await this change, because the writer commits it before the end of this
+        // turn.
+        drop(store.write(Extent::Statement, move |tx| {
+            reasoning::learn_unopened(tx, &name)
+        }));
     };
     model.answer(prompt, marks, chunks, &learn).await
 }

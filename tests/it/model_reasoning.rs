@@ -339,7 +339,9 @@ fn an_answer_teaches_nothing_if_it_repeats_a_tag_that_the_user_wrote() {
     let server = Server::with_model(&model, &[]);
     let chat = Chat::technician(&server);
     let ended = chat.ask("Say a</THINK>b");
-    chat.assert_with_thought(&ended);
+    // The answer may repeat the tag, so that its beginning is no thought.
+    let whole = "Secret plan.\n</think>\n\nTry the door.";
+    chat.assert_without_thought(&ended, whole);
     assert_eq!(
         server.stored::<i64>("SELECT count(*) FROM unopened_models"),
         0
