@@ -43,13 +43,17 @@ impl Prompt {
             .is_some_and(|message| !message.images.is_empty())
     }
 
-    /// Whether the prompt contains the tag that ends a thought. An answer that repeats the tag then
-    /// tells nothing about the model.
+    /// Whether the prompt contains the tag that ends a thought. An answer may repeat the tag then,
+    /// which tells nothing about the model.
     pub fn mentions_thoughts(&self) -> bool {
         let texts = self.history.iter().map(|message| &message.text);
-        texts
-            .chain([&self.system])
-            .any(|text| text.to_ascii_lowercase().contains("</think"))
+        texts.chain([&self.system]).any(|text| {
+            let mut ends = text.match_indices("</");
+            ends.any(|(at, _)| {
+                let name = text.as_bytes().get(at + 2..at + 7);
+                name.is_some_and(|name| name.eq_ignore_ascii_case(b"think"))
+            })
+        })
     }
 }
 
@@ -112,6 +116,29 @@ impl ResponderError {
             message: "The assistant's content filter refused this message. Please ask again in other words."
                 .to_owned(),
             log,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_mentions_thoughts_in_its_system_message_or_its_history() {
+        let prompt = |system: &str, text: &str| Prompt {
+            tier: ModelTier::Fast,
+            system: system.to_owned(),
+            history: vec![HistoryMessage {
+                role: MessageRole::User,
+                text: text.to_owned(),
+                images: Vec::new(),
+            }],
+        };
+        assert!(prompt("", "What is </b></ThinK>?").mentions_thoughts());
+        assert!(prompt("End it with </think", "").mentions_thoughts());
+        for text in ["", "</", "</thin", "<think>", "</ think>", "</\u{fc}think>"] {
+            assert!(!prompt(text, text).mentions_thoughts(), "{text}");
         }
     }
 }
