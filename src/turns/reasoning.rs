@@ -1,6 +1,8 @@
 //! Separates a model's thoughts from its answer: a state machine over the text of one reply, which
 //! finds `<think>` and `</think>` however the reply is cut (contract, section 13, Reasoning).
 
+use std::borrow::Cow;
+
 use super::responder::FinishReason;
 use crate::model::answer::Chunk;
 
@@ -425,6 +427,33 @@ impl Thoughts {
     }
 }
 
+/// An answer without the thoughts at its beginning, which an earlier version stored as text.
+pub fn without_thoughts(answer: &str) -> Cow<'_, str> {
+    let begin = answer.trim_start();
+    if begin.len() < OPEN.len() || !begins_tag(begin, OPEN) {
+        return Cow::Borrowed(answer);
+    }
+    let (mut thoughts, mut chunks) = (Thoughts::new(Marks::Tagged), Vec::new());
+    thoughts.push(answer, &mut chunks);
+    thoughts.finish(Some(FinishReason::Stop), &mut chunks);
+    let (mut all, mut text) = (String::new(), String::new());
+    for chunk in chunks {
+        match chunk {
+            Chunk::Text(piece) => {
+                all.push_str(&piece);
+                text.push_str(&piece);
+            }
+            Chunk::Reasoning(piece) => all.push_str(&piece),
+            Chunk::Recast { thought_bytes } => {
+                let rest = all.get(thought_bytes..).unwrap_or_default();
+                text = rest.trim_start().to_owned();
+            }
+            Chunk::SourceUrl { .. } | Chunk::SourceDocument { .. } => {}
+        }
+    }
+    Cow::Owned(text)
+}
+
 /// The line of a Markdown text that is read piece by piece, and the code fence around it.
 #[derive(Debug)]
 struct Line {
@@ -784,6 +813,22 @@ mod tests {
             let end = Some(FinishReason::Length);
             assert_ended(marks, answer, end, thought, "A\nE", false);
             assert_ended(marks, answer, None, "", "A\n", false);
+        }
+    }
+
+    #[test]
+    fn a_stored_answer_is_read_without_the_thoughts_at_its_beginning() {
+        for (stored, answer) in [
+            ("Yes", "Yes"),
+            (" \n<think>Hm.</think>\n\nYes\n", "Yes\n"),
+            ("<think>a</think><think>b</think>Yes", "Yes"),
+            ("<think>About <think> tags</think>\nA tag", "A tag"),
+            ("<think>never closed", ""),
+            ("Hm.</think>Yes", "Hm.</think>Yes"),
+            ("Use <think>", "Use <think>"),
+            ("<thin", "<thin"),
+        ] {
+            assert_eq!(without_thoughts(stored), answer);
         }
     }
 

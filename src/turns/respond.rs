@@ -1,13 +1,14 @@
 //! Chooses the responder of a turn and builds its prompt, from no more than the session may see
 //! (contract, section 13).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
 use super::openai;
-use super::reasoning::Marks;
+use super::reasoning::{Marks, without_thoughts};
 use super::responder::{Completion, FinishReason, HistoryMessage, Image, Prompt, ResponderError};
 use crate::error::{Code, Error, Result};
 use crate::knowledge::builtin::{self, BuiltinPrompt, word_by_word};
@@ -388,6 +389,13 @@ fn history(conversation: &[ConversationMessage], images: Vec<StoredImage>) -> Ve
     let mut history: Vec<HistoryMessage> = Vec::new();
     let mut images = images.into_iter().peekable();
     for source in conversation {
+        let content = match source.role {
+            MessageRole::User => Cow::Borrowed(source.content.as_str()),
+            MessageRole::Assistant => without_thoughts(&source.content),
+        };
+        if source.role == MessageRole::Assistant && content.is_empty() {
+            continue;
+        }
         let is_joined = history.last().is_some_and(|last| last.role == source.role);
         if !is_joined {
             history.push(HistoryMessage {
@@ -407,13 +415,13 @@ fn history(conversation: &[ConversationMessage], images: Vec<StoredImage>) -> Ve
             });
         }
         let has_only_hidden_files = source.role == MessageRole::User
-            && source.content.is_empty()
+            && content.is_empty()
             && message.images.len() == images_before;
         // Some models reject an empty message.
         let text = if has_only_hidden_files {
             HIDDEN_FILE
         } else {
-            &source.content
+            &*content
         };
         if !message.text.is_empty() && !text.is_empty() {
             message.text.push_str("\n\n");

@@ -472,3 +472,31 @@ fn a_thought_that_begins_a_later_line_is_reasoning_between_two_texts() {
     assert_eq!(text_of(&read), "Sure.\nTry the door.");
     assert!(!mentions_thought(&read));
 }
+
+#[test]
+fn a_stored_answer_goes_to_the_model_without_the_thought_at_its_beginning() {
+    let model = ScriptedModel::start(vec![answer(&["Try the door."])]);
+    let server = Server::with_model(&model, &[]);
+    let chat = Chat::technician(&server);
+    let replace = |content: &str| {
+        server.execute_sql(&format!(
+            "UPDATE messages SET content = '{content}' WHERE role = 'assistant'"
+        ))
+    };
+    chat.ask("The gate squeaks");
+    assert_eq!(replace("<think>Secret plan.</think>\n\nTry the window."), 1);
+    chat.ask("And now?");
+    assert_eq!(replace("<think>Secret plan."), 2);
+    chat.ask("And then?");
+    let history = |request: usize| -> Vec<Value> {
+        let body = &model.requests()[request].body;
+        let messages = body["messages"].as_array().unwrap();
+        let content = |message: &Value| message["content"].clone();
+        messages[1..].iter().map(content).collect()
+    };
+    assert_eq!(
+        history(1),
+        ["The gate squeaks", "Try the window.", "And now?"]
+    );
+    assert_eq!(history(2), ["The gate squeaks\n\nAnd now?\n\nAnd then?"]);
+}
