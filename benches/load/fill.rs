@@ -171,7 +171,7 @@ fn msps(connection: &Connection) -> rusqlite::Result<Vec<Msp>> {
         let mut channels =
             connection.prepare("SELECT id, agent_id FROM channels WHERE tenant_no = ?1")?;
         let mut companies = connection.prepare(
-            "SELECT psa_company_id, m365_tenant_id FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id IS NOT NULL",
+            "SELECT psa_company_id, m365_tenant_id FROM company_directories WHERE tenant_no = ?1",
         )?;
         let routed = channels.query_map([no], |row| {
             Ok(Routed {

@@ -1,4 +1,4 @@
-// The MSP's client companies: the M365 tenant of each one, and the instructions that agents get for
+// The MSP's client companies: the M365 tenants of each one, and the instructions that agents get for
 // it.
 
 import { call, get, path, post, put, remove } from './api.js';
@@ -10,11 +10,15 @@ import { listView, textFilter } from './list.js';
 
 /** Companies that are named in a sentence, and articles that are counted, before "more". */
 const NAMED = 10;
+/** M365 tenants of a company that the list shows, before "more". */
+const SHOWN = 3;
+/** M365 tenants of a company whose state its page shows. */
+const CHECKED = 20;
 
 const NAME = { name: 'psa_company_name', label: 'Name', required: true };
-const DIRECTORY = {
-  name: 'tenant_id', label: 'M365 tenant id', nullable: true, code: true,
-  hint: 'The Microsoft directory that the staff sign in to. People who write to a client bot from there are answered as this company’s staff. Find it in the Microsoft Entra admin center under Overview > Tenant ID. Leave it empty for no link.',
+const DIRECTORIES = {
+  name: 'tenant_ids', label: 'M365 tenant ids', kind: 'lines', rows: 2, code: true,
+  hint: 'The Microsoft directories that the staff sign in to, one a line. People who write to a client bot from there are answered as this company’s staff. Find the id in the Microsoft Entra admin center under Overview > Tenant ID. Leave it empty for no link.',
 };
 const INSTRUCTIONS = [
   {
@@ -37,11 +41,14 @@ function list(context) {
   const csv = () => h('code', `switchboard import companies.csv --tenant ${me.client_id}`);
   const health = get('/end-companies/health', {}, signal);
   const shared = health.then(({ shared_directories: { items } }) => new Set(items.map((item) => item.tenant_id)), () => new Set());
-  const directory = ({ tenant_id: id }) => {
-    if (id === null) return badge('not linked', 'warn');
-    const shown = h('span', h('code', id), ' ');
+  const directory = (id) => {
+    const shown = h('div', h('code', id), ' ');
     shared.then((directories) => directories.has(id) && shown.append(badge('shared', 'warn')));
     return shown;
+  };
+  const directories = ({ tenant_ids: ids }) => {
+    if (ids.length === 0) return badge('not linked', 'warn');
+    return ids.slice(0, SHOWN).map(directory).concat(ids.length > SHOWN ? h('div.muted', `and ${ids.length - SHOWN} more`) : []);
   };
   const found = listView(context, {
     path: '/end-companies', caption: 'companies', search: 'Search by name or PSA id',
@@ -50,7 +57,7 @@ function list(context) {
     columns: [
       { label: 'Company', cell: (row) => h('bdi', row.psa_company_name), wide: true },
       { label: 'PSA id', cell: (row) => h('code', row.psa_company_id) },
-      { label: 'M365 tenant', cell: directory },
+      { label: 'M365 tenant', cell: directories },
       { label: 'Changed', cell: (row) => time(row.updated_at) },
     ],
     none: me.can.manage
@@ -59,7 +66,7 @@ function list(context) {
   });
   return [
     heading('Companies', {
-      lead: ['Your clients, and the M365 tenant of each one’s staff.', me.can.manage && [h('br'), 'To import a CSV file: ', csv()]],
+      lead: ['Your clients, and the M365 tenants of each one’s staff.', me.can.manage && [h('br'), 'To import a CSV file: ', csv()]],
       actions: add,
     }),
     refusalNotice(health, signal),
@@ -80,11 +87,11 @@ function refusalNotice(health, signal) {
 
 function create(context) {
   const made = form({
-    fields: [NAME, { name: 'psa_company_id', label: 'PSA company id', required: true, code: true, hint: 'The id of the company in your PSA. It cannot be changed later.' }, DIRECTORY, ...INSTRUCTIONS],
+    fields: [NAME, { name: 'psa_company_id', label: 'PSA company id', required: true, code: true, hint: 'The id of the company in your PSA. It cannot be changed later.' }, DIRECTORIES, ...INSTRUCTIONS],
     label: 'Create company',
     cancel: '#/companies',
     async submit(values) {
-      await confirmLink(null, values.tenant_id);
+      await confirmLinks(null, values.tenant_ids);
       try {
         await post('/end-companies', values);
       } catch (error) {
@@ -126,36 +133,36 @@ async function detail(context, id) {
     }),
     facts([['PSA company id', identifier(id)], ['Created', time(company.created_at)], ['Changed', time(company.updated_at)]]),
     h('div.columns.halves',
-      section('M365 tenant', link.element),
+      section('M365 tenants', link.element),
       section('Details', details
         ? details.element
         : h('dl.stack', INSTRUCTIONS.map((field) => h('div', h('dt', h('strong', field.label)), h('dd.preformatted', { dir: 'auto' }, company[field.name] ?? h('span.muted', 'none'))))))),
   ];
 }
 
-/** The link to an M365 tenant: its state, a fix for a shared one, and a form of its own. */
+/** The links to M365 tenants: the state of each, a fix for a shared one, and a form of their own. */
 function linkOf({ me, signal }, company) {
   const state = h('div');
   const draw = () => loadInto(state, () => health(), 2);
   const made = me.can.manage && form({
-    fields: [DIRECTORY],
+    fields: [DIRECTORIES],
     values: company,
-    label: 'Save link',
-    async submit({ tenant_id: directory }) {
-      await confirmLink(company, directory);
-      const { data, meta } = await put(path`/end-companies/${company.psa_company_id}`, { tenant_id: directory });
+    label: 'Save links',
+    async submit({ tenant_ids: directories }) {
+      await confirmLinks(company, directories);
+      const { data, meta } = await put(path`/end-companies/${company.psa_company_id}`, { tenant_ids: directories });
       show(data);
       if (meta.warnings.length > 0) toast(meta.warnings.join(' '), 'bad');
-      else toast(data.tenant_id === null ? 'The link was removed.' : 'The link was saved.');
+      else toast(data.tenant_ids.length === 0 ? 'The company is not linked now.' : 'The links were saved.');
       draw();
     },
   });
   const show = (row) => {
     company = row;
-    made.element.elements.tenant_id.value = row.tenant_id ?? '';
+    made.element.elements.tenant_ids.value = row.tenant_ids.join('\n');
   };
-  const share = button('Choose one company', async () => {
-    if (!await unshareDirectory(company.tenant_id)) return;
+  const share = (directory) => button('Choose one company', async () => {
+    if (!await unshareDirectory(directory)) return;
     const row = await get(path`/end-companies/${company.psa_company_id}`, {}, signal);
     // Input that was typed meanwhile stays in the form.
     if (made.dirty()) company = row;
@@ -167,17 +174,21 @@ function linkOf({ me, signal }, company) {
   }, { small: true });
 
   async function health() {
-    if (company.tenant_id === null) {
+    const { tenant_ids: directories, psa_company_id: id } = company;
+    if (directories.length === 0) {
       return notice('warn', 'Not linked.', h('p', 'Switchboard refuses the company’s staff when they write to a client bot, because it cannot tell which company they belong to.'));
     }
-    const { rows, more } = await others(company.tenant_id, company.psa_company_id, signal);
-    const tenant = h('p', identifier(company.tenant_id));
-    if (rows.length === 0) {
-      return notice('good', 'Linked to this company only.', tenant, h('p', 'People who write to a client bot from this M365 tenant are answered as the company’s staff.'));
-    }
-    return notice('warn', 'Shared: everybody there is refused.', tenant,
-      h('p', 'Switchboard cannot tell whose staff is writing until only one company is linked. Also linked: ', named(rows, more, true), '.'),
-      me.can.manage && share);
+    const found = await Promise.all(directories.slice(0, CHECKED).map(async (directory) => ({ directory, ...await others(directory, id, signal) })));
+    const own = found.filter(({ rows }) => rows.length === 0);
+    const shared = found.filter(({ rows }) => rows.length > 0);
+    return [
+      own.length > 0 && notice('good', 'Linked to this company only.', own.map(({ directory }) => h('p', identifier(directory))),
+        h('p', 'People who write to a client bot from there are answered as the company’s staff.')),
+      shared.map(({ directory, rows, more }) => notice('warn', 'Shared: everybody there is refused.', h('p', identifier(directory)),
+        h('p', 'Switchboard cannot tell whose staff is writing until only one company is linked. Also linked: ', named(rows, more, true), '.'),
+        me.can.manage && share(directory))),
+      directories.length > CHECKED && h('p.muted', `And ${directories.length - CHECKED} more M365 tenants.`),
+    ];
   }
   draw();
   return { element: h('div.stack', state, made && made.element), dirty: made ? made.dirty : () => false };
@@ -205,22 +216,21 @@ function named(rows, more, links = false) {
  * Asks for confirmation if a link would make Switchboard refuse more people. Throws if the person
  * cancels, so that the form keeps its input.
  */
-async function confirmLink(company, directory) {
-  const before = company?.tenant_id ?? null;
-  const after = directory;
+async function confirmLinks(company, after) {
+  const before = company?.tenant_ids ?? [];
   // The server reads every spelling of a GUID as the same M365 tenant.
-  const plain = (id) => id?.toLowerCase().replace(/urn:uuid:|[\s{}()-]/g, '');
-  if (plain(before) === plain(after)) return;
+  const plain = (id) => id.toLowerCase().replace(/urn:uuid:|[\s{}()-]/g, '');
+  const without = (list, others) => list.filter((id) => !others.some((other) => plain(other) === plain(id)));
   const warnings = [];
-  if (after !== null) {
-    const { rows, more } = await others(after, company?.psa_company_id);
-    if (rows.length > 0) warnings.push(h('span', 'The M365 tenant is already linked to ', named(rows, more), '. While several companies share it, Switchboard refuses everybody there. '));
+  for (const id of without(after, before)) {
+    const { rows, more } = await others(id, company?.psa_company_id);
+    if (rows.length > 0) warnings.push(h('span', 'The M365 tenant ', h('code', id), ' is already linked to ', named(rows, more), '. While several companies share it, Switchboard refuses everybody there. '));
   }
-  if (before !== null && (await others(before, company.psa_company_id)).rows.length === 0) {
-    warnings.push(h('span', 'Switchboard will refuse people who write from ', h('code', before), '.'));
+  for (const id of without(before, after)) {
+    if ((await others(id, company.psa_company_id)).rows.length === 0) warnings.push(h('span', 'Switchboard will refuse people who write from ', h('code', id), '. '));
   }
   if (warnings.length > 0 && !await confirm('People would be refused', warnings, 'Save anyway')) {
-    throw Object.assign(new Error('Not saved.'), { details: { field: 'tenant_id' } });
+    throw Object.assign(new Error('Not saved.'), { details: { field: 'tenant_ids' } });
   }
 }
 

@@ -1,6 +1,6 @@
 // Dialogs that link an M365 tenant to exactly one company, so that Switchboard takes its messages.
 
-import { allRows, call, path, post, put } from './api.js';
+import { allRows, call, get, path, post, put } from './api.js';
 import { h, setContent } from './dom.js';
 import { button, confirm, dialog, failure, notice, plural, toast } from './components.js';
 import { form } from './form.js';
@@ -27,11 +27,13 @@ export async function linkDirectory(directory) {
         }],
         label: 'Link',
         async submit({ company }) {
-          if (company.tenant_id && company.tenant_id !== directory && !await confirm(
-            `Move the link of ${company.psa_company_name}?`,
-            `${company.psa_company_name} is linked to the M365 tenant ${company.tenant_id}. Switchboard would refuse people who write from there.`,
-            'Move link')) return;
-          const { meta } = await put(path`/end-companies/${company.psa_company_id}`, { tenant_id: directory });
+          const { tenant_ids: linked } = await get(path`/end-companies/${company.psa_company_id}`);
+          if (linked.length > 0 && !linked.includes(directory) && !await confirm(
+            `Add an M365 tenant to ${company.psa_company_name}?`,
+            `${company.psa_company_name} is linked to ${linked.length === 1 ? `the M365 tenant ${linked[0]}` : `${linked.length} M365 tenants`}, and stays linked. People who write from ${directory} would be its staff too.`,
+            'Add M365 tenant')) return;
+          const all = linked.includes(directory) ? linked : [...linked, directory];
+          const { meta } = await put(path`/end-companies/${company.psa_company_id}`, { tenant_ids: all });
           close({ name: company.psa_company_name, warnings: meta.warnings });
         },
         extra: button('Create a company instead', () => setContent(place, create().element), { kind: 'quiet' }),
@@ -45,7 +47,7 @@ export async function linkDirectory(directory) {
       ],
       label: 'Create and link',
       async submit(values) {
-        const { psa_company_name: name } = await post('/end-companies', { ...values, tenant_id: directory });
+        const { psa_company_name: name } = await post('/end-companies', { ...values, tenant_ids: [directory] });
         close({ name, warnings: [] });
       },
       extra: button('Choose an existing company', () => setContent(place, existing().element), { kind: 'quiet' }),
@@ -79,7 +81,7 @@ export async function unshareDirectory(directory) {
         setContent(place, h('ul.findings', rows.map((row) => h('li',
           h('div.finding-text', h('strong', row.psa_company_name), h('p', row.psa_company_id)),
           button('Remove link', async () => {
-            await call('PUT', path`/end-companies/${row.psa_company_id}`, { body: { tenant_id: null } });
+            await call('PUT', path`/end-companies/${row.psa_company_id}`, { body: { tenant_ids: row.tenant_ids.filter((id) => id !== directory) } });
             changed = true;
             await draw();
           }, { small: true })))));

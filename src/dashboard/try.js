@@ -201,6 +201,6 @@ async function suggest(bots, directories, signal) {
   }
   for await (const row of allRows('/end-companies/unlinked-tenants', {}, signal, SUGGESTED)) directories.append(h('option', { value: row.inbound_tenant_id }, 'refused before'));
   for await (const company of allRows('/end-companies', {}, signal, SUGGESTED)) {
-    if (company.tenant_id) directories.append(h('option', { value: company.tenant_id }, company.psa_company_name));
+    for (const id of company.tenant_ids) directories.append(h('option', { value: id }, company.psa_company_name));
   }
 }

@@ -1,6 +1,7 @@
 //! End companies, directories without a link, and the health of the mapping (contract, section 6).
 
 use actix_web::{HttpRequest, web};
+use serde_json::Value;
 
 use super::App;
 use super::edge::admission::Permit;
@@ -12,7 +13,8 @@ use super::edge::extract::{Body, FromQuery, Query, QueryString, path_directory, 
 use crate::error::{Code, Refusal, Result};
 use crate::input::draft::CompanyDraft;
 use crate::input::fields::{Field, Fields, FromFields};
-use crate::model::names::CompanyId;
+use crate::model::names::{CompanyId, M365TenantId};
+use crate::store::audit::Event;
 use crate::store::companies::{self, CompanyFilter, CompanyRecord};
 use crate::store::health::{self, Health, Viewer};
 use crate::store::rules;
@@ -87,8 +89,8 @@ pub(super) async fn create(
     body: Body<NewCompany>,
 ) -> Outcome<CompanyRecord> {
     let new = body.read()?;
-    let (named, rule) = (&new.draft.tenant_id, app.config.directories);
-    rules::refuse(rules::unfit_directory("tenant_id", named, None, rule))?;
+    let rule = app.config.directories;
+    rules::refuse(rules::unfit_links(&new.draft, &[], rule))?;
     let id = new
         .id
         .ok_or_else(|| Refusal::invalid("psa_company_id", "is required"))?;
@@ -96,14 +98,24 @@ pub(super) async fn create(
     let event = event_of(&request, &caller, "company.create", &id);
     let company = audited::write(&app, event, move |tx, event| {
         let company = CompanyRecord::fresh(id).changed(&new.draft);
-        if let Some(directory) = &company.tenant_id {
-            event.detail("tenant_id", directory.as_str());
-        }
+        add_links(event, &company);
         companies::create(tx, tenant, &company)
     })
     .await?;
     let path = format!("/end-companies/{}", company.psa_company_id);
     Ok(Reply::created(path, company))
+}
+
+/// Adds a company's links to its event.
+fn add_links(event: &mut Event, company: &CompanyRecord) {
+    if let Some(first) = company.directories.first() {
+        event.detail("tenant_id", first.as_str());
+        let all = company.directories.as_slice().iter();
+        event.detail(
+            "tenant_ids",
+            all.map(M365TenantId::as_str).collect::<Value>(),
+        );
+    }
 }
 
 /// The body of a PUT. It may repeat the company's id, which cannot change.
@@ -154,10 +166,8 @@ pub(super) async fn delete(
     audited::write(&app, event, move |tx, event| {
         let company = companies::by_id(tx.reader(), tenant, &id)?.ok_or(Code::NotFound)?;
         let articles = companies::delete(tx, tenant, &company)?;
+        add_links(event, &company);
         event.detail("psa_company_name", company.psa_company_name);
-        if let Some(directory) = &company.tenant_id {
-            event.detail("tenant_id", directory.as_str());
-        }
         event.detail("knowledge_articles", articles);
         Ok(())
     })

@@ -18,10 +18,13 @@ use crate::model::names::CompanyId;
 use crate::resolver::Linked;
 use crate::store::audit::{self, Event};
 use crate::store::channels::{self, ChannelRecord};
+use crate::store::companies::NewLink;
 use crate::store::installs::{self, InstallRecord, Installed, Installer};
 use crate::store::{Extent, Reader, WriteTx, tenants};
 
 const SHARED: &str = "Several companies are now linked to this M365 tenant. Chat is refused until exactly one is linked.";
+
+const ADDS_TO_NONE: &str = "add_directory was ignored: it needs the psa_company_id of the company that gets the M365 tenant.";
 
 /// A channel whose installs the caller manages: one of its tenant, or any for the platform, whose
 /// call counts on the channel's tenant. The channel may be deleted: its installs refuse chat until
@@ -70,17 +73,23 @@ pub(super) async fn list(
 /// The body of a POST.
 pub(super) struct NewInstall {
     end_client_tenant_id: Option<DirectoryId>,
-    psa_company_id: Option<CompanyId>,
+    link: Option<NewLink>,
+    /// The client asked to add a directory to no company.
+    adds_to_none: bool,
 }
 
 impl FromFields for NewInstall {
     fn read(fields: &Fields<'_>) -> Self {
+        let directory = fields.directory("end_client_tenant_id");
+        let company: Option<CompanyId> = fields.named("psa_company_id").value();
+        let adds_directory = fields.boolean("add_directory").value().unwrap_or(false);
         Self {
-            end_client_tenant_id: fields.required(
-                "end_client_tenant_id",
-                fields.directory("end_client_tenant_id"),
-            ),
-            psa_company_id: fields.named("psa_company_id").value(),
+            end_client_tenant_id: fields.required("end_client_tenant_id", directory),
+            adds_to_none: adds_directory && company.is_none(),
+            link: company.map(|company| NewLink {
+                company,
+                adds_directory,
+            }),
         }
     }
 }
@@ -95,7 +104,7 @@ pub(super) async fn create(
     let Some(directory) = new.end_client_tenant_id else {
         return Err(Code::ValidationError.into());
     };
-    let company = new.psa_company_id.as_ref().map(|id| id.as_str().into());
+    let company = new.link.as_ref().map(|link| link.company.as_str().into());
     let asked = [
         ("end_client_tenant_id", Some(directory.id().as_str().into())),
         ("psa_company_id", company),
@@ -114,20 +123,23 @@ pub(super) async fn create(
         .store
         .write(Extent::Configuration, move |tx| {
             let channel = managed_channel(tx.reader(), &call, channel_id)?;
-            let company = new.psa_company_id.as_ref();
-            let installed = installs::install(tx, &channel, &directory, company, installer, rule)?;
+            let link = new.link.as_ref();
+            let installed = installs::install(tx, &channel, &directory, link, installer, rule)?;
             if installed.is_new || installed.is_linked {
                 // The owner of the channel has to know, also if the platform installed it.
                 event.tenant = channel.tenant;
-                record(tx, event, &installed, company)?;
+                record(tx, event, &installed, link)?;
             }
             Ok(installed)
         })
         .await?;
-    let warnings = match installed.linked {
+    let mut warnings = match installed.linked {
         Linked::Not(several) if several > 1 => vec![SHARED],
         Linked::One(_) | Linked::Not(_) => Vec::new(),
     };
+    if new.adds_to_none {
+        warnings.push(ADDS_TO_NONE);
+    }
     let (id, install) = (installed.install.id, installed.install);
     let reply = if installed.is_new {
         Reply::created(
@@ -146,7 +158,7 @@ fn record(
     tx: &mut WriteTx<'_>,
     mut event: Event,
     installed: &Installed,
-    company: Option<&CompanyId>,
+    link: Option<&NewLink>,
 ) -> Result<()> {
     if let Some(lost) = &installed.lost {
         let removed = Event {
@@ -168,8 +180,8 @@ fn record(
     if let Some(old) = installed.replaced.or(lost) {
         event.detail("instead_of", old.to_string());
     }
-    if let Some(company) = company.filter(|_| installed.is_linked) {
-        event.detail("psa_company_id", company.as_str());
+    if let Some(link) = link.filter(|_| installed.is_linked) {
+        event.detail("psa_company_id", link.company.as_str());
     }
     audit::record(tx, &event)
 }

@@ -1,8 +1,10 @@
 //! Drafts: the fields that a request body or a seed file sets, read in the same way from both.
 
+use std::borrow::Cow;
+
 use crate::input::fields::{Field, Fields};
 use crate::model::directory::DirectoryId;
-use crate::model::names::{AgentId, BotId, CompanyId};
+use crate::model::names::{AgentId, BotId, CompanyId, M365TenantId};
 use crate::model::words::{Access, AgentState, Audience, AutonomyType, ChannelStatus, Transport};
 
 /// The maximum length of instructions, descriptions and welcome messages, in characters.
@@ -15,6 +17,8 @@ pub const NAME: usize = 200;
 const ALLOWED_USERS: usize = 10_000;
 /// The maximum number of agents in an article's list.
 const ARTICLE_AGENTS: usize = 1_000;
+/// The maximum number of a company's directories.
+pub const COMPANY_DIRECTORIES: usize = 100;
 /// The largest whole number that all JSON parsers read exactly (RFC 8259, section 6).
 pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
@@ -87,6 +91,7 @@ impl AgentDraft {
 pub struct CompanyDraft {
     pub psa_company_name: Field<String>,
     pub tenant_id: Field<DirectoryId>,
+    pub tenant_ids: Field<Vec<DirectoryId>>,
     pub custom_instructions: Field<String>,
     pub custom_instructions_for_user_facing_chat: Field<String>,
 }
@@ -94,13 +99,57 @@ pub struct CompanyDraft {
 impl CompanyDraft {
     /// Reads the fields of a JSON object.
     pub fn read(fields: &Fields<'_>) -> Self {
-        Self {
+        let draft = Self {
             psa_company_name: fields.text("psa_company_name", 1..=NAME),
             tenant_id: fields.directory("tenant_id"),
+            tenant_ids: fields.directories("tenant_ids", COMPANY_DIRECTORIES),
             custom_instructions: fields.text("custom_instructions", 0..=LONG_TEXT),
             custom_instructions_for_user_facing_chat: fields
                 .text("custom_instructions_for_user_facing_chat", 0..=LONG_TEXT),
+        };
+        if draft.contradicts_itself() {
+            fields.refuse(
+                "tenant_id",
+                "must be the first of tenant_ids, or null if there is none; send tenant_ids alone to set the whole list",
+            );
         }
+        draft
+    }
+
+    /// Whether both fields are given, and `tenant_id` is not the first of `tenant_ids`.
+    fn contradicts_itself(&self) -> bool {
+        let first = match &self.tenant_ids {
+            Field::Absent => return false,
+            Field::Null => None,
+            Field::Set(list) => list.first(),
+        };
+        match &self.tenant_id {
+            Field::Absent => false,
+            Field::Null => first.is_some(),
+            Field::Set(named) => first.map(DirectoryId::id) != Some(named.id()),
+        }
+    }
+
+    /// The company's directories: `tenant_ids`, or the one that `tenant_id` alone names.
+    pub fn directories(&self) -> Field<Vec<M365TenantId>> {
+        let list = match &self.tenant_ids {
+            Field::Absent => self.tenant_id.clone().map(|only| vec![only]),
+            list @ (Field::Null | Field::Set(_)) => list.clone(),
+        };
+        list.map(|list| list.into_iter().map(DirectoryId::into_id).collect())
+    }
+
+    /// The directories that the draft names, each with its field.
+    pub fn named_directories(&self) -> impl Iterator<Item = (Cow<'static, str>, &DirectoryId)> {
+        let (only, list) = match (&self.tenant_ids, &self.tenant_id) {
+            (Field::Set(list), _) => (None, list.as_slice()),
+            (Field::Absent, Field::Set(only)) => (Some(only), [].as_slice()),
+            (Field::Absent | Field::Null, _) => (None, [].as_slice()),
+        };
+        let only = only.map(|only| (Cow::from("tenant_id"), only));
+        let list = list.iter().enumerate();
+        let list = list.map(|(index, named)| (Cow::from(format!("tenant_ids[{index}]")), named));
+        only.into_iter().chain(list)
     }
 }
 

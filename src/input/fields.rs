@@ -383,6 +383,31 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// Reads an array of up to `most` ids of different Microsoft directories, as a person writes
+    /// them.
+    pub fn directories(&self, name: &str, most: usize) -> Field<Vec<DirectoryId>> {
+        self.record(name, || {
+            let item = json!({ "type": "string", "pattern": DirectoryId::PATTERN });
+            items_schema(item, most)
+        });
+        let read = self.items(name, most, |value| {
+            DirectoryId::parse(string(value)?, &shortened(value))
+        });
+        if let Field::Set(list) = &read {
+            for (index, named) in list.iter().enumerate() {
+                let mut earlier = list.iter().take(index);
+                if let Some(first) = earlier.position(|other| other.id() == named.id()) {
+                    self.problems.add(
+                        format!("{}[{index}]", self.path(name)),
+                        &Value::String(named.id().to_string()),
+                        format!("is the same directory as {name}[{first}]"),
+                    );
+                }
+            }
+        }
+        read
+    }
+
     /// Reads a time (RFC 3339).
     pub fn time(&self, name: &str) -> Field<Millis> {
         self.record(name, || json!({ "type": "string", "format": "date-time" }));
@@ -469,7 +494,10 @@ impl<'a> Fields<'a> {
                 }
             }
         }
-        Field::Set(items)
+        match items.len() == values.len() {
+            true => Field::Set(items),
+            false => Field::Absent,
+        }
     }
 
     /// Reads up to 16 pairs of strings, with keys of 1 to 64 and values of up to 512 characters.

@@ -424,7 +424,7 @@ pub(super) fn broken_promises(agent: &AgentRecord) -> Vec<Violation> {
     .into_iter()
     .filter(|(_, value, promised)| value != promised)
     .map(|(field, value, promised)| Violation {
-        field,
+        field: field.into(),
         value: value.to_owned(),
         reason: format!("must be {promised} for NEO_SUPPORT"),
         refusal: Refusal::new(Code::AgentManagedByNeo),

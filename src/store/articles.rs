@@ -178,8 +178,8 @@ pub(super) fn unknown_names(
     tenant: TenantNo,
     article: &ArticleRecord,
 ) -> Result<Vec<Violation>> {
-    let unknown = |field, value, reason: &str, sentence| Violation {
-        field,
+    let unknown = |field: &'static str, value, reason: &str, sentence| Violation {
+        field: field.into(),
         value,
         reason: reason.to_owned(),
         refusal: Refusal::new(Code::NotFound)

@@ -165,6 +165,8 @@ pub fn page(
 
 /// Characters of a text that an event stores.
 const MAX_TEXT: usize = 200;
+/// Elements of a list that an event stores: as many as a company may have directories.
+const MAX_ITEMS: usize = 100;
 
 /// The changed fields, each with its value before and after. Long texts are shortened.
 ///
@@ -202,7 +204,7 @@ pub fn difference<T: Serialize>(before: &T, after: &T) -> Result<Map<String, Val
 fn truncated(value: Value) -> Value {
     match value {
         Value::String(text) => shorten(&text, MAX_TEXT).into(),
-        Value::Array(items) => items.into_iter().take(20).map(truncated).collect(),
+        Value::Array(items) => items.into_iter().take(MAX_ITEMS).map(truncated).collect(),
         Value::Object(fields) => fields
             .into_iter()
             .map(|(name, value)| (name, truncated(value)))

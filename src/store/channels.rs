@@ -477,7 +477,7 @@ pub(super) fn unfit_agent(
         Some(_) => return Ok(None),
     };
     Ok(Some(Violation {
-        field: "agent_id",
+        field: "agent_id".into(),
         value: channel.agent_id.to_string(),
         reason,
         refusal,
@@ -506,7 +506,7 @@ pub(super) fn second_internal(
         |_| Ok(()),
     )?;
     Ok(other.map(|()| Violation {
-        field: "bot_id",
+        field: "bot_id".into(),
         value: bot.to_string(),
         reason: "already has an ACTIVE MSP channel in this tenant".to_owned(),
         refusal: taken(

@@ -1,19 +1,22 @@
-//! End companies: an MSP's clients. A company can be linked to a Microsoft directory.
+//! End companies: an MSP's clients. A company can be linked to several Microsoft directories.
+
+use std::borrow::Cow;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::company_directories::{self, Directories, directories_of};
 use super::rules::{self, Violation};
 use super::sql::{Reader, Row, Rows};
 use super::{WriteTx, articles, unlinked};
-use crate::error::{Code, Refusal, Result};
-use crate::input::draft::CompanyDraft;
+use crate::error::{Code, Error, Refusal, Result};
+use crate::input::draft::{COMPANY_DIRECTORIES, CompanyDraft};
 use crate::input::fields::Field;
 use crate::model::clock::Timestamp;
-use crate::model::directory::{DirectoryId, DirectoryRule};
+use crate::model::directory::DirectoryRule;
 use crate::model::ids::Tick;
 use crate::model::names::{CompanyId, CompanyRow, M365TenantId, TenantNo};
-use crate::resolver::{Company, Linked};
+use crate::resolver::Company;
 
 /// An end company as the API returns it (contract, section 6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -22,8 +25,9 @@ pub struct CompanyRecord {
     pub psa_company_id: CompanyId,
     /// The company's name.
     pub psa_company_name: String,
-    /// The link: the M365 tenant of the company's staff.
-    pub tenant_id: Option<M365TenantId>,
+    /// The links: the M365 tenants of the company's staff.
+    #[serde(flatten)]
+    pub directories: Directories,
     /// Instructions about the company for technicians' agents.
     pub custom_instructions: Option<String>,
     /// Instructions for the agent that talks with the company's staff.
@@ -43,7 +47,7 @@ impl CompanyRecord {
         Self {
             psa_company_id,
             psa_company_name: String::new(),
-            tenant_id: None,
+            directories: Directories::default(),
             custom_instructions: None,
             custom_instructions_for_user_facing_chat: None,
             created_at: Timestamp(0),
@@ -55,16 +59,14 @@ impl CompanyRecord {
     /// The company with the draft's fields.
     #[must_use]
     pub fn changed(&self, draft: &CompanyDraft) -> Self {
+        let directories = draft.directories().map(Directories::from);
         let (draft, before) = (draft.clone(), self.clone());
         Self {
             psa_company_id: before.psa_company_id,
             psa_company_name: draft
                 .psa_company_name
                 .over(before.psa_company_name.clone(), before.psa_company_name),
-            tenant_id: draft
-                .tenant_id
-                .map(DirectoryId::into_id)
-                .over_optional(before.tenant_id),
+            directories: directories.over(before.directories, Directories::default()),
             custom_instructions: draft
                 .custom_instructions
                 .over_optional(before.custom_instructions),
@@ -81,8 +83,11 @@ impl CompanyRecord {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT psa_company_id, psa_company_name, m365_tenant_id, custom_instructions, \
-             custom_instructions_for_user_facing_chat, created_at, updated_at, seq FROM end_companies ",
+            "SELECT e.psa_company_id AS psa_company_id, e.psa_company_name AS psa_company_name, ",
+            directories_of!(),
+            ", e.custom_instructions AS custom_instructions, \
+             e.custom_instructions_for_user_facing_chat AS custom_instructions_for_user_facing_chat, \
+             e.created_at AS created_at, e.updated_at AS updated_at, e.seq AS seq FROM end_companies e ",
             $rest
         )
     };
@@ -92,7 +97,7 @@ fn record(row: &Row<'_>) -> Result<CompanyRecord> {
     Ok(CompanyRecord {
         psa_company_id: row.get("psa_company_id")?,
         psa_company_name: row.get("psa_company_name")?,
-        tenant_id: row.get("m365_tenant_id")?,
+        directories: Directories::read(row)?,
         custom_instructions: row.get("custom_instructions")?,
         custom_instructions_for_user_facing_chat: row
             .get("custom_instructions_for_user_facing_chat")?,
@@ -102,7 +107,7 @@ fn record(row: &Row<'_>) -> Result<CompanyRecord> {
     })
 }
 
-const BY_ID: &str = select!("WHERE tenant_no = ?1 AND psa_company_id = ?2");
+const BY_ID: &str = select!("WHERE e.tenant_no = ?1 AND e.psa_company_id = ?2");
 
 /// The tenant's company with this id.
 pub fn by_id(
@@ -113,7 +118,7 @@ pub fn by_id(
     reader.optional(BY_ID, (tenant, id), record)
 }
 
-const BY_ROW: &str = select!("WHERE tenant_no = ?1 AND seq = ?2");
+const BY_ROW: &str = select!("WHERE e.tenant_no = ?1 AND e.seq = ?2");
 
 /// The tenant's company in this row.
 pub fn by_row(
@@ -124,7 +129,7 @@ pub fn by_row(
     reader.optional(BY_ROW, (tenant, row), record)
 }
 
-const ALL: &str = select!("WHERE tenant_no = ?1 ORDER BY seq");
+const ALL: &str = select!("WHERE e.tenant_no = ?1 ORDER BY e.seq");
 
 /// All companies of a tenant, oldest first.
 pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<CompanyRecord>> {
@@ -140,21 +145,22 @@ pub struct CompanyFilter {
     pub q: Option<String>,
 }
 
-/// The index of each list and its SQL. A test reads the query plan.
+/// The key of each list and its SQL. A test reads the query plan.
 pub const RANGES: &[(&str, &str)] = &[
-    ("end_companies_newest", PAGE),
-    ("end_companies_of_directory", PAGE_OF_DIRECTORY),
+    ("INDEX end_companies_newest", PAGE),
+    ("PRIMARY KEY", PAGE_OF_DIRECTORY),
 ];
 
 const PAGE: &str = select!(
-    "WHERE tenant_no = ?1 AND seq < ?2
-       AND (?3 IS NULL OR instr(lower(psa_company_id), lower(?3)) > 0 OR instr(lower(psa_company_name), lower(?3)) > 0)
-     ORDER BY seq DESC LIMIT ?4"
+    "WHERE e.tenant_no = ?1 AND e.seq < ?2
+       AND (?3 IS NULL OR instr(lower(e.psa_company_id), lower(?3)) > 0 OR instr(lower(e.psa_company_name), lower(?3)) > 0)
+     ORDER BY e.seq DESC LIMIT ?4"
 );
 const PAGE_OF_DIRECTORY: &str = select!(
-    "WHERE tenant_no = ?1 AND m365_tenant_id = ?5 AND seq < ?2
-       AND (?3 IS NULL OR instr(lower(psa_company_id), lower(?3)) > 0 OR instr(lower(psa_company_name), lower(?3)) > 0)
-     ORDER BY seq DESC LIMIT ?4"
+    "JOIN company_directories l ON l.tenant_no = e.tenant_no AND l.company_seq = e.seq
+     WHERE l.tenant_no = ?1 AND l.m365_tenant_id = ?5 AND l.company_seq < ?2
+       AND (?3 IS NULL OR instr(lower(e.psa_company_id), lower(?3)) > 0 OR instr(lower(e.psa_company_name), lower(?3)) > 0)
+     ORDER BY l.company_seq DESC LIMIT ?4"
 );
 
 /// A page of a tenant's companies that are older than `before`, newest first.
@@ -193,47 +199,10 @@ pub fn exists(reader: &Reader<'_>, tenant: TenantNo, id: &CompanyId) -> Result<b
     Ok(named(reader, tenant, id)?.is_some())
 }
 
-const LINKED: &str = "
-SELECT count(*) AS companies, min(psa_company_id) AS only_one, min(seq) AS only_row,
-       EXISTS (SELECT 1 FROM imports i JOIN import_holds h ON h.import_id = i.import_id AND h.m365_tenant_id = ?2
-               WHERE i.tenant_no = ?1 AND i.state = 'APPLYING') AS is_held
-FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2";
-
-/// The tenant's companies that are linked to this directory. An import that is being applied holds
-/// the directories whose companies it changes, because a company that is linked during the import
-/// may be linked neither before nor after it.
-pub fn linked(reader: &Reader<'_>, tenant: TenantNo, directory: &M365TenantId) -> Result<Linked> {
-    reader.one(LINKED, (tenant, directory), |row| {
-        let companies: u64 = row.get("companies")?;
-        let (id, row_seq) = (row.get("only_one")?, row.get("only_row")?);
-        let is_held: bool = row.get("is_held")?;
-        Ok(match (companies, id, row_seq) {
-            // The resolver treats a directory without a company as unlinked.
-            _ if is_held => Linked::Not(companies.max(1)),
-            (1, Some(id), Some(row)) => Linked::One(Company { id, row }),
-            _ => Linked::Not(companies),
-        })
-    })
-}
-
-const IS_HELD: &str = "
-SELECT 1 FROM imports i JOIN import_holds h ON h.import_id = i.import_id AND h.m365_tenant_id = ?2
-WHERE i.tenant_no = ?1 AND i.state = 'APPLYING'";
-
-/// Whether an import that is being applied holds this directory.
-pub(super) fn is_held(
-    reader: &Reader<'_>,
-    tenant: TenantNo,
-    directory: &M365TenantId,
-) -> Result<bool> {
-    let held = reader.optional(IS_HELD, (tenant, directory), |_| Ok(()))?;
-    Ok(held.is_some())
-}
-
 const INSERT: &str = "
-INSERT INTO end_companies (tenant_no, psa_company_id, seq, psa_company_name, m365_tenant_id, custom_instructions,
+INSERT INTO end_companies (tenant_no, psa_company_id, seq, psa_company_name, custom_instructions,
                            custom_instructions_for_user_facing_chat, created_at, updated_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)";
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)";
 
 /// Creates a company.
 ///
@@ -271,18 +240,19 @@ pub fn insert(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -
             &company.psa_company_id,
             seq,
             &company.psa_company_name,
-            &company.tenant_id,
             &company.custom_instructions,
             &company.custom_instructions_for_user_facing_chat,
             now,
         ),
     )?;
-    forget_refusals(tx, tenant, [company.tenant_id.as_ref(), None])
+    let (id, links) = (&company.psa_company_id, &company.directories);
+    company_directories::insert(tx, tenant, (seq, id), links)?;
+    forget_refusals(tx, tenant, &Directories::default(), links)
 }
 
 const UPDATE: &str = "
-UPDATE end_companies SET psa_company_name = ?3, m365_tenant_id = ?4, custom_instructions = ?5,
-                         custom_instructions_for_user_facing_chat = ?6, updated_at = ?7
+UPDATE end_companies SET psa_company_name = ?3, custom_instructions = ?4,
+                         custom_instructions_for_user_facing_chat = ?5, updated_at = ?6
 WHERE tenant_no = ?1 AND psa_company_id = ?2";
 
 /// Writes the fields of a company that can change. `before` is the company as it is stored.
@@ -299,17 +269,18 @@ pub fn update(
             tenant,
             &company.psa_company_id,
             &company.psa_company_name,
-            &company.tenant_id,
             &company.custom_instructions,
             &company.custom_instructions_for_user_facing_chat,
             now,
         ),
     )?;
-    forget_refusals(
-        tx,
-        tenant,
-        [company.tenant_id.as_ref(), before.tenant_id.as_ref()],
-    )
+    let (old, new) = (&before.directories, &company.directories);
+    if old == new {
+        return Ok(());
+    }
+    company_directories::delete(tx, tenant, &company.psa_company_id)?;
+    company_directories::insert(tx, tenant, (before.seq, &company.psa_company_id), new)?;
+    forget_refusals(tx, tenant, old, new)
 }
 
 /// Changes a company. Nothing is written if nothing differs. `id` is the id in the request's body.
@@ -332,13 +303,8 @@ pub fn change(
             return Err(Violation::fixed("psa_company_id", &before.psa_company_id).into());
         }
     }
-    let stored = before.tenant_id.as_ref();
-    rules::refuse(rules::unfit_directory(
-        "tenant_id",
-        &draft.tenant_id,
-        stored,
-        rule,
-    ))?;
+    let stored = before.directories.as_slice();
+    rules::refuse(rules::unfit_links(draft, stored, rule))?;
     let after = before.changed(draft);
     if after == *before {
         return Ok(());
@@ -346,33 +312,56 @@ pub fn change(
     update(tx, tenant, before, &after)
 }
 
+/// A company that an install links to its directory.
+#[derive(Clone, Debug)]
+pub struct NewLink {
+    /// The company.
+    pub company: CompanyId,
+    /// Whether the company may have other directories too.
+    pub adds_directory: bool,
+}
+
 /// Links a company to a directory. Returns whether this changed the company.
 ///
 /// # Errors
 /// `not_found` for a company that the tenant lacks; `company_already_bound` for a company that is
-/// linked to another directory, which stays linked.
+/// linked to another directory, unless the directory is to be added, and for a company with as many
+/// directories as one may have.
 pub fn link(
     tx: &mut WriteTx<'_>,
     tenant: TenantNo,
-    id: &CompanyId,
+    link: &NewLink,
     directory: &M365TenantId,
 ) -> Result<bool> {
-    let before = by_id(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
-    match &before.tenant_id {
-        Some(linked) if linked == directory => Ok(false),
-        Some(_) => Err(Refusal::new(Code::CompanyAlreadyBound)
-            .saying("This company is linked to another M365 tenant. Remove that link first.")
-            .with("field", "psa_company_id")
-            .into()),
-        None => {
-            let after = CompanyRecord {
-                tenant_id: Some(directory.clone()),
-                ..before.clone()
-            };
-            update(tx, tenant, &before, &after)?;
-            Ok(true)
-        }
+    let before = by_id(tx.reader(), tenant, &link.company)?.ok_or(Code::NotFound)?;
+    let linked = before.directories.as_slice();
+    if linked.contains(directory) {
+        return Ok(false);
     }
+    if !linked.is_empty() && !link.adds_directory {
+        return Err(bound(
+            "This company is linked to another M365 tenant. Remove that link first, \
+             or send \"add_directory\": true to link this one too.",
+        ));
+    }
+    if linked.len() >= COMPANY_DIRECTORIES {
+        return Err(bound(format!(
+            "This company is linked to {COMPANY_DIRECTORIES} M365 tenants already. Remove one of those links first."
+        )));
+    }
+    let after = CompanyRecord {
+        directories: before.directories.and(directory),
+        ..before.clone()
+    };
+    update(tx, tenant, &before, &after)?;
+    Ok(true)
+}
+
+fn bound(message: impl Into<Cow<'static, str>>) -> Error {
+    Refusal::new(Code::CompanyAlreadyBound)
+        .saying(message)
+        .with("field", "psa_company_id")
+        .into()
 }
 
 const DELETE: &str = "DELETE FROM end_companies WHERE tenant_no = ?1 AND psa_company_id = ?2";
@@ -382,32 +371,20 @@ const DELETE: &str = "DELETE FROM end_companies WHERE tenant_no = ?1 AND psa_com
 pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, company: &CompanyRecord) -> Result<usize> {
     let articles = articles::delete_of_company(tx, tenant, &company.psa_company_id)?;
     tx.execute(DELETE, (tenant, &company.psa_company_id))?;
-    forget_refusals(tx, tenant, [company.tenant_id.as_ref(), None])?;
+    forget_refusals(tx, tenant, &company.directories, &Directories::default())?;
     Ok(articles)
 }
 
-const UP_TO_TWO: &str = "
-SELECT count(*) AS companies FROM (SELECT 1 FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2 LIMIT 2) AS linked";
-
-/// How many companies are linked to a directory: none, one, or two for several. The query stops at
-/// two, because an import may link very many companies to one directory.
-pub(super) fn linked_up_to_two(
-    reader: &Reader<'_>,
-    tenant: TenantNo,
-    directory: &M365TenantId,
-) -> Result<u64> {
-    reader.one(UP_TO_TWO, (tenant, directory), |row| row.get("companies"))
-}
-
-/// Deletes the record of a directory's refusals when exactly one company is linked to it: after a
-/// link is added, and after the second of two is removed.
+/// Deletes the refusals of the directories that were added or removed, if exactly one company is
+/// linked to the directory now: after a link is added, and after the second of two is removed.
 fn forget_refusals(
     tx: &mut WriteTx<'_>,
     tenant: TenantNo,
-    directories: [Option<&M365TenantId>; 2],
+    old: &Directories,
+    new: &Directories,
 ) -> Result<()> {
-    for directory in directories.into_iter().flatten() {
-        if linked_up_to_two(tx.reader(), tenant, directory)? == 1 {
+    for directory in old.without(new).chain(new.without(old)) {
+        if company_directories::linked_up_to_two(tx.reader(), tenant, directory)? == 1 {
             unlinked::delete(tx, tenant, directory)?;
         }
     }

@@ -2,7 +2,7 @@
 
 use super::cache::{CacheOnly, SnapshotVersion};
 use super::sql::Reader;
-use super::{Store, agents, channels, companies, tenants};
+use super::{Store, agents, channels, companies, company_directories, tenants};
 use crate::error::{Error, Result};
 use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
 use crate::model::words::ManagedAgentKey;
@@ -12,7 +12,7 @@ use crate::resolver::{
 };
 
 const OWNS_DIRECTORY: &str = "
-SELECT EXISTS (SELECT 1 FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id = ?2)
+SELECT EXISTS (SELECT 1 FROM company_directories WHERE tenant_no = ?1 AND m365_tenant_id = ?2)
     OR EXISTS (SELECT 1 FROM installs WHERE tenant_no = ?1 AND m365_tenant_id = ?2)
     OR EXISTS (SELECT 1 FROM unlinked_tenants WHERE tenant_no = ?1 AND m365_tenant_id = ?2)
     OR EXISTS (SELECT 1 FROM tenants WHERE tenant_no = ?1 AND entra_tenant_id = ?2) AS owns";
@@ -45,7 +45,7 @@ impl Directory for Reader<'_> {
     }
 
     fn linked(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<Linked> {
-        companies::linked(self, tenant, inbound)
+        company_directories::linked(self, tenant, inbound)
     }
 
     fn owns_directory(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<bool> {

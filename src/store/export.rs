@@ -64,7 +64,8 @@ pub(super) fn company(company: &CompanyRecord) -> Value {
     json!({
         "psa_company_id": company.psa_company_id,
         "psa_company_name": company.psa_company_name,
-        "tenant_id": company.tenant_id,
+        "tenant_id": company.directories.first(),
+        "tenant_ids": company.directories.as_slice(),
         "custom_instructions": company.custom_instructions,
         "custom_instructions_for_user_facing_chat": company.custom_instructions_for_user_facing_chat,
     })

@@ -175,30 +175,30 @@ impl Health {
     }
 }
 
-/// The queries, each with the index that it uses.
+/// The queries, each with the key that it uses.
 pub const RANGES: &[(&str, &str)] = &[
-    ("installs_bound", INSTALLED),
-    ("end_companies_of_directory", SHARED),
-    ("channels_living", CHANNELS),
-    ("end_companies_linked", UNUSABLE_LINKS),
-    ("installs_bound", UNUSABLE_INSTALLS),
+    ("INDEX installs_bound", INSTALLED),
+    ("PRIMARY KEY", SHARED),
+    ("INDEX channels_living", CHANNELS),
+    ("PRIMARY KEY", UNUSABLE_LINKS),
+    ("INDEX installs_bound", UNUSABLE_INSTALLS),
 ];
 
 const INSTALLED: &str = "
 SELECT i.m365_tenant_id AS m365_tenant_id, c.id AS channel_id, c.internal_name AS internal_name, i.bot_id AS bot_id
 FROM installs i JOIN channels c ON c.seq = i.channel_seq
 WHERE i.tenant_no = ?1 AND c.deleted_at IS NULL
-  AND NOT EXISTS (SELECT 1 FROM end_companies e WHERE e.tenant_no = i.tenant_no AND e.m365_tenant_id = i.m365_tenant_id)
+  AND NOT EXISTS (SELECT 1 FROM company_directories d WHERE d.tenant_no = i.tenant_no AND d.m365_tenant_id = i.m365_tenant_id)
 ORDER BY i.m365_tenant_id";
 
 const SHARED: &str = "
-SELECT m365_tenant_id, count(*) AS companies FROM end_companies
-WHERE tenant_no = ?1 AND m365_tenant_id IS NOT NULL
+SELECT m365_tenant_id, count(*) AS companies FROM company_directories WHERE tenant_no = ?1
 GROUP BY m365_tenant_id HAVING count(*) > 1 ORDER BY m365_tenant_id";
 
 const SHARING: &str = "
-SELECT psa_company_id, psa_company_name FROM end_companies
-WHERE tenant_no = ?1 AND m365_tenant_id = ?2 ORDER BY psa_company_id LIMIT ?3";
+SELECT e.psa_company_id AS psa_company_id, e.psa_company_name AS psa_company_name
+FROM company_directories d JOIN end_companies e ON e.tenant_no = d.tenant_no AND e.psa_company_id = d.psa_company_id
+WHERE d.tenant_no = ?1 AND d.m365_tenant_id = ?2 ORDER BY d.psa_company_id LIMIT ?3";
 
 const CHANNELS: &str = "
 SELECT c.id AS channel_id, c.internal_name AS internal_name, c.bot_id AS bot_id, c.agent_id AS agent_id,
@@ -229,10 +229,12 @@ macro_rules! unusable {
 }
 
 const UNUSABLE_LINKS: &str = unusable!(
-    "SELECT m365_tenant_id, psa_company_id, psa_company_name FROM end_companies
-     WHERE tenant_no = ?1 AND m365_tenant_id IS NOT NULL",
-    "m365_tenant_id",
-    "ORDER BY m365_tenant_id, psa_company_id"
+    "SELECT d.m365_tenant_id AS m365_tenant_id, e.psa_company_id AS psa_company_id, e.psa_company_name AS psa_company_name,
+            d.position AS position
+     FROM company_directories d JOIN end_companies e ON e.tenant_no = d.tenant_no AND e.psa_company_id = d.psa_company_id
+     WHERE d.tenant_no = ?1",
+    "d.m365_tenant_id",
+    "ORDER BY d.m365_tenant_id, d.company_seq"
 );
 const UNUSABLE_INSTALLS: &str = unusable!(
     "SELECT i.m365_tenant_id AS m365_tenant_id, c.id AS channel_id, c.internal_name AS internal_name
@@ -256,7 +258,7 @@ LIMIT 1";
 const ELSEWHERE: &str = "
 SELECT own.m365_tenant_id AS m365_tenant_id, bots.bot_id AS bot_id, c.id AS channel_id, c.internal_name AS internal_name,
        rival.client_id AS rival, holder.deleted_at IS NOT NULL AS is_of_deleted
-FROM (SELECT m365_tenant_id FROM end_companies WHERE tenant_no = ?1 AND m365_tenant_id IS NOT NULL
+FROM (SELECT m365_tenant_id FROM company_directories WHERE tenant_no = ?1
       UNION SELECT m365_tenant_id FROM installs WHERE tenant_no = ?1) own
 CROSS JOIN (SELECT bot_id, min(seq) AS first_seq FROM channels
             WHERE tenant_no = ?1 AND deleted_at IS NULL AND bot_id IS NOT NULL GROUP BY bot_id) bots
@@ -267,8 +269,8 @@ JOIN channels c ON c.seq = bots.first_seq
 WHERE ?2
   OR EXISTS (SELECT 1 FROM installs b WHERE b.tenant_no = ?1 AND b.m365_tenant_id = own.m365_tenant_id)
   OR EXISTS (SELECT 1 FROM unlinked_tenants u WHERE u.tenant_no = ?1 AND u.m365_tenant_id = own.m365_tenant_id)
-  OR EXISTS (SELECT 1 FROM end_companies e
-             WHERE e.tenant_no = ?1 AND e.m365_tenant_id = own.m365_tenant_id AND e.updated_at <= i.created_at)
+  OR EXISTS (SELECT 1 FROM company_directories d JOIN end_companies e ON e.tenant_no = ?1 AND e.psa_company_id = d.psa_company_id
+             WHERE d.tenant_no = ?1 AND d.m365_tenant_id = own.m365_tenant_id AND e.updated_at <= i.created_at)
 ORDER BY own.m365_tenant_id, bots.bot_id";
 
 /// The mapping health of a tenant, with up to `limit` findings of each kind.
@@ -422,7 +424,11 @@ fn unusable(
     reader.each(UNUSABLE_LINKS, params, |row| {
         let id: CompanyId = row.get("psa_company_id")?;
         let name: String = row.get("psa_company_name")?;
-        let what = format!("The tenant_id of the company {id} {name:?}");
+        let field = match row.get("position")? {
+            0_i64 => "tenant_id".to_owned(),
+            position => format!("tenant_ids[{position}]"),
+        };
+        let what = format!("The {field} of the company {id} {name:?}");
         let item = UnusableDirectory {
             psa_company_id: Some(id),
             psa_company_name: Some(name),

@@ -5,11 +5,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::channels::{self, ChannelRecord};
-use super::rules::{Violation, refuse, unfit_directory};
+use super::companies::NewLink;
+use super::rules::{Violation, refuse, unfit_id};
 use super::sql::{Reader, Row};
-use super::{WriteTx, companies};
+use super::{WriteTx, companies, company_directories};
 use crate::error::{Code, Contested, Refusal, Result};
-use crate::input::fields::Field;
 use crate::model::clock::Timestamp;
 use crate::model::directory::{DirectoryId, DirectoryRule};
 use crate::model::ids::{ChannelId, InstallId, Tick};
@@ -59,8 +59,8 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT i.id AS id, c.id AS channel_id, i.m365_tenant_id AS m365_tenant_id, i.bot_id AS bot_id, \
-             (SELECT CASE count(*) WHEN 1 THEN min(e.psa_company_id) END FROM end_companies e \
-              WHERE e.tenant_no = i.tenant_no AND e.m365_tenant_id = i.m365_tenant_id) AS psa_company_id, \
+             (SELECT CASE count(*) WHEN 1 THEN min(d.psa_company_id) END FROM company_directories d \
+              WHERE d.tenant_no = i.tenant_no AND d.m365_tenant_id = i.m365_tenant_id) AS psa_company_id, \
              i.created_at AS created_at, i.tenant_no AS tenant_no, c.deleted_at IS NOT NULL AS is_of_deleted \
              FROM installs i JOIN channels c ON c.seq = i.channel_seq ",
             $rest
@@ -157,7 +157,7 @@ pub(super) fn wrong_audience(
     directory: &M365TenantId,
 ) -> Option<Violation> {
     (channel.audience != Audience::EndUser).then(|| Violation {
-        field: "end_client_tenant_id",
+        field: "end_client_tenant_id".into(),
         value: directory.to_string(),
         reason: "only END_USER channels can have installs".to_owned(),
         refusal: Refusal::new(Code::AudienceMismatch)
@@ -182,7 +182,7 @@ pub(super) fn of_another_tenant(
 /// directory. An install of a deleted channel gives way to the operator's.
 pub(super) fn held_by_another_tenant(held: &InstallRecord) -> Option<Violation> {
     (!held.is_of_deleted).then(|| Violation {
-        field: "end_client_tenant_id",
+        field: "end_client_tenant_id".into(),
         value: held.end_client_tenant_id.to_string(),
         reason: "is installed for this bot by another tenant".to_owned(),
         refusal: conflict("end_client_tenant_id"),
@@ -192,7 +192,7 @@ pub(super) fn held_by_another_tenant(held: &InstallRecord) -> Option<Violation> 
 const RIVALS: &str = "
 SELECT o.tenant_no AS tenant_no FROM channels o
 WHERE o.bot_id = ?1 AND o.tenant_no <> ?2 AND o.deleted_at IS NULL
-  AND (EXISTS (SELECT 1 FROM end_companies e WHERE e.tenant_no = o.tenant_no AND e.m365_tenant_id = ?3)
+  AND (EXISTS (SELECT 1 FROM company_directories d WHERE d.tenant_no = o.tenant_no AND d.m365_tenant_id = ?3)
     OR EXISTS (SELECT 1 FROM installs i WHERE i.tenant_no = o.tenant_no AND i.m365_tenant_id = ?3))
 UNION
 SELECT i.tenant_no FROM installs i WHERE i.bot_id = ?1 AND i.m365_tenant_id = ?3 AND i.tenant_no <> ?2";
@@ -230,7 +230,7 @@ pub(super) fn cannot_follow(
             Ok((row.get("m365_tenant_id")?, row.get("rival")?))
         })?;
     Ok(taken.map(|(directory, rival)| Violation {
-        field: "bot_id",
+        field: "bot_id".into(),
         value: bot.to_string(),
         reason: format!("is installed for {directory} by another tenant"),
         refusal: bot_conflict(&directory).contested(contested(&directory, bot, vec![rival])),
@@ -341,7 +341,7 @@ pub enum Installer {
     Owner,
 }
 
-/// Installs a channel for a directory, and links the directory to `company` (contract, section 6).
+/// Installs a channel for a directory, and links the directory to a company (contract, section 6).
 ///
 /// # Errors
 /// The first that applies, in this order: `not_found` for a deleted channel, `audience_mismatch`,
@@ -353,7 +353,7 @@ pub fn install(
     tx: &mut WriteTx<'_>,
     channel: &ChannelRecord,
     named: &DirectoryId,
-    company: Option<&CompanyId>,
+    link: Option<&NewLink>,
     installer: Installer,
     rule: DirectoryRule,
 ) -> Result<Installed> {
@@ -366,8 +366,8 @@ pub fn install(
         Binding::Existing(id) => (id, false, None, None),
         Binding::New { id, replaced, lost } => (id, true, replaced, lost),
     };
-    let is_linked = match company {
-        Some(company) => companies::link(tx, channel.tenant, company, directory)?,
+    let is_linked = match link {
+        Some(link) => companies::link(tx, channel.tenant, link, directory)?,
         None => false,
     };
     Ok(Installed {
@@ -376,7 +376,7 @@ pub fn install(
         replaced,
         lost,
         is_linked,
-        linked: companies::linked(tx.reader(), channel.tenant, directory)?,
+        linked: company_directories::linked(tx.reader(), channel.tenant, directory)?,
     })
 }
 
@@ -407,13 +407,8 @@ fn bind(
     let same = bound
         .as_ref()
         .filter(|bound| bound.channel_id == channel.id);
-    let (named, stored) = (Field::Set(named.clone()), same.map(|_| directory));
-    refuse(unfit_directory(
-        "end_client_tenant_id",
-        &named,
-        stored,
-        rule,
-    ))?;
+    let stored = same.map(|_| directory).into_iter();
+    refuse(unfit_id("end_client_tenant_id", named, stored, rule))?;
     let routed = match &channel.bot_id {
         Some(bot) => routed(reader, bot, directory)?,
         None => None,

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod cache;
 pub mod channels;
 pub mod companies;
+pub mod company_directories;
 pub mod contents;
 pub mod directory;
 pub mod export;

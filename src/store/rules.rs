@@ -1,6 +1,9 @@
 //! A broken rule, as the API refuses it and as an import lists it.
 
+use std::borrow::Cow;
+
 use crate::error::{Error, Refusal, Result};
+use crate::input::draft::CompanyDraft;
 use crate::input::fields::Field;
 use crate::model::directory::{DirectoryId, DirectoryRule};
 use crate::model::names::M365TenantId;
@@ -12,7 +15,7 @@ use crate::model::names::M365TenantId;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Violation {
     /// The field that breaks the rule.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// The field's value.
     pub value: String,
     /// Why the rule is broken: a phrase that follows the field and its value.
@@ -26,7 +29,7 @@ impl Violation {
     pub(super) fn fixed(field: &'static str, value: impl ToString) -> Self {
         const REASON: &str = "cannot change";
         Self {
-            field,
+            field: field.into(),
             value: value.to_string(),
             reason: REASON.to_owned(),
             refusal: Refusal::invalid(field, REASON),
@@ -42,17 +45,39 @@ pub fn unfit_directory(
     stored: Option<&M365TenantId>,
     rule: DirectoryRule,
 ) -> Option<Violation> {
-    let Field::Set(directory) = named else {
-        return None;
-    };
-    if stored == Some(directory.id()) {
+    match named {
+        Field::Set(directory) => unfit_id(field, directory, stored.into_iter(), rule),
+        Field::Null | Field::Absent => None,
+    }
+}
+
+/// As [`unfit_directory`], for each of a company's directories.
+pub fn unfit_links(
+    draft: &CompanyDraft,
+    stored: &[M365TenantId],
+    rule: DirectoryRule,
+) -> Vec<Violation> {
+    let named = draft.named_directories();
+    let unfit = named.filter_map(|(field, named)| unfit_id(field, named, stored.iter(), rule));
+    unfit.collect()
+}
+
+/// As [`unfit_directory`], for an id that is there. An id among the `stored` ones may stay.
+pub(super) fn unfit_id<'a>(
+    field: impl Into<Cow<'static, str>>,
+    directory: &DirectoryId,
+    mut stored: impl Iterator<Item = &'a M365TenantId>,
+    rule: DirectoryRule,
+) -> Option<Violation> {
+    if stored.any(|stored| stored == directory.id()) {
         return None;
     }
     let reason = directory.accepted(rule).err()?;
+    let field = field.into();
     Some(Violation {
-        field,
         value: directory.id().to_string(),
-        refusal: Refusal::invalid(field, reason.clone()),
+        refusal: Refusal::invalid(field.as_ref(), reason.clone()),
+        field,
         reason,
     })
 }

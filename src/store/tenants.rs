@@ -296,7 +296,7 @@ pub(super) fn taken_directory(
         return Ok(None);
     }
     Ok(Some(Violation {
-        field: "entra_tenant_id",
+        field: "entra_tenant_id".into(),
         value: directory.to_string(),
         reason: "already belongs to another tenant".to_owned(),
         refusal: Refusal::new(Code::AlreadyExists)

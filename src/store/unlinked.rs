@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::sql::{Reader, Row};
-use super::{WriteTx, companies};
+use super::{WriteTx, company_directories};
 use crate::error::Result;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{ChannelId, Tick};
@@ -48,11 +48,11 @@ fn record(row: &Row<'_>) -> Result<UnlinkedRecord> {
 }
 
 /// The index and the SQL of the list.
-pub const RANGE: (&str, &str) = ("unlinked_tenants_newest", PAGE);
+pub const RANGE: (&str, &str) = ("INDEX unlinked_tenants_newest", PAGE);
 
 const PAGE: &str = "
 SELECT m365_tenant_id, channel_id, bot_id, attempts, first_seen_at, last_seen_at,
-       (SELECT count(*) FROM end_companies e WHERE e.tenant_no = u.tenant_no AND e.m365_tenant_id = u.m365_tenant_id) AS linked_companies,
+       (SELECT count(*) FROM company_directories d WHERE d.tenant_no = u.tenant_no AND d.m365_tenant_id = u.m365_tenant_id) AS linked_companies,
        seq
 FROM unlinked_tenants u WHERE tenant_no = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
 
@@ -93,10 +93,10 @@ pub fn record_refusal(tx: &mut WriteTx<'_>, refused: &NotMapped) -> Result<()> {
     }
     let tenant = refused.tenant.no;
     let is_linked = matches!(
-        companies::linked(tx.reader(), tenant, inbound)?,
+        company_directories::linked(tx.reader(), tenant, inbound)?,
         Linked::One(_)
     );
-    if is_linked || companies::is_held(tx.reader(), tenant, inbound)? {
+    if is_linked || company_directories::is_held(tx.reader(), tenant, inbound)? {
         return Ok(());
     }
     let (now, seq) = (tx.now(), tx.tick());

@@ -256,7 +256,7 @@ const CHANGES: &[Change] = &[
             server.northwind().delete(path).expect(204);
         },
         other_process: OtherProcess::Writes(
-            "UPDATE end_companies SET m365_tenant_id = NULL WHERE psa_company_id = '1003'",
+            "DELETE FROM company_directories WHERE psa_company_id = '1003'",
         ),
         after: "white_label_install: Service desk of northwind-it, for \"1004\"",
     },
@@ -517,11 +517,14 @@ const CHANGES_OF_ALL_KINDS: &[&str] = &[
     "UPDATE installs SET m365_tenant_id = replace(m365_tenant_id, '-gone', '')",
     "UPDATE installs SET bot_id = NULL WHERE tenant_no = 2",
     "UPDATE installs SET bot_id = 'b07fab1e-c0de-4bee-8ace-facade0fb075' WHERE tenant_no = 2",
-    "UPDATE end_companies SET m365_tenant_id = NULL WHERE psa_company_id = '1001'",
-    "UPDATE end_companies SET m365_tenant_id = 'ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e' WHERE psa_company_id IN ('1001', '1002')",
-    "UPDATE end_companies SET m365_tenant_id = 'c0ffee00-be4d-4ade-8d0e-decafdecaf00' WHERE psa_company_id IN ('1002', '1003')",
-    "INSERT INTO end_companies (tenant_no, psa_company_id, seq, psa_company_name, m365_tenant_id, created_at, updated_at)
-     SELECT 1, 'n' || (count(*) + 1), -1 - count(*), 'New', 'ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e', 1, 1 FROM end_companies",
+    "DELETE FROM company_directories WHERE psa_company_id = '1001'",
+    "INSERT OR IGNORE INTO company_directories (tenant_no, m365_tenant_id, company_seq, psa_company_id, position)
+     SELECT tenant_no, 'ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e', seq, psa_company_id, 1 FROM end_companies WHERE psa_company_id IN ('1001', '1002')",
+    "UPDATE OR IGNORE company_directories SET m365_tenant_id = 'c0ffee00-be4d-4ade-8d0e-decafdecaf00' WHERE psa_company_id IN ('1002', '1003')",
+    "INSERT INTO end_companies (tenant_no, psa_company_id, seq, psa_company_name, created_at, updated_at)
+     SELECT 1, 'n' || (count(*) + 1), -1 - count(*), 'New', 1, 1 FROM end_companies",
+    "INSERT OR IGNORE INTO company_directories (tenant_no, m365_tenant_id, company_seq, psa_company_id, position)
+     SELECT tenant_no, 'ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e', seq, psa_company_id, 0 FROM end_companies WHERE psa_company_id LIKE 'n%'",
     "DELETE FROM end_companies WHERE psa_company_id LIKE 'n%'",
     "UPDATE tenants SET name = name || '.'",
 ];

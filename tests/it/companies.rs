@@ -35,6 +35,7 @@ fn a_company_is_created_read_and_changed_field_by_field() {
         "psa_company_id": "A.b_c-1",
         "psa_company_name": "Wide World",
         "tenant_id": "dir-1",
+        "tenant_ids": ["dir-1"],
         "custom_instructions": null,
         "custom_instructions_for_user_facing_chat": null,
         "created_at": "2025-11-24T16:00:00.000Z",
@@ -59,6 +60,7 @@ fn a_company_is_created_read_and_changed_field_by_field() {
         json!({ "psa_company_name": "WWI", "tenant_id": null, "custom_instructions": null });
     expected["psa_company_name"] = "WWI".into();
     expected["tenant_id"] = Value::Null;
+    expected["tenant_ids"] = json!([]);
     expected["custom_instructions"] = Value::Null;
     expected["updated_at"] = "2025-11-24T16:00:02.000Z".into();
     assert_eq!(northwind.put(path, reset).expect(200).data(), expected);
@@ -570,10 +572,10 @@ fn each_change_of_a_company_is_an_audit_event_and_a_change_of_nothing_is_not() {
     assert_eq!(
         told.lines().rev().collect::<Vec<_>>(),
         [
-            r#"company.create c service_account {"tenant_id":"d"} 127.0.0.1"#.to_owned(),
-            r#"company.update c service_account {"changed":{"tenant_id":{"from":"d","to":null}}} 127.0.0.1"#.to_owned(),
+            r#"company.create c service_account {"tenant_id":"d","tenant_ids":["d"]} 127.0.0.1"#.to_owned(),
+            r#"company.update c service_account {"changed":{"tenant_id":{"from":"d","to":null},"tenant_ids":{"from":["d"],"to":[]}}} 127.0.0.1"#.to_owned(),
             format!(
-                r#"company.delete 1001 service_account {{"knowledge_articles":2,"psa_company_name":"Contoso","tenant_id":"{CONTOSO}"}} 127.0.0.1"#
+                r#"company.delete 1001 service_account {{"knowledge_articles":2,"psa_company_name":"Contoso","tenant_id":"{CONTOSO}","tenant_ids":["{CONTOSO}"]}} 127.0.0.1"#
             ),
             format!(r#"unlinked_tenant.delete {TAILSPIN} service_account {{}} 127.0.0.1"#),
             r#"request.refused /public-api/end-companies end_user_session {"code":"forbidden","method":"GET","route":"/end-companies"} 127.0.0.1"#.to_owned(),

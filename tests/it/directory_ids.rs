@@ -267,7 +267,7 @@ fn an_install_that_is_stored_with_a_name_is_made_again_as_it_is() {
 fn nobody_is_pinned_by_a_stored_id_that_names_no_organization() {
     let server = Server::with_guids_only();
     let pinned = server.relay().session(from(CONTOSO));
-    for table in ["end_companies", "installs"] {
+    for table in ["company_directories", "installs"] {
         server.execute_sql(&format!(
             "UPDATE {table} SET m365_tenant_id = '{PRIVATE}' WHERE m365_tenant_id = '{CONTOSO}'"
         ));
@@ -294,8 +294,7 @@ fn a_stored_id_that_is_none_stays_readable_and_is_a_finding() {
     let server = Server::with_guids_only();
     let northwind = server.northwind();
     let channel = server.client_help_bot();
-    let link =
-        "UPDATE end_companies SET m365_tenant_id = 'contoso.example' WHERE psa_company_id = '1001'";
+    let link = "UPDATE company_directories SET m365_tenant_id = 'contoso.example' WHERE psa_company_id = '1001'";
     server.execute_sql(link);
     server.execute_sql(&format!(
         "UPDATE installs SET m365_tenant_id = '{PRIVATE}' WHERE m365_tenant_id = '{CONTOSO}'"
@@ -382,7 +381,7 @@ fn where_names_are_allowed_only_ids_without_an_organization_are_findings() {
         )
         .expect(200);
     server.execute_sql(
-        "UPDATE end_companies SET m365_tenant_id = 'common' WHERE psa_company_id = '1001'",
+        "UPDATE company_directories SET m365_tenant_id = 'common' WHERE psa_company_id = '1001'",
     );
     let health = server.northwind().get("/end-companies/health").expect(200);
     let found = &health.data()["unusable_directories"];

@@ -251,15 +251,15 @@ fn a_company_is_linked_once_and_nothing_is_overwritten() {
             409,
             json!({
                 "code": "company_already_bound",
-                "message": "This company is linked to another M365 tenant. Remove that link first.",
+                "message": "This company is linked to another M365 tenant. Remove that link first, or send \"add_directory\": true to link this one too.",
                 "details": { "field": "psa_company_id" },
             })
         )
     );
     // The refused calls installed nothing.
     assert_eq!(northwind.get(&path).expect(200).ids().len(), 3);
-    let link: String =
-        server.stored("SELECT m365_tenant_id FROM end_companies WHERE psa_company_id = '1001'");
+    let link: String = server
+        .stored("SELECT m365_tenant_id FROM company_directories WHERE psa_company_id = '1001'");
     assert_eq!(link, CONTOSO);
 
     // A second company of a directory is linked as requested, and the reply warns of the effect.
@@ -436,8 +436,8 @@ fn a_deleted_install_disconnects_its_sessions_and_frees_its_directory() {
     let resolved = relay.create_session(from(CONTOSO)).expect(201).data();
     assert_eq!(resolved["resolution"]["rule"], "neo_support");
     // The company stays linked.
-    let link: String =
-        server.stored("SELECT m365_tenant_id FROM end_companies WHERE psa_company_id = '1001'");
+    let link: String = server
+        .stored("SELECT m365_tenant_id FROM company_directories WHERE psa_company_id = '1001'");
     assert_eq!(link, CONTOSO);
     // After a new install the session continues.
     northwind

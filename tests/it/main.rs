@@ -21,6 +21,7 @@ mod clock_jumps;
 mod codes;
 mod command_line;
 mod companies;
+mod company_directories;
 mod company_isolation;
 mod company_rows;
 mod concurrency;

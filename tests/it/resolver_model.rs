@@ -97,13 +97,15 @@ fn routed<'w>(
                 .any(|installed_for| Some(installed_for) == inbound)
     });
 
-    // "The M365 tenant must be the tenant's own: its entra_tenant_id, the tenant_id of one of its
+    // "The M365 tenant must be the tenant's own: its entra_tenant_id, among the tenant_ids of its
     // companies, the end_client_tenant_id of an install of one of its channels, or among its
     // unlinked M365 tenants. For every other one the reply is 404."
     if let (false, Some(inbound)) = (is_platform, inbound) {
         let mut own = Vec::new();
         for company in &world.companies {
-            own.extend(company.link.as_ref().filter(|_| company.owner == home.no));
+            if company.owner == home.no {
+                own.extend(&company.links);
+            }
         }
         for fact in &world.channels {
             own.extend(
@@ -149,7 +151,7 @@ fn routed<'w>(
         .companies
         .iter()
         .filter(|company| company.owner == acting.no)
-        .filter(|company| inbound.is_some() && company.link.as_ref() == inbound)
+        .filter(|company| company.links.iter().any(|link| Some(link) == inbound))
         .collect();
 
     // Rule b: "the acting tenant has an ACTIVE channel registered for bot_id"; "only the acting
@@ -161,7 +163,7 @@ fn routed<'w>(
         .filter(|fact| fact.channel.owner == acting.no)
         .filter(|fact| fact.channel.status == ChannelStatus::Active && !fact.channel.deleted)
         .collect();
-    // "Of several, if inbound_tenant_id is the tenant_id of one of its end companies, only END_USER
+    // "Of several, if inbound_tenant_id is among the tenant_ids of its end companies, only END_USER
     // channels; else the MSP one first; among END_USER ones the oldest."
     if registered.len() > 1 {
         if !carrying.is_empty() {
@@ -205,7 +207,7 @@ fn routed<'w>(
     ])?;
 
     // "Pinned if the channel is END_USER, else none": to "the one end company of the acting tenant
-    // whose tenant_id equals inbound_tenant_id. None, several, or no inbound_tenant_id: 409."
+    // whose tenant_ids have inbound_tenant_id. None, several, or no inbound_tenant_id: 409."
     // "Nor is a session ever pinned by an id that names no organization."
     let pinning = fact.filter(|fact| fact.channel.audience == Audience::EndUser);
     let is_nobodys = inbound.is_some_and(|inbound| NOBODYS.contains(&inbound.as_str()));

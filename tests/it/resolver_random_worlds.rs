@@ -49,15 +49,19 @@ fn random_world(random: &mut Random) -> World {
     for _ in 0..random.below(9) {
         let owner = random.pick(&owners);
         let id = world::company(random.pick(&COMPANIES));
-        let link = random
-            .chance(3, 4)
-            .then(|| world::directory(random.pick(&DIRECTORIES)));
+        let mut links: Vec<&str> = Vec::new();
+        while random.chance(3, 5) {
+            let name = random.pick(&DIRECTORIES);
+            if !links.contains(&name) {
+                links.push(name);
+            }
+        }
         if !world
             .companies
             .iter()
             .any(|fact| fact.owner == owner && fact.id == id)
         {
-            world.add_company(owner, id, link);
+            world.add_company(owner, id, links.into_iter().map(world::directory));
         }
     }
     for _ in 0..random.below(7) {

@@ -81,13 +81,13 @@ fn can_stand_together(one: &ChannelShape, other: &ChannelShape) -> bool {
     !rivals || one.installs & other.installs == 0
 }
 
-/// A company of a small world: its owner, and its M365 tenant (0 for none).
+/// A company of a small world: its owner, and the mask of its M365 tenants.
 type CompanyShape = (usize, u8);
 
 /// Up to two companies, sorted, because their order has no meaning.
 fn company_shapes() -> Vec<Vec<CompanyShape>> {
     let each: Vec<CompanyShape> = (0..2)
-        .flat_map(|owner| (0..3).map(move |link| (owner, link)))
+        .flat_map(|owner| (0..4).map(move |links| (owner, links)))
         .collect();
     let mut shapes = vec![Vec::new()];
     for (index, one) in each.iter().enumerate() {
@@ -97,15 +97,17 @@ fn company_shapes() -> Vec<Vec<CompanyShape>> {
     shapes
 }
 
+/// A mask of two M365 tenants in the other order.
+fn swapped(mask: u8) -> u8 {
+    mask >> 1 | (mask & 1) << 1
+}
+
 /// Selects one of two worlds that differ only in the order of the M365 tenants.
 fn is_the_chosen_twin(installs: &[u8], companies: &[CompanyShape]) -> bool {
-    let swapped_installs: Vec<u8> = installs
-        .iter()
-        .map(|mask| mask >> 1 | (mask & 1) << 1)
-        .collect();
+    let swapped_installs: Vec<u8> = installs.iter().map(|mask| swapped(*mask)).collect();
     let mut swapped_companies: Vec<CompanyShape> = companies
         .iter()
-        .map(|(owner, link)| (*owner, [0, 2, 1][usize::from(*link)]))
+        .map(|(owner, links)| (*owner, swapped(*links)))
         .collect();
     swapped_companies.sort_unstable();
     (installs, companies) <= (swapped_installs.as_slice(), swapped_companies.as_slice())
@@ -132,13 +134,14 @@ impl SmallWorlds {
                 .into_iter()
                 .map(|shape| {
                     let facts = shape.iter().zip([("c1", 1), ("c2", 2)]).map(
-                        |((owner, link), (id, row))| CompanyFact {
+                        |((owner, links), (id, row))| CompanyFact {
                             owner: TenantNo(*owner as i64 + 1),
                             id: world::company(id),
                             row: CompanyRow(row),
-                            link: link
-                                .checked_sub(1)
-                                .map(|index| directories[usize::from(index)].clone()),
+                            links: (0..2)
+                                .filter(|index| links >> index & 1 == 1)
+                                .map(|index| directories[index].clone())
+                                .collect(),
                         },
                     );
                     let facts = facts.collect();

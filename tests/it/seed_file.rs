@@ -226,7 +226,7 @@ fn an_absent_field_of_an_existing_object_stays_and_null_resets_it() {
     );
     assert_eq!(
         tenant["end_companies"][0],
-        json!({"psa_company_id": "1", "psa_company_name": "C", "tenant_id": null, "custom_instructions": null,
+        json!({"psa_company_id": "1", "psa_company_name": "C", "tenant_id": null, "tenant_ids": [], "custom_instructions": null,
                "custom_instructions_for_user_facing_chat": null})
     );
     assert_eq!(

@@ -100,6 +100,23 @@ fn a_data_folder_of_version_0_1_is_served_with_everything_that_was_in_it() {
         }
     }
 
+    // The one directory of a company has become its list.
+    let companies = server.with_credential(NORTHWIND).get("/end-companies");
+    let linked = companies.expect(200).data();
+    for company in linked.as_array().unwrap() {
+        let directories: Vec<&Value> = company["tenant_id"]
+            .as_str()
+            .map(|_| &company["tenant_id"])
+            .into_iter()
+            .collect();
+        assert_eq!(company["tenant_ids"], json!(directories));
+    }
+    let is_linked = |company: &&Value| !company["tenant_id"].is_null();
+    assert_eq!(
+        linked.as_array().unwrap().iter().filter(is_linked).count(),
+        4
+    );
+
     // A repeat of a request to the old version still gets its stored reply.
     let body =
         r#"{"agent_id": 102, "title": "Printer on floor 3", "metadata": {"ticket": "4711"}}"#;

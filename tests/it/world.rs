@@ -50,13 +50,13 @@ pub struct ChannelFact {
     pub installs: Vec<M365TenantId>,
 }
 
-/// An end company and its link.
+/// An end company and its links.
 #[derive(Clone, Debug)]
 pub struct CompanyFact {
     pub owner: TenantNo,
     pub id: CompanyId,
     pub row: CompanyRow,
-    pub link: Option<M365TenantId>,
+    pub links: Vec<M365TenantId>,
 }
 
 impl CompanyFact {
@@ -173,13 +173,18 @@ impl World {
     }
 
     /// Adds a company.
-    pub fn add_company(&mut self, owner: TenantNo, id: CompanyId, link: Option<M365TenantId>) {
+    pub fn add_company(
+        &mut self,
+        owner: TenantNo,
+        id: CompanyId,
+        links: impl IntoIterator<Item = M365TenantId>,
+    ) {
         let row = CompanyRow(i64::try_from(self.companies.len()).unwrap() + 1);
         self.companies.push(CompanyFact {
             owner,
             id,
             row,
-            link,
+            links: links.into_iter().collect(),
         });
     }
 
@@ -223,7 +228,7 @@ impl World {
         }
         let is_anothers = self.tenants.iter().any(|tenant| {
             let links = |company: &CompanyFact| {
-                company.owner == tenant.no && company.link.as_ref() == Some(directory)
+                company.owner == tenant.no && company.links.contains(directory)
             };
             let installs = |fact: &ChannelFact| {
                 fact.channel.owner == tenant.no && fact.installs.contains(directory)
@@ -303,7 +308,7 @@ impl Directory for World {
             .companies
             .iter()
             .filter(|company| company.owner == tenant);
-        let mut carrying = own.filter(|company| company.link.as_ref() == Some(inbound));
+        let mut carrying = own.filter(|company| company.links.contains(inbound));
         Ok(match (carrying.next(), carrying.count()) {
             (Some(only), 0) => Linked::One(only.company()),
             (None, _) => Linked::Not(0),
@@ -315,7 +320,7 @@ impl Directory for World {
         let linked = self
             .companies
             .iter()
-            .any(|company| company.owner == tenant && company.link.as_ref() == Some(inbound));
+            .any(|company| company.owner == tenant && company.links.contains(inbound));
         let installed = self
             .channels
             .iter()

@@ -1,11 +1,14 @@
 //! What an import does to one company. A read decides, and the change is written at once or later.
 
+use serde_json::Value;
+
 use super::report::{Change, Tally};
 use crate::error::Result;
 use crate::input::seed::SeedCompany;
 use crate::model::directory::DirectoryRule;
 use crate::model::names::{M365TenantId, TenantNo};
 use crate::store::companies::{self, CompanyRecord};
+use crate::store::company_directories::{self, Directories};
 use crate::store::rules::{self, Violation};
 use crate::store::{Reader, WriteTx, export};
 
@@ -14,7 +17,7 @@ pub(super) enum Decision {
     Create(CompanyRecord),
     Keep(CompanyRecord),
     Update(Box<(CompanyRecord, CompanyRecord)>),
-    Refuse(Violation),
+    Refuse(Vec<Violation>),
     /// A new company without a name.
     Unnamed,
 }
@@ -30,10 +33,11 @@ pub(super) fn decide(
         Some(tenant) => companies::by_id(reader, tenant, &seed.psa_company_id)?,
         None => None,
     };
-    let stored = known.as_ref().and_then(|known| known.tenant_id.as_ref());
-    let named = &seed.draft.tenant_id;
-    if let Some(violation) = rules::unfit_directory("tenant_id", named, stored, rule) {
-        return Ok(Decision::Refuse(violation));
+    let links = known.as_ref().map(|known| &known.directories);
+    let stored = links.map_or([].as_slice(), Directories::as_slice);
+    let violations = rules::unfit_links(&seed.draft, stored, rule);
+    if !violations.is_empty() {
+        return Ok(Decision::Refuse(violations));
     }
     let Some(known) = known else {
         let after = CompanyRecord::fresh(seed.psa_company_id.clone()).changed(&seed.draft);
@@ -66,29 +70,28 @@ impl Decision {
         }
     }
 
-    /// The directories that must pin nobody until all companies of the import are written: the
-    /// directory that gets this company, and the directory that loses this company if exactly one
-    /// other company stays linked to it.
+    /// The directories that must pin nobody until all companies of the import are written: each
+    /// directory that gets this company, and each directory that loses this company while other
+    /// companies stay linked to it.
     pub(super) fn holds(
         &self,
         reader: &Reader<'_>,
         tenant: Option<TenantNo>,
     ) -> Result<Vec<M365TenantId>> {
+        let none = Directories::default();
         let (before, after) = match self {
-            Self::Create(after) => (None, &after.tenant_id),
-            Self::Update(change) => (change.0.tenant_id.as_ref(), &change.1.tenant_id),
+            Self::Create(after) => (&none, &after.directories),
+            Self::Update(change) => (&change.0.directories, &change.1.directories),
             Self::Keep(_) | Self::Refuse(_) | Self::Unnamed => return Ok(Vec::new()),
         };
-        let mut holds = Vec::new();
-        if before == after.as_ref() {
-            return Ok(holds);
+        let mut holds: Vec<M365TenantId> = after.without(before).cloned().collect();
+        if let Some(tenant) = tenant {
+            for lost in before.without(after) {
+                if company_directories::linked_up_to_two(reader, tenant, lost)? > 1 {
+                    holds.push(lost.clone());
+                }
+            }
         }
-        if let (Some(tenant), Some(before)) = (tenant, before)
-            && companies::linked_up_to_two(reader, tenant, before)? > 1
-        {
-            holds.push(before.clone());
-        }
-        holds.extend(after.clone());
         Ok(holds)
     }
 }
@@ -98,19 +101,35 @@ impl Tally<'_> {
     pub(super) fn company(&mut self, path: &str, decision: &Decision) {
         const KIND: &str = "end_company";
         match decision {
-            Decision::Refuse(violation) => self.refuse(path, violation.clone()),
+            Decision::Refuse(violations) => drop(self.refuse_all(path, violations.clone())),
             Decision::Unnamed => self.require(path, "psa_company_name", "company"),
             Decision::Create(after) => {
-                self.created(KIND, &after.psa_company_id, || export::company(after));
+                self.created(KIND, &after.psa_company_id, || shown(after, after));
             }
             Decision::Keep(known) => {
-                let show = || (export::company(known), export::company(known));
+                let show = || (shown(known, known), shown(known, known));
                 self.count(Change::Unchanged, KIND, &known.psa_company_id, show);
             }
             Decision::Update(change) => {
-                let show = || (export::company(&change.0), export::company(&change.1));
-                self.count(Change::Updated, KIND, &change.1.psa_company_id, show);
+                let (before, after) = (&change.0, &change.1);
+                let show = || (shown(before, after), shown(after, before));
+                self.count(Change::Updated, KIND, &after.psa_company_id, show);
             }
         }
     }
+}
+
+/// A company as a dry run shows it: with the list of its directories instead of the first one, if
+/// there are several before or after the change.
+fn shown(company: &CompanyRecord, other: &CompanyRecord) -> Value {
+    let mut shown = export::company(company);
+    let counts = [company, other].map(|company| company.directories.as_slice().len());
+    let redundant = match counts.iter().any(|count| *count > 1) {
+        true => "tenant_id",
+        false => "tenant_ids",
+    };
+    if let Some(fields) = shown.as_object_mut() {
+        fields.remove(redundant);
+    }
+    shown
 }

@@ -146,7 +146,7 @@ impl<'o> Tally<'o> {
 
     pub(super) fn refuse(&self, path: &str, violation: Violation) {
         let value = Value::String(violation.value);
-        self.problem(path, violation.field, &value, violation.reason);
+        self.problem(path, &violation.field, &value, violation.reason);
     }
 
     /// Adds a problem for each violation. Returns whether there is one.
@@ -167,6 +167,8 @@ impl<'o> Tally<'o> {
 
 /// Characters of a value that a dry run shows.
 const SHOWN: usize = 60;
+/// Elements of a list that a dry run shows.
+const LISTED: usize = 10;
 
 /// A dry run's line for a thing.
 pub(super) fn line(
@@ -211,7 +213,14 @@ fn is_unset(value: &Value) -> bool {
 }
 
 fn shown(value: &Value) -> String {
-    shorten(&value.to_string(), SHOWN)
+    let Value::Array(items) = value else {
+        return shorten(&value.to_string(), SHOWN);
+    };
+    let mut listed: Vec<String> = items.iter().take(LISTED).map(shown).collect();
+    if items.len() > LISTED {
+        listed.push("…".to_owned());
+    }
+    format!("[{}]", listed.join(","))
 }
 
 #[cfg(test)]

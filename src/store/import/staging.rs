@@ -11,7 +11,7 @@ use crate::input::draft::CompanyDraft;
 use crate::input::fields::{Field, Fields, Problems};
 use crate::input::seed::SeedCompany;
 use crate::model::caller::Actor;
-use crate::model::directory::{DirectoryId, DirectoryRule};
+use crate::model::directory::DirectoryRule;
 use crate::model::names::{CompanyId, M365TenantId, TenantNo};
 use crate::store::{Reader, WriteTx, audit, sql::Row, tenants};
 
@@ -270,20 +270,18 @@ fn company(row: &Row<'_>) -> Result<SeedCompany> {
 
 /// The fields that a draft has, as JSON that [`CompanyDraft::read`] reads.
 pub(super) fn draft_as_json(draft: &CompanyDraft) -> Result<String> {
+    let text = |field: &Field<String>| field.clone().map(Value::String);
+    let directories = draft.directories().map(|ids| {
+        let ids = ids.iter().map(M365TenantId::as_str);
+        ids.collect::<Value>()
+    });
     let fields = [
-        ("psa_company_name", draft.psa_company_name.clone()),
-        (
-            "tenant_id",
-            draft
-                .tenant_id
-                .clone()
-                .map(DirectoryId::into_id)
-                .map(|id| id.to_string()),
-        ),
-        ("custom_instructions", draft.custom_instructions.clone()),
+        ("psa_company_name", text(&draft.psa_company_name)),
+        ("tenant_ids", directories),
+        ("custom_instructions", text(&draft.custom_instructions)),
         (
             "custom_instructions_for_user_facing_chat",
-            draft.custom_instructions_for_user_facing_chat.clone(),
+            text(&draft.custom_instructions_for_user_facing_chat),
         ),
     ];
     let mut members = Map::new();
@@ -291,7 +289,7 @@ pub(super) fn draft_as_json(draft: &CompanyDraft) -> Result<String> {
         let value = match field {
             Field::Absent => continue,
             Field::Null => Value::Null,
-            Field::Set(text) => text.into(),
+            Field::Set(value) => value,
         };
         members.insert(name.to_owned(), value);
     }

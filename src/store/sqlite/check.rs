@@ -116,10 +116,11 @@ pub fn damage(reader: &Reader<'_>) -> Result<Vec<String>> {
 
 /// Checks of the tables by which requests are routed, including that their rows agree with their
 /// indexes. These tables are small even in a large database.
-const ROUTING: [&str; 7] = [
+const ROUTING: [&str; 8] = [
     "PRAGMA integrity_check('tenants')",
     "PRAGMA integrity_check('agents')",
     "PRAGMA integrity_check('end_companies')",
+    "PRAGMA integrity_check('company_directories')",
     "PRAGMA integrity_check('channels')",
     "PRAGMA integrity_check('installs')",
     "PRAGMA integrity_check('api_keys')",
