@@ -2,6 +2,7 @@
 //! users (contract, section 1, Rate limit).
 
 use super::sliding_window::{Count, SlidingWindows};
+use crate::model::caller::AccountKey;
 use crate::model::clock::{Clock, Millis};
 use crate::model::ids::{KeyId, TokenId};
 use crate::model::names::TenantNo;
@@ -10,8 +11,8 @@ use crate::model::names::TenantNo;
 pub const DEFAULT_PER_MINUTE: i64 = 1_200;
 /// The default limit of a platform account, in requests per minute.
 pub const DEFAULT_PLATFORM_PER_MINUTE: i64 = 60_000;
-/// The smallest limit of an end-user token, however small the tenant's limit is.
-const MIN_PER_TOKEN: i64 = 10;
+/// The smallest tenth of a tenant's limit, however small that limit is.
+const MIN_TENTH: i64 = 10;
 
 /// The limits that hold where no tenant has its own, in requests per minute; 0 means no limit.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ pub struct Limits {
 }
 
 /// What the requests in one window have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
     /// They come from the keys of this platform account.
     PlatformAccount(KeyId),
@@ -33,20 +34,21 @@ enum Key {
     Tokens(TenantNo),
     /// They come from this end-user token.
     Token(TokenId),
+    /// They come from people of this tenant's directory who are not let in.
+    Barred(TenantNo),
     /// They end access in a tenant that has reached its limit.
     Allowance(Allowance),
 }
 
-/// The allowance for calls that end access, such as a revocation, in a tenant that has reached its
-/// limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// An allowance for calls that end access, such as a revocation, in a tenant that has reached its
+/// limit. Each account has its own, so that the holder of a leaked key cannot use up the allowance
+/// of the administrator who wants to revoke the key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Allowance {
     /// The tenant.
     pub tenant: TenantNo,
-    /// Whether a platform account calls. Its calls have their own allowance, so that end users who
-    /// reset their chats through a relay cannot use up the allowance of the tenant's
-    /// administrators.
-    pub by_platform: bool,
+    /// The account.
+    pub account: AccountKey,
 }
 
 /// Limits requests per minute.
@@ -75,7 +77,7 @@ impl RateLimiter {
     /// Takes back a request of a platform account that was counted at this time.
     pub fn release_platform(&self, account: KeyId, counted_at: Millis) {
         self.windows
-            .release(Key::PlatformAccount(account), counted_at);
+            .release(&Key::PlatformAccount(account), counted_at);
     }
 
     /// Counts a request that acts in a tenant. The tenant's own limit, if it has one, replaces the
@@ -86,12 +88,20 @@ impl RateLimiter {
         let pooled = (Key::Tenant(tenant), limit);
         match token {
             Some(token) if limit > 0 => self.windows.count(&[
-                (Key::Token(token), (limit / 10).max(MIN_PER_TOKEN)),
+                (Key::Token(token), tenth(limit)),
                 (Key::Tokens(tenant), limit - limit / 2),
                 pooled,
             ]),
             Some(_) | None => self.windows.count(&[pooled]),
         }
+    }
+
+    /// Counts a request of a person of the tenant's directory who is not let in. Such requests do
+    /// not count on the tenant, so that these people use up nothing of the tenant's limit.
+    pub fn count_barred(&self, tenant: TenantNo, own_limit: Option<i64>) -> Count {
+        let limit = own_limit.unwrap_or(self.limits.per_tenant);
+        let limit = if limit > 0 { tenth(limit) } else { 0 };
+        self.windows.count(&[(Key::Barred(tenant), limit)])
     }
 
     /// Counts a request on an allowance, which is as large as the tenant's limit.
@@ -102,6 +112,11 @@ impl RateLimiter {
 
     /// Takes back a request that was counted on an allowance at this time.
     pub fn release_on(&self, allowance: Allowance, counted_at: Millis) {
-        self.windows.release(Key::Allowance(allowance), counted_at);
+        self.windows.release(&Key::Allowance(allowance), counted_at);
     }
+}
+
+/// A tenth of a tenant's limit, but at least [`MIN_TENTH`].
+fn tenth(limit: i64) -> i64 {
+    (limit / 10).max(MIN_TENTH)
 }

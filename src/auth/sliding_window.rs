@@ -66,7 +66,7 @@ struct Generations<K> {
     previous: HashMap<K, Window>,
 }
 
-impl<K: Copy + Eq + Hash> SlidingWindows<K> {
+impl<K: Clone + Eq + Hash> SlidingWindows<K> {
     /// Creates windows on this clock.
     pub fn new(clock: Clock) -> Self {
         Self {
@@ -97,7 +97,7 @@ impl<K: Copy + Eq + Hash> SlidingWindows<K> {
     }
 
     /// Takes an event back that was counted at this time.
-    pub fn release(&self, key: K, counted_at: Millis) {
+    pub fn release(&self, key: &K, counted_at: Millis) {
         self.generations
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -106,7 +106,7 @@ impl<K: Copy + Eq + Hash> SlidingWindows<K> {
     }
 }
 
-impl<K: Copy + Eq + Hash> Generations<K> {
+impl<K: Clone + Eq + Hash> Generations<K> {
     /// Begins a generation each [`WINDOW`]. Returns the windows that were not used for as long: all
     /// their events have expired. The caller drops them without the lock.
     fn rotate(&mut self, now: Millis) -> HashMap<K, Window> {
@@ -123,10 +123,10 @@ impl<K: Copy + Eq + Hash> Generations<K> {
         mem::replace(&mut self.previous, used)
     }
 
-    fn window(&mut self, key: K) -> &mut Window {
+    fn window(&mut self, key: &K) -> &mut Window {
         let previous = &mut self.previous;
-        self.current.entry(key).or_insert_with(|| {
-            let mut window = previous.remove(&key).unwrap_or_default();
+        self.current.entry(key.clone()).or_insert_with(|| {
+            let mut window = previous.remove(key).unwrap_or_default();
             window.entries.shrink_to(2 * window.entries.len());
             window
         })
@@ -134,12 +134,12 @@ impl<K: Copy + Eq + Hash> Generations<K> {
 
     fn count(&mut self, limits: &[(K, i64)], now: Millis) -> Count {
         let mut refused: Option<(Standing, u64)> = None;
-        let limits = || limits.iter().copied().filter(|(_, limit)| *limit > 0);
+        let limits = || limits.iter().filter(|(_, limit)| *limit > 0);
         for (key, limit) in limits() {
             let window = self.window(key);
             window.prune(now);
             // If several limits are reached, only the longest wait helps.
-            refused = match (refused, window.refusal(limit, now)) {
+            refused = match (refused, window.refusal(*limit, now)) {
                 (Some(first), Some(next)) if next.1 > first.1 => Some(next),
                 (first, next) => first.or(next),
             };
@@ -147,7 +147,7 @@ impl<K: Copy + Eq + Hash> Generations<K> {
         if let Some((standing, wait_s)) = refused {
             return Count::Refused(standing, wait_s);
         }
-        let standings = limits().map(|(key, limit)| self.window(key).add(limit, now));
+        let standings = limits().map(|(key, limit)| self.window(key).add(*limit, now));
         match standings.reduce(Standing::nearer) {
             Some(standing) => Count::Admitted(standing, now),
             None => Count::Unlimited,
@@ -347,13 +347,13 @@ mod tests {
             windows.count(&[(1, 3)], now);
         }
         assert!(matches!(windows.count(&[(1, 3)], 8), Count::Refused(..)));
-        windows.windows.release(1, 0);
-        windows.windows.release(1, 5);
+        windows.windows.release(&1, 0);
+        windows.windows.release(&1, 5);
         assert_eq!(
             windows.count(&[(1, 3)], 8),
             Count::Admitted(standing(3, 0, 61), 8)
         );
-        windows.windows.release(1, 7);
+        windows.windows.release(&1, 7);
         assert!(matches!(windows.count(&[(1, 3)], 9), Count::Admitted(..)));
         assert!(matches!(windows.count(&[(1, 3)], 9), Count::Refused(..)));
     }

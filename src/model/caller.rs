@@ -69,6 +69,17 @@ impl fmt::Display for Account<'_> {
     }
 }
 
+/// The account that a limit counts for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum AccountKey {
+    /// An API key, with its predecessors and successors.
+    Program(KeyId),
+    /// A dashboard user of a tenant.
+    User(TenantNo, String),
+    /// The holders of tokens for one session.
+    EndUser(SessionId),
+}
+
 /// A caller as sessions and audit events store it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Actor {
@@ -107,6 +118,15 @@ impl Caller {
     /// The account's id.
     pub fn account(&self) -> Account<'_> {
         Account(&self.who)
+    }
+
+    /// The account that limits count for.
+    pub fn account_key(&self) -> AccountKey {
+        match &self.who {
+            Who::ServiceAccount { account, .. } => AccountKey::Program(*account),
+            Who::DashboardUser { id, .. } => AccountKey::User(self.tenant.no, id.clone()),
+            Who::EndUserSession { session, .. } => AccountKey::EndUser(*session),
+        }
     }
 
     /// Whether this is a platform service account.

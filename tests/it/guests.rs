@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use crate::authority::{
     AUDIENCE, Authority, FABRIKAM_DIRECTORY, NEWCOMER, NORTHWIND_DIRECTORY, current,
 };
-use crate::support::{ApiClient, DEMO, MINUTE, Server};
+use crate::rate_limit::standing;
+use crate::support::{ApiClient, DEMO, MINUTE, NORTHWIND, Server};
 use crate::wire::Reply;
 
 /// Northwind's administrator in the demo world.
@@ -238,7 +239,7 @@ fn a_refused_guest_is_an_audit_event_of_the_tenant_up_to_the_quota() {
         .get("/audit-events?action=request.refused&page_size=200");
     let events = events.expect(200).data();
     let events = events.as_array().unwrap();
-    assert_eq!(events.len(), 60);
+    assert_eq!(events.len(), 10);
     assert_eq!(
         (
             &events[0]["actor"],
@@ -251,11 +252,74 @@ fn a_refused_guest_is_an_audit_event_of_the_tenant_up_to_the_quota() {
             &json!({ "code": "forbidden", "method": "GET", "route": "/agents", "reason": "guest" }),
         )
     );
-    // The refusals count on this tenant's rate limit, and on no other tenant's.
+    // They crowd out no refusal of the tenant's own accounts.
+    northwind_is_refused_and_recorded(&server);
+    // The events are this tenant's, and no other tenant's.
     let other = server
         .fabrikam()
         .get("/audit-events?action=request.refused");
     assert_eq!(other.expect(200).data(), json!([]));
+}
+
+/// Makes a refused attempt of Northwind's key, and expects it as the newest event.
+#[track_caller]
+fn northwind_is_refused_and_recorded(server: &Server) {
+    let northwind = server.northwind();
+    northwind.get("/users").refused(403, "forbidden");
+    let newest = northwind.get("/audit-events?action=request.refused&page_size=1");
+    let newest = newest.expect(200).data();
+    assert_eq!(
+        (&newest[0]["actor"]["kind"], &newest[0]["details"]),
+        (
+            &json!("service_account"),
+            &json!({ "code": "forbidden", "method": "GET", "route": "/users" })
+        )
+    );
+}
+
+#[test]
+fn people_who_are_not_let_in_use_up_nothing_of_the_tenants_limit() {
+    let authority = Authority::new();
+    let server = start_server(&authority, &["--entra-first-sight=none"]);
+    let guest = person(&server, &authority, NEWCOMER, &json!({ "acct": 1 }));
+    let member = person(&server, &authority, "somebody", &json!({}));
+    let admin = person(&server, &authority, ADMIN, &json!({}));
+    let limit_to = |figure: i64| {
+        server.import_tenant("northwind-it", json!({ "rate_limit_per_minute": figure }));
+    };
+    let left = |reply: &Reply| standing(reply)[..2].to_vec();
+    limit_to(130);
+    for remaining in (0..13).rev() {
+        // All of them count together, whatever they call.
+        let reply = match remaining % 3 {
+            0 => guest.post("/auth/sign-out", json!({})),
+            1 => guest.delete("/users/x"),
+            _ => member.get("/whoami"),
+        };
+        assert_eq!((reply.status, left(&reply)), (403, vec![13, remaining]));
+    }
+    for barred in [&guest, &member] {
+        for reply in [barred.get("/whoami"), barred.delete("/users/x")] {
+            let refused = reply.refused(429, "rate_limited");
+            assert_eq!(left(&refused), [13, 0]);
+            assert_eq!(refused.header("retry-after"), Some("60"));
+        }
+    }
+    let whoami = server.with_credential(NORTHWIND).get("/whoami").expect(200);
+    assert_eq!(left(&whoami), [130, 129]);
+    let deleted = admin.delete("/users/nobody").expect(404);
+    assert_eq!(left(&deleted), [130, 128]);
+    // Another tenant's people are not concerned.
+    server.fabrikam().get("/whoami").expect(200);
+
+    // They have at least ten calls, and no limit where the tenant has none.
+    server.advance_clock(MINUTE);
+    limit_to(5);
+    assert_eq!(left(&guest.get("/whoami").expect(403)), [10, 9]);
+    limit_to(0);
+    for _ in 0..20 {
+        guest.get("/whoami").expect(403);
+    }
 }
 
 #[test]

@@ -330,11 +330,16 @@ fn what_ends_access_goes_on_when_the_limit_is_reached() {
         left(&northwind.delete_session(&session).expect(204)),
         [5, 2]
     );
+    // Each account has an allowance of its own.
     let revoked = admin.delete(&format!("/api-keys/{key}")).expect(204);
-    assert_eq!(left(&revoked), [5, 1]);
+    assert_eq!(left(&revoked), [5, 4]);
     let signed_out = admin.post("/auth/sign-out", json!({})).expect(204);
-    assert_eq!(left(&signed_out), [5, 0]);
+    assert_eq!(left(&signed_out), [5, 3]);
     // The allowance has an end too, and serves nothing else.
+    for remaining in [1, 0] {
+        let deleted = northwind.delete_session(&session).expect(404);
+        assert_eq!(left(&deleted), [5, remaining]);
+    }
     northwind
         .delete_session(&session)
         .refused(429, "rate_limited");
@@ -386,6 +391,56 @@ fn a_forbidden_call_uses_up_nothing_of_the_allowance() {
     }
     let reset = northwind.reset_session(&session).expect(200);
     assert_eq!(standing(&reset)[..2], [2, 1]);
+}
+
+#[test]
+fn nobody_uses_up_an_administrators_allowance() {
+    let server = limited_to(3);
+    let admin = signed_in(&server, "northwind-it", Role::Admin);
+    let leaked = admin
+        .post("/api-keys", json!({ "name": "Leaked" }))
+        .expect(201)
+        .data();
+    let thief = server.with_credential(leaked["key"].as_str().unwrap());
+    let user = signed_in(&server, "northwind-it", Role::User);
+    after(&server.northwind(), 2);
+    for flooding in [&thief, &user] {
+        for left in [2, 1, 0] {
+            let reset = flooding.reset_session("nonsense").expect(404);
+            assert_eq!(standing(&reset)[..2], [3, left]);
+        }
+        flooding
+            .reset_session("nonsense")
+            .refused(429, "rate_limited");
+    }
+    let key = leaked["id"].as_str().unwrap();
+    let revoked = admin.delete(&format!("/api-keys/{key}")).expect(204);
+    assert_eq!(standing(&revoked)[..2], [3, 2]);
+    thief
+        .delete_session("nonsense")
+        .refused(401, "unauthorized");
+}
+
+#[test]
+fn the_keys_of_a_rotation_share_an_allowance() {
+    let server = limited_to(6);
+    let admin = signed_in(&server, "northwind-it", Role::Admin);
+    let first = admin
+        .post("/api-keys", json!({ "name": "Desk" }))
+        .expect(201)
+        .data();
+    let path = format!("/api-keys/{}/rotate", first["id"].as_str().unwrap());
+    let second = admin
+        .post(&path, json!({ "grace_seconds": 3_600 }))
+        .expect(201)
+        .data();
+    let [first, second] =
+        [first, second].map(|key| server.with_credential(key["key"].as_str().unwrap()));
+    after(&first, 4);
+    for (client, left) in [(&first, 5), (&second, 4), (&first, 3)] {
+        let deleted = client.delete_session("nonsense").expect(404);
+        assert_eq!(standing(&deleted)[..2], [6, left]);
+    }
 }
 
 #[test]

@@ -185,23 +185,16 @@ async fn authorize(request: &ServiceRequest, rules: Rules) -> Result<Permit> {
     if app.is_draining() {
         return Err(Code::ShuttingDown.into());
     }
-    let (caller, snapshot_version, not_admitted) = app
+    let authenticated = app
         .authenticator
         .authenticate(&app.store, credential(request.headers())?)
         .await?;
-    let call = Arc::new(Call::new(
-        caller,
-        snapshot_version,
-        rules,
-        Arc::clone(&app.limiter),
-    ));
+    let limiter = Arc::clone(&app.limiter);
+    let call = Arc::new(Call::new(authenticated, rules, limiter));
     if let Some(context) = request.extensions_mut().get_mut::<Context>() {
         context.call = Some(Arc::clone(&call));
     }
     call.admit()?;
-    if let Some(reason) = not_admitted {
-        return Err(Refusal::from(reason).into());
-    }
     if !rules.callers.allow(&call.who) {
         return Err(Code::Forbidden.into());
     }

@@ -4,7 +4,9 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::admission::Rules;
+use crate::auth::Authenticated;
 use crate::auth::rate_limit::{Allowance, RateLimiter};
+use crate::auth::reason::NotAdmitted;
 use crate::auth::sliding_window::{Count, Standing};
 use crate::error::{Code, Refusal, Result};
 use crate::model::caller::{Caller, Who};
@@ -18,6 +20,7 @@ use crate::store::cache::SnapshotVersion;
 pub struct Call {
     caller: Caller,
     snapshot_version: Option<SnapshotVersion>,
+    barred: Option<NotAdmitted>,
     rules: Rules,
     limiter: Arc<RateLimiter>,
     counted: Mutex<Counted>,
@@ -45,17 +48,16 @@ impl Deref for Call {
 }
 
 impl Call {
-    /// A call of a route with these rules, which is not counted yet. `snapshot_version` is the
-    /// version of the configuration snapshot in which the credential was found.
+    /// A call of a route with these rules, which is not counted yet.
     pub(super) fn new(
-        caller: Caller,
-        snapshot_version: Option<SnapshotVersion>,
+        (caller, snapshot_version, barred): Authenticated,
         rules: Rules,
         limiter: Arc<RateLimiter>,
     ) -> Self {
         Self {
             caller,
             snapshot_version,
+            barred,
             rules,
             limiter,
             counted: Mutex::default(),
@@ -65,6 +67,11 @@ impl Call {
     /// The version of the configuration snapshot in which the credential was found.
     pub fn snapshot_version(&self) -> Option<SnapshotVersion> {
         self.snapshot_version
+    }
+
+    /// Whether the caller is a person of the tenant's directory who is not let in.
+    pub(super) fn is_barred(&self) -> bool {
+        self.barred.is_some()
     }
 
     /// The standing at the nearest of the limits on which the call counts.
@@ -114,11 +121,20 @@ impl Call {
     }
 
     /// Counts the call before its handler runs: on a platform account, and on the caller's own
-    /// tenant unless the handler finds the tenant that the platform acts in.
+    /// tenant unless the handler finds the tenant that the platform acts in. A person who is not
+    /// let in counts on neither, and is refused.
     ///
     /// # Errors
-    /// `rate_limited`.
+    /// `rate_limited`; `forbidden` for a person who is not let in.
     pub(super) fn admit(&self) -> Result<()> {
+        if let Some(reason) = self.barred {
+            let tenant = &self.tenant;
+            let count = self
+                .limiter
+                .count_barred(tenant.no, tenant.rate_limit_per_minute);
+            self.counted().add(count)?;
+            return Err(Refusal::from(reason).into());
+        }
         if let Some(account) = self.platform_account() {
             let mut counted = self.counted();
             let count = self.limiter.count_platform(account);
@@ -155,12 +171,9 @@ impl Call {
         if let Count::Refused(_, wait_s) = count
             && self.has_allowance()
         {
-            let by_platform = self.is_platform();
-            let allowance = Allowance {
-                tenant,
-                by_platform,
-            };
-            let instead = self.limiter.count_on(allowance, own_limit);
+            let account = self.account_key();
+            let allowance = Allowance { tenant, account };
+            let instead = self.limiter.count_on(allowance.clone(), own_limit);
             // If the allowance is used up too, the shorter wait decides.
             if !matches!(instead, Count::Refused(_, longer_s) if longer_s > wait_s) {
                 count = instead;

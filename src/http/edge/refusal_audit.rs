@@ -23,6 +23,9 @@ const EVENTS_PER_MINUTE: u32 = 60;
 /// Events per minute for a tenant's session tokens. They have a quota of their own, so that an end
 /// user cannot use up the quota of the MSP's accounts.
 const END_USER_EVENTS_PER_MINUTE: u32 = 10;
+/// Events per minute for the people of a tenant's directory who are not let in. They have a quota of
+/// their own, so that they cannot use up the quota of the tenant's accounts.
+const BARRED_EVENTS_PER_MINUTE: u32 = 10;
 /// Events per minute in a tenant's log about attempts of other tenants. The tenant's own accounts
 /// have a separate quota.
 const RIVAL_EVENTS_PER_MINUTE: u32 = 60;
@@ -43,6 +46,8 @@ enum Quota {
     Accounts,
     /// Session tokens of the tenant.
     EndUsers,
+    /// People of the tenant's directory who are not let in.
+    Barred,
     /// Accounts of other tenants.
     Rivals,
 }
@@ -52,6 +57,7 @@ impl Quota {
         match self {
             Self::Accounts => EVENTS_PER_MINUTE,
             Self::EndUsers => END_USER_EVENTS_PER_MINUTE,
+            Self::Barred => BARRED_EVENTS_PER_MINUTE,
             Self::Rivals => RIVAL_EVENTS_PER_MINUTE,
         }
     }
@@ -157,6 +163,7 @@ impl RefusalAudit {
         }
         let quota = match caller.who {
             Who::EndUserSession { .. } => Quota::EndUsers,
+            Who::DashboardUser { .. } if caller.is_barred() => Quota::Barred,
             Who::ServiceAccount { .. } | Who::DashboardUser { .. } => Quota::Accounts,
         };
         let skipped = self.admit(caller.tenant.no, quota, now)?;
@@ -213,6 +220,7 @@ mod tests {
         assert_eq!((next.len(), next[0], next[1]), (60, 140, 0));
         assert_eq!(audit.admit(TenantNo(2), Quota::Accounts, 60_000), Some(0));
         assert_eq!(audit.admit(TenantNo(1), Quota::EndUsers, 60_000), Some(0));
+        assert_eq!(audit.admit(TenantNo(1), Quota::Barred, 60_000), Some(0));
         assert_eq!(audit.admit(TenantNo(1), Quota::Rivals, 60_000), Some(0));
     }
 

@@ -17,9 +17,7 @@ use super::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::http::App;
 use crate::limits::{FairPermit, FairSemaphore};
-use crate::model::caller::{Caller, Who};
-use crate::model::ids::{KeyId, SessionId};
-use crate::model::names::TenantNo;
+use crate::model::caller::AccountKey;
 
 /// The pieces in which a reply is sent. One piece is about what a connection buffers.
 pub(super) const PIECE_BYTES: usize = 64 * 1_024;
@@ -34,30 +32,9 @@ const KIB_IN_TOTAL: usize = 128 * 1_024;
 /// [`REPLY_BYTES`] in KiB.
 pub(super) const KIB_PER_REPLY: u32 = 8 * 1_024;
 
-/// The account that a reply is for.
-#[derive(Debug, PartialEq, Eq, Hash)]
-enum Account {
-    /// An API key, with its predecessors and successors.
-    Program(KeyId),
-    /// A dashboard user of a tenant.
-    User(TenantNo, String),
-    /// The holders of tokens for one session.
-    EndUser(SessionId),
-}
-
-impl Account {
-    fn of(caller: &Caller) -> Self {
-        match &caller.who {
-            Who::ServiceAccount { account, .. } => Self::Program(*account),
-            Who::DashboardUser { id, .. } => Self::User(caller.tenant.no, id.clone()),
-            Who::EndUserSession { session, .. } => Self::EndUser(*session),
-        }
-    }
-}
-
 /// Limits the bytes of replies in flight.
 #[derive(Debug)]
-pub(in crate::http) struct ReplyLimiter(FairSemaphore<Account>);
+pub(in crate::http) struct ReplyLimiter(FairSemaphore<AccountKey>);
 
 impl ReplyLimiter {
     pub(in crate::http) fn new() -> Self {
@@ -108,7 +85,7 @@ fn parties(request: &HttpRequest) -> Option<(&web::Data<App>, Arc<Call>)> {
 pub(super) async fn reserve(request: &HttpRequest, kib: u32) -> Result<()> {
     let (app, caller) =
         parties(request).ok_or_else(|| Error::internal("a large reply has no caller"))?;
-    let account = Account::of(&caller);
+    let account = caller.account_key();
     let acquiring = app.replies.0.acquire(caller.tenant.no, account, kib);
     let permit = match timeout(app.config.timeouts.reply_wait, acquiring).await {
         Ok(permit) => permit.map_err(|closed| Error::Internal(closed.into()))?,
@@ -131,7 +108,7 @@ pub(super) fn reserved(request: &HttpRequest) -> Option<ReplyRoom> {
 /// Takes room for one reply, if there is any.
 pub(super) fn try_reserve(request: &HttpRequest) -> Option<ReplyRoom> {
     let (app, caller) = parties(request)?;
-    let account = Account::of(&caller);
+    let account = caller.account_key();
     let permit = app
         .replies
         .0
