@@ -188,11 +188,11 @@ async fn redirect_to_page(dashboard: web::Data<Dashboard>) -> Result<HttpRespons
 /// The routes of the dashboard.
 pub(super) fn path_routes() -> [PathRoutes; 6] {
     [
-        PathRoutes::public_get("/", || web::to(lead_to_page)),
-        PathRoutes::public_get("/favicon.ico", || web::to(icon)),
-        PathRoutes::public_get("/dashboard", || web::to(index)),
-        PathRoutes::public_get("/dashboard/", || web::to(redirect_to_page)),
-        PathRoutes::public_get("/dashboard/login-command", || web::to(login_command::show)),
-        PathRoutes::public_get("/dashboard/{file}", || web::to(file)),
+        PathRoutes::public_get("/", web::get().to(lead_to_page)),
+        PathRoutes::public_get("/favicon.ico", web::get().to(icon)),
+        PathRoutes::public_get("/dashboard", web::get().to(index)),
+        PathRoutes::public_get("/dashboard/", web::get().to(redirect_to_page)),
+        PathRoutes::public_get("/dashboard/login-command", web::get().to(login_command::show)),
+        PathRoutes::public_get("/dashboard/{file}", web::get().to(file)),
     ]
 }

@@ -1,11 +1,12 @@
 //! The documentation page: an embedded Swagger UI that needs no network (contract, section 10).
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Bytes;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::edge::page::secure_response;
-use super::edge::routing::segment;
+use super::edge::routing::{PathRoutes, segment};
 use crate::error::{Code, Result};
 
 const PAGE_HTML: &str = include_str!("docs/page.html");
@@ -35,6 +36,24 @@ pub(super) fn files() -> impl Iterator<Item = &'static str> {
 
 pub(super) async fn page() -> Result<HttpResponse> {
     Ok(own_file("text/html; charset=utf-8", PAGE_HTML))
+}
+
+/// Redirects `/docs/` to the page, whose links are relative to `/docs`. The relative target works
+/// with and without the prefix, and under any path prefix of a proxy.
+async fn redirect_to_page() -> Result<HttpResponse> {
+    Ok(secure_response(POLICY)
+        .status(StatusCode::PERMANENT_REDIRECT)
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header((header::LOCATION, "../docs"))
+        .finish())
+}
+
+/// The route of the redirect, which the document leaves out.
+pub(super) fn path_routes() -> PathRoutes {
+    PathRoutes {
+        is_prefixed: true,
+        ..PathRoutes::public_get("/docs/", web::get().to(redirect_to_page))
+    }
 }
 
 pub(super) async fn file(request: HttpRequest) -> Result<HttpResponse> {

@@ -24,6 +24,8 @@ use crate::turns::stream::StreamReader;
 
 /// How often the server checks again that a reader may still read the session.
 const ACCESS_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// Some clients read a text without a charset as Latin-1.
+const CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// Counts an open stream in the metrics until it is dropped.
@@ -98,7 +100,7 @@ pub(super) async fn stream_events(
         app,
     };
     Ok(HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, "text/event-stream"))
+        .insert_header((header::CONTENT_TYPE, CONTENT_TYPE))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .insert_header(("x-accel-buffering", "no"))
         .insert_header(("x-vercel-ai-ui-message-stream", "v1"))

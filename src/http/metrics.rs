@@ -366,5 +366,5 @@ async fn scrape(app: web::Data<App>) -> Result<HttpResponse> {
 
 /// The route of the metrics.
 pub(super) fn path_routes() -> PathRoutes {
-    PathRoutes::public_get("/metrics", || web::to(scrape))
+    PathRoutes::public_get("/metrics", web::get().to(scrape))
 }

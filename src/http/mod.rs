@@ -169,6 +169,7 @@ impl App {
 /// All routes of the main listener: the API, the dashboard and, if enabled, the metrics.
 fn all_routes(config: &ServerConfig) -> Vec<PathRoutes> {
     let mut routes = edge::router::path_routes();
+    routes.push(docs::path_routes());
     routes.extend(dashboard::path_routes());
     routes.extend(config.metrics.then(metrics::path_routes));
     routes

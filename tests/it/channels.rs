@@ -727,7 +727,7 @@ fn a_malformed_or_foreign_channel_id_is_not_found() {
     }
     // The literal path segment is never read as a channel's id.
     let reply = server.northwind().get("/channels/install-events");
-    assert_eq!(reply.expect(405).header("allow"), Some("POST"));
+    assert_eq!(reply.expect(405).header("allow"), Some("POST, OPTIONS"));
 }
 
 #[test]

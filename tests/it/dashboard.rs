@@ -310,9 +310,7 @@ fn other_paths_below_the_page_are_not_found() {
         "/dashboard/..",
         "/dashboard/..%2Fmain.rs",
         "/dashboard/..%2Fhttp%2Fdocs%2Fpage.js",
-        "/dashboard/app.js/",
         "/dashboard/app.js/x",
-        "/dashboard//app.js",
         "/dashboards",
         "/public-api/dashboard",
         "/public-api/dashboard/",
@@ -320,12 +318,12 @@ fn other_paths_below_the_page_are_not_found() {
     ] {
         anonymous.send(get(path)).not_found();
     }
-    for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
         for path in ["/dashboard", "/dashboard/", "/dashboard/app.js"] {
             let reply = anonymous
                 .send(Request::new(method, path))
                 .refused(405, "method_not_allowed");
-            assert_eq!(reply.header("allow"), Some("GET, HEAD"));
+            assert_eq!(reply.header("allow"), Some("GET, HEAD, OPTIONS"));
         }
     }
     let paths = anonymous.get("/openapi.json").expect(200).json()["paths"].take();

@@ -65,6 +65,7 @@ mod long_messages;
 mod long_reads;
 mod management;
 mod messages;
+mod methods;
 mod metrics;
 mod model_reasoning;
 mod model_refusals;

@@ -209,7 +209,7 @@ fn metrics_are_served_without_the_prefix_and_without_a_credential_for_get_only()
         (reply.status, reply.code().as_str()),
         (405, "method_not_allowed")
     );
-    assert_eq!(reply.header("allow"), Some("GET, HEAD"));
+    assert_eq!(reply.header("allow"), Some("GET, HEAD, OPTIONS"));
     let document = server.client().get("", "/openapi.json");
     assert!(!document.body.contains("/metrics"));
 }

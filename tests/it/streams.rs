@@ -127,7 +127,10 @@ fn a_stream_has_headers_for_proxies_and_clients() {
     let turn = chat.append_text("Hello");
     let stream = chat.stream_of(&turn);
     assert_eq!(stream.status, 200);
-    assert_eq!(stream.header("content-type"), Some("text/event-stream"));
+    assert_eq!(
+        stream.header("content-type"),
+        Some("text/event-stream; charset=utf-8")
+    );
     assert_eq!(stream.header("cache-control"), Some("no-cache"));
     assert_eq!(stream.header("x-accel-buffering"), Some("no"));
     assert_eq!(stream.header("x-vercel-ai-ui-message-stream"), Some("v1"));

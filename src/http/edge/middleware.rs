@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse, web};
@@ -15,7 +16,7 @@ use super::body::SharedPayload;
 use super::call::Call;
 use super::context::Context;
 use super::forwarded::client_address;
-use super::reply_body::watch;
+use super::reply_body::{watch, without_content};
 use super::routing::MatchedRoute;
 use super::{cors, envelope};
 use crate::error::{Error, Refusal};
@@ -109,7 +110,9 @@ pub(in crate::http) async fn handle(
     if let Some(origin) = &origin {
         cors::allow(headers, origin);
     }
-    if let Some(app) = &app {
+    if *response.request().method() == Method::HEAD {
+        response = without_content(response);
+    } else if let Some(app) = &app {
         response = watch(response, app);
     }
     Ok(match body {

@@ -198,6 +198,30 @@ impl MessageBody for RoomyBody {
     }
 }
 
+/// Drops the body of the reply to a HEAD, so that a stream ends at once. The headers stay, with the
+/// length of the body if it is known.
+pub(super) fn without_content(response: ServiceResponse<BoxBody>) -> ServiceResponse {
+    response.map_body(|_, body| BoxBody::new(OnlySize(body.size())))
+}
+
+/// A body of which only the size is sent.
+struct OnlySize(BodySize);
+
+impl MessageBody for OnlySize {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        self.0
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Poll::Ready(None)
+    }
+}
+
 /// Sends a body of more than a piece in small parts, so that the connection buffers little of it.
 /// Counts the client as cut off if the connection ends because the client reads nothing for too
 /// long.

@@ -1,18 +1,24 @@
 //! Routing: matches a request by path and method, and admits it before the handler runs.
 
+use std::future::ready;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{Extensions, Service, ServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
-use actix_web::{HttpRequest, Route, web};
+use actix_web::http::uri::PathAndQuery;
+use actix_web::http::{Method, Uri, header};
+use actix_web::{HttpRequest, HttpResponse, Route, web};
 use futures_util::future::{LocalBoxFuture, try_join_all};
+use serde_json::Value;
 
 use super::admission::{Callers, Rules, admit, settle};
 use super::reply_limiter::{KIB_PER_REPLY, NeedsRoom, reserve};
 use crate::error::{Code, Error, Refusal};
+use crate::input::fields::shortened;
 
+/// The methods of the server as a whole, which `OPTIONS *` and `OPTIONS /` ask for.
+const ALL_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// The prefix of the API. The same handlers also serve every path without it.
 pub const PREFIX: &str = "/public-api";
 
@@ -47,22 +53,35 @@ pub(in crate::http) struct PathRoutes {
 }
 
 impl PathRoutes {
-    /// A public page or file outside the API: served without the prefix, for GET and HEAD.
-    pub(in crate::http) fn public_get(path: &'static str, route: fn() -> Route) -> Self {
-        let for_method = |method: Method| MethodRoute {
-            route: route().method(method.clone()),
-            method,
-            rules: Rules::PUBLIC,
-        };
+    /// A public page or file outside the API, served without the prefix.
+    pub(in crate::http) fn public_get(path: &'static str, route: Route) -> Self {
         Self {
             path,
             is_prefixed: false,
-            methods: [Method::GET, Method::HEAD].map(for_method).into(),
+            methods: vec![MethodRoute {
+                method: Method::GET,
+                rules: Rules::PUBLIC,
+                route,
+            }],
         }
+    }
+
+    /// The methods of the path, for `Allow`.
+    fn allow(&self) -> String {
+        let mut allow = String::new();
+        for route in &self.methods {
+            allow.push_str(route.method.as_str());
+            allow.push_str(if route.method == Method::GET {
+                ", HEAD, "
+            } else {
+                ", "
+            });
+        }
+        allow + Method::OPTIONS.as_str()
     }
 }
 
-/// The route of one method at one path.
+/// The route of one method at one path. A route for GET also serves HEAD.
 pub(in crate::http) struct MethodRoute {
     pub(in crate::http) method: Method,
     pub(in crate::http) rules: Rules,
@@ -95,17 +114,15 @@ impl ServiceFactory<ServiceRequest> for RouterFactory {
         for (position, path_routes) in self.0.iter().enumerate() {
             if let Err(error) = matcher.insert(path_routes.path, position) {
                 log::error!("cannot add the route {}: {error}", path_routes.path);
-                return Box::pin(std::future::ready(Err(())));
+                return Box::pin(ready(Err(())));
             }
             // Index 0 is for requests that no pattern matches.
             paths.push(start(path_routes, position + 1));
         }
-        let unknown = web::to(unknown_route).new_service(());
         Box::pin(async move {
             Ok(RouterService {
                 matcher,
                 paths: try_join_all(paths).await?,
-                unknown: unknown.await?,
             })
         })
     }
@@ -125,15 +142,16 @@ fn start(
         pattern: path_routes.path,
         index,
     });
-    let allow: Vec<&str> = methods.iter().map(|(method, ..)| method.as_str()).collect();
-    let allow = allow.join(", ");
-    let wrong_method = web::to(move || wrong_method(allow.clone())).new_service(());
+    let allow = path_routes.allow();
+    let refused_with = allow.clone();
+    let wrong_method = web::to(move || wrong_method(refused_with.clone())).new_service(());
     let services = path_routes.methods.iter();
     let services = try_join_all(services.map(|method| method.route.new_service(())));
     let is_prefixed = path_routes.is_prefixed;
     Box::pin(async move {
         Ok(PathService {
             is_prefixed,
+            allow,
             data: Rc::new(data),
             methods: methods
                 .into_iter()
@@ -152,9 +170,21 @@ fn start(
 /// The routes of one path, on one thread.
 struct PathService {
     is_prefixed: bool,
+    allow: String,
     data: Rc<Extensions>,
     methods: Vec<MethodService>,
     wrong_method: RouteService,
+}
+
+impl PathService {
+    fn route(&self, method: &Method) -> Option<&MethodService> {
+        let method = if *method == Method::HEAD {
+            &Method::GET
+        } else {
+            method
+        };
+        self.methods.iter().find(|route| route.method == *method)
+    }
 }
 
 /// The route of one method, on one thread.
@@ -168,7 +198,6 @@ struct MethodService {
 pub(in crate::http) struct RouterService {
     matcher: matchit::Router<usize>,
     paths: Vec<PathService>,
-    unknown: RouteService,
 }
 
 impl RouterService {
@@ -178,6 +207,40 @@ impl RouterService {
         let service = self.paths.get(*found.value)?;
         (service.is_prefixed || !has_prefix).then_some(service)
     }
+
+    /// The route of a request whose path has a slash too many. The request gets the path that was
+    /// meant. A page's links to its files are relative to its path, so that a page is not served at
+    /// another path: the refusal names the path that was meant.
+    fn find_meant(&self, request: &mut ServiceRequest) -> Result<&PathService, Error> {
+        let uri = without_extra_slashes(request.uri()).ok_or(Code::NotFound)?;
+        let meant = self.find(uri.path()).ok_or(Code::NotFound)?;
+        if !meant.is_prefixed {
+            let path = shortened(&Value::from(uri.path()));
+            let path = path.trim_matches('"');
+            let message = format!("This path does not exist. Did you mean {path}?");
+            let refusal = Refusal::new(Code::NotFound).saying(message);
+            return Err(refusal.with("path", path).into());
+        }
+        request.match_info_mut().get_mut().update(&uri);
+        request.head_mut().uri = uri;
+        Ok(meant)
+    }
+}
+
+/// The URI without empty segments in its path and without a slash at the end of the path. `None` if
+/// the path has neither.
+fn without_extra_slashes(uri: &Uri) -> Option<Uri> {
+    let segments = uri.path().split('/').filter(|segment| !segment.is_empty());
+    let mut path: String = segments.flat_map(|segment| ["/", segment]).collect();
+    if path.is_empty() || path == uri.path() {
+        return None;
+    }
+    if let Some(query) = uri.query() {
+        path = format!("{path}?{query}");
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 impl Service<ServiceRequest> for RouterService {
@@ -190,12 +253,32 @@ impl Service<ServiceRequest> for RouterService {
     }
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
-        let Some(path) = self.find(request.match_info().as_str()) else {
-            return self.unknown.call(request);
+        let found = match self.find(request.match_info().as_str()) {
+            Some(path) => Ok(path),
+            None => self.find_meant(&mut request),
+        };
+        if *request.method() == Method::OPTIONS {
+            // A health checker of a proxy asks for `/` or `*`.
+            let allow = match &found {
+                Ok(path) => Some(path.allow.as_str()),
+                Err(_) => matches!(request.path(), "/" | "*").then_some(ALL_METHODS),
+            };
+            if let Some(allow) = allow {
+                let reply = HttpResponse::NoContent()
+                    .insert_header((header::ALLOW, allow))
+                    .finish();
+                if let Ok(path) = found {
+                    request.add_data_container(Rc::clone(&path.data));
+                }
+                return Box::pin(ready(Ok(request.into_response(reply))));
+            }
+        }
+        let path = match found {
+            Ok(path) => path,
+            Err(refused) => return Box::pin(ready(Ok(request.error_response(refused)))),
         };
         request.add_data_container(Rc::clone(&path.data));
-        let mut methods = path.methods.iter();
-        let Some(route) = methods.find(|route| route.method == *request.method()) else {
+        let Some(route) = path.route(request.method()) else {
             return path.wrong_method.call(request);
         };
         if route.rules.callers == Callers::Public {
@@ -258,6 +341,30 @@ async fn wrong_method(allow: String) -> Result<&'static str, Error> {
     Err(refusal.into())
 }
 
-async fn unknown_route() -> Result<&'static str, Error> {
-    Err(Code::NotFound.into())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_segments_leave_a_path_and_its_query_stays() {
+        let tidied = |text: &str| {
+            let uri: Uri = text.parse().unwrap();
+            without_extra_slashes(&uri).map(|uri| uri.to_string())
+        };
+        for (text, meant) in [
+            ("/agents/", Some("/agents")),
+            (
+                "//public-api///agents//7//?a=//b/",
+                Some("/public-api/agents/7?a=//b/"),
+            ),
+            ("/agents/%2F/", Some("/agents/%2F")),
+            ("http://host//agents", Some("http://host/agents")),
+            ("/agents", None),
+            ("/", None),
+            ("//", None),
+            ("*", None),
+        ] {
+            assert_eq!(tidied(text).as_deref(), meant, "{text}");
+        }
+    }
 }
