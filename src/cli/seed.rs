@@ -15,6 +15,7 @@ use super::{Common, Failed, bar, column, open, operator, print, wrong_usage};
 use crate::error::{Error, Result};
 use crate::input::company_file::CompanyRows;
 use crate::input::fields::Problem;
+use crate::input::json::{self, NotUtf8};
 use crate::input::seed::{self, Parsed, SeedCompany, UnknownFields};
 use crate::model::names::ClientId;
 use crate::store::import::{
@@ -70,7 +71,15 @@ impl Import {
         let mut bytes = Vec::new();
         let read = self.open()?.read_to_end(&mut bytes);
         read.map_err(|error| self.unreadable(&error))?;
-        String::from_utf8(bytes).map_err(|error| self.unreadable(&error))
+        let text = json::text_of(&bytes).map_err(|reason| match reason {
+            NotUtf8::Encoded(encoding) => {
+                self.unreadable(&format_args!("the file is {encoding}; save it as UTF-8"))
+            }
+            NotUtf8::At(byte) => self.unreadable(&format_args!(
+                "byte {byte} is not UTF-8; save the file as UTF-8"
+            )),
+        })?;
+        Ok(text.to_owned())
     }
 
     fn unreadable(&self, error: &dyn fmt::Display) -> Failed {

@@ -15,7 +15,7 @@ use super::App;
 use super::edge::admission::Permit;
 use super::edge::body;
 use super::edge::envelope::{Outcome, Reply};
-use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
+use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id, refuse_encoded};
 use super::edge::forwarded::base_url;
 use super::edge::routing::PREFIX;
 use super::sessions::find;
@@ -284,6 +284,7 @@ async fn receive(
             .saying(message)
             .into());
     }
+    refuse_encoded(request)?;
     let timeouts = &app.config.timeouts;
     let acquiring = app.uploads.acquire(record.tenant, record.session, 1);
     let permit = match timeout(timeouts.upload_wait, acquiring).await {

@@ -644,8 +644,18 @@ fn string(value: &Value) -> Result<&str, String> {
     value.as_str().ok_or_else(|| "must be a string".to_owned())
 }
 
+/// A whole number that is written as a fraction, such as `102.0` or `1e2`: JSON has one type of
+/// numbers, and some languages write each of them so.
+fn whole(value: &Value) -> Option<i64> {
+    const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
+    let number = value.as_f64()?;
+    let is_whole = number.fract() == 0.0 && number.abs() <= MAX_SAFE;
+    is_whole.then(|| format!("{number:.0}").parse().ok())?
+}
+
 fn integer(value: &Value, range: &RangeInclusive<i64>) -> Result<i64, String> {
-    let number = value.as_i64().ok_or("must be a whole number")?;
+    let number = value.as_i64().or_else(|| whole(value));
+    let number = number.ok_or("must be a whole number")?;
     if range.contains(&number) {
         Ok(number)
     } else {

@@ -187,10 +187,16 @@ pub fn parse_with(
     unknown_fields: UnknownFields,
 ) -> Result<Parsed<Seed>, Vec<Problem>> {
     let (value, mut problems) = json::parse(text).map_err(|error| {
+        let line = format!("line {}, column {}", error.line(), error.column());
+        let (path, reason) = match json::half_character(text.as_bytes()) {
+            Some(path) if path.is_empty() => (line, json::HALF_CHARACTER.to_owned()),
+            Some(path) => (path, json::HALF_CHARACTER.to_owned()),
+            None => (line, format!("is not valid JSON: {error}")),
+        };
         vec![Problem {
-            path: format!("line {}, column {}", error.line(), error.column()),
+            path,
             value: String::new(),
-            reason: format!("is not valid JSON: {error}"),
+            reason,
         }]
     })?;
     let schema = describe(|root| drop(tenants(root, environment)));

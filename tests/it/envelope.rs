@@ -226,10 +226,14 @@ fn a_wrong_method_gets_the_list_of_allowed_ones() {
             .filter(|other| other.path == row.path)
         {
             allow.push(other.method.as_str().to_owned());
+            if other.method == "GET" {
+                allow.push("HEAD".to_owned());
+            }
         }
+        allow.push("OPTIONS".to_owned());
         let path = row.path.replace(['{', '}'], "");
         for method in [
-            "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW",
+            "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW",
         ] {
             if allow.iter().any(|allowed| allowed == method) {
                 continue;
@@ -241,6 +245,10 @@ fn a_wrong_method_gets_the_list_of_allowed_ones() {
                 Some(allowed.as_str()),
                 "{method} {path}"
             );
+            if method == "HEAD" {
+                assert_eq!(reply.status, 405);
+                continue;
+            }
             assert_eq!(
                 checked(&reply.refused(405, "method_not_allowed")),
                 json!({
@@ -269,7 +277,6 @@ fn a_body_that_is_not_a_json_object_is_refused() {
         "nul",
         "{} {}",
         "{\"a\":1,}",
-        "\u{feff}{}",
     ] {
         let reply = northwind
             .send(post().text(body))
@@ -284,11 +291,7 @@ fn a_body_that_is_not_a_json_object_is_refused() {
             "{body}"
         );
     }
-    for body in [
-        &b"\xff\xfe"[..],
-        b"{\"title\": \"\xc3\x28\"}",
-        b"{\"title\": \"\\ud800\"}",
-    ] {
+    for body in [&b"\xff\xfe"[..], b"{\"title\": \"\xc3\x28\"}"] {
         let reply = northwind
             .send(post().text(body))
             .refused(400, "validation_error");
@@ -853,7 +856,7 @@ fn no_cors_header_is_sent_unless_an_origin_is_configured() {
             .header("origin", "https://portal.example")
             .header("access-control-request-method", "GET"),
     );
-    assert_eq!(preflight.status, 405);
+    assert_eq!(preflight.status, 204);
     for reply in [asked.expect(200), preflight] {
         assert!(
             !reply

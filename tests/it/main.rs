@@ -16,6 +16,7 @@ mod authority;
 mod backups;
 mod cache;
 mod channels;
+mod client_bodies;
 mod client_timeouts;
 mod clock_jumps;
 mod codes;

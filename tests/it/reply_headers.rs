@@ -146,7 +146,7 @@ fn a_signed_link_has_one_spelling() {
         let refused = anonymous.follow_link("PUT", &format!("{path}?{query}"), Some(b"x"));
         refused.refused(403, "forbidden");
     }
-    // Parameters that the server does not know are ignored, as everywhere.
+    // Parameters that the server does not know change nothing.
     anonymous
         .follow_link("PUT", &format!("{link}&from=mail"), Some(b"x"))
         .expect(200);

@@ -17,6 +17,7 @@ use super::context::Context;
 use super::cursor::PageKeys;
 use super::reply_body::{BodyWriter, Unwritten};
 use super::reply_limiter::{NeedsRoom, reserved};
+use super::unknown_parameters;
 use crate::error::{Code, Error, Refusal};
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -27,7 +28,7 @@ pub struct Reply<T> {
     data: T,
     location: Option<String>,
     replayed: bool,
-    warnings: Vec<&'static str>,
+    warnings: Vec<Cow<'static, str>>,
     rows: Option<PagedRows<T>>,
 }
 
@@ -143,10 +144,10 @@ impl<T: Serialize> Reply<T> {
         self
     }
 
-    /// Sets the warnings, such as which parameters were ignored.
+    /// Adds warnings, such as which fields were ignored.
     #[must_use]
-    pub fn warning(mut self, warnings: Vec<&'static str>) -> Self {
-        self.warnings = warnings;
+    pub fn warning(mut self, warnings: impl IntoIterator<Item = &'static str>) -> Self {
+        self.warnings.extend(warnings.into_iter().map(Cow::from));
         self
     }
 
@@ -190,7 +191,7 @@ impl<T: Serialize> Reply<Vec<T>> {
 struct Meta<'a> {
     request_id: Uuid,
     timings_ms: Timings,
-    warnings: &'a [&'static str],
+    warnings: &'a [Cow<'static, str>],
     #[serde(skip_serializing_if = "Option::is_none")]
     pagination: Option<Pagination>,
 }
@@ -203,7 +204,9 @@ struct Timings {
 impl<T: Serialize> Responder for Reply<T> {
     type Body = BoxBody;
 
-    fn respond_to(self, request: &HttpRequest) -> HttpResponse {
+    fn respond_to(mut self, request: &HttpRequest) -> HttpResponse {
+        let unknown = unknown_parameters::warnings(request);
+        self.warnings.extend(unknown.into_iter().map(Cow::from));
         let room = reserved(request);
         let has_room = room.is_some();
         let mut body = BodyWriter::new(request, room);

@@ -9,7 +9,7 @@ use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use serde_json::{Value, json};
 
 use super::body::{declared_length, receive};
@@ -19,6 +19,7 @@ use crate::config::ClientTimeouts;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::http::App;
 use crate::input::fields::{Fields, FromFields, Problems, TIME_RULE, integer_schema, shortened};
+use crate::input::json::{self, NotUtf8};
 use crate::model::clock::{Millis, parse_rfc3339};
 use crate::model::directory::DirectoryId;
 use crate::model::ids::{Id, Kind};
@@ -72,6 +73,7 @@ impl<T: 'static> FromRequest for Body<T> {
             .headers()
             .get(header::CONTENT_TYPE)
             .map(|media_type| String::from_utf8_lossy(media_type.as_bytes()).into_owned());
+        let unencoded = refuse_encoded(request);
         let payload = payload.take();
         let timeouts = request
             .app_data::<web::Data<App>>()
@@ -88,8 +90,8 @@ impl<T: 'static> FromRequest for Body<T> {
             if !media_type.is_some_and(|media_type| is_json(&media_type)) {
                 return Err(Code::UnsupportedMediaType.into());
             }
-            let value = serde_json::from_slice(&bytes)
-                .map_err(|error| Refusal::invalid("body", format!("is not valid JSON: {error}")))?;
+            unencoded?;
+            let value = parse(&bytes)?;
             Ok(Self {
                 bytes,
                 value,
@@ -97,6 +99,50 @@ impl<T: 'static> FromRequest for Body<T> {
             })
         })
     }
+}
+
+/// Refuses a request with a body that is compressed.
+///
+/// # Errors
+/// `unsupported_media_type` for any `Content-Encoding` other than `identity`.
+pub fn refuse_encoded(request: &HttpRequest) -> Result<()> {
+    let encodings = request.headers().get_all(header::CONTENT_ENCODING);
+    for encoding in encodings.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
+        let encoding = encoding.trim_ascii();
+        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
+            return Err(Refusal::new(Code::UnsupportedMediaType)
+                .saying("The server takes no body with a Content-Encoding. Send the body as it is.")
+                .into());
+        }
+    }
+    Ok(())
+}
+
+fn parse(bytes: &[u8]) -> Result<Value> {
+    let half = || {
+        let path = json::half_character(bytes)?;
+        let field = if path.is_empty() { "body" } else { &path };
+        Some(Refusal::invalid(field, json::HALF_CHARACTER))
+    };
+    let text = match json::text_of(bytes) {
+        Ok(text) => text,
+        Err(NotUtf8::Encoded(encoding)) => {
+            let reason = format!("is {encoding}; send UTF-8");
+            let message = format!("The body {reason}.");
+            return Err(Refusal::invalid("body", reason).saying(message).into());
+        }
+        Err(NotUtf8::At(byte)) => {
+            let invalid = || {
+                let reason = format!("is not UTF-8 at byte {byte}; send UTF-8");
+                Refusal::invalid("body", reason)
+            };
+            return Err(half().unwrap_or_else(invalid).into());
+        }
+    };
+    serde_json::from_str(text).map_err(|error| {
+        let invalid = || Refusal::invalid("body", format!("is not valid JSON: {error}"));
+        half().unwrap_or_else(invalid).into()
+    })
 }
 
 fn is_json(media_type: &str) -> bool {
@@ -140,22 +186,65 @@ impl<T: FromQuery> FromRequest for Query<T> {
     type Future = Ready<Result<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let pairs = form_urlencoded::parse(request.query_string().as_bytes());
         let query = QueryString {
-            pairs: pairs.into_owned().collect(),
+            pairs: pairs(request).collect(),
+            unknown: RefCell::new(names(request)),
             described: None,
             has_room: is_reserved(request),
         };
         // As in a handler, a panic is an internal error and gets an envelope.
         let read = catch_unwind(AssertUnwindSafe(|| T::read(&query)));
         let read = read.unwrap_or_else(|_| Err(Error::internal("reading a query panicked")));
+        if !query.pairs.is_empty() {
+            request.extensions_mut().insert(UnknownParameters {
+                names: query.unknown.into_inner(),
+                known: QueryString::describe::<T>,
+            });
+        }
         ready(read.map(Self))
     }
 }
 
-/// The parameters of a query. Unknown parameters are ignored.
+fn pairs(request: &HttpRequest) -> impl Iterator<Item = (String, String)> {
+    form_urlencoded::parse(request.query_string().as_bytes()).into_owned()
+}
+
+/// The names of a query's first parameters, each once.
+fn names(request: &HttpRequest) -> Vec<String> {
+    const MAX_PAIRS: usize = 64;
+    let mut names = Vec::new();
+    for (name, _) in pairs(request).take(MAX_PAIRS) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The parameters of a query that its route does not know.
+pub(super) struct UnknownParameters {
+    /// Their names.
+    pub(super) names: Vec<String>,
+    /// Returns the parameters that the route knows.
+    pub(super) known: fn() -> Vec<(String, Value)>,
+}
+
+impl UnknownParameters {
+    /// Takes the parameters of this request's query that its route does not know.
+    pub(super) fn take(request: &HttpRequest) -> Self {
+        let read = request.extensions_mut().remove::<Self>();
+        read.unwrap_or_else(|| Self {
+            names: names(request),
+            known: Vec::new,
+        })
+    }
+}
+
+/// The parameters of a query.
 pub struct QueryString {
     pairs: Vec<(String, String)>,
+    /// The names of the parameters that no reader has asked for yet.
+    unknown: RefCell<Vec<String>>,
     /// The parameters read so far. Only [`QueryString::describe`] collects them.
     described: Option<RefCell<Vec<(String, Value)>>>,
     /// Whether there is room for a large reply.
@@ -168,6 +257,7 @@ impl QueryString {
     pub fn describe<T: FromQuery>() -> Vec<(String, Value)> {
         let query = Self {
             pairs: Vec::new(),
+            unknown: RefCell::default(),
             described: Some(RefCell::default()),
             has_room: false,
         };
@@ -176,6 +266,7 @@ impl QueryString {
     }
 
     fn describe_parameter(&self, name: &str, schema: impl FnOnce() -> Value) {
+        self.unknown.borrow_mut().retain(|unknown| unknown != name);
         if let Some(described) = &self.described {
             described.borrow_mut().push((name.to_owned(), schema()));
         }

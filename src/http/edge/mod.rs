@@ -18,3 +18,4 @@ mod reply_body;
 pub(in crate::http) mod reply_limiter;
 pub mod router;
 pub mod routing;
+mod unknown_parameters;
