@@ -5,7 +5,7 @@ use switchboard::http::edge::router;
 use switchboard::model::words::Role;
 
 use crate::sign_in::signed_in;
-use crate::support::{DEMO, Server, not_found, technician};
+use crate::support::{ApiClient, DEMO, Server, not_found, technician};
 use crate::wire::{Connection, Reply, Request};
 
 /// The headers of a reply, without those that vary from reply to reply.
@@ -17,6 +17,12 @@ fn lasting_headers(reply: &Reply) -> Vec<(String, String)> {
     });
     headers.sort();
     headers
+}
+
+/// Sends a request with exactly this path.
+#[track_caller]
+fn ask(client: &ApiClient, method: &str, path: &str) -> Reply {
+    client.send(Request::new(method, path))
 }
 
 /// A path of the table with things of the demo world.
@@ -32,7 +38,7 @@ fn filled(path: &str, session: &str, turn: &str) -> String {
 
 #[test]
 fn head_answers_every_route_and_caller_as_get_does_without_the_body() {
-    let server = Server::demo();
+    let server = Server::answering(&[]);
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let appended = northwind
@@ -55,8 +61,8 @@ fn head_answers_every_route_and_caller_as_get_does_without_the_body() {
     for row in router::table().iter().filter(|row| row.method == "GET") {
         let path = format!("/public-api{}", filled(row.path, &session, turn));
         for (index, caller) in callers.iter().enumerate() {
-            let get = caller.send(Request::new("GET", path.clone()));
-            let head = caller.send(Request::new("HEAD", path.clone()));
+            let get = ask(caller, "GET", &path);
+            let head = ask(caller, "HEAD", &path);
             assert_eq!(
                 (head.status, lasting_headers(&head)),
                 (get.status, lasting_headers(&get)),
@@ -94,7 +100,7 @@ fn head_tells_the_length_of_what_get_sends_and_nothing_follows() {
         "/dashboard/app.js",
         link,
     ] {
-        let get = server.anonymous().get(path).expect(200);
+        let get = ask(&server.anonymous(), "GET", path).expect(200);
         let length = get.body.len().to_string();
         // If a body followed, it would be read as the next reply.
         connection
@@ -107,8 +113,7 @@ fn head_tells_the_length_of_what_get_sends_and_nothing_follows() {
             "{path}"
         );
     }
-    let metrics = server.anonymous();
-    metrics.send(Request::new("HEAD", "/metrics")).expect(200);
+    ask(&server.anonymous(), "HEAD", "/metrics").expect(200);
 }
 
 #[test]
@@ -180,26 +185,18 @@ fn a_slash_too_many_finds_the_route() {
         &format!("/chat/sessions/{session}/"),
         &format!("/public-api//chat/sessions//{session}/messages/"),
     ] {
-        northwind.get(path).expect(200);
+        ask(&northwind, "GET", path).expect(200);
     }
-    let appended = northwind.post(
-        &format!("/public-api//chat/sessions/{session}/messages/"),
-        json!({ "message": "Hello" }),
-    );
-    appended.expect(202);
-    let path = "//public-api/agents/1/";
-    northwind.get(path).not_found();
+    let path = format!("/public-api//chat/sessions/{session}/messages/");
+    let append = Request::new("POST", path).json(&json!({ "message": "Hello" }));
+    northwind.send(append).expect(202);
+    ask(&northwind, "GET", "//public-api/agents/1/").not_found();
     // Whoever leaves out an id reaches the path without it, never another resource.
-    northwind
-        .delete("/chat/sessions//")
-        .refused(405, "method_not_allowed");
-    server
-        .anonymous()
-        .get("/agents/")
-        .refused(401, "unauthorized");
-    for path in ["/", "//", "/nowhere/", "/public-api/", "/agents/102/x/"] {
+    ask(&northwind, "DELETE", "/chat/sessions//").refused(405, "method_not_allowed");
+    ask(&server.anonymous(), "GET", "/agents/").refused(401, "unauthorized");
+    for path in ["/nowhere/", "/public-api/", "/agents/102/x/"] {
         assert_eq!(
-            northwind.get(path).expect(404).error(),
+            ask(&northwind, "GET", path).expect(404).error(),
             not_found(),
             "{path}"
         );
@@ -215,7 +212,7 @@ fn a_page_with_a_slash_too_many_is_told() {
         ("//dashboard", "/dashboard"),
     ] {
         assert_eq!(
-            anonymous.get(path).expect(404).error(),
+            ask(&anonymous, "GET", path).expect(404).error(),
             json!({
                 "code": "not_found",
                 "message": format!("This path does not exist. Did you mean {meant}?"),
@@ -224,7 +221,7 @@ fn a_page_with_a_slash_too_many_is_told() {
         );
     }
     for path in ["/docs/", "/public-api/docs/"] {
-        let redirected = anonymous.get(path).expect(308);
+        let redirected = ask(&anonymous, "GET", path).expect(308);
         assert_eq!(redirected.header("location"), Some("../docs"));
     }
 }
