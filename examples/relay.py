@@ -26,7 +26,7 @@ DB.executescript("""
 
 class Refused(Exception):
     def __str__(self):
-        return ": ".join(self.args)  # Switchboard's code, and its message.
+        return ": ".join(self.args[:2])  # Switchboard's code, and its message.
 
 
 def stored(sql, *values):
@@ -49,7 +49,7 @@ def switchboard(method, path, body=None, **headers):
         refusal = json.load(failure)["error"]
         if refusal["code"] == "duplicate_client_message":
             return refusal["details"]  # An earlier try got these in its reply.
-        raise Refused(refusal["code"], refusal["message"]) from None
+        raise Refused(refusal["code"], refusal["message"], refusal.get("details")) from None
 
 
 def create(tenant, conversation, reason):
@@ -58,7 +58,12 @@ def create(tenant, conversation, reason):
     if tenant == OWN_TENANT:  # Nobody else may reach the MSP's internal agents.
         body["client_id"] = MSP
     key = {"Idempotency-Key": digest(conversation, reason, body)}
-    session = switchboard("POST", "/chat/sessions", body, **key)
+    try:
+        session = switchboard("POST", "/chat/sessions", body, **key)
+    except Refused as refusal:
+        if refusal.args[0] != "session_archived":
+            raise
+        return create(tenant, conversation, refusal.args[2]["session_id"])  # It was archived since.
     if session["resolution"]["rule"] == "neo_support" and tenant != OWN_TENANT:
         raise Refused("stranger", "This bot is not set up for your organization.")
     stored("REPLACE INTO conversations VALUES (?, ?)", conversation, session["id"])

@@ -19,7 +19,7 @@ const SORRY = "I cannot answer right now. Please send your message again in a fe
 const LONGEST_ANSWER_MS = 600_000;
 
 class Refused extends Error {
-  constructor(readonly code: string, readonly text: string) {
+  constructor(readonly code: string, readonly text: string, readonly details?: { session_id?: string }) {
     super(`${code}: ${text}`);
   }
 }
@@ -39,16 +39,20 @@ function request(method: string, path: string, body?: object, more: Record<strin
 async function switchboard<T>(...call: Parameters<typeof request>): Promise<T> {
   const { data, error } = (await (await request(...call)).json()) as { data: T; error?: any };
   if (error?.code === "duplicate_client_message") return error.details; // An earlier try got these in its reply.
-  if (error) throw new Refused(error.code, error.message);
+  if (error) throw new Refused(error.code, error.message, error.details);
   return data;
 }
 
 /** Starts a session for a conversation. The same reason, tried again, gets the same session. */
-async function create(tenant: string, conversation: string, reason: string) {
+async function create(tenant: string, conversation: string, reason: string): Promise<string> {
   const own = tenant === ownTenant ? { client_id: MSP } : {}; // Nobody else may reach the MSP's internal agents.
   const body = { managed_agent_key: "NEO_SUPPORT", bot_id: APP_ID, inbound_tenant_id: tenant, ...own };
   const once = { "Idempotency-Key": digest(conversation, reason, body) };
-  const session = await switchboard<Session>("POST", "/chat/sessions", body, once);
+  const session = await switchboard<Session>("POST", "/chat/sessions", body, once).catch((refusal) => {
+    if (refusal.code === "session_archived") return refusal.details.session_id as string;
+    throw refusal;
+  });
+  if (typeof session === "string") return create(tenant, conversation, session); // It was archived since.
   if (session.resolution.rule === "neo_support" && tenant !== ownTenant)
     throw new Refused("stranger", "This bot is not set up for your organization.");
   keep(conversation, { session: session.id });

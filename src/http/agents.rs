@@ -7,16 +7,17 @@ use super::edge::admission::Permit;
 use super::edge::audited;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
-use super::edge::envelope::{NoContent, Outcome, Reply};
+use super::edge::envelope::{MaybeSerialized, NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString};
+use super::edge::once::Once;
 use super::edge::routing::segment;
 use crate::error::{Code, Result};
 use crate::input::draft::AgentDraft;
 use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::names::AgentId;
 use crate::model::words::{AgentState, Audience, AutonomyType, ManagedAgentKey};
-use crate::store::Reader;
 use crate::store::agents::{self, AgentFilter, AgentRecord};
+use crate::store::{Reader, idempotency};
 
 impl FromQuery for AgentFilter {
     fn read(query: &QueryString) -> Result<Self> {
@@ -106,21 +107,25 @@ pub(super) async fn create(
     caller: Permit,
     request: HttpRequest,
     body: Body<NewAgent>,
-) -> Outcome<AgentRecord> {
+) -> Outcome<MaybeSerialized<AgentRecord>> {
     let new = body.read()?;
+    let once = Once::of(&request, &caller, &body)?;
     if new.managed.value().is_some() {
         return Err(Code::AgentManagedByNeo.into());
     }
     let tenant = caller.tenant.no;
     let event = event_of(&request, &caller, "agent.create", "");
-    let agent = audited::write(&app, event, move |tx, event| {
+    let path = |agent: &AgentRecord| path_to(agent.agent_id);
+    audited::create(&app, once, event, path, move |tx, event| {
         let agent = agents::create(tx, tenant, &new.draft)?;
         event.target = Some(agent.id.clone());
         Ok(agent)
     })
-    .await?;
-    let id = agent.agent_id;
-    Ok(Reply::created(format_args!("/agents/{id}"), agent))
+    .await
+}
+
+fn path_to(id: AgentId) -> String {
+    format!("/agents/{id}")
 }
 
 /// The body of a PUT.
@@ -170,6 +175,7 @@ pub(super) async fn delete(
     audited::write(&app, event, move |tx, event| {
         let agent = agents::of_tenant(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
         let articles = agents::delete(tx, &agent)?;
+        idempotency::clear(tx, tenant, &path_to(id))?;
         event.detail("name", agent.name);
         event.detail("knowledge_articles", articles);
         Ok(())

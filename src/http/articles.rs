@@ -7,16 +7,17 @@ use super::edge::admission::Permit;
 use super::edge::audited;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
-use super::edge::envelope::{NoContent, Outcome, Reply};
+use super::edge::envelope::{MaybeSerialized, NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
+use super::edge::once::Once;
 use crate::error::{Code, Result};
 use crate::input::draft::ArticleDraft;
 use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::ids::ArticleId;
 use crate::model::names::AgentId;
 use crate::model::words::Audience;
-use crate::store::Reader;
 use crate::store::articles::{self, ArticleFilter, ArticleRecord};
+use crate::store::{Reader, idempotency};
 
 impl FromQuery for ArticleFilter {
     fn read(query: &QueryString) -> Result<Self> {
@@ -78,22 +79,23 @@ pub(super) async fn create(
     caller: Permit,
     request: HttpRequest,
     body: Body<NewArticle>,
-) -> Outcome<ArticleRecord> {
+) -> Outcome<MaybeSerialized<ArticleRecord>> {
     let NewArticle(draft) = body.read()?;
+    let once = Once::of(&request, &caller, &body)?;
     let tenant = caller.tenant.no;
     let event = event_of(&request, &caller, "article.create", "");
-    let article = audited::write(&app, event, move |tx, event| {
+    let path = |article: &ArticleRecord| path_to(article.id);
+    audited::create(&app, once, event, path, move |tx, event| {
         let article = articles::create(tx, tenant, &draft)?;
         event.target = Some(article.id.to_string());
         event.detail("title", article.title.as_str());
         Ok(article)
     })
-    .await?;
-    let id = article.id;
-    Ok(Reply::created(
-        format_args!("/knowledge-articles/{id}"),
-        article,
-    ))
+    .await
+}
+
+fn path_to(id: ArticleId) -> String {
+    format!("/knowledge-articles/{id}")
 }
 
 /// The body of a PUT.
@@ -139,6 +141,7 @@ pub(super) async fn delete(
     audited::write(&app, event, move |tx, event| {
         let article = articles::by_id(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
         articles::delete(tx, tenant, id)?;
+        idempotency::clear(tx, tenant, &path_to(id))?;
         event.detail("title", article.title);
         Ok(())
     })

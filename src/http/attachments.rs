@@ -17,6 +17,7 @@ use super::edge::body;
 use super::edge::envelope::{Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id, refuse_encoded};
 use super::edge::forwarded::base_url;
+use super::edge::once;
 use super::edge::routing::PREFIX;
 use super::sessions::find;
 use crate::auth::signed_link::LinkUse;
@@ -108,7 +109,7 @@ pub(super) async fn make_upload_url(
         })
         .await?;
     let blob_path = file::blob_path(id);
-    Ok(Reply::created(
+    let reply = Reply::created(
         format_args!("/{blob_path}"),
         UploadUrl {
             upload_url: link(&app, &base_url(&app, &request), LinkUse::Put, id),
@@ -116,7 +117,8 @@ pub(super) async fn make_upload_url(
             mime,
             max_image_bytes: MAX_FILE_BYTES,
         },
-    ))
+    );
+    Ok(reply.warning(once::ignored(&request)))
 }
 
 /// Adds signed URLs to the attachments of listed messages, and file parts to the messages.

@@ -13,6 +13,7 @@ use super::edge::call::rate_limited;
 use super::edge::context::{Context, event_of};
 use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::Body;
+use super::edge::once;
 use crate::auth::sign_in;
 use crate::config::EntraSignIn;
 use crate::digest;
@@ -134,10 +135,11 @@ pub(super) async fn exchange(
         new.created_at.div_euclid(1_000),
         new.expires_at.div_euclid(1_000),
     )?;
-    Ok(Reply::ok(SignedIn {
+    let reply = Reply::ok(SignedIn {
         token,
         expires_at: Timestamp(new.expires_at),
-    }))
+    });
+    Ok(reply.warning(once::ignored(&request)))
 }
 
 pub(super) async fn sign_out(

@@ -11,8 +11,9 @@ use super::edge::audited;
 use super::edge::call::Call;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, List, ListQuery};
-use super::edge::envelope::{NoContent, Outcome, Reply};
+use super::edge::envelope::{MaybeSerialized, NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
+use super::edge::once::Once;
 use super::sessions::named_tenant;
 use super::tenants::record_for_both;
 use crate::error::{Code, Refusal, Result};
@@ -23,7 +24,7 @@ use crate::model::ids::ChannelId;
 use crate::model::names::{AgentId, BotId, ClientId, M365TenantId, TenantNo};
 use crate::model::words::{Audience, ChannelStatus};
 use crate::store::channels::{self, ChannelFilter, ChannelRecord};
-use crate::store::{Extent, Reader, audit, installs, tenants};
+use crate::store::{Extent, Reader, audit, idempotency, installs, tenants};
 
 /// The filter of a list of channels, and the tenant whose channels the platform asks for.
 pub(super) struct ChannelQuery {
@@ -128,8 +129,9 @@ pub(super) async fn create(
     caller: Permit,
     request: HttpRequest,
     body: Body<NewChannel>,
-) -> Outcome<ChannelRecord> {
+) -> Outcome<MaybeSerialized<ChannelRecord>> {
     let new = body.read()?;
+    let once = Once::of(&request, &caller, &body)?;
     let (Some(internal_name), Some(audience), Some(agent_id)) =
         (new.internal_name, new.audience, new.agent_id)
     else {
@@ -137,15 +139,18 @@ pub(super) async fn create(
     };
     let (draft, tenant) = (new.draft, caller.tenant.no);
     let event = event_of(&request, &caller, "channel.create", "");
-    let channel = audited::write(&app, event, move |tx, event| {
+    let path = |channel: &ChannelRecord| path_to(channel.id);
+    audited::create(&app, once, event, path, move |tx, event| {
         let id = tx.new_id()?;
         let fresh = ChannelRecord::fresh(id, tenant, &internal_name, audience, agent_id);
         event.target = Some(id.to_string());
         channels::create(tx, &fresh.changed(&draft))
     })
-    .await?;
-    let id = channel.id;
-    Ok(Reply::created(format_args!("/channels/{id}"), channel))
+    .await
+}
+
+fn path_to(id: ChannelId) -> String {
+    format!("/channels/{id}")
 }
 
 /// The body of a PATCH.
@@ -240,6 +245,7 @@ pub(super) async fn delete(
     audited::write(&app, event, move |tx, event| {
         let channel = channels::of_tenant(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
         channels::delete(tx, id)?;
+        idempotency::clear(tx, tenant, &path_to(id))?;
         event.detail("internal_name", channel.internal_name);
         Ok(())
     })

@@ -8,8 +8,9 @@ use super::edge::admission::Permit;
 use super::edge::audited;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
-use super::edge::envelope::{NoContent, Outcome, Reply};
+use super::edge::envelope::{MaybeSerialized, NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_directory, path_name};
+use super::edge::once::Once;
 use crate::error::{Code, Refusal, Result};
 use crate::input::draft::CompanyDraft;
 use crate::input::fields::{Field, Fields, FromFields};
@@ -19,7 +20,7 @@ use crate::store::companies::{self, CompanyFilter, CompanyRecord};
 use crate::store::health::{self, Health, Viewer};
 use crate::store::rules;
 use crate::store::unlinked::{self, UnlinkedRecord};
-use crate::store::{LongRead, Reader};
+use crate::store::{LongRead, Reader, idempotency};
 
 /// The most findings of one kind in a reply. The reply also has their number.
 const FINDINGS: usize = 200;
@@ -87,8 +88,9 @@ pub(super) async fn create(
     caller: Permit,
     request: HttpRequest,
     body: Body<NewCompany>,
-) -> Outcome<CompanyRecord> {
+) -> Outcome<MaybeSerialized<CompanyRecord>> {
     let new = body.read()?;
+    let once = Once::of(&request, &caller, &body)?;
     let rule = app.config.directories;
     rules::refuse(rules::unfit_links(&new.draft, &[], rule))?;
     let id = new
@@ -96,14 +98,17 @@ pub(super) async fn create(
         .ok_or_else(|| Refusal::invalid("psa_company_id", "is required"))?;
     let tenant = caller.tenant.no;
     let event = event_of(&request, &caller, "company.create", &id);
-    let company = audited::write(&app, event, move |tx, event| {
+    let path = |company: &CompanyRecord| path_to(&company.psa_company_id);
+    audited::create(&app, once, event, path, move |tx, event| {
         let company = CompanyRecord::fresh(id).changed(&new.draft);
         add_links(event, &company);
         companies::create(tx, tenant, &company)
     })
-    .await?;
-    let path = format!("/end-companies/{}", company.psa_company_id);
-    Ok(Reply::created(path, company))
+    .await
+}
+
+fn path_to(id: &CompanyId) -> String {
+    format!("/end-companies/{id}")
 }
 
 /// Adds a company's links to its event.
@@ -167,6 +172,7 @@ pub(super) async fn delete(
         let company = companies::by_id(tx.reader(), tenant, &id)?.ok_or(Code::NotFound)?;
         let articles = companies::delete(tx, tenant, &company)?;
         add_links(event, &company);
+        idempotency::clear(tx, tenant, &path_to(&id))?;
         event.detail("psa_company_name", company.psa_company_name);
         event.detail("knowledge_articles", articles);
         Ok(())

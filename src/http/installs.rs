@@ -1,5 +1,6 @@
 //! Installs of a channel. The platform manages those of any tenant (contract, sections 2 and 6).
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
 use super::App;
@@ -8,8 +9,9 @@ use super::edge::audited;
 use super::edge::call::Call;
 use super::edge::context::{Context, event_of};
 use super::edge::cursor::{self, List, ListQuery};
-use super::edge::envelope::{NoContent, Outcome, Reply};
+use super::edge::envelope::{MaybeSerialized, NoContent, Outcome};
 use super::edge::extract::{Body, Query, path_id};
+use super::edge::once::{Made, Once};
 use crate::error::{Code, Result};
 use crate::input::fields::{Fields, FromFields};
 use crate::model::directory::DirectoryId;
@@ -20,7 +22,7 @@ use crate::store::audit::{self, Event};
 use crate::store::channels::{self, ChannelRecord};
 use crate::store::companies::NewLink;
 use crate::store::installs::{self, InstallRecord, Installed, Installer};
-use crate::store::{Extent, Reader, WriteTx, tenants};
+use crate::store::{Extent, Reader, WriteTx, idempotency, tenants};
 
 const SHARED: &str = "Several companies are now linked to this M365 tenant. Chat is refused until exactly one is linked.";
 
@@ -99,8 +101,9 @@ pub(super) async fn create(
     caller: Permit,
     request: HttpRequest,
     body: Body<NewInstall>,
-) -> Outcome<InstallRecord> {
+) -> Outcome<MaybeSerialized<InstallRecord>> {
     let new = body.read()?;
+    let once = Once::of(&request, &caller, &body)?;
     let Some(directory) = new.end_client_tenant_id else {
         return Err(Code::ValidationError.into());
     };
@@ -119,37 +122,37 @@ pub(super) async fn create(
         Installer::Owner
     };
     let mut event = event_of(&request, &caller, "install.create", "");
-    let installed = app
-        .store
-        .write(Extent::Configuration, move |tx| {
-            let channel = managed_channel(tx.reader(), &call, channel_id)?;
-            let link = new.link.as_ref();
-            let installed = installs::install(tx, &channel, &directory, link, installer, rule)?;
-            if installed.is_new || installed.is_linked {
-                // The owner of the channel has to know, also if the platform installed it.
-                event.tenant = channel.tenant;
-                record(tx, event, &installed, link)?;
-            }
-            Ok(installed)
-        })
-        .await?;
-    let mut warnings = match installed.linked {
-        Linked::Not(several) if several > 1 => vec![SHARED],
-        Linked::One(_) | Linked::Not(_) => Vec::new(),
-    };
-    if new.adds_to_none {
-        warnings.push(ADDS_TO_NONE);
+    once.write(&app, Extent::Configuration, move |tx| {
+        let channel = managed_channel(tx.reader(), &call, channel_id)?;
+        let link = new.link.as_ref();
+        let installed = installs::install(tx, &channel, &directory, link, installer, rule)?;
+        if installed.is_new || installed.is_linked {
+            // The owner of the channel has to know, also if the platform installed it.
+            event.tenant = channel.tenant;
+            record(tx, event, &installed, link)?;
+        }
+        let mut made = made(&channel, installed);
+        made.warnings.extend(new.adds_to_none.then_some(ADDS_TO_NONE));
+        Ok(made)
+    })
+    .await
+}
+
+/// The reply of an install: 200 if the bot was installed there before.
+fn made(channel: &ChannelRecord, installed: Installed) -> Made<InstallRecord> {
+    let path = path_to(channel.id, installed.install.id);
+    let is_shared = matches!(installed.linked, Linked::Not(several) if several > 1);
+    let mut made = Made::thing(channel.tenant, path, installed.install);
+    if !installed.is_new {
+        made.status = StatusCode::OK;
+        made.location = None;
     }
-    let (id, install) = (installed.install.id, installed.install);
-    let reply = if installed.is_new {
-        Reply::created(
-            format_args!("/channels/{channel_id}/installs/{id}"),
-            install,
-        )
-    } else {
-        Reply::ok(install)
-    };
-    Ok(reply.warning(warnings))
+    made.warnings.extend(is_shared.then_some(SHARED));
+    made
+}
+
+fn path_to(channel: ChannelId, id: InstallId) -> String {
+    format!("/channels/{channel}/installs/{id}")
 }
 
 /// Records an install that was created or linked. The tenant that lost its install to the new one
@@ -201,6 +204,7 @@ pub(super) async fn delete(
             .filter(|install| install.channel_id == channel_id)
             .ok_or(Code::NotFound)?;
         installs::delete(tx, id)?;
+        idempotency::clear(tx, channel.tenant, &path_to(channel_id, id))?;
         event.tenant = channel.tenant;
         event.details = install.details();
         Ok(())

@@ -10,6 +10,7 @@ use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
 use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, Query, Search, path_id};
+use super::edge::once;
 use crate::auth::api_key;
 use crate::digest;
 use crate::error::{Code, Refusal, Result};
@@ -143,7 +144,7 @@ pub(super) async fn create(
             of_tenant(tx.reader(), new.tenant, id)
         })
         .await?;
-    Ok(created(record, key))
+    Ok(created(record, key).warning(once::ignored(&request)))
 }
 
 /// The reply that shows a new key.
@@ -191,7 +192,7 @@ pub(super) async fn rotate(
             of_tenant(tx.reader(), tenant, new)
         })
         .await?;
-    Ok(created(record, key))
+    Ok(created(record, key).warning(once::ignored(&request)))
 }
 
 pub(super) async fn revoke(

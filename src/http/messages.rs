@@ -1,5 +1,6 @@
 //! Messages of a session: appended, listed, and rated (contract, section 4).
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -8,17 +9,20 @@ use super::App;
 use super::attachments::sign_links;
 use super::edge::admission::Permit;
 use super::edge::cursor::{AFTER_ALL, BEFORE_ALL, List, ListQuery, Page};
-use super::edge::envelope::{Outcome, Reply};
+use super::edge::envelope::{MaybeSerialized, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
+use super::edge::once::{self, Made, Once};
 use super::sessions::{find, find_in, hide_reasoning, refuse_unmapped};
 use crate::error::Result;
 use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::caller::Reach;
 use crate::model::file;
 use crate::model::ids::{MessageId, SessionId};
-use crate::model::session::{Appended, Feedback, Message};
+use crate::model::session::{Appended, Feedback, Message, Session};
 use crate::model::words::{ModelTier, Rating};
+use crate::resolver::NotMapped;
 use crate::store::attachments::NewAttachment;
+use crate::store::idempotency::FirstReply;
 use crate::store::messages::{self, NewMessage};
 use crate::store::{Extent, reasoning};
 
@@ -88,20 +92,28 @@ pub(super) async fn append(
     caller: Permit,
     request: HttpRequest,
     body: Body<AppendRequest>,
-) -> Outcome<Accepted> {
+) -> Outcome<MaybeSerialized<Accepted>> {
     let sent = body.read()?;
+    let once = Once::of(&request, &caller, &body)?;
     let id: SessionId = path_id(&request, "session_id")?;
-    let call = caller.shared();
+    let (call, repeat, now) = (caller.shared(), once.clone(), app.store.now());
     let checked = app.store.read_cached(move |cached| {
         let session = find_in(cached.reader(), &call, id, Reach::Read)?;
+        if let Some(first) = repeat.first_reply(cached.reader(), now)? {
+            return Ok(Checked::Repeated(first));
+        }
         let client_message_id = sent.client_message_id.as_deref();
         let checked =
             messages::check(cached, &call, session, client_message_id, &sent.attachments)?;
-        Ok(checked.map(|session| (session, sent)))
+        Ok(match checked {
+            Ok(session) => Checked::Fine(session, sent),
+            Err(not_mapped) => Checked::NotMapped(not_mapped),
+        })
     });
     let (session, sent) = match checked.await? {
-        Ok(checked) => checked,
-        Err(not_mapped) => return Err(refuse_unmapped(&app, not_mapped).await?),
+        Checked::Fine(session, sent) => (session, sent),
+        Checked::Repeated(first) => return once::replay(first),
+        Checked::NotMapped(not_mapped) => return Err(refuse_unmapped(&app, not_mapped).await?),
     };
     let show_agent_progress_steps = session.show_agent_progress_steps;
     let new = NewMessage {
@@ -114,18 +126,32 @@ pub(super) async fn append(
         client_message_id: sent.client_message_id,
     };
     let engine = app.engine.clone();
-    let appended = app
-        .store
-        .write(Extent::Session(id.tick()), move |tx| {
-            let appended = messages::append(tx, &new)?;
-            tx.on_commit(move || engine.wake(new.tenant, new.session));
-            Ok(appended)
+    once.write(&app, Extent::Session(id.tick()), move |tx| {
+        let appended = messages::append(tx, &new)?;
+        tx.on_commit(move || engine.wake(new.tenant, new.session));
+        Ok(Made {
+            tenant: new.tenant,
+            session: Some(id),
+            status: StatusCode::ACCEPTED,
+            location: None,
+            warnings: Vec::new(),
+            data: Accepted {
+                appended,
+                show_agent_progress_steps,
+            },
         })
-        .await?;
-    Ok(Reply::accepted(Accepted {
-        appended,
-        show_agent_progress_steps,
-    }))
+    })
+    .await
+}
+
+/// The outcome of the checks before a message is appended.
+enum Checked {
+    /// The session takes the message.
+    Fine(Session, AppendRequest),
+    /// The request is a repeat.
+    Repeated(FirstReply),
+    /// An admin has to link exactly one company first.
+    NotMapped(NotMapped),
 }
 
 /// The title that a first message gives to its session: its first line, cut between words.

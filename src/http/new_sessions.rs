@@ -1,20 +1,19 @@
 //! Creates chat sessions: who answers, acting as whom, for which company; and the dry run (contract,
 //! section 3).
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Map;
-use serde_json::value::RawValue;
 
 use super::App;
 use super::edge::admission::Permit;
-use super::edge::call::Call;
 use super::edge::context::Context;
 use super::edge::envelope::{MaybeSerialized, Outcome, Reply};
 use super::edge::extract::Body;
+use super::edge::once::{self, Made, Once, session_path};
 use super::sessions::{MAX_TITLE_CHARS, refuse_client_id, refuse_unmapped};
-use crate::digest;
 use crate::error::{Code, Contested, Error, Refusal, Result};
 use crate::input::fields::{Fields, FromFields};
 use crate::model::caller::{Caller, Who};
@@ -23,7 +22,6 @@ use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId};
 use crate::model::session::{Metadata, Session};
 use crate::model::words::{ManagedAgentKey, Role, Rule, SessionChannel};
 use crate::resolver::{self, Asker, Choice, Purpose, Refused, Resolution};
-use crate::store::idempotency::{self, IdempotentRequest, Replay};
 use crate::store::sessions::{self, NewSession};
 use crate::store::{Extent, audit};
 
@@ -145,73 +143,6 @@ async fn answerer(
     Ok(outcome.map_err(|none| none.refused))
 }
 
-/// The caller's account, unique across the server, as the scope of an idempotency key.
-fn account(caller: &Caller) -> String {
-    let (tenant, kind) = (caller.tenant.no.0, caller.kind().as_str());
-    format!("{tenant}/{kind}/{}", caller.account())
-}
-
-/// The idempotency key of a request, with the account and the hash of the body.
-fn repeatable(
-    request: &HttpRequest,
-    caller: &Caller,
-    body: &Body<SessionRequest>,
-) -> Result<Option<IdempotentRequest>> {
-    const HEADER: &str = "Idempotency-Key";
-    let Some(key) = request.headers().get(HEADER) else {
-        return Ok(None);
-    };
-    let key = key.as_bytes();
-    if !(1..=128).contains(&key.len()) || !key.iter().all(u8::is_ascii_graphic) {
-        return Err(Refusal::invalid(HEADER, "must be 1 to 128 visible characters").into());
-    }
-    Ok(Some(IdempotentRequest {
-        account: account(caller),
-        key: String::from_utf8_lossy(key).into_owned(),
-        body_sha256: digest::sha256(&body.bytes),
-    }))
-}
-
-/// The reply to replay; `None` if the request is the first with its key. A replay counts on the
-/// tenant of its session.
-fn stored_reply(call: &Call, replay: Replay) -> Result<Option<Box<RawValue>>> {
-    match replay {
-        Replay::No => Ok(None),
-        Replay::OtherBody => Err(Code::IdempotencyKeyReused.into()),
-        Replay::SessionDeleted => Err(Code::NotFound.into()),
-        Replay::Session(first) => {
-            let (tenant, own_limit) = first.tenant;
-            call.act_in(tenant, own_limit)?;
-            RawValue::from_string(first.json)
-                .map(Some)
-                .map_err(|error| Error::Internal(error.into()))
-        }
-    }
-}
-
-/// The field of a stored reply that the `Location` header needs.
-#[derive(serde::Deserialize)]
-struct FirstReply<'a> {
-    id: &'a str,
-}
-
-/// The reply for a session that is created now or was created by an earlier request.
-fn created(session: MaybeSerialized<Session>) -> Outcome<MaybeSerialized<Session>> {
-    let id = match &session {
-        MaybeSerialized::Value(session) => session.id.to_string(),
-        MaybeSerialized::Json(json) => {
-            let first = serde_json::from_str::<FirstReply<'_>>(json.get());
-            let first = first.map_err(|error| Error::Internal(error.into()))?;
-            first.id.to_owned()
-        }
-    };
-    Ok(Reply::created(format_args!("/chat/sessions/{id}"), session))
-}
-
-fn replay(reply: Box<RawValue>) -> Outcome<MaybeSerialized<Session>> {
-    Ok(created(MaybeSerialized::Json(reply))?.replayed())
-}
-
 pub(super) async fn create(
     app: web::Data<App>,
     caller: Permit,
@@ -220,15 +151,14 @@ pub(super) async fn create(
 ) -> Outcome<MaybeSerialized<Session>> {
     let requested =
         body.read_by(|fields| SessionRequest::read_for(fields, caller.is_platform()))?;
-    let repeatable = repeatable(&request, &caller, &body)?;
-    if let Some(repeatable) = &repeatable {
-        let (now, repeatable) = (app.store.now(), repeatable.clone());
+    let once = Once::of(&request, &caller, &body)?;
+    if once.has_key() {
+        let (repeat, now) = (once.clone(), app.store.now());
         let found = app
             .store
-            .read(move |reader| idempotency::find(reader, &repeatable, now))
-            .await?;
-        if let Some(reply) = stored_reply(&caller, found)? {
-            return replay(reply);
+            .read(move |reader| repeat.first_reply(reader, now));
+        if let Some(first) = found.await? {
+            return once::replay(first);
         }
     }
     let resolution = match answerer(&app, &caller, &requested, Purpose::Create).await? {
@@ -241,42 +171,30 @@ pub(super) async fn create(
     let warnings = resolution.warnings.clone();
     let company_event = company_event(&resolution, &caller, &request);
     let new = new_session(&requested, &caller, resolution)?;
-    if repeatable.is_none() && company_event.is_none() && new.title.is_none() {
+    if !once.has_key() && company_event.is_none() && new.title.is_none() {
         let session = app
             .store
-            .write(Extent::Statement, move |tx| sessions::insert(tx, new));
-        return Ok(created(MaybeSerialized::Value(session.await?))?.warning(warnings));
+            .write(Extent::Statement, move |tx| sessions::insert(tx, new))
+            .await?;
+        let path = session_path(session.id);
+        return Ok(Reply::created(path, MaybeSerialized::Value(session)).warning(warnings));
     }
-    let call = caller.shared();
-    let outcome = app
-        .store
-        .write(Extent::NewSession, move |tx| {
-            if let Some(repeatable) = &repeatable {
-                let found = idempotency::find(tx.reader(), repeatable, tx.now())?;
-                if let Some(reply) = stored_reply(&call, found)? {
-                    return Ok(Err(reply));
-                }
-            }
-            let session = sessions::insert(tx, new)?;
-            if let Some(mut event) = company_event {
-                event.target = Some(session.id.to_string());
-                audit::record(tx, &event)?;
-            }
-            // Without an idempotency key, the session is serialized once, outside the writer
-            // thread.
-            let Some(repeatable) = &repeatable else {
-                return Ok(Ok(MaybeSerialized::Value(session)));
-            };
-            let json = serde_json::value::to_raw_value(&session)
-                .map_err(|error| Error::Internal(error.into()))?;
-            idempotency::insert(tx, repeatable, session.id, json.get())?;
-            Ok(Ok(MaybeSerialized::Json(json)))
+    once.write(&app, Extent::NewSession, move |tx| {
+        let session = sessions::insert(tx, new)?;
+        if let Some(mut event) = company_event {
+            event.target = Some(session.id.to_string());
+            audit::record(tx, &event)?;
+        }
+        Ok(Made {
+            tenant: session.internals.tenant,
+            session: Some(session.id),
+            status: StatusCode::CREATED,
+            location: Some(session_path(session.id)),
+            warnings,
+            data: session,
         })
-        .await?;
-    match outcome {
-        Ok(session) => Ok(created(session)?.warning(warnings)),
-        Err(first) => replay(first),
-    }
+    })
+    .await
 }
 
 /// The audit event of a session that tries an agent as a company's staff would see it.

@@ -8,8 +8,9 @@ use super::App;
 use super::edge::admission::Permit;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, List, ListQuery};
-use super::edge::envelope::{Outcome, Reply};
+use super::edge::envelope::{MaybeSerialized, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_name};
+use super::edge::once::{Made, Once};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::draft::TenantDraft;
 use crate::input::fields::{Field, Fields, FromFields};
@@ -114,8 +115,9 @@ pub(super) async fn create(
     caller: Permit,
     request: HttpRequest,
     body: Body<TenantRequest>,
-) -> Outcome<ManagedTenant> {
+) -> Outcome<MaybeSerialized<ManagedTenant>> {
     let new = body.read()?;
+    let once = Once::of(&request, &caller, &body)?;
     let (named, rule) = (&new.draft.entra_tenant_id, app.config.directories);
     rules::refuse(rules::unfit_directory("entra_tenant_id", named, None, rule))?;
     let client_id = new
@@ -123,22 +125,16 @@ pub(super) async fn create(
         .ok_or_else(|| Error::internal("a required field is missing"))?;
     let mut event = event_of(&request, &caller, "tenant.create", &client_id);
     let home = home(&caller);
-    let tenant = app
-        .store
-        .write(Extent::Configuration, move |tx| {
-            let tenant = NewTenant::fresh(client_id).changed(&new.draft);
-            let no = tenants::create(tx, &tenant)?;
-            event.details = tenant.details()?;
-            record_for_both(tx, home, no, event)?;
-            tenants::by_no(tx.reader(), no)
-        })
-        .await
-        .map_err(without_tenant_name)?;
-    let client_id = tenant.client_id.clone();
-    Ok(Reply::created(
-        format_args!("/tenants/{client_id}"),
-        ManagedTenant::of(Tick(0), tenant),
-    ))
+    let created = once.write(&app, Extent::Configuration, move |tx| {
+        let tenant = NewTenant::fresh(client_id).changed(&new.draft);
+        let no = tenants::create(tx, &tenant)?;
+        event.details = tenant.details()?;
+        record_for_both(tx, home, no, event)?;
+        let tenant = tenants::by_no(tx.reader(), no)?;
+        let path = format!("/tenants/{}", tenant.client_id);
+        Ok(Made::thing(home, path, ManagedTenant::of(Tick(0), tenant)))
+    });
+    created.await.map_err(without_tenant_name)
 }
 
 /// Removes the name of the installing tenant, which only the operator may see.

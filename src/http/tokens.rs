@@ -9,6 +9,7 @@ use super::edge::admission::Permit;
 use super::edge::context::event_of;
 use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, path_id};
+use super::edge::once;
 use super::sessions::{find, platform_client_id};
 use crate::auth::session_token::{self, NewClaims};
 use crate::error::{Code, Error, Refusal, Result};
@@ -132,15 +133,14 @@ pub(super) async fn mint(
             exp,
         },
     )?;
-    Ok(Reply::created(
-        format_args!("/sessions/{jti}"),
-        Minted {
-            token,
-            jti,
-            session_id: id,
-            expires_at: Timestamp(exp * 1_000),
-        },
-    ))
+    let minted = Minted {
+        token,
+        jti,
+        session_id: id,
+        expires_at: Timestamp(exp * 1_000),
+    };
+    let reply = Reply::created(format_args!("/sessions/{jti}"), minted);
+    Ok(reply.warning(once::ignored(&request)))
 }
 
 pub(super) async fn revoke(

@@ -7,16 +7,16 @@ use super::edge::admission::Permit;
 use super::edge::audited;
 use super::edge::context::event_of;
 use super::edge::cursor::{self, ListQuery};
-use super::edge::envelope::{NoContent, Outcome, Reply};
+use super::edge::envelope::{MaybeSerialized, NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString};
+use super::edge::once::Once;
 use super::edge::routing::segment;
 use crate::error::Result;
 use crate::input::draft::NAME;
 use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::words::Role;
-use crate::store::Extent;
-use crate::store::audit;
 use crate::store::users::{self, User, UserRecord};
+use crate::store::{Extent, audit, idempotency};
 
 /// The filter of a list of users.
 pub(super) struct UserFilter {
@@ -76,8 +76,9 @@ pub(super) async fn create(
     caller: Permit,
     request: HttpRequest,
     body: Body<NewUser>,
-) -> Outcome<User> {
+) -> Outcome<MaybeSerialized<User>> {
     let new = body.read()?;
+    let once = Once::of(&request, &caller, &body)?;
     let record = UserRecord {
         id: new.id.unwrap_or_default(),
         name: new.name.value(),
@@ -86,13 +87,17 @@ pub(super) async fn create(
     };
     let tenant = caller.tenant.no;
     let event = event_of(&request, &caller, "user.create", &record.id);
-    let user = audited::write(&app, event, move |tx, event| {
+    let path = |user: &User| path_to(&user.id);
+    audited::create(&app, once, event, path, move |tx, event| {
         event.detail("role", record.role.as_str());
         users::create(tx, tenant, &record)
     })
-    .await?;
-    let id: String = form_urlencoded::byte_serialize(user.id.as_bytes()).collect();
-    Ok(Reply::created(format_args!("/users/{id}"), user))
+    .await
+}
+
+fn path_to(id: &str) -> String {
+    let id: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
+    format!("/users/{id}")
 }
 
 pub(super) async fn delete(
@@ -105,6 +110,7 @@ pub(super) async fn delete(
     let event = event_of(&request, &caller, "user.delete", &id);
     audited::write(&app, event, move |tx, event| {
         let user = users::delete(tx, tenant, &id)?;
+        idempotency::clear(tx, tenant, &path_to(&id))?;
         event.detail("role", user.role.as_str());
         Ok(())
     })

@@ -486,6 +486,6 @@ pub fn delete(tx: &mut WriteTx<'_>, id: SessionId) -> Result<()> {
     let tenant = session.internals.tenant;
     search_index::replace_title(tx, tenant, id.tick(), session.title.as_deref(), None)?;
     removal::queue(tx, tenant, id.tick())?;
-    idempotency::clear_reply(tx, id)?;
+    idempotency::clear_session(tx, id)?;
     tx.execute(DELETE, (id.tick(), id)).map(drop)
 }

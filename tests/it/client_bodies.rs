@@ -190,7 +190,7 @@ fn a_query_parameter_that_a_call_does_not_have_is_told() {
             "/agents?end_company_id=1001",
             &[
                 "The query parameter end_company_id was ignored: this call does not have it. \
-               Calls that have it: GET /chat/sessions.",
+               Calls that have it: GET /knowledge-articles, GET /chat/sessions.",
             ],
         ),
         (

@@ -79,6 +79,7 @@ mod process;
 mod query_plans;
 mod random;
 mod rate_limit;
+mod repeats;
 mod reply_headers;
 mod resolver_cases;
 mod resolver_model;

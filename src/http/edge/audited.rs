@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::envelope::{Outcome, Reply};
+use super::envelope::{MaybeSerialized, Outcome, Reply};
+use super::once::{Made, Once};
 use crate::error::{Code, Result};
 use crate::http::App;
 use crate::store::audit::{self, Event};
@@ -24,6 +25,31 @@ where
             Ok(result)
         })
         .await
+}
+
+/// Creates a record of the caller's tenant once, records its event, and replies with the record.
+/// `path` is the path of the record. The change may complete the event.
+///
+/// # Errors
+/// Those of `change`, after which nothing is recorded, and of [`Once::first_reply`].
+pub(in crate::http) async fn create<T, F, P>(
+    app: &App,
+    once: Once,
+    mut event: Event,
+    path: P,
+    change: F,
+) -> Outcome<MaybeSerialized<T>>
+where
+    T: Serialize + Send + 'static,
+    F: FnOnce(&mut WriteTx<'_>, &mut Event) -> Result<T> + Send + 'static,
+    P: FnOnce(&T) -> String + Send + 'static,
+{
+    once.write(app, Extent::Configuration, move |tx| {
+        let record = change(tx, &mut event)?;
+        audit::record(tx, &event)?;
+        Ok(Made::thing(event.tenant, path(&record), record))
+    })
+    .await
 }
 
 /// Changes a record, and records what differs afterwards. A change that changes nothing is no

@@ -114,15 +114,16 @@ impl<T: Serialize> Reply<T> {
         Self::with_status(StatusCode::OK, data)
     }
 
-    /// A 202 reply: the work is queued.
-    pub fn accepted(data: T) -> Self {
-        Self::with_status(StatusCode::ACCEPTED, data)
-    }
-
     /// A 201 reply. `path` is the path of the created resource, without the prefix.
     pub fn created(path: impl fmt::Display, data: T) -> Self {
-        let mut reply = Self::with_status(StatusCode::CREATED, data);
-        reply.location = Some(format!("{}{path}", super::routing::PREFIX));
+        Self::made(StatusCode::CREATED, Some(path), data)
+    }
+
+    /// The reply of a call that can create something. `path` is the path of the created resource,
+    /// without the prefix.
+    pub(super) fn made(status: StatusCode, path: Option<impl fmt::Display>, data: T) -> Self {
+        let mut reply = Self::with_status(status, data);
+        reply.location = path.map(|path| format!("{}{path}", super::routing::PREFIX));
         reply
     }
 

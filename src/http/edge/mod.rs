@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod extract;
 pub(in crate::http) mod forwarded;
 pub(in crate::http) mod middleware;
+pub(in crate::http) mod once;
 pub mod openapi;
 pub(in crate::http) mod page;
 pub(in crate::http) mod refusal_audit;

@@ -135,7 +135,7 @@ fn management_rows() -> Vec<Row> {
             .doc("createAgent", "Creates a CONVERSATIONAL agent")
             .reply_kib(ANY_REPLY)
             .example(|| json!({ "name": "Onboarding", "audience": "MSP", "agent_settings": { "custom_instructions": "Answer briefly." } }))
-            .created()
+            .created().repeatable()
             .errors(&[Code::AgentManagedByNeo]),
         row(Method::GET, "/agents/{agent_id}", Callers::Member, agents::get)
             .doc("getAgent", "Returns one agent"),
@@ -154,8 +154,8 @@ fn management_rows() -> Vec<Row> {
             .doc("createArticle", "Creates a knowledge article")
             .reply_kib(LONG_TEXTS)
             .example(|| json!({ "title": "Wi-Fi for guests", "body": "The network is **Guests**.", "audience": "END_USER", "end_company_id": "1001" }))
-            .created()
-            .errors(&[Code::NotFound, Code::AlreadyExists]),
+            .created().repeatable()
+            .errors(&[Code::AlreadyExists]),
         row(Method::GET, "/knowledge-articles/{article_id}", Callers::Member, articles::get)
             .doc("getArticle", "Returns one knowledge article"),
         row(Method::PUT, "/knowledge-articles/{article_id}", Callers::CanManage, articles::update)
@@ -183,7 +183,7 @@ fn management_rows() -> Vec<Row> {
         row(Method::POST, "/users", Callers::Admin, users::create)
             .doc("createUser", "Adds a user before the first sign-in, such as a guest of the tenant's directory")
             .example(|| json!({ "id": "7f0c1a9e-4f5d-4a38-9c26-8a1d0e6b2c56", "name": "Ines Guest", "role": "VIEWER" }))
-            .created()
+            .created().repeatable()
             .errors(&[Code::AlreadyExists]),
         row(Method::DELETE, "/users/{user_id}", Callers::Admin, users::delete)
             .doc("deleteUser", "Removes a user, and revokes the session tokens that the user minted")
@@ -198,7 +198,7 @@ fn management_rows() -> Vec<Row> {
         row(Method::POST, "/tenants", Callers::Platform, tenants::create)
             .doc("createTenant", "Creates a tenant and its managed agent")
             .example(|| json!({ "client_id": "proseware-it", "name": "Proseware IT", "retention_days": 365 }))
-            .created()
+            .created().repeatable()
             .errors(&[Code::AlreadyExists, Code::InstallConflict]),
         row(Method::GET, "/tenants/{client_id}", Callers::Platform, tenants::get)
             .doc("getAnyTenant", "Returns one tenant"),
@@ -226,7 +226,7 @@ fn company_rows() -> Vec<Row> {
             .example(|| json!({
                 "psa_company_id": "1005", "psa_company_name": "Wide World Importers", "tenant_id": "1abe11ed-c0de-4bee-8ace-deed50fab1e5",
             }))
-            .created()
+            .created().repeatable()
             .errors(&[Code::AlreadyExists]),
         row(Method::GET, "/end-companies/health", Callers::Member, companies::health)
             .doc("getEndCompanyHealth", "Returns the mapping problems that cause refusals, with what to do about each"),
@@ -258,8 +258,8 @@ fn channel_rows() -> Vec<Row> {
             .doc("createChannel", "Creates a channel, which binds an agent to a bot")
             .reply_kib(LONG_TEXTS)
             .example(|| json!({ "internal_name": "Night desk", "audience": "MSP", "agent_id": 102, "display_name": "Northwind at night" }))
-            .created()
-            .errors(&[NotFound, AlreadyExists, AudienceMismatch]),
+            .created().repeatable()
+            .errors(&[AlreadyExists, AudienceMismatch]),
         // This path precedes `/channels/{channel_id}`, whose parameter would match it.
         row(Method::POST, "/channels/install-events", Callers::Platform, channels::install_event)
             .doc("installEvent", "Returns whether a bot is installed for an M365 tenant, and its welcome message there; changes nothing")
@@ -284,7 +284,7 @@ fn channel_rows() -> Vec<Row> {
         row(Method::POST, "/channels/{channel_id}/installs", Callers::CanManage, installs::create)
             .doc("createInstall", "Installs a channel's bot for an M365 tenant and can link a company to it in the same step; 200 if already installed")
             .example(|| json!({ "end_client_tenant_id": "1dea15ed-5eed-4b0a-8f1e-ab1e5ca1ab1e", "psa_company_id": "1002" }))
-            .created().status(200)
+            .created().status(200).repeatable()
             .errors(&[InstallConflict, CompanyAlreadyBound, AudienceMismatch])
             .in_found_tenant(),
         row(Method::DELETE, "/channels/{channel_id}/installs/{install_id}", Callers::CanManage, installs::delete)
@@ -306,9 +306,8 @@ fn chat_rows() -> Vec<Row> {
         row(Method::POST, "/chat/sessions", Callers::CanChat, new_sessions::create)
             .doc("createSession", "Creates a session: decides which agent answers, on behalf of which tenant and for which company")
             .example(|| json!({ "managed_agent_key": "NEO_SUPPORT", "title": "Printer on fire" }))
-            .header("Idempotency-Key", "1 to 128 visible characters; a repeated request within 24 hours receives the first reply again")
-            .created()
-            .errors(ROUTED).errors(&[IdempotencyKeyReused]),
+            .created().repeatable()
+            .errors(ROUTED).errors(&[SessionArchived]),
         row(Method::GET, "/chat/sessions", Callers::Member, sessions::list)
             .doc("listSessions", "Lists the sessions that the caller may read, newest first")
             .errors(&[ClientIdNotAllowed, NotFound]),
@@ -329,7 +328,7 @@ fn chat_rows() -> Vec<Row> {
         row(Method::POST, "/chat/sessions/{session_id}/messages", Callers::CanSend, messages::append)
             .doc("appendMessage", "Appends a message and queues the turn that answers it")
             .example(|| json!({ "message": "How do I reset a password?", "client_message_id": "m-1" }))
-            .accepted()
+            .accepted().repeatable()
             .errors(&[
                 AgentAccessDenied, EndCompanyNotMapped, ChannelDisconnected, AgentDisabled, DuplicateClientMessage, SessionArchived,
                 TooManyPendingTurns,
@@ -481,6 +480,13 @@ impl Row {
     fn header(mut self, name: &'static str, description: &'static str) -> Self {
         self.operation.headers.push((name, description));
         self
+    }
+
+    /// The call creates something, once for each idempotency key.
+    fn repeatable(self) -> Self {
+        const HEADER: &str = "1 to 128 visible characters; a repeated request within 24 hours receives the first reply again";
+        self.header("Idempotency-Key", HEADER)
+            .errors(&[Code::NotFound, Code::IdempotencyKeyReused])
     }
 
     fn created(mut self) -> Self {

@@ -320,10 +320,15 @@ fn split_prefix(path: &str) -> (bool, &str) {
     }
 }
 
+/// The path of a request without the prefix.
+pub(super) fn path_of(request: &HttpRequest) -> &str {
+    split_prefix(request.match_info().as_str()).1
+}
+
 /// The segment of a request's path that the pattern's `{name}` matches.
 pub(in crate::http) fn segment<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
     let MatchedRoute { pattern, .. } = request.app_data()?;
-    let (_, path) = split_prefix(request.match_info().as_str());
+    let path = path_of(request);
     let is_named = |part: &str| {
         part.strip_prefix('{')
             .and_then(|part| part.strip_suffix('}'))
