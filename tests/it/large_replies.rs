@@ -229,22 +229,55 @@ fn a_large_reply_waits_for_room() {
 fn a_change_with_a_large_reply_is_refused_before_it_happens() {
     let server = Server::measured(refusing());
     let northwind = server.northwind();
-    let (session, ids) = session_of_control_characters(&northwind, 25);
-    let path = format!("/chat/sessions/{session}/messages/{}/feedback", ids[1]);
-    let liked = json!({ "rating": "UP" });
-    let pages = occupy(&server, &northwind, &session);
-    let refused = northwind.put(&path, liked.clone());
+    let agent = json!({ "name": "Wordy", "audience": "MSP" });
+    let agent = northwind.post("/agents", agent).expect(201).id();
+    let path = format!("/agents/{agent}");
+    let text = "\u{1}".repeat(32_000);
+    for change in [
+        json!({ "description": text }),
+        json!({ "agent_settings": { "custom_instructions": text } }),
+        json!({ "agent_settings": { "welcome_message": text } }),
+    ] {
+        northwind.put(&path, change).expect(200);
+    }
+    let mut unchanged = request_of(&northwind, &path).json(&json!({}));
+    unchanged.method = "PUT".to_owned();
+    // A change needs room for 8 MiB of the account's 16 MiB.
+    let mut unread_replies = Vec::new();
+    while bytes_in_flight(&server) <= REPLY {
+        let before = bytes_in_flight(&server);
+        unread_replies.push(unread(&server, &unchanged));
+        until("the reply is in flight", || {
+            let bytes = bytes_in_flight(&server);
+            before < bytes && bytes < before + MIB
+        });
+    }
+    let renamed = json!({ "name": "Renamed" });
+    let refused = northwind.put(&path, renamed.clone());
     assert_eq!(refused.error()["code"], "overloaded");
-    drop(pages);
+    drop(unread_replies);
     until("all bytes are released", || bytes_in_flight(&server) == 0);
-    let listed = northwind
-        .messages(&session, "page_size=2")
-        .expect(200)
-        .data();
-    assert_eq!(listed[1]["feedback"], Value::Null);
-    let rated = northwind.put(&path, liked).expect(200).data();
-    assert_eq!(rated["feedback"]["rating"], "UP");
+    let read = northwind.get(&path).expect(200).data();
+    assert_eq!(read["name"], "Wordy");
+    let changed = northwind.put(&path, renamed).expect(200).data();
+    assert_eq!(changed["name"], "Renamed");
     assert_eq!(bytes_in_flight(&server), 0);
+}
+
+#[test]
+fn pages_that_nobody_takes_hold_up_no_change() {
+    let server = Server::measured(refusing());
+    let northwind = server.northwind();
+    let (session, ids) = session_of_control_characters(&northwind, 25);
+    let _pages = occupy(&server, &northwind, &session);
+    northwind
+        .messages(&session, "page_size=200")
+        .refused(503, "overloaded");
+    let path = format!("/chat/sessions/{session}/messages/{}/feedback", ids[1]);
+    let rated = northwind.put(&path, json!({ "rating": "UP" })).expect(200);
+    assert_eq!(rated.data()["feedback"]["rating"], "UP");
+    let agent = json!({ "name": "Night desk", "audience": "MSP" });
+    northwind.post("/agents", agent).expect(201);
 }
 
 #[test]

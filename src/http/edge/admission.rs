@@ -12,7 +12,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use super::body::{discard, is_discardable};
 use super::call::{ActingTenant, Call};
 use super::context::Context;
-use super::reply_limiter::reserve;
+use super::reply_limiter::{RoomOf, reserve};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::http::App;
 use crate::model::caller::Who;
@@ -133,7 +133,7 @@ impl Rules {
 pub(super) async fn admit(request: &mut ServiceRequest, rules: Rules) -> Result<()> {
     let mut permit = authorize(request, rules).await;
     if rules.reply_kib > 0 && permit.is_ok() {
-        let reserved = Box::pin(reserve(request.request(), rules.reply_kib)).await;
+        let reserved = Box::pin(reserve(request.request(), RoomOf::Changes, rules.reply_kib)).await;
         permit = reserved.and(permit);
     }
     if permit.is_err() && is_discardable(request.request()) {

@@ -12,7 +12,7 @@ use actix_web::{HttpRequest, web};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::reply_limiter::{PIECE_BYTES, REPLY_BYTES, ReplyRoom, try_reserve};
+use super::reply_limiter::{PIECE_BYTES, REPLY_BYTES, ReplyRoom, RoomOf, try_reserve};
 use crate::http::App;
 
 /// Initial capacity of a reply's buffer: enough for most replies, so that the buffer does not grow.
@@ -134,11 +134,13 @@ impl<'a> BodyWriter<'a> {
     /// earlier version stored it.
     fn take_room(&mut self, bytes: usize) -> Result<(), Unwritten> {
         while self.room.as_ref().map_or(0, ReplyRoom::bytes) < bytes {
-            let more = try_reserve(self.request).ok_or(Unwritten::NoRoom)?;
-            match &mut self.room {
-                Some(room) => room.merge(more),
-                None => self.room = Some(more),
-            }
+            let grown = match &mut self.room {
+                Some(room) => room.try_grow(self.request),
+                None => try_reserve(self.request, RoomOf::Reads).map(|room| {
+                    self.room = Some(room);
+                }),
+            };
+            grown.ok_or(Unwritten::NoRoom)?;
         }
         Ok(())
     }

@@ -29,44 +29,77 @@ const KIB: usize = 1_024;
 const KIB_PER_ACCOUNT: usize = 32 * 1_024;
 const KIB_PER_TENANT: usize = 64 * 1_024;
 const KIB_IN_TOTAL: usize = 128 * 1_024;
+/// The same for the replies of changes. They have room of their own, so that pages that nobody
+/// takes hold up no change.
+const CHANGES_KIB_PER_ACCOUNT: usize = 16 * 1_024;
+const CHANGES_KIB_PER_TENANT: usize = 32 * 1_024;
+const CHANGES_KIB_IN_TOTAL: usize = 64 * 1_024;
 /// [`REPLY_BYTES`] in KiB.
 pub(super) const KIB_PER_REPLY: u32 = 8 * 1_024;
 
 /// Limits the bytes of replies in flight.
 #[derive(Debug)]
-pub(in crate::http) struct ReplyLimiter(FairSemaphore<AccountKey>);
+pub(in crate::http) struct ReplyLimiter {
+    reads: FairSemaphore<AccountKey>,
+    changes: FairSemaphore<AccountKey>,
+}
+
+/// The room that a reply is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RoomOf {
+    /// Requests that can be repeated.
+    Reads,
+    /// Requests that change something.
+    Changes,
+}
 
 impl ReplyLimiter {
     pub(in crate::http) fn new() -> Self {
-        Self(FairSemaphore::new(
-            KIB_IN_TOTAL,
-            KIB_PER_TENANT,
-            KIB_PER_ACCOUNT,
-        ))
+        Self {
+            reads: FairSemaphore::new(KIB_IN_TOTAL, KIB_PER_TENANT, KIB_PER_ACCOUNT),
+            changes: FairSemaphore::new(
+                CHANGES_KIB_IN_TOTAL,
+                CHANGES_KIB_PER_TENANT,
+                CHANGES_KIB_PER_ACCOUNT,
+            ),
+        }
+    }
+
+    fn room(&self, of: RoomOf) -> &FairSemaphore<AccountKey> {
+        match of {
+            RoomOf::Reads => &self.reads,
+            RoomOf::Changes => &self.changes,
+        }
     }
 
     /// The bytes of replies in flight, including room for what is being built.
     pub(in crate::http) fn bytes(&self) -> usize {
-        self.0.taken() * KIB
+        (self.reads.taken() + self.changes.taken()) * KIB
     }
 }
 
 /// Room for a reply, until it is dropped.
 #[derive(Debug)]
-pub(super) struct ReplyRoom(FairPermit);
+pub(super) struct ReplyRoom {
+    of: RoomOf,
+    permit: FairPermit,
+}
 
 impl ReplyRoom {
     pub(super) fn bytes(&self) -> usize {
-        self.0.permits() * KIB
+        self.permit.permits() * KIB
     }
 
     /// Releases the room beyond this number of bytes.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
-        self.0.shrink_to(bytes.div_ceil(KIB));
+        self.permit.shrink_to(bytes.div_ceil(KIB));
     }
 
-    pub(super) fn merge(&mut self, more: Self) {
-        self.0.merge(more.0);
+    /// Adds room for one more reply, if there is any.
+    pub(super) fn try_grow(&mut self, request: &HttpRequest) -> Option<()> {
+        let more = try_reserve(request, self.of)?;
+        self.permit.merge(more.permit);
+        Some(())
     }
 }
 
@@ -82,16 +115,17 @@ fn parties(request: &HttpRequest) -> Option<(&web::Data<App>, Arc<Call>)> {
 ///
 /// # Errors
 /// `overloaded` if there is no room in time.
-pub(super) async fn reserve(request: &HttpRequest, kib: u32) -> Result<()> {
+pub(super) async fn reserve(request: &HttpRequest, of: RoomOf, kib: u32) -> Result<()> {
     let (app, caller) =
         parties(request).ok_or_else(|| Error::internal("a large reply has no caller"))?;
     let account = caller.account_key();
-    let acquiring = app.replies.0.acquire(caller.tenant.no, account, kib);
+    let room = app.replies.room(of);
+    let acquiring = room.acquire(caller.tenant.no, account, kib);
     let permit = match timeout(app.config.timeouts.reply_wait, acquiring).await {
         Ok(permit) => permit.map_err(|closed| Error::Internal(closed.into()))?,
         Err(_) => return Err(Code::Overloaded.into()),
     };
-    request.extensions_mut().insert(ReplyRoom(permit));
+    request.extensions_mut().insert(ReplyRoom { of, permit });
     Ok(())
 }
 
@@ -106,14 +140,12 @@ pub(super) fn reserved(request: &HttpRequest) -> Option<ReplyRoom> {
 }
 
 /// Takes room for one reply, if there is any.
-pub(super) fn try_reserve(request: &HttpRequest) -> Option<ReplyRoom> {
+pub(super) fn try_reserve(request: &HttpRequest, of: RoomOf) -> Option<ReplyRoom> {
     let (app, caller) = parties(request)?;
     let account = caller.account_key();
-    let permit = app
-        .replies
-        .0
-        .try_acquire(caller.tenant.no, account, KIB_PER_REPLY)?;
-    Some(ReplyRoom(permit))
+    let room = app.replies.room(of);
+    let permit = room.try_acquire(caller.tenant.no, account, KIB_PER_REPLY)?;
+    Some(ReplyRoom { of, permit })
 }
 
 /// Stands for a reply that is too large to be built without room. The router waits for room, then

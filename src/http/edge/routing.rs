@@ -13,7 +13,7 @@ use futures_util::future::{LocalBoxFuture, try_join_all};
 use serde_json::Value;
 
 use super::admission::{Callers, Rules, admit, settle};
-use super::reply_limiter::{KIB_PER_REPLY, NeedsRoom, reserve};
+use super::reply_limiter::{KIB_PER_REPLY, NeedsRoom, RoomOf, reserve};
 use crate::error::{Code, Error, Refusal};
 use crate::input::fields::shortened;
 
@@ -305,7 +305,7 @@ async fn call_with_room(
     service: Rc<RouteService>,
     request: HttpRequest,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    match reserve(&request, KIB_PER_REPLY).await {
+    match reserve(&request, RoomOf::Reads, KIB_PER_REPLY).await {
         Ok(()) => service.call(ServiceRequest::from_request(request)).await,
         Err(refused) => Ok(ServiceResponse::from_err(refused, request)),
     }
