@@ -73,6 +73,8 @@ impl<'a> BodyWriter<'a> {
             return Ok(());
         }
         let json = self.piece.split_off(start);
+        // The piece does not keep the room of what is moved to the next pieces.
+        self.piece.shrink_to(PIECE_BYTES);
         self.append_across(&json)
     }
 
