@@ -64,7 +64,7 @@ async function addUser(reload) {
 
 async function removeUser(user, problem, reload) {
   problem.replaceChildren();
-  const text = 'Session tokens that the user created expire at once. A member of your directory is added again at the next sign-in, unless the server admits only users who were added.';
+  const text = 'Session tokens that the user created expire at once. A member of your directory comes back at the next sign-in with the role USER, unless the server admits only users who were added.';
   if (!await confirm(['Remove ', h('bdi', nameOf(user)), '?'], text, 'Remove user')) return;
   try {
     await remove(path`/users/${user.id}`);

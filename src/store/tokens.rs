@@ -113,6 +113,16 @@ pub fn revoke(tx: &mut WriteTx<'_>, jti: TokenId) -> Result<bool> {
     Ok(tx.execute(REVOKE, (jti, now))? > 0)
 }
 
+const REVOKE_OF_USER: &str = "
+UPDATE session_tokens SET revoked_at = ?3
+WHERE tenant_no = ?1 AND minted_by_kind = 'dashboard_user' AND minted_by_id = ?2 AND revoked_at IS NULL";
+
+/// Revokes the tokens that a user of a tenant minted.
+pub fn revoke_of_user(tx: &mut WriteTx<'_>, tenant: TenantNo, user: &str) -> Result<()> {
+    let now = tx.now();
+    tx.execute(REVOKE_OF_USER, (tenant, user, now)).map(drop)
+}
+
 const PURGE: &str = "
 DELETE FROM session_tokens WHERE jti IN (
   SELECT jti FROM session_tokens WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)";

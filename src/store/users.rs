@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::sql::{Reader, Row};
-use super::{WriteTx, tenants};
+use super::{WriteTx, tenants, tokens};
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::{Millis, Timestamp};
 use crate::model::ids::Tick;
@@ -250,8 +250,9 @@ const DELETE: &str = "DELETE FROM users WHERE tenant_no = ?1 AND user_id = ?2";
 /// # Errors
 /// `not_found`; `last_admin` if the tenant would have no ADMIN left.
 pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, id: &str) -> Result<User> {
-    // The demotion revokes the tokens.
     let (before, _) = set_role(tx, tenant, id, Role::Viewer)?;
+    // The demotion revokes the tokens, unless an app role has allowed a VIEWER to mint them.
+    tokens::revoke_of_user(tx, tenant, id)?;
     tx.execute(DELETE, (tenant, id))?;
     Ok(before)
 }

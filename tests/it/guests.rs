@@ -360,3 +360,23 @@ fn a_token_of_the_private_accounts_names_no_tenant_whatever_is_stored() {
     assert_eq!(refused.error()["details"]["reason"], "unknown_tenant");
     assert!(!is_recorded(&server, NEWCOMER));
 }
+
+#[test]
+fn the_removal_of_a_viewer_with_an_app_role_revokes_the_tokens_that_it_minted() {
+    let authority = Authority::new();
+    let server = start_server(&authority, &[]);
+    let admin = person(&server, &authority, ADMIN, &json!({}));
+    let added = json!({ "id": NEWCOMER, "role": "VIEWER" });
+    admin.post("/users", added).expect(201);
+    let viewer = person(
+        &server,
+        &authority,
+        NEWCOMER,
+        &json!({ "roles": ["Admin"] }),
+    );
+    let session = viewer.session(json!({ "agent_id": 102 }));
+    let token = viewer.with_session_token(&session);
+    token.get("/whoami").expect(200);
+    admin.delete(&format!("/users/{NEWCOMER}")).expect(204);
+    token.get("/whoami").refused(401, "unauthorized");
+}
