@@ -77,8 +77,8 @@ pub struct App {
     refusal_audit: refusal_audit::RefusalAudit,
     /// Runs the turns.
     pub engine: Engine,
-    /// Throttles the log line about links that are paths.
-    relative_links: OncePerMinute<()>,
+    /// Throttles the log lines about links, by their text.
+    link_warnings: OncePerMinute<&'static str>,
     /// Limits concurrent uploads.
     pub uploads: FairSemaphore<Tick>,
     /// Limits the bytes of replies.
@@ -125,7 +125,7 @@ impl App {
             engine: Engine::new(store.clone(), signals.clone(), responders, concurrency)?,
             uploads: attachments::upload_limiter(config.timeouts.uploads),
             replies: ReplyLimiter::new(),
-            relative_links: OncePerMinute::default(),
+            link_warnings: OncePerMinute::default(),
             metrics: metrics::Metrics::new(store.now(), &all_routes(&config)),
             store,
             authenticator,

@@ -200,6 +200,7 @@ fn a_link_leads_to_the_requests_host_only_if_that_is_this_machine() {
 
 #[test]
 fn behind_a_proxy_a_link_leads_to_the_forwarded_host() {
+    let log = log_book::open();
     let server = Server::with_world(DEMO, &["--behind-proxy"]);
     let host = |value| ("x-forwarded-host", value);
     let proto = |value| ("x-forwarded-proto", value);
@@ -223,12 +224,17 @@ fn behind_a_proxy_a_link_leads_to_the_forwarded_host() {
             "http://chat.example.com",
         ),
         (vec![host("chat.example.com/path")], "http://localhost"),
+        (vec![host("...")], "http://localhost"),
+        (vec![host("-")], "http://localhost"),
         (vec![host("user@chat.example.com"), foreign], ""),
         (vec![proto("https"), foreign], ""),
         (vec![], "http://localhost"),
     ] {
         assert_eq!(base_of_links(&server, &headers), base, "{headers:?}");
     }
+    let line = "WARN a link in a reply begins with the request's Host, because the proxy sent no host in \
+                X-Forwarded-Host; let the proxy set it, or set --public-url";
+    assert!(log.lines().iter().any(|logged| logged == line));
     let flags = ["--behind-proxy", "--public-url=https://public.example"];
     let server = Server::with_world(DEMO, &flags);
     let base = base_of_links(&server, &[host("chat.example.com")]);

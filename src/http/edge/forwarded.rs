@@ -40,9 +40,9 @@ pub(in crate::http) fn base_url(app: &App, request: &HttpRequest) -> String {
         return url.clone();
     }
     let headers = request.headers();
+    let forwarded = last_entry(headers, "X-Forwarded-Host");
     if app.config.behind_proxy
-        && let Some(host) = last_entry(headers, "X-Forwarded-Host")
-        && Host::parse(host).is_some()
+        && let Some(host) = forwarded.filter(|host| Host::parse(host).is_some())
     {
         let scheme = last_entry(headers, "X-Forwarded-Proto");
         let is_https = scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
@@ -55,16 +55,26 @@ pub(in crate::http) fn base_url(app: &App, request: &HttpRequest) -> String {
     let own = host.filter(|host| {
         Host::parse(host).is_some_and(|host| host.is_of_this_machine(&app.config.host_names))
     });
-    if let Some(host) = own {
-        return format!("http://{host}");
+    let Some(host) = own else {
+        warn(app, RELATIVE);
+        return String::new();
+    };
+    if app.config.behind_proxy {
+        warn(app, NOT_FORWARDED);
     }
-    if app.relative_links.admit((), app.store.now()) {
-        log::warn!(
-            "a link in a reply is a path alone, because the request's Host does not name this machine; \
-             set --public-url to the address that clients use"
-        );
+    format!("http://{host}")
+}
+
+const RELATIVE: &str = "a link in a reply is a path alone, because the request's Host does not name this machine; \
+                        set --public-url to the address that clients use";
+const NOT_FORWARDED: &str = "a link in a reply begins with the request's Host, because the proxy sent no host in \
+                             X-Forwarded-Host; let the proxy set it, or set --public-url";
+
+/// Logs a line about links, at most once a minute.
+fn warn(app: &App, line: &'static str) {
+    if app.link_warnings.admit(line, app.store.now()) {
+        log::warn!("{line}");
     }
-    String::new()
 }
 
 /// Headers that a proxy adds to a request.
@@ -115,7 +125,8 @@ impl<'a> Host<'a> {
                 let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
                 let is_name_byte =
                     |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-                if name.is_empty() || !name.bytes().all(is_name_byte) {
+                let has_letter = name.bytes().any(|byte| byte.is_ascii_alphanumeric());
+                if !has_letter || !name.bytes().all(is_name_byte) {
                     return None;
                 }
                 let host = name.parse().map_or(Self::Name(name), Self::Address);
@@ -169,6 +180,9 @@ mod tests {
             ("[2001:db8::7]", address("2001:db8::7")),
             ("[2001:db8::7]:80", address("2001:db8::7")),
             ("", None),
+            ("...", None),
+            ("-", None),
+            ("_:80", None),
             (":80", None),
             ("chat.example.com:", None),
             ("chat.example.com:+80", None),
