@@ -230,7 +230,11 @@ pub fn serve_metrics(app: Arc<App>, listener: TcpListener) -> io::Result<Server>
         ActixApp::new()
             .app_data(app.clone())
             .default_service(RouterFactory::of(vec![metrics::path_routes()]))
-            .wrap(DefaultHeaders::new().add((header::X_CONTENT_TYPE_OPTIONS, "nosniff")))
+            .wrap(
+                DefaultHeaders::new()
+                    .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+                    .add((header::CACHE_CONTROL, "no-store")),
+            )
     })
     .workers(1)
     .max_connections(MAX_SCRAPE_CONNECTIONS)

@@ -361,7 +361,9 @@ fn metrics_with_their_own_address_are_served_only_there() {
     let read = Scrape::of(&ask(address, "GET", "/metrics"));
     assert_eq!(read.value("switchboard_writable"), 1.0);
     for path in ["/", "/health", "/public-api/health", "/dashboard"] {
-        assert_eq!(ask(address, "GET", path).status, 404, "{path}");
+        let reply = ask(address, "GET", path);
+        assert_eq!(reply.status, 404, "{path}");
+        assert_eq!(reply.header("cache-control"), Some("no-store"));
     }
     assert_eq!(ask(server.address(), "GET", "/metrics").status, 404);
     server.stop();
