@@ -1,19 +1,10 @@
 //! The dashboard: embedded files that use the public API as any client does (contract, section 9).
 
-use std::collections::HashMap;
-use std::io::{self, Write};
-use std::sync::{Mutex, PoisonError};
+use std::io;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    self, AcceptEncoding, ETag, Encoding, EntityTag, Header, HeaderValue, IfNoneMatch,
-};
-use actix_web::web::Bytes;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use rust_embed::RustEmbed;
 
 use super::edge::page;
@@ -21,7 +12,7 @@ use super::edge::routing::{PathRoutes, segment};
 use super::login_command;
 use crate::auth::entra;
 use crate::config::EntraSignIn;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 
 const INDEX: &str = "index.html";
 const ICON: &str = "icon.svg";
@@ -35,8 +26,7 @@ struct Files;
 /// The state that all requests for the dashboard share.
 pub(super) struct Dashboard {
     policy: HeaderValue,
-    /// Compressed files, by the hash of the content.
-    compressed: Mutex<HashMap<[u8; 32], Bytes>>,
+    compressed: page::CompressedFiles,
 }
 
 impl Dashboard {
@@ -59,7 +49,7 @@ impl Dashboard {
         );
         Ok(Self {
             policy: HeaderValue::try_from(policy).map_err(io::Error::other)?,
-            compressed: Mutex::default(),
+            compressed: page::CompressedFiles::default(),
         })
     }
 
@@ -72,53 +62,12 @@ impl Dashboard {
     fn file(&self, request: &HttpRequest, name: &str) -> Result<HttpResponse> {
         let content_type = content_type(name).ok_or(Code::NotFound)?;
         let file = Files::get(name).ok_or(Code::NotFound)?;
-        let hash = file.metadata.sha256_hash();
-        let tag = URL_SAFE_NO_PAD.encode(hash);
-        let gzip = EntityTag::new_strong(format!("{tag}-gzip"));
-        let plain = EntityTag::new_strong(tag);
-        let mut response = self.response();
-        response.insert_header((header::VARY, "Accept-Encoding"));
-        // Both encodings represent the same file, so that a match of either tag is a match.
-        let tags = [&plain, &gzip];
-        if let Some(cached) = tags.into_iter().find(|tag| client_has(request, tag)) {
-            return Ok(response
-                .status(StatusCode::NOT_MODIFIED)
-                .insert_header(ETag(cached.clone()))
-                .finish());
-        }
-        response.insert_header((header::CONTENT_TYPE, content_type));
-        let content = page::into_bytes(file.data);
-        if accepts_gzip(request) {
-            let compressed = self.compressed(hash, &content)?;
-            if compressed.len() < content.len() {
-                return Ok(response
-                    .insert_header(ETag(gzip))
-                    .insert_header((header::CONTENT_ENCODING, "gzip"))
-                    .body(compressed));
-            }
-        }
-        Ok(response.insert_header(ETag(plain)).body(content))
+        let (hash, response) = (file.metadata.sha256_hash(), self.response());
+        self.compressed
+            .send(request, response, content_type, hash, || {
+                Ok(page::into_bytes(file.data))
+            })
     }
-
-    /// The content as gzip. Each file is compressed once.
-    fn compressed(&self, hash: [u8; 32], content: &[u8]) -> Result<Bytes> {
-        let mut cache = self
-            .compressed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(compressed) = cache.get(&hash) {
-            return Ok(compressed.clone());
-        }
-        let compressed = gzip(content).map_err(|error| Error::internal(error.to_string()))?;
-        cache.insert(hash, compressed.clone());
-        Ok(compressed)
-    }
-}
-
-fn gzip(content: &[u8]) -> io::Result<Bytes> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(content)?;
-    Ok(encoder.finish()?.into())
 }
 
 /// The media type of a file; `None` for a file that is not part of the page.
@@ -130,20 +79,6 @@ fn content_type(name: &str) -> Option<&'static str> {
         "svg" => Some("image/svg+xml"),
         _ => None,
     }
-}
-
-fn client_has(request: &HttpRequest, tag: &EntityTag) -> bool {
-    match IfNoneMatch::parse(request) {
-        Ok(IfNoneMatch::Any) => true,
-        Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|cached| cached.weak_eq(tag)),
-        Err(_) => false,
-    }
-}
-
-fn accepts_gzip(request: &HttpRequest) -> bool {
-    let encodings = [Encoding::gzip(), Encoding::identity()];
-    AcceptEncoding::parse(request)
-        .is_ok_and(|accepted| accepted.negotiate(encodings.iter()) == Some(Encoding::gzip()))
 }
 
 async fn index(dashboard: web::Data<Dashboard>, request: HttpRequest) -> Result<HttpResponse> {
@@ -192,7 +127,10 @@ pub(super) fn path_routes() -> [PathRoutes; 6] {
         PathRoutes::public_get("/favicon.ico", web::get().to(icon)),
         PathRoutes::public_get("/dashboard", web::get().to(index)),
         PathRoutes::public_get("/dashboard/", web::get().to(redirect_to_page)),
-        PathRoutes::public_get("/dashboard/login-command", web::get().to(login_command::show)),
+        PathRoutes::public_get(
+            "/dashboard/login-command",
+            web::get().to(login_command::show),
+        ),
         PathRoutes::public_get("/dashboard/{file}", web::get().to(file)),
     ]
 }

@@ -12,6 +12,7 @@ use crate::error::{Code, Result};
 const PAGE_HTML: &str = include_str!("docs/page.html");
 const PAGE_SCRIPT: &str = include_str!("docs/page.js");
 const PAGE_STYLE: &str = include_str!("docs/page.css");
+const GUIDE_STYLE: &str = include_str!("docs/guide.css");
 /// The files of Swagger UI that the page uses, as gzip. build.rs takes them out of the archive.
 const SWAGGER_UI_STYLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz"));
 const SWAGGER_UI_SCRIPT: &[u8] =
@@ -26,6 +27,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 /// The names of the page's files.
 pub(super) fn files() -> impl Iterator<Item = &'static str> {
     [
+        "guide.css",
         "page.css",
         "page.js",
         "swagger-ui.css",
@@ -58,6 +60,7 @@ pub(super) fn path_routes() -> PathRoutes {
 
 pub(super) async fn file(request: HttpRequest) -> Result<HttpResponse> {
     match segment(&request, "file") {
+        Some("guide.css") => Ok(own_file("text/css; charset=utf-8", GUIDE_STYLE)),
         Some("page.css") => Ok(own_file("text/css; charset=utf-8", PAGE_STYLE)),
         Some("page.js") => Ok(own_file("text/javascript; charset=utf-8", PAGE_SCRIPT)),
         Some("swagger-ui.css") => Ok(swagger_ui("text/css; charset=utf-8", SWAGGER_UI_STYLE)),

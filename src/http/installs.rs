@@ -132,7 +132,8 @@ pub(super) async fn create(
             record(tx, event, &installed, link)?;
         }
         let mut made = made(&channel, installed);
-        made.warnings.extend(new.adds_to_none.then_some(ADDS_TO_NONE));
+        made.warnings
+            .extend(new.adds_to_none.then_some(ADDS_TO_NONE));
         Ok(made)
     })
     .await

@@ -11,6 +11,7 @@ mod dashboard;
 mod docs;
 pub mod edge;
 mod events;
+mod guide;
 mod installs;
 mod keys;
 mod login_command;
@@ -41,6 +42,7 @@ use actix_web::{App as ActixApp, HttpServer, web};
 use tokio::sync::watch;
 
 pub use self::edge::middleware::ACCESS_LOG;
+use self::edge::page::CompressedFiles;
 use self::edge::reply_limiter::ReplyLimiter;
 use self::edge::routing::{PathRoutes, RouterFactory};
 use self::edge::{middleware, refusal_audit};
@@ -79,6 +81,8 @@ pub struct App {
     pub engine: Engine,
     /// Throttles the log lines about links, by their text.
     link_warnings: OncePerMinute<&'static str>,
+    /// The documentation, compressed.
+    pages: CompressedFiles,
     /// Limits concurrent uploads.
     pub uploads: FairSemaphore<Tick>,
     /// Limits the bytes of replies.
@@ -124,6 +128,7 @@ impl App {
             attempts: Attempts::new(store.clock().clone()),
             engine: Engine::new(store.clone(), signals.clone(), responders, concurrency)?,
             uploads: attachments::upload_limiter(config.timeouts.uploads),
+            pages: CompressedFiles::default(),
             replies: ReplyLimiter::new(),
             link_warnings: OncePerMinute::default(),
             metrics: metrics::Metrics::new(store.now(), &all_routes(&config)),

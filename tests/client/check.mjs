@@ -1,5 +1,5 @@
-//! Generates TypeScript types from the OpenAPI document of a running server, type-checks a client
-//! that uses them, and runs the client.
+//! Lints docs/openapi.json, generates TypeScript types from the OpenAPI document of a running
+//! server, type-checks a client that uses them, and runs the client.
 
 import { execFile } from "node:child_process";
 import { mkdir } from "node:fs/promises";
@@ -21,8 +21,21 @@ async function run(...command) {
   process.stdout.write(stdout);
 }
 
+/** Redocly's own exit code ignores warnings. */
+async function lintWithRedocly(document) {
+  const command = ["node_modules/@redocly/cli/bin/cli.js", "lint", "--extends", "recommended", "--format", "json", document];
+  const env = { ...process.env, REDOCLY_TELEMETRY: "off", REDOCLY_SUPPRESS_UPDATE_NOTICE: "true" };
+  const { stdout } = await promisify(execFile)(process.execPath, command, { cwd: here, env, timeout: LIMIT_MILLISECONDS });
+  const { totals, problems } = JSON.parse(stdout);
+  if (totals.errors + totals.warnings > 0) throw new Error(JSON.stringify(problems, null, 2));
+  console.log("redocly: no error, no warning");
+}
+
 let failed = 0;
 try {
+  const document = join(here, "../../docs/openapi.json");
+  await run("node_modules/@stoplight/spectral-cli/dist/index.js", "lint", "--fail-severity", "hint", "--ruleset", "spectral.yaml", document);
+  await lintWithRedocly(document);
   await mkdir(join(here, "made"), { recursive: true });
   await run("node_modules/openapi-typescript/bin/cli.js", `${server.url}/public-api/openapi.json`, "--output", "made/api.ts");
   await run("node_modules/typescript/bin/tsc", "--project", "tsconfig.json");

@@ -42,6 +42,7 @@ fn the_page_needs_no_credential_and_every_file_it_references_is_served() {
         assert_eq!(page.header("cache-control"), Some("no-cache"));
         let expected = [
             "data:,",
+            "docs/guide",
             "docs/page.css",
             "docs/page.js",
             "docs/swagger-ui-bundle.js",
@@ -50,7 +51,10 @@ fn the_page_needs_no_credential_and_every_file_it_references_is_served() {
         ];
         let names = named(&page.text());
         assert!(names.iter().eq(expected), "{names:?}");
-        for name in names.iter().filter(|name| name.starts_with("docs/")) {
+        for name in names
+            .iter()
+            .filter(|name| name.starts_with("docs/") && name.contains('.'))
+        {
             let kind = match name.rsplit('.').next() {
                 Some("css") => "text/css; charset=utf-8",
                 _ => "text/javascript; charset=utf-8",
@@ -100,5 +104,64 @@ fn other_paths_below_the_page_are_not_found() {
             let reply = anonymous.send(Request::new(method, path)).expect(405);
             assert_eq!(reply.header("allow"), Some("GET, HEAD, OPTIONS"));
         }
+    }
+}
+
+/// The targets of a guide page's links and files, as addresses on the server.
+fn targets(address: &str, page: &str) -> BTreeSet<String> {
+    let base = url::Url::parse(&format!("http://server{address}")).unwrap();
+    named(page)
+        .into_iter()
+        .filter(|name| name != "data:,")
+        .map(|name| base.join(&name).unwrap().to_string())
+        .filter_map(|url| url.strip_prefix("http://server").map(str::to_owned))
+        .collect()
+}
+
+#[test]
+fn the_guide_is_served_and_all_its_links_lead_somewhere() {
+    let server = Server::demo();
+    for prefix in ["", "/public-api"] {
+        let mut waiting = vec![format!("{prefix}/docs/guide")];
+        let mut seen = BTreeSet::new();
+        let mut pages = 0;
+        while let Some(address) = waiting.pop() {
+            let (path, fragment) = match address.split_once('#') {
+                Some((path, fragment)) => (path.to_owned(), Some(fragment.to_owned())),
+                None => (address, None),
+            };
+            let reply = server
+                .anonymous()
+                .send(Request::new("GET", &path))
+                .expect(200);
+            let is_page = path.contains("/docs/guide") && !path.contains('.');
+            if let (Some(fragment), true) = (fragment, is_page) {
+                let id = format!("id=\"{fragment}\"");
+                assert!(reply.text().contains(&id), "{path} has no {fragment}");
+            }
+            if !seen.insert(path.clone()) || !is_page {
+                continue;
+            }
+            pages += 1;
+            assert_eq!(
+                reply.header("content-type"),
+                Some("text/html; charset=utf-8")
+            );
+            let text = reply.text();
+            assert!(
+                !text.contains("<script") && !text.contains("style=\"") && !text.contains("<!-- ")
+            );
+            assert_eq!(text.matches("aria-current").count(), 1, "{path}");
+            // Files of the source beside the guide are named and not served.
+            let links = targets(&path, &text);
+            waiting.extend(links.into_iter().filter(|link| link.contains("/docs")));
+        }
+        assert_eq!(pages, 14, "{seen:?}");
+    }
+    for name in ["README", "SUMMARY", "nothing", "openapi.json", "..%2FCargo"] {
+        server
+            .anonymous()
+            .send(Request::new("GET", format!("/docs/guide/{name}")))
+            .not_found();
     }
 }

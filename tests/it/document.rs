@@ -10,9 +10,11 @@ use switchboard::http::edge::admission::Callers;
 use switchboard::http::edge::openapi;
 use switchboard::http::edge::router;
 use switchboard::http::edge::routing::PREFIX;
+use switchboard::model::words::Role;
 
 use crate::authority::{Authority, NEWCOMER};
 use crate::management::{flags, person};
+use crate::sign_in;
 use crate::support::{ApiClient, CONTOSO, Server, technician};
 use crate::wire::{Reply, Request};
 
@@ -67,6 +69,16 @@ fn strict(schema: &Value) -> Value {
     }
 }
 
+/// What a reference within the document leads to; anything else as it is.
+fn resolved(value: &'static Value) -> &'static Value {
+    match value["$ref"].as_str() {
+        Some(reference) => document()
+            .pointer(reference.trim_start_matches('#'))
+            .unwrap(),
+        None => value,
+    }
+}
+
 /// Validates a reply against the document's description of its route.
 #[track_caller]
 pub fn assert_documented(request: &Request, reply: &Reply) {
@@ -94,7 +106,8 @@ pub fn assert_documented(request: &Request, reply: &Reply) {
         None => item.as_object().unwrap().values().next().unwrap(),
     };
     let asked = format!("{} {}", request.method, request.target);
-    let response = &operation["responses"][reply.status.to_string()];
+    let status = reply.status.to_string();
+    let response = resolved(&operation["responses"][&status]);
     assert!(
         response.is_object(),
         "{asked}: the document has no status {}: {}",
@@ -116,6 +129,13 @@ pub fn assert_documented(request: &Request, reply: &Reply) {
     if is_head {
         assert!(reply.body.is_empty(), "{asked}: {}", reply.text());
         return;
+    }
+    if reply.status >= 400 {
+        // The statuses share their schema, so the operation lists its codes.
+        let code = reply.json()["error"]["code"].clone();
+        let codes = operation["x-error-codes"][&status].as_array();
+        let is_listed = codes.is_some_and(|codes| codes.contains(&code));
+        assert!(is_listed, "{asked}: {status} {code} is not listed");
     }
     let Some(content) = response.get("content") else {
         assert!(reply.body.is_empty(), "{asked}: {}", reply.text());
@@ -169,6 +189,121 @@ fn the_document_is_an_openapi_3_1_document_of_every_route() {
             .filter(|parameter| parameter["in"] == "path");
         assert_eq!(described.count(), in_path, "{}", row.path);
     }
+}
+
+/// Every part of the document that is an object, with its place.
+fn objects(value: &Value, place: String, found: &mut Vec<(String, Map<String, Value>)>) {
+    match value {
+        Value::Object(object) => {
+            found.push((place.clone(), object.clone()));
+            for (name, inner) in object {
+                objects(inner, format!("{place}/{name}"), found);
+            }
+        }
+        Value::Array(values) => {
+            for (at, inner) in values.iter().enumerate() {
+                objects(inner, format!("{place}/{at}"), found);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn every_operation_parameter_and_field_is_described_and_every_body_has_an_example() {
+    let mut missing = Vec::new();
+    let mut all = Vec::new();
+    objects(document(), String::new(), &mut all);
+    for (place, object) in &all {
+        let is_described = |object: &Value| {
+            object["description"]
+                .as_str()
+                .is_some_and(|text| text.len() > 5)
+        };
+        let is_named =
+            object.contains_key("responses") || object.get("in").is_some_and(Value::is_string);
+        if is_named && !place.ends_with("/components") && !is_described(&json!(object)) {
+            missing.push(place.clone());
+        }
+        let is_example = place.contains("/examples/");
+        if let (Some(Value::Object(fields)), false) = (object.get("properties"), is_example) {
+            let bare = fields
+                .iter()
+                .filter(|(_, field)| field.is_object() && !is_described(field));
+            missing.extend(bare.map(|(name, _)| format!("{place}/{name}")));
+        }
+        if let Some(body) = object.get("requestBody") {
+            let content = body["content"]
+                .as_object()
+                .unwrap()
+                .values()
+                .next()
+                .unwrap();
+            if !content["examples"].is_object() {
+                missing.push(format!("{place}: no example"));
+            }
+        }
+        let words = object.get("enum").and_then(Value::as_array);
+        if words.is_some_and(|words| words.contains(&Value::Null)) {
+            missing.push(format!("{place}: null in an enum"));
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+#[test]
+fn operations_are_grouped_in_reading_order_and_named_as_methods() {
+    let tags: Vec<&str> = document()["tags"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tag| tag["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(tags[0], "chat");
+    for (path, item) in document()["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let tag = operation["tags"][0].as_str().unwrap_or_default();
+            assert!(tags.contains(&tag), "{method} {path} has the tag {tag:?}");
+            let name = operation["operationId"].as_str().unwrap();
+            let is_camel = name.starts_with(|c: char| c.is_ascii_lowercase())
+                && name.chars().all(|c| c.is_ascii_alphanumeric());
+            assert!(is_camel, "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_document_is_small_and_compressed_for_who_accepts_that() {
+    let server = Server::demo();
+    let request = || Request::new("GET", "/openapi.json");
+    let compressed = server
+        .anonymous()
+        .send(request().header("accept-encoding", "gzip"))
+        .expect(200);
+    assert_eq!(compressed.header("content-encoding"), Some("gzip"));
+    assert!(compressed.body.len() < 40_000, "{}", compressed.body.len());
+    let plain = server.anonymous().send(request()).expect(200);
+    assert_eq!(plain.header("content-encoding"), None);
+    assert_eq!(plain.json(), *document());
+    let tag = plain.header("etag").unwrap().to_owned();
+    let again = server
+        .anonymous()
+        .send(request().header("if-none-match", &tag));
+    assert_eq!((again.status, again.body.len()), (304, 0));
+}
+
+#[test]
+fn the_file_in_the_repository_is_the_document_that_the_program_serves() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
+    let current = serde_json::to_string_pretty(document()).unwrap() + "\n";
+    if std::env::var_os("SWITCHBOARD_WRITE_DOCUMENT").is_some() {
+        std::fs::write(file, &current).unwrap();
+    }
+    let kept = std::fs::read_to_string(file).unwrap_or_default();
+    assert!(
+        kept == current,
+        "docs/openapi.json is out of date: SWITCHBOARD_WRITE_DOCUMENT=1 cargo test --locked document::"
+    );
 }
 
 #[test]
@@ -231,7 +366,7 @@ fn a_reply_that_the_document_does_not_describe_is_detected() {
 fn every_example_of_the_document_works_against_the_demo() {
     let mut tried = 0;
     for row in router::table() {
-        let Some(example) = row.operation.example.map(|example| example()) else {
+        let Some(mut example) = row.operation.example.map(|example| example()) else {
             continue;
         };
         // Each example gets its own server, so that no example's change affects another.
@@ -240,6 +375,14 @@ fn every_example_of_the_document_works_against_the_demo() {
         let server = Server::answering(&[&url, &audience]);
         let places = Places::of(&server);
         let path = places.fill(row.path);
+        // What only this server knows.
+        if let Some(code) = example.get_mut("code") {
+            sign_in::offer(&server, "northwind-it", Role::Admin, "good-code");
+            *code = "good-code".into();
+        }
+        if let Some(session) = example.get_mut("session_id") {
+            *session = places.session.as_str().into();
+        }
         let request = Request::new(row.method.as_str(), format!("{PREFIX}{path}")).json(&example);
         let reply = client(&server, &authority, row.callers).send(request);
         assert!(

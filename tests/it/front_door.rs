@@ -44,7 +44,7 @@ fn the_root_leads_to_the_dashboard_below_any_path() {
         let reply = client
             .send(Request::new("POST", "/"))
             .refused(405, "method_not_allowed");
-        assert_eq!(reply.header("allow"), Some("GET, HEAD"));
+        assert_eq!(reply.header("allow"), Some("GET, HEAD, OPTIONS"));
     }
     server.anonymous().send(get("/public-api/")).not_found();
 }

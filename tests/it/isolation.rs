@@ -345,9 +345,8 @@ fn no_caller_can_tell_a_foreign_resource_from_an_absent_one() {
 fn every_caller_gets_as_far_with_its_own_resources_as_the_contract_says() {
     for row in PLAN {
         let without = match row.path {
-            "/health" | "/ready" | "/openapi.json" | "/docs" | "/docs/{file}" | "/auth/config" => {
-                200
-            }
+            "/health" | "/ready" | "/openapi.json" | "/docs" | "/docs/guide"
+            | "/docs/guide/{page}" | "/docs/{file}" | "/auth/config" => 200,
             "/auth/exchange" => 400,
             // A link needs a signature instead of a credential.
             "/chat/attachments/{attachment_id}" => 403,

@@ -171,6 +171,8 @@ pub const PLAN: &[Row] = plan! {
     "GET"    "/agents/{agent_id}"                     [200, 200, 403] [""]
     "GET"    "/openapi.json"                          [200, 200, 200] [""]
     "GET"    "/docs"                                  [200, 200, 200] [""]
+    "GET"    "/docs/guide"                            [200, 200, 200] [""]
+    "GET"    "/docs/guide/{page}"                     [200, 200, 200] ["/docs/guide/concepts"]
     "GET"    "/docs/{file}"                           [200, 200, 200] ["/docs/page.js"]
     "POST"   "/agents"                                [201, 201, 403] [
         r#"{"name": "Another", "client_id": "{client_id}", "agent_id": {agent_id}}"#,

@@ -35,6 +35,8 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET",    "/ready",                                                    "AUVSPTN"),
     ("GET",    "/openapi.json",                                             "AUVSPTN"),
     ("GET",    "/docs",                                                     "AUVSPTN"),
+    ("GET",    "/docs/guide",                                               "AUVSPTN"),
+    ("GET",    "/docs/guide/{page}",                                        "AUVSPTN"),
     ("GET",    "/docs/{file}",                                              "AUVSPTN"),
     ("GET",    "/auth/config",                                              "AUVSPTN"),
     ("POST",   "/auth/exchange",                                            "AUVSPTN"),

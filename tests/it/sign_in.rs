@@ -26,7 +26,7 @@ const HOUR: i64 = 60 * MINUTE;
 const ADMIN: &str = "3d8c1f52-7a94-4e0b-b6d1-52f09c7e4a18";
 
 /// Stores a code as `login-link` does.
-fn offer(server: &Server, client_id: &str, role: Role, code: &str) {
+pub fn offer(server: &Server, client_id: &str, role: Role, code: &str) {
     let (sha256, client_id) = (digest::sha256(code), ClientId::parse(client_id).unwrap());
     server
         .app

@@ -283,8 +283,8 @@ fn a_token_opens_its_session_and_nothing_else() {
             ("POST", "/auth/exchange") => reply.refused_field("code", "is required"),
             (
                 "GET",
-                "/health" | "/ready" | "/openapi.json" | "/docs" | "/docs/{file}" | "/whoami"
-                | "/auth/config",
+                "/health" | "/ready" | "/openapi.json" | "/docs" | "/docs/guide" | "/docs/{file}"
+                | "/whoami" | "/auth/config",
             )
             | ("GET", "/chat/sessions/{session_id}")
             | ("GET", "/chat/sessions/{session_id}/messages")

@@ -1,10 +1,13 @@
 //! The OpenAPI 3.1 document, derived from the route table, the request readers and the reply types.
 
+mod texts;
+
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use actix_web::HttpResponse;
-use actix_web::http::Method;
-use actix_web::http::header;
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::web::{self, Bytes};
+use actix_web::{HttpRequest, HttpResponse};
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -12,22 +15,32 @@ use serde_json::{Map, Value, json};
 use super::admission::Callers;
 use super::router::{RequestBody, Row, table};
 use super::routing::PREFIX;
+use crate::digest;
 use crate::error::{Code, Error};
-use crate::http::docs;
+use crate::http::{App, docs};
 use crate::input::fields;
 use crate::model::ids::{
     ArticleId, AttachmentId, ChannelId, InstallId, KeyId, MessageId, SessionId, TokenId, TurnId,
 };
 use crate::model::names::{ClientId, CompanyId, M365TenantId, Name};
 
-/// Serves the document.
-pub(in crate::http) async fn document() -> Result<HttpResponse, Error> {
-    static DOCUMENT: OnceLock<String> = OnceLock::new();
-    let document = DOCUMENT.get_or_init(|| build().to_string());
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, "application/json"))
-        .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .body(document.as_str()))
+/// Serves the document, compressed if the client accepts gzip.
+pub(in crate::http) async fn document(
+    app: web::Data<App>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
+    static DOCUMENT: OnceLock<(String, [u8; 32])> = OnceLock::new();
+    let (document, hash) = DOCUMENT.get_or_init(|| {
+        let document = build().to_string();
+        let hash = digest::sha256(&document);
+        (document, hash)
+    });
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CACHE_CONTROL, "no-cache"));
+    app.pages
+        .send(&request, response, "application/json", *hash, || {
+            Ok(Bytes::from_static(document.as_bytes()))
+        })
 }
 
 /// Builds the document.
@@ -37,17 +50,27 @@ pub fn build() -> Value {
     settings.meta_schema = None;
     let mut generator = settings.into_generator();
     let mut paths = Map::new();
+    let mut bodies = Map::new();
     let rows = table();
     for row in &rows {
         let item = paths
             .entry(format!("{PREFIX}{}", row.path))
             .or_insert_with(|| json!({}));
-        item[row.method.as_str().to_ascii_lowercase()] = operation(row, &rows, &mut generator);
+        item[row.method.as_str().to_ascii_lowercase()] =
+            operation(row, &rows, &mut bodies, &mut generator);
     }
     let mut schemas = generator.take_definitions(true);
     schemas.insert("Meta".to_owned(), meta(false));
     schemas.insert("ListMeta".to_owned(), meta(true));
     schemas.insert("Error".to_owned(), error());
+    schemas.extend(bodies);
+    for (name, schema) in &mut schemas {
+        complete(schema, name);
+    }
+    let tags: Vec<Value> = texts::TAGS
+        .iter()
+        .map(|(name, description, _)| json!({ "name": name, "description": description }))
+        .collect();
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -56,12 +79,58 @@ pub fn build() -> Value {
             "summary": env!("CARGO_PKG_DESCRIPTION"),
             "description": "Every path is also served without the prefix /public-api. The contract, docs/contract.md, defines the \
                             terms and explains the rule behind each error.",
+            "contact": { "name": "The Switchboard maintainers" },
             "license": { "name": "Apache 2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
+        "tags": tags,
         "paths": paths,
-        "components": { "schemas": schemas, "securitySchemes": security_schemes(), "headers": headers() },
+        "components": {
+            "schemas": schemas,
+            "responses": shared_responses(&rows),
+            "securitySchemes": security_schemes(),
+            "headers": headers(),
+        },
     })
+}
+
+/// Describes the fields of a schema that have no description, and writes a null among an enum's
+/// values as a type of its own, which all generators read.
+fn complete(schema: &mut Value, owner: &str) {
+    match schema {
+        Value::Object(object) => {
+            let nullable = object
+                .get("enum")
+                .and_then(Value::as_array)
+                .is_some_and(|values| values.contains(&Value::Null));
+            if nullable {
+                split_null(object);
+            }
+            if let Some(Value::Object(properties)) = object.get_mut("properties") {
+                for (name, property) in properties {
+                    if let (Value::Object(property), Some(text)) =
+                        (property, texts::field(owner, name))
+                    {
+                        property.entry("description").or_insert_with(|| text.into());
+                    }
+                }
+            }
+            object.values_mut().for_each(|value| complete(value, owner));
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| complete(value, owner)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Turns an enum with a null into either the enum without it or null.
+fn split_null(object: &mut Map<String, Value>) {
+    let mut words = object.remove("enum").unwrap_or_default();
+    if let Some(words) = words.as_array_mut() {
+        words.retain(|word| !word.is_null());
+    }
+    object.remove("type");
+    let word = json!({ "type": "string", "enum": words });
+    object.insert("anyOf".to_owned(), json!([word, { "type": "null" }]));
 }
 
 fn security_schemes() -> Value {
@@ -151,10 +220,17 @@ fn error() -> Value {
     })
 }
 
-fn operation(row: &Row, rows: &[Row], generator: &mut SchemaGenerator) -> Value {
+fn operation(
+    row: &Row,
+    rows: &[Row],
+    bodies: &mut Map<String, Value>,
+    generator: &mut SchemaGenerator,
+) -> Value {
     let operation = &row.operation;
     let mut parameters: Vec<Value> = path_parameters(row.path);
     for (name, schema) in &operation.query {
+        let mut schema = schema.clone();
+        complete(&mut schema, operation.id);
         parameters
             .push(json!({ "name": name, "in": "query", "required": false, "schema": schema }));
     }
@@ -162,10 +238,21 @@ fn operation(row: &Row, rows: &[Row], generator: &mut SchemaGenerator) -> Value 
         let schema = json!({ "type": "string" });
         parameters.push(json!({ "name": name, "in": "header", "required": false, "description": description, "schema": schema }));
     }
+    for parameter in &mut parameters {
+        let name = parameter["name"].as_str().unwrap_or_default();
+        if let (Some(text), None) = (
+            texts::field(operation.id, name),
+            parameter.get("description"),
+        ) {
+            parameter["description"] = text.into();
+        }
+    }
     let mut described = json!({
         "operationId": operation.id,
         "summary": operation.summary,
+        "description": texts::operation(operation.id),
         "tags": [tag(row.path)],
+        "x-error-codes": error_codes(row),
         "security": security(row.callers),
         "responses": responses(row, rows, generator),
     });
@@ -174,7 +261,14 @@ fn operation(row: &Row, rows: &[Row], generator: &mut SchemaGenerator) -> Value 
     }
     let body = match operation.body {
         RequestBody::None => None,
-        RequestBody::Json(read) => Some(("application/json", fields::describe(read))),
+        RequestBody::Json(read) => {
+            let name = body_name(operation.id);
+            let reference = json!({ "$ref": format!("#/components/schemas/{name}") });
+            let mut schema = fields::describe(read);
+            complete(&mut schema, operation.id);
+            bodies.insert(name, schema);
+            Some(("application/json", reference))
+        }
         RequestBody::File => Some((
             "application/octet-stream",
             json!({ "type": "string", "format": "binary" }),
@@ -182,21 +276,38 @@ fn operation(row: &Row, rows: &[Row], generator: &mut SchemaGenerator) -> Value 
     };
     if let Some((media_type, schema)) = body {
         let mut content = json!({ "schema": schema });
-        if let Some(example) = operation.example {
-            content["examples"] = json!({ "demo": { "value": example() } });
-        }
+        let example = match operation.example {
+            Some(example) => example(),
+            None => "The bytes of the file.".into(),
+        };
+        content["examples"] = json!({ "demo": { "value": example } });
         described["requestBody"] = json!({ "required": true, "content": { media_type: content } });
     }
     described
 }
 
-/// The tag of a path: its first segment, or `meta` for the routes about the server itself.
-fn tag(path: &str) -> &str {
-    let first = path.split('/').nth(1).unwrap_or_default();
-    match first {
-        "health" | "ready" | "openapi.json" | "docs" => "meta",
-        first => first,
-    }
+/// The name of a request body's schema.
+fn body_name(operation: &str) -> String {
+    let (first, rest) = operation.split_at(operation.len().min(1));
+    format!("{}{rest}Request", first.to_ascii_uppercase())
+}
+
+/// The group of a path.
+fn tag(path: &str) -> Option<&'static str> {
+    let first = path.split('/').nth(1)?;
+    let (tag, ..) = texts::TAGS
+        .iter()
+        .find(|(_, _, segments)| segments.contains(&first))?;
+    Some(tag)
+}
+
+/// The error codes of a route by status, which the shared responses do not tell apart.
+fn error_codes(row: &Row) -> Value {
+    let by_status = refusals_of(row).into_iter().map(|(status, codes)| {
+        let words: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
+        (status.to_string(), json!(words))
+    });
+    Value::Object(by_status.collect())
 }
 
 /// The names of a path's parameters.
@@ -251,8 +362,9 @@ fn responses(row: &Row, rows: &[Row], generator: &mut SchemaGenerator) -> Value 
     for status in &operation.successes {
         responses.insert(status.to_string(), success(row, rows, *status, generator));
     }
-    for (status, codes) in refusals_of(row) {
-        responses.insert(status.to_string(), refusal(status, &codes));
+    for (status, _) in refusals_of(row) {
+        let reference = format!("#/components/responses/{}", response_name(status));
+        responses.insert(status.to_string(), json!({ "$ref": reference }));
     }
     Value::Object(responses)
 }
@@ -271,7 +383,7 @@ fn success(row: &Row, rows: &[Row], status: u16, generator: &mut SchemaGenerator
         names.push("Location");
     }
     let mut described = json!({ "description": operation.summary, "headers": header_refs(&names) });
-    if status == 204 {
+    if matches!(status, 204 | 304) {
         return described;
     }
     if !operation.media_types.is_empty() {
@@ -288,11 +400,13 @@ fn success(row: &Row, rows: &[Row], status: u16, generator: &mut SchemaGenerator
     if !links.is_empty() {
         described["links"] = Value::Object(links);
     }
-    described["content"] = json!({ "application/json": { "schema": {
+    let mut schema = json!({
         "type": "object",
         "required": ["data", "meta"],
         "properties": { "data": data, "meta": { "$ref": format!("#/components/schemas/{meta}") } },
-    } } });
+    });
+    complete(&mut schema, operation.id);
+    described["content"] = json!({ "application/json": { "schema": schema } });
     described
 }
 
@@ -396,6 +510,32 @@ pub fn refusals_of(row: &Row) -> Vec<(u16, Vec<Code>)> {
     by_status
 }
 
+/// The name of the response that all errors of a status share.
+fn response_name(status: u16) -> String {
+    let phrase = StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason());
+    phrase.unwrap_or("Error").replace(' ', "")
+}
+
+/// The responses of all statuses that a route of the table can refuse with.
+fn shared_responses(rows: &[Row]) -> Value {
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for (status, codes) in rows.iter().flat_map(refusals_of) {
+        let known = by_status.entry(status).or_default();
+        known.extend(codes);
+    }
+    let responses = by_status.into_iter().map(|(status, codes)| {
+        let codes: Vec<Code> = Code::ALL
+            .iter()
+            .filter(|code| codes.contains(code))
+            .copied()
+            .collect();
+        (response_name(status), refusal(status, &codes))
+    });
+    Value::Object(responses.collect())
+}
+
 fn refusal(status: u16, codes: &[Code]) -> Value {
     let mut names = vec!["X-Request-Id"];
     match status {
@@ -408,15 +548,9 @@ fn refusal(status: u16, codes: &[Code]) -> Value {
         .iter()
         .map(|code| format!("`{}`: {}", code.as_str(), code.sentence()))
         .collect();
-    let words: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
     json!({
         "description": sentences.join("\n\n"),
         "headers": header_refs(&names),
-        "content": { "application/json": { "schema": { "allOf": [
-            { "$ref": "#/components/schemas/Error" },
-            { "required": ["error"], "properties": { "error": {
-                "required": ["code"], "properties": { "code": { "type": "string", "enum": words } },
-            } } },
-        ] } } },
+        "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } },
     })
 }

@@ -16,8 +16,9 @@ use super::openapi;
 use super::routing::{MethodRoute, PathRoutes};
 use crate::error::{Code, Error};
 use crate::http::{
-    agents, articles, attachments, audit_events, auth, channels, companies, docs, events, installs,
-    keys, messages, meta, new_sessions, sessions, stats, tenant, tenants, tokens, turns, users,
+    agents, articles, attachments, audit_events, auth, channels, companies, docs, events, guide,
+    installs, keys, messages, meta, new_sessions, sessions, stats, tenant, tenants, tokens, turns,
+    users,
 };
 use crate::input::fields::{Fields, FromFields};
 
@@ -104,10 +105,17 @@ fn meta_rows() -> Vec<Row> {
             .doc("ready", "Reports whether the server takes requests and can write to its database"),
         row(Method::GET, "/openapi.json", Callers::Public, openapi::document)
             .doc("openapi", "Returns this document")
-            .media_type("application/json"),
+            .media_type("application/json").status(304),
         row(Method::GET, "/docs", Callers::Public, docs::page)
             .doc("docs", "Returns a page that shows this document and can send its requests")
             .media_type("text/html"),
+        // This path precedes `/docs/{file}`, whose parameter would match it.
+        row(Method::GET, "/docs/guide", Callers::Public, guide::first_page)
+            .doc("guide", "Returns the first page of the guide")
+            .media_type("text/html").status(304),
+        row(Method::GET, "/docs/guide/{page}", Callers::Public, guide::page_or_picture)
+            .doc("guidePage", "Returns a page of the guide, or a picture in one")
+            .media_type("text/html").media_type("image/png").media_type("image/svg+xml").status(304),
         row(Method::GET, "/docs/{file}", Callers::Public, docs::file)
             .doc("docsFile", "Returns a script or a style sheet of the documentation page")
             .media_type("text/css").media_type("text/javascript"),
@@ -115,6 +123,7 @@ fn meta_rows() -> Vec<Row> {
             .doc("getSignInConfig", "Returns the available sign-in methods"),
         row(Method::POST, "/auth/exchange", Callers::Public, auth::exchange)
             .doc("exchangeCode", "Exchanges the code of a sign-in link for a token that is valid for 12 hours; a code works once")
+            .example(|| json!({ "code": "the code at the end of a sign-in link" }))
             .errors(&[Code::Unauthorized, Code::RateLimited]),
         row(Method::POST, "/auth/sign-out", Callers::Person, auth::sign_out)
             .doc("signOut", "Ends a local sign-in; its token stops working at once")
@@ -361,6 +370,7 @@ fn chat_rows() -> Vec<Row> {
             .errors(&[Forbidden]),
         row(Method::POST, "/sessions", Callers::CanChat, tokens::mint)
             .doc("mintSessionToken", "Mints a token that is valid for one session")
+            .example(|| json!({ "session_id": "ses_019ab697-e800-703f-8721-0ac0a49bf0a6", "end_user": "ines", "ttl_seconds": 3600 }))
             .created()
             .errors(&[ClientIdNotAllowed, AgentNotAllowed, NotFound]),
         row(Method::DELETE, "/sessions/{jti}", Callers::CanChat, tokens::revoke)

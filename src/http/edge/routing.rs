@@ -230,6 +230,9 @@ impl RouterService {
 /// The URI without empty segments in its path and without a slash at the end of the path. `None` if
 /// the path has neither.
 fn without_extra_slashes(uri: &Uri) -> Option<Uri> {
+    if !uri.path().starts_with('/') {
+        return None;
+    }
     let segments = uri.path().split('/').filter(|segment| !segment.is_empty());
     let mut path: String = segments.flat_map(|segment| ["/", segment]).collect();
     if path.is_empty() || path == uri.path() {
