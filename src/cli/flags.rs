@@ -2,8 +2,9 @@
 //!
 //! The doc comments of the fields are the help texts.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
@@ -228,8 +229,9 @@ pub(crate) fn url(text: &str) -> Result<String, String> {
 #[derive(Args, Clone, Debug)]
 pub struct Model {
     /// The base URL of an OpenAI-compatible server that writes the answers, such as
-    /// http://127.0.0.1:11434/v1; the variable SWITCHBOARD_MODEL_API_KEY holds its key [default:
-    /// none, answers quote knowledge articles]
+    /// http://127.0.0.1:11434/v1, or Azure's address of a deployment with its api-version; the
+    /// variable SWITCHBOARD_MODEL_API_KEY holds its key [default: none, answers quote knowledge
+    /// articles]
     #[arg(long, env = "SWITCHBOARD_MODEL_URL", value_name = "URL", value_parser = url, requires = "model_fast", requires = "model_smart")]
     pub model_url: Option<String>,
 
@@ -241,10 +243,23 @@ pub struct Model {
     #[arg(long, env = "SWITCHBOARD_MODEL_SMART", value_name = "NAME")]
     pub model_smart: Option<String>,
 
-    /// Seconds to wait for the model's server to connect, to send its first byte, and to send more
-    #[arg(long, env = "SWITCHBOARD_MODEL_TIMEOUT", value_name = "SECONDS", default_value_t = 30,
+    /// A file with the key of the model's server, instead of SWITCHBOARD_MODEL_API_KEY; read at the
+    /// start [default: none]
+    #[arg(long, env = "SWITCHBOARD_MODEL_API_KEY_FILE", value_name = "FILE")]
+    pub model_api_key_file: Option<OsString>,
+
+    /// Seconds to wait for the model's server to connect, and for more of an answer that has begun
+    /// [default: 30]
+    #[arg(long, env = "SWITCHBOARD_MODEL_TIMEOUT", value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=600))]
-    pub model_timeout: u64,
+    pub model_timeout: Option<u64>,
+
+    /// Seconds to wait for the first piece of an answer, since a server may have to load its model;
+    /// keep-alives of the server make it up to four times as long [default: --model-timeout if that
+    /// is given, else 120]
+    #[arg(long, env = "SWITCHBOARD_MODEL_FIRST_BYTE_TIMEOUT", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub model_first_byte_timeout: Option<u64>,
 
     /// Maximum number of tokens in a request to the model: instructions, articles and history
     #[arg(long, env = "SWITCHBOARD_MODEL_CONTEXT_TOKENS", value_name = "N", default_value_t = 8_192,
@@ -394,16 +409,51 @@ impl Model {
     /// # Errors
     /// A sentence that names the invalid setting.
     pub fn client(&self) -> Result<Option<openai::Client>, String> {
+        let api_key = self.api_key()?;
         let (Some(url), Some(fast), Some(smart)) =
             (&self.model_url, &self.model_fast, &self.model_smart)
         else {
             return Ok(None);
         };
         let mut settings = openai::Settings::new(url, fast, smart);
-        settings.api_key = std::env::var(MODEL_API_KEY).ok();
-        settings.timeout = Duration::from_secs(self.model_timeout);
+        settings.api_key = api_key;
+        if let Some(seconds) = self.model_timeout {
+            settings.timeout = Duration::from_secs(seconds);
+        }
+        if let Some(seconds) = self.model_first_byte_timeout.or(self.model_timeout) {
+            settings.first_byte_timeout = Duration::from_secs(seconds);
+        }
         settings.context_tokens = self.model_context_tokens as usize;
         settings.marks = self.model_reasoning.map(ModelReasoning::marks);
         openai::Client::new(settings).map(Some)
+    }
+
+    /// The key of the model's server, if there is one.
+    fn api_key(&self) -> Result<Option<String>, String> {
+        let key = std::env::var(MODEL_API_KEY).ok();
+        let key = key.filter(|key| !key.trim().is_empty());
+        let file = self.model_api_key_file.as_ref();
+        let Some(file) = file.filter(|file| !file.is_empty()).map(Path::new) else {
+            return Ok(key);
+        };
+        if key.is_some() {
+            return Err(format!(
+                "{MODEL_API_KEY} and {MODEL_API_KEY}_FILE are both given: leave one of them out"
+            ));
+        }
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            format!(
+                "{MODEL_API_KEY}_FILE: the file {} cannot be read: {error}",
+                file.display()
+            )
+        })?;
+        let key = text.trim_start_matches('\u{feff}').trim();
+        if key.is_empty() {
+            return Err(format!(
+                "{MODEL_API_KEY}_FILE: the file {} is empty: write the key into it",
+                file.display()
+            ));
+        }
+        Ok(Some(key.to_owned()))
     }
 }

@@ -30,6 +30,9 @@ pub struct Answer<'a> {
     deltas: usize,
     /// Deltas of the open part that are sent together with the next ones.
     unsent: String,
+    /// White space before the first visible text. It is not sent, because white space alone is no
+    /// answer.
+    blank: String,
     /// The text of all text parts, joined.
     content: String,
     parts: Vec<Part>,
@@ -93,6 +96,7 @@ impl<'a> Answer<'a> {
             open: None,
             deltas: 0,
             unsent: String::new(),
+            blank: String::new(),
             content: String::new(),
             parts: Vec::new(),
             first_word_at: None,
@@ -121,7 +125,7 @@ impl<'a> Answer<'a> {
     /// Sends the envelopes of a chunk. `tick` returns the cursor of the next envelope.
     pub fn add_chunk(&mut self, chunk: &Chunk, tick: impl Fn() -> Tick) {
         match chunk {
-            Chunk::Text(text) => self.add_delta(DeltaKind::Text, text, &tick),
+            Chunk::Text(text) => self.add_text(text, &tick),
             Chunk::Reasoning(text) => self.add_delta(DeltaKind::Reasoning, text, &tick),
             Chunk::Recast { thought_bytes } => self.recast(*thought_bytes, &tick),
             Chunk::SourceUrl { id, url, title } => {
@@ -152,6 +156,17 @@ impl<'a> Answer<'a> {
                     title: title.clone(),
                 });
             }
+        }
+    }
+
+    fn add_text(&mut self, text: &str, tick: &impl Fn() -> Tick) {
+        if self.content.is_empty() && text.trim().is_empty() {
+            self.blank.push_str(text);
+        } else if self.blank.is_empty() {
+            self.add_delta(DeltaKind::Text, text, tick);
+        } else {
+            let text = std::mem::take(&mut self.blank) + text;
+            self.add_delta(DeltaKind::Text, &text, tick);
         }
     }
 
@@ -204,6 +219,10 @@ impl<'a> Answer<'a> {
     /// Divides the answer so far again. For its readers, the answer starts again, as after a crash,
     /// because no envelope of the stream takes text back.
     fn recast(&mut self, thought_bytes: usize, tick: &impl Fn() -> Tick) {
+        let blank = std::mem::take(&mut self.blank);
+        if !blank.is_empty() {
+            self.add_delta(DeltaKind::Text, &blank, tick);
+        }
         let content = std::mem::take(&mut self.content);
         let (mut all, mut content) = (String::new(), content.as_str());
         for part in self.parts.drain(..) {
@@ -264,7 +283,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// Whether the answer has any text.
+    /// Whether the answer has any visible text.
     pub fn has_text(&self) -> bool {
         !self.content.is_empty()
     }

@@ -2,41 +2,40 @@
 //! deviations that such servers show.
 
 mod adapt;
+mod encoding;
 mod failure;
+mod incoming;
 mod learned;
+mod lenient;
 pub mod reply;
 mod request;
+mod settings;
 
 use std::convert::Infallible;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream;
-use reqwest::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
-};
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, RETRY_AFTER};
 use reqwest::{Response, Url};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::adapt::{Adapter, Part, Refusal};
-use self::learned::Learned;
-use self::reply::Reply;
+use self::encoding::Decoder;
+use self::incoming::{Incoming, Rest, Step, Waiting};
+use self::learned::{Learned, Patience, Traits};
+pub use self::settings::Settings;
 use super::reasoning::Marks;
 use super::responder::{Completion, Prompt, ResponderError};
 use crate::model::answer::Chunk;
 use crate::model::words::ModelTier;
-use crate::outbound::{self, causes};
+use crate::outbound;
 use crate::store::reasoning::ModelName;
 
 /// The longest `Retry-After` that is obeyed. A longer one is cut to it.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
-
-/// The timeout for usage and `[DONE]` after the finish reason. It is short because the user waits
-/// too.
-const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The timeout for the body of an error reply. It is short because the user waits, and most refusals
 /// are understood without their body.
@@ -48,60 +47,6 @@ const MAX_ERROR_BODY_BYTES: usize = 16 << 10;
 /// The size of a piece of the request body, in bytes. Each piece that the connection takes resets
 /// the timeout.
 const UPLOAD_STEP_BYTES: usize = 64 << 10;
-
-/// The settings of a [`Client`].
-#[derive(Clone)]
-pub struct Settings {
-    /// The base URL, such as `http://127.0.0.1:11434/v1`.
-    pub url: String,
-    /// The name of the model that answers `FAST` turns.
-    pub fast: String,
-    /// The name of the model that answers `SMART` turns.
-    pub smart: String,
-    /// The API key, sent as a bearer token. `None` or blank for a server that needs none.
-    pub api_key: Option<String>,
-    /// The timeout of each phase: the connect, the wait for the reply, and every pause in the
-    /// reply.
-    pub timeout: Duration,
-    /// The model's context in tokens. The history is cut to fit it.
-    pub context_tokens: usize,
-    /// How the models mark their thoughts. `None` if the server learns it from the first answers.
-    pub marks: Option<Marks>,
-    /// The delays before the first, second and third retry after a 429 or 5xx.
-    pub retry_delays: [Duration; 3],
-    /// The timeout of a whole answer, retries included.
-    pub answer_timeout: Duration,
-}
-
-impl Settings {
-    /// The defaults: no key, a timeout of 30 s, 8,192 tokens, retries after 0.2, 1 and 5 s, and 10
-    /// minutes for an answer.
-    pub fn new(url: impl Into<String>, fast: impl Into<String>, smart: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            fast: fast.into(),
-            smart: smart.into(),
-            api_key: None,
-            timeout: Duration::from_secs(30),
-            context_tokens: 8_192,
-            marks: None,
-            retry_delays: [200, 1_000, 5_000].map(Duration::from_millis),
-            answer_timeout: Duration::from_secs(600),
-        }
-    }
-}
-
-/// Leaves out the key, and the URL, which contains a key if an operator put one there by mistake.
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("fast", &self.fast)
-            .field("smart", &self.smart)
-            .field("timeout", &self.timeout)
-            .field("context_tokens", &self.context_tokens)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A client of one server. Clones are cheap.
 #[derive(Clone)]
@@ -118,8 +63,8 @@ impl Client {
     ///
     /// # Errors
     /// A sentence for the operator that names the invalid setting, without its value.
-    pub fn new(mut settings: Settings) -> Result<Self, String> {
-        let endpoint = endpoint(&settings.url)?;
+    pub fn new(settings: Settings) -> Result<Self, String> {
+        let endpoint = settings::endpoint(&settings.url)?;
         for (flag, name) in [
             ("--model-fast", &settings.fast),
             ("--model-smart", &settings.smart),
@@ -128,21 +73,15 @@ impl Client {
                 return Err(format!("{flag} must name a model"));
             }
         }
-        if settings.timeout.is_zero() {
-            return Err("--model-timeout must be more than 0 seconds".to_owned());
+        for (flag, timeout) in [
+            ("--model-timeout", settings.timeout),
+            ("--model-first-byte-timeout", settings.first_byte_timeout),
+        ] {
+            if timeout.is_zero() {
+                return Err(format!("{flag} must be more than 0 seconds"));
+            }
         }
-        let key = settings.api_key.take().map(|key| key.trim().to_owned());
-        settings.api_key = key.filter(|key| !key.is_empty());
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(key) = &settings.api_key {
-            let mut bearer = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
-                "SWITCHBOARD_MODEL_API_KEY must contain only characters that an HTTP header allows"
-                    .to_owned()
-            })?;
-            bearer.set_sensitive(true);
-            headers.insert(AUTHORIZATION, bearer);
-        }
+        let headers = settings::headers(&endpoint, settings.key())?;
         let http = outbound::client(&endpoint, settings.timeout)
             .map_err(|cause| format!("cannot create an HTTP client for --model-url: {cause}"))?;
         Ok(Self {
@@ -223,7 +162,9 @@ impl Client {
                 self.remember(model, &adapter);
                 let hides_images = omitted.has(Part::Images) && prompt.asks_about_images();
                 drop(prompt);
-                let completion = self.read_answer(response, marks, chunks, learn).await?;
+                let completion = self
+                    .read_answer(response, model, marks, chunks, learn)
+                    .await?;
                 return Ok(Completion {
                     hides_images,
                     ..completion
@@ -269,23 +210,6 @@ impl Client {
         }
     }
 
-    /// Reads an answer to its end, and sends the text that was held back.
-    async fn read_answer(
-        &self,
-        response: Response,
-        marks: Marks,
-        chunks: &Sender<Chunk>,
-        learn: &(dyn Fn() + Sync),
-    ) -> Result<Completion, ResponderError> {
-        let mut reply = Reply::new(marks);
-        let outcome = self.read(response, &mut reply, chunks, learn).await;
-        let mut held = Vec::new();
-        let reason = outcome.as_ref().ok().map(|end| end.finish_reason);
-        reply.finish(reason, &mut held);
-        self.send_all(held, chunks).await?;
-        outcome
-    }
-
     /// Sends the request and waits for the status and headers of the reply.
     async fn send(&self, body: &Arc<[u8]>) -> Result<Response, ResponderError> {
         let progress = Arc::new(Notify::new());
@@ -305,63 +229,119 @@ impl Client {
                 outcome = &mut request => return outcome.map_err(|error| self.no_reply(error)),
                 // The connection still takes the request, so the timeout starts again.
                 () = progress.notified() => {}
-                () = sleep(self.settings.timeout) => return Err(self.timed_out("no reply")),
+                () = sleep(self.settings.first_byte_timeout) => return Err(self.timed_out("no reply")),
             }
         }
     }
 
-    /// Reads a reply to its end and sends its chunks.
-    async fn read(
+    /// Reads an answer to its end, sends the text that was held back, and learns how the model's
+    /// answers end.
+    async fn read_answer(
         &self,
-        mut response: Response,
-        reply: &mut Reply,
+        response: Response,
+        model: &str,
+        marks: Marks,
         chunks: &Sender<Chunk>,
         learn: &(dyn Fn() + Sync),
     ) -> Result<Completion, ResponderError> {
-        let mut last_content_at = Instant::now();
+        let mut incoming =
+            Incoming::new(response, marks).map_err(|fault| self.broken_reply(&fault))?;
+        let patience = self.learned.of(model).patience(Instant::now());
+        let outcome = self.read(&mut incoming, patience, chunks, learn).await;
+        let mut held = Vec::new();
+        let reason = outcome
+            .as_ref()
+            .ok()
+            .map(|end| end.completion.finish_reason);
+        incoming.reply.finish(reason, &mut held);
+        self.send_all(held, chunks).await?;
+        let end = outcome?;
+        self.learn_end(model, incoming, end, patience);
+        Ok(end.completion)
+    }
+
+    /// Reads a reply to the end of its answer and sends its chunks.
+    async fn read(
+        &self,
+        incoming: &mut Incoming,
+        patience: Patience,
+        chunks: &Sender<Chunk>,
+        learn: &(dyn Fn() + Sync),
+    ) -> Result<AnswerEnd, ResponderError> {
+        let (first, silence) = (self.settings.first_byte_timeout, self.settings.timeout);
+        let mut waiting = Waiting::new(first, silence, Instant::now());
         loop {
-            let idle_timeout = match reply.completion() {
-                Some(_) => self.settings.timeout.min(END_TIMEOUT),
-                None => self.settings.timeout,
-            };
-            let deadline = last_content_at + idle_timeout;
             let mut new_chunks = Vec::new();
-            let had_learned = reply.has_learned();
-            let step = match timeout_at(deadline, response.chunk()).await {
-                Ok(Ok(Some(bytes))) => reply
-                    .push(&bytes, &mut new_chunks)
-                    .map_err(|fault| self.broken_reply(&fault)),
-                Ok(Ok(None)) => reply
-                    .end(&mut new_chunks)
-                    .map_err(|fault| self.broken_reply(&fault)),
-                Ok(Err(error)) => Err(self.broken_reply(&causes(&error.without_url()))),
-                Err(_) => Err(self.timed_out("the reply stalled")),
-            };
+            let had_learned = incoming.reply.has_learned();
+            let step = incoming.next(waiting.deadline(), &mut new_chunks).await;
+            let reply = &incoming.reply;
             if reply.has_learned() && !had_learned {
                 learn();
             }
             self.send_all(new_chunks, chunks).await?;
-            // These events take no memory, but they would keep a slot busy until the answer's
-            // timeout.
-            if step.is_ok() && reply.completion().is_none() && reply.is_noise() {
-                return Err(self.timed_out("only keep-alives"));
-            }
-            match (step, reply.completion()) {
+            let completion = reply.completion();
+            let ended = |completion, is_silent| {
+                Ok(AnswerEnd {
+                    completion,
+                    is_silent,
+                })
+            };
+            match (step, completion) {
+                (Step::Piece(_) | Step::End, Some(completion)) if reply.is_done() => {
+                    return ended(completion, false);
+                }
+                (Step::Piece(progress), completion) => {
+                    // These events take no memory, but they would keep a slot busy until the
+                    // answer's timeout.
+                    if completion.is_none() && reply.is_noise() {
+                        return Err(self.timed_out("only keep-alives"));
+                    }
+                    waiting.after_end = patience.limit(silence, reply.has_text());
+                    waiting.note(progress, completion.is_some(), Instant::now());
+                    // A server that sends keep-alives without a pause is never silent.
+                    if Instant::now() >= waiting.deadline() {
+                        return match completion {
+                            Some(completion) => ended(completion, true),
+                            None => Err(self.timed_out("only keep-alives")),
+                        };
+                    }
+                }
+                (Step::Silence, Some(completion)) => return ended(completion, true),
+                (Step::Silence, None) => return Err(self.timed_out("the reply stalled")),
                 // An error after the finish reason does not spoil a complete answer.
-                (Err(_), Some(completion)) => return Ok(completion),
-                (Err(error), None) => return Err(error),
-                (Ok(_), Some(completion)) if reply.is_done() => return Ok(completion),
-                (Ok(true), _) => last_content_at = Instant::now(),
-                // A server that sends keep-alives without a pause never lets `timeout_at` expire.
-                (Ok(false), None) if Instant::now() >= deadline => {
-                    return Err(self.timed_out("only keep-alives"));
+                (Step::Fault(_), Some(completion)) if !reply.has_resumed() => {
+                    return ended(completion, false);
                 }
-                (Ok(false), Some(completion)) if Instant::now() >= deadline => {
-                    return Ok(completion);
-                }
-                (Ok(false), _) => {}
+                (Step::Fault(fault), _) => return Err(self.broken_reply(&fault)),
+                (Step::End, _) => return Err(self.broken_reply("the reply was cut off")),
             }
         }
+    }
+
+    /// Learns from the end of an answer whether the model's answers end with their finish reason.
+    fn learn_end(&self, model: &str, incoming: Incoming, end: AnswerEnd, patience: Patience) {
+        let reply = &incoming.reply;
+        let (resumes, counts) = (reply.has_resumed(), end.is_silent && reply.has_text());
+        if !resumes && !counts {
+            return;
+        }
+        let change = |traits: &mut Traits| traits.note_end(resumes, patience, Instant::now());
+        if !self.learned.change(model, change) {
+            return;
+        }
+        // The answer may have been cut. The user does not wait, but later answers profit.
+        let deadline = Instant::now() + Patience::Long.limit(self.settings.timeout, true);
+        let (learned, model) = (Arc::clone(&self.learned), model.to_owned());
+        let endpoint = self.endpoint.clone();
+        tokio::spawn(async move {
+            let rest = incoming.rest(deadline).await;
+            learned.change(&model, |traits| traits.note_rest(rest));
+            if rest == Rest::Text {
+                log::warn!(
+                    "model: {model} of {endpoint} sent more text after the finish reason of an answer, which was cut there; later answers wait for it"
+                );
+            }
+        });
     }
 
     async fn send_all(
@@ -378,34 +358,30 @@ impl Client {
     }
 }
 
-/// The URL of the chat completions.
-fn endpoint(base: &str) -> Result<Url, String> {
-    let sentence = |rule: &str| format!("--model-url {rule}, such as http://127.0.0.1:11434/v1");
-    let mut url = Url::parse(base.trim())
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-        .ok_or_else(|| sentence("must be an http or https URL"))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(sentence(
-            "must not contain a user name or password; set SWITCHBOARD_MODEL_API_KEY instead",
-        ));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(sentence("must not contain a query or fragment"));
-    }
-    let path = format!("{}/chat/completions", url.path().trim_end_matches('/'));
-    url.set_path(&path);
-    Ok(url)
+/// How an answer ended.
+#[derive(Clone, Copy)]
+struct AnswerEnd {
+    completion: Completion,
+    /// Whether the server only fell silent after the finish reason.
+    is_silent: bool,
 }
 
 /// Reads a reply with an error status. What has arrived in time counts, complete or not.
 async fn refusal(mut response: Response) -> Refusal {
     let mut text = Vec::new();
+    let decoder = Decoder::new(response.headers());
     let read = async {
+        let Ok(mut decoder) = decoder else { return };
         while text.len() < MAX_ERROR_BODY_BYTES
             && let Ok(Some(bytes)) = response.chunk().await
         {
-            text.extend_from_slice(&bytes);
+            let decoded = decoder.push(&bytes, |bytes| {
+                text.extend_from_slice(bytes);
+                text.len() < MAX_ERROR_BODY_BYTES
+            });
+            if decoded.is_err() {
+                return;
+            }
         }
     };
     let _ = timeout(ERROR_BODY_TIMEOUT, read).await;
@@ -437,6 +413,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -473,23 +451,6 @@ mod tests {
         ] {
             assert!(error_of_url(url).contains("--model-url"), "{url}");
         }
-    }
-
-    #[test]
-    fn the_endpoint_is_below_the_base_url_with_or_without_a_trailing_slash() {
-        for base in ["http://h:1/v1", "http://h:1/v1/", " http://h:1/v1//"] {
-            assert_eq!(
-                endpoint(base).unwrap().as_str(),
-                "http://h:1/v1/chat/completions"
-            );
-        }
-    }
-
-    #[test]
-    fn settings_print_no_key() {
-        let mut settings = Settings::new("http://hush@h", "small", "large");
-        settings.api_key = Some("hush".to_owned());
-        assert!(!format!("{settings:?}").contains("hush"));
     }
 
     #[test]

@@ -30,6 +30,8 @@ const COMMANDS: &[(&[&str], &[&str])] = &[
             "--model-fast",
             "--model-smart",
             "--model-timeout",
+            "--model-first-byte-timeout",
+            "--model-api-key-file",
             "--model-context-tokens",
             "--model-reasoning",
             "--drain-seconds",

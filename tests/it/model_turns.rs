@@ -63,6 +63,14 @@ impl<'a> Chat<'a> {
         Ended { events, turn }
     }
 
+    /// Sends a text and reads the stream of its turn.
+    pub fn stream(&self, text: &str) -> Events {
+        let appended = self.client.append_text(&self.session, text).expect(202);
+        let since = appended.data()["since_cursor"].as_str().unwrap().to_owned();
+        let query = format!("since={since}");
+        Events::open(self.server.address, NORTHWIND, &self.session, &query)
+    }
+
     /// Sends a text and waits for the end of its turn.
     pub fn ask(&self, text: &str) -> Ended {
         self.ask_with(json!({ "message": text }))
@@ -167,7 +175,6 @@ fn an_invalid_answer_ends_the_turn_as_broken_off() {
         ModelReply::raw("SMTP ready upstream-secret-words\r\n\r\n"),
         ModelReply::nothing(),
         ModelReply::events(format!("data: {{{UPSTREAM}\n\n")),
-        ModelReply::events(b"data: {\"choices\":[{\"delta\":{\"content\":\"\xff\xfe\"}}]}\n\n"),
         ModelReply::events(format!(
             "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{line}"
         )),

@@ -29,6 +29,7 @@ fn settings(url: &str) -> Settings {
     let mut settings = Settings::new(url, "small", "large");
     settings.api_key = Some(KEY.to_owned());
     settings.timeout = NEVER;
+    settings.first_byte_timeout = NEVER;
     settings.answer_timeout = NEVER;
     settings.retry_delays = [Duration::ZERO; 3];
     settings
@@ -413,6 +414,7 @@ async fn silence_at_any_point_is_a_timeout() {
         let model = ScriptedModel::start(vec![reply]);
         let mut hasty = settings(model.url());
         hasty.timeout = Duration::from_millis(200);
+        hasty.first_byte_timeout = hasty.timeout;
         let (_, outcome) = ask_with(hasty, question()).await;
         assert_eq!(failure(outcome).code, "model_timeout");
         assert!(model.requests().len() <= 1);
@@ -542,12 +544,18 @@ async fn dialects_of_compatible_servers_are_understood() {
 }
 
 #[tokio::test]
-async fn an_answer_ends_at_done_or_soon_after_the_finish_reason_without_a_close() {
+async fn an_answer_ends_at_done_or_after_its_finish_reason_and_silence_without_a_close() {
     let done = text_chunk("Hi") + "data: [DONE]\n\n";
     let (chunks, outcome) = hear(Reply::events(done).then_hang()).await;
     assert_eq!((text(&chunks).as_str(), outcome), ("Hi", stopped(None)));
 
     let end = chunk(json!({"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}));
+    let hear = async |reply| {
+        let model = ScriptedModel::start(vec![reply]);
+        let mut hasty = settings(model.url());
+        hasty.timeout = Duration::from_millis(200);
+        ask_with(hasty, question()).await
+    };
     let silent = hear(Reply::events(&end).then_hang());
     let noisy = hear(Reply::events(&end).then_flood(": alive\n\n"));
     let (silent, noisy) = tokio::join!(silent, noisy);

@@ -3,6 +3,7 @@
 
 use super::Client;
 use super::adapt::{self, Refusal};
+use super::reply::REPORTED;
 use crate::outbound::causes;
 use crate::turns::responder::ResponderError;
 
@@ -48,7 +49,7 @@ impl Client {
 
     /// The error of a reply that broke off, or in which the endpoint reports an error.
     pub(super) fn broken_reply(&self, log: &str) -> ResponderError {
-        if adapt::is_by_content_filter(&log.to_lowercase()) {
+        if log.starts_with(REPORTED) && adapt::is_by_content_filter(&log.to_lowercase()) {
             return self.filtered(log);
         }
         let message = "The assistant's answer broke off. Please try again.";
@@ -78,7 +79,7 @@ impl Client {
 
     /// Text of the endpoint for one line of the log, without the API key.
     pub(super) fn quote(&self, text: &str) -> String {
-        quote(text, self.settings.api_key.as_deref())
+        quote(text, self.settings.key())
     }
 }
 

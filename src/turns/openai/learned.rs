@@ -7,10 +7,41 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::adapt::{Part, Parts};
+use super::incoming::Rest;
 
-/// How long a part of the requests is left out before the server is asked again whether it takes
-/// the part. Wrong learning, and a model that was replaced under its name, costs no more than that.
-const OMISSION_LIFETIME: Duration = Duration::from_secs(3_600);
+/// How long the server acts on what it has learned before it tries again. Wrong learning, and a
+/// model that was replaced under its name, costs no more than that.
+const LIFETIME: Duration = Duration::from_secs(3_600);
+
+/// How long an answer with a finish reason may go on.
+const LONG_END: Duration = Duration::from_secs(10);
+
+/// The same for a model whose answers end with the finish reason while the connection stays open.
+/// Usage comes within that.
+const SHORT_END: Duration = Duration::from_millis(500);
+
+/// How many answers that ended early are read on in the background, in case their end was not one.
+const WATCHED_ENDS: u8 = 3;
+
+/// How long the server waits after a finish reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// More text may follow.
+    Long,
+    /// The model is known to send no more.
+    Short,
+}
+
+impl Patience {
+    /// The wait after a finish reason. An answer without text gets the long one: its text may
+    /// still follow.
+    pub(super) fn limit(self, timeout: Duration, has_text: bool) -> Duration {
+        match self {
+            Self::Short if has_text => timeout.min(SHORT_END),
+            Self::Short | Self::Long => timeout.min(LONG_END),
+        }
+    }
+}
 
 /// What is known about one model.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,6 +49,12 @@ pub(super) struct Traits {
     images_refused_at: Option<Instant>,
     stream_options_refused_at: Option<Instant>,
     system_role_refused_at: Option<Instant>,
+    /// When an answer last ended with a finish reason and silence.
+    stays_open_since: Option<Instant>,
+    /// How many further answers that end early are read on in the background.
+    ends_to_watch: u8,
+    /// Whether text has followed a finish reason.
+    resumes: bool,
 }
 
 impl Traits {
@@ -25,9 +62,50 @@ impl Traits {
     pub(super) fn omitted(&self, now: Instant) -> Parts {
         let is_omitted = |part: &Part| {
             self.refused_at(*part)
-                .is_some_and(|at| now.saturating_duration_since(at) < OMISSION_LIFETIME)
+                .is_some_and(|at| now.saturating_duration_since(at) < LIFETIME)
         };
         Part::ALL.into_iter().filter(is_omitted).collect()
+    }
+
+    /// How long to wait after a finish reason.
+    pub(super) fn patience(&self, now: Instant) -> Patience {
+        match self.stays_open_since {
+            Some(since) if !self.resumes && now.saturating_duration_since(since) < LIFETIME => {
+                Patience::Short
+            }
+            Some(_) | None => Patience::Long,
+        }
+    }
+
+    /// Learns from an answer that ended with a finish reason and silence, or that `resumes` after
+    /// a finish reason. Returns whether to read on in the background.
+    pub(super) fn note_end(&mut self, resumes: bool, patience: Patience, now: Instant) -> bool {
+        if resumes {
+            self.resumes = true;
+            return false;
+        }
+        match patience {
+            Patience::Long => {
+                self.stays_open_since = Some(now);
+                self.ends_to_watch = WATCHED_ENDS;
+                false
+            }
+            Patience::Short => {
+                let is_watched = self.ends_to_watch > 0;
+                self.ends_to_watch = self.ends_to_watch.saturating_sub(1);
+                is_watched
+            }
+        }
+    }
+
+    /// Learns from what followed an answer that ended early.
+    pub(super) fn note_rest(&mut self, rest: Rest) {
+        match rest {
+            Rest::Text => self.resumes = true,
+            // The server does say when an answer ends, only later.
+            Rest::End => self.stays_open_since = None,
+            Rest::Silence => {}
+        }
     }
 
     fn refused_at(&self, part: Part) -> Option<Instant> {
@@ -77,11 +155,53 @@ mod tests {
         let omitted = |after: Duration| learned.of("m").omitted(start + after);
         assert!(learned.change("m", |traits| traits.omit(Part::Images, start)));
         assert_eq!(learned.of("other").omitted(start), Parts::default());
-        let last = OMISSION_LIFETIME - Duration::from_nanos(1);
+        let last = LIFETIME - Duration::from_nanos(1);
         assert!(omitted(last).has(Part::Images) && !omitted(last).has(Part::SystemRole));
-        assert_eq!(omitted(OMISSION_LIFETIME), Parts::default());
-        let again = start + OMISSION_LIFETIME;
+        assert_eq!(omitted(LIFETIME), Parts::default());
+        let again = start + LIFETIME;
         assert!(!learned.change("m", |traits| traits.omit(Part::Images, again)));
-        assert!(omitted(OMISSION_LIFETIME).has(Part::Images));
+        assert!(omitted(LIFETIME).has(Part::Images));
+    }
+
+    #[test]
+    fn an_answer_waits_after_its_finish_reason_until_silence_is_known_to_follow() {
+        let now = Instant::now();
+        let mut traits = Traits::default();
+        assert_eq!(traits.patience(now), Patience::Long);
+        assert!(!traits.note_end(false, Patience::Long, now));
+        assert_eq!(traits.patience(now), Patience::Short);
+        let watched: Vec<bool> = (0..5)
+            .map(|_| traits.note_end(false, Patience::Short, now))
+            .collect();
+        assert_eq!(watched, [true, true, true, false, false]);
+        assert_eq!(traits.patience(now + LIFETIME), Patience::Long);
+        traits.note_rest(Rest::Silence);
+        assert_eq!(traits.patience(now), Patience::Short);
+        traits.note_rest(Rest::End);
+        assert_eq!(traits.patience(now), Patience::Long);
+    }
+
+    #[test]
+    fn a_model_that_resumes_an_answer_is_never_cut_again() {
+        let now = Instant::now();
+        let learn: [fn(&mut Traits); 2] = [
+            |traits| assert!(!traits.note_end(true, Patience::Long, Instant::now())),
+            |traits| traits.note_rest(Rest::Text),
+        ];
+        for learn in learn {
+            let mut traits = Traits::default();
+            traits.note_end(false, Patience::Long, now);
+            learn(&mut traits);
+            traits.note_end(false, Patience::Long, now);
+            assert_eq!(traits.patience(now), Patience::Long);
+        }
+        let timeout = Duration::from_secs(30);
+        assert_eq!(Patience::Long.limit(timeout, true), LONG_END);
+        assert_eq!(Patience::Short.limit(timeout, false), LONG_END);
+        assert_eq!(Patience::Short.limit(timeout, true), SHORT_END);
+        assert_eq!(
+            Patience::Long.limit(Duration::from_secs(1), true),
+            Duration::from_secs(1)
+        );
     }
 }

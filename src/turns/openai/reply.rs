@@ -1,9 +1,9 @@
 //! Parses a chat-completions reply as it arrives: an event stream or plain JSON, with the
 //! deviations of compatible servers.
 
-use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::lenient::{self, Halves};
 use crate::model::answer::Chunk;
 use crate::model::session::Usage;
 use crate::turns::reasoning::{Marks, Thoughts};
@@ -22,17 +22,68 @@ const MAX_JSON_BYTES: usize = 3 << 20;
 /// The most bytes of a reply that are neither text, reasoning, usage nor an end.
 const MAX_NOISE_BYTES: usize = 16 << 20;
 
+/// The beginning of the fault of a reply in which the endpoint reports an error.
+pub(super) const REPORTED: &str = "the endpoint reported";
+
+/// What a piece of a reply holds at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Progress {
+    /// Nothing that belongs to an answer.
+    #[default]
+    KeepAlive,
+    /// Usage, a finish reason or `[DONE]`.
+    Sign,
+    /// Text or reasoning.
+    Text,
+}
+
+/// The name of an event, as far as it matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum EventName {
+    /// None, or `message`.
+    #[default]
+    Message,
+    /// `error`.
+    Error,
+    /// Another name. Data of such an event that is no chunk is skipped.
+    Other,
+}
+
+/// The data of a complete event.
+enum Data {
+    /// `[DONE]`.
+    Done,
+    /// JSON.
+    Json(Value),
+}
+
+impl Data {
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim() {
+            "[DONE]" => Some(Self::Done),
+            text => lenient::parse(text).map(Self::Json),
+        }
+    }
+}
+
 /// The parser of one reply. Its errors are one line for the operator and may quote the endpoint.
 #[derive(Default)]
 pub struct Reply {
     line: Vec<u8>,
+    /// Whether the last byte was a carriage return. A line feed after it belongs to it.
+    ends_in_cr: bool,
     /// The data of an incomplete event, or all of an unstreamed reply.
     data: String,
+    event: EventName,
     has_started: bool,
     is_unstreamed: bool,
     is_done: bool,
     finish_reason: Option<FinishReason>,
+    has_text: bool,
+    has_resumed: bool,
     usage: Option<Usage>,
+    content_halves: Halves,
+    reasoning_halves: Halves,
     thoughts: Thoughts,
     answer_bytes: usize,
     json_bytes: usize,
@@ -52,42 +103,50 @@ impl Reply {
     }
 
     /// Parses bytes and adds their chunks to `chunks`. If a fault follows, the chunks before it are
-    /// added all the same. Returns whether the bytes contain text, reasoning, usage or an end, not
-    /// only keep-alives.
-    pub fn push(&mut self, bytes: &[u8], chunks: &mut Vec<Chunk>) -> Result<bool, String> {
-        let mut has_content = false;
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+    /// added all the same. Returns what the bytes contain.
+    pub fn push(&mut self, bytes: &[u8], chunks: &mut Vec<Chunk>) -> Result<Progress, String> {
+        let mut progress = Progress::default();
+        for part in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
             if self.is_done {
                 break;
             }
             if self.line.len() + part.len() > MAX_LINE_BYTES {
                 return Err(format!("a line is longer than {MAX_LINE_BYTES} bytes"));
             }
-            self.line.extend_from_slice(part);
             self.event_bytes += part.len();
-            if part.ends_with(b"\n") {
-                let is_content = self.end_line(chunks)?;
-                has_content |= is_content;
-                if is_content {
-                    self.event_bytes = 0;
-                } else if part.len() <= 2 {
-                    // An empty line ends an event.
-                    self.noise_bytes += std::mem::take(&mut self.event_bytes);
-                }
+            if std::mem::take(&mut self.ends_in_cr) && part == b"\n" {
+                continue;
             }
+            self.line.extend_from_slice(part);
+            if self
+                .line
+                .pop_if(|byte| matches!(byte, b'\n' | b'\r'))
+                .is_none()
+            {
+                break;
+            }
+            self.ends_in_cr = part.ends_with(b"\r");
+            let ends_event = self.line.is_empty();
+            let of_line = self.end_line(chunks)?;
+            if of_line > Progress::KeepAlive {
+                self.event_bytes = 0;
+            } else if ends_event {
+                self.noise_bytes += std::mem::take(&mut self.event_bytes);
+            }
+            progress = progress.max(of_line);
         }
-        Ok(has_content)
+        Ok(progress)
     }
 
     /// Ends the body. Without a finish reason or `[DONE]` before it, the end is a fault.
-    pub fn end(&mut self, chunks: &mut Vec<Chunk>) -> Result<bool, String> {
+    pub fn end(&mut self, chunks: &mut Vec<Chunk>) -> Result<(), String> {
         if !self.line.is_empty() {
             self.end_line(chunks)?;
         }
         self.end_event(chunks)?;
         self.is_done |= self.finish_reason.is_some();
         if self.is_done {
-            Ok(true)
+            Ok(())
         } else {
             Err("the reply was cut off".to_owned())
         }
@@ -96,7 +155,32 @@ impl Reply {
     /// Adds the text that the parser held back, at the end of the reply. `reason` is the finish
     /// reason of a complete answer.
     pub fn finish(&mut self, reason: Option<FinishReason>, chunks: &mut Vec<Chunk>) {
+        self.end_reasoning(chunks);
+        let content = self.content_halves.end();
+        if !content.is_empty() {
+            let content = self.cut(content);
+            self.thoughts.push(&content, chunks);
+        }
         self.thoughts.finish(reason, chunks);
+    }
+
+    fn end_reasoning(&mut self, chunks: &mut Vec<Chunk>) {
+        let reasoning = self.reasoning_halves.end();
+        if !reasoning.is_empty() {
+            let reasoning = self.cut(reasoning);
+            self.thoughts.push_reasoning(reasoning, chunks);
+        }
+    }
+
+    /// Whether the reply has any text that is not white space.
+    pub fn has_text(&self) -> bool {
+        self.has_text
+    }
+
+    /// Whether text or reasoning has come after a finish reason. The finish reasons of such a reply
+    /// do not end it.
+    pub fn has_resumed(&self) -> bool {
+        self.has_resumed
     }
 
     /// Whether this reply has shown that the model's answers begin within a thought.
@@ -127,16 +211,10 @@ impl Reply {
         })
     }
 
-    fn end_line(&mut self, chunks: &mut Vec<Chunk>) -> Result<bool, String> {
-        let mut bytes = std::mem::take(&mut self.line);
-        while bytes
-            .last()
-            .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
-        {
-            bytes.pop();
-        }
-        let text = String::from_utf8(bytes).map_err(|_| "the reply is not UTF-8".to_owned())?;
-        let mut line = text.as_str();
+    fn end_line(&mut self, chunks: &mut Vec<Chunk>) -> Result<Progress, String> {
+        let bytes = std::mem::take(&mut self.line);
+        let text = lenient::decode(&bytes);
+        let mut line = text.as_ref();
         if !self.has_started {
             line = line.trim_start_matches('\u{feff}');
             self.has_started = !line.trim().is_empty();
@@ -144,28 +222,33 @@ impl Reply {
         }
         if self.is_unstreamed {
             self.add_data(line)?;
-            return Ok(false);
+            return Ok(Progress::KeepAlive);
         }
         if line.is_empty() {
             return self.end_event(chunks);
         }
-        let Some(value) = line
-            .strip_prefix("data")
-            .filter(|rest| rest.is_empty() || rest.starts_with(':'))
-        else {
-            return Ok(false);
-        };
-        let value = value.strip_prefix(':').unwrap_or(value);
-        let first = self.data.is_empty();
-        self.add_data(value.strip_prefix(' ').unwrap_or(value))?;
-        // Some servers leave out the empty line that ends an event.
-        if first
-            && (self.data.trim() == "[DONE]"
-                || serde_json::from_str::<IgnoredAny>(&self.data).is_ok())
-        {
-            return self.end_event(chunks);
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match name {
+            "event" => {
+                self.event = match value.trim() {
+                    "" | "message" => EventName::Message,
+                    "error" => EventName::Error,
+                    _ => EventName::Other,
+                };
+            }
+            "data" => {
+                let is_first = self.data.is_empty();
+                self.add_data(value)?;
+                // Some servers leave out the empty line that ends an event.
+                if is_first && let Some(data) = Data::parse(&self.data) {
+                    self.data.clear();
+                    return self.take_event(data, chunks);
+                }
+            }
+            _ => {}
         }
-        Ok(false)
+        Ok(Progress::KeepAlive)
     }
 
     fn add_data(&mut self, text: &str) -> Result<(), String> {
@@ -179,31 +262,45 @@ impl Reply {
         Ok(())
     }
 
-    fn end_event(&mut self, chunks: &mut Vec<Chunk>) -> Result<bool, String> {
-        let data = std::mem::take(&mut self.data);
-        let data = data.trim();
-        if data.is_empty() {
-            return Ok(false);
+    fn end_event(&mut self, chunks: &mut Vec<Chunk>) -> Result<Progress, String> {
+        let text = std::mem::take(&mut self.data);
+        match Data::parse(&text) {
+            Some(data) => self.take_event(data, chunks),
+            None => {
+                let event = std::mem::take(&mut self.event);
+                if text.trim().is_empty() || event == EventName::Other {
+                    Ok(Progress::KeepAlive)
+                } else {
+                    Err(format!("not a chunk: {}", text.trim()))
+                }
+            }
         }
-        if data == "[DONE]" {
-            self.is_done = true;
-            return Ok(true);
-        }
-        let value = match serde_json::from_str::<Value>(data) {
-            Ok(value) if value.is_object() => value,
-            Ok(_) | Err(_) => return Err(format!("not a chunk: {data}")),
-        };
-        self.take_chunk(&value, chunks)
     }
 
-    fn take_chunk(&mut self, chunk: &Value, chunks: &mut Vec<Chunk>) -> Result<bool, String> {
+    fn take_event(&mut self, data: Data, chunks: &mut Vec<Chunk>) -> Result<Progress, String> {
+        let event = std::mem::take(&mut self.event);
+        match data {
+            Data::Done => {
+                self.is_done = true;
+                Ok(Progress::Sign)
+            }
+            Data::Json(chunk) if event == EventName::Error && chunk["choices"].is_null() => {
+                Err(format!("{REPORTED} {chunk}"))
+            }
+            Data::Json(chunk) if chunk.is_object() => self.take_chunk(&chunk, chunks),
+            Data::Json(_) if event == EventName::Other => Ok(Progress::KeepAlive),
+            Data::Json(other) => Err(format!("not a chunk: {other}")),
+        }
+    }
+
+    fn take_chunk(&mut self, chunk: &Value, chunks: &mut Vec<Chunk>) -> Result<Progress, String> {
         let error = &chunk["error"];
         let has_error = !(error.is_null() || error == "" || error == false);
         if has_error || chunk["object"] == "error" {
             let reported = if has_error { error } else { chunk };
-            return Err(format!("the endpoint reported {reported}"));
+            return Err(format!("{REPORTED} {reported}"));
         }
-        let choice = &chunk["choices"][0];
+        let choice = first_choice(chunk);
         let message = if choice["delta"].is_object() {
             &choice["delta"]
         } else {
@@ -215,31 +312,41 @@ impl Reply {
             }
             self.is_done = true;
         }
-        let mut has_content = false;
+        let mut progress = Progress::default();
+        let had_ended = self.finish_reason.is_some();
         if let Some(reason) = choice["finish_reason"]
             .as_str()
             .filter(|reason| !reason.is_empty())
         {
             self.finish_reason = Some(finish_reason(reason));
-            has_content = true;
+            progress = Progress::Sign;
         }
         if let Some(usage) = usage(&chunk["usage"]) {
             self.usage = Some(usage);
-            has_content = true;
+            progress = Progress::Sign;
         }
         let reasoning = ["reasoning_content", "reasoning"].map(|key| text(&message[key]));
-        if let Some(reasoning) = reasoning.into_iter().find(|text| !text.is_empty()) {
+        let reasoning = reasoning.into_iter().find(|text| !text.is_empty());
+        let content = text(&message["content"]);
+        if reasoning.is_some() || !content.is_empty() {
+            progress = Progress::Text;
+        }
+        if let Some(reasoning) = reasoning {
+            let reasoning = self.reasoning_halves.join(reasoning);
+            self.has_resumed |= had_ended && !reasoning.trim().is_empty();
             let reasoning = self.cut(reasoning);
             self.thoughts.push_reasoning(reasoning, chunks);
-            has_content = true;
         }
-        let content = text(&message["content"]);
         if !content.is_empty() {
+            self.end_reasoning(chunks);
+            let content = self.content_halves.join(content);
+            let is_visible = !content.trim().is_empty();
+            self.has_text |= is_visible;
+            self.has_resumed |= had_ended && is_visible;
             let content = self.cut(content);
             self.thoughts.push(&content, chunks);
-            has_content = true;
         }
-        Ok(has_content)
+        Ok(progress)
     }
 
     /// Cuts the answer at its greatest length.
@@ -268,6 +375,19 @@ fn json_bytes(character: char) -> usize {
     }
 }
 
+/// The choice that is the answer. Some servers send several, although one is asked for.
+fn first_choice(chunk: &Value) -> &Value {
+    let is_first = |choice: &&Value| match &choice["index"] {
+        Value::Number(index) => index.as_f64() == Some(0.0),
+        Value::String(index) => index == "0",
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => true,
+    };
+    let choices = chunk["choices"].as_array();
+    choices
+        .and_then(|choices| choices.iter().find(is_first))
+        .unwrap_or(&Value::Null)
+}
+
 /// The text of a message's content: a string, or the text parts of a list.
 fn text(content: &Value) -> String {
     if let Some(text) = content.as_str() {
@@ -288,7 +408,7 @@ fn finish_reason(reason: &str) -> FinishReason {
     match reason {
         "stop" | "stop_sequence" | "eos" | "eos_token" | "end_turn" => FinishReason::Stop,
         "length" | "max_tokens" => FinishReason::Length,
-        "content_filter" => FinishReason::ContentFilter,
+        "content_filter" | "content_filtered" | "safety" => FinishReason::ContentFilter,
         "tool_calls" | "function_call" => FinishReason::ToolCalls,
         _ => FinishReason::Other,
     }
@@ -318,7 +438,7 @@ mod tests {
                 return (chunks, Err(fault));
             }
         }
-        let outcome = reply.end(&mut chunks).map(|_| reply.completion().unwrap());
+        let outcome = reply.end(&mut chunks).map(|()| reply.completion().unwrap());
         (chunks, outcome)
     }
 
@@ -334,14 +454,19 @@ mod tests {
             whole.1.as_ref().map(|completion| completion.finish_reason),
             Ok(FinishReason::Stop)
         );
-        for size_bytes in 1..body.len() {
-            assert_eq!(parse(body.as_bytes(), size_bytes), whole, "{size_bytes}");
+        for body in [
+            body.to_owned(),
+            body.replace("\r\n", "\r").replace('\n', "\r"),
+        ] {
+            for size_bytes in 1..body.len() {
+                assert_eq!(parse(body.as_bytes(), size_bytes), whole, "{size_bytes}");
+            }
         }
     }
 
     #[test]
     fn only_text_reasoning_usage_and_an_end_count_as_content() {
-        let has_content = |text: &str| Reply::default().push(text.as_bytes(), &mut Vec::new());
+        let progress = |text: &str| Reply::default().push(text.as_bytes(), &mut Vec::new());
         for keep_alive in [
             ": alive\n",
             "\n",
@@ -352,17 +477,46 @@ mod tests {
             "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}],\"usage\":null}\n",
             "data: {\"choices\":[{\"delta\":{\"content\":null},\"finish_reason\":\"\"}],\"usage\":{}}\n",
         ] {
-            assert_eq!(has_content(keep_alive), Ok(false), "{keep_alive}");
+            assert_eq!(
+                progress(keep_alive),
+                Ok(Progress::KeepAlive),
+                "{keep_alive}"
+            );
         }
-        for content in [
+        for text in [
             "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n",
             "data: {\"choices\":[{\"delta\":{\"reasoning\":\"a\"}}]}\n",
             "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"a\"}}]}\n",
+        ] {
+            assert_eq!(progress(text), Ok(Progress::Text), "{text}");
+        }
+        for sign in [
             "data: {\"choices\":[{\"finish_reason\":\"stop\"}]}\n",
             "data: {\"usage\":{\"prompt_tokens\":1}}\n",
             "data: [DONE]\n",
         ] {
-            assert_eq!(has_content(content), Ok(true), "{content}");
+            assert_eq!(progress(sign), Ok(Progress::Sign), "{sign}");
+        }
+    }
+
+    #[test]
+    fn text_after_a_finish_reason_resumes_the_answer() {
+        let stop = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n";
+        for (delta, resumes) in [
+            ("{\"content\":\"a\"}", true),
+            ("{\"reasoning\":\"a\"}", true),
+            ("{\"content\":\"\\n\"}", false),
+            ("{\"content\":\"\"}", false),
+        ] {
+            let mut reply = Reply::default();
+            let chunk = format!(
+                "data: {{\"choices\":[{{\"delta\":{delta},\"finish_reason\":\"stop\"}}]}}\n"
+            );
+            reply.push(chunk.as_bytes(), &mut Vec::new()).unwrap();
+            reply.push(stop.as_bytes(), &mut Vec::new()).unwrap();
+            assert!(!reply.has_resumed());
+            reply.push(chunk.as_bytes(), &mut Vec::new()).unwrap();
+            assert_eq!(reply.has_resumed(), resumes, "{delta}");
         }
     }
 
