@@ -92,14 +92,15 @@ function create(context) {
     cancel: '#/companies',
     async submit(values) {
       await confirmLinks(null, values.tenant_ids);
+      let company;
       try {
-        await post('/end-companies', values);
+        company = await post('/end-companies', values);
       } catch (error) {
         if (error.code === 'already_exists') error.message = 'Another company has this id. Change that company, or choose another id.';
         throw error;
       }
       toast([h('bdi', values.psa_company_name), ' was created.']);
-      context.go(pageOf(values.psa_company_id));
+      context.go(pageOf(company.psa_company_id));
     },
   });
   context.guard(made.dirty);

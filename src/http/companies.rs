@@ -11,6 +11,7 @@ use super::edge::cursor::{self, ListQuery};
 use super::edge::envelope::{MaybeSerialized, NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_directory, path_name};
 use super::edge::once::Once;
+use super::edge::routing::as_segment;
 use crate::error::{Code, Refusal, Result};
 use crate::input::draft::CompanyDraft;
 use crate::input::fields::{Field, Fields, FromFields};
@@ -108,7 +109,7 @@ pub(super) async fn create(
 }
 
 fn path_to(id: &CompanyId) -> String {
-    format!("/end-companies/{id}")
+    format!("/end-companies/{}", as_segment(id.as_str()))
 }
 
 /// Adds a company's links to its event.

@@ -10,7 +10,7 @@ use super::edge::cursor::{self, ListQuery};
 use super::edge::envelope::{MaybeSerialized, NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString};
 use super::edge::once::Once;
-use super::edge::routing::segment;
+use super::edge::routing::decoded_segment;
 use crate::error::Result;
 use crate::input::draft::NAME;
 use crate::input::fields::{Field, Fields, FromFields};
@@ -106,7 +106,9 @@ pub(super) async fn delete(
     request: HttpRequest,
 ) -> Result<NoContent> {
     let tenant = caller.tenant.no;
-    let id = segment(&request, "user_id").unwrap_or_default().to_owned();
+    let id = decoded_segment(&request, "user_id")
+        .unwrap_or_default()
+        .into_owned();
     let event = event_of(&request, &caller, "user.delete", &id);
     audited::write(&app, event, move |tx, event| {
         let user = users::delete(tx, tenant, &id)?;
@@ -139,7 +141,9 @@ pub(super) async fn patch(
 ) -> Outcome<User> {
     let UserChange { role } = body.read()?;
     let tenant = caller.tenant.no;
-    let id = segment(&request, "user_id").unwrap_or_default().to_owned();
+    let id = decoded_segment(&request, "user_id")
+        .unwrap_or_default()
+        .into_owned();
     let mut event = event_of(&request, &caller, "user.update", &id);
     let user = app
         .store

@@ -487,7 +487,7 @@ mod tests {
 
     #[test]
     fn the_first_problems_are_listed_and_the_others_are_counted() {
-        let file = format!("psa_company_id\n{}", "a b\n".repeat(1_200));
+        let file = format!("psa_company_id\n{}", "a;b\n".repeat(1_200));
         let problems = parse(file.as_bytes(), UnknownFields::Refuse).unwrap_err();
         assert_eq!(problems.len(), 1_001);
         assert_eq!(problems[999].path, "line 1001, psa_company_id");

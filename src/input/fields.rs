@@ -369,7 +369,13 @@ impl<'a> Fields<'a> {
     /// Reads a name.
     pub fn named<T: Name>(&self, name: &str) -> Field<T> {
         self.record(name, || json!({ "type": "string", "pattern": T::PATTERN }));
-        self.parsed(name, T::read, T::RULE)
+        self.read(name, |value| {
+            let text = string(value)?;
+            match T::refused(text) {
+                Some(reason) => Err(reason.to_owned()),
+                None => T::read(text).ok_or_else(|| T::RULE.to_owned()),
+            }
+        })
     }
 
     /// Reads the id of a Microsoft directory as a person writes it.

@@ -5,6 +5,7 @@ pub mod api_key;
 pub mod article;
 pub mod caller;
 pub mod clock;
+mod company_id;
 pub mod directory;
 pub mod file;
 pub mod ids;

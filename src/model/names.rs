@@ -1,4 +1,5 @@
 //! Names that clients choose: tenants, M365 tenants, bots, companies (contract, section 1, Ids).
+//! [`super::company_id`] has the rules of a company's id.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-use super::directory;
+use super::{company_id, directory};
 
 /// A name that clients choose, with its format in words and as a pattern.
 pub trait Name: Sized {
@@ -18,10 +19,19 @@ pub trait Name: Sized {
 
     /// Parses a name; `None` for text in another format.
     fn read(text: &str) -> Option<Self>;
+
+    /// The reason if nothing new may have this name, as the rest of a sentence that begins with the
+    /// field's name. What an older version stored keeps its name.
+    fn refused(text: &str) -> Option<&'static str> {
+        match Self::read(text) {
+            Some(_) => None,
+            None => Some(Self::RULE),
+        }
+    }
 }
 
 macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident: $read:path, $rule:literal, $pattern:literal;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident: $read:path, $rule:expr, $pattern:expr $(, $refused:path)?;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
@@ -57,6 +67,10 @@ macro_rules! names {
             fn read(text: &str) -> Option<Self> {
                 Self::parse(text)
             }
+
+            $(fn refused(text: &str) -> Option<&'static str> {
+                $refused(text)
+            })?
         }
 
         impl JsonSchema for $name {
@@ -90,7 +104,7 @@ names! {
     /// A bot; stored in lower case, so that comparisons ignore case.
     BotId: lower_case_id, "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'", "^[A-Za-z0-9._-]{1,64}$";
     /// A client company of an MSP, as the MSP's PSA (ticket system) names it.
-    CompanyId: company_id, "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'", "^(?!(health|unlinked-tenants)$)[A-Za-z0-9._-]{1,64}$";
+    CompanyId: company_id::normalized, company_id::RULE, company_id::PATTERN, company_id::refused;
 }
 
 fn client_id(text: &str) -> Option<String> {
@@ -120,10 +134,6 @@ fn m365_tenant_id(text: &str) -> Option<String> {
         Some(guid) => Some(guid),
         None => lower_case_id(text),
     }
-}
-
-fn company_id(text: &str) -> Option<String> {
-    (has_id_format(text) && text != "health" && text != "unlinked-tenants").then(|| text.to_owned())
 }
 
 /// An agent's number, unique on a server.
@@ -167,9 +177,5 @@ mod tests {
         for text in ["", "-a", "A", "a b", "ä", long.as_str()] {
             assert_eq!(ClientId::parse(text), None, "{text}");
         }
-        for text in ["", "health", "unlinked-tenants", "a/b", "a b", "é"] {
-            assert_eq!(CompanyId::parse(text), None, "{text}");
-        }
-        assert!(CompanyId::parse("Health").is_some());
     }
 }

@@ -71,7 +71,7 @@ fn a_company_is_created_read_and_changed_field_by_field() {
 fn an_invalid_company_or_change_is_refused_by_field() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let id_rule = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
+    let id_rule = "must be 1 to 64 letters, digits, spaces and characters of ._-&/+,'()#@: and neither 'health' nor 'unlinked-tenants'";
     for (body, field, reason) in [
         (
             json!({ "psa_company_name": "A" }),
@@ -84,7 +84,7 @@ fn an_invalid_company_or_change_is_refused_by_field() {
             "is required",
         ),
         (
-            json!({ "psa_company_id": "a b", "psa_company_name": "A" }),
+            json!({ "psa_company_id": "a;b", "psa_company_name": "A" }),
             "psa_company_id",
             id_rule,
         ),

@@ -133,7 +133,7 @@ fn every_problem_of_a_list_is_reported_by_line_and_nothing_of_it_is_imported() {
     let workspace = Workspace::with_demo_world();
     let list = b"psa_company_id,psa_company_name,tenant_id\n\
                  3001,Fine,\n\
-                 a b,Bad id,\n\
+                 a;b,Bad id,\n\
                  ,No id,\n\
                  health,Reserved,\n\
                  3002,Bad link,no good\n\
@@ -143,11 +143,11 @@ fn every_problem_of_a_list_is_reported_by_line_and_nothing_of_it_is_imported() {
                  \n\
                  3005,\xff\xfe,\n\
                  3006,\"Open, dir\n3007,Swallowed\",dir\n";
-    let id = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
+    let id = "must be 1 to 64 letters, digits, spaces and characters of ._-&/+,'()#@: and neither 'health' nor 'unlinked-tenants'";
     assert_eq!(
         problems(&workspace, list),
         [
-            format!("line 3, psa_company_id: \"a b\": {id}"),
+            format!("line 3, psa_company_id: \"a;b\": {id}"),
             "line 4, psa_company_id: is required".to_owned(),
             format!("line 5, psa_company_id: \"health\": {id}"),
             "line 6, tenant_id: \"no good\": must be the GUID of a Microsoft directory, but \"no good\" is not one; find it in the Microsoft Entra admin center under Overview > Tenant ID".to_owned(),

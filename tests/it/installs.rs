@@ -131,7 +131,7 @@ fn repeating_an_install_on_its_channel_creates_no_second_one() {
 fn an_invalid_install_is_refused_by_field() {
     let server = Server::demo();
     let path = installs_of(&server.client_help_bot());
-    let company = "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'";
+    let company = "must be 1 to 64 letters, digits, spaces and characters of ._-&/+,'()#@: and neither 'health' nor 'unlinked-tenants'";
     for (body, field, reason) in [
         (json!({}), "end_client_tenant_id", "is required"),
         (

@@ -23,6 +23,7 @@ mod codes;
 mod command_line;
 mod companies;
 mod company_directories;
+mod company_ids;
 mod company_isolation;
 mod company_rows;
 mod concurrency;

@@ -169,9 +169,9 @@ fn a_list_is_filtered() {
             "must be an id that begins with chn_",
         ),
         (
-            "end_company_id=a%2Fb",
+            "end_company_id=a%3Bb",
             "end_company_id",
-            "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-', and neither 'health' nor 'unlinked-tenants'",
+            "must be 1 to 64 letters, digits, spaces and characters of ._-&/+,'()#@: and neither 'health' nor 'unlinked-tenants'",
         ),
     ] {
         northwind.list_sessions(query).refused_field(field, reason);

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::body::{declared_length, receive};
 use super::reply_limiter::is_reserved;
-use super::routing::segment;
+use super::routing::{decoded_segment, segment};
 use crate::config::ClientTimeouts;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::http::App;
@@ -464,8 +464,8 @@ pub fn path_id<K: Kind>(request: &HttpRequest, name: &str) -> Result<Id<K>> {
 /// # Errors
 /// `not_found` for a malformed name, as for a name that does not exist.
 pub fn path_name<T: Name>(request: &HttpRequest, name: &str) -> Result<T> {
-    segment(request, name)
-        .and_then(T::read)
+    decoded_segment(request, name)
+        .and_then(|text| T::read(&text))
         .ok_or_else(|| Code::NotFound.into())
 }
 

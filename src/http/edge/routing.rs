@@ -1,6 +1,8 @@
 //! Routing: matches a request by path and method, and admits it before the handler runs.
 
 use std::future::ready;
+use std::borrow::Cow;
+use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -11,6 +13,7 @@ use actix_web::http::{Method, Uri, header};
 use actix_web::{HttpRequest, HttpResponse, Route, web};
 use futures_util::future::{LocalBoxFuture, try_join_all};
 use serde_json::Value;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::admission::{Callers, Rules, admit, settle};
 use super::reply_limiter::{KIB_PER_REPLY, NeedsRoom, RoomOf, reserve};
@@ -341,6 +344,29 @@ pub(in crate::http) fn segment<'a>(request: &'a HttpRequest, name: &str) -> Opti
     segments
         .find(|(part, _)| is_named(part))
         .map(|(_, value)| value)
+}
+
+/// The text of a path segment that the pattern's `{name}` matches. The path is split before this
+/// text is decoded, so that a `%2F` is part of the text.
+pub(in crate::http) fn decoded_segment<'a>(
+    request: &'a HttpRequest,
+    name: &str,
+) -> Option<Cow<'a, str>> {
+    // The framework has decoded all bytes but those of `%`, `/` and `+`.
+    let segment = segment(request, name)?;
+    Some(percent_decode_str(segment).decode_utf8_lossy())
+}
+
+/// The bytes of a path segment that a URL must escape (RFC 3986, section 3.3, and all delimiters).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Text as one segment of a path.
+pub(in crate::http) fn as_segment(text: &str) -> impl fmt::Display {
+    utf8_percent_encode(text, ESCAPED)
 }
 
 async fn wrong_method(allow: String) -> Result<&'static str, Error> {
