@@ -3,9 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use switchboard::input::company_file::parse;
+use switchboard::input::company_file::{ListOptions, parse};
 use switchboard::input::fields::Field;
-use switchboard::input::seed::UnknownFields;
 use switchboard_fuzz::assert_readable;
 
 /// Quotes a cell. An absent value is an empty cell.
@@ -14,8 +13,9 @@ fn cell(text: &str) -> String {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let companies = match parse(bytes, UnknownFields::Refuse) {
-        Ok(parsed) => parsed.contents,
+    let options = ListOptions::default();
+    let companies = match parse(bytes, &options) {
+        Ok(companies) => companies,
         Err(problems) => return assert_readable(&problems),
     };
     let mut file = "tenant_id,psa_company_id,psa_company_name\n".to_owned();
@@ -32,9 +32,8 @@ fuzz_target!(|bytes: &[u8]| {
         file += &cells.map(cell).join(",");
         file.push('\n');
     }
-    let again = parse(file.as_bytes(), UnknownFields::Refuse)
-        .unwrap_or_else(|problems| panic!("{problems:?}\n{file}"))
-        .contents;
+    let again = parse(file.as_bytes(), &options)
+        .unwrap_or_else(|problems| panic!("{problems:?}\n{file}"));
     assert_eq!(again.len(), companies.len());
     for (again, company) in again.iter().zip(&companies) {
         assert_eq!(again.psa_company_id, company.psa_company_id);

@@ -1,5 +1,6 @@
 //! `import` of seed files and of lists of companies, and `export` (contract, section 11).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -13,9 +14,11 @@ use indicatif::ProgressBar;
 use super::flags::Directories;
 use super::{Common, Failed, bar, column, open, operator, print, wrong_usage};
 use crate::error::{Error, Result};
-use crate::input::company_file::CompanyRows;
+use crate::input::company_file::{CompanyRows, ListOptions, Remarks};
+use crate::input::company_headings::HeadingMap;
 use crate::input::fields::Problem;
 use crate::input::json::{self, NotUtf8};
+use crate::input::problem_list::ProblemList;
 use crate::input::seed::{self, Parsed, SeedCompany, UnknownFields};
 use crate::model::names::ClientId;
 use crate::store::import::{
@@ -31,15 +34,25 @@ pub(super) struct Import {
     /// The tenant whose companies the CSV file lists; required for CSV, not allowed for a seed file
     #[arg(long, env = "SWITCHBOARD_TENANT", value_name = "CLIENT_ID")]
     tenant: Option<String>,
-    /// Read the file as CSV whatever its name, with the column psa_company_id and optionally
-    /// psa_company_name and tenant_id
+    /// Read the file as CSV whatever its name, with a column of ids and optionally of names and M365
+    /// tenants
     #[arg(long, env = "SWITCHBOARD_CSV", value_parser = BoolishValueParser::new())]
     csv: bool,
+    /// Read the column of a CSV file that has this heading as psa_company_id, psa_company_name or
+    /// tenant_id, such as "Company ID=psa_company_id"; separate several with semicolons or repeat
+    /// the flag
+    #[arg(
+        long,
+        env = "SWITCHBOARD_MAP",
+        value_name = "HEADING=FIELD",
+        value_delimiter = ';'
+    )]
+    map: Vec<HeadingMap>,
     /// Print each change on a line of its own, and write nothing
     #[arg(long, env = "SWITCHBOARD_DRY_RUN", value_parser = BoolishValueParser::new())]
     dry_run: bool,
-    /// Ignore fields and columns that this version does not know, with a warning for each, to import
-    /// a file of a later version
+    /// Ignore fields that this version does not know, with a warning for each, to import a file of a
+    /// later version; of a CSV file, ignore columns that can each be the same field
     #[arg(long, env = "SWITCHBOARD_ALLOW_UNKNOWN", value_parser = BoolishValueParser::new())]
     allow_unknown: bool,
     #[command(flatten)]
@@ -104,7 +117,11 @@ pub(super) struct Export {
 pub(super) fn import(common: &Common, arguments: &Import) -> Result<(), Failed> {
     let report = match (&arguments.tenant, arguments.is_csv()) {
         (Some(named), true) => import_companies(common, arguments, named)?,
-        (None, false) => import_seed(common, arguments)?,
+        (None, false) if arguments.map.is_empty() => import_seed(common, arguments)?,
+        (None, false) => wrong_usage(
+            ErrorKind::ArgumentConflict,
+            "--map is for a CSV file. Remove --map, or add --csv and --tenant",
+        ),
         (None, true) => wrong_usage(
             ErrorKind::MissingRequiredArgument,
             "a CSV file lists one tenant's companies; name the tenant with --tenant CLIENT_ID",
@@ -131,7 +148,25 @@ pub(super) fn import(common: &Common, arguments: &Import) -> Result<(), Failed> 
     };
     print(format_args!(
         "{prefix}{created} created, {updated} updated, {unchanged} unchanged"
-    ))
+    ))?;
+    for finding in &report.findings {
+        warn(&column(finding));
+    }
+    Ok(())
+}
+
+/// Adds the findings of the file's tenants, which a dry run has already.
+fn with_findings(
+    store: &Store,
+    arguments: &Import,
+    client_ids: &BTreeSet<ClientId>,
+    mut report: Report,
+) -> Result<Report, Failed> {
+    if !arguments.dry_run {
+        let rule = arguments.directories.rule();
+        report.findings = store.read_now(|reader| import::findings(reader, client_ids, rule))?;
+    }
+    Ok(report)
 }
 
 fn import_seed(common: &Common, arguments: &Import) -> Result<Report, Failed> {
@@ -142,41 +177,48 @@ fn import_seed(common: &Common, arguments: &Import) -> Result<Report, Failed> {
     let (store, things) = (open(common)?, seed.resource_count());
     let tenants = seed.tenants.iter();
     let companies: usize = tenants.map(|tenant| tenant.end_companies.len()).sum();
+    let tenants = seed.tenants.iter();
+    let client_ids = tenants.map(|tenant| tenant.client_id.clone()).collect();
     if companies > ONE_TRANSACTION {
         let _lock = begin_large(&store, arguments)?;
         let bar = progress_bar(companies);
         let mut step = |done: usize| bar.inc(done as u64);
         let (actor, options) = (operator(), arguments.large());
         let outcome = import::apply_large(&store, seed, &actor, options, &mut step);
-        return end_large(&store, &bar, outcome);
+        let report = end_large(&store, &bar, outcome)?;
+        return with_findings(&store, arguments, &client_ids, report);
     }
     resume(&store, arguments)?;
-    run(&store, things, arguments, move |tx, options| {
+    let report = run(&store, things, arguments, move |tx, options| {
         import::apply_with(tx, &seed, &operator(), options)
-    })
+    })?;
+    with_findings(&store, arguments, &client_ids, report)
 }
 
 fn import_companies(common: &Common, arguments: &Import, named: &str) -> Result<Report, Failed> {
     let unreadable = |error: io::Error| arguments.unreadable(&error);
-    let unknown_fields = arguments.unknown_fields();
-    let mut rows = CompanyRows::new(arguments.open()?, unknown_fields).map_err(unreadable)?;
+    let options = ListOptions {
+        maps: arguments.map.clone(),
+        unknown_fields: arguments.unknown_fields(),
+    };
+    let mut rows = CompanyRows::new(arguments.open()?, &options).map_err(unreadable)?;
     let first = rows.first(ONE_TRANSACTION);
     if first.len() > ONE_TRANSACTION {
         return import_long_list(common, arguments, named, first, rows);
     }
-    let (problems, ignored) = rows.end().map_err(unreadable)?;
-    let (problems, ignored) = (problems.into_listed(), ignored.into_listed());
+    let problems = tell(rows.end().map_err(unreadable)?).into_listed();
     if !problems.is_empty() {
         return Err(listed(&problems));
     }
-    warn_of_ignored(&ignored);
     let companies: Vec<SeedCompany> = first.into_iter().map(|(_, company)| company).collect();
     let (store, things) = (open(common)?, companies.len());
     let tenant = store.read_now(|reader| find(reader, named))?;
     resume(&store, arguments)?;
-    run(&store, things, arguments, move |tx, options| {
+    let client_ids = BTreeSet::from([tenant.client_id.clone()]);
+    let report = run(&store, things, arguments, move |tx, options| {
         import::apply_companies(tx, &tenant, &companies, &operator(), options)
-    })
+    })?;
+    with_findings(&store, arguments, &client_ids, report)
 }
 
 /// Imports a list of more companies than one transaction takes. It is never whole in memory.
@@ -202,12 +244,11 @@ fn import_long_list(
         bar.inc_length(2);
         bar.inc(1);
     }
-    let (problems, ignored) = rows.end().map_err(|error| arguments.unreadable(&error))?;
-    if problems.is_empty() {
-        warn_of_ignored(&ignored.into_listed());
-    }
+    let problems = tell(rows.end().map_err(|error| arguments.unreadable(&error))?);
     let outcome = list.end(problems, &operator(), &mut |done| bar.inc(done as u64));
-    end_large(&store, &bar, outcome)
+    let report = end_large(&store, &bar, outcome)?;
+    let client_ids = BTreeSet::from([tenant.client_id]);
+    with_findings(&store, arguments, &client_ids, report)
 }
 
 /// Waits until no other large import runs.
@@ -300,15 +341,27 @@ pub(super) fn take(store: &Store, text: &str, environment: &str) -> Result<Impor
 /// Returns what a file holds, after a warning for each field that is ignored.
 fn without_ignored<T>(parsed: Result<Parsed<T>, Vec<Problem>>) -> Result<T, Failed> {
     let Parsed { contents, ignored } = parsed.map_err(|problems| listed(&problems))?;
-    warn_of_ignored(&ignored);
+    for problem in &ignored {
+        warn(&format!("ignored: {}", line(problem)));
+    }
     Ok(contents)
 }
 
-fn warn_of_ignored(ignored: &[Problem]) {
-    for problem in ignored {
-        // Without stderr, nobody can read the warning.
-        let _ = writeln!(io::stderr(), "warning: ignored: {}", line(problem));
+/// Tells what a list has beside its companies. Returns the problems.
+fn tell(remarks: Remarks) -> ProblemList {
+    if let Some(mapped) = remarks.mapped {
+        // Without stderr, nobody can read this.
+        let _ = writeln!(io::stderr(), "note: {mapped}");
     }
+    for warning in remarks.warnings.into_listed() {
+        warn(&line(&warning));
+    }
+    remarks.problems
+}
+
+fn warn(text: &str) {
+    // Without stderr, nobody can read the warning.
+    let _ = writeln!(io::stderr(), "warning: {text}");
 }
 
 /// Lists the problems, one per line.

@@ -3,77 +3,57 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 
-use csv::{ByteRecord, ReaderBuilder};
 use serde_json::{Map, Value};
 
+use crate::input::company_headings::{Columns, HeadingMap, ListField, is_known};
 use crate::input::draft::CompanyDraft;
 use crate::input::fields::{Fields, Problem, Problems, shortened};
-use crate::input::seed::{Parsed, SeedCompany, UnknownFields};
+use crate::input::problem_list::ProblemList;
+use crate::input::seed::{SeedCompany, UnknownFields};
+use crate::input::table::dialect::{Preamble, SEPARATORS, separator};
+use crate::input::table::encoding::Utf8;
+use crate::input::table::records::{Cells, Next, Record, Records};
 use crate::model::names::CompanyId;
 use crate::text::counted;
 
-/// The columns that a file may have, in any order. The first is required.
-const COLUMNS: [&str; 3] = ["psa_company_id", "psa_company_name", TENANT_ID];
-/// The column of the link.
-const TENANT_ID: &str = "tenant_id";
-
 /// Words that people and programs write where they have no id of a directory, in lower case.
-const NO_DIRECTORY: [&str; 4] = ["n/a", "-", "none", "null"];
+const NO_DIRECTORY: [&str; 5] = ["n/a", "#n/a", "-", "none", "null"];
+/// How the last line of a report begins, in lower case, if it is no company.
+const TOTALS: [&str; 4] = ["grand total", "total", "summe", "sum"];
 
-/// The maximum length of a row, in bytes. Without its closing quote, a cell includes the rest of
-/// the file, which may be very long.
-const MAX_ROW: usize = 1_024 * 1_024;
+/// How to read a list.
+#[derive(Clone, Debug)]
+pub struct ListOptions {
+    /// The columns that the operator names.
+    pub maps: Vec<HeadingMap>,
+    /// Whether to pass over columns that cannot be told apart.
+    pub unknown_fields: UnknownFields,
+}
 
-/// The column of each cell in a row; `None` for an ignored one.
-type Columns = Vec<Option<&'static str>>;
+impl Default for ListOptions {
+    fn default() -> Self {
+        Self {
+            maps: Vec::new(),
+            unknown_fields: UnknownFields::Refuse,
+        }
+    }
+}
 
-/// The first problems of a file, and the number of the others.
+/// What a list has beside its companies.
 #[derive(Debug, Default)]
-pub struct ProblemList {
-    first: Vec<Problem>,
-    more: usize,
+pub struct Remarks {
+    /// The problems. With a problem, nothing is imported.
+    pub problems: ProblemList,
+    /// What is left aside or assumed.
+    pub warnings: ProblemList,
+    /// The headings of another system, and what they are read as.
+    pub mapped: Option<String>,
 }
 
-impl ProblemList {
-    /// The maximum number of problems that are listed.
-    const LISTED: usize = 1_000;
-
-    /// Whether there is no problem.
-    pub fn is_empty(&self) -> bool {
-        self.first.is_empty()
-    }
-
-    /// Adds a problem.
-    pub fn push(&mut self, problem: Problem) {
-        match self.first.len() < Self::LISTED {
-            true => self.first.push(problem),
-            false => self.more += 1,
-        }
-    }
-
-    /// Adds the problems of another list.
-    pub fn append(&mut self, others: Self) {
-        self.extend(others.first);
-        self.more += others.more;
-    }
-
-    /// The problems to list. The last one stands for those that are not listed.
-    pub fn into_listed(mut self) -> Vec<Problem> {
-        if self.more > 0 {
-            self.first.push(Problem {
-                path: format!("and {} more", self.more),
-                value: String::new(),
-                reason: String::new(),
-            });
-        }
-        self.first
-    }
-}
-
-impl Extend<Problem> for ProblemList {
-    fn extend<T: IntoIterator<Item = Problem>>(&mut self, problems: T) {
-        problems.into_iter().for_each(|problem| self.push(problem));
-    }
+/// A row that is not read as a company yet.
+struct ListRow {
+    line: u64,
+    cells: Cells,
 }
 
 /// The companies of a CSV file with their lines. Problems are collected.
@@ -81,56 +61,70 @@ impl Extend<Problem> for ProblemList {
 /// An empty cell leaves its field unchanged, so that a list with gaps removes no link. A word that
 /// says that there is no directory counts as an empty cell.
 pub struct CompanyRows<R> {
-    reader: csv::Reader<Window<R>>,
-    record: ByteRecord,
+    records: Records<Utf8<R>>,
+    record: Record,
+    separator: u8,
     columns: Columns,
     seen: Option<HashMap<CompanyId, u64>>,
-    problems: ProblemList,
-    ignored: ProblemList,
+    /// The row after one that can be a total.
+    following: Option<ListRow>,
+    remarks: Remarks,
     is_at_end: bool,
     failure: Option<io::Error>,
 }
 
 impl<R: Read> CompanyRows<R> {
-    /// Reads the first line, which names the columns.
+    /// Reads the first lines, up to the one that names the columns.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn new(input: R, unknown_fields: UnknownFields) -> io::Result<Self> {
-        let reader = ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .from_reader(Window::over(input));
+    pub fn new(input: R, options: &ListOptions) -> io::Result<Self> {
         let mut rows = Self {
-            reader,
-            record: ByteRecord::new(),
-            columns: Columns::new(),
+            records: Records::over(Utf8::over(input)),
+            record: Record::default(),
+            separator: SEPARATORS[0],
+            columns: Columns::default(),
             seen: Some(HashMap::new()),
-            problems: ProblemList::default(),
-            ignored: ProblemList::default(),
+            following: None,
+            remarks: Remarks::default(),
             is_at_end: false,
             failure: None,
         };
-        match rows.read_record() {
-            Some(line) => {
-                match header(line, &rows.record, unknown_fields, &mut rows.ignored) {
-                    Ok(columns) => rows.columns = columns,
-                    // No row can be read without the columns.
-                    Err(problems) => {
-                        rows.problems.extend(problems);
-                        rows.is_at_end = true;
-                    }
-                }
-            }
-            None if rows.problems.is_empty() => {
-                rows.problems
-                    .push(problem(location(1, COLUMNS[0]), "", header_rule()));
-            }
-            None => {}
-        }
+        rows.read_headings(options);
         match rows.failure.take() {
             Some(failure) => Err(failure),
             None => Ok(rows),
+        }
+    }
+
+    fn read_headings(&mut self, options: &ListOptions) {
+        let mut said = None;
+        while self.read_record(&SEPARATORS) {
+            match Preamble::read(&self.record.bytes) {
+                Some(Preamble::Separator(separator)) => said = Some(separator),
+                Some(Preamble::Type) => {}
+                None => break,
+            }
+        }
+        let headings = &self.record.bytes;
+        self.separator = said.unwrap_or_else(|| separator(headings, is_known));
+        let cells = Cells::of(headings, self.separator);
+        if !self.remarks.problems.is_empty() {
+            return;
+        }
+        let line = self.record.line;
+        match Columns::read(line, &cells, &options.maps, options.unknown_fields) {
+            Ok(columns) => self.columns = columns,
+            // No row can be read without the columns.
+            Err(problems) => {
+                self.remarks.problems.extend(problems);
+                self.is_at_end = true;
+            }
+        }
+        self.remarks.mapped = self.columns.mapped.take();
+        if let Some(unread) = self.columns.unread.take() {
+            let reason = format!("these columns are no fields of a company: {unread}");
+            self.ignore(format!("line {line}"), "", reason);
         }
     }
 
@@ -144,46 +138,159 @@ impl<R: Read> CompanyRows<R> {
         self.seen = None;
     }
 
-    /// The problems of the rows, and the problems that were ignored.
+    /// The problems and warnings of the file.
     ///
     /// # Errors
     /// The file could not be read to its end.
-    pub fn end(self) -> io::Result<(ProblemList, ProblemList)> {
-        match self.failure {
-            Some(failure) => Err(failure),
-            None => Ok((self.problems, self.ignored)),
+    pub fn end(mut self) -> io::Result<Remarks> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
         }
+        if let Some(encoding) = self.records.input().assumed() {
+            let reason = format!(
+                "is not UTF-8 and has no mark; it is read as {encoding}. If names look wrong, save it as CSV UTF-8"
+            );
+            let warning = problem("the file".to_owned(), "", reason);
+            self.remarks.warnings.push(warning);
+        }
+        Ok(self.remarks)
     }
 
-    /// Reads a record. Returns the line in which it begins; `None` at the end of the file.
-    fn read_record(&mut self) -> Option<u64> {
+    fn ignore(&mut self, path: String, value: &str, reason: String) {
+        let warning = problem(format!("ignored: {path}"), value, reason);
+        self.remarks.warnings.push(warning);
+    }
+
+    /// Reads a record. Returns whether there is one.
+    fn read_record(&mut self, separators: &[u8]) -> bool {
         if self.is_at_end {
-            return None;
+            return false;
         }
-        let outcome = self.reader.read_byte_record(&mut self.record);
-        let (begin, line) = match self.record.position() {
-            Some(position) => (position.byte(), position.line()),
-            None => (0, 1),
-        };
-        let end = self.reader.position().byte();
-        let window = self.reader.get_mut();
-        // The reader counts the blank lines before a record as part of the record.
-        let line = line + window.line_ends(begin);
-        match outcome {
-            Ok(true) => {
-                window.forget_before(end);
-                return Some(line);
+        let path = |record: &Record| format!("line {}", record.line);
+        match self.records.next(separators, &mut self.record) {
+            Ok(Next::Record) if self.record.is_open => {
+                let reason = "begins with a cell whose closing quote is missing";
+                let (path, reason) = (path(&self.record), reason.to_owned());
+                self.remarks.problems.push(problem(path, "", reason));
             }
-            Ok(false) => {}
-            Err(_) if window.is_row_too_long() => self.problems.push(problem(
-                format!("line {line}"),
-                "",
-                "has more than 1 MiB; check for a missing closing quote".to_owned(),
-            )),
-            Err(error) => self.failure = Some(io::Error::from(error)),
+            Ok(Next::Record) => return true,
+            Ok(Next::TooLong) => {
+                let reason = "has more than 1 MiB; check for a missing closing quote";
+                let (path, reason) = (path(&self.record), reason.to_owned());
+                self.remarks.problems.push(problem(path, "", reason));
+            }
+            Ok(Next::End) => {}
+            Err(error) => self.failure = Some(error),
         }
         self.is_at_end = true;
+        false
+    }
+
+    /// Reads the next row that has text.
+    fn read_row(&mut self) -> Option<ListRow> {
+        while self.read_record(&[self.separator]) {
+            let cells = Cells::of(&self.record.bytes, self.separator);
+            if cells.iter().any(|cell| !cell.is_empty()) {
+                let line = self.record.line;
+                return Some(ListRow { line, cells });
+            }
+        }
         None
+    }
+
+    /// The next row that is a company. The last line of a report can be a total.
+    fn next_row(&mut self) -> Option<ListRow> {
+        let row = match self.following.take() {
+            Some(row) => row,
+            None => self.read_row()?,
+        };
+        if !self.is_like_total(&row.cells) {
+            return Some(row);
+        }
+        self.following = self.read_row();
+        if self.following.is_some() || self.failure.is_some() {
+            return Some(row);
+        }
+        let first = String::from_utf8_lossy(row.cells.get(0)).into_owned();
+        let reason = "is a total, not a company; the line is not imported".to_owned();
+        self.ignore(format!("line {}", row.line), &first, reason);
+        None
+    }
+
+    /// Whether a row looks like the total of a report: by its first cell, and without a directory.
+    fn is_like_total(&self, cells: &Cells) -> bool {
+        let first = String::from_utf8_lossy(cells.get(0)).to_lowercase();
+        let is_total = TOTALS.iter().any(|word| {
+            first.strip_prefix(word).is_some_and(|rest| {
+                let rest = rest.strip_prefix('s').unwrap_or(rest);
+                // "Sumatra" is no sum.
+                !rest.starts_with(char::is_alphabetic)
+            })
+        });
+        is_total
+            && match self.columns.place(ListField::Directory) {
+                None => true,
+                Some(place) => {
+                    let cell = String::from_utf8_lossy(cells.get(place));
+                    cell.trim().is_empty() || is_no_directory(&cell)
+                }
+            }
+    }
+
+    /// Reads a row with the checks of a request body; `None` for one without an id.
+    fn company(&mut self, row: &ListRow) -> Option<SeedCompany> {
+        let ListRow { line, cells } = row;
+        let line = *line;
+        let is_filled = |index: usize| !cells.get(index).is_empty();
+        if cells.len() < self.columns.needed() || (self.columns.count..cells.len()).any(is_filled) {
+            let reason = format!(
+                "has {}, but the first line names {}; give each row one cell per column",
+                counted(cells.len(), "cell", "cells"),
+                counted(self.columns.count, "column", "columns")
+            );
+            let problem = problem(format!("line {line}"), "", reason);
+            self.remarks.problems.push(problem);
+            return None;
+        }
+        let mut fields = Map::new();
+        for field in ListField::ALL {
+            let Some(place) = self.columns.place(field) else {
+                continue;
+            };
+            match text_of(cells.get(place)) {
+                Ok("") => {}
+                Ok(text) if field == ListField::Directory && is_no_directory(text) => {
+                    let (path, text) = (location(line, field.name()), text.to_owned());
+                    self.ignore(path, &text, "is read as an empty cell".to_owned());
+                }
+                Ok(text) => {
+                    fields.insert(field.name().to_owned(), text.into());
+                }
+                Err((shown, reason)) => {
+                    let problem = problem(location(line, field.name()), &shown, reason);
+                    self.remarks.problems.push(problem);
+                    return None;
+                }
+            }
+        }
+        let fields = Value::Object(fields);
+        let found = Problems::default();
+        let company = Fields::root(&fields, &found).and_then(|fields| {
+            let id = ListField::Id.name();
+            let psa_company_id = fields.required(id, fields.named(id));
+            let draft = CompanyDraft::read(&fields);
+            Some(SeedCompany {
+                path: format!("line {line}"),
+                draft,
+                psa_company_id: psa_company_id?,
+            })
+        });
+        let problems = found.into_all().into_iter().map(|problem| Problem {
+            path: location(line, &problem.path),
+            ..problem
+        });
+        self.remarks.problems.extend(problems);
+        company
     }
 }
 
@@ -192,24 +299,17 @@ impl<R: Read> Iterator for CompanyRows<R> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let line = self.read_record()?;
-            let mut problems = Vec::new();
-            let company = row(
-                line,
-                &self.record,
-                &self.columns,
-                &mut problems,
-                &mut self.ignored,
-            );
-            self.problems.extend(problems);
-            let Some(company) = company else { continue };
+            let row = self.next_row()?;
+            let Some(company) = self.company(&row) else {
+                continue;
+            };
             let first = match &mut self.seen {
-                Some(seen) => seen.insert(company.psa_company_id.clone(), line),
+                Some(seen) => seen.insert(company.psa_company_id.clone(), row.line),
                 None => None,
             };
             match first {
-                None => return Some((line, company)),
-                Some(first) => self.problems.push(repeated(&company, first)),
+                None => return Some((row.line, company)),
+                Some(first) => self.remarks.problems.push(repeated(&company, first)),
             }
         }
     }
@@ -218,7 +318,7 @@ impl<R: Read> Iterator for CompanyRows<R> {
 /// The problem of a company that the file names twice.
 pub fn repeated(company: &SeedCompany, first_line: u64) -> Problem {
     problem(
-        format!("{}, {}", company.path, COLUMNS[0]),
+        format!("{}, {}", company.path, ListField::Id.name()),
         company.psa_company_id.as_str(),
         format!("appears twice in the file; the first time in line {first_line}"),
     )
@@ -228,75 +328,37 @@ pub fn repeated(company: &SeedCompany, first_line: u64) -> Problem {
 ///
 /// # Errors
 /// The format problems in the file, so that the operator can correct them together.
-pub fn parse(
-    bytes: &[u8],
-    unknown_fields: UnknownFields,
-) -> Result<Parsed<Vec<SeedCompany>>, Vec<Problem>> {
+pub fn parse(bytes: &[u8], options: &ListOptions) -> Result<Vec<SeedCompany>, Vec<Problem>> {
     let unreadable = |error: io::Error| vec![problem("the file".to_owned(), "", error.to_string())];
-    let mut rows = CompanyRows::new(bytes, unknown_fields).map_err(unreadable)?;
-    let contents = rows.by_ref().map(|(_, company)| company).collect();
-    let (problems, ignored) = rows.end().map_err(unreadable)?;
+    let mut rows = CompanyRows::new(bytes, options).map_err(unreadable)?;
+    let companies = rows.by_ref().map(|(_, company)| company).collect();
+    let problems = rows.end().map_err(unreadable)?.problems;
     match problems.is_empty() {
-        true => Ok(Parsed {
-            contents,
-            ignored: ignored.into_listed(),
-        }),
+        true => Ok(companies),
         false => Err(problems.into_listed()),
     }
 }
 
-/// Keeps the bytes of the row that is being read.
-struct Window<R> {
-    input: R,
-    /// The offset of the first byte that is kept.
-    begin: u64,
-    bytes: Vec<u8>,
-    /// How many of the first bytes are not needed any longer.
-    unused: usize,
+/// The text of a cell. Otherwise what a message shows of the cell, and the reason.
+fn text_of(cell: &[u8]) -> Result<&str, (String, String)> {
+    let Ok(text) = std::str::from_utf8(cell) else {
+        let shown = String::from_utf8_lossy(cell).into_owned();
+        return Err((shown, "is not UTF-8; save the file as CSV UTF-8".to_owned()));
+    };
+    let text = text.trim();
+    // Without its closing quote, a cell includes the lines that follow. Those must not become part
+    // of a name.
+    if text.contains(['\r', '\n']) {
+        let first = text.lines().next().unwrap_or_default().to_owned();
+        let reason = "must not contain a line break; check for a missing closing quote";
+        return Err((first, reason.to_owned()));
+    }
+    Ok(text)
 }
 
-impl<R> Window<R> {
-    fn over(input: R) -> Self {
-        Self {
-            input,
-            begin: 0,
-            bytes: Vec::new(),
-            unused: 0,
-        }
-    }
-
-    /// The number of line ends in the run of line ends that begins at an offset.
-    fn line_ends(&self, offset: u64) -> u64 {
-        let from = offset.saturating_sub(self.begin);
-        let from = usize::try_from(from).unwrap_or(usize::MAX);
-        let bytes = self.bytes.get(from..).unwrap_or_default().iter();
-        let run = bytes.take_while(|byte| matches!(byte, b'\r' | b'\n'));
-        run.filter(|byte| **byte == b'\n').count() as u64
-    }
-
-    fn forget_before(&mut self, offset: u64) {
-        let unused = usize::try_from(offset.saturating_sub(self.begin)).unwrap_or(usize::MAX);
-        self.unused = unused.min(self.bytes.len());
-    }
-
-    fn is_row_too_long(&self) -> bool {
-        self.bytes.len() - self.unused > MAX_ROW
-    }
-}
-
-impl<R: Read> Read for Window<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.is_row_too_long() {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        self.bytes.drain(..self.unused);
-        self.begin += self.unused as u64;
-        self.unused = 0;
-        let read = self.input.read(buffer)?;
-        self.bytes
-            .extend_from_slice(buffer.get(..read).unwrap_or_default());
-        Ok(read)
-    }
+fn is_no_directory(text: &str) -> bool {
+    let mut words = NO_DIRECTORY.iter();
+    words.any(|word| word.eq_ignore_ascii_case(text.trim()))
 }
 
 fn location(line: u64, column: &str) -> String {
@@ -315,168 +377,45 @@ fn problem(path: String, value: &str, reason: String) -> Problem {
     }
 }
 
-fn header_rule() -> String {
-    format!(
-        "the first line must name the columns, separated by commas: {}, and optionally {} and {}",
-        COLUMNS[0], COLUMNS[1], COLUMNS[2]
-    )
-}
-
-/// Reads the header.
-fn header(
-    line: u64,
-    record: &ByteRecord,
-    unknown_fields: UnknownFields,
-    ignored: &mut ProblemList,
-) -> Result<Columns, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut columns = Columns::new();
-    for cell in record {
-        let name = String::from_utf8_lossy(cell);
-        let name = name.trim();
-        match COLUMNS
-            .iter()
-            .find(|column| column.eq_ignore_ascii_case(name))
-        {
-            None => {
-                let reason = format!("is not a valid column; {}", header_rule());
-                let problem = problem(format!("line {line}"), name, reason);
-                match unknown_fields {
-                    UnknownFields::Refuse => problems.push(problem),
-                    UnknownFields::Ignore => ignored.push(problem),
-                }
-                columns.push(None);
-            }
-            Some(column) if columns.contains(&Some(column)) => {
-                problems.push(problem(
-                    format!("line {line}"),
-                    name,
-                    "appears twice; remove one of the columns".to_owned(),
-                ));
-            }
-            Some(column) => columns.push(Some(column)),
-        }
-    }
-    if problems.is_empty() && !columns.contains(&Some(COLUMNS[0])) {
-        problems.push(problem(location(line, COLUMNS[0]), "", header_rule()));
-    }
-    if problems.is_empty() {
-        Ok(columns)
-    } else {
-        Err(problems)
-    }
-}
-
-/// Reads a row with the checks of a request body; `None` for an empty row or one without an id.
-fn row(
-    line: u64,
-    record: &ByteRecord,
-    columns: &[Option<&'static str>],
-    problems: &mut Vec<Problem>,
-    ignored: &mut ProblemList,
-) -> Option<SeedCompany> {
-    if record.iter().all(<[u8]>::is_empty) {
-        return None;
-    }
-    if record.len() != columns.len() {
-        problems.push(problem(
-            format!("line {line}"),
-            "",
-            format!(
-                "has {}, but the first line names {}; give each row one cell per column",
-                counted(record.len(), "cell", "cells"),
-                counted(columns.len(), "column", "columns")
-            ),
-        ));
-        return None;
-    }
-    let mut cells = Map::new();
-    for (column, cell) in columns.iter().zip(record) {
-        let Some(column) = column else { continue };
-        let Ok(text) = std::str::from_utf8(cell) else {
-            let shown = String::from_utf8_lossy(cell);
-            let reason = "is not UTF-8; save the file as CSV UTF-8".to_owned();
-            problems.push(problem(location(line, column), &shown, reason));
-            return None;
-        };
-        let text = text.trim();
-        // Without its closing quote, a cell includes the lines that follow. Those must not become
-        // part of a name.
-        if text.contains(['\r', '\n']) {
-            let reason =
-                "must not contain a line break; check for a missing closing quote".to_owned();
-            let first = text.lines().next().unwrap_or_default();
-            problems.push(problem(location(line, column), first, reason));
-            return None;
-        }
-        let is_no_directory = *column == TENANT_ID
-            && NO_DIRECTORY
-                .iter()
-                .any(|word| word.eq_ignore_ascii_case(text));
-        if is_no_directory {
-            let reason = "is read as an empty cell".to_owned();
-            ignored.push(problem(location(line, column), text, reason));
-        } else if !text.is_empty() {
-            cells.insert((*column).to_owned(), text.into());
-        }
-    }
-    let cells = Value::Object(cells);
-    let found = Problems::default();
-    let company = Fields::root(&cells, &found).and_then(|fields| {
-        let psa_company_id = fields.required(COLUMNS[0], fields.named(COLUMNS[0]));
-        let draft = CompanyDraft::read(&fields);
-        Some(SeedCompany {
-            path: format!("line {line}"),
-            draft,
-            psa_company_id: psa_company_id?,
-        })
-    });
-    problems.extend(found.into_all().into_iter().map(|problem| Problem {
-        path: location(line, &problem.path),
-        ..problem
-    }));
-    company
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn read(file: &[u8]) -> Result<Vec<SeedCompany>, Vec<Problem>> {
+        parse(file, &ListOptions::default())
+    }
+
     #[test]
     fn the_line_of_a_row_is_that_of_its_first_character() {
         let file = b"\n\r\npsa_company_id,psa_company_name\r\n\r\n\n1,\"A\"\r\n2,B\n\n3,C";
-        let rows = parse(file, UnknownFields::Refuse).unwrap().contents;
+        let rows = read(file).unwrap();
         let lines: Vec<&str> = rows.iter().map(|row| row.path.as_str()).collect();
         assert_eq!(lines, ["line 6", "line 7", "line 9"]);
     }
 
     #[test]
     fn a_problem_shows_the_beginning_of_an_invalid_cell_and_no_api_key() {
-        let shown = |file: String| {
-            let problems = parse(file.as_bytes(), UnknownFields::Refuse).unwrap_err();
-            problems.into_iter().next().unwrap().value
-        };
+        let first = |file: String| read(file.as_bytes()).unwrap_err().swap_remove(0);
         let long = "x".repeat(9_999);
         let short = format!("\"{}…", "x".repeat(79));
-        assert_eq!(shown(format!("{long}\n")), short);
-        assert_eq!(shown(format!("psa_company_id\n\"{long}\n2\"\n")), short);
-        assert_eq!(
-            shown("psa_company_id\n\"neo_sk_demo_12345678\n2\"\n".to_owned()),
-            "\"neo_sk_…\""
-        );
+        assert!(first(format!("{long}\n")).reason.contains(&short));
+        let row = first(format!("psa_company_id\n\"{long}\n2\"\n"));
+        assert_eq!(row.value, short);
+        let key = first("psa_company_id\n\"neo_sk_demo_12345678\n2\"\n".to_owned());
+        assert_eq!(key.value, "\"neo_sk_…\"");
     }
 
     #[test]
     fn a_row_that_never_ends_is_a_problem_before_the_rest_of_the_file_is_in_memory() {
         let begin = "psa_company_id,psa_company_name\n1,A\n\n2,\"B\n".as_bytes();
-        let mut rows =
-            CompanyRows::new(begin.chain(io::repeat(b'x')), UnknownFields::Refuse).unwrap();
+        let endless = begin.chain(io::repeat(b'x'));
+        let mut rows = CompanyRows::new(endless, &ListOptions::default()).unwrap();
         let ids: Vec<String> = rows
             .by_ref()
             .map(|(_, row)| row.psa_company_id.to_string())
             .collect();
         assert_eq!(ids, ["1"]);
-        let problems = rows.end().unwrap().0.into_listed();
+        let problems = rows.end().unwrap().problems.into_listed();
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].path, "line 4");
         assert_eq!(
@@ -488,7 +427,7 @@ mod tests {
     #[test]
     fn the_first_problems_are_listed_and_the_others_are_counted() {
         let file = format!("psa_company_id\n{}", "a;b\n".repeat(1_200));
-        let problems = parse(file.as_bytes(), UnknownFields::Refuse).unwrap_err();
+        let problems = read(file.as_bytes()).unwrap_err();
         assert_eq!(problems.len(), 1_001);
         assert_eq!(problems[999].path, "line 1001, psa_company_id");
         assert_eq!(problems[1_000].path, "and 200 more");

@@ -1,7 +1,10 @@
 //! Input from outside: field readers, drafts, seed files and company lists.
 
 pub mod company_file;
+pub mod company_headings;
 pub mod draft;
 pub mod fields;
 pub mod json;
+pub mod problem_list;
 pub mod seed;
+mod table;

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::duplicate_names::{self, DuplicateName};
 use super::sql::{Reader, Row};
 use crate::error::{Code, Result};
 use crate::model::directory::{self, DirectoryRule};
@@ -13,8 +14,8 @@ use crate::model::ids::ChannelId;
 use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
 use crate::model::words::{AgentState, AutonomyType};
 
-/// Companies of a shared directory that are listed. The count covers all of them.
-const MAX_LISTED: usize = 20;
+/// Companies of a shared directory, or of one name, that are listed. The count covers all of them.
+pub(super) const MAX_LISTED: usize = 20;
 
 /// Who reads the findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Health {
     pub installed_without_company: Found<InstalledWithoutCompany>,
     /// Directories to which several companies are linked.
     pub shared_directories: Found<SharedDirectory>,
+    /// Names that several companies have.
+    pub duplicate_names: Found<DuplicateName>,
     /// ACTIVE channels whose agent cannot answer.
     pub channels_without_agent: Found<ChannelWithoutAgent>,
     /// Stored ids that are no organization's directory, which only older versions accepted.
@@ -157,12 +160,14 @@ impl Health {
     pub fn messages(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let installed = self.installed_without_company.items.iter();
         let shared = self.shared_directories.items.iter();
+        let names = self.duplicate_names.items.iter();
         let channels = self.channels_without_agent.items.iter();
         let unusable = self.unusable_directories.items.iter();
         let elsewhere = self.installed_elsewhere.items.iter();
         installed
             .map(|found| &found.message)
             .chain(shared.map(|found| &found.message))
+            .chain(names.map(|found| &found.message))
             .chain(channels.map(|found| &found.message))
             .chain(unusable.map(|found| &found.message))
             .map(|message| Cow::from(message.as_str()))
@@ -281,6 +286,41 @@ pub fn of_tenant(
     rule: DirectoryRule,
     viewer: Viewer,
 ) -> Result<Health> {
+    let CompanyFindings {
+        shared_directories,
+        duplicate_names,
+    } = of_companies(reader, tenant, limit, rule)?;
+    Ok(Health {
+        installed_without_company: find(reader, INSTALLED, tenant, limit, |row| {
+            let found = installed(row)?;
+            let is_usable = directory::unfit(&found.end_client_tenant_id, rule).is_none();
+            Ok(is_usable.then_some(found))
+        })?,
+        shared_directories,
+        duplicate_names,
+        channels_without_agent: find(reader, CHANNELS, tenant, limit, |row| {
+            channel(row).map(Some)
+        })?,
+        unusable_directories: unusable(reader, tenant, limit, rule)?,
+        installed_elsewhere: installed_elsewhere(reader, tenant, limit, viewer)?,
+    })
+}
+
+/// The findings that the companies of a tenant have among themselves.
+pub struct CompanyFindings {
+    /// See [`Health::shared_directories`].
+    pub shared_directories: Found<SharedDirectory>,
+    /// See [`Health::duplicate_names`].
+    pub duplicate_names: Found<DuplicateName>,
+}
+
+/// The findings of a tenant's companies, with up to `limit` of each kind.
+pub fn of_companies(
+    reader: &Reader<'_>,
+    tenant: TenantNo,
+    limit: usize,
+    rule: DirectoryRule,
+) -> Result<CompanyFindings> {
     let is_usable = |id: &M365TenantId| directory::unfit(id, rule).is_none();
     let mut shared_directories = find(reader, SHARED, tenant, limit, |row| {
         let tenant_id: M365TenantId = row.get("m365_tenant_id")?;
@@ -302,17 +342,9 @@ pub fn of_tenant(
             })?;
         directory.message = shared(directory);
     }
-    Ok(Health {
-        installed_without_company: find(reader, INSTALLED, tenant, limit, |row| {
-            let found = installed(row)?;
-            Ok(is_usable(&found.end_client_tenant_id).then_some(found))
-        })?,
+    Ok(CompanyFindings {
         shared_directories,
-        channels_without_agent: find(reader, CHANNELS, tenant, limit, |row| {
-            channel(row).map(Some)
-        })?,
-        unusable_directories: unusable(reader, tenant, limit, rule)?,
-        installed_elsewhere: installed_elsewhere(reader, tenant, limit, viewer)?,
+        duplicate_names: duplicate_names::of_tenant(reader, tenant, limit)?,
     })
 }
 
@@ -328,10 +360,7 @@ fn installed_elsewhere(
     limit: usize,
     viewer: Viewer,
 ) -> Result<Found<InstalledElsewhere>> {
-    let mut found = Found {
-        count: 0,
-        items: Vec::new(),
-    };
+    let mut found = Found::none();
     let shared = reader.optional(SHARED_BOTS, [tenant], |_| Ok(()))?;
     if shared.is_none() {
         return Ok(found);
@@ -377,10 +406,7 @@ fn find<T>(
     limit: usize,
     read: impl Fn(&Row<'_>) -> Result<Option<T>>,
 ) -> Result<Found<T>> {
-    let mut found = Found {
-        count: 0,
-        items: Vec::new(),
-    };
+    let mut found = Found::none();
     reader.each(sql, [tenant], |row| {
         if let Some(item) = read(row)? {
             found.add(item, limit);
@@ -391,7 +417,14 @@ fn find<T>(
 }
 
 impl<T> Found<T> {
-    fn add(&mut self, item: T, limit: usize) {
+    pub(super) fn none() -> Self {
+        Self {
+            count: 0,
+            items: Vec::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, item: T, limit: usize) {
         self.count += 1;
         if self.items.len() < limit {
             self.items.push(item);
@@ -406,10 +439,7 @@ fn unusable(
     limit: usize,
     rule: DirectoryRule,
 ) -> Result<Found<UnusableDirectory>> {
-    let mut found = Found {
-        count: 0,
-        items: Vec::new(),
-    };
+    let mut found = Found::none();
     let mut ids = String::from(" ");
     for id in directory::no_organizations() {
         ids += id;
@@ -489,20 +519,24 @@ fn installed(row: &Row<'_>) -> Result<InstalledWithoutCompany> {
 }
 
 fn shared(directory: &SharedDirectory) -> String {
-    let listed: Vec<String> = directory
-        .companies
+    format!(
+        "The companies {} share the M365 tenant {}. Leave exactly one of them linked.",
+        sentence(&directory.companies, directory.linked_companies),
+        directory.tenant_id
+    )
+}
+
+/// Companies as a sentence names them, and the number of the others.
+pub(super) fn sentence(companies: &[NamedCompany], count: usize) -> String {
+    let listed: Vec<String> = companies
         .iter()
         .map(|company| format!("{} {:?}", company.psa_company_id, company.psa_company_name))
         .collect();
-    let more = match directory.linked_companies - listed.len() {
+    let more = match count - listed.len() {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!(
-        "The companies {}{more} share the M365 tenant {}. Leave exactly one of them linked.",
-        listed.join(", "),
-        directory.tenant_id
-    )
+    format!("{}{more}", listed.join(", "))
 }
 
 fn channel(row: &Row<'_>) -> Result<ChannelWithoutAgent> {

@@ -13,6 +13,7 @@ pub mod companies;
 pub mod company_directories;
 pub mod contents;
 pub mod directory;
+pub mod duplicate_names;
 pub mod export;
 pub mod health;
 pub mod idempotency;

@@ -50,6 +50,7 @@ fn an_unlinked_and_an_ambiguous_directory_are_each_one_finding_with_its_remedy()
                      Leave exactly one of them linked."
                 ),
             }] },
+            "duplicate_names": { "count": 0, "items": [] },
             "channels_without_agent": { "count": 0, "items": [] },
             "unusable_directories": { "count": 0, "items": [] },
             "installed_elsewhere": { "count": 0, "items": [] },

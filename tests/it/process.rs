@@ -25,6 +25,9 @@ pub const RELAY: &str = "neo_sk_demo_relay0000platform";
 pub const NORTHWIND: &str = "neo_sk_demo_northwind00000000";
 pub const FABRIKAM: &str = "neo_sk_demo_fabrikam000000000";
 
+/// What an import tells at its end of the companies in the demo world.
+pub const DEMO_FINDINGS: &str = "warning: northwind-it: The companies 1003 \"Fourth Coffee\", 1004 \"Fourth Coffee Roastery\" share the M365 tenant c0ffee00-be4d-4ade-8d0e-decafdecaf00. Leave exactly one of them linked.\n";
+
 /// The arguments that serve the demo world on a free port, without a rate limit.
 pub const SERVE: [&str; 7] = [
     "serve",

@@ -17,8 +17,9 @@ use super::report::Tally;
 use super::staging::{self, ImportNo, StagedRow};
 use super::{Import, ImportOptions, Imported, LIST_SEPARATOR, Rejected, Report, apply_staged};
 use crate::error::Result;
-use crate::input::company_file::{ProblemList, repeated};
+use crate::input::company_file::repeated;
 use crate::input::fields::Field;
+use crate::input::problem_list::ProblemList;
 use crate::input::seed::{Seed, SeedCompany};
 use crate::model::caller::Actor;
 use crate::model::directory::DirectoryRule;
@@ -187,6 +188,7 @@ impl<'a> CompanyList<'a> {
             false => Ok(Report {
                 done,
                 lines: staged.lines,
+                findings: Vec::new(),
             }),
         })
     }

@@ -4,14 +4,16 @@
 
 mod companies;
 mod contents;
+mod findings;
 mod large;
 mod report;
 mod staging;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Map, Value};
 
+pub use self::findings::findings;
 use self::large::Staged;
 pub use self::large::{
     CompanyList, LargeOptions, ONE_TRANSACTION, Resumer, apply_large, begin_large, is_applying,
@@ -156,6 +158,8 @@ struct Import<'a, 'tx, 'o> {
     applies_staged: bool,
     /// The installs of deleted channels that installs of other tenants replaced.
     lost: Vec<InstallRecord>,
+    /// The tenants of the file.
+    client_ids: BTreeSet<ClientId>,
 }
 
 impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
@@ -166,16 +170,26 @@ impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
             staged: HashMap::new(),
             applies_staged: false,
             lost: Vec::new(),
+            client_ids: BTreeSet::new(),
         }
     }
 
     fn enter(&mut self, client_id: &ClientId) {
         self.tally.client_id = client_id.to_string();
+        self.client_ids.insert(client_id.clone());
     }
 
     fn end(self) -> Result<Result<Report, Rejected>> {
         let problems = self.tally.problems.into_all();
         let is_rejected = !problems.is_empty();
+        // Nothing of a dry run can be read afterwards.
+        let findings = match self.tally.options.dry_run && !is_rejected {
+            true => {
+                let rule = self.tally.options.directories;
+                findings(self.tx.reader(), &self.client_ids, rule)?
+            }
+            false => Vec::new(),
+        };
         if is_rejected || self.tally.options.dry_run {
             self.tx.roll_back()?;
         }
@@ -185,6 +199,7 @@ impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
         Ok(Ok(Report {
             done: self.tally.done,
             lines: self.tally.lines,
+            findings,
         }))
     }
 

@@ -48,6 +48,8 @@ pub struct Report {
     /// A dry run's line for each thing: the change, the tenant, the kind, the name, and the fields
     /// that change, with tabs between. Empty unless it is a dry run.
     pub lines: Vec<String>,
+    /// The findings of a dry run: see [`super::findings`]. Of an import, they are read afterwards.
+    pub findings: Vec<String>,
 }
 
 /// What an import does to a thing.
