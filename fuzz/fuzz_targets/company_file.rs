@@ -23,9 +23,11 @@ fuzz_target!(|bytes: &[u8]| {
         let draft = company.draft.clone();
         assert_ne!(draft.psa_company_name, Field::Null);
         assert_eq!(draft.custom_instructions, Field::Absent);
-        let directory = draft.tenant_id.value();
+        let directories = draft.directories().value().unwrap_or_default();
+        let directories: Vec<&str> = directories.iter().map(|id| id.as_str()).collect();
+        let directories = directories.join(";");
         let cells = [
-            directory.as_ref().map_or("", |named| named.id().as_str()),
+            directories.as_str(),
             company.psa_company_id.as_str(),
             &draft.psa_company_name.value().unwrap_or_default(),
         ];
@@ -38,6 +40,6 @@ fuzz_target!(|bytes: &[u8]| {
     for (again, company) in again.iter().zip(&companies) {
         assert_eq!(again.psa_company_id, company.psa_company_id);
         assert_eq!(again.draft.psa_company_name, company.draft.psa_company_name);
-        assert_eq!(again.draft.tenant_id, company.draft.tenant_id);
+        assert_eq!(again.draft.directories(), company.draft.directories());
     }
 });

@@ -16,6 +16,7 @@ use super::{Common, Failed, bar, column, open, operator, print, wrong_usage};
 use crate::error::{Error, Result};
 use crate::input::company_file::{CompanyRows, ListOptions, Remarks};
 use crate::input::company_headings::HeadingMap;
+use crate::input::company_set::CompanySet;
 use crate::input::fields::Problem;
 use crate::input::json::{self, NotUtf8};
 use crate::input::problem_list::ProblemList;
@@ -202,15 +203,25 @@ fn import_companies(common: &Common, arguments: &Import, named: &str) -> Result<
         unknown_fields: arguments.unknown_fields(),
     };
     let mut rows = CompanyRows::new(arguments.open()?, &options).map_err(unreadable)?;
-    let first = rows.first(ONE_TRANSACTION);
-    if first.len() > ONE_TRANSACTION {
-        return import_long_list(common, arguments, named, first, rows);
+    let mut companies = CompanySet::default();
+    // A dry run keeps all companies, because it writes none of them.
+    while arguments.dry_run || companies.len() <= ONE_TRANSACTION {
+        let Some((line, row)) = rows.next() else {
+            break;
+        };
+        if let Err(problem) = companies.add(line, row) {
+            rows.report(problem);
+        }
+    }
+    if companies.len() > ONE_TRANSACTION {
+        return import_long_list(common, arguments, named, companies, rows);
     }
     let problems = tell(rows.end().map_err(unreadable)?).into_listed();
     if !problems.is_empty() {
         return Err(listed(&problems));
     }
-    let companies: Vec<SeedCompany> = first.into_iter().map(|(_, company)| company).collect();
+    let companies = companies.into_companies().into_iter();
+    let companies: Vec<SeedCompany> = companies.map(|(_, company)| company).collect();
     let (store, things) = (open(common)?, companies.len());
     let tenant = store.read_now(|reader| find(reader, named))?;
     resume(&store, arguments)?;
@@ -226,7 +237,7 @@ fn import_long_list(
     common: &Common,
     arguments: &Import,
     named: &str,
-    first: Vec<(u64, SeedCompany)>,
+    first: CompanySet,
     mut rows: CompanyRows<Box<dyn Read>>,
 ) -> Result<Report, Failed> {
     let store = open(common)?;
@@ -234,11 +245,7 @@ fn import_long_list(
     let _lock = begin_large(&store, arguments)?;
     let bar = progress_bar(0);
     let mut list = CompanyList::new(&store, &tenant, arguments.large());
-    if !arguments.dry_run {
-        // The staged rows tell which companies appear twice.
-        rows.allow_repeated();
-    }
-    for (line, company) in first.into_iter().chain(&mut rows) {
+    for (line, company) in first.into_companies().into_iter().chain(&mut rows) {
         list.add(line, company)?;
         // Each company is checked and then written.
         bar.inc_length(2);

@@ -36,7 +36,7 @@ async function findProblems({ me, signal }, redraw) {
   const seen = new Set(refused.data.map((row) => row.inbound_tenant_id));
   const installed = health.installed_without_company.items.filter((item) => !seen.has(item.end_client_tenant_id));
   const shared = health.shared_directories.items.filter((item) => !seen.has(item.tenant_id));
-  if (refused.data.length + installed.length + shared.length + health.channels_without_agent.count + health.unusable_directories.count + health.installed_elsewhere.count === 0) {
+  if (refused.data.length + installed.length + shared.length + health.duplicate_names.count + health.channels_without_agent.count + health.unusable_directories.count + health.installed_elsewhere.count === 0) {
     return section('Needs attention', notice('good', 'No problems found.',
       h('p', 'Every M365 tenant that a bot is installed for is linked to exactly one company, and every channel has an agent that can answer.')));
   }
@@ -53,6 +53,11 @@ async function findProblems({ me, signal }, redraw) {
       ['Switchboard refuses people who write from there. Channel: ', h('a', { href: `#/channels/${item.channel_id}` }, h('bdi', item.internal_name))],
       null,
       me.can.manage && button('Link to a company', async () => await linkDirectory(item.end_client_tenant_id) && redraw(), { small: true, icon: 'link' }))),
+    problemList('Companies of the same name', health.duplicate_names, health.duplicate_names.items, (item) => row(
+      h('bdi', item.psa_company_name),
+      ['Check whether they are one company: ', item.companies.map(({ psa_company_id: id }, index) => [index > 0 && ', ', h('a', { href: path`#/companies/${id}` }, h('bdi', id))]),
+        item.same_named_companies > item.companies.length && ` and ${item.same_named_companies - item.companies.length} more`],
+      null, null)),
     problemList('Ids that are no organization’s M365 tenant', health.unusable_directories, health.unusable_directories.items, (item) => row(
       h('code', item.tenant_id),
       item.message,

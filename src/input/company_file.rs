@@ -1,19 +1,19 @@
 //! Lists of one tenant's companies as CSV, read row by row (contract, section 11).
 
-use std::collections::HashMap;
 use std::io::{self, Read};
 
 use serde_json::{Map, Value};
 
 use crate::input::company_headings::{Columns, HeadingMap, ListField, is_known};
-use crate::input::draft::CompanyDraft;
+use crate::input::company_set::CompanySet;
+use crate::input::draft::{COMPANY_DIRECTORIES, CompanyDraft};
 use crate::input::fields::{Fields, Problem, Problems, shortened};
 use crate::input::problem_list::ProblemList;
 use crate::input::seed::{SeedCompany, UnknownFields};
 use crate::input::table::dialect::{Preamble, SEPARATORS, separator};
 use crate::input::table::encoding::Utf8;
 use crate::input::table::records::{Cells, Next, Record, Records};
-use crate::model::names::CompanyId;
+use crate::model::directory::DirectoryId;
 use crate::text::counted;
 
 /// Words that people and programs write where they have no id of a directory, in lower case.
@@ -56,7 +56,8 @@ struct ListRow {
     cells: Cells,
 }
 
-/// The companies of a CSV file with their lines. Problems are collected.
+/// The rows of a CSV file with their lines. Problems are collected. Several rows can be of one
+/// company: see [`crate::input::company_set`].
 ///
 /// An empty cell leaves its field unchanged, so that a list with gaps removes no link. A word that
 /// says that there is no directory counts as an empty cell.
@@ -65,7 +66,6 @@ pub struct CompanyRows<R> {
     record: Record,
     separator: u8,
     columns: Columns,
-    seen: Option<HashMap<CompanyId, u64>>,
     /// The row after one that can be a total.
     following: Option<ListRow>,
     remarks: Remarks,
@@ -84,7 +84,6 @@ impl<R: Read> CompanyRows<R> {
             record: Record::default(),
             separator: SEPARATORS[0],
             columns: Columns::default(),
-            seen: Some(HashMap::new()),
             following: None,
             remarks: Remarks::default(),
             is_at_end: false,
@@ -128,14 +127,9 @@ impl<R: Read> CompanyRows<R> {
         }
     }
 
-    /// The next companies: up to `limit` of them, and one more if there are more.
-    pub fn first(&mut self, limit: usize) -> Vec<(u64, SeedCompany)> {
-        self.take(limit.saturating_add(1)).collect()
-    }
-
-    /// Stops looking for companies that appear twice, which takes memory for each.
-    pub fn allow_repeated(&mut self) {
-        self.seen = None;
+    /// Adds a problem that was found in the rows.
+    pub fn report(&mut self, problem: Problem) {
+        self.remarks.problems.push(problem);
     }
 
     /// The problems and warnings of the file.
@@ -232,7 +226,7 @@ impl<R: Read> CompanyRows<R> {
                 None => true,
                 Some(place) => {
                     let cell = String::from_utf8_lossy(cells.get(place));
-                    cell.trim().is_empty() || is_no_directory(&cell)
+                    cell.trim().is_empty() || is_no_directory(&cell) || is_count(&cell)
                 }
             }
     }
@@ -252,16 +246,16 @@ impl<R: Read> CompanyRows<R> {
             self.remarks.problems.push(problem);
             return None;
         }
-        let mut fields = Map::new();
+        let (mut fields, mut directories) = (Map::new(), Vec::new());
         for field in ListField::ALL {
             let Some(place) = self.columns.place(field) else {
                 continue;
             };
             match text_of(cells.get(place)) {
                 Ok("") => {}
-                Ok(text) if field == ListField::Directory && is_no_directory(text) => {
-                    let (path, text) = (location(line, field.name()), text.to_owned());
-                    self.ignore(path, &text, "is read as an empty cell".to_owned());
+                Ok(text) if field == ListField::Directory => {
+                    let text = text.to_owned();
+                    directories = self.directories(line, &text);
                 }
                 Ok(text) => {
                     fields.insert(field.name().to_owned(), text.into());
@@ -278,7 +272,8 @@ impl<R: Read> CompanyRows<R> {
         let company = Fields::root(&fields, &found).and_then(|fields| {
             let id = ListField::Id.name();
             let psa_company_id = fields.required(id, fields.named(id));
-            let draft = CompanyDraft::read(&fields);
+            let mut draft = CompanyDraft::read(&fields);
+            draft.set_links(directories);
             Some(SeedCompany {
                 path: format!("line {line}"),
                 draft,
@@ -292,6 +287,33 @@ impl<R: Read> CompanyRows<R> {
         self.remarks.problems.extend(problems);
         company
     }
+
+    /// Reads a cell of M365 tenants, with a semicolon between several.
+    fn directories(&mut self, line: u64, cell: &str) -> Vec<DirectoryId> {
+        let path = location(line, ListField::Directory.name());
+        let mut directories: Vec<DirectoryId> = Vec::new();
+        let ids = cell.split(';').map(str::trim);
+        for text in ids.filter(|text| !text.is_empty()) {
+            if is_no_directory(text) {
+                let reason = "is read as an empty cell".to_owned();
+                self.ignore(path.clone(), text, reason);
+                continue;
+            }
+            match DirectoryId::parse(text, &shortened(&text.into())) {
+                Ok(id) if directories.iter().any(|known| known.id() == id.id()) => {}
+                Ok(id) if directories.len() < COMPANY_DIRECTORIES => directories.push(id),
+                Ok(_) => {
+                    let reason = format!(
+                        "has more than {COMPANY_DIRECTORIES} M365 tenants, the most that a company can have"
+                    );
+                    self.report(problem(path, cell, reason));
+                    break;
+                }
+                Err(reason) => self.report(problem(path.clone(), text, reason)),
+            }
+        }
+        directories
+    }
 }
 
 impl<R: Read> Iterator for CompanyRows<R> {
@@ -300,28 +322,11 @@ impl<R: Read> Iterator for CompanyRows<R> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let row = self.next_row()?;
-            let Some(company) = self.company(&row) else {
-                continue;
-            };
-            let first = match &mut self.seen {
-                Some(seen) => seen.insert(company.psa_company_id.clone(), row.line),
-                None => None,
-            };
-            match first {
-                None => return Some((row.line, company)),
-                Some(first) => self.remarks.problems.push(repeated(&company, first)),
+            if let Some(company) = self.company(&row) {
+                return Some((row.line, company));
             }
         }
     }
-}
-
-/// The problem of a company that the file names twice.
-pub fn repeated(company: &SeedCompany, first_line: u64) -> Problem {
-    problem(
-        format!("{}, {}", company.path, ListField::Id.name()),
-        company.psa_company_id.as_str(),
-        format!("appears twice in the file; the first time in line {first_line}"),
-    )
 }
 
 /// Parses a whole CSV file.
@@ -331,10 +336,18 @@ pub fn repeated(company: &SeedCompany, first_line: u64) -> Problem {
 pub fn parse(bytes: &[u8], options: &ListOptions) -> Result<Vec<SeedCompany>, Vec<Problem>> {
     let unreadable = |error: io::Error| vec![problem("the file".to_owned(), "", error.to_string())];
     let mut rows = CompanyRows::new(bytes, options).map_err(unreadable)?;
-    let companies = rows.by_ref().map(|(_, company)| company).collect();
+    let mut companies = CompanySet::default();
+    while let Some((line, row)) = rows.next() {
+        if let Err(problem) = companies.add(line, row) {
+            rows.report(problem);
+        }
+    }
     let problems = rows.end().map_err(unreadable)?.problems;
     match problems.is_empty() {
-        true => Ok(companies),
+        true => {
+            let companies = companies.into_companies().into_iter();
+            Ok(companies.map(|(_, company)| company).collect())
+        }
         false => Err(problems.into_listed()),
     }
 }
@@ -359,6 +372,13 @@ fn text_of(cell: &[u8]) -> Result<&str, (String, String)> {
 fn is_no_directory(text: &str) -> bool {
     let mut words = NO_DIRECTORY.iter();
     words.any(|word| word.eq_ignore_ascii_case(text.trim()))
+}
+
+/// Whether a cell is a number that is too short for an id of a directory.
+fn is_count(text: &str) -> bool {
+    const GUID_DIGITS: usize = 32;
+    let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'.' | b',');
+    text.len() < GUID_DIGITS && text.bytes().all(is_digit)
 }
 
 fn location(line: u64, column: &str) -> String {

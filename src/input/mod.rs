@@ -2,6 +2,7 @@
 
 pub mod company_file;
 pub mod company_headings;
+pub mod company_set;
 pub mod draft;
 pub mod fields;
 pub mod json;

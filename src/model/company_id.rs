@@ -8,9 +8,10 @@ use unicode_normalization::{UnicodeNormalization, is_nfc};
 /// The format as the rest of a sentence that begins with the field's name.
 pub(super) const RULE: &str = "must be 1 to 64 letters, digits, spaces and characters of ._-&/+,'()#@: and neither 'health' nor 'unlinked-tenants'";
 
-/// The format as a regular expression (ECMA-262). Engines differ in the names of character classes,
-/// so the expression names what an id cannot contain. It lets symbols outside of ASCII pass.
-pub(super) const PATTERN: &str = r#"^\s*(?!(health|unlinked-tenants)\s*$)(?![+-]?[0-9]+([.,][0-9]+)?[Ee][+-][0-9]+\s*$)[^\u0000-\u001f!"$%*;<=>?\[\\\]^\u0060{|}~\u007f-\u00a0]{1,64}\s*$"#;
+/// The format of all ids, also of stored ones, as a regular expression (ECMA-262). Engines differ in
+/// the names of character classes, so the expression names what an id cannot contain. It lets
+/// symbols outside of ASCII pass.
+pub(super) const PATTERN: &str = r#"^\s*(?!(health|unlinked-tenants)\s*$)[^\u0000-\u001f!"$%*;<=>?\[\\\]^\u0060{|}~\u007f-\u00a0]{1,64}\s*$"#;
 
 /// The maximum length of an id, in characters.
 const MAX_CHARACTERS: usize = 64;

@@ -74,8 +74,20 @@ pub enum DirectoryRule {
 
 /// A Microsoft directory as a person names it. [`DirectoryId::accepted`] says whether it may be
 /// written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirectoryId(M365TenantId);
+#[derive(Clone, Debug)]
+pub struct DirectoryId {
+    id: M365TenantId,
+    /// The text, if the id is no GUID and the text has upper case.
+    written: Option<Box<str>>,
+}
+
+impl PartialEq for DirectoryId {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for DirectoryId {}
 
 impl DirectoryId {
     /// The form in the OpenAPI document: GUIDs of organizations. The server reads other spellings
@@ -91,12 +103,14 @@ impl DirectoryId {
     /// as a message may show it.
     pub fn parse(text: &str, shown: &str) -> Result<Self, String> {
         let text = text.trim();
-        match guid(text) {
-            Some(guid) => M365TenantId::parse(&guid),
-            None => M365TenantId::parse(text),
-        }
-        .map(Self)
-        .ok_or_else(|| not_a_guid(shown))
+        let guid = guid(text);
+        let id = M365TenantId::parse(guid.as_deref().unwrap_or(text));
+        let id = id.ok_or_else(|| not_a_guid(shown))?;
+        let is_other = guid.is_none() && id.as_str() != text;
+        Ok(Self {
+            id,
+            written: is_other.then(|| text.into()),
+        })
     }
 
     /// The id, if a person may give it to a directory.
@@ -104,20 +118,25 @@ impl DirectoryId {
     /// # Errors
     /// The reason, as the rest of a sentence that begins with the field's name.
     pub fn accepted(&self, rule: DirectoryRule) -> Result<&M365TenantId, String> {
-        match unfit(&self.0, rule) {
-            None => Ok(&self.0),
+        match unfit(&self.id, rule) {
+            None => Ok(&self.id),
             Some(reason) => Err(reason),
         }
     }
 
     /// The id, whether or not a person may give it to a directory: for what is stored already.
     pub fn id(&self) -> &M365TenantId {
-        &self.0
+        &self.id
+    }
+
+    /// The id as the person wrote it; a GUID in its one spelling.
+    pub fn written(&self) -> &str {
+        self.written.as_deref().unwrap_or(self.id.as_str())
     }
 
     /// The id, whether or not a person may give it to a directory: for what is stored already.
     pub fn into_id(self) -> M365TenantId {
-        self.0
+        self.id
     }
 }
 

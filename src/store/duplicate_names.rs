@@ -21,6 +21,26 @@ pub struct DuplicateName {
     pub message: String,
 }
 
+/// The finding of a name that these companies have.
+pub(super) fn finding(mut companies: Vec<NamedCompany>) -> DuplicateName {
+    let same_named_companies = companies.len();
+    companies.truncate(MAX_LISTED);
+    let first = companies.first();
+    let mut found = DuplicateName {
+        psa_company_name: first.map_or_else(String::new, |first| first.psa_company_name.clone()),
+        same_named_companies,
+        companies,
+        message: String::new(),
+    };
+    found.message = message(&found);
+    found
+}
+
+fn message(found: &DuplicateName) -> String {
+    let companies = sentence(&found.companies, found.same_named_companies);
+    format!("The companies {companies} have the same name. Check whether they are one company.")
+}
+
 const DUPLICATES: &str = "
 SELECT psa_company_id, psa_company_name, lower(trim(psa_company_name)) AS plain_name FROM end_companies
 WHERE tenant_no = ?1 AND lower(trim(psa_company_name)) IN (
@@ -63,10 +83,7 @@ pub(super) fn of_tenant(
         Ok(())
     })?;
     for name in &mut found.items {
-        let companies = sentence(&name.companies, name.same_named_companies);
-        name.message = format!(
-            "The companies {companies} have the same name. Check whether they are one company."
-        );
+        name.message = message(name);
     }
     Ok(found)
 }

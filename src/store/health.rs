@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::companies::CompanyRecord;
 use super::duplicate_names::{self, DuplicateName};
 use super::sql::{Reader, Row};
 use crate::error::{Code, Result};
@@ -114,6 +115,15 @@ pub struct NamedCompany {
     pub psa_company_id: CompanyId,
     /// The company's name.
     pub psa_company_name: String,
+}
+
+impl From<&CompanyRecord> for NamedCompany {
+    fn from(company: &CompanyRecord) -> Self {
+        Self {
+            psa_company_id: company.psa_company_id.clone(),
+            psa_company_name: company.psa_company_name.clone(),
+        }
+    }
 }
 
 /// An ACTIVE channel whose agent cannot answer.
@@ -516,6 +526,24 @@ fn installed(row: &Row<'_>) -> Result<InstalledWithoutCompany> {
         code: Code::EndCompanyNotMapped.as_str(),
         message,
     })
+}
+
+/// The finding of a directory that these companies share.
+pub(super) fn shared_directory(
+    tenant_id: M365TenantId,
+    mut companies: Vec<NamedCompany>,
+) -> SharedDirectory {
+    let linked_companies = companies.len();
+    companies.truncate(MAX_LISTED);
+    let mut found = SharedDirectory {
+        tenant_id,
+        linked_companies,
+        companies,
+        code: Code::EndCompanyNotMapped.as_str(),
+        message: String::new(),
+    };
+    found.message = shared(&found);
+    found
 }
 
 fn shared(directory: &SharedDirectory) -> String {

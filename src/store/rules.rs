@@ -75,7 +75,7 @@ pub(super) fn unfit_id<'a>(
     let reason = directory.accepted(rule).err()?;
     let field = field.into();
     Some(Violation {
-        value: directory.id().to_string(),
+        value: directory.written().to_owned(),
         refusal: Refusal::invalid(field.as_ref(), reason.clone()),
         field,
         reason,

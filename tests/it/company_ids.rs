@@ -43,9 +43,9 @@ fn a_company_with_any_id_of_a_psa_is_found_by_its_encoded_path() {
 
         let article =
             json!({ "title": id, "body": "B", "audience": "END_USER", "end_company_id": id });
-        let article = northwind.post("/knowledge/articles", article).expect(201);
+        let article = northwind.post("/knowledge-articles", article).expect(201);
         assert_eq!(article.data()["end_company_id"], id);
-        let query = format!("/knowledge/articles?end_company_id={encoded}");
+        let query = format!("/knowledge-articles?end_company_id={encoded}");
         assert_eq!(northwind.get(&query).expect(200).ids(), [article.id()]);
 
         let install =
@@ -120,7 +120,6 @@ fn an_encoded_slash_or_dot_in_a_path_is_a_part_of_the_id_and_leads_nowhere_else(
     northwind
         .get("/end-companies/%2531001")
         .refused(404, "not_found");
-    northwind.get("/end-companies/%68ealth").expect(200);
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn every_problem_of_a_list_is_reported_by_line_and_nothing_of_it_is_imported() {
             "line 4, psa_company_id: is required".to_owned(),
             format!("line 5, psa_company_id: \"health\": {id}"),
             "line 6, tenant_id: \"no good\": must be the GUID of a Microsoft directory, but \"no good\" is not one; find it in the Microsoft Entra admin center under Overview > Tenant ID".to_owned(),
-            "line 7, psa_company_id: \"3001\": appears twice in the file; the first time in line 2".to_owned(),
+            "line 7, psa_company_name: \"Again\": is not the name that line 2 gives the same company, \"Fine\"; give both lines one name, or each company its own id".to_owned(),
             "line 8: has 2 cells, but the first line names 3 columns; give each row one cell per column".to_owned(),
             "line 9: has 5 cells, but the first line names 3 columns; give each row one cell per column".to_owned(),
             "line 11, psa_company_name: \"Müller Söhne \u{fffd}\": is not UTF-8; save the file as CSV UTF-8".to_owned(),

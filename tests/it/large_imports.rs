@@ -297,8 +297,8 @@ fn a_problem_in_the_last_row_of_a_large_import_imports_nothing() {
     );
     assert_eq!(
         refused("again.csv", format!("{list}n5,Again,\nn5999,Again,\n")),
-        "line 6002, psa_company_id: \"n5\": appears twice in the file; the first time in line 7\n\
-         line 6003, psa_company_id: \"n5999\": appears twice in the file; the first time in line 6001\n"
+        "line 6002, psa_company_name: \"Again\": is not the name that line 7 gives the same company, \"New 5\"; give both lines one name, or each company its own id\n\
+         line 6003, psa_company_name: \"Again\": is not the name that line 6001 gives the same company, \"New 5999\"; give both lines one name, or each company its own id\n"
     );
     assert_eq!(
         refused("cells.csv", format!("{list}short,Short\nunnamed,,\n")),
@@ -465,4 +465,56 @@ fn each_directory_of_a_large_import_moves_to_the_next_company() {
     }
     assert_eq!(number(&workspace, STAGED), 0);
     workspace.ok(["check"]);
+}
+
+#[test]
+fn rows_of_one_company_far_apart_in_a_large_list_add_up_and_its_dry_run_tells_the_same() {
+    let rows = |name: &str, number: usize| format!("both,{name},{}\n", directory(number));
+    let headings = "psa_company_id,psa_company_name,tenant_id\n";
+    let others: String = (0..6_000)
+        .map(|number| format!("c{number},C {number},\n"))
+        .collect();
+    let twin = format!("twin,Both ,{}\n", directory(1));
+    let contents = [
+        headings,
+        &rows("", 1),
+        &others,
+        &twin,
+        &rows("Both", 2),
+        &rows("", 3),
+    ]
+    .concat();
+    let workspace = Workspace::with_demo_world();
+    let file = workspace.file("list.csv", &contents);
+    let dry = workspace.run(["import", &file, TENANT[0], TENANT[1], "--dry-run"]);
+    let done = import(&workspace, &file);
+    assert_eq!(done.stdout, "6002 created, 0 updated, 0 unchanged\n");
+    assert_eq!(
+        dry.stdout.lines().last(),
+        Some("dry run, nothing was written: 6002 created, 0 updated, 0 unchanged")
+    );
+    assert_eq!(dry.stderr, done.stderr);
+    let findings: Vec<&str> = done.stderr.lines().collect();
+    assert_eq!(findings.len(), 3, "{findings:?}");
+    assert!(findings[2].contains("both \"Both\", twin \"Both\" have the same name"));
+    let whole = world(&workspace);
+    let companies = whole["tenants"][0]["end_companies"].as_array().unwrap();
+    let both = companies
+        .iter()
+        .find(|company| company["psa_company_id"] == "both");
+    assert_eq!(
+        both.unwrap()["tenant_ids"],
+        json!([directory(1), directory(2), directory(3)])
+    );
+    assert_eq!(
+        import(&workspace, &file).stdout,
+        "0 created, 0 updated, 6002 unchanged\n"
+    );
+    let contradiction = workspace.file("other.csv", contents + &rows("Another", 4));
+    assert_eq!(
+        import(&workspace, &contradiction).failure(),
+        "line 6006, psa_company_name: \"Another\": is not the name that line 2 gives the same company, \"Both\"; give both lines one name, or each company its own id"
+    );
+    assert!(world(&workspace) == whole);
+    assert_eq!(number(&workspace, STAGED), 0);
 }

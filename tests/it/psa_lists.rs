@@ -22,13 +22,17 @@ fn import(workspace: &Workspace, list: impl AsRef<[u8]>, flags: &[&str]) -> Comm
     finish(command.args(flags).env_remove("SWITCHBOARD_ANY_TENANT_ID"))
 }
 
-/// The tenant's companies as `id|name|directory`.
+/// The tenant's companies as `id|name|directories`.
 fn companies(workspace: &Workspace) -> Vec<String> {
     let world: Value = serde_json::from_str(&workspace.ok(["export"])).unwrap();
     let companies = world["tenants"][0]["end_companies"].as_array().unwrap();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let fields = ["psa_company_id", "psa_company_name", "tenant_id"];
-    let row = |company: &Value| fields.map(|field| text(&company[field])).join("|");
+    let row = |company: &Value| {
+        let directories = company["tenant_ids"].as_array().unwrap().iter();
+        let directories: Vec<String> = directories.map(text).collect();
+        let fields = ["psa_company_id", "psa_company_name"].map(|field| text(&company[field]));
+        format!("{}|{}", fields.join("|"), directories.join(" "))
+    };
     companies.iter().map(row).collect()
 }
 
@@ -300,6 +304,7 @@ fn the_total_of_a_report_is_named_by_line_and_not_imported() {
         "Grand Total,,N/A",
         "Sum: 1",
         "Summe,1,-",
+        "Total,12,7",
         "\"Total\"",
     ] {
         let list = format!(
@@ -353,7 +358,7 @@ fn a_cell_where_the_directory_belongs_is_an_id_a_word_for_none_or_refused_by_lin
     let rows = (2..).zip(words);
     let list = rows
         .clone()
-        .map(|(line, word)| format!("{line},A,{word}\n"));
+        .map(|(line, word)| format!("{line},A {line},{word}\n"));
     let list = format!("{headings}\n{}", list.collect::<String>());
     let (said, found) = taken(list, &[]);
     let warnings = rows.map(|(line, word)| {
@@ -361,11 +366,12 @@ fn a_cell_where_the_directory_belongs_is_an_id_a_word_for_none_or_refused_by_lin
     });
     assert_eq!(said, warnings.collect::<String>());
     assert_eq!(found.len(), words.len());
-    assert_eq!(found[0], "2|A|");
+    assert_eq!(found[0], "2|A 2|");
 
     let no_guid = |line: u8, value: &str| {
+        let id = value.to_lowercase();
         format!(
-            "line {line}, tenant_id: \"{value}\": must be the GUID of a Microsoft directory, but \"{value}\" is not one; {WHERE}"
+            "line {line}, tenant_id: \"{value}\": must be the GUID of a Microsoft directory, but \"{id}\" is not one; {WHERE}"
         )
     };
     let list = format!("{headings}\n1,A,acme.onmicrosoft.com\n2,B,None\n3,C,TBC\n4,D,unknown\n");
@@ -440,5 +446,99 @@ fn a_quote_that_is_never_closed_is_a_problem_and_swallows_no_companies() {
     assert_eq!(
         refused(list, &[])[1..],
         ["line 3: begins with a cell whose closing quote is missing"]
+    );
+}
+
+#[test]
+fn rows_of_one_company_add_up_to_its_directories() {
+    let both = [format!("2030|Acme|{DIRECTORY} {OTHER}")];
+    for rows in [
+        format!("2030,Acme,{DIRECTORY}\n2030,Acme,{OTHER}\n"),
+        format!("2030,,{DIRECTORY}\n2030,Acme,{OTHER}\n2030,Acme,{DIRECTORY}\n"),
+        format!("2030,Acme,\n2030,Acme,{DIRECTORY}\n2030,,{OTHER}\n"),
+        format!("2030,Acme,{DIRECTORY};{OTHER}\n"),
+        format!("2030,Acme,\" {DIRECTORY} ; {{{OTHER}}} ; {DIRECTORY};\"\n"),
+    ] {
+        let list = format!("psa_company_id,psa_company_name,tenant_id\n{rows}");
+        let (said, found) = taken(&list, &[]);
+        assert_eq!((said.as_str(), found.as_slice()), ("", &both[..]), "{list}");
+    }
+    let list =
+        format!("psa_company_id;psa_company_name;tenant_id\n2030;Acme;\"{DIRECTORY};{OTHER}\"\n");
+    assert_eq!(taken(list, &[]).1, both);
+}
+
+#[test]
+fn the_directories_of_a_list_replace_those_of_the_company() {
+    let workspace = workspace();
+    let headings = "psa_company_id,psa_company_name,tenant_id";
+    let import = |rows: String| {
+        let done = import(&workspace, format!("{headings}\n{rows}"), &[]);
+        assert_eq!(done.code, 0, "{done:?}");
+        (done.stdout, companies(&workspace))
+    };
+    import(format!("1,A,{DIRECTORY}\n1,A,{OTHER}\n"));
+    for (rows, summary, directories) in [
+        (
+            format!("1,A,{OTHER}\n1,,{DIRECTORY}\n"),
+            "0 created, 1 updated, 0 unchanged\n",
+            format!("{OTHER} {DIRECTORY}"),
+        ),
+        (
+            "1,A,\n1,A,N/A\n".to_owned(),
+            "0 created, 0 updated, 1 unchanged\n",
+            format!("{OTHER} {DIRECTORY}"),
+        ),
+        (
+            format!("1,A,{DIRECTORY}\n"),
+            "0 created, 1 updated, 0 unchanged\n",
+            DIRECTORY.to_owned(),
+        ),
+    ] {
+        assert_eq!(
+            import(rows),
+            (summary.to_owned(), vec![format!("1|A|{directories}")])
+        );
+    }
+}
+
+#[test]
+fn rows_of_one_company_that_contradict_each_other_are_a_problem_by_line() {
+    let headings = "psa_company_id,psa_company_name,tenant_id";
+    assert_eq!(
+        refused(
+            format!("{headings}\n1,A,{DIRECTORY}\n2,B,\n1,Other,{OTHER}\n2,,TBC;{OTHER}\n"),
+            &[]
+        ),
+        [
+            "line 4, psa_company_name: \"Other\": is not the name that line 2 gives the same company, \"A\"; give both lines one name, or each company its own id"
+        ]
+    );
+    let told = refused(
+        format!("{headings}\n1,A,{DIRECTORY}\n2,B,\n1,,acme.example\n"),
+        &[],
+    );
+    assert_eq!(
+        told,
+        [format!(
+            "lines 2, 4, tenant_ids[1]: \"acme.example\": must be the GUID of a Microsoft directory, but \"acme.example\" is not one; {WHERE}"
+        )]
+    );
+    let many = (0..101).map(|number| format!("{number:08x}-0000-4000-8000-000000000001"));
+    let many: Vec<String> = many.collect();
+    let too_many = format!("{headings}\n1,A,\"{}\"\n", many.join(";"));
+    let told = refused(too_many, &[]);
+    assert!(
+        told[0].ends_with("has more than 100 M365 tenants, the most that a company can have"),
+        "{told:?}"
+    );
+    let rows = many.iter().map(|id| format!("1,A,{id}\n"));
+    let told = refused(format!("{headings}\n{}", rows.collect::<String>()), &[]);
+    assert_eq!(
+        told,
+        [format!(
+            "line 102, tenant_id: \"{}\": is one more than the 100 M365 tenants that a company can have",
+            many[100]
+        )]
     );
 }

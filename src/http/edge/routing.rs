@@ -1,8 +1,8 @@
 //! Routing: matches a request by path and method, and admits it before the handler runs.
 
-use std::future::ready;
 use std::borrow::Cow;
 use std::fmt;
+use std::future::ready;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -12,8 +12,8 @@ use actix_web::http::uri::PathAndQuery;
 use actix_web::http::{Method, Uri, header};
 use actix_web::{HttpRequest, HttpResponse, Route, web};
 use futures_util::future::{LocalBoxFuture, try_join_all};
-use serde_json::Value;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde_json::Value;
 
 use super::admission::{Callers, Rules, admit, settle};
 use super::reply_limiter::{KIB_PER_REPLY, NeedsRoom, RoomOf, reserve};

@@ -54,6 +54,15 @@ pub(super) fn decide(
 }
 
 impl Decision {
+    /// What the company is afterwards, unless it is refused.
+    pub(super) fn into_after(self) -> Option<CompanyRecord> {
+        match self {
+            Self::Create(after) | Self::Keep(after) => Some(after),
+            Self::Update(change) => Some(change.1),
+            Self::Refuse(_) | Self::Unnamed => None,
+        }
+    }
+
     /// Whether the company has to be written.
     pub(super) fn is_change(&self) -> bool {
         match self {

@@ -26,7 +26,7 @@ impl Import<'_, '_, '_> {
             self.agent(tenant, agent)?;
         }
         match self.staged.remove(&seed.client_id) {
-            Some(staged) => self.staged_companies(tenant, staged)?,
+            Some(staged) => self.staged_companies(tenant, &seed.client_id, staged)?,
             None => {
                 for company in &seed.end_companies {
                     self.company(tenant, company)?;

@@ -5,7 +5,7 @@
 //! the import. After a later crash, the running server, the next server or the next import finishes
 //! it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -13,17 +13,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::companies::decide;
+use super::findings::{self, Foreseen};
 use super::report::Tally;
-use super::staging::{self, ImportNo, StagedRow};
+use super::staging::{self, Checked, ImportNo};
 use super::{Import, ImportOptions, Imported, LIST_SEPARATOR, Rejected, Report, apply_staged};
 use crate::error::Result;
-use crate::input::company_file::repeated;
 use crate::input::fields::Field;
 use crate::input::problem_list::ProblemList;
 use crate::input::seed::{Seed, SeedCompany};
 use crate::model::caller::Actor;
 use crate::model::directory::DirectoryRule;
 use crate::model::names::{ClientId, CompanyId, TenantNo};
+use crate::store::companies::CompanyRecord;
 use crate::store::tenants::{self, TenantRecord};
 use crate::store::{ImportLock, Reader, Store};
 
@@ -56,18 +57,47 @@ pub(super) struct Staged {
     import: Option<ImportNo>,
     done: Imported,
     lines: Vec<String>,
-    repeated: ProblemList,
+    /// The problems of the rows among themselves.
+    contradictions: ProblemList,
+    /// The problems with what is stored.
     problems: ProblemList,
+    /// What the companies are after a dry run.
+    foreseen: Vec<CompanyRecord>,
     /// The companies that other things of the file name.
     referenced: Vec<SeedCompany>,
 }
 
-/// A list of companies that is checked and staged row by row.
+/// How the place of a company in its file is told.
+enum Places {
+    /// By its line in a list.
+    Lines,
+    /// By its number in this list of a seed file.
+    Items(String),
+}
+
+impl Places {
+    fn path(&self, position: u64) -> String {
+        match self {
+            Self::Lines => format!("line {position}"),
+            Self::Items(list) => format!("{list}[{position}]"),
+        }
+    }
+
+    /// What separates the path from the name of a field.
+    fn separator(&self) -> &'static str {
+        match self {
+            Self::Lines => LIST_SEPARATOR,
+            Self::Items(_) => ".",
+        }
+    }
+}
+
+/// A list of companies that is staged row by row, and then checked.
 pub struct CompanyList<'a> {
     store: &'a Store,
     tenant: Option<TenantNo>,
     client_id: ClientId,
-    separator: &'static str,
+    places: Places,
     options: LargeOptions,
     batch: Vec<(u64, SeedCompany)>,
     staged: Staged,
@@ -78,28 +108,28 @@ impl<'a> CompanyList<'a> {
     /// dry run.
     pub fn new(store: &'a Store, tenant: &TenantRecord, options: LargeOptions) -> Self {
         let client_id = tenant.client_id.clone();
-        Self::of(store, Some(tenant.no), client_id, LIST_SEPARATOR, options)
+        Self::of(store, Some(tenant.no), client_id, Places::Lines, options)
     }
 
     fn of(
         store: &'a Store,
         tenant: Option<TenantNo>,
         client_id: ClientId,
-        separator: &'static str,
+        places: Places,
         options: LargeOptions,
     ) -> Self {
         Self {
             store,
             tenant,
             client_id,
-            separator,
+            places,
             options,
             batch: Vec::new(),
             staged: Staged::default(),
         }
     }
 
-    /// Adds a company. Positions grow.
+    /// Adds a row of a company. Positions grow. In a dry run, each company has one row.
     pub fn add(&mut self, position: u64, company: SeedCompany) -> Result<()> {
         self.batch.push((position, company));
         match self.batch.len() {
@@ -108,28 +138,13 @@ impl<'a> CompanyList<'a> {
         }
     }
 
-    /// Checks the waiting rows by a read, and stages them.
+    /// Stages the waiting rows. A dry run checks them at once.
     fn flush(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
-        let rows = {
-            let (store, staged) = (self.store, &mut self.staged);
-            let (tenant, options) = (self.tenant, self.options);
-            let mut no_step = || ();
-            let mut tally = Tally::new(ImportOptions {
-                dry_run: options.dry_run,
-                directories: options.directories,
-                step: &mut no_step,
-            });
-            tally.client_id = self.client_id.to_string();
-            tally.separator = self.separator;
-            let rows =
-                store.read_now(|reader| check(reader, tenant, &batch, options, &mut tally))?;
-            staged.done.add(tally.done);
-            staged.lines.append(&mut tally.lines);
-            staged.problems.extend(tally.problems.into_all());
-            rows
-        };
-        if self.options.dry_run || rows.is_empty() {
+        if self.options.dry_run {
+            return self.check(&batch).map(drop);
+        }
+        if batch.is_empty() {
             return Ok(());
         }
         let import = match self.staged.import {
@@ -140,14 +155,67 @@ impl<'a> CompanyList<'a> {
                 *self.staged.import.insert(import)
             }
         };
-        let again = (self.store).write_now(move |tx| staging::add(tx, import, &rows))?;
-        for (index, first_line) in again {
-            if let Some((_, company)) = batch.get(index) {
-                self.staged.repeated.push(repeated(company, first_line));
-            }
-        }
+        let problems = (self.store).write_now(move |tx| staging::add(tx, import, &batch))?;
+        self.staged.contradictions.extend(problems);
         std::thread::sleep(PAUSE);
         Ok(())
+    }
+
+    /// Checks what is staged.
+    fn check_staged(&mut self) -> Result<()> {
+        self.flush()?;
+        let Some(import) = self.staged.import else {
+            return Ok(());
+        };
+        let mut last = -1;
+        loop {
+            let read = |reader: &Reader<'_>| staging::after(reader, import, last, BATCH);
+            let mut batch = self.store.read_now(read)?;
+            let Some((position, _)) = batch.last() else {
+                return Ok(());
+            };
+            last = i64::try_from(*position).unwrap_or(i64::MAX);
+            for (position, company) in &mut batch {
+                company.path = self.places.path(*position);
+            }
+            let checked = self.check(&batch)?;
+            (self.store).write_now(move |tx| staging::settle(tx, import, &checked))?;
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Compares companies with the store.
+    fn check(&mut self, batch: &[(u64, SeedCompany)]) -> Result<Vec<Checked>> {
+        let (tenant, options) = (self.tenant, self.options);
+        let mut no_step = || ();
+        let mut tally = Tally::new(ImportOptions {
+            dry_run: options.dry_run,
+            directories: options.directories,
+            step: &mut no_step,
+        });
+        tally.client_id = self.client_id.to_string();
+        tally.separator = self.places.separator();
+        let mut checked = Vec::with_capacity(batch.len());
+        self.store.read_now(|reader| {
+            for (_, company) in batch {
+                let decision = decide(reader, tenant, company, options.directories)?;
+                tally.company(&company.path, &decision);
+                checked.push(Checked {
+                    id: company.psa_company_id.clone(),
+                    is_change: decision.is_change(),
+                    holds: decision.holds(reader, tenant)?,
+                });
+                if options.dry_run {
+                    self.staged.foreseen.extend(decision.into_after());
+                }
+            }
+            Ok(())
+        })?;
+        let staged = &mut self.staged;
+        staged.done.add(tally.done);
+        staged.lines.append(&mut tally.lines);
+        staged.problems.extend(tally.problems.into_all());
+        Ok(checked)
     }
 
     /// Imports the list, unless there are problems: those of the file's form, or else those with
@@ -159,15 +227,24 @@ impl<'a> CompanyList<'a> {
         step: &mut dyn FnMut(usize),
     ) -> Result<Result<Report, Rejected>> {
         self.flush()?;
+        let mut problems = form;
+        problems.append(std::mem::take(&mut self.staged.contradictions));
+        if problems.is_empty() {
+            self.check_staged()?;
+            problems = std::mem::take(&mut self.staged.problems);
+        }
         let (store, tenant) = (self.store, self.tenant);
         let staged = self.staged;
-        let mut problems = form;
-        problems.append(staged.repeated);
-        if problems.is_empty() {
-            problems = staged.problems;
-        }
         let done = staged.done;
         let is_refused = !problems.is_empty();
+        let mut findings = Vec::new();
+        if self.options.dry_run && !is_refused {
+            let rule = self.options.directories;
+            let client_ids = BTreeSet::from([self.client_id.clone()]);
+            let foreseen = Foreseen::from([(self.client_id, staged.foreseen)]);
+            findings =
+                store.read_now(|reader| findings::after(reader, &client_ids, foreseen, rule))?;
+        }
         if let (Some(import), Some(tenant)) = (staged.import, tenant) {
             let actor = actor.clone();
             store.write_now(move |tx| {
@@ -188,36 +265,10 @@ impl<'a> CompanyList<'a> {
             false => Ok(Report {
                 done,
                 lines: staged.lines,
-                findings: Vec::new(),
+                findings,
             }),
         })
     }
-}
-
-/// Compares rows with the store.
-fn check(
-    reader: &Reader<'_>,
-    tenant: Option<TenantNo>,
-    batch: &[(u64, SeedCompany)],
-    options: LargeOptions,
-    tally: &mut Tally<'_>,
-) -> Result<Vec<StagedRow>> {
-    let mut rows = Vec::with_capacity(batch.len());
-    for (position, company) in batch {
-        let decision = decide(reader, tenant, company, options.directories)?;
-        tally.company(&company.path, &decision);
-        let draft = match decision.is_change() {
-            true => Some(staging::draft_as_json(&company.draft)?),
-            false => None,
-        };
-        rows.push(StagedRow {
-            position: *position,
-            id: company.psa_company_id.clone(),
-            draft,
-            holds: decision.holds(reader, tenant)?,
-        });
-    }
-    Ok(rows)
 }
 
 /// Imports a seed file with more companies than one transaction takes. Everything else of the file
@@ -247,14 +298,15 @@ pub fn apply_large(
             })
             .collect();
         let no = known.map(|known| known.no);
-        let mut list = CompanyList::of(store, no, client_id.clone(), ".", options);
+        let places = Places::Items(format!("{}.end_companies", tenant.path));
+        let mut list = CompanyList::of(store, no, client_id.clone(), places, options);
         for (position, company) in (0..).zip(companies) {
             if named.contains(&company.psa_company_id) {
                 list.staged.referenced.push(company.clone());
             }
             list.add(position, company)?;
         }
-        list.flush()?;
+        list.check_staged()?;
         imports.extend(list.staged.import);
         staged.insert(client_id, list.staged);
     }
@@ -288,10 +340,18 @@ impl Import<'_, '_, '_> {
 
     /// Reports staged companies, and writes those that the rest of the file names. Begins to apply
     /// the others.
-    pub(super) fn staged_companies(&mut self, tenant: TenantNo, staged: Staged) -> Result<()> {
+    pub(super) fn staged_companies(
+        &mut self,
+        tenant: TenantNo,
+        client_id: &ClientId,
+        staged: Staged,
+    ) -> Result<()> {
         self.tally.done.add(staged.done);
         self.tally.lines.extend(staged.lines);
         self.tally.problems.extend(staged.problems.into_listed());
+        if self.tally.options.dry_run {
+            self.foreseen.insert(client_id.clone(), staged.foreseen);
+        }
         for company in &staged.referenced {
             let rule = self.tally.options.directories;
             let decision = decide(self.tx.reader(), Some(tenant), company, rule)?;

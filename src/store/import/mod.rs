@@ -13,6 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Map, Value};
 
+use self::findings::Foreseen;
 pub use self::findings::findings;
 use self::large::Staged;
 pub use self::large::{
@@ -160,6 +161,8 @@ struct Import<'a, 'tx, 'o> {
     lost: Vec<InstallRecord>,
     /// The tenants of the file.
     client_ids: BTreeSet<ClientId>,
+    /// The companies of a large dry run.
+    foreseen: Foreseen,
 }
 
 impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
@@ -171,6 +174,7 @@ impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
             applies_staged: false,
             lost: Vec::new(),
             client_ids: BTreeSet::new(),
+            foreseen: Foreseen::new(),
         }
     }
 
@@ -186,7 +190,7 @@ impl<'a, 'tx, 'o> Import<'a, 'tx, 'o> {
         let findings = match self.tally.options.dry_run && !is_rejected {
             true => {
                 let rule = self.tally.options.directories;
-                findings(self.tx.reader(), &self.client_ids, rule)?
+                findings::after(self.tx.reader(), &self.client_ids, self.foreseen, rule)?
             }
             false => Vec::new(),
         };

@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 use super::companies::{Decision, decide};
 use super::{Imported, LIST_ACTION, list_details};
 use crate::error::{Error, Result};
+use crate::input::company_set::add_up;
 use crate::input::draft::CompanyDraft;
-use crate::input::fields::{Field, Fields, Problems};
+use crate::input::fields::{Field, Fields, Problem, Problems};
 use crate::input::seed::SeedCompany;
 use crate::model::caller::Actor;
 use crate::model::directory::DirectoryRule;
@@ -18,13 +19,12 @@ use crate::store::{Reader, WriteTx, audit, sql::Row, tenants};
 /// The number of a staged import.
 pub(super) type ImportNo = i64;
 
-/// A row of a file, checked.
-pub(super) struct StagedRow {
-    pub(super) position: u64,
+/// A staged company, checked.
+pub(super) struct Checked {
     pub(super) id: CompanyId,
-    /// The fields to change, if any.
-    pub(super) draft: Option<String>,
-    /// The directories whose companies the row changes.
+    /// Whether the company has to be written.
+    pub(super) is_change: bool,
+    /// The directories whose companies the change is about.
     pub(super) holds: Vec<M365TenantId>,
 }
 
@@ -46,31 +46,62 @@ pub(super) fn begin(tx: &mut WriteTx<'_>, rule: DirectoryRule) -> Result<ImportN
 const ADD: &str = "
 INSERT INTO import_rows (import_id, psa_company_id, position, draft) VALUES (?1, ?2, ?3, ?4)
 ON CONFLICT (import_id, psa_company_id) DO NOTHING";
-const POSITION: &str =
-    "SELECT position FROM import_rows WHERE import_id = ?1 AND psa_company_id = ?2";
+const STAGED: &str = "
+SELECT position, psa_company_id, draft FROM import_rows WHERE import_id = ?1 AND psa_company_id = ?2";
+const ADD_UP: &str =
+    "UPDATE import_rows SET draft = ?3 WHERE import_id = ?1 AND psa_company_id = ?2";
+const KEEP: &str =
+    "UPDATE import_rows SET draft = NULL WHERE import_id = ?1 AND psa_company_id = ?2";
 const HOLD: &str = "
 INSERT INTO import_holds (import_id, m365_tenant_id) VALUES (?1, ?2)
 ON CONFLICT (import_id, m365_tenant_id) DO NOTHING";
 
-/// Stages rows. Returns the index of each row whose company an earlier row names, and the position
-/// of that row.
+/// Stages rows. A row adds to the company that an earlier row names. Returns the rows that
+/// contradict an earlier one.
 pub(super) fn add(
     tx: &WriteTx<'_>,
     import: ImportNo,
-    rows: &[StagedRow],
-) -> Result<Vec<(usize, u64)>> {
-    let mut repeated = Vec::new();
-    for (index, row) in rows.iter().enumerate() {
-        if tx.execute(ADD, (import, &row.id, row.position, &row.draft))? == 0 {
-            let find = |row: &Row<'_>| row.get("position");
-            let first = tx.reader().one(POSITION, (import, &row.id), find)?;
-            repeated.push((index, first));
+    rows: &[(u64, SeedCompany)],
+) -> Result<Vec<Problem>> {
+    let mut problems = Vec::new();
+    for (position, row) in rows {
+        let (id, draft) = (&row.psa_company_id, draft_as_json(&row.draft)?);
+        if tx.execute(ADD, (import, id, *position, &draft))? > 0 {
+            continue;
         }
-        for directory in &row.holds {
+        let (first, mut company) = tx.reader().one(STAGED, (import, id), staged)?;
+        match add_up(&mut company.draft, first, row) {
+            Ok(()) => {
+                let draft = draft_as_json(&company.draft)?;
+                tx.execute(ADD_UP, (import, id, &draft))?;
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    Ok(problems)
+}
+
+/// The staged companies after a position, up to `limit` of them.
+pub(super) fn after(
+    reader: &Reader<'_>,
+    import: ImportNo,
+    position: i64,
+    limit: usize,
+) -> Result<Vec<(u64, SeedCompany)>> {
+    reader.all(NEXT, (import, position, limit), staged)
+}
+
+/// Keeps what the check of staged companies found.
+pub(super) fn settle(tx: &WriteTx<'_>, import: ImportNo, checked: &[Checked]) -> Result<()> {
+    for company in checked {
+        if !company.is_change {
+            tx.execute(KEEP, (import, &company.id))?;
+        }
+        for directory in &company.holds {
             tx.execute(HOLD, (import, directory))?;
         }
     }
-    Ok(repeated)
+    Ok(())
 }
 
 const APPLY: &str = "
@@ -204,14 +235,11 @@ pub(super) fn apply_next(
     };
     let rows = tx
         .reader()
-        .all(NEXT, (import, record.done_position, limit), |row| {
-            let position: i64 = row.get("position")?;
-            Ok((position, company(row)?))
-        })?;
+        .all(NEXT, (import, record.done_position, limit), staged)?;
     let (mut done, mut done_position) = (0, record.done_position);
     for (position, company) in &rows {
         apply(tx, &record, *position, company)?;
-        (done, done_position) = (done + 1, *position);
+        (done, done_position) = (done + 1, i64::try_from(*position).unwrap_or(i64::MAX));
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             break;
         }
@@ -240,7 +268,7 @@ pub(super) fn apply_next(
 fn apply(
     tx: &mut WriteTx<'_>,
     record: &Applying,
-    position: i64,
+    position: u64,
     company: &SeedCompany,
 ) -> Result<()> {
     let decision = decide(tx.reader(), Some(record.tenant), company, record.rule)?;
@@ -255,17 +283,20 @@ fn apply(
     decision.write(tx, record.tenant)
 }
 
-fn company(row: &Row<'_>) -> Result<SeedCompany> {
+/// Reads a staged company and its position.
+fn staged(row: &Row<'_>) -> Result<(u64, SeedCompany)> {
+    let position = row.get("position")?;
     let psa_company_id = row.get("psa_company_id")?;
     let fields: Value = row.json("draft")?;
     let problems = Problems::default();
     let draft = Fields::root(&fields, &problems).map(|fields| CompanyDraft::read(&fields));
     problems.into_result()?;
-    Ok(SeedCompany {
+    let company = SeedCompany {
         path: String::new(),
         psa_company_id,
-        draft: draft.unwrap_or_default(),
-    })
+        draft: draft.unwrap_or_default().with_only_link(),
+    };
+    Ok((position, company))
 }
 
 /// The fields that a draft has, as JSON that [`CompanyDraft::read`] reads.
