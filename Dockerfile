@@ -20,5 +20,7 @@ ENV SWITCHBOARD_DATA=/data \
 USER 10001:10001
 VOLUME /data
 EXPOSE 8080
+# A large file from an older version may take minutes to migrate.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=15m --start-interval=2s --retries=3 CMD ["switchboard", "health"]
 ENTRYPOINT ["switchboard"]
 CMD ["serve"]

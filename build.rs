@@ -1,10 +1,12 @@
-//! Takes the two files that the page at /docs needs out of the archive of Swagger UI.
+//! Takes the two files that the page at /docs needs out of the archive of Swagger UI, and finds out
+//! the commit that is built.
 //!
 //! A ZIP archive and gzip use the same compression (RFC 1951), so the compressed bytes are copied
 //! as they are: nothing is unpacked or compressed, and no crate for archives is needed.
 
 use std::error::Error;
 use std::path::Path;
+use std::process::Command;
 use std::{env, fs};
 
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED as ARCHIVE;
@@ -24,6 +26,7 @@ const GZIP: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-env=SWITCHBOARD_BUILT_COMMIT={}", commit());
     let folder = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
     for file in FILES {
         let gzip = gzip_of(file).ok_or_else(|| format!("the archive has no usable {file}"))?;
@@ -31,6 +34,43 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::write(Path::new(&folder).join(format!("{name}.gz")), gzip)?;
     }
     Ok(())
+}
+
+/// The variable with which a packager names the commit of a source without git.
+const COMMIT: &str = "SWITCHBOARD_COMMIT";
+
+/// The commit that is built, `unknown` for a source without git.
+///
+/// A debug build does not follow the commits: each one would build the whole crate again.
+fn commit() -> String {
+    println!("cargo::rerun-if-env-changed={COMMIT}");
+    if let Some(commit) = env::var(COMMIT).ok().filter(|commit| !commit.is_empty()) {
+        return commit;
+    }
+    // A source archive may lie within another repository.
+    let commit = Path::new(".git")
+        .exists()
+        .then(|| git(&["rev-parse", "--short=12", "HEAD"]));
+    let Some(commit) = commit.flatten() else {
+        return "unknown".to_owned();
+    };
+    if env::var("PROFILE").is_ok_and(|profile| profile == "debug") {
+        return format!("{commit} or later, debug build");
+    }
+    for name in ["HEAD", "logs/HEAD"] {
+        let path = git(&["rev-parse", "--git-path", name]);
+        if let Some(path) = path.filter(|path| Path::new(path).exists()) {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+    commit
+}
+
+/// The line that a git command prints.
+fn git(arguments: &[&str]) -> Option<String> {
+    let done = Command::new("git").args(arguments).output().ok()?;
+    let line = String::from_utf8(done.stdout).ok()?.trim().to_owned();
+    (done.status.success() && !line.is_empty()).then_some(line)
 }
 
 /// A file of the archive as gzip.

@@ -46,12 +46,22 @@ sed -e '1,/^$/d' \
 grep -qx 'ExecStart=/usr/bin/switchboard serve' "$parts/switchboard.service"
 grep -qx 'EnvironmentFile=-/etc/switchboard/switchboard.env' "$parts/switchboard.service"
 
+# Man pages and completions.
+"$program" man "$parts/man"
+for shell in bash zsh fish; do
+    "$program" completions "$shell" >"$parts/switchboard.$shell"
+done
+gzip -9n "$parts"/man/*.1
+
 # The tarball: what an installation by hand needs.
 name=switchboard-$version-$host
 mkdir "$parts/$name"
 install -m 0755 "$program" "$parts/$name/switchboard"
 install -m 0644 LICENSE README.md CHANGELOG.md "$parts/THIRD-PARTY-NOTICES" packaging/switchboard.env \
-    contrib/switchboard.service contrib/litestream.yml "$parts/$name/"
+    contrib/switchboard.service contrib/switchboard.socket contrib/litestream.yml "$parts/$name/"
+mkdir "$parts/$name/man" "$parts/$name/completions"
+install -m 0644 "$parts"/man/*.1.gz "$parts/$name/man/"
+install -m 0644 "$parts"/switchboard.{bash,zsh,fish} "$parts/$name/completions/"
 tar --create --directory "$parts" --sort=name --format=gnu --owner=0 --group=0 --numeric-owner \
     --mtime="@$SOURCE_DATE_EPOCH" "$name" | gzip -9n >"$out/$name.tar.gz"
 

@@ -114,7 +114,11 @@ tar --extract --gzip --file "$tarball" --directory "$folder" --strip-components=
 cmp "$folder/switchboard" "$program"
 printf 'ok: the package and the tarball have the same program\n'
 version=$(dpkg-query --show --showformat='${Version}' switchboard)
-is 'what the program says of its version' "switchboard ${version%-*}" "$("$program" --version)"
+is 'what the program says of its version' "switchboard ${version%-*}" "$("$program" --version | cut -d ' ' -f 1,2)"
+for one in man/man1/switchboard.1.gz man/man1/switchboard-serve.1.gz bash-completion/completions/switchboard \
+    zsh/vendor-completions/_switchboard fish/vendor_completions.d/switchboard.fish; do
+    [ -s "/usr/share/$one" ] || fail "the package lacks /usr/share/$one"
+done
 is "the account's home and shell" "$data:/usr/sbin/nologin" "$(getent passwd "$user" | cut -d: -f6,7)"
 is 'the data folder' "$user:$user 700" "$(of_file "$data")"
 is 'the settings file' 'root:root 600' "$(of_file "$settings")"

@@ -2,9 +2,10 @@
 
 use std::error::Error;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use reqwest::{Url, redirect, retry};
+use reqwest::{Client, ClientBuilder, Url, redirect, retry};
 
 /// Creates an HTTP client for one server. Each call has its own connection: dropping a call closes
 /// the connection, and no call reuses one that the server is about to close. The client follows no
@@ -12,19 +13,32 @@ use reqwest::{Url, redirect, retry};
 ///
 /// # Errors
 /// A phrase for the operator, if TLS cannot be set up.
-pub fn client(server: &Url, connect_timeout: Duration) -> Result<reqwest::Client, String> {
+pub fn client(server: &Url, connect_timeout: Duration) -> Result<Client, String> {
+    build(|builder| {
+        let builder = builder.connect_timeout(connect_timeout);
+        match is_loopback(server) {
+            true => builder.no_proxy(),
+            false => builder,
+        }
+    })
+}
+
+/// As [`client`], for a server on a socket file, whatever the host of the URL.
+///
+/// # Errors
+/// Those of [`client`].
+pub fn socket_client(path: &Path) -> Result<Client, String> {
+    build(|builder| builder.unix_socket(path).no_proxy())
+}
+
+fn build(configure: impl Fn(ClientBuilder) -> ClientBuilder) -> Result<Client, String> {
     let builder = || {
-        let builder = reqwest::Client::builder()
+        let builder = Client::builder()
             .user_agent(concat!("switchboard/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(connect_timeout)
             .pool_max_idle_per_host(0)
             .redirect(redirect::Policy::none())
             .retry(retry::never());
-        if is_loopback(server) {
-            builder.no_proxy()
-        } else {
-            builder
-        }
+        configure(builder)
     };
     builder()
         .build()

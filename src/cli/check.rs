@@ -1,17 +1,10 @@
 //! `check`: damage is exit code 1; configuration that refuses end users is a warning.
 
 use super::{Common, Failed, column, open, print};
-use crate::store::database_file;
 use crate::store::sqlite::check;
 use crate::text::counted;
 
 pub(super) fn run(common: &Common) -> Result<(), Failed> {
-    if !database_file(&common.folder()).is_file() {
-        return Err(Failed::saying(format!(
-            "there is no data in {}; choose another folder with --data",
-            common.folder().display()
-        )));
-    }
     let store = open(common)?;
     let findings = store.read_now(check::run)?;
     for warning in &findings.warnings {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Common, Failed, ServerFlags, login_link, print, seed, serve};
+use super::listen::{Bound, ListenAddress};
+use super::{Common, Failed, ServerFlags, environment, login_link, print, seed, serve};
 use crate::model::clock::Clock;
 use crate::model::words::Role;
 use crate::store::{Store, tenants};
@@ -34,45 +35,57 @@ pub(super) struct Arguments {
         value_name = "ADDR",
         default_value = "127.0.0.1:8080"
     )]
-    listen: SocketAddr,
+    listen: ListenAddress,
 
     #[command(flatten)]
     server: ServerFlags,
 }
 
 pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> {
-    if !arguments.listen.ip().is_loopback() {
-        return Err(Failed::saying(format!(
-            "{} is not a loopback address; the demo's API keys are public, so choose an address such as 127.0.0.1:8080",
-            arguments.listen
-        )));
-    }
+    let requested = match &arguments.listen {
+        ListenAddress::Tcp(address) if address.ip().is_loopback() => *address,
+        other @ (ListenAddress::Tcp(_) | ListenAddress::Unix(_)) => {
+            return Err(Failed::saying(format!(
+                "{other} is not a loopback address; the demo's API keys are public, so choose an address such as 127.0.0.1:8080"
+            )));
+        }
+    };
     let folder = common
         .data
         .clone()
         .unwrap_or_else(|| PathBuf::from("./switchboard-demo"));
-    let (store, _lock) = Store::open_to_serve(&folder, Clock::System)?;
+    let (store, lock) = Store::open_to_serve(&folder, Clock::System)?;
+    let demo = Common {
+        data: Some(folder.clone()),
+        environment: Some(ENVIRONMENT.to_owned()),
+        ..common.clone()
+    };
+    environment::of(&store, &demo)?;
+    environment::remember(&store, ENVIRONMENT)?;
     if store.read_now(tenants::all)?.is_empty() {
         // Only an empty folder is filled, so that a restart keeps the user's changes.
         seed::take(&store, SEED, ENVIRONMENT)?;
     }
-    let listener = bind(arguments.listen)?;
+    let listener = bind(requested)?;
     let address = listener.local_addr()?;
-    if address.port() != arguments.listen.port() && arguments.listen.port() != 0 {
+    if address.port() != requested.port() && requested.port() != 0 {
         print(format_args!(
             "Port {} is in use. The demo uses port {} instead.",
-            arguments.listen.port(),
+            requested.port(),
             address.port()
         ))?;
     }
     let tenant = store.read_now(|reader| seed::find(reader, TENANT))?;
-    let url = login_link::base(arguments.server.public_url.as_deref(), address);
+    let bound = Bound::tcp(listener)?;
+    login_link::announce(&lock, &arguments.server, &bound.address);
+    let public_url = arguments.server.public_url.clone();
+    let url = public_url.unwrap_or_else(|| format!("http://{address}"));
     print(welcome(
         &format!("http://{address}"),
         &folder.display().to_string(),
         &login_link::make(&store, &tenant, Role::Admin, &url)?,
     ))?;
-    serve::until_stopped(store, ENVIRONMENT, &arguments.server, listener)
+    serve::until_stopped(store, ENVIRONMENT, &arguments.server, bound)
 }
 
 fn bind(listen: SocketAddr) -> Result<TcpListener, Failed> {

@@ -3,13 +3,12 @@
 //! The doc comments of the fields are the help texts.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
+use super::listen::ListenAddress;
 use crate::auth::{entra, rate_limit};
 use crate::config::{ClientTimeouts, EntraSignIn, ServerConfig};
 use crate::model::api_key;
@@ -22,7 +21,7 @@ use crate::turns::reasoning::Marks;
 pub struct Directories {
     /// Also accept names as ids of Microsoft directories: 1 to 64 characters of A-Z, a-z, 0-9, '.',
     /// '_' and '-'; for tests only, because real directories have GUIDs
-    #[arg(long, global = true, env = "SWITCHBOARD_ANY_TENANT_ID", value_parser = BoolishValueParser::new())]
+    #[arg(long, global = true, env = "SWITCHBOARD_ANY_TENANT_ID", value_parser = switch)]
     pub any_tenant_id: bool,
 }
 
@@ -46,9 +45,9 @@ pub struct Common {
     pub data: Option<PathBuf>,
 
     /// The environment's name, which is part of every API key: a key works in its own environment
-    /// only
-    #[arg(long = "env", global = true, env = "SWITCHBOARD_ENV", value_name = "NAME", default_value = "dev", value_parser = environment)]
-    pub environment: String,
+    /// only [default: the one that the data folder remembers; dev in a new folder]
+    #[arg(long = "env", global = true, env = "SWITCHBOARD_ENV", value_name = "NAME", value_parser = environment)]
+    pub environment: Option<String>,
 
     /// The format of the log on stderr, text or json; the variable RUST_LOG selects its lines
     #[arg(
@@ -80,7 +79,23 @@ impl Common {
     }
 }
 
-fn environment(text: &str) -> Result<String, String> {
+/// The environment of a folder that remembers none.
+pub const DEFAULT_ENVIRONMENT: &str = "dev";
+
+/// The variables that have no flag, because process lists show flags.
+pub const WITHOUT_FLAG: [&str; 1] = [MODEL_API_KEY];
+
+/// Parses the value of a switch, such as that of its variable.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" | "y" | "t" => Ok(true),
+        "0" | "false" | "no" | "off" | "n" | "f" => Ok(false),
+        _ => Err("must be 1, true, yes or on, or 0, false, no or off".to_owned()),
+    }
+}
+
+/// Parses the name of an environment.
+pub(super) fn environment(text: &str) -> Result<String, String> {
     if api_key::is_environment(text) {
         Ok(text.to_owned())
     } else {
@@ -91,14 +106,16 @@ fn environment(text: &str) -> Result<String, String> {
 /// The flags of `serve`.
 #[derive(Args, Clone, Debug)]
 pub struct Serve {
-    /// The address and port to listen on
+    /// Where to listen: a port of this machine (8080, :8080 or localhost:8080), an address and port
+    /// ([::1]:8080 or 0.0.0.0:8080), or a socket file (unix:/run/switchboard.sock); a socket that
+    /// systemd hands over comes first
     #[arg(
         long,
         env = "SWITCHBOARD_LISTEN",
         value_name = "ADDR",
         default_value = "127.0.0.1:8080"
     )]
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
 
     /// The flags that `serve` shares with `demo`
     #[command(flatten)]
@@ -131,7 +148,7 @@ pub struct ServerFlags {
     /// Take the client's address in audit events from the last entry of X-Forwarded-For, and the
     /// address in links from X-Forwarded-Host and X-Forwarded-Proto; set this only behind a proxy
     /// that adds the entry and sets the other two
-    #[arg(long, env = "SWITCHBOARD_BEHIND_PROXY", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "SWITCHBOARD_BEHIND_PROXY", value_parser = switch)]
     pub behind_proxy: bool,
 
     /// Number of threads that serve requests [default: one per core]
@@ -166,13 +183,13 @@ pub struct ServerFlags {
     pub drain_seconds: u64,
 
     /// Serve /metrics for Prometheus on the address of --listen, without authentication
-    #[arg(long, env = "SWITCHBOARD_METRICS", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "SWITCHBOARD_METRICS", value_parser = switch)]
     pub metrics: bool,
 
-    /// Serve /metrics for Prometheus on this separate address and port, without authentication
-    /// [default: none]
+    /// Serve /metrics for Prometheus on this separate address, in a form of --listen, without
+    /// authentication [default: none]
     #[arg(long, env = "SWITCHBOARD_METRICS_LISTEN", value_name = "ADDR")]
-    pub metrics_listen: Option<SocketAddr>,
+    pub metrics_listen: Option<ListenAddress>,
 }
 
 impl ServerFlags {

@@ -2,11 +2,12 @@
 //! stdout, so that a script can read it.
 
 use clap::Subcommand;
-use clap::builder::BoolishValueParser;
 use serde_json::Map;
 
 use super::seed::find;
-use super::{Common, Failed, column, open, operator, print, tenants};
+use super::{
+    Common, Failed, column, environment, flags, open, open_to_change, operator, print, tenants,
+};
 use crate::auth::api_key;
 use crate::digest;
 use crate::error::Error;
@@ -28,7 +29,7 @@ pub(super) enum Keys {
         name: String,
         /// Create a platform key, which a relay needs: bots route its sessions, and it may act for
         /// every tenant
-        #[arg(long, env = "SWITCHBOARD_PLATFORM", value_parser = BoolishValueParser::new())]
+        #[arg(long, env = "SWITCHBOARD_PLATFORM", value_parser = flags::switch)]
         platform: bool,
         /// When the key expires, such as 2027-01-31T00:00:00Z [default: never]
         #[arg(long, env = "SWITCHBOARD_EXPIRES", value_name = "TIME", value_parser = time)]
@@ -65,7 +66,10 @@ fn time(text: &str) -> Result<Millis, String> {
 }
 
 pub(super) fn run(common: &Common, command: &Keys) -> Result<(), Failed> {
-    let store = open(common)?;
+    let store = match command {
+        Keys::List { .. } => open(common)?,
+        Keys::Create { .. } | Keys::Rotate { .. } | Keys::Revoke { .. } => open_to_change(common)?,
+    };
     match command {
         Keys::Create {
             tenant,
@@ -77,7 +81,7 @@ pub(super) fn run(common: &Common, command: &Keys) -> Result<(), Failed> {
                 return Err(Failed::saying("--expires must be in the future"));
             }
             let tenant = store.read_now(|reader| find(reader, tenant))?;
-            let key = api_key::generate(&common.environment)?;
+            let key = api_key::generate(&environment::of(&store, common)?)?;
             let new = NewKey {
                 tenant: tenant.no,
                 name: name.clone(),
@@ -100,7 +104,7 @@ pub(super) fn run(common: &Common, command: &Keys) -> Result<(), Failed> {
             keys.iter().try_for_each(|key| print(line(key, now)))
         }
         Keys::Rotate { key_id } => {
-            let key = api_key::generate(&common.environment)?;
+            let key = api_key::generate(&environment::of(&store, common)?)?;
             let (sha256, hint, id) = (digest::sha256(&key), model::api_key::hint(&key), *key_id);
             let (new_id, old) = store.write_now(move |tx| {
                 let (new_id, old) = keys::rotate(tx, id, sha256, hint)?;

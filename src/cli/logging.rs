@@ -18,17 +18,21 @@ const BATCH_DELAY: Duration = Duration::from_millis(5);
 /// (backpressure).
 const MAX_BUFFERED: usize = 1_024 * 1_024;
 
+/// The lines that the log contains unless the variable `RUST_LOG` selects others.
+const DEFAULT_FILTER: &str = "warn,switchboard=info";
+
 /// Starts the log.
 pub(super) fn start(format: LogFormat) {
-    env_logger::Builder::from_env(
-        env_logger::Env::default().default_filter_or("warn,switchboard=info"),
-    )
-    .format(move |line, record| match format {
-        LogFormat::Text => write_text(line, record, &now()),
-        LogFormat::Json => write_json(line, record, &now()),
-    })
-    .target(env_logger::Target::Pipe(Box::new(Log)))
-    .init();
+    let filter = std::env::var("RUST_LOG").ok();
+    let filter = filter.filter(|filter| !filter.trim().is_empty());
+    env_logger::Builder::new()
+        .parse_filters(filter.as_deref().unwrap_or(DEFAULT_FILTER))
+        .format(move |line, record| match format {
+            LogFormat::Text => write_text(line, record, &now()),
+            LogFormat::Json => write_json(line, record, &now()),
+        })
+        .target(env_logger::Target::Pipe(Box::new(Log)))
+        .init();
     let thread = thread::Builder::new().name("log".to_owned());
     if let Err(error) = thread.spawn(|| BUFFER.write_batches()) {
         log::warn!("log lines are written late, because their thread did not start: {error}");

@@ -1,17 +1,19 @@
 //! `login-link`: prints a link that signs a person in to the dashboard, once (contract, section 9).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
+use super::listen::ListenAddress;
 use super::seed::find;
-use super::{Common, Failed, flags, open, operator, print};
+use super::{Common, Failed, ServerFlags, flags, open, operator, print};
 use crate::auth::sign_in;
 use crate::digest;
 use crate::model::words::Role;
 use crate::store::tenants::TenantRecord;
-use crate::store::{Store, audit, sign_ins};
+use crate::store::{ServeLock, Store, audit, running_server, sign_ins};
 
 #[derive(Args)]
 pub(super) struct LoginLink {
@@ -21,47 +23,71 @@ pub(super) struct LoginLink {
     /// The person's role: ADMIN, USER or VIEWER
     #[arg(long, env = "SWITCHBOARD_ROLE", default_value = "ADMIN", value_parser = role)]
     role: Role,
-    /// The base URL at which browsers reach the server [default: http:// and the address of
-    /// --listen]
+    /// The base URL at which browsers reach the server [default: the one of the running server; else
+    /// http:// and the address of --listen]
     #[arg(long, env = "SWITCHBOARD_PUBLIC_URL", value_name = "URL", value_parser = flags::url)]
     public_url: Option<String>,
-    /// The address and port that the server listens on
-    #[arg(
-        long,
-        env = "SWITCHBOARD_LISTEN",
-        value_name = "ADDR",
-        default_value = "127.0.0.1:8080"
-    )]
-    listen: SocketAddr,
+    /// Where the server listens [default: where the running server does; else 127.0.0.1:8080]
+    #[arg(long, env = "SWITCHBOARD_LISTEN", value_name = "ADDR")]
+    listen: Option<ListenAddress>,
 }
 
-fn role(text: &str) -> Result<Role, String> {
+pub(super) fn role(text: &str) -> Result<Role, String> {
     Role::parse(text).ok_or_else(|| format!("must be one of {}", Role::choices()))
 }
 
 pub(super) fn run(common: &Common, arguments: &LoginLink) -> Result<(), Failed> {
     let store = open(common)?;
     let tenant = store.read_now(|reader| find(reader, &arguments.tenant))?;
-    let url = base(arguments.public_url.as_deref(), arguments.listen);
+    let url = base(arguments, store.folder())?;
     print(make(&store, &tenant, arguments.role, &url)?)
 }
 
-/// Returns the URL at which a browser on this machine reaches a server that listens here.
-///
-/// A browser cannot open an unspecified address such as 0.0.0.0, so the loopback address replaces
-/// it.
-pub(super) fn base(public_url: Option<&str>, listen: SocketAddr) -> String {
-    if let Some(public_url) = public_url {
-        return public_url.to_owned();
-    }
-    let mut address = listen;
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        IpAddr::V4(_) | IpAddr::V6(_) => {}
-    }
-    format!("http://{address}")
+/// Where the running server of a data folder is reached.
+#[derive(Deserialize, Serialize)]
+struct Place {
+    public_url: Option<String>,
+    listen: String,
 }
+
+/// Tells the commands beside a server where it is reached.
+pub(super) fn announce(lock: &ServeLock, flags: &ServerFlags, listen: &ListenAddress) {
+    let place = Place {
+        public_url: flags.public_url.clone(),
+        listen: listen.to_string(),
+    };
+    let text = serde_json::to_string(&place).map_err(std::io::Error::from);
+    if let Err(error) = text.and_then(|text| lock.announce(&text)) {
+        log::warn!("login-link cannot know where this server listens: {error}");
+    }
+}
+
+/// The URL at which a browser reaches the server of a data folder.
+fn base(arguments: &LoginLink, folder: &Path) -> Result<String, Failed> {
+    let running = running_server(folder);
+    let running: Option<Place> = running.and_then(|text| serde_json::from_str(&text).ok());
+    let (public_url, listen) = match running {
+        None => (None, None),
+        Some(Place { public_url, listen }) => (public_url, listen.parse().ok()),
+    };
+    if let Some(url) = arguments.public_url.clone().or(public_url) {
+        return Ok(url);
+    }
+    // A server chooses its port itself for port 0.
+    let given = arguments
+        .listen
+        .clone()
+        .filter(|listen| !listen.is_any_port());
+    let listen = given.or(listen).or_else(|| DEFAULT_LISTEN.parse().ok());
+    listen.and_then(|listen| listen.url()).ok_or_else(|| {
+        Failed::saying(
+            "the server listens on a socket file; name the URL at which browsers reach it with --public-url",
+        )
+    })
+}
+
+/// Where a server listens by default.
+const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 
 /// Makes a link. The code follows a `#`, because browsers do not send that part to any server.
 pub(super) fn make(

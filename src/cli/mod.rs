@@ -3,21 +3,30 @@
 
 mod backup;
 mod check;
+mod completions;
 mod demo;
+mod environment;
 pub mod flags;
+mod health;
 mod keys;
+pub mod listen;
 mod logging;
 mod login_link;
+mod open_files;
 mod seed;
 mod serve;
 mod tenants;
+mod users;
+mod variables;
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::flags::{Common, LogFormat, Serve, ServerFlags};
@@ -25,12 +34,23 @@ use crate::error::Error;
 use crate::model::caller::Actor;
 use crate::model::clock::Clock;
 use crate::model::words::CallerKind;
-use crate::store::{OpenError, Store};
+use crate::store::sqlite::library_version;
+use crate::store::{OpenError, Store, database_file};
+
+/// The version, the commit and the SQLite library.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{} (commit {}, SQLite {})",
+        env!("CARGO_PKG_VERSION"),
+        env!("SWITCHBOARD_BUILT_COMMIT"),
+        library_version()
+    )
+});
 
 #[derive(Parser)]
 #[command(
     name = "switchboard",
-    version,
+    version = VERSION.as_str(),
     about = "Decides which agent answers a chat, for which MSP and which client company, and stores the conversation.",
     after_help = "To try it, run 'switchboard demo': it serves example data and prints commands to paste.\n\
                   To set up a real server:\n  \
@@ -56,17 +76,29 @@ enum Command {
     Import(seed::Import),
     /// Write tenants to stdout as a seed file, without their API keys
     Export(seed::Export),
-    /// Create and list tenants (MSPs)
+    /// Create, list and delete tenants (MSPs)
     Tenants(tenants::Tenants),
     /// Create, list, rotate and revoke API keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// List a tenant's users, and change their roles
+    #[command(subcommand)]
+    Users(users::Users),
     /// Print a link that signs a person in to the dashboard; it works once, for 15 minutes
     LoginLink(login_link::LoginLink),
     /// Write all data to one new file and check it; a server may be running
     Backup(backup::BackUp),
     /// Restore a backup into a data folder that has no data and no running server
     Restore(backup::Restore),
+    /// Ask a server whether it can work: exit code 0 if it can, for the health check of a container
+    Health(health::Health),
+    /// Print or change the environment that the data folder remembers
+    Environment(environment::Arguments),
+    /// Print the completions of a shell, such as bash; see the shell for where they belong
+    Completions(completions::Completions),
+    /// Write the man pages into a folder
+    #[command(hide = true)]
+    Man(completions::Man),
     /// Check a data folder: exit code 1 for damage, warnings for organizations that cannot chat yet
     Check,
 }
@@ -77,6 +109,14 @@ struct Failed(Vec<String>);
 impl Failed {
     fn saying(line: impl Into<String>) -> Self {
         Self(vec![line.into()])
+    }
+
+    /// The failure of a command that needs data in its folder.
+    fn no_data(folder: &Path) -> Self {
+        Self::saying(format!(
+            "there is no data in {}; choose another folder with --data",
+            folder.display()
+        ))
     }
 }
 
@@ -100,9 +140,11 @@ impl From<io::Error> for Failed {
 
 /// Runs the program. The exit code is 0 for success, 1 for a failure and 2 for wrong usage.
 pub fn main() -> ExitCode {
-    let line = CommandLine::parse();
+    let matches = variables::without_empty(CommandLine::command()).get_matches();
+    let line = CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let format = line.common.log_format;
     logging::start(format);
+    variables::warn_of_unknown(&CommandLine::command());
     let is_server = matches!(line.command, Command::Serve(_) | Command::Demo(_));
     let outcome = match line.command {
         Command::Demo(arguments) => demo::run(&line.common, &arguments),
@@ -111,9 +153,14 @@ pub fn main() -> ExitCode {
         Command::Export(arguments) => seed::export(&line.common, &arguments),
         Command::Tenants(command) => tenants::run(&line.common, &command),
         Command::Keys(command) => keys::run(&line.common, &command),
+        Command::Users(command) => users::run(&line.common, &command),
         Command::LoginLink(arguments) => login_link::run(&line.common, &arguments),
         Command::Backup(arguments) => backup::back_up(&line.common, &arguments),
         Command::Restore(arguments) => backup::restore(&line.common, &arguments),
+        Command::Health(arguments) => health::run(&arguments),
+        Command::Environment(arguments) => environment::run(&line.common, &arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => completions::write_man_pages(&arguments),
         Command::Check => check::run(&line.common),
     };
     logging::finish();
@@ -138,8 +185,27 @@ fn wrong_usage(kind: ErrorKind, message: &str) -> ! {
     CommandLine::command().error(kind, message).exit()
 }
 
+/// Opens a data folder for a command that only reads. A folder without data is not created.
 fn open(common: &Common) -> Result<Store, Failed> {
-    Ok(Store::open(&common.folder(), Clock::System)?)
+    let folder = common.folder();
+    if !database_file(&folder).is_file() {
+        return Err(Failed::no_data(&folder));
+    }
+    open_or_create(common)
+}
+
+/// Opens a data folder for a command that changes what is there.
+fn open_to_change(common: &Common) -> Result<Store, Failed> {
+    let store = open(common)?;
+    environment::remember_given(&store, common)?;
+    Ok(store)
+}
+
+/// Opens a data folder, and creates it if it is missing.
+fn open_or_create(common: &Common) -> Result<Store, Failed> {
+    let store = Store::open(&common.folder(), Clock::System)?;
+    environment::of(&store, common)?;
+    Ok(store)
 }
 
 /// Prints a line to stdout. A closed pipe is an error and not a panic.

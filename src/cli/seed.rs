@@ -7,12 +7,13 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use indicatif::ProgressBar;
 
-use super::flags::Directories;
-use super::{Common, Failed, bar, column, open, operator, print, wrong_usage};
+use super::flags::{self, Directories};
+use super::{
+    Common, Failed, bar, column, environment, open, open_or_create, operator, print, wrong_usage,
+};
 use crate::error::{Error, Result};
 use crate::input::company_file::{CompanyRows, ListOptions, Remarks};
 use crate::input::company_headings::HeadingMap;
@@ -26,7 +27,7 @@ use crate::store::import::{
     self, CompanyList, ImportOptions, Imported, LargeOptions, ONE_TRANSACTION, Rejected, Report,
 };
 use crate::store::tenants::{self, TenantRecord};
-use crate::store::{ImportLock, Reader, Store, WriteTx, export};
+use crate::store::{ImportLock, Reader, Store, WriteTx, database_file, export};
 
 #[derive(Args)]
 pub(super) struct Import {
@@ -37,7 +38,7 @@ pub(super) struct Import {
     tenant: Option<String>,
     /// Read the file as CSV whatever its name, with a column of ids and optionally of names and M365
     /// tenants
-    #[arg(long, env = "SWITCHBOARD_CSV", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "SWITCHBOARD_CSV", value_parser = flags::switch)]
     csv: bool,
     /// Read the column of a CSV file that has this heading as psa_company_id, psa_company_name or
     /// tenant_id, such as "Company ID=psa_company_id"; separate several with semicolons or repeat
@@ -50,11 +51,11 @@ pub(super) struct Import {
     )]
     map: Vec<HeadingMap>,
     /// Print each change on a line of its own, and write nothing
-    #[arg(long, env = "SWITCHBOARD_DRY_RUN", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "SWITCHBOARD_DRY_RUN", value_parser = flags::switch)]
     dry_run: bool,
     /// Ignore fields that this version does not know, with a warning for each, to import a file of a
     /// later version; of a CSV file, ignore columns that can each be the same field
-    #[arg(long, env = "SWITCHBOARD_ALLOW_UNKNOWN", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "SWITCHBOARD_ALLOW_UNKNOWN", value_parser = flags::switch)]
     allow_unknown: bool,
     #[command(flatten)]
     directories: Directories,
@@ -172,10 +173,24 @@ fn with_findings(
 
 fn import_seed(common: &Common, arguments: &Import) -> Result<Report, Failed> {
     let text = arguments.read()?;
-    let parsed = seed::parse_with(&text, &common.environment, arguments.unknown_fields());
+    // A dry run creates no folder, and neither does a file with problems.
+    let is_new = !database_file(&common.folder()).is_file() && !arguments.dry_run;
+    let existing = match is_new {
+        true => None,
+        false => Some(open(common)?),
+    };
+    let environment = environment::of_any(existing.as_ref(), common)?;
+    let parsed = seed::parse_with(&text, &environment, arguments.unknown_fields());
     drop(text);
     let seed = without_ignored(parsed)?;
-    let (store, things) = (open(common)?, seed.resource_count());
+    let store = match existing {
+        Some(store) => store,
+        None => open_or_create(common)?,
+    };
+    if !arguments.dry_run {
+        environment::remember_given(&store, common)?;
+    }
+    let things = seed.resource_count();
     let tenants = seed.tenants.iter();
     let companies: usize = tenants.map(|tenant| tenant.end_companies.len()).sum();
     let tenants = seed.tenants.iter();

@@ -1,6 +1,6 @@
 //! `serve`: runs the server, from the lock on its data folder to the end of its shutdown.
 
-use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Common, Failed, Serve, ServerFlags, column, login_link, print};
+use super::listen::{self, Bound, ListenAddress};
+use super::{
+    Common, Failed, Serve, ServerFlags, column, environment, login_link, open_files, print,
+};
 use crate::auth::Authenticator;
 use crate::auth::signing::SigningSecret;
 use crate::error::Code;
@@ -38,36 +41,67 @@ const CLEAN_UP_EVERY: Duration = Duration::from_secs(600);
 const INDEX_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) fn run(common: &Common, arguments: &Serve) -> Result<(), Failed> {
-    let (store, _lock) = Store::open_to_serve(&common.folder(), Clock::System)?;
-    let listener = bind(arguments.listen, "--listen")?;
+    let (store, lock) = Store::open_to_serve(&common.folder(), Clock::System)?;
+    let environment = environment::of(&store, common)?;
+    let bound = match listen::handed_over()? {
+        Some(bound) => bound,
+        None => listen::bind(&arguments.listen, "--listen")?,
+    };
+    environment::remember(&store, &environment)?;
+    login_link::announce(&lock, &arguments.server, &bound.address);
     if !SigningSecret::is_in(store.folder()) {
-        welcome(&store, &arguments.server, listener.local_addr()?)?;
+        welcome(&store, &arguments.server, &bound.address)?;
     }
-    until_stopped(store, &common.environment, &arguments.server, listener)
-}
-
-fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Failed> {
-    TcpListener::bind(address).map_err(|error| {
-        Failed::saying(format!(
-            "cannot listen on {address}: {error}; choose another address with {flag}"
-        ))
-    })
+    until_stopped(store, &environment, &arguments.server, bound)
 }
 
 /// Prints at the first start how to sign in: a link if there is one tenant, or how to get one.
-fn welcome(store: &Store, flags: &ServerFlags, address: SocketAddr) -> Result<(), Failed> {
+fn welcome(store: &Store, flags: &ServerFlags, address: &ListenAddress) -> Result<(), Failed> {
     let tenants = store.read_now(tenants::all)?;
-    match tenants.as_slice() {
-        [] => Ok(()),
-        [tenant] => {
-            let url = login_link::base(flags.public_url.as_deref(), address);
+    let url = flags.public_url.clone().or_else(|| address.url());
+    match (tenants.as_slice(), url) {
+        ([], _) => Ok(()),
+        ([tenant], Some(url)) => {
             let link = login_link::make(store, tenant, Role::Admin, &url)?;
             print(format_args!(
                 "Sign in as an administrator of {} (the link works once, for 15 minutes): {link}",
                 column(&tenant.name)
             ))
         }
-        [_, ..] => print("To sign in, run: switchboard login-link --tenant CLIENT_ID"),
+        ([_, ..], _) => print("To sign in, run: switchboard login-link --tenant CLIENT_ID"),
+    }
+}
+
+/// Logs which data the server works on, and how a person signs in.
+fn log_data(app: &App) {
+    let folder = std::path::absolute(app.store.folder());
+    let folder = folder.unwrap_or_else(|_| app.store.folder().to_owned());
+    let (count, next) = match app.store.read_now(tenants::count) {
+        Ok(0) => (
+            0,
+            "create a tenant with: switchboard tenants create --client-id ID --name NAME",
+        ),
+        Ok(count) => (
+            count,
+            "sign in with a link of: switchboard login-link --tenant CLIENT_ID",
+        ),
+        Err(error) => return log::warn!("cannot count the tenants: {error}"),
+    };
+    log::info!(
+        "data folder {}: {}; {next} --data {}",
+        folder.display(),
+        counted(count, "tenant", "tenants"),
+        quoted(&folder)
+    );
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+@%=:,".contains(c);
+    match text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 
@@ -76,10 +110,10 @@ pub(super) fn until_stopped(
     store: Store,
     environment: &str,
     flags: &ServerFlags,
-    listener: TcpListener,
+    bound: Bound,
 ) -> Result<(), Failed> {
     let closed = store.closed();
-    let outcome = serve_until_stopped(store, environment, flags, listener);
+    let outcome = serve_until_stopped(store, environment, flags, bound);
     // The server's threads close the file shortly after the server has stopped.
     if !closed.wait(CLOSE_TIMEOUT) {
         log::warn!(
@@ -111,7 +145,7 @@ fn serve_until_stopped(
     store: Store,
     environment: &str,
     flags: &ServerFlags,
-    listener: TcpListener,
+    bound: Bound,
 ) -> Result<(), Failed> {
     refuse_damage(&store)?;
     let signing = SigningSecret::of_folder(store.folder()).map_err(Failed::saying)?;
@@ -121,9 +155,12 @@ fn serve_until_stopped(
     let app = App::new(store, authenticator, responders, flags.config())?;
     let metrics = flags
         .metrics_listen
-        .map(|address| bind(address, "--metrics-listen"))
+        .as_ref()
+        .map(|address| listen::bind(address, "--metrics-listen"))
         .transpose()?;
-    let address = listener.local_addr()?;
+    let too_few_files = open_files::raise_limit(flags);
+    let place = bound.place();
+    let (listener, _file) = bound.into_parts();
     System::new().block_on(async move {
         match app.store.probe().await {
             Err(error) if error.is(Code::StorageFull) => log::warn!("{error}"),
@@ -137,11 +174,13 @@ fn serve_until_stopped(
         let server = http::serve(Arc::clone(&app), listener)?;
         let metrics = match metrics {
             None => None,
-            Some(listener) => {
-                log::info!("metrics on http://{}/metrics", listener.local_addr()?);
+            Some(bound) => {
+                log::info!("metrics on {}/metrics", bound.place());
+                let (listener, file) = bound.into_parts();
                 let server = http::serve_metrics(Arc::clone(&app), listener)?;
                 let handle = server.handle();
                 actix_web::rt::spawn(async move {
+                    let _file = file;
                     if let Err(error) = server.await {
                         log::error!("the metrics server stopped: {error}");
                     }
@@ -149,7 +188,11 @@ fn serve_until_stopped(
                 Some(handle)
             }
         };
-        log::info!("listening on http://{address} (environment {environment})");
+        log::info!("listening on {place} (environment {environment})");
+        log_data(&app);
+        if let Some(warning) = too_few_files {
+            log::warn!("{warning}");
+        }
         notify_systemd(NotifyState::Ready);
         app.authenticator.prepare(app.store.now());
         let handle = server.handle();

@@ -1,17 +1,25 @@
-//! `tenants create` and `tenants list`.
+//! `tenants create`, `tenants list` and `tenants delete`.
 
+use std::io::{self, IsTerminal, Write};
+
+use actix_web::rt::System;
 use clap::error::ErrorKind;
 use clap::{Args, Subcommand};
 
 use super::flags::Directories;
-use super::{Common, Failed, column, open, operator, print, wrong_usage};
+use super::seed::find;
+use super::{
+    Common, Failed, column, environment, open, open_or_create, open_to_change, operator, print,
+    wrong_usage,
+};
 use crate::input::draft::NAME;
 use crate::input::fields::shortened;
 use crate::model::clock::rfc3339;
 use crate::model::directory::{DirectoryId, DirectoryRule};
 use crate::model::names::{ClientId, M365TenantId, Name};
-use crate::store::audit;
-use crate::store::tenants::{self, NewTenant};
+use crate::store::tenants::{self, NewTenant, TenantRecord};
+use crate::store::{audit, import, tenant_removal};
+use crate::text::counted;
 
 #[derive(Args)]
 pub(super) struct Tenants {
@@ -42,6 +50,16 @@ enum Command {
     },
     /// List tenants in columns: client id, name, Microsoft 365 tenant, created
     List,
+    /// Delete a tenant with everything that belongs to it: sessions, files, companies, articles,
+    /// agents, channels, keys, users and audit events; a server may be running
+    Delete {
+        /// The tenant's client id
+        #[arg(value_name = "CLIENT_ID")]
+        tenant: String,
+        /// Confirm with the tenant's client id again [default: ask on the terminal]
+        #[arg(long, env = "SWITCHBOARD_YES", value_name = "CLIENT_ID")]
+        yes: Option<String>,
+    },
 }
 
 fn client_id(text: &str) -> Result<ClientId, String> {
@@ -86,7 +104,9 @@ pub(super) fn run(common: &Common, command: &Tenants) -> Result<(), Failed> {
                 rate_limit_per_minute: *rate_limit,
                 retention_days: None,
             };
-            open(common)?.write_now(move |tx| {
+            let store = open_or_create(common)?;
+            environment::remember_given(&store, common)?;
+            store.write_now(move |tx| {
                 let tenant = tenants::create(tx, &new)?;
                 audit::record(
                     tx,
@@ -103,6 +123,7 @@ pub(super) fn run(common: &Common, command: &Tenants) -> Result<(), Failed> {
             })?;
             print(client_id)
         }
+        Command::Delete { tenant, yes } => delete(common, tenant, yes.as_deref()),
         Command::List => {
             for tenant in open(common)?.read_now(tenants::all)? {
                 let entra_tenant_id = tenant
@@ -119,4 +140,58 @@ pub(super) fn run(common: &Common, command: &Tenants) -> Result<(), Failed> {
             Ok(())
         }
     }
+}
+
+/// Deletes a tenant after a confirmation.
+fn delete(common: &Common, named: &str, yes: Option<&str>) -> Result<(), Failed> {
+    let store = open_to_change(common)?;
+    let (tenant, contents) = store.read_now(|reader| {
+        let tenant = find(reader, named)?;
+        let contents = tenant_removal::contents(reader, tenant.no)?;
+        Ok((tenant, contents))
+    })?;
+    let no = tenant.no;
+    // An import that was interrupted would go on forever to be one of this tenant.
+    import::resume(&store, &|| false)?;
+    store.write_now(move |tx| tenant_removal::check(tx, no))?;
+    let summary = format!(
+        "{}, {}, {}, {}, {}",
+        counted(contents.sessions, "session", "sessions"),
+        counted(contents.companies, "company", "companies"),
+        counted(contents.articles, "article", "articles"),
+        counted(contents.users, "user", "users"),
+        counted(contents.api_keys, "API key", "API keys"),
+    );
+    let answer = match yes {
+        Some(yes) => yes.to_owned(),
+        None => ask(&tenant, &summary)?,
+    };
+    if answer.trim() != tenant.client_id.as_str() {
+        return Err(Failed::saying(format!(
+            "nothing was deleted: the confirmation is not {}",
+            tenant.client_id
+        )));
+    }
+    System::new().block_on(store.delete_tenant(no))?;
+    print(format_args!("{}\tdeleted: {summary}", tenant.client_id))
+}
+
+/// Asks for the tenant's client id on the terminal.
+fn ask(tenant: &TenantRecord, summary: &str) -> Result<String, Failed> {
+    if !io::stdin().is_terminal() {
+        return Err(Failed::saying(format!(
+            "nothing was deleted: there is no terminal to ask on; confirm with --yes {}",
+            tenant.client_id
+        )));
+    }
+    // Without stderr, nobody can read the question.
+    let _ = write!(
+        io::stderr(),
+        "{} ({summary}) and its audit events are deleted for good.\nType {} to confirm: ",
+        column(&tenant.name),
+        tenant.client_id
+    );
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(answer)
 }

@@ -14,6 +14,7 @@ mod events;
 mod guide;
 mod installs;
 mod keys;
+mod listener;
 mod login_command;
 mod messages;
 mod meta;
@@ -29,7 +30,6 @@ mod users;
 
 use std::any::Any;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -46,6 +46,7 @@ use self::edge::page::CompressedFiles;
 use self::edge::reply_limiter::ReplyLimiter;
 use self::edge::routing::{PathRoutes, RouterFactory};
 use self::edge::{middleware, refusal_audit};
+pub use self::listener::Listener;
 use crate::auth::Authenticator;
 use crate::auth::attempts::Attempts;
 use crate::auth::rate_limit::{Limits, RateLimiter};
@@ -188,10 +189,14 @@ const LISTEN_BACKLOG: i32 = 4_096;
 ///
 /// # Errors
 /// The listener cannot be used.
-pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
+pub fn serve(app: Arc<App>, listener: impl Into<Listener>) -> io::Result<Server> {
+    let listener = listener.into();
     // The standard library sets a backlog of 128. In a larger burst, some clients retry only after
     // a second, and the server never sees a client that sends nothing.
-    socket2::SockRef::from(&listener).listen(LISTEN_BACKLOG)?;
+    match &listener {
+        Listener::Tcp(listener) => socket2::SockRef::from(listener).listen(LISTEN_BACKLOG)?,
+        Listener::Unix(listener) => socket2::SockRef::from(listener).listen(LISTEN_BACKLOG)?,
+    }
     let workers = app.config.workers.map_or_else(
         || std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         usize::from,
@@ -218,17 +223,19 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     .client_request_timeout(timeouts.head)
     .keep_alive(timeouts.keep_alive)
     .shutdown_timeout(drain_seconds)
-    .disable_signals()
-    .listen(listener)?
-    .run();
-    Ok(server)
+    .disable_signals();
+    let server = match listener {
+        Listener::Tcp(listener) => server.listen(listener)?,
+        Listener::Unix(listener) => server.listen_uds(listener)?,
+    };
+    Ok(server.run())
 }
 
 /// Serves only `/metrics`, on a separate listener.
 ///
 /// # Errors
 /// The listener cannot be used.
-pub fn serve_metrics(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
+pub fn serve_metrics(app: Arc<App>, listener: impl Into<Listener>) -> io::Result<Server> {
     let timeouts = app.config.timeouts;
     let app = web::Data::from(app);
     let server = HttpServer::new(move || {
@@ -247,10 +254,12 @@ pub fn serve_metrics(app: Arc<App>, listener: TcpListener) -> io::Result<Server>
     .client_request_timeout(timeouts.head)
     .keep_alive(timeouts.keep_alive)
     .shutdown_timeout(0)
-    .disable_signals()
-    .listen(listener)?
-    .run();
-    Ok(server)
+    .disable_signals();
+    let server = match listener.into() {
+        Listener::Tcp(listener) => server.listen(listener)?,
+        Listener::Unix(listener) => server.listen_uds(listener)?,
+    };
+    Ok(server.run())
 }
 
 /// Sets socket options that bound the cost of a client that stops reading.

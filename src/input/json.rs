@@ -324,7 +324,7 @@ fn folded(name: &str) -> Vec<char> {
 }
 
 /// The number of characters to insert, remove or replace between two words.
-fn distance(from: &[char], to: &[char]) -> usize {
+pub(crate) fn distance(from: &[char], to: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (line, left) in from.iter().enumerate() {
         let mut diagonal = line;

@@ -15,6 +15,7 @@ pub mod contents;
 pub mod directory;
 pub mod duplicate_names;
 pub mod export;
+pub mod folder;
 pub mod health;
 pub mod idempotency;
 pub mod import;
@@ -30,6 +31,7 @@ pub mod search_index;
 pub mod sessions;
 pub mod sign_ins;
 pub mod stats;
+pub mod tenant_removal;
 pub mod tenants;
 pub mod tokens;
 pub mod turns;
@@ -43,7 +45,9 @@ use std::sync::Arc;
 use self::cache::{Cache, Cached};
 pub use self::sql::{Extent, Reader, Rows, WriteTx};
 use self::sqlite::Sqlite;
-pub use self::sqlite::{Closed, ImportLock, LongRead, ServeLock, WriterMetrics, database_file};
+pub use self::sqlite::{
+    Closed, ImportLock, LongRead, ServeLock, WriterMetrics, database_file, running_server,
+};
 use crate::error::{Error, Result};
 use crate::model::clock::{Clock, Millis};
 use crate::model::ids::{Tick, Ticker};

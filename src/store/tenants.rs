@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::rules::{Violation, refuse, unfit_directory};
 use super::sql::{Reader, Row};
-use super::{WriteTx, agents, installs};
+use super::{WriteTx, agents, folder, installs};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::draft::TenantDraft;
 use crate::model::clock::Timestamp;
@@ -128,6 +128,13 @@ pub fn all(reader: &Reader<'_>) -> Result<Vec<TenantRecord>> {
     reader.all(ALL, (), record)
 }
 
+const COUNT: &str = "SELECT count(*) AS count FROM tenants";
+
+/// The number of tenants.
+pub fn count(reader: &Reader<'_>) -> Result<i64> {
+    reader.one(COUNT, (), |row| row.get("count"))
+}
+
 /// The fields that a tenant is created with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NewTenant {
@@ -214,8 +221,8 @@ pub fn page(
 }
 
 const INSERT: &str = "
-INSERT INTO tenants (seq, client_id, name, entra_tenant_id, rate_limit_per_minute, retention_days, created_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+INSERT INTO tenants (seq, client_id, name, entra_tenant_id, rate_limit_per_minute, retention_days, created_at, tenant_no)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
 RETURNING tenant_no";
 
 /// Inserts a tenant without its managed agent.
@@ -234,6 +241,7 @@ pub fn insert(tx: &mut WriteTx<'_>, new: &NewTenant) -> Result<TenantNo> {
     }
     refuse(taken_directory(tx.reader(), None, new)?)?;
     let (now, seq) = (tx.now(), tx.tick());
+    let no = folder::next_tenant_no(tx)?;
     tx.returning_one(
         INSERT,
         (
@@ -244,6 +252,7 @@ pub fn insert(tx: &mut WriteTx<'_>, new: &NewTenant) -> Result<TenantNo> {
             new.rate_limit_per_minute,
             new.retention_days,
             now,
+            no,
         ),
         |row| row.get("tenant_no"),
     )

@@ -216,6 +216,13 @@ pub fn page(
     reader.all(PAGE, (tenant, before, role, q, limit), user)
 }
 
+const LIST: &str = select_user!("WHERE tenant_no = ?1 ORDER BY seq");
+
+/// All users of a tenant as the API returns them, oldest first.
+pub fn list(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<User>> {
+    reader.all(LIST, [tenant], user)
+}
+
 const ONE: &str = select_user!("WHERE tenant_no = ?1 AND user_id = ?2");
 
 /// The tenant's user with this id, as the API returns it.

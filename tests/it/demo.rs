@@ -112,8 +112,12 @@ fn an_interrupted_first_start_is_completed_by_the_next_start() {
     let workspace = Workspace::new();
     let folder = workspace.path().join("switchboard-demo");
     // The state after a crash between creating the file and importing the world.
-    let done = finish(program(["tenants", "list", "--data"]).arg(&folder));
-    assert_eq!(done.stdout, "");
+    let file = workspace.file("empty.json", r#"{"tenants": []}"#);
+    let done = finish(program(["import", &file, "--data"]).arg(&folder));
+    assert_eq!(
+        done.stdout, "0 created, 0 updated, 0 unchanged\n",
+        "{done:?}"
+    );
     let server = demo(&workspace, "127.0.0.1:0");
     assert_eq!(paste(&curl_lines(&server)[0])["data"]["agent_id"], 102);
 }

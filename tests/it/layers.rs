@@ -121,7 +121,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "model", "error", "input", "store", "auth", "turns", "http", "config", "digest", "text",
+            "model", "error", "input", "store", "auth", "turns", "http", "config", "digest",
+            "text", "outbound",
         ],
     ),
     ("lib", &[]),

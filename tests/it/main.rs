@@ -106,6 +106,8 @@ mod sign_in;
 mod streams;
 mod strict_seed;
 mod support;
+mod surroundings;
+mod tenant_removal;
 mod tokens;
 mod turn_memory;
 mod turn_shares;

@@ -60,6 +60,14 @@ impl Workspace {
         workspace
     }
 
+    /// A workspace whose data folder holds no tenant.
+    pub fn without_tenants() -> Self {
+        let workspace = Self::new();
+        let file = workspace.file("empty.json", r#"{"tenants": []}"#);
+        workspace.ok(["import", &file]);
+        workspace
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -309,7 +317,7 @@ impl Server {
             .unwrap();
         let mut stdout = Lines::of(child.stdout.take().unwrap());
         let mut stderr = Lines::of(child.stderr.take().unwrap());
-        let Some(line) = stderr.wait_for("listening on http://") else {
+        let Some(line) = stderr.wait_for("listening on ") else {
             child.kill().unwrap();
             return Err(CommandOutput {
                 code: child.wait().unwrap().code().unwrap_or(-1),
@@ -317,7 +325,9 @@ impl Server {
                 stderr: stderr.until_the_end().join("\n"),
             });
         };
-        let (_, rest) = line.split_once("http://").unwrap();
+        // A server on a socket file has no address.
+        let (_, rest) = line.split_once("listening on ").unwrap();
+        let rest = rest.strip_prefix("http://").unwrap_or(rest);
         let address = rest.split_whitespace().next().unwrap().to_owned();
         Ok(Self {
             child,
@@ -493,7 +503,7 @@ impl Client {
 }
 
 /// Reads one reply with a known length.
-pub fn read_reply(stream: &mut TcpStream) -> io::Result<Reply> {
+pub fn read_reply(stream: &mut impl Read) -> io::Result<Reply> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 8_192];
     loop {

@@ -21,7 +21,7 @@ fn assert_refused(workspace: &Workspace, text: &str, flags: &[&str], lines: &[&s
 
 #[test]
 fn a_name_said_twice_in_one_object_of_a_seed_file_is_a_problem() {
-    let workspace = Workspace::new();
+    let workspace = Workspace::without_tenants();
     let platform = r#"{"tenants": [{"client_id": "n", "name": "N", "api_keys": [
         {"name": "relay", "key": "neo_sk_dev_00000000", "platform": false, "platform": true}]}]}"#;
     let emptied = r#"{"tenants": [{"client_id": "n", "name": "N"}], "tenants": []}"#;
@@ -80,7 +80,7 @@ const UNKNOWN: [&str; 9] = [
 
 #[test]
 fn a_field_that_the_import_does_not_know_is_a_problem_with_the_nearest_known_name() {
-    let workspace = Workspace::new();
+    let workspace = Workspace::without_tenants();
     let lines = &UNKNOWN;
     assert_refused(&workspace, MISSPELLED, &[], lines);
     assert_refused(&workspace, MISSPELLED, &["--dry-run"], lines);

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub struct ImportLock {
 /// The locks of a data folder's server. A second server cannot start before they are dropped.
 #[derive(Debug)]
 pub struct ServeLock {
-    _folder: File,
+    folder: File,
     /// The database file itself, which a link in another folder can name too.
     _database: Arc<File>,
 }
@@ -44,10 +44,38 @@ pub struct ServeLock {
 impl ServeLock {
     pub(super) fn new(folder: File, database: Arc<File>) -> Self {
         Self {
-            _folder: folder,
+            folder,
             _database: database,
         }
     }
+
+    /// Tells other commands what they need to know of the server, until the lock is dropped.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn announce(&self, text: &str) -> io::Result<()> {
+        self.folder.set_len(0)?;
+        self.folder.write_all_at(text.as_bytes(), 0)
+    }
+}
+
+impl Drop for ServeLock {
+    fn drop(&mut self) {
+        // Whoever reads the text checks the lock too.
+        drop(self.folder.set_len(0));
+    }
+}
+
+/// What the running server of a data folder announced. `None` if no server runs: a server that
+/// crashed leaves its text, but not its lock.
+pub fn running_server(folder: &Path) -> Option<String> {
+    let path = folder.join(SERVE_LOCK);
+    let text = std::fs::read_to_string(&path).ok()?;
+    if text.is_empty() {
+        return None;
+    }
+    let file = File::open(path).ok()?;
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then_some(text)
 }
 
 /// The database file of a data folder.

@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use self::checkpoint::Checkpoints;
 use self::errors::describe;
 use self::folder::{FILE, LOG};
-pub use self::folder::{ImportLock, ServeLock, database_file};
+pub use self::folder::{ImportLock, ServeLock, database_file, running_server};
 pub use self::read_gate::LongRead;
 use self::read_gate::{LongReads, ReadGate};
 pub(super) use self::session::{Row, Session};
@@ -46,6 +46,11 @@ const READERS: u32 = 12;
 const READER_WAIT: Duration = Duration::from_secs(5);
 /// How often a long read is restarted so that the write-ahead log can be.
 const RESTARTS: u8 = 2;
+
+/// The version of the SQLite library in this program.
+pub fn library_version() -> &'static str {
+    rusqlite::version()
+}
 
 /// The default limit of changes in one commit.
 pub(super) const GROUP: usize = writer::GROUP;
