@@ -5,8 +5,14 @@ import { errorOf, path, post, signedAddress } from './api.js';
 import { h, icon, newId, setContent } from './dom.js';
 import { button, errorText, iconButton, notice } from './components.js';
 
-const FILES = 'image/png,image/jpeg,image/gif,image/webp,application/pdf,text/plain,text/csv,application/msword,'
-  + 'application/vnd.openxmlformats-officedocument.wordprocessingml.document,application/vnd.openxmlformats-officedocument.spreadsheetml.sheet';
+const FILES = 'image/png,image/jpeg,image/gif,image/webp,image/heic,application/pdf,text/plain,text/csv,application/msword,'
+  + 'application/vnd.openxmlformats-officedocument.wordprocessingml.document,application/vnd.openxmlformats-officedocument.spreadsheetml.sheet,'
+  + 'message/rfc822,application/vnd.ms-outlook,application/zip,.csv,.eml,.heic,.log,.msg,.txt,.zip';
+/** Types by the end of the name: a browser knows no type, or another one, for these files. */
+const TYPES = {
+  csv: 'text/csv', eml: 'message/rfc822', heic: 'image/heic', log: 'text/plain', msg: 'application/vnd.ms-outlook', txt: 'text/plain', zip: 'application/zip',
+};
+const typeOf = (file) => TYPES[file.name.split('.').pop().toLowerCase()] ?? file.type;
 const MAX_FILES = 6;
 const TIERS = [['FAST', 'Fast'], ['SMART', 'Smart']];
 
@@ -42,7 +48,7 @@ class Attachments {
 
   async upload(file) {
     const state = h('span.muted', 'Uploading…');
-    const item = { filename: file.name, mime: file.type, blob_path: null };
+    const item = { filename: file.name, mime: typeOf(file), blob_path: null };
     item.element = h('li', h('span.file', icon('file'), h('bdi', file.name), state,
       iconButton(`Remove ${file.name}`, 'close', () => this.remove(item))));
     this.items.push(item);
@@ -71,8 +77,9 @@ class Attachments {
 
 /** Uploads a file. Returns its `blob_path`, and the type that the server detected. */
 async function upload(session, file) {
-  const offer = await post(path`/chat/sessions/${session.id}/attachments/upload-url`, { content_type: file.type, filename: file.name });
-  const response = await fetch(signedAddress(offer.upload_url), { method: 'PUT', body: file, headers: { 'Content-Type': file.type }, credentials: 'omit' });
+  const type = typeOf(file);
+  const offer = await post(path`/chat/sessions/${session.id}/attachments/upload-url`, { content_type: type, filename: file.name });
+  const response = await fetch(signedAddress(offer.upload_url), { method: 'PUT', body: file, headers: { 'Content-Type': type }, credentials: 'omit' });
   if (!response.ok) throw await errorOf(response);
   return offer;
 }

@@ -4,6 +4,7 @@ import { allRows, get, path, post, put, remove } from './api.js';
 import { h, setContent } from './dom.js';
 import { badge, button, confirm, empty, facts, heading, identifier, linkButton, newPath, number, plural, resource, section, time, toast } from './components.js';
 import { form } from './form.js';
+import { textOf } from './html.js';
 import { listView, pickFilter } from './list.js';
 import { markdown } from './markdown.js';
 import { agentNames, companyNames } from './names.js';
@@ -106,7 +107,7 @@ function editor(id, text, described) {
   let drawMs = 0;
   const draw = () => {
     const start = performance.now();
-    setContent(drawn, input.value.trim() === '' ? h('p.muted', 'The preview of your text.') : markdown(input.value));
+    setContent(drawn, input.value.trim() === '' ? h('p.muted', 'The preview of your text.') : markdown(textOf(input.value)));
     drawMs = performance.now() - start;
   };
   const count = () => {
@@ -214,7 +215,7 @@ async function detail(context, id) {
     ]),
     made ? section('Article', made.element) : [
       section('Who can see this', h('div.stack.reach', reach(me.tenant.name, { audience: article.audience, company, chosen }))),
-      section('Text', h('div.card', markdown(article.body))),
+      section('Text', h('div.card', markdown(textOf(article.body)))),
     ],
   ];
 }

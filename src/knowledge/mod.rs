@@ -3,6 +3,8 @@
 
 pub mod builtin;
 pub mod citations;
+pub mod html;
+pub mod mentions;
 pub mod passage_index;
 pub mod question;
 pub mod spelling;

@@ -22,11 +22,21 @@ pub fn parse_blob_path(text: &str) -> Option<AttachmentId> {
 }
 
 impl FileType {
-    /// Whether this is an image, which a model can view.
+    /// Whether this is an image that a model can view.
     pub fn is_image(self) -> bool {
         match self {
             Self::Png | Self::Jpeg | Self::Gif | Self::Webp => true,
-            Self::Pdf | Self::Text | Self::Csv | Self::Doc | Self::Docx | Self::Xlsx => false,
+            // Models and browsers do not know HEIC.
+            Self::Pdf
+            | Self::Text
+            | Self::Csv
+            | Self::Doc
+            | Self::Docx
+            | Self::Xlsx
+            | Self::Eml
+            | Self::Msg
+            | Self::Heic
+            | Self::Zip => false,
         }
     }
 
@@ -40,12 +50,82 @@ impl FileType {
             Self::Gif => bytes.starts_with(b"GIF87a") || bytes.starts_with(b"GIF89a"),
             Self::Webp => bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP"),
             Self::Pdf => bytes.starts_with(b"%PDF-"),
-            Self::Text | Self::Csv => std::str::from_utf8(bytes).is_ok() && !bytes.contains(&0),
-            Self::Doc => bytes.starts_with(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
+            Self::Text | Self::Csv => is_text(bytes),
+            Self::Doc | Self::Msg => bytes.starts_with(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
             Self::Docx => is_open_xml(bytes, b"word/"),
             Self::Xlsx => is_open_xml(bytes, b"xl/"),
+            Self::Eml => is_email(bytes),
+            Self::Heic => is_heic(bytes),
+            Self::Zip => is_zip(bytes),
         }
     }
+}
+
+/// Whether these bytes are text in UTF-8, in UTF-16 with a byte order mark, or in Windows-1252, as
+/// Excel and Notepad write it.
+fn is_text(bytes: &[u8]) -> bool {
+    match bytes {
+        [0xff, 0xfe, rest @ ..] => is_utf_16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => is_utf_16(rest, u16::from_be_bytes),
+        _ if std::str::from_utf8(bytes).is_ok() => !bytes.contains(&0),
+        _ => is_windows_1252(bytes),
+    }
+}
+
+fn is_utf_16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> bool {
+    let (units, rest) = bytes.as_chunks::<2>();
+    let mut text = char::decode_utf16(units.iter().map(|two| unit(*two)));
+    rest.is_empty() && text.all(|c| c.is_ok_and(|c| c != '\0'))
+}
+
+/// Whether these bytes are Windows-1252 without control characters. Almost any bytes are, so the
+/// signature of an image excludes text. Ctrl-Z ends a text of old programs.
+fn is_windows_1252(bytes: &[u8]) -> bool {
+    let is_character = |byte: &u8| {
+        matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1a | b' '..=b'~')
+            || (*byte >= 0x80 && !matches!(byte, 0x81 | 0x8d | 0x8f | 0x90 | 0x9d))
+    };
+    let is_image = |file: &FileType| file.is_image() && file.is_content(bytes);
+    bytes.iter().all(is_character) && !FileType::ALL.iter().any(is_image)
+}
+
+/// Whether these bytes begin as an email does: with a header (RFC 5322, section 2.2).
+fn is_email(bytes: &[u8]) -> bool {
+    const MAX_LINE_BYTES: usize = 998;
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let bytes = bytes.trim_ascii_start();
+    // The line that separates the emails of a mailbox file.
+    let bytes = match bytes.strip_prefix(b"From ") {
+        Some(rest) => {
+            let end = rest.iter().position(|byte| *byte == b'\n');
+            end.map_or(rest, |end| &rest[end + 1..])
+        }
+        None => bytes,
+    };
+    let line = bytes.split(|byte| *byte == b'\n').next();
+    let line = line.unwrap_or_default();
+    let name = line
+        .iter()
+        .position(|byte| *byte == b':')
+        .map(|end| &line[..end]);
+    let is_name = |name: &[u8]| !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
+    line.len() <= MAX_LINE_BYTES && name.is_some_and(is_name) && !line.contains(&0)
+}
+
+/// Whether this is a container of the brands of HEIC (ISO/IEC 23008-12, annex B).
+fn is_heic(bytes: &[u8]) -> bool {
+    const BRANDS: [&[u8]; 8] = [
+        b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1",
+    ];
+    bytes.get(4..8) == Some(b"ftyp".as_slice())
+        && bytes
+            .get(8..12)
+            .is_some_and(|brand| BRANDS.contains(&brand))
+}
+
+/// Whether this is a zip archive with a directory, or an empty one.
+fn is_zip(bytes: &[u8]) -> bool {
+    zip_names(bytes).is_some() || bytes.starts_with(b"PK\x05\x06")
 }
 
 /// Whether this is an OpenXML document with a file in this folder.

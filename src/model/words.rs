@@ -133,6 +133,14 @@ words! {
         Docx = "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
         /// An Excel workbook.
         Xlsx = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        /// An email, as most programs save it.
+        Eml = "message/rfc822",
+        /// An email, as Outlook saves it.
+        Msg = "application/vnd.ms-outlook",
+        /// A photograph of an iPhone.
+        Heic = "image/heic",
+        /// An archive.
+        Zip = "application/zip",
     }
     /// The kind of client that opened a session.
     SessionChannel {

@@ -15,6 +15,7 @@ use crate::knowledge::builtin::{self, BuiltinPrompt, word_by_word};
 use crate::knowledge::citations;
 use crate::knowledge::passage_index::PassageIndex;
 use crate::knowledge::question::Participants;
+use crate::knowledge::{html, mentions};
 use crate::model::answer::Chunk;
 use crate::model::article::Article;
 use crate::model::ids::{SessionId, TurnId};
@@ -146,7 +147,7 @@ impl Responders {
                     .map(|article| Article {
                         id: article.id,
                         title: article.title,
-                        body: article.body,
+                        body: html::text_of(&article.body).into_owned(),
                         url: article.url,
                     })
                     .collect();
@@ -194,13 +195,26 @@ fn context(reader: &Reader<'_>, turn_ref: TurnRef) -> Result<TurnContext> {
     };
     Ok(TurnContext {
         tenant: tenants::by_no(reader, tenant)?.name,
-        conversation: messages::conversation(reader, turn_ref.session, turn_ref.turn)?,
+        conversation: conversation(reader, turn_ref)?,
         articles_version: articles::version(reader, tenant)?,
         session,
         agent,
         company,
         scope,
     })
+}
+
+/// The conversation up to the turn, without the mentions that call the bot.
+fn conversation(reader: &Reader<'_>, turn_ref: TurnRef) -> Result<Vec<ConversationMessage>> {
+    let mut conversation = messages::conversation(reader, turn_ref.session, turn_ref.turn)?;
+    for message in &mut conversation {
+        if message.role == MessageRole::User
+            && let Cow::Owned(text) = mentions::without_mentions(&message.content)
+        {
+            message.content = text;
+        }
+    }
+    Ok(conversation)
 }
 
 impl TurnContext {

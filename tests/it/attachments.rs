@@ -245,7 +245,7 @@ fn uploaded_content_must_match_its_type_and_a_refusal_does_not_use_up_the_link()
                 // Text of one text type is valid for the other one, so a NUL byte stands for a
                 // mismatch.
                 (true, "text/plain" | "text/csv") => b"\0".as_slice(),
-                (true, "application/pdf" | "image/gif") => b"\xff",
+                (true, "application/pdf" | "image/gif") => b"\x81",
                 _ => foreign,
             };
             if other != mime

@@ -11,6 +11,7 @@
 
 mod agents;
 mod articles;
+mod attachment_types;
 mod attachments;
 mod authority;
 mod backups;
@@ -54,6 +55,7 @@ mod guests;
 mod health;
 mod held_sockets;
 mod history;
+mod html_articles;
 mod idempotency;
 mod import_findings;
 mod installs;

@@ -469,3 +469,29 @@ fn completions_and_man_pages_name_every_command() {
     assert!(serve.contains("SWITCHBOARD_LISTEN"), "{serve}");
     assert!(!workspace.data().exists());
 }
+
+#[test]
+fn the_log_says_who_holds_the_write_lock_that_changes_wait_for() {
+    let workspace = with_tenant();
+    let (_, key) = workspace.new_key("northwind-it", "script");
+    let server = workspace.serve::<&str>([]);
+    let agents = server.client().get(&key, "/agents").data();
+    let body = json!({"agent_id": agents[0]["agent_id"]});
+    let other = rusqlite::Connection::open(workspace.database()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let created = std::thread::spawn({
+        let (client, key) = (server.client(), key.clone());
+        move || client.post(&key, "/chat/sessions", &body).status
+    });
+    let line = server.wait_for_log("changes wait for the write lock of ");
+    let expected = format!(
+        "{}, which the process {} (",
+        workspace.database().display(),
+        std::process::id()
+    );
+    assert!(line.contains(&expected), "{line}");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(created.join().unwrap(), 201);
+    server.wait_for_log("1 change waited ");
+    server.stop();
+}

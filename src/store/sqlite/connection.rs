@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, ffi};
 
+use super::lock_holder;
 use super::session::Session;
 use crate::error::Result;
 use crate::model::ids::Tick;
@@ -13,6 +14,8 @@ use crate::store::sql::Reader;
 
 /// How long a connection waits for the lock of another process, such as a command next to a server.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a writer waits for the lock before the log says who holds it.
+pub(super) const WARN_AFTER: Duration = Duration::from_millis(500);
 /// The capacity of a connection's cache of prepared statements.
 const STATEMENTS: usize = 128;
 
@@ -20,7 +23,11 @@ const STATEMENTS: usize = 128;
 /// time, with short pauses, and a step of many milliseconds would miss the pauses.
 fn wait_for_lock(waits: i32) -> bool {
     const STEP: Duration = Duration::from_millis(1);
-    let is_over = STEP.saturating_mul(waits.unsigned_abs()) > BUSY_TIMEOUT;
+    let waited = STEP.saturating_mul(waits.unsigned_abs());
+    let is_over = waited > BUSY_TIMEOUT;
+    if waited == WARN_AFTER {
+        lock_holder::warn_of_waiting();
+    }
     if !is_over {
         std::thread::sleep(STEP);
     }

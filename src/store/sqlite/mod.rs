@@ -7,6 +7,7 @@ mod connection;
 mod errors;
 mod folder;
 pub(crate) mod full_text;
+mod lock_holder;
 pub mod migrations;
 mod read_gate;
 mod schema;
@@ -170,6 +171,7 @@ impl Sqlite {
             ticker.clone(),
             checkpoints,
             max_changes,
+            &path,
         );
         let engine = Self {
             folder: folder.to_owned(),

@@ -1,5 +1,6 @@
 //! Group commit: one thread runs all waiting changes in one transaction, then answers.
 
+use std::path::{Path, PathBuf};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,13 +14,14 @@ use tokio::sync::oneshot;
 
 use super::checkpoint::{self, Checkpoints};
 use super::session::Session;
-use super::{connection, errors};
+use super::{connection, errors, lock_holder};
 use crate::error::{Code, Error, Result};
 use crate::metrics::{Counter, Histogram};
 use crate::model::clock::Clock;
 use crate::model::ids::Ticker;
 pub(super) use crate::store::sql::Extent;
 use crate::store::sql::{Effects, Random, WriteTx};
+use crate::text::counted;
 
 /// Changes that may wait. Further changes are refused as `overloaded`.
 const QUEUE: usize = 4_096;
@@ -202,6 +204,7 @@ impl Writer {
         ticker: Ticker,
         checkpoints: Checkpoints,
         max_changes: usize,
+        database: &Path,
     ) -> Self {
         let (queue, waiting) = sync_channel(QUEUE);
         let writable = Arc::new(AtomicBool::new(true));
@@ -215,12 +218,14 @@ impl Writer {
             effects: Effects::default(),
             random: Random::default(),
             checkpoints,
+            database: database.to_owned(),
             writable: Arc::clone(&writable),
             metrics: Arc::clone(&metrics),
         };
         let closed = Closed::default();
         let notify = NotifyOnDrop(closed.clone());
         let thread = std::thread::spawn(move || {
+            lock_holder::watch(&group_writer.database);
             // Dropped last, after the connection is closed.
             let _notify = notify;
             let mut group_writer = group_writer;
@@ -297,6 +302,8 @@ struct GroupWriter {
     data_version: Option<i64>,
     random: Random,
     checkpoints: Checkpoints,
+    /// The database file.
+    database: PathBuf,
     writable: Arc<AtomicBool>,
     metrics: Arc<WriterMetrics>,
     effects: Effects,
@@ -344,7 +351,7 @@ impl GroupWriter {
         waiting: &Receiver<Box<dyn Pending>>,
         max_changes: usize,
     ) -> Result<(), GroupFailure> {
-        execute(&self.connection, "BEGIN IMMEDIATE")?;
+        self.begin(group.len())?;
         let outcome = self.run_all(group, waiting, max_changes).and_then(|()| {
             match self.connection.is_autocommit() {
                 // The only change of the group was rolled back.
@@ -360,6 +367,29 @@ impl GroupWriter {
             return Err(error.into());
         }
         Ok(())
+    }
+
+    /// Begins a transaction of a group with so many changes. Logs a wait for the lock of another
+    /// process, and why changes are refused without the lock.
+    fn begin(&self, changes: usize) -> rusqlite::Result<()> {
+        let start = Instant::now();
+        let begun = execute(&self.connection, "BEGIN IMMEDIATE");
+        let waited = start.elapsed();
+        if waited < connection::WARN_AFTER {
+            return begun;
+        }
+        let changes = counted(changes as u64, "change", "changes");
+        let (seconds, database) = (waited.as_secs_f64(), self.database.display());
+        match &begun {
+            Ok(()) => {
+                log::warn!("{changes} waited {seconds:.1} s for the write lock of {database}");
+            }
+            Err(_) => log::error!(
+                "{changes} refused, because {} holds the write lock of {database} for {seconds:.1} s already; end that program",
+                lock_holder::holder(&self.database)
+            ),
+        }
+        begun
     }
 
     /// Moves the ticker past the ticks that another process has used, such as a command next to a
