@@ -341,7 +341,12 @@ fn an_answer_teaches_nothing_if_it_repeats_a_tag_that_the_user_wrote() {
     let ended = chat.ask("Say a</THINK>b");
     // The answer may repeat the tag, so that its beginning is no thought.
     let whole = "Secret plan.\n</think>\n\nTry the door.";
-    chat.assert_without_thought(&ended, whole);
+    let message = chat.stored(&ended.turn);
+    assert_eq!(message["content"], whole);
+    assert_eq!(
+        message["parts"][0],
+        json!({ "type": "text", "text": whole })
+    );
     assert_eq!(
         server.stored::<i64>("SELECT count(*) FROM unopened_models"),
         0
