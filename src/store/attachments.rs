@@ -230,7 +230,7 @@ SELECT message_seq, id, mime, filename, alt, bytes FROM attachments
 WHERE session_seq = ?1 AND message_seq BETWEEN ?2 AND ?3 ORDER BY message_seq, place";
 
 /// The attachments of a range of a session's messages, in the order of the messages.
-pub(super) fn of_messages(
+pub fn of_messages(
     reader: &Reader<'_>,
     session: SessionId,
     first: Tick,
@@ -254,8 +254,6 @@ pub(super) fn of_messages(
 /// An image that is attached to a message.
 #[derive(Clone, Debug)]
 pub struct StoredImage {
-    /// The message.
-    pub message: MessageId,
     /// The media type.
     pub mime: FileType,
     /// The content of the file.
@@ -263,23 +261,21 @@ pub struct StoredImage {
 }
 
 const IMAGES: &str = "
-SELECT m.id AS message_id, a.mime AS mime, c.content AS content
-FROM attachments a JOIN messages m ON m.seq = a.message_seq JOIN attachment_contents c ON c.attachment_seq = a.seq
-WHERE a.session_seq = ?1 AND a.message_seq BETWEEN ?2 AND ?3 AND a.mime IN ('image/png', 'image/jpeg', 'image/gif', 'image/webp')
-ORDER BY a.message_seq DESC, a.place DESC LIMIT ?4";
+SELECT a.mime AS mime, c.content AS content
+FROM attachments a JOIN attachment_contents c ON c.attachment_seq = a.seq
+WHERE a.session_seq = ?1 AND a.message_seq = ?2 AND a.mime IN ('image/png', 'image/jpeg', 'image/gif', 'image/webp')
+ORDER BY a.place DESC LIMIT ?3";
 
-/// The newest images of a range of a session's messages, up to `limit`, oldest first.
+/// The last images of a message, up to `limit`, in their order.
 pub fn images(
     reader: &Reader<'_>,
     session: SessionId,
-    first: MessageId,
-    last: MessageId,
+    message: Tick,
     limit: usize,
 ) -> Result<Vec<StoredImage>> {
-    let range = (session.tick(), first.tick(), last.tick(), limit);
-    let mut images = reader.all(IMAGES, range, |row| {
+    let of_message = (session.tick(), message, limit);
+    let mut images = reader.all(IMAGES, of_message, |row| {
         Ok(StoredImage {
-            message: row.get("message_id")?,
             mime: row.get("mime")?,
             content: row.get("content")?,
         })

@@ -12,3 +12,4 @@ pub mod respond;
 pub mod responder;
 pub mod signals;
 pub mod stream;
+mod tokens;

@@ -2,6 +2,7 @@
 //! deviations that such servers show.
 
 mod adapt;
+mod context;
 mod encoding;
 mod failure;
 mod incoming;
@@ -152,11 +153,13 @@ impl Client {
     ) -> Result<Completion, ResponderError> {
         let model = self.model(prompt.tier);
         let mut delays = self.settings.retry_delays.iter();
-        let omitted = self.learned.of(model).omitted(Instant::now());
-        let mut adapter = Adapter::new(&prompt, omitted);
+        let traits = self.learned.of(model);
+        let tokens = traits.context_tokens(self.settings.context_tokens);
+        let mut adapter = Adapter::new(&prompt, traits.omitted(Instant::now()), tokens);
         loop {
             let omitted = adapter.omitted();
-            let body = request::body(&prompt, model, self.settings.context_tokens, omitted);
+            let first = adapter.first_message();
+            let body = request::body(&prompt, model, first, omitted);
             let response = self.send(&body.into()).await?;
             if response.status().is_success() {
                 self.remember(model, &adapter);
@@ -174,10 +177,11 @@ impl Client {
             let refusal = refusal(response).await;
             if adapter.adapt(&refusal) {
                 log::info!(
-                    "model: {}: {}; asking again without {:?}",
+                    "model: {}: {}; asking again without {:?} and the {} oldest messages",
                     self.endpoint,
                     self.quote(&failure::refusal_line(&refusal)),
-                    adapter.omitted().iter().collect::<Vec<_>>()
+                    adapter.omitted().iter().collect::<Vec<_>>(),
+                    adapter.first_message()
                 );
                 continue;
             }
@@ -196,6 +200,14 @@ impl Client {
 
     /// Keeps what made a request succeed for the model's later requests.
     fn remember(&self, model: &str, adapter: &Adapter) {
+        if let Some(tokens) = adapter.learned_tokens() {
+            self.learned
+                .change(model, |traits| traits.bound_context(tokens));
+            log::warn!(
+                "model: {model} of {} refused a prompt as too long: prompts have up to {tokens} tokens from now on; set --model-context-tokens to the model's context",
+                self.endpoint
+            );
+        }
         for part in adapter.learned() {
             let is_new = self
                 .learned

@@ -1,5 +1,6 @@
-//! Chooses the responder of a turn and builds its prompt, from no more than the session may see
-//! (contract, section 13).
+//! Chooses the responder of a turn, and reads what it may see (contract, section 13).
+
+mod prompt;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,13 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 use super::openai;
-use super::reasoning::{Marks, without_thoughts};
-use super::responder::{Completion, FinishReason, HistoryMessage, Image, Prompt, ResponderError};
+use super::reasoning::Marks;
+use super::responder::{Completion, FinishReason, Prompt, ResponderError};
 use crate::error::{Code, Error, Result};
 use crate::knowledge::builtin::{self, BuiltinPrompt, word_by_word};
-use crate::knowledge::citations;
 use crate::knowledge::passage_index::PassageIndex;
-use crate::knowledge::question::Participants;
 use crate::knowledge::{html, mentions};
 use crate::model::answer::Chunk;
 use crate::model::article::Article;
@@ -23,24 +22,12 @@ use crate::model::session::Session;
 use crate::model::words::{Audience, MessageRole, ModelTier};
 use crate::store::agents::AgentRecord;
 use crate::store::articles::{self, ArticleScope};
-use crate::store::attachments::{self, StoredImage};
 use crate::store::companies::{self, CompanyRecord};
 use crate::store::messages::{self, ConversationMessage};
 use crate::store::{Extent, Reader, Store, agents, reasoning, sessions, tenants};
 
 /// The capacity of the index cache. A full cache is cleared, which costs only rebuilds.
 const MAX_CACHED_INDEXES: usize = 256;
-/// The maximum number of passages in a prompt.
-const MAX_PASSAGES: usize = 6;
-
-/// The maximum number of images in a prompt. Images can be large, and many turns run at a time.
-const MAX_IMAGES: usize = 4;
-/// The number of newest messages whose images a prompt may include.
-const IMAGE_MESSAGES: usize = 8;
-
-/// The prompt's text for a message that has only files, none of which the model gets.
-const HIDDEN_FILE: &str = "(The user sent a file that you cannot see.)";
-
 /// The turn to answer.
 #[derive(Clone, Copy, Debug)]
 pub struct TurnRef {
@@ -110,8 +97,8 @@ impl Responders {
             Some(model) => {
                 let reads = store.clone();
                 let (prompt, sources) = tokio::task::spawn_blocking(move || {
-                    let images = reads.read_now(|reader| images(reader, &context))?;
-                    prompt(&context, images, &index, turn_ref.tier)
+                    let files = reads.read_now(|reader| prompt::files(reader, &context))?;
+                    prompt::build(&context, files, &index, turn_ref.tier)
                 })
                 .await
                 .map_err(|error| not_prepared(Error::Internal(error.into())))?
@@ -316,131 +303,4 @@ async fn answer_built_in(
         usage: None,
         hides_images: false,
     })
-}
-
-/// Builds a model's prompt from the instructions, the best passages, and the conversation. Returns
-/// the articles of the passages too, in the order of their numbers.
-fn prompt(
-    context: &TurnContext,
-    images: Vec<StoredImage>,
-    index: &Mutex<PassageIndex>,
-    tier: ModelTier,
-) -> Result<(Prompt, Vec<Chunk>)> {
-    let mut system = format!(
-        "You are {}, an assistant of the managed service provider {}.",
-        context.agent.name, context.tenant
-    );
-    let mut add = |title: &str, text: Option<&str>| {
-        if let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) {
-            system.push_str("\n\n");
-            system.push_str(title);
-            system.push('\n');
-            system.push_str(text);
-        }
-    };
-    add(
-        "Instructions:",
-        context.agent.agent_settings.custom_instructions.as_deref(),
-    );
-    if let (Some(company), Some(_)) = (&context.company, &context.session.end_company_id) {
-        add(
-            "You are talking to staff of this company:",
-            Some(&company.psa_company_name),
-        );
-        add(
-            "Instructions for this company:",
-            company.custom_instructions_for_user_facing_chat.as_deref(),
-        );
-    }
-    let user_messages = context.user_messages();
-    let index = index.lock().unwrap_or_else(PoisonError::into_inner);
-    let company = context.company.as_ref();
-    let participants = Participants {
-        agent: &context.agent.name,
-        company: company.map(|company| company.psa_company_name.as_str()),
-    };
-    let hits = builtin::find(&user_messages, participants, &index)?;
-    let mut sources = Vec::new();
-    let mut passages = String::new();
-    let hits = &hits[..hits.len().min(MAX_PASSAGES)];
-    for of_article in hits.chunk_by(|one, other| one.article == other.article) {
-        let article = &index.articles()[of_article[0].article];
-        sources.push(citations::source(article));
-        passages.push_str(&format!("\n\n## [{}] {}", sources.len(), article.title));
-        if let Some(url) = &article.url {
-            passages.push_str(&format!("\n{url}"));
-        }
-        for hit in of_article {
-            passages.push_str("\n\n");
-            passages.push_str(hit.passage);
-        }
-    }
-    add(
-        "Knowledge articles that may help. If your answer uses one, cite it by its number in brackets, such as [1]:",
-        Some(&passages),
-    );
-    let prompt = Prompt {
-        tier,
-        system,
-        history: history(&context.conversation, images),
-    };
-    Ok((prompt, sources))
-}
-
-/// The newest images of the newest messages.
-fn images(reader: &Reader<'_>, context: &TurnContext) -> Result<Vec<StoredImage>> {
-    let conversation = &context.conversation;
-    let newest = &conversation[conversation.len().saturating_sub(IMAGE_MESSAGES)..];
-    let (Some(first), Some(last)) = (newest.first(), newest.last()) else {
-        return Ok(Vec::new());
-    };
-    attachments::images(reader, context.session.id, first.id, last.id, MAX_IMAGES)
-}
-
-/// Builds a history in which user and assistant alternate. A message that a failed turn left
-/// unanswered is joined with the next one.
-fn history(conversation: &[ConversationMessage], images: Vec<StoredImage>) -> Vec<HistoryMessage> {
-    let mut history: Vec<HistoryMessage> = Vec::new();
-    let mut images = images.into_iter().peekable();
-    for source in conversation {
-        let content = match source.role {
-            MessageRole::User => Cow::Borrowed(source.content.as_str()),
-            MessageRole::Assistant => without_thoughts(&source.content),
-        };
-        if source.role == MessageRole::Assistant && content.is_empty() {
-            continue;
-        }
-        let is_joined = history.last().is_some_and(|last| last.role == source.role);
-        if !is_joined {
-            history.push(HistoryMessage {
-                role: source.role,
-                text: String::new(),
-                images: Vec::new(),
-            });
-        }
-        let Some(message) = history.last_mut() else {
-            continue;
-        };
-        let images_before = message.images.len();
-        while let Some(image) = images.next_if(|image| image.message == source.id) {
-            message.images.push(Image {
-                mime: image.mime.as_str().to_owned(),
-                bytes: image.content,
-            });
-        }
-        let has_only_hidden_files = source.role == MessageRole::User
-            && content.is_empty()
-            && message.images.len() == images_before;
-        // Some models reject an empty message.
-        let text = if has_only_hidden_files {
-            HIDDEN_FILE
-        } else {
-            &*content
-        };
-        if !message.text.is_empty() && !text.is_empty() {
-            message.text.push_str("\n\n");
-        }
-        message.text.push_str(text);
-    }
-    history
 }

@@ -6,6 +6,8 @@ use crate::model::words::{MessageRole, ModelTier};
 /// One image of a prompt.
 #[derive(Clone)]
 pub struct Image {
+    /// The file's name, media type and description, for a text in place of the image.
+    pub label: String,
     /// The media type, such as `image/png`.
     pub mime: String,
     /// The content of the file.
@@ -23,6 +25,19 @@ pub struct HistoryMessage {
     pub images: Vec<Image>,
 }
 
+/// Adds a paragraph to a text.
+pub fn add_paragraph(text: &mut String, paragraph: &str) {
+    if !text.is_empty() && !paragraph.is_empty() {
+        text.push_str("\n\n");
+    }
+    text.push_str(paragraph);
+}
+
+/// The text in place of a file that the model does not see.
+pub fn unseen_file(label: &str) -> String {
+    format!("(The user sent a file that you cannot see: {label}.)")
+}
+
 /// The prompt of one turn.
 #[derive(Clone)]
 pub struct Prompt {
@@ -30,8 +45,8 @@ pub struct Prompt {
     pub tier: ModelTier,
     /// The system message: instructions and knowledge.
     pub system: String,
-    /// The conversation, oldest message first. User and assistant alternate; the last message is
-    /// the user's, which the responder answers.
+    /// The conversation, oldest message first. The last message is the user's, which the responder
+    /// answers. Messages that failed turns left unanswered follow each other.
     pub history: Vec<HistoryMessage>,
 }
 

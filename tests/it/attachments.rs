@@ -563,7 +563,7 @@ fn a_file_that_no_message_carries_is_deleted_after_a_day() {
 }
 
 #[test]
-fn a_model_gets_the_newest_images_of_a_user() {
+fn a_model_gets_images_in_the_turn_that_brings_them_and_a_line_of_text_for_other_files() {
     let model = ScriptedModel::start(vec![scripted_model::Reply::answer("I see.")]);
     let server = Server::answering(&[
         &format!("--model-url={}", model.url()),
@@ -600,29 +600,41 @@ fn a_model_gets_the_newest_images_of_a_user() {
         (&two, "image/png"),
     ]);
     body["message"] = "What is this?".into();
+    body["attachments"][1]["filename"] = "notes \"1\".txt".into();
+    body["attachments"][2]["alt"] = "A printer".into();
+    let unseen = |label: &str| format!("(The user sent a file that you cannot see: {label}.)");
+    let notes = unseen(r#""notes \"1\".txt", text/plain"#);
+    let asked = format!("What is this?\n\n{notes}");
     assert_eq!(
         answered(body),
-        [json!([{ "type": "text", "text": "What is this?" }, shown(1), shown(2)])]
+        [json!([{ "type": "text", "text": asked }, shown(1), shown(2)])]
     );
-    let three: Vec<String> = (3..6).map(upload).collect();
-    let files: Vec<(&str, &str)> = three
+    let many: Vec<String> = (3..8).map(upload).collect();
+    let files: Vec<(&str, &str)> = many
         .iter()
         .map(|path| (path.as_str(), "image/png"))
         .collect();
+    let (first, second) = (
+        unseen("image/png"),
+        unseen(r#"image/png, described as "A printer""#),
+    );
     assert_eq!(
         answered(carrying(&files)),
         [
-            json!([{ "type": "text", "text": "What is this?" }, shown(2)]),
+            json!(format!("What is this?\n\n{first}\n\n{notes}\n\n{second}")),
             json!("I see."),
-            json!([shown(3), shown(4), shown(5)]),
+            json!([
+                { "type": "text", "text": first },
+                shown(4),
+                shown(5),
+                shown(6),
+                shown(7),
+            ]),
         ]
     );
     let last = northwind.upload(&session, "text/plain", b"x");
     let told = answered(carrying(&[(&last, "text/plain")]));
-    assert_eq!(
-        told.last(),
-        Some(&json!("(The user sent a file that you cannot see.)"))
-    );
+    assert_eq!(told.last(), Some(&json!(unseen("text/plain"))));
 }
 
 #[test]

@@ -72,6 +72,7 @@ mod management;
 mod messages;
 mod methods;
 mod metrics;
+mod model_context;
 mod model_reasoning;
 mod model_refusals;
 mod model_setup;

@@ -185,7 +185,8 @@ fn a_server_that_refuses_everything_gets_four_requests() {
         let model = ScriptedModel::start(vec![ModelReply::status(status, "", "")]);
         let server = Server::with_model(&model, &[]);
         let chat = Chat::on(&server);
-        for count in [4, 8] {
+        // The second turn is tried without the first message too.
+        for count in [4, 9] {
             let Ended { turn, .. } = chat.ask("One");
             assert_eq!(
                 turn["error"],

@@ -148,6 +148,7 @@ async fn a_request_has_model_system_message_history_and_key() {
         past(MessageRole::Assistant, "Hello."),
         HistoryMessage {
             images: vec![Image {
+                label: "image/png".to_owned(),
                 mime: "image/png".to_owned(),
                 bytes: vec![1, 2, 3],
             }],
@@ -220,6 +221,7 @@ async fn a_request_of_many_megabytes_arrives_whole() {
     let model = ScriptedModel::start(vec![Reply::status(503, "", ""), Reply::answer("Yes")]);
     let mut asked = question();
     asked.history[0].images.push(Image {
+        label: "image/png".to_owned(),
         mime: "image/png".to_owned(),
         bytes: vec![7; 9_000_001],
     });

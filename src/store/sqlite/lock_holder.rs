@@ -103,7 +103,10 @@ mod tests {
         let lock = Lock::parse("17: POSIX  ADVISORY  WRITE 4242 08:01:131 120 120").unwrap();
         assert_eq!((lock.process, lock.inode), (4242, 131));
         assert!(lock.covers(120) && !lock.covers(121));
-        assert!(Lock::parse("1: POSIX  ADVISORY  WRITE 7 08:01:9 0 EOF").is_some_and(|lock| lock.covers(5)));
+        assert!(
+            Lock::parse("1: POSIX  ADVISORY  WRITE 7 08:01:9 0 EOF")
+                .is_some_and(|lock| lock.covers(5))
+        );
         for other in [
             "",
             "1: POSIX  ADVISORY  READ 4242 08:01:131 120 120",

@@ -1,16 +1,18 @@
 //! Decides how to ask a model server again that has refused a request: without an optional part of
-//! the request that the server does not take (contract, section 13, What a server does not take).
+//! the request that the server does not take, or with less history (contract, section 13, What a
+//! server does not take, and Context).
 //!
 //! The loop in [`Client::answer`](super::Client::answer) asks [`Adapter::adapt`] after each refusal
-//! and sends another request if the answer is `true`. Another way to adapt, such as a shorter
-//! history, is one more arm there: recognize the refusal in [`Refusal`], change a field of the
-//! adapter that [`request::body`](super::request::body) reads, and return `true`. The arm must give
-//! up after a bounded number of tries. If requests after a success should be adapted too,
+//! and sends another request if the answer is `true`. Another way to adapt is one more arm there:
+//! recognize the refusal in [`Refusal`], change a field of the adapter that
+//! [`request::body`](super::request::body) reads, and return `true`. The arm must give up after a
+//! bounded number of tries. If requests after a success should be adapted too,
 //! [`Client::remember`](super::Client) keeps the field in [`Traits`](super::learned::Traits).
 
 use reqwest::StatusCode;
 use serde_json::Value;
 
+use super::context::Context;
 use crate::turns::responder::Prompt;
 
 /// The most adapted requests for one answer.
@@ -111,6 +113,33 @@ impl Refusal {
         self.status.is_client_error() && is_by_content_filter(&self.words)
     }
 
+    /// Whether the request is too long for the model or for its server.
+    pub(super) fn is_for_length(&self) -> bool {
+        match self.status.as_u16() {
+            413 => return true,
+            401..=404 | 408 | 429 => return false,
+            400..=499 | 500 => {}
+            _ => return false,
+        }
+        let names_it = self.mentions(&["context_length", "context length", "context window"])
+            || self.mentions(&[
+                "context size",
+                "maximum context",
+                "n_ctx",
+                "model_max_length",
+            ])
+            || self.mentions(&["max_model_len", "max_seq_len", "string_above_max_length"]);
+        let has_subject = self.mentions(&["token", "context", "prompt", "sequence"])
+            || self.mentions(&["input length", "input is too", "inputs", "message is too"])
+            || self.mentions(&["messages are too", "request too", "request is too"]);
+        let has_complaint = self.mentions(&["too long", "too large", "too many", "exceed"])
+            || self.mentions(&["longer than", "larger than", "greater than", "more than"])
+            || self.mentions(&["maximum", "at most", "must be <=", "limit", "overflow"])
+            || self.mentions(&["reduce", "should be [", "does not fit"]);
+        let is_another = self.mentions(&["deadline", "timeout", "timed out", "quota"]);
+        names_it || (has_subject && has_complaint && !is_another)
+    }
+
     fn mentions(&self, words: &[&str]) -> bool {
         words.iter().any(|word| self.words.contains(word))
     }
@@ -151,12 +180,10 @@ impl Refusal {
             "model_not_found",
             "does not exist",
             "not found",
-            "context_length",
-            "context length",
         ];
         match self.status.as_u16() {
+            _ if self.is_for_length() => &[Part::Images],
             400 | 415 | 422 if !self.mentions(OTHER_CAUSES) => &Part::ALL,
-            413 => &[Part::Images],
             _ => &[],
         }
     }
@@ -225,6 +252,8 @@ fn words(body: &str) -> String {
 
 /// What the requests for one answer leave out.
 pub(super) struct Adapter {
+    /// How much of the history the next request has.
+    context: Context,
     /// The optional parts that the prompt needs.
     present: Parts,
     /// The parts that earlier answers taught to leave out.
@@ -246,8 +275,9 @@ pub(super) struct Adapter {
 }
 
 impl Adapter {
-    /// Starts with the parts that earlier answers taught to leave out.
-    pub(super) fn new(prompt: &Prompt, remembered: Parts) -> Self {
+    /// Starts with the parts that earlier answers taught to leave out, and with a history of up to
+    /// `context_tokens`.
+    pub(super) fn new(prompt: &Prompt, remembered: Parts, context_tokens: usize) -> Self {
         let has_images = prompt
             .history
             .iter()
@@ -257,6 +287,7 @@ impl Adapter {
             Part::StreamOptions | Part::SystemRole => true,
         };
         Self {
+            context: Context::of(prompt, context_tokens),
             present: Part::ALL.into_iter().filter(is_present).collect(),
             remembered,
             kept: remembered,
@@ -274,9 +305,42 @@ impl Adapter {
         self.omitted
     }
 
+    /// The first message of the history that the next request has.
+    pub(super) fn first_message(&self) -> usize {
+        self.context.first()
+    }
+
+    /// The bound of later prompts in estimated tokens, if a refusal taught it.
+    pub(super) fn learned_tokens(&self) -> Option<usize> {
+        self.context.learned()
+    }
+
     /// Changes what the next request leaves out. Returns whether there is anything left to try.
     pub(super) fn adapt(&mut self, refusal: &Refusal) -> bool {
-        if self.tries == MAX_TRIES || refusal.is_by_content_filter() {
+        if refusal.is_by_content_filter() {
+            return false;
+        }
+        if refusal.is_for_length() && !self.blames_images(refusal) && self.context.halve(true) {
+            return true;
+        }
+        if self.omit_more(refusal) {
+            return true;
+        }
+        // A refusal that names no cause may mean the length too.
+        self.omitted = self.kept;
+        !refusal.suspects().is_empty() && self.context.halve(false)
+    }
+
+    /// Whether a refusal may be for the images of the newest request.
+    fn blames_images(&self, refusal: &Refusal) -> bool {
+        let has_images = self.present.has(Part::Images) && !self.omitted.has(Part::Images);
+        let is_413 = refusal.status == StatusCode::PAYLOAD_TOO_LARGE;
+        has_images && (is_413 || refusal.names(Part::Images))
+    }
+
+    /// Leaves out one more part, or another one.
+    fn omit_more(&mut self, refusal: &Refusal) -> bool {
+        if self.tries == MAX_TRIES {
             return false;
         }
         self.tries += 1;
@@ -337,6 +401,7 @@ mod tests {
 
     fn adapter(has_image: bool) -> Adapter {
         let image = Image {
+            label: "image/png".to_owned(),
             mime: "image/png".to_owned(),
             bytes: vec![1],
         };
@@ -349,11 +414,74 @@ mod tests {
                 images: if has_image { vec![image] } else { Vec::new() },
             }],
         };
-        Adapter::new(&prompt, Parts::default())
+        Adapter::new(&prompt, Parts::default(), 1_000)
     }
 
     fn refusal(status: u16, body: &str) -> Refusal {
         Refusal::new(StatusCode::from_u16(status).unwrap(), body.to_owned())
+    }
+
+    #[test]
+    fn a_refusal_for_length_is_recognized_however_a_server_words_it() {
+        for (status, body) in [
+            (
+                400,
+                r#"{"error":{"message":"This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens. Please reduce the length of the messages.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#,
+            ),
+            (
+                400,
+                "the request exceeds the available context size. try increasing the context size or enable context shift",
+            ),
+            (500, "the request exceeds the available context size"),
+            (
+                400,
+                "Input tokens exceed the configured limit of 272000 tokens.",
+            ),
+            (400, "prompt is too long: 210000 tokens > 200000 maximum"),
+            (413, ""),
+            (
+                422,
+                "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens",
+            ),
+            (
+                400,
+                "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+            ),
+            (
+                400,
+                "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 30720]",
+            ),
+            (400, "Requested tokens (2217) exceed context window of 2048"),
+            (
+                400,
+                "Prompt contains 9000 tokens, too large for model with 8192 maximum context length",
+            ),
+            (422, "too many tokens in the request"),
+            (400, "Your request exceeded model token limit: 8192"),
+        ] {
+            assert!(refusal(status, body).is_for_length(), "{body}");
+        }
+        for (status, body) in [
+            (401, "token limit exceeded"),
+            (
+                429,
+                "Rate limit reached: tokens per minute exceed the limit",
+            ),
+            (500, "context deadline exceeded"),
+            (
+                400,
+                "Unrecognized request argument supplied: stream_options",
+            ),
+            (400, "System role not supported"),
+            (404, "The model `m` does not exist"),
+            (400, ""),
+            (
+                422,
+                r#"{"detail":[{"loc":["body","messages",1,"content"],"msg":"Input should be a valid string"}]}"#,
+            ),
+        ] {
+            assert!(!refusal(status, body).is_for_length(), "{body}");
+        }
     }
 
     /// What the requests leave out until the server takes one, or gives up.

@@ -33,6 +33,10 @@ impl Client {
         if refusal.is_temporary() {
             return self.unavailable(&log);
         }
+        if refusal.is_for_length() {
+            let message = "This message is too long for the assistant. Please send a shorter one.";
+            return self.error("model_rejected", message, &log);
+        }
         let message = "The assistant could not take this message. If that happens again, please tell an administrator.";
         self.error("model_rejected", message, &log)
     }

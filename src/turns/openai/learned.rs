@@ -55,6 +55,8 @@ pub(super) struct Traits {
     ends_to_watch: u8,
     /// Whether text has followed a finish reason.
     resumes: bool,
+    /// The most estimated tokens of a prompt, if the server has refused a longer one.
+    context_tokens: Option<usize>,
 }
 
 impl Traits {
@@ -106,6 +108,16 @@ impl Traits {
             Rest::End => self.stays_open_since = None,
             Rest::Silence => {}
         }
+    }
+
+    /// The most estimated tokens of a prompt: `configured`, or fewer.
+    pub(super) fn context_tokens(&self, configured: usize) -> usize {
+        self.context_tokens.unwrap_or(configured).min(configured)
+    }
+
+    /// Lowers the bound of prompts from now on.
+    pub(super) fn bound_context(&mut self, tokens: usize) {
+        self.context_tokens = Some(self.context_tokens(tokens));
     }
 
     fn refused_at(&self, part: Part) -> Option<Instant> {

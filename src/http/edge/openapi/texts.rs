@@ -499,8 +499,14 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "end_client_tenant_id",
         "The M365 tenant that the bot serves.",
     ),
-    ("tenant_ids", "The M365 tenants that the company is linked to. The list replaces the stored one."),
-    ("add_directory", "Adds the M365 tenant to a company that is linked to others, instead of a 409."),
+    (
+        "tenant_ids",
+        "The M365 tenants that the company is linked to. The list replaces the stored one.",
+    ),
+    (
+        "add_directory",
+        "Adds the M365 tenant to a company that is linked to others, instead of a 409.",
+    ),
     ("bot_id", "The bot, by its Microsoft app id."),
     ("internal_name", "The name for administrators."),
     (
