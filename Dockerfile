@@ -5,6 +5,8 @@
 FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /source
 COPY . .
+# The commit for --version: the image of the compiler has no git.
+ARG SWITCHBOARD_COMMIT=
 RUN cargo build --release --locked --bin switchboard \
     && install -m 0755 target/release/switchboard /switchboard
 

@@ -6,7 +6,10 @@ use crate::text::counted;
 
 pub(super) fn run(common: &Common) -> Result<(), Failed> {
     let store = open(common)?;
-    let findings = store.read_now(check::run)?;
+    let mut findings = store.read_now(check::run)?;
+    if store.lacks_log() {
+        findings.warnings.insert(0, check::LACKS_LOG.to_owned());
+    }
     for warning in &findings.warnings {
         print(format_args!("warning: {}", column(warning)))?;
     }

@@ -190,6 +190,9 @@ fn serve_until_stopped(
         };
         log::info!("listening on {place} (environment {environment})");
         log_data(&app);
+        if app.store.lacks_log() {
+            log::warn!("{}", check::LACKS_LOG);
+        }
         if let Some(warning) = too_few_files {
             log::warn!("{warning}");
         }
@@ -228,6 +231,9 @@ fn serve_until_stopped(
         let removal = timeout(REMOVAL_TIMEOUT, app.store.complete_removal()).await;
         if !matches!(removal, Ok(Ok(()))) {
             log::warn!("words of deleted sessions stay in the search index until the next start");
+        }
+        if let Err(error) = app.store.end_use().await {
+            log::debug!("the database still counts as in use: {error}");
         }
         if let Some(metrics) = metrics {
             // The metrics stop last, so that a monitor can observe the drain.

@@ -63,7 +63,7 @@ export function attachment(item, messageId, reload) {
   const href = signedAddress(item.url);
   const onclick = (event) => openFresh(event).catch((error) => toast(errorText(error), 'bad'));
   return h('li', h('a.file', { href, onclick },
-    item.mime.startsWith('image/')
+    item.mime.startsWith('image/') && item.mime !== 'image/heic'
       ? h('img.thumbnail', { src: href, alt: item.alt ?? name, loading: 'lazy' })
       : [icon('file'), h('bdi', name)]));
 }

@@ -29,3 +29,10 @@ const NEXT_TENANT_NO: &str =
 pub fn next_tenant_no(tx: &WriteTx<'_>) -> Result<TenantNo> {
     tx.returning_one(NEXT_TENANT_NO, (), |row| row.get("last_tenant_no"))
 }
+
+const SET_IN_USE: &str = "UPDATE folder SET in_use = ?1 WHERE one = 1";
+
+/// Records whether a server has the folder open.
+pub fn set_in_use(tx: &WriteTx<'_>, is_in_use: bool) -> Result<()> {
+    tx.execute(SET_IN_USE, [i64::from(is_in_use)]).map(drop)
+}

@@ -495,3 +495,56 @@ fn the_log_says_who_holds_the_write_lock_that_changes_wait_for() {
     server.wait_for_log("1 change waited ");
     server.stop();
 }
+
+#[test]
+fn check_tells_a_file_that_was_copied_beside_a_server_without_its_log() {
+    let told = "a server had this database open when it was copied";
+    let workspace = with_tenant();
+    let is_told = |folder: &std::path::Path| {
+        let done = workspace.run(["check", "--data", folder.to_str().unwrap()]);
+        assert_eq!(done.code, 0, "{done:?}");
+        done.stdout.contains(told)
+    };
+    let copy = |name: &str, files: &[&str]| {
+        let folder = workspace.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        for file in files {
+            fs::copy(workspace.data().join(file), folder.join(file)).unwrap();
+        }
+        folder
+    };
+    let whole = ["switchboard.db", "switchboard.db-wal"];
+    assert!(!is_told(&copy("before", &whole[..1])));
+    let server = workspace.serve::<&str>([]);
+    workspace.new_key("northwind-it", "script");
+    assert!(!is_told(&workspace.data()), "beside the server");
+    let alone = copy("alone", &whole[..1]);
+    assert!(is_told(&alone) && is_told(&alone));
+    let both = copy("both", &whole);
+    assert!(!is_told(&both) && !is_told(&both));
+    let backup = workspace.path().join("backup.db");
+    workspace.ok(["backup", backup.to_str().unwrap()]);
+    let restored = workspace.path().join("restored");
+    workspace.ok([
+        "--data",
+        restored.to_str().unwrap(),
+        "restore",
+        backup.to_str().unwrap(),
+    ]);
+    assert!(!is_told(&restored));
+
+    let mut command = workspace.command(["serve", "--listen", "127.0.0.1:0", "--data"]);
+    command.arg(&alone);
+    let other = Server::start(command);
+    other.wait_for_log(told);
+    other.stop();
+    assert!(!is_told(&alone), "a server has told it");
+
+    server.crash();
+    assert!(
+        !is_told(&workspace.data()) && !is_told(&workspace.data()),
+        "after a crash"
+    );
+    workspace.serve::<&str>([]).stop();
+    assert!(!is_told(&copy("after", &whole[..1])));
+}

@@ -101,6 +101,7 @@ pub fn back_up(
         let copy = staged.open()?;
         staged.refuse_damage(&copy, &path)?;
         schema::refuse_foreign(&copy, &path, version)?;
+        staged.end_use(&copy)?;
         (
             staged.contents(&copy)?,
             staged.contradictions(&copy, &path)?,
@@ -141,6 +142,7 @@ pub fn restore(
     let path = folder.join(FILE);
     refuse_data(&path)?;
     let staged = StagedCopy::next_to(&path)?;
+    let has_log = side_file(file, "-wal").exists();
     let version = staged.copy(&source, file, report)?;
     drop(source);
     report(Progress::Checking);
@@ -151,6 +153,9 @@ pub fn restore(
         if version < migrations::newest() {
             migrations::run(&mut copy, file)?;
             staged.refuse_damage(&copy, file)?;
+        }
+        if has_log {
+            staged.end_use(&copy)?;
         }
         staged.contradictions(&copy, file)?
     };
@@ -284,7 +289,20 @@ struct StagedCopy {
     destination: PathBuf,
 }
 
+const END_USE: &str = "UPDATE folder SET in_use = 0 WHERE one = 1";
+const KNOWS_USE: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'folder')";
+
 impl StagedCopy {
+    /// Records that no server has the copy open: it is complete without a log.
+    fn end_use(&self, copy: &Connection) -> Result<(), OpenError> {
+        copy.query_row(KNOWS_USE, [], |row| row.get(0))
+            .and_then(|is_known: bool| match is_known {
+                true => copy.execute(END_USE, []).map(drop),
+                false => Ok(()),
+            })
+            .map_err(|error| cannot_write(&self.destination, &error))
+    }
+
     fn next_to(destination: &Path) -> Result<Self, OpenError> {
         let failed = |error: io::Error| cannot_write(destination, &error);
         if !parent(destination).is_dir() {

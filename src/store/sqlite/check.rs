@@ -81,6 +81,11 @@ const CONSISTENCY: &[(&str, &str)] = &[
     ),
 ];
 
+/// The warning about a copy without its write-ahead log.
+pub const LACKS_LOG: &str = "a server had this database open when it was copied, and the copy has no write-ahead log \
+                             (switchboard.db-wal): the last changes before the copy may be missing, unless Litestream made it; \
+                             'switchboard backup' makes a complete copy";
+
 /// Checks everything. Takes long on a large database.
 pub fn run(reader: &Reader<'_>) -> Result<Findings> {
     let mut findings = Findings {

@@ -224,6 +224,13 @@ pub(super) fn last_tick(connection: &Connection) -> rusqlite::Result<Tick> {
         .map(Tick)
 }
 
+const IS_IN_USE: &str = "SELECT in_use FROM folder WHERE one = 1";
+
+/// Whether a server has the file open, or had it open and did not end its work.
+pub(super) fn is_in_use(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row(IS_IN_USE, [], |row| row.get(0))
+}
+
 /// A number that changes with every commit of another connection, but not with those of this one.
 pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection

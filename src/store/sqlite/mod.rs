@@ -65,6 +65,10 @@ pub(super) struct Sqlite {
     /// The database file, opened before SQLite opens it and closed after: when a process closes any
     /// descriptor of a file, it loses all of SQLite's locks on that file.
     file: Arc<File>,
+    /// A server had the file open when it was copied, and the copy has no write-ahead log.
+    lacks_log: bool,
+    /// A server had the file open and did not end its work, or still works.
+    is_in_use: bool,
 }
 
 impl Sqlite {
@@ -77,7 +81,29 @@ impl Sqlite {
         // Do not open this connection in the background: it could close after the writer, and leave
         // the write-ahead log behind.
         let idle_readers = 0;
-        Self::open_for(folder, clock, max_changes, idle_readers, |_| Ok(()))
+        let (engine, ticker) =
+            Self::open_for(folder, clock, max_changes, idle_readers, |_| Ok(()))?;
+        // The log of a server that crashed is complete, and the last connection removes it.
+        if engine.is_in_use && !engine.lacks_log && folder::lock_for_serving(folder).is_ok() {
+            engine.mark_in_use(false);
+        }
+        Ok((engine, ticker))
+    }
+
+    /// Records whether a server has the file open. A full disk is no reason not to serve.
+    fn mark_in_use(&self, is_in_use: bool) {
+        let marked = self.submit(Extent::Statement, move |tx| {
+            super::folder::set_in_use(tx, is_in_use)
+        });
+        let marked = marked.map(|reply| reply.blocking_recv());
+        if !matches!(marked, Ok(Ok(Ok(())))) {
+            log::debug!("the database does not know that a server uses it");
+        }
+    }
+
+    /// Whether the file was copied beside a running server, without its write-ahead log.
+    pub(super) fn lacks_log(&self) -> bool {
+        self.lacks_log
     }
 
     /// As [`Sqlite::open`], for the folder's one server. Checkpoints what an earlier server left in
@@ -122,6 +148,7 @@ impl Sqlite {
         let file = folder::open_private_file(&path)
             .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
         lock(&file)?;
+        let has_log = folder.join(LOG).exists() || checkpoint::is_quarantined(&path);
         let failed = |error: rusqlite::Error| OpenError(describe(&path, &error));
         // Only if no server runs: that server may be the one that quarantined its log.
         if checkpoint::is_quarantined(&path)
@@ -161,6 +188,8 @@ impl Sqlite {
                     .with_init(|connection| connection::prepare_reader(connection)),
             )
             .map_err(|error| OpenError(format!("cannot read {}: {error}", path.display())))?;
+        // A damaged file is reported by whoever reads it.
+        let is_in_use = connection::is_in_use(&connection).unwrap_or_default();
         let gate = Arc::<ReadGate>::default();
         let checkpoints: Checkpoints =
             checkpoint::start(&path, Arc::clone(&gate)).map_err(failed)?;
@@ -179,6 +208,8 @@ impl Sqlite {
             writer,
             long_reads: LongReads::new(gate),
             file: Arc::new(file),
+            lacks_log: is_in_use && !has_log,
+            is_in_use,
         };
         Ok((engine, ticker))
     }
@@ -194,6 +225,8 @@ impl Sqlite {
                 path.display()
             )));
         }
+        // The checkpoint takes the mark into the file, where a copy of the file alone has it too.
+        self.mark_in_use(true);
         match checkpoint::recover(&path) {
             Ok(()) => Ok(lock),
             // The log is complete without the checkpoint.
