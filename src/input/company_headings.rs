@@ -60,7 +60,6 @@ impl ListField {
                 "tenantid",
                 "tenantguid",
                 "azuretenantid",
-                "azuretenant",
                 "azureadtenantid",
                 "aadtenantid",
                 "entratenantid",
@@ -70,7 +69,6 @@ impl ListField {
                 "microsoft365tenantid",
                 "ms365tenantid",
                 "m365tenantid",
-                "m365tenant",
                 "o365tenantid",
                 "office365tenantid",
                 "microsoftid",
@@ -97,7 +95,12 @@ impl ListField {
                 "organization",
                 "organisation",
             ],
-            Self::Directory => &[],
+            Self::Directory => &[
+                "azuretenant",
+                "m365tenant",
+                "microsofttenant",
+                "entratenant",
+            ],
         }
     }
 }
@@ -132,15 +135,22 @@ fn meaning(heading: &str) -> Option<(ListField, Rank)> {
         .max_by_key(|(_, rank)| *rank)
 }
 
-/// A heading in lower case, without space, punctuation and what it has in brackets at its end:
-/// `Account ID [updates only]` is `accountid`.
+/// A heading in lower case, without space, punctuation and what it has in brackets:
+/// `Account ID [updates only]` is `accountid`, and `Directory (tenant) ID` is `directoryid`.
 fn plain(heading: &str) -> String {
-    let heading = match heading.find(['[', '(']) {
-        Some(begin) if begin > 0 => heading.get(..begin).unwrap_or(heading),
-        Some(_) | None => heading,
-    };
-    let letters = heading.chars().filter(|c| c.is_alphanumeric());
-    letters.flat_map(char::to_lowercase).collect()
+    let mut plain = String::new();
+    let mut depth = 0_usize;
+    for character in heading.chars() {
+        match character {
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth = depth.saturating_sub(1),
+            _ if depth == 0 && character.is_alphanumeric() => {
+                plain.extend(character.to_lowercase());
+            }
+            _ => {}
+        }
+    }
+    plain
 }
 
 /// Whether a heading means a field by itself.
@@ -394,6 +404,8 @@ mod tests {
             "Organization ID (updates only),Organization Name,Entra Tenant ID",
             "id,name,Directory ID",
             "Customer ID,Customer,Microsoft 365 Tenant ID",
+            "Org. ID,Org. Name,Directory (tenant) ID",
+            "Company ID,Company,Azure Tenant",
         ] {
             assert_eq!(
                 places(headings, &[]),
