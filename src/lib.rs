@@ -19,6 +19,8 @@ pub mod metrics;
 
 pub mod text;
 
+pub mod terms;
+
 pub mod resolver;
 
 pub mod input;

@@ -10,6 +10,7 @@ use switchboard::model::clock::Clock;
 use switchboard::model::ids::{ChannelId, KeyId, MessageId, SessionId, Tick, TurnId};
 use switchboard::store::database_file;
 use switchboard::store::sqlite::migrations;
+use switchboard::terms;
 
 use crate::numbers::Random;
 use crate::{Failed, SEED_FILE, server};
@@ -346,7 +347,7 @@ fn add_session(
     if let Some(title) = title {
         connection
             .prepare_cached(TITLE_WORDS)?
-            .execute((seq.0, &scope, title))?;
+            .execute((seq.0, &scope, terms::of(title)))?;
     }
     let apart_ms = span_ms / (i64::try_from(questions).unwrap_or(i64::MAX) + 1);
     for question in 0..questions {
@@ -372,9 +373,11 @@ fn add_session(
                 reason,
                 at
             ])?;
-            connection
-                .prepare_cached(MESSAGE_WORDS)?
-                .execute((id.tick().0, &scope, text))?;
+            connection.prepare_cached(MESSAGE_WORDS)?.execute((
+                id.tick().0,
+                &scope,
+                terms::of(text),
+            ))?;
         }
         let since = if question == 0 { Tick(0) } else { turn.tick() };
         connection.prepare_cached(TURN)?.execute(params![

@@ -273,6 +273,14 @@ fn exit_now() -> ! {
 /// Cleans up expired data and indexes new messages, in the background.
 async fn run_maintenance(app: Arc<App>) {
     let store = &app.store;
+    match store.missing_in_search().await {
+        Ok(0) => {}
+        Ok(missing) => log::info!(
+            "the search index is built again after the upgrade: {} to go; until then, a search may miss old messages",
+            counted(missing, "message", "messages")
+        ),
+        Err(error) => log::warn!("the search index cannot be read: {error}"),
+    }
     let mut clean_up = tokio::time::interval(CLEAN_UP_EVERY);
     let mut index = tokio::time::interval(INDEX_EVERY);
     loop {

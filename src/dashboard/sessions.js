@@ -2,7 +2,7 @@
 
 import { allRows, call, get, patch, path, post, remove } from './api.js';
 import { conversation } from './chat.js';
-import { h, setContent } from './dom.js';
+import { append, h, setContent } from './dom.js';
 import { form } from './form.js';
 import { listView, pickFilter } from './list.js';
 import { agentNames, channelNames, companyNames } from './names.js';
@@ -27,7 +27,7 @@ function list(context) {
     ],
     href: (session) => `#/sessions/${session.id}`,
     columns: [
-      { label: 'Title', wide: true, cell: (session) => [h('bdi', session.title ?? 'Untitled'), session.archived_at && [' ', badge('Archived')], session.shared && [' ', badge('Shared', 'info')]] },
+      { label: 'Title', wide: true, cell: (session) => [h('bdi', session.title ?? 'Untitled'), session.archived_at && [' ', badge('Archived')], session.shared && [' ', badge('Shared', 'info')], session.snippet && snippet(session.snippet)] },
       { label: 'Agent', cell: (session) => agentNames.element(session.agent_id) },
       { label: 'Company', cell: (session) => (session.end_company_id ? companyNames.element(session.end_company_id) : h('span.muted', 'none')) },
       { label: 'Channel', hide: true, cell: (session) => (session.channel_id ? channelNames.element(session.channel_id) : TRANSPORTS[session.channel]) },
@@ -38,6 +38,17 @@ function list(context) {
       context.me.can.chat && linkButton('Try an agent', '#/try', { kind: 'primary' })),
   });
   return [heading('Sessions', { lead: 'The chats of your technicians and clients’ staff with agents.' }), element];
+}
+
+/** The part of a message that a search found. Its marks count UTF-16 code units, as JavaScript does. */
+function snippet({ text, marks }) {
+  const element = h('div.snippet.muted', { dir: 'auto' });
+  let end = 0;
+  for (const [from, to] of marks) {
+    append(element, text.slice(end, from), h('mark', text.slice(from, to)));
+    end = to;
+  }
+  return append(element, text.slice(end));
 }
 
 const TRANSPORTS = { TEAMS: 'Teams', DASHBOARD: 'Dashboard', API: 'API' };

@@ -18,11 +18,12 @@ use crate::input::fields::{Fields, FromFields};
 use crate::model::caller::{Caller, Reach, Who};
 use crate::model::ids::SessionId;
 use crate::model::names::{AgentId, ClientId, Name, TenantNo};
-use crate::model::session::{Message, Metadata, Session};
+use crate::model::session::{ListedSession, Message, Metadata, Session};
 use crate::model::words::Role;
 use crate::resolver::{Directory, NotMapped};
 use crate::store::sessions::{self, Scope, SessionChange, SessionFilter};
-use crate::store::{Extent, LongRead, Reader, audit, search, turns, unlinked};
+use crate::store::{Extent, LongRead, Reader, audit, turns, unlinked};
+use crate::terms::{self, Phrase};
 
 /// Longest title, in characters (contract, section 1, Size).
 pub(super) const MAX_TITLE_CHARS: usize = 200;
@@ -32,6 +33,7 @@ const INDEX_TIMEOUT: Duration = Duration::from_secs(10);
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 const SEARCH_INCOMPLETE: &str =
     "The server's disk is full. The newest messages may be missing from this result.";
+const SEARCH_REBUILT: &str = "The server builds its search index again after an upgrade. Old messages may be missing from this result.";
 
 /// Refuses `client_id` from a caller that is not the platform, even if the value names the caller's
 /// own tenant (contract, section 1, Order of checks).
@@ -200,7 +202,7 @@ pub(super) async fn list(
     app: web::Data<App>,
     caller: Permit,
     Query(query): Query<ListQuery<SessionQuery>>,
-) -> Outcome<Vec<Session>> {
+) -> Outcome<Vec<ListedSession>> {
     let SessionQuery {
         filter,
         q,
@@ -227,35 +229,41 @@ pub(super) async fn list(
             let read = move |reader: &Reader<'_>| {
                 sessions::page(reader, &scope, &filter, before, page.fetch())
             };
-            if is_indexed {
+            let rows = if is_indexed {
                 app.store.read(read).await?
             } else {
                 let (kind, tenant) = (LongRead::List, caller.tenant.no);
                 app.store.read_long(kind, Some(tenant), read).await?
-            }
+            };
+            rows.into_iter().map(ListedSession::from).collect()
         }
         Some(q) => {
-            let words = search::words(&q);
-            if !words.is_empty() {
-                let completed = tokio::time::timeout(INDEX_TIMEOUT, app.store.complete_search())
-                    .await
-                    .map_err(|_| Code::Overloaded)?;
-                match completed {
-                    // Only messages that were accepted just before the disk was full can be
-                    // missing.
-                    Err(error) if error.is(Code::StorageFull) => warnings.push(SEARCH_INCOMPLETE),
-                    completed => completed?,
-                }
-            }
+            let phrases = terms::phrases(&q);
+            warnings.extend(complete_search(&app, &phrases).await?);
             app.store
                 .read_long(LongRead::Search, Some(caller.tenant.no), move |reader| {
-                    sessions::search_page(reader, &scope, &filter, &words, before, page.fetch())
+                    sessions::search_page(reader, &scope, &filter, &phrases, before, page.fetch())
                 })
                 .await?
         }
     };
-    let (sessions, keys) = page.cut(rows, list, |session: &Session| session.id.tick());
+    let (sessions, keys) = page.cut(rows, list, |listed| listed.session.id.tick());
     Ok(Reply::ok(sessions).paged(keys).warning(warnings))
+}
+
+/// Brings the search index up to date. Returns a warning if it still lacks something.
+async fn complete_search(app: &App, phrases: &[Phrase]) -> Result<Option<&'static str>> {
+    if phrases.is_empty() {
+        return Ok(None);
+    }
+    let completed = tokio::time::timeout(INDEX_TIMEOUT, app.store.complete_search())
+        .await
+        .map_err(|_| Code::Overloaded)?;
+    match completed {
+        // Only messages that were accepted just before the disk was full can be missing.
+        Err(error) if error.is(Code::StorageFull) => Ok(Some(SEARCH_INCOMPLETE)),
+        completed => Ok((!completed?).then_some(SEARCH_REBUILT)),
+    }
 }
 
 impl FromFields for SessionChange {

@@ -9,6 +9,7 @@ use super::spelling::Vocabulary;
 use crate::error::Result;
 use crate::model::article::{Article, Passage};
 use crate::store::sqlite::full_text::{self, FullText};
+use crate::terms;
 
 /// A full-text index over the passages of articles.
 #[derive(Debug)]
@@ -129,9 +130,8 @@ impl PassageIndex {
         let mut words: BTreeMap<String, usize> = BTreeMap::new();
         for (index, article) in articles.iter().enumerate() {
             for text in [&article.title, &article.body] {
-                let is_separator = |c: char| !c.is_alphabetic();
-                for word in text.split(is_separator).filter(|word| !word.is_empty()) {
-                    *words.entry(word.to_lowercase()).or_default() += 1;
+                for word in terms::of_question(text) {
+                    *words.entry(word).or_default() += 1;
                 }
             }
             let of_article = article.passages();

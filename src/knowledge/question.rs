@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use super::passage_index::Term;
+use crate::terms;
 
 /// A parsed message.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -348,15 +349,9 @@ pub fn is_stop_word(word: &str) -> bool {
     LISTS.stop_words.contains(word)
 }
 
-/// Splits text into lower-case words. Apostrophes are dropped; every other character that is
-/// neither letter nor digit separates words.
+/// Splits text into words without case and accents. Apostrophes are dropped.
 fn words(text: &str) -> Vec<String> {
-    let text = text.replace(['\'', '’'], "").to_lowercase();
-    let parts = text.split(|character: char| !character.is_alphanumeric());
-    parts
-        .filter(|word| !word.is_empty())
-        .map(str::to_owned)
-        .collect()
+    terms::of_question(&text.replace(['\'', '’'], ""))
 }
 
 /// Removes small-talk phrases and returns their kind. Phrases of one word stay, because they may be

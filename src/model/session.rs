@@ -59,6 +59,40 @@ pub struct Session {
     pub internals: SessionInternals,
 }
 
+/// A session of a list. A search adds where it found its words.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ListedSession {
+    /// The session.
+    #[serde(flatten)]
+    pub session: Session,
+    /// The message in which a search found its words; `null` if only the title has them. Absent in
+    /// a list without `q`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Snippet>")]
+    pub snippet: Option<Option<Snippet>>,
+}
+
+impl From<Session> for ListedSession {
+    fn from(session: Session) -> Self {
+        Self {
+            session,
+            snippet: None,
+        }
+    }
+}
+
+/// Where a search found its words in a message.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Snippet {
+    /// The message with the most words of the search, of several the newest.
+    pub message_id: MessageId,
+    /// Up to 160 characters of the message around the first word that was found.
+    pub text: String,
+    /// The beginning and the end of each place in `text` that was found, in UTF-16 code units.
+    /// Ascending, without overlaps.
+    pub marks: Vec<[usize; 2]>,
+}
+
 /// Why this agent answers. It never changes during the session's life.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Decision {

@@ -192,7 +192,7 @@ pub struct AgentFilter {
     pub audience: Option<Audience>,
     /// Agents of this kind.
     pub autonomy_type: Option<AutonomyType>,
-    /// Agents whose name contains this text. Case does not matter.
+    /// Agents whose name contains these words.
     pub q: Option<String>,
 }
 
@@ -201,7 +201,7 @@ const PAGE: &str = select!(
        AND (?3 IS NULL OR state = ?3)
        AND (?4 IS NULL OR audience = ?4)
        AND (?5 IS NULL OR autonomy_type = ?5)
-       AND (?6 IS NULL OR instr(lower(name), lower(?6)) > 0)
+       AND (?6 IS NULL OR contains_words(?6, name))
      ORDER BY seq DESC LIMIT ?7"
 );
 

@@ -122,7 +122,7 @@ pub struct ArticleFilter {
     pub company: Option<CompanyId>,
     /// Articles that this agent uses.
     pub agent: Option<AgentId>,
-    /// Articles whose title contains this text. Case does not matter.
+    /// Articles whose title contains these words.
     pub q: Option<String>,
 }
 
@@ -134,7 +134,7 @@ macro_rules! page {
             $range,
             " AND (?4 IS NULL OR audience = ?4)
               AND (?5 IS NULL OR agent_ids = '[]' OR EXISTS (SELECT 1 FROM json_each(agent_ids) AS named WHERE named.value = ?5))
-              AND (?6 IS NULL OR instr(lower(title), lower(?6)) > 0)
+              AND (?6 IS NULL OR contains_words(?6, title))
             ORDER BY seq DESC LIMIT ?7"
         )
     };

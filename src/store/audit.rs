@@ -115,8 +115,7 @@ macro_rules! page {
             "SELECT id, actor_kind, actor_id, actor_name, action, target, details, remote, request_id, created_at FROM audit_events ",
             "WHERE tenant_no = ?1 AND seq < ?2 AND ",
             $range,
-            " AND (?5 IS NULL OR instr(lower(coalesce(target, '')), lower(?5)) > 0 OR instr(lower(coalesce(actor_name, '')), lower(?5)) > 0
-                   OR instr(lower(details), lower(?5)) > 0)
+            " AND (?5 IS NULL OR contains_words(?5, target, actor_name, details))
             ORDER BY seq DESC LIMIT ?6"
         )
     };
@@ -137,7 +136,7 @@ pub struct EventFilter {
     pub actor: Option<String>,
     /// The action.
     pub action: Option<String>,
-    /// Text in the target, the actor's name or the details, regardless of case.
+    /// Words in the target, the actor's name and the details.
     pub q: Option<String>,
 }
 

@@ -182,7 +182,7 @@ pub struct ChannelFilter {
     pub audience: Option<Audience>,
     /// Channels in this state.
     pub status: Option<ChannelStatus>,
-    /// Channels whose internal name or display name contains this text. Case does not matter.
+    /// Channels whose internal name and display name contain these words.
     pub q: Option<String>,
 }
 
@@ -195,7 +195,7 @@ macro_rules! range {
               AND (?4 IS NULL OR agent_id = ?4)
               AND (?5 IS NULL OR audience = ?5)
               AND (?6 IS NULL OR status = ?6)
-              AND (?7 IS NULL OR instr(lower(internal_name), lower(?7)) > 0 OR instr(lower(display_name), lower(?7)) > 0)
+              AND (?7 IS NULL OR contains_words(?7, internal_name, display_name))
               ORDER BY seq DESC LIMIT ?8"
         )
     };

@@ -141,7 +141,7 @@ pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<CompanyRecord>> 
 pub struct CompanyFilter {
     /// Companies that are linked to this directory.
     pub tenant_id: Option<M365TenantId>,
-    /// Companies whose id or name contains this text. Case does not matter.
+    /// Companies whose id and name contain these words.
     pub q: Option<String>,
 }
 
@@ -153,13 +153,13 @@ pub const RANGES: &[(&str, &str)] = &[
 
 const PAGE: &str = select!(
     "WHERE e.tenant_no = ?1 AND e.seq < ?2
-       AND (?3 IS NULL OR instr(lower(e.psa_company_id), lower(?3)) > 0 OR instr(lower(e.psa_company_name), lower(?3)) > 0)
+       AND (?3 IS NULL OR contains_words(?3, e.psa_company_id, e.psa_company_name))
      ORDER BY e.seq DESC LIMIT ?4"
 );
 const PAGE_OF_DIRECTORY: &str = select!(
     "JOIN company_directories l ON l.tenant_no = e.tenant_no AND l.company_seq = e.seq
      WHERE l.tenant_no = ?1 AND l.m365_tenant_id = ?5 AND l.company_seq < ?2
-       AND (?3 IS NULL OR instr(lower(e.psa_company_id), lower(?3)) > 0 OR instr(lower(e.psa_company_name), lower(?3)) > 0)
+       AND (?3 IS NULL OR contains_words(?3, e.psa_company_id, e.psa_company_name))
      ORDER BY l.company_seq DESC LIMIT ?4"
 );
 

@@ -112,7 +112,7 @@ pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<KeyRecord>> {
 }
 
 const PAGE: &str = select!(
-    "WHERE tenant_no = ?1 AND seq < ?2 AND (?3 IS NULL OR instr(lower(name), lower(?3)) > 0) ORDER BY seq DESC LIMIT ?4"
+    "WHERE tenant_no = ?1 AND seq < ?2 AND (?3 IS NULL OR contains_words(?3, name)) ORDER BY seq DESC LIMIT ?4"
 );
 
 /// A page of a tenant's keys older than a tick, newest first. Includes expired and revoked keys.

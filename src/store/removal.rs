@@ -27,8 +27,8 @@ const SCRUB_EVERY: Duration = Duration::from_secs(10);
 /// The warning about a failed removal.
 pub(super) const NOT_REMOVED: &str = "words of deleted sessions are still in the search index";
 
-const QUEUE: &str =
-    "INSERT INTO removed_sessions (session_seq, tenant_no, indexed_seq) VALUES (?1, ?2, ?3)";
+const QUEUE: &str = "
+INSERT INTO removed_sessions (session_seq, tenant_no, indexed_from, indexed_seq) VALUES (?1, ?2, ?3, ?4)";
 const END_TURNS: &str = "
 UPDATE turns SET status = 'CANCELLED', terminal_tick = ?2 WHERE session_seq = ?1 AND terminal_tick IS NULL";
 
@@ -38,14 +38,15 @@ pub(super) fn queue(tx: &mut WriteTx<'_>, tenant: TenantNo, session: Tick) -> Re
     let end = tx.tick();
     tx.execute(END_TURNS, (session, end))?;
     // The index skips messages without a session, so the others are never in the index.
-    let indexed = search_index::indexed_up_to(tx.reader())?;
-    tx.execute(QUEUE, (session, tenant, indexed))?;
+    let from = search_index::rebuild_of(tx.reader())?.messages_from;
+    let to = search_index::indexed_up_to(tx.reader())?;
+    tx.execute(QUEUE, (session, tenant, from, to))?;
     tx.scrub_log();
     Ok(())
 }
 
 const NEXT_SESSION: &str = "
-SELECT session_seq, tenant_no, indexed_seq FROM removed_sessions ORDER BY session_seq LIMIT 1";
+SELECT session_seq, tenant_no, indexed_from, indexed_seq FROM removed_sessions ORDER BY session_seq LIMIT 1";
 const FORGET_SESSION: &str = "DELETE FROM removed_sessions WHERE session_seq = ?1";
 
 /// A deleted session.
@@ -53,7 +54,8 @@ const FORGET_SESSION: &str = "DELETE FROM removed_sessions WHERE session_seq = ?
 struct Removed {
     session: Tick,
     tenant: TenantNo,
-    indexed: Tick,
+    /// The oldest and the newest message that may be in the search index.
+    indexed: (Tick, Tick),
 }
 
 /// Removes the next rows of the oldest deleted session.
@@ -62,7 +64,7 @@ fn remove_rows(tx: &mut WriteTx<'_>) -> Result<()> {
         Ok(Removed {
             session: row.get("session_seq")?,
             tenant: row.get("tenant_no")?,
-            indexed: row.get("indexed_seq")?,
+            indexed: (row.get("indexed_from")?, row.get("indexed_seq")?),
         })
     })?;
     let Some(removed) = next else { return Ok(()) };
@@ -103,11 +105,8 @@ const TURNS: &str = "
 SELECT seq, user_message_id, assistant_message_id FROM turns WHERE session_seq = ?1 ORDER BY seq LIMIT ?2";
 const DELETE_LOG: &str = "DELETE FROM turn_logs WHERE turn_seq = ?1 RETURNING length(log) AS bytes";
 const DELETE_TURN: &str = "DELETE FROM turns WHERE seq = ?1";
-const QUEUE_WORDS: &str = "
-INSERT INTO search_removals (message_seq, tenant_no, content)
-SELECT seq, ?2, content FROM messages WHERE seq = ?1 AND session_seq = ?3";
 const DELETE_MESSAGE: &str = "
-DELETE FROM messages WHERE seq = ?1 AND session_seq = ?2 RETURNING length(content) AS bytes";
+DELETE FROM messages WHERE seq = ?1 AND session_seq = ?2 RETURNING content";
 
 /// Removes turns of a session with their messages and event logs, and queues the words of the
 /// messages. Returns whether there were any.
@@ -128,12 +127,13 @@ fn remove_turns(tx: &WriteTx<'_>, removed: Removed) -> Result<bool> {
     let mut bytes = 0;
     for (turn, messages) in &turns {
         for message in messages.map(|message| message.tick()) {
-            if message <= indexed {
-                tx.execute(QUEUE_WORDS, (message, tenant, session))?;
+            let content: Option<String> =
+                tx.returning(DELETE_MESSAGE, (message, session), |row| row.get("content"))?;
+            let Some(content) = content else { continue };
+            if (indexed.0..=indexed.1).contains(&message) {
+                search_index::queue_removal(tx, tenant, message, &content)?;
             }
-            let size: Option<i64> =
-                tx.returning(DELETE_MESSAGE, (message, session), |row| row.get("bytes"))?;
-            bytes += size.unwrap_or(0);
+            bytes += i64::try_from(content.len()).unwrap_or(i64::MAX);
         }
         let log: Option<i64> = tx.returning(DELETE_LOG, [turn], |row| row.get("bytes"))?;
         bytes += log.unwrap_or(0);

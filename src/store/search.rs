@@ -1,12 +1,13 @@
 //! Full-text search over titles and messages, separately for each tenant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::search_index::scope;
-use super::sql::Reader;
+use super::sql::{Reader, Row};
 use crate::error::{Code, Result};
 use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
+use crate::terms::Phrase;
 
 /// The most words of a query.
 pub const MAX_WORDS: usize = 16;
@@ -17,67 +18,35 @@ const SPAN_FACTOR: i64 = 4;
 /// Postings in a step after which the next step is smaller instead: what a step has read is held
 /// in memory.
 const STEP_POSTINGS: usize = if cfg!(test) { 16 } else { 16_384 };
-/// Sessions that a search may hold in memory: some 16 MB. A search that has to hold more is
-/// refused.
+/// Sessions that a search may hold in memory, and texts of one step: some 25 MB each. A search that
+/// has to hold more is refused.
 const MAX_FOUND: usize = 1 << 19;
-/// Postings of a word that a search reads at first. Most words have fewer.
+/// Postings of a phrase that a search reads at first. Most phrases have fewer.
 const FIRST_POSTINGS: usize = if cfg!(test) { 8 } else { 256 };
 /// Older than every posting.
 const BEFORE_ALL: Tick = Tick(0);
 
-/// The number of words of a query, as the index separates them: `a.b` has two.
-pub fn word_count(query: &str) -> usize {
-    query
-        .split(|c: char| !is_of_word(c))
-        .filter(|word| word.chars().any(char::is_alphanumeric))
-        .count()
-}
-
-/// Whether a character belongs to a word: a letter, a digit, or a mark on one. The marks are those
-/// of Latin, Hebrew, Arabic, the scripts of India, and Thai.
-fn is_of_word(c: char) -> bool {
-    let is_mark = matches!(
-        c,
-        '\u{300}'..='\u{36f}'
-            | '\u{591}'..='\u{5c7}'
-            | '\u{64b}'..='\u{65f}'
-            | '\u{900}'..='\u{963}'
-            | '\u{971}'..='\u{dff}'
-            | '\u{e47}'..='\u{e4e}'
-    );
-    c.is_alphanumeric() || is_mark
-}
-
-/// The words of a query. None, if the text has no letter and no digit.
-pub fn words(query: &str) -> Vec<String> {
-    query
-        .split(|c: char| c.is_whitespace() || c == '\0')
-        .filter(|word| word.chars().any(char::is_alphanumeric))
-        .take(MAX_WORDS)
-        .map(str::to_owned)
-        .collect()
-}
-
-/// The FTS5 expression for a tenant's texts with a word. In quotes, no character is an operator.
-fn expression(tenant: TenantNo, word: &str) -> String {
+/// The FTS5 expression for a tenant's texts with a phrase. In quotes, no term is an operator.
+fn expression(tenant: TenantNo, phrase: &Phrase) -> String {
+    let beginning = if phrase.is_prefix { " *" } else { "" };
+    let terms = phrase.terms.join(" ");
     format!(
-        "scope : \"{}\" AND words : \"{}\"",
-        scope(tenant),
-        word.replace('"', "\"\"")
+        "scope : \"{}\" AND words : \"{terms}\"{beginning}",
+        scope(tenant)
     )
 }
 
-/// The sessions of the messages with a word, in a range of ticks.
+/// The messages with a phrase, in a range of ticks, and their sessions.
 ///
-/// In ascending order: after any deletion, a descending read walks all postings of the word,
+/// In ascending order: after any deletion, a descending read walks all postings of the phrase,
 /// whatever the range.
 pub const MESSAGES_WITH: &str = "
-SELECT m.session_seq AS session_seq
+SELECT f.rowid AS posting, m.session_seq AS session_seq
 FROM message_search f CROSS JOIN messages m ON m.seq = f.rowid
 WHERE message_search MATCH ?1 AND f.rowid >= ?2 AND f.rowid < ?3";
-/// The sessions of the titles with a word, in a range of ticks.
+/// The sessions of the titles with a phrase, in a range of ticks.
 pub const TITLES_WITH: &str = "
-SELECT rowid AS session_seq FROM title_search WHERE title_search MATCH ?1 AND rowid >= ?2 AND rowid < ?3";
+SELECT rowid AS posting, rowid AS session_seq FROM title_search WHERE title_search MATCH ?1 AND rowid >= ?2 AND rowid < ?3";
 const FIRST_MESSAGES_WITH: &str = "
 SELECT f.rowid AS posting, m.session_seq AS session_seq
 FROM message_search f CROSS JOIN messages m ON m.seq = f.rowid
@@ -88,26 +57,63 @@ const NEWEST_SESSION: &str = "
 SELECT max(coalesce((SELECT max(seq) FROM sessions WHERE tenant_no = ?1 AND archived = 0), 0),
            coalesce((SELECT max(seq) FROM sessions WHERE tenant_no = ?1 AND archived = 1), 0)) AS newest";
 
-/// The postings of a word in one of the two indexes.
+/// The postings of a phrase in one of the two indexes.
 struct Postings {
     sql: &'static str,
     expression: String,
-    /// The word's bit in the set of words.
-    word: u32,
+    /// The phrase's bit in the set of phrases.
+    bit: u32,
     /// The oldest posting; none if the first read returned all postings.
     oldest: Option<Tick>,
 }
 
-/// A search for a tenant's sessions whose title and messages contain all words.
+/// A message, or a title, which has the tick of its session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Posting {
+    session: Tick,
+    text: Tick,
+}
+
+/// What was found in a session so far.
+#[derive(Clone, Copy, Default)]
+struct Found {
+    /// The phrases of title and messages.
+    phrases: u32,
+    /// How many phrases the best message has.
+    best_count: u32,
+    /// The message with the most phrases, of several the newest.
+    best: Tick,
+}
+
+impl Found {
+    fn add(&mut self, posting: Posting, phrases: u32) {
+        self.phrases |= phrases;
+        let rank = (phrases.count_ones(), posting.text);
+        if posting.text != posting.session && rank > (self.best_count, self.best) {
+            (self.best_count, self.best) = rank;
+        }
+    }
+}
+
+/// A session that has all phrases.
+pub(super) struct Match {
+    pub(super) session: Tick,
+    /// The message with the most phrases. None if only the title has some.
+    pub(super) message: Option<Tick>,
+}
+
+/// A search for a tenant's sessions whose title and messages contain all phrases.
 ///
 /// The search goes back in steps, from the newest session to the oldest, and reads only as much of
 /// the index as the caller asks for.
 pub(super) struct SessionSearch<'a> {
     reader: &'a Reader<'a>,
     postings: Vec<Postings>,
-    /// The words that were found so far, for each session whose postings are not all read.
-    found: BTreeMap<Tick, u32>,
-    all_words: u32,
+    /// What was found so far in each session whose postings are not all read.
+    found: BTreeMap<Tick, Found>,
+    /// The phrases of the texts that the first reads returned.
+    first: HashMap<Posting, u32>,
+    all_phrases: u32,
     /// All postings from this tick on are read.
     read_from: Tick,
     /// Where the first step starts.
@@ -121,54 +127,59 @@ impl<'a> SessionSearch<'a> {
     pub(super) fn new(
         reader: &'a Reader<'a>,
         tenant: TenantNo,
-        words: &[String],
+        phrases: &[Phrase],
         before: Tick,
     ) -> Result<Self> {
         let newest: Tick = reader.one(NEWEST_SESSION, [tenant], |row| row.get("newest"))?;
         let mut search = Self {
             reader,
-            postings: Vec::with_capacity(2 * words.len()),
+            postings: Vec::with_capacity(2 * phrases.len()),
             found: BTreeMap::new(),
-            all_words: 0,
+            first: HashMap::new(),
+            all_phrases: 0,
             read_from: Tick(i64::MAX),
             start: newest.min(before),
             span: FIRST_SPAN,
         };
-        for (index, word) in words.iter().enumerate() {
+        for (index, phrase) in phrases.iter().enumerate() {
             let bit = 1 << index;
-            search.all_words |= bit;
+            search.all_phrases |= bit;
             for (first, rest) in [
                 (FIRST_MESSAGES_WITH, MESSAGES_WITH),
                 (FIRST_TITLES_WITH, TITLES_WITH),
             ] {
-                search.read_first(first, rest, expression(tenant, word), bit)?;
+                search.read_first(first, rest, expression(tenant, phrase), bit)?;
             }
+        }
+        for (posting, phrases) in &search.first {
+            let found = search.found.entry(posting.session).or_default();
+            found.add(*posting, *phrases);
         }
         Ok(search)
     }
 
-    /// Reads the first postings of a word.
+    /// Reads the first postings of a phrase.
     fn read_first(
         &mut self,
         first: &str,
         rest: &'static str,
         expression: String,
-        word: u32,
+        bit: u32,
     ) -> Result<()> {
-        let read: Vec<(Tick, Tick)> =
-            self.reader
-                .all(first, (&expression, FIRST_POSTINGS), |row| {
-                    Ok((row.get("posting")?, row.get("session_seq")?))
-                })?;
-        for (_, session) in &read {
-            *self.found.entry(*session).or_default() |= word;
-        }
-        let oldest = read.first().filter(|_| read.len() == FIRST_POSTINGS);
+        let (mut oldest, mut count) = (None, 0);
+        self.reader
+            .each(first, (&expression, FIRST_POSTINGS), |row| {
+                let posting = posting(row)?;
+                oldest.get_or_insert(posting.text);
+                count += 1;
+                *self.first.entry(posting).or_default() |= bit;
+                Ok(())
+            })?;
         self.postings.push(Postings {
             sql: rest,
             expression,
-            word,
-            oldest: oldest.map(|(posting, _)| *posting),
+            bit,
+            oldest: oldest.filter(|_| count == FIRST_POSTINGS),
         });
         Ok(())
     }
@@ -178,45 +189,62 @@ impl<'a> SessionSearch<'a> {
     ///
     /// A message is younger than its session, and a title has the tick of its session. So all
     /// postings of a session are read as soon as the search has passed the session's tick.
-    pub(super) fn step(&mut self) -> Result<Option<impl Iterator<Item = Tick>>> {
+    pub(super) fn step(&mut self) -> Result<Option<impl Iterator<Item = Match>>> {
         if self.read_from <= BEFORE_ALL {
             return Ok(None);
         }
         let end = self.read_from;
         self.read_from = Tick(end.min(self.start).0.saturating_sub(self.span));
-        let mut read = 0;
+        let mut read: HashMap<Posting, u32> = HashMap::new();
         for postings in self.postings.iter().filter(|one| one.oldest.is_some()) {
             let params = (&postings.expression, self.read_from, end);
             self.reader.each(postings.sql, params, |row| {
-                read += 1;
-                *self.found.entry(row.get("session_seq")?).or_default() |= postings.word;
-                if self.found.len() > MAX_FOUND {
+                *read.entry(posting(row)?).or_default() |= postings.bit;
+                if read.len() > MAX_FOUND {
                     return Err(Code::Overloaded.into());
                 }
                 Ok(())
             })?;
         }
-        self.span = if read > STEP_POSTINGS {
+        self.span = if read.len() > STEP_POSTINGS {
             (self.span / SPAN_FACTOR).max(1)
         } else {
             self.span.saturating_mul(SPAN_FACTOR)
         };
+        for (posting, phrases) in read {
+            let first = self.first.get(&posting).copied().unwrap_or_default();
+            let found = self.found.entry(posting.session).or_default();
+            found.add(posting, phrases | first);
+        }
+        if self.found.len() > MAX_FOUND {
+            return Err(Code::Overloaded.into());
+        }
         let has_more = |one: &&Postings| one.oldest.is_some_and(|oldest| oldest < self.read_from);
         let unread = self.postings.iter().filter(has_more);
-        let read_words = unread.fold(self.all_words, |words, one| words & !one.word);
-        // All postings of these words are read: a session without one of the words cannot match.
+        let read_phrases = unread.fold(self.all_phrases, |phrases, one| phrases & !one.bit);
+        // All postings of these phrases are read: a session without one of them cannot match.
         self.found
-            .retain(|_, words| *words & read_words == read_words);
-        if read_words == self.all_words || read_words > 0 && self.found.is_empty() {
+            .retain(|_, found| found.phrases & read_phrases == read_phrases);
+        if read_phrases == self.all_phrases || read_phrases > 0 && self.found.is_empty() {
             self.read_from = BEFORE_ALL;
         }
-        let all_words = self.all_words;
+        let all_phrases = self.all_phrases;
         let complete = self.found.split_off(&self.read_from);
         let newest_first = complete.into_iter().rev();
-        Ok(Some(newest_first.filter_map(move |(session, words)| {
-            (words == all_words).then_some(session)
+        Ok(Some(newest_first.filter_map(move |(session, found)| {
+            (found.phrases == all_phrases).then_some(Match {
+                session,
+                message: (found.best_count > 0).then_some(found.best),
+            })
         })))
     }
+}
+
+fn posting(row: &Row<'_>) -> Result<Posting> {
+    Ok(Posting {
+        text: row.get("posting")?,
+        session: row.get("session_seq")?,
+    })
 }
 
 #[cfg(test)]
@@ -230,34 +258,21 @@ mod tests {
     use crate::store::search_index::{REMOVE_MESSAGE, REMOVE_TITLE, add_message, add_title};
     use crate::store::sql::{Effects, Extent, Random, WriteTx};
     use crate::store::sqlite::Session;
+    use crate::terms;
 
     #[test]
-    fn a_query_of_punctuation_has_no_words() {
-        assert_eq!(words("\" OR * -- ( \0 )"), ["OR"]);
-        assert!(words("*** \" ' ;").is_empty());
-    }
-
-    #[test]
-    fn words_are_counted_as_the_index_separates_them() {
-        for (query, count) in [
-            ("", 0),
-            ("* - .", 0),
-            ("printer", 1),
-            ("a.b,c", 3),
-            ("  floor 3 ", 2),
-            ("caf\u{e9} cafe\u{301}", 2),
-            ("\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940}", 1),
-            ("\u{5370}\u{5237}\u{6a5f}\u{3001}\u{6545}\u{969c}", 2),
-        ] {
-            assert_eq!(word_count(query), count, "{query}");
-        }
-    }
-
-    #[test]
-    fn a_quote_in_a_word_is_escaped() {
+    fn a_phrase_is_searched_within_its_tenant_and_its_last_term_may_be_a_beginning() {
+        let expressions = |query: &str| -> Vec<String> {
+            let phrases = terms::phrases(query);
+            let expressions = phrases.iter().map(|one| expression(TenantNo(5), one));
+            expressions.collect()
+        };
         assert_eq!(
-            expression(TenantNo(5), "a\" OR scope:\"t6"),
-            "scope : \"t5\" AND words : \"a\"\" OR scope:\"\"t6\""
+            expressions("a\" scope:\"t6"),
+            [
+                "scope : \"t5\" AND words : \"a\"",
+                "scope : \"t5\" AND words : \"scope t6\" *",
+            ]
         );
     }
 
@@ -300,8 +315,8 @@ mod tests {
         file.execute_batch(
             "CREATE TABLE messages (seq INTEGER PRIMARY KEY, session_seq INTEGER NOT NULL);
              CREATE TABLE sessions (seq INTEGER PRIMARY KEY, tenant_no INTEGER NOT NULL, archived INTEGER NOT NULL);
-             CREATE VIRTUAL TABLE message_search USING fts5 (scope, words, content = '', tokenize = 'unicode61 remove_diacritics 2');
-             CREATE VIRTUAL TABLE title_search USING fts5 (scope, words, content = '', tokenize = 'unicode61 remove_diacritics 2');
+             CREATE VIRTUAL TABLE message_search USING fts5 (scope, words, content = '', tokenize = 'ascii');
+             CREATE VIRTUAL TABLE title_search USING fts5 (scope, words, content = '', tokenize = 'ascii');
              INSERT INTO message_search (message_search, rank) VALUES ('secure-delete', 1), ('pgsz', 64);
              INSERT INTO title_search (title_search, rank) VALUES ('secure-delete', 1), ('pgsz', 64);",
         )
@@ -400,12 +415,13 @@ mod tests {
                 }
                 let expected: Vec<i64> = expected.into_iter().rev().collect();
                 for span in [1, 2, 7, 64, FIRST_SPAN] {
+                    let phrases = terms::phrases(&words.join(" "));
                     let mut search =
-                        SessionSearch::new(&reader, TenantNo(1), &words, Tick(i64::MAX)).unwrap();
+                        SessionSearch::new(&reader, TenantNo(1), &phrases, Tick(i64::MAX)).unwrap();
                     search.span = span;
                     let mut actual = Vec::new();
                     while let Some(matches) = search.step().unwrap() {
-                        actual.extend(matches.map(|session| session.0));
+                        actual.extend(matches.map(|found| found.session.0));
                     }
                     assert_eq!(actual, expected, "{words:?} by {span}");
                 }
@@ -422,14 +438,14 @@ mod tests {
         let mut search = SessionSearch::new(
             &reader,
             TenantNo(1),
-            &["everywhere".to_owned()],
+            &terms::phrases("everywhere"),
             Tick(i64::MAX),
         )
         .unwrap();
         search.span = 8;
         let mut found = Vec::new();
         while found.is_empty() {
-            found.extend(search.step().unwrap().unwrap().map(|session| session.0));
+            found.extend(search.step().unwrap().unwrap().map(|found| found.session.0));
         }
         assert_eq!(found[0], *sessions["everywhere"].last().unwrap());
         assert!(search.read_from > Tick(300));

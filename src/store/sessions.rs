@@ -7,10 +7,13 @@ use crate::model::caller::{Actor, Caller, Reach};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{ChannelId, SessionId, Tick};
 use crate::model::names::{AgentId, CompanyId, M365TenantId, TenantNo};
-use crate::model::session::{Decision, Metadata, Session, SessionInternals};
+use crate::model::session::{
+    Decision, ListedSession, Metadata, Session, SessionInternals, Snippet,
+};
 use crate::model::tenant::Tenant;
 use crate::model::words::{Rule, SessionChannel};
 use crate::resolver::Company;
+use crate::terms::{self, Phrase};
 
 macro_rules! select {
     ($rest:expr) => {
@@ -374,15 +377,15 @@ const ONE_OF_SCOPE: &str = select!(
        AND (?8 IS NULL OR s.shared = 1 OR (s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8))"
 );
 
-/// A page of the sessions whose titles and messages contain all of these words, newest first.
+/// A page of the sessions whose titles and messages contain all of these phrases, newest first.
 pub fn search_page(
     reader: &Reader<'_>,
     scope: &Scope,
     filter: &SessionFilter,
-    words: &[String],
+    phrases: &[Phrase],
     before: Tick,
     limit: usize,
-) -> Result<Vec<Session>> {
+) -> Result<Vec<ListedSession>> {
     let (tenant, home, user) = match scope {
         Scope::Tenant(tenant) => (*tenant, None, None),
         Scope::Platform { acting, home } => (*acting, Some(home), None),
@@ -390,15 +393,15 @@ pub fn search_page(
     };
     let channel = filter.channel.map(|channel| channel.tick());
     let mut found = Vec::new();
-    let mut search = search::SessionSearch::new(reader, tenant, words, before)?;
+    let mut search = search::SessionSearch::new(reader, tenant, phrases, before)?;
     while let Some(matches) = search.step()? {
-        for seq in matches.filter(|session| *session < before) {
+        for one in matches.filter(|one| one.session < before) {
             let session = reader.optional(
                 ONE_OF_SCOPE,
                 (
                     tenant,
                     filter.archived,
-                    seq,
+                    one.session,
                     filter.agent,
                     channel,
                     &filter.company,
@@ -407,13 +410,42 @@ pub fn search_page(
                 ),
                 record,
             )?;
-            found.extend(session);
+            let Some(session) = session else { continue };
+            found.push(ListedSession {
+                session,
+                snippet: Some(snippet(reader, one.message, phrases)?),
+            });
             if found.len() == limit {
                 return Ok(found);
             }
         }
     }
     Ok(found)
+}
+
+/// The characters of a message in which a snippet is looked for.
+const SNIPPET_SOURCE_CHARS: usize = 65_536;
+const SNIPPET_SOURCE: &str =
+    "SELECT id, substr(content, 1, ?2) AS content FROM messages WHERE seq = ?1";
+
+fn snippet(
+    reader: &Reader<'_>,
+    message: Option<Tick>,
+    phrases: &[Phrase],
+) -> Result<Option<Snippet>> {
+    let Some(message) = message else {
+        return Ok(None);
+    };
+    reader.optional(SNIPPET_SOURCE, (message, SNIPPET_SOURCE_CHARS), |row| {
+        let message_id = row.get("id")?;
+        let content: String = row.get("content")?;
+        let terms::Snippet { text, marks } = terms::snippet(&content, phrases);
+        Ok(Snippet {
+            message_id,
+            text,
+            marks,
+        })
+    })
 }
 
 /// The changes of a PATCH. `None` keeps a field.

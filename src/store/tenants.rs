@@ -192,7 +192,7 @@ impl NewTenant {
 
 const PAGE: &str = "
 SELECT tenant_no, client_id, name, entra_tenant_id, retention_days, rate_limit_per_minute, created_at, seq FROM tenants
-WHERE seq < ?1 AND (?2 IS NULL OR instr(lower(name), lower(?2)) > 0 OR instr(client_id, lower(?2)) > 0)
+WHERE seq < ?1 AND (?2 IS NULL OR contains_words(?2, name, client_id))
   AND (?4 IS NULL OR tenant_no IN (
     SELECT c.tenant_no FROM channels c WHERE c.bot_id = ?4 AND c.deleted_at IS NULL
     UNION SELECT i.tenant_no FROM installs i WHERE i.bot_id = ?4))
@@ -203,7 +203,7 @@ ORDER BY seq DESC LIMIT ?3";
 pub struct TenantFilter {
     /// Tenants with a channel of this bot that is not deleted, or an install of this bot.
     pub bot_id: Option<BotId>,
-    /// Tenants whose name or `client_id` contains this text. Case does not matter.
+    /// Tenants whose name and `client_id` contain these words.
     pub q: Option<String>,
 }
 

@@ -200,7 +200,7 @@ fn user(row: &Row<'_>) -> Result<User> {
 
 const PAGE: &str = select_user!(
     "WHERE tenant_no = ?1 AND seq < ?2 AND (?3 IS NULL OR role = ?3)
-       AND (?4 IS NULL OR instr(lower(coalesce(name, '')), lower(?4)) > 0 OR instr(lower(coalesce(email, '')), lower(?4)) > 0)
+       AND (?4 IS NULL OR contains_words(?4, name, email))
      ORDER BY seq DESC LIMIT ?5"
 );
 

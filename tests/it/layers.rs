@@ -81,6 +81,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("digest", &[]),
     ("files", &[]),
     ("text", &[]),
+    ("terms", &[]),
     ("metrics", &[]),
     ("limits", &["model"]),
     ("config", &["model"]),
@@ -90,7 +91,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "store",
         &[
-            "model", "error", "resolver", "input", "files", "text", "metrics", "limits",
+            "model", "error", "resolver", "input", "files", "text", "terms", "metrics", "limits",
         ],
     ),
     (
@@ -99,7 +100,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "model", "error", "store", "digest", "files", "limits", "outbound",
         ],
     ),
-    ("knowledge", &["model", "error", "store"]),
+    ("knowledge", &["model", "error", "terms", "store"]),
     (
         "turns",
         &[
@@ -115,7 +116,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "http",
         &[
             "model", "error", "resolver", "input", "store", "auth", "turns", "config", "digest",
-            "metrics", "limits",
+            "metrics", "limits", "terms",
         ],
     ),
     (

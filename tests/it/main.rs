@@ -98,6 +98,8 @@ mod retention;
 mod roles;
 mod scripted_model;
 mod search_limits;
+mod search_terms;
+mod search_upgrade;
 mod seed_file;
 mod session_changes;
 mod session_filters;

@@ -2,8 +2,9 @@
 
 use rusqlite::Connection;
 use switchboard::store::database_file;
+use switchboard::store::sqlite::add_functions;
 use switchboard::store::{
-    channels, companies, health, installs, search, sessions, turns, unlinked,
+    channels, companies, health, installs, search, search_index, sessions, turns, unlinked,
 };
 
 use crate::support::{Server, technician};
@@ -17,6 +18,13 @@ const LISTS: &[(&str, usize, Ranges)] = &[
     ("channels", 1, channels::RANGES),
     ("i", 4, installs::RANGES),
 ];
+
+/// The server's file, with the functions that the server's SQL calls.
+fn file_of(server: &Server) -> Connection {
+    let file = Connection::open(database_file(server.folder())).unwrap();
+    add_functions(&file).unwrap();
+    file
+}
 
 /// The steps of SQLite's query plan.
 fn plan_of(file: &Connection, sql: &str) -> Vec<String> {
@@ -32,7 +40,7 @@ fn plan_of(file: &Connection, sql: &str) -> Vec<String> {
 #[test]
 fn every_range_of_a_list_scans_its_index_newest_first() {
     let server = Server::demo();
-    let file = Connection::open(database_file(server.folder())).unwrap();
+    let file = file_of(&server);
     let ranges = LISTS
         .iter()
         .flat_map(|(table, steps, ranges)| ranges.iter().map(move |range| (table, steps, range)));
@@ -59,7 +67,7 @@ fn every_range_of_a_list_scans_its_index_newest_first() {
 #[test]
 fn lists_of_companies_and_refused_directories_seek_to_the_cursor_in_their_index() {
     let server = Server::demo();
-    let file = Connection::open(database_file(server.folder())).unwrap();
+    let file = file_of(&server);
     for (index, sql) in companies::RANGES.iter().chain([&unlinked::RANGE]) {
         let plan = plan_of(&file, sql);
         assert!(
@@ -76,7 +84,7 @@ fn lists_of_companies_and_refused_directories_seek_to_the_cursor_in_their_index(
 #[test]
 fn findings_are_read_from_one_tenants_range_of_an_index() {
     let server = Server::demo();
-    let file = Connection::open(database_file(server.folder())).unwrap();
+    let file = file_of(&server);
     for (index, sql) in health::RANGES {
         let plan = plan_of(&file, sql);
         assert!(
@@ -92,7 +100,7 @@ fn findings_are_read_from_one_tenants_range_of_an_index() {
 #[test]
 fn a_search_reads_a_range_of_the_postings_and_never_sorts_them() {
     let server = Server::demo();
-    let file = Connection::open(database_file(server.folder())).unwrap();
+    let file = file_of(&server);
     let titles = plan_of(&file, search::TITLES_WITH);
     assert_eq!(titles.len(), 1, "{titles:#?}");
     let messages = plan_of(&file, search::MESSAGES_WITH);
@@ -105,9 +113,27 @@ fn a_search_reads_a_range_of_the_postings_and_never_sorts_them() {
 }
 
 #[test]
+fn an_index_that_is_built_again_reads_older_rows_by_their_key() {
+    let server = Server::demo();
+    let file = file_of(&server);
+    let [messages, titles] = search_index::OLDER;
+    assert_eq!(
+        plan_of(&file, messages),
+        [
+            "SEARCH m USING INTEGER PRIMARY KEY (rowid<?)",
+            "SEARCH s USING INTEGER PRIMARY KEY (rowid=?)",
+        ]
+    );
+    assert_eq!(
+        plan_of(&file, titles),
+        ["SEARCH sessions USING INTEGER PRIMARY KEY (rowid<?)"]
+    );
+}
+
+#[test]
 fn a_new_session_and_a_turn_need_no_temporary_table() {
     let server = Server::demo();
-    let file = Connection::open(database_file(server.folder())).unwrap();
+    let file = file_of(&server);
     for written in [
         "INSERT INTO sessions DEFAULT VALUES",
         "INSERT INTO messages DEFAULT VALUES",
@@ -159,7 +185,7 @@ fn a_session_s_channel_and_a_turn_s_status_are_still_constrained() {
 #[test]
 fn a_start_finds_interrupted_turns_without_reading_all_turns() {
     let server = Server::demo();
-    let file = Connection::open(database_file(server.folder())).unwrap();
+    let file = file_of(&server);
     for sql in [turns::REQUEUE_RUNNING, turns::ALL_UNSETTLED] {
         let plan = plan_of(&file, sql);
         assert!(
@@ -172,7 +198,7 @@ fn a_start_finds_interrupted_turns_without_reading_all_turns() {
 #[test]
 fn queued_turns_are_counted_along_the_index_of_unsettled_turns() {
     let server = Server::demo();
-    let file = Connection::open(database_file(server.folder())).unwrap();
+    let file = file_of(&server);
     assert_eq!(
         plan_of(&file, turns::QUEUED),
         ["SCAN turns USING INDEX turns_unsettled"]

@@ -209,8 +209,8 @@ fn deleted_words_that_a_crash_left_in_the_search_index_are_removed_at_the_next_s
     let file = workspace.closed_file();
     file.execute_batch(
         "PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;
-         INSERT INTO search_removals (message_seq, tenant_no, content)
-           SELECT m.seq, s.tenant_no, m.content FROM messages m JOIN sessions s ON s.seq = m.session_seq;
+         INSERT INTO search_removals (message_seq, tenant_no, terms)
+           SELECT m.seq, s.tenant_no, lower(m.content) FROM messages m JOIN sessions s ON s.seq = m.session_seq;
          INSERT INTO removed_sessions (session_seq, tenant_no, indexed_seq) SELECT seq, tenant_no, 0 FROM sessions;
          DELETE FROM sessions;",
     )
@@ -228,7 +228,7 @@ fn deleted_words_that_a_crash_left_in_the_search_index_are_removed_at_the_next_s
     // Later removals work as usual, even next to a message whose words cannot be removed.
     file.execute_batch(
         "BEGIN;
-         INSERT INTO search_removals (message_seq, tenant_no, content) SELECT 1, min(tenant_no), 'Unheard' FROM tenants;
+         INSERT INTO search_removals (message_seq, tenant_no, terms) SELECT 1, min(tenant_no), 'unheard' FROM tenants;
          CREATE TRIGGER stays BEFORE DELETE ON search_removals WHEN OLD.message_seq = 1 BEGIN SELECT RAISE(ABORT, 'stays'); END;
          COMMIT",
     )

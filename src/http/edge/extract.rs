@@ -24,7 +24,8 @@ use crate::model::clock::{Millis, parse_rfc3339};
 use crate::model::directory::DirectoryId;
 use crate::model::ids::{Id, Kind};
 use crate::model::names::{M365TenantId, Name};
-use crate::store::search;
+use crate::store::search::MAX_WORDS;
+use crate::terms;
 
 /// Largest JSON body, in bytes (contract, section 1, Size).
 pub const BODY_LIMIT: usize = 256 * 1_024;
@@ -312,8 +313,8 @@ impl QueryString {
         if q.chars().count() > MAX_SEARCH_CHARS {
             return refuse(format!("must have at most {MAX_SEARCH_CHARS} characters"));
         }
-        if search::word_count(q) > search::MAX_WORDS {
-            return refuse(format!("must have at most {} words", search::MAX_WORDS));
+        if terms::word_count(q) > MAX_WORDS {
+            return refuse(format!("must have at most {} words", MAX_WORDS));
         }
         Ok(Some(q.to_owned()))
     }

@@ -1,9 +1,11 @@
 //! Sets up connections, and runs a step on one snapshot.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
+use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, ffi};
 
 use super::lock_holder;
@@ -11,6 +13,7 @@ use super::session::Session;
 use crate::error::Result;
 use crate::model::ids::Tick;
 use crate::store::sql::Reader;
+use crate::terms;
 
 /// How long a connection waits for the lock of another process, such as a command next to a server.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,8 +48,31 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     // otherwise prepare the statement of a list again for each page.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     distrust_schema(connection)?;
+    add_functions(connection)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "temp_store", "MEMORY")
+}
+
+/// Adds the functions that the program's SQL calls.
+///
+/// `contains_words(q, text, …)` says whether the texts together contain the words of a list's `q`.
+///
+/// # Errors
+/// SQLite's, for lack of memory.
+pub fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8
+        | FunctionFlags::SQLITE_DETERMINISTIC
+        | FunctionFlags::SQLITE_DIRECTONLY;
+    let any_number = -1;
+    connection.create_scalar_function("contains_words", any_number, flags, |context| {
+        let words: Arc<Vec<String>> =
+            context.get_or_create_aux(0, |query| query.as_str().map(terms::parts))?;
+        let mut texts = Vec::with_capacity(context.len());
+        for nth in 1..context.len() {
+            texts.extend(context.get_raw(nth).as_str_or_null()?);
+        }
+        Ok(terms::contain(texts, &words))
+    })
 }
 
 /// Forbids a foreign schema to call functions and virtual tables that have effects outside the

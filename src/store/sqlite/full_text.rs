@@ -3,9 +3,10 @@
 use rusqlite::{Connection, params};
 
 use crate::error::{Error, Result};
+use crate::terms::{self, Phrase};
 
 const CREATE: &str = "CREATE VIRTUAL TABLE passages USING fts5(
-    title, heading, body, content = '', tokenize = 'porter unicode61 remove_diacritics 2')";
+    title, heading, body, content = '', tokenize = 'porter ascii')";
 const ADD: &str = "INSERT INTO passages (rowid, title, heading, body) VALUES (?1, ?2, ?3, ?4)";
 /// A word in the title counts most, then a word in the heading, then one in the text.
 const MATCHES: &str =
@@ -49,26 +50,27 @@ impl FullText {
         {
             let mut add = transaction.prepare(ADD).map_err(failed)?;
             for (position, passage) in (0_i64..).zip(passages) {
-                add.execute(params![
-                    position,
-                    passage.title,
-                    passage.heading,
-                    passage.body
-                ])
-                .map_err(failed)?;
+                let [title, heading, body] =
+                    [passage.title, passage.heading, passage.body].map(terms::of);
+                add.execute(params![position, title, heading, body])
+                    .map_err(failed)?;
             }
         }
         transaction.commit().map_err(failed)?;
         Ok(Self(connection))
     }
 
-    /// Every passage that contains a phrase, by position.
+    /// Every passage that contains a phrase, by position. None for a phrase without a word.
     ///
     /// # Errors
     /// `internal_error` if SQLite fails.
     pub(crate) fn matches(&self, phrase: &str) -> Result<Vec<Match>> {
+        let is_last = false;
+        let Some(phrase) = Phrase::of(phrase, is_last) else {
+            return Ok(Vec::new());
+        };
         let mut select = self.0.prepare_cached(MATCHES).map_err(failed)?;
-        let rows = select.query_map([quoted(phrase)], |row| {
+        let rows = select.query_map([expression(&phrase)], |row| {
             let position: i64 = row.get(0)?;
             Ok(Match {
                 position: usize::try_from(position).unwrap_or(0),
@@ -82,9 +84,11 @@ impl FullText {
     }
 }
 
-/// Quotes a phrase for FTS5, so that no text acts as an operator.
-fn quoted(phrase: &str) -> String {
-    format!("\"{}\"", phrase.replace(['"', '\0'], " "))
+/// The FTS5 expression of a phrase. In quotes, no term is an operator.
+fn expression(phrase: &Phrase) -> String {
+    let terms = phrase.terms.join(" ");
+    let beginning = if phrase.is_prefix { " *" } else { "" };
+    format!("\"{terms}\"{beginning}")
 }
 
 fn failed(error: rusqlite::Error) -> Error {

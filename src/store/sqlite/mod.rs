@@ -25,6 +25,7 @@ use rusqlite::OpenFlags;
 use tokio::sync::oneshot;
 
 use self::checkpoint::Checkpoints;
+pub use self::connection::add_functions;
 use self::errors::describe;
 use self::folder::{FILE, LOG};
 pub use self::folder::{ImportLock, ServeLock, database_file, running_server};
