@@ -235,11 +235,12 @@ pub(super) fn apply_next(
     };
     let rows = tx
         .reader()
-        .all(NEXT, (import, record.done_position, limit), staged)?;
+        .all(NEXT, (import, record.done_position, limit), row_of)?;
     let (mut done, mut done_position) = (0, record.done_position);
-    for (position, company) in &rows {
-        apply(tx, &record, *position, company)?;
-        (done, done_position) = (done + 1, i64::try_from(*position).unwrap_or(i64::MAX));
+    for (position, id, draft) in rows {
+        // Parsed one by one, because the deadline may leave most rows to later changes.
+        apply(tx, &record, position, &company(id, &draft)?)?;
+        (done, done_position) = (done + 1, i64::try_from(position).unwrap_or(i64::MAX));
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             break;
         }
@@ -283,20 +284,32 @@ fn apply(
     decision.write(tx, record.tenant)
 }
 
+/// A staged row: its position, its company and the draft as JSON.
+fn row_of(row: &Row<'_>) -> Result<(u64, CompanyId, String)> {
+    Ok((
+        row.get("position")?,
+        row.get("psa_company_id")?,
+        row.get("draft")?,
+    ))
+}
+
 /// Reads a staged company and its position.
 fn staged(row: &Row<'_>) -> Result<(u64, SeedCompany)> {
-    let position = row.get("position")?;
-    let psa_company_id = row.get("psa_company_id")?;
-    let fields: Value = row.json("draft")?;
+    let (position, id, draft) = row_of(row)?;
+    Ok((position, company(id, &draft)?))
+}
+
+fn company(psa_company_id: CompanyId, draft: &str) -> Result<SeedCompany> {
+    let fields: Value =
+        serde_json::from_str(draft).map_err(|error| Error::Internal(error.into()))?;
     let problems = Problems::default();
     let draft = Fields::root(&fields, &problems).map(|fields| CompanyDraft::read(&fields));
     problems.into_result()?;
-    let company = SeedCompany {
+    Ok(SeedCompany {
         path: String::new(),
         psa_company_id,
         draft: draft.unwrap_or_default().with_only_link(),
-    };
-    Ok((position, company))
+    })
 }
 
 /// The fields that a draft has, as JSON that [`CompanyDraft::read`] reads.
