@@ -19,8 +19,8 @@ use crate::turns::reasoning::Marks;
 /// Which ids people may give to Microsoft directories.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Directories {
-    /// Also accept names as ids of Microsoft directories: 1 to 64 characters of A-Z, a-z, 0-9, '.',
-    /// '_' and '-'; for tests only, because real directories have GUIDs
+    /// Also accept names as ids of Microsoft directories and of users that are added: 1 to 64
+    /// characters of A-Z, a-z, 0-9, '.', '_' and '-'; for tests only, because real ids are GUIDs
     #[arg(long, global = true, env = "SWITCHBOARD_ANY_TENANT_ID", value_parser = switch)]
     pub any_tenant_id: bool,
 }

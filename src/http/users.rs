@@ -10,10 +10,11 @@ use super::edge::cursor::{self, ListQuery};
 use super::edge::envelope::{MaybeSerialized, NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString};
 use super::edge::once::Once;
-use super::edge::routing::decoded_segment;
-use crate::error::Result;
+use super::edge::routing::{as_segment, decoded_segment};
+use crate::error::{Refusal, Result};
 use crate::input::draft::NAME;
 use crate::input::fields::{Field, Fields, FromFields};
+use crate::model::user_id::UserId;
 use crate::model::words::Role;
 use crate::store::users::{self, User, UserRecord};
 use crate::store::{Extent, audit, idempotency};
@@ -54,7 +55,7 @@ pub(super) async fn list(
 
 /// The body of a POST.
 pub(super) struct NewUser {
-    id: Option<String>,
+    id: Option<UserId>,
     name: Field<String>,
     email: Field<String>,
     role: Field<Role>,
@@ -63,7 +64,7 @@ pub(super) struct NewUser {
 impl FromFields for NewUser {
     fn read(fields: &Fields<'_>) -> Self {
         Self {
-            id: fields.required("id", fields.text("id", 1..=128)),
+            id: fields.required("id", fields.user("id")),
             name: fields.text("name", 0..=NAME),
             email: fields.text("email", 0..=320),
             role: fields.word("role", Role::parse, &Role::choices()),
@@ -79,8 +80,13 @@ pub(super) async fn create(
 ) -> Outcome<MaybeSerialized<User>> {
     let new = body.read()?;
     let once = Once::of(&request, &caller, &body)?;
+    let named = new
+        .id
+        .ok_or_else(|| Refusal::invalid("id", "is required"))?;
     let record = UserRecord {
-        id: new.id.unwrap_or_default(),
+        id: named
+            .accepted(app.config.directories)
+            .map_err(|reason| Refusal::invalid("id", reason))?,
         name: new.name.value(),
         email: new.email.value(),
         role: new.role.over(Role::User, Role::User),
@@ -96,8 +102,7 @@ pub(super) async fn create(
 }
 
 fn path_to(id: &str) -> String {
-    let id: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
-    format!("/users/{id}")
+    format!("/users/{}", as_segment(id))
 }
 
 pub(super) async fn delete(

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::input::fields::{Field, Fields};
 use crate::model::directory::DirectoryId;
 use crate::model::names::{AgentId, BotId, CompanyId, M365TenantId};
+use crate::model::user_id;
 use crate::model::words::{Access, AgentState, Audience, AutonomyType, ChannelStatus, Transport};
 
 /// The maximum length of instructions, descriptions and welcome messages, in characters.
@@ -75,7 +76,8 @@ impl AgentDraft {
             ),
             audience: fields.word("audience", Audience::parse, &Audience::choices()),
             access: fields.word("access", Access::parse, &Access::choices()),
-            allowed_users: fields.texts("allowed_users", ALLOWED_USERS, 1..=128),
+            allowed_users: (fields.texts("allowed_users", ALLOWED_USERS, 1..=128))
+                .map(|ids| ids.into_iter().map(user_id::normalized).collect()),
             state: fields.word("state", AgentState::parse, &AgentState::choices()),
             settings,
         }

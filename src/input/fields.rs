@@ -13,6 +13,7 @@ use crate::model::api_key;
 use crate::model::clock::{Millis, parse_rfc3339};
 use crate::model::directory::DirectoryId;
 use crate::model::names::Name;
+use crate::model::user_id::UserId;
 use crate::text::shorten;
 
 /// A field of a JSON object.
@@ -405,13 +406,22 @@ impl<'a> Fields<'a> {
                 if let Some(first) = earlier.position(|other| other.id() == named.id()) {
                     self.problems.add(
                         format!("{}[{index}]", self.path(name)),
-                        &Value::String(named.id().to_string()),
+                        &named.written().into(),
                         format!("is the same directory as {name}[{first}]"),
                     );
                 }
             }
         }
         read
+    }
+
+    /// Reads the id of a user as a person writes it.
+    pub fn user(&self, name: &str) -> Field<UserId> {
+        const CHARACTERS: RangeInclusive<usize> = 1..=128;
+        self.record(name, || text_schema(&CHARACTERS));
+        self.read(name, |value| {
+            Ok(UserId::read(text(value, &CHARACTERS)?, &shortened(value)))
+        })
     }
 
     /// Reads a time (RFC 3339).

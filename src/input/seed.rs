@@ -14,6 +14,7 @@ use crate::input::json;
 use crate::model::api_key;
 use crate::model::directory::DirectoryId;
 use crate::model::names::{AgentId, ClientId, CompanyId};
+use crate::model::user_id;
 use crate::model::words::{ManagedAgentKey, Role};
 
 /// A seed file.
@@ -423,7 +424,7 @@ fn user(fields: &Fields<'_>) -> Option<SeedUser> {
         name: fields.text("name", 0..=NAME),
         email: fields.text("email", 0..=320),
         role: fields.word("role", Role::parse, &Role::choices()),
-        id: id?,
+        id: user_id::normalized(id?),
     })
 }
 

@@ -1,7 +1,6 @@
 //! Ids of Microsoft directories as people write them, and ids that name no organization (contract,
 //! section 1, Ids).
 
-use super::api_key;
 use super::names::M365TenantId;
 
 /// What an id that names no organization stands for.
@@ -50,6 +49,11 @@ impl M365TenantId {
             .map(|(_, kind)| *kind)
     }
 
+    /// Whether a person may give this id to a directory.
+    pub fn is_fit(&self, rule: DirectoryRule) -> bool {
+        self.no_organization().is_none() && (rule == DirectoryRule::AnyId || self.is_guid())
+    }
+
     /// Whether the id is a GUID in lower case with dashes, as Microsoft writes the ids of
     /// directories.
     pub fn is_guid(&self) -> bool {
@@ -77,8 +81,8 @@ pub enum DirectoryRule {
 #[derive(Clone, Debug)]
 pub struct DirectoryId {
     id: M365TenantId,
-    /// The text, if the id is no GUID and the text has upper case.
-    written: Option<Box<str>>,
+    written: String,
+    shown: String,
 }
 
 impl PartialEq for DirectoryId {
@@ -103,13 +107,14 @@ impl DirectoryId {
     /// as a message may show it.
     pub fn parse(text: &str, shown: &str) -> Result<Self, String> {
         let text = text.trim();
-        let guid = guid(text);
-        let id = M365TenantId::parse(guid.as_deref().unwrap_or(text));
-        let id = id.ok_or_else(|| not_a_guid(shown))?;
-        let is_other = guid.is_none() && id.as_str() != text;
+        let id = match guid(text) {
+            Some(guid) => M365TenantId::parse(&guid),
+            None => M365TenantId::parse(text),
+        };
         Ok(Self {
-            id,
-            written: is_other.then(|| text.into()),
+            id: id.ok_or_else(|| not_a_guid(shown))?,
+            written: text.to_owned(),
+            shown: shown.to_owned(),
         })
     }
 
@@ -118,9 +123,10 @@ impl DirectoryId {
     /// # Errors
     /// The reason, as the rest of a sentence that begins with the field's name.
     pub fn accepted(&self, rule: DirectoryRule) -> Result<&M365TenantId, String> {
-        match unfit(&self.id, rule) {
-            None => Ok(&self.id),
-            Some(reason) => Err(reason),
+        match self.id.no_organization() {
+            Some(kind) => Err(stands_for(&self.shown, kind)),
+            None if self.id.is_fit(rule) => Ok(&self.id),
+            None => Err(not_a_guid(&self.shown)),
         }
     }
 
@@ -129,9 +135,9 @@ impl DirectoryId {
         &self.id
     }
 
-    /// The id as the person wrote it; a GUID in its one spelling.
+    /// The id as the person wrote it.
     pub fn written(&self) -> &str {
-        self.written.as_deref().unwrap_or(self.id.as_str())
+        &self.written
     }
 
     /// The id, whether or not a person may give it to a directory: for what is stored already.
@@ -140,29 +146,30 @@ impl DirectoryId {
     }
 }
 
-/// The reason if no person may give this id to a directory.
-pub fn unfit(id: &M365TenantId, rule: DirectoryRule) -> Option<String> {
-    if let Some(kind) = id.no_organization() {
-        let meaning = match kind {
-            PrivateAccounts => "all private Microsoft accounts, which cannot be served",
-            MicrosoftServices => "a directory of Microsoft's own services",
-            Placeholder => "no directory in particular",
-        };
-        return Some(format!(
-            "must be the id of an organization's directory, but {id} stands for {meaning}; {WHERE}"
-        ));
+/// The reason why a stored id, which [`M365TenantId::is_fit`] excludes, cannot be used. `shown` is
+/// the text as a message may show it.
+pub fn unusable(stored: &str, shown: &str) -> String {
+    match M365TenantId::parse(stored).and_then(|id| id.no_organization()) {
+        Some(kind) => stands_for(shown, kind),
+        None => not_a_guid(shown),
     }
-    match rule {
-        DirectoryRule::Guid if !id.is_guid() => {
-            // A client may send an API key in the wrong field.
-            let shown = match id.as_str().starts_with(api_key::PREFIX) {
-                true => format!("\"{}…\"", api_key::PREFIX),
-                false => format!("\"{id}\""),
-            };
-            Some(not_a_guid(&shown))
-        }
-        DirectoryRule::Guid | DirectoryRule::AnyId => None,
-    }
+}
+
+/// Whether this stored text is a GUID without dashes. The upgrade leaves such an id only beside the
+/// same id with dashes.
+pub fn lacks_dashes(stored: &str) -> bool {
+    stored.len() == 32 && guid(stored).is_some()
+}
+
+fn stands_for(shown: &str, kind: NoOrganization) -> String {
+    let meaning = match kind {
+        PrivateAccounts => "all private Microsoft accounts, which cannot be served",
+        MicrosoftServices => "a directory of Microsoft's own services",
+        Placeholder => "no directory in particular",
+    };
+    format!(
+        "must be the id of an organization's directory, but {shown} stands for {meaning}; {WHERE}"
+    )
 }
 
 fn not_a_guid(shown: &str) -> String {
@@ -256,18 +263,12 @@ mod tests {
                 )
             );
         }
-        assert_eq!(
-            refused("neo_sk_demo_12345678", DirectoryRule::Guid),
-            format!(
-                "must be the GUID of a Microsoft directory, but \"neo_sk_…\" is not one; {WHERE}"
-            )
-        );
         for (id, _) in NO_ORGANIZATION {
             let spelled = format!(" {} ", id.to_uppercase());
             for rule in [DirectoryRule::Guid, DirectoryRule::AnyId] {
                 let reason = refused(&spelled, rule);
                 let start = "must be the id of an organization's directory, but ";
-                assert!(reason.starts_with(&format!("{start}{id} stands for ")));
+                assert!(reason.starts_with(&format!("{start}{spelled:?} stands for ")));
             }
         }
     }

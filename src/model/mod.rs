@@ -12,4 +12,5 @@ pub mod ids;
 pub mod names;
 pub mod session;
 pub mod tenant;
+pub mod user_id;
 pub mod words;

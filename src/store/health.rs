@@ -10,8 +10,9 @@ use super::companies::CompanyRecord;
 use super::duplicate_names::{self, DuplicateName};
 use super::sql::{Reader, Row};
 use crate::error::{Code, Result};
+use crate::input::fields::shortened;
 use crate::model::directory::{self, DirectoryRule};
-use crate::model::ids::ChannelId;
+use crate::model::ids::{ChannelId, InstallId};
 use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId, TenantNo};
 use crate::model::words::{AgentState, AutonomyType};
 
@@ -149,8 +150,8 @@ pub struct ChannelWithoutAgent {
 /// or, without both, the directory that the tenant's people sign in with.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct UnusableDirectory {
-    /// The id.
-    pub tenant_id: M365TenantId,
+    /// The id, as it is stored.
+    pub tenant_id: String,
     /// The company that is linked to the id.
     pub psa_company_id: Option<CompanyId>,
     /// The company's name.
@@ -223,15 +224,19 @@ WHERE c.tenant_no = ?1 AND c.deleted_at IS NULL AND c.status = 'ACTIVE'
   AND (a.agent_id IS NULL OR a.state <> 'ENABLED' OR a.autonomy_type <> 'CONVERSATIONAL')
 ORDER BY c.seq";
 
-/// A condition on an id: it is none of `?2`, which have spaces around them, and if `?3` is set, it
-/// is no GUID in lower case with dashes either.
+/// A condition on an id: it is one of `?2`, which have spaces around them, or a GUID without dashes,
+/// or, if `?3` is set, anything but a GUID in lower case with dashes.
 macro_rules! unusable {
     ($select:literal, $id:literal, $order:literal) => {
         concat!(
             $select,
             " AND (instr(?2, ' ' || ",
             $id,
-            " || ' ') > 0 OR (?3 AND NOT (",
+            " || ' ') > 0 OR (length(",
+            $id,
+            ") = 32 AND ltrim(",
+            $id,
+            ", '0123456789abcdef') = '') OR (?3 AND NOT (",
             $id,
             " LIKE '________-____-____-____-____________' AND length(replace(",
             $id,
@@ -252,7 +257,7 @@ const UNUSABLE_LINKS: &str = unusable!(
     "ORDER BY d.m365_tenant_id, d.company_seq"
 );
 const UNUSABLE_INSTALLS: &str = unusable!(
-    "SELECT i.m365_tenant_id AS m365_tenant_id, c.id AS channel_id, c.internal_name AS internal_name
+    "SELECT i.m365_tenant_id AS m365_tenant_id, c.id AS channel_id, c.internal_name AS internal_name, i.id AS install_id
      FROM installs i JOIN channels c ON c.seq = i.channel_seq
      WHERE i.tenant_no = ?1 AND c.deleted_at IS NULL",
     "i.m365_tenant_id",
@@ -302,9 +307,10 @@ pub fn of_tenant(
     } = of_companies(reader, tenant, limit, rule)?;
     Ok(Health {
         installed_without_company: find(reader, INSTALLED, tenant, limit, |row| {
+            let is_leftover = directory::lacks_dashes(&row.get::<String>("m365_tenant_id")?);
             let found = installed(row)?;
-            let is_usable = directory::unfit(&found.end_client_tenant_id, rule).is_none();
-            Ok(is_usable.then_some(found))
+            let is_finding = !is_leftover && found.end_client_tenant_id.is_fit(rule);
+            Ok(is_finding.then_some(found))
         })?,
         shared_directories,
         duplicate_names,
@@ -331,7 +337,7 @@ pub fn of_companies(
     limit: usize,
     rule: DirectoryRule,
 ) -> Result<CompanyFindings> {
-    let is_usable = |id: &M365TenantId| directory::unfit(id, rule).is_none();
+    let is_usable = |id: &M365TenantId| id.is_fit(rule);
     let mut shared_directories = find(reader, SHARED, tenant, limit, |row| {
         let tenant_id: M365TenantId = row.get("m365_tenant_id")?;
         Ok(is_usable(&tenant_id).then_some(SharedDirectory {
@@ -457,8 +463,9 @@ fn unusable(
     }
     let params = (tenant, ids.as_str(), rule == DirectoryRule::Guid);
     reader.each(UNUSABLE_SIGN_IN, params, |row| {
-        let what = "The entra_tenant_id of the tenant".to_owned();
-        found.add(finding(row, Code::Unauthorized, rule, &what)?, limit);
+        let what = "The entra_tenant_id of the tenant";
+        let remedy = || Ok("ask the platform's operator to remove it".to_owned());
+        found.add(finding(row, Code::Unauthorized, what, remedy)?, limit);
         Ok(())
     })?;
     reader.each(UNUSABLE_LINKS, params, |row| {
@@ -469,10 +476,11 @@ fn unusable(
             position => format!("tenant_ids[{position}]"),
         };
         let what = format!("The {field} of the company {id} {name:?}");
+        let remedy = || Ok("remove it from the company".to_owned());
         let item = UnusableDirectory {
             psa_company_id: Some(id),
             psa_company_name: Some(name),
-            ..finding(row, Code::EndCompanyNotMapped, rule, &what)?
+            ..finding(row, Code::EndCompanyNotMapped, &what, remedy)?
         };
         found.add(item, limit);
         Ok(())
@@ -480,10 +488,16 @@ fn unusable(
     reader.each(UNUSABLE_INSTALLS, params, |row| {
         let name: String = row.get("internal_name")?;
         let what = format!("The end_client_tenant_id of an install of the channel {name:?}");
+        let remedy = || {
+            Ok(format!(
+                "remove the install {}",
+                row.get::<InstallId>("install_id")?
+            ))
+        };
         let item = UnusableDirectory {
             channel_id: Some(row.get("channel_id")?),
             internal_name: Some(name),
-            ..finding(row, Code::EndCompanyNotMapped, rule, &what)?
+            ..finding(row, Code::EndCompanyNotMapped, &what, remedy)?
         };
         found.add(item, limit);
         Ok(())
@@ -491,14 +505,23 @@ fn unusable(
     Ok(found)
 }
 
+/// A finding about the id of a row. `remedy` says what to do with an id that the upgrade left
+/// without dashes.
 fn finding(
     row: &Row<'_>,
     code: Code,
-    rule: DirectoryRule,
     what: &str,
+    remedy: impl FnOnce() -> Result<String>,
 ) -> Result<UnusableDirectory> {
-    let tenant_id: M365TenantId = row.get("m365_tenant_id")?;
-    let reason = directory::unfit(&tenant_id, rule).unwrap_or_default();
+    let tenant_id: String = row.get("m365_tenant_id")?;
+    let shown = shortened(&tenant_id.as_str().into());
+    let reason = match directory::lacks_dashes(&tenant_id) {
+        true => format!(
+            "is stored without dashes ({shown}) beside the same id with dashes, so that no request reaches it; {}",
+            remedy()?
+        ),
+        false => directory::unusable(&tenant_id, &shown),
+    };
     Ok(UnusableDirectory {
         tenant_id,
         psa_company_id: None,

@@ -472,8 +472,9 @@ fn a_seed_file_sets_the_directories_as_a_put_does_and_an_export_has_them() {
     assert_eq!(
         refused,
         format!(
-            "tenants[0].end_companies[0].tenant_ids[2]: \"{CONTOSO}\": is the same directory as tenant_ids[0]\n\
-             tenants[0].end_companies[0].tenant_id: \"{MERGED}\": must be the first of tenant_ids, or null if there is none; send tenant_ids alone to set the whole list\n"
+            "tenants[0].end_companies[0].tenant_ids[2]: \"{}\": is the same directory as tenant_ids[0]\n\
+             tenants[0].end_companies[0].tenant_id: \"{MERGED}\": must be the first of tenant_ids, or null if there is none; send tenant_ids alone to set the whole list\n",
+            CONTOSO.to_uppercase()
         )
     );
     let no_guids = import_companies(

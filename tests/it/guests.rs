@@ -16,10 +16,27 @@ const GUEST: &str = "You are a guest of this organization's directory. Ask its a
 const NOT_REGISTERED: &str =
     "You are not a user here yet. Ask your administrator to add you, or to give you an app role.";
 
+/// Spellings of the newcomer's object id other than Microsoft's own.
+fn spellings() -> [String; 5] {
+    let plain = NEWCOMER.replace('-', "");
+    [
+        NEWCOMER.to_uppercase(),
+        format!("{{{NEWCOMER}}}"),
+        format!(" ({})\t", NEWCOMER.to_uppercase()),
+        format!("urn:uuid:{NEWCOMER}"),
+        plain,
+    ]
+}
+
 fn start_server(authority: &Authority, flags: &[&str]) -> Server {
     let url = format!("--entra-authority={}", authority.url());
     let all = [&[url.as_str(), "--entra-audience", AUDIENCE], flags].concat();
     Server::with_world(DEMO, &all)
+}
+
+fn start_guids_only(authority: &Authority) -> Server {
+    let url = format!("--entra-authority={}", authority.url());
+    Server::with_guids_only_and(&[&url, "--entra-audience", AUDIENCE])
 }
 
 /// A person of Northwind's directory whose token has these claims too.
@@ -185,6 +202,107 @@ fn an_administrator_adds_a_guest_and_removes_the_guest_again() {
             (&json!(NEWCOMER), &json!({ "role": role }))
         );
     }
+}
+
+#[test]
+fn a_guest_is_added_by_an_object_id_in_any_spelling() {
+    let authority = Authority::new();
+    let server = start_guids_only(&authority);
+    let admin = person(&server, &authority, ADMIN, &json!({}));
+    let guest = person(&server, &authority, NEWCOMER, &json!({ "acct": 1 }));
+    let path = format!("/users/{NEWCOMER}");
+    for spelled in spellings() {
+        assert_barred(&guest.get("/whoami"), "guest", GUEST);
+        let added = admin.post("/users", json!({ "id": spelled })).expect(201);
+        assert_eq!(added.data()["id"], NEWCOMER);
+        assert_eq!(
+            added.header("location"),
+            Some(format!("/public-api{path}").as_str())
+        );
+        assert_eq!(guest.get("/whoami").expect(200).data()["id"], NEWCOMER);
+        admin
+            .post("/users", json!({ "id": NEWCOMER }))
+            .refused(409, "already_exists");
+        admin.delete(&path).expect(204);
+    }
+}
+
+#[test]
+fn an_object_id_that_is_no_guid_is_refused_with_the_value_and_where_to_find_the_right_one() {
+    let authority = Authority::new();
+    let server = start_guids_only(&authority);
+    let admin = person(&server, &authority, ADMIN, &json!({}));
+    let half = &NEWCOMER[..18];
+    for (text, shown) in [
+        ("Mia@Contoso.example", "Mia@Contoso.example"),
+        ("N/A", "N/A"),
+        (" ", " "),
+        (half, half),
+        ("neo_sk_demo_northwind00000000", "neo_sk_…"),
+    ] {
+        let reason = format!(
+            "must be the GUID of a user, but {shown:?} is not one; \
+             find it in the Microsoft Entra admin center under Users > the person > Object ID"
+        );
+        admin
+            .post("/users", json!({ "id": text }))
+            .refused_field("id", &reason);
+    }
+    let long = "x".repeat(128);
+    let refused = admin.post("/users", json!({ "id": long }));
+    let error = refused.refused(400, "validation_error").error();
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains(&format!("but \"{}… is not one", "x".repeat(79))));
+
+    // Tests may give a user a name, and a GUID is still read in any spelling.
+    let server = start_server(&authority, &[]);
+    let admin = person(&server, &authority, ADMIN, &json!({}));
+    for (text, id) in [("Mia", "Mia"), (spellings()[1].as_str(), NEWCOMER)] {
+        let added = admin.post("/users", json!({ "id": text })).expect(201);
+        assert_eq!(added.data()["id"], id);
+    }
+}
+
+#[test]
+fn a_seed_file_names_a_user_by_an_object_id_in_any_spelling() {
+    let authority = Authority::new();
+    for spelled in spellings() {
+        let server = start_guids_only(&authority);
+        let users = json!([{ "id": spelled, "role": "VIEWER" }, { "id": "Older" }]);
+        server.import_tenant("northwind-it", json!({ "users": users }));
+        let again = json!([{ "id": NEWCOMER, "name": "Mia" }, { "id": "Older", "name": "O" }]);
+        server.import_tenant("northwind-it", json!({ "users": again }));
+        let guest = person(&server, &authority, NEWCOMER, &json!({ "acct": 1 }));
+        let whoami = guest.get("/whoami").expect(200).data();
+        assert_eq!(
+            (&whoami["role"], &whoami["name"]),
+            (&"VIEWER".into(), &"Mia".into())
+        );
+        let admin = person(&server, &authority, ADMIN, &json!({}));
+        let added = admin.get("/users?page_size=2").expect(200).data();
+        assert_eq!(
+            (&added[0]["id"], &added[1]["id"]),
+            (&"Older".into(), &NEWCOMER.into())
+        );
+    }
+}
+
+#[test]
+fn a_token_and_an_agent_name_a_user_by_an_object_id_in_any_spelling() {
+    let authority = Authority::new();
+    let server = start_server(&authority, &[]);
+    let admin = person(&server, &authority, ADMIN, &json!({}));
+    admin.post("/users", json!({ "id": NEWCOMER })).expect(201);
+    let upper = NEWCOMER.to_uppercase();
+    for oid in [upper.as_str(), &spellings()[4]] {
+        let guest = person(&server, &authority, oid, &json!({ "acct": 1 }));
+        assert_eq!(guest.get("/whoami").expect(200).data()["id"], NEWCOMER);
+    }
+    let change = json!({ "access": "SPECIFIC_USERS", "allowed_users": [upper, "Older"] });
+    let agent = admin.put("/agents/102", change).expect(200).data();
+    assert_eq!(agent["allowed_users"], json!([NEWCOMER, "Older"]));
+    let guest = person(&server, &authority, NEWCOMER, &json!({ "acct": 1 }));
+    guest.create_session(json!({ "agent_id": 102 })).expect(201);
 }
 
 #[test]

@@ -155,9 +155,14 @@ impl Server {
 
     /// Serves the demo world with the product's own rule for the ids of directories.
     pub fn with_guids_only() -> Self {
+        Self::with_guids_only_and(&[])
+    }
+
+    /// [`Server::with_guids_only`] with further flags.
+    pub fn with_guids_only_and(flags: &[&str]) -> Self {
         let (folder, clock) = (TempDir::new().unwrap(), AtomicI64::new(START));
-        let flags = BASE_FLAGS.iter().filter(|flag| **flag != ANY_TENANT_ID);
-        let flags = flags.map(|flag| (*flag).to_owned()).collect();
+        let base = BASE_FLAGS.iter().filter(|flag| **flag != ANY_TENANT_ID);
+        let flags = base.chain(flags).map(|flag| (*flag).to_owned()).collect();
         let timeouts = ClientTimeouts::default();
         let server = Self::start(Arc::new(folder), Arc::new(clock), flags, timeouts, false);
         server.import(DEMO);

@@ -8,7 +8,8 @@ use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{NORTHWIND, Server};
+use crate::process::Workspace;
+use crate::support::{ApiClient, CONTOSO, NORTHWIND, START, Server, from};
 use crate::wire::Request;
 
 /// Removes signed links, which contain the server's address and expire.
@@ -134,4 +135,78 @@ fn a_data_folder_of_version_0_1_is_served_with_everything_that_was_in_it() {
         json!({ "message": "And the scanner?" }),
     );
     said.expect(202);
+}
+
+/// Ids of directories without dashes that another install and another tenant have with dashes.
+const LEFTOVERS: &str = "
+UPDATE installs SET m365_tenant_id = 'ca5cade04ce54d0e9b1d0f0a51deca5e' WHERE m365_tenant_id = '0ddba110-face-4fee-9add-1eaf1ed0dd01';
+UPDATE tenants SET entra_tenant_id = 'ab0de0a1fa004c1a9cabab0de000a1fa' WHERE client_id = 'fabrikam-support';";
+
+#[test]
+fn an_id_without_dashes_beside_the_same_id_with_dashes_is_a_finding_that_says_what_to_remove() {
+    let folder = TempDir::new().unwrap();
+    unpack_version_0_1(folder.path());
+    let path = folder.path().join("switchboard.db");
+    let stored = rusqlite::Connection::open(path).unwrap();
+    let sql = "SELECT lower(hex(id)) FROM installs WHERE m365_tenant_id LIKE '0ddba110%'";
+    let leftover: String = stored.query_row(sql, [], |row| row.get(0)).unwrap();
+    stored.execute_batch(LEFTOVERS).unwrap();
+    drop(stored);
+
+    let server = Server::on(folder, START);
+    let (northwind, fabrikam) = (server.northwind(), server.fabrikam());
+    let channel = server.client_help_bot();
+    let installs = format!("/channels/{channel}/installs");
+    let list = northwind.get(&installs).expect(200).data();
+    let is_leftover = |id: &&Value| id.as_str().unwrap().replace('-', "").ends_with(&leftover);
+    let ids: Vec<&Value> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["id"])
+        .collect();
+    let install = ids.into_iter().find(is_leftover).unwrap().as_str().unwrap();
+
+    let findings = |client: &ApiClient| {
+        let health = client.get("/end-companies/health").expect(200).data();
+        assert_eq!(health["installed_without_company"]["count"], 0);
+        health["unusable_directories"].clone()
+    };
+    let of_install = format!(
+        "The end_client_tenant_id of an install of the channel \"Client help bot\" is stored without dashes \
+         (\"ca5cade04ce54d0e9b1d0f0a51deca5e\") beside the same id with dashes, so that no request reaches it; \
+         remove the install {install}."
+    );
+    let of_tenant = "The entra_tenant_id of the tenant is stored without dashes (\"ab0de0a1fa004c1a9cabab0de000a1fa\") \
+                     beside the same id with dashes, so that no request reaches it; ask the platform's operator to remove it.";
+    assert_eq!(
+        findings(&northwind),
+        json!({ "count": 1, "items": [{
+            "tenant_id": "ca5cade04ce54d0e9b1d0f0a51deca5e", "psa_company_id": null, "psa_company_name": null,
+            "channel_id": channel, "internal_name": "Client help bot", "code": "end_company_not_mapped", "message": of_install,
+        }] })
+    );
+    assert_eq!(
+        findings(&fabrikam),
+        json!({ "count": 1, "items": [{
+            "tenant_id": "ab0de0a1fa004c1a9cabab0de000a1fa", "psa_company_id": null, "psa_company_name": null,
+            "channel_id": null, "internal_name": null, "code": "unauthorized", "message": of_tenant,
+        }] })
+    );
+    let checked = Workspace::check_of(server.folder());
+    for message in [of_install.as_str(), of_tenant] {
+        assert!(checked.contains(&format!("{message}\n")), "{checked}");
+    }
+
+    northwind
+        .delete(&format!("{installs}/{install}"))
+        .expect(204);
+    let change = json!({ "entra_tenant_id": null });
+    let tenant = "/tenants/fabrikam-support";
+    server.relay().patch(tenant, change).expect(200);
+    for client in [&northwind, &fabrikam] {
+        assert_eq!(findings(client), json!({ "count": 0, "items": [] }));
+    }
+    let session = server.relay().session(from(CONTOSO));
+    assert!(session.starts_with("ses_"));
 }

@@ -20,6 +20,7 @@ use super::reason::{NotAdmitted, Reason};
 use crate::error::Error;
 use crate::model::clock::Millis;
 use crate::model::names::M365TenantId;
+use crate::model::user_id;
 use crate::model::words::Role;
 use crate::outbound;
 
@@ -304,7 +305,7 @@ impl Entra {
         Ok(Identity {
             is_guest: is_guest(token, &directory),
             directory,
-            id: id.to_owned(),
+            id: user_id::normalized(id.to_owned()),
             name: display_text(token, "name", MAX_NAME),
             email: ["email", "preferred_username", "upn"]
                 .iter()

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::error::Result;
-use crate::model::directory::{self, DirectoryRule};
+use crate::model::directory::DirectoryRule;
 use crate::model::names::{ClientId, CompanyId, TenantNo};
 use crate::store::companies::{self, CompanyRecord};
 use crate::store::health::{self, CompanyFindings, Found, NamedCompany};
@@ -79,7 +79,7 @@ fn foresee(
     let (mut directories, mut names) = (BTreeMap::new(), BTreeMap::new());
     for company in all.values() {
         for id in company.directories.as_slice() {
-            if directory::unfit(id, rule).is_none() {
+            if id.is_fit(rule) {
                 let linked: &mut Vec<NamedCompany> = directories.entry(id).or_default();
                 linked.push(company.into());
             }
