@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// Stands for the first half of a surrogate pair, U+D800, in the strings of [`parse`]. Strings of
-/// JSON with halves use the last 2,048 code points, which are for private use, for the halves.
+/// Stands for the first half of a surrogate pair, U+D800, in the strings of [`Json`] that is mended.
+/// The last 2,048 code points, which are for private use, stand for the halves.
 const FIRST_HALF: u32 = 0x10_F800;
 
 /// Half of a surrogate pair as UTF-8 would encode it, if UTF-8 allowed that.
@@ -36,12 +36,23 @@ pub(super) fn decode(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// Parses JSON. `NaN` and the like are read as `null`. Its strings may hold halves of surrogate
-/// pairs, which [`Halves`] joins.
-pub(super) fn parse(text: &str) -> Option<Value> {
-    serde_json::from_str(text)
-        .or_else(|_| serde_json::from_str(&mend(text)))
-        .ok()
+/// JSON of a model server.
+#[derive(Debug, PartialEq)]
+pub(super) struct Json {
+    /// The value. `NaN` and the like are `null`.
+    pub(super) value: Value,
+    /// Whether the text was no JSON. Its strings may then hold halves of surrogate pairs, which
+    /// [`Halves`] joins.
+    pub(super) is_mended: bool,
+}
+
+/// Parses JSON.
+pub(super) fn parse(text: &str) -> Option<Json> {
+    let (value, is_mended) = match serde_json::from_str(text) {
+        Ok(value) => (value, false),
+        Err(_) => (serde_json::from_str(&mend(text)).ok()?, true),
+    };
+    Some(Json { value, is_mended })
 }
 
 /// Rewrites what servers write although it is not JSON.
@@ -122,15 +133,15 @@ pub(super) struct Halves {
 }
 
 impl Halves {
-    /// Takes the next piece of the text.
-    pub(super) fn join(&mut self, text: String) -> String {
-        let is_plain = |character: char| character != '\0' && half(character).is_none();
-        if text.is_empty() || (self.first.is_none() && text.chars().all(is_plain)) {
+    /// Takes the next piece of the text. Only a piece of mended JSON `has_halves`.
+    pub(super) fn join(&mut self, text: String, has_halves: bool) -> String {
+        let is_plain = !has_halves && self.first.is_none() && !text.contains('\0');
+        if text.is_empty() || is_plain {
             return text;
         }
         let mut joined = String::with_capacity(text.len());
         for character in text.chars().filter(|character| *character != '\0') {
-            let half = half(character);
+            let half = half(character).filter(|_| has_halves);
             let pair = match (self.first.take(), half) {
                 (Some(first), Some(second @ 0x400..)) => {
                     char::from_u32(0x1_0000 + (first << 10) + (second - 0x400))
@@ -194,7 +205,7 @@ mod tests {
             ),
             (r#"{"a":"\ud83d\ude00"}"#, json!({"a": "😀"})),
         ] {
-            assert_eq!(parse(text), Some(value), "{text}");
+            assert_eq!(parse(text).map(|json| json.value), Some(value), "{text}");
         }
         for garbage in [
             "",
@@ -230,8 +241,8 @@ mod tests {
             let mut halves = Halves::default();
             let mut text = String::new();
             for piece in pieces {
-                let value = parse(&format!("[\"{piece}\"]")).unwrap();
-                text += &halves.join(value[0].as_str().unwrap().to_owned());
+                let Json { value, is_mended } = parse(&format!("[\"{piece}\"]")).unwrap();
+                text += &halves.join(value[0].as_str().unwrap().to_owned(), is_mended);
             }
             text + &halves.end()
         };
@@ -245,6 +256,7 @@ mod tests {
             (&[r"\ude00", r"\udbff\udfff"], "\u{fffd}\u{10ffff}"),
             (&[r"a\u0000", r"\ud83d\u0000\ude00"], "a😀"),
             (&["é", "😀"], "é😀"),
+            (&["\u{10f83d}", "\u{10fe00}"], "\u{10f83d}\u{10fe00}"),
         ] {
             assert_eq!(read(pieces), text, "{pieces:?}");
         }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::lenient::{self, Halves};
+use super::lenient::{self, Halves, Json};
 use crate::model::answer::Chunk;
 use crate::model::session::Usage;
 use crate::turns::reasoning::{Marks, Thoughts};
@@ -54,7 +54,7 @@ enum Data {
     /// `[DONE]`.
     Done,
     /// JSON.
-    Json(Value),
+    Json(Json),
 }
 
 impl Data {
@@ -284,16 +284,19 @@ impl Reply {
                 self.is_done = true;
                 Ok(Progress::Sign)
             }
-            Data::Json(chunk) if event == EventName::Error && chunk["choices"].is_null() => {
-                Err(format!("{REPORTED} {chunk}"))
+            Data::Json(Json { value, .. })
+                if event == EventName::Error && value["choices"].is_null() =>
+            {
+                Err(format!("{REPORTED} {value}"))
             }
-            Data::Json(chunk) if chunk.is_object() => self.take_chunk(&chunk, chunks),
+            Data::Json(json) if json.value.is_object() => self.take_chunk(&json, chunks),
             Data::Json(_) if event == EventName::Other => Ok(Progress::KeepAlive),
-            Data::Json(other) => Err(format!("not a chunk: {other}")),
+            Data::Json(other) => Err(format!("not a chunk: {}", other.value)),
         }
     }
 
-    fn take_chunk(&mut self, chunk: &Value, chunks: &mut Vec<Chunk>) -> Result<Progress, String> {
+    fn take_chunk(&mut self, json: &Json, chunks: &mut Vec<Chunk>) -> Result<Progress, String> {
+        let (chunk, has_halves) = (&json.value, json.is_mended);
         let error = &chunk["error"];
         let has_error = !(error.is_null() || error == "" || error == false);
         if has_error || chunk["object"] == "error" {
@@ -332,14 +335,14 @@ impl Reply {
             progress = Progress::Text;
         }
         if let Some(reasoning) = reasoning {
-            let reasoning = self.reasoning_halves.join(reasoning);
+            let reasoning = self.reasoning_halves.join(reasoning, has_halves);
             self.has_resumed |= had_ended && !reasoning.trim().is_empty();
             let reasoning = self.cut(reasoning);
             self.thoughts.push_reasoning(reasoning, chunks);
         }
         if !content.is_empty() {
             self.end_reasoning(chunks);
-            let content = self.content_halves.join(content);
+            let content = self.content_halves.join(content, has_halves);
             let is_visible = !content.trim().is_empty();
             self.has_text |= is_visible;
             self.has_resumed |= had_ended && is_visible;
