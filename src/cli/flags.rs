@@ -272,8 +272,8 @@ pub struct Model {
     pub model_timeout: Option<u64>,
 
     /// Seconds to wait for the first piece of an answer, since a server may have to load its model;
-    /// keep-alives of the server make it up to four times as long [default: --model-timeout if that
-    /// is given, else 120]
+    /// keep-alives of the server make it up to four times as long [default: 120, or the model timeout
+    /// if only that is given]
     #[arg(long, env = "SWITCHBOARD_MODEL_FIRST_BYTE_TIMEOUT", value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=600))]
     pub model_first_byte_timeout: Option<u64>,
