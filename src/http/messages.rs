@@ -18,7 +18,8 @@ use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::caller::Reach;
 use crate::model::file;
 use crate::model::ids::{MessageId, SessionId};
-use crate::model::session::{Appended, Feedback, Message, Session};
+use crate::model::names::TenantNo;
+use crate::model::session::{Appended, Feedback, Message};
 use crate::model::words::{ModelTier, Rating};
 use crate::resolver::NotMapped;
 use crate::store::attachments::NewAttachment;
@@ -106,19 +107,26 @@ pub(super) async fn append(
         let checked =
             messages::check(cached, &call, session, client_message_id, &sent.attachments)?;
         Ok(match checked {
-            Ok(session) => Checked::Fine(session, sent),
+            Ok(session) => Checked::Fine {
+                tenant: session.internals.tenant,
+                show_agent_progress_steps: session.show_agent_progress_steps,
+                sent,
+            },
             Err(not_mapped) => Checked::NotMapped(not_mapped),
         })
     });
-    let (session, sent) = match checked.await? {
-        Checked::Fine(session, sent) => (session, sent),
+    let (tenant, show_agent_progress_steps, sent) = match checked.await? {
+        Checked::Fine {
+            tenant,
+            show_agent_progress_steps,
+            sent,
+        } => (tenant, show_agent_progress_steps, sent),
         Checked::Repeated(first) => return once::replay(first),
         Checked::NotMapped(not_mapped) => return Err(refuse_unmapped(&app, not_mapped).await?),
     };
-    let show_agent_progress_steps = session.show_agent_progress_steps;
     let new = NewMessage {
         session: id,
-        tenant: session.internals.tenant,
+        tenant,
         title: title_of(&sent.message),
         content: sent.message,
         attachments: sent.attachments,
@@ -147,7 +155,11 @@ pub(super) async fn append(
 /// The outcome of the checks before a message is appended.
 enum Checked {
     /// The session takes the message.
-    Fine(Session, AppendRequest),
+    Fine {
+        tenant: TenantNo,
+        show_agent_progress_steps: bool,
+        sent: AppendRequest,
+    },
     /// The request is a repeat.
     Repeated(FirstReply),
     /// An admin has to link exactly one company first.
