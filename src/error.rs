@@ -94,6 +94,8 @@ pub struct Refusal {
     pub allow: Option<String>,
     /// Whom else the refusal concerns. Only audit logs show it, and no reply.
     pub contested: Option<Box<Contested>>,
+    /// What the operator has to know. Only the log shows it, and no reply.
+    pub logged: Option<Box<str>>,
 }
 
 /// An M365 tenant of other tenants that a refused request asked for.
@@ -123,6 +125,7 @@ impl Refusal {
             retry_after_s,
             allow: None,
             contested: None,
+            logged: None,
         }
     }
 
@@ -147,6 +150,13 @@ impl Refusal {
     #[must_use]
     pub fn contested(mut self, contested: Contested) -> Self {
         self.contested = Some(Box::new(contested));
+        self
+    }
+
+    /// Has the log show this sentence beside the request's id.
+    #[must_use]
+    pub fn logged(mut self, sentence: impl Into<Box<str>>) -> Self {
+        self.logged = Some(sentence.into());
         self
     }
 

@@ -215,7 +215,7 @@ impl Authenticator {
             }
             _ => match &self.entra {
                 Some(entra) => Box::pin(self.entra_user(entra, store, &token, may_wait)).await,
-                None => Err(Reason::WrongIssuer.into()),
+                None => Err(Entra::is_off(&token)),
             },
         }
     }
@@ -306,7 +306,7 @@ impl Authenticator {
                 move |cache| cache.entra_user(&directory, &id)
             })
             .await?
-            .ok_or(Reason::UnknownTenant)?;
+            .ok_or_else(|| Entra::unknown_tenant(token))?;
         let tenant = found.tenant.no;
         let is_unknown = found.user.is_none();
         // A user who is not let in at first sight is not recorded: the record would let the user in

@@ -340,6 +340,12 @@ pub struct Entra {
     )]
     pub entra_first_sight: entra::FirstSight,
 
+    /// How far the clocks of the authority and of this server may differ, in seconds: a token is
+    /// accepted so long before its beginning and after its end
+    #[arg(long, env = "SWITCHBOARD_ENTRA_LEEWAY", value_name = "SECONDS", default_value_t = entra::LEEWAY_S,
+          value_parser = clap::value_parser!(i64).range(0..=entra::MAX_LEEWAY_S))]
+    pub entra_leeway: i64,
+
     /// A file with the authority's keys (JSON Web Key Set), read again when it changes; for a
     /// server that cannot reach the authority [default: fetch the keys]
     #[arg(
@@ -411,6 +417,7 @@ impl Entra {
             audiences: self.entra_audiences.clone(),
             authority: self.entra_authority.clone(),
             keys: self.entra_keys.clone(),
+            leeway_s: self.entra_leeway,
             first_sight: self.entra_first_sight,
         })
         .map(Some)

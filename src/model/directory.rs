@@ -177,7 +177,7 @@ fn not_a_guid(shown: &str) -> String {
 }
 
 /// Reads a GUID in any common spelling, and writes it in lower case with dashes.
-pub(super) fn guid(text: &str) -> Option<String> {
+pub fn guid(text: &str) -> Option<String> {
     const URN: &str = "urn:uuid:";
     let text = match text.get(..URN.len()) {
         Some(start) if start.eq_ignore_ascii_case(URN) => text.get(URN.len()..)?,

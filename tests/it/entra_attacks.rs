@@ -646,8 +646,8 @@ const ATTACKS: &[Attack] = &[
     ),
     ("an end that is true", |b| b.with("exp", true), "malformed"),
     (
-        "an end a minute ago",
-        |b| b.with("exp", START / 1_000 - 60),
+        "an end five minutes ago",
+        |b| b.with("exp", START / 1_000 - 300),
         "expired",
     ),
     (
@@ -673,8 +673,8 @@ const ATTACKS: &[Attack] = &[
         "malformed",
     ),
     (
-        "a beginning in 61 seconds",
-        |b| b.with("nbf", START / 1_000 + 61),
+        "a beginning in 301 seconds",
+        |b| b.with("nbf", START / 1_000 + 301),
         "not_yet_valid",
     ),
     (

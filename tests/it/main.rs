@@ -44,6 +44,7 @@ mod dry_run_directories;
 mod dry_runs;
 mod entra;
 mod entra_attacks;
+mod entra_settings;
 mod envelope;
 mod event_reader;
 mod faults;

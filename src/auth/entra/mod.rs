@@ -1,6 +1,7 @@
 //! Verifies Microsoft Entra ID access tokens (contract, section 2, Entra tokens).
 
 mod authority;
+mod expected;
 mod file;
 mod keys;
 
@@ -17,7 +18,7 @@ use self::authority::{Authority, FetchReason};
 use self::file::KeysFile;
 use super::jwt::Token;
 use super::reason::{NotAdmitted, Reason};
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::model::clock::Millis;
 use crate::model::names::M365TenantId;
 use crate::model::user_id;
@@ -28,10 +29,15 @@ use crate::outbound;
 pub const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
 /// The placeholder for a token's `tid` in an issuer.
 const PLACEHOLDER: &str = "{tenantid}";
-/// The issuer of version 1.0 tokens.
-const ISSUER_V1: &str = "https://sts.windows.net/{tenantid}/";
-/// The accepted clock difference between the authority and this server, in seconds.
-const LEEWAY_S: i64 = 60;
+/// The issuers of version 1.0 tokens: Microsoft's, and that of 21Vianet's cloud in China.
+const ISSUERS_V1: [&str; 2] = [
+    "https://sts.windows.net/{tenantid}/",
+    "https://sts.chinacloudapi.cn/{tenantid}/",
+];
+/// The default of [`Settings::leeway_s`], as in Microsoft's own libraries.
+pub const LEEWAY_S: i64 = 300;
+/// The most that [`Settings::leeway_s`] can be.
+pub const MAX_LEEWAY_S: i64 = 3_600;
 /// The length to which a name is cut, in characters.
 const MAX_NAME: usize = 200;
 /// The length to which an e-mail address is cut, in characters.
@@ -46,6 +52,8 @@ pub struct Settings {
     pub authority: String,
     /// A key set on disk, instead of the authority's documents.
     pub keys: Option<PathBuf>,
+    /// The accepted clock difference between the authority and this server, in seconds.
+    pub leeway_s: i64,
     /// Which members of a directory are let in without being known.
     pub first_sight: FirstSight,
 }
@@ -176,6 +184,9 @@ pub enum TokenCheck<F> {
 #[derive(Debug)]
 pub struct Entra {
     audiences: Vec<String>,
+    /// The audiences in the form in which they are compared.
+    compared_audiences: Vec<String>,
+    leeway_s: i64,
     source: Source,
     first_sight: FirstSight,
 }
@@ -192,8 +203,11 @@ impl Entra {
             None => Source::Authority(Authority::new(&base)?),
             Some(path) => Source::File(Self::open_file(path, &base)?),
         };
+        let audiences = settings.audiences.iter();
         Ok(Self {
+            compared_audiences: audiences.map(|text| expected::audience(text)).collect(),
             audiences: settings.audiences.clone(),
+            leeway_s: settings.leeway_s,
             source,
             first_sight: settings.first_sight,
         })
@@ -211,8 +225,21 @@ impl Entra {
 
     fn open_file(path: &Path, base: &Url) -> Result<KeysFile, String> {
         let base = base.as_str().trim_end_matches('/');
-        let issuers = vec![format!("{base}/{PLACEHOLDER}/v2.0"), ISSUER_V1.to_owned()];
+        let mut issuers = vec![format!("{base}/{PLACEHOLDER}/v2.0")];
+        issuers.extend(ISSUERS_V1.map(str::to_owned));
         KeysFile::open(path, issuers)
+    }
+
+    /// The refusal of a valid token whose directory no tenant has.
+    pub fn unknown_tenant(token: &Token<'_>) -> Error {
+        let expectation = "expected is the entra_tenant_id of a tenant of this server";
+        expected::explained(Reason::UnknownTenant.into(), token, expectation)
+    }
+
+    /// The refusal of a token on a server without this sign-in.
+    pub fn is_off(token: &Token<'_>) -> Error {
+        let expectation = "expected is none, because no --entra-audience is given";
+        expected::explained(Reason::WrongIssuer.into(), token, expectation)
     }
 
     /// Starts to load the authority's documents, so that the first token need not wait.
@@ -239,18 +266,25 @@ impl Entra {
             Source::File(file) => file.discovery(now),
         };
         let outcome = self.identity(&discovery, token, now.div_euclid(1_000));
+        let refused = |refusal: Refusal| {
+            let expectation = expected::expectation(token, &self.audiences, &discovery);
+            expected::explained(refusal, token, &expectation)
+        };
         match (outcome, &self.source) {
             (Ok(identity), Source::Authority(authority)) => {
                 authority.refresh(&discovery, now);
                 Ok(TokenCheck::Identity(identity))
             }
             (Ok(identity), Source::File(_)) => Ok(TokenCheck::Identity(identity)),
+            (Err(NotVerified::Refused(Error::Refused(refusal))), _) => Err(refused(*refusal)),
             (Err(NotVerified::Refused(error)), _) => Err(error),
             (Err(NotVerified::NeedsFetch(reason)), Source::Authority(authority)) => authority
                 .fetch(reason, &discovery, now)
                 .map(TokenCheck::Pending)
-                .ok_or_else(|| Reason::UnknownKey.into()),
-            (Err(NotVerified::NeedsFetch(_)), Source::File(_)) => Err(Reason::UnknownKey.into()),
+                .ok_or_else(|| refused(Reason::UnknownKey.into())),
+            (Err(NotVerified::NeedsFetch(_)), Source::File(_)) => {
+                Err(refused(Reason::UnknownKey.into()))
+            }
         }
     }
 
@@ -282,14 +316,15 @@ impl Entra {
         M365TenantId::parse(id).ok_or(Reason::Malformed)?;
         match token.claims.get("aud") {
             None | Some(Value::Null) => return Err(Reason::MissingClaim.into()),
-            Some(Value::String(audience)) if self.audiences.contains(audience) => {}
+            Some(Value::String(audience))
+                if (self.compared_audiences).contains(&expected::audience(audience)) => {}
             Some(_) => return Err(Reason::WrongAudience.into()),
         }
-        if exp.saturating_add(LEEWAY_S) <= now_s {
+        if exp.saturating_add(self.leeway_s) <= now_s {
             return Err(Reason::Expired.into());
         }
         let valid_from = token.time_claim("iat")?.map_or(nbf, |iat| iat.max(nbf));
-        if valid_from.saturating_sub(LEEWAY_S) > now_s {
+        if valid_from.saturating_sub(self.leeway_s) > now_s {
             return Err(Reason::NotYetValid.into());
         }
         // An older version may have stored such an id as a tenant's directory.

@@ -73,6 +73,9 @@ pub(in crate::http) async fn handle(
     let route = MatchedRoute::of(response.request());
     if let Some(failure) = response.response().error().map(FailedRequest::of) {
         let context = Context::of(response.request());
+        if let Some(sentence) = &failure.refusal.logged {
+            log::info!(id:% = context.request_id; "{} {sentence}", failure.refusal.code.status());
+        }
         if let Some(app) = &app {
             app.metrics.count_refusal(failure.refusal.code);
             if failure.is_ours {
