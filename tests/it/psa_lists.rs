@@ -369,9 +369,8 @@ fn a_cell_where_the_directory_belongs_is_an_id_a_word_for_none_or_refused_by_lin
     assert_eq!(found[0], "2|A 2|");
 
     let no_guid = |line: u8, value: &str| {
-        let id = value.to_lowercase();
         format!(
-            "line {line}, tenant_id: \"{value}\": must be the GUID of a Microsoft directory, but \"{id}\" is not one; {WHERE}"
+            "line {line}, tenant_id: \"{value}\": must be the GUID of a Microsoft directory, but \"{value}\" is not one; {WHERE}"
         )
     };
     let list = format!("{headings}\n1,A,acme.onmicrosoft.com\n2,B,None\n3,C,TBC\n4,D,unknown\n");

@@ -292,7 +292,8 @@ fn a_token_opens_its_session_and_nothing_else() {
             | ("POST", "/chat/sessions/{session_id}/cancel") => reply.expect(200),
             ("POST", "/chat/sessions/{session_id}/attachments/upload-url") => reply.expect(201),
             ("GET", "/chat/sessions/{session_id}/events") => reply.expect(204),
-            ("PUT", "/chat/sessions/{session_id}/messages/{message_id}/feedback") => {
+            ("GET", "/docs/guide/{page}")
+            | ("PUT", "/chat/sessions/{session_id}/messages/{message_id}/feedback") => {
                 reply.not_found()
             }
             ("POST", "/chat/sessions/{session_id}/messages") => reply.expect(202),
