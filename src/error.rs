@@ -105,8 +105,8 @@ pub struct Contested {
     pub action: &'static str,
     /// The M365 tenant.
     pub directory: String,
-    /// The bot that the request asked for.
-    pub bot: String,
+    /// The bot that the request asked for, if it was about one.
+    pub bot: Option<String>,
     /// The numbers of the other tenants.
     pub rivals: Vec<i64>,
 }

@@ -467,8 +467,8 @@ impl Model {
         }
         let text = std::fs::read_to_string(file).map_err(|error| {
             format!(
-                "{MODEL_API_KEY}_FILE: the file {} cannot be read: {error}",
-                file.display()
+                // The value may be the key itself, given by mistake.
+                "{MODEL_API_KEY}_FILE: its file cannot be read: {error}; give the path of a file with the key"
             )
         })?;
         let key = text.trim_start_matches('\u{feff}').trim();

@@ -16,8 +16,8 @@ use crate::input::fields::{Field, Fields, FromFields};
 use crate::model::ids::ArticleId;
 use crate::model::names::AgentId;
 use crate::model::words::Audience;
+use crate::store::Reader;
 use crate::store::articles::{self, ArticleFilter, ArticleRecord};
-use crate::store::{Reader, idempotency};
 
 impl FromQuery for ArticleFilter {
     fn read(query: &QueryString) -> Result<Self> {
@@ -84,7 +84,7 @@ pub(super) async fn create(
     let once = Once::of(&request, &caller, &body)?;
     let tenant = caller.tenant.no;
     let event = event_of(&request, &caller, "article.create", "");
-    let path = |article: &ArticleRecord| path_to(article.id);
+    let path = |article: &ArticleRecord| articles::path_to(article.id);
     audited::create(&app, once, event, path, move |tx, event| {
         let article = articles::create(tx, tenant, &draft)?;
         event.target = Some(article.id.to_string());
@@ -92,10 +92,6 @@ pub(super) async fn create(
         Ok(article)
     })
     .await
-}
-
-fn path_to(id: ArticleId) -> String {
-    format!("/knowledge-articles/{id}")
 }
 
 /// The body of a PUT.
@@ -141,7 +137,6 @@ pub(super) async fn delete(
     audited::write(&app, event, move |tx, event| {
         let article = articles::by_id(tx.reader(), tenant, id)?.ok_or(Code::NotFound)?;
         articles::delete(tx, tenant, id)?;
-        idempotency::clear(tx, tenant, &path_to(id))?;
         event.detail("title", article.title);
         Ok(())
     })

@@ -22,7 +22,7 @@ use crate::store::audit::{self, Event};
 use crate::store::channels::{self, ChannelRecord};
 use crate::store::companies::NewLink;
 use crate::store::installs::{self, InstallRecord, Installed, Installer};
-use crate::store::{Extent, Reader, WriteTx, idempotency, tenants};
+use crate::store::{Extent, Reader, WriteTx, tenants};
 
 const SHARED: &str = "Several companies are now linked to this M365 tenant. Chat is refused until exactly one is linked.";
 
@@ -141,7 +141,7 @@ pub(super) async fn create(
 
 /// The reply of an install: 200 if the bot was installed there before.
 fn made(channel: &ChannelRecord, installed: Installed) -> Made<InstallRecord> {
-    let path = path_to(channel.id, installed.install.id);
+    let path = installs::path_to(channel.id, installed.install.id);
     let is_shared = matches!(installed.linked, Linked::Not(several) if several > 1);
     let mut made = Made::thing(channel.tenant, path, installed.install);
     if !installed.is_new {
@@ -150,10 +150,6 @@ fn made(channel: &ChannelRecord, installed: Installed) -> Made<InstallRecord> {
     }
     made.warnings.extend(is_shared.then_some(SHARED));
     made
-}
-
-fn path_to(channel: ChannelId, id: InstallId) -> String {
-    format!("/channels/{channel}/installs/{id}")
 }
 
 /// Records an install that was created or linked. The tenant that lost its install to the new one
@@ -204,8 +200,7 @@ pub(super) async fn delete(
         let install = installs::by_id(tx.reader(), id)?
             .filter(|install| install.channel_id == channel_id)
             .ok_or(Code::NotFound)?;
-        installs::delete(tx, id)?;
-        idempotency::clear(tx, channel.tenant, &path_to(channel_id, id))?;
+        installs::delete(tx, &install)?;
         event.tenant = channel.tenant;
         event.details = install.details();
         Ok(())

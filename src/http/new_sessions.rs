@@ -292,7 +292,7 @@ fn refuse_dry_run(refused: Refused, requested: &SessionRequest) -> Refusal {
         return Refusal::from(refused).contested(Contested {
             action: "dry_run.refused",
             directory: directory.to_string(),
-            bot: bot.to_string(),
+            bot: Some(bot.to_string()),
             rivals: vec![owner.0],
         });
     }

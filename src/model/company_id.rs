@@ -27,6 +27,9 @@ const FORMULA: &str = "must not begin with '=': a spreadsheet wrote the id as a 
 /// The reason for an id that a spreadsheet rounded.
 const ROUNDED: &str = "must not be a number with an exponent, such as 1.00E+05: a spreadsheet has rounded the id; format the column as text and export the list again";
 
+/// The reason for an id that browsers and proxies would take as another path.
+const DOTS: &str = "must not be '.' or '..', and must not have one of them between slashes: browsers and proxies change such a path";
+
 /// The id as it is stored and compared: without space around it, in Unicode's normal form C. `None`
 /// for text that names no company.
 pub(super) fn normalized(text: &str) -> Option<String> {
@@ -56,6 +59,9 @@ pub(super) fn refused(text: &str) -> Option<&'static str> {
     }
     if is_rounded(text) {
         return Some(ROUNDED);
+    }
+    if text.split('/').any(|part| matches!(part, "." | "..")) {
+        return Some(DOTS);
     }
     match normalized(text) {
         Some(_) => None,

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::rules::{Violation, refuse};
 use super::sql::{Reader, Row, Rows, params};
-use super::{WriteTx, agents, companies};
+use super::{WriteTx, agents, companies, idempotency};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::draft::ArticleDraft;
 use crate::model::clock::Timestamp;
@@ -260,11 +260,17 @@ pub fn change(
 
 const DELETE: &str = "DELETE FROM knowledge_articles WHERE seq = ?1";
 
-/// Deletes an article.
+/// Deletes an article, and clears the stored reply that shows it.
 pub fn delete(tx: &mut WriteTx<'_>, tenant: TenantNo, id: ArticleId) -> Result<()> {
     bump_version(tx, tenant)?;
     tx.scrub_log();
-    tx.execute(DELETE, [id.tick()]).map(drop)
+    tx.execute(DELETE, [id.tick()])?;
+    idempotency::clear(tx, tenant, &path_to(id))
+}
+
+/// The path of an article in the API, below the prefix.
+pub fn path_to(id: ArticleId) -> String {
+    format!("/knowledge-articles/{id}")
 }
 
 const TITLED: &str = select!("WHERE tenant_no = ?1 AND title = ?2");
@@ -327,6 +333,8 @@ pub fn update(tx: &mut WriteTx<'_>, tenant: TenantNo, article: &ArticleRecord) -
     .map(drop)
 }
 
+const OF_COMPANY: &str =
+    "SELECT id FROM knowledge_articles WHERE tenant_no = ?1 AND psa_company_id = ?2";
 const DELETE_OF_COMPANY: &str =
     "DELETE FROM knowledge_articles WHERE tenant_no = ?1 AND psa_company_id = ?2";
 
@@ -336,6 +344,12 @@ pub fn delete_of_company(
     tenant: TenantNo,
     company: &CompanyId,
 ) -> Result<usize> {
+    let of_company: Vec<ArticleId> = tx
+        .reader()
+        .all(OF_COMPANY, (tenant, company), |row| row.get("id"))?;
+    for id in of_company {
+        idempotency::clear(tx, tenant, &path_to(id))?;
+    }
     let deleted = tx.execute(DELETE_OF_COMPANY, (tenant, company))?;
     if deleted > 0 {
         bump_version(tx, tenant)?;

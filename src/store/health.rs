@@ -287,7 +287,8 @@ JOIN tenants rival ON rival.tenant_no = i.tenant_no
 JOIN channels holder ON holder.seq = i.channel_seq
 JOIN channels c ON c.seq = bots.first_seq
 WHERE ?2
-  OR EXISTS (SELECT 1 FROM installs b WHERE b.tenant_no = ?1 AND b.m365_tenant_id = own.m365_tenant_id)
+  OR EXISTS (SELECT 1 FROM installs b
+             WHERE b.tenant_no = ?1 AND b.m365_tenant_id = own.m365_tenant_id AND b.created_at <= i.created_at)
   OR EXISTS (SELECT 1 FROM unlinked_tenants u WHERE u.tenant_no = ?1 AND u.m365_tenant_id = own.m365_tenant_id)
   OR EXISTS (SELECT 1 FROM company_directories d JOIN end_companies e ON e.tenant_no = ?1 AND e.psa_company_id = d.psa_company_id
              WHERE d.tenant_no = ?1 AND d.m365_tenant_id = own.m365_tenant_id AND e.updated_at <= i.created_at)

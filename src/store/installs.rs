@@ -8,7 +8,7 @@ use super::channels::{self, ChannelRecord};
 use super::companies::NewLink;
 use super::rules::{Violation, refuse, unfit_id};
 use super::sql::{Reader, Row};
-use super::{WriteTx, companies, company_directories};
+use super::{WriteTx, companies, company_directories, idempotency};
 use crate::error::{Code, Contested, Refusal, Result};
 use crate::model::clock::Timestamp;
 use crate::model::directory::{DirectoryId, DirectoryRule};
@@ -233,7 +233,7 @@ pub(super) fn cannot_follow(
         field: "bot_id".into(),
         value: bot.to_string(),
         reason: format!("is installed for {directory} by another tenant"),
-        refusal: bot_conflict(&directory).contested(contested(&directory, bot, vec![rival])),
+        refusal: bot_conflict(&directory).contested(contested(&directory, Some(bot), vec![rival])),
     }))
 }
 
@@ -241,17 +241,16 @@ fn bot_conflict(directory: &M365TenantId) -> Refusal {
     conflict("bot_id").with("end_client_tenant_id", directory.as_str())
 }
 
-const SIGNS_IN_TO_ANOTHER: &str =
-    "SELECT 1 FROM tenants WHERE entra_tenant_id = ?1 AND tenant_no <> ?2";
+const HOME_OF: &str =
+    "SELECT tenant_no FROM tenants WHERE entra_tenant_id = ?1 AND tenant_no <> ?2";
 
-fn signs_in_to_another(
+/// The other tenant whose people sign in with this directory.
+fn home_of_another(
     reader: &Reader<'_>,
     tenant: TenantNo,
     directory: &M365TenantId,
-) -> Result<bool> {
-    Ok(reader
-        .optional(SIGNS_IN_TO_ANOTHER, (directory, tenant), |_| Ok(()))?
-        .is_some())
+) -> Result<Option<TenantNo>> {
+    reader.optional(HOME_OF, (directory, tenant), |row| row.get("tenant_no"))
 }
 
 const IN_FOREIGN_DIRECTORIES: &str = "
@@ -305,11 +304,11 @@ fn conflict(field: &'static str) -> Refusal {
     Refusal::new(Code::InstallConflict).with("field", field)
 }
 
-fn contested(directory: &M365TenantId, bot: &BotId, rivals: Vec<TenantNo>) -> Contested {
+fn contested(directory: &M365TenantId, bot: Option<&BotId>, rivals: Vec<TenantNo>) -> Contested {
     Contested {
         action: "install.refused",
         directory: directory.to_string(),
-        bot: bot.to_string(),
+        bot: bot.map(ToString::to_string),
         rivals: rivals.into_iter().map(|tenant| tenant.0).collect(),
     }
 }
@@ -421,13 +420,16 @@ fn bind(
         Installer::Operator => Vec::new(),
     };
     let is_contested = same.is_none() && !rivals.is_empty();
-    if is_taken || is_contested || signs_in_to_another(reader, channel.tenant, directory)? {
+    let home = home_of_another(reader, channel.tenant, directory)?;
+    if is_taken || is_contested || home.is_some() {
+        let mut concerned = rivals;
+        concerned.extend(home);
+        concerned.sort_unstable();
+        concerned.dedup();
         let refusal = conflict("end_client_tenant_id");
-        return Err(match &channel.bot_id {
-            Some(bot) => refusal.contested(contested(directory, bot, rivals)),
-            None => refusal,
-        }
-        .into());
+        return Err(refusal
+            .contested(contested(directory, channel.bot_id.as_ref(), concerned))
+            .into());
     }
     if let Some(same) = same {
         return Ok(Binding::Existing(same.id));
@@ -440,7 +442,7 @@ fn bind(
     }
     let lost = routed.filter(|other| other.tenant != channel.tenant);
     for old in bound.iter().chain(&lost) {
-        delete(tx, old.id)?;
+        delete(tx, old)?;
     }
     Ok(Binding::New {
         id: insert(tx, channel, directory)?,
@@ -497,9 +499,16 @@ pub fn insert(
 
 const DELETE: &str = "DELETE FROM installs WHERE seq = ?1";
 
-/// Deletes an install.
-pub fn delete(tx: &mut WriteTx<'_>, install: InstallId) -> Result<()> {
-    tx.execute(DELETE, [install.tick()]).map(drop)
+/// Deletes an install, and clears the stored reply that shows it.
+pub fn delete(tx: &mut WriteTx<'_>, install: &InstallRecord) -> Result<()> {
+    tx.execute(DELETE, [install.id.tick()])?;
+    let location = path_to(install.channel_id, install.id);
+    idempotency::clear(tx, install.tenant, &location)
+}
+
+/// The path of an install in the API, below the prefix.
+pub fn path_to(channel: ChannelId, id: InstallId) -> String {
+    format!("/channels/{channel}/installs/{id}")
 }
 
 const TAKE_OVER: &str = "UPDATE installs SET channel_seq = ?2, bot_id = ?3 WHERE channel_seq = ?1";

@@ -75,18 +75,22 @@ pub fn check(tx: &WriteTx<'_>, tenant: TenantNo) -> Result<()> {
 
 const END_KEYS: &str =
     "UPDATE api_keys SET revoked_at = ?2 WHERE tenant_no = ?1 AND revoked_at IS NULL";
+const CLEAR_REPLIES: &str = "
+UPDATE idempotency_keys SET reply = NULL
+WHERE location = '/tenants/' || (SELECT client_id FROM tenants WHERE tenant_no = ?1)";
 const END_DIRECTORY: &str = "UPDATE tenants SET entra_tenant_id = NULL WHERE tenant_no = ?1";
 
 /// Locks everybody of the tenant out, before anything is removed.
 fn lock_out(tx: &mut WriteTx<'_>, tenant: TenantNo) -> Result<()> {
     check(tx, tenant)?;
     tx.execute(END_KEYS, (tenant, tx.now()))?;
+    tx.execute(CLEAR_REPLIES, [tenant])?;
     tx.execute(END_DIRECTORY, [tenant]).map(drop)
 }
 
 /// The rows without contents of their own: first what leads into the tenant, then what refers to it.
 /// A row goes before the rows that it refers to.
-const ROWS: [&str; 11] = [
+const ROWS: [&str; 12] = [
     "DELETE FROM sign_in_codes WHERE sha256 IN (SELECT sha256 FROM sign_in_codes WHERE tenant_no = ?1 LIMIT ?2)",
     "DELETE FROM sign_ins WHERE jti IN (SELECT jti FROM sign_ins WHERE tenant_no = ?1 LIMIT ?2)",
     "DELETE FROM installs WHERE seq IN (SELECT seq FROM installs WHERE tenant_no = ?1 LIMIT ?2)",
@@ -101,6 +105,9 @@ const ROWS: [&str; 11] = [
        AND user_id IN (SELECT user_id FROM users WHERE tenant_no = ?1 LIMIT ?2)",
     "DELETE FROM unlinked_tenants WHERE tenant_no = ?1
        AND m365_tenant_id IN (SELECT m365_tenant_id FROM unlinked_tenants WHERE tenant_no = ?1 LIMIT ?2)",
+    // Replies of the tenant's accounts, and replies to others about what is the tenant's.
+    "DELETE FROM idempotency_keys WHERE (account_id, key) IN (
+       SELECT account_id, key FROM idempotency_keys WHERE tenant_no = ?1 OR account_id LIKE ?1 || '/%' LIMIT ?2)",
     "DELETE FROM audit_events WHERE seq IN (SELECT seq FROM audit_events WHERE tenant_no = ?1 LIMIT ?2)",
 ];
 

@@ -525,7 +525,8 @@ fn fault(request: &Request, reply: &Reply, codes: &HashMap<&str, u16>) -> Option
     if reply.status == 204 || request.method == "HEAD" {
         return (!reply.body.is_empty()).then(|| "a body that must not be there".to_owned());
     }
-    if reply.header("content-security-policy").is_some() && matches!(reply.status, 200 | 302 | 308) {
+    if reply.header("content-security-policy").is_some() && matches!(reply.status, 200 | 302 | 308)
+    {
         // Pages are HTML. The root, and another spelling of a page's path, lead to a page.
         return None;
     }

@@ -78,11 +78,13 @@ fn warn(app: &App, line: &'static str) {
 }
 
 /// Headers that a proxy adds to a request.
-const PROXY_HEADERS: [&str; 5] = [
+const PROXY_HEADERS: [&str; 7] = [
     "Forwarded",
     "Via",
     "X-Forwarded-For",
     "X-Forwarded-Host",
+    "X-Forwarded-Port",
+    "X-Forwarded-Proto",
     "X-Real-IP",
 ];
 

@@ -129,7 +129,7 @@ impl RefusalAudit {
             let skipped = self.admit(tenant, Quota::Rivals, now)?;
             let mut details = Map::new();
             details.insert("by".to_owned(), "another tenant".into());
-            details.insert("bot_id".to_owned(), contested.bot.as_str().into());
+            details.insert("bot_id".to_owned(), contested.bot.as_deref().into());
             note_skipped(&mut details, skipped);
             Some(Event {
                 tenant,

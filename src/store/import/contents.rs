@@ -246,7 +246,7 @@ impl Import<'_, '_, '_> {
         match bound {
             Some(bound) => {
                 let before = channels::name_of(reader, bound.channel_id.tick())?;
-                installs::delete(self.tx, bound.id)?;
+                installs::delete(self.tx, &bound)?;
                 self.tally.count(Change::Updated, "install", directory, || {
                     (
                         export::install(&before),
@@ -259,7 +259,7 @@ impl Import<'_, '_, '_> {
             }),
         }
         if let Some(lost) = held {
-            installs::delete(self.tx, lost.id)?;
+            installs::delete(self.tx, &lost)?;
             self.lost.push(lost);
         }
         installs::insert(self.tx, channel, directory).map(drop)
