@@ -220,6 +220,8 @@ fn applying(reader: &Reader<'_>, import: ImportNo) -> Result<Option<Applying>> {
 const NEXT: &str = "
 SELECT position, psa_company_id, draft FROM import_rows
 WHERE import_id = ?1 AND draft IS NOT NULL AND position > ?2 ORDER BY position LIMIT ?3";
+/// Rows that are read at a time, because the deadline leaves the others to a later change.
+const FEW: usize = 50;
 const PROGRESS: &str = "UPDATE imports SET done_position = ?2 WHERE import_id = ?1";
 
 /// Applies the next rows, up to `limit` of them and until a deadline. Returns how many; 0 after the
@@ -233,15 +235,17 @@ pub(super) fn apply_next(
     let Some(record) = applying(tx.reader(), import)? else {
         return Ok(0);
     };
-    let rows = tx
-        .reader()
-        .all(NEXT, (import, record.done_position, limit), row_of)?;
     let (mut done, mut done_position) = (0, record.done_position);
-    for (position, id, draft) in rows {
-        // Parsed one by one, because the deadline may leave most rows to later changes.
-        apply(tx, &record, position, &company(id, &draft)?)?;
-        (done, done_position) = (done + 1, i64::try_from(position).unwrap_or(i64::MAX));
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+    loop {
+        let few = FEW.min(limit - done);
+        let rows = (tx.reader()).all(NEXT, (import, done_position, few), staged)?;
+        for (position, company) in &rows {
+            apply(tx, &record, *position, company)?;
+            done_position = i64::try_from(*position).unwrap_or(i64::MAX);
+        }
+        done += rows.len();
+        let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if rows.is_empty() || done == limit || is_late {
             break;
         }
     }
@@ -284,32 +288,20 @@ fn apply(
     decision.write(tx, record.tenant)
 }
 
-/// A staged row: its position, its company and the draft as JSON.
-fn row_of(row: &Row<'_>) -> Result<(u64, CompanyId, String)> {
-    Ok((
-        row.get("position")?,
-        row.get("psa_company_id")?,
-        row.get("draft")?,
-    ))
-}
-
 /// Reads a staged company and its position.
 fn staged(row: &Row<'_>) -> Result<(u64, SeedCompany)> {
-    let (position, id, draft) = row_of(row)?;
-    Ok((position, company(id, &draft)?))
-}
-
-fn company(psa_company_id: CompanyId, draft: &str) -> Result<SeedCompany> {
-    let fields: Value =
-        serde_json::from_str(draft).map_err(|error| Error::Internal(error.into()))?;
+    let position = row.get("position")?;
+    let psa_company_id = row.get("psa_company_id")?;
+    let fields: Value = row.json("draft")?;
     let problems = Problems::default();
     let draft = Fields::root(&fields, &problems).map(|fields| CompanyDraft::read(&fields));
     problems.into_result()?;
-    Ok(SeedCompany {
+    let company = SeedCompany {
         path: String::new(),
         psa_company_id,
         draft: draft.unwrap_or_default().with_only_link(),
-    })
+    };
+    Ok((position, company))
 }
 
 /// The fields that a draft has, as JSON that [`CompanyDraft::read`] reads.
