@@ -39,8 +39,8 @@ impl Directories {
 /// The flags of every command.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// The data folder, created with its parents if it does not exist [default: ./switchboard-data;
-    /// demo: ./switchboard-demo]
+    /// The data folder; serve, demo, import, restore and tenants create make it and its parents if
+    /// they do not exist [default: ./switchboard-data; demo: ./switchboard-demo]
     #[arg(long, global = true, env = "SWITCHBOARD_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
 

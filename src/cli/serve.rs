@@ -232,9 +232,6 @@ fn serve_until_stopped(
         if !matches!(removal, Ok(Ok(()))) {
             log::warn!("words of deleted sessions stay in the search index until the next start");
         }
-        if let Err(error) = app.store.end_use().await {
-            log::debug!("the database still counts as in use: {error}");
-        }
         if let Some(metrics) = metrics {
             // The metrics stop last, so that a monitor can observe the drain.
             metrics.stop(false).await;

@@ -138,15 +138,6 @@ impl Store {
         self.engine.lacks_log()
     }
 
-    /// Records that the server has ended its work in the folder.
-    ///
-    /// # Errors
-    /// Those of [`Store::write`].
-    pub async fn end_use(&self) -> Result<()> {
-        self.write(Extent::Statement, |tx| folder::set_in_use(tx, false))
-            .await
-    }
-
     /// A handle that waits until the database is closed. Dropping the last clone closes it.
     pub fn closed(&self) -> Closed {
         self.engine.closed()

@@ -515,6 +515,9 @@ fn check_tells_a_file_that_was_copied_beside_a_server_without_its_log() {
     };
     let whole = ["switchboard.db", "switchboard.db-wal"];
     assert!(!is_told(&copy("before", &whole[..1])));
+    let failed = workspace.run(["serve", "--listen", "192.0.2.1:1"]);
+    assert!(failed.failure().contains("192.0.2.1:1"), "{failed:?}");
+    assert!(!is_told(&copy("after a failed start", &whole[..1])));
     let server = workspace.serve::<&str>([]);
     workspace.new_key("northwind-it", "script");
     assert!(!is_told(&workspace.data()), "beside the server");

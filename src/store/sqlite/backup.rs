@@ -289,7 +289,6 @@ struct StagedCopy {
     destination: PathBuf,
 }
 
-const END_USE: &str = "UPDATE folder SET in_use = 0 WHERE one = 1";
 const KNOWS_USE: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'folder')";
 
 impl StagedCopy {
@@ -297,7 +296,7 @@ impl StagedCopy {
     fn end_use(&self, copy: &Connection) -> Result<(), OpenError> {
         copy.query_row(KNOWS_USE, [], |row| row.get(0))
             .and_then(|is_known: bool| match is_known {
-                true => copy.execute(END_USE, []).map(drop),
+                true => copy.execute(connection::END_USE, []).map(drop),
                 false => Ok(()),
             })
             .map_err(|error| cannot_write(&self.destination, &error))

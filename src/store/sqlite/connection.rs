@@ -250,6 +250,8 @@ pub(super) fn last_tick(connection: &Connection) -> rusqlite::Result<Tick> {
         .map(Tick)
 }
 
+/// Records that no server has the file open any longer.
+pub(super) const END_USE: &str = "UPDATE folder SET in_use = 0 WHERE one = 1";
 const IS_IN_USE: &str = "SELECT in_use FROM folder WHERE one = 1";
 
 /// Whether a server has the file open, or had it open and did not end its work.

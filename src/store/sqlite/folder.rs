@@ -161,6 +161,11 @@ pub(super) fn open_private_file(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Whether a server worked in the folder, or a command took the place of one.
+pub(super) fn was_served(folder: &Path) -> bool {
+    folder.join(SERVE_LOCK).exists()
+}
+
 /// Locks a data folder for its server, or for a restore.
 pub(super) fn lock_for_serving(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join(SERVE_LOCK);

@@ -149,6 +149,8 @@ impl Sqlite {
         let file = folder::open_private_file(&path)
             .map_err(|error| OpenError(format!("cannot open {}: {error}", path.display())))?;
         lock(&file)?;
+        // A server works in this folder, or worked here: the log is where it left it.
+        let was_served = folder::was_served(folder);
         let has_log = folder.join(LOG).exists() || checkpoint::is_quarantined(&path);
         let failed = |error: rusqlite::Error| OpenError(describe(&path, &error));
         // Only if no server runs: that server may be the one that quarantined its log.
@@ -209,7 +211,7 @@ impl Sqlite {
             writer,
             long_reads: LongReads::new(gate),
             file: Arc::new(file),
-            lacks_log: is_in_use && !has_log,
+            lacks_log: is_in_use && !has_log && !was_served,
             is_in_use,
         };
         Ok((engine, ticker))
@@ -228,6 +230,7 @@ impl Sqlite {
         }
         // The checkpoint takes the mark into the file, where a copy of the file alone has it too.
         self.mark_in_use(true);
+        self.writer.ends_use();
         match checkpoint::recover(&path) {
             Ok(()) => Ok(lock),
             // The log is complete without the checkpoint.

@@ -13,6 +13,7 @@ use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
 
 use super::checkpoint::{self, Checkpoints};
+use super::connection::END_USE;
 use super::session::Session;
 use super::{connection, errors, lock_holder};
 use crate::error::{Code, Error, Result};
@@ -167,6 +168,7 @@ pub(super) struct Writer {
     queue: Option<SyncSender<Box<dyn Pending>>>,
     metrics: Arc<WriterMetrics>,
     writable: Arc<AtomicBool>,
+    is_serving: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
     closed: Closed,
 }
@@ -208,6 +210,7 @@ impl Writer {
     ) -> Self {
         let (queue, waiting) = sync_channel(QUEUE);
         let writable = Arc::new(AtomicBool::new(true));
+        let is_serving = Arc::new(AtomicBool::new(false));
         let metrics = Arc::new(WriterMetrics::new());
         let group_writer = GroupWriter {
             connection,
@@ -220,6 +223,7 @@ impl Writer {
             checkpoints,
             database: database.to_owned(),
             writable: Arc::clone(&writable),
+            is_serving: Arc::clone(&is_serving),
             metrics: Arc::clone(&metrics),
         };
         let closed = Closed::default();
@@ -236,6 +240,7 @@ impl Writer {
             queue: Some(queue),
             metrics,
             writable,
+            is_serving,
             thread: Mutex::new(Some(thread)),
             closed,
         }
@@ -274,6 +279,11 @@ impl Writer {
         &self.metrics
     }
 
+    /// Has the writer record at its end that no server has the file open any longer.
+    pub(super) fn ends_use(&self) {
+        self.is_serving.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn is_writable(&self) -> bool {
         self.writable.load(Ordering::Relaxed)
     }
@@ -305,6 +315,7 @@ struct GroupWriter {
     /// The database file.
     database: PathBuf,
     writable: Arc<AtomicBool>,
+    is_serving: Arc<AtomicBool>,
     metrics: Arc<WriterMetrics>,
     effects: Effects,
 }
@@ -339,6 +350,11 @@ impl GroupWriter {
                     self.checkpoints.scrub();
                 }
             }
+        }
+        if self.is_serving.load(Ordering::Relaxed)
+            && let Err(error) = execute(&self.connection, END_USE)
+        {
+            log::debug!("the database still counts as in use: {error}");
         }
         if let Err(error) = self.checkpoints.end(&self.connection) {
             log::error!("the checkpoints did not end: {error}");
