@@ -177,6 +177,7 @@ fn a_stranger_does_not_learn_the_servers_folder_and_tenants() {
         ("forwarded", "for=127.0.0.1"),
         ("x-real-ip", "127.0.0.1"),
         ("x-forwarded-host", "localhost"),
+        ("x-forwarded-proto", "http"),
         ("via", "1.1 proxy"),
     ] {
         assert_eq!(as_a_stranger(&direct, &[header]), generic(), "{header:?}");

@@ -202,6 +202,32 @@ fn a_repeat_of_a_deleted_thing_is_a_404_and_its_text_is_gone() {
 }
 
 #[test]
+fn a_repeat_does_not_show_what_went_with_something_else() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    // An article that was deleted with its company.
+    let article = json!({ "title": "Theirs", "body": "Secret recipe", "audience": "END_USER", "end_company_id": "1002" });
+    post_once(&northwind, "/knowledge-articles", "k", &article).expect(201);
+    northwind.delete("/end-companies/1002").expect(204);
+    post_once(&northwind, "/knowledge-articles", "k", &article).not_found();
+    let kept = "SELECT count(*) FROM idempotency_keys WHERE reply LIKE '%Secret recipe%'";
+    assert_eq!(server.stored::<i64>(kept), 0);
+    // An install that another channel of the same bot took over.
+    let directory = json!({ "end_client_tenant_id": "f4e50000-0000-4000-8000-000000000001" });
+    let channel = |name: &str| {
+        let channel = json!({ "internal_name": name, "audience": "END_USER", "agent_id": 101, "bot_id": "moved-bot" });
+        northwind.post("/channels", channel).expect(201).id()
+    };
+    let first = channel("First");
+    let path = format!("/channels/{first}/installs");
+    post_once(&northwind, &path, "k", &directory).expect(201);
+    northwind.delete(&format!("/channels/{first}")).expect(204);
+    let second = format!("/channels/{}/installs", channel("Second"));
+    northwind.post(&second, directory.clone()).expect(201);
+    post_once(&northwind, &path, "k", &directory).not_found();
+}
+
+#[test]
 fn a_reply_with_a_secret_is_never_stored_and_says_so() {
     const IGNORED: &str =
         "Idempotency-Key was ignored: this reply holds a secret, which the server does not store.";

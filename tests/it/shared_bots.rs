@@ -312,6 +312,23 @@ fn a_new_link_does_not_tell_that_another_tenant_has_installed_the_directory() {
             .fabrikam()
             .post(&fabrikams_installs(&server), directory(FRESH)),
     );
+    // Neither does an install of a channel without a bot, which nothing contradicts.
+    let other = "f4e50000-0000-4000-8000-000000000002";
+    northwind.post(&path, directory(other)).expect(201);
+    server.advance_clock(1_000);
+    let channel = json!({ "internal_name": "No bot", "audience": "END_USER", "agent_id": 201 });
+    let channel = server
+        .fabrikam()
+        .post("/channels", channel)
+        .expect(201)
+        .id();
+    let installs = format!("/channels/{channel}/installs");
+    server
+        .fabrikam()
+        .post(&installs, directory(other))
+        .expect(201);
+    assert_eq!(doubles(&server).map(|found| found["count"].clone()), [0, 0]);
+    assert_eq!(warnings(&server, other).len(), 1);
     // An M365 tenant that was refused at the tenant's own channels is the tenant's.
     server.execute_sql(&format!(
         "INSERT INTO unlinked_tenants (tenant_no, m365_tenant_id, seq, attempts, first_seen_at, last_seen_at)
