@@ -118,7 +118,7 @@ impl Refusal {
         match self.status.as_u16() {
             413 => return true,
             401..=404 | 408 | 429 => return false,
-            400..=499 | 500 => {}
+            400..=500 => {}
             _ => return false,
         }
         let names_it = self.mentions(&["context_length", "context length", "context window"])
