@@ -97,7 +97,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "auth",
         &[
-            "model", "error", "store", "digest", "files", "limits", "outbound",
+            "model", "error", "store", "digest", "files", "limits", "outbound", "text",
         ],
     ),
     ("knowledge", &["model", "error", "terms", "store"]),

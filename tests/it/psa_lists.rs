@@ -385,7 +385,7 @@ fn a_cell_where_the_directory_belongs_is_an_id_a_word_for_none_or_refused_by_lin
     );
     let nobodys = |line: u8, id: &str, meaning: &str| {
         format!(
-            "line {line}, tenant_id: \"{id}\": must be the id of an organization's directory, but {id} stands for {meaning}; {WHERE}"
+            "line {line}, tenant_id: \"{id}\": must be the id of an organization's directory, but {id:?} stands for {meaning}; {WHERE}"
         )
     };
     let (zeros, private) = (
