@@ -347,7 +347,7 @@ fn add_session(
     if let Some(title) = title {
         connection
             .prepare_cached(TITLE_WORDS)?
-            .execute((seq.0, &scope, terms::of(title)))?;
+            .execute((seq.0, &scope, terms::of(&title)))?;
     }
     let apart_ms = span_ms / (i64::try_from(questions).unwrap_or(i64::MAX) + 1);
     for question in 0..questions {
@@ -376,7 +376,7 @@ fn add_session(
             connection.prepare_cached(MESSAGE_WORDS)?.execute((
                 id.tick().0,
                 &scope,
-                terms::of(text),
+                terms::of(&text),
             ))?;
         }
         let since = if question == 0 { Tick(0) } else { turn.tick() };

@@ -55,6 +55,7 @@ fn every_list_refuses_a_search_text_with_too_many_characters_or_words() {
     let accepted = [
         "x".repeat(200),
         "\u{1f600}".repeat(200),
+        "\u{5370}".repeat(200),
         "word ".repeat(16),
         "a.".repeat(16),
         " . ".repeat(60),
