@@ -147,63 +147,28 @@ fn article(text: &str, to_pages: &str, deeper: usize) -> (String, String) {
     let mut events: Vec<Event<'_>> = Vec::new();
     let mut heading: Option<(usize, String)> = None;
     for event in Parser::new_ext(text, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH) {
-        match event {
-            Event::Html(_) | Event::InlineHtml(_) => {}
-            // Alignment is an inline style, which the policy forbids.
-            Event::Start(Tag::Table(columns)) => {
-                let columns = vec![Alignment::None; columns.len()];
-                events.push(Event::Start(Tag::Table(columns)));
-            }
-            Event::Start(Tag::Heading { level, .. }) => {
-                heading = Some((events.len(), String::new()));
-                events.push(heading_start(level, deeper, None));
-            }
-            Event::End(TagEnd::Heading(level)) => {
-                if let Some((at, words)) = heading.take() {
-                    let id = unique_id(&words, &mut used);
-                    if let Some(start) = events.get_mut(at) {
-                        *start = heading_start(level, deeper, Some(id));
-                    }
-                    title.get_or_insert(words);
+        if matches!(event, Event::Html(_) | Event::InlineHtml(_)) {
+            continue;
+        }
+        if let Event::Start(Tag::Heading { level, .. }) = event {
+            heading = Some((events.len(), String::new()));
+            events.push(heading_start(level, deeper, None));
+        } else if let Event::End(TagEnd::Heading(level)) = event {
+            if let Some((at, words)) = heading.take() {
+                let id = unique_id(&words, &mut used);
+                if let Some(start) = events.get_mut(at) {
+                    *start = heading_start(level, deeper, Some(id));
                 }
-                events.push(Event::End(TagEnd::Heading(lowered(level, deeper))));
+                title.get_or_insert(words);
             }
-            Event::Start(Tag::Link {
-                link_type,
-                dest_url,
-                title,
-                id,
-            }) => {
-                let dest_url = CowStr::from(address_of(&dest_url, to_pages));
-                events.push(Event::Start(Tag::Link {
-                    link_type,
-                    dest_url,
-                    title,
-                    id,
-                }));
+            events.push(Event::End(TagEnd::Heading(lowered(level, deeper))));
+        } else {
+            if let (Some((_, words)), Event::Text(text) | Event::Code(text)) =
+                (&mut heading, &event)
+            {
+                words.push_str(text);
             }
-            Event::Start(Tag::Image {
-                link_type,
-                dest_url,
-                title,
-                id,
-            }) => {
-                let dest_url = CowStr::from(format!("{to_pages}{dest_url}"));
-                events.push(Event::Start(Tag::Image {
-                    link_type,
-                    dest_url,
-                    title,
-                    id,
-                }));
-            }
-            event => {
-                if let (Some((_, words)), Event::Text(text) | Event::Code(text)) =
-                    (&mut heading, &event)
-                {
-                    words.push_str(text);
-                }
-                events.push(event);
-            }
+            events.push(served(event, to_pages));
         }
     }
     let mut out = String::with_capacity(text.len() * 3 / 2);
@@ -214,6 +179,34 @@ fn article(text: &str, to_pages: &str, deeper: usize) -> (String, String) {
         std::iter::once(Event::Text(title.unwrap_or_default().into())),
     );
     (escaped, out)
+}
+
+/// An event as a served page needs it.
+fn served<'a>(mut event: Event<'a>, to_pages: &str) -> Event<'a> {
+    match &mut event {
+        // Alignment is an inline style, which the policy forbids.
+        Event::Start(Tag::Table(columns)) => columns.fill(Alignment::None),
+        Event::Start(Tag::Link { dest_url, .. }) => {
+            *dest_url = address_of(dest_url, to_pages).into();
+        }
+        Event::Start(Tag::Image { dest_url, .. }) => {
+            *dest_url = format!("{to_pages}{dest_url}").into();
+        }
+        Event::Start(_)
+        | Event::End(_)
+        | Event::Text(_)
+        | Event::Code(_)
+        | Event::InlineMath(_)
+        | Event::DisplayMath(_)
+        | Event::Html(_)
+        | Event::InlineHtml(_)
+        | Event::FootnoteReference(_)
+        | Event::SoftBreak
+        | Event::HardBreak
+        | Event::Rule
+        | Event::TaskListMarker(_) => {}
+    }
+    event
 }
 
 fn heading_start(level: HeadingLevel, deeper: usize, id: Option<String>) -> Event<'static> {
