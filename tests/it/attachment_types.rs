@@ -62,8 +62,8 @@ fn emails_photographs_of_iphones_and_archives_are_accepted_by_their_first_bytes(
         b"Received: from mail.example.com\r\n by x\r\nSubject: Gr\xfc\xdfe\r\n\r\nText";
     let heic: &[u8] = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic";
     let empty_zip: &[u8] = b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-    type Contents = &'static [&'static [u8]];
-    let kinds: [(&str, Contents, Contents); 4] = [
+    type Contents<'a> = &'a [&'a [u8]];
+    let kinds: [(&str, Contents<'_>, Contents<'_>); 4] = [
         (
             "message/rfc822",
             &[
