@@ -65,7 +65,11 @@ fn mention(text: &str) -> Option<(&str, usize)> {
     if !attributes.starts_with(|c: char| c == '>' || c.is_whitespace()) {
         return None;
     }
-    let inner = attributes.find('>')? + 3 + 1;
+    // A tag has no other tag within it, so that unclosed ones are not read again and again.
+    let closed = attributes.find(['<', '>'])?;
+    let inner = attributes[closed..]
+        .starts_with('>')
+        .then_some(3 + closed + 1)?;
     let end = text.get(inner..)?.find('<')? + inner;
     let closes = text.get(end..end + 5)?.eq_ignore_ascii_case("</at>");
     closes.then(|| (text[inner..end].trim(), end + 5))
@@ -74,13 +78,19 @@ fn mention(text: &str) -> Option<(&str, usize)> {
 const SPACE: &str = "&nbsp;";
 
 fn trimmed_start(text: &str) -> &str {
-    let trimmed = text.trim_start();
-    trimmed.strip_prefix(SPACE).map_or(trimmed, trimmed_start)
+    let mut trimmed = text.trim_start();
+    while let Some(rest) = trimmed.strip_prefix(SPACE) {
+        trimmed = rest.trim_start();
+    }
+    trimmed
 }
 
 fn trimmed_end(text: &str) -> &str {
-    let trimmed = text.trim_end();
-    trimmed.strip_suffix(SPACE).map_or(trimmed, trimmed_end)
+    let mut trimmed = text.trim_end();
+    while let Some(rest) = trimmed.strip_suffix(SPACE) {
+        trimmed = rest.trim_end();
+    }
+    trimmed
 }
 
 #[cfg(test)]
@@ -105,6 +115,22 @@ mod tests {
         ] {
             assert_eq!(without_mentions(message), expected, "{message}");
         }
+    }
+
+    #[test]
+    fn long_messages_of_mentions_and_unclosed_tags_are_read() {
+        let spaces = SPACE.repeat(100_000);
+        let message = format!("<at>Bot</at>{spaces}print{spaces}");
+        assert_eq!(without_mentions(&message), "print");
+        let mentions = "<at>Bot</at>".repeat(50_000);
+        assert_eq!(
+            without_mentions(&format!("{mentions}print{mentions}")),
+            "print"
+        );
+        let unclosed = "<at ".repeat(200_000);
+        assert_eq!(without_mentions(&unclosed), unclosed);
+        let mixed = format!("<at>Bot</at>{unclosed}a");
+        assert_eq!(without_mentions(&mixed), format!("{unclosed}a"));
     }
 
     #[test]

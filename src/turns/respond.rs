@@ -126,22 +126,28 @@ impl Responders {
             }
         }
         let read_scope = scope.clone();
-        let (version, index) = store
+        let (version, visible) = store
             .read_on_pool(move |reader| {
                 let version = articles::version(reader, read_scope.tenant)?;
-                let visible: Vec<Article> = articles::visible(reader, &read_scope)?
-                    .into_iter()
-                    .map(|article| Article {
-                        id: article.id,
-                        title: article.title,
-                        body: html::text_of(&article.body).into_owned(),
-                        url: article.url,
-                    })
-                    .collect();
-                let index = PassageIndex::build(&visible)?;
-                Ok((version, Arc::new(Mutex::new(index))))
+                Ok((version, articles::visible(reader, &read_scope)?))
             })
             .await?;
+        // The reader is free again while the articles are indexed.
+        let index = tokio::task::spawn_blocking(move || {
+            let visible: Vec<Article> = visible
+                .into_iter()
+                .map(|article| Article {
+                    id: article.id,
+                    title: article.title,
+                    body: html::text_of(&article.body).into_owned(),
+                    url: article.url,
+                })
+                .collect();
+            PassageIndex::build(&visible)
+        })
+        .await
+        .map_err(|error| Error::Internal(error.into()))??;
+        let index = Arc::new(Mutex::new(index));
         let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
         if indexes.len() >= MAX_CACHED_INDEXES && !indexes.contains_key(&scope) {
             indexes.clear();

@@ -8,6 +8,22 @@ const LINKS = "[here](javascript:window.broken=3) [there](data:text/html,<script
 const DIRECTIONS = "\u202Eright to left\u202C \u2066isolated\u2069 \u200F";
 const LONG = "x".repeat(10_000);
 
+/** Parts of hostile texts. */
+const PARTS = [
+  "`", "`a ", "`` ` ", "```\n", "\n``` `", "<", "<a \"", "<a\"'\"", "</", "<!", "<!--", "<?", "<svg ", "<script>", "</script", "&", "<x>", "<td>", "<br>", "<pre>", "<h6>", "</a>", "<ul><li>",
+  "<ol start=18446744073709551615><li>", "<http://", "http://x)", "[", "]", "[a](", "[a](http://x \"", "![a](http://x)", "*", "*a", "**a*", "_a", "~~", "|", "|a\n", "a|b\n-|-\n", "\\", "> ", "- ", "1. a\n", "#", "# a\n", " ", "\n", "\r", "\t",
+];
+/** HTML and its text. */
+const READ = [
+  ["<h2 class=\"x\">Reset&nbsp;the password</h2>\n<p>Open <b>the</b>\n portal &amp; sign in.</p><ul><li>Click<ul><li><i>Reset</i></li></ul></li><li><p>Wait</p></li></ul>", "## Reset the password\n\nOpen the portal & sign in.\n\n- Click\n  - Reset\n- Wait"],
+  ["<ol start=3><li>a<li>b</ol>", "3. a\n4. b"],
+  ["<table><tr><th>Host</th><th>Port</th></tr><tr><td>mail</td><td>993</td></tr></table>", "Host | Port\nmail | 993"],
+  ["<p>a</p><pre>one\n  two &lt;x&gt;</pre><p>b</p>", "a\n\n```\none\n  two <x>\n```\n\nb"],
+  ["<p><a href=https://a.example>one <a href=https://b.example>two</a> three</a></p>", "one (https://a.example) two (https://b.example) three"],
+  ["# Title\nOpen the <b>portal</b><br>and run `<b>` for <server name>:\n\n```\n<p>code</p>\n```\n", "# Title\nOpen the portal\nand run `<b>` for <server name>:\n\n```\n<p>code</p>\n```"],
+  ["Use `<div>` and `</div>` here.", "Use `<div>` and `</div>` here."],
+];
+
 async function assertNoCodeRan(page) {
   assert.equal(await page.evaluate(() => window.broken), undefined);
   assert.equal(await page.locator("main img[src=x], main script, main a[href^='javascript'], main a[href^='data']").count(), 0);
@@ -47,6 +63,31 @@ export const scenarios = {
     for (const path of ["/end-companies/hostile", `/channels/${channel.data.id}`, `/agents/${agent.data.agent_id}`, `/knowledge-articles/${article.data.id}`, `/chat/sessions/${session.data.id}`]) {
       assert.equal((await visitor.call("DELETE", path)).status, 204, path);
     }
+  },
+
+  // Code that searches from each mark anew takes minutes for such texts.
+  "texts of 64 KB of any marks are read and drawn": async (visitor) => {
+    const { page } = visitor;
+    await visitor.signIn();
+    const results = await page.evaluate(async ([parts, size]) => {
+      const [{ textOf }, { markdown }] = await Promise.all([import("/dashboard/html.js"), import("/dashboard/markdown.js")]);
+      const runs = Array.from({ length: 357 }, (_, index) => "`".repeat(index + 1));
+      const fill = (part) => part.repeat(size / part.length);
+      const bodies = [runs.join(" "), `${runs.reverse().join("\n\nx ")}`, `<a href=tel:>${"<br>".repeat(8_000)}</a>`, `<pre>${fill(" ")}</pre>`, `<${fill("a")}`, ...parts.map(fill)];
+      return bodies.map((body) => {
+        const texts = [body, `<p>${body}</p>`, `x${body}<br><br>`].map((html) => ({ html, text: textOf(html) }));
+        markdown(body);
+        return { body: body.slice(0, 40), same: texts[0].text === body, isSmall: texts.every(({ html, text }) => text.length <= 4 * html.length + 1_000) };
+      });
+    }, [PARTS, 65_000]);
+    assert.equal(results.length, PARTS.length + 5);
+    for (const { body, isSmall } of results) assert.ok(isSmall, body);
+    for (const { body, same } of results.slice(0, 2)) assert.ok(same, body);
+    const read = await page.evaluate(async (bodies) => {
+      const { textOf } = await import("/dashboard/html.js");
+      return bodies.map((body) => textOf(body));
+    }, READ.map(([body]) => body));
+    assert.deepEqual(read, READ.map(([, text]) => text));
   },
 
   "a VIEWER sees no form, and the API refuses a VIEWER's changes": async (visitor) => {

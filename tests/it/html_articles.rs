@@ -85,3 +85,48 @@ fn a_mention_of_the_bot_does_not_change_the_answer() {
     let greeting = answer(&server, "Hello");
     assert_eq!(answer(&server, "<at>Bot</at>&nbsp;"), greeting);
 }
+
+/// The readers of the database, which all tenants share, and one more.
+const TURNS: usize = 13;
+/// The largest body of an article.
+const MAX_BODY_BYTES: usize = 65_536;
+
+#[test]
+fn an_article_of_backticks_or_nested_lists_is_answered_and_holds_no_other_tenant_up() {
+    let server = Server::answering(&[]);
+    let rising: Vec<_> = (1..=357).map(|length| "`".repeat(length)).collect();
+    let bodies = [
+        rising.join(" "),
+        format!("x{}", "`".repeat(65_000)),
+        "<ul><li>".repeat(8_100),
+        format!(
+            "<ol start=18446744073709551615><li>{}",
+            "<a \"".repeat(16_000)
+        ),
+    ];
+    for (index, hostile) in bodies.iter().enumerate() {
+        let body = format!("Press Reset on the Zanzibar printer.\n\n{hostile}");
+        assert!(body.len() <= MAX_BODY_BYTES);
+        let title = format!("Zanzibar printer {index}");
+        let article = json!({"title": title, "body": body, "audience": "MSP"});
+        server
+            .northwind()
+            .post("/knowledge-articles", article)
+            .expect(201);
+    }
+    let client = server.northwind();
+    let sessions: Vec<_> = (0..TURNS).map(|_| client.session(technician())).collect();
+    for session in &sessions {
+        let question = "How do I reset the Zanzibar printer?";
+        client.append_text(session, question).expect(202);
+    }
+    let other = server.fabrikam();
+    let article = json!({"title": "Parking", "body": "Behind the house.", "audience": "MSP"});
+    other.post("/knowledge-articles", article).expect(201);
+    other.list_sessions("").expect(200);
+    for session in &sessions {
+        let events = Events::open(server.address, NORTHWIND, session, "").turn();
+        let answer = text_of(&events);
+        assert!(answer.contains("Press Reset on the Zanzibar"), "{answer}");
+    }
+}
