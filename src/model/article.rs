@@ -32,6 +32,9 @@ const MIN_PASSAGE_WORDS: usize = 25;
 const MAX_PASSAGE_WORDS: usize = 160;
 /// A list of up to this many words stays whole.
 const MAX_LIST_WORDS: usize = 320;
+/// The longest line that is a heading, in bytes. Each passage has the names of the headings above
+/// it, so that a long one would make a large index of a small article.
+const MAX_HEADING_BYTES: usize = 200;
 
 impl Article {
     /// Divides the body at headings, and long sections between blocks.
@@ -77,7 +80,8 @@ impl Cutter {
             self.cut();
         } else {
             self.append(&format!("**{name}**"));
-            self.topics = format!("{}\n{name}", self.topics);
+            self.topics.push('\n');
+            self.topics.push_str(&name);
             self.path.push((level, name));
         }
     }
@@ -282,6 +286,9 @@ fn heading(level: usize, text: &str) -> Block {
 }
 
 fn heading_level(content: &str) -> Option<usize> {
+    if content.len() > MAX_HEADING_BYTES {
+        return None;
+    }
     let level = content.bytes().take_while(|b| *b == b'#').count();
     let rest = &content[level..];
     ((1..=6).contains(&level) && (rest.is_empty() || rest.starts_with([' ', '\t'])))
@@ -325,6 +332,22 @@ mod tests {
             url: None,
         };
         article.passages()
+    }
+
+    #[test]
+    fn a_line_too_long_for_a_heading_is_text_and_no_part_of_other_passages() {
+        let long = "long ".repeat(6_000);
+        let sections = format!("## b\n\n{}\n\n", "a ".repeat(25)).repeat(500);
+        let body = format!("# {long}\n\n{sections}");
+        let passages = passages(&body);
+        assert_eq!(passages.len(), 501);
+        assert!(passages[0].text.starts_with("# long long"));
+        assert_eq!(passages[500].heading.as_deref(), Some("b"));
+        let size = |passage: &Passage| {
+            let heading = passage.heading.as_ref().map_or(0, String::len);
+            passage.text.len() + passage.topics.len() + heading
+        };
+        assert!(passages.iter().map(size).sum::<usize>() < 2 * body.len());
     }
 
     fn texts(body: &str) -> Vec<String> {
