@@ -15,11 +15,12 @@ const IDS: [(&str, &str); 9] = [
     ("'00124", "%2700124"),
     ("a+b (c) #1: d@e", "a%2Bb%20%28c%29%20%231%3A%20d%40e"),
     ("株式会社", "%E6%A0%AA%E5%BC%8F%E4%BC%9A%E7%A4%BE"),
-    ("../health", "..%2Fhealth"),
+    ("a../health", "a..%2Fhealth"),
 ];
 
 const RULE: &str = "must be 1 to 64 letters, digits, spaces and characters of ._-&/+,'()#@: and neither 'health' nor 'unlinked-tenants'";
 const FORMULA: &str = "must not begin with '=': a spreadsheet wrote the id as a formula; export the list again, with the id as plain text";
+const DOTS: &str = "must not be '.' or '..', and must not have one of them between slashes: browsers and proxies change such a path";
 const ROUNDED: &str = "must not be a number with an exponent, such as 1.00E+05: a spreadsheet has rounded the id; format the column as text and export the list again";
 
 fn company(id: &str) -> Value {
@@ -130,6 +131,9 @@ fn an_id_that_a_spreadsheet_has_damaged_is_refused_with_the_reason() {
         ("1.00E+05", ROUNDED),
         ("1,5e+12", ROUNDED),
         ("=\"00123\"", FORMULA),
+        ("..", DOTS),
+        ("../health", DOTS),
+        ("a/./b", DOTS),
         ("a;b", RULE),
         ("a\u{7}b", RULE),
         ("a\u{a0}b", RULE),
