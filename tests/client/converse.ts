@@ -106,8 +106,8 @@ export const named: Missing = "not_found";
 export const text: Body = { agent_id: "102" };
 // @ts-expect-error There is only one managed agent key.
 export const unknown: Body = { managed_agent_key: "OTHER" };
-// @ts-expect-error This code belongs to another status.
-export const other: Missing = "session_archived";
+// @ts-expect-error No error has this code.
+export const other: Missing = "no_such_code";
 // @ts-expect-error A nullable field is required.
 export const short: Session["resolution"] = { rule: "selected", decided_at: "" };
 
