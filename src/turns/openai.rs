@@ -8,6 +8,7 @@ mod failure;
 mod incoming;
 mod learned;
 mod lenient;
+mod limit;
 pub mod reply;
 mod request;
 mod settings;
@@ -154,8 +155,7 @@ impl Client {
         let model = self.model(prompt.tier);
         let mut delays = self.settings.retry_delays.iter();
         let traits = self.learned.of(model);
-        let tokens = traits.context_tokens(self.settings.context_tokens);
-        let mut adapter = Adapter::new(&prompt, traits.omitted(Instant::now()), tokens);
+        let mut adapter = Adapter::new(&prompt, &traits, self.settings.context_tokens);
         loop {
             let omitted = adapter.omitted();
             let first = adapter.first_message();
@@ -202,9 +202,9 @@ impl Client {
     fn remember(&self, model: &str, adapter: &Adapter) {
         if let Some(tokens) = adapter.learned_tokens() {
             self.learned
-                .change(model, |traits| traits.bound_context(tokens));
+                .change(model, |traits| traits.bound_context(tokens, Instant::now()));
             log::warn!(
-                "model: {model} of {} refused a prompt as too long: prompts have up to {tokens} tokens from now on; set --model-context-tokens to the model's context",
+                "model: {model} of {} refused a prompt as too long: prompts have up to {tokens} tokens for an hour; set --model-context-tokens to the model's context",
                 self.endpoint
             );
         }

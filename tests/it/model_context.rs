@@ -65,7 +65,7 @@ fn a_session_goes_on_however_its_model_says_that_the_prompt_is_too_long() {
 
 #[test]
 fn the_bound_that_a_refusal_teaches_holds_for_later_turns_of_the_same_model() {
-    let refusal = r#"{"error":{"code":"context_length_exceeded"}}"#;
+    let refusal = r#"{"error":{"message":"This model's maximum context length is 1400 tokens.","code":"context_length_exceeded"}}"#;
     let model = with_context(5_100, 400, refusal);
     let server = Server::with_model(&model, &["--model-context-tokens=100000"]);
     let chat = Chat::on(&server);
@@ -91,6 +91,67 @@ fn the_bound_that_a_refusal_teaches_holds_for_later_turns_of_the_same_model() {
     assert_answered(&ended);
     let first = history(&model.requests()[asked.len() + 8]);
     assert!(first.len() > 20, "{}", first.len());
+}
+
+#[test]
+fn the_refusal_of_a_short_conversation_teaches_no_bound_for_others() {
+    // The server refuses this conversation for another cause, in the words of a refusal for length.
+    for refusal in [
+        r#"{"error":{"code":"context_length_exceeded"}}"#,
+        "This model's maximum context length is 4096 tokens",
+        "maximum context length",
+    ] {
+        let model = ScriptedModel::answering(move |_, request| {
+            if request.has("odd one") && history(request).len() > 1 {
+                ModelReply::status(400, "", refusal)
+            } else {
+                ModelReply::answer("Yes.")
+            }
+        });
+        let server = Server::with_model(&model, &[]);
+        let odd = Chat::on(&server);
+        for text in ["Hello", "Another odd one", "The last odd one"] {
+            assert_answered(&odd.ask(text));
+        }
+        let before = model.requests().len();
+        let chat = Chat::on(&server);
+        for number in 0..5 {
+            assert_answered(&chat.ask(&long(number)));
+        }
+        let asked = model.requests();
+        let sizes: Vec<usize> = asked[before..]
+            .iter()
+            .map(|asked| history(asked).len())
+            .collect();
+        assert_eq!(sizes, [1, 3, 5, 7, 9], "{refusal}");
+    }
+}
+
+#[test]
+fn no_bound_that_a_refusal_teaches_is_tiny_unless_the_server_says_so() {
+    // The history of later turns after a conversation that only its last message made short enough.
+    let later = |refusal: &'static str| {
+        let model = ScriptedModel::answering(move |_, request| {
+            if request.has("odd one") && history(request).len() > 1 {
+                ModelReply::status(400, "", refusal)
+            } else {
+                ModelReply::answer("Yes.")
+            }
+        });
+        let server = Server::with_model(&model, &["--model-context-tokens=2000"]);
+        let odd = Chat::on(&server);
+        for number in 0..3 {
+            assert_answered(&odd.ask(&long(number)));
+        }
+        assert_answered(&odd.ask("The odd one"));
+        let chat = Chat::on(&server);
+        for number in 0..3 {
+            assert_answered(&chat.ask(&long(number)));
+        }
+        history(&model.requests().pop().unwrap()).len()
+    };
+    assert_eq!(later("context_length_exceeded"), 3);
+    assert_eq!(later("maximum context length is 300 tokens"), 1);
 }
 
 #[test]

@@ -11,8 +11,11 @@
 
 use reqwest::StatusCode;
 use serde_json::Value;
+use tokio::time::Instant;
 
-use super::context::Context;
+use super::context::{Context, Limit};
+use super::learned::Traits;
+use super::limit;
 use crate::turns::responder::Prompt;
 
 /// The most adapted requests for one answer.
@@ -91,15 +94,19 @@ pub(super) struct Refusal {
     pub(super) body: String,
     /// The body in lower case, without the request that some servers repeat in it.
     words: String,
+    /// The size of the model's context in tokens, if the body names it.
+    context_tokens: Option<usize>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, body: String) -> Self {
         let words = words(&body);
+        let context_tokens = limit::named(&words);
         Self {
             status,
             body,
             words,
+            context_tokens,
         }
     }
 
@@ -238,7 +245,13 @@ fn words(body: &str) -> String {
             Value::Object(fields) => fields
                 .iter()
                 .filter(|(name, _)| !matches!(name.as_str(), "input" | "body" | "request"))
-                .for_each(|(_, value)| collect(value, words)),
+                .for_each(|(name, value)| match value {
+                    // The size of the context, as llama.cpp reports it.
+                    Value::Number(number) if name == "n_ctx" => {
+                        words.push_str(&format!("n_ctx {number}\n"));
+                    }
+                    value => collect(value, words),
+                }),
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
@@ -269,6 +282,8 @@ pub(super) struct Adapter {
     unhelpful: Parts,
     /// What is left to try if refusals name nothing, last first.
     guesses: Option<Vec<Parts>>,
+    /// The context of the operator's flag, in tokens.
+    configured_tokens: usize,
     /// Whether the model may take other images.
     may_take_images: bool,
     tries: usize,
@@ -276,8 +291,11 @@ pub(super) struct Adapter {
 
 impl Adapter {
     /// Starts with the parts that earlier answers taught to leave out, and with a history of up to
-    /// `context_tokens`.
-    pub(super) fn new(prompt: &Prompt, remembered: Parts, context_tokens: usize) -> Self {
+    /// `configured_tokens`, or fewer if earlier answers taught that.
+    pub(super) fn new(prompt: &Prompt, traits: &Traits, configured_tokens: usize) -> Self {
+        let now = Instant::now();
+        let remembered = traits.omitted(now);
+        let context_tokens = traits.context_tokens(configured_tokens, now);
         let has_images = prompt
             .history
             .iter()
@@ -295,6 +313,7 @@ impl Adapter {
             named: None,
             unhelpful: Parts::default(),
             guesses: None,
+            configured_tokens,
             may_take_images: false,
             tries: 0,
         }
@@ -320,15 +339,19 @@ impl Adapter {
         if refusal.is_by_content_filter() {
             return false;
         }
-        if refusal.is_for_length() && !self.blames_images(refusal) && self.context.halve(true) {
-            return true;
+        if refusal.is_for_length() && !self.blames_images(refusal) {
+            let configured = Limit::Configured(self.configured_tokens);
+            let limit = refusal.context_tokens.map_or(configured, Limit::Named);
+            if self.context.halve(Some(limit)) {
+                return true;
+            }
         }
         if self.omit_more(refusal) {
             return true;
         }
         // A refusal that names no cause may mean the length too.
         self.omitted = self.kept;
-        !refusal.suspects().is_empty() && self.context.halve(false)
+        !refusal.suspects().is_empty() && self.context.halve(None)
     }
 
     /// Whether a refusal may be for the images of the newest request.
@@ -414,7 +437,7 @@ mod tests {
                 images: if has_image { vec![image] } else { Vec::new() },
             }],
         };
-        Adapter::new(&prompt, Parts::default(), 1_000)
+        Adapter::new(&prompt, &Traits::default(), 1_000)
     }
 
     fn refusal(status: u16, body: &str) -> Refusal {

@@ -10,12 +10,37 @@ const IMAGE_TOKENS: usize = 1_000;
 /// The cost of a message in addition to its text, in tokens.
 const MESSAGE_TOKENS: usize = 4;
 
+/// The least bound that a refusal teaches, in tokens. A user's short conversation must not leave the
+/// model's other users without their history.
+const MIN_LEARNED_TOKENS: usize = 1_024;
+
+/// The context that a refusal for length is about, in tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// The refusal names it.
+    Named(usize),
+    /// The refusal names none, so that it is the operator's.
+    Configured(usize),
+}
+
+impl Limit {
+    /// The bound of later prompts that the refusal of a prompt teaches at least. A prompt far below
+    /// the limit was refused for another cause, and teaches none.
+    fn least(self, refused: usize) -> Option<usize> {
+        let (tokens, least) = match self {
+            Self::Named(tokens) => (tokens, tokens.min(MIN_LEARNED_TOKENS)),
+            Self::Configured(tokens) => (tokens, MIN_LEARNED_TOKENS),
+        };
+        (refused >= tokens / 4).then_some(least)
+    }
+}
+
 /// What of a prompt fits a model's context. The system message and the last message always do.
 pub(super) struct Context {
     /// The bound of system message and history together, in estimated tokens.
     tokens: usize,
-    /// Whether the bound was lowered.
-    is_learned: bool,
+    /// The least bound of later prompts, if a refusal taught one.
+    least: Option<usize>,
     system: usize,
     /// The newest messages, as far as they may fit: each one's tokens, and whether the assistant
     /// wrote it.
@@ -40,7 +65,7 @@ impl Context {
         history.reverse();
         Self {
             tokens,
-            is_learned: false,
+            least: None,
             system: estimated(&prompt.system) + MESSAGE_TOKENS,
             older: prompt.history.len() - history.len(),
             history,
@@ -75,22 +100,23 @@ impl Context {
     }
 
     /// Halves the history after the model's server has refused it. A refusal that says it is too
-    /// long teaches the bound for later prompts. Returns whether there was more than the last
-    /// message.
-    pub(super) fn halve(&mut self, teaches: bool) -> bool {
+    /// long has a limit, and may teach the bound for later prompts. Returns whether there was more
+    /// than the last message.
+    pub(super) fn halve(&mut self, limit: Option<Limit>) -> bool {
         let sent = &self.history[self.first_measured()..];
         if sent.len() < 2 {
             return false;
         }
         let tokens: usize = sent.iter().map(|(tokens, _)| tokens).sum();
         self.tokens = self.system + tokens / 2;
-        self.is_learned |= teaches;
+        let least = limit.and_then(|limit| limit.least(self.system + tokens));
+        self.least = least.or(self.least);
         true
     }
 
     /// The bound under which the server took the prompt, if it had refused a longer one.
     pub(super) fn learned(&self) -> Option<usize> {
-        self.is_learned.then_some(self.tokens)
+        self.least.map(|least| self.tokens.max(least))
     }
 }
 
@@ -162,11 +188,36 @@ mod tests {
         let mut context = Context::of(&prompt, 1_000);
         assert_eq!((context.first(), context.learned()), (0, None));
         let mut firsts = Vec::new();
-        while context.halve(true) {
+        while context.halve(Some(Limit::Named(60))) {
             firsts.push(context.first());
         }
         assert_eq!(firsts, [6, 8]);
         let bound = context.learned().unwrap();
-        assert_eq!(Context::of(&prompt, bound).first(), 8);
+        assert_eq!(bound, 60);
+    }
+
+    #[test]
+    fn a_refusal_far_below_the_limit_teaches_nothing_and_no_bound_is_tiny() {
+        let prompt = prompt("uauauauau");
+        let size = Context::of(&prompt, 1_000);
+        let size = size.system + size.history.iter().map(|(tokens, _)| tokens).sum::<usize>();
+        let learned = |limit| {
+            let mut context = Context::of(&prompt, 1_000);
+            assert!(context.halve(limit));
+            context.learned()
+        };
+        assert_eq!(learned(None), None);
+        for limit in [Limit::Named, Limit::Configured] {
+            assert_eq!(learned(Some(limit(4 * size + 4))), None);
+        }
+        assert_eq!(learned(Some(Limit::Named(4 * size))), Some(4 * size));
+        assert_eq!(
+            learned(Some(Limit::Configured(4 * size))),
+            Some(MIN_LEARNED_TOKENS)
+        );
+        assert_eq!(
+            learned(Some(Limit::Named(10))),
+            Some(Context::of(&prompt, 0).system + (size - Context::of(&prompt, 0).system) / 2)
+        );
     }
 }

@@ -55,8 +55,9 @@ pub(super) struct Traits {
     ends_to_watch: u8,
     /// Whether text has followed a finish reason.
     resumes: bool,
-    /// The most estimated tokens of a prompt, if the server has refused a longer one.
-    context_tokens: Option<usize>,
+    /// The most estimated tokens of a prompt, if the server has refused a longer one, and when it
+    /// last did.
+    context_tokens: Option<(usize, Instant)>,
 }
 
 impl Traits {
@@ -111,13 +112,18 @@ impl Traits {
     }
 
     /// The most estimated tokens of a prompt: `configured`, or fewer.
-    pub(super) fn context_tokens(&self, configured: usize) -> usize {
-        self.context_tokens.unwrap_or(configured).min(configured)
+    pub(super) fn context_tokens(&self, configured: usize, now: Instant) -> usize {
+        match self.context_tokens {
+            Some((tokens, at)) if now.saturating_duration_since(at) < LIFETIME => {
+                tokens.min(configured)
+            }
+            Some(_) | None => configured,
+        }
     }
 
     /// Lowers the bound of prompts from now on.
-    pub(super) fn bound_context(&mut self, tokens: usize) {
-        self.context_tokens = Some(self.context_tokens(tokens));
+    pub(super) fn bound_context(&mut self, tokens: usize, now: Instant) {
+        self.context_tokens = Some((self.context_tokens(tokens, now), now));
     }
 
     fn refused_at(&self, part: Part) -> Option<Instant> {
@@ -173,6 +179,22 @@ mod tests {
         let again = start + LIFETIME;
         assert!(!learned.change("m", |traits| traits.omit(Part::Images, again)));
         assert!(omitted(LIFETIME).has(Part::Images));
+    }
+
+    #[test]
+    fn the_bound_of_prompts_falls_for_an_hour_and_then_ends() {
+        let start = Instant::now();
+        let mut traits = Traits::default();
+        traits.bound_context(4_000, start);
+        assert_eq!(traits.context_tokens(8_000, start), 4_000);
+        assert_eq!(traits.context_tokens(3_000, start), 3_000);
+        let later = start + LIFETIME / 2;
+        traits.bound_context(5_000, later);
+        let last = later + LIFETIME - Duration::from_nanos(1);
+        assert_eq!(traits.context_tokens(8_000, last), 4_000);
+        assert_eq!(traits.context_tokens(8_000, later + LIFETIME), 8_000);
+        traits.bound_context(6_000, later + LIFETIME);
+        assert_eq!(traits.context_tokens(8_000, later + LIFETIME), 6_000);
     }
 
     #[test]
