@@ -32,6 +32,7 @@ pub use self::settings::Settings;
 use super::reasoning::Marks;
 use super::responder::{Completion, Prompt, ResponderError};
 use crate::model::answer::Chunk;
+use crate::model::ids::SessionId;
 use crate::model::words::ModelTier;
 use crate::outbound;
 use crate::store::reasoning::ModelName;
@@ -162,7 +163,7 @@ impl Client {
             let body = request::body(&prompt, model, first, omitted);
             let response = self.send(&body.into()).await?;
             if response.status().is_success() {
-                self.remember(model, &adapter);
+                self.remember(model, &adapter, prompt.session);
                 let hides_images = omitted.has(Part::Images) && prompt.asks_about_images();
                 drop(prompt);
                 let completion = self
@@ -199,19 +200,24 @@ impl Client {
     }
 
     /// Keeps what made a request succeed for the model's later requests.
-    fn remember(&self, model: &str, adapter: &Adapter) {
+    fn remember(&self, model: &str, adapter: &Adapter, session: SessionId) {
+        let now = Instant::now();
+        if adapter.sends_images() {
+            self.learned.change(model, Traits::trust_images);
+        }
         if let Some(tokens) = adapter.learned_tokens() {
             self.learned
-                .change(model, |traits| traits.bound_context(tokens, Instant::now()));
+                .change(model, |traits| traits.bound_context(tokens, now));
             log::warn!(
                 "model: {model} of {} refused a prompt as too long: prompts have up to {tokens} tokens for an hour; set --model-context-tokens to the model's context",
                 self.endpoint
             );
         }
         for part in adapter.learned() {
-            let is_new = self
-                .learned
-                .change(model, |traits| traits.omit(part, Instant::now()));
+            let is_new = self.learned.change(model, |traits| {
+                let is_proven = adapter.is_certain(part) || traits.doubt_images(session, now);
+                is_proven && traits.omit(part, now)
+            });
             if is_new {
                 log::warn!(
                     "model: {model} of {} does not take {}",

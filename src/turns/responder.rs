@@ -1,5 +1,6 @@
 //! The input and output of a responder. The built-in responder and the model client share them.
 
+use crate::model::ids::SessionId;
 use crate::model::session::Usage;
 use crate::model::words::{MessageRole, ModelTier};
 
@@ -41,6 +42,8 @@ pub fn unseen_file(label: &str) -> String {
 /// The prompt of one turn.
 #[derive(Clone)]
 pub struct Prompt {
+    /// The session. What the server learns about a model must not hang on one session's messages.
+    pub session: SessionId,
     /// The model tier that answers.
     pub tier: ModelTier,
     /// The system message: instructions and knowledge.
@@ -138,10 +141,12 @@ impl ResponderError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ids::Tick;
 
     #[test]
     fn a_prompt_mentions_thoughts_in_its_system_message_or_its_history() {
         let prompt = |system: &str, text: &str| Prompt {
+            session: SessionId::new(Tick(1), 0),
             tier: ModelTier::Fast,
             system: system.to_owned(),
             history: vec![HistoryMessage {

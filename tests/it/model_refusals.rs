@@ -124,7 +124,9 @@ fn a_model_without_a_system_role_gets_the_text_in_front_of_the_first_user_messag
 #[test]
 fn a_model_without_images_answers_and_the_user_is_told_that_the_picture_was_not_seen() {
     log_book::open();
-    for refusal in refusals("unknown variant `image_url`, expected `text`") {
+    let reasons = [true, true, false, false];
+    let refusals = refusals("unknown variant `image_url`, expected `text`");
+    for (refusal, gives_reason) in refusals.into_iter().zip(reasons) {
         let model = picky(|request| request.has("image_url"), refusal);
         let server = Server::with_model(&model, &[]);
         let chat = Chat::on(&server);
@@ -138,9 +140,33 @@ fn a_model_without_images_answers_and_the_user_is_told_that_the_picture_was_not_
         assert!(told.contains("image/png"), "{told}");
         // Later turns work, and are told about their own pictures alone.
         assert_answer(&chat.ask("And now?"), "Yes.");
-        assert_answer(&show(&chat, "And this?"), &format!("Yes.{UNSEEN}"));
-        assert_eq!(model.requests().len(), 4);
+        let another = Chat::on(&server);
+        assert_answer(&show(&another, "And this?"), &format!("Yes.{UNSEEN}"));
+        // A refusal that gives no reason counts after two sessions.
+        assert_eq!(model.requests().len(), if gives_reason { 4 } else { 5 });
         assert_eq!(warnings(&model), 1);
+        let before = model.requests().len();
+        assert_answer(&show(&chat, "And that?"), &format!("Yes.{UNSEEN}"));
+        assert_eq!(model.requests().len(), before + 1);
+    }
+}
+
+#[test]
+fn the_refused_pictures_of_one_session_turn_no_pictures_off_for_others() {
+    let small = "The image length and width do not meet the model restrictions. The image length or width must be larger than 10.";
+    for (refusal, sessions) in [(small, 3), ("bad image", 1), ("", 1)] {
+        let reply = ModelReply::status(400, "", refusal);
+        let model = picky(|asked| asked.has("odd") && asked.has("image_url"), reply);
+        let server = Server::with_model(&model, &[]);
+        for _ in 0..sessions {
+            let odd = Chat::on(&server);
+            for _ in 0..3 {
+                assert_answer(&show(&odd, "An odd one"), &format!("Yes.{UNSEEN}"));
+            }
+        }
+        for _ in 0..2 {
+            assert_answer(&show(&Chat::on(&server), "What is this?"), "Yes.");
+        }
     }
 }
 

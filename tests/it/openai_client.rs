@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use switchboard::model::answer::Chunk;
+use switchboard::model::ids::{SessionId, Tick};
 use switchboard::model::session::Usage;
 use switchboard::model::words::{MessageRole, ModelTier};
 use switchboard::turns::openai::{Client, Settings};
@@ -42,6 +43,7 @@ fn question() -> Prompt {
         images: Vec::new(),
     };
     Prompt {
+        session: SessionId::new(Tick(1), 0),
         tier: ModelTier::Fast,
         system: "Be kind.".to_owned(),
         history: vec![past],
@@ -157,8 +159,8 @@ async fn a_request_has_model_system_message_history_and_key() {
     ];
     let asked = Prompt {
         tier: ModelTier::Smart,
-        system: "Be kind.".to_owned(),
         history,
+        ..question()
     };
     ask_with(settings(&format!("{}/", model.url())), asked)
         .await

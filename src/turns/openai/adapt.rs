@@ -195,8 +195,17 @@ impl Refusal {
         }
     }
 
+    /// Whether the body says that the model takes no images at all.
+    fn is_about_any_images(&self) -> bool {
+        self.names(Part::Images)
+            && !self.is_about_these_images()
+            && (self.mentions(&["support", "vision", "mmproj", "multimodal", "multi-modal"])
+                || self.mentions(&["unknown variant", "valid string", "be a string"])
+                || self.mentions(&["modalit", "text-only", "text only", "no images"]))
+    }
+
     /// Whether other images might be taken: the refusal is about the size of the request, or about
-    /// a file that cannot be read.
+    /// the size or the kind of the image, or about a file that cannot be read.
     fn is_about_these_images(&self) -> bool {
         self.status == StatusCode::PAYLOAD_TOO_LARGE
             || self.mentions(&[
@@ -212,6 +221,10 @@ impl Refusal {
                 "too large",
                 "exceed",
             ])
+            || self.mentions(&["image type", "media type", "mime", "formats", "animated"])
+            || self.mentions(&["width", "height", "dimension", "resolution", "pixel"])
+            || self.mentions(&["aspect ratio", "image size", "too small", "larger than"])
+            || self.mentions(&["smaller than", "at least", "download", "fetch"])
     }
 }
 
@@ -286,6 +299,8 @@ pub(super) struct Adapter {
     configured_tokens: usize,
     /// Whether the model may take other images.
     may_take_images: bool,
+    /// Whether a refusal said that the model takes no images.
+    takes_no_images: bool,
     tries: usize,
 }
 
@@ -315,6 +330,7 @@ impl Adapter {
             guesses: None,
             configured_tokens,
             may_take_images: false,
+            takes_no_images: false,
             tries: 0,
         }
     }
@@ -356,9 +372,8 @@ impl Adapter {
 
     /// Whether a refusal may be for the images of the newest request.
     fn blames_images(&self, refusal: &Refusal) -> bool {
-        let has_images = self.present.has(Part::Images) && !self.omitted.has(Part::Images);
         let is_413 = refusal.status == StatusCode::PAYLOAD_TOO_LARGE;
-        has_images && (is_413 || refusal.names(Part::Images))
+        self.sends_images() && (is_413 || refusal.names(Part::Images))
     }
 
     /// Leaves out one more part, or another one.
@@ -374,6 +389,7 @@ impl Adapter {
             self.unhelpful = self.unhelpful.with(part);
         }
         self.may_take_images |= refusal.is_about_these_images();
+        self.takes_no_images |= refusal.is_about_any_images();
         let is_left = |part: &Part| self.present.has(*part) && !self.kept.has(*part);
         let named = Part::ALL
             .into_iter()
@@ -406,6 +422,20 @@ impl Adapter {
         }
     }
 
+    /// Whether the newest request has images.
+    pub(super) fn sends_images(&self) -> bool {
+        self.present.has(Part::Images) && !self.omitted.has(Part::Images)
+    }
+
+    /// Whether a refusal proves that the model does not take a part. Pictures are of many kinds, so
+    /// that a server which refuses some without a reason may take others.
+    pub(super) fn is_certain(&self, part: Part) -> bool {
+        match part {
+            Part::Images => self.takes_no_images,
+            Part::StreamOptions | Part::SystemRole => true,
+        }
+    }
+
     /// The parts without which the newest request succeeded, if that holds for later requests too.
     pub(super) fn learned(&self) -> impl Iterator<Item = Part> {
         let (remembered, keeps_images) = (self.remembered, self.may_take_images);
@@ -419,6 +449,7 @@ impl Adapter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ids::{SessionId, Tick};
     use crate::model::words::{MessageRole, ModelTier};
     use crate::turns::responder::{HistoryMessage, Image};
 
@@ -429,6 +460,7 @@ mod tests {
             bytes: vec![1],
         };
         let prompt = Prompt {
+            session: SessionId::new(Tick(1), 0),
             tier: ModelTier::Fast,
             system: "Be kind.".to_owned(),
             history: vec![HistoryMessage {
@@ -668,6 +700,32 @@ mod tests {
         assert_eq!(learned(false, &["", ""]), [Part::SystemRole]);
         assert_eq!(learned(true, &["no images"]), [Part::Images]);
         // Another image may be valid.
-        assert_eq!(learned(true, &["Invalid image: cannot decode"]), []);
+        for body in [
+            "Invalid image: cannot decode",
+            "The image length and width do not meet the model restrictions. Both must be larger than 10.",
+            "You uploaded an unsupported image. Use one of these formats: png, jpeg",
+            "Unsupported image type: image/avif",
+        ] {
+            assert_eq!(learned(true, &[body]), [], "{body}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_images_is_certain_only_if_it_speaks_of_support() {
+        for (body, is_certain) in [
+            ("image input is not supported", true),
+            ("this model has no vision", true),
+            ("provide the mmproj for images", true),
+            ("unknown variant `image_url`, expected `text`", true),
+            ("messages.1.content: Input should be a valid string", true),
+            ("not a multimodal model", true),
+            ("bad image", false),
+            ("system role not supported", false),
+            ("", false),
+        ] {
+            let mut adapter = adapter(true);
+            assert!(adapter.adapt(&refusal(400, body)));
+            assert_eq!(adapter.is_certain(Part::Images), is_certain, "{body}");
+        }
     }
 }

@@ -127,6 +127,7 @@ fn message_tokens(message: &HistoryMessage) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ids::{SessionId, Tick};
     use crate::model::words::ModelTier;
     use crate::turns::responder::Image;
 
@@ -143,6 +144,7 @@ mod tests {
             images: Vec::new(),
         };
         Prompt {
+            session: SessionId::new(Tick(1), 0),
             tier: ModelTier::Fast,
             system: "four short words here".to_owned(),
             history: history.chars().map(message).collect(),

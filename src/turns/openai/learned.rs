@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::adapt::{Part, Parts};
 use super::incoming::Rest;
+use crate::model::ids::SessionId;
 
 /// How long the server acts on what it has learned before it tries again. Wrong learning, and a
 /// model that was replaced under its name, costs no more than that.
@@ -47,6 +48,8 @@ impl Patience {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Traits {
     images_refused_at: Option<Instant>,
+    /// The session whose pictures were refused for an unknown cause, and when.
+    images_doubted_by: Option<(SessionId, Instant)>,
     stream_options_refused_at: Option<Instant>,
     system_role_refused_at: Option<Instant>,
     /// When an answer last ended with a finish reason and silence.
@@ -134,6 +137,24 @@ impl Traits {
         }
     }
 
+    /// Notes that pictures of a session were refused for an unknown cause. Returns whether another
+    /// session's were too, within an hour and with none taken since: pictures of one session
+    /// prove nothing about others.
+    pub(super) fn doubt_images(&mut self, session: SessionId, now: Instant) -> bool {
+        match self.images_doubted_by {
+            Some((first, at)) if now.saturating_duration_since(at) < LIFETIME => first != session,
+            Some(_) | None => {
+                self.images_doubted_by = Some((session, now));
+                false
+            }
+        }
+    }
+
+    /// Notes that the model has taken images.
+    pub(super) fn trust_images(&mut self) {
+        self.images_doubted_by = None;
+    }
+
     /// Leaves a part out from now on. Returns whether this is the first time.
     pub(super) fn omit(&mut self, part: Part, now: Instant) -> bool {
         let refused_at = match part {
@@ -166,6 +187,7 @@ impl Learned {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ids::Tick;
 
     #[test]
     fn a_part_is_left_out_for_an_hour_and_then_tried_again() {
@@ -179,6 +201,20 @@ mod tests {
         let again = start + LIFETIME;
         assert!(!learned.change("m", |traits| traits.omit(Part::Images, again)));
         assert!(omitted(LIFETIME).has(Part::Images));
+    }
+
+    #[test]
+    fn pictures_of_one_session_that_are_refused_for_an_unknown_cause_prove_nothing() {
+        let (start, mut traits) = (Instant::now(), Traits::default());
+        let [first, second] = [1, 2].map(|tick| SessionId::new(Tick(tick), 0));
+        for _ in 0..3 {
+            assert!(!traits.doubt_images(first, start));
+        }
+        assert!(traits.doubt_images(second, start));
+        traits.trust_images();
+        assert!(!traits.doubt_images(second, start));
+        assert!(!traits.doubt_images(first, start + LIFETIME));
+        assert!(traits.doubt_images(second, start + LIFETIME));
     }
 
     #[test]

@@ -83,6 +83,7 @@ fn message_json(joined: &[HistoryMessage], omits_images: bool) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ids::{SessionId, Tick};
     use crate::model::words::ModelTier;
     use crate::turns::responder::Image;
 
@@ -99,6 +100,7 @@ mod tests {
             images: Vec::new(),
         };
         Prompt {
+            session: SessionId::new(Tick(1), 0),
             tier: ModelTier::Fast,
             system: "0123456789abcdef".to_owned(),
             history: history.chars().enumerate().map(message).collect(),

@@ -113,6 +113,7 @@ pub(super) fn build(
         Some(&passages),
     );
     let prompt = Prompt {
+        session: context.session.id,
         tier,
         system,
         history: history(&context.conversation, files),
