@@ -53,7 +53,7 @@ fn is_white_label(session: &Session, channel: Option<&Channel>) -> bool {
 }
 
 /// A model of a server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ModelName {
     /// The URL that answers.
     pub endpoint: String,
@@ -77,4 +77,11 @@ pub fn learn_unopened(tx: &mut WriteTx<'_>, name: &ModelName) -> Result<()> {
     let now = tx.now();
     tx.execute(LEARN, (&name.endpoint, &name.model, now))
         .map(drop)
+}
+
+const UNLEARN: &str = "DELETE FROM unopened_models WHERE endpoint = ?1 AND model = ?2";
+
+/// Records that a model's answers no longer begin within a thought.
+pub fn unlearn_unopened(tx: &mut WriteTx<'_>, name: &ModelName) -> Result<()> {
+    tx.execute(UNLEARN, (&name.endpoint, &name.model)).map(drop)
 }

@@ -29,7 +29,7 @@ use self::encoding::Decoder;
 use self::incoming::{Incoming, Rest, Step, Waiting};
 use self::learned::{Learned, Patience, Traits};
 pub use self::settings::Settings;
-use super::reasoning::Marks;
+use super::reasoning::{Beginning, Marks};
 use super::responder::{Completion, Prompt, ResponderError};
 use crate::model::answer::Chunk;
 use crate::model::ids::SessionId;
@@ -116,9 +116,9 @@ impl Client {
         }
     }
 
-    /// Requests an answer of a model with these marks and sends its chunks as they arrive. Calls
-    /// `learn` once it is certain that the model's answers begin within a thought. Dropping the future or the receiver
-    /// of `chunks` closes the connection at once.
+    /// Requests an answer of a model with these marks and sends its chunks as they arrive. At the
+    /// end, calls `learn` with what the answer shows about the model's thoughts. Dropping the
+    /// future or the receiver of `chunks` closes the connection at once.
     ///
     /// # Errors
     /// * `model_unavailable`: the connect failed, or the reply is still 429 or 5xx after the
@@ -134,7 +134,7 @@ impl Client {
         prompt: Prompt,
         marks: Marks,
         chunks: Sender<Chunk>,
-        learn: &(dyn Fn() + Sync),
+        learn: &(dyn Fn(Beginning) + Sync),
     ) -> Result<Completion, ResponderError> {
         let limit = self.settings.answer_timeout;
         tokio::select! {
@@ -151,7 +151,7 @@ impl Client {
         prompt: Prompt,
         marks: Marks,
         chunks: &Sender<Chunk>,
-        learn: &(dyn Fn() + Sync),
+        learn: &(dyn Fn(Beginning) + Sync),
     ) -> Result<Completion, ResponderError> {
         let model = self.model(prompt.tier);
         let mut delays = self.settings.retry_delays.iter();
@@ -260,18 +260,21 @@ impl Client {
         model: &str,
         marks: Marks,
         chunks: &Sender<Chunk>,
-        learn: &(dyn Fn() + Sync),
+        learn: &(dyn Fn(Beginning) + Sync),
     ) -> Result<Completion, ResponderError> {
         let mut incoming =
             Incoming::new(response, marks).map_err(|fault| self.broken_reply(&fault))?;
         let patience = self.learned.of(model).patience(Instant::now());
-        let outcome = self.read(&mut incoming, patience, chunks, learn).await;
+        let outcome = self.read(&mut incoming, patience, chunks).await;
         let mut held = Vec::new();
         let reason = outcome
             .as_ref()
             .ok()
             .map(|end| end.completion.finish_reason);
         incoming.reply.finish(reason, &mut held);
+        if let Some(beginning) = incoming.reply.shows(reason) {
+            learn(beginning);
+        }
         self.send_all(held, chunks).await?;
         let end = outcome?;
         self.learn_end(model, incoming, end, patience);
@@ -284,18 +287,13 @@ impl Client {
         incoming: &mut Incoming,
         patience: Patience,
         chunks: &Sender<Chunk>,
-        learn: &(dyn Fn() + Sync),
     ) -> Result<AnswerEnd, ResponderError> {
         let (first, silence) = (self.settings.first_byte_timeout, self.settings.timeout);
         let mut waiting = Waiting::new(first, silence, Instant::now());
         loop {
             let mut new_chunks = Vec::new();
-            let had_learned = incoming.reply.has_learned();
             let step = incoming.next(waiting.deadline(), &mut new_chunks).await;
             let reply = &incoming.reply;
-            if reply.has_learned() && !had_learned {
-                learn();
-            }
             self.send_all(new_chunks, chunks).await?;
             let completion = reply.completion();
             let ended = |completion, is_silent| {

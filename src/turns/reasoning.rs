@@ -2,10 +2,12 @@
 //! finds `<think>` and `</think>` however the reply is cut (contract, section 13, Reasoning).
 
 mod line;
+mod unopened;
 
 use std::borrow::Cow;
 
 use self::line::Line;
+pub use self::unopened::{Beginning, Lesson, Unopened};
 use super::responder::FinishReason;
 use crate::model::answer::Chunk;
 
@@ -24,8 +26,8 @@ pub enum Marks {
     None,
     /// With a tag before and after them.
     Tagged,
-    /// As [`Marks::Tagged`]. A thought with an end but no beginning shows that the model's answers
-    /// are [`Marks::Unopened`].
+    /// As [`Marks::Tagged`], and a thought with an end but no beginning is one too. It shows that the
+    /// model's answers may be [`Marks::Unopened`].
     Learned,
     /// Every answer begins within a thought, because the chat template has opened it.
     Unopened,
@@ -65,7 +67,8 @@ pub struct Thoughts {
     is_code: bool,
     /// Whether the last character is a backtick.
     is_after_backtick: bool,
-    has_learned: bool,
+    /// Whether a thought has ended that had no beginning.
+    has_unopened: bool,
 }
 
 /// Where in a reply the next character stands.
@@ -107,9 +110,15 @@ impl Thoughts {
         }
     }
 
-    /// Whether this reply has shown that the model's answers begin within a thought.
-    pub fn has_learned(&self) -> bool {
-        self.has_learned
+    /// What the reply shows about the model's answers. `reason` is the finish reason of a complete
+    /// answer.
+    pub fn shows(&self, reason: Option<FinishReason>) -> Option<Beginning> {
+        if self.has_unopened {
+            return Some(Beginning::Thought);
+        }
+        reason
+            .filter(|reason| reason.is_complete())
+            .map(|_| Beginning::Text)
     }
 
     /// Takes a piece of reasoning that the model server has separated itself. The text of such a
@@ -183,7 +192,6 @@ impl Thoughts {
                     chunks.push(Chunk::Recast {
                         thought_bytes: self.sent,
                     });
-                    self.has_learned = true;
                     self.marks = Marks::Tagged;
                 }
                 self.end_thought();
@@ -205,11 +213,7 @@ impl Thoughts {
     /// complete answer.
     pub fn finish(&mut self, reason: Option<FinishReason>, chunks: &mut Vec<Chunk>) {
         let mut held = std::mem::take(&mut self.held);
-        let is_complete = match reason {
-            Some(FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Other) => true,
-            // The rest of the thought and the answer are missing.
-            Some(FinishReason::Length | FinishReason::ContentFilter) | None => false,
-        };
+        let is_complete = reason.is_some_and(FinishReason::is_complete);
         match self.place {
             Place::Start => {
                 self.begin_answer(chunks);
@@ -238,6 +242,7 @@ impl Thoughts {
         if let Some(thought_bytes) = self.last_end.filter(|_| reason.is_some()) {
             // The thought only mentioned a tag, and the parser read it as the beginning of a nested
             // thought.
+            self.has_unopened |= !self.is_opened;
             chunks.push(Chunk::Recast { thought_bytes });
         } else if is_complete && self.marks == Marks::Unopened && !self.is_opened && !self.has_ended
         {
@@ -329,6 +334,7 @@ impl Thoughts {
     }
 
     fn end_thought(&mut self) {
+        self.has_unopened |= !self.is_opened;
         self.place = Place::Start;
         self.held_space.clear();
         self.has_thought = false;

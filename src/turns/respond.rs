@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 use super::openai;
-use super::reasoning::Marks;
+use super::reasoning::{Lesson, Marks, Unopened};
 use super::responder::{Completion, FinishReason, Prompt, ResponderError};
 use crate::error::{Code, Error, Result};
 use crate::knowledge::builtin::{self, BuiltinPrompt, word_by_word};
@@ -42,6 +42,7 @@ pub struct TurnRef {
 /// The responders: the model if one is configured, otherwise the built-in one.
 pub struct Responders {
     model: Option<openai::Client>,
+    unopened: Unopened,
     indexes: Arc<IndexCache>,
 }
 
@@ -64,6 +65,7 @@ impl Responders {
     pub fn new(model: Option<openai::Client>) -> Self {
         Self {
             model,
+            unopened: Unopened::default(),
             indexes: Arc::default(),
         }
     }
@@ -103,7 +105,8 @@ impl Responders {
                 .await
                 .map_err(|error| not_prepared(Error::Internal(error.into())))?
                 .map_err(not_prepared)?;
-                let completion = answer_with_model(model, store, prompt, chunks).await?;
+                let completion =
+                    answer_with_model(model, store, &self.unopened, prompt, chunks).await?;
                 Ok((completion, sources))
             }
         }
@@ -221,15 +224,17 @@ impl TurnContext {
     }
 }
 
-/// Makes a model answer, and learns whether its answers begin within a thought.
+/// Makes a model answer, and learns from the answers of several sessions whether they begin within a
+/// thought.
 async fn answer_with_model(
     model: &openai::Client,
     store: &Store,
+    unopened: &Unopened,
     prompt: Prompt,
     chunks: mpsc::Sender<Chunk>,
 ) -> Result<Completion, ResponderError> {
     if let Some(marks) = model.marks() {
-        return model.answer(prompt, marks, chunks, &|| {}).await;
+        return model.answer(prompt, marks, chunks, &|_| {}).await;
     }
     let name = model.name(prompt.tier);
     let known = name.clone();
@@ -237,24 +242,36 @@ async fn answer_with_model(
         .read(move |reader| reasoning::is_unopened(reader, &known))
         .await
         .map_err(not_prepared)?;
+    let (session, mentions_thoughts) = (prompt.session, prompt.mentions_thoughts());
     let marks = if is_unopened {
         Marks::Unopened
-    } else if prompt.mentions_thoughts() {
+    } else if mentions_thoughts {
         Marks::Tagged
     } else {
         Marks::Learned
     };
-    let learn = || {
-        log::warn!(
-            "model: {} of {} ends a thought that it did not begin: from now on, its answers are shown once </think> has come; --model-reasoning=tagged turns that off",
-            name.model,
-            name.endpoint
-        );
+    let learn = |beginning| {
+        if mentions_thoughts {
+            return;
+        }
+        let Some(lesson) = unopened.note(&name, session, beginning, is_unopened) else {
+            return;
+        };
+        let (model, endpoint) = (&name.model, &name.endpoint);
+        match lesson {
+            Lesson::Learn => log::warn!(
+                "model: {model} of {endpoint} ends thoughts that it did not begin, in several sessions: from now on, its answers are shown once </think> has come; --model-reasoning=tagged turns that off"
+            ),
+            Lesson::Unlearn => log::warn!(
+                "model: {model} of {endpoint} no longer ends thoughts that it did not begin: from now on, its answers are shown as they come"
+            ),
+        }
         let name = name.clone();
         // The task does not await this change, because the writer commits it before the end of this
         // turn.
-        drop(store.write(Extent::Statement, move |tx| {
-            reasoning::learn_unopened(tx, &name)
+        drop(store.write(Extent::Statement, move |tx| match lesson {
+            Lesson::Learn => reasoning::learn_unopened(tx, &name),
+            Lesson::Unlearn => reasoning::unlearn_unopened(tx, &name),
         }));
     };
     model.answer(prompt, marks, chunks, &learn).await

@@ -91,6 +91,15 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
+    /// Whether the answer has its end. The rest of the thought and the answer may be missing
+    /// otherwise.
+    pub fn is_complete(self) -> bool {
+        match self {
+            Self::Stop | Self::ToolCalls | Self::Other => true,
+            Self::Length | Self::ContentFilter => false,
+        }
+    }
+
     /// The reason as the AI SDK spells it.
     pub fn as_str(self) -> &'static str {
         match self {

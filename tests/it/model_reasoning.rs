@@ -33,6 +33,16 @@ fn unopened() -> ModelReply {
     answer(&["Secret ", "plan.\n</th", "ink>\n\nTry the ", "door."])
 }
 
+/// Text that a limit of length ends.
+fn cut_off(pieces: &[&str]) -> ModelReply {
+    let texts: String = pieces.iter().map(|piece| text_chunk(piece)).collect();
+    let end = chunk(json!({ "choices": [{ "delta": {}, "finish_reason": "length" }] }));
+    ModelReply::events(texts + &end + "data: [DONE]\n\n")
+}
+
+/// The number of models whose answers are known to begin within a thought.
+const UNOPENED: &str = "SELECT count(*) FROM unopened_models";
+
 /// A session and somebody who reads it.
 struct Chat<'a> {
     server: &'a Server,
@@ -247,6 +257,8 @@ fn a_thought_that_ends_without_having_begun_is_corrected_learned_and_kept_over_a
     let (go_on, waits) = mpsc::channel();
     let model = ScriptedModel::start(vec![
         unopened(),
+        unopened(),
+        unopened(),
         ModelReply::events(text_chunk("Secret ") + &text_chunk("plan."))
             .then_wait(waits)
             .then(text_chunk("\n</think>\n\nTry the door.") + "data: [DONE]\n\n"),
@@ -254,10 +266,14 @@ fn a_thought_that_ends_without_having_begun_is_corrected_learned_and_kept_over_a
         answer(&["No thought ", "at all."]),
     ]);
     let server = Server::with_model(&model, &[]);
-    let relay = Chat::new(&server, server.relay(), from(WOODGROVE));
-    let first = relay.ask("The gate squeaks");
-    relay.assert_without_thought(&first, "Try the door.");
-    assert_eq!(stored_thoughts(&server), 0);
+    // Each answer is corrected for its own readers, and three sessions prove it for later ones.
+    for _ in 0..3 {
+        assert_eq!(server.stored::<i64>(UNOPENED), 0);
+        let relay = Chat::new(&server, server.relay(), from(WOODGROVE));
+        let first = relay.ask("The gate squeaks");
+        relay.assert_without_thought(&first, "Try the door.");
+        assert_eq!(stored_thoughts(&server), 0);
+    }
     let learned = "SELECT endpoint || ' ' || model FROM unopened_models";
     let name = format!("{}/chat/completions quick", model.url());
     assert_eq!(server.stored::<String>(learned), name);
@@ -298,7 +314,67 @@ fn a_thought_that_ends_without_having_begun_is_corrected_learned_and_kept_over_a
     let technician = Chat::technician(&server);
     let fourth = technician.ask("The gate squeaks");
     technician.assert_without_thought(&fourth, "No thought at all.");
-    assert_eq!(model.requests().len(), 4);
+    assert_eq!(model.requests().len(), 6);
+}
+
+#[test]
+fn one_session_does_not_teach_how_the_answers_of_all_others_begin() {
+    let mut replies = vec![unopened(); 4];
+    replies.push(cut_off(&["Try the ", "door."]));
+    let model = ScriptedModel::start(replies);
+    let server = Server::with_model(&model, &[]);
+    let curious = Chat::technician(&server);
+    for _ in 0..4 {
+        let ended = curious.ask("The gate squeaks");
+        curious.assert_with_thought(&ended);
+    }
+    assert_eq!(server.stored::<i64>(UNOPENED), 0);
+    let other = Chat::new(&server, server.fabrikam(), json!({ "agent_id": 202 }));
+    let ended = other.ask("The gate squeaks");
+    assert_eq!(other.stored(&ended.turn)["content"], "Try the door.");
+}
+
+#[test]
+fn a_model_that_three_answers_in_a_row_show_to_begin_with_text_is_unlearned() {
+    let plain = || answer(&["No thought ", "at all."]);
+    let model = ScriptedModel::start(vec![
+        unopened(),
+        unopened(),
+        unopened(),
+        plain(),
+        plain(),
+        unopened(),
+        plain(),
+        plain(),
+        cut_off(&["Secret ", "plan."]),
+        plain(),
+        cut_off(&["Try the ", "door."]),
+    ]);
+    let server = Server::with_model(&model, &[]);
+    let ask = || {
+        let chat = Chat::technician(&server);
+        let ended = chat.ask("The gate squeaks");
+        let turn = chat.client.turn(&chat.session, &ended.turn, "");
+        let content = turn.expect(200).data()["assistant_message"]["content"].clone();
+        (content, server.stored::<i64>(UNOPENED))
+    };
+    let (door, none) = (json!("Try the door."), json!("No thought at all."));
+    for (content, learned) in [
+        (&door, 0),
+        (&door, 0),
+        (&door, 1),
+        (&none, 1),
+        (&none, 1),
+        (&door, 1),
+        (&none, 1),
+        (&none, 1),
+        // An answer that was cut off within its thought shows nothing.
+        (&json!(null), 1),
+        (&none, 0),
+        (&door, 0),
+    ] {
+        assert_eq!(ask(), (content.clone(), learned));
+    }
 }
 
 #[test]
@@ -347,10 +423,7 @@ fn an_answer_teaches_nothing_if_it_repeats_a_tag_that_the_user_wrote() {
         message["parts"][0],
         json!({ "type": "text", "text": whole })
     );
-    assert_eq!(
-        server.stored::<i64>("SELECT count(*) FROM unopened_models"),
-        0
-    );
+    assert_eq!(server.stored::<i64>(UNOPENED), 0);
 }
 
 #[test]
@@ -364,10 +437,7 @@ fn the_operator_says_how_the_models_mark_their_thoughts() {
             .iter()
             .filter(|kind| *kind == "start")
             .count();
-        assert_eq!(
-            server.stored::<i64>("SELECT count(*) FROM unopened_models"),
-            0
-        );
+        assert_eq!(server.stored::<i64>(UNOPENED), 0);
         (
             chat.stored(&ended.turn)["content"]
                 .as_str()

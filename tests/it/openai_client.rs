@@ -66,7 +66,7 @@ async fn ask_with(
         chunks
     };
     let (outcome, chunks) = tokio::join!(
-        client.answer(question, Marks::Learned, sender, &|| {}),
+        client.answer(question, Marks::Learned, sender, &|_| {}),
         collect
     );
     (chunks, outcome)
@@ -685,7 +685,7 @@ async fn dropping_the_answer_closes_the_connection_before_and_during_the_reply()
         let (sender, mut receiver) = mpsc::channel(8);
         let answer = tokio::spawn(async move {
             client
-                .answer(question(), Marks::Learned, sender, &|| {})
+                .answer(question(), Marks::Learned, sender, &|_| {})
                 .await
         });
         while model.requests().is_empty() {
@@ -713,7 +713,7 @@ async fn an_answer_without_a_receiver_is_abandoned() {
         let (sender, receiver) = mpsc::channel(1);
         drop(receiver);
         let _ = client
-            .answer(question(), Marks::Learned, sender, &|| {})
+            .answer(question(), Marks::Learned, sender, &|_| {})
             .await
             .unwrap_err();
     }
@@ -727,7 +727,7 @@ async fn an_answer_without_a_receiver_is_abandoned() {
         drop(receiver);
     };
     let (outcome, ()) = tokio::join!(
-        client.answer(question(), Marks::Learned, sender, &|| {}),
+        client.answer(question(), Marks::Learned, sender, &|_| {}),
         listen
     );
     assert_eq!(failure(outcome).code, "cancelled");

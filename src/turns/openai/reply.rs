@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::lenient::{self, Halves, Json};
 use crate::model::answer::Chunk;
 use crate::model::session::Usage;
-use crate::turns::reasoning::{Marks, Thoughts};
+use crate::turns::reasoning::{Beginning, Marks, Thoughts};
 use crate::turns::responder::{Completion, FinishReason};
 
 /// The longest line, event or unstreamed reply that is accepted, in bytes.
@@ -183,9 +183,10 @@ impl Reply {
         self.has_resumed
     }
 
-    /// Whether this reply has shown that the model's answers begin within a thought.
-    pub fn has_learned(&self) -> bool {
-        self.thoughts.has_learned()
+    /// What this reply shows about the model's answers. `reason` is the finish reason of a complete
+    /// answer.
+    pub fn shows(&self, reason: Option<FinishReason>) -> Option<Beginning> {
+        self.thoughts.shows(reason)
     }
 
     /// Whether the reply is complete, so that the rest of the body need not be read.

@@ -39,7 +39,8 @@ fn read(marks: Marks, pieces: &[&str], end: Option<FinishReason>) -> (Parts, boo
         thoughts.push(piece, &mut chunks);
     }
     thoughts.finish(end, &mut chunks);
-    (parts(&chunks), thoughts.has_learned())
+    let learns = marks != Marks::Unopened && thoughts.shows(None).is_some();
+    (parts(&chunks), learns)
 }
 
 /// Asserts the thought and the text of an answer, cut in two and in three at every byte, and
@@ -302,6 +303,42 @@ fn a_stored_answer_is_read_without_the_thoughts_at_its_beginning() {
 }
 
 #[test]
+fn an_answer_shows_how_the_models_answers_begin() {
+    let shows = |marks: Marks, answer: &str, end: Option<FinishReason>| {
+        let (mut thoughts, mut chunks) = (Thoughts::new(marks), Vec::new());
+        thoughts.push(answer, &mut chunks);
+        thoughts.finish(end, &mut chunks);
+        thoughts.shows(end)
+    };
+    let length = Some(FinishReason::Length);
+    for marks in [Marks::Learned, Marks::Unopened] {
+        for answer in ["Hm.</think>Yes", "Hm.</think>", "</think>"] {
+            for end in [STOP, length, None] {
+                assert_eq!(
+                    shows(marks, answer, end),
+                    Some(Beginning::Thought),
+                    "{answer}"
+                );
+            }
+        }
+        for answer in ["Yes", "<think>Hm.</think>Yes", "<think>Hm."] {
+            assert_eq!(
+                shows(marks, answer, STOP),
+                Some(Beginning::Text),
+                "{answer}"
+            );
+            assert_eq!(shows(marks, answer, length), None, "{answer}");
+            assert_eq!(shows(marks, answer, None), None, "{answer}");
+        }
+    }
+    let nested = "About <think> tags</think>\nYes";
+    assert_eq!(
+        shows(Marks::Unopened, nested, STOP),
+        Some(Beginning::Thought)
+    );
+}
+
+#[test]
 fn what_the_server_separates_itself_teaches_nothing() {
     for marks in [Marks::Tagged, Marks::Learned, Marks::Unopened] {
         let (mut thoughts, mut chunks) = (Thoughts::new(marks), Vec::new());
@@ -316,6 +353,6 @@ fn what_the_server_separates_itself_teaches_nothing() {
             expected,
             "{marks:?}"
         );
-        assert!(!thoughts.has_learned());
+        assert_eq!(thoughts.shows(None), None);
     }
 }
