@@ -2,7 +2,7 @@
 //! line for the operator's log.
 
 use super::Client;
-use super::adapt::{self, Refusal};
+use super::refusal::{self, Refusal};
 use super::reply::REPORTED;
 use crate::outbound::causes;
 use crate::turns::responder::ResponderError;
@@ -53,7 +53,7 @@ impl Client {
 
     /// The error of a reply that broke off, or in which the endpoint reports an error.
     pub(super) fn broken_reply(&self, log: &str) -> ResponderError {
-        if log.starts_with(REPORTED) && adapt::is_by_content_filter(&log.to_lowercase()) {
+        if log.starts_with(REPORTED) && refusal::is_by_content_filter(&log.to_lowercase()) {
             return self.filtered(log);
         }
         let message = "The assistant's answer broke off. Please try again.";
