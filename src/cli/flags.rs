@@ -285,7 +285,7 @@ pub struct Model {
 
     /// How the models mark their thoughts: unopened (each answer begins within a thought), tagged
     /// (between <think> and </think>) or none (tags are text) [default: tagged, and unopened for a
-    /// model after it ends thoughts that have no beginning, in three sessions]
+    /// model after it ends a thought that has no beginning]
     #[arg(
         long,
         env = "SWITCHBOARD_MODEL_REASONING",

@@ -224,8 +224,7 @@ impl TurnContext {
     }
 }
 
-/// Makes a model answer, and learns from the answers of several sessions whether they begin within a
-/// thought.
+/// Makes a model answer, and learns from its answers whether they begin within a thought.
 async fn answer_with_model(
     model: &openai::Client,
     store: &Store,
@@ -242,7 +241,7 @@ async fn answer_with_model(
         .read(move |reader| reasoning::is_unopened(reader, &known))
         .await
         .map_err(not_prepared)?;
-    let (session, mentions_thoughts) = (prompt.session, prompt.mentions_thoughts());
+    let mentions_thoughts = prompt.mentions_thoughts();
     let marks = if is_unopened {
         Marks::Unopened
     } else if mentions_thoughts {
@@ -254,13 +253,13 @@ async fn answer_with_model(
         if mentions_thoughts {
             return;
         }
-        let Some(lesson) = unopened.note(&name, session, beginning, is_unopened) else {
+        let Some(lesson) = unopened.note(&name, beginning, is_unopened) else {
             return;
         };
         let (model, endpoint) = (&name.model, &name.endpoint);
         match lesson {
             Lesson::Learn => log::warn!(
-                "model: {model} of {endpoint} ends thoughts that it did not begin, in several sessions: from now on, its answers are shown once </think> has come; --model-reasoning=tagged turns that off"
+                "model: {model} of {endpoint} ends a thought that it did not begin: from now on, its answers are shown once </think> has come; --model-reasoning=tagged turns that off"
             ),
             Lesson::Unlearn => log::warn!(
                 "model: {model} of {endpoint} no longer ends thoughts that it did not begin: from now on, its answers are shown as they come"

@@ -257,8 +257,6 @@ fn a_thought_that_ends_without_having_begun_is_corrected_learned_and_kept_over_a
     let (go_on, waits) = mpsc::channel();
     let model = ScriptedModel::start(vec![
         unopened(),
-        unopened(),
-        unopened(),
         ModelReply::events(text_chunk("Secret ") + &text_chunk("plan."))
             .then_wait(waits)
             .then(text_chunk("\n</think>\n\nTry the door.") + "data: [DONE]\n\n"),
@@ -266,14 +264,11 @@ fn a_thought_that_ends_without_having_begun_is_corrected_learned_and_kept_over_a
         answer(&["No thought ", "at all."]),
     ]);
     let server = Server::with_model(&model, &[]);
-    // Each answer is corrected for its own readers, and three sessions prove it for later ones.
-    for _ in 0..3 {
-        assert_eq!(server.stored::<i64>(UNOPENED), 0);
-        let relay = Chat::new(&server, server.relay(), from(WOODGROVE));
-        let first = relay.ask("The gate squeaks");
-        relay.assert_without_thought(&first, "Try the door.");
-        assert_eq!(stored_thoughts(&server), 0);
-    }
+    assert_eq!(server.stored::<i64>(UNOPENED), 0);
+    let relay = Chat::new(&server, server.relay(), from(WOODGROVE));
+    let first = relay.ask("The gate squeaks");
+    relay.assert_without_thought(&first, "Try the door.");
+    assert_eq!(stored_thoughts(&server), 0);
     let learned = "SELECT endpoint || ' ' || model FROM unopened_models";
     let name = format!("{}/chat/completions quick", model.url());
     assert_eq!(server.stored::<String>(learned), name);
@@ -314,32 +309,13 @@ fn a_thought_that_ends_without_having_begun_is_corrected_learned_and_kept_over_a
     let technician = Chat::technician(&server);
     let fourth = technician.ask("The gate squeaks");
     technician.assert_without_thought(&fourth, "No thought at all.");
-    assert_eq!(model.requests().len(), 6);
-}
-
-#[test]
-fn one_session_does_not_teach_how_the_answers_of_all_others_begin() {
-    let mut replies = vec![unopened(); 4];
-    replies.push(cut_off(&["Try the ", "door."]));
-    let model = ScriptedModel::start(replies);
-    let server = Server::with_model(&model, &[]);
-    let curious = Chat::technician(&server);
-    for _ in 0..4 {
-        let ended = curious.ask("The gate squeaks");
-        curious.assert_with_thought(&ended);
-    }
-    assert_eq!(server.stored::<i64>(UNOPENED), 0);
-    let other = Chat::new(&server, server.fabrikam(), json!({ "agent_id": 202 }));
-    let ended = other.ask("The gate squeaks");
-    assert_eq!(other.stored(&ended.turn)["content"], "Try the door.");
+    assert_eq!(model.requests().len(), 4);
 }
 
 #[test]
 fn a_model_that_three_answers_in_a_row_show_to_begin_with_text_is_unlearned() {
     let plain = || answer(&["No thought ", "at all."]);
     let model = ScriptedModel::start(vec![
-        unopened(),
-        unopened(),
         unopened(),
         plain(),
         plain(),
@@ -360,8 +336,6 @@ fn a_model_that_three_answers_in_a_row_show_to_begin_with_text_is_unlearned() {
     };
     let (door, none) = (json!("Try the door."), json!("No thought at all."));
     for (content, learned) in [
-        (&door, 0),
-        (&door, 0),
         (&door, 1),
         (&none, 1),
         (&none, 1),
