@@ -26,7 +26,7 @@ const GZIP: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-env=SWITCHBOARD_BUILT_COMMIT={}", commit());
+    println!("cargo::rustc-env=BUILT_COMMIT={}", commit());
     let folder = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
     for file in FILES {
         let gzip = gzip_of(file).ok_or_else(|| format!("the archive has no usable {file}"))?;

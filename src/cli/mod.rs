@@ -42,7 +42,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
         "{} (commit {}, SQLite {})",
         env!("CARGO_PKG_VERSION"),
-        env!("SWITCHBOARD_BUILT_COMMIT"),
+        env!("BUILT_COMMIT"),
         library_version()
     )
 });
@@ -194,7 +194,7 @@ fn open(common: &Common) -> Result<Store, Failed> {
     open_or_create(common)
 }
 
-/// Opens a data folder for a command that changes what is there.
+/// Opens a data folder for a command that changes its data.
 fn open_to_change(common: &Common) -> Result<Store, Failed> {
     let store = open(common)?;
     environment::remember_given(&store, common)?;

@@ -127,6 +127,14 @@ fn an_unknown_variable_is_warned_of_once_with_the_nearest_known_one() {
 }
 
 #[test]
+fn the_build_sets_no_variable_that_the_program_would_warn_of() {
+    // `cargo run` hands the variables of a build to the program.
+    let build = include_str!("../../build.rs");
+    assert!(build.contains("rustc-env=BUILT_COMMIT"));
+    assert!(!build.contains("rustc-env=SWITCHBOARD_"));
+}
+
+#[test]
 fn a_port_alone_is_served_on_the_loopback_address() {
     for listen in ["0", ":0", "localhost:0", "127.0.0.1:0"] {
         let workspace = with_tenant();
