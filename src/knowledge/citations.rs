@@ -1,5 +1,5 @@
-//! The sources of an answer: the articles that were given to whoever wrote it, and those of them
-//! that the answer cites by their numbers.
+//! The sources of an answer: the articles that its responder was given, or those of them that the
+//! answer cites by their numbers.
 
 use crate::model::answer::Chunk;
 use crate::model::article::Article;

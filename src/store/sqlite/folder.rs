@@ -61,7 +61,7 @@ impl ServeLock {
 
 impl Drop for ServeLock {
     fn drop(&mut self) {
-        // Whoever reads the text checks the lock too.
+        // A reader of the text checks the lock too.
         drop(self.folder.set_len(0));
     }
 }

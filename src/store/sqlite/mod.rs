@@ -191,7 +191,7 @@ impl Sqlite {
                     .with_init(|connection| connection::prepare_reader(connection)),
             )
             .map_err(|error| OpenError(format!("cannot read {}: {error}", path.display())))?;
-        // A damaged file is reported by whoever reads it.
+        // The first read of a damaged file reports the damage.
         let is_in_use = connection::is_in_use(&connection).unwrap_or_default();
         let gate = Arc::<ReadGate>::default();
         let checkpoints: Checkpoints =

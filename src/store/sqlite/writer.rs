@@ -385,8 +385,8 @@ impl GroupWriter {
         Ok(())
     }
 
-    /// Begins a transaction of a group with so many changes. Logs a wait for the lock of another
-    /// process, and why changes are refused without the lock.
+    /// Begins the transaction of a group of `changes` changes. Logs a long wait for another process's
+    /// lock, and the refusal of the changes if the lock does not become free.
     fn begin(&self, changes: usize) -> rusqlite::Result<()> {
         let start = Instant::now();
         let begun = execute(&self.connection, "BEGIN IMMEDIATE");
