@@ -68,7 +68,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "openapi",
-        "The document describes every route of this server. Generate a client from it.",
+        "The document describes every route of the API. `/dashboard` and `/metrics` are not in it. Generate a client from it.",
     ),
     (
         "docs",
@@ -85,15 +85,15 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ("guidePage", "A page of the guide, or a picture in one."),
     (
         "getSignInConfig",
-        "A dashboard asks this before anybody has signed in: whether Entra ID is configured, and with which client.",
+        "A dashboard asks this before anybody signs in. `entra` is null if no `--entra-client-id` is given.",
     ),
     (
         "exchangeCode",
-        "The command `switchboard login-link` prints the link. Wrong codes make further wrong codes from the same address wait.",
+        "The command `switchboard login-link` prints the link. After 20 wrong codes from one address within a minute, further wrong codes get 429.",
     ),
     (
         "signOut",
-        "Ends the sign-in whose token the request carries. A token of Entra ID is not affected.",
+        "The call ends the local sign-in whose token the request carries. Any other caller gets 403.",
     ),
     (
         "whoAmI",
@@ -101,11 +101,11 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "getTenant",
-        "Shows the name, the directory that people sign in with, the retention and the rate limit.",
+        "The reply has the name, the directory that people sign in with, the retention and the time of creation.",
     ),
     (
         "listAgents",
-        "Every member of the tenant sees the agents that the member may use. Filters narrow the list together.",
+        "Every caller but a session token sees all agents of the tenant, whatever their `access`. Filters narrow the list together.",
     ),
     (
         "createAgent",
@@ -121,15 +121,15 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "deleteAgent",
-        "Disconnect or delete the agent's channels first. The managed agent cannot be deleted.",
+        "Delete the agent's channels or bind them to another agent first. An article that is for this agent alone also blocks the deletion. The managed agent cannot be deleted.",
     ),
     (
         "listArticles",
-        "Filters narrow the list together. `q` finds words in titles and bodies.",
+        "Filters narrow the list together. `q` searches titles.",
     ),
     (
         "createArticle",
-        "An article belongs to an audience and, optionally, to one company or to some agents. Answers quote it at once.",
+        "An article belongs to an audience and, optionally, to one company, to some agents, or to both. Answers can quote it at once.",
     ),
     (
         "getArticle",
@@ -137,7 +137,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "updateArticle",
-        "Absent fields stay as they are; `null` restores a default. Answers that were given before keep their sources.",
+        "Absent fields stay as they are; `null` restores a default, except that `title` and `body` cannot be null. Answers that were given before keep their sources.",
     ),
     (
         "deleteArticle",
@@ -145,7 +145,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "listApiKeys",
-        "The keys themselves are not stored, so the list shows their first characters only.",
+        "The server does not store the keys themselves, so the list shows only their last four characters.",
     ),
     (
         "createApiKey",
@@ -161,31 +161,31 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "listUsers",
-        "Lists people who were added or have signed in, with their roles.",
+        "The list holds the people whom an ADMIN or a seed file added, and the members whom the server recorded at their first request.",
     ),
     (
         "createUser",
-        "Guests of the tenant's directory can sign in only after they were added. Members become users by themselves unless the server says otherwise.",
+        "A guest of the directory is let in if the guest is added or the guest's token has a role. Members are recorded as USER at their first request, unless `--entra-first-sight` is `none`.",
     ),
     (
         "updateUser",
-        "The role counts from the user's next request. The last ADMIN keeps that role.",
+        "The role counts from the user's next request, unless the user's token has a role. The last ADMIN cannot be demoted.",
     ),
     (
         "deleteUser",
-        "A member of the directory who signs in again becomes a USER again. The last ADMIN cannot be removed.",
+        "A removed member of the directory is recorded as USER at the next request, unless `--entra-first-sight` is `none`. The last ADMIN cannot be removed.",
     ),
     (
         "listTenants",
-        "For platform accounts. `bot_id` finds the tenant that carries a bot.",
+        "The call is for platform accounts. `bot_id` finds the tenants that carry a bot.",
     ),
     (
         "createTenant",
-        "The tenant gets its managed agent `NEO_SUPPORT`. Create its first administrator with `switchboard login-link`.",
+        "The tenant gets its managed agent `NEO_SUPPORT`. `switchboard login-link --tenant CLIENT_ID` prints a link to sign in as its first administrator.",
     ),
     (
         "getAnyTenant",
-        "For platform accounts. Other callers read their own tenant at `/tenant`.",
+        "The call is for platform accounts. Other callers, except session tokens, read their own tenant at `/tenant`.",
     ),
     (
         "updateTenant",
@@ -193,11 +193,11 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "getStats",
-        "Days are in UTC. The first word's time is the median over the turns of the day.",
+        "Days are in UTC. `median_first_word_ms` is the median over the turns of the total, the day or the agent.",
     ),
     (
         "listAuditEvents",
-        "The list only grows. `request.refused` events show attempts that were forbidden or in conflict.",
+        "The list is append-only. `request.refused` events show attempts refused with a 403, `install_conflict`, `company_already_bound` or `last_admin`, and refused dry runs, up to a quota per minute.",
     ),
     (
         "listEndCompanies",
@@ -205,15 +205,15 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "createEndCompany",
-        "Messages from the linked M365 tenant are answered for this company, if no other company is linked to the same M365 tenant.",
+        "Messages from a linked M365 tenant to an `END_USER` channel are answered for this company, if no other company is linked to the same M365 tenant.",
     ),
     (
         "getEndCompanyHealth",
-        "Shows what would be refused today: installed M365 tenants without a company, shared links, channels without an agent.",
+        "The reply shows installed M365 tenants without a company, M365 tenants that several companies carry, duplicate names, channels whose agent cannot answer, unusable ids, and M365 tenants that another tenant serves.",
     ),
     (
         "listUnlinkedTenants",
-        "Link each of them to the company it belongs to, and its staff can chat.",
+        "Staff of such an M365 tenant can chat as soon as exactly one company is linked to it. `linked_companies` shows how many are linked now.",
     ),
     (
         "deleteUnlinkedTenant",
@@ -225,7 +225,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "updateEndCompany",
-        "Absent fields stay as they are. Sessions that the old link pinned refuse further turns.",
+        "Absent fields stay as they are. Sessions that were pinned through a link that the update removes refuse further turns.",
     ),
     (
         "deleteEndCompany",
@@ -258,23 +258,23 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "createInstall",
-        "Name the company to link it in the same step. A bot serves one M365 tenant through one channel on the whole server.",
+        "Name the company to link it in the same step. For each M365 tenant, a bot has at most one install on the server, and an MSP has at most one install, whichever bot.",
     ),
     (
         "deleteInstall",
-        "Messages of the M365 tenant are routed by the other rules from then on.",
+        "New sessions from the M365 tenant are routed by the other rules. Sessions that the install routed refuse new turns.",
     ),
     (
         "createSession",
-        "The reply names the agent, the acting tenant, the company and the rule that decided. A retry with the same `Idempotency-Key` gets the first reply again.",
+        "The reply names the agent, the acting tenant, the company and the rule that decided. A retry with the same `Idempotency-Key` and body within 24 hours gets the first reply again, while the session exists and is not archived.",
     ),
     (
         "listSessions",
-        "A member sees the tenant's shared sessions and the member's own; a platform account sees those that it created.",
+        "An ADMIN or a service account sees all sessions of the tenant; a USER or VIEWER sees their own and the shared ones. With `client_id`, a platform account sees the sessions that its tenant's platform accounts created in that tenant.",
     ),
     (
         "resolveSession",
-        "Makes the decision of `createSession` and stores nothing. Use it to test a configuration.",
+        "The call makes the decision of `createSession` and creates no session; a refusal is an audit event. An ADMIN or a service account may send `bot_id` and `inbound_tenant_id` to see what the relay would get.",
     ),
     (
         "getSession",
@@ -290,7 +290,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "resetSession",
-        "The next message needs a new session. The messages of the archived one stay readable.",
+        "New messages need a new session, or `archived` set to false. The messages of the archived session stay readable.",
     ),
     (
         "appendMessage",
@@ -302,11 +302,11 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "getTurn",
-        "A turn that has ended shows the answer or the reason of its failure.",
+        "`assistant_message` holds the answer, or the part of it that is stored. `error` says why a turn failed.",
     ),
     (
         "giveFeedback",
-        "Only answers are rated. A later call replaces the rating and the comment; `null` clears them.",
+        "Only answers are rated. A later call replaces the rating and the comment; an absent field or `null` clears it.",
     ),
     (
         "cancelTurns",
@@ -330,7 +330,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "mintSessionToken",
-        "Give the token to a client's user: it opens this session and nothing else. The reply holds the token, which is shown once.",
+        "Give the token to a client's user: it allows reading and chatting in this session, and `/whoami`. The reply holds the token, which is shown once.",
     ),
     (
         "revokeSessionToken",
@@ -354,9 +354,10 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "Only events of this action, such as `company.update`.",
     ),
     ("actor", "Only events of the account with this id."),
+    ("archived", "Whether the session is archived."),
     (
-        "archived",
-        "`true`: archived sessions; `false`: the others. In a body: whether the session is archived.",
+        "listSessions.archived",
+        "`false` (the default): sessions that are not archived; `true`: archived ones; `all`: both.",
     ),
     ("listSessions.agent_id", "Only sessions of this agent."),
     (
@@ -365,11 +366,11 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     ),
     (
         "listSessions.end_company_id",
-        "Only sessions of this company.",
+        "Only sessions that show this company id, including those of a removed company.",
     ),
     (
         "listSessions.client_id",
-        "For a platform account: only sessions that act for this tenant.",
+        "For a platform account: only sessions that its tenant's platform accounts created in this tenant.",
     ),
     (
         "listArticles.agent_id",
@@ -394,18 +395,31 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "For a platform account: the tenant of the channel.",
     ),
     ("listTenants.bot_id", "Only tenants that carry this bot."),
+    ("listAgents.state", "Only agents in this state."),
+    ("listAgents.audience", "Only agents of this audience."),
+    ("listAgents.autonomy_type", "Only agents of this kind."),
+    ("listArticles.audience", "Only articles for this audience."),
+    ("listChannels.audience", "Only channels of this audience."),
+    ("listChannels.status", "Only channels with this status."),
+    ("listUsers.role", "Only users with this role."),
     (
         "listEndCompanies.tenant_id",
         "Only companies that are linked to this M365 tenant.",
     ),
-    ("from", "The first day, as `YYYY-MM-DD` in UTC."),
-    ("to", "The last day, as `YYYY-MM-DD` in UTC."),
+    (
+        "from",
+        "The start, inclusive, as a date-time. Absent: a week before `to`.",
+    ),
+    ("to", "The end, exclusive, as a date-time. Absent: now."),
     ("since", "Start strictly after this cursor."),
     (
         "follow",
         "`true`: the stream stays open over all coming turns.",
     ),
-    ("resume", "`true`: 204 if no turn waits or runs."),
+    (
+        "resume",
+        "`true`: the reply is 204 if no turn waits or runs, unless `follow` is true.",
+    ),
     (
         "wait_seconds",
         "How many seconds the reply may wait for the end of the turn.",
@@ -421,12 +435,32 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     ("attachment_id", "The file's id."),
     ("channel_id", "The channel's id."),
     ("chat_turn_id", "The turn's id."),
-    ("client_id", "The tenant's name in ids."),
+    ("client_id", "The tenant's id."),
+    (
+        "createSession.client_id",
+        "For a platform account: the acting tenant. An `END_USER` install overrides it.",
+    ),
+    (
+        "resolveSession.client_id",
+        "For a platform account: the acting tenant. An `END_USER` install overrides it.",
+    ),
+    (
+        "mintSessionToken.client_id",
+        "For a platform account: the tenant of the session.",
+    ),
+    (
+        "createTenant.client_id",
+        "The new tenant: 1 to 63 characters of a-z, 0-9 and -. It cannot change.",
+    ),
     ("file", "The name of the file."),
     ("page", "The name of the page or of the picture."),
     (
         "inbound_tenant_id",
         "The M365 tenant that the message comes from.",
+    ),
+    (
+        "deleteUnlinkedTenant.inbound_tenant_id",
+        "The M365 tenant that was refused.",
     ),
     ("install_id", "The install's id."),
     ("jti", "The token's id, from the reply that minted it."),
@@ -435,6 +469,10 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     (
         "psa_company_id",
         "The company's id in the MSP's PSA. Percent-encode it in a path.",
+    ),
+    (
+        "updateEndCompany.psa_company_id",
+        "The id in the path. Another id is 400.",
     ),
     ("session_id", "The session's id."),
     ("user_id", "The user's object id in Entra ID."),
@@ -448,12 +486,28 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "autonomy_type",
         "The kind of agent. Only `CONVERSATIONAL` agents chat.",
     ),
+    (
+        "updateAgent.autonomy_type",
+        "The kind of agent. It cannot change.",
+    ),
+    (
+        "createAgent.autonomy_type",
+        "The kind of agent. Must be `CONVERSATIONAL`.",
+    ),
     ("state", "Whether the agent answers."),
     ("access", "Which dashboard users may use the agent."),
     ("allowed_users", "The users' ids, for `SPECIFIC_USERS`."),
     (
         "managed_agent_key",
         "`NEO_SUPPORT`: the tenant's managed agent.",
+    ),
+    (
+        "resolveSession.managed_agent_key",
+        "`NEO_SUPPORT`: the tenant's managed agent. From a platform account it does not override the route.",
+    ),
+    (
+        "createSession.managed_agent_key",
+        "`NEO_SUPPORT`: the tenant's managed agent. From a platform account it does not override the route.",
     ),
     (
         "createAgent.managed_agent_key",
@@ -465,11 +519,31 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     ),
     (
         "show_reasoning",
-        "Whether everybody who talks to the agent sees what the model thinks, not technicians alone.",
+        "Whether session tokens and readers of white-label sessions also see the model's reasoning.",
     ),
     ("suggested_prompts", "Questions that a client can offer."),
-    ("welcome_message", "How the bot greets. Null: the default."),
+    ("welcome_message", "The agent's greeting. Null: none."),
+    (
+        "Greeting.welcome_message",
+        "The channel's welcome message. Null if there is none or `matched` is false.",
+    ),
+    (
+        "updateChannel.welcome_message",
+        "What the bot says when it is installed. Null: nothing.",
+    ),
+    (
+        "createChannel.welcome_message",
+        "What the bot says when it is installed. Null: nothing.",
+    ),
     ("custom_instructions", "Instructions for the model."),
+    (
+        "updateEndCompany.custom_instructions",
+        "Instructions about the company. The model does not get them in chats of the company's staff.",
+    ),
+    (
+        "createEndCompany.custom_instructions",
+        "Instructions about the company. The model does not get them in chats of the company's staff.",
+    ),
     (
         "custom_instructions_for_user_facing_chat",
         "Instructions for the model when this company's staff talk.",
@@ -478,13 +552,35 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "version",
         "The version that the update is based on. 409 if it is no longer the current one.",
     ),
-    ("description", "Text for administrators."),
+    ("description", "What the bot is for."),
+    ("updateAgent.description", "What the agent is for."),
+    ("createAgent.description", "What the agent is for."),
     // Articles.
     ("title", "The title."),
-    ("body", "The text, in Markdown."),
+    ("body", "The text, in Markdown or HTML."),
     ("url", "Where the original is, for readers of an answer."),
     ("agent_ids", "The agents that use the article. Empty: all."),
     ("end_company_id", "The company, by its `psa_company_id`."),
+    (
+        "updateArticle.end_company_id",
+        "The company that the article is for. Null: the article is shared.",
+    ),
+    (
+        "createArticle.end_company_id",
+        "The company that the article is for. Null: the article is shared.",
+    ),
+    (
+        "mintSessionToken.end_company_id",
+        "The person's company, for the record. The token's claim is the session's company.",
+    ),
+    (
+        "resolveSession.end_company_id",
+        "For an ADMIN or a service account: the company to try an `END_USER` agent as.",
+    ),
+    (
+        "createSession.end_company_id",
+        "For an ADMIN or a service account: the company to try an `END_USER` agent as.",
+    ),
     // Companies and channels.
     ("psa_company_name", "The company's name."),
     (
@@ -493,25 +589,34 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     ),
     (
         "tenant_id",
-        "The M365 tenant that the company is linked to. Null: none.",
+        "The only M365 tenant of the company, or the first of `tenant_ids` if both are sent. Null: none.",
     ),
     (
         "end_client_tenant_id",
         "The M365 tenant that the bot serves.",
     ),
     (
+        "installEvent.end_client_tenant_id",
+        "The M365 tenant in which the bot was installed.",
+    ),
+    (
         "tenant_ids",
         "The M365 tenants that the company is linked to. The list replaces the stored one.",
     ),
     (
+        "createEndCompany.tenant_ids",
+        "The M365 tenants that the company is linked to.",
+    ),
+    (
         "add_directory",
-        "Adds the M365 tenant to a company that is linked to others, instead of a 409.",
+        "`true`: adds the M365 tenant to a company that is linked to others, instead of a 409. It needs `psa_company_id`; a company has at most 100 M365 tenants.",
     ),
     ("bot_id", "The bot, by its Microsoft app id."),
     ("internal_name", "The name for administrators."),
+    ("display_name", "The bot's name for its users. Null: none."),
     (
-        "display_name",
-        "The name that the bot shows. Null: the agent's.",
+        "Greeting.display_name",
+        "The channel's display name. Null if there is none or `matched` is false.",
     ),
     ("color_icon_url", "The bot's icon in color."),
     ("outline_icon_url", "The bot's icon in outline."),
@@ -523,20 +628,31 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "show_agent_progress_steps",
         "Whether clients show the agent's steps.",
     ),
+    (
+        "updateChannel.show_agent_progress_steps",
+        "Whether clients show the agent's steps. `false`: nobody sees the model's reasoning in the channel's sessions.",
+    ),
+    (
+        "createChannel.show_agent_progress_steps",
+        "Whether clients show the agent's steps. `false`: nobody sees the model's reasoning in the channel's sessions.",
+    ),
     ("status", "Whether the channel routes messages."),
-    ("transport", "`TEAMS`. Other words are reserved."),
+    (
+        "transport",
+        "`TEAMS`. Reserved words (`SLACK`, `PORTAL`, `EMAIL`) are 400.",
+    ),
     (
         "Greeting.matched",
-        "Whether a channel serves the M365 tenant.",
+        "Whether the bot is installed for the M365 tenant on an `ACTIVE` channel that is not deleted.",
     ),
     // Access.
     (
         "platform",
-        "Whether the key is a platform key, which acts for every tenant.",
+        "Must not be true: platform keys are created at the command line or by a seed file.",
     ),
     ("expires_at", "When the key expires. Null: never."),
-    ("code", "The code from the sign-in link."),
-    ("id", "The user's object id in Entra ID."),
+    ("exchangeCode.code", "The code from the sign-in link."),
+    ("createUser.id", "The user's object id in Entra ID."),
     ("email", "The user's address."),
     ("role", "What the user may do."),
     (
@@ -560,7 +676,7 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     ("content_type", "The file's media type."),
     ("filename", "The file's name."),
     ("attachments", "Uploaded files that belong to the message."),
-    ("alt", "What a picture shows, in words."),
+    ("alt", "What the file shows, in words."),
     (
         "blob_path",
         "The file, as the reply that gave its link names it.",
@@ -576,7 +692,10 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "client_message_id",
         "The caller's id of the message, so that a retry is no second message.",
     ),
-    ("model_tier", "Which of the configured models answers."),
+    (
+        "model_tier",
+        "`FAST` (the default) or `SMART`: which tier's model answers.",
+    ),
     ("rating", "`UP`, `DOWN`, or null to clear the rating."),
     ("comment", "What the rating is about, in words."),
     (
@@ -588,7 +707,7 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     ("ttl_seconds", "For how many seconds the token is valid."),
     // Envelopes.
     ("Error.error", "What is wrong."),
-    ("Error.meta", "The request."),
+    ("Error.meta", "The id of the request."),
     ("Error.code", "The code, on which a client branches."),
     ("details", "What else a program can use, by code."),
     ("data", "The result."),
@@ -609,7 +728,10 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "next_cursor",
         "The cursor of the next page. Null: there is none.",
     ),
-    ("Parts.type", "`text`, `reasoning` or a kind of source."),
+    (
+        "Parts.type",
+        "`text`, `reasoning`, `file` or a kind of source.",
+    ),
 ];
 
 /// The text for a key of [`OPERATIONS`].
