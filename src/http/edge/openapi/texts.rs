@@ -483,10 +483,6 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "The trust domain: `MSP` for technicians, `END_USER` for clients' staff.",
     ),
     (
-        "autonomy_type",
-        "The kind of agent. Only `CONVERSATIONAL` agents chat.",
-    ),
-    (
         "updateAgent.autonomy_type",
         "The kind of agent. It cannot change.",
     ),
@@ -560,7 +556,6 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     ("body", "The text, in Markdown or HTML."),
     ("url", "Where the original is, for readers of an answer."),
     ("agent_ids", "The agents that use the article. Empty: all."),
-    ("end_company_id", "The company, by its `psa_company_id`."),
     (
         "updateArticle.end_company_id",
         "The company that the article is for. Null: the article is shared.",
