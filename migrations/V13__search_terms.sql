@@ -16,12 +16,16 @@ CREATE TABLE search_rebuild (
 INSERT INTO search_rebuild SELECT 'messages', CASE WHEN done_seq > 0 THEN done_seq + 1 ELSE 0 END FROM search_progress;
 INSERT INTO search_rebuild SELECT 'titles', coalesce(max(seq) + 1, 0) FROM sessions;
 
--- The terms of deleted messages, as they are in the index. Those of the old index went with it.
+-- The terms of deleted messages, as they are in the index. Those of the old index went with it. A long message has several parts, each of
+-- which one change removes: a change that shortened one text would write the rest of it again.
 DROP TABLE search_removals;
 CREATE TABLE search_removals (
-  message_seq INTEGER PRIMARY KEY,
+  message_seq INTEGER NOT NULL,
+  part        INTEGER NOT NULL DEFAULT 0,
+  is_last     INTEGER NOT NULL DEFAULT 1,              -- 1: nothing of the message is left after this part
   tenant_no   INTEGER NOT NULL REFERENCES tenants (tenant_no),
-  terms       TEXT NOT NULL
-) STRICT;
+  terms       TEXT NOT NULL,
+  PRIMARY KEY (message_seq, part)
+) STRICT, WITHOUT ROWID;
 UPDATE removed_sessions SET indexed_seq = 0;
 ALTER TABLE removed_sessions ADD COLUMN indexed_from INTEGER NOT NULL DEFAULT 0; -- the session's messages from this one on are in the search index

@@ -145,7 +145,7 @@ fn remove_turns(tx: &WriteTx<'_>, removed: Removed) -> Result<bool> {
     Ok(!turns.is_empty())
 }
 
-const NTH_REMOVAL: &str = "SELECT message_seq FROM search_removals WHERE message_seq > ?1 ORDER BY message_seq LIMIT 1 OFFSET ?2";
+const NTH_REMOVAL: &str = "SELECT message_seq FROM search_removals WHERE message_seq > ?1 ORDER BY message_seq, part LIMIT 1 OFFSET ?2";
 const HAS_SESSION: &str = "SELECT 1 FROM removed_sessions LIMIT 1";
 
 /// What the removal does next.

@@ -252,20 +252,19 @@ fn merge(tx: &mut WriteTx<'_>) -> Result<()> {
 }
 
 const REMOVALS: &str = "
-SELECT message_seq, tenant_no, terms FROM search_removals WHERE message_seq > ?1 ORDER BY message_seq LIMIT ?2";
-const DELETE_REMOVAL: &str = "DELETE FROM search_removals WHERE message_seq = ?1";
-const SHORTEN_REMOVAL: &str = "UPDATE search_removals SET terms = ?2 WHERE message_seq = ?1";
+SELECT message_seq, part, is_last, tenant_no, terms FROM search_removals
+WHERE message_seq > ?1 ORDER BY message_seq, part LIMIT ?2";
+const DELETE_REMOVAL: &str = "DELETE FROM search_removals WHERE message_seq = ?1 AND part = ?2";
 
-/// How many deleted messages one change removes from the index.
+/// How many parts of deleted messages one change removes from the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RemovalBatch {
     Several,
-    /// One message, to find the one that fails.
+    /// One part, to find the message that fails.
     One,
 }
 
-/// Removes deleted messages after a tick from the index, or a part of a long one. Returns the
-/// bytes of the removed terms.
+/// Removes parts of deleted messages after a tick from the index. Returns the bytes of their terms.
 pub(super) fn remove_batch(
     tx: &mut WriteTx<'_>,
     after: Tick,
@@ -278,40 +277,50 @@ pub(super) fn remove_batch(
     let removals = tx
         .reader()
         .first_within(REMOVAL_BYTES, REMOVALS, (after, limit), |row| {
-            let message: Tick = row.get("message_seq")?;
-            let tenant: TenantNo = row.get("tenant_no")?;
-            Ok((message, tenant, row.get::<String>("terms")?))
+            let key: (Tick, i64) = (row.get("message_seq")?, row.get("part")?);
+            let (is_last, tenant) = (row.get("is_last")?, row.get("tenant_no")?);
+            Ok((key, is_last, tenant, row.get::<String>("terms")?))
         })?;
     let mut bytes = 0;
-    for (message, tenant, terms) in &removals.rows {
-        let (part, rest) = terms.split_at(end_of_part(terms, REMOVAL_BYTES));
-        bytes += part.len();
+    for (key, is_last, tenant, terms) in &removals.rows {
+        bytes += terms.len();
         // FTS5 needs the terms that were indexed.
-        if rest.is_empty() {
-            tx.execute(REMOVE_MESSAGE, (message, scope(*tenant), part))?;
-            tx.execute(DELETE_REMOVAL, [message])?;
+        if *is_last {
+            tx.execute(REMOVE_MESSAGE, (key.0, scope(*tenant), terms))?;
         } else {
-            tx.execute(REMOVE_MESSAGE, (message, "", part))?;
+            tx.execute(REMOVE_MESSAGE, (key.0, "", terms))?;
             // FTS5 counts its rows, and the row with the other words is still there.
-            tx.execute(ADD_MESSAGE, (message, "", ""))?;
-            tx.execute(SHORTEN_REMOVAL, (message, rest))?;
+            tx.execute(ADD_MESSAGE, (key.0, "", ""))?;
         }
+        tx.execute(DELETE_REMOVAL, *key)?;
     }
     Ok(bytes)
 }
 
-const QUEUE_REMOVAL: &str =
-    "INSERT INTO search_removals (message_seq, tenant_no, terms) VALUES (?1, ?2, ?3)";
+const QUEUE_REMOVAL: &str = "
+INSERT INTO search_removals (message_seq, part, is_last, tenant_no, terms) VALUES (?1, ?2, ?3, ?4, ?5)";
 
-/// Queues the removal of a deleted message.
+/// Queues the removal of a deleted message, in parts that one change each removes.
 pub(super) fn queue_removal(
     tx: &WriteTx<'_>,
     tenant: TenantNo,
     message: Tick,
     content: &str,
 ) -> Result<()> {
-    tx.execute(QUEUE_REMOVAL, (message, tenant, terms::of(content)))
-        .map(drop)
+    let terms = terms::of(content);
+    let mut rest = terms.as_str();
+    for part in 0_i64.. {
+        let (terms, after) = rest.split_at(end_of_part(rest, REMOVAL_BYTES));
+        tx.execute(
+            QUEUE_REMOVAL,
+            (message, part, after.is_empty(), tenant, terms),
+        )?;
+        if after.is_empty() {
+            break;
+        }
+        rest = after;
+    }
+    Ok(())
 }
 
 /// The end of a part of up to `max` bytes. The part is longer if it would otherwise cut a term.

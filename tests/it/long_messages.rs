@@ -92,12 +92,20 @@ fn a_change_removes_a_bounded_number_of_bytes_and_the_rest_of_the_index_stays_ri
     };
     assert_eq!(finds(&northwind, "w1x7"), [&**removed]);
     // The state after a deletion, before its background work.
-    server.execute_sql(
-        "INSERT INTO search_removals (message_seq, tenant_no, terms)
-         SELECT m.seq, s.tenant_no, rtrim(m.content) FROM messages m JOIN sessions s ON s.seq = m.session_seq
-         WHERE m.content LIKE 'w1x0 %'",
-    );
-    let length: i64 = server.stored("SELECT length(terms) FROM search_removals");
+    let content: String =
+        server.stored("SELECT rtrim(content) FROM messages WHERE content LIKE 'w1x0 %'");
+    let words: Vec<&str> = content.split(' ').collect();
+    let parts = words.chunks(REMOVAL_BYTES / 8);
+    let last = parts.len() - 1;
+    for (part, words) in parts.enumerate() {
+        let (terms, is_last) = (words.join(" "), i64::from(part == last));
+        server.execute_sql(&format!(
+            "INSERT INTO search_removals (message_seq, part, is_last, tenant_no, terms)
+             SELECT m.seq, {part}, {is_last}, s.tenant_no, '{terms}' FROM messages m JOIN sessions s ON s.seq = m.session_seq
+             WHERE m.content LIKE 'w1x0 %'"
+        ));
+    }
+    let length: i64 = server.stored("SELECT sum(length(terms)) FROM search_removals");
     let mut left = usize::try_from(length).unwrap();
     let mut batches = 0;
     let rows: i64 = server.stored("SELECT count(*) FROM message_search_docsize");
@@ -191,7 +199,7 @@ fn a_deleted_session_is_gone_at_once_and_its_rows_leave_in_small_changes() {
     assert!(!file.is_empty());
     // The words leave the index after the rows.
     assert_eq!(
-        server.stored::<i64>("SELECT count(*) FROM search_removals"),
+        server.stored::<i64>("SELECT count(DISTINCT message_seq) FROM search_removals"),
         8
     );
     block_on(store.complete_removal());
@@ -218,4 +226,30 @@ fn no_answer_is_added_to_a_session_after_its_deletion() {
         let count = format!("SELECT count(*) FROM {table}");
         assert_eq!(server.stored::<i64>(&count), 0, "{table}");
     }
+}
+
+#[test]
+fn the_words_of_a_deleted_message_are_queued_in_parts_that_one_change_removes() {
+    let server = Server::demo();
+    let northwind = server.northwind();
+    let session = northwind.session(technician());
+    // Letters of a script without spaces make several bytes of terms each.
+    let text: String = ('\u{4e00}'..'\u{9f00}').take(8_000).collect();
+    northwind.append_text(&session, &text).expect(202);
+    block_on(server.app.store.index_batch());
+    server.execute_sql("CREATE TABLE queued (message INTEGER, bytes INTEGER, is_last INTEGER)");
+    server.execute_sql(
+        "CREATE TRIGGER queues AFTER INSERT ON search_removals
+         BEGIN INSERT INTO queued VALUES (NEW.message_seq, length(CAST(NEW.terms AS BLOB)), NEW.is_last); END",
+    );
+    northwind.delete_session(&session).expect(204);
+    block_on(server.app.store.complete_removal());
+    let longest = usize::try_from(server.stored::<i64>("SELECT max(bytes) FROM queued")).unwrap();
+    assert!(longest <= REMOVAL_BYTES, "{longest}");
+    let without_one_end =
+        "SELECT count(*) FROM (SELECT 1 FROM queued GROUP BY message HAVING sum(is_last) <> 1)";
+    assert_eq!(server.stored::<i64>(without_one_end), 0);
+    assert!(server.stored::<i64>("SELECT count(*) FROM queued") > 100);
+    assert_eq!(finds(&northwind, "%E4%B8%80%E4%B8%81"), [""; 0]);
+    assert_index_is_sound(&server);
 }
