@@ -95,7 +95,6 @@ const ROWS: [&str; 12] = [
     "DELETE FROM sign_ins WHERE jti IN (SELECT jti FROM sign_ins WHERE tenant_no = ?1 LIMIT ?2)",
     "DELETE FROM installs WHERE seq IN (SELECT seq FROM installs WHERE tenant_no = ?1 LIMIT ?2)",
     "DELETE FROM channels WHERE seq IN (SELECT seq FROM channels WHERE tenant_no = ?1 LIMIT ?2)",
-    "DELETE FROM agents WHERE agent_id IN (SELECT agent_id FROM agents WHERE tenant_no = ?1 LIMIT ?2)",
     "DELETE FROM session_tokens WHERE jti IN (SELECT jti FROM session_tokens WHERE tenant_no = ?1 LIMIT ?2)",
     // A platform key of the tenant may have minted tokens for the sessions of other tenants.
     "DELETE FROM session_tokens WHERE jti IN (
@@ -105,9 +104,12 @@ const ROWS: [&str; 12] = [
        AND user_id IN (SELECT user_id FROM users WHERE tenant_no = ?1 LIMIT ?2)",
     "DELETE FROM unlinked_tenants WHERE tenant_no = ?1
        AND m365_tenant_id IN (SELECT m365_tenant_id FROM unlinked_tenants WHERE tenant_no = ?1 LIMIT ?2)",
-    // Replies of the tenant's accounts, and replies to others about what is the tenant's.
+    // Replies of the tenant's accounts, whose ids begin with the tenant's number and a slash, and
+    // replies to others about what is the tenant's.
     "DELETE FROM idempotency_keys WHERE (account_id, key) IN (
-       SELECT account_id, key FROM idempotency_keys WHERE tenant_no = ?1 OR account_id LIKE ?1 || '/%' LIMIT ?2)",
+       SELECT account_id, key FROM idempotency_keys WHERE account_id > ?1 || '/' AND account_id < ?1 || '0' LIMIT ?2)",
+    "DELETE FROM idempotency_keys WHERE (account_id, key) IN (
+       SELECT account_id, key FROM idempotency_keys WHERE tenant_no = ?1 AND location IS NOT NULL LIMIT ?2)",
     "DELETE FROM audit_events WHERE seq IN (SELECT seq FROM audit_events WHERE tenant_no = ?1 LIMIT ?2)",
 ];
 
@@ -115,11 +117,14 @@ const SESSIONS: &str = "SELECT id FROM sessions WHERE tenant_no = ?1 LIMIT ?2";
 const ARTICLES: &str = "SELECT id FROM knowledge_articles WHERE tenant_no = ?1 LIMIT ?2";
 const COMPANIES: &str = "SELECT psa_company_id FROM end_companies WHERE tenant_no = ?1 LIMIT ?2";
 
+const KEYS_OF_SESSION: &str = "DELETE FROM idempotency_keys WHERE session_seq = ?1";
+
 /// Deletes some of the tenant's sessions. Returns how many.
 fn some_sessions(tx: &mut WriteTx<'_>, tenant: TenantNo) -> Result<usize> {
     let params = (tenant, STEP_ROWS);
     let found: Vec<SessionId> = tx.reader().all(SESSIONS, params, |row| row.get("id"))?;
     for id in &found {
+        tx.execute(KEYS_OF_SESSION, [id.tick()])?;
         sessions::delete(tx, *id)?;
     }
     Ok(found.len())
@@ -149,10 +154,12 @@ fn some_companies(tx: &mut WriteTx<'_>, tenant: TenantNo) -> Result<usize> {
     Ok(found.len())
 }
 
+const DELETE_AGENTS: &str = "DELETE FROM agents WHERE tenant_no = ?1";
 const DELETE: &str = "DELETE FROM tenants WHERE tenant_no = ?1";
 
-/// Deletes the tenant's own row.
+/// Deletes the tenant's own row, and its agents: a tenant without its managed agent is damage.
 fn last_row(tx: &mut WriteTx<'_>, tenant: TenantNo) -> Result<()> {
+    tx.execute(DELETE_AGENTS, [tenant])?;
     tx.execute(DELETE, [tenant])?;
     tx.scrub_log();
     Ok(())

@@ -4,7 +4,11 @@
 use rusqlite::Connection;
 use serde_json::json;
 
+use switchboard::model::names::TenantNo;
+use switchboard::store::sqlite::check;
+
 use crate::process::{FABRIKAM, NORTHWIND, RELAY, Workspace, finish};
+use crate::support::{self, technician};
 
 /// The rows of a tenant in each table that names tenants.
 fn rows_of(file: &Connection, tenant: i64) -> Vec<(String, i64)> {
@@ -209,4 +213,34 @@ fn users_are_listed_and_their_roles_changed() {
         .query_row("SELECT count(*) FROM audit_events WHERE action = 'user.update' AND actor_kind = 'operator'", (), |row| row.get(0))
         .unwrap();
     assert_eq!(events, 2);
+}
+
+#[test]
+fn a_deletion_that_stops_halfway_leaves_no_damage_and_goes_on() {
+    let server = support::Server::demo();
+    let store = &server.app.store;
+    let session = server.northwind().session(technician());
+    let number = "SELECT tenant_no FROM tenants WHERE client_id = 'northwind-it'";
+    let tenant = TenantNo(server.stored(number));
+    server.execute_sql(
+        "CREATE TRIGGER stays BEFORE DELETE ON sessions BEGIN SELECT RAISE(ABORT, 'stays'); END",
+    );
+    let delete = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+            .block_on(store.delete_tenant(tenant))
+    };
+    assert!(delete().is_err());
+    server.northwind().read_session(&session).expect(401);
+    let found = store.read_now(check::run).unwrap();
+    assert_eq!(
+        (found.damage, found.contradictions),
+        (Vec::new(), Vec::new())
+    );
+    server.execute_sql("DROP TRIGGER stays");
+    delete().unwrap();
+    let left = format!("SELECT count(*) FROM agents WHERE tenant_no = {}", tenant.0);
+    assert_eq!(server.stored::<i64>(&left), 0);
 }
