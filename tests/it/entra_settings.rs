@@ -185,6 +185,14 @@ fn the_log_says_what_a_refused_token_has_and_what_was_expected() {
             came(AUDIENCE, elsewhere, home),
             &expected,
         ),
+        // A terminal would obey these characters.
+        (
+            current(),
+            with(&good, "iss", "https://x/\u{202e}\u{9b}2J\u{7f}"),
+            "wrong_issuer",
+            came(AUDIENCE, "https://x/\\u{202e}\\u{9b}2J\\u{7f}", home),
+            &expected,
+        ),
         (
             attackers(),
             good.clone(),

@@ -9,6 +9,7 @@ use crate::auth::jwt::Token;
 use crate::error::{Error, Refusal};
 use crate::model::api_key;
 use crate::model::directory;
+use crate::model::names::M365TenantId;
 use crate::text::shorten;
 
 /// The longest claim that the log shows, in characters.
@@ -28,8 +29,21 @@ fn shown(claim: Option<&Value>) -> String {
     match claim {
         None => "none".to_owned(),
         Some(value) if value.to_string().contains(api_key::PREFIX) => "…".to_owned(),
-        Some(value) => shorten(&value.to_string(), MAX_SHOWN),
+        Some(value) => printable(&shorten(&value.to_string(), MAX_SHOWN)),
     }
+}
+
+/// JSON without the characters that it leaves as they are and some terminals obey.
+fn printable(json: &str) -> String {
+    let mut printable = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii() && !c.is_ascii_control() {
+            printable.push(c);
+        } else {
+            printable.extend(c.escape_debug());
+        }
+    }
+    printable
 }
 
 fn listed(texts: impl Iterator<Item = String>) -> String {
@@ -48,9 +62,12 @@ pub(super) fn expectation(
     discovery: &Discovery,
 ) -> String {
     let tid = token.claims.get("tid").and_then(Value::as_str);
+    // Text that names no directory is left out, and so is an API key.
+    let tid = tid.filter(|tid| M365TenantId::parse(tid).is_some());
+    let tid = tid.filter(|tid| !tid.contains(api_key::PREFIX));
     let issuers = discovery.issuers.iter();
     let issuers = listed(issuers.filter_map(|issuer| match tid {
-        Some(tid) => issuer_for(issuer, &shorten(tid, MAX_SHOWN)),
+        Some(tid) => issuer_for(issuer, tid),
         None => Some(issuer.clone()),
     }));
     let issuers = match issuers.is_empty() {
