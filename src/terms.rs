@@ -335,10 +335,12 @@ impl Phrase {
 
 /// The phrases of a query, one for each part between white space.
 pub fn phrases(query: &str) -> Vec<Phrase> {
-    let parts: Vec<&str> = query
-        .split_whitespace()
-        .filter(|part| word_count(part) > 0)
-        .collect();
+    let mut parts: Vec<&str> = Vec::new();
+    // Of equal parts the last one counts, which may be the beginning of a word.
+    for part in query.split_whitespace().filter(|part| word_count(part) > 0) {
+        parts.retain(|earlier| *earlier != part);
+        parts.push(part);
+    }
     let last = parts.len().wrapping_sub(1);
     let phrases = parts.into_iter().enumerate();
     phrases

@@ -68,7 +68,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "openapi",
-        "The document describes every route of the API. `/dashboard` and `/metrics` are not in it. Generate a client from it.",
+        "The document describes every route of the API. The dashboard and the metrics are not in it. Generate a client from it.",
     ),
     (
         "docs",
