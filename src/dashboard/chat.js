@@ -44,6 +44,8 @@ class Conversation {
   begun = new Set();
   /** The turns that were shown as ended without an answer, which the stream can repeat. */
   ended = new Set();
+  /** How turns ended that have no whole answer, as elements. */
+  endings = new Map();
   /** The answer that is being written, as `startAnswer` makes it. */
   running = null;
   composer = null;
@@ -128,9 +130,18 @@ class Conversation {
    * turn that `isLive`.
    */
   showEnding(frame, kind, text, turn, isLive = false) {
-    const question = this.questions.get(turn);
-    setContent(frame.state, h(`div.ending.${kind}`, { role: isLive ? 'alert' : null }, icon('warn'), h('span', text),
-      this.composer && question?.text && button('Ask again', () => this.composer.ask(question.text), { small: true })));
+    const ending = h(`div.ending.${kind}`, { role: isLive ? 'alert' : null }, icon('warn'), h('span', text));
+    setContent(frame.state, ending);
+    this.endings.set(turn, ending);
+    this.offerAgain(turn);
+  }
+
+  /** Adds the button that asks again. An answer can end before its question is known. */
+  offerAgain(turn) {
+    const ending = this.endings.get(turn);
+    const text = this.questions.get(turn)?.text;
+    if (!this.composer || !text || !ending || ending.querySelector('button')) return;
+    ending.append(button('Ask again', () => this.composer.ask(text), { small: true }));
   }
 
   /**
@@ -165,6 +176,7 @@ class Conversation {
   fillQuestion(frame, message) {
     this.questions.set(message.chat_turn_id, frame);
     setContent(frame.body, plainText(message.content));
+    this.offerAgain(message.chat_turn_id);
   }
 
   /** Shows a message that this page has just sent. */
@@ -176,6 +188,7 @@ class Conversation {
     setContent(frame.body, plainText(text));
     setContent(frame.files, attachments.map((file) => h('li', h('span.file', icon('file'), h('bdi', file.filename)))));
     this.insert(frame, reply.user_message_id);
+    this.offerAgain(reply.chat_turn_id);
     scrollToEnd();
   }
 

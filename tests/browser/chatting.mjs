@@ -64,6 +64,25 @@ async function startModel() {
   };
 }
 
+/**
+ * Holds the responses to sent messages, and from the first of them on those to `held` methods, until
+ * the returned function is called: the page learns of their turns from the stream first.
+ */
+async function holdReplies(page, held = []) {
+  let release;
+  let isSent = false;
+  const released = new Promise((resolve) => (release = resolve));
+  await page.route(/\/messages(\?|$)/, async (route) => {
+    const method = route.request().method();
+    isSent ||= method === "POST";
+    if (method !== "POST" && !(isSent && held.includes(method))) return route.continue();
+    const response = await route.fetch();
+    await released;
+    return route.fulfill({ response });
+  });
+  return release;
+}
+
 export const scenarios = {
   "an administrator tries the white-label agent as a company's staff, and the answer names its source": async (visitor) => {
     const { page } = visitor;
@@ -141,15 +160,7 @@ export const scenarios = {
       const { page } = person;
       await person.signIn();
       const field = await tryAsTechnician(page);
-      let release;
-      const released = new Promise((resolve) => (release = resolve));
-      // The response to the POST is late, so the page learns of the turn from the stream and loads it.
-      await page.route("**/messages", async (route) => {
-        if (route.request().method() !== "POST") return route.continue();
-        const response = await route.fetch();
-        await released;
-        return route.fulfill({ response });
-      });
+      const release = await holdReplies(page);
       // The server publishes the start of an answer before it stores that the turn is running.
       await page.route("**/turns/*", async (route) => {
         const response = await route.fetch();
@@ -198,10 +209,12 @@ export const scenarios = {
       const { page } = person;
       await person.signIn();
       const field = await tryAsTechnician(page);
+      const release = await holdReplies(page, ["GET"]);
       await field.fill("Tell me");
       await field.press("Enter");
       const told = page.locator(".ending.bad > span").first();
       await told.waitFor();
+      release();
       const text = await told.innerText();
       const isToldOnce = async () => {
         await page.locator(".composer button[type=submit]:not([aria-disabled])").waitFor();
