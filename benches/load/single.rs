@@ -41,7 +41,7 @@ pub fn serve(data: &Path) -> Result<(), Failed> {
     ])?;
     let flags = ServerFlags::from_arg_matches(&given)?;
     let store = Store::open_with_group_limit(data, Clock::System, 1)?;
-    let signing = SigningSecret::of_folder(store.folder())?;
+    let signing = SigningSecret::of_store(&store)?;
     let authenticator = Authenticator::new(ENVIRONMENT.to_owned(), signing);
     let app = App::new(store, authenticator, Responders::new(None), flags.config())?;
     let listener = TcpListener::bind("127.0.0.1:0")?;

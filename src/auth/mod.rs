@@ -78,6 +78,11 @@ impl From<Caller> for CredentialCheck {
 }
 
 impl Authenticator {
+    /// The key by which the nodes of one database know one another.
+    pub fn node_key(&self) -> aws_lc_rs::hmac::Key {
+        self.signing.node_key()
+    }
+
     /// Creates an authenticator for the API keys of one environment and for this server's own
     /// tokens.
     pub fn new(environment: String, signing: SigningSecret) -> Self {
@@ -234,7 +239,7 @@ impl Authenticator {
         }
         let sha256 = digest::sha256(token);
         let (found, snapshot_version) = store
-            .read_cached(move |cache| Ok((cache.key(&sha256)?, cache.snapshot_version())))
+            .look_up(move |cache| Ok((cache.key(&sha256)?, cache.snapshot_version())))
             .await?;
         let Some(found) = found else {
             return Err(Refusal::unauthorized(
@@ -301,7 +306,7 @@ impl Authenticator {
             TokenCheck::Pending(ready) => return Ok(CredentialCheck::Pending(Box::pin(ready))),
         };
         let found = store
-            .read_cached({
+            .look_up({
                 let (directory, id) = (identity.directory.clone(), identity.id.clone());
                 move |cache| cache.entra_user(&directory, &id)
             })
@@ -389,7 +394,7 @@ impl Authenticator {
     async fn local_user(&self, store: &Store, token: &Token<'_>) -> Result<Caller> {
         let claims = self.unexpired(store, sign_in::KIND, token)?;
         let found = store
-            .read_cached(move |cache| cache.sign_in(claims.jti))
+            .look_up(move |cache| cache.sign_in(claims.jti))
             .await?
             .filter(|sign_in| !sign_in.has_ended)
             .ok_or(Reason::Revoked)?;

@@ -1,11 +1,14 @@
 //! The rate limits: of a platform account, of a tenant, pooled over its credentials, and of its end
 //! users (contract, section 1, Rate limit).
 
-use super::sliding_window::{Count, SlidingWindows};
+use std::fmt;
+
+use super::sliding_window::{Count, SlidingWindows, Standing};
 use crate::model::caller::AccountKey;
-use crate::model::clock::{Clock, Millis};
+use crate::model::clock::Millis;
 use crate::model::ids::{KeyId, TokenId};
 use crate::model::names::TenantNo;
+use crate::store::Store;
 
 /// The default limit of a tenant, in requests per minute.
 pub const DEFAULT_PER_MINUTE: i64 = 1_200;
@@ -51,27 +54,57 @@ pub struct Allowance {
     pub account: AccountKey,
 }
 
-/// Limits requests per minute.
-#[derive(Debug)]
+/// Limits requests per minute. Of several nodes of one database, each admits its share: the limit
+/// divided by the number of live nodes, rounded up.
 pub struct RateLimiter {
     limits: Limits,
     windows: SlidingWindows<Key>,
+    store: Store,
+}
+
+impl fmt::Debug for RateLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimiter")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 impl RateLimiter {
-    /// Creates a limiter with these default limits.
-    pub fn new(limits: Limits, clock: Clock) -> Self {
+    /// Creates a limiter with these default limits for a node of this store.
+    pub fn new(limits: Limits, store: Store) -> Self {
         Self {
             limits,
-            windows: SlidingWindows::new(clock),
+            windows: SlidingWindows::new(store.clock().clone()),
+            store,
+        }
+    }
+
+    /// Counts a request in this node's share of the limits. The standing is that of the whole limit,
+    /// as if the other nodes had admitted as much as this one.
+    fn count_share<const N: usize>(&self, limits: [(Key, i64); N]) -> Count {
+        let nodes = i64::try_from(self.store.live_nodes()).unwrap_or(1);
+        if nodes <= 1 {
+            return self.windows.count(&limits);
+        }
+        let share = |limit: i64| (limit + nodes - 1) / nodes;
+        let shares = limits.map(|(key, limit)| (key, share(limit)));
+        let whole = |standing: Standing| Standing {
+            limit: standing.limit * nodes,
+            remaining: standing.remaining * nodes,
+            ..standing
+        };
+        match self.windows.count(&shares) {
+            Count::Unlimited => Count::Unlimited,
+            Count::Admitted(standing, at) => Count::Admitted(whole(standing), at),
+            Count::Refused(standing, seconds) => Count::Refused(whole(standing), seconds),
         }
     }
 
     /// Counts a request of a platform account.
     pub fn count_platform(&self, account: KeyId) -> Count {
         let limit = self.limits.per_platform_account;
-        self.windows
-            .count(&[(Key::PlatformAccount(account), limit)])
+        self.count_share([(Key::PlatformAccount(account), limit)])
     }
 
     /// Takes back a request of a platform account that was counted at this time.
@@ -87,12 +120,12 @@ impl RateLimiter {
         let limit = own_limit.unwrap_or(self.limits.per_tenant);
         let pooled = (Key::Tenant(tenant), limit);
         match token {
-            Some(token) if limit > 0 => self.windows.count(&[
+            Some(token) if limit > 0 => self.count_share([
                 (Key::Token(token), tenth(limit)),
                 (Key::Tokens(tenant), limit - limit / 2),
                 pooled,
             ]),
-            Some(_) | None => self.windows.count(&[pooled]),
+            Some(_) | None => self.count_share([pooled]),
         }
     }
 
@@ -101,13 +134,13 @@ impl RateLimiter {
     pub fn count_barred(&self, tenant: TenantNo, own_limit: Option<i64>) -> Count {
         let limit = own_limit.unwrap_or(self.limits.per_tenant);
         let limit = if limit > 0 { tenth(limit) } else { 0 };
-        self.windows.count(&[(Key::Barred(tenant), limit)])
+        self.count_share([(Key::Barred(tenant), limit)])
     }
 
     /// Counts a request on an allowance, which is as large as the tenant's limit.
     pub fn count_on(&self, allowance: Allowance, own_limit: Option<i64>) -> Count {
         let limit = own_limit.unwrap_or(self.limits.per_tenant);
-        self.windows.count(&[(Key::Allowance(allowance), limit)])
+        self.count_share([(Key::Allowance(allowance), limit)])
     }
 
     /// Takes back a request that was counted on an allowance at this time.

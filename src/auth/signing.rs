@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -17,9 +17,12 @@ use super::reason::Reason;
 use crate::error::{Error, Result};
 use crate::files::sync_names;
 use crate::model::ids::TokenId;
+use crate::store::{Store, signing_secret};
 
 const FILE: &str = "signing.secret";
 const SECRET_BYTES: usize = 32;
+const NOT_32_BYTES: &str =
+    "it does not have 32 bytes; delete it to have a new one created, which invalidates all tokens";
 /// The permission bits of group and others, none of which the file may have.
 const NON_OWNER_BITS: u32 = 0o077;
 
@@ -43,6 +46,70 @@ impl SigningSecret {
         folder.join(FILE).exists()
     }
 
+    /// Whether a store has a secret. Without one, this is its first start.
+    ///
+    /// # Errors
+    /// `internal_error` if the database cannot be read.
+    pub fn is_of(store: &Store) -> Result<bool> {
+        match store.folder() {
+            Some(folder) => Ok(Self::is_in(folder)),
+            None => Ok(store.read_now(signing_secret::stored)?.is_some()),
+        }
+    }
+
+    /// Reads the secret of a store, or creates it at the first start: in the data folder, or in the
+    /// database that several nodes share.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn of_store(store: &Store) -> Result<Self, String> {
+        if let Some(folder) = store.folder() {
+            return Self::of_folder(folder);
+        }
+        let failed = |error: &dyn fmt::Display| {
+            format!(
+                "cannot read the signing secret of {}: {error}",
+                store.place()
+            )
+        };
+        let stored = store.read_now(signing_secret::stored);
+        let secret = match stored.map_err(|error| failed(&error))? {
+            Some(secret) => secret,
+            None => {
+                let mut new = [0; SECRET_BYTES];
+                getrandom::fill(&mut new).map_err(|error| failed(&error))?;
+                store
+                    .write_now(move |tx| signing_secret::get_or_store(tx, new.to_vec()))
+                    .map_err(|error| failed(&error))?
+            }
+        };
+        Self::of_bytes(&secret).ok_or_else(|| failed(&NOT_32_BYTES))
+    }
+
+    /// Reads the secret of a file that the operator made: 32 bytes.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn of_file(path: &Path) -> Result<Self, String> {
+        let failed = |error: &dyn fmt::Display| {
+            format!(
+                "--signing-secret-file: cannot use {}: {error}",
+                path.display()
+            )
+        };
+        let secret = fs::read(path).map_err(|error| failed(&error))?;
+        Self::of_bytes(&secret)
+            .ok_or_else(|| failed(&"it must have 32 bytes; make one with: head -c 32 /dev/urandom"))
+    }
+
+    fn of_bytes(secret: &[u8]) -> Option<Self> {
+        (secret.len() == SECRET_BYTES).then(|| Self {
+            encoding: EncodingKey::from_secret(secret),
+            decoding: DecodingKey::from_secret(secret),
+            root: hmac::Key::new(hmac::HMAC_SHA256, secret),
+        })
+    }
+
     /// Reads a data folder's secret, or creates it at the first start.
     ///
     /// # Errors
@@ -55,29 +122,12 @@ impl SigningSecret {
         if !path.exists() {
             let mut secret = [0; SECRET_BYTES];
             getrandom::fill(&mut secret).map_err(|error| failed("create", &error))?;
-            // Written under another name and renamed, so that a crash leaves no incomplete file.
-            let draft = folder.join(format!("{FILE}.new"));
-            drop(fs::remove_file(&draft));
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&draft)
-                .map_err(|error| failed("create", &error))?;
-            file.write_all(&secret)
-                .and_then(|()| file.sync_all())
-                .and_then(|()| fs::rename(&draft, &path))
-                .map_err(|error| failed("write", &error))?;
+            Self::create_in(folder, &secret)?;
         }
         // At each start, because a crash may have interrupted an earlier start before this line.
         sync_names(folder).map_err(|error| failed("sync", &error))?;
         let secret = fs::read(&path).map_err(|error| failed("read", &error))?;
-        if secret.len() != SECRET_BYTES {
-            return Err(failed(
-                "use",
-                &"it does not have 32 bytes; delete it to have a new one created, which invalidates all tokens",
-            ));
-        }
+        let parsed = Self::of_bytes(&secret).ok_or_else(|| failed("use", &NOT_32_BYTES))?;
         let mode = fs::metadata(&path)
             .map_err(|error| failed("read", &error))?
             .permissions()
@@ -92,11 +142,48 @@ impl SigningSecret {
             fs::set_permissions(&path, Permissions::from_mode(0o600))
                 .map_err(|error| failed("set the mode of", &error))?;
         }
-        Ok(Self {
-            encoding: EncodingKey::from_secret(&secret),
-            decoding: DecodingKey::from_secret(&secret),
-            root: hmac::Key::new(hmac::HMAC_SHA256, &secret),
-        })
+        Ok(parsed)
+    }
+
+    /// The key by which the nodes of one database know one another.
+    pub fn node_key(&self) -> hmac::Key {
+        self.derive("nodes")
+    }
+
+    /// The secret of a data folder, if it has one.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn bytes_in(folder: &Path) -> Result<Option<Vec<u8>>, String> {
+        let path = folder.join(FILE);
+        match fs::read(&path) {
+            Ok(secret) => Ok(Some(secret)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+        }
+    }
+
+    /// Writes the secret of a data folder that has none.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn create_in(folder: &Path, secret: &[u8]) -> Result<(), String> {
+        let path = folder.join(FILE);
+        let failed = |error: io::Error| format!("cannot write {}: {error}", path.display());
+        // Written under another name and renamed, so that a crash leaves no incomplete file.
+        let draft = folder.join(format!("{FILE}.new"));
+        drop(fs::remove_file(&draft));
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)
+            .map_err(failed)?;
+        file.write_all(secret)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&draft, &path))
+            .and_then(|()| sync_names(folder))
+            .map_err(failed)
     }
 
     /// Derives a key for another purpose. Signatures of one purpose are not valid for another.

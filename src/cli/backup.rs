@@ -28,17 +28,24 @@ pub(super) struct Restore {
     file: PathBuf,
 }
 
+/// What makes and restores backups of a PostgreSQL database.
+const BACK_UP_OTHERWISE: &str = "a PostgreSQL database is backed up by PostgreSQL's own tools: pg_dump --format=custom --file=FILE URL, or continuous archiving (point-in-time recovery)";
+const RESTORE_OTHERWISE: &str = "a PostgreSQL database is restored by PostgreSQL's own tools: pg_restore --dbname=URL FILE, into an empty database";
+
 pub(super) fn back_up(common: &Common, arguments: &BackUp) -> Result<(), Failed> {
     let file = &arguments.file;
-    let copied = with_bar(|progress| backup::back_up(&common.folder(), file, progress))?;
+    let place = common.place()?;
+    let folder = place.folder(BACK_UP_OTHERWISE)?;
+    let copied = with_bar(|progress| backup::back_up(folder, file, progress))?;
     report(&copied, &format!("{} has", file.display()))
 }
 
 pub(super) fn restore(common: &Common, arguments: &Restore) -> Result<(), Failed> {
-    let folder = common.folder();
-    let copied = with_bar(|progress| backup::restore(&arguments.file, &folder, progress))?;
+    let place = common.place()?;
+    let folder = place.folder(RESTORE_OTHERWISE)?;
+    let copied = with_bar(|progress| backup::restore(&arguments.file, folder, progress))?;
     let outcome = report(&copied, &format!("{} now has", folder.display()));
-    if !SigningSecret::is_in(&folder) {
+    if !SigningSecret::is_in(folder) {
         print(
             "Session tokens and sign-ins become invalid, unless you copy signing.secret from the old data folder before the first start.",
         )?;

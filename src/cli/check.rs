@@ -1,17 +1,21 @@
 //! `check`: damage is exit code 1; configuration that refuses end users is a warning.
 
 use super::{Common, Failed, column, open, print};
-use crate::store::sqlite::check;
+use crate::store::check;
+use crate::store::sqlite::check::LACKS_LOG;
 use crate::text::counted;
 
 pub(super) fn run(common: &Common) -> Result<(), Failed> {
     let store = open(common)?;
-    let mut findings = store.read_now(check::run)?;
+    let mut findings = check::run(&store)?;
     if store.lacks_log() {
-        findings.warnings.insert(0, check::LACKS_LOG.to_owned());
+        findings.warnings.insert(0, LACKS_LOG.to_owned());
     }
     for warning in &findings.warnings {
         print(format_args!("warning: {}", column(warning)))?;
+    }
+    for skipped in &findings.skipped {
+        print(format_args!("skipped: {skipped}"))?;
     }
     let problems = findings.damage.iter().chain(&findings.contradictions);
     let lines: Vec<String> = problems.map(|problem| damage_line(problem)).collect();

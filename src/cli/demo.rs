@@ -2,15 +2,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::Path;
 
 use clap::Args;
 
 use super::listen::{Bound, ListenAddress};
 use super::{Common, Failed, ServerFlags, environment, login_link, print, seed, serve};
-use crate::model::clock::Clock;
 use crate::model::words::Role;
-use crate::store::{Store, tenants};
+use crate::store::tenants;
 
 /// The example data, as a seed file.
 const SEED: &str = include_str!("../../fixtures/demo.json");
@@ -50,13 +49,10 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> 
             )));
         }
     };
-    let folder = common
-        .data
-        .clone()
-        .unwrap_or_else(|| PathBuf::from("./switchboard-demo"));
-    let (store, lock) = Store::open_to_serve(&folder, Clock::System)?;
+    let place = common.place_or("./switchboard-demo")?;
+    let (store, lock) = place.open_to_serve()?;
     let demo = Common {
-        data: Some(folder.clone()),
+        data: store.folder().map(Path::to_owned),
         environment: Some(ENVIRONMENT.to_owned()),
         ..common.clone()
     };
@@ -77,12 +73,14 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> 
     }
     let tenant = store.read_now(|reader| seed::find(reader, TENANT))?;
     let bound = Bound::tcp(listener)?;
-    login_link::announce(&lock, &arguments.server, &bound.address);
+    if let Some(lock) = &lock {
+        login_link::announce(lock, &arguments.server, &bound.address);
+    }
     let public_url = arguments.server.public_url.clone();
     let url = public_url.unwrap_or_else(|| format!("http://{address}"));
     print(welcome(
         &format!("http://{address}"),
-        &folder.display().to_string(),
+        &store.place(),
         &login_link::make(&store, &tenant, Role::Admin, &url)?,
     ))?;
     serve::until_stopped(store, ENVIRONMENT, &arguments.server, bound)

@@ -1,15 +1,14 @@
 //! The environment of a data folder: the folder remembers the one that its server uses, and
 //! `environment` prints or changes it (contract, section 12).
 
-use std::path::Path;
-
 use clap::Args;
 
+use super::database::Place;
 use super::flags::{self, DEFAULT_ENVIRONMENT};
 use super::{Common, Failed, open, print};
 use crate::error::Code;
-use crate::model::clock::Clock;
-use crate::store::{Store, database_file, folder};
+use crate::store::{Store, folder, nodes};
+use crate::text::counted;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -23,12 +22,13 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> 
     let Some(name) = &arguments.name else {
         return print(of(&open(common)?, common)?);
     };
-    let path = common.folder();
-    if !database_file(&path).is_file() {
-        return Err(Failed::no_data(&path));
+    let place = common.place()?;
+    if !place.exists() {
+        return Err(Failed::no_data(&place));
     }
     // A running server would go on with the former environment.
-    let (store, _lock) = Store::open_to_serve(&path, Clock::System)?;
+    let (store, _lock) = place.open_to_serve()?;
+    refuse_beside_nodes(&store)?;
     let former = store.read_now(folder::environment)?;
     let new = name.clone();
     store.write_now(move |tx| folder::set_environment(tx, &new))?;
@@ -37,6 +37,18 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> 
             "{name}; API keys of {former} no longer work: create new ones with 'switchboard keys create'"
         )),
         Some(_) | None => print(name),
+    }
+}
+
+/// Refuses a change while nodes serve the database.
+fn refuse_beside_nodes(store: &Store) -> Result<(), Failed> {
+    match store.read_now(nodes::count)? {
+        0 => Ok(()),
+        nodes => Err(Failed::saying(format!(
+            "{} on {}; stop them first",
+            counted(nodes, "server runs", "servers run"),
+            store.place()
+        ))),
     }
 }
 
@@ -53,7 +65,7 @@ pub(super) fn of_any(store: Option<&Store>, common: &Common) -> Result<String, F
     let remembered = store.and_then(remembered);
     match (&common.environment, remembered) {
         (Some(given), Some(remembered)) if *given != remembered => {
-            Err(mismatch(&common.folder(), given, &remembered))
+            Err(mismatch(&common.place()?, given, &remembered))
         }
         (Some(given), _) => Ok(given.clone()),
         (None, Some(remembered)) => Ok(remembered),
@@ -66,11 +78,16 @@ fn remembered(store: &Store) -> Option<String> {
     store.read_now(folder::environment).unwrap_or_default()
 }
 
-fn mismatch(folder: &Path, given: &str, remembered: &str) -> Failed {
+fn mismatch(place: &Place, given: &str, remembered: &str) -> Failed {
+    if let Place::Server(..) = place {
+        return Failed::saying(format!(
+            "{place} belongs to the environment {remembered}, but --env (or SWITCHBOARD_ENV) is {given}; \
+             leave --env out, choose another database, or change this one with 'switchboard environment {given}'"
+        ));
+    }
     Failed::saying(format!(
-        "the data folder {} belongs to the environment {remembered}, but --env (or SWITCHBOARD_ENV) is {given}; \
-         leave --env out, choose another folder with --data, or change the folder with 'switchboard environment {given}'",
-        folder.display()
+        "the data folder {place} belongs to the environment {remembered}, but --env (or SWITCHBOARD_ENV) is {given}; \
+         leave --env out, choose another folder with --data, or change the folder with 'switchboard environment {given}'"
     ))
 }
 

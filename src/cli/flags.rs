@@ -13,6 +13,7 @@ use crate::auth::{entra, rate_limit};
 use crate::config::{ClientTimeouts, EntraSignIn, ServerConfig};
 use crate::model::api_key;
 use crate::model::directory::DirectoryRule;
+use crate::store::postgres::{CONNECTIONS, MIN_CONNECTIONS};
 use crate::turns::openai;
 use crate::turns::reasoning::Marks;
 
@@ -44,6 +45,38 @@ pub struct Common {
     #[arg(long, global = true, env = "SWITCHBOARD_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
 
+    /// A database on a PostgreSQL server (15 or later), instead of the data folder:
+    /// postgres://USER@HOST/DATABASE. A process list shows flags, so give a password in the variable
+    /// or the file
+    #[arg(
+        long,
+        global = true,
+        env = "SWITCHBOARD_DATABASE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub database: Option<String>,
+
+    /// A file with the URL of --database
+    #[arg(
+        long,
+        global = true,
+        env = "SWITCHBOARD_DATABASE_FILE",
+        value_name = "FILE"
+    )]
+    pub database_file: Option<PathBuf>,
+
+    /// The most connections to the PostgreSQL server
+    #[arg(
+        long,
+        global = true,
+        env = "SWITCHBOARD_DATABASE_CONNECTIONS",
+        value_name = "N",
+        default_value_t = CONNECTIONS,
+        value_parser = connections
+    )]
+    pub database_connections: usize,
+
     /// The environment's name, which is part of every API key: a key works in its own environment
     /// only [default: the one that the data folder remembers; dev in a new folder]
     #[arg(long = "env", global = true, env = "SWITCHBOARD_ENV", value_name = "NAME", value_parser = environment)]
@@ -70,12 +103,22 @@ pub enum LogFormat {
     Json,
 }
 
-impl Common {
-    /// Returns the data folder of the flag, or the default one.
-    pub fn folder(&self) -> PathBuf {
-        self.data
-            .clone()
-            .unwrap_or_else(|| PathBuf::from("./switchboard-data"))
+/// Parses the address of a node.
+fn node_address(text: &str) -> Result<String, String> {
+    let is_valid = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    match is_valid {
+        true => Ok(text.to_owned()),
+        false => Err("must be a host and a port, such as node-1:8080".to_owned()),
+    }
+}
+
+/// Parses the number of connections to the database.
+fn connections(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (MIN_CONNECTIONS..=1_000).contains(&number) => Ok(number),
+        Ok(_) | Err(_) => Err(format!("must be a number from {MIN_CONNECTIONS} to 1000")),
     }
 }
 
@@ -125,6 +168,16 @@ pub struct Serve {
 /// The flags of a server, except the address that it listens on.
 #[derive(Args, Clone, Debug)]
 pub struct ServerFlags {
+    /// A file with the 32 bytes that sign session tokens, sign-ins and links of files, instead of
+    /// the secret in the data folder or in the database; nodes of one database need the same
+    #[arg(long, env = "SWITCHBOARD_SIGNING_SECRET_FILE", value_name = "FILE")]
+    pub signing_secret_file: Option<PathBuf>,
+
+    /// The host and port at which the other nodes of a PostgreSQL database reach this one
+    /// [default: the address of --listen; the machine's name if that is every address]
+    #[arg(long, env = "SWITCHBOARD_NODE_ADDRESS", value_name = "HOST:PORT", value_parser = node_address)]
+    pub node_address: Option<String>,
+
     /// The base URL at which clients reach the server, for links in replies [default: http:// and
     /// the Host header of the request, if it names this machine; else links are paths]
     #[arg(long, env = "SWITCHBOARD_PUBLIC_URL", value_name = "URL", value_parser = url)]

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::listen::ListenAddress;
 use super::{Failed, column, flags, print};
 use crate::outbound;
+use crate::text::counted;
 
 /// How long the server may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -59,14 +60,27 @@ pub(super) fn run(arguments: &Health) -> Result<(), Failed> {
             };
             Failed::saying(format!("cannot reach {server}: {}", column(&why)))
         })?;
-    if status.is_success() {
-        return print(format_args!("ok: {server} is ready"));
-    }
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if status.is_success() {
+        return print(format_args!(
+            "ok: {server} is ready{}",
+            nodes(&body["data"])
+        ));
+    }
     let code = body["error"]["code"].as_str().unwrap_or_default();
     Err(Failed::saying(format!(
         "{server} is not ready: {} {}",
         status.as_u16(),
         column(code)
     )))
+}
+
+/// What a server on PostgreSQL adds to the line: how many of them there are.
+fn nodes(ready: &Value) -> String {
+    match (ready["engine"].as_str(), ready["nodes"].as_u64()) {
+        (Some("postgresql"), Some(nodes)) => {
+            format!(" (PostgreSQL, {})", counted(nodes, "node", "nodes"))
+        }
+        _ => String::new(),
+    }
 }

@@ -1,7 +1,5 @@
 //! `login-link`: prints a link that signs a person in to the dashboard, once (contract, section 9).
 
-use std::path::Path;
-
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
@@ -13,7 +11,7 @@ use crate::auth::sign_in;
 use crate::digest;
 use crate::model::words::Role;
 use crate::store::tenants::TenantRecord;
-use crate::store::{ServeLock, Store, audit, running_server, sign_ins};
+use crate::store::{ServeLock, Store, audit, nodes, running_server, sign_ins};
 
 #[derive(Args)]
 pub(super) struct LoginLink {
@@ -39,7 +37,7 @@ pub(super) fn role(text: &str) -> Result<Role, String> {
 pub(super) fn run(common: &Common, arguments: &LoginLink) -> Result<(), Failed> {
     let store = open(common)?;
     let tenant = store.read_now(|reader| find(reader, &arguments.tenant))?;
-    let url = base(arguments, store.folder())?;
+    let url = base(arguments, &store)?;
     print(make(&store, &tenant, arguments.role, &url)?)
 }
 
@@ -63,9 +61,18 @@ pub(super) fn announce(lock: &ServeLock, flags: &ServerFlags, listen: &ListenAdd
 }
 
 /// The URL at which a browser reaches the server of a data folder.
-fn base(arguments: &LoginLink, folder: &Path) -> Result<String, Failed> {
-    let running = running_server(folder);
-    let running: Option<Place> = running.and_then(|text| serde_json::from_str(&text).ok());
+fn base(arguments: &LoginLink, store: &Store) -> Result<String, Failed> {
+    let running = match store.folder() {
+        Some(folder) => running_server(folder).and_then(|text| serde_json::from_str(&text).ok()),
+        None => store
+            .read_now(nodes::addresses)?
+            .into_iter()
+            .next()
+            .map(|listen| Place {
+                public_url: Some(format!("http://{listen}")),
+                listen,
+            }),
+    };
     let (public_url, listen) = match running {
         None => (None, None),
         Some(Place { public_url, listen }) => (public_url, listen.parse().ok()),

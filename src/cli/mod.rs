@@ -4,6 +4,8 @@
 mod backup;
 mod check;
 mod completions;
+mod copy;
+mod database;
 mod demo;
 mod environment;
 pub mod flags;
@@ -21,7 +23,6 @@ mod variables;
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
@@ -29,13 +30,13 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use self::database::Place;
 use self::flags::{Common, LogFormat, Serve, ServerFlags};
 use crate::error::Error;
 use crate::model::caller::Actor;
-use crate::model::clock::Clock;
 use crate::model::words::CallerKind;
 use crate::store::sqlite::library_version;
-use crate::store::{OpenError, Store, database_file};
+use crate::store::{OpenError, Store};
 
 /// The version, the commit and the SQLite library.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -90,6 +91,8 @@ enum Command {
     Backup(backup::BackUp),
     /// Restore a backup into a data folder that has no data and no running server
     Restore(backup::Restore),
+    /// Copy all data from a data folder to a PostgreSQL database, or back; stop the servers first
+    Copy(copy::Arguments),
     /// Ask a server whether it can work: exit code 0 if it can, for the health check of a container
     Health(health::Health),
     /// Print or change the environment that the data folder remembers
@@ -99,7 +102,7 @@ enum Command {
     /// Write the man pages into a folder
     #[command(hide = true)]
     Man(completions::Man),
-    /// Check a data folder: exit code 1 for damage, warnings for organizations that cannot chat yet
+    /// Check the data: exit code 1 for damage, warnings for organizations that cannot chat yet
     Check,
 }
 
@@ -112,10 +115,9 @@ impl Failed {
     }
 
     /// The failure of a command that needs data in its folder.
-    fn no_data(folder: &Path) -> Self {
+    fn no_data(place: &Place) -> Self {
         Self::saying(format!(
-            "there is no data in {}; choose another folder with --data",
-            folder.display()
+            "there is no data in {place}; choose another folder with --data"
         ))
     }
 }
@@ -157,6 +159,7 @@ pub fn main() -> ExitCode {
         Command::LoginLink(arguments) => login_link::run(&line.common, &arguments),
         Command::Backup(arguments) => backup::back_up(&line.common, &arguments),
         Command::Restore(arguments) => backup::restore(&line.common, &arguments),
+        Command::Copy(arguments) => copy::run(&arguments),
         Command::Health(arguments) => health::run(&arguments),
         Command::Environment(arguments) => environment::run(&line.common, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),
@@ -185,25 +188,25 @@ fn wrong_usage(kind: ErrorKind, message: &str) -> ! {
     CommandLine::command().error(kind, message).exit()
 }
 
-/// Opens a data folder for a command that only reads. A folder without data is not created.
+/// Opens the data for a command that only reads. A folder without data is not created.
 fn open(common: &Common) -> Result<Store, Failed> {
-    let folder = common.folder();
-    if !database_file(&folder).is_file() {
-        return Err(Failed::no_data(&folder));
+    let place = common.place()?;
+    if !place.exists() {
+        return Err(Failed::no_data(&place));
     }
     open_or_create(common)
 }
 
-/// Opens a data folder for a command that changes its data.
+/// Opens the data for a command that changes it.
 fn open_to_change(common: &Common) -> Result<Store, Failed> {
     let store = open(common)?;
     environment::remember_given(&store, common)?;
     Ok(store)
 }
 
-/// Opens a data folder, and creates it if it is missing.
+/// Opens the data, and creates a folder that is missing.
 fn open_or_create(common: &Common) -> Result<Store, Failed> {
-    let store = Store::open(&common.folder(), Clock::System)?;
+    let store = common.place()?.open()?;
     environment::of(&store, common)?;
     Ok(store)
 }

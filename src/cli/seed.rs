@@ -27,7 +27,7 @@ use crate::store::import::{
     self, CompanyList, ImportOptions, Imported, LargeOptions, ONE_TRANSACTION, Rejected, Report,
 };
 use crate::store::tenants::{self, TenantRecord};
-use crate::store::{ImportLock, Reader, Store, WriteTx, database_file, export};
+use crate::store::{ImportLock, Reader, Store, WriteTx, export};
 
 #[derive(Args)]
 pub(super) struct Import {
@@ -174,7 +174,7 @@ fn with_findings(
 fn import_seed(common: &Common, arguments: &Import) -> Result<Report, Failed> {
     let text = arguments.read()?;
     // A dry run creates no folder, and neither does a file with problems.
-    let is_new = !database_file(&common.folder()).is_file() && !arguments.dry_run;
+    let is_new = !common.place()?.exists() && !arguments.dry_run;
     let existing = match is_new {
         true => None,
         false => Some(open(common)?),

@@ -19,7 +19,6 @@ use crate::auth::Authenticator;
 use crate::auth::signing::SigningSecret;
 use crate::error::Code;
 use crate::http::{self, App};
-use crate::model::clock::Clock;
 use crate::model::words::Role;
 use crate::store::import::Resumer;
 use crate::store::sqlite::check;
@@ -41,15 +40,17 @@ const CLEAN_UP_EVERY: Duration = Duration::from_secs(600);
 const INDEX_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) fn run(common: &Common, arguments: &Serve) -> Result<(), Failed> {
-    let (store, lock) = Store::open_to_serve(&common.folder(), Clock::System)?;
+    let (store, lock) = common.place()?.open_to_serve()?;
     let environment = environment::of(&store, common)?;
     let bound = match listen::handed_over()? {
         Some(bound) => bound,
         None => listen::bind(&arguments.listen, "--listen")?,
     };
     environment::remember(&store, &environment)?;
-    login_link::announce(&lock, &arguments.server, &bound.address);
-    if !SigningSecret::is_in(store.folder()) {
+    if let Some(lock) = &lock {
+        login_link::announce(lock, &arguments.server, &bound.address);
+    }
+    if !SigningSecret::is_of(&store)? {
         welcome(&store, &arguments.server, &bound.address)?;
     }
     until_stopped(store, &environment, &arguments.server, bound)
@@ -74,8 +75,14 @@ fn welcome(store: &Store, flags: &ServerFlags, address: &ListenAddress) -> Resul
 
 /// Logs which data the server works on, and how a person signs in.
 fn log_data(app: &App) {
-    let folder = std::path::absolute(app.store.folder());
-    let folder = folder.unwrap_or_else(|_| app.store.folder().to_owned());
+    let (what, flag) = match app.store.folder() {
+        Some(folder) => {
+            let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+            let flag = format!(" --data {}", quoted(&folder));
+            (format!("data folder {}", folder.display()), flag)
+        }
+        None => (format!("database {}", app.store.place()), String::new()),
+    };
     let (count, next) = match app.store.read_now(tenants::count) {
         Ok(0) => (
             0,
@@ -88,10 +95,8 @@ fn log_data(app: &App) {
         Err(error) => return log::warn!("cannot count the tenants: {error}"),
     };
     log::info!(
-        "data folder {}: {}; {next} --data {}",
-        folder.display(),
-        counted(count, "tenant", "tenants"),
-        quoted(&folder)
+        "{what}: {}; {next}{flag}",
+        counted(count, "tenant", "tenants")
     );
 }
 
@@ -125,6 +130,9 @@ pub(super) fn until_stopped(
 
 /// Refuses a damaged file, because wrong routing could show one tenant's data to another.
 fn refuse_damage(store: &Store) -> Result<(), Failed> {
+    let Some(folder) = store.folder() else {
+        return Ok(());
+    };
     let found = match store.read_now(check::routing_damage) {
         Ok(damage) => damage.into_iter().next(),
         Err(error) if check::is_damage(&error) => Some(error.to_string()),
@@ -134,7 +142,7 @@ fn refuse_damage(store: &Store) -> Result<(), Failed> {
     // SQLite writes a heading above the problems of pages.
     let found = found.lines().find(|line| !line.starts_with("***"));
     let found = found.unwrap_or("its pages are inconsistent");
-    let file = database_file(store.folder());
+    let file = database_file(folder);
     Err(Failed::saying(format!(
         "{} is damaged ({found}); restore it from a backup",
         file.display()
@@ -148,7 +156,11 @@ fn serve_until_stopped(
     bound: Bound,
 ) -> Result<(), Failed> {
     refuse_damage(&store)?;
-    let signing = SigningSecret::of_folder(store.folder()).map_err(Failed::saying)?;
+    let signing = match &flags.signing_secret_file {
+        Some(file) => SigningSecret::of_file(file),
+        None => SigningSecret::of_store(&store),
+    };
+    let signing = signing.map_err(Failed::saying)?;
     let entra = flags.entra.verifier().map_err(Failed::saying)?;
     let authenticator = Authenticator::new(environment.to_owned(), signing).with_entra(entra);
     let responders = Responders::new(flags.model.client().map_err(Failed::saying)?);
@@ -159,13 +171,14 @@ fn serve_until_stopped(
         .map(|address| listen::bind(address, "--metrics-listen"))
         .transpose()?;
     let too_few_files = open_files::raise_limit(flags);
-    let place = bound.place();
+    let (place, address) = (bound.place(), bound.address.clone());
     let (listener, _file) = bound.into_parts();
     System::new().block_on(async move {
         match app.store.probe().await {
             Err(error) if error.is(Code::StorageFull) => log::warn!("{error}"),
             outcome => outcome?,
         }
+        app.store.join(node_address(flags, &address)).await;
         app.engine.recover().await?;
         // The signals are handled before the log reports the address, because a supervisor that
         // waits for that line may stop the server at once.
@@ -241,6 +254,23 @@ fn serve_until_stopped(
     })
 }
 
+/// The address at which other nodes reach this one: that of `--node-address`, else the one that the
+/// server listens on, with the machine's name if it listens on all addresses.
+fn node_address(flags: &ServerFlags, address: &ListenAddress) -> String {
+    if let Some(address) = &flags.node_address {
+        return address.clone();
+    }
+    match address {
+        ListenAddress::Tcp(address) if address.ip().is_unspecified() => {
+            let name = rustix::system::uname();
+            let name = name.nodename().to_string_lossy();
+            format!("{name}:{}", address.port())
+        }
+        ListenAddress::Tcp(address) => address.to_string(),
+        ListenAddress::Unix(_) => String::new(),
+    }
+}
+
 /// Reports the server's state to systemd, if systemd started the server.
 fn notify_systemd(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
@@ -284,13 +314,16 @@ async fn run_maintenance(app: Arc<App>) {
         let outcome: crate::error::Result<()> = tokio::select! {
             _ = clean_up.tick() => {
                 async {
+                    let Some(_lock) = store.clean_up_lock().await? else {
+                        return Ok(());
+                    };
                     store.purge_idempotency_keys().await?;
                     store.purge_session_tokens().await?;
                     store.purge_sign_ins().await?;
                     store.purge_attachments().await?;
                     // Readers of their streams check again, and find them gone.
                     let signals = app.signals.clone();
-                    let removed = store.purge_sessions(move |session| signals.notify(session)).await?;
+                    let removed = store.purge_sessions(move |session| signals.announce(session)).await?;
                     if removed > 0 {
                         log::info!(
                             "removed {} idle for longer than the tenant's retention_days",

@@ -13,6 +13,8 @@ use crate::input::json::distance;
 
 /// The beginning of every variable of this program.
 const PREFIX: &str = "SWITCHBOARD_";
+/// Variables that the program's own tests set.
+const OF_TESTS: &str = "SWITCHBOARD_TEST_";
 
 /// Returns the command without the variables that are empty. A compose file writes
 /// `${SWITCHBOARD_DATA:-}` for a value that is not set.
@@ -72,7 +74,7 @@ fn unknown(
         if !name.starts_with(PREFIX) || known.contains(name.as_ref()) || is_blank(&value) {
             continue;
         }
-        if is_of_kubernetes(&name, &value) {
+        if is_of_kubernetes(&name, &value) || name.starts_with(OF_TESTS) {
             continue;
         }
         let letters: Vec<char> = name.chars().take(100).collect();

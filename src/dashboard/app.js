@@ -1,7 +1,7 @@
 // The page: who is signed in, the navigation, and the view that the address leads to.
 
 import { completeSignIn, currentUser, forgetSignIn, shareSignIn, signInPanel, signOut } from './auth.js';
-import { credential } from './api.js';
+import { credential, get } from './api.js';
 import { h, setContent, svg } from './dom.js';
 import { badge, button, confirm, dialog, failure, iconButton, loading } from './components.js';
 
@@ -106,8 +106,19 @@ function showShell() {
           viewAborter.abort();
           await signOut();
           leave();
-        }, { small: true }))),
+        }, { small: true }),
+        aboutServer())),
     main);
+}
+
+/** The version of the server, what holds its data, and how many nodes there are. */
+function aboutServer() {
+  const line = h('p.side-server');
+  get('/health').then(({ version, engine, nodes }) => {
+    const store = engine === 'postgresql' ? `PostgreSQL, ${nodes} ${nodes === 1 ? 'node' : 'nodes'}` : 'SQLite';
+    setContent(line, `Switchboard ${version} · ${store}`);
+  }, () => {}); // Without an answer, the view says that the server cannot be reached.
+  return line;
 }
 
 /** Loads the page again after the end of the sign-in, so that nothing of the person stays. */

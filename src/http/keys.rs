@@ -81,7 +81,7 @@ pub(super) async fn list(
         "keys",
         move |reader, tenant, before, limit| {
             let keys = keys::page(reader, tenant, q.as_deref(), before, limit)?;
-            Ok(keys.into_iter().map(ApiKey::from).collect::<Vec<_>>())
+            Ok(keys.map(ApiKey::from))
         },
         |key: &ApiKey| key.id.tick(),
     )

@@ -19,19 +19,20 @@ const DEFAULT_HOST: &str = "127.0.0.1:8080";
 /// The command for a caller who must not learn the server's paths and tenants.
 const GENERIC: &str = "switchboard login-link --tenant CLIENT_ID";
 
-/// The program's file and the data folder, as absolute paths.
+/// The program's file and the data folder, as absolute paths. On PostgreSQL there is no folder: the
+/// command reads the URL, which holds a password, from its environment.
 pub(super) struct Paths {
     program: PathBuf,
-    folder: PathBuf,
+    folder: Option<PathBuf>,
 }
 
 impl Paths {
     /// The paths of this process, which must not change its working directory. `None` if the system
     /// does not tell them. An upgrade can replace the file later, so they are read at the start.
-    pub(super) fn of_process(folder: &Path) -> Option<Self> {
+    pub(super) fn of_process(folder: Option<&Path>) -> Option<Self> {
         Some(Self {
             program: std::env::current_exe().ok()?,
-            folder: std::path::absolute(folder).ok()?,
+            folder: folder.map(std::path::absolute).transpose().ok()?,
         })
     }
 }
@@ -59,7 +60,10 @@ pub(super) async fn show(
 ) -> Result<HttpResponse> {
     let known = (**paths).as_ref().and_then(|paths| {
         let program = paths.program.to_str()?;
-        let folder = paths.folder.to_str()?;
+        let folder = match &paths.folder {
+            Some(folder) => Some(folder.to_str()?),
+            None => None,
+        };
         Some((program, folder, loopback_host(&app, &request)?))
     });
     let reply = match known {
@@ -96,12 +100,13 @@ pub(super) async fn show(
 /// The command of this server. Without a tenant, the command creates one.
 fn exact(
     program: &str,
-    folder: &str,
+    folder: Option<&str>,
     environment: &str,
     client_id: Option<&str>,
     host: &str,
 ) -> String {
-    let mut words = vec![program, "--data", folder];
+    let mut words = vec![program];
+    words.extend(folder.into_iter().flat_map(|folder| ["--data", folder]));
     if environment != DEFAULT_ENVIRONMENT {
         words.extend(["--env", environment]);
     }

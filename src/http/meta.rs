@@ -15,12 +15,18 @@ pub(super) struct Health {
     status: &'static str,
     /// The version of the server.
     version: &'static str,
+    /// What holds the data: `sqlite` or `postgresql`.
+    engine: &'static str,
+    /// The servers that work on the database, with this one. Always 1 on SQLite.
+    nodes: usize,
 }
 
-pub(super) async fn health() -> Outcome<Health> {
+pub(super) async fn health(app: web::Data<App>) -> Outcome<Health> {
     Ok(Reply::ok(Health {
         status: "ok",
         version: env!("CARGO_PKG_VERSION"),
+        engine: app.store.engine_name(),
+        nodes: app.store.live_nodes(),
     }))
 }
 
@@ -29,6 +35,10 @@ pub(super) async fn health() -> Outcome<Health> {
 pub(super) struct Ready {
     /// Always `ready`. A server that is not ready answers 503.
     status: &'static str,
+    /// What holds the data: `sqlite` or `postgresql`.
+    engine: &'static str,
+    /// The servers that work on the database, with this one. Always 1 on SQLite.
+    nodes: usize,
 }
 
 pub(super) async fn ready(app: web::Data<App>) -> Outcome<Ready> {
@@ -36,5 +46,9 @@ pub(super) async fn ready(app: web::Data<App>) -> Outcome<Ready> {
         return Err(Code::ShuttingDown.into());
     }
     app.store.check_writable().await?;
-    Ok(Reply::ok(Ready { status: "ready" }))
+    Ok(Reply::ok(Ready {
+        status: "ready",
+        engine: app.store.engine_name(),
+        nodes: app.store.live_nodes(),
+    }))
 }

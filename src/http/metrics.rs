@@ -1,10 +1,13 @@
 //! The Prometheus metrics at `/metrics` (text exposition format 0.0.4), if they are enabled.
 
+mod postgres;
+
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpResponse, web};
+use futures_util::future::join;
 
 use super::App;
 use super::edge::routing::{MatchedRoute, PathRoutes};
@@ -247,7 +250,7 @@ fn write_store(app: &App, text: &mut Exposition) {
     text.single(
         "switchboard_write_queue_depth",
         "gauge",
-        "Changes that wait for the writer thread.",
+        "Changes that wait for the writer.",
         writer.waiting(),
     );
     let name = "switchboard_commit_changes";
@@ -267,20 +270,29 @@ fn write_store(app: &App, text: &mut Exposition) {
         writer.failures.get(),
     );
     let sizes = app.store.sizes();
-    for (name, help, bytes) in [
-        (
-            "switchboard_database_bytes",
-            "Size of the database file.",
-            sizes.database,
-        ),
-        (
+    text.single(
+        "switchboard_database_bytes",
+        "gauge",
+        "Size of the database.",
+        sizes.database,
+    );
+    if let Some(log) = sizes.log {
+        text.single(
             "switchboard_wal_bytes",
+            "gauge",
             "Size of the write-ahead log.",
-            sizes.log,
-        ),
-    ] {
-        text.single(name, "gauge", help, bytes);
+            log,
+        );
     }
+    text.family(
+        "switchboard_engine_info",
+        "gauge",
+        "What holds the data, as a label.",
+    );
+    let engine = app.store.engine_name();
+    text.line(format_args!(
+        "switchboard_engine_info{{engine=\"{engine}\"}} 1"
+    ));
 }
 
 /// Writes the turns by status, with the API's names of the statuses.
@@ -308,7 +320,11 @@ fn write_turns(app: &App, queued: Option<i64>, text: &mut Exposition) {
 /// Answers a scrape.
 async fn scrape(app: web::Data<App>) -> Result<HttpResponse> {
     // If the read fails, this sample is omitted: a failing server needs its other metrics most.
-    let queued = app.store.read_on_pool(turns::queued).await.ok();
+    let status = async {
+        let node = app.store.node()?;
+        Some((node, node.status().await.ok()))
+    };
+    let (queued, status) = join(app.store.read_on_pool(turns::queued), status).await;
     let mut text = Exposition::default();
     app.metrics.write_requests(&mut text);
     text.single(
@@ -329,8 +345,11 @@ async fn scrape(app: web::Data<App>) -> Result<HttpResponse> {
         "Clients that were cut off because they took nothing of a reply for too long.",
         app.metrics.clients_cut_off.get(),
     );
-    write_turns(&app, queued, &mut text);
+    write_turns(&app, queued.ok(), &mut text);
     write_store(&app, &mut text);
+    if let Some((node, status)) = status {
+        postgres::write(node, status.as_ref(), &mut text);
+    }
     text.single(
         "switchboard_writable",
         "gauge",

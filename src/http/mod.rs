@@ -20,6 +20,7 @@ mod messages;
 mod meta;
 mod metrics;
 mod new_sessions;
+mod node_turns;
 mod sessions;
 mod stats;
 mod tenant;
@@ -39,7 +40,7 @@ use actix_web::http::header;
 use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, HttpServer, web};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use self::edge::middleware::ACCESS_LOG;
 use self::edge::page::CompressedFiles;
@@ -54,6 +55,7 @@ use crate::config::ServerConfig;
 use crate::limits::{FairSemaphore, OncePerMinute};
 use crate::model::ids::Tick;
 use crate::store::Store;
+use crate::turns::copies::NodeKey;
 use crate::turns::engine::Engine;
 use crate::turns::respond::Responders;
 use crate::turns::signals::Signals;
@@ -80,6 +82,10 @@ pub struct App {
     refusal_audit: refusal_audit::RefusalAudit,
     /// Runs the turns.
     pub engine: Engine,
+    /// Proves other nodes of the same database.
+    node_key: NodeKey,
+    /// Limits the copies of turns that other nodes receive.
+    node_copies: Arc<Semaphore>,
     /// Throttles the log lines about links, by their text.
     link_warnings: OncePerMinute<&'static str>,
     /// The documentation, compressed.
@@ -119,20 +125,32 @@ impl App {
         config: ServerConfig,
     ) -> io::Result<Arc<Self>> {
         let signals = Signals::default();
+        if store.node().is_some() {
+            signals.reach_nodes(store.clone());
+        }
+        let node_key = NodeKey::new(authenticator.node_key());
         let concurrency = usize::from(config.turn_concurrency);
         let limits = Limits {
             per_tenant: config.rate_limit,
             per_platform_account: config.platform_rate_limit,
         };
         Ok(Arc::new(Self {
-            limiter: Arc::new(RateLimiter::new(limits, store.clock().clone())),
+            limiter: Arc::new(RateLimiter::new(limits, store.clone())),
             attempts: Attempts::new(store.clock().clone()),
-            engine: Engine::new(store.clone(), signals.clone(), responders, concurrency)?,
+            engine: Engine::new(
+                store.clone(),
+                signals.clone(),
+                responders,
+                concurrency,
+                node_key.clone(),
+            )?,
+            node_key,
+            node_copies: node_turns::limiter(),
             uploads: attachments::upload_limiter(config.timeouts.uploads),
             pages: CompressedFiles::default(),
             replies: ReplyLimiter::new(),
             link_warnings: OncePerMinute::default(),
-            metrics: metrics::Metrics::new(store.now(), &all_routes(&config)),
+            metrics: metrics::Metrics::new(store.now(), &all_routes(&config, &store)),
             store,
             authenticator,
             signals,
@@ -172,12 +190,14 @@ impl App {
     }
 }
 
-/// All routes of the main listener: the API, the dashboard and, if enabled, the metrics.
-fn all_routes(config: &ServerConfig) -> Vec<PathRoutes> {
+/// All routes of the main listener: the API, the dashboard, if enabled the metrics, and on one node of
+/// several what the other nodes call.
+fn all_routes(config: &ServerConfig, store: &Store) -> Vec<PathRoutes> {
     let mut routes = edge::router::path_routes();
     routes.push(docs::path_routes());
     routes.extend(dashboard::path_routes());
     routes.extend(config.metrics.then(metrics::path_routes));
+    routes.extend(store.node().map(|_| node_turns::path_routes()));
     routes
 }
 
@@ -214,7 +234,7 @@ pub fn serve(app: Arc<App>, listener: impl Into<Listener>) -> io::Result<Server>
             .app_data(app.clone())
             .app_data(dashboard.clone())
             .app_data(paths.clone())
-            .default_service(RouterFactory::of(all_routes(&app.config)))
+            .default_service(RouterFactory::of(all_routes(&app.config, &app.store)))
             .wrap(from_fn(middleware::handle))
     })
     .workers(workers)

@@ -22,10 +22,15 @@ use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId};
 use crate::model::session::{Metadata, Session};
 use crate::model::words::{ManagedAgentKey, Role, Rule, SessionChannel};
 use crate::resolver::{self, Asker, Choice, Purpose, Refused, Resolution};
+use crate::store::audit;
+use crate::store::directory::Decided;
 use crate::store::sessions::{self, NewSession};
-use crate::store::{Extent, audit};
 
 const NO_SINGLE_CHOICE: &str = "Send exactly one of agent_id and managed_agent_key. A relay sends managed_agent_key: NEO_SUPPORT.";
+
+/// How often a session is decided again because the configuration has changed meanwhile. During an
+/// import it changes some twenty times a second.
+const DECISIONS: usize = 8;
 
 /// The body of `POST /chat/sessions`. Types and forms are valid; other rules are checked later.
 pub(super) struct SessionRequest {
@@ -127,20 +132,41 @@ async fn answerer(
     caller: &Permit,
     requested: &SessionRequest,
     purpose: Purpose,
-) -> Result<Result<Resolution, Refused>> {
+) -> Result<Decided> {
     let request = requested.request(caller)?;
-    let outcome = app
+    let decided = app
         .store
-        .resolve(caller.snapshot_version(), asker(caller)?, request, purpose)
+        .resolve(
+            caller.snapshot_version(),
+            &asker(caller)?,
+            &request,
+            purpose,
+        )
         .await?;
-    let acting = match &outcome {
+    let acting = match &decided.outcome {
         Ok(resolution) => Some(&resolution.tenant),
         Err(none) => none.acting.as_ref(),
     };
     if let Some(tenant) = acting {
         caller.act_in(tenant.no, tenant.rate_limit_per_minute)?;
     }
-    Ok(outcome.map_err(|none| none.refused))
+    Ok(decided)
+}
+
+/// As [`answerer`], for a session that is created: every refusal is an error.
+async fn creator(
+    app: &App,
+    caller: &Permit,
+    requested: &SessionRequest,
+) -> Result<(Resolution, i64)> {
+    let decided = answerer(app, caller, requested, Purpose::Create).await?;
+    match decided.outcome.map_err(|none| none.refused) {
+        Ok(resolution) => Ok((resolution, decided.version)),
+        Err(Refused::EndCompanyNotMapped(not_mapped)) => {
+            Err(refuse_unmapped(app, not_mapped).await?)
+        }
+        Err(refused) => Err(Refusal::from(refused).into()),
+    }
 }
 
 pub(super) async fn create(
@@ -161,25 +187,32 @@ pub(super) async fn create(
             return once::replay(first);
         }
     }
-    let resolution = match answerer(&app, &caller, &requested, Purpose::Create).await? {
-        Ok(resolution) => resolution,
-        Err(Refused::EndCompanyNotMapped(not_mapped)) => {
-            return Err(refuse_unmapped(&app, not_mapped).await?);
+    for _ in 0..DECISIONS {
+        let (resolution, version) = creator(&app, &caller, &requested).await?;
+        let warnings = resolution.warnings.clone();
+        let company_event = company_event(&resolution, &caller, &request);
+        let new = new_session(&requested, &caller, resolution)?;
+        if once.has_key() || company_event.is_some() || new.title.is_some() {
+            return create_once(&app, once, new, company_event, warnings).await;
         }
-        Err(refused) => return Err(Refusal::from(refused).into()),
-    };
-    let warnings = resolution.warnings.clone();
-    let company_event = company_event(&resolution, &caller, &request);
-    let new = new_session(&requested, &caller, resolution)?;
-    if !once.has_key() && company_event.is_none() && new.title.is_none() {
-        let session = app
-            .store
-            .write(Extent::Statement, move |tx| sessions::insert(tx, new))
-            .await?;
-        let path = session_path(session.id);
-        return Ok(Reply::created(path, MaybeSerialized::Value(session)).warning(warnings));
+        if let Some(session) = app.store.create_session(new, version).await? {
+            let path = session_path(session.id);
+            return Ok(Reply::created(path, MaybeSerialized::Value(session)).warning(warnings));
+        }
     }
-    once.write(&app, Extent::NewSession, move |tx| {
+    Err(Code::Overloaded.into())
+}
+
+/// Creates a session with more than its own row.
+async fn create_once(
+    app: &App,
+    once: Once,
+    new: NewSession,
+    company_event: Option<audit::Event>,
+    warnings: Vec<&'static str>,
+) -> Outcome<MaybeSerialized<Session>> {
+    let extent = once.extent();
+    once.write(app, extent, move |tx| {
         let session = sessions::insert(tx, new)?;
         if let Some(mut event) = company_event {
             event.target = Some(session.id.to_string());
@@ -314,9 +347,10 @@ pub(super) async fn resolve(
     };
     let requested = body.read_by(|fields| SessionRequest::read_for(fields, routes_as_relay))?;
     remember(&request, &requested, routes_as_relay);
-    let resolution = answerer(&app, &caller, &requested, Purpose::DryRun)
-        .await?
-        .map_err(|refused| refuse_dry_run(refused, &requested))?;
+    let decided = answerer(&app, &caller, &requested, Purpose::DryRun).await?;
+    let resolution = decided
+        .outcome
+        .map_err(|none| refuse_dry_run(none.refused, &requested))?;
     let verdict = Verdict {
         rule: resolution.rule,
         agent_id: resolution.agent.id,

@@ -78,7 +78,7 @@ pub(super) async fn named_tenant(
     };
     let tenant = app
         .store
-        .read_cached(move |cache| cache.tenant(&client_id))
+        .look_up(move |cache| cache.tenant(&client_id))
         .await?
         .ok_or(Code::NotFound)?;
     call.act_in(tenant.no, tenant.rate_limit_per_minute)?;
@@ -347,7 +347,7 @@ pub(super) async fn delete(
             audit::record(tx, &event)?;
             tx.on_commit(move || {
                 engine.cancel(tenant, id);
-                signals.notify(id);
+                signals.announce(id);
             });
             Ok(())
         })

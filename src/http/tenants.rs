@@ -71,10 +71,7 @@ pub(super) async fn list(
         list,
         move |reader, before, limit| {
             let page = tenants::page(reader, &filter, before, limit)?;
-            Ok(page
-                .into_iter()
-                .map(|(seq, tenant)| ManagedTenant::of(seq, tenant))
-                .collect::<Vec<_>>())
+            Ok(page.map(|(seq, tenant)| ManagedTenant::of(seq, tenant)))
         },
         |tenant: &ManagedTenant| tenant.seq,
     )

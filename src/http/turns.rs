@@ -104,7 +104,7 @@ pub(super) async fn change_and_cancel<T: Send + 'static>(
             Ok(result)
         })
         .await?;
-    app.signals.notify(session);
+    app.signals.announce(session);
     let settled = async {
         // A turn that was queued after the change is not cancelled. The loop does not wait for it.
         while app

@@ -44,6 +44,9 @@ pub enum Clock {
     /// The operating system's clock.
     #[default]
     System,
+    /// The operating system's clock and a difference in milliseconds, so that several nodes go by
+    /// the clock of their database.
+    Shifted(Arc<AtomicI64>),
     /// A clock that changes only when a test sets it.
     Manual(Arc<AtomicI64>),
 }
@@ -52,14 +55,19 @@ impl Clock {
     /// The current time.
     pub fn now(&self) -> Millis {
         match self {
-            Self::System => SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| {
-                    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-                }),
+            Self::System => system_now(),
+            Self::Shifted(difference) => system_now() + difference.load(Ordering::Relaxed),
             Self::Manual(time) => time.load(Ordering::SeqCst),
         }
     }
+}
+
+fn system_now() -> Millis {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
 }
 
 /// An RFC 3339 time in UTC with milliseconds and `Z` (contract, section 1), without an allocation.

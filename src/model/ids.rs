@@ -43,32 +43,64 @@ impl Tick {
 /// Clones share one sequence.
 #[derive(Clone, Debug)]
 pub struct Ticker {
-    last: Arc<AtomicI64>,
+    state: Arc<TickerState>,
+}
+
+#[derive(Debug)]
+struct TickerState {
+    last: AtomicI64,
+    /// The node's number, which is every tick modulo `nodes`.
+    node: AtomicI64,
+    /// The number of numbers: 1 if no other node generates ticks.
+    nodes: AtomicI64,
 }
 
 impl Ticker {
     /// Starts after `last`, the greatest tick generated so far.
     pub fn after(last: Tick) -> Self {
         Self {
-            last: Arc::new(AtomicI64::new(last.0)),
+            state: Arc::new(TickerState {
+                last: AtomicI64::new(last.0),
+                node: AtomicI64::new(0),
+                nodes: AtomicI64::new(1),
+            }),
         }
+    }
+
+    /// Makes all later ticks equal to `node` modulo `nodes`, so that the ticks of several nodes are
+    /// never equal.
+    pub fn set_node(&self, node: i64, nodes: i64) {
+        self.state.node.store(node, Ordering::Relaxed);
+        self.state.nodes.store(nodes, Ordering::Release);
     }
 
     /// Makes all later ticks greater than `other`, which another process generated.
     pub fn pass(&self, other: Tick) {
-        self.last.fetch_max(other.0, Ordering::AcqRel);
+        self.state.last.fetch_max(other.0, Ordering::AcqRel);
+    }
+
+    /// The greatest tick so far, of this sequence or passed.
+    pub fn last(&self) -> Tick {
+        Tick(self.state.last.load(Ordering::Acquire))
     }
 
     /// Returns the next tick: of millisecond `now`, or later if the sequence is already past it.
     pub fn next(&self, now: Millis) -> Tick {
-        let next = |last: i64| Tick::new(now, 0).0.max(last + 1);
-        let mut last = self.last.load(Ordering::Relaxed);
+        let nodes = self.state.nodes.load(Ordering::Acquire);
+        let node = self.state.node.load(Ordering::Relaxed);
+        let next = |last: i64| {
+            let next = Tick::new(now, 0).0.max(last + 1);
+            next + (node - next).rem_euclid(nodes)
+        };
+        let mut last = self.state.last.load(Ordering::Relaxed);
         loop {
             let tick = next(last);
-            match self
-                .last
-                .compare_exchange_weak(last, tick, Ordering::AcqRel, Ordering::Relaxed)
-            {
+            match self.state.last.compare_exchange_weak(
+                last,
+                tick,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return Tick(tick),
                 Err(other) => last = other,
             }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::rules::{self, Violation, refuse};
-use super::sql::{Reader, Row, Rows, params};
+use super::sql::{Keyset, Reader, Row, Rows, params};
 use super::{WriteTx, articles};
 use crate::error::{Code, Refusal, Result};
 use crate::input::draft::AgentDraft;
@@ -197,12 +197,11 @@ pub struct AgentFilter {
 }
 
 const PAGE: &str = select!(
-    "WHERE tenant_no = ?1 AND seq < ?2
-       AND (?3 IS NULL OR state = ?3)
-       AND (?4 IS NULL OR audience = ?4)
-       AND (?5 IS NULL OR autonomy_type = ?5)
-       AND (?6 IS NULL OR contains_words(?6, name))
-     ORDER BY seq DESC LIMIT ?7"
+    "WHERE tenant_no = ?1 AND seq < ?5
+       AND (?2 IS NULL OR state = ?2)
+       AND (?3 IS NULL OR audience = ?3)
+       AND (?4 IS NULL OR autonomy_type = ?4)
+     ORDER BY seq DESC LIMIT ?6"
 );
 
 /// A page of a tenant's agents that are older than `before`, newest first.
@@ -213,17 +212,11 @@ pub fn page(
     before: Tick,
     limit: usize,
 ) -> Result<Rows<AgentRecord>> {
-    reader.page(
-        PAGE,
-        params![
-            tenant,
-            before,
-            filter.state,
-            filter.audience,
-            filter.autonomy_type,
-            filter.q,
-            limit
-        ],
+    reader.page_matching(
+        filter.q.as_deref().map(|q| (q, &["name"][..])),
+        [PAGE, PAGE],
+        Keyset { before, limit },
+        params![tenant, filter.state, filter.audience, filter.autonomy_type],
         record,
     )
 }
@@ -283,7 +276,7 @@ pub fn managed_facts(
 }
 
 const NEXT_ID: &str = "
-UPDATE given_numbers SET last = max(last + 1, ?1) WHERE what = 'agent' RETURNING last";
+UPDATE given_numbers SET last = CASE WHEN last < ?1 THEN ?1 ELSE last + 1 END WHERE what = 'agent' RETURNING last";
 
 /// Reserves the next number. The server never gives a number twice, and none that a seed file has
 /// brought: an old session must not resume with another agent.
@@ -294,7 +287,7 @@ fn next_id(tx: &mut WriteTx<'_>) -> Result<AgentId> {
 // A seed file may bring numbers up to 2^53 - 1. The server's own numbers do not follow a number of
 // 2^52 or more, since they could run out.
 const TAKE_ID: &str = "
-UPDATE given_numbers SET last = max(last, ?1) WHERE what = 'agent' AND ?1 < 4503599627370496";
+UPDATE given_numbers SET last = ?1 WHERE what = 'agent' AND last < ?1 AND ?1 < 4503599627370496";
 
 const INSERT: &str = "
 INSERT INTO agents (agent_id, seq, tenant_no, name, description, autonomy_type, audience, access, allowed_users, state,

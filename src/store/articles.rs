@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::rules::{Violation, refuse};
-use super::sql::{Reader, Row, Rows, params};
+use super::sql::{Keyset, Reader, Row, Rows, params};
 use super::{WriteTx, agents, companies, idempotency};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::draft::ArticleDraft;
@@ -126,24 +126,34 @@ pub struct ArticleFilter {
     pub q: Option<String>,
 }
 
+/// `agent_ids` is a JSON array of numbers without spaces: each number is between two commas, after
+/// the brackets have become commas.
 macro_rules! page {
-    ($range:literal) => {
+    ($columns:literal, $range:literal) => {
         concat!(
-            "SELECT id, title, body, url, audience, psa_company_id, agent_ids, created_at, updated_at FROM knowledge_articles ",
-            "WHERE tenant_no = ?1 AND seq < ?2 AND ",
+            "SELECT ",
+            $columns,
+            " FROM knowledge_articles WHERE tenant_no = ?1 AND seq < ?5 AND ",
             $range,
-            " AND (?4 IS NULL OR audience = ?4)
-              AND (?5 IS NULL OR agent_ids = '[]' OR EXISTS (SELECT 1 FROM json_each(agent_ids) AS named WHERE named.value = ?5))
-              AND (?6 IS NULL OR contains_words(?6, title))
-            ORDER BY seq DESC LIMIT ?7"
+            " AND (?3 IS NULL OR audience = ?3)
+              AND (?4 IS NULL OR agent_ids = '[]'
+                OR replace(replace(agent_ids, '[', ','), ']', ',') LIKE '%,' || CAST(?4 AS TEXT) || ',%')
+            ORDER BY seq DESC LIMIT ?6"
         )
     };
 }
 
 /// The SQL of the list. A test reads its query plan.
-pub const PAGE: &str = page!("?3 IS NULL");
+pub const PAGE: &str = page!(
+    "id, title, body, url, audience, psa_company_id, agent_ids, created_at, updated_at",
+    "?2 IS NULL"
+);
 /// The SQL of the list of one company's articles.
-pub const PAGE_OF_COMPANY: &str = page!("psa_company_id = ?3");
+pub const PAGE_OF_COMPANY: &str = page!(
+    "id, title, body, url, audience, psa_company_id, agent_ids, created_at, updated_at",
+    "psa_company_id = ?2"
+);
+const FIND: &str = page!("seq, title", "(?2 IS NULL OR psa_company_id = ?2)");
 
 /// A page of a tenant's articles that are older than `before`, newest first.
 pub fn page(
@@ -157,17 +167,11 @@ pub fn page(
         None => PAGE,
         Some(_) => PAGE_OF_COMPANY,
     };
-    reader.page(
-        sql,
-        params![
-            tenant,
-            before,
-            filter.company,
-            filter.audience,
-            filter.agent,
-            filter.q,
-            limit
-        ],
+    reader.page_matching(
+        filter.q.as_deref().map(|q| (q, &["title"][..])),
+        [FIND, sql],
+        Keyset { before, limit },
+        params![tenant, filter.company, filter.audience, filter.agent],
         record,
     )
 }
@@ -357,15 +361,10 @@ pub fn delete_of_company(
     Ok(deleted)
 }
 
-const FOR_AGENT_ONLY: &str = "
-SELECT id, title FROM knowledge_articles
-WHERE tenant_no = ?1 AND agent_ids <> '[]'
-  AND NOT EXISTS (SELECT 1 FROM json_each(agent_ids) AS named WHERE named.value <> ?2) ORDER BY seq LIMIT 1";
-const REMOVE_AGENT: &str = "
-UPDATE knowledge_articles
-SET agent_ids = (SELECT json_group_array(named.value) FROM json_each(agent_ids) AS named WHERE named.value <> ?2), updated_at = ?3
-WHERE tenant_no = ?1 AND agent_ids <> '[]'
-  AND EXISTS (SELECT 1 FROM json_each(agent_ids) AS named WHERE named.value = ?2)";
+const FOR_AGENTS: &str = "
+SELECT seq, id, title, agent_ids FROM knowledge_articles WHERE tenant_no = ?1 AND agent_ids <> '[]' ORDER BY seq";
+const SET_AGENTS: &str =
+    "UPDATE knowledge_articles SET agent_ids = ?2, updated_at = ?3 WHERE seq = ?1";
 
 /// Removes an agent from the articles that name it, before the agent is deleted. Returns how many.
 /// The texts of the articles are not read.
@@ -373,11 +372,19 @@ WHERE tenant_no = ?1 AND agent_ids <> '[]'
 /// # Errors
 /// `agent_in_use` if an article names no other agent, since it would then be for all agents.
 pub fn forget_agent(tx: &mut WriteTx<'_>, tenant: TenantNo, agent: AgentId) -> Result<usize> {
-    let only: Option<(ArticleId, String)> =
-        tx.reader()
-            .optional(FOR_AGENT_ONLY, (tenant, agent), |row| {
-                Ok((row.get("id")?, row.get("title")?))
-            })?;
+    let (mut naming, mut only) = (Vec::new(), None);
+    tx.reader().each(FOR_AGENTS, [tenant], |row| {
+        let seq: Tick = row.get("seq")?;
+        let (id, title): (ArticleId, String) = (row.get("id")?, row.get("title")?);
+        let named: Vec<i64> = row.json("agent_ids")?;
+        let others: Vec<i64> = named.iter().copied().filter(|no| *no != agent.0).collect();
+        if others.is_empty() {
+            only.get_or_insert((id, title));
+        } else if others.len() < named.len() {
+            naming.push((seq, others));
+        }
+        Ok(())
+    })?;
     if let Some((id, title)) = only {
         return Err(Refusal::new(Code::AgentInUse)
             .saying(format!(
@@ -387,11 +394,15 @@ pub fn forget_agent(tx: &mut WriteTx<'_>, tenant: TenantNo, agent: AgentId) -> R
             .into());
     }
     let now = tx.now();
-    let named = tx.execute(REMOVE_AGENT, (tenant, agent, now))?;
-    if named > 0 {
+    for (seq, others) in &naming {
+        let others =
+            serde_json::to_string(others).map_err(|error| Error::Internal(error.into()))?;
+        tx.execute(SET_AGENTS, (*seq, others, now))?;
+    }
+    if !naming.is_empty() {
         bump_version(tx, tenant)?;
     }
-    Ok(named)
+    Ok(naming.len())
 }
 
 const BUMP_VERSION: &str =

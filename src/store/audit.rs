@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::WriteTx;
-use super::sql::{Reader, Row, params};
+use super::sql::{Keyset, Reader, Row, Rows, params};
 use crate::error::{Error, Result};
 use crate::model::caller::Actor;
 use crate::model::clock::Timestamp;
@@ -112,21 +112,20 @@ fn recorded(row: &Row<'_>) -> Result<Recorded> {
 macro_rules! page {
     ($range:literal) => {
         concat!(
-            "SELECT id, actor_kind, actor_id, actor_name, action, target, details, remote, request_id, created_at FROM audit_events ",
-            "WHERE tenant_no = ?1 AND seq < ?2 AND ",
+            "SELECT seq, id, actor_kind, actor_id, actor_name, action, target, details, remote, request_id, created_at FROM audit_events ",
+            "WHERE tenant_no = ?1 AND seq < ?4 AND ",
             $range,
-            " AND (?5 IS NULL OR contains_words(?5, target, actor_name, details))
-            ORDER BY seq DESC LIMIT ?6"
+            " ORDER BY seq DESC LIMIT ?5"
         )
     };
 }
 
 /// The queries of a page: all events, those of an actor, those of an action, and those of both.
 pub const PAGES: [&str; 4] = [
-    page!("?3 IS NULL AND ?4 IS NULL"),
-    page!("actor_id = ?3 AND ?4 IS NULL"),
-    page!("?3 IS NULL AND action = ?4"),
-    page!("actor_id = ?3 AND action = ?4"),
+    page!("?2 IS NULL AND ?3 IS NULL"),
+    page!("actor_id = ?2 AND ?3 IS NULL"),
+    page!("?2 IS NULL AND action = ?3"),
+    page!("actor_id = ?2 AND action = ?3"),
 ];
 
 /// The filters of a list of events.
@@ -147,7 +146,7 @@ pub fn page(
     filter: &EventFilter,
     before: Tick,
     limit: usize,
-) -> Result<Vec<Recorded>> {
+) -> Result<Rows<Recorded>> {
     let [all, of_actor, of_action, of_both] = PAGES;
     let sql = match (&filter.actor, &filter.action) {
         (None, None) => all,
@@ -155,9 +154,14 @@ pub fn page(
         (None, Some(_)) => of_action,
         (Some(_), Some(_)) => of_both,
     };
-    reader.all(
-        sql,
-        params![tenant, before, filter.actor, filter.action, filter.q, limit],
+    reader.page_matching(
+        filter
+            .q
+            .as_deref()
+            .map(|q| (q, &["target", "actor_name", "details"][..])),
+        [sql, sql],
+        Keyset { before, limit },
+        (tenant, &filter.actor, &filter.action),
         recorded,
     )
 }

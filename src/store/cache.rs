@@ -99,6 +99,13 @@ pub struct Cached<'a, D> {
     directory: &'a D,
 }
 
+impl<D> Cached<'_, D> {
+    /// The version of the configuration at which the entries are valid.
+    pub(super) fn version(&self) -> i64 {
+        self.version
+    }
+}
+
 impl<'a> Cached<'a, Reader<'a>> {
     /// The version of this snapshot, for the later steps of the same request.
     pub fn snapshot_version(&self) -> SnapshotVersion {
@@ -412,6 +419,7 @@ mod tests {
 
     use super::*;
     use crate::model::clock::Clock;
+    use crate::store::sql::Session as Engine;
     use crate::store::sqlite::Session;
     use crate::store::{Store, database_file};
 
@@ -440,7 +448,7 @@ mod tests {
             Authorization::Allow
         }))
         .unwrap();
-        let reader = Reader::on(Session::of(file));
+        let reader = Reader::on(Engine::Sqlite(Session::of(file)));
         let cache = Cache::default();
         let cached = cache.at(version(&reader).unwrap(), &reader);
         let bot = BotId::parse("bot").unwrap();

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::rules::{self, Violation, refuse};
-use super::sql::{Reader, Row, Rows, params};
+use super::sql::{Keyset, Reader, Row, Rows, params};
 use super::{WriteTx, agents, installs};
 use crate::error::{Code, Refusal, Result};
 use crate::input::draft::ChannelDraft;
@@ -124,7 +124,7 @@ impl ChannelRecord {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, tenant_no, internal_name, audience, transport, status, bot_id, agent_id, display_name, description, \
+            "SELECT seq, id, tenant_no, internal_name, audience, transport, status, bot_id, agent_id, display_name, description, \
              welcome_message, color_icon_url, outline_icon_url, relay_prefix, show_agent_progress_steps, created_at, updated_at, \
              deleted_at IS NOT NULL AS is_deleted FROM channels ",
             $rest
@@ -189,21 +189,20 @@ pub struct ChannelFilter {
 macro_rules! range {
     ($range:literal) => {
         concat!(
-            select!("WHERE tenant_no = ?1 AND seq < ?2 AND deleted_at IS NULL"),
+            select!("WHERE tenant_no = ?1 AND seq < ?6 AND deleted_at IS NULL"),
             $range,
-            " AND (?3 IS NULL OR bot_id = ?3)
-              AND (?4 IS NULL OR agent_id = ?4)
-              AND (?5 IS NULL OR audience = ?5)
-              AND (?6 IS NULL OR status = ?6)
-              AND (?7 IS NULL OR contains_words(?7, internal_name, display_name))
-              ORDER BY seq DESC LIMIT ?8"
+            " AND (?2 IS NULL OR bot_id = ?2)
+              AND (?3 IS NULL OR agent_id = ?3)
+              AND (?4 IS NULL OR audience = ?4)
+              AND (?5 IS NULL OR status = ?5)
+              ORDER BY seq DESC LIMIT ?7"
         )
     };
 }
 
 const OF_TENANT: &str = range!("");
-const OF_BOT: &str = range!(" AND bot_id = ?3");
-const OF_AGENT: &str = range!(" AND agent_id = ?4");
+const OF_BOT: &str = range!(" AND bot_id = ?2");
+const OF_AGENT: &str = range!(" AND agent_id = ?3");
 
 /// The index of each range and its SQL. A test reads the query plan.
 pub const RANGES: &[(&str, &str)] = &[
@@ -234,17 +233,19 @@ pub fn page(
             ..
         } => OF_TENANT,
     };
-    reader.page(
-        range,
+    reader.page_matching(
+        filter
+            .q
+            .as_deref()
+            .map(|q| (q, &["internal_name", "display_name"][..])),
+        [range, range],
+        Keyset { before, limit },
         params![
             tenant,
-            before,
             filter.bot_id,
             filter.agent_id,
             filter.audience,
-            filter.status,
-            filter.q,
-            limit
+            filter.status
         ],
         record,
     )

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::company_directories::{self, Directories, directories_of};
 use super::rules::{self, Violation};
-use super::sql::{Reader, Row, Rows};
+use super::sql::{Keyset, Reader, Row, Rows};
 use super::{WriteTx, articles, unlinked};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::draft::{COMPANY_DIRECTORIES, CompanyDraft};
@@ -153,15 +153,17 @@ pub const RANGES: &[(&str, &str)] = &[
 
 const PAGE: &str = select!(
     "WHERE e.tenant_no = ?1 AND e.seq < ?2
-       AND (?3 IS NULL OR contains_words(?3, e.psa_company_id, e.psa_company_name))
-     ORDER BY e.seq DESC LIMIT ?4"
+     ORDER BY e.seq DESC LIMIT ?3"
 );
 const PAGE_OF_DIRECTORY: &str = select!(
     "JOIN company_directories l ON l.tenant_no = e.tenant_no AND l.company_seq = e.seq
-     WHERE l.tenant_no = ?1 AND l.m365_tenant_id = ?5 AND l.company_seq < ?2
-       AND (?3 IS NULL OR contains_words(?3, e.psa_company_id, e.psa_company_name))
+     WHERE l.tenant_no = ?1 AND l.m365_tenant_id = ?2 AND l.company_seq < ?3
      ORDER BY l.company_seq DESC LIMIT ?4"
 );
+
+const FIND: &str = "
+SELECT seq, psa_company_id, psa_company_name FROM end_companies WHERE tenant_no = ?1 AND seq < ?2
+ORDER BY seq DESC LIMIT ?3";
 
 /// A page of a tenant's companies that are older than `before`, newest first.
 pub fn page(
@@ -171,11 +173,18 @@ pub fn page(
     before: Tick,
     limit: usize,
 ) -> Result<Rows<CompanyRecord>> {
+    let texts = &["psa_company_id", "psa_company_name"][..];
+    let (q, at) = (
+        filter.q.as_deref().map(|q| (q, texts)),
+        Keyset { before, limit },
+    );
     match &filter.tenant_id {
-        None => reader.page(PAGE, (tenant, before, &filter.q, limit), record),
-        Some(directory) => reader.page(
-            PAGE_OF_DIRECTORY,
-            (tenant, before, &filter.q, limit, directory),
+        None => reader.page_matching(q, [FIND, PAGE], at, [tenant], record),
+        Some(directory) => reader.page_matching(
+            q,
+            [PAGE_OF_DIRECTORY, PAGE_OF_DIRECTORY],
+            at,
+            (tenant, directory),
             record,
         ),
     }

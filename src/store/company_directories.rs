@@ -56,11 +56,17 @@ impl Directories {
 
     /// Reads the column that [`directories_of!`] selects.
     pub(super) fn read(row: &Row<'_>) -> Result<Self> {
-        let in_order: BTreeMap<u32, String> = row.json("directories")?;
-        let parsed = in_order.values().map(|id| M365TenantId::parse(id));
+        let Some(listed) = row.get::<Option<String>>("directories")? else {
+            return Ok(Self::default());
+        };
+        let parsed = listed.split(',').map(|listed| {
+            let (position, id) = listed.split_once(' ')?;
+            Some((position.parse::<u32>().ok()?, M365TenantId::parse(id)?))
+        });
+        // Sorted here: in SQLite, an aggregate function that sorts takes a quarter longer.
         parsed
-            .collect::<Option<Vec<_>>>()
-            .map(Self)
+            .collect::<Option<BTreeMap<_, _>>>()
+            .map(|in_order| Self(in_order.into_values().collect()))
             .ok_or_else(|| Error::internal("a company has a directory that cannot be read"))
     }
 }
@@ -98,7 +104,7 @@ impl JsonSchema for Directories {
 /// A column with the directories of the company `e`: JSON, with each directory under its position.
 macro_rules! directories_of {
     () => {
-        "(SELECT json_group_object(d.position, d.m365_tenant_id) FROM company_directories d \
+        "(SELECT string_agg(CAST(d.position AS TEXT) || ' ' || d.m365_tenant_id, ',') FROM company_directories d \
           WHERE d.tenant_no = e.tenant_no AND d.psa_company_id = e.psa_company_id) AS directories"
     };
 }

@@ -82,28 +82,38 @@ fn decide<D: Directory>(
     }
 }
 
+/// Who answers, as decided at a version of the configuration.
+#[derive(Debug)]
+pub struct Decided {
+    /// The decision.
+    pub outcome: Result<Resolution, NoAnswer>,
+    /// The version.
+    pub version: i64,
+}
+
 impl Store {
-    /// Decides who answers. If the cache holds every fact at `snapshot_version`, the decision needs
-    /// no snapshot.
+    /// Decides who answers, and says at which version of the configuration. If the cache holds every
+    /// fact at `snapshot_version`, the decision needs no snapshot.
     pub async fn resolve(
         &self,
         snapshot_version: Option<SnapshotVersion>,
-        asker: Asker,
-        request: Request,
+        asker: &Asker,
+        request: &Request,
         purpose: Purpose,
-    ) -> Result<Result<Resolution, NoAnswer>> {
+    ) -> Result<Decided> {
         // A cache miss falls through to the read below.
         if let Some(version) = snapshot_version.and_then(SnapshotVersion::version)
-            && let Ok(outcome) = decide(
-                &self.cache.at(version, &CacheOnly),
-                &asker,
-                &request,
-                purpose,
-            )
+            && let Ok(outcome) =
+                decide(&self.cache.at(version, &CacheOnly), asker, request, purpose)
         {
-            return Ok(outcome);
+            return Ok(Decided { outcome, version });
         }
-        self.read_cached(move |cached| decide(cached, &asker, &request, purpose))
-            .await
+        let (asker, request) = (asker.clone(), request.clone());
+        self.look_up(move |cached| {
+            let outcome = decide(cached, &asker, &request, purpose)?;
+            let version = cached.version();
+            Ok(Decided { outcome, version })
+        })
+        .await
     }
 }

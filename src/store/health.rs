@@ -230,13 +230,13 @@ macro_rules! unusable {
     ($select:literal, $id:literal, $order:literal) => {
         concat!(
             $select,
-            " AND (instr(?2, ' ' || ",
+            " AND (replace(?2, ' ' || ",
             $id,
-            " || ' ') > 0 OR (length(",
+            " || ' ', '') <> ?2 OR (length(",
             $id,
             ") = 32 AND ltrim(",
             $id,
-            ", '0123456789abcdef') = '') OR (?3 AND NOT (",
+            ", '0123456789abcdef') = '') OR (?3 = 1 AND NOT (",
             $id,
             " LIKE '________-____-____-____-____________' AND length(replace(",
             $id,
@@ -286,7 +286,7 @@ JOIN installs i ON i.bot_id = bots.bot_id AND i.m365_tenant_id = own.m365_tenant
 JOIN tenants rival ON rival.tenant_no = i.tenant_no
 JOIN channels holder ON holder.seq = i.channel_seq
 JOIN channels c ON c.seq = bots.first_seq
-WHERE ?2
+WHERE ?2 = 1
   OR EXISTS (SELECT 1 FROM installs b
              WHERE b.tenant_no = ?1 AND b.m365_tenant_id = own.m365_tenant_id AND b.created_at <= i.created_at)
   OR EXISTS (SELECT 1 FROM unlinked_tenants u WHERE u.tenant_no = ?1 AND u.m365_tenant_id = own.m365_tenant_id)

@@ -195,7 +195,8 @@ WHERE o.bot_id = ?1 AND o.tenant_no <> ?2 AND o.deleted_at IS NULL
   AND (EXISTS (SELECT 1 FROM company_directories d WHERE d.tenant_no = o.tenant_no AND d.m365_tenant_id = ?3)
     OR EXISTS (SELECT 1 FROM installs i WHERE i.tenant_no = o.tenant_no AND i.m365_tenant_id = ?3))
 UNION
-SELECT i.tenant_no FROM installs i WHERE i.bot_id = ?1 AND i.m365_tenant_id = ?3 AND i.tenant_no <> ?2";
+SELECT i.tenant_no FROM installs i WHERE i.bot_id = ?1 AND i.m365_tenant_id = ?3 AND i.tenant_no <> ?2
+ORDER BY tenant_no";
 
 /// The other tenants that a directory belongs to, as far as this channel's bot is concerned: those
 /// that share the bot and have linked the directory or have an install for it, and the one whose
@@ -254,17 +255,18 @@ fn home_of_another(
 }
 
 const IN_FOREIGN_DIRECTORIES: &str = "
-SELECT o.client_id AS client_id, i.m365_tenant_id AS m365_tenant_id
+SELECT 1 AS part, i.tenant_no AS tenant_no, o.client_id AS client_id, i.m365_tenant_id AS m365_tenant_id
 FROM installs i
 JOIN tenants h ON h.entra_tenant_id = i.m365_tenant_id AND h.tenant_no <> i.tenant_no
 JOIN tenants o ON o.tenant_no = i.tenant_no
 WHERE i.tenant_no = ?1
 UNION ALL
-SELECT o.client_id, i.m365_tenant_id
+SELECT 2, i.tenant_no, o.client_id, i.m365_tenant_id
 FROM tenants h
 JOIN installs i ON i.m365_tenant_id = h.entra_tenant_id AND i.tenant_no <> h.tenant_no
 JOIN tenants o ON o.tenant_no = i.tenant_no
-WHERE h.tenant_no = ?1";
+WHERE h.tenant_no = ?1
+ORDER BY part, m365_tenant_id, tenant_no";
 
 /// The installs that serve a directory with which another tenant signs in: those of this tenant,
 /// and those for this tenant's directory. No bot may serve another MSP's own people. Returns the

@@ -1,6 +1,6 @@
 //! API keys. Only the SHA-256 of a key is stored.
 
-use super::sql::{Reader, Row, params};
+use super::sql::{Keyset, Reader, Row, Rows, params};
 use super::{WriteTx, tenants};
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::Millis;
@@ -48,7 +48,7 @@ impl KeyRecord {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, account_id, tenant_no, name, hint, platform, created_at, expires_at, last_used_at, revoked_at, sha256 \
+            "SELECT seq, id, account_id, tenant_no, name, hint, platform, created_at, expires_at, last_used_at, revoked_at, sha256 \
              FROM api_keys ",
             $rest
         )
@@ -111,9 +111,7 @@ pub fn all(reader: &Reader<'_>, tenant: TenantNo) -> Result<Vec<KeyRecord>> {
     reader.all(ALL, [tenant], record)
 }
 
-const PAGE: &str = select!(
-    "WHERE tenant_no = ?1 AND seq < ?2 AND (?3 IS NULL OR contains_words(?3, name)) ORDER BY seq DESC LIMIT ?4"
-);
+const PAGE: &str = select!("WHERE tenant_no = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3");
 
 /// A page of a tenant's keys older than a tick, newest first. Includes expired and revoked keys.
 pub fn page(
@@ -122,8 +120,14 @@ pub fn page(
     q: Option<&str>,
     before: Tick,
     limit: usize,
-) -> Result<Vec<KeyRecord>> {
-    reader.all(PAGE, (tenant, before, q, limit), record)
+) -> Result<Rows<KeyRecord>> {
+    reader.page_matching(
+        q.map(|q| (q, &["name"][..])),
+        [PAGE, PAGE],
+        Keyset { before, limit },
+        [tenant],
+        record,
+    )
 }
 
 const NAMED: &str = select!("WHERE tenant_no = ?1 AND name = ?2 ORDER BY seq");
@@ -262,7 +266,7 @@ pub fn revoke(tx: &mut WriteTx<'_>, id: KeyId) -> Result<KeyRecord> {
 }
 
 const USED: &str =
-    "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), ?2) WHERE seq = ?1";
+    "UPDATE api_keys SET last_used_at = ?2 WHERE seq = ?1 AND coalesce(last_used_at, 0) < ?2";
 
 /// Records the minute in which a key was used.
 pub fn record_use(tx: &mut WriteTx<'_>, key: Tick, minute: Millis) -> Result<()> {

@@ -346,6 +346,8 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
             now,
         ),
     )?;
+    let session = new.session.tick();
+    search_index::add_message(tx, new.tenant, session, message.tick(), &new.content)?;
     attachments::attach(tx, message, &files, &new.attachments)?;
     let answer: MessageId = tx.new_id()?;
     turns::insert(tx, new, turn, message, answer, since)?;
@@ -385,12 +387,8 @@ pub(super) fn insert_answer(
         ],
     )?;
     tx.execute(COUNT_ANSWER, (session.tick(), now))?;
-    if answer.tick() <= search_index::indexed_up_to(tx.reader())? {
-        // The index already has messages that are newer than the answer, so that the background
-        // pass does not reach the answer.
-        search_index::add_message(tx, settlement.tenant, answer.tick(), &settlement.content)?;
-    }
-    Ok(())
+    let (tenant, content) = (settlement.tenant, &settlement.content);
+    search_index::add_answer(tx, tenant, session.tick(), answer.tick(), content)
 }
 
 const CONTENT: &str = "SELECT content FROM messages WHERE seq = ?1 AND id = ?2";

@@ -108,8 +108,8 @@ const DELETE_TURN: &str = "DELETE FROM turns WHERE seq = ?1";
 const DELETE_MESSAGE: &str = "
 DELETE FROM messages WHERE seq = ?1 AND session_seq = ?2 RETURNING content";
 
-/// Removes turns of a session with their messages and event logs, and queues the words of the
-/// messages. Returns whether there were any.
+/// Removes turns of a session with their messages and event logs, and removes the words of the
+/// messages, or queues them. Returns whether there were any.
 fn remove_turns(tx: &WriteTx<'_>, removed: Removed) -> Result<bool> {
     let Removed {
         session,
@@ -130,9 +130,8 @@ fn remove_turns(tx: &WriteTx<'_>, removed: Removed) -> Result<bool> {
             let content: Option<String> =
                 tx.returning(DELETE_MESSAGE, (message, session), |row| row.get("content"))?;
             let Some(content) = content else { continue };
-            if (indexed.0..=indexed.1).contains(&message) {
-                search_index::queue_removal(tx, tenant, message, &content)?;
-            }
+            let indexed = indexed.0..=indexed.1;
+            search_index::remove_message(tx, tenant, indexed, message, &content)?;
             bytes += i64::try_from(content.len()).unwrap_or(i64::MAX);
         }
         let log: Option<i64> = tx.returning(DELETE_LOG, [turn], |row| row.get("bytes"))?;

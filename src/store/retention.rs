@@ -150,6 +150,7 @@ fn remove(
     let before = tx.now() - days * DAY;
     let mut removed = Vec::with_capacity(batch.len());
     for id in batch {
+        tx.lock_session(id.tick())?;
         let is_idle = sessions::by_id(tx.reader(), id)?
             .is_some_and(|session| session.updated_at.0 < before)
             && turns::oldest_unsettled(tx.reader(), id)?.is_none();

@@ -1,12 +1,14 @@
 //! The search index: adds the words of titles and messages, and removes those of deleted ones.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{sleep, timeout};
 
+use super::search::Spelling;
 use super::sql::Reader;
-use super::{Extent, Store, WriteTx};
+use super::{Extent, Store, WriteTx, fts5, tsvector};
 use crate::error::Result;
 use crate::model::ids::Tick;
 use crate::model::names::TenantNo;
@@ -34,16 +36,25 @@ const REBUILD_LIMIT: Duration = Duration::from_secs(1);
 /// The longest rest after a background change.
 const MAX_REST: Duration = Duration::from_millis(200);
 
-/// The term of a tenant. Each indexed text has one, so that a query reads only the postings of its
-/// tenant.
-pub(super) fn scope(tenant: TenantNo) -> String {
-    format!("t{}", tenant.0)
+/// The kind of an engine's search index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Index {
+    /// FTS5. Changes in the background add messages and remove deleted ones, because the one writer
+    /// would otherwise be slow.
+    Fts5,
+    /// `tsvector`. The words are stored and deleted with the text.
+    Tsvector,
 }
 
-const HAS_TITLE: &str = "SELECT 1 FROM title_search WHERE rowid = ?1";
-const ADD_TITLE: &str = "INSERT INTO title_search (rowid, scope, words) VALUES (?1, ?2, ?3)";
-pub(super) const REMOVE_TITLE: &str = "
-INSERT INTO title_search (title_search, rowid, scope, words) VALUES ('delete', ?1, ?2, ?3)";
+impl Index {
+    /// How a search reads the index.
+    pub(super) fn spelling(self) -> &'static Spelling {
+        match self {
+            Self::Fts5 => &fts5::SPELLING,
+            Self::Tsvector => &tsvector::SPELLING,
+        }
+    }
+}
 
 pub(super) fn add_title(
     tx: &WriteTx<'_>,
@@ -51,8 +62,30 @@ pub(super) fn add_title(
     session: Tick,
     title: &str,
 ) -> Result<()> {
-    tx.execute(ADD_TITLE, (session, scope(tenant), terms::of(title)))
-        .map(drop)
+    match tx.reader().search_index() {
+        Index::Fts5 => {
+            let row = (session, fts5::scope(tenant), terms::of(title));
+            tx.execute(fts5::ADD_TITLE, row)
+        }
+        Index::Tsvector => {
+            let rows = tsvector::rows(tenant, title);
+            tx.execute(tsvector::ADD_TITLE, (session, rows))
+        }
+    }
+    .map(drop)
+}
+
+fn remove_title(tx: &WriteTx<'_>, tenant: TenantNo, session: Tick, title: &str) -> Result<()> {
+    match tx.reader().search_index() {
+        // FTS5 needs the terms that were indexed.
+        Index::Fts5 if has_title(tx.reader(), session)? => {
+            let row = (session, fts5::scope(tenant), terms::of(title));
+            tx.execute(fts5::REMOVE_TITLE, row)
+        }
+        Index::Fts5 => Ok(0),
+        Index::Tsvector => tx.execute(tsvector::REMOVE_TITLE, [session]),
+    }
+    .map(drop)
 }
 
 /// Indexes a title that was derived from the session's first message, unless the message has the
@@ -78,7 +111,9 @@ fn is_of_whole_words(title: &str, message: &str) -> bool {
 }
 
 fn has_title(reader: &Reader<'_>, session: Tick) -> Result<bool> {
-    Ok(reader.optional(HAS_TITLE, [session], |_| Ok(()))?.is_some())
+    Ok(reader
+        .optional(fts5::HAS_TITLE, [session], |_| Ok(()))?
+        .is_some())
 }
 
 pub(super) fn replace_title(
@@ -91,9 +126,8 @@ pub(super) fn replace_title(
     if before == title {
         return Ok(());
     }
-    let is_indexed = has_title(tx.reader(), session)?;
-    if let Some(before) = before.filter(|_| is_indexed) {
-        tx.execute(REMOVE_TITLE, (session, scope(tenant), terms::of(before)))?;
+    if let Some(before) = before {
+        remove_title(tx, tenant, session, before)?;
     }
     match title {
         Some(title) => add_title(tx, tenant, session, title),
@@ -109,24 +143,69 @@ FROM messages m JOIN sessions s ON s.seq = m.session_seq
 WHERE m.seq > ?1 ORDER BY m.seq LIMIT ?2";
 const HAS_UNINDEXED: &str = "
 SELECT coalesce((SELECT max(seq) FROM messages), 0) > (SELECT done_seq FROM search_progress WHERE what = 'messages') AS behind";
-const ADD_MESSAGE: &str = "INSERT INTO message_search (rowid, scope, words) VALUES (?1, ?2, ?3)";
-pub(super) const REMOVE_MESSAGE: &str = "
-INSERT INTO message_search (message_search, rowid, scope, words) VALUES ('delete', ?1, ?2, ?3)";
 
 /// The tick up to which every message is indexed.
 pub(super) fn indexed_up_to(reader: &Reader<'_>) -> Result<Tick> {
-    reader.one(INDEXED, (), |row| row.get("done_seq"))
+    match reader.search_index() {
+        Index::Fts5 => reader.one(INDEXED, (), |row| row.get("done_seq")),
+        Index::Tsvector => Ok(Tick(i64::MAX)),
+    }
 }
 
-/// Indexes one message.
+/// Indexes a message in the change that stores it, unless a later change in the background does.
 pub(super) fn add_message(
     tx: &WriteTx<'_>,
     tenant: TenantNo,
+    session: Tick,
     message: Tick,
     content: &str,
 ) -> Result<()> {
-    tx.execute(ADD_MESSAGE, (message, scope(tenant), terms::of(content)))
-        .map(drop)
+    match tx.reader().search_index() {
+        Index::Fts5 => Ok(()),
+        Index::Tsvector => {
+            let rows = tsvector::rows(tenant, content);
+            tx.execute(tsvector::ADD_MESSAGE, (message, session, rows))
+                .map(drop)
+        }
+    }
+}
+
+/// As [`add_message`], for a message whose tick may be older than the newest one.
+pub(super) fn add_answer(
+    tx: &WriteTx<'_>,
+    tenant: TenantNo,
+    session: Tick,
+    answer: Tick,
+    content: &str,
+) -> Result<()> {
+    match tx.reader().search_index() {
+        // The index already has newer messages, so that the background does not reach the answer.
+        Index::Fts5 if answer <= indexed_up_to(tx.reader())? => {
+            add_to_fts5(tx, tenant, answer, content)
+        }
+        Index::Fts5 => Ok(()),
+        Index::Tsvector => add_message(tx, tenant, session, answer, content),
+    }
+}
+
+fn add_to_fts5(tx: &WriteTx<'_>, tenant: TenantNo, message: Tick, content: &str) -> Result<()> {
+    let row = (message, fts5::scope(tenant), terms::of(content));
+    tx.execute(fts5::ADD_MESSAGE, row).map(drop)
+}
+
+/// Removes a deleted message, which may be one that the index does not have.
+pub(super) fn remove_message(
+    tx: &WriteTx<'_>,
+    tenant: TenantNo,
+    indexed: RangeInclusive<Tick>,
+    message: Tick,
+    content: &str,
+) -> Result<()> {
+    match tx.reader().search_index() {
+        Index::Fts5 if indexed.contains(&message) => queue_removal(tx, tenant, message, content),
+        Index::Fts5 => Ok(()),
+        Index::Tsvector => tx.execute(tsvector::REMOVE_MESSAGE, [message]).map(drop),
+    }
 }
 
 /// Indexes a batch of new messages. Returns the bytes of their texts, and whether more may follow.
@@ -139,7 +218,7 @@ fn add_batch(tx: &mut WriteTx<'_>) -> Result<(usize, bool)> {
     })?;
     let mut bytes = 0;
     for (seq, tenant, content) in &unindexed.rows {
-        add_message(tx, *tenant, *seq, content)?;
+        add_to_fts5(tx, *tenant, *seq, content)?;
         bytes += content.len();
     }
     if let Some((last, ..)) = unindexed.rows.last() {
@@ -172,6 +251,9 @@ SELECT max(CASE WHEN what = 'messages' THEN from_seq ELSE 0 END) AS messages_fro
 FROM search_rebuild";
 
 pub(super) fn rebuild_of(reader: &Reader<'_>) -> Result<Rebuild> {
+    if reader.search_index() == Index::Tsvector {
+        return Ok(Rebuild::DONE);
+    }
     reader.one(REBUILD, (), |row| {
         Ok(Rebuild {
             messages_from: row.get("messages_from")?,
@@ -182,8 +264,8 @@ pub(super) fn rebuild_of(reader: &Reader<'_>) -> Result<Rebuild> {
 
 const OLDER_MESSAGES: &str = "
 SELECT m.seq AS seq, s.tenant_no AS tenant_no, m.content AS content
-FROM messages m CROSS JOIN sessions s ON s.seq = m.session_seq
-WHERE m.seq < ?1 ORDER BY m.seq DESC LIMIT ?2";
+FROM messages m CROSS JOIN sessions s
+WHERE s.seq = m.session_seq AND m.seq < ?1 ORDER BY m.seq DESC LIMIT ?2";
 const OLDER_TITLES: &str = "
 SELECT seq, tenant_no, title FROM sessions WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2";
 const SET_REBUILT: &str = "UPDATE search_rebuild SET from_seq = ?2 WHERE what = ?1";
@@ -219,7 +301,7 @@ fn add_older_messages(tx: &WriteTx<'_>, before: Tick) -> Result<Tick> {
         })?;
     // In ascending order, because the index writes a part of its own for each step back.
     for (seq, tenant, content) in older.rows.iter().rev() {
-        add_message(tx, *tenant, *seq, content)?;
+        add_to_fts5(tx, *tenant, *seq, content)?;
     }
     let has_more = older.ends_early || older.rows.len() == BATCH;
     let oldest = older.rows.last().filter(|_| has_more);
@@ -244,11 +326,9 @@ fn add_older_titles(tx: &WriteTx<'_>, before: Tick) -> Result<Tick> {
     Ok(oldest.map_or(Tick(0), |(seq, ..)| *seq))
 }
 
-const MERGE: &str = "INSERT INTO message_search (message_search, rank) VALUES ('merge', ?1)";
-
 /// Merges parts of the index that batches have written, so that a search reads few of them.
 fn merge(tx: &mut WriteTx<'_>) -> Result<()> {
-    tx.execute(MERGE, [MERGE_PAGES]).map(drop)
+    tx.execute(fts5::MERGE, [MERGE_PAGES]).map(drop)
 }
 
 const REMOVALS: &str = "
@@ -286,11 +366,11 @@ pub(super) fn remove_batch(
         bytes += terms.len();
         // FTS5 needs the terms that were indexed.
         if *is_last {
-            tx.execute(REMOVE_MESSAGE, (key.0, scope(*tenant), terms))?;
+            tx.execute(fts5::REMOVE_MESSAGE, (key.0, fts5::scope(*tenant), terms))?;
         } else {
-            tx.execute(REMOVE_MESSAGE, (key.0, "", terms))?;
+            tx.execute(fts5::REMOVE_MESSAGE, (key.0, "", terms))?;
             // FTS5 counts its rows, and the row with the other words is still there.
-            tx.execute(ADD_MESSAGE, (key.0, "", ""))?;
+            tx.execute(fts5::ADD_MESSAGE, (key.0, "", ""))?;
         }
         tx.execute(DELETE_REMOVAL, *key)?;
     }
@@ -301,12 +381,7 @@ const QUEUE_REMOVAL: &str = "
 INSERT INTO search_removals (message_seq, part, is_last, tenant_no, terms) VALUES (?1, ?2, ?3, ?4, ?5)";
 
 /// Queues the removal of a deleted message, in parts that one change each removes.
-pub(super) fn queue_removal(
-    tx: &WriteTx<'_>,
-    tenant: TenantNo,
-    message: Tick,
-    content: &str,
-) -> Result<()> {
+fn queue_removal(tx: &WriteTx<'_>, tenant: TenantNo, message: Tick, content: &str) -> Result<()> {
     let terms = terms::of(content);
     let mut rest = terms.as_str();
     for part in 0_i64.. {
@@ -378,6 +453,9 @@ impl Store {
     /// acknowledged before the search. Goes on with an index that is built again, for a moment.
     /// Returns whether the index has everything.
     pub async fn complete_search(&self) -> Result<bool> {
+        if self.search_index() == Index::Tsvector {
+            return Ok(true);
+        }
         self.index_all(Pace::Steady).await?;
         self.rebuild(Pace::Steady, REBUILD_LIMIT).await
     }
@@ -422,6 +500,9 @@ impl Store {
     pub async fn missing_in_search(&self) -> Result<u64> {
         self.read(|reader| {
             let from = rebuild_of(reader)?.messages_from;
+            if from == Rebuild::DONE.messages_from {
+                return Ok(0);
+            }
             reader.one(COUNT_OLDER, [from], |row| row.get("messages"))
         })
         .await
@@ -445,6 +526,9 @@ impl Store {
 
     /// Merges as much as a batch adds, in changes of their own. A search does not wait for this.
     async fn merge_batches(&self) -> Result<()> {
+        if self.search_index() == Index::Tsvector {
+            return Ok(());
+        }
         for _ in 0..MERGES {
             let begun = Instant::now();
             self.write(Extent::Configuration, merge).await?;
@@ -461,6 +545,9 @@ impl Store {
     }
 
     async fn has_unindexed(&self) -> Result<bool> {
+        if self.search_index() == Index::Tsvector {
+            return Ok(false);
+        }
         self.read(|reader| reader.one(HAS_UNINDEXED, (), |row| row.get("behind")))
             .await
     }

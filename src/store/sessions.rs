@@ -4,7 +4,7 @@ use super::sql::{Reader, Row, params};
 use super::{WriteTx, idempotency, removal, search, search_index};
 use crate::error::{Code, Error, Result};
 use crate::model::caller::{Actor, Caller, Reach};
-use crate::model::clock::Timestamp;
+use crate::model::clock::{Millis, Timestamp};
 use crate::model::ids::{ChannelId, SessionId, Tick};
 use crate::model::names::{AgentId, CompanyId, M365TenantId, TenantNo};
 use crate::model::session::{
@@ -144,71 +144,81 @@ INSERT INTO sessions (seq, id, tenant_no, agent_id, channel, title, show_agent_p
                       company_seq, created_at, updated_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?19)";
 
+impl NewSession {
+    /// The session as it is created.
+    pub(super) fn into_session(self, id: SessionId, now: Millis) -> Session {
+        let (end_company_id, company) = match self.company {
+            Some(company) => (Some(company.id), Some(company.row)),
+            None => (None, None),
+        };
+        let now = Timestamp(now);
+        Session {
+            id,
+            agent_id: self.agent_id,
+            client_id: self.tenant.client_id,
+            channel: self.channel,
+            title: self.title,
+            archived_at: None,
+            created_at: now,
+            updated_at: now,
+            show_agent_progress_steps: self.show_agent_progress_steps,
+            channel_id: self.channel_id,
+            end_company_id,
+            created_by: self.created_by,
+            shared: false,
+            message_count: 0,
+            metadata: self.metadata,
+            resolution: Decision {
+                rule: self.rule,
+                channel_id: self.channel_id,
+                decided_at: now,
+            },
+            internals: SessionInternals {
+                tenant: self.tenant.no,
+                rate_limit_per_minute: self.tenant.rate_limit_per_minute,
+                platform_tenant: self.platform_tenant,
+                company,
+                pinned_by: self.pinned_by,
+            },
+        }
+    }
+}
+
 /// Creates a session. Without a title, this is one statement.
-pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
+pub fn insert(tx: &mut WriteTx<'_>, mut new: NewSession) -> Result<Session> {
     let id: SessionId = tx.new_id()?;
     let now = tx.now();
-    let (company_id, company_row) = match new.company {
-        Some(company) => (Some(company.id), Some(company.row)),
-        None => (None, None),
-    };
+    let metadata = std::mem::take(&mut new.metadata_json);
+    let session = new.into_session(id, now);
+    let internals = &session.internals;
     tx.execute(
         INSERT,
         params![
             id.tick(),
             id,
-            new.tenant.no,
-            new.agent_id,
-            new.channel,
-            new.title,
-            new.show_agent_progress_steps,
-            new.channel_id.map(|channel| channel.tick()),
-            new.channel_id,
-            company_id,
-            new.pinned_by,
-            new.rule,
-            new.created_by.kind,
-            new.created_by.id,
-            new.created_by.name,
-            new.platform_tenant,
-            new.metadata_json,
-            company_row,
+            internals.tenant,
+            session.agent_id,
+            session.channel,
+            session.title,
+            session.show_agent_progress_steps,
+            session.channel_id.map(|channel| channel.tick()),
+            session.channel_id,
+            session.end_company_id,
+            internals.pinned_by,
+            session.resolution.rule,
+            session.created_by.kind,
+            session.created_by.id,
+            session.created_by.name,
+            internals.platform_tenant,
+            metadata,
+            internals.company,
             now,
         ],
     )?;
-    if let Some(title) = &new.title {
-        search_index::add_title(tx, new.tenant.no, id.tick(), title)?;
+    if let Some(title) = &session.title {
+        search_index::add_title(tx, internals.tenant, id.tick(), title)?;
     }
-    let now = Timestamp(now);
-    Ok(Session {
-        id,
-        agent_id: new.agent_id,
-        client_id: new.tenant.client_id,
-        channel: new.channel,
-        title: new.title,
-        archived_at: None,
-        created_at: now,
-        updated_at: now,
-        show_agent_progress_steps: new.show_agent_progress_steps,
-        channel_id: new.channel_id,
-        end_company_id: company_id,
-        created_by: new.created_by,
-        shared: false,
-        message_count: 0,
-        metadata: new.metadata,
-        resolution: Decision {
-            rule: new.rule,
-            channel_id: new.channel_id,
-            decided_at: now,
-        },
-        internals: SessionInternals {
-            tenant: new.tenant.no,
-            rate_limit_per_minute: new.tenant.rate_limit_per_minute,
-            platform_tenant: new.platform_tenant,
-            company: company_row,
-            pinned_by: new.pinned_by,
-        },
-    })
+    Ok(session)
 }
 
 /// The sessions that a caller can list.
@@ -426,7 +436,7 @@ pub fn search_page(
 /// The characters of a message in which a snippet is looked for.
 const SNIPPET_SOURCE_CHARS: usize = 65_536;
 const SNIPPET_SOURCE: &str =
-    "SELECT id, substr(content, 1, ?2) AS content FROM messages WHERE seq = ?1";
+    "SELECT id, substr(content, 1, CAST(?2 AS INTEGER)) AS content FROM messages WHERE seq = ?1";
 
 fn snippet(
     reader: &Reader<'_>,
@@ -514,6 +524,7 @@ const DELETE: &str = "DELETE FROM sessions WHERE seq = ?1 AND id = ?2";
 /// # Errors
 /// `not_found` if the session no longer exists.
 pub fn delete(tx: &mut WriteTx<'_>, id: SessionId) -> Result<()> {
+    tx.lock_session(id.tick())?;
     let session = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
     let tenant = session.internals.tenant;
     search_index::replace_title(tx, tenant, id.tick(), session.title.as_deref(), None)?;

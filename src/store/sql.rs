@@ -3,13 +3,16 @@
 //! One SQL text serves every engine. `?1` is the first parameter. Each parameter carries its static
 //! type, so that an engine can prepare `?3 IS NULL OR state = ?3`.
 
+mod matching;
 mod values;
 
 use std::cell::{Cell, RefCell};
 
+pub(super) use self::matching::Keyset;
 pub use self::values::{FromValue, Params, ToValue, Type, Value};
 pub(super) use self::values::{ParamList, params};
-use super::sqlite;
+use super::search_index::Index;
+use super::{postgres, sqlite};
 use crate::error::{Error, Result};
 use crate::model::clock::Millis;
 use crate::model::ids::{Id, Tick, Ticker};
@@ -24,6 +27,16 @@ pub struct Rows<T> {
     pub rows: Vec<T>,
     /// More rows follow, although the page has fewer rows than the limit.
     pub ends_early: bool,
+}
+
+impl<T> Rows<T> {
+    /// The rows, each replaced by what `change` makes of it.
+    pub fn map<U>(self, change: impl FnMut(T) -> U) -> Rows<U> {
+        Rows {
+            rows: self.rows.into_iter().map(change).collect(),
+            ends_early: self.ends_early,
+        }
+    }
 }
 
 impl<T> From<Vec<T>> for Rows<T> {
@@ -49,15 +62,114 @@ pub(super) enum Next {
     Stop,
 }
 
+/// An engine's connection within a transaction.
+#[derive(Clone, Copy)]
+pub(super) enum Session<'a> {
+    /// A connection to the SQLite file.
+    Sqlite(sqlite::Session<'a>),
+    /// A connection to the PostgreSQL server.
+    Postgres(postgres::Session<'a>),
+    /// No connection: the cache alone answers. The cell becomes true if it cannot.
+    CacheOnly(&'a Cell<bool>),
+}
+
+impl Session<'_> {
+    /// Visits the rows of a statement until `visit` returns [`Next::Stop`].
+    fn query(
+        self,
+        access: Access,
+        sql: &str,
+        values: &[Value<'_>],
+        mut visit: impl FnMut(&EngineRow<'_>) -> Result<Next>,
+    ) -> Result<()> {
+        match self {
+            Self::Sqlite(session) => {
+                session.query(access, sql, values, |row| visit(&EngineRow::Sqlite(*row)))
+            }
+            Self::Postgres(session) => {
+                session.query(access, sql, values, |row| visit(&EngineRow::Postgres(row)))
+            }
+            Self::CacheOnly(missed) => Err(cache_miss(missed)),
+        }
+    }
+
+    /// As [`Session::query`], for any number of rows: the engine never holds all of them.
+    fn stream(
+        self,
+        sql: &str,
+        values: &[Value<'_>],
+        mut visit: impl FnMut(&EngineRow<'_>) -> Result<Next>,
+    ) -> Result<()> {
+        match self {
+            Self::Postgres(session) => {
+                session.stream(sql, values, |row| visit(&EngineRow::Postgres(row)))
+            }
+            Self::Sqlite(_) | Self::CacheOnly(_) => self.query(Access::Read, sql, values, visit),
+        }
+    }
+
+    fn execute(self, sql: &str, values: &[Value<'_>]) -> Result<usize> {
+        match self {
+            Self::Sqlite(session) => session.execute(sql, values),
+            Self::Postgres(session) => session.execute(sql, values),
+            Self::CacheOnly(missed) => Err(cache_miss(missed)),
+        }
+    }
+}
+
+#[cold]
+fn cache_miss(missed: &Cell<bool>) -> Error {
+    missed.set(true);
+    Error::internal("the cache does not have the answer")
+}
+
+/// A row of an engine's result.
+enum EngineRow<'a> {
+    Sqlite(sqlite::Row<'a>),
+    Postgres(&'a postgres::Row),
+}
+
+impl EngineRow<'_> {
+    fn column_count(&self) -> usize {
+        match self {
+            Self::Sqlite(row) => row.column_count(),
+            Self::Postgres(row) => row.column_count(),
+        }
+    }
+
+    fn is_named(&self, column: usize, name: &str) -> bool {
+        match self {
+            Self::Sqlite(row) => row.is_named(column, name),
+            Self::Postgres(row) => row.is_named(column, name),
+        }
+    }
+
+    /// The bytes of all texts and blobs of the row.
+    fn bytes(&self) -> Result<usize> {
+        match self {
+            Self::Sqlite(row) => row.bytes(),
+            Self::Postgres(row) => Ok(row.bytes()),
+        }
+    }
+
+    #[inline(always)]
+    fn value(&self, column: usize) -> Result<Value<'_>> {
+        match self {
+            Self::Sqlite(row) => row.value(column),
+            Self::Postgres(row) => row.value(column),
+        }
+    }
+}
+
 /// One snapshot of the database. A reader cannot write: a statement that writes is an error.
 pub struct Reader<'a> {
-    session: sqlite::Session<'a>,
+    session: Session<'a>,
     page_bytes: Cell<usize>,
 }
 
 impl<'a> Reader<'a> {
     /// Reads through an engine's session, which holds a transaction.
-    pub(super) fn on(session: sqlite::Session<'a>) -> Self {
+    pub(super) fn on(session: Session<'a>) -> Self {
         Self {
             session,
             page_bytes: Cell::new(PAGE_BYTES),
@@ -68,6 +180,14 @@ impl<'a> Reader<'a> {
     /// the limit.
     pub fn limit_pages(&self, bytes: usize) {
         self.page_bytes.set(bytes);
+    }
+
+    /// The kind of the engine's search index.
+    pub(super) fn search_index(&self) -> Index {
+        match self.session {
+            Session::Sqlite(_) | Session::CacheOnly(_) => Index::Fts5,
+            Session::Postgres(_) => Index::Tsvector,
+        }
     }
 
     /// The first row, if any.
@@ -100,11 +220,14 @@ impl<'a> Reader<'a> {
         params: impl Params,
         mut read: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
+        let columns = Columns::default();
+        let values = params.values();
         let mut rows = Vec::new();
-        self.each(sql, params, |row| {
-            rows.push(read(row)?);
-            Ok(())
-        })?;
+        self.session
+            .query(Access::Read, sql, values.as_ref(), |row| {
+                rows.push(read(&Row::of_list(row, &columns))?);
+                Ok(Next::Row)
+            })?;
         Ok(rows)
     }
 
@@ -117,11 +240,10 @@ impl<'a> Reader<'a> {
     ) -> Result<()> {
         let columns = Columns::default();
         let values = params.values();
-        self.session
-            .query(Access::Read, sql, values.as_ref(), |row| {
-                visit(&Row::of_list(row, &columns))?;
-                Ok(Next::Row)
-            })
+        self.session.stream(sql, values.as_ref(), |row| {
+            visit(&Row::of_list(row, &columns))?;
+            Ok(Next::Row)
+        })
     }
 
     /// The rows of a page. The page ends early after the bytes of [`Reader::limit_pages`].
@@ -180,12 +302,16 @@ impl<'a> Reader<'a> {
         offset: u64,
         limit: usize,
     ) -> Result<Vec<u8>> {
-        self.session.blob_slice(table, column, row, offset, limit)
+        match self.session {
+            Session::Sqlite(session) => session.blob_slice(table, column, row, offset, limit),
+            Session::Postgres(session) => session.blob_slice(table, column, row, offset, limit),
+            Session::CacheOnly(missed) => Err(cache_miss(missed)),
+        }
     }
 }
 
 fn first_row<T>(
-    session: sqlite::Session<'_>,
+    session: Session<'_>,
     access: Access,
     sql: &str,
     params: impl Params,
@@ -214,6 +340,9 @@ pub enum Extent {
     Statement,
     /// A new session and its rows. Only unique indexes guard against concurrent changes.
     NewSession,
+    /// A new session, or nothing if another call with the same idempotency key has made it. The
+    /// number stands for the key: changes with the same number do not run concurrently.
+    Key(i64),
     /// The rows of one session. Changes of the same session do not run concurrently.
     Session(Tick),
     /// Anything else. Changes with this extent do not run concurrently.
@@ -247,7 +376,7 @@ pub(super) struct Effects {
 impl<'a> WriteTx<'a> {
     /// A change of this extent in the transaction that `session` holds.
     pub(super) fn on(
-        session: sqlite::Session<'a>,
+        session: Session<'a>,
         extent: Extent,
         ticker: &'a Ticker,
         random: &'a mut Random,
@@ -297,6 +426,15 @@ impl<'a> WriteTx<'a> {
         read: impl FnOnce(&Row<'_>) -> Result<T>,
     ) -> Result<T> {
         self.returning(sql, params, read)?.ok_or_else(no_row)
+    }
+
+    /// Has other changes of a session wait until this one ends, for a change whose extent does not
+    /// name the session. On SQLite no other change runs meanwhile.
+    pub(super) fn lock_session(&self, session: Tick) -> Result<()> {
+        match self.reader.session {
+            Session::Postgres(engine) => engine.lock_session(session),
+            Session::Sqlite(_) | Session::CacheOnly(_) => Ok(()),
+        }
     }
 
     /// The time at which the change runs.
@@ -355,7 +493,7 @@ impl<'a> WriteTx<'a> {
 pub(super) struct Random(Vec<u64>);
 
 impl Random {
-    fn next(&mut self) -> Result<u64> {
+    pub(super) fn next(&mut self) -> Result<u64> {
         if let Some(number) = self.0.pop() {
             return Ok(number);
         }
@@ -373,7 +511,7 @@ impl Random {
 /// Code reads a row in the order of its SELECT, so the search for a name starts after the column
 /// that was read last. The rows of a list share a cache of column positions.
 pub(super) struct Row<'a> {
-    row: &'a sqlite::Row<'a>,
+    row: &'a EngineRow<'a>,
     /// The column after the one that was read last.
     next: Cell<usize>,
     /// How many columns were read.
@@ -404,7 +542,7 @@ impl Columns {
 }
 
 impl<'a> Row<'a> {
-    fn of(row: &'a sqlite::Row<'a>) -> Self {
+    fn of(row: &'a EngineRow<'a>) -> Self {
         Self {
             row,
             next: Cell::new(0),
@@ -413,7 +551,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn of_list(row: &'a sqlite::Row<'a>, columns: &'a Columns) -> Self {
+    fn of_list(row: &'a EngineRow<'a>, columns: &'a Columns) -> Self {
         Self {
             columns: Some(columns),
             ..Self::of(row)
@@ -428,6 +566,18 @@ impl<'a> Row<'a> {
     pub(super) fn get<T: FromValue>(&self, name: &'static str) -> Result<T> {
         let value = self.row.value(self.column(name)?)?;
         T::from_value(value).ok_or_else(|| unreadable(name, value))
+    }
+
+    /// A text, without a copy; `None` for NULL.
+    ///
+    /// # Errors
+    /// `internal_error` if there is no such column or its value is no text.
+    fn text(&self, name: &'static str) -> Result<Option<&str>> {
+        match self.row.value(self.column(name)?)? {
+            Value::Text(text) => Ok(Some(text)),
+            Value::Null(_) => Ok(None),
+            value @ (Value::Integer(_) | Value::Blob(_)) => Err(unreadable(name, value)),
+        }
     }
 
     /// Parses a column that holds JSON.

@@ -49,7 +49,8 @@ pub fn contents(reader: &Reader<'_>, tenant: TenantNo) -> Result<TenantContents>
 
 const PLATFORM_KEY: &str = "
 SELECT name FROM api_keys
-WHERE tenant_no = ?1 AND platform = 1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?2) LIMIT 1";
+WHERE tenant_no = ?1 AND platform = 1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?2)
+ORDER BY seq LIMIT 1";
 const IMPORT: &str = "SELECT 1 FROM imports WHERE tenant_no = ?1 LIMIT 1";
 
 /// Refuses the tenant of the platform, and a tenant that an import works on.
@@ -107,7 +108,7 @@ const ROWS: [&str; 12] = [
     // Replies of the tenant's accounts, whose ids begin with the tenant's number and a slash, and
     // replies to others about what is the tenant's.
     "DELETE FROM idempotency_keys WHERE (account_id, key) IN (
-       SELECT account_id, key FROM idempotency_keys WHERE account_id > ?1 || '/' AND account_id < ?1 || '0' LIMIT ?2)",
+       SELECT account_id, key FROM idempotency_keys WHERE account_id > CAST(?1 AS TEXT) || '/' AND account_id < CAST(?1 AS TEXT) || '0' LIMIT ?2)",
     "DELETE FROM idempotency_keys WHERE (account_id, key) IN (
        SELECT account_id, key FROM idempotency_keys WHERE tenant_no = ?1 AND location IS NOT NULL LIMIT ?2)",
     "DELETE FROM audit_events WHERE seq IN (SELECT seq FROM audit_events WHERE tenant_no = ?1 LIMIT ?2)",

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::rules::{Violation, refuse, unfit_directory};
-use super::sql::{Reader, Row};
+use super::sql::{Keyset, Reader, Row, Rows};
 use super::{WriteTx, agents, folder, installs};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::draft::TenantDraft;
@@ -192,10 +192,10 @@ impl NewTenant {
 
 const PAGE: &str = "
 SELECT tenant_no, client_id, name, entra_tenant_id, retention_days, rate_limit_per_minute, created_at, seq FROM tenants
-WHERE seq < ?1 AND (?2 IS NULL OR contains_words(?2, name, client_id))
-  AND (?4 IS NULL OR tenant_no IN (
-    SELECT c.tenant_no FROM channels c WHERE c.bot_id = ?4 AND c.deleted_at IS NULL
-    UNION SELECT i.tenant_no FROM installs i WHERE i.bot_id = ?4))
+WHERE seq < ?2
+  AND (?1 IS NULL OR tenant_no IN (
+    SELECT c.tenant_no FROM channels c WHERE c.bot_id = ?1 AND c.deleted_at IS NULL
+    UNION SELECT i.tenant_no FROM installs i WHERE i.bot_id = ?1))
 ORDER BY seq DESC LIMIT ?3";
 
 /// The filter of the list of tenants. Each field that is set narrows the list.
@@ -213,11 +213,17 @@ pub fn page(
     filter: &TenantFilter,
     before: Tick,
     limit: usize,
-) -> Result<Vec<(Tick, TenantRecord)>> {
-    reader.all(PAGE, (before, &filter.q, limit, &filter.bot_id), |row| {
-        let tenant = record(row)?;
-        Ok((row.get("seq")?, tenant))
-    })
+) -> Result<Rows<(Tick, TenantRecord)>> {
+    reader.page_matching(
+        filter.q.as_deref().map(|q| (q, &["name", "client_id"][..])),
+        [PAGE, PAGE],
+        Keyset { before, limit },
+        [&filter.bot_id],
+        |row| {
+            let tenant = record(row)?;
+            Ok((row.get("seq")?, tenant))
+        },
+    )
 }
 
 const INSERT: &str = "

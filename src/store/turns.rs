@@ -119,12 +119,13 @@ pub fn cancel(tx: &mut WriteTx<'_>, session: SessionId) -> Result<usize> {
     tx.execute(CANCEL, (session.tick(), now))
 }
 
-const BEGIN: &str =
-    "UPDATE turns SET status = 'RUNNING', started_at = ?2 WHERE seq = ?1 AND status = 'QUEUED'";
+const BEGIN: &str = "
+UPDATE turns SET status = 'RUNNING', started_at = ?2
+WHERE seq = ?1 AND status = 'QUEUED' AND (?3 IS NULL OR owner_lease = ?3)";
 
-/// Records that a turn is running.
-pub fn begin(tx: &mut WriteTx<'_>, turn: TurnId, at: Millis) -> Result<()> {
-    tx.execute(BEGIN, (turn.tick(), at)).map(drop)
+/// Records that a turn is running, under this lease of the node.
+pub fn begin(tx: &mut WriteTx<'_>, turn: TurnId, at: Millis, lease: Option<i64>) -> Result<()> {
+    tx.execute(BEGIN, (turn.tick(), at, lease)).map(drop)
 }
 
 /// Reads the index of unsettled turns, which are few.
@@ -162,10 +163,12 @@ pub struct Unsettled {
     pub model_tier: ModelTier,
     /// The cursor before the start of the stream.
     pub since: Tick,
+    /// The lease of the node that runs the turn. On SQLite always none.
+    pub owner: Option<i64>,
 }
 
 const OLDEST_UNSETTLED: &str = "
-SELECT id, status, assistant_message_id, model_tier, since_tick FROM turns
+SELECT id, status, assistant_message_id, model_tier, since_tick, owner_lease FROM turns
 WHERE session_seq = ?1 AND terminal_tick IS NULL ORDER BY seq LIMIT 1";
 
 /// A session's oldest turn whose stream has not ended.
@@ -178,6 +181,7 @@ pub fn oldest_unsettled(reader: &Reader<'_>, session: SessionId) -> Result<Optio
             answer: row.get("assistant_message_id")?,
             model_tier: row.get("model_tier")?,
             since: row.get("since_tick")?,
+            owner: row.get("owner_lease")?,
         })
     })
 }
@@ -231,15 +235,17 @@ pub struct Settlement {
     pub first_word_at: Option<Millis>,
     /// How the turn ended. A stored cancellation takes precedence.
     pub end: End,
+    /// The lease under which this node ran the turn. On SQLite none.
+    pub lease: Option<i64>,
 }
 
-const STATUS: &str =
-    "SELECT status FROM turns WHERE seq = ?1 AND id = ?2 AND terminal_tick IS NULL";
+const STATUS: &str = "SELECT status FROM turns WHERE seq = ?1 AND id = ?2 AND terminal_tick IS NULL AND (?3 IS NULL OR owner_lease = ?3)";
+/// Another node may have taken the turn over since its status was read.
 const SETTLE: &str = "
 UPDATE turns SET status = ?2, error_code = ?3, error_message = ?4, input_tokens = ?5, output_tokens = ?6,
                  started_at = coalesce(started_at, ?7), finished_at = coalesce(finished_at, ?8), terminal_tick = ?9,
                  first_word_at = ?10
-WHERE seq = ?1";
+WHERE seq = ?1 AND (?11 IS NULL OR owner_lease = ?11)";
 const INSERT_LOG: &str =
     "INSERT INTO turn_logs (turn_seq, session_seq, last_tick, log) VALUES (?1, ?2, ?3, ?4)";
 
@@ -247,7 +253,7 @@ const INSERT_LOG: &str =
 /// precedence.
 ///
 /// Returns the cursor of the terminal event, and how the turn ended. Returns `None` if the turn was
-/// deleted with its session.
+/// deleted with its session, or if this node no longer owns it.
 pub fn settle(
     tx: &mut WriteTx<'_>,
     settlement: &Settlement,
@@ -255,9 +261,11 @@ pub fn settle(
     log: impl FnOnce(Tick, &End) -> Result<String>,
 ) -> Result<Option<(Tick, End)>> {
     let id = settlement.id;
-    let status: Option<TurnStatus> = tx
-        .reader()
-        .optional(STATUS, (id.tick(), id), |row| row.get("status"))?;
+    let status: Option<TurnStatus> =
+        tx.reader()
+            .optional(STATUS, (id.tick(), id, settlement.lease), |row| {
+                row.get("status")
+            })?;
     let end = match status {
         None => return Ok(None),
         Some(TurnStatus::Cancelled) => End::Cancelled,
@@ -278,12 +286,9 @@ pub fn settle(
         End::Completed { usage, .. } => *usage,
         End::Failed { .. } | End::Cancelled => None,
     };
-    if !settlement.content.is_empty() {
-        messages::insert_answer(tx, settlement, finish_reason)?;
-    }
     let now = tx.now();
     let terminal = tx.tick();
-    tx.execute(
+    let settled = tx.execute(
         SETTLE,
         params![
             id.tick(),
@@ -295,9 +300,16 @@ pub fn settle(
             started_at,
             now,
             terminal,
-            settlement.first_word_at
+            settlement.first_word_at,
+            settlement.lease
         ],
     )?;
+    if settled == 0 {
+        return Ok(None);
+    }
+    if !settlement.content.is_empty() {
+        messages::insert_answer(tx, settlement, finish_reason)?;
+    }
     let log = log(terminal, &end)?;
     tx.execute(
         INSERT_LOG,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::sql::{Reader, Row};
+use super::sql::{Keyset, Reader, Row, Rows};
 use super::{WriteTx, tenants, tokens};
 use crate::error::{Code, Refusal, Result};
 use crate::model::clock::{Millis, Timestamp};
@@ -133,10 +133,10 @@ const SET_LAST_SEEN: &str = "
 INSERT INTO users (tenant_no, user_id, seq, name, email, role, last_seen_at) VALUES (?1, ?2, ?3, ?4, ?5, 'USER', ?6)
 ON CONFLICT (tenant_no, user_id) DO UPDATE
 SET name = coalesce(users.name, excluded.name), email = coalesce(users.email, excluded.email),
-    last_seen_at = max(coalesce(users.last_seen_at, 0), excluded.last_seen_at)";
+    last_seen_at = CASE WHEN users.last_seen_at > excluded.last_seen_at THEN users.last_seen_at ELSE excluded.last_seen_at END";
 
 const SEE_AGAIN: &str = "
-UPDATE users SET name = coalesce(name, ?3), email = coalesce(email, ?4), last_seen_at = max(coalesce(last_seen_at, 0), ?5)
+UPDATE users SET name = coalesce(name, ?3), email = coalesce(email, ?4), last_seen_at = CASE WHEN last_seen_at > ?5 THEN last_seen_at ELSE ?5 END
 WHERE tenant_no = ?1 AND user_id = ?2";
 
 /// Records the time of a user's request. Creates an unknown user with the role `USER`.
@@ -199,9 +199,8 @@ fn user(row: &Row<'_>) -> Result<User> {
 }
 
 const PAGE: &str = select_user!(
-    "WHERE tenant_no = ?1 AND seq < ?2 AND (?3 IS NULL OR role = ?3)
-       AND (?4 IS NULL OR contains_words(?4, name, email))
-     ORDER BY seq DESC LIMIT ?5"
+    "WHERE tenant_no = ?1 AND seq < ?3 AND (?2 IS NULL OR role = ?2)
+     ORDER BY seq DESC LIMIT ?4"
 );
 
 /// A page of a tenant's users older than a tick, newest first.
@@ -212,8 +211,14 @@ pub fn page(
     q: Option<&str>,
     before: Tick,
     limit: usize,
-) -> Result<Vec<User>> {
-    reader.all(PAGE, (tenant, before, role, q, limit), user)
+) -> Result<Rows<User>> {
+    reader.page_matching(
+        q.map(|q| (q, &["name", "email"][..])),
+        [PAGE, PAGE],
+        Keyset { before, limit },
+        (tenant, role),
+        user,
+    )
 }
 
 const LIST: &str = select_user!("WHERE tenant_no = ?1 ORDER BY seq");

@@ -4,14 +4,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::answer::Answer;
+use super::copies::{Copies, NodeKey};
 use super::envelope::{Envelope, FinishMetadata};
 use super::live::{LiveTurn, LiveTurns};
 use super::log::SseEvent;
 use super::queue::{Queue, QueuedSession};
-use super::respond::{Responders, TurnRef};
+use super::respond::{OVERLOADED, Responders, TurnRef};
 use super::responder::{FinishReason, ResponderError};
 use super::signals::Signals;
 use crate::error::{Code, Error, Result};
@@ -35,21 +36,25 @@ const UNSEEN_IMAGES: &str = "\n\nNote: The assistant could not see the picture t
 /// Answers turns. Clones share one engine.
 #[derive(Clone)]
 pub struct Engine {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    store: Store,
-    signals: Signals,
-    live: LiveTurns,
+pub(super) struct Inner {
+    pub(super) store: Store,
+    pub(super) signals: Signals,
+    pub(super) live: LiveTurns,
     responders: Responders,
     queue: Mutex<Queue>,
     /// `None` once the engine has stopped.
-    runtime: Mutex<Option<Runtime>>,
+    pub(super) runtime: Mutex<Option<Runtime>>,
     /// The number of running turns. [`Engine::stop`] waits for it to become 0.
-    running: watch::Sender<usize>,
-    stopping: watch::Sender<bool>,
+    pub(super) running: watch::Sender<usize>,
+    pub(super) stopping: watch::Sender<bool>,
     counters: TurnCounters,
+    /// Wakes the task that claims turns, on a node of several.
+    pub(super) claims: Notify,
+    /// The copies of turns that other nodes run.
+    pub(super) copies: Option<Copies>,
 }
 
 /// The number of turns that have ended, by outcome.
@@ -84,25 +89,37 @@ impl Engine {
         signals: Signals,
         responders: Responders,
         concurrency: usize,
+        node_key: NodeKey,
     ) -> std::io::Result<Self> {
+        let copies = store.node().map(|_| Copies::new(node_key));
+        let copies = copies.transpose().map_err(std::io::Error::other)?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("turns")
             .enable_all()
             .build()?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                store,
-                signals,
-                live: LiveTurns::default(),
-                responders,
-                queue: Mutex::new(Queue::new(concurrency)),
-                runtime: Mutex::new(Some(runtime)),
-                running: watch::Sender::new(0),
-                stopping: watch::Sender::new(false),
-                counters: TurnCounters::default(),
-            }),
-        })
+        let inner = Arc::new(Inner {
+            store,
+            signals,
+            live: LiveTurns::default(),
+            responders,
+            queue: Mutex::new(Queue::new(concurrency)),
+            runtime: Mutex::new(Some(runtime)),
+            running: watch::Sender::new(0),
+            stopping: watch::Sender::new(false),
+            counters: TurnCounters::default(),
+            claims: Notify::new(),
+            copies,
+        });
+        if let Some(node) = inner.store.node() {
+            let weak = Arc::downgrade(&inner);
+            node.listen(move |notice| {
+                if let Some(inner) = weak.upgrade() {
+                    inner.hear(&notice);
+                }
+            });
+        }
+        Ok(Self { inner })
     }
 
     /// The turns that are running.
@@ -120,9 +137,14 @@ impl Engine {
         &self.inner.counters
     }
 
-    /// Queues the sessions whose turns an earlier process did not finish.
+    /// Queues the sessions whose turns an earlier process did not finish. A node of several claims
+    /// turns from now on.
     pub async fn recover(&self) -> Result<()> {
         let store = &self.inner.store;
+        if store.node().is_some() {
+            self.inner.start_claiming();
+            return Ok(());
+        }
         let unsettled = match store.write(Extent::Configuration, turns::recover).await {
             // The turns still run, and their answers are stored when there is room.
             Err(error) if error.is(Code::StorageFull) => store.read(turns::all_unsettled).await?,
@@ -136,6 +158,13 @@ impl Engine {
 
     /// Queues a session that has a turn to run or to end.
     pub fn wake(&self, tenant: TenantNo, session: SessionId) {
+        if let Some(node) = self.inner.store.node() {
+            self.inner.claims.notify_one();
+            if self.inner.queue().free() == 0 {
+                node.tell_of_turns();
+            }
+            return;
+        }
         self.inner.queue().push(QueuedSession { tenant, session });
         self.inner.dispatch();
     }
@@ -145,6 +174,10 @@ impl Engine {
     pub fn cancel(&self, tenant: TenantNo, session: SessionId) {
         if let Some(live) = self.inner.live.get(session) {
             live.cancel();
+        }
+        if self.inner.store.node().is_some() {
+            self.inner.claims.notify_one();
+            return;
         }
         let cancelled = QueuedSession { tenant, session };
         self.inner.queue().push_cancelled(cancelled);
@@ -169,6 +202,9 @@ impl Engine {
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
+        if let Some(node) = self.inner.store.node() {
+            node.leave().await;
+        }
     }
 }
 
@@ -187,7 +223,7 @@ impl Drop for Inner {
 }
 
 impl Inner {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -215,23 +251,7 @@ impl Inner {
             };
             let inner = Arc::clone(self);
             runtime.spawn(async move {
-                // A task of its own, so that a panic ends this attempt and still frees the queue's
-                // slot.
-                let turn = Arc::clone(&inner);
-                let outcome = tokio::spawn(async move { turn.run(queued, has_slot).await }).await;
-                let has_more = match outcome {
-                    Ok(Ok(has_more)) => has_more,
-                    Ok(Err(error)) => {
-                        log::error!("a turn could not run; retrying: {error}");
-                        tokio::time::sleep(RETRY_DELAY).await;
-                        true
-                    }
-                    Err(error) => {
-                        log::error!("a turn failed unexpectedly; retrying: {error}");
-                        tokio::time::sleep(RETRY_DELAY).await;
-                        true
-                    }
-                };
+                let has_more = inner.attempt(queued, has_slot).await;
                 let running = {
                     let mut queue = inner.queue();
                     queue.finish(queued, has_more);
@@ -241,6 +261,20 @@ impl Inner {
                 inner.dispatch();
             });
         }
+    }
+
+    /// Runs a session's turn. Returns whether the session may have more turns.
+    pub(super) async fn attempt(self: &Arc<Self>, queued: QueuedSession, has_slot: bool) -> bool {
+        // A task of its own, so that a panic ends this attempt and still frees the queue's slot.
+        let turn = Arc::clone(self);
+        let outcome = tokio::spawn(async move { turn.run(queued, has_slot).await }).await;
+        match outcome {
+            Ok(Ok(has_more)) => return has_more,
+            Ok(Err(error)) => log::error!("a turn could not run; retrying: {error}"),
+            Err(error) => log::error!("a turn failed unexpectedly; retrying: {error}"),
+        }
+        tokio::time::sleep(RETRY_DELAY).await;
+        true
     }
 
     /// Runs a session's oldest unsettled turn if there is a slot for it, then ends the cancelled
@@ -261,13 +295,16 @@ impl Inner {
                 return Ok(false);
             };
             let outcome = self.answer(queued, &turn, &live).await;
-            self.live.remove(session);
-            self.signals.notify(session);
+            self.live.remove(session, &live);
+            self.signals.announce(session);
             outcome?;
+            if turn.owner.is_some() {
+                return Ok(false);
+            }
         }
     }
 
-    async fn oldest_unsettled(&self, session: SessionId) -> Result<Option<Unsettled>> {
+    pub(super) async fn oldest_unsettled(&self, session: SessionId) -> Result<Option<Unsettled>> {
         self.store
             .read(move |reader| turns::oldest_unsettled(reader, session))
             .await
@@ -280,19 +317,32 @@ impl Inner {
         session: SessionId,
         before_live: impl FnOnce(),
     ) -> Result<Option<(Unsettled, Arc<LiveTurn>)>> {
-        let Some(turn) = self.oldest_unsettled(session).await? else {
+        let lease = self.store.lease();
+        let oldest = self.oldest_unsettled(session).await?;
+        // Another node may have taken the turn over.
+        let Some(turn) = oldest.filter(|turn| turn.owner == lease) else {
             return Ok(None);
         };
         before_live();
         let live = self.live.insert(session, turn.id);
         // Read again: a cancel that was committed before the turn was live could not reach it.
         match self.oldest_unsettled(session).await {
-            Ok(Some(turn)) => Ok(Some((turn, live))),
+            Ok(Some(turn)) if turn.owner == lease => Ok(Some((turn, live))),
             outcome => {
-                self.live.remove(session);
+                self.live.remove(session, &live);
                 outcome.map(|_| None)
             }
         }
+    }
+
+    /// Waits until no other node can have taken the turn over. Returns whether this node still runs
+    /// it: if not, no reader may see more of this run, because the other one has begun.
+    async fn still_runs(&self, turn: &Unsettled) -> bool {
+        let (Some(node), Some(lease)) = (self.store.node(), turn.owner) else {
+            return true;
+        };
+        node.is_sure_of_lease().await;
+        node.lease() == lease
     }
 
     /// Answers a turn, stores the answer, and ends the turn's stream.
@@ -305,21 +355,27 @@ impl Inner {
                 .store
                 .read(move |reader| reasoning::are_kept(reader, session))
                 .await?;
+        if !self.still_runs(turn).await {
+            return Ok(());
+        }
         let mut answer = Answer::new(live, turn.answer, keeps_reasoning);
         answer.start(tick());
         let end = if turn.is_cancelled {
             End::Cancelled
         } else {
             answer.send(tick(), &Envelope::StartStep);
-            self.signals.notify(session);
-            let id = turn.id;
+            self.signals.announce(session);
+            let (id, lease) = (turn.id, turn.owner);
             // Not awaited: after a crash before this commit, the turn is still queued and runs
             // again all the same.
             drop(self.store.write(Extent::Statement, move |tx| {
-                turns::begin(tx, id, started_at)
+                turns::begin(tx, id, started_at, lease)
             }));
-            self.respond(session, turn, live, &mut answer).await
+            self.respond(session, turn, live, &mut answer).await?
         };
+        if !self.still_runs(turn).await {
+            return Ok(());
+        }
         answer.close_part(tick);
         if let End::Completed { .. } = end {
             answer.send(tick(), &Envelope::FinishStep);
@@ -335,6 +391,7 @@ impl Inner {
             parts: stored.parts,
             first_word_at: stored.first_word_at,
             end,
+            lease: turn.owner,
         });
         let log = Arc::new(log);
         loop {
@@ -354,7 +411,8 @@ impl Inner {
                     live.end(SseEvent::of(tick, &terminal(&end)));
                     return Ok(());
                 }
-                // The session was deleted, so no reader may see the terminal envelope.
+                // The session was deleted, or another node has taken the turn over: no reader of this
+                // run may see a terminal envelope.
                 Ok(None) => return Ok(()),
                 Err(error) => {
                     log::warn!("an answer could not be stored; retrying: {error}");
@@ -371,7 +429,7 @@ impl Inner {
         turn: &Unsettled,
         live: &LiveTurn,
         answer: &mut Answer<'_>,
-    ) -> End {
+    ) -> Result<End> {
         let turn_ref = TurnRef {
             session,
             turn: turn.id,
@@ -385,9 +443,12 @@ impl Inner {
         loop {
             tokio::select! {
                 biased;
-                () = live.cancelled() => return End::Cancelled,
+                () = live.cancelled() => return Ok(End::Cancelled),
                 chunk = chunks.recv() => match chunk {
                     Some(chunk) => {
+                        if !self.still_runs(turn).await {
+                            return Ok(End::Cancelled);
+                        }
                         answer.add_chunk(&chunk, tick);
                         // Chunks that have arrived in the meantime share one notification.
                         while let Ok(chunk) = chunks.try_recv() {
@@ -404,7 +465,12 @@ impl Inner {
             Some(outcome) => outcome,
             None => responding.await,
         };
-        match outcome {
+        if let Err(error) = &outcome
+            && error.code == OVERLOADED
+        {
+            return Err(Code::Overloaded.into());
+        }
+        Ok(match outcome {
             Ok((completion, sources)) if answer.has_text() => {
                 if completion.hides_images {
                     answer.add_chunk(&Chunk::Text(UNSEEN_IMAGES.to_owned()), tick);
@@ -434,7 +500,7 @@ impl Inner {
                 },
             ),
             Err(error) => failed(turn, error),
-        }
+        })
     }
 }
 
@@ -533,7 +599,10 @@ mod tests {
                     })
                 })
                 .unwrap();
-            let engine = Engine::new(store, Signals::default(), Responders::new(None), 1).unwrap();
+            let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"test");
+            let key = NodeKey::new(key);
+            let engine =
+                Engine::new(store, Signals::default(), Responders::new(None), 1, key).unwrap();
             engine.inner.stopping.send_replace(true);
             Self {
                 engine,

@@ -62,6 +62,19 @@ impl SseEvent {
         Self::new(tick, &envelope.to_json())
     }
 
+    /// Reads an event that another node has encoded. None for anything else.
+    pub fn read(bytes: Bytes) -> Option<Self> {
+        let text = std::str::from_utf8(&bytes).ok()?;
+        let (id, data) = text.strip_suffix("\n\n")?.split_once('\n')?;
+        let tick = Cursor::parse(id.strip_prefix("id: ")?)?.0;
+        let reasoning = ReasoningEvent::of(data.strip_prefix("data: ")?);
+        Some(Self {
+            tick,
+            bytes,
+            reasoning,
+        })
+    }
+
     /// The end of the part to which this event belongs, in place of the event.
     pub fn as_reasoning_end(&self) -> Self {
         #[derive(Deserialize)]

@@ -1,6 +1,8 @@
 //! Turns: the queue, the engine that answers them, the responders, and the stored event streams.
 
 pub mod answer;
+mod claiming;
+pub mod copies;
 pub mod engine;
 pub mod envelope;
 pub mod live;

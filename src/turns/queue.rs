@@ -149,6 +149,32 @@ impl Queue {
         Some(QueuedSession { tenant, session })
     }
 
+    /// Marks a session as running that another queue has chosen. A session with cancelled turns takes
+    /// no slot.
+    pub fn start(&mut self, claimed: QueuedSession, has_slot: bool) {
+        if has_slot {
+            self.running.insert(claimed.session);
+        } else {
+            self.ending.insert(claimed.session);
+        }
+    }
+
+    /// Marks a session of [`Queue::start`] as no longer running.
+    pub fn end(&mut self, session: SessionId) {
+        self.running.remove(&session);
+        self.ending.remove(&session);
+    }
+
+    /// The number of free slots.
+    pub fn free(&self) -> usize {
+        self.max_running.saturating_sub(self.running.len())
+    }
+
+    /// The most running turns of one tenant.
+    pub fn max_of_tenant(&self) -> usize {
+        self.max_of_tenant
+    }
+
     /// Marks a session as no longer running. If the session has more turns, it goes to the end of
     /// its tenant's queue.
     pub fn finish(&mut self, ended: QueuedSession, has_more: bool) {

@@ -60,6 +60,10 @@ struct TurnContext {
     articles_version: i64,
 }
 
+/// The code of a turn that could not be prepared because the database did not answer. The engine
+/// runs such a turn again.
+pub const OVERLOADED: &str = "overloaded";
+
 impl Responders {
     /// Creates the responders. A `model` replaces the built-in one.
     pub fn new(model: Option<openai::Client>) -> Self {
@@ -97,9 +101,14 @@ impl Responders {
                 Ok((completion, Vec::new()))
             }
             Some(model) => {
-                let reads = store.clone();
+                let (context, files) = store
+                    .read_on_pool(move |reader| {
+                        let files = prompt::files(reader, &context)?;
+                        Ok((context, files))
+                    })
+                    .await
+                    .map_err(not_prepared)?;
                 let (prompt, sources) = tokio::task::spawn_blocking(move || {
-                    let files = reads.read_now(|reader| prompt::files(reader, &context))?;
                     prompt::build(&context, files, &index, turn_ref.tier)
                 })
                 .await
@@ -162,7 +171,11 @@ impl Responders {
 
 fn not_prepared(error: Error) -> ResponderError {
     ResponderError {
-        code: "internal_error",
+        code: if error.is(Code::Overloaded) {
+            OVERLOADED
+        } else {
+            "internal_error"
+        },
         message: "The assistant could not prepare an answer. Please try again in a moment."
             .to_owned(),
         log: error.to_string(),

@@ -1,19 +1,21 @@
 //! Notifies readers that something has happened in a session, so that no reader polls the store.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::model::ids::{SessionId, Tick};
+use crate::store::Store;
 
 type Senders = Mutex<HashMap<Tick, watch::Sender<()>>>;
 
 /// One notification channel per session, which exists while the session has listeners. Clones share
 /// the channels.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Signals {
     senders: Arc<Senders>,
+    store: Arc<OnceLock<Store>>,
 }
 
 impl Signals {
@@ -38,12 +40,40 @@ impl Signals {
         sender.map_or(0, watch::Sender::receiver_count)
     }
 
-    /// Notifies all listeners of a session.
+    /// Notifies all listeners of a session on this node.
     pub fn notify(&self, session: SessionId) {
+        self.notify_at(session.tick());
+    }
+
+    /// As [`Signals::notify`], by the tick of the session.
+    pub fn notify_at(&self, session: Tick) {
         let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = senders.get(&session.tick()) {
+        if let Some(sender) = senders.get(&session) {
             sender.send_replace(());
         }
+    }
+
+    /// Notifies all listeners of all sessions on this node.
+    pub fn notify_all(&self) {
+        let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        for sender in senders.values() {
+            sender.send_replace(());
+        }
+    }
+
+    /// Notifies all listeners of a session, on every node.
+    pub fn announce(&self, session: SessionId) {
+        self.notify(session);
+        if let Some(store) = self.store.get()
+            && let Some(node) = store.node()
+        {
+            node.tell_of_session(session);
+        }
+    }
+
+    /// Has [`Signals::announce`] reach the other nodes of this store.
+    pub fn reach_nodes(&self, store: Store) {
+        drop(self.store.set(store));
     }
 }
 

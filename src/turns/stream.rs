@@ -18,8 +18,9 @@ enum Position {
     Turn(TurnId, Tick),
     /// Between turns. The next event after this cursor determines the turn.
     After(Tick),
-    /// Ahead of all events: a crash lost events that the reader has seen. The next turn that starts
-    /// after this cursor is read.
+    /// In a run of this turn that this node does not know: it was cut off, or another node has it.
+    Resume(TurnId, Tick),
+    /// Ahead of all events of a turn that runs. The next turn that starts after this cursor is read.
     NextStart(Tick),
 }
 
@@ -111,11 +112,12 @@ impl StreamReader {
         follows: bool,
         resumes: bool,
     ) -> Result<Option<Self>> {
-        let newest_live = engine.live().get(session).and_then(|turn| turn.last_tick());
+        engine.copy_running_turn(session).await?;
+        let live = engine.live().get(session);
         let next_start = store.tick();
         let (position, is_idle) = store
             .read(move |reader| {
-                first_position(reader, session, since, follows, newest_live, next_start)
+                first_position(reader, session, since, follows, live.as_deref(), next_start)
             })
             .await?;
         let position = position.filter(|_| follows || !(resumes && is_idle));
@@ -158,6 +160,7 @@ impl StreamReader {
         match self.position {
             Position::Turn(turn, after) => self.advance_in_turn(turn, after).await,
             Position::After(after) => self.find_turn_after(after).await,
+            Position::Resume(turn, since) => self.resume(turn, since).await,
             Position::NextStart(after) => self.find_start_after(after).await,
         }
     }
@@ -180,7 +183,10 @@ impl StreamReader {
             }
             // A settled turn without a log has no more events. An unsettled turn will have some.
             None if is_settled => self.finish_turn(after, Step::advanced()),
-            None => Step::default(),
+            None => {
+                self.engine.copy_turn(self.session);
+                Step::default()
+            }
         })
     }
 
@@ -215,6 +221,40 @@ impl StreamReader {
         }
     }
 
+    /// Goes on after a cursor if it lies in the run of the turn that this node gets to know. A run
+    /// that was cut off gave the cursor otherwise, and the turn is read from its new start.
+    async fn resume(&mut self, turn: TurnId, since: Tick) -> Result<Step> {
+        if let Some(live) = self.live().filter(|live| live.id == turn)
+            && let (Some(first), Some(last)) = (live.first_tick(), live.last_tick())
+        {
+            // A run of this node has begun after the reader came.
+            let is_other_run = !live.is_copy || first > since;
+            if !is_other_run && last < since && !live.is_ended() {
+                // The other node sends the rest in a moment.
+                return Ok(Step::default());
+            }
+            let is_same_run = !is_other_run && last >= since;
+            self.position = Position::Turn(turn, if is_same_run { since } else { FROM_START });
+            return Ok(Step::advanced());
+        }
+        let (is_settled, stored) = self
+            .store
+            .read(move |reader| {
+                let is_settled = turns::is_settled(reader, turn)?.ok_or_else(deleted)?;
+                Ok((is_settled, turns::log_of(reader, turn)?))
+            })
+            .await?;
+        let Some((log, _)) = stored.filter(|_| is_settled) else {
+            self.engine.copy_turn(self.session);
+            return Ok(Step::default());
+        };
+        let first = first_tick(&log).map_err(damaged_log)?;
+        let last = last_tick(&log).map_err(damaged_log)?;
+        let is_same_run = first <= since && last.is_some_and(|last| since <= last);
+        self.position = Position::Turn(turn, if is_same_run { since } else { FROM_START });
+        Ok(Step::advanced())
+    }
+
     async fn find_turn_after(&mut self, after: Tick) -> Result<Step> {
         let live = self.live();
         if let Some(run) = self.stored_after(after).await? {
@@ -231,6 +271,7 @@ impl StreamReader {
             self.position = Position::Turn(live.id, from);
             return Ok(Step::advanced());
         }
+        self.engine.copy_turn(self.session);
         Ok(Step::default())
     }
 
@@ -242,6 +283,7 @@ impl StreamReader {
             return Ok(Step::advanced());
         }
         let Some(run) = self.stored_after(after).await? else {
+            self.engine.copy_turn(self.session);
             return Ok(Step::default());
         };
         if first_tick(&run.log).map_err(damaged_log)? > after {
@@ -275,10 +317,11 @@ fn first_position(
     session: SessionId,
     since: Option<Tick>,
     follows: bool,
-    newest_live: Option<Tick>,
+    live: Option<&LiveTurn>,
     next_start: Tick,
 ) -> Result<(Option<Position>, bool)> {
-    let is_idle = turns::oldest_unsettled(reader, session)?.is_none();
+    let unsettled = turns::oldest_unsettled(reader, session)?;
+    let is_idle = unsettled.is_none();
     let Some(since) = since else {
         let position = match turns::newest(reader, session)? {
             Some(turn) => Some(Position::Turn(turn.id, FROM_START)),
@@ -290,12 +333,20 @@ fn first_position(
         return Ok((Some(Position::Turn(turn.id, FROM_START)), is_idle));
     }
     let (newest_since, newest_stored) = turns::newest_ticks(reader, session)?;
+    let newest_live = live.and_then(LiveTurn::last_tick);
     let newest_event = newest_live.map_or(newest_stored, |tick| tick.max(newest_stored));
     if since > newest_event.max(newest_since).max(Tick(0)) {
-        if is_idle {
+        let Some(unsettled) = unsettled else {
             return Err(Refusal::invalid("since", "is ahead of all events of this session").into());
-        }
-        return Ok((Some(Position::NextStart(next_start)), is_idle));
+        };
+        let runs_here = live.is_some_and(|live| {
+            live.id == unsettled.id && !live.is_copy && live.first_tick().is_some()
+        });
+        let position = match runs_here {
+            true => Position::NextStart(next_start),
+            false => Position::Resume(unsettled.id, since),
+        };
+        return Ok((Some(position), is_idle));
     }
     let has_more = since < newest_event;
     let position = (has_more || !is_idle || follows).then_some(Position::After(since));

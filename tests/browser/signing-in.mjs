@@ -73,6 +73,7 @@ export const scenarios = {
     await visitor.isSignedIn(other);
     await other.goto(await visitor.link("VIEWER"));
     await other.locator(".side-who").getByText("Viewer").waitFor();
+    await other.locator(".side-server").getByText(/^Switchboard \d+\.\d+\.\d+ · SQLite$/).waitFor();
     const whoIs = async (tab) => (await visitor.call("GET", "/whoami", { key: await token(tab) })).data.id;
     assert.deepEqual([await whoIs(page), await whoIs(other)], ["local:ADMIN", "local:VIEWER"]);
     await page.reload();

@@ -1,4 +1,4 @@
-"""Runs the reverse proxies of docs/deployment.md as the page configures them, between a client and a server.
+"""Runs the reverse proxies of docs/deployment.md and of examples/, between a client and a server.
 
     python3 tests/docs/proxies.py BINARY
 
@@ -65,6 +65,23 @@ def nginx(folder, port, server):
     text = replaced(
         block("nginx"), ("443", f"127.0.0.1:{port}"), ("/etc/ssl/", f"{folder}/"), (SERVER, server)
     )
+    return run_nginx(folder, text)
+
+
+def nginx_of_nodes(folder, port, server):
+    """The file in front of several nodes. Here, one server is all of them."""
+    text = replaced(
+        (ROOT / "examples/nginx-nodes.conf").read_text(encoding="utf-8"),
+        ("443", f"127.0.0.1:{port}"),
+        ("/run/secrets/tls_certificate", f"{folder}/{NAME}.pem"),
+        ("/run/secrets/tls_key", f"{folder}/{NAME}.key"),
+        ("node-1:8080", server),
+        ("node-2:8080", server),
+    )
+    return run_nginx(folder, text)
+
+
+def run_nginx(folder, text):
     logs = f"error_log {folder}/error.log;\npid {folder}/nginx.pid;\ndaemon off;\nevents {{}}\n"
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -118,7 +135,13 @@ def haproxy(folder, port, server):
     return ["haproxy", "-db", "-f", str(config)], {}
 
 
-PROXIES = [("nginx", nginx), ("caddy", caddy), ("apache2", apache), ("haproxy", haproxy)]
+PROXIES = [
+    ("nginx", nginx),
+    ("nginx", nginx_of_nodes),
+    ("caddy", caddy),
+    ("apache2", apache),
+    ("haproxy", haproxy),
+]
 
 
 def started(command, environment, folder, is_ready):

@@ -22,6 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ELLIPSIS = "…"
 SHELLS = {"", "bash", "console", "shell", "shell-session", "zsh"}
+# The pages that need a PostgreSQL server, and what stands for it and for its CA there.
+WITH_POSTGRES = {"docs/postgresql.md"}
+DATABASE, CA = "db.example.com", "/etc/ssl/db-ca.pem"
 # Seconds that a command may take, and that a server may take to print what the page shows.
 COMMAND_SECONDS = 90
 SERVER_SECONDS = 60
@@ -31,6 +34,7 @@ MUST_RUN = {
     "docs/configuration.md",
     "docs/deployment.md",
     "docs/operations.md",
+    "docs/postgresql.md",
     "docs/quick-start.md",
     "docs/relay.md",
     "docs/security.md",
@@ -48,7 +52,7 @@ REPLACED = [
 # What pages may use of the repository, as a reader who stands at its top.
 SHARED = ["contrib", "examples", "fixtures"]
 # Addresses in the pages, each of which stands for one with a free port.
-ADDRESSES = ["127.0.0.1:8080", "127.0.0.1:9464", "127.0.0.1:3978"]
+ADDRESSES = ["127.0.0.1:8080", "127.0.0.1:9464", "127.0.0.1:3978", "127.0.0.1:8081"]
 
 
 class Wrong(Exception):
@@ -326,6 +330,31 @@ class Place:
         return process.returncode, self.shown(printed)
 
 
+class Postgres:
+    """A PostgreSQL cluster for one page, which ends with its standard input."""
+
+    def __init__(self):
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        if not found:
+            raise Wrong("PostgreSQL is not installed: apt-get install postgresql")
+        self.port = free_addresses(1)[0].rpartition(":")[2]
+        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        script = (ROOT / "tests/postgres/cluster.sh").read_text(encoding="utf-8")
+        self.process = subprocess.Popen(
+            [*user, "sh", "-c", script, "sh", str(found[-1].parent), self.port, "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.folder = self.process.stdout.readline().strip()
+        if not self.folder:
+            raise Wrong("the PostgreSQL cluster does not start")
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
 def free_addresses(count):
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     found = [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
@@ -350,7 +379,12 @@ class Page:
             return self.report.fail(f"{self.name}:1: none of its commands is run")
         with tempfile.TemporaryDirectory(prefix="switchboard-docs-") as folder:
             place = Place(Path(folder).resolve(), self.binary)
+            postgres = None
             try:
+                if self.name in WITH_POSTGRES:
+                    postgres = Postgres()
+                    place.ours += [(DATABASE, f"localhost:{postgres.port}"), (CA, f"{postgres.folder}/ca.pem")]
+                    place.environment |= {"PGHOST": postgres.folder, "PGPORT": postgres.port}
                 for block in found:
                     # What follows a failure fails for its sake: one finding a page.
                     if not self.attempt(block, lambda: self.step(block, place)):
@@ -360,6 +394,8 @@ class Page:
             finally:
                 for server in self.servers:
                     server.end()
+                if postgres:
+                    postgres.end()
         return None
 
     def attempt(self, block, action):

@@ -296,8 +296,8 @@ fn each_change_of_an_agent_and_each_refused_attempt_is_an_audit_event() {
         before + 5
     );
     let events: String = server.stored(
-        "SELECT group_concat(action || ' ' || target || ' ' || actor_kind || ' ' || details || ' ' || remote, char(10)) FROM
-         (SELECT * FROM audit_events ORDER BY seq DESC LIMIT 5)",
+        "SELECT string_agg(action || ' ' || target || ' ' || actor_kind || ' ' || details || ' ' || remote, '\n') FROM
+         (SELECT * FROM audit_events ORDER BY seq DESC LIMIT 5) e",
     );
     assert_eq!(
         events.lines().rev().collect::<Vec<_>>(),

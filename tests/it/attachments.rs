@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::scripted_model::{self, ScriptedModel};
-use crate::support::{ApiClient, DAY, DEMO, MINUTE, SECOND, START, Server, technician};
+use crate::support::{ApiClient, DAY, DEMO, MINUTE, SECOND, START, Server, block_on, technician};
 use crate::watchdog::until;
 use crate::wire::{Connection, Reply, Request};
 
@@ -544,9 +544,7 @@ fn a_file_that_no_message_carries_is_deleted_after_a_day() {
         .map(|_| northwind.upload(&session, "image/png", PNG))
         .collect();
     let cleans_up = || {
-        let store = server.app.store.clone();
-        actix_web::rt::System::new()
-            .block_on(async move { store.purge_attachments().await.unwrap() });
+        block_on(server.app.store.purge_attachments());
         let left: i64 = server.stored("SELECT count(*) FROM attachment_contents");
         left
     };

@@ -11,6 +11,7 @@ use std::thread;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
+use crate::database::sqlite_only;
 use crate::process::{Client, CommandOutput, NORTHWIND, Server, Workspace};
 use crate::upgrade::{newest_migration, unpack_version_0_1};
 
@@ -118,6 +119,7 @@ fn write(
 
 #[test]
 fn each_backup_under_load_is_consistent_and_holds_everything_acknowledged_before_it() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let (stop, acknowledged) = (AtomicBool::new(false), Mutex::new(Acknowledged::new()));
@@ -166,6 +168,7 @@ fn each_backup_under_load_is_consistent_and_holds_everything_acknowledged_before
 
 #[test]
 fn a_backup_is_one_private_self_describing_file_and_leaves_no_other_file() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let client = server.client();
@@ -218,6 +221,7 @@ fn a_backup_is_one_private_self_describing_file_and_leaves_no_other_file() {
 
 #[test]
 fn a_backup_overwrites_nothing_and_a_failed_one_leaves_nothing() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let folder = workspace.path().join("backups");
     fs::create_dir(&folder).unwrap();
@@ -283,6 +287,7 @@ fn damaged(file: &Path) -> Vec<u8> {
 
 #[test]
 fn an_inconsistent_file_can_be_backed_up_and_restored_and_both_report_the_inconsistency() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let sessions: Vec<String> = (0..25).map(|_| begin_session(&server.client())).collect();
@@ -331,6 +336,7 @@ fn an_inconsistent_file_can_be_backed_up_and_restored_and_both_report_the_incons
 
 #[test]
 fn a_copy_with_half_a_transaction_is_not_accepted_as_a_backup() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     workspace.ok(["backup", "backup.db"]);
     let copy = workspace.path().join("copy");
@@ -374,6 +380,7 @@ fn a_copy_with_half_a_transaction_is_not_accepted_as_a_backup() {
 
 #[test]
 fn a_restored_file_that_cannot_be_opened_is_reported_as_restored() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     workspace.ok(["backup", "backup.db"]);
     let backup = workspace.path().join("backup.db");
@@ -394,6 +401,7 @@ fn a_restored_file_that_cannot_be_opened_is_reported_as_restored() {
 
 #[test]
 fn a_backup_and_a_copied_folder_hold_what_a_crash_left_in_the_write_ahead_log() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let session = begin_session(&server.client());
@@ -422,6 +430,7 @@ fn a_backup_and_a_copied_folder_hold_what_a_crash_left_in_the_write_ahead_log() 
 
 #[test]
 fn a_restore_refuses_a_folder_with_data_or_leftovers_of_it() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     workspace.ok(["backup", "backup.db"]);
     let before = fs::read(workspace.database()).unwrap();
@@ -449,6 +458,7 @@ fn a_restore_refuses_a_folder_with_data_or_leftovers_of_it() {
 
 #[test]
 fn a_restore_refuses_a_served_folder_even_if_its_database_file_is_missing() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     workspace.ok(["backup", "backup.db"]);
     let server = workspace.serve_demo_world();
@@ -478,6 +488,7 @@ fn server_answers(server: &Server) {
 
 #[test]
 fn an_incomplete_backup_is_refused_and_leaves_the_folder_without_a_database() {
+    sqlite_only!();
     let source = Workspace::with_demo_world();
     source.ok(["backup", "backup.db"]);
     let whole = fs::read(source.path().join("backup.db")).unwrap();
@@ -531,6 +542,7 @@ fn an_incomplete_backup_is_refused_and_leaves_the_folder_without_a_database() {
 
 #[test]
 fn a_backup_of_an_older_version_s_file_stays_as_it_is_and_migrates_when_restored() {
+    sqlite_only!();
     let workspace = Workspace::new();
     fs::create_dir(workspace.data()).unwrap();
     unpack_version_0_1(&workspace.data());
@@ -566,6 +578,7 @@ fn a_backup_of_an_older_version_s_file_stays_as_it_is_and_migrates_when_restored
 
 #[test]
 fn tokens_survive_a_restore_if_the_folder_s_secret_is_restored_too() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let session = begin_session(&server.client());

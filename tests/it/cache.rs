@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::FutureExt;
 use serde_json::{Value, json};
 use switchboard::model::clock::Clock;
 use switchboard::model::names::{AgentId, ClientId, TenantNo};
 use switchboard::model::words::{ManagedAgentKey, Role};
 use switchboard::resolver::{Asker, Choice, Purpose, Request, Tenant, resolve};
-use switchboard::store::{Store, import};
+use switchboard::store::import;
 
 use crate::authority::{AUDIENCE, Authority, NEWCOMER, current};
 use crate::process::{NORTHWIND as NORTHWIND_KEY, Workspace};
@@ -16,7 +15,7 @@ use crate::random::{self, Random};
 use crate::sign_in::signed_in;
 use crate::support::{
     ApiClient, CONTOSO, DAY, DEMO, FOURTH_COFFEE, NORTHWIND, SECOND, SHARED_BOT, Server,
-    TECHNICIAN_BOT, WOODGROVE, from,
+    TECHNICIAN_BOT, WOODGROVE, block_on, from,
 };
 use crate::world;
 
@@ -320,7 +319,7 @@ fn import_from_other_process(server: &Server, mut tenant: Value) {
     tenant["client_id"] = "northwind-it".into();
     let world = json!({ "tenants": [tenant] }).to_string();
     let seed = switchboard::input::seed::parse(&world, crate::support::ENVIRONMENT).unwrap();
-    let other = Store::open(server.folder(), Clock::System).unwrap();
+    let other = server.database().open(Clock::System);
     let operator = switchboard::model::caller::Actor {
         kind: switchboard::model::words::CallerKind::Operator,
         id: "test".to_owned(),
@@ -472,7 +471,7 @@ fn frequent_writes_do_not_invalidate_the_cache() {
     let person = server.with_credential(&current().issue(&authority.claims(NEWCOMER)));
     let version = || {
         // Records of requests wait in the writer's queue. An empty write waits for all before it.
-        server.app.store.write_now(|_| Ok(())).unwrap();
+        server.wait_for_records();
         server.stored::<i64>("SELECT version FROM configuration_version")
     };
     let before = version();
@@ -518,13 +517,15 @@ const CHANGES_OF_ALL_KINDS: &[&str] = &[
     "UPDATE installs SET bot_id = NULL WHERE tenant_no = 2",
     "UPDATE installs SET bot_id = 'b07fab1e-c0de-4bee-8ace-facade0fb075' WHERE tenant_no = 2",
     "DELETE FROM company_directories WHERE psa_company_id = '1001'",
-    "INSERT OR IGNORE INTO company_directories (tenant_no, m365_tenant_id, company_seq, psa_company_id, position)
-     SELECT tenant_no, 'ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e', seq, psa_company_id, 1 FROM end_companies WHERE psa_company_id IN ('1001', '1002')",
-    "UPDATE OR IGNORE company_directories SET m365_tenant_id = 'c0ffee00-be4d-4ade-8d0e-decafdecaf00' WHERE psa_company_id IN ('1002', '1003')",
+    "INSERT INTO company_directories (tenant_no, m365_tenant_id, company_seq, psa_company_id, position)
+     SELECT tenant_no, 'ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e', seq, psa_company_id, 1 FROM end_companies WHERE psa_company_id IN ('1001', '1002')
+     ON CONFLICT DO NOTHING",
+    "UPDATE company_directories SET m365_tenant_id = 'c0ffee00-be4d-4ade-8d0e-decafdecaf00' WHERE psa_company_id IN ('1002', '1003')",
     "INSERT INTO end_companies (tenant_no, psa_company_id, seq, psa_company_name, created_at, updated_at)
      SELECT 1, 'n' || (count(*) + 1), -1 - count(*), 'New', 1, 1 FROM end_companies",
-    "INSERT OR IGNORE INTO company_directories (tenant_no, m365_tenant_id, company_seq, psa_company_id, position)
-     SELECT tenant_no, 'ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e', seq, psa_company_id, 0 FROM end_companies WHERE psa_company_id LIKE 'n%'",
+    "INSERT INTO company_directories (tenant_no, m365_tenant_id, company_seq, psa_company_id, position)
+     SELECT tenant_no, 'ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e', seq, psa_company_id, 0 FROM end_companies WHERE psa_company_id LIKE 'n%'
+     ON CONFLICT DO NOTHING",
     "DELETE FROM end_companies WHERE psa_company_id LIKE 'n%'",
     "UPDATE tenants SET name = name || '.'",
 ];
@@ -557,15 +558,11 @@ fn some_question(tenants: &[Tenant], random: &mut Random) -> (Asker, Request) {
 }
 
 #[test]
-fn after_any_sequence_of_changes_the_cache_decides_as_the_file_does() {
+fn after_any_sequence_of_changes_the_cache_decides_as_the_database_does() {
     let seed = random::seed();
     let mut random = Random::new(seed);
     let server = Server::demo();
     let store = &server.app.store;
-    let file =
-        rusqlite::Connection::open(switchboard::store::database_file(server.folder())).unwrap();
-    // Commits need no sync, because this test does not crash.
-    file.pragma_update(None, "synchronous", "OFF").unwrap();
     let tenants: Vec<Tenant> = ["northwind-it", "fabrikam-support", "relay-platform"]
         .into_iter()
         .zip(1..)
@@ -579,38 +576,24 @@ fn after_any_sequence_of_changes_the_cache_decides_as_the_file_does() {
     let (mut answered, mut refused) = (0, 0);
     let mut made = BTreeSet::new();
     for _ in 0..1_500 {
-        // A change that violates a constraint of the file is skipped.
+        // A change that violates a constraint is skipped.
         let change = random.pick(CHANGES_OF_ALL_KINDS);
-        if file.execute(change, []).is_ok_and(|rows| rows > 0) {
+        if server.database().try_sql(change).is_ok_and(|rows| rows > 0) {
             made.insert(change);
         }
         for _ in 0..20 {
             let (asker, request) = some_question(&tenants, &mut random);
             let purpose = random.pick(&[Purpose::Create, Purpose::DryRun]);
             let (who, what) = (asker.clone(), request.clone());
-            let kept = store
-                .read_cached(move |known| resolve(known, &who, &what, purpose))
-                .now_or_never()
-                .unwrap();
-            let snapshot_version = store
-                .read_cached(|known| Ok(known.snapshot_version()))
-                .now_or_never()
-                .unwrap()
-                .unwrap();
-            let gone_on = store
-                .resolve(
-                    Some(snapshot_version),
-                    asker.clone(),
-                    request.clone(),
-                    purpose,
-                )
-                .now_or_never()
-                .unwrap();
+            let kept =
+                block_on(store.read_cached(move |known| resolve(known, &who, &what, purpose)));
+            let version = block_on(store.read_cached(|known| Ok(known.snapshot_version())));
+            let decided = block_on(store.resolve(Some(version), &asker, &request, purpose));
             let read = store.read_now(|reader| resolve(reader, &asker, &request, purpose));
-            let (kept, gone_on, read) = (kept.unwrap(), gone_on.unwrap(), read.unwrap());
-            let gone_on = gone_on.map_err(|none| none.refused);
+            let decided = decided.outcome.map_err(|none| none.refused);
+            let read = read.unwrap();
             assert_eq!(kept, read, "{asker:?} {request:?} {purpose:?}");
-            assert_eq!(gone_on, read, "{asker:?} {request:?} {purpose:?}");
+            assert_eq!(decided, read, "{asker:?} {request:?} {purpose:?}");
             if kept.is_ok() {
                 answered += 1;
             } else {

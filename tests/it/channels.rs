@@ -855,8 +855,8 @@ fn each_change_of_a_channel_is_an_audit_event() {
         before + 4
     );
     let events: String = server.stored(
-        "SELECT group_concat(action || ' ' || target || ' ' || actor_kind || ' ' || details, char(10)) FROM
-         (SELECT * FROM audit_events ORDER BY seq DESC LIMIT 4)",
+        "SELECT string_agg(action || ' ' || target || ' ' || actor_kind || ' ' || details, '\n') FROM
+         (SELECT * FROM audit_events ORDER BY seq DESC LIMIT 4) e",
     );
     assert_eq!(
         events.lines().rev().collect::<Vec<_>>(),

@@ -300,5 +300,5 @@ fn a_server_whose_clock_keeps_jumping_loses_nothing_and_reuses_no_id() {
         server = server.restart_after_crash();
     }
     kill(server.server);
-    holds(&server.workspace.data(), &histories, u64::MAX).unwrap();
+    holds(server.workspace.sql(), &histories, u64::MAX).unwrap();
 }

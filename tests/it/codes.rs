@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::Connection;
 use serde_json::json;
 use switchboard::error::Code;
 use switchboard::model::words::Role;
-use switchboard::store::database_file;
 
 use crate::authority::{Authority, NEWCOMER};
+use crate::database::is_on_postgres;
 use crate::faults;
 use crate::management::{flags, person};
 use crate::sign_in::signed_in;
@@ -199,17 +198,20 @@ const PROVOKED: &[(Code, Provocation)] = &[
     }),
     (Code::Overloaded, || {
         let server = Server::demo();
-        let mut file = Connection::open(database_file(server.folder())).unwrap();
         // Another process holds the write lock for longer than a request waits.
-        let held = file
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-            .unwrap();
-        let reply = server.northwind().create_session(technician());
-        held.rollback().unwrap();
-        server.northwind().create_session(technician()).expect(201);
+        let create = || server.northwind().create_session(technician());
+        let reply = server.database().while_locked(create);
+        create().expect(201);
         reply
     }),
-    (Code::StorageFull, faults::reply_on_a_full_disk),
+    (Code::StorageFull, || {
+        if !is_on_postgres() {
+            return faults::reply_on_a_full_disk();
+        }
+        let server = Server::demo();
+        server.database().refuse("INSERT", "sessions", "disk_full");
+        server.northwind().create_session(technician())
+    }),
     (Code::ShuttingDown, || {
         let server = Server::demo();
         server.app.drain();

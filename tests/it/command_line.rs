@@ -8,6 +8,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
+use crate::database::sqlite_only;
 use crate::process::{
     Client, NORTHWIND, Server, Workspace, finish, id_and_key, program, read_reply,
 };
@@ -66,6 +67,7 @@ const COMMANDS: &[(&[&str], &[&str])] = &[
     (&["keys", "revoke"], &[]),
     (&["backup"], &[]),
     (&["restore"], &[]),
+    (&["copy"], &["--from", "--to"]),
     (
         &["login-link"],
         &["--tenant", "--role", "--public-url", "--listen"],
@@ -258,6 +260,7 @@ fn a_failure_is_exit_1_with_one_line_that_says_what_is_wrong() {
 
 #[test]
 fn the_check_of_a_folder_without_data_fails_and_does_not_create_it() {
+    sqlite_only!();
     let workspace = Workspace::new();
     assert!(
         workspace
@@ -270,6 +273,7 @@ fn the_check_of_a_folder_without_data_fails_and_does_not_create_it() {
 
 #[test]
 fn the_folder_and_its_parents_are_created_and_only_the_owner_has_access() {
+    sqlite_only!();
     let workspace = Workspace::new();
     let folder = workspace.path().join("a/b c/données");
     let done = finish(
@@ -307,6 +311,7 @@ fn the_folder_and_its_parents_are_created_and_only_the_owner_has_access() {
 
 #[test]
 fn without_the_data_flag_the_default_folder_in_the_current_directory_is_used() {
+    sqlite_only!();
     let workspace = Workspace::new();
     let create = ["tenants", "create", "--client-id", "n", "--name", "N"];
     let done = finish(program(create).current_dir(workspace.path()));
@@ -321,6 +326,7 @@ fn without_the_data_flag_the_default_folder_in_the_current_directory_is_used() {
 
 #[test]
 fn a_path_that_cannot_be_a_folder_is_refused_in_one_sentence() {
+    sqlite_only!();
     let workspace = Workspace::new();
     let file = workspace.file("occupied", "text");
     for folder in [file.clone(), format!("{file}/below")] {
@@ -332,6 +338,7 @@ fn a_path_that_cannot_be_a_folder_is_refused_in_one_sentence() {
 
 #[test]
 fn the_variables_of_data_and_env_work_and_the_flags_override_them() {
+    sqlite_only!();
     let workspace = with_tenant();
     let listed = workspace.ok(["tenants", "list"]);
     assert!(listed.starts_with("northwind-it\t"));
@@ -624,11 +631,9 @@ fn an_import_while_the_server_runs_is_served_at_once() {
 #[test]
 fn ids_of_server_and_command_line_grow_together_even_after_the_clock_was_set_back() {
     let workspace = Workspace::with_demo_world();
-    // The newest row of the file is an hour ahead of the clock.
-    let file = workspace.closed_file();
-    let ahead = "UPDATE tenants SET seq = seq + 3600000 * 4096 WHERE client_id = 'relay-platform'";
-    assert_eq!(file.execute(ahead, []).unwrap(), 1);
-    drop(file);
+    // The newest row is an hour ahead of the clock.
+    let ahead = "UPDATE tenants SET seq = seq + 3600000 * CAST(4096 AS bigint) WHERE client_id = 'relay-platform'";
+    assert_eq!(workspace.sql().execute_sql(ahead), 1);
     let server = workspace.serve_demo_world();
     let mut ids = Vec::new();
     for number in 0..3 {
@@ -650,6 +655,7 @@ fn ids_of_server_and_command_line_grow_together_even_after_the_clock_was_set_bac
 
 #[test]
 fn a_second_server_on_one_folder_is_refused_in_one_sentence() {
+    sqlite_only!();
     let workspace = with_tenant();
     let server = workspace.serve::<&str>([]);
     for command in ["serve", "demo"] {
@@ -688,6 +694,7 @@ fn a_signal_stops_the_server_with_exit_0() {
 
 #[test]
 fn every_clean_exit_leaves_all_data_in_the_one_file() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let log = workspace.data().join("switchboard.db-wal");
     assert!(!log.exists());

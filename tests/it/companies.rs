@@ -490,8 +490,8 @@ fn a_deleted_companys_own_articles_are_deleted_and_never_become_shared() {
     let northwind = server.northwind();
     let articles = || {
         server.stored::<String>(
-            "SELECT group_concat(coalesce(psa_company_id, '-') || ' ' || title, char(10)) FROM
-             (SELECT * FROM knowledge_articles WHERE tenant_no = 1 ORDER BY seq)",
+            "SELECT string_agg(coalesce(psa_company_id, '-') || ' ' || title, '\n') FROM
+             (SELECT * FROM knowledge_articles WHERE tenant_no = 1 ORDER BY seq) e",
         )
     };
     let before = articles();
@@ -566,8 +566,8 @@ fn each_change_of_a_company_is_an_audit_event_and_a_change_of_nothing_is_not() {
         .expect(204);
     guest.get("/end-companies").refused(403, "forbidden");
     let told: String = server.stored(
-        "SELECT group_concat(action || ' ' || target || ' ' || actor_kind || ' ' || details || ' ' || remote, char(10)) FROM
-         (SELECT * FROM audit_events ORDER BY seq DESC LIMIT 5)",
+        "SELECT string_agg(action || ' ' || target || ' ' || actor_kind || ' ' || details || ' ' || remote, '\n') FROM
+         (SELECT * FROM audit_events ORDER BY seq DESC LIMIT 5) e",
     );
     assert_eq!(
         told.lines().rev().collect::<Vec<_>>(),

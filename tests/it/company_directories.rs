@@ -388,7 +388,7 @@ fn the_findings_and_the_refused_directories_follow_each_directory_of_a_company()
         .expect(200);
     assert_eq!(offered(&northwind), [SCHOOL]);
     assert_eq!(pinned_to(&server, MERGED), "1001");
-    let checked = Workspace::check_of(server.folder());
+    let checked = Workspace::check_of(server.database());
     assert!(!checked.contains(MERGED), "{checked}");
 }
 

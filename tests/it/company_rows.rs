@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::database::sqlite_only;
 use crate::scripted_model::{Reply as ModelReply, ScriptedModel, text_chunk};
 use crate::support::{CONTOSO, NORTHWIND, RELAY, Server, from};
 use crate::upgrade::unpack_version_0_1;
@@ -154,6 +155,7 @@ fn folder_of_0_1(changes: &str) -> TempDir {
 
 #[test]
 fn an_upgrade_gives_a_session_its_company_unless_the_company_is_younger_or_gone() {
+    sqlite_only!();
     let row = "SELECT company_seq IS (SELECT seq FROM end_companies WHERE psa_company_id = '1001') FROM sessions WHERE psa_company_id = '1001'";
     for (changes, is_mapped, status) in [
         ("", true, 202),

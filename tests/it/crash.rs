@@ -238,19 +238,11 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed_twenty_times_under_eig
     let checked = workspace.run(["check"]);
     assert_eq!(checked.code, 0, "{checked:?}");
 
-    let file = workspace.closed_file();
-    let mut statement = file
-        .prepare("SELECT s.title, m.content FROM sessions s LEFT JOIN messages m ON m.session_seq = s.seq AND m.role = 'user'")
-        .unwrap();
     let mut there: HashMap<String, Vec<String>> = HashMap::new();
-    let rows = statement
-        .query_map([], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?))
-        })
-        .unwrap();
-    for row in rows {
-        let (title, content) = row.unwrap();
-        there.entry(title).or_default().extend(content);
+    let rows = "SELECT s.title, m.content FROM sessions s LEFT JOIN messages m ON m.session_seq = s.seq AND m.role = 'user'";
+    for row in workspace.sql().rows(rows) {
+        let content: Option<String> = row.get(1);
+        there.entry(row.get(0)).or_default().extend(content);
     }
     for session in &all {
         let found = there

@@ -50,10 +50,9 @@ fn companies(workspace: &Workspace) -> Vec<(String, String, Option<String>)> {
         .collect()
 }
 
-/// One value from the closed database file.
+/// One value from the database.
 fn stored(workspace: &Workspace, sql: &str) -> String {
-    let file = workspace.closed_file();
-    file.query_row(sql, [], |row| row.get(0)).unwrap()
+    workspace.sql().stored(sql)
 }
 
 #[test]
@@ -80,7 +79,7 @@ fn a_list_creates_changes_and_keeps_companies_and_importing_it_again_changes_not
         import_ok(&workspace, list),
         "0 created, 0 updated, 5 unchanged\n"
     );
-    let events = "SELECT group_concat(target || ' ' || actor_kind || ' ' || details, char(10)) FROM audit_events WHERE action = 'companies.import'";
+    let events = "SELECT string_agg(target || ' ' || actor_kind || ' ' || details, '\n') FROM audit_events WHERE action = 'companies.import'";
     assert_eq!(
         stored(&workspace, events),
         r#"northwind-it operator {"created":2,"updated":2}"#

@@ -8,6 +8,7 @@ use std::thread;
 
 use serde_json::Value;
 
+use crate::database::sqlite_only;
 use crate::faults::wait_until_all_turns_end;
 use crate::history::Writer;
 use crate::process::{Client, NORTHWIND, RELAY, SERVE, Server, Workspace};
@@ -170,6 +171,7 @@ fn outcome(damage: Damage, workspace: &Workspace, whole: &[u8], answers: &Answer
 
 #[test]
 fn a_file_that_was_cut_is_refused_and_no_damage_makes_a_server_panic() {
+    sqlite_only!();
     let (workspace, answers) = world();
     let whole = fs::read(workspace.database()).unwrap();
     let seed = seed();
@@ -201,6 +203,7 @@ fn a_file_that_was_cut_is_refused_and_no_damage_makes_a_server_panic() {
 
 #[test]
 fn a_damaged_directory_id_in_a_row_or_an_index_routes_nothing() {
+    sqlite_only!();
     const CONTOSO: &[u8] = b"ca5cade0-4ce5-4d0e-9b1d-0f0a51deca5e";
     let workspace = Workspace::with_demo_world();
     drop(workspace.closed_file());
@@ -226,6 +229,7 @@ fn a_damaged_directory_id_in_a_row_or_an_index_routes_nothing() {
 
 #[test]
 fn a_file_without_its_last_byte_is_refused_in_one_sentence() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let file = fs::File::options()
         .write(true)
@@ -243,6 +247,7 @@ fn a_file_without_its_last_byte_is_refused_in_one_sentence() {
 
 #[test]
 fn a_record_of_the_schema_that_cannot_be_read_is_refused_in_one_sentence() {
+    sqlite_only!();
     for damage in [
         "applied_on = 'yesterday'",
         "applied_on = NULL",
@@ -272,6 +277,7 @@ fn a_record_of_the_schema_that_cannot_be_read_is_refused_in_one_sentence() {
 
 #[test]
 fn an_emptied_file_is_not_mistaken_for_a_first_start() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     workspace.serve_demo_world().stop();
     fs::write(workspace.database(), "").unwrap();

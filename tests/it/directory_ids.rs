@@ -353,7 +353,7 @@ fn a_stored_id_that_is_none_stays_readable_and_is_a_finding() {
     // Nobody is told to link what cannot be linked.
     assert_eq!(health["installed_without_company"]["count"], 1);
 
-    let checked = Workspace::check_of(server.folder());
+    let checked = Workspace::check_of(server.database());
     for message in [
         no_guid("tbc"),
         no_guid("contoso.example"),

@@ -350,7 +350,7 @@ fn a_reply_that_the_document_does_not_describe_is_detected() {
     };
     let request = Request::new("GET", "/public-api/health");
     let meta = json!({ "request_id": "5f0c4c2e-8f3e-4d8e-9d0e-0a1b2c3d4e5f", "timings_ms": { "total": 1.0 }, "warnings": [] });
-    let right = json!({ "data": { "status": "ok", "version": "1" }, "meta": meta });
+    let right = json!({ "data": { "status": "ok", "version": "1", "engine": "sqlite", "nodes": 1 }, "meta": meta });
     assert_documented(&request, &reply(200, right.clone()));
     let mut more = right.clone();
     more["data"]["secret"] = json!(1);

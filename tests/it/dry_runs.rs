@@ -10,7 +10,7 @@ use crate::support::{
 fn written(server: &Server) -> i64 {
     server.stored(
         "SELECT (SELECT count(*) FROM sessions) + (SELECT count(*) FROM idempotency_keys)
-              + (SELECT coalesce(sum(attempts), 0) FROM unlinked_tenants)",
+              + (SELECT CAST(coalesce(sum(attempts), 0) AS bigint) FROM unlinked_tenants)",
     )
 }
 

@@ -1130,13 +1130,14 @@ fn a_draining_server_accepts_no_new_work() {
 #[test]
 fn health_and_readiness_need_no_credential() {
     let server = Server::demo();
+    let engine = server.app.store.engine_name();
     let health = server.anonymous().get("/health").expect(200).data();
     assert_eq!(
         health,
-        json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") })
+        json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION"), "engine": engine, "nodes": 1 })
     );
     assert_eq!(
         server.anonymous().get("/ready").expect(200).data(),
-        json!({ "status": "ready" })
+        json!({ "status": "ready", "engine": engine, "nodes": 1 })
     );
 }

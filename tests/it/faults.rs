@@ -11,6 +11,7 @@ use refinery::Target;
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
+use crate::database::sqlite_only;
 use crate::document;
 use crate::history::{Operation, Refusal, Writer, holds};
 use crate::process::{CommandOutput, DEMO_WORLD, NORTHWIND, SERVE, Server, Workspace, finish};
@@ -75,6 +76,7 @@ fn fail_and_recover(shim: &Shim, call: Call, error: Errno, writer: &mut Writer<'
 
 #[test]
 fn a_failing_file_call_is_refused_and_recovered_from_and_loses_nothing_acknowledged() {
+    sqlite_only!();
     let full = Refusal::Status(503, "storage_full".to_owned());
     let broken = Refusal::Status(500, "internal_error".to_owned());
     let workspace = Workspace::with_demo_world();
@@ -101,12 +103,13 @@ fn a_failing_file_call_is_refused_and_recovered_from_and_loses_nothing_acknowled
         );
         kill(server);
         histories.push(writer.history);
-        holds(&workspace.data(), &histories, u64::MAX).unwrap();
+        holds(workspace.sql(), &histories, u64::MAX).unwrap();
     }
 }
 
 #[test]
 fn a_first_start_killed_at_any_write_or_sync_is_completed_by_the_next() {
+    sqlite_only!();
     for call in [Call::Write, Call::Sync, Call::Open] {
         let mut deaths = 0;
         for which in which_of_start(call) {
@@ -127,7 +130,7 @@ fn a_first_start_killed_at_any_write_or_sync_is_completed_by_the_next() {
 }
 
 mod schemas {
-    refinery::embed_migrations!("migrations");
+    refinery::embed_migrations!("migrations/sqlite");
 }
 
 /// Creates a file of version 0.1.0 with some data.
@@ -156,6 +159,7 @@ fn schema_of(workspace: &Workspace) -> Vec<(String, Option<String>)> {
 
 #[test]
 fn a_migration_killed_at_any_write_or_sync_is_completed_by_the_next_start() {
+    sqlite_only!();
     let new = Workspace::new();
     new.ok(IMPORT);
     let schema = schema_of(&new);
@@ -203,6 +207,7 @@ const FAILING: [(Call, Errno); 6] = [
 
 #[test]
 fn a_first_start_with_a_failing_call_says_so_in_one_line_and_is_completed_by_the_next() {
+    sqlite_only!();
     for (call, error) in FAILING {
         let mut said = BTreeSet::new();
         for which in which_of_start(call) {
@@ -232,6 +237,7 @@ fn a_first_start_with_a_failing_call_says_so_in_one_line_and_is_completed_by_the
 
 #[test]
 fn a_server_with_a_failing_call_at_its_start_exits_or_works() {
+    sqlite_only!();
     let crashed = Workspace::with_demo_world();
     let server = crashed.serve_demo_world();
     let client = server.client();
@@ -293,6 +299,7 @@ fn assert_works(workspace: &Workspace, server: &Server) {
 
 #[test]
 fn of_five_servers_that_start_at_once_after_a_killed_migration_one_comes_up() {
+    sqlite_only!();
     for which in [1, 20, 60, 100] {
         let workspace = Workspace::new();
         let shim = Shim::of(&workspace);
@@ -338,6 +345,7 @@ fn five_concurrent_imports_into_a_new_folder_all_succeed() {
 
 #[test]
 fn on_a_full_disk_writes_are_refused_reads_work_and_the_server_recovers_by_itself() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let shim = Shim::of(&workspace);
     let server = Server::start(shim.under(workspace.command(SERVE)));
@@ -387,7 +395,7 @@ fn on_a_full_disk_writes_are_refused_reads_work_and_the_server_recovers_by_itsel
     // Messages that were accepted before are still answered.
     wait_until_all_turns_end(&workspace);
     kill(server);
-    holds(&workspace.data(), &[writer.history], u64::MAX).unwrap();
+    holds(workspace.sql(), &[writer.history], u64::MAX).unwrap();
     assert!(!refused.is_empty());
     let file = workspace.closed_file();
     for title in refused {
@@ -399,6 +407,7 @@ fn on_a_full_disk_writes_are_refused_reads_work_and_the_server_recovers_by_itsel
 
 #[test]
 fn a_search_on_a_full_disk_warns_that_it_is_incomplete() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let shim = Shim::of(&workspace);
     let server = Server::start(shim.under(workspace.command(SERVE)));
@@ -457,13 +466,11 @@ pub fn reply_on_a_full_disk() -> Reply {
 
 /// Waits until every turn of a session that is not deleted is answered.
 pub fn wait_until_all_turns_end(workspace: &Workspace) {
-    let file = rusqlite::Connection::open(workspace.database()).unwrap();
-    let count = |condition: &str| {
+    let count = |condition: &str| -> i64 {
         let sql = format!(
             "SELECT count(*) FROM turns t JOIN sessions s ON s.seq = t.session_seq WHERE {condition}"
         );
-        let count: i64 = file.query_row(&sql, [], |row| row.get(0)).unwrap();
-        count
+        workspace.sql().stored(&sql)
     };
     until("every turn has ended", || {
         count("t.terminal_tick IS NULL") == 0
@@ -473,6 +480,7 @@ pub fn wait_until_all_turns_end(workspace: &Workspace) {
 
 #[test]
 fn a_start_on_a_full_disk_reports_the_full_disk() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     workspace.serve_demo_world().crash();
     let shim = Shim::of(&workspace);
@@ -495,6 +503,7 @@ fn a_start_on_a_full_disk_reports_the_full_disk() {
 
 #[test]
 fn a_disk_error_during_a_big_import_is_not_reported_as_a_full_disk() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let body = "0123456789".repeat(6_000);
     let articles: Vec<Value> = (0..800)
@@ -523,6 +532,7 @@ fn a_disk_error_during_a_big_import_is_not_reported_as_a_full_disk() {
 
 #[test]
 fn without_file_descriptors_reads_share_the_existing_connections() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let shim = Shim::of(&workspace);
     // The server opens as few files as it can start with.

@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::json;
 
+use crate::database::sqlite_only;
 use crate::process::{NORTHWIND, SERVE, Server, Workspace};
 use crate::shim::{Shim, bytes_in};
 
@@ -21,6 +22,7 @@ fn write(server: &Server) -> (u16, String) {
 
 #[test]
 fn a_second_server_on_one_file_through_a_link_is_refused_until_the_first_has_ended() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let link = |name: &str| {
         let folder = workspace.path().join(name);
@@ -67,6 +69,7 @@ fn a_second_server_on_one_file_through_a_link_is_refused_until_the_first_has_end
 
 #[test]
 fn a_server_starts_on_a_full_disk_for_reading_and_recovers_by_itself() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     workspace.serve_demo_world().stop();
     let shim = Shim::of(&workspace);
@@ -110,6 +113,7 @@ fn a_server_starts_on_a_full_disk_for_reading_and_recovers_by_itself() {
 
 #[test]
 fn a_server_that_a_crash_ended_starts_on_a_full_disk_with_everything_acknowledged() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     for _ in 0..20 {

@@ -7,6 +7,7 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 use rusqlite::Connection;
 
+use crate::database::sqlite_only;
 use crate::process::{SERVE, Workspace};
 
 /// Asserts that an output names the file and the change.
@@ -19,6 +20,7 @@ fn assert_names(said: &str, file: &str, change: &str) {
 
 #[test]
 fn a_changed_schema_is_refused_by_every_command_with_the_first_change() {
+    sqlite_only!();
     for (changes, change) in [
         (
             "CREATE TRIGGER promote AFTER INSERT ON api_keys BEGIN UPDATE api_keys SET platform = 1; END",
@@ -83,6 +85,7 @@ fn a_changed_schema_is_refused_by_every_command_with_the_first_change() {
 
 #[test]
 fn an_older_file_is_compared_with_its_own_version_before_it_is_migrated() {
+    sqlite_only!();
     let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data-0.1/switchboard.db.gz");
     let mut whole = Vec::new();
     let mut packed = GzDecoder::new(fs::File::open(packed).unwrap());
@@ -107,6 +110,7 @@ fn an_older_file_is_compared_with_its_own_version_before_it_is_migrated() {
 
 #[test]
 fn statistics_of_the_planner_and_the_tables_of_litestream_are_allowed() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let file = workspace.closed_file();
     file.execute_batch(

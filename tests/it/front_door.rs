@@ -8,6 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::database::sqlite_only;
 use crate::process::{Server as Process, Workspace, finish};
 use crate::support::{ApiClient, DEMO, Server};
 use crate::wire::Request;
@@ -84,6 +85,7 @@ fn paste(line: &str) -> String {
 
 #[test]
 fn the_sign_in_pages_command_works_when_it_is_pasted_into_a_shell() {
+    sqlite_only!();
     let workspace = Workspace::new();
     let folder = workspace.path().join("Ann's $HOME data");
     let folder = folder.to_str().unwrap();

@@ -50,7 +50,7 @@ fn person(server: &Server, authority: &Authority, oid: &str, claims: &Value) -> 
 
 fn is_recorded(server: &Server, oid: &str) -> bool {
     // Records of requests wait in the writer's queue. An empty write waits for all before it.
-    server.app.store.write_now(|_| Ok(())).unwrap();
+    server.wait_for_records();
     server.stored::<i64>(&format!(
         "SELECT count(*) FROM users WHERE user_id = '{oid}'"
     )) == 1

@@ -1,4 +1,4 @@
-//! Histories of clients: the operations that a server acknowledged, checked against a data folder.
+//! Histories of clients: the operations that a server acknowledged, checked against a database.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -6,12 +6,11 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
-use rusqlite::OpenFlags;
 use serde_json::{Value, json};
 use switchboard::model::clock::Clock;
-use switchboard::store::sqlite::check;
-use switchboard::store::{Store, database_file};
+use switchboard::store::check;
 
+use crate::database::{Database, Row};
 use crate::process::NORTHWIND;
 use crate::random::Random;
 use crate::wire::{Connection, Reply, Request};
@@ -396,23 +395,25 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// Opens a data folder as `check` does and compares it with all acknowledgements up to a point.
+/// Opens a database as `check` does and compares it with all acknowledgements up to a point.
 ///
 /// Returns the number of compared rows.
 ///
 /// # Errors
-/// The folder does not open, is damaged, or lacks acknowledged data.
-pub fn holds(folder: &Path, histories: &[Vec<Operation>], length: u64) -> Result<usize, String> {
-    let store = Store::open(folder, Clock::System).map_err(|error| error.to_string())?;
-    let found = store
-        .read_now(check::run)
-        .map_err(|error| error.to_string())?;
+/// The database does not open, is damaged, or lacks acknowledged data.
+pub fn holds(
+    database: &Database,
+    histories: &[Vec<Operation>],
+    length: u64,
+) -> Result<usize, String> {
+    let store = database.try_open(Clock::System)?;
+    let found = check::run(&store).map_err(|error| error.to_string())?;
     drop(store);
     if !found.damage.is_empty() {
         return Err(found.damage.join("; "));
     }
     let expected = Expected::at(histories, length);
-    let lacks = Stored::read(folder).lacks(&expected);
+    let lacks = Stored::read(database).lacks(&expected);
     match lacks.as_slice() {
         [] => Ok(expected.rows()),
         [first, ..] => Err(format!(
@@ -432,32 +433,29 @@ struct Stored {
 }
 
 impl Stored {
-    fn read(folder: &Path) -> Self {
-        let file = database_file(folder);
-        let file =
-            rusqlite::Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    fn read(database: &Database) -> Self {
         Self {
-            sessions: rows(&file, "SELECT id, coalesce(title, '') FROM sessions", |row| {
-                Ok((id("ses", row, 0)?, row.get(1)?))
+            sessions: rows(database, "SELECT id, coalesce(title, '') FROM sessions", |row| {
+                (id("ses", row, 0), row.get(1))
             }),
             messages: rows(
-                &file,
+                database,
                 "SELECT m.id, s.id, m.content FROM messages m JOIN sessions s ON s.seq = m.session_seq",
-                |row| Ok((id("msg", row, 0)?, (id("ses", row, 1)?, row.get(2)?))),
+                |row| (id("msg", row, 0), (id("ses", row, 1), row.get(2))),
             ),
             files: rows(
-                &file,
+                database,
                 "SELECT a.id, s.id, c.content FROM attachments a JOIN sessions s ON s.seq = a.session_seq
                  LEFT JOIN attachment_contents c ON c.attachment_seq = a.seq",
-                |row| Ok((id("att", row, 0)?, (id("ses", row, 1)?, row.get(2)?))),
+                |row| (id("att", row, 0), (id("ses", row, 1), row.get(2))),
             ),
-            replies: rows(&file, "SELECT key, reply FROM idempotency_keys", |row| {
-                Ok((row.get(0)?, row.get(1)?))
+            replies: rows(database, "SELECT key, reply FROM idempotency_keys", |row| {
+                (row.get(0), row.get(1))
             }),
             companies: rows(
-                &file,
+                database,
                 "SELECT psa_company_id, psa_company_name FROM end_companies",
-                |row| Ok((row.get(0)?, row.get(1)?)),
+                |row| (row.get(0), row.get(1)),
             ),
         }
     }
@@ -524,18 +522,16 @@ impl Stored {
 }
 
 fn rows<T>(
-    file: &rusqlite::Connection,
+    database: &Database,
     sql: &str,
-    read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<(String, T)>,
+    read: impl FnMut(&Row) -> (String, T),
 ) -> HashMap<String, T> {
-    let mut statement = file.prepare(sql).unwrap();
-    let rows = statement.query_map([], read).unwrap();
-    rows.map(Result::unwrap).collect()
+    database.rows(sql).iter().map(read).collect()
 }
 
-fn id(prefix: &str, row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
-    let bytes: [u8; 16] = row.get(column)?;
-    Ok(format!("{prefix}_{}", uuid::Uuid::from_bytes(bytes)))
+fn id(prefix: &str, row: &Row, column: usize) -> String {
+    let bytes: [u8; 16] = row.get(column);
+    format!("{prefix}_{}", uuid::Uuid::from_bytes(bytes))
 }
 
 /// The secret that signs tokens.

@@ -4,7 +4,7 @@
 use std::thread;
 
 use serde_json::{Value, json};
-use switchboard::store::sqlite::check;
+use switchboard::store::check;
 
 use crate::support::{
     CONTOSO, FOURTH_COFFEE, SHARED_BOT, Server, TAILSPIN, WOODGROVE, channel, from, not_found,
@@ -49,7 +49,7 @@ pub fn assert_conflict(reply: &Reply) {
 /// Asserts that the check of the file finds nothing.
 #[track_caller]
 fn assert_consistent(server: &Server) {
-    let found = server.app.store.read_now(check::run).unwrap();
+    let found = check::run(&server.app.store).unwrap();
     assert_eq!(found.damage, Vec::<String>::new());
 }
 
@@ -321,7 +321,7 @@ fn of_many_concurrent_installs_of_one_directory_exactly_one_wins() {
         assert_eq!(within, outcome("company_already_bound"));
     }
     let twice: i64 = server.stored(
-        "SELECT count(*) FROM (SELECT 1 FROM installs GROUP BY bot_id, m365_tenant_id HAVING count(*) > 1)",
+        "SELECT count(*) FROM (SELECT 1 AS one FROM installs GROUP BY bot_id, m365_tenant_id HAVING count(*) > 1) AS twice",
     );
     assert_eq!(twice, 0);
     assert_consistent(&server);
@@ -566,7 +566,7 @@ fn the_platform_installs_any_tenants_channel_and_the_reply_names_the_owner() {
         .post(&path, directory(WOODGROVE))
         .refused(409, "install_conflict");
     let told: String = server.stored(
-        "SELECT group_concat(t.client_id || ' ' || e.actor_name || ' ' || e.action || ' ' || e.target || ' ' || e.details, char(10)) FROM
+        "SELECT string_agg(t.client_id || ' ' || e.actor_name || ' ' || e.action || ' ' || e.target || ' ' || e.details, '\n') FROM
          (SELECT * FROM audit_events WHERE action <> 'seed.import' ORDER BY seq) e JOIN tenants t ON t.tenant_no = e.tenant_no",
     );
     let post = |id: &str| format!(r#""end_client_tenant_id":"{id}","method":"POST""#);

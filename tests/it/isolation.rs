@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use switchboard::digest;
 use switchboard::http::edge::router;
+use switchboard::model::ids::KeyId;
 use switchboard::store::keys;
 
 use crate::isolation_plan::{PLAN, Things, absent, lost_at};
@@ -90,11 +91,9 @@ struct Stage {
 }
 
 const OTHER_PLATFORM: &str = "neo_sk_demo_otherplatform00";
-/// The id of Northwind's oldest key as text, as in replies.
+/// The id of Northwind's oldest key.
 const KEY_OF_NORTHWIND: &str = "
-SELECT 'key_' || lower(substr(hex(id), 1, 8) || '-' || substr(hex(id), 9, 4) || '-' || substr(hex(id), 13, 4) || '-'
-                       || substr(hex(id), 17, 4) || '-' || substr(hex(id), 21))
-FROM api_keys k JOIN tenants t USING (tenant_no) WHERE t.client_id = 'northwind-it' ORDER BY k.seq LIMIT 1";
+SELECT k.id FROM api_keys k JOIN tenants t USING (tenant_no) WHERE t.client_id = 'northwind-it' ORDER BY k.seq LIMIT 1";
 const USER_OF_NORTHWIND: &str = "
 SELECT user_id FROM users u JOIN tenants t USING (tenant_no) WHERE t.client_id = 'northwind-it' ORDER BY u.seq LIMIT 1";
 const SPENT: &str = "neo_sk_demo_spent0000000000";
@@ -160,7 +159,7 @@ impl Stage {
             "fabrikam-support",
         );
         fabrikams.channel.clone_from(&of_fabrikam);
-        northwinds.key = server.stored::<String>(KEY_OF_NORTHWIND);
+        northwinds.key = KeyId::from_bytes(server.stored(KEY_OF_NORTHWIND)).to_string();
         northwinds.user = server.stored::<String>(USER_OF_NORTHWIND);
         let installs = server
             .fabrikam()

@@ -1,7 +1,5 @@
 //! The commands of API keys: create, list, rotate, revoke.
 
-use std::fs;
-
 use serde_json::json;
 
 use crate::command_line::{who_am_i, with_tenant};
@@ -39,13 +37,7 @@ fn a_new_key_is_alone_on_the_last_line_and_works_over_http_at_once() {
         server.client().get(&plain, "/whoami").data()["platform"],
         false
     );
-    for name in ["signing.secret", "switchboard.db", "switchboard.db-wal"] {
-        let bytes = fs::read(workspace.data().join(name)).unwrap();
-        let found = bytes
-            .windows(secret.len())
-            .any(|part| part == secret.as_bytes());
-        assert!(!found, "{name} holds a key");
-    }
+    assert!(!workspace.sql().holds(secret), "the database holds a key");
 }
 
 #[test]
@@ -177,14 +169,9 @@ fn a_key_ends_when_it_expires() {
         "--expires",
         "2999-01-01T00:00:00Z",
     ]));
-    // Set the expiry back in the closed file, so that the test need not wait for it.
-    let file = workspace.closed_file();
-    assert_eq!(
-        file.execute("UPDATE api_keys SET expires_at = created_at + 1", [])
-            .unwrap(),
-        1
-    );
-    drop(file);
+    // Set the expiry back in the database, so that the test need not wait for it.
+    let expire = "UPDATE api_keys SET expires_at = created_at + 1";
+    assert_eq!(workspace.sql().execute_sql(expire), 1);
     let server = workspace.serve::<&str>([]);
     let reply = server.client().get(&key, "/whoami");
     assert_eq!(reply.status, 401);

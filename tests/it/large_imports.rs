@@ -65,10 +65,7 @@ fn world(workspace: &Workspace) -> Value {
 
 /// One number from the database.
 fn number(workspace: &Workspace, sql: &str) -> i64 {
-    let file = rusqlite::Connection::open(workspace.database()).unwrap();
-    file.busy_timeout(std::time::Duration::from_secs(10))
-        .unwrap();
-    file.query_row(sql, [], |row| row.get(0)).unwrap()
+    workspace.sql().stored(sql)
 }
 
 const STAGED: &str = "SELECT (SELECT count(*) FROM imports) + (SELECT count(*) FROM import_rows) + (SELECT count(*) FROM import_holds)";

@@ -91,7 +91,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "store",
         &[
-            "model", "error", "resolver", "input", "files", "text", "terms", "metrics", "limits",
+            "model", "error", "resolver", "input", "digest", "files", "text", "terms", "metrics",
+            "limits",
         ],
     ),
     (
@@ -159,24 +160,43 @@ fn only_the_http_layer_names_the_framework() {
     }
 }
 
+/// The crates that only an engine's folder names.
+const ENGINES: [(&str, &[&str]); 2] = [
+    ("src/store/sqlite/", &["rusqlite", "r2d2"]),
+    ("src/store/postgres/", &["tokio_postgres", "rustls::"]),
+];
+
 #[test]
-fn only_the_engines_folder_names_sqlite() {
+fn only_an_engines_folder_names_its_crates() {
     for source in sources("src") {
-        if !source.path.starts_with("src/store/sqlite/") {
-            let code = source.code();
-            for word in ["rusqlite", "r2d2", "refinery"] {
-                assert!(!code.contains(word), "{} names {word}", source.path);
+        let code = source.code();
+        for (folder, words) in ENGINES {
+            for word in words {
+                let is_allowed = source.path.starts_with(folder) || !code.contains(word);
+                assert!(is_allowed, "{} names {word}", source.path);
             }
         }
+        let is_engine = ENGINES
+            .iter()
+            .any(|(folder, _)| source.path.starts_with(folder));
+        assert!(is_engine || !code.contains("refinery"), "{}", source.path);
     }
 }
+
+/// Files of the store that call the engine's own functions.
+const DISPATCHERS: [&str; 4] = [
+    "src/store/check.rs",
+    "src/store/copy/mod.rs",
+    "src/store/mod.rs",
+    "src/store/sql.rs",
+];
 
 #[test]
 fn noun_files_of_the_store_use_only_its_own_sql_types() {
     let mut nouns = 0;
     for source in sources("src/store") {
         let is_noun = !source.path.starts_with("src/store/sqlite/")
-            && !["src/store/mod.rs", "src/store/sql.rs"].contains(&source.path.as_str());
+            && !DISPATCHERS.contains(&source.path.as_str());
         if is_noun {
             nouns += 1;
             assert!(!source.code().contains("sqlite::"), "{}", source.path);
@@ -246,5 +266,35 @@ fn the_walkthroughs_of_the_architecture_page_name_each_file_once_and_every_file_
             assert_eq!(distinct.len(), named.len(), "{named:?}");
         }
     }
-    assert_eq!(walks, 4);
+    assert_eq!(walks, 5);
+}
+
+#[test]
+fn the_testing_page_lists_every_test_that_only_sqlite_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/testing.md")).unwrap();
+    let table = page.split("| file in `tests/it` |").nth(1).unwrap();
+    let listed = table.lines().take_while(|line| !line.is_empty()).skip(2);
+    let listed: Vec<String> = listed
+        .map(|line| {
+            line.rsplit_once(" | ")
+                .map_or("", |(file, _)| file)
+                .to_owned()
+        })
+        .collect();
+    let mut marked = Vec::new();
+    for source in sources("tests/it") {
+        let of = |line: &str| source.text.lines().filter(|found| *found == line).count();
+        let only = of("    sqlite_only!();");
+        if only > 0 {
+            let file = source.path.rsplit('/').next().unwrap();
+            let tests = match of("#[test]") {
+                all if all == only => format!("all {only}"),
+                all => format!("{only} of {all}"),
+            };
+            marked.push(format!("| `{file}` | {tests}"));
+        }
+    }
+    marked.sort();
+    assert_eq!(listed, marked);
 }

@@ -1,19 +1,10 @@
 //! Long messages: their words are indexed and removed in small changes, and a deleted session is
 //! gone at once.
 
-use std::future::Future;
-
 use serde_json::json;
 use switchboard::store::search_index::{BATCH_BYTES, REMOVAL_BYTES};
 
-use crate::support::{ApiClient, Server, technician};
-
-fn block_on<T>(future: impl Future<Output = switchboard::error::Result<T>>) -> T {
-    tokio::runtime::Runtime::new()
-        .unwrap()
-        .block_on(future)
-        .unwrap()
-}
+use crate::support::{ApiClient, Server, block_on, technician};
 
 /// A message of 32,000 characters without a word twice, and without a word of another number.
 fn long_message(number: usize) -> String {

@@ -421,8 +421,9 @@ fn a_session_accepts_messages_only_while_its_link_leads_to_its_company() {
             })
         );
     };
-    let attempts =
-        || -> i64 { server.stored("SELECT coalesce(sum(attempts), 0) FROM unlinked_tenants") };
+    let attempts = || -> i64 {
+        server.stored("SELECT CAST(coalesce(sum(attempts), 0) AS bigint) FROM unlinked_tenants")
+    };
 
     link("1001", Value::Null);
     refused(

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::database::sqlite_only;
 use crate::process::{Client, FABRIKAM, NORTHWIND, Reply, Server, Workspace, read_reply};
 
 /// Labels by name.
@@ -19,7 +20,7 @@ struct Family {
 }
 
 /// The result of a scrape.
-struct Scrape(BTreeMap<String, Family>);
+pub struct Scrape(BTreeMap<String, Family>);
 
 fn is_name(text: &str) -> bool {
     !text.is_empty()
@@ -54,7 +55,7 @@ fn labels(text: &str) -> Labels {
 impl Scrape {
     /// Parses the text exposition format 0.0.4: each family once, with its help and type before its
     /// samples, and no duplicate sample.
-    fn of(reply: &Reply) -> Self {
+    pub fn of(reply: &Reply) -> Self {
         assert_eq!(reply.status, 200, "{reply:?}");
         assert_eq!(
             reply.header("content-type"),
@@ -144,8 +145,13 @@ impl Scrape {
         samples.next().map(|(_, _, value)| *value)
     }
 
+    /// Whether the page has this family.
+    pub fn has(&self, family: &str) -> bool {
+        self.0.contains_key(family)
+    }
+
     /// A sample's value; 0 without a sample.
-    fn value(&self, series: &str) -> f64 {
+    pub fn value(&self, series: &str) -> f64 {
         let (name, in_braces) = match series.split_once('{') {
             Some((name, rest)) => (name, rest.strip_suffix('}').unwrap()),
             None => (series, ""),
@@ -288,8 +294,8 @@ fn every_request_is_counted_once_by_its_method_route_and_status() {
 }
 
 #[test]
-fn metrics_of_commits_turns_streams_and_sizes_are_accurate() {
-    let (workspace, server) = start_server();
+fn metrics_of_commits_turns_and_streams_are_accurate() {
+    let (_place, server) = start_server();
     let client = server.client();
     let before = scrape(&server);
     assert_eq!(before.value("switchboard_streams"), 0.0);
@@ -339,16 +345,34 @@ fn metrics_of_commits_turns_streams_and_sizes_are_accurate() {
         |scrape: &Scrape, of: &str| scrape.value(&format!("switchboard_commit_{of}_count"));
     assert_eq!(commits(&now, "changes"), commits(&now, "duration_seconds"));
     assert!(commits(&now, "changes") <= changes(&now));
-    let bytes = std::fs::metadata(workspace.database()).unwrap().len();
-    #[expect(clippy::cast_precision_loss, reason = "a small file's size")]
-    let bytes = bytes as f64;
-    assert_eq!(now.value("switchboard_database_bytes"), bytes);
-    assert!(now.value("switchboard_wal_bytes") > 0.0);
 
     drop(stream);
     // The server notices that the reader is gone at its next write.
     server.signal("TERM");
     server.wait();
+}
+
+#[test]
+fn metrics_of_a_data_folder_have_the_sizes_of_its_files_and_no_nodes() {
+    sqlite_only!();
+    let (workspace, server) = start_server();
+    begin_session(&server.client());
+    let now = scrape(&server);
+    let bytes = std::fs::metadata(workspace.database()).unwrap().len();
+    #[expect(clippy::cast_precision_loss, reason = "a small file's size")]
+    let bytes = bytes as f64;
+    assert_eq!(now.value("switchboard_database_bytes"), bytes);
+    assert!(now.value("switchboard_wal_bytes") > 0.0);
+    assert_eq!(now.value("switchboard_engine_info{engine=\"sqlite\"}"), 1.0);
+    for name in [
+        "nodes",
+        "leases_lost_total",
+        "database_waiting",
+        "notifications_total",
+    ] {
+        assert!(!now.has(&format!("switchboard_{name}")), "{name}");
+    }
+    server.stop();
 }
 
 #[test]

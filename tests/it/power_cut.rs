@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::database::{Database, sqlite_only};
 use crate::disk::{Chance, Disk, FOLDER, LOG, MAIN_FILE, Record};
 use crate::history::{Operation, Refusal, Writer, holds, secret};
 use crate::process::{DEMO_WORLD, SERVE, Server, Workspace, finish};
@@ -175,7 +176,7 @@ fn cut(run: &Run, mut disk: Disk<'_>, random: &mut Random, cuts: u64) -> (usize,
         let folder = workspace.path().join("data");
         disk.cut(&folder, chance, random);
         let found_secret = secret(&folder);
-        match holds(&folder, &run.histories, length) {
+        match holds(&Database::of(&folder), &run.histories, length) {
             Ok(found) => rows += found,
             Err(fault) => wrong.push(format!(
                 "at {point} of {}, {chance:?}: {fault}",
@@ -195,6 +196,7 @@ fn cut(run: &Run, mut disk: Disk<'_>, random: &mut Random, cuts: u64) -> (usize,
 
 #[test]
 fn acknowledged_data_survives_a_power_cut_at_any_point() {
+    sqlite_only!();
     let run = &*RUN;
     let mut random = Random::new(seed());
     let cuts = number("SWITCHBOARD_POWER_CUTS").unwrap_or(CUTS);
@@ -205,6 +207,7 @@ fn acknowledged_data_survives_a_power_cut_at_any_point() {
 
 #[test]
 fn a_disk_that_loses_synced_data_is_detected() {
+    sqlite_only!();
     let run = &*RUN;
     let mut random = Random::new(seed());
     for file in [LOG, MAIN_FILE, FOLDER] {
@@ -221,6 +224,7 @@ fn a_disk_that_loses_synced_data_is_detected() {
 
 #[test]
 fn the_recording_yields_the_files_that_programs_see() {
+    sqlite_only!();
     let run = &*RUN;
     let mut disk = Disk::of(&run.record);
     disk.advance_to(run.record.len(), &mut Random::new(0));
@@ -231,6 +235,7 @@ fn the_recording_yields_the_files_that_programs_see() {
 
 #[test]
 fn data_lost_by_a_failed_sync_takes_no_later_acknowledged_data_with_it() {
+    sqlite_only!();
     let mut random = Random::new(seed());
     let workspace = Workspace::new();
     let shim = Shim::of(&workspace);
@@ -270,6 +275,7 @@ fn length(path: &Path) -> u64 {
 
 #[test]
 fn pages_checkpointed_without_a_sync_are_checkpointed_again_after_a_failed_sync() {
+    sqlite_only!();
     const FRAME: u64 = 4_120;
     let workspace = Workspace::new();
     let shim = Shim::of(&workspace);
@@ -344,11 +350,12 @@ fn pages_checkpointed_without_a_sync_are_checkpointed_again_after_a_failed_sync(
     // The next start checkpoints the whole log and works as usual.
     serve(&shim, &workspace).stop();
     assert!(!log.exists());
-    holds(&workspace.data(), &run.histories, u64::MAX).unwrap();
+    holds(workspace.sql(), &run.histories, u64::MAX).unwrap();
 }
 
 #[test]
 fn no_later_change_depends_on_one_that_a_failed_sync_lost() {
+    sqlite_only!();
     let workspace = Workspace::new();
     let shim = Shim::of(&workspace);
     assert_eq!(import(&shim, &workspace), 0);
@@ -382,11 +389,12 @@ fn has_all_at_the_end(run: &Run) {
     let cut = TempDir::new().unwrap();
     let folder = cut.path().join("data");
     disk.cut(&folder, Chance { kept: 0, torn: 0 }, &mut random);
-    holds(&folder, &run.histories, u64::MAX).unwrap();
+    holds(&Database::of(&folder), &run.histories, u64::MAX).unwrap();
 }
 
 #[test]
 fn a_failed_sync_at_the_first_start_leaves_no_data_for_a_power_cut_to_lose() {
+    sqlite_only!();
     for which in 0.. {
         let workspace = Workspace::new();
         let shim = Shim::of(&workspace);

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::database::Database;
 use crate::watchdog::watch;
 
 /// How long a test waits for an expected event; only a failing test waits this long.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The seed file of the demo world.
 pub const DEMO_WORLD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/demo.json");
@@ -41,14 +42,17 @@ pub const SERVE: [&str; 7] = [
 
 /// A temporary folder of one test, which contains the data folder.
 pub struct Workspace {
+    sql: Database,
     folder: TempDir,
 }
 
 impl Workspace {
     pub fn new() -> Self {
         watch();
+        let folder = tempfile::tempdir().unwrap();
         Self {
-            folder: tempfile::tempdir().unwrap(),
+            sql: Database::of(folder.path().join("data")),
+            folder,
         }
     }
 
@@ -80,6 +84,11 @@ impl Workspace {
         self.data().join("switchboard.db")
     }
 
+    /// The database, for states that no command can create.
+    pub fn sql(&self) -> &Database {
+        &self.sql
+    }
+
     /// Opens the database of a data folder without a server, after a full checkpoint.
     pub fn closed_file(&self) -> rusqlite::Connection {
         let file = rusqlite::Connection::open(self.database()).unwrap();
@@ -99,9 +108,8 @@ impl Workspace {
     /// variables.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = program(arguments);
-        command
-            .current_dir(self.path())
-            .env("SWITCHBOARD_DATA", self.data());
+        command.current_dir(self.path());
+        self.sql.name_to(&mut command);
         command
     }
 
@@ -117,10 +125,11 @@ impl Workspace {
         done.stdout
     }
 
-    /// What `check` prints of a folder that a server of this process has open.
-    pub fn check_of(folder: &Path) -> String {
-        let mut command = program(["check", "--data"]);
-        finish(command.arg(folder)).stdout
+    /// What `check` prints of a database that a server of this process has open.
+    pub fn check_of(database: &Database) -> String {
+        let mut command = program(["check"]);
+        database.name_to(&mut command);
+        finish(&mut command).stdout
     }
 
     /// Starts `serve` on a free port and waits until it listens.
@@ -176,7 +185,11 @@ impl CommandOutput {
     /// The one line on stderr of a failed command.
     pub fn failure(&self) -> &str {
         assert_eq!(self.code, 1, "{self:?}");
-        let lines: Vec<&str> = self.stderr.lines().collect();
+        // The PostgreSQL server of the tests need not sync, of which a server warns.
+        let lines = self.stderr.lines();
+        let lines: Vec<&str> = lines
+            .filter(|line| !line.contains("fsync is off"))
+            .collect();
         assert_eq!(lines.len(), 1, "{self:?}");
         assert!(lines[0].len() > 10, "{self:?}");
         lines[0]
@@ -349,6 +362,11 @@ impl Server {
         Client {
             address: self.address.clone(),
         }
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.stderr.all()
     }
 
     /// Waits for a log line that contains this.

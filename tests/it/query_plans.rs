@@ -2,11 +2,12 @@
 
 use rusqlite::Connection;
 use switchboard::store::database_file;
-use switchboard::store::sqlite::add_functions;
+use switchboard::store::sqlite::search_texts;
 use switchboard::store::{
-    channels, companies, health, installs, search, search_index, sessions, turns, unlinked,
+    channels, companies, health, installs, search_index, sessions, turns, unlinked,
 };
 
+use crate::database::sqlite_only;
 use crate::support::{Server, technician};
 
 /// Ranges, each with its index.
@@ -19,11 +20,8 @@ const LISTS: &[(&str, usize, Ranges)] = &[
     ("i", 4, installs::RANGES),
 ];
 
-/// The server's file, with the functions that the server's SQL calls.
 fn file_of(server: &Server) -> Connection {
-    let file = Connection::open(database_file(server.folder())).unwrap();
-    add_functions(&file).unwrap();
-    file
+    Connection::open(database_file(server.folder())).unwrap()
 }
 
 /// The steps of SQLite's query plan.
@@ -39,6 +37,7 @@ fn plan_of(file: &Connection, sql: &str) -> Vec<String> {
 
 #[test]
 fn every_range_of_a_list_scans_its_index_newest_first() {
+    sqlite_only!();
     let server = Server::demo();
     let file = file_of(&server);
     let ranges = LISTS
@@ -66,6 +65,7 @@ fn every_range_of_a_list_scans_its_index_newest_first() {
 
 #[test]
 fn lists_of_companies_and_refused_directories_seek_to_the_cursor_in_their_index() {
+    sqlite_only!();
     let server = Server::demo();
     let file = file_of(&server);
     for (index, sql) in companies::RANGES.iter().chain([&unlinked::RANGE]) {
@@ -83,6 +83,7 @@ fn lists_of_companies_and_refused_directories_seek_to_the_cursor_in_their_index(
 
 #[test]
 fn findings_are_read_from_one_tenants_range_of_an_index() {
+    sqlite_only!();
     let server = Server::demo();
     let file = file_of(&server);
     for (index, sql) in health::RANGES {
@@ -99,11 +100,12 @@ fn findings_are_read_from_one_tenants_range_of_an_index() {
 
 #[test]
 fn a_search_reads_a_range_of_the_postings_and_never_sorts_them() {
+    sqlite_only!();
     let server = Server::demo();
     let file = file_of(&server);
-    let titles = plan_of(&file, search::TITLES_WITH);
+    let titles = plan_of(&file, search_texts::TITLES_WITH);
     assert_eq!(titles.len(), 1, "{titles:#?}");
-    let messages = plan_of(&file, search::MESSAGES_WITH);
+    let messages = plan_of(&file, search_texts::MESSAGES_WITH);
     assert_eq!(messages.len(), 2, "{messages:#?}");
     // FTS5 applies the word and both bounds itself.
     for (plan, table) in [(&titles, "title_search"), (&messages, "f")] {
@@ -114,6 +116,7 @@ fn a_search_reads_a_range_of_the_postings_and_never_sorts_them() {
 
 #[test]
 fn an_index_that_is_built_again_reads_older_rows_by_their_key() {
+    sqlite_only!();
     let server = Server::demo();
     let file = file_of(&server);
     let [messages, titles] = search_index::OLDER;
@@ -132,6 +135,7 @@ fn an_index_that_is_built_again_reads_older_rows_by_their_key() {
 
 #[test]
 fn a_new_session_and_a_turn_need_no_temporary_table() {
+    sqlite_only!();
     let server = Server::demo();
     let file = file_of(&server);
     for written in [
@@ -153,6 +157,7 @@ fn a_new_session_and_a_turn_need_no_temporary_table() {
 
 #[test]
 fn a_session_s_channel_and_a_turn_s_status_are_still_constrained() {
+    sqlite_only!();
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
@@ -184,6 +189,7 @@ fn a_session_s_channel_and_a_turn_s_status_are_still_constrained() {
 
 #[test]
 fn a_start_finds_interrupted_turns_without_reading_all_turns() {
+    sqlite_only!();
     let server = Server::demo();
     let file = file_of(&server);
     for sql in [turns::REQUEUE_RUNNING, turns::ALL_UNSETTLED] {
@@ -197,6 +203,7 @@ fn a_start_finds_interrupted_turns_without_reading_all_turns() {
 
 #[test]
 fn queued_turns_are_counted_along_the_index_of_unsettled_turns() {
+    sqlite_only!();
     let server = Server::demo();
     let file = file_of(&server);
     assert_eq!(

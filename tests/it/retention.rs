@@ -1,38 +1,23 @@
 //! Retention: deleted data leaves the files, and idle sessions are deleted automatically.
 
-use std::fs;
-use std::path::Path;
-
 use serde_json::json;
 
+use crate::database::{Database, sqlite_only};
 use crate::faults::wait_until_all_turns_end;
 use crate::process::{Client, NORTHWIND, Workspace};
-use crate::support::{Server, technician};
+use crate::support::{Server, block_on, technician};
 use crate::watchdog::until;
 
 const DAY: i64 = 24 * 60 * 60 * 1_000;
 
-/// Whether any file of a data folder contains a text.
-fn holds(folder: &Path, text: &str) -> bool {
-    fs::read_dir(folder).unwrap().any(|entry| {
-        let bytes = fs::read(entry.unwrap().path()).unwrap();
-        bytes
-            .windows(text.len())
-            .any(|window| window.eq_ignore_ascii_case(text.as_bytes()))
-    })
-}
-
-fn is_on_disk(server: &Server, text: &str) -> bool {
-    holds(server.folder(), text)
-}
-
-/// Waits until no file contains a text: the write-ahead log is truncated in the background.
-fn wait_until_erased(folder: &Path, text: &str) {
-    until("it is on no disk", || !holds(folder, text));
+/// Waits until no file and no row contains a text: the write-ahead log is truncated in the
+/// background.
+fn wait_until_erased(database: &Database, text: &str) {
+    until("it is nowhere", || !database.holds(text));
 }
 
 #[test]
-fn a_deleted_session_leaves_nothing_in_the_files() {
+fn a_deleted_session_leaves_nothing_in_files_and_tables() {
     let server = Server::answering(&[]);
     let northwind = server.northwind();
     let kept = northwind.session(technician());
@@ -64,13 +49,13 @@ fn a_deleted_session_leaves_nothing_in_the_files() {
         "Mnemonician",
     ];
     for word in words {
-        assert!(is_on_disk(&server, word), "{word}");
+        assert!(server.database().holds(word), "{word}");
     }
     northwind.delete_session(&session).expect(204);
     for word in words {
-        wait_until_erased(server.folder(), word);
+        wait_until_erased(server.database(), word);
     }
-    assert!(is_on_disk(&server, "Quetzalcoatl"));
+    assert!(server.database().holds("Quetzalcoatl"));
     assert_eq!(northwind.list_sessions("q=quetzalcoatl").ids(), [kept]);
 }
 
@@ -96,15 +81,11 @@ fn idle_sessions_are_deleted_after_their_tenants_retention_and_others_remain() {
     server.advance_clock(10 * DAY + 1);
     let purge = || {
         let (tell, told) = std::sync::mpsc::channel();
-        let removed = tokio::runtime::Runtime::new()
-            .unwrap()
-            .block_on(
-                server
-                    .app
-                    .store
-                    .purge_sessions(move |session| tell.send(session).unwrap()),
-            )
-            .unwrap();
+        let purge = server
+            .app
+            .store
+            .purge_sessions(move |session| tell.send(session).unwrap());
+        let removed = block_on(purge);
         let mut gone: Vec<_> = told.iter().collect();
         assert_eq!(gone.len(), removed);
         gone.sort();
@@ -143,6 +124,7 @@ fn idle_sessions_are_deleted_after_their_tenants_retention_and_others_remain() {
 
 #[test]
 fn data_deleted_before_a_crash_leaves_the_write_ahead_log_after_it() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let client = server.client();
@@ -169,10 +151,10 @@ fn data_deleted_before_a_crash_leaves_the_write_ahead_log_after_it() {
     server.crash();
     let server = workspace.serve_demo_world();
     assert_eq!(count(&snapshot), 1);
-    assert!(holds(&workspace.data(), "Abecedarian"));
+    assert!(workspace.sql().holds("Abecedarian"));
     drop(snapshot);
     drop(reader);
-    wait_until_erased(&workspace.data(), "Abecedarian");
+    wait_until_erased(workspace.sql(), "Abecedarian");
     server.stop();
 }
 
@@ -200,6 +182,7 @@ fn talk(workspace: &Workspace, client: &Client, turns: usize, word: &str) -> Str
 
 #[test]
 fn deleted_words_that_a_crash_left_in_the_search_index_are_removed_at_the_next_start() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     talk(&workspace, &server.client(), 1, "Quadrumanous");
@@ -223,7 +206,7 @@ fn deleted_words_that_a_crash_left_in_the_search_index_are_removed_at_the_next_s
         file.query_row(sql, [], |row| row.get(0)).unwrap()
     };
     until("none waits", || waiting().is_empty());
-    wait_until_erased(&workspace.data(), "Quadrumanous");
+    wait_until_erased(workspace.sql(), "Quadrumanous");
 
     // Later removals work as usual, even next to a message whose words cannot be removed.
     file.execute_batch(
@@ -236,7 +219,7 @@ fn deleted_words_that_a_crash_left_in_the_search_index_are_removed_at_the_next_s
     let path = talk(&workspace, &server.client(), 1, "Hippopotamic");
     delete(&server.client(), &path);
     until("none waits but one", || waiting() == "1");
-    wait_until_erased(&workspace.data(), "Hippopotamic");
+    wait_until_erased(workspace.sql(), "Hippopotamic");
     server.stop();
     file.execute_batch("DROP TRIGGER stays").unwrap();
     drop(file);
@@ -246,11 +229,12 @@ fn deleted_words_that_a_crash_left_in_the_search_index_are_removed_at_the_next_s
 
 #[test]
 fn data_deleted_just_before_a_stop_is_not_in_the_closed_file() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let server = workspace.serve_demo_world();
     let client = server.client();
     let path = talk(&workspace, &client, 60, "Quadrumanous");
     delete(&client, &path);
     server.stop();
-    assert!(!holds(&workspace.data(), "Quadrumanous"));
+    assert!(!workspace.sql().holds("Quadrumanous"));
 }

@@ -19,6 +19,7 @@ enum Step {
     Flood(Vec<u8>),
     Hang,
     Wait(Arc<Mutex<Receiver<()>>>),
+    Pause(Duration),
 }
 
 /// The reply to one request; its end closes the connection.
@@ -78,6 +79,12 @@ impl Reply {
     /// Pauses until the test sends a signal or ends.
     pub fn then_wait(mut self, go_on: Receiver<()>) -> Self {
         self.0.push(Step::Wait(Arc::new(Mutex::new(go_on))));
+        self
+    }
+
+    /// Pauses for a while, as a slow model does.
+    pub fn then_pause(mut self, time: Duration) -> Self {
+        self.0.push(Step::Pause(time));
         self
     }
 
@@ -235,6 +242,7 @@ fn serve(
             Step::Wait(go_on) => {
                 let _ = go_on.lock().unwrap().recv();
             }
+            Step::Pause(time) => thread::sleep(time),
             Step::Hang => {
                 wait_for_end(&mut connection);
                 let _ = tell_hung_up.send(());

@@ -1,19 +1,11 @@
 //! The search index after an upgrade: built again in small changes, complete at the end.
 
-use std::future::Future;
-
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{START, Server, technician};
+use crate::database::sqlite_only;
+use crate::support::{START, Server, block_on, technician};
 use crate::upgrade::unpack_version_0_1;
-
-fn block_on<T>(future: impl Future<Output = switchboard::error::Result<T>>) -> T {
-    tokio::runtime::Runtime::new()
-        .unwrap()
-        .block_on(future)
-        .unwrap()
-}
 
 /// Empties the search index, as the upgrade does.
 fn empty_index(server: &Server) {
@@ -28,6 +20,7 @@ fn empty_index(server: &Server) {
 
 #[test]
 fn messages_and_titles_of_version_0_1_are_found_after_the_upgrade() {
+    sqlite_only!();
     let folder = TempDir::new().unwrap();
     unpack_version_0_1(folder.path());
     let server = Server::on(folder, START + 400 * 24 * 60 * 60 * 1_000);
@@ -59,6 +52,7 @@ fn messages_and_titles_of_version_0_1_are_found_after_the_upgrade() {
 
 #[test]
 fn an_index_is_built_again_in_small_changes_and_deleted_text_does_not_come_back() {
+    sqlite_only!();
     let server = Server::demo();
     let store = server.app.store.clone();
     let northwind = server.northwind();
@@ -113,6 +107,7 @@ fn an_index_is_built_again_in_small_changes_and_deleted_text_does_not_come_back(
 
 #[test]
 fn a_search_says_so_while_old_messages_are_missing() {
+    sqlite_only!();
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());

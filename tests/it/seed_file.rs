@@ -111,12 +111,8 @@ fn the_demo_world_twice_changes_nothing() {
     assert_eq!(first[1..], [0, 0]);
     let before = workspace.ok(["export"]);
     let audited = |workspace: &Workspace| {
-        workspace
-            .closed_file()
-            .query_row("SELECT count(*) FROM audit_events", [], |row| {
-                row.get::<_, u64>(0)
-            })
-            .unwrap()
+        let count = "SELECT count(*) FROM audit_events";
+        workspace.sql().stored::<i64>(count)
     };
     let events = audited(&workspace);
     let second = workspace.ok(import);
@@ -271,15 +267,9 @@ fn only_tenants_that_changed_are_recorded_as_imported() {
             json!({"client_id": "third", "name": "Third"}),
         ]),
     );
-    let file = workspace.closed_file();
-    let mut statement = file
-        .prepare("SELECT target FROM audit_events WHERE action = 'seed.import' ORDER BY seq")
-        .unwrap();
-    let targets: Vec<String> = statement
-        .query_map([], |row| row.get(0))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
+    let targets = "SELECT target FROM audit_events WHERE action = 'seed.import' ORDER BY seq";
+    let targets = workspace.sql().rows(targets);
+    let targets: Vec<String> = targets.iter().map(|row| row.get(0)).collect();
     assert_eq!(
         targets,
         ["northwind-it", "fabrikam", "northwind-it", "third"]
@@ -856,15 +846,10 @@ fn one_tenant_can_be_exported_alone() {
 #[test]
 fn a_deleted_channel_is_created_again_and_takes_over_its_installs() {
     let workspace = Workspace::with_demo_world();
-    let file = workspace.closed_file();
-    let deleted = file
-        .execute(
-            "UPDATE channels SET deleted_at = created_at + 1 WHERE internal_name = 'Client help bot'",
-            [],
-        )
-        .unwrap();
+    let deleted = workspace.sql().execute_sql(
+        "UPDATE channels SET deleted_at = created_at + 1 WHERE internal_name = 'Client help bot'",
+    );
     assert_eq!(deleted, 1);
-    drop(file);
     let server = workspace.serve_demo_world();
     let client = server.client();
     let request = json!({"bot_id": "b07fab1e-c0de-4bee-8ace-facade0fb075",
@@ -911,13 +896,6 @@ fn a_link_from_a_file_admits_the_chat_that_was_refused() {
     let created = client.post(RELAY, "/chat/sessions", &request).data();
     assert_eq!(created["end_company_id"], "1002");
     assert_eq!(client.get(NORTHWIND, "/agents").status, 200);
-    let traces: u64 = {
-        server.stop();
-        let file = workspace.closed_file();
-        file.query_row("SELECT count(*) FROM unlinked_tenants", [], |row| {
-            row.get(0)
-        })
-        .unwrap()
-    };
-    assert_eq!(traces, 0);
+    let traces = "SELECT count(*) FROM unlinked_tenants";
+    assert_eq!(workspace.sql().stored::<i64>(traces), 0);
 }

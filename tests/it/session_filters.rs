@@ -9,6 +9,7 @@ use switchboard::model::names::TenantNo;
 use switchboard::store::LongRead;
 
 use crate::authority::{Authority, NEWCOMER};
+use crate::long_reads::reads_of_a_tenant;
 use crate::management::{flags, person};
 use crate::support::{ApiClient, CONTOSO, DEMO, Server, from};
 
@@ -66,10 +67,11 @@ fn a_list_of_sessions_is_answered_by_one_index_or_takes_the_room_of_long_reads()
     let (begin, begun) = channel();
     let (release, released) = channel::<()>();
     let released = Arc::new(Mutex::new(released));
-    let reads: Vec<_> = (0..4)
+    let of_tenant = reads_of_a_tenant();
+    let reads: Vec<_> = (0..2 * of_tenant)
         .map(|number| {
             let (store, begin, released) = (store.clone(), begin.clone(), Arc::clone(&released));
-            let tenant = Some(TenantNo(1_000 + number / 2));
+            let tenant = Some(TenantNo(if number < of_tenant { 1_000 } else { 1_001 }));
             runtime.spawn(async move {
                 let read = store.read_long(LongRead::List, tenant, move |_| {
                     begin.send(()).unwrap();
@@ -80,7 +82,7 @@ fn a_list_of_sessions_is_answered_by_one_index_or_takes_the_room_of_long_reads()
             })
         })
         .collect();
-    for _ in 0..4 {
+    for _ in 0..2 * of_tenant {
         begun.recv().unwrap();
     }
     // What one index answers needs no room.
@@ -105,7 +107,7 @@ fn a_list_of_sessions_is_answered_by_one_index_or_takes_the_room_of_long_reads()
             }
         }
     });
-    for _ in 0..4 {
+    for _ in 0..2 * of_tenant {
         release.send(()).unwrap();
     }
     for read in reads {

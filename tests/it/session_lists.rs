@@ -5,7 +5,7 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::support::{ApiClient, CONTOSO, DAY, MINUTE, Server, from, technician};
+use crate::support::{ApiClient, CONTOSO, DAY, MINUTE, Server, block_on, from, technician};
 use crate::watchdog::until;
 
 /// Reads a list to its end; returns every id, page by page.
@@ -628,10 +628,8 @@ fn maintenance_deletes_only_expired_data() {
         .expect(201);
     let guest = server.with_credential(minted.data()["token"].as_str().unwrap());
     let cleans_up = || {
-        actix_web::rt::System::new().block_on(async {
-            server.app.store.purge_idempotency_keys().await.unwrap();
-            server.app.store.purge_session_tokens().await.unwrap();
-        });
+        block_on(server.app.store.purge_idempotency_keys());
+        block_on(server.app.store.purge_session_tokens());
         ["idempotency_keys", "session_tokens"]
             .map(|table| server.stored::<i64>(&format!("SELECT count(*) FROM {table}")))
     };

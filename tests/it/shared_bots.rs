@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use switchboard::model::names::{AgentId, TenantNo};
 use switchboard::model::words::Audience;
-use switchboard::store::sqlite::check;
+use switchboard::store::check;
 
 use crate::installs::{assert_conflict, directory};
 use crate::support::{
@@ -230,7 +230,7 @@ fn doubles(server: &Server) -> [Value; 2] {
 
 /// What `check` warns of that names an M365 tenant.
 fn warnings(server: &Server, directory: &str) -> Vec<String> {
-    let mut found = server.app.store.read_now(check::run).unwrap().warnings;
+    let mut found = check::run(&server.app.store).unwrap().warnings;
     found.retain(|warning| warning.contains(directory));
     found
 }

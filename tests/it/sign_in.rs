@@ -5,7 +5,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use actix_web::rt::System;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -17,8 +16,9 @@ use switchboard::model::words::Role;
 use switchboard::store::{sign_ins, tenants};
 
 use crate::authority::{AUDIENCE, Authority, NEWCOMER, current};
+use crate::database::sqlite_only;
 use crate::process::{Server as Process, Workspace, program};
-use crate::support::{ApiClient, DAY, DEMO, MINUTE, SECOND, START, Server, technician};
+use crate::support::{ApiClient, DAY, DEMO, MINUTE, SECOND, START, Server, block_on, technician};
 use crate::wire::Reply;
 
 const HOUR: i64 = 60 * MINUTE;
@@ -71,7 +71,7 @@ fn part(token: &str, which: usize) -> Value {
 
 /// A token signed with this server's own secret.
 fn forged(server: &Server, kind: &str, claims: &Value) -> ApiClient {
-    let secret = fs::read(server.folder().join("signing.secret")).unwrap();
+    let secret = server.database().signing_secret();
     let mut header = Header::new(Algorithm::HS256);
     header.typ = Some(kind.to_owned());
     let key = EncodingKey::from_secret(&secret);
@@ -404,16 +404,13 @@ fn demoting_a_user_revokes_the_tokens_that_the_user_minted() {
 }
 
 #[test]
-fn no_code_is_in_the_file() {
+fn no_code_is_in_the_database() {
     let server = Server::demo();
     let code = "hushhushhushhushhushhushhushhushhushhush1234";
     offer(&server, "northwind-it", Role::Admin, code);
     exchange(&server, code).expect(200);
     offer(&server, "northwind-it", Role::Admin, code);
-    for file in fs::read_dir(server.folder()).unwrap() {
-        let bytes = fs::read(file.unwrap().path()).unwrap();
-        assert!(!bytes.windows(8).any(|window| window == b"hushhush"));
-    }
+    assert!(!server.database().holds("hushhush"));
 }
 
 #[test]
@@ -422,9 +419,7 @@ fn sign_ins_that_ended_a_day_ago_are_pruned() {
     offer(&server, "northwind-it", Role::Admin, "left");
     let person = signed_in(&server, "northwind-it", Role::Admin);
     let rows = || -> i64 {
-        System::new()
-            .block_on(server.app.store.purge_sign_ins())
-            .unwrap();
+        block_on(server.app.store.purge_sign_ins());
         server.stored(
             "SELECT (SELECT count(*) FROM sign_in_codes) * 10 + (SELECT count(*) FROM sign_ins)",
         )
@@ -607,6 +602,7 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn only_the_owner_can_read_the_signing_secret_and_it_stays_so() {
+    sqlite_only!();
     let server = Server::demo();
     let path = server.folder().join("signing.secret");
     let secret = fs::read(&path).unwrap();

@@ -1,5 +1,6 @@
-//! A server on a real port over a real file, a manual clock, and HTTP clients.
+//! A server on a real port over a real database, a manual clock, and HTTP clients.
 
+use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::rt::System;
 use clap::Parser;
-use rusqlite::{Connection as File, OpenFlags};
+use rusqlite::types::FromSql;
 use serde_json::{Value, json};
 use switchboard::auth::Authenticator;
 use switchboard::auth::signing::SigningSecret;
@@ -21,14 +22,16 @@ use switchboard::model::caller::Actor as Recorded;
 use switchboard::model::clock::{Clock, Millis};
 use switchboard::model::directory::DirectoryRule;
 use switchboard::model::words::CallerKind;
+use switchboard::store::import;
 use switchboard::store::import::ImportOptions;
-use switchboard::store::{Store, database_file, import};
 use switchboard::turns::respond::Responders;
 use tempfile::TempDir;
+use tokio::runtime::Builder;
 
+use crate::database::Database;
 use crate::document;
 use crate::scripted_model::ScriptedModel;
-use crate::watchdog::watch;
+use crate::watchdog::{until, watch};
 use crate::wire::{Connection, Reply, Request};
 
 /// The world that `switchboard demo` serves.
@@ -84,7 +87,8 @@ pub struct Server {
     /// The address of the server.
     pub address: SocketAddr,
     clock: Arc<AtomicI64>,
-    folder: Arc<TempDir>,
+    database: Arc<Database>,
+    _folder: Arc<TempDir>,
     flags: Vec<String>,
     timeouts: ClientTimeouts,
     /// Whether turns are answered. Otherwise they stay queued, which tests of queued turns need.
@@ -164,7 +168,7 @@ impl Server {
         let base = BASE_FLAGS.iter().filter(|flag| **flag != ANY_TENANT_ID);
         let flags = base.chain(flags).map(|flag| (*flag).to_owned()).collect();
         let timeouts = ClientTimeouts::default();
-        let server = Self::start(Arc::new(folder), Arc::new(clock), flags, timeouts, false);
+        let server = Self::start_in(folder, Arc::new(clock), flags, timeouts, false);
         server.import(DEMO);
         server
     }
@@ -174,7 +178,7 @@ impl Server {
         let flags = BASE_FLAGS.map(str::to_owned);
         let clock = Arc::new(AtomicI64::new(now));
         let timeouts = ClientTimeouts::default();
-        Self::start(Arc::new(folder), clock, flags.into(), timeouts, false)
+        Self::start_in(folder, clock, flags.into(), timeouts, false)
     }
 
     fn begin(world: &str, flags: &[&str], answers: bool) -> Self {
@@ -182,28 +186,40 @@ impl Server {
     }
 
     fn begin_with(world: &str, flags: &[&str], timeouts: ClientTimeouts, answers: bool) -> Self {
-        let folder = Arc::new(TempDir::new().unwrap());
+        let folder = TempDir::new().unwrap();
         let clock = Arc::new(AtomicI64::new(START));
         let flags = BASE_FLAGS
             .iter()
             .chain(flags)
             .map(|flag| (*flag).to_owned())
             .collect();
-        let server = Self::start(folder, clock, flags, timeouts, answers);
+        let server = Self::start_in(folder, clock, flags, timeouts, answers);
         server.import(world);
         server
     }
 
+    fn start_in(
+        folder: TempDir,
+        clock: Arc<AtomicI64>,
+        flags: Vec<String>,
+        timeouts: ClientTimeouts,
+        answers: bool,
+    ) -> Self {
+        let database = Arc::new(Database::of(folder.path()));
+        Self::start(Arc::new(folder), database, clock, flags, timeouts, answers)
+    }
+
     fn start(
         folder: Arc<TempDir>,
+        database: Arc<Database>,
         clock: Arc<AtomicI64>,
         flags: Vec<String>,
         timeouts: ClientTimeouts,
         answers: bool,
     ) -> Self {
         watch();
-        let store = Store::open(folder.path(), Clock::Manual(Arc::clone(&clock))).unwrap();
-        let signing = SigningSecret::of_folder(store.folder()).unwrap();
+        let store = database.open(Clock::Manual(Arc::clone(&clock)));
+        let signing = SigningSecret::of_store(&store).unwrap();
         let given = Flags::parse_from(&flags).server;
         let mut config = given.config();
         let authenticator = Authenticator::new(ENVIRONMENT.to_owned(), signing)
@@ -220,6 +236,7 @@ impl Server {
         let thread = thread::spawn(move || {
             System::new().block_on(async move {
                 if answers {
+                    served.store.join(address.to_string()).await;
                     served.engine.recover().await.unwrap();
                 } else {
                     served.engine.stop(Duration::ZERO).await;
@@ -233,7 +250,8 @@ impl Server {
             app,
             address,
             clock,
-            folder,
+            database,
+            _folder: folder,
             flags,
             timeouts,
             answers,
@@ -242,12 +260,13 @@ impl Server {
         }
     }
 
-    /// Stops the server and starts another one on the same folder and clock, on another port.
+    /// Stops the server and starts another one on the same database and clock, on another port.
     pub fn restarted(self) -> Self {
-        let (folder, clock) = (Arc::clone(&self.folder), Arc::clone(&self.clock));
+        let (folder, clock) = (Arc::clone(&self._folder), Arc::clone(&self.clock));
+        let database = Arc::clone(&self.database);
         let (flags, timeouts, answers) = (self.flags.clone(), self.timeouts, self.answers);
         drop(self);
-        Self::start(folder, clock, flags, timeouts, answers)
+        Self::start(folder, database, clock, flags, timeouts, answers)
     }
 
     /// Imports a seed file while the server runs, as the command line does.
@@ -283,26 +302,31 @@ impl Server {
         self.clock.fetch_add(time, Ordering::SeqCst);
     }
 
+    /// The database.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// The data folder.
     pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
+        self.database.folder()
     }
 
-    /// Reads one value from the file, on a separate connection.
-    pub fn stored<T: rusqlite::types::FromSql>(&self, sql: &str) -> T {
-        let file = File::open_with_flags(
-            database_file(self.folder()),
-            OpenFlags::SQLITE_OPEN_READ_ONLY,
-        )
-        .unwrap();
-        file.query_row(sql, [], |row| row.get(0)).unwrap()
+    /// Reads one value from the database, on a separate connection.
+    pub fn stored<T: FromSql>(&self, sql: &str) -> T {
+        self.database.stored(sql)
     }
 
-    /// Writes to the file on a separate connection, for states that no call and no import can
+    /// Writes to the database on a separate connection, for states that no call and no import can
     /// create.
     pub fn execute_sql(&self, sql: &str) -> usize {
-        let file = File::open(database_file(self.folder())).unwrap();
-        file.execute(sql, []).unwrap()
+        self.database.execute_sql(sql)
+    }
+
+    /// Waits for what requests record of themselves after their replies.
+    pub fn wait_for_records(&self) {
+        let metrics = self.app.store.writer_metrics();
+        until("no change waits or runs", || metrics.unfinished() == 0);
     }
 
     /// Northwind's white-label channel.
@@ -670,6 +694,16 @@ impl Reply {
             .as_str()
             .map(str::to_owned)
     }
+}
+
+/// Waits for a step of the store, which must succeed.
+pub fn block_on<T>(future: impl Future<Output = switchboard::error::Result<T>>) -> T {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+        .unwrap()
 }
 
 /// The one error of a 404.

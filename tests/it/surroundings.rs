@@ -9,6 +9,7 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::database::{is_on_postgres, sqlite_only};
 use crate::process::{CommandOutput, Server, Workspace, finish, program, read_reply};
 
 fn with_tenant() -> Workspace {
@@ -189,7 +190,7 @@ fn a_server_listens_on_a_socket_file_and_removes_it_at_its_end() {
     let healthy = workspace.run(["health", "--listen", &socket]);
     assert_eq!(
         healthy.stdout,
-        format!("ok: {socket} is ready\n"),
+        format!("ok: {socket} is ready{}\n", one_node()),
         "{healthy:?}"
     );
 
@@ -241,8 +242,8 @@ fn a_socket_that_systemd_hands_over_is_served() {
     let mut command = Command::new("python3");
     command
         .args(["-c", HAND_OVER, env!("CARGO_BIN_EXE_switchboard"), "serve"])
-        .args(["--listen", "192.0.2.1:1", "--data"])
-        .arg(workspace.data());
+        .args(["--listen", "192.0.2.1:1"]);
+    workspace.sql().name_to(&mut command);
     let server = Server::start(command);
     let line = server.wait_for_log("listening on http://127.0.0.1:");
     assert!(
@@ -261,7 +262,7 @@ fn the_limit_of_open_files_is_raised_and_a_start_that_lacks_files_says_so() {
         let serve = format!("{limits} && exec \"$0\" \"$@\"");
         command.args(["-c", &serve, env!("CARGO_BIN_EXE_switchboard"), "serve"]);
         command.args(["--listen", "127.0.0.1:0", "--max-connections", connections]);
-        command.arg("--data").arg(workspace.data());
+        workspace.sql().name_to(&mut command);
         Server::start(command)
     };
     let server = limited("ulimit -Sn 256 && ulimit -Hn 1024", "500");
@@ -291,6 +292,14 @@ fn the_limit_of_open_files_is_raised_and_a_start_that_lacks_files_says_so() {
     server.stop();
 }
 
+/// What the line of `health` says of a node of its own database.
+fn one_node() -> &'static str {
+    match is_on_postgres() {
+        true => " (PostgreSQL, 1 node)",
+        false => "",
+    }
+}
+
 #[test]
 fn health_is_one_line_and_exit_0_only_for_a_server_that_can_work() {
     let workspace = with_tenant();
@@ -299,13 +308,17 @@ fn health_is_one_line_and_exit_0_only_for_a_server_that_can_work() {
     let done = workspace.run(["health", "--url", &url]);
     assert_eq!(
         (done.code, done.stdout),
-        (0, format!("ok: {url} is ready\n"))
+        (0, format!("ok: {url} is ready{}\n", one_node()))
     );
     let mut command = workspace.command(["health"]);
     let done = finish(command.env("SWITCHBOARD_LISTEN", format!("0.0.0.0:{}", server.port())));
     assert_eq!(
         done.stdout,
-        format!("ok: http://127.0.0.1:{} is ready\n", server.port())
+        format!(
+            "ok: http://127.0.0.1:{} is ready{}\n",
+            server.port(),
+            one_node()
+        )
     );
     let address = server.address().to_owned();
     server.stop();
@@ -319,6 +332,7 @@ fn health_is_one_line_and_exit_0_only_for_a_server_that_can_work() {
 
 #[test]
 fn a_command_that_only_reads_makes_no_folder_and_names_the_path() {
+    sqlite_only!();
     let workspace = Workspace::new();
     let seed = workspace.file("seed.json", json!({"tenants": []}).to_string());
     let list = workspace.file("list.csv", "psa_company_id\n1\n");
@@ -346,6 +360,7 @@ fn a_command_that_only_reads_makes_no_folder_and_names_the_path() {
 
 #[test]
 fn a_server_logs_its_folder_its_tenants_and_how_to_sign_in() {
+    sqlite_only!();
     let workspace = with_tenant();
     let folder = workspace.data();
     let server = workspace.serve::<&str>([]);
@@ -480,6 +495,7 @@ fn completions_and_man_pages_name_every_command() {
 
 #[test]
 fn the_log_says_who_holds_the_write_lock_that_changes_wait_for() {
+    sqlite_only!();
     let workspace = with_tenant();
     let (_, key) = workspace.new_key("northwind-it", "script");
     let server = workspace.serve::<&str>([]);
@@ -506,6 +522,7 @@ fn the_log_says_who_holds_the_write_lock_that_changes_wait_for() {
 
 #[test]
 fn check_tells_a_file_that_was_copied_beside_a_server_without_its_log() {
+    sqlite_only!();
     let told = "a server had this database open when it was copied";
     let workspace = with_tenant();
     let is_told = |folder: &std::path::Path| {

@@ -1,36 +1,32 @@
 //! `tenants delete` takes everything of a tenant with it, also beside a running server, and nothing
 //! of the others. `users` shows and changes the people of a tenant.
 
-use rusqlite::Connection;
 use serde_json::json;
 
 use switchboard::model::names::TenantNo;
-use switchboard::store::sqlite::check;
+use switchboard::store::check;
 
+use crate::database::Database;
 use crate::process::{FABRIKAM, NORTHWIND, RELAY, Workspace, finish};
 use crate::support::{self, technician};
 
 /// The rows of a tenant in each table that names tenants.
-fn rows_of(file: &Connection, tenant: i64) -> Vec<(String, i64)> {
-    let tables = "SELECT m.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c
-                  WHERE m.type = 'table' AND c.name = 'tenant_no' ORDER BY m.name";
-    let mut tables = file.prepare(tables).unwrap();
-    let names = tables.query_map((), |row| row.get(0)).unwrap();
-    names
-        .map(|name: rusqlite::Result<String>| {
-            let name = name.unwrap();
-            let count = format!("SELECT count(*) FROM {name} WHERE tenant_no = ?1");
-            let count = file.query_row(&count, [tenant], |row| row.get(0)).unwrap();
+fn rows_of(database: &Database, tenant: i64) -> Vec<(String, i64)> {
+    let tables = database.tables_with("tenant_no").into_iter();
+    tables
+        .map(|name| {
+            let count = format!("SELECT count(*) FROM {name} WHERE tenant_no = {tenant}");
+            let count = database.stored(&count);
             (name, count)
         })
         .filter(|(_, count)| *count > 0)
         .collect()
 }
 
-fn number_of(file: &Connection, client_id: &str) -> i64 {
-    let number = "SELECT tenant_no FROM tenants WHERE client_id = ?1";
-    file.query_row(number, [client_id], |row| row.get(0))
-        .unwrap()
+fn number_of(database: &Database, client_id: &str) -> i64 {
+    database.stored(&format!(
+        "SELECT tenant_no FROM tenants WHERE client_id = '{client_id}'"
+    ))
 }
 
 #[test]
@@ -60,13 +56,10 @@ fn a_deleted_tenant_leaves_nothing_and_the_others_stay_as_they_were() {
     let made = client.call("POST", FABRIKAM, path, &once, Some(&article));
     assert_eq!(made.unwrap().status, 201);
     let before = workspace.ok(["export", "--tenant", "northwind-it"]);
-    let file = Connection::open(workspace.database()).unwrap();
-    let number = number_of(&file, "fabrikam-support");
-    assert!(
-        rows_of(&file, number).len() > 8,
-        "{:?}",
-        rows_of(&file, number)
-    );
+    let database = workspace.sql();
+    let number = number_of(database, "fabrikam-support");
+    let rows = rows_of(database, number);
+    assert!(rows.len() > 8, "{rows:?}");
 
     let delete = ["tenants", "delete", "fabrikam-support"];
     let unconfirmed = workspace.run(delete);
@@ -86,7 +79,7 @@ fn a_deleted_tenant_leaves_nothing_and_the_others_stay_as_they_were() {
         done.starts_with("fabrikam-support\tdeleted: 3 sessions, "),
         "{done}"
     );
-    assert_eq!(rows_of(&file, number), []);
+    assert_eq!(rows_of(database, number), []);
     for table in [
         "sessions",
         "messages",
@@ -97,15 +90,13 @@ fn a_deleted_tenant_leaves_nothing_and_the_others_stay_as_they_were() {
         "removed_sessions",
     ] {
         let count = format!("SELECT count(*) FROM {table}");
-        let count: i64 = file.query_row(&count, (), |row| row.get(0)).unwrap();
-        assert_eq!(count, 0, "{table}");
+        assert_eq!(database.stored::<i64>(&count), 0, "{table}");
     }
     assert_eq!(client.get(FABRIKAM, "/whoami").status, 401);
     let path = format!("/chat/sessions/{}", sessions[0]);
     assert_eq!(client.get(NORTHWIND, &path).status, 404);
     assert_eq!(workspace.ok(["export", "--tenant", "northwind-it"]), before);
     assert_eq!(client.get(NORTHWIND, "/whoami").status, 200);
-    drop(file);
     server.stop();
     let check = workspace.ok(["check"]);
     assert!(
@@ -116,32 +107,20 @@ fn a_deleted_tenant_leaves_nothing_and_the_others_stay_as_they_were() {
             .starts_with("ok: 0 sessions, 0 messages"),
         "{check}"
     );
-    let bytes = std::fs::read(workspace.database()).unwrap();
-    for word in ["Zanzibar", "zanzibar", "fabrikam-support"] {
-        let found = bytes
-            .windows(word.len())
-            .any(|part| part == word.as_bytes());
-        assert!(!found, "the file holds {word}");
+    for word in ["Zanzibar", "fabrikam-support"] {
+        assert!(!database.holds(word), "the database holds {word}");
     }
 
     // The number of a deleted tenant is not given again.
     workspace.ok(["tenants", "create", "--client-id", "new", "--name", "New"]);
-    let file = Connection::open(workspace.database()).unwrap();
-    assert!(number_of(&file, "new") > number);
+    assert!(number_of(database, "new") > number);
 }
 
 #[test]
 fn the_tenant_of_a_platform_key_is_not_deleted() {
     let workspace = Workspace::with_demo_world();
-    let file = workspace.closed_file();
-    let owner: String = file
-        .query_row(
-            "SELECT client_id FROM tenants JOIN api_keys USING (tenant_no) WHERE platform = 1",
-            (),
-            |row| row.get(0),
-        )
-        .unwrap();
-    drop(file);
+    let owner = "SELECT client_id FROM tenants JOIN api_keys USING (tenant_no) WHERE platform = 1";
+    let owner: String = workspace.sql().stored(owner);
     let delete = ["tenants", "delete", &owner, "--yes", &owner];
     let refused = workspace.run(delete);
     assert!(
@@ -208,11 +187,8 @@ fn users_are_listed_and_their_roles_changed() {
             .contains("2 users have the email address")
     );
     assert_eq!(set("oid-1", "BOSS").code, 2);
-    let file = Connection::open(workspace.database()).unwrap();
-    let events: i64 = file
-        .query_row("SELECT count(*) FROM audit_events WHERE action = 'user.update' AND actor_kind = 'operator'", (), |row| row.get(0))
-        .unwrap();
-    assert_eq!(events, 2);
+    let events = "SELECT count(*) FROM audit_events WHERE action = 'user.update' AND actor_kind = 'operator'";
+    assert_eq!(workspace.sql().stored::<i64>(events), 2);
 }
 
 #[test]
@@ -222,24 +198,24 @@ fn a_deletion_that_stops_halfway_leaves_no_damage_and_goes_on() {
     let session = server.northwind().session(technician());
     let number = "SELECT tenant_no FROM tenants WHERE client_id = 'northwind-it'";
     let tenant = TenantNo(server.stored(number));
-    server.execute_sql(
-        "CREATE TRIGGER stays BEFORE DELETE ON sessions BEGIN SELECT RAISE(ABORT, 'stays'); END",
-    );
+    server
+        .database()
+        .refuse("DELETE", "sessions", "raise_exception");
     let delete = || {
         tokio::runtime::Builder::new_current_thread()
-            .enable_time()
+            .enable_all()
             .build()
             .unwrap()
             .block_on(store.delete_tenant(tenant))
     };
     assert!(delete().is_err());
     server.northwind().read_session(&session).expect(401);
-    let found = store.read_now(check::run).unwrap();
+    let found = check::run(store).unwrap();
     assert_eq!(
         (found.damage, found.contradictions),
         (Vec::new(), Vec::new())
     );
-    server.execute_sql("DROP TRIGGER stays");
+    server.database().accept_again("sessions");
     delete().unwrap();
     let left = format!("SELECT count(*) FROM agents WHERE tenant_no = {}", tenant.0);
     assert_eq!(server.stored::<i64>(&left), 0);

@@ -4,10 +4,12 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 
 use crate::command_line::with_tenant;
+use crate::database::sqlite_only;
 use crate::process::Workspace;
 
 #[test]
 fn a_file_of_a_newer_version_is_refused_and_not_changed() {
+    sqlite_only!();
     let workspace = with_tenant();
     let file = workspace.closed_file();
     file.execute(
@@ -30,6 +32,7 @@ fn a_file_of_a_newer_version_is_refused_and_not_changed() {
 
 #[test]
 fn a_database_of_another_program_is_refused_and_not_changed() {
+    sqlite_only!();
     let workspace = Workspace::new();
     fs::create_dir(workspace.data()).unwrap();
     let file = rusqlite::Connection::open(workspace.database()).unwrap();
@@ -49,6 +52,7 @@ fn a_database_of_another_program_is_refused_and_not_changed() {
 
 #[test]
 fn a_file_that_is_not_a_database_is_refused_and_not_changed() {
+    sqlite_only!();
     let workspace = Workspace::new();
     fs::create_dir(workspace.data()).unwrap();
     let text = "a shopping list, long enough to be looked at as a file's head\n".repeat(100);
@@ -69,6 +73,7 @@ fn a_file_that_is_not_a_database_is_refused_and_not_changed() {
 
 #[test]
 fn a_damaged_file_header_is_refused_in_one_sentence() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     drop(workspace.closed_file());
     let bytes = fs::read(workspace.database()).unwrap();
@@ -86,6 +91,7 @@ fn a_damaged_file_header_is_refused_in_one_sentence() {
 
 #[test]
 fn the_check_finds_damage_in_the_middle_of_the_file() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     assert_eq!(workspace.run(["check"]).code, 0);
     let page = {
@@ -112,6 +118,7 @@ fn the_check_finds_damage_in_the_middle_of_the_file() {
 
 #[test]
 fn the_check_finds_inconsistent_data() {
+    sqlite_only!();
     let workspace = Workspace::with_demo_world();
     let file = workspace.closed_file();
     file.execute_batch(

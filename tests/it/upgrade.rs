@@ -8,6 +8,7 @@ use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::database::sqlite_only;
 use crate::process::Workspace;
 use crate::support::{ApiClient, CONTOSO, NORTHWIND, START, Server, from};
 use crate::wire::Request;
@@ -31,7 +32,7 @@ fn fixture() -> PathBuf {
 
 /// The number of the newest migration.
 pub fn newest_migration() -> i64 {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite");
     let number = |name: &str| name.strip_prefix('V')?.split_once("__")?.0.parse().ok();
     fs::read_dir(folder)
         .unwrap()
@@ -79,6 +80,7 @@ fn assert_covers(reply: &Value, stored: &Value, path: &str) {
 
 #[test]
 fn a_data_folder_of_version_0_1_is_served_with_everything_that_was_in_it() {
+    sqlite_only!();
     let expected = fs::read_to_string(fixture().join("expected.json")).unwrap();
     let expected: Value = serde_json::from_str(&expected).unwrap();
     let folder = TempDir::new().unwrap();
@@ -144,6 +146,7 @@ UPDATE tenants SET entra_tenant_id = 'ab0de0a1fa004c1a9cabab0de000a1fa' WHERE cl
 
 #[test]
 fn an_id_without_dashes_beside_the_same_id_with_dashes_is_a_finding_that_says_what_to_remove() {
+    sqlite_only!();
     let folder = TempDir::new().unwrap();
     unpack_version_0_1(folder.path());
     let path = folder.path().join("switchboard.db");
@@ -193,7 +196,7 @@ fn an_id_without_dashes_beside_the_same_id_with_dashes_is_a_finding_that_says_wh
             "channel_id": null, "internal_name": null, "code": "unauthorized", "message": of_tenant,
         }] })
     );
-    let checked = Workspace::check_of(server.folder());
+    let checked = Workspace::check_of(server.database());
     for message in [of_install.as_str(), of_tenant] {
         assert!(checked.contains(&format!("{message}\n")), "{checked}");
     }

@@ -105,6 +105,17 @@ impl Once {
         self.request.is_some()
     }
 
+    /// The extent of a change that creates a session: with a key, no other change with the same key
+    /// runs at the same time.
+    pub(in crate::http) fn extent(&self) -> Extent {
+        let Some(request) = &self.request else {
+            return Extent::NewSession;
+        };
+        let hash = digest::sha256(format!("{} {}", request.scope, request.key));
+        let (number, _) = hash.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        Extent::Key(i64::from_be_bytes(*number))
+    }
+
     /// The reply to replay; `None` if the call is the first with its key. A replay counts on the
     /// tenant of what the first call created.
     ///

@@ -40,7 +40,7 @@ pub struct ImportOptions<'a> {
     /// The ids that the file may give to directories.
     pub directories: DirectoryRule,
     /// Called for each thing, to show the progress.
-    pub step: &'a mut dyn FnMut(),
+    pub step: &'a mut (dyn FnMut() + Send),
 }
 
 /// All problems that a file has with what is stored. Nothing of the file is imported.

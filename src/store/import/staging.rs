@@ -29,8 +29,10 @@ pub(super) struct Checked {
 }
 
 const NEXT_NO: &str = "
-SELECT max(coalesce((SELECT max(import_id) FROM imports), 0), coalesce((SELECT max(import_id) FROM import_rows), 0),
-           coalesce((SELECT max(import_id) FROM import_holds), 0)) + 1 AS number";
+SELECT coalesce(max(used.number), 0) + 1 AS number
+FROM (SELECT max(import_id) AS number FROM imports
+      UNION ALL SELECT max(import_id) FROM import_rows
+      UNION ALL SELECT max(import_id) FROM import_holds) AS used";
 const BEGIN: &str = "
 INSERT INTO imports (import_id, state, any_directory, done_position, created, updated, started_at)
 VALUES (?1, 'STAGING', ?2, -1, 0, 0, ?3)";

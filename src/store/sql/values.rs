@@ -29,6 +29,18 @@ pub enum Value<'a> {
     Blob(&'a [u8]),
 }
 
+impl Value<'_> {
+    /// About the bytes that the value takes.
+    pub(in crate::store) fn bytes(&self) -> usize {
+        size_of::<i64>()
+            + match self {
+                Self::Null(_) | Self::Integer(_) => 0,
+                Self::Text(text) => text.len(),
+                Self::Blob(bytes) => bytes.len(),
+            }
+    }
+}
+
 /// A type that can be bound as a parameter.
 pub trait ToValue {
     /// The static type of the values.
@@ -71,6 +83,12 @@ pub(in crate::store) use params;
 impl Params for () {
     fn values(&self) -> impl AsRef<[Value<'_>]> {
         [Value::Null(Type::Integer); 0]
+    }
+}
+
+impl Params for Vec<Value<'_>> {
+    fn values(&self) -> impl AsRef<[Value<'_>]> {
+        self.as_slice()
     }
 }
 

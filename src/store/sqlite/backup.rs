@@ -17,7 +17,7 @@ use super::{check, checkpoint, connection, migrations, schema};
 use crate::error::{Code, Error};
 use crate::model::clock::Clock;
 use crate::store::contents::{self, Contents};
-use crate::store::sql::Reader;
+use crate::store::sql::{Reader, Session as Engine};
 use crate::store::{OpenError, Store};
 
 /// Pages that are copied between two reports of progress: some megabytes.
@@ -389,7 +389,7 @@ impl StagedCopy {
 
     /// Refuses a copy in which SQLite finds faults.
     fn refuse_damage(&self, copy: &Connection, of: &Path) -> Result<(), OpenError> {
-        let damage = check::damage(&Reader::on(Session::of(copy)));
+        let damage = check::damage(&Reader::on(Engine::Sqlite(Session::of(copy))));
         let damage = damage.map_err(|error| self.failed(of, &error))?;
         match damage.as_slice() {
             [] => Ok(()),
@@ -407,7 +407,7 @@ impl StagedCopy {
     }
 
     fn contradictions(&self, copy: &Connection, of: &Path) -> Result<Vec<String>, OpenError> {
-        check::contradictions(&Reader::on(Session::of(copy)))
+        check::contradictions(&Reader::on(Engine::Sqlite(Session::of(copy))))
             .map_err(|error| self.failed(of, &error))
     }
 
@@ -438,7 +438,7 @@ impl StagedCopy {
     }
 
     fn contents(&self, copy: &Connection) -> Result<Contents, OpenError> {
-        contents::of(&Reader::on(Session::of(copy)))
+        contents::of(&Reader::on(Engine::Sqlite(Session::of(copy))))
             .map_err(|error| self.failed(&self.destination, &error))
     }
 

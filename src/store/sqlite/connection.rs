@@ -1,19 +1,16 @@
 //! Sets up connections, and runs a step on one snapshot.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, ffi};
 
 use super::lock_holder;
 use super::session::Session;
 use crate::error::Result;
 use crate::model::ids::Tick;
-use crate::store::sql::Reader;
-use crate::terms;
+use crate::store::sql::{Reader, Session as Engine};
 
 /// How long a connection waits for the lock of another process, such as a command next to a server.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,31 +45,8 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     // otherwise prepare the statement of a list again for each page.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     distrust_schema(connection)?;
-    add_functions(connection)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "temp_store", "MEMORY")
-}
-
-/// Adds the functions that the program's SQL calls.
-///
-/// `contains_words(q, text, …)` says whether the texts together contain the words of a list's `q`.
-///
-/// # Errors
-/// SQLite's, for lack of memory.
-pub fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
-    let flags = FunctionFlags::SQLITE_UTF8
-        | FunctionFlags::SQLITE_DETERMINISTIC
-        | FunctionFlags::SQLITE_DIRECTONLY;
-    let any_number = -1;
-    connection.create_scalar_function("contains_words", any_number, flags, |context| {
-        let words: Arc<Vec<String>> =
-            context.get_or_create_aux(0, |query| query.as_str().map(terms::parts))?;
-        let mut texts = Vec::with_capacity(context.len());
-        for nth in 1..context.len() {
-            texts.extend(context.get_raw(nth).as_str_or_null()?);
-        }
-        Ok(terms::contain(texts, &words))
-    })
 }
 
 /// Forbids a foreign schema to call functions and virtual tables that have effects outside the
@@ -187,7 +161,7 @@ pub(super) fn on_snapshot<T>(
     connection: &Connection,
     step: impl FnOnce(&Reader<'_>) -> Result<T>,
 ) -> Result<T> {
-    let reader = Reader::on(Session::of(connection));
+    let reader = Reader::on(Engine::Sqlite(Session::of(connection)));
     let _snapshot = Snapshot::begin(connection)?;
     step(&reader)
 }
@@ -277,7 +251,7 @@ mod tests {
     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT count(*) AS many FROM n";
 
     fn count(connection: &Connection) -> Result<i64> {
-        Reader::on(Session::of(connection)).one(COUNT, (), |row| row.get("many"))
+        Reader::on(Engine::Sqlite(Session::of(connection))).one(COUNT, (), |row| row.get("many"))
     }
 
     #[test]

@@ -27,12 +27,6 @@ const MIGRATE_LOCK: &str = "migrate.lock";
 /// Locked by the process that imports very many companies.
 const IMPORT_LOCK: &str = "import.lock";
 
-/// The lock of a large import. The system drops it when the process ends, however it ends.
-#[derive(Debug)]
-pub struct ImportLock {
-    _file: File,
-}
-
 /// The locks of a data folder's server. A second server cannot start before they are dropped.
 #[derive(Debug)]
 pub struct ServeLock {
@@ -230,16 +224,16 @@ pub(super) fn lock_for_migration(folder: &Path) -> Result<File, OpenError> {
 }
 
 /// Locks the folder for a large import. Waits for another import, or returns `None`.
-pub(super) fn lock_for_import(folder: &Path, waits: bool) -> Result<Option<ImportLock>, OpenError> {
+pub(super) fn lock_for_import(folder: &Path, waits: bool) -> Result<Option<File>, OpenError> {
     let path = folder.join(IMPORT_LOCK);
     let failed = |error| OpenError(format!("cannot lock {}: {error}", path.display()));
     let file = open_private_file(&path).map_err(failed)?;
     if waits {
         file.lock().map_err(failed)?;
-        return Ok(Some(ImportLock { _file: file }));
+        return Ok(Some(file));
     }
     match file.try_lock() {
-        Ok(()) => Ok(Some(ImportLock { _file: file })),
+        Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }

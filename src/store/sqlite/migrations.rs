@@ -12,12 +12,14 @@ use crate::model::clock::parse_rfc3339;
 use crate::store::OpenError;
 
 mod embedded {
-    refinery::embed_migrations!("migrations");
+    refinery::embed_migrations!("migrations/sqlite");
 }
 
 const APPLIED: &str = "SELECT version, name, applied_on, checksum FROM refinery_schema_history";
 const HISTORY_EXISTS: &str =
     "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'refinery_schema_history'";
+const IS_UNFINISHED: &str =
+    "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'unfinished_copy'";
 const HAS_TABLES: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' LIMIT 1";
 
 /// The newest schema version that this program supports.
@@ -34,6 +36,12 @@ pub fn newest() -> i64 {
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
     let failed = |error: rusqlite::Error| OpenError(describe(path, &error));
     let supported = newest();
+    if exists(connection, IS_UNFINISHED).map_err(failed)? {
+        return Err(OpenError(format!(
+            "{} is a copy that was not finished, and nothing can use it: remove its folder, then copy again",
+            path.display()
+        )));
+    }
     let has_history = exists(connection, HISTORY_EXISTS).map_err(failed)?;
     if has_history {
         let (applied, is_readable) = applied(connection).map_err(failed)?;
@@ -134,13 +142,15 @@ mod tests {
     use super::super::check;
     use super::super::session::Session;
     use super::*;
-    use crate::store::sql::Reader;
+    use crate::store::sql::{Reader, Session as Engine};
 
     #[test]
     fn every_consistency_rule_can_be_checked_at_every_schema_version() {
         for version in 1..=newest() {
             let connection = fresh(version).unwrap();
-            let found = check::contradictions(&Reader::on(Session::of(&connection))).unwrap();
+            let found =
+                check::contradictions(&Reader::on(Engine::Sqlite(Session::of(&connection))))
+                    .unwrap();
             assert_eq!(found, Vec::<String>::new(), "{version}");
         }
     }

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod check;
 mod checkpoint;
 mod connection;
+pub(in crate::store) mod copy;
 mod errors;
 mod folder;
 pub(crate) mod full_text;
@@ -11,13 +12,14 @@ mod lock_holder;
 pub mod migrations;
 mod read_gate;
 mod schema;
+pub mod search_texts;
 mod session;
 mod writer;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use r2d2::{Pool, PooledConnection};
 use r2d2_sqlite::SqliteConnectionManager;
@@ -25,27 +27,24 @@ use rusqlite::OpenFlags;
 use tokio::sync::oneshot;
 
 use self::checkpoint::Checkpoints;
-pub use self::connection::add_functions;
 use self::errors::describe;
 use self::folder::{FILE, LOG};
-pub use self::folder::{ImportLock, ServeLock, database_file, running_server};
-pub use self::read_gate::LongRead;
-use self::read_gate::{LongReads, ReadGate};
+pub use self::folder::{ServeLock, database_file, running_server};
+use self::read_gate::ReadGate;
 pub(super) use self::session::{Row, Session};
-pub use self::writer::{Closed, WriterMetrics};
 use self::writer::{Extent, Writer};
+use super::closed::Closed;
+use super::long_reads::{Limits, LongRead, READER_WAIT};
 use super::sql::{Reader, WriteTx};
+use super::writer_metrics::WriterMetrics;
 use super::{OpenError, Sizes};
 use crate::error::{Code, Error, Result};
 use crate::model::clock::Clock;
 use crate::model::ids::Ticker;
-use crate::model::names::TenantNo;
 
 /// Connections that read: enough for all lists and searches that run at a time, and four for the
 /// short reads of handlers and turns.
 const READERS: u32 = 12;
-/// How long a request waits for a connection, and a long read for its permits.
-const READER_WAIT: Duration = Duration::from_secs(5);
 /// How often a long read is restarted so that the write-ahead log can be.
 const RESTARTS: u8 = 2;
 
@@ -57,12 +56,18 @@ pub fn library_version() -> &'static str {
 /// The default limit of changes in one commit.
 pub(super) const GROUP: usize = writer::GROUP;
 
+/// Half of the connections that read are free for the short reads of every request.
+pub(super) const LONG_READS: Limits = Limits {
+    all: 4,
+    of_tenant: 2,
+};
+
 /// One data folder: its database, the connections that read and the writer.
 pub(super) struct Sqlite {
     folder: PathBuf,
     readers: Pool<SqliteConnectionManager>,
     writer: Writer,
-    long_reads: LongReads,
+    gate: Arc<ReadGate>,
     /// The database file, opened before SQLite opens it and closed after: when a process closes any
     /// descriptor of a file, it loses all of SQLite's locks on that file.
     file: Arc<File>,
@@ -209,7 +214,7 @@ impl Sqlite {
             folder: folder.to_owned(),
             readers,
             writer,
-            long_reads: LongReads::new(gate),
+            gate,
             file: Arc::new(file),
             lacks_log: is_in_use && !has_log && !was_served,
             is_in_use,
@@ -240,7 +245,7 @@ impl Sqlite {
     }
 
     /// Locks the folder for a large import. Waits for another import, or returns `None`.
-    pub(super) fn lock_for_import(&self, waits: bool) -> Result<Option<ImportLock>, OpenError> {
+    pub(super) fn lock_for_import(&self, waits: bool) -> Result<Option<File>, OpenError> {
         folder::lock_for_import(&self.folder, waits)
     }
 
@@ -257,22 +262,13 @@ impl Sqlite {
         connection::on_snapshot(&*self.connection()?, step)
     }
 
-    /// Waits for the permits of a long read.
-    pub(super) async fn long_read_permit(
-        &self,
-        kind: LongRead,
-        tenant: Option<TenantNo>,
-    ) -> Result<read_gate::ReadPermit> {
-        self.long_reads.permit(kind, tenant).await
-    }
-
     /// Runs a step that can be long, on the calling thread. A step that must yield is restarted.
     pub(super) fn read_long<T>(
         &self,
         kind: LongRead,
         step: impl Fn(&Reader<'_>) -> Result<T>,
     ) -> Result<T> {
-        let gate = self.long_reads.gate();
+        let gate = &self.gate;
         let mut restarts = 0;
         loop {
             let _active = gate.enter();
@@ -314,7 +310,7 @@ impl Sqlite {
         };
         Sizes {
             database: bytes(FILE),
-            log: bytes(LOG),
+            log: Some(bytes(LOG)),
         }
     }
 

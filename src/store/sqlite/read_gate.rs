@@ -1,112 +1,11 @@
-//! Limits long reads, and makes them yield when the write-ahead log has to be restarted.
+//! Makes long reads yield when the write-ahead log has to be restarted.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
-
-use super::READER_WAIT;
-use crate::error::{Code, Error, Result};
-use crate::limits::KeyedSemaphore;
-use crate::model::names::TenantNo;
-
-/// Long reads of one kind at a time. The other connections stay free for the short reads of every
-/// request.
-const MAX_READS: usize = 4;
-/// Long reads of one kind and one tenant at a time.
-const MAX_READS_PER_TENANT: usize = 2;
 /// How long a closing gate waits for the running reads to end, and then for them to yield.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// The kinds of long reads. Each has permits of its own: a list never waits for a search.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LongRead {
-    /// A list without a search text, or statistics.
-    List,
-    /// A search. Unlike a list, a search may read much and find little.
-    Search,
-}
-
-impl LongRead {
-    /// How long a read of this kind may take.
-    pub(super) fn time_limit(self) -> Duration {
-        Duration::from_secs(match self {
-            Self::List => 20,
-            Self::Search => 5,
-        })
-    }
-}
-
-/// The permits of one kind of long reads.
-struct Permits {
-    of_server: Arc<Semaphore>,
-    of_tenants: KeyedSemaphore<Option<TenantNo>>,
-}
-
-impl Default for Permits {
-    fn default() -> Self {
-        Self {
-            of_server: Arc::new(Semaphore::new(MAX_READS)),
-            of_tenants: KeyedSemaphore::new(MAX_READS_PER_TENANT),
-        }
-    }
-}
-
-/// The permits of long reads, and the gate that they pass.
-pub(super) struct LongReads {
-    lists: Permits,
-    searches: Permits,
-    gate: Arc<ReadGate>,
-}
-
-impl LongReads {
-    pub(super) fn new(gate: Arc<ReadGate>) -> Self {
-        Self {
-            lists: Permits::default(),
-            searches: Permits::default(),
-            gate,
-        }
-    }
-
-    /// Waits for a permit of the tenant and for one of the server.
-    ///
-    /// # Errors
-    /// `overloaded` if the wait takes longer than [`READER_WAIT`].
-    pub(super) async fn permit(
-        &self,
-        kind: LongRead,
-        tenant: Option<TenantNo>,
-    ) -> Result<ReadPermit> {
-        let permits = match kind {
-            LongRead::List => &self.lists,
-            LongRead::Search => &self.searches,
-        };
-        let of_tenant = permits.of_tenants.of(tenant);
-        let both = async {
-            Ok(ReadPermit {
-                // In this order: a tenant over its limit must not hold a permit of the server.
-                _of_tenant: of_tenant.acquire_owned().await?,
-                _of_server: Arc::clone(&permits.of_server).acquire_owned().await?,
-            })
-        };
-        timeout(READER_WAIT, both)
-            .await
-            .map_err(|_| Error::from(Code::Overloaded))?
-            .map_err(|error: AcquireError| Error::Internal(error.into()))
-    }
-
-    pub(super) fn gate(&self) -> &Arc<ReadGate> {
-        &self.gate
-    }
-}
-
-/// The right to run one long read. The read holds the permit even if its caller no longer waits.
-pub(in crate::store) struct ReadPermit {
-    _of_tenant: OwnedSemaphorePermit,
-    _of_server: OwnedSemaphorePermit,
-}
 
 /// The gate that every long read passes.
 ///

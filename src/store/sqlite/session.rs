@@ -96,8 +96,15 @@ impl ToSql for Value<'_> {
 }
 
 /// A row of a query's result.
+#[derive(Clone, Copy)]
 pub(in crate::store) struct Row<'a> {
     row: &'a rusqlite::Row<'a>,
+}
+
+impl<'a> Row<'a> {
+    pub(super) fn of(row: &'a rusqlite::Row<'a>) -> Self {
+        Self { row }
+    }
 }
 
 impl Row<'_> {
@@ -144,7 +151,7 @@ fn not_text(error: std::str::Utf8Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use crate::store::sql::Reader;
+    use crate::store::sql::{Reader, Session as Engine};
 
     use super::*;
 
@@ -152,7 +159,7 @@ mod tests {
     fn columns_are_found_by_name_in_whatever_order_each_row_is_read() {
         let connection = Connection::open_in_memory().unwrap();
         let sql = "SELECT 1 AS one, 2 AS two, 3 AS three UNION ALL SELECT 4, 5, 6 UNION ALL SELECT 7, 8, 9";
-        let rows: Vec<Vec<i64>> = Reader::on(Session::of(&connection))
+        let rows: Vec<Vec<i64>> = Reader::on(Engine::Sqlite(Session::of(&connection)))
             .all(sql, (), |row| {
                 let one = row.get("one")?;
                 // Each row may be read in another order.
@@ -174,7 +181,7 @@ mod tests {
         connection
             .execute_batch("CREATE TABLE t (x INTEGER)")
             .unwrap();
-        let reader = Reader::on(Session::of(&connection));
+        let reader = Reader::on(Engine::Sqlite(Session::of(&connection)));
         let insert = "INSERT INTO t (x) VALUES (1) RETURNING x";
         assert!(reader.optional(insert, (), |_| Ok(())).is_err());
         assert!(reader.all("SELECT ?1 AS x", (), |_| Ok(())).is_err());

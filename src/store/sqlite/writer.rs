@@ -3,11 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
@@ -17,11 +17,12 @@ use super::connection::END_USE;
 use super::session::Session;
 use super::{connection, errors, lock_holder};
 use crate::error::{Code, Error, Result};
-use crate::metrics::{Counter, Histogram};
 use crate::model::clock::Clock;
 use crate::model::ids::Ticker;
+use crate::store::closed::Closed;
 pub(super) use crate::store::sql::Extent;
-use crate::store::sql::{Effects, Random, WriteTx};
+use crate::store::sql::{Effects, Random, Session as Engine, WriteTx};
+use crate::store::writer_metrics::WriterMetrics;
 use crate::text::counted;
 
 /// Changes that may wait. Further changes are refused as `overloaded`.
@@ -114,55 +115,6 @@ impl From<rusqlite::Error> for GroupFailure {
     }
 }
 
-/// The buckets of changes in a commit.
-const CHANGES: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
-/// The buckets of a commit's duration in microseconds: from a fast disk to a busy one.
-const TIMES: [u64; 13] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
-    10_000_000,
-];
-
-/// The writer's metrics.
-#[derive(Debug)]
-pub struct WriterMetrics {
-    submitted: Counter,
-    dequeued: Counter,
-    /// Changes in one commit.
-    pub changes: Histogram<{ CHANGES.len() }>,
-    /// Microseconds of one commit, including its changes.
-    pub times: Histogram<{ TIMES.len() }>,
-    /// Commits that failed.
-    pub failures: Counter,
-}
-
-impl WriterMetrics {
-    fn new() -> Self {
-        Self {
-            submitted: Counter::new(),
-            dequeued: Counter::new(),
-            changes: Histogram::new(&CHANGES),
-            times: Histogram::new(&TIMES),
-            failures: Counter::new(),
-        }
-    }
-
-    /// Changes that wait.
-    pub fn waiting(&self) -> u64 {
-        // Reading `dequeued` first keeps the difference from going below zero.
-        let dequeued = self.dequeued.get();
-        self.submitted.get().saturating_sub(dequeued)
-    }
-
-    fn record_commit(&self, changes: usize, elapsed: Duration, is_ok: bool) {
-        self.changes.observe(changes as u64);
-        self.times
-            .observe(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
-        if !is_ok {
-            self.failures.add(1);
-        }
-    }
-}
-
 /// The handle of the writer's thread. The thread ends when the handle is dropped.
 pub(super) struct Writer {
     queue: Option<SyncSender<Box<dyn Pending>>>,
@@ -171,32 +123,6 @@ pub(super) struct Writer {
     is_serving: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
     closed: Closed,
-}
-
-/// Waits until the writer has closed the database.
-#[derive(Clone, Debug, Default)]
-pub struct Closed(Arc<(Mutex<bool>, Condvar)>);
-
-impl Closed {
-    /// Waits for up to `limit`. Returns whether the database is closed.
-    pub fn wait(&self, limit: Duration) -> bool {
-        let (is_closed, changed) = &*self.0;
-        let is_closed = is_closed.lock().unwrap_or_else(PoisonError::into_inner);
-        let (is_closed, _) = changed
-            .wait_timeout_while(is_closed, limit, |is_closed| !*is_closed)
-            .unwrap_or_else(PoisonError::into_inner);
-        *is_closed
-    }
-}
-
-struct NotifyOnDrop(Closed);
-
-impl Drop for NotifyOnDrop {
-    fn drop(&mut self) {
-        let (is_closed, changed) = &*self.0.0;
-        *is_closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        changed.notify_all();
-    }
 }
 
 impl Writer {
@@ -227,7 +153,7 @@ impl Writer {
             metrics: Arc::clone(&metrics),
         };
         let closed = Closed::default();
-        let notify = NotifyOnDrop(closed.clone());
+        let notify = closed.notify_on_drop();
         let thread = std::thread::spawn(move || {
             lock_holder::watch(&group_writer.database);
             // Dropped last, after the connection is closed.
@@ -263,7 +189,7 @@ impl Writer {
         };
         match queue.try_send(pending) {
             Ok(()) => {
-                self.metrics.submitted.add(1);
+                self.metrics.submit();
                 Ok(receiver)
             }
             Err(TrySendError::Full(_)) => Err(Code::Overloaded.into()),
@@ -324,7 +250,7 @@ impl GroupWriter {
     fn run(&mut self, waiting: &Receiver<Box<dyn Pending>>, max_changes: usize) {
         let mut group = Vec::with_capacity(max_changes);
         while let Some(first) = self.alone.take().or_else(|| waiting.recv().ok()) {
-            self.metrics.dequeued.add(1);
+            self.metrics.dequeue();
             group.push(first);
             self.add_waiting(&mut group, waiting, max_changes);
             let start = Instant::now();
@@ -452,7 +378,7 @@ impl GroupWriter {
                 Err(_) => return,
                 Ok(pending) if is_alone(pending.as_ref()) => self.alone = Some(pending),
                 Ok(pending) => {
-                    self.metrics.dequeued.add(1);
+                    self.metrics.dequeue();
                     group.push(pending);
                 }
             }
@@ -472,7 +398,7 @@ impl GroupWriter {
             }
             let callbacks_before = self.effects.on_commit.len();
             let mut tx = WriteTx::on(
-                Session::of(&self.connection),
+                Engine::Sqlite(Session::of(&self.connection)),
                 extent,
                 &self.ticker,
                 &mut self.random,

@@ -1,0 +1,2 @@
+-- The twin of ../sqlite/V11__directory_ids.sql, which gives the reasons.
+-- It changes rows alone, which an empty database does not have.
