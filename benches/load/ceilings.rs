@@ -33,7 +33,7 @@ pub struct InProcessServer {
 }
 
 impl InProcessServer {
-    fn start(
+    pub fn start(
         configure: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
     ) -> Result<Self, Failed> {
         let listener = TcpListener::bind("127.0.0.1:0")?;

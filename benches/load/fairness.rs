@@ -13,7 +13,7 @@ use tokio::time::sleep_until;
 
 use crate::client::Connection;
 use crate::measure::{Measured, Observed, Source, Window, measure, measure_talk, median_ratio};
-use crate::report::{Aim, Report, Size};
+use crate::report::{Aim, Place, Report};
 use crate::requests::{self, Rotating};
 use crate::server::{self, Server};
 use crate::{Failed, SEED_FILE};
@@ -68,13 +68,13 @@ pub fn measure_fairness(folder: &Path, cell: Duration, report: &mut Report) -> R
     }
     report.add(
         "creates, paced",
-        Size::Small,
+        Place::Small,
         CONNECTIONS,
         Measured::median_of(&without),
     );
     report.add(
         "creates, paced, flood",
-        Size::Small,
+        Place::Small,
         CONNECTIONS,
         Measured::median_of(&with),
     );

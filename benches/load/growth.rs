@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use switchboard::store::database_file;
 
 use crate::client::{ask_each, made_sessions};
+use crate::measure::Target as _;
 use crate::report::Report;
 use crate::requests::{self, QUESTIONS};
 use crate::server::{self, Server};

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::client::{ask_each, made_sessions, runtime};
 use crate::measure::{Measured, Source, Target, measure, median_ratio};
-use crate::report::{Aim, Report, Size};
+use crate::report::{Aim, Place, Report};
 use crate::requests::{self, Appends, QUESTIONS};
 use crate::server::{self, Server};
 use crate::streams::{Events, Next};
@@ -261,7 +261,12 @@ pub fn measure_idle(
         report.figure(what, ratio, aim);
     }
     for (what, rounds) in [("appends, no readers", without), ("appends, readers", with)] {
-        report.add(what, Size::Small, CONNECTIONS, Measured::median_of(&rounds));
+        report.add(
+            what,
+            Place::Small,
+            CONNECTIONS,
+            Measured::median_of(&rounds),
+        );
     }
     Ok(())
 }

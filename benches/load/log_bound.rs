@@ -10,7 +10,7 @@ use std::time::Duration;
 use switchboard::store::database_file;
 
 use crate::measure::{Measured, Source, measure};
-use crate::report::{Aim, Report, Size};
+use crate::report::{Aim, Place, Report};
 use crate::requests::Rotating;
 use crate::server::{self, Server};
 use crate::{Failed, SEED_FILE};
@@ -58,7 +58,7 @@ pub fn measure_log(
     };
     let (first, _) = largest_while(data, busy)?;
     let (second, searched) = largest_while(data, busy)?;
-    report.add("searches, creates", Size::Big, SEARCHING, searched);
+    report.add("searches, creates", Place::Big, SEARCHING, searched);
     let what = "log under creates and searches, MiB";
     report.figure(what, second, Some(Aim::AtMost(256.0)));
     // A log without a bound doubles in twice the time. The reading's phase in a cycle is random.

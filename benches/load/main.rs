@@ -5,7 +5,8 @@
 //! SQLite alone and a server with one commit per request. It then measures memory and start, the
 //! growth of the file and its log, fairness, and readers of streams. It prints a table, and writes
 //! the table as JSON and as SVG. Compare figures within one run. Between machines, only ratios are
-//! comparable.
+//! comparable. With `--database`, the same calls are measured on PostgreSQL too, with one node and
+//! with two.
 
 #![allow(
     clippy::expect_used,
@@ -25,8 +26,10 @@ mod growth;
 mod idle;
 mod log_bound;
 mod measure;
+mod nodes;
 mod numbers;
 mod plot;
+mod postgres;
 mod report;
 mod requests;
 mod rows;
@@ -45,6 +48,7 @@ use std::time::Duration;
 use clap::Parser;
 use mimalloc::MiMalloc;
 
+use postgres::Cluster;
 use report::Report;
 use what::Benchmark;
 
@@ -73,6 +77,10 @@ struct Options {
     /// soak]
     #[arg(long, value_delimiter = ',')]
     only: Vec<Benchmark>,
+    /// Measure on PostgreSQL too, with one node and with two, in databases that the program makes:
+    /// the URL of a superuser, or nothing for a server that the program starts in the folder
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
+    database: Option<String>,
     /// Skip the file with 1,000,000 sessions and 5,000,000 messages; the file takes minutes to
     /// make, and is kept
     #[arg(long)]
@@ -114,7 +122,9 @@ struct Options {
 
 impl Options {
     fn wants(&self, what: Benchmark) -> bool {
-        (self.only.is_empty() && what != Benchmark::Soak) || self.only.contains(&what)
+        let is_possible = self.database.is_some() || !what.needs_database();
+        let by_default = self.only.is_empty() && what != Benchmark::Soak;
+        is_possible && (by_default || self.only.contains(&what))
     }
 
     fn wants_rows(&self) -> bool {
@@ -182,6 +192,10 @@ fn main() -> ExitCode {
 
 /// Measures, prints the table, and returns the number of errors and failures.
 fn run(options: &Options) -> Result<usize, Failed> {
+    let needs = options.only.iter().find(|what| what.needs_database());
+    if let (Some(what), None) = (needs, &options.database) {
+        return Err(format!("{what} needs --database").into());
+    }
     fs::create_dir_all(&options.folder)?;
     let lock = File::create(options.folder.join("lock"))?;
     if lock.try_lock().is_err() {
@@ -220,13 +234,21 @@ fn measure_all(folder: &Path, options: &Options, report: &mut Report) -> Result<
     } else {
         None
     };
+    let cluster = match &options.database {
+        Some(url) => Some(Cluster::open(url, folder)?),
+        None => None,
+    };
     let cell = options.cell();
     if options.wants(Benchmark::MemoryAndStart) {
         let measured = start::measure_start(folder, big.as_deref(), report);
         report.keep(Benchmark::MemoryAndStart, measured);
     }
     if options.wants_rows() {
-        rows::measure_rows(folder, big.as_deref(), options, report)?;
+        rows::measure_rows(folder, big.as_deref(), cluster.as_ref(), options, report)?;
+    }
+    if let Some(cluster) = cluster.as_ref().filter(|_| options.wants(Benchmark::Nodes)) {
+        let measured = nodes::measure_nodes(cluster, folder, report);
+        report.keep(Benchmark::Nodes, measured);
     }
     if options.wants(Benchmark::LogBound) {
         let measured = log_bound::measure_log(folder, big.as_deref(), cell, report);

@@ -15,6 +15,8 @@ use crate::client::{Connection, runtime};
 const WARM_UP: Duration = Duration::from_millis(200);
 /// How long a cell waits for replies after its end.
 const GRACE: Duration = Duration::from_secs(20);
+/// The timeout until a server has answered the queued turns.
+const SETTLE: Duration = Duration::from_secs(120);
 /// The number of refused requests after which a connection gives up.
 const MAX_ERRORS: usize = 20;
 
@@ -24,12 +26,34 @@ pub trait Source: Send + Sync {
     fn next(&self, request: &mut Vec<u8>) -> bool;
 }
 
-/// A server under load.
-pub trait Target {
+/// A server under load, or several of one database.
+pub trait Target: Sync {
+    /// Where the next client connects.
     fn address(&self) -> SocketAddr;
     /// Returns the processor time of the server's process, if it can be told apart from the
     /// client's.
     fn cpu(&self) -> Option<Duration>;
+
+    /// Returns the processor time of a database that has processes of its own on this machine.
+    fn database_cpu(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Waits until the server has finished its remaining work.
+    fn settle(&self) -> Result<(), Failed> {
+        const POLL_INTERVAL: Duration = Duration::from_millis(500);
+        let latest = Instant::now() + SETTLE;
+        while Instant::now() < latest {
+            let before = self.cpu();
+            std::thread::sleep(POLL_INTERVAL);
+            let spent = self.cpu().zip(before).map(|(after, before)| after - before);
+            // Waiting readers cost a few percent.
+            if spent.is_none_or(|spent| spent < POLL_INTERVAL / 6) {
+                return Ok(());
+            }
+        }
+        Err("the server did not come to rest in time".into())
+    }
 }
 
 /// The figures of a cell.
@@ -43,6 +67,9 @@ pub struct Measured {
     /// The server's processor time per request, which is less noisy than a rate on a busy machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_cpu_us: Option<f64>,
+    /// The database's processor time per request, if the database has processes of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_cpu_us: Option<f64>,
     /// The first reply that was not a success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_error: Option<String>,
@@ -53,14 +80,18 @@ impl Measured {
     /// effect.
     pub fn median_of(rounds: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| median(rounds.iter().map(figure));
-        let cpu: Option<Vec<f64>> = rounds.iter().map(|round| round.server_cpu_us).collect();
+        let cpu = |of: fn(&Self) -> Option<f64>| {
+            let figures: Option<Vec<f64>> = rounds.iter().map(of).collect();
+            figures.map(median)
+        };
         Self {
             requests: rounds.iter().map(|round| round.requests).sum(),
             per_second: of(|round| round.per_second),
             p50_ms: of(|round| round.p50_ms),
             p99_ms: of(|round| round.p99_ms),
             errors: rounds.iter().map(|round| round.errors).sum(),
-            server_cpu_us: cpu.map(median),
+            server_cpu_us: cpu(|round| round.server_cpu_us),
+            database_cpu_us: cpu(|round| round.database_cpu_us),
             first_error: rounds.iter().find_map(|round| round.first_error.clone()),
         }
     }
@@ -143,9 +174,8 @@ pub fn measure(
     duration: Duration,
     source: &Arc<dyn Source>,
 ) -> Result<Measured, Failed> {
-    let address = target.address();
     measure_talk(target, connections, duration, |window| {
-        talk(address, window, Arc::clone(source))
+        talk(target.address(), window, Arc::clone(source))
     })
 }
 
@@ -159,7 +189,7 @@ pub fn measure_talk<Talk>(
 where
     Talk: Future<Output = io::Result<Observed>> + Send + 'static,
 {
-    let cpu_before = target.cpu();
+    let (cpu_before, database_before) = (target.cpu(), target.database_cpu());
     // The clients use at most half of the cores, because the server needs the others.
     let threads = std::thread::available_parallelism()
         .map_or(1, |cores| cores.get() / 2)
@@ -187,7 +217,11 @@ where
     .collect();
 
     let cpu = target.cpu().zip(cpu_before);
+    let database_cpu = target.database_cpu().zip(database_before);
     let answered: usize = observed.iter().map(|one| one.answered).sum();
+    let each = |(after, before): (Duration, Duration)| {
+        (after - before).as_secs_f64() * 1e6 / answered as f64
+    };
     let mut latencies_us: Vec<u32> = observed
         .iter()
         .flat_map(|one| one.latencies_us.iter().copied())
@@ -204,13 +238,14 @@ where
         p50_ms: percentile_ms(&latencies_us, 0.50),
         p99_ms: percentile_ms(&latencies_us, 0.99),
         errors: observed.iter().map(|one| one.errors).sum(),
-        server_cpu_us: cpu
-            .map(|(after, before)| (after - before).as_secs_f64() * 1e6 / answered as f64),
+        server_cpu_us: cpu.map(each),
+        database_cpu_us: database_cpu.map(each),
         first_error: observed.into_iter().find_map(|one| one.first_error),
     })
 }
 
-fn percentile_ms(sorted_us: &[u32], part: f64) -> f64 {
+/// Returns the part of these sorted microseconds, in milliseconds.
+pub fn percentile_ms(sorted_us: &[u32], part: f64) -> f64 {
     let index = (sorted_us.len() as f64 * part) as usize;
     let index = index.min(sorted_us.len().saturating_sub(1));
     sorted_us

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::Failed;
 use crate::measure::Measured;
-use crate::report::{Aim, Report, Size};
+use crate::report::{Aim, Place, Report};
 use crate::rows::{COMPARED, MAX_LATENCY_MS, TARGET_CONNECTIONS};
 use crate::what::Benchmark;
 
@@ -196,7 +196,7 @@ impl<'a> Panel<'a> {
         }
         let mut labels = Vec::new();
         for (what, color) in self.lines {
-            for (size, class) in [(Size::Big, "line big"), (Size::Small, "line")] {
+            for (size, class) in [(Place::Big, "line big"), (Place::Small, "line")] {
                 let points = self.points(*what, size);
                 let Some((x, y)) = points.last() else {
                     continue;
@@ -210,7 +210,7 @@ impl<'a> Panel<'a> {
                     r#"<polyline class="{class}" stroke="var(--{color})" points="{}"/>"#,
                     path.join(" ")
                 )?;
-                if size == Size::Small {
+                if size == Place::Small {
                     for (x, y) in &points {
                         writeln!(
                             svg,
@@ -224,7 +224,7 @@ impl<'a> Panel<'a> {
         draw_labels(svg, labels, bottom)
     }
 
-    fn points(&self, what: Benchmark, size: Size) -> Vec<(f64, f64)> {
+    fn points(&self, what: Benchmark, size: Place) -> Vec<(f64, f64)> {
         let value = |connections: usize| {
             let cell = self.report.cell(what, size, connections)?;
             let value = (self.reading)(cell);
@@ -243,7 +243,7 @@ impl<'a> Panel<'a> {
                 continue;
             };
             let is_here = self.lines.iter().any(|(line, _)| *line == what);
-            if let Some(cell) = self.report.cell(with, Size::Small, TARGET_CONNECTIONS)
+            if let Some(cell) = self.report.cell(with, Place::Small, TARGET_CONNECTIONS)
                 && is_here
             {
                 let label = format!("{what}: {times} × {with}");

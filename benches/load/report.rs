@@ -9,21 +9,25 @@ use crate::Failed;
 use crate::measure::Measured;
 use crate::what::Benchmark;
 
-/// The size of a server's file.
+/// Where a server has its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Size {
-    /// The file has just enough sessions to fill every page.
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// A file with just enough sessions to fill every page.
     Small,
-    /// The file has a million sessions.
+    /// A file with a million sessions.
     Big,
+    /// A PostgreSQL database that one node serves.
+    OneNode,
+    /// A PostgreSQL database that two nodes serve, each half of the clients.
+    TwoNodes,
 }
 
 /// A line of the table.
 #[derive(Serialize)]
 pub struct Cell {
     pub what: String,
-    pub file: Size,
+    pub file: Place,
     pub connections: usize,
     #[serde(flatten)]
     pub measured: Measured,
@@ -95,7 +99,13 @@ impl Report {
     }
 
     /// Adds a cell, and prints it on stderr.
-    pub fn add(&mut self, what: impl ToString, file: Size, connections: usize, measured: Measured) {
+    pub fn add(
+        &mut self,
+        what: impl ToString,
+        file: Place,
+        connections: usize,
+        measured: Measured,
+    ) {
         let cell = Cell {
             what: what.to_string(),
             file,
@@ -159,7 +169,7 @@ impl Report {
         self.cells.iter().map(|cell| cell.measured.errors).sum()
     }
 
-    pub fn cell(&self, what: Benchmark, file: Size, connections: usize) -> Option<&Measured> {
+    pub fn cell(&self, what: Benchmark, file: Place, connections: usize) -> Option<&Measured> {
         let what = what.to_string();
         self.cells
             .iter()
@@ -179,8 +189,14 @@ impl Report {
         let mut line = |line: fmt::Arguments<'_>| {
             let _ = writeln!(text, "{line}");
         };
+        let has_database = self
+            .cells
+            .iter()
+            .any(|cell| cell.measured.database_cpu_us.is_some());
+        let us = |us: Option<f64>| us.map_or("-".to_owned(), |us| format!("{us:.1}"));
+        let title = if has_database { " database CPU us" } else { "" };
         line(format_args!(
-            "{:<24} {:>11} {:>10} {:>9} {:>9} {:>6} {:>13}",
+            "{:<24} {:>11} {:>10} {:>9} {:>9} {:>6} {:>13}{title}",
             "what", "connections", "requests/s", "p50 ms", "p99 ms", "errors", "server CPU us"
         ));
         if let Some(rows) = self.sqlite_rows_per_second {
@@ -192,17 +208,19 @@ impl Report {
         cells.sort_by_key(|cell| (first(cell), cell.file as u8, cell.connections));
         for cell in cells {
             let measured = &cell.measured;
+            let database = match has_database {
+                true => format!(" {:>15}", us(measured.database_cpu_us)),
+                false => String::new(),
+            };
             line(format_args!(
-                "{:<24} {:>11} {:>10.0} {:>9.3} {:>9.3} {:>6} {:>13}",
+                "{:<24} {:>11} {:>10.0} {:>9.3} {:>9.3} {:>6} {:>13}{database}",
                 cell.label(),
                 cell.connections,
                 measured.per_second,
                 measured.p50_ms,
                 measured.p99_ms,
                 measured.errors,
-                measured
-                    .server_cpu_us
-                    .map_or("-".to_owned(), |us| format!("{us:.1}")),
+                us(measured.server_cpu_us),
             ));
         }
         line(format_args!(""));
@@ -218,7 +236,7 @@ impl Report {
                 (Some(aim), _) => format!("  ({aim}: MISSED)"),
                 (None, _) => String::new(),
             };
-            line(format_args!("{what:<56} {figure:>10.2}{said}"));
+            line(format_args!("{what:<64} {figure:>10.2}{said}"));
         }
         text
     }
@@ -227,8 +245,10 @@ impl Report {
 impl Cell {
     fn label(&self) -> String {
         match self.file {
-            Size::Small => self.what.clone(),
-            Size::Big => format!("{}, big", self.what),
+            Place::Small => self.what.clone(),
+            Place::Big => format!("{}, big", self.what),
+            Place::OneNode => format!("{}, PG", self.what),
+            Place::TwoNodes => format!("{}, PG, 2 nodes", self.what),
         }
     }
 }

@@ -9,7 +9,8 @@ use crate::ceilings::{self, InProcessServer};
 use crate::client::{ask, made_sessions};
 use crate::fill;
 use crate::measure::{Measured, Source, Target, measure, median_ratio};
-use crate::report::{Aim, Report, Size};
+use crate::postgres::{Cluster, Nodes};
+use crate::report::{Aim, Place, Report};
 use crate::requests::{self, Appends, Keyed, Rotating};
 use crate::server::{self, Server};
 use crate::what::Benchmark;
@@ -24,29 +25,68 @@ const ROUNDS_WITH_WORK: u32 = 3;
 const SESSIONS_PER_SECOND: f64 = 3_000.0;
 /// The number of sessions whose answers are read as streams.
 const ANSWERED: usize = 64;
+/// The number of sessions whose messages fill a page, in a database, and of their answers.
+const FILLED: usize = 64;
+const ANSWERS: usize = 10;
 
-/// A server and the sessions in its file.
-struct FilledServer {
-    size: Size,
-    server: Server,
+/// A server, or several, and the sessions in its data.
+struct FilledServer<'a> {
+    place: Place,
+    server: Box<dyn Target + 'a>,
     /// The sessions whose messages fill a page.
     filled: Vec<String>,
     /// The sessions with an answer.
     answered: Vec<String>,
 }
 
-impl FilledServer {
-    fn start(size: Size, data: &Path, log: &Path, options: &Options) -> Result<Self, Failed> {
+impl<'a> FilledServer<'a> {
+    fn start(place: Place, data: &Path, log: &Path, options: &Options) -> Result<Self, Failed> {
         let server = Server::start(data, log)?;
+        if options.say_process && place == Place::Small {
+            eprintln!("the server is process {}", server.process());
+        }
+        Self::on(place, Box::new(server), fill::read_sessions(data)?, options)
+    }
+
+    /// Starts nodes on a database.
+    fn start_nodes(
+        cluster: &'a Cluster,
+        place: Place,
+        folder: &Path,
+        options: &Options,
+    ) -> Result<Self, Failed> {
+        let (name, number) = match place {
+            Place::TwoNodes => ("two", 2),
+            Place::OneNode | Place::Small | Place::Big => ("one", 1),
+        };
+        let nodes = Nodes::start(cluster, name, number, &[], folder)?;
+        if options.say_process {
+            let processes: Vec<_> = nodes.servers.iter().map(Server::process).collect();
+            eprintln!("the nodes of {place:?} are {processes:?}");
+        }
+        let filled = if options.wants(Benchmark::MessagePages) {
+            streams::answered_sessions(&nodes, FILLED, ANSWERS)?
+        } else {
+            Vec::new()
+        };
+        Self::on(place, Box::new(nodes), filled, options)
+    }
+
+    fn on(
+        place: Place,
+        server: Box<dyn Target + 'a>,
+        filled: Vec<String>,
+        options: &Options,
+    ) -> Result<Self, Failed> {
         let answered = if options.wants(Benchmark::Streams) {
-            streams::answered_sessions(&server, ANSWERED)?
+            streams::answered_sessions(&*server, ANSWERED, 1)?
         } else {
             Vec::new()
         };
         Ok(Self {
-            size,
+            place,
             server,
-            filled: fill::read_sessions(data)?,
+            filled,
             answered,
         })
     }
@@ -57,7 +97,7 @@ impl FilledServer {
         connections: usize,
         duration: Duration,
     ) -> Result<Measured, Failed> {
-        let server = &self.server;
+        let server = &*self.server;
         let measured = if what == Benchmark::FirstDelta {
             streams::first_deltas(server, connections, duration)?
         } else if what == Benchmark::Streams {
@@ -122,6 +162,7 @@ impl Others {
 pub fn measure_rows(
     folder: &Path,
     big: Option<&Path>,
+    cluster: Option<&Cluster>,
     options: &Options,
     report: &mut Report,
 ) -> Result<(), Failed> {
@@ -129,15 +170,17 @@ pub fn measure_rows(
     let data = folder.join("small");
     fill::small(&data)?;
     let start =
-        |size, data: &Path, log| FilledServer::start(size, data, &folder.join(log), options);
-    let mut servers = vec![start(Size::Small, &data, "small.log")?];
+        |place, data: &Path, log| FilledServer::start(place, data, &folder.join(log), options);
+    let mut servers = vec![start(Place::Small, &data, "small.log")?];
     if let Some(data) = big {
-        servers.push(start(Size::Big, data, "big.log")?);
+        servers.push(start(Place::Big, data, "big.log")?);
     }
-    if options.say_process {
-        eprintln!("the server is process {}", servers[0].server.process());
+    for place in [Place::OneNode, Place::TwoNodes] {
+        if let Some(cluster) = cluster {
+            servers.push(FilledServer::start_nodes(cluster, place, folder, options)?);
+        }
     }
-    let reply = ask(servers[0].server.address, &requests::create(), 1)?.remove(0);
+    let reply = ask(servers[0].server.address(), &requests::create(), 1)?.remove(0);
     let others = Others::start(folder, reply)?;
     if options.wants(Benchmark::Sqlite) {
         let alone = folder.join("alone");
@@ -150,14 +193,19 @@ pub fn measure_rows(
         for group in Benchmark::TABLE {
             let mut lines = Vec::new();
             for what in group.iter().copied().filter(|what| options.wants(*what)) {
-                if Benchmark::OTHERS.contains(&what) {
+                if what == Benchmark::Pgbench {
+                    if let Some(cluster) = cluster.filter(|cluster| cluster.allows(connections)) {
+                        let run = |connections, cell| cluster.insert_rows(connections, cell);
+                        lines.push(Line::new(what, Place::Small, run));
+                    }
+                } else if Benchmark::OTHERS.contains(&what) {
                     let others = &others;
                     let run = move |connections, cell| others.measure(what, connections, cell);
-                    lines.push(Line::new(what, Size::Small, run));
+                    lines.push(Line::new(what, Place::Small, run));
                 } else {
                     lines.extend(servers.iter().map(|server| {
                         let run = move |connections, cell| server.measure(what, connections, cell);
-                        Line::new(what, server.size, run)
+                        Line::new(what, server.place, run)
                     }));
                 }
             }
@@ -175,7 +223,7 @@ type Run<'a> = Box<dyn Fn(usize, Duration) -> Result<Measured, Failed> + 'a>;
 /// A line of the table.
 struct Line<'a> {
     what: Benchmark,
-    size: Size,
+    place: Place,
     run: Run<'a>,
     rounds: Vec<Measured>,
 }
@@ -183,12 +231,12 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn new(
         what: Benchmark,
-        size: Size,
+        place: Place,
         run: impl Fn(usize, Duration) -> Result<Measured, Failed> + 'a,
     ) -> Self {
         Self {
             what,
-            size,
+            place,
             run: Box::new(run),
             rounds: Vec::new(),
         }
@@ -220,26 +268,57 @@ fn measure_in_turn(
 fn report_ratios(lines: &[Line<'_>], connections: usize, report: &mut Report) {
     for line in lines {
         let measured = Measured::median_of(&line.rounds);
-        report.add(line.what, line.size, connections, measured);
+        report.add(line.what, line.place, connections, measured);
     }
-    let rounds = |what, size| {
+    let rounds = |what, place| {
         let mut found = lines.iter();
         found
-            .find(|line| line.what == what && line.size == size)
+            .find(|line| line.what == what && line.place == place)
             .map(|line| &line.rounds)
     };
-    for line in lines.iter().filter(|line| line.size == Size::Big) {
+    for line in lines.iter().filter(|line| line.place == Place::Big) {
         let what = line.what;
-        if let Some(small) = rounds(what, Size::Small) {
+        if let Some(small) = rounds(what, Place::Small) {
             let ratio = median_ratio(&line.rounds, small, |round| round.p50_ms);
             let aim = what.is_to_stay_quick().then_some(Aim::AtMost(1.3));
             let figure = format!("{what} at {connections}, p50 big / small");
             report.figure(figure, ratio, aim);
         }
     }
+    for line in lines {
+        let what = line.what;
+        let nodes = match line.place {
+            Place::OneNode => "PG",
+            Place::TwoNodes => "PG, 2 nodes",
+            Place::Small | Place::Big => continue,
+        };
+        let is_aimed = what == Benchmark::Creates && connections == TARGET_CONNECTIONS;
+        let mut compare = |with: &str, other, figure: fn(&Measured) -> f64, aim| {
+            let ratio = median_ratio(&line.rounds, other, figure);
+            let aim = Some(aim).filter(|_| is_aimed && line.place == Place::OneNode);
+            report.figure(
+                format!("{what} at {connections}, {nodes} / {with}"),
+                ratio,
+                aim,
+            );
+        };
+        if let Some(file) = rounds(what, Place::Small) {
+            compare("SQLite", file, |round| round.per_second, MIN_RATE);
+            let cpu = |round: &Measured| round.server_cpu_us.unwrap_or(f64::NAN);
+            compare("SQLite, server CPU", file, cpu, MAX_CPU);
+        }
+        if let Some(pgbench) = rounds(Benchmark::Pgbench, Place::Small) {
+            compare(
+                "pgbench",
+                pgbench,
+                |round| round.per_second,
+                Aim::AtLeast(1.0),
+            );
+        }
+    }
     for (what, with, aim) in COMPARED {
-        if let Some(one) = rounds(what, Size::Small)
-            && let Some(other) = rounds(with, Size::Small)
+        if let Some(one) = rounds(what, Place::Small)
+            && let Some(other) = rounds(with, Place::Small)
         {
             let ratio = median_ratio(one, other, |round| round.per_second);
             let aim = aim.filter(|_| connections == TARGET_CONNECTIONS);
@@ -248,6 +327,10 @@ fn report_ratios(lines: &[Line<'_>], connections: usize, report: &mut Report) {
     }
 }
 
+/// The minimum rate of creates on PostgreSQL, and the maximum processor time of its server, as
+/// multiples of those on SQLite.
+const MIN_RATE: Aim = Aim::AtLeast(0.4);
+const MAX_CPU: Aim = Aim::AtMost(1.7);
 /// The number of connections at which figures have targets.
 pub const TARGET_CONNECTIONS: usize = 64;
 /// The maximum latency of a create at that number, and of the first word of an answer to one
@@ -278,7 +361,7 @@ pub const COMPARED: [(Benchmark, Benchmark, Option<Aim>); 6] = {
 
 /// Adds the latencies that have targets of their own.
 fn report_latencies(report: &mut Report) {
-    let small = |what, connections| report.cell(what, Size::Small, connections);
+    let small = |what, connections| report.cell(what, Place::Small, connections);
     let creates = small(Benchmark::Creates, TARGET_CONNECTIONS).map(|cell| cell.p99_ms);
     let first_word = small(Benchmark::FirstDelta, 1).map(|cell| cell.p50_ms);
     for (what, figure) in [

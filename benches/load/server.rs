@@ -22,8 +22,6 @@ pub const PLATFORM_RATE_LIMIT: &str = "10000000";
 const PROGRAM: &str = env!("CARGO_BIN_EXE_switchboard");
 /// The timeout until a server listens.
 const START: Duration = Duration::from_secs(30);
-/// The timeout until a server has answered the queued turns.
-const SETTLE: Duration = Duration::from_secs(120);
 
 /// A running server. Dropping the value kills it.
 pub struct Server {
@@ -34,10 +32,19 @@ pub struct Server {
 impl Server {
     /// Starts a server on a folder, with its default log.
     pub fn start(data: &Path, log: &Path) -> Result<Self, Failed> {
-        let mut serve = program(data);
+        Self::serve(program(data), &[], log)
+    }
+
+    /// Starts a node on a database, with further flags.
+    pub fn start_node(url: &str, flags: &[String], log: &Path) -> Result<Self, Failed> {
+        Self::serve(program_on(url), flags, log)
+    }
+
+    fn serve(mut serve: Command, flags: &[String], log: &Path) -> Result<Self, Failed> {
         serve.args(["serve", "--listen", "127.0.0.1:0", "--rate-limit"]);
         serve.arg(RATE_LIMIT.to_string());
         serve.args(["--platform-rate-limit", PLATFORM_RATE_LIMIT]);
+        serve.args(flags);
         Self::run(serve, log)
     }
 
@@ -101,22 +108,6 @@ impl Server {
             .ok_or("/proc does not say how much memory the server uses")?;
         Ok(kib.trim().parse::<u64>()? * 1_024)
     }
-
-    /// Waits until the server has finished its remaining work.
-    pub fn settle(&self) -> Result<(), Failed> {
-        const POLL_INTERVAL: Duration = Duration::from_millis(500);
-        let latest = Instant::now() + SETTLE;
-        while Instant::now() < latest {
-            let before = self.cpu();
-            std::thread::sleep(POLL_INTERVAL);
-            let spent = self.cpu().zip(before).map(|(after, before)| after - before);
-            // Waiting readers cost a few percent.
-            if spent.is_none_or(|spent| spent < POLL_INTERVAL / 6) {
-                return Ok(());
-            }
-        }
-        Err("the server did not come to rest in time".into())
-    }
 }
 
 impl Target for Server {
@@ -127,12 +118,31 @@ impl Target for Server {
     /// Returns user and system time from `/proc`, in hundredths of a second; `None` without
     /// `/proc`.
     fn cpu(&self) -> Option<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process())).ok()?;
+        Some(Stat::of(self.process())?.spent)
+    }
+}
+
+/// What `/proc` says about a process.
+pub struct Stat {
+    pub parent: u32,
+    /// User and system time, in hundredths of a second.
+    pub spent: Duration,
+    /// That of children that have ended.
+    pub spent_by_children: Duration,
+}
+
+impl Stat {
+    /// Returns `None` if there is no such process, or no `/proc`.
+    pub fn of(process: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
         let (_, fields) = stat.rsplit_once(") ")?;
-        let mut fields = fields.split(' ').skip(11);
-        let user: u64 = fields.next()?.parse().ok()?;
-        let system: u64 = fields.next()?.parse().ok()?;
-        Some(Duration::from_millis((user + system) * 10))
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
+        Some(Self {
+            parent: fields.get(1)?.parse().ok()?,
+            spent: Duration::from_millis((ticks(11)? + ticks(12)?) * 10),
+            spent_by_children: Duration::from_millis((ticks(13)? + ticks(14)?) * 10),
+        })
     }
 }
 
@@ -146,9 +156,18 @@ impl Drop for Server {
 
 /// Imports a seed file into a data folder, which is created.
 pub fn import(data: &Path, seed_file: &str) -> Result<(), Failed> {
+    import_by(program(data), seed_file)
+}
+
+/// Imports a seed file into a database.
+pub fn import_into(url: &str, seed_file: &str) -> Result<(), Failed> {
+    import_by(program_on(url), seed_file)
+}
+
+fn import_by(mut program: Command, seed_file: &str) -> Result<(), Failed> {
     let file = tempfile::NamedTempFile::new()?;
     fs::write(file.path(), seed_file)?;
-    let done = program(data)
+    let done = program
         .stdin(Stdio::null())
         .arg("import")
         .arg(file.path())
@@ -169,16 +188,26 @@ pub fn check(data: &Path) -> Result<(), Failed> {
 }
 
 fn program(data: &Path) -> Command {
+    let mut command = plain_program();
+    command.arg("--data").arg(data);
+    command
+}
+
+/// The program on a PostgreSQL database. A process list does not show a variable.
+fn program_on(url: &str) -> Command {
+    let mut command = plain_program();
+    command.env("SWITCHBOARD_DATABASE", url);
+    command
+}
+
+fn plain_program() -> Command {
     let mut command = Command::new(PROGRAM);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SWITCHBOARD_") {
             command.env_remove(name);
         }
     }
-    command
-        .env_remove("RUST_LOG")
-        .args(["--env", ENVIRONMENT, "--data"])
-        .arg(data);
+    command.env_remove("RUST_LOG").args(["--env", ENVIRONMENT]);
     command
 }
 

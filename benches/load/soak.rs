@@ -18,7 +18,7 @@ use crate::client::{Connection, created_id, invalid};
 use crate::log_bound::{MIB, length, log_of};
 use crate::measure::{Measured, Observed, Target, Window, measure_talk};
 use crate::numbers::Random;
-use crate::report::{Aim, Report, Size};
+use crate::report::{Aim, Place, Report};
 use crate::requests::{self, QUESTIONS};
 use crate::server::{self, Server};
 use crate::streams::Events;
@@ -243,7 +243,7 @@ fn converse(
 fn report_latencies(parts: &[Measured], report: &mut Report) {
     for (number, part) in parts.iter().enumerate() {
         let what = format!("soak, part {}", number + 1);
-        report.add(what, Size::Small, CLIENTS, part.clone());
+        report.add(what, Place::Small, CLIENTS, part.clone());
     }
     if let (Some(first), Some(last)) = (parts.first(), parts.last()) {
         let ratio = last.p99_ms / first.p99_ms;

@@ -15,7 +15,6 @@ use crate::Failed;
 use crate::client::{Connection, ask_each, invalid, made_sessions};
 use crate::measure::{Measured, Observed, Target, Window, measure_talk};
 use crate::requests::{self, QUESTIONS};
-use crate::server::Server;
 
 /// The number of questions that a reader follows before it continues with another session.
 const QUESTIONS_PER_SESSION: usize = 10;
@@ -253,17 +252,17 @@ fn read_event(text: &[u8]) -> io::Result<Next> {
 /// Measures the time from sending an append to the first word of its answer, for a following
 /// reader.
 pub fn first_deltas(
-    server: &Server,
+    server: &dyn Target,
     connections: usize,
     duration: Duration,
 ) -> Result<Measured, Failed> {
-    let address = server.address();
     let number = (duration.as_secs_f64() + 0.5) * SESSIONS_PER_SECOND;
     let create = requests::create_with_articles();
-    let sessions: Arc<[String]> = made_sessions(address, &create, number as usize)?.into();
+    let sessions: Arc<[String]> = made_sessions(server.address(), &create, number as usize)?.into();
     let taken = Arc::new(AtomicUsize::new(0));
     measure_talk(server, connections, duration, |window| {
-        ask_and_read(address, window, Arc::clone(&sessions), Arc::clone(&taken))
+        let (sessions, taken) = (Arc::clone(&sessions), Arc::clone(&taken));
+        ask_and_read(server.address(), window, sessions, taken)
     })
 }
 
@@ -306,30 +305,35 @@ async fn ask_and_read(
     Ok(observed)
 }
 
-/// Creates sessions that each have an answer.
-pub fn answered_sessions(server: &Server, number: usize) -> Result<Vec<String>, Failed> {
+/// Creates sessions that each have a number of answers.
+pub fn answered_sessions(
+    server: &dyn Target,
+    number: usize,
+    answers: usize,
+) -> Result<Vec<String>, Failed> {
     let create = requests::create_with_articles();
-    let sessions = made_sessions(server.address, &create, number)?;
-    let asks = sessions.iter().zip(QUESTIONS.iter().cycle());
+    let sessions = made_sessions(server.address(), &create, number)?;
+    let asks = sessions.iter().cycle().take(number * answers);
+    let asks = asks.zip(QUESTIONS.iter().cycle());
     let asks = asks.map(|(id, question)| requests::append(id, question, None));
-    ask_each(server.address, asks.collect())?;
+    ask_each(server.address(), asks.collect())?;
     server.settle()?;
     Ok(sessions)
 }
 
 /// Reads the answers of these sessions as streams, each from its first event to its end.
 pub fn whole_answers(
-    server: &Server,
+    server: &dyn Target,
     sessions: &[String],
     connections: usize,
     duration: Duration,
 ) -> Result<Measured, Failed> {
-    let address = server.address();
     let requests = sessions.iter().map(|id| requests::resume(id, "0-0", false));
     let requests: Arc<[Vec<u8>]> = requests.collect();
     let taken = Arc::new(AtomicUsize::new(0));
     measure_talk(server, connections, duration, |window| {
-        read_whole_answers(address, window, Arc::clone(&requests), Arc::clone(&taken))
+        let (requests, taken) = (Arc::clone(&requests), Arc::clone(&taken));
+        read_whole_answers(server.address(), window, requests, taken)
     })
 }
 

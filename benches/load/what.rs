@@ -13,6 +13,8 @@ pub enum Benchmark {
     FixedJson,
     /// A plain server: each create takes a connection, writes its row and commits
     CommitPerRequest,
+    /// PostgreSQL alone: pgbench inserts a row in each transaction; only with --database
+    Pgbench,
     /// Creates on the same server, but with a commit for each change
     CreatesCommitEach,
     /// Sessions opened by a service account
@@ -37,7 +39,7 @@ pub enum Benchmark {
     DryRuns,
     /// Memory of a server at rest, and the time until it is ready
     MemoryAndStart,
-    /// Size of the write-ahead log under load and during long reads
+    /// Place of the write-ahead log under load and during long reads
     LogBound,
     /// Bytes that a session and a message add to the file
     Growth,
@@ -45,6 +47,9 @@ pub enum Benchmark {
     Fairness,
     /// Cost of waiting readers for the server and its active clients
     IdleReaders,
+    /// A reader at the node that does not run the turn, and the take-over after kill -9; only with
+    /// --database
+    Nodes,
     /// Streams that are cut and resumed while the server is killed
     CutStreams,
     /// Mixed work for half an hour, and whether the server is then as it was before; runs only if
@@ -58,6 +63,7 @@ impl Benchmark {
         &[
             Self::FixedJson,
             Self::CommitPerRequest,
+            Self::Pgbench,
             Self::CreatesCommitEach,
             Self::Creates,
             Self::WhiteLabel,
@@ -71,12 +77,18 @@ impl Benchmark {
         &[Self::DryRuns],
     ];
     /// The ceilings and variants among them, which have no big file.
-    pub const OTHERS: [Self; 4] = [
+    pub const OTHERS: [Self; 5] = [
         Self::FixedJson,
         Self::CommitPerRequest,
+        Self::Pgbench,
         Self::CreatesCommitEach,
         Self::AppendsCommitEach,
     ];
+
+    /// Whether the benchmark is one of PostgreSQL.
+    pub fn needs_database(self) -> bool {
+        matches!(self, Self::Pgbench | Self::Nodes)
+    }
 
     /// Whether the server still has queued turns at the end of a cell.
     pub fn leaves_work(self) -> bool {

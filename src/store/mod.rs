@@ -347,9 +347,24 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Cached<'_, Reader<'_>>) -> Result<T> + Send + 'static,
     {
-        let cache = Arc::clone(&self.cache);
-        self.read(move |reader| step(&cache.at(cache::version(reader)?, reader)))
-            .await
+        match &*self.engine {
+            Engine::Sqlite(engine) => self.read_cached_here(engine, step),
+            Engine::Postgres(engine) => {
+                let cache = Arc::clone(&self.cache);
+                let read =
+                    engine.read(move |reader| step(&cache.at(cache::version(reader)?, reader)));
+                reply_of(read?).await
+            }
+        }
+    }
+
+    /// As [`Store::read_cached`], on the calling thread.
+    fn read_cached_here<T>(
+        &self,
+        engine: &Sqlite,
+        step: impl FnOnce(&Cached<'_, Reader<'_>>) -> Result<T>,
+    ) -> Result<T> {
+        engine.read(|reader| step(&self.cache.at(cache::version(reader)?, reader)))
     }
 
     /// As [`Store::read_cached`], for a step that mostly finds all in the cache. On PostgreSQL such a
@@ -359,13 +374,16 @@ impl Store {
         T: Send + 'static,
         F: Fn(&Cached<'_, Reader<'_>>) -> Result<T> + Send + 'static,
     {
-        if let Engine::Postgres(engine) = &*self.engine {
-            let version = engine.version().await?;
-            if let Some(outcome) = self.look_up_cached(version, &step) {
-                return outcome;
+        match &*self.engine {
+            Engine::Sqlite(engine) => self.read_cached_here(engine, step),
+            Engine::Postgres(engine) => {
+                let version = engine.version().await?;
+                match self.look_up_cached(version, &step) {
+                    Some(outcome) => outcome,
+                    None => self.read_cached(step).await,
+                }
             }
         }
-        self.read_cached(step).await
     }
 
     /// Runs a step on the cache alone. None if the cache lacks something.

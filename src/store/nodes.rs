@@ -10,14 +10,14 @@ pub fn count(reader: &Reader<'_>) -> Result<u64> {
     reader.one(COUNT, (), |row| row.get("nodes"))
 }
 
-const ADDRESSES: &str = "SELECT address FROM nodes WHERE address IS NOT NULL ORDER BY node_no";
+const ADDRESSES: &str = "SELECT address FROM nodes WHERE address <> '' ORDER BY node_no";
 
 /// Where the nodes are reached, each as a host and a port.
 pub fn addresses(reader: &Reader<'_>) -> Result<Vec<String>> {
     reader.all(ADDRESSES, (), |row| row.get("address"))
 }
 
-const ADDRESS: &str = "SELECT address FROM nodes WHERE lease_no = ?1 AND address IS NOT NULL";
+const ADDRESS: &str = "SELECT address FROM nodes WHERE lease_no = ?1 AND address <> ''";
 
 /// Where the node with this lease is reached.
 pub fn address_of(reader: &Reader<'_>, lease: i64) -> Result<Option<String>> {

@@ -564,8 +564,13 @@ impl<'a> Row<'a> {
     /// `internal_error` if there is no such column or its value has another type.
     #[inline]
     pub(super) fn get<T: FromValue>(&self, name: &'static str) -> Result<T> {
-        let value = self.row.value(self.column(name)?)?;
-        T::from_value(value).ok_or_else(|| unreadable(name, value))
+        let column = self.column(name)?;
+        // Two paths: a value that either engine may give would go through memory, at some 30
+        // instructions a column.
+        match self.row {
+            EngineRow::Sqlite(row) => parsed(name, row.value(column)?),
+            EngineRow::Postgres(row) => parsed_far(name, row, column),
+        }
     }
 
     /// A text, without a copy; `None` for NULL.
@@ -616,6 +621,17 @@ impl<'a> Row<'a> {
         }
         Ok(column)
     }
+}
+
+#[inline(always)]
+fn parsed<T: FromValue>(name: &'static str, value: Value<'_>) -> Result<T> {
+    T::from_value(value).ok_or_else(|| unreadable(name, value))
+}
+
+/// As [`parsed`], outside the caller.
+#[inline(never)]
+fn parsed_far<T: FromValue>(name: &'static str, row: &postgres::Row, column: usize) -> Result<T> {
+    parsed(name, row.value(column)?)
 }
 
 /// Names the type only: the value may be a person's text, which must not reach the log.

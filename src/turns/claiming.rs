@@ -118,7 +118,6 @@ impl Inner {
     /// cancelled or deleted there.
     fn hear_of_session(self: &Arc<Self>, session: Tick) {
         self.signals.notify_at(session);
-        self.claims.notify_one();
         let Some((id, live)) = self.live.own_of(session) else {
             return;
         };

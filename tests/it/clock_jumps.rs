@@ -6,6 +6,7 @@ use std::thread;
 use serde_json::json;
 use switchboard::model::clock::{Clock, Millis, parse_rfc3339};
 
+use crate::database::is_on_postgres;
 use crate::event_reader::{Events, text_of};
 use crate::faults::{address, kill, wait_until_all_turns_end};
 use crate::history::{Writer, holds};
@@ -85,8 +86,9 @@ impl Jumping {
         let after = Clock::System.now();
         let created_at = parse_rfc3339(opened.data()["created_at"].as_str().unwrap()).unwrap();
         let by_the_machine = created_at - self.ahead;
+        // On PostgreSQL, a server soon goes by the clock of the database again.
         assert!(
-            (before..=after).contains(&by_the_machine),
+            is_on_postgres() || (before..=after).contains(&by_the_machine),
             "{by_the_machine} is not from {before} to {after}"
         );
         opened.id()

@@ -4,6 +4,7 @@
 use serde_json::json;
 use switchboard::store::search_index::{BATCH_BYTES, REMOVAL_BYTES};
 
+use crate::database::{is_on_postgres, sqlite_only};
 use crate::support::{ApiClient, Server, block_on, technician};
 
 /// A message of 32,000 characters without a word twice, and without a word of another number.
@@ -37,6 +38,9 @@ fn finds(client: &ApiClient, q: &str) -> Vec<String> {
 
 /// Checks the index against itself, including its count of rows.
 fn assert_index_is_sound(server: &Server) {
+    if is_on_postgres() {
+        return;
+    }
     for index in ["message_search", "title_search"] {
         let check = format!("INSERT INTO {index} ({index}) VALUES ('integrity-check')");
         server.execute_sql(&check);
@@ -45,6 +49,7 @@ fn assert_index_is_sound(server: &Server) {
 
 #[test]
 fn a_change_indexes_a_bounded_number_of_bytes() {
+    sqlite_only!();
     let server = Server::demo();
     let store = &server.app.store;
     let northwind = server.northwind();
@@ -74,6 +79,7 @@ fn a_change_indexes_a_bounded_number_of_bytes() {
 
 #[test]
 fn a_change_removes_a_bounded_number_of_bytes_and_the_rest_of_the_index_stays_right() {
+    sqlite_only!();
     let server = Server::demo();
     let store = &server.app.store;
     let northwind = server.northwind();
@@ -188,11 +194,10 @@ fn a_deleted_session_is_gone_at_once_and_its_rows_leave_in_small_changes() {
         assert_eq!(counts(table), 0, "{table}");
     }
     assert!(!file.is_empty());
-    // The words leave the index after the rows.
-    assert_eq!(
-        server.stored::<i64>("SELECT count(DISTINCT message_seq) FROM search_removals"),
-        8
-    );
+    // On SQLite, the words leave the index after the rows.
+    let words = "SELECT count(DISTINCT message_seq) FROM search_removals";
+    let waiting = if is_on_postgres() { 0 } else { 8 };
+    assert_eq!(server.stored::<i64>(words), waiting);
     block_on(store.complete_removal());
     assert_eq!(
         server.stored::<i64>("SELECT count(*) FROM search_removals"),
@@ -221,6 +226,7 @@ fn no_answer_is_added_to_a_session_after_its_deletion() {
 
 #[test]
 fn the_words_of_a_deleted_message_are_queued_in_parts_that_one_change_removes() {
+    sqlite_only!();
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());

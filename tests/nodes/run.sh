@@ -9,4 +9,4 @@ export SWITCHBOARD_TEST_CUTS="${SWITCHBOARD_TEST_CUTS:-25}"
 export SWITCHBOARD_TEST_RESTARTS="${SWITCHBOARD_TEST_RESTARTS:-20}"
 export SWITCHBOARD_TEST_SECONDS="${SWITCHBOARD_TEST_SECONDS:-14400}"
 cd "$(dirname "$0")/../.."
-exec cargo test --test it -- nodes:: --nocapture --test-threads 1
+exec cargo test --test it -- nodes:: --include-ignored --nocapture --test-threads 1

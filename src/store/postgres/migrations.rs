@@ -3,6 +3,7 @@
 use std::error::Error as _;
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::locks;
 use super::target::Target;
@@ -14,6 +15,9 @@ mod embedded {
 
 const IS_UNFINISHED: &str = "SELECT to_regclass('unfinished_copy') IS NOT NULL AS is_unfinished";
 /// Another program can have its migrations applied by the same library.
+/// How often a migration is tried that runs into the locks of running nodes.
+const ATTEMPTS: usize = 5;
+
 const HAS_HISTORY: &str = "
 SELECT to_regclass('refinery_schema_history') IS NOT NULL AND to_regclass('configuration_version') IS NOT NULL AS has_history";
 const HAS_TABLES: &str = "
@@ -100,17 +104,37 @@ async fn run_locked(client: &mut Client, target: &Target) -> Result<(), OpenErro
             return Ok(());
         }
     }
-    let runner = embedded::migrations::runner().set_grouped(true);
-    runner.run_async(client).await.map(drop).map_err(|error| {
+    let mut attempt = 1;
+    loop {
+        let runner = embedded::migrations::runner().set_grouped(true);
+        let Err(error) = runner.run_async(client).await else {
+            return Ok(());
+        };
         let cause = error.source();
         let told = cause.and_then(|cause| cause.downcast_ref::<tokio_postgres::Error>());
+        let gave_way = told
+            .and_then(tokio_postgres::Error::code)
+            .is_some_and(gives_way);
+        if gave_way && attempt < ATTEMPTS {
+            attempt += 1;
+            continue;
+        }
         let reason = match (told, cause) {
             (Some(told), _) => target.explain(told),
             (None, Some(cause)) => cause.to_string(),
             (None, None) => error.to_string(),
         };
-        OpenError(format!(
+        return Err(OpenError(format!(
             "the schema of {target} could not be migrated: {reason}"
-        ))
-    })
+        )));
+    }
+}
+
+/// Whether the migration gave way to the changes of a running node: nothing of it is stored.
+fn gives_way(code: &SqlState) -> bool {
+    [
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::LOCK_NOT_AVAILABLE,
+    ]
+    .contains(code)
 }

@@ -64,6 +64,7 @@ fn a_node_that_stands_still_for_longer_than_its_lease_stores_and_tells_nothing_o
 }
 
 #[test]
+#[ignore = "its times do not hold on a busy machine; tests/nodes/run.sh runs it"]
 fn a_node_whose_network_to_the_database_freezes_or_is_cut_goes_on_when_it_heals() {
     let database = Database::make();
     let proxy = Proxy::before(database.port());
