@@ -3,6 +3,7 @@ CREATE TABLE nodes (
   node_no    bigint PRIMARY KEY CHECK (node_no BETWEEN 0 AND 15),
   lease_no   bigint NOT NULL UNIQUE,
   address    text COLLATE "C",
+  public_url text COLLATE "C",
   version    text COLLATE "C" NOT NULL,
   started_at bigint NOT NULL,
   seen_at    bigint NOT NULL

@@ -6,6 +6,7 @@ CREATE TABLE nodes (
   node_no    INTEGER PRIMARY KEY CHECK (node_no BETWEEN 0 AND 15),
   lease_no   INTEGER NOT NULL UNIQUE,                  -- never given twice: a server whose lease is over stores nothing
   address    TEXT,                                     -- where other servers reach it; NULL: they do not
+  public_url TEXT,                                     -- where browsers reach it, if that is another place
   version    TEXT NOT NULL,                            -- of its program
   started_at INTEGER NOT NULL,
   seen_at    INTEGER NOT NULL

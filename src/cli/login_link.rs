@@ -1,5 +1,7 @@
 //! `login-link`: prints a link that signs a person in to the dashboard, once (contract, section 9).
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
@@ -62,20 +64,24 @@ pub(super) fn announce(lock: &ServeLock, flags: &ServerFlags, listen: &ListenAdd
 
 /// The URL at which a browser reaches the server of a data folder.
 fn base(arguments: &LoginLink, store: &Store) -> Result<String, Failed> {
-    let running = match store.folder() {
-        Some(folder) => running_server(folder).and_then(|text| serde_json::from_str(&text).ok()),
-        None => store
-            .read_now(nodes::addresses)?
-            .into_iter()
-            .next()
-            .map(|listen| Place {
-                public_url: Some(format!("http://{listen}")),
-                listen,
-            }),
-    };
+    let running: Option<Place> = store
+        .folder()
+        .and_then(running_server)
+        .and_then(|text| serde_json::from_str(&text).ok());
     let (public_url, listen) = match running {
-        None => (None, None),
         Some(Place { public_url, listen }) => (public_url, listen.parse().ok()),
+        // On PostgreSQL, where there is no folder, the nodes say where they are.
+        None => match store.read_now(nodes::place)? {
+            None => (None, None),
+            Some((public_url, address)) if address.is_empty() => {
+                (public_url, Some(ListenAddress::Unix(PathBuf::new())))
+            }
+            Some((public_url, address)) => match address.parse() {
+                Ok(listen) => (public_url, Some(listen)),
+                // A name of a machine.
+                Err(_) => (public_url.or(Some(format!("http://{address}"))), None),
+            },
+        },
     };
     if let Some(url) = arguments.public_url.clone().or(public_url) {
         return Ok(url);

@@ -21,6 +21,7 @@ use crate::error::Code;
 use crate::http::{self, App};
 use crate::model::words::Role;
 use crate::store::import::Resumer;
+use crate::store::postgres::NodeAddress;
 use crate::store::sqlite::check;
 use crate::store::{Store, database_file, tenants};
 use crate::text::counted;
@@ -178,7 +179,9 @@ fn serve_until_stopped(
             Err(error) if error.is(Code::StorageFull) => log::warn!("{error}"),
             outcome => outcome?,
         }
-        app.store.join(node_address(flags, &address)).await;
+        let host = node_address(flags, &address);
+        let public_url = flags.public_url.clone();
+        app.store.join(NodeAddress { host, public_url }).await;
         app.engine.recover().await?;
         // The signals are handled before the log reports the address, because a supervisor that
         // waits for that line may stop the server at once.

@@ -23,6 +23,7 @@ use crate::model::session::{Metadata, Session};
 use crate::model::words::{ManagedAgentKey, Role, Rule, SessionChannel};
 use crate::resolver::{self, Asker, Choice, Purpose, Refused, Resolution};
 use crate::store::audit;
+use crate::store::cache::SnapshotVersion;
 use crate::store::directory::Decided;
 use crate::store::sessions::{self, NewSession};
 
@@ -125,23 +126,19 @@ fn asker(caller: &Caller) -> Result<Asker> {
     Asker::of(caller).ok_or_else(|| Code::Forbidden.into())
 }
 
-/// Decides who answers. A platform call counts on the tenant that it acts in, also if no agent
-/// answers there.
+/// Decides who answers, at a version of the configuration that the call knows already, or at the
+/// current one. A platform call counts on the tenant that it acts in, also if no agent answers there.
 async fn answerer(
     app: &App,
     caller: &Permit,
     requested: &SessionRequest,
     purpose: Purpose,
+    known: Option<SnapshotVersion>,
 ) -> Result<Decided> {
     let request = requested.request(caller)?;
     let decided = app
         .store
-        .resolve(
-            caller.snapshot_version(),
-            &asker(caller)?,
-            &request,
-            purpose,
-        )
+        .resolve(known, &asker(caller)?, &request, purpose)
         .await?;
     let acting = match &decided.outcome {
         Ok(resolution) => Some(&resolution.tenant),
@@ -158,8 +155,9 @@ async fn creator(
     app: &App,
     caller: &Permit,
     requested: &SessionRequest,
+    known: Option<SnapshotVersion>,
 ) -> Result<(Resolution, i64)> {
-    let decided = answerer(app, caller, requested, Purpose::Create).await?;
+    let decided = answerer(app, caller, requested, Purpose::Create, known).await?;
     match decided.outcome.map_err(|none| none.refused) {
         Ok(resolution) => Ok((resolution, decided.version)),
         Err(Refused::EndCompanyNotMapped(not_mapped)) => {
@@ -187,8 +185,10 @@ pub(super) async fn create(
             return once::replay(first);
         }
     }
+    let mut known = caller.snapshot_version();
     for _ in 0..DECISIONS {
-        let (resolution, version) = creator(&app, &caller, &requested).await?;
+        // A version that was current a moment ago is not known to be so again.
+        let (resolution, version) = creator(&app, &caller, &requested, known.take()).await?;
         let warnings = resolution.warnings.clone();
         let company_event = company_event(&resolution, &caller, &request);
         let new = new_session(&requested, &caller, resolution)?;
@@ -347,7 +347,14 @@ pub(super) async fn resolve(
     };
     let requested = body.read_by(|fields| SessionRequest::read_for(fields, routes_as_relay))?;
     remember(&request, &requested, routes_as_relay);
-    let decided = answerer(&app, &caller, &requested, Purpose::DryRun).await?;
+    let decided = answerer(
+        &app,
+        &caller,
+        &requested,
+        Purpose::DryRun,
+        caller.snapshot_version(),
+    )
+    .await?;
     let resolution = decided
         .outcome
         .map_err(|none| refuse_dry_run(none.refused, &requested))?;

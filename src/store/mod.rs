@@ -58,8 +58,8 @@ use self::cache::{Cache, Cached};
 pub use self::closed::Closed;
 pub use self::long_reads::LongRead;
 use self::long_reads::LongReads;
-use self::postgres::Postgres;
 use self::postgres::search_texts as tsvector;
+use self::postgres::{NodeAddress, Postgres};
 use self::sessions::NewSession;
 use self::sql::Session as EngineSession;
 pub use self::sql::{Extent, Reader, Rows, WriteTx};
@@ -241,7 +241,7 @@ impl Store {
 
     /// Joins the nodes that serve this database. The other nodes reach this one at the address. On
     /// SQLite there are none.
-    pub async fn join(&self, address: String) {
+    pub async fn join(&self, address: NodeAddress) {
         if let Some(node) = self.node() {
             node.join(address).await;
         }

@@ -10,11 +10,15 @@ pub fn count(reader: &Reader<'_>) -> Result<u64> {
     reader.one(COUNT, (), |row| row.get("nodes"))
 }
 
-const ADDRESSES: &str = "SELECT address FROM nodes WHERE address <> '' ORDER BY node_no";
+const PLACE: &str = "
+SELECT public_url, coalesce(address, '') AS address FROM nodes ORDER BY node_no LIMIT 1";
 
-/// Where the nodes are reached, each as a host and a port.
-pub fn addresses(reader: &Reader<'_>) -> Result<Vec<String>> {
-    reader.all(ADDRESSES, (), |row| row.get("address"))
+/// Where one of the nodes is reached: by browsers, and by the other nodes. The address is empty if
+/// the node listens on a socket file.
+pub fn place(reader: &Reader<'_>) -> Result<Option<(Option<String>, String)>> {
+    reader.optional(PLACE, (), |row| {
+        Ok((row.get("public_url")?, row.get("address")?))
+    })
 }
 
 const ADDRESS: &str = "SELECT address FROM nodes WHERE lease_no = ?1 AND address <> ''";

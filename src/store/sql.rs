@@ -576,7 +576,7 @@ impl<'a> Row<'a> {
     /// A text, without a copy; `None` for NULL.
     ///
     /// # Errors
-    /// `internal_error` if there is no such column or its value is no text.
+    /// `internal_error` if there is no such column or its value is not text.
     fn text(&self, name: &'static str) -> Result<Option<&str>> {
         match self.row.value(self.column(name)?)? {
             Value::Text(text) => Ok(Some(text)),

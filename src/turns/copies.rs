@@ -256,7 +256,7 @@ impl Inner {
                     [b':', ..] => {}
                     _ => match SseEvent::read(block) {
                         Some(event) => {
-                            // A later run of the turn on this node continues behind it.
+                            // If this node runs the turn next, its events must have later cursors.
                             self.store.pass_tick(event.tick);
                             copy.push(event);
                         }

@@ -24,6 +24,7 @@ use switchboard::model::directory::DirectoryRule;
 use switchboard::model::words::CallerKind;
 use switchboard::store::import;
 use switchboard::store::import::ImportOptions;
+use switchboard::store::postgres::NodeAddress;
 use switchboard::turns::respond::Responders;
 use tempfile::TempDir;
 use tokio::runtime::Builder;
@@ -236,7 +237,9 @@ impl Server {
         let thread = thread::spawn(move || {
             System::new().block_on(async move {
                 if answers {
-                    served.store.join(address.to_string()).await;
+                    let host = address.to_string();
+                    let public_url = None;
+                    served.store.join(NodeAddress { host, public_url }).await;
                     served.engine.recover().await.unwrap();
                 } else {
                     served.engine.stop(Duration::ZERO).await;

@@ -11,7 +11,7 @@ use futures_util::future::poll_fn;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type as PgType};
 use tokio_postgres::{AsyncMessage, Client};
 
 use super::errors::describe;
@@ -54,9 +54,9 @@ const NOW: &str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS b
 const NOTIFY: &str = "SELECT pg_notify('switchboard', $1)";
 /// The time of the server, in milliseconds: the clocks of the nodes may differ.
 const JOIN: &str = "
-INSERT INTO nodes (node_no, lease_no, address, version, started_at, seen_at)
-SELECT $1, $2, $3, $4, t.now, t.now FROM (SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint) AS now) t
-ON CONFLICT (node_no) DO UPDATE SET lease_no = excluded.lease_no, address = excluded.address, version = excluded.version,
+INSERT INTO nodes (node_no, lease_no, address, public_url, version, started_at, seen_at)
+SELECT $1, $2, $3, $4, $5, t.now, t.now FROM (SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint) AS now) t
+ON CONFLICT (node_no) DO UPDATE SET lease_no = excluded.lease_no, address = excluded.address, public_url = excluded.public_url, version = excluded.version,
   started_at = excluded.started_at, seen_at = excluded.seen_at";
 /// The number is another one if the server still held the former one when the node connected again.
 const BEAT: &str = "
@@ -100,6 +100,15 @@ pub enum Notice {
 
 type Listener = Box<dyn Fn(Notice) + Send + Sync>;
 
+/// Where a node is reached.
+#[derive(Clone, Debug, Default)]
+pub struct NodeAddress {
+    /// The host and port for other nodes; empty if they cannot reach it.
+    pub host: String,
+    /// The URL for browsers, if that is another place.
+    pub public_url: Option<String>,
+}
+
 /// The control connection of one node. Dropping it ends the node.
 pub(super) struct Control {
     shared: Arc<Shared>,
@@ -122,8 +131,8 @@ struct Shared {
     listener: OnceLock<Listener>,
     number: AtomicI64,
     lease: AtomicI64,
-    /// The address under which the node has joined the others.
-    address: OnceLock<String>,
+    /// Where the node is reached, once it has joined the others.
+    address: OnceLock<NodeAddress>,
     join: Notify,
     has_joined: watch::Sender<bool>,
     is_leaving: AtomicBool,
@@ -232,9 +241,8 @@ impl Control {
         drop(self.shared.listener.set(listener));
     }
 
-    /// Joins the nodes under an address, at which other nodes reach this one. Waits until this node
-    /// has a lease.
-    pub(super) async fn join(&self, address: String) {
+    /// Joins the nodes under an address. Waits until this node has a lease.
+    pub(super) async fn join(&self, address: NodeAddress) {
         drop(self.shared.address.set(address));
         self.shared.join.notify_one();
         let mut has_joined = self.shared.has_joined.subscribe();
@@ -359,6 +367,10 @@ impl Shared {
         self.read_clock(&client).await.map_err(shown)?;
         let is_first = self.number.load(Ordering::Acquire) < 0;
         self.take_number(&client, is_server).await?;
+        if is_first {
+            // A command sees no server that a crash has ended.
+            self.end_dead(&client, true).await.map_err(shown)?;
+        }
         client
             .batch_execute(&format!("LISTEN {CHANNEL}"))
             .await
@@ -539,7 +551,6 @@ impl Shared {
         let mut look = interval(LOOK_FOR_DEAD);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let dead = client.prepare(DEAD).await?;
         loop {
             tokio::select! {
                 biased;
@@ -551,21 +562,35 @@ impl Shared {
                     }
                 },
                 _ = look.tick() => {
-                    let number = self.number.load(Ordering::Acquire);
                     let is_patient = Instant::now() > patient_at;
-                    let silence = i64::try_from(self.silence.as_millis()).unwrap_or(i64::MAX);
-                    let parameters: [&(dyn ToSql + Sync); 3] = [&number, &silence, &is_patient];
-                    let looked = client.query(&dead, &parameters);
-                    let Ok(found) = timeout(BEAT_LIMIT, looked).await else {
+                    let looked = timeout(BEAT_LIMIT, self.end_dead(client, is_patient));
+                    let Ok(ended) = looked.await else {
                         log::warn!("{}: the server does not answer; connecting again", self.target);
                         return Ok(());
                     };
-                    let leases: Vec<i64> = found?.iter().map(|row| row.get(0)).collect();
-                    if !leases.is_empty() {
-                        self.take_over(client, &leases).await?;
-                    }
+                    ended?;
                 }
             }
+        }
+    }
+
+    /// Ends the leases of dead nodes. `is_patient` says whether a node whose connection has ended
+    /// counts as dead.
+    async fn end_dead(
+        &self,
+        client: &Client,
+        is_patient: bool,
+    ) -> Result<(), tokio_postgres::Error> {
+        let number = self.number.load(Ordering::Acquire);
+        let silence = i64::try_from(self.silence.as_millis()).unwrap_or(i64::MAX);
+        let types = [PgType::INT8, PgType::INT8, PgType::BOOL];
+        let values: [&(dyn ToSql + Sync); 3] = [&number, &silence, &is_patient];
+        let parameters: Vec<_> = values.into_iter().zip(types).collect();
+        let found = client.query_typed(DEAD, &parameters).await?;
+        let leases: Vec<i64> = found.iter().map(|row| row.get(0)).collect();
+        match leases.is_empty() {
+            true => Ok(()),
+            false => self.take_over(client, &leases).await,
         }
     }
 
@@ -587,10 +612,10 @@ impl Shared {
     async fn take_lease(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
         let number = self.number.load(Ordering::Acquire);
         let lease = self.ticker.next(self.clock.now()).0;
-        let address = self.address.get().cloned().unwrap_or_default();
+        let NodeAddress { host, public_url } = self.address.get().cloned().unwrap_or_default();
         let version = env!("CARGO_PKG_VERSION");
         client
-            .execute(JOIN, &[&number, &lease, &address, &version])
+            .execute(JOIN, &[&number, &lease, &host, &public_url, &version])
             .await?;
         let former = self.lease.swap(lease, Ordering::AcqRel);
         self.count_nodes(client).await?;

@@ -33,7 +33,7 @@ use tokio::sync::oneshot;
 pub(in crate::store) use self::check::{damage, take_time, unchecked_references};
 pub use self::claims::{Claim, Claimed};
 use self::control::Control;
-pub use self::control::Notice;
+pub use self::control::{NodeAddress, Notice};
 use self::creates::Creates;
 use self::link::Link;
 use self::pool::Pool;
@@ -202,8 +202,8 @@ impl Postgres {
         self.control.is_sure_of_lease().await;
     }
 
-    /// Joins the other nodes under an address, at which they reach this one.
-    pub(crate) async fn join(&self, address: String) {
+    /// Joins the other nodes under an address.
+    pub(crate) async fn join(&self, address: NodeAddress) {
         self.control.join(address).await;
     }
 

@@ -93,7 +93,7 @@ impl Postgres {
     ) -> Result<T> {
         let (reply, receiver) = oneshot::channel();
         self.shared.submit(move |link, _| {
-            // A snapshot is begun again if the connection was lost since the last one.
+            // The read starts a new snapshot if the connection was lost since the last one.
             link.begin_read(None);
             let outcome = look(link);
             link.roll_back();

@@ -32,100 +32,57 @@ pub(super) fn config(trust: Trust, roots: Option<&str>) -> Result<ClientConfig, 
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    if trust == Trust::Any {
-        let verifier = Arc::new(AnyCertificate(provider));
-        return Ok(builder
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth());
-    }
-    let mut store = RootCertStore::empty();
-    match roots {
-        None | Some("system") => store.extend(webpki_root_certs_as_anchors()),
-        Some(path) => {
-            let pem = fs::read(path)
-                .map_err(|error| format!("sslrootcert: cannot read {path}: {error}"))?;
-            let mut count = 0;
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate =
-                    certificate.map_err(|error| format!("sslrootcert: {path}: {error:?}"))?;
-                store
-                    .add(certificate)
-                    .map_err(|error| format!("sslrootcert: {path}: {error}"))?;
-                count += 1;
-            }
-            if count == 0 {
-                return Err(format!(
-                    "sslrootcert: {path} holds no certificate in PEM format"
-                ));
-            }
+    let chain = match trust {
+        Trust::Any => None,
+        Trust::Name => {
+            let roots = trusted(roots)?;
+            return Ok(builder.with_root_certificates(roots).with_no_client_auth());
         }
-    }
-    if trust == Trust::Name {
-        return Ok(builder.with_root_certificates(store).with_no_client_auth());
-    }
-    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider)
-        .build()
-        .map_err(|error| error.to_string())?;
+        Trust::Chain => {
+            let (roots, provider) = (Arc::new(trusted(roots)?), Arc::clone(&provider));
+            let chain = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+            Some(chain.map_err(|error| error.to_string())?)
+        }
+    };
     Ok(builder
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyName(inner)))
+        .with_custom_certificate_verifier(Arc::new(Lenient { provider, chain }))
         .with_no_client_auth())
 }
 
-fn webpki_root_certs_as_anchors() -> Vec<rustls::pki_types::TrustAnchor<'static>> {
-    let mut store = RootCertStore::empty();
-    let certificates = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-    store.add_parsable_certificates(certificates.cloned());
-    store.roots
-}
-
-/// Takes every certificate: the traffic is encrypted, and the server is not verified.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-/// Verifies the chain and not the name.
-#[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+/// The CAs in a file, or the public ones.
+fn trusted(file: Option<&str>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let Some(path) = file.filter(|file| *file != "system") else {
+        let public = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+        roots.add_parsable_certificates(public.cloned());
+        return Ok(roots);
+    };
+    let pem =
+        fs::read(path).map_err(|error| format!("sslrootcert: cannot read {path}: {error}"))?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| format!("sslrootcert: {path}: {error:?}"))?;
+        roots
+            .add(certificate)
+            .map_err(|error| format!("sslrootcert: {path}: {error}"))?;
     }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+    match roots.is_empty() {
+        true => Err(format!(
+            "sslrootcert: {path} holds no certificate in PEM format"
+        )),
+        false => Ok(roots),
     }
 }
 
-impl ServerCertVerifier for AnyName {
+/// Verifies less than the whole certificate. The traffic is encrypted all the same.
+#[derive(Debug)]
+struct Lenient {
+    provider: Arc<CryptoProvider>,
+    /// Verifies the chain. None: every certificate is accepted.
+    chain: Option<Arc<WebPkiServerVerifier>>,
+}
+
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -134,10 +91,10 @@ impl ServerCertVerifier for AnyName {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self
-            .0
-            .verify_server_cert(certificate, intermediates, name, ocsp, now)
-        {
+        let Some(chain) = &self.chain else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match chain.verify_server_cert(certificate, intermediates, name, ocsp, now) {
             // The chain was verified before the name.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
@@ -152,7 +109,8 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -161,10 +119,12 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
