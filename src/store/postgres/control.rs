@@ -23,6 +23,7 @@ use crate::model::clock::Clock;
 use crate::model::ids::{SessionId, Tick, Ticker};
 use crate::store::OpenError;
 use crate::store::long_reads::READER_WAIT;
+use crate::text::counted;
 
 /// Numbers of nodes. A number is the low bits of every tick of its node.
 pub(super) const NODES: i64 = 16;
@@ -662,7 +663,14 @@ impl Shared {
         let row = client.query_one(TAKE_OVER, &[&leases]).await?;
         let (nodes, turns): (i64, i64) = (row.get("nodes"), row.get("turns"));
         if nodes > 0 {
-            log::warn!("{nodes} dead node(s): {turns} of their turns are queued again");
+            // The output of a command is about its own matter.
+            let level = match self.address.get() {
+                Some(_) => log::Level::Warn,
+                None => log::Level::Debug,
+            };
+            let nodes = counted(nodes.unsigned_abs(), "node is", "nodes are");
+            let turns = counted(turns.unsigned_abs(), "turn is", "turns are");
+            log::log!(level, "{nodes} dead; {turns} queued again");
         }
         self.count_nodes(client).await?;
         self.tell(Notice::Turns);

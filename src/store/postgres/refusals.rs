@@ -13,9 +13,6 @@ use super::errors::describe;
 /// The oldest version of the server, as `server_version_num` spells it.
 const OLDEST_SERVER: i32 = 150_000;
 
-/// The extension that lets one index hold a tenant beside words. The owner of a database may add it.
-const EXTENSION: &str = "btree_gin";
-
 /// What a connection sees of its server, its database and its role.
 const FACTS: &str = "
 SELECT CAST(current_setting('server_version_num') AS integer) AS version, current_setting('server_version') AS shown_version,
@@ -23,10 +20,7 @@ SELECT CAST(current_setting('server_version_num') AS integer) AS version, curren
        current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS is_standby,
        current_setting('default_transaction_read_only') AS read_only, current_user::text AS role,
        coalesce(current_schema()::text, '') AS schema_name,
-       coalesce(has_schema_privilege(current_schema(), 'CREATE') AND has_schema_privilege(current_schema(), 'USAGE'), false) AS may_create,
-       EXISTS (SELECT 1 FROM pg_available_extensions WHERE name = 'btree_gin') AS offers_extension,
-       EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'btree_gin')
-         OR has_database_privilege(current_database(), 'CREATE') AS may_extend";
+       coalesce(has_schema_privilege(current_schema(), 'CREATE') AND has_schema_privilege(current_schema(), 'USAGE'), false) AS may_create";
 
 /// What decides whether a server, a database and a role can be used.
 #[derive(Clone, Debug)]
@@ -41,8 +35,6 @@ pub(super) struct Facts {
     role: String,
     schema: String,
     may_create: bool,
-    offers_extension: bool,
-    may_extend: bool,
 }
 
 impl Facts {
@@ -60,8 +52,6 @@ impl Facts {
             role: row.try_get("role")?,
             schema: row.try_get("schema_name")?,
             may_create: row.try_get("may_create")?,
-            offers_extension: row.try_get("offers_extension")?,
-            may_extend: row.try_get("may_extend")?,
         })
     }
 
@@ -106,17 +96,6 @@ impl Facts {
             let schema = if schema.is_empty() { "public" } else { schema };
             return Some(format!(
                 "the role {role} may not create tables; let it own the database, or run: GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}"
-            ));
-        }
-        if !self.offers_extension {
-            return Some(format!(
-                "the server lacks the extension {EXTENSION}; install PostgreSQL's contrib modules there"
-            ));
-        }
-        if !self.may_extend {
-            return Some(format!(
-                "the role {} may not add the extension {EXTENSION}; let it own the database, or run as an administrator: CREATE EXTENSION {EXTENSION}",
-                self.role
             ));
         }
         None
@@ -275,8 +254,6 @@ mod tests {
             role: "switchboard".to_owned(),
             schema: "public".to_owned(),
             may_create: true,
-            offers_extension: true,
-            may_extend: true,
         }
     }
 
