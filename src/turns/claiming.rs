@@ -116,7 +116,7 @@ impl Inner {
 
     /// A session has changed on another node. If this node runs its turn, the turn may have been
     /// cancelled or deleted there.
-    fn hear_of_session(self: &Arc<Self>, session: Tick) {
+    pub(super) fn hear_of_session(self: &Arc<Self>, session: Tick) {
         self.signals.notify_at(session);
         let Some((id, live)) = self.live.own_of(session) else {
             return;

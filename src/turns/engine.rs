@@ -172,12 +172,15 @@ impl Engine {
     /// Stops the answer that is running in a session. The caller has committed the new status
     /// already.
     pub fn cancel(&self, tenant: TenantNo, session: SessionId) {
-        if let Some(live) = self.inner.live.get(session) {
-            live.cancel();
-        }
         if self.inner.store.node().is_some() {
+            // Since the commit, a later message may have its turn live already: that one goes on.
+            self.inner.hear_of_session(session.tick());
             self.inner.claims.notify_one();
             return;
+        }
+        // The writer has committed nothing else yet, so that the live turn is one of the change.
+        if let Some(live) = self.inner.live.get(session) {
+            live.cancel();
         }
         let cancelled = QueuedSession { tenant, session };
         self.inner.queue().push_cancelled(cancelled);

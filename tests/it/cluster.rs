@@ -173,16 +173,37 @@ impl Cluster {
         done.stdout.trim_end().to_owned()
     }
 
-    /// Runs `pg_ctl` with these arguments.
-    pub fn control(&self, arguments: &[&str]) {
+    /// Runs `pg_ctl` with these arguments. Returns whether it succeeded.
+    fn tries(&self, arguments: &[&str]) -> bool {
         let mut command = as_operator("sh");
         let call = "cd / && bin=$1 data=$2 && shift 2 && exec \"$bin/pg_ctl\" -D \"$data\" \"$@\" >/dev/null";
         command
             .args(["-c", call, "sh"])
             .arg(programs())
             .arg(self.folder.join("data"));
-        let done = finish(command.args(arguments));
-        assert_eq!(done.code, 0, "{done:?}");
+        finish(command.args(arguments)).code == 0
+    }
+
+    /// Runs `pg_ctl` with these arguments.
+    pub fn control(&self, arguments: &[&str]) {
+        assert!(self.tries(arguments), "{arguments:?}");
+    }
+
+    /// Kills the server's first process; the others notice that.
+    pub fn kill(&self) {
+        let mut command = as_operator("sh");
+        let call = "kill -9 $(head -1 \"$1/postmaster.pid\")";
+        command
+            .args(["-c", call, "sh"])
+            .arg(self.folder.join("data"));
+        assert_eq!(finish(&mut command).code, 0);
+    }
+
+    /// Starts the server again. After a kill, its other processes may have to end first.
+    pub fn start_again(&self) {
+        let log = self.folder.join("log");
+        let started = (0..100).any(|_| self.tries(&["start", "-w", "-l", log.to_str().unwrap()]));
+        assert!(started, "the server does not start again");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Invariants under concurrent requests.
 
 use std::collections::BTreeSet;
+use std::slice::from_ref;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,10 +13,11 @@ use crate::scripted_model::{Reply as ModelReply, ScriptedModel, text_chunk};
 use crate::support::{ApiClient, NORTHWIND, Server, technician};
 use crate::wire::Reply;
 
-/// Sends this number of requests at the same time, each on its own connection.
-fn at_once(
+/// Sends this number of requests at the same time, each on its own connection and by the senders in
+/// turn.
+pub fn at_once(
     count: usize,
-    sender: &ApiClient,
+    senders: &[ApiClient],
     send: impl Fn(&ApiClient, usize) -> Reply + Sync,
 ) -> Vec<Reply> {
     let start = Barrier::new(count);
@@ -23,6 +25,7 @@ fn at_once(
         let threads: Vec<_> = (0..count)
             .map(|number| {
                 let (start, send) = (&start, &send);
+                let sender = &senders[number % senders.len()];
                 scope.spawn(move || {
                     start.wait();
                     send(sender, number)
@@ -36,7 +39,7 @@ fn at_once(
     })
 }
 
-fn with_status(replies: &[Reply], status: u16) -> Vec<&Reply> {
+pub fn with_status(replies: &[Reply], status: u16) -> Vec<&Reply> {
     replies
         .iter()
         .filter(|reply| reply.status == status)
@@ -49,7 +52,7 @@ fn of_200_appends_of_one_message_one_is_accepted_and_the_others_get_its_ids() {
     let northwind = server.northwind();
     let session = northwind.session(technician());
     let body = json!({ "message": "Hello", "client_message_id": "c-1" });
-    let replies = at_once(200, &northwind, |client, _| {
+    let replies = at_once(200, from_ref(&northwind), |client, _| {
         client.append(&session, body.clone())
     });
     let accepted = with_status(&replies, 202);
@@ -74,7 +77,7 @@ fn of_200_appends_of_one_message_one_is_accepted_and_the_others_get_its_ids() {
 fn of_64_creates_with_one_idempotency_key_one_creates_the_session() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let replies = at_once(64, &northwind, |client, _| {
+    let replies = at_once(64, from_ref(&northwind), |client, _| {
         client.create_session_once("k", technician())
     });
     let ids: BTreeSet<String> = replies.iter().map(Reply::id).collect();
@@ -90,7 +93,7 @@ fn of_64_creates_with_one_idempotency_key_one_creates_the_session() {
 fn of_creates_with_one_idempotency_key_and_other_bodies_one_wins() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let replies = at_once(32, &northwind, |client, number| {
+    let replies = at_once(32, from_ref(&northwind), |client, number| {
         client.create_session_once("k", json!({ "agent_id": 102, "title": number.to_string() }))
     });
     assert_eq!(
@@ -111,7 +114,7 @@ fn of_48_messages_at_once_16_are_accepted() {
     let server = Server::demo();
     let northwind = server.northwind();
     let session = northwind.session(technician());
-    let replies = at_once(48, &northwind, |client, number| {
+    let replies = at_once(48, from_ref(&northwind), |client, number| {
         client.append_text(&session, &number.to_string())
     });
     let accepted = with_status(&replies, 202);
@@ -137,7 +140,7 @@ fn no_turn_is_left_queued_in_a_session_that_a_concurrent_call_resets() {
     let northwind = server.northwind();
     for _ in 0..8 {
         let session = northwind.session(technician());
-        let replies = at_once(9, &northwind, |client, number| {
+        let replies = at_once(9, from_ref(&northwind), |client, number| {
             if number == 4 {
                 client.reset_session(&session)
             } else {
@@ -165,13 +168,15 @@ fn writes_in_a_session_that_a_concurrent_call_deletes_leave_no_rows() {
     let northwind = server.northwind();
     for _ in 0..8 {
         let session = northwind.session(technician());
-        let replies = at_once(12, &northwind, |client, number| match number % 6 {
-            0 => client.append_text(&session, "Hello"),
-            1 => client.update_session(&session, json!({ "title": "Changed" })),
-            2 => client.mint_token(json!({ "session_id": session })),
-            3 => client.reset_session(&session),
-            4 => client.list_sessions("q=hello"),
-            _ => client.delete_session(&session),
+        let replies = at_once(12, from_ref(&northwind), |client, number| {
+            match number % 6 {
+                0 => client.append_text(&session, "Hello"),
+                1 => client.update_session(&session, json!({ "title": "Changed" })),
+                2 => client.mint_token(json!({ "session_id": session })),
+                3 => client.reset_session(&session),
+                4 => client.list_sessions("q=hello"),
+                _ => client.delete_session(&session),
+            }
         });
         for reply in replies {
             assert!(
@@ -205,7 +210,7 @@ fn writes_in_a_session_that_a_concurrent_call_deletes_leave_no_rows() {
 fn ids_given_at_the_same_time_are_all_different() {
     let server = Server::demo();
     let northwind = server.northwind();
-    let replies = at_once(100, &northwind, |client, _| {
+    let replies = at_once(100, from_ref(&northwind), |client, _| {
         client.create_session(technician())
     });
     let ids: BTreeSet<String> = replies.iter().map(Reply::id).collect();

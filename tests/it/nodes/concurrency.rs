@@ -8,47 +8,16 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::group::Group;
+use crate::concurrency::{at_once, with_status};
 use crate::event_reader::Events;
 use crate::process::NORTHWIND;
 use crate::scripted_model::{Reply as ModelReply, ScriptedModel, text_chunk};
-use crate::support::{ApiClient, technician};
+use crate::support::technician;
 use crate::wire::Reply;
 
 /// Turns begin and do not end by themselves.
 fn hanging() -> ScriptedModel {
     ScriptedModel::start(vec![ModelReply::events(text_chunk("So ")).then_hang()])
-}
-
-/// Sends this number of requests at the same time, in turn to each node.
-fn at_once(
-    count: usize,
-    group: &Group,
-    send: impl Fn(&ApiClient, usize) -> Reply + Sync,
-) -> Vec<Reply> {
-    let start = Barrier::new(count);
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..count)
-            .map(|number| {
-                let (start, send) = (&start, &send);
-                let client = group.northwind(number % group.len());
-                scope.spawn(move || {
-                    start.wait();
-                    send(&client, number)
-                })
-            })
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
-    })
-}
-
-fn with_status(replies: &[Reply], status: u16) -> Vec<&Reply> {
-    replies
-        .iter()
-        .filter(|reply| reply.status == status)
-        .collect()
 }
 
 #[test]
@@ -57,7 +26,7 @@ fn of_100_appends_of_one_message_at_two_nodes_one_is_accepted_and_the_others_get
     let group = Group::of_two(&model);
     let session = group.northwind(0).session(technician());
     let body = json!({ "message": "Hello", "client_message_id": "c-1" });
-    let replies = at_once(100, &group, |client, _| {
+    let replies = at_once(100, &group.northwinds(), |client, _| {
         client.append(&session, body.clone())
     });
     let accepted = with_status(&replies, 202);
@@ -78,7 +47,7 @@ fn of_100_appends_of_one_message_at_two_nodes_one_is_accepted_and_the_others_get
 fn of_64_creates_with_one_idempotency_key_at_two_nodes_one_creates_the_session() {
     let model = hanging();
     let group = Group::of_two(&model);
-    let replies = at_once(64, &group, |client, _| {
+    let replies = at_once(64, &group.northwinds(), |client, _| {
         client.create_session_once("k", technician())
     });
     let ids: BTreeSet<String> = replies.iter().map(Reply::id).collect();
@@ -89,7 +58,7 @@ fn of_64_creates_with_one_idempotency_key_at_two_nodes_one_creates_the_session()
     assert_eq!(first.count(), 1);
     assert_eq!(group.database.number("SELECT count(*) FROM sessions"), 1);
 
-    let replies = at_once(32, &group, |client, number| {
+    let replies = at_once(32, &group.northwinds(), |client, number| {
         client.create_session_once(
             "other",
             json!({ "agent_id": 102, "title": number.to_string() }),
@@ -111,7 +80,7 @@ fn of_48_messages_at_once_at_two_nodes_16_are_queued() {
     let model = hanging();
     let group = Group::of_two(&model);
     let session = group.northwind(1).session(technician());
-    let replies = at_once(48, &group, |client, number| {
+    let replies = at_once(48, &group.northwinds(), |client, number| {
         client.append_text(&session, &number.to_string())
     });
     let accepted = with_status(&replies, 202);
@@ -148,7 +117,7 @@ fn no_turn_is_left_queued_in_a_session_that_a_concurrent_call_at_another_node_re
     let mut before = 0;
     for _ in 0..8 {
         let session = group.northwind(0).session(technician());
-        let replies = at_once(9, &group, |client, number| {
+        let replies = at_once(9, &group.northwinds(), |client, number| {
             if number == 4 {
                 client.reset_session(&session)
             } else {
@@ -184,13 +153,15 @@ fn writes_in_a_session_that_a_concurrent_call_at_another_node_deletes_leave_no_r
     for _ in 0..8 {
         let session = group.northwind(0).session(technician());
         // Each kind of request at both nodes.
-        let replies = at_once(24, &group, |client, number| match number / 2 % 6 {
-            0 => client.append_text(&session, "Hello"),
-            1 => client.update_session(&session, json!({ "title": "Changed" })),
-            2 => client.mint_token(json!({ "session_id": session })),
-            3 => client.reset_session(&session),
-            4 => client.list_sessions("q=hello"),
-            _ => client.delete_session(&session),
+        let replies = at_once(24, &group.northwinds(), |client, number| {
+            match number / 2 % 6 {
+                0 => client.append_text(&session, "Hello"),
+                1 => client.update_session(&session, json!({ "title": "Changed" })),
+                2 => client.mint_token(json!({ "session_id": session })),
+                3 => client.reset_session(&session),
+                4 => client.list_sessions("q=hello"),
+                _ => client.delete_session(&session),
+            }
         });
         for reply in replies {
             assert!(
@@ -225,7 +196,9 @@ fn writes_in_a_session_that_a_concurrent_call_at_another_node_deletes_leave_no_r
 fn ids_given_by_two_nodes_at_the_same_time_are_all_different() {
     let model = hanging();
     let group = Group::of_two(&model);
-    let replies = at_once(100, &group, |client, _| client.create_session(technician()));
+    let replies = at_once(100, &group.northwinds(), |client, _| {
+        client.create_session(technician())
+    });
     let ids: BTreeSet<String> = replies.iter().map(Reply::id).collect();
     assert_eq!(ids.len(), 100);
     for node in 0..2 {

@@ -3,6 +3,7 @@
 use std::env;
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
@@ -83,6 +84,18 @@ impl Database {
     pub fn run(&self, sql: &str) {
         on(&self.url, async |client| client.batch_execute(sql).await)
             .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// Takes a step while no change of a table is possible.
+    pub fn while_locked(&self, table: &str, step: impl FnOnce() + Send) {
+        let lock = format!("BEGIN; LOCK TABLE {table} IN SHARE MODE");
+        on(&self.url, async |client| {
+            client.batch_execute(&lock).await?;
+            // A thread of its own may wait for other queries.
+            thread::scope(|scope| scope.spawn(step).join().unwrap());
+            client.batch_execute("ROLLBACK").await
+        })
+        .unwrap_or_else(|error| panic!("{lock}: {error:?}"));
     }
 
     /// Runs a change that may have to give way to others. Returns whether it is done.

@@ -188,6 +188,11 @@ impl Group {
         self.client(node, NORTHWIND)
     }
 
+    /// A client of each node.
+    pub fn northwinds(&self) -> Vec<ApiClient> {
+        (0..self.len()).map(|node| self.northwind(node)).collect()
+    }
+
     pub fn fabrikam(&self, node: usize) -> ApiClient {
         self.client(node, FABRIKAM)
     }

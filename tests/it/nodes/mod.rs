@@ -4,7 +4,6 @@
 //! `tests/nodes/run.sh` runs the same cases with large numbers.
 
 mod book;
-mod cluster;
 mod concurrency;
 mod database;
 mod failures;

@@ -276,3 +276,25 @@ fn a_node_that_stops_hands_its_turns_over_at_once() {
     assert_eq!(text_of(&events[start..]), "Done.");
     assert_eq!(group.database.number("SELECT count(*) FROM nodes"), 1);
 }
+
+#[test]
+fn one_node_at_a_time_cleans_up() {
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let model = hanging();
+    let group = Group::of_two(&model);
+    for node in [0, 1] {
+        group.stop(node);
+    }
+    // A server cleans up when it starts, and begins with this table.
+    group.database.while_locked("idempotency_keys", || {
+        group.run(0);
+        group.database.until(waits, 1);
+        group.run(1);
+        for _ in 0..20 {
+            group.northwind(1).session(technician());
+        }
+        assert_eq!(group.database.number(waits), 1);
+    });
+    group.database.until(waits, 0);
+}
