@@ -49,7 +49,7 @@ pub(in crate::store) const REMOVE_MARK: &str = "DROP TABLE unfinished_copy";
 const LAST: &str = "configuration_version";
 
 /// The tables that are copied.
-const COPIED: [&str; 29] = [
+const COPIED: [&str; 30] = [
     "agents",
     "api_keys",
     "attachment_contents",
@@ -69,6 +69,7 @@ const COPIED: [&str; 29] = [
     "knowledge_articles",
     "messages",
     "removed_sessions",
+    "session_metadata",
     "session_tokens",
     "sessions",
     "sign_in_codes",
