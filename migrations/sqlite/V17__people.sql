@@ -25,3 +25,7 @@ CREATE TABLE session_metadata (
 CREATE INDEX session_metadata_newest ON session_metadata (tenant_no, key, value, archived, session_seq);
 INSERT INTO session_metadata
 SELECT s.seq, pair.key, pair.value, s.tenant_no, s.archived FROM sessions s, json_each(s.metadata) pair WHERE s.metadata <> '{}';
+
+-- A repeat of a create gets the first reply, in which a client of this version looks for the new field.
+UPDATE idempotency_keys SET reply = json_set(reply, '$.external_id', NULL)
+WHERE account_id LIKE '% /chat/sessions' AND reply IS NOT NULL;

@@ -18,14 +18,14 @@ use crate::error::{Code, Contested, Error, Refusal, Result};
 use crate::input::fields::{Fields, FromFields};
 use crate::model::caller::{Caller, Who};
 use crate::model::ids::ChannelId;
-use crate::model::names::{AgentId, BotId, ClientId, CompanyId, M365TenantId};
-use crate::model::session::{Metadata, Session};
-use crate::model::words::{ManagedAgentKey, Role, Rule, SessionChannel};
+use crate::model::names::{AgentId, BotId, ClientId, CompanyId, ExternalId, M365TenantId};
+use crate::model::session::{ExternalCall, Metadata, Session};
+use crate::model::words::{IfExists, ManagedAgentKey, Role, Rule, SessionChannel};
 use crate::resolver::{self, Asker, Choice, Purpose, Refused, Resolution};
 use crate::store::audit;
 use crate::store::cache::SnapshotVersion;
 use crate::store::directory::Decided;
-use crate::store::sessions::{self, NewSession};
+use crate::store::sessions::{self, Found, Insertion, NewSession};
 
 const NO_SINGLE_CHOICE: &str = "Send exactly one of agent_id and managed_agent_key. A relay sends managed_agent_key: NEO_SUPPORT.";
 
@@ -42,6 +42,8 @@ pub(super) struct SessionRequest {
     bot_id: Option<BotId>,
     inbound_tenant_id: Option<M365TenantId>,
     end_company_id: Option<String>,
+    external_id: Option<ExternalId>,
+    if_exists: Option<IfExists>,
     metadata: Metadata,
 }
 
@@ -75,6 +77,12 @@ impl SessionRequest {
                     .and_then(|text| M365TenantId::parse(text.get(..1)?)),
             )
         };
+        let external_id = fields.named("external_id").value();
+        let if_exists = fields.word("if_exists", IfExists::parse, &IfExists::choices());
+        let if_exists = if_exists.value();
+        if if_exists.is_some() && !fields.has("external_id") {
+            fields.refuse("if_exists", "needs an external_id");
+        }
         Self {
             agent_id: fields.integer("agent_id", i64::MIN..=i64::MAX).value(),
             managed: fields
@@ -89,6 +97,8 @@ impl SessionRequest {
             bot_id,
             inbound_tenant_id,
             end_company_id: fields.text("end_company_id", 1..=usize::MAX).value(),
+            external_id,
+            if_exists,
             metadata: fields.metadata("metadata").value().unwrap_or_default(),
         }
     }
@@ -192,8 +202,15 @@ pub(super) async fn create(
         let warnings = resolution.warnings.clone();
         let company_event = company_event(&resolution, &caller, &request);
         let new = new_session(&requested, &caller, resolution)?;
-        if once.has_key() || company_event.is_some() || new.title.is_some() {
-            return create_once(&app, once, new, company_event, warnings).await;
+        if requested.if_exists.is_some()
+            && !once.has_key()
+            && let Some(session) = open_session(&app, &requested, &new).await?
+        {
+            return Ok(Reply::ok(MaybeSerialized::Value(session)).warning(warnings));
+        }
+        if once.has_key() || company_event.is_some() || !new.is_one_statement() {
+            let if_exists = requested.if_exists;
+            return create_once(&app, once, new, if_exists, company_event, warnings).await;
         }
         if let Some(session) = app.store.create_session(new, version).await? {
             let path = session_path(session.id);
@@ -203,17 +220,65 @@ pub(super) async fn create(
     Err(Code::Overloaded.into())
 }
 
-/// Creates a session with more than its own row.
+/// The open session that a create gives. A read finds it, so that most calls of a relay that sends
+/// its conversation's id with each of them wait for no change.
+async fn open_session(
+    app: &App,
+    requested: &SessionRequest,
+    new: &NewSession,
+) -> Result<Option<Session>> {
+    let (if_exists, new) = (requested.if_exists, new.clone());
+    let found = app
+        .store
+        .read(move |reader| sessions::find_open(reader, new));
+    found
+        .await?
+        .map(|found| given(found, if_exists))
+        .transpose()
+}
+
+/// The open session of the external id, if the create asks for it.
+///
+/// # Errors
+/// `already_exists` if the create does not, or if the session is another conversation's.
+fn given(found: Found, if_exists: Option<IfExists>) -> Result<Session> {
+    let Found { open, is_same } = found;
+    match if_exists {
+        Some(IfExists::Return) if is_same => Ok(*open),
+        Some(IfExists::Return) => Err(Refusal::new(Code::AlreadyExists)
+            .saying("The open session with this external_id has another bot, M365 tenant or agent, or was routed in another way. Reset that session, then create this one again.")
+            .with("field", "external_id")
+            .with("session_id", open.id.to_string())
+            .into()),
+        None => Err(sessions::taken(&open).into()),
+    }
+}
+
+/// Creates a session with more than its own row, or gives the open one with its external id.
 async fn create_once(
     app: &App,
     once: Once,
     new: NewSession,
+    if_exists: Option<IfExists>,
     company_event: Option<audit::Event>,
     warnings: Vec<&'static str>,
 ) -> Outcome<MaybeSerialized<Session>> {
     let extent = once.extent();
     once.write(app, extent, move |tx| {
-        let session = sessions::insert(tx, new)?;
+        let session = match sessions::insert_or_find(tx, new)? {
+            Insertion::New(session) => session,
+            Insertion::Found(found) => {
+                let session = given(found, if_exists)?;
+                return Ok(Made {
+                    tenant: session.internals.tenant,
+                    session: Some(session.id),
+                    status: StatusCode::OK,
+                    location: None,
+                    warnings,
+                    data: session,
+                });
+            }
+        };
         if let Some(mut event) = company_event {
             event.target = Some(session.id.to_string());
             audit::record(tx, &event)?;
@@ -272,6 +337,16 @@ fn new_session(
         rule: resolution.rule,
         created_by: caller.actor(),
         platform_tenant: caller.is_platform().then_some(caller.tenant.no),
+        external: requested.external_id.clone().map(|id| {
+            let call = match caller.is_platform() {
+                true => ExternalCall {
+                    bot: requested.bot_id.clone(),
+                    directory: requested.inbound_tenant_id.clone(),
+                },
+                false => ExternalCall::default(),
+            };
+            (id, call)
+        }),
         metadata_json: serde_json::to_string(&requested.metadata)
             .map_err(|error| Error::Internal(error.into()))?,
         metadata: requested.metadata.clone(),

@@ -103,6 +103,8 @@ names! {
     M365TenantId: m365_tenant_id, "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'", "^[A-Za-z0-9._-]{1,64}$";
     /// A bot; stored in lower case, so that comparisons ignore case.
     BotId: lower_case_id, "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_' and '-'", "^[A-Za-z0-9._-]{1,64}$";
+    /// A session, as the client that opens it names its conversation.
+    ExternalId: visible_text, "must be 1 to 255 visible characters", "^[!-~]{1,255}$";
     /// A client company of an MSP, as the MSP's PSA (ticket system) names it.
     CompanyId: company_id::normalized, company_id::RULE, company_id::PATTERN, company_id::refused;
 }
@@ -113,6 +115,11 @@ fn client_id(text: &str) -> Option<String> {
         && text
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    is_valid.then(|| text.to_owned())
+}
+
+fn visible_text(text: &str) -> Option<String> {
+    let is_valid = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     is_valid.then(|| text.to_owned())
 }
 

@@ -13,7 +13,9 @@ use super::caller::{Actor, SessionFacts};
 use super::clock::Timestamp;
 use super::file;
 use super::ids::{AttachmentId, ChannelId, MessageId, SessionId, Tick, TurnId};
-use super::names::{AgentId, ClientId, CompanyId, CompanyRow, M365TenantId, TenantNo};
+use super::names::{
+    AgentId, BotId, ClientId, CompanyId, CompanyRow, ExternalId, M365TenantId, TenantNo,
+};
 use super::words::{FileType, MessageRole, ModelTier, Rating, Rule, SessionChannel, TurnStatus};
 
 /// Pairs of strings that a client stores with a session.
@@ -46,6 +48,8 @@ pub struct Session {
     pub end_company_id: Option<CompanyId>,
     /// The caller that created the session.
     pub created_by: Actor,
+    /// The creating client's own id of the conversation.
+    pub external_id: Option<ExternalId>,
     /// Whether the tenant's other users may read the session.
     pub shared: bool,
     /// The number of messages.
@@ -117,6 +121,18 @@ pub struct SessionInternals {
     pub company: Option<CompanyRow>,
     /// The M365 tenant that the session's company was pinned by.
     pub pinned_by: Option<M365TenantId>,
+    /// What the call that gave the external id asked for. Empty without an external id.
+    pub external_call: ExternalCall,
+}
+
+/// The conversation that a call with an external id is about. Another call with the same id gets
+/// the session only if it is about the same one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExternalCall {
+    /// The bot that received the message.
+    pub bot: Option<BotId>,
+    /// The M365 tenant that the message came from.
+    pub directory: Option<M365TenantId>,
 }
 
 impl Session {
@@ -129,6 +145,20 @@ impl Session {
             created_by: self.created_by.clone(),
             shared: self.shared,
         }
+    }
+
+    /// Whether two calls with one external id, of one account in one tenant, are about the same
+    /// conversation and decided in the same way.
+    pub fn is_same_conversation(&self, other: &Self) -> bool {
+        let decided = |session: &Self| {
+            let internals = &session.internals;
+            (
+                (session.agent_id, session.resolution.rule),
+                (session.channel_id, internals.company),
+                (internals.pinned_by.clone(), internals.external_call.clone()),
+            )
+        };
+        self.end_company_id == other.end_company_id && decided(self) == decided(other)
     }
 
     /// Whether this row is the session's company. The company's id alone does not tell.

@@ -111,6 +111,11 @@ words! {
         /// Helps the MSP's technicians with Switchboard itself.
         NeoSupport = "NEO_SUPPORT",
     }
+    /// What a create does if the account has an open session with the external id.
+    IfExists {
+        /// It gives that session.
+        Return = "return",
+    }
     /// The media types that a message may carry as attachments.
     FileType {
         /// A PNG image.

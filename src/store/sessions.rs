@@ -1,21 +1,18 @@
-//! Sessions: created, listed by keyset ranges, changed, and deleted with their dependent rows.
+//! Sessions: created, changed, and deleted with their dependent rows.
 
 use super::sql::{Reader, Row, params};
-use super::{WriteTx, idempotency, removal, search, search_index};
-use crate::error::{Code, Error, Result};
+use super::{WriteTx, idempotency, removal, search_index};
+use crate::error::{Code, Error, Refusal, Result};
 use crate::model::caller::{Actor, Caller, Reach};
 use crate::model::clock::{Millis, Timestamp};
-use crate::model::ids::{ChannelId, SessionId, Tick};
-use crate::model::names::{AgentId, CompanyId, M365TenantId, TenantNo};
-use crate::model::session::{
-    Decision, ListedSession, Metadata, Session, SessionInternals, Snippet,
-};
+use crate::model::ids::{ChannelId, SessionId};
+use crate::model::names::{AgentId, ExternalId, M365TenantId, TenantNo};
+use crate::model::session::{Decision, ExternalCall, Metadata, Session, SessionInternals};
 use crate::model::tenant::Tenant;
 use crate::model::words::{Rule, SessionChannel};
 use crate::resolver::Company;
-use crate::terms::{self, Phrase};
 
-macro_rules! select {
+macro_rules! select_session {
     ($rest:expr) => {
         concat!(
             "SELECT s.created_at AS created_at, s.channel_id AS channel_id, s.id AS id, s.agent_id AS agent_id, \
@@ -25,17 +22,22 @@ macro_rules! select {
              s.created_by_name AS created_by_name, s.shared AS shared, s.message_count AS message_count, \
              s.metadata AS metadata, s.rule AS rule, s.tenant_no AS tenant_no, s.platform_tenant_no AS platform_tenant_no, \
              s.company_seq AS company_seq, s.inbound_m365_tenant_id AS inbound_m365_tenant_id, \
-             t.rate_limit_per_minute AS rate_limit_per_minute \
+             t.rate_limit_per_minute AS rate_limit_per_minute, s.external_id AS external_id, s.external_bot_id AS external_bot_id, \
+             s.external_m365_tenant_id AS external_m365_tenant_id \
              FROM sessions s JOIN tenants t ON t.tenant_no = s.tenant_no ",
             $rest
         )
     };
 }
 
+mod lists;
+
+pub use self::lists::{RANGES, Scope, SessionFilter, is_indexed, page, search_page};
+
 fn record(row: &Row<'_>) -> Result<Session> {
     let created_at = Timestamp(row.get("created_at")?);
     let channel_id = row.get("channel_id")?;
-    Ok(Session {
+    let mut session = Session {
         id: row.get("id")?,
         agent_id: row.get("agent_id")?,
         client_id: row.get("client_id")?,
@@ -52,6 +54,7 @@ fn record(row: &Row<'_>) -> Result<Session> {
             id: row.get("created_by_id")?,
             name: row.get("created_by_name")?,
         },
+        external_id: None,
         shared: row.get("shared")?,
         message_count: row.get("message_count")?,
         metadata: row.json("metadata")?,
@@ -66,11 +69,20 @@ fn record(row: &Row<'_>) -> Result<Session> {
             platform_tenant: row.get("platform_tenant_no")?,
             company: row.get("company_seq")?,
             pinned_by: row.get("inbound_m365_tenant_id")?,
+            external_call: ExternalCall::default(),
         },
-    })
+    };
+    session.external_id = row.get("external_id")?;
+    if session.external_id.is_some() {
+        session.internals.external_call = ExternalCall {
+            bot: row.get("external_bot_id")?,
+            directory: row.get("external_m365_tenant_id")?,
+        };
+    }
+    Ok(session)
 }
 
-const BY_ID: &str = select!("WHERE s.seq = ?1 AND s.id = ?2");
+const BY_ID: &str = select_session!("WHERE s.seq = ?1 AND s.id = ?2");
 
 /// The session with this id, of any tenant.
 pub fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<Session>> {
@@ -132,21 +144,45 @@ pub struct NewSession {
     pub created_by: Actor,
     /// The home tenant of that account, if it is a platform account.
     pub platform_tenant: Option<TenantNo>,
+    /// The client's own id of the conversation, and what its call asked for.
+    pub external: Option<(ExternalId, ExternalCall)>,
     /// The client's metadata.
     pub metadata: Metadata,
     /// The metadata as JSON, serialized outside the writer.
     pub metadata_json: String,
 }
 
-const INSERT: &str = "
+macro_rules! insert_session {
+    ($rest:expr) => {
+        concat!(
+            "
 INSERT INTO sessions (seq, id, tenant_no, agent_id, channel, title, show_agent_progress_steps, channel_seq, channel_id, psa_company_id,
                       inbound_m365_tenant_id, rule, created_by_kind, created_by_id, created_by_name, platform_tenant_no, metadata,
-                      company_seq, created_at, updated_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?19)";
+                      company_seq, created_at, updated_at, external_id, external_bot_id, external_m365_tenant_id)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?19, ?20, ?21, ?22)",
+            $rest
+        )
+    };
+}
+
+const INSERT: &str = insert_session!("");
+/// The unique index decides between two calls that arrive at once.
+const INSERT_UNLESS_TAKEN: &str = insert_session!(
+    " ON CONFLICT (tenant_no, external_id, created_by_kind, created_by_id) WHERE external_id IS NOT NULL AND archived = 0 DO NOTHING"
+);
 
 impl NewSession {
+    /// Whether one statement stores the session: without a title and an external id.
+    pub fn is_one_statement(&self) -> bool {
+        self.title.is_none() && self.external.is_none()
+    }
+
     /// The session as it is created.
     pub(super) fn into_session(self, id: SessionId, now: Millis) -> Session {
+        let (external_id, external_call) = match self.external {
+            Some((id, call)) => (Some(id), call),
+            None => (None, ExternalCall::default()),
+        };
         let (end_company_id, company) = match self.company {
             Some(company) => (Some(company.id), Some(company.row)),
             None => (None, None),
@@ -165,6 +201,7 @@ impl NewSession {
             channel_id: self.channel_id,
             end_company_id,
             created_by: self.created_by,
+            external_id,
             shared: false,
             message_count: 0,
             metadata: self.metadata,
@@ -179,23 +216,79 @@ impl NewSession {
                 platform_tenant: self.platform_tenant,
                 company,
                 pinned_by: self.pinned_by,
+                external_call,
             },
         }
     }
 }
 
-/// Creates a session. Without a title, this is one statement.
-pub fn insert(tx: &mut WriteTx<'_>, mut new: NewSession) -> Result<Session> {
+/// Creates a session.
+///
+/// # Errors
+/// `already_exists` if the account has an open session with the external id in the tenant.
+pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
+    match insert_or_find(tx, new)? {
+        Insertion::New(session) => Ok(session),
+        Insertion::Found(found) => Err(taken(&found.open).into()),
+    }
+}
+
+/// What [`insert_or_find`] did.
+#[derive(Debug)]
+pub enum Insertion {
+    /// It created this session.
+    New(Session),
+    /// The account has an open session with the external id in the tenant. Nothing was stored.
+    Found(Found),
+}
+
+/// An open session whose external id a create has.
+#[derive(Debug)]
+pub struct Found {
+    /// The session.
+    pub open: Box<Session>,
+    /// Whether the create is about the same conversation, and was decided in the same way.
+    pub is_same: bool,
+}
+
+/// How often an insertion is tried that finds the external id taken by a session that is archived
+/// in the same moment.
+const ATTEMPTS: usize = 3;
+
+/// Creates a session, unless the account has an open one with the same external id in the tenant. Of
+/// two concurrent calls, one creates the session and the other one finds it.
+///
+/// Without a title, a creation is one statement.
+pub fn insert_or_find(tx: &mut WriteTx<'_>, mut new: NewSession) -> Result<Insertion> {
     let id: SessionId = tx.new_id()?;
-    let now = tx.now();
     let metadata = std::mem::take(&mut new.metadata_json);
-    let session = new.into_session(id, now);
+    let asked = new.into_session(id, tx.now());
+    for _ in 0..ATTEMPTS {
+        if insert_row(tx, &asked, &metadata)? {
+            if let Some(title) = &asked.title {
+                search_index::add_title(tx, asked.internals.tenant, id.tick(), title)?;
+            }
+            return Ok(Insertion::New(asked));
+        }
+        if let Some(found) = found(tx.reader(), &asked)? {
+            return Ok(Insertion::Found(found));
+        }
+    }
+    Err(Code::Overloaded.into())
+}
+
+/// Stores the row of a session. Returns false if its external id is taken.
+fn insert_row(tx: &WriteTx<'_>, session: &Session, metadata: &str) -> Result<bool> {
     let internals = &session.internals;
-    tx.execute(
-        INSERT,
+    let sql = match session.external_id {
+        Some(_) => INSERT_UNLESS_TAKEN,
+        None => INSERT,
+    };
+    let rows = tx.execute(
+        sql,
         params![
-            id.tick(),
-            id,
+            session.id.tick(),
+            session.id,
             internals.tenant,
             session.agent_id,
             session.channel,
@@ -212,250 +305,49 @@ pub fn insert(tx: &mut WriteTx<'_>, mut new: NewSession) -> Result<Session> {
             internals.platform_tenant,
             metadata,
             internals.company,
-            now,
+            session.created_at.0,
+            session.external_id,
+            internals.external_call.bot,
+            internals.external_call.directory,
         ],
     )?;
-    if let Some(title) = &session.title {
-        search_index::add_title(tx, internals.tenant, id.tick(), title)?;
-    }
-    Ok(session)
+    Ok(rows > 0)
 }
 
-/// The sessions that a caller can list.
-#[derive(Clone, Debug)]
-pub enum Scope {
-    /// All sessions of a tenant.
-    Tenant(TenantNo),
-    /// The sessions that accounts of a platform tenant created in another tenant.
-    Platform {
-        /// The tenant that the sessions act for.
-        acting: TenantNo,
-        /// The home tenant of the accounts.
-        home: TenantNo,
-    },
-    /// A user's own sessions and the shared ones of other users.
-    User {
-        /// The user's tenant.
-        tenant: TenantNo,
-        /// The user's id.
-        user: String,
-    },
-}
-
-/// The filters of a list of sessions.
-#[derive(Clone, Debug, Default)]
-pub struct SessionFilter {
-    /// Whether the session is archived; none for both.
-    pub archived: Option<bool>,
-    /// The agent that answers.
-    pub agent: Option<AgentId>,
-    /// The channel that the session was routed by.
-    pub channel: Option<ChannelId>,
-    /// The company that the session is pinned to.
-    pub company: Option<CompanyId>,
-}
-
-/// The query of a range: the keys of its index, the scope, and the filters of other indexes.
-macro_rules! range {
-    ($keys:literal) => {
-        select!(concat!(
-            "WHERE s.tenant_no = ?1 AND s.archived = ?2 AND s.seq < ?3 AND ",
-            $keys,
-            " AND (?4 IS NULL OR s.agent_id = ?4)
-              AND (?5 IS NULL OR s.channel_seq = ?5)
-              AND (?6 IS NULL OR s.psa_company_id = ?6)
-              AND (?7 IS NULL OR s.platform_tenant_no = ?7)
-              AND (?8 IS NULL OR s.shared = 1 OR (s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8))
-              ORDER BY s.seq DESC LIMIT ?9"
-        ))
-    };
-}
-
-const OF_TENANT: &str = range!("1 = 1");
-const OF_PLATFORM: &str = range!("s.platform_tenant_no = ?7");
-const OF_COMPANY: &str = range!("s.psa_company_id = ?6");
-const OF_CHANNEL: &str = range!("s.channel_seq = ?5");
-const OF_AGENT: &str = range!("s.agent_id = ?4");
-const OF_USER: &str = range!("s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8");
-const SHARED: &str = range!("s.shared = 1");
-
-/// The index and the SQL of each range, for the test of the query plans.
-pub const RANGES: &[(&str, &str)] = &[
-    ("sessions_newest", OF_TENANT),
-    ("sessions_of_platform", OF_PLATFORM),
-    ("sessions_of_company", OF_COMPANY),
-    ("sessions_of_channel", OF_CHANNEL),
-    ("sessions_of_agent", OF_AGENT),
-    ("sessions_of_user", OF_USER),
-    ("sessions_shared", SHARED),
-];
-
-/// Whether one index answers a list, so that a page reads no more rows than it returns. Otherwise
-/// it may pass over any number of rows.
-///
-/// An index for each combination of filters would cost every new session more than these lists are
-/// worth.
-pub fn is_indexed(scope: &Scope, filter: &SessionFilter) -> bool {
-    let SessionFilter {
-        archived: _,
-        agent,
-        channel,
-        company,
-    } = filter;
-    let filters = [agent.is_some(), channel.is_some(), company.is_some()];
-    let filters = filters.into_iter().filter(|is_set| *is_set).count();
-    match scope {
-        Scope::Tenant(_) => filters <= 1,
-        Scope::Platform { .. } | Scope::User { .. } => filters == 0,
-    }
-}
-
-/// A page of sessions older than a tick, newest first.
-///
-/// A page merges one or more index ranges, each read newest first.
-pub fn page(
-    reader: &Reader<'_>,
-    scope: &Scope,
-    filter: &SessionFilter,
-    before: Tick,
-    limit: usize,
-) -> Result<Vec<Session>> {
-    let ranges: &[&str] = match scope {
-        _ if filter.company.is_some() => &[OF_COMPANY],
-        _ if filter.channel.is_some() => &[OF_CHANNEL],
-        Scope::User { .. } => &[OF_USER, SHARED],
-        Scope::Platform { .. } => &[OF_PLATFORM],
-        Scope::Tenant(_) if filter.agent.is_some() => &[OF_AGENT],
-        Scope::Tenant(_) => &[OF_TENANT],
-    };
-    let archived: &[bool] = match filter.archived {
-        Some(true) => &[true],
-        Some(false) => &[false],
-        None => &[false, true],
-    };
-    let mut found: Vec<Session> = Vec::new();
-    for sql in ranges {
-        for archived in archived {
-            found.extend(range(reader, sql, scope, filter, *archived, before, limit)?);
-        }
-    }
-    found.sort_unstable_by_key(|session| std::cmp::Reverse(session.id.tick()));
-    found.dedup_by_key(|session| session.id);
-    found.truncate(limit);
-    Ok(found)
-}
-
-fn range(
-    reader: &Reader<'_>,
-    sql: &str,
-    scope: &Scope,
-    filter: &SessionFilter,
-    archived: bool,
-    before: Tick,
-    limit: usize,
-) -> Result<Vec<Session>> {
-    let (tenant, home, user) = match scope {
-        Scope::Tenant(tenant) => (tenant, None, None),
-        Scope::Platform { acting, home } => (acting, Some(home), None),
-        Scope::User { tenant, user } => (tenant, None, Some(user)),
-    };
-    let channel = filter.channel.map(|channel| channel.tick());
-    reader.all(
-        sql,
-        params![
-            tenant,
-            archived,
-            before,
-            filter.agent,
-            channel,
-            filter.company,
-            home,
-            user,
-            limit
-        ],
-        record,
-    )
-}
-
-const ONE_OF_SCOPE: &str = select!(
-    "WHERE s.seq = ?3 AND s.tenant_no = ?1
-       AND (?2 IS NULL OR s.archived = ?2)
-       AND (?4 IS NULL OR s.agent_id = ?4)
-       AND (?5 IS NULL OR s.channel_seq = ?5)
-       AND (?6 IS NULL OR s.psa_company_id = ?6)
-       AND (?7 IS NULL OR s.platform_tenant_no = ?7)
-       AND (?8 IS NULL OR s.shared = 1 OR (s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8))"
+const OPEN: &str = select_session!(
+    "WHERE s.tenant_no = ?1 AND s.external_id = ?2 AND s.archived = 0 AND s.created_by_kind = ?3 AND s.created_by_id = ?4"
 );
 
-/// A page of the sessions whose titles and messages contain all of these phrases, newest first.
-pub fn search_page(
-    reader: &Reader<'_>,
-    scope: &Scope,
-    filter: &SessionFilter,
-    phrases: &[Phrase],
-    before: Tick,
-    limit: usize,
-) -> Result<Vec<ListedSession>> {
-    let (tenant, home, user) = match scope {
-        Scope::Tenant(tenant) => (*tenant, None, None),
-        Scope::Platform { acting, home } => (*acting, Some(home), None),
-        Scope::User { tenant, user } => (*tenant, None, Some(user)),
-    };
-    let channel = filter.channel.map(|channel| channel.tick());
-    let mut found = Vec::new();
-    let mut search = search::SessionSearch::new(reader, tenant, phrases, before)?;
-    while let Some(matches) = search.step()? {
-        for one in matches.filter(|one| one.session < before) {
-            let session = reader.optional(
-                ONE_OF_SCOPE,
-                (
-                    tenant,
-                    filter.archived,
-                    one.session,
-                    filter.agent,
-                    channel,
-                    &filter.company,
-                    home,
-                    user,
-                ),
-                record,
-            )?;
-            let Some(session) = session else { continue };
-            found.push(ListedSession {
-                session,
-                snippet: Some(snippet(reader, one.message, phrases)?),
-            });
-            if found.len() == limit {
-                return Ok(found);
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// The characters of a message in which a snippet is looked for.
-const SNIPPET_SOURCE_CHARS: usize = 65_536;
-const SNIPPET_SOURCE: &str =
-    "SELECT id, substr(content, 1, CAST(?2 AS INTEGER)) AS content FROM messages WHERE seq = ?1";
-
-fn snippet(
-    reader: &Reader<'_>,
-    message: Option<Tick>,
-    phrases: &[Phrase],
-) -> Result<Option<Snippet>> {
-    let Some(message) = message else {
+/// The open session that has the tenant, the external id and the account of this one.
+fn open_twin(reader: &Reader<'_>, session: &Session) -> Result<Option<Session>> {
+    let Some(id) = &session.external_id else {
         return Ok(None);
     };
-    reader.optional(SNIPPET_SOURCE, (message, SNIPPET_SOURCE_CHARS), |row| {
-        let message_id = row.get("id")?;
-        let content: String = row.get("content")?;
-        let terms::Snippet { text, marks } = terms::snippet(&content, phrases);
-        Ok(Snippet {
-            message_id,
-            text,
-            marks,
-        })
-    })
+    let (tenant, account) = (session.internals.tenant, &session.created_by);
+    reader.optional(OPEN, (tenant, id, account.kind, &account.id), record)
+}
+
+fn found(reader: &Reader<'_>, asked: &Session) -> Result<Option<Found>> {
+    let open = open_twin(reader, asked)?;
+    Ok(open.map(|open| Found {
+        is_same: open.is_same_conversation(asked),
+        open: Box::new(open),
+    }))
+}
+
+/// The open session that [`insert_or_find`] would find.
+pub fn find_open(reader: &Reader<'_>, new: NewSession) -> Result<Option<Found>> {
+    // Only what the two have in common is compared, which is neither the id nor the time.
+    let asked = new.into_session(SessionId::from_bytes([0; 16]), 0);
+    found(reader, &asked)
+}
+
+/// The refusal of an external id that an open session has.
+pub fn taken(open: &Session) -> Refusal {
+    Refusal::new(Code::AlreadyExists)
+        .saying("An open session of this account has this external_id already. Use that session, archive it first, or send if_exists: return.")
+        .with("field", "external_id")
+        .with("session_id", open.id.to_string())
 }
 
 /// The changes of a PATCH. `None` keeps a field.
@@ -471,13 +363,22 @@ pub struct SessionChange {
     pub metadata: Option<Metadata>,
 }
 
+/// The refusal to open a session again whose external id another open session has.
+fn reopened_too_late(open: &Session) -> Refusal {
+    Refusal::new(Code::AlreadyExists)
+        .saying("Another open session has the external_id of this one. Archive that session first.")
+        .with("field", "archived")
+        .with("session_id", open.id.to_string())
+}
+
 const UPDATE: &str = "
 UPDATE sessions SET title = ?2, archived = ?3, archived_at = ?4, shared = ?5, metadata = ?6, updated_at = ?7 WHERE seq = ?1";
 
 /// Changes a session. Returns the session after the change.
 ///
 /// # Errors
-/// `not_found` if the session no longer exists.
+/// `not_found` if the session no longer exists; `already_exists` if another open session has the
+/// external id of a session that is to be open again.
 pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Result<Session> {
     let mut session = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
     let now = Timestamp(tx.now());
@@ -493,7 +394,13 @@ pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Res
     }
     match change.archived {
         Some(true) => session.archived_at = session.archived_at.or(Some(now)),
-        Some(false) => session.archived_at = None,
+        Some(false) if session.archived_at.is_some() => {
+            if let Some(open) = open_twin(tx.reader(), &session)? {
+                return Err(reopened_too_late(&open).into());
+            }
+            session.archived_at = None;
+        }
+        Some(false) => {}
         None => {}
     }
     session.shared = change.shared.unwrap_or(session.shared);

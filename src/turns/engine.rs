@@ -582,6 +582,7 @@ mod tests {
                         rule: Rule::Selected,
                         created_by: operator,
                         platform_tenant: None,
+                        external: None,
                         metadata: Metadata::default(),
                         metadata_json: "{}".to_owned(),
                     };

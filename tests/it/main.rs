@@ -50,6 +50,7 @@ mod entra_attacks;
 mod entra_settings;
 mod envelope;
 mod event_reader;
+mod external_ids;
 mod faults;
 mod file_locks;
 mod foreign_schema;

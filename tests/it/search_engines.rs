@@ -138,6 +138,7 @@ impl World {
             rule: Rule::Selected,
             created_by: actor(),
             platform_tenant: None,
+            external: None,
             metadata: Metadata::default(),
             metadata_json: "{}".to_owned(),
         };

@@ -252,7 +252,7 @@ fn the_texts_of_the_store_are_read_from_its_source_with_their_macros() {
          WHERE tenant_no = ?1 AND managed_agent_key = ?2"
     );
     assert!(
-        sql("sessions.rs SHARED")
+        sql("sessions/lists.rs SHARED")
             .contains("s.seq < ?3 AND s.shared = 1 AND (?4 IS NULL OR s.agent_id = ?4)")
     );
     assert!(sql("audit.rs PAGES[3]").contains("actor_id = ?2 AND action = ?3"));

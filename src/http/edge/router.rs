@@ -315,8 +315,8 @@ fn chat_rows() -> Vec<Row> {
         row(Method::POST, "/chat/sessions", Callers::CanChat, new_sessions::create)
             .doc("createSession", "Creates a session: decides which agent answers, on behalf of which tenant and for which company")
             .example(|| json!({ "managed_agent_key": "NEO_SUPPORT", "title": "Printer on fire" }))
-            .created().repeatable()
-            .errors(ROUTED).errors(&[SessionArchived]),
+            .created().status(200).repeatable()
+            .errors(ROUTED).errors(&[SessionArchived, AlreadyExists]),
         row(Method::GET, "/chat/sessions", Callers::Member, sessions::list)
             .doc("listSessions", "Lists the sessions that the caller may read, newest first")
             .errors(&[ClientIdNotAllowed, NotFound]),
@@ -328,7 +328,8 @@ fn chat_rows() -> Vec<Row> {
             .doc("getSession", "Returns one session"),
         row(Method::PATCH, "/chat/sessions/{session_id}", Callers::CanChat, sessions::patch)
             .doc("updateSession", "Updates the fields of a session that the body contains")
-            .example(|| json!({ "title": "Printer, second floor", "metadata": { "ticket": "4711" } })),
+            .example(|| json!({ "title": "Printer, second floor", "metadata": { "ticket": "4711" } }))
+            .errors(&[AlreadyExists]),
         row(Method::DELETE, "/chat/sessions/{session_id}", Callers::CanManage, sessions::delete)
             .doc("deleteSession", "Deletes a session with its messages, turns, events and files"),
         row(Method::POST, "/chat/sessions/{session_id}/reset", Callers::CanChat, sessions::reset)

@@ -2,7 +2,7 @@
 
 use crate::model::ids::{Id, Tick};
 use crate::model::names::{
-    AgentId, BotId, ClientId, CompanyId, CompanyRow, M365TenantId, TenantNo,
+    AgentId, BotId, ClientId, CompanyId, CompanyRow, ExternalId, M365TenantId, TenantNo,
 };
 
 /// The static type of a value.
@@ -332,7 +332,7 @@ macro_rules! texts {
     )*};
 }
 
-texts!(ClientId, M365TenantId, BotId, CompanyId);
+texts!(ClientId, M365TenantId, BotId, CompanyId, ExternalId);
 
 mod words {
     use super::{FromValue, ToValue, Type, Value, text};

@@ -76,6 +76,24 @@ fn of_64_creates_with_one_idempotency_key_at_two_nodes_one_creates_the_session()
 }
 
 #[test]
+fn of_64_creates_with_one_external_id_at_two_nodes_one_makes_the_session() {
+    let model = hanging();
+    let group = Group::of_two(&model);
+    let body = json!({ "agent_id": 102, "external_id": "chat-1", "if_exists": "return" });
+    let replies = at_once(64, &group, |client, number| match number % 4 {
+        0 | 1 => client.create_session(body.clone()),
+        _ => client.create_session_once(&format!("k-{number}"), body.clone()),
+    });
+    let ids: BTreeSet<String> = replies.iter().map(Reply::id).collect();
+    let counts = (
+        with_status(&replies, 201).len(),
+        with_status(&replies, 200).len(),
+    );
+    assert_eq!((counts, ids.len()), ((1, 63), 1));
+    assert_eq!(group.database.number("SELECT count(*) FROM sessions"), 1);
+}
+
+#[test]
 fn of_48_messages_at_once_at_two_nodes_16_are_queued() {
     let model = hanging();
     let group = Group::of_two(&model);

@@ -266,7 +266,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "createSession",
-        "The reply names the agent, the acting tenant, the company and the rule that decided. A retry with the same `Idempotency-Key` and body within 24 hours gets the first reply again, while the session exists and is not archived.",
+        "The reply names the agent, the acting tenant, the company and the rule that decided. A retry with the same `Idempotency-Key` and body within 24 hours gets the first reply again, while the session exists and is not archived. With `external_id` and `if_exists: return`, the reply is 200 with the open session of that id, if there is one.",
     ),
     (
         "listSessions",
@@ -663,6 +663,14 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "The tenant's own rate limit. 0: none. Null: the server's.",
     ),
     // Chat.
+    (
+        "external_id",
+        "The caller's own id of the conversation, 1 to 255 visible characters. An account has one session of an id, in each tenant that it acts in, that is neither archived nor deleted.",
+    ),
+    (
+        "if_exists",
+        "`return`: if the account has an open session with this `external_id`, the reply is 200 with that session. Otherwise such a session is 409.",
+    ),
     ("metadata", "Text values by name, for the caller's own use."),
     (
         "shared",

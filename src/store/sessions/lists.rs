@@ -1,0 +1,247 @@
+//! Lists of sessions: keyset ranges of indexes, filters and search.
+
+use super::record;
+use crate::error::Result;
+use crate::model::ids::{ChannelId, Tick};
+use crate::model::names::{AgentId, CompanyId, TenantNo};
+use crate::model::session::{ListedSession, Session, Snippet};
+use crate::store::search;
+use crate::store::sql::{Reader, params};
+use crate::terms::{self, Phrase};
+
+/// The sessions that a caller can list.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    /// All sessions of a tenant.
+    Tenant(TenantNo),
+    /// The sessions that accounts of a platform tenant created in another tenant.
+    Platform {
+        /// The tenant that the sessions act for.
+        acting: TenantNo,
+        /// The home tenant of the accounts.
+        home: TenantNo,
+    },
+    /// A user's own sessions and the shared ones of other users.
+    User {
+        /// The user's tenant.
+        tenant: TenantNo,
+        /// The user's id.
+        user: String,
+    },
+}
+
+/// The filters of a list of sessions.
+#[derive(Clone, Debug, Default)]
+pub struct SessionFilter {
+    /// Whether the session is archived; none for both.
+    pub archived: Option<bool>,
+    /// The agent that answers.
+    pub agent: Option<AgentId>,
+    /// The channel that the session was routed by.
+    pub channel: Option<ChannelId>,
+    /// The company that the session is pinned to.
+    pub company: Option<CompanyId>,
+}
+
+/// The query of a range: the keys of its index, the scope, and the filters of other indexes.
+macro_rules! range {
+    ($keys:literal) => {
+        select_session!(concat!(
+            "WHERE s.tenant_no = ?1 AND s.archived = ?2 AND s.seq < ?3 AND ",
+            $keys,
+            " AND (?4 IS NULL OR s.agent_id = ?4)
+              AND (?5 IS NULL OR s.channel_seq = ?5)
+              AND (?6 IS NULL OR s.psa_company_id = ?6)
+              AND (?7 IS NULL OR s.platform_tenant_no = ?7)
+              AND (?8 IS NULL OR s.shared = 1 OR (s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8))
+              ORDER BY s.seq DESC LIMIT ?9"
+        ))
+    };
+}
+
+const OF_TENANT: &str = range!("1 = 1");
+const OF_PLATFORM: &str = range!("s.platform_tenant_no = ?7");
+const OF_COMPANY: &str = range!("s.psa_company_id = ?6");
+const OF_CHANNEL: &str = range!("s.channel_seq = ?5");
+const OF_AGENT: &str = range!("s.agent_id = ?4");
+const OF_USER: &str = range!("s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8");
+const SHARED: &str = range!("s.shared = 1");
+
+/// The index and the SQL of each range, for the test of the query plans.
+pub const RANGES: &[(&str, &str)] = &[
+    ("sessions_newest", OF_TENANT),
+    ("sessions_of_platform", OF_PLATFORM),
+    ("sessions_of_company", OF_COMPANY),
+    ("sessions_of_channel", OF_CHANNEL),
+    ("sessions_of_agent", OF_AGENT),
+    ("sessions_of_user", OF_USER),
+    ("sessions_shared", SHARED),
+];
+
+/// Whether one index answers a list, so that a page reads no more rows than it returns. Otherwise
+/// it may pass over any number of rows.
+///
+/// An index for each combination of filters would cost every new session more than these lists are
+/// worth.
+pub fn is_indexed(scope: &Scope, filter: &SessionFilter) -> bool {
+    let SessionFilter {
+        archived: _,
+        agent,
+        channel,
+        company,
+    } = filter;
+    let filters = [agent.is_some(), channel.is_some(), company.is_some()];
+    let filters = filters.into_iter().filter(|is_set| *is_set).count();
+    match scope {
+        Scope::Tenant(_) => filters <= 1,
+        Scope::Platform { .. } | Scope::User { .. } => filters == 0,
+    }
+}
+
+/// A page of sessions older than a tick, newest first.
+///
+/// A page merges one or more index ranges, each read newest first.
+pub fn page(
+    reader: &Reader<'_>,
+    scope: &Scope,
+    filter: &SessionFilter,
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<Session>> {
+    let ranges: &[&str] = match scope {
+        _ if filter.company.is_some() => &[OF_COMPANY],
+        _ if filter.channel.is_some() => &[OF_CHANNEL],
+        Scope::User { .. } => &[OF_USER, SHARED],
+        Scope::Platform { .. } => &[OF_PLATFORM],
+        Scope::Tenant(_) if filter.agent.is_some() => &[OF_AGENT],
+        Scope::Tenant(_) => &[OF_TENANT],
+    };
+    let archived: &[bool] = match filter.archived {
+        Some(true) => &[true],
+        Some(false) => &[false],
+        None => &[false, true],
+    };
+    let mut found: Vec<Session> = Vec::new();
+    for sql in ranges {
+        for archived in archived {
+            found.extend(range(reader, sql, scope, filter, *archived, before, limit)?);
+        }
+    }
+    found.sort_unstable_by_key(|session| std::cmp::Reverse(session.id.tick()));
+    found.dedup_by_key(|session| session.id);
+    found.truncate(limit);
+    Ok(found)
+}
+
+fn range(
+    reader: &Reader<'_>,
+    sql: &str,
+    scope: &Scope,
+    filter: &SessionFilter,
+    archived: bool,
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<Session>> {
+    let (tenant, home, user) = match scope {
+        Scope::Tenant(tenant) => (tenant, None, None),
+        Scope::Platform { acting, home } => (acting, Some(home), None),
+        Scope::User { tenant, user } => (tenant, None, Some(user)),
+    };
+    let channel = filter.channel.map(|channel| channel.tick());
+    reader.all(
+        sql,
+        params![
+            tenant,
+            archived,
+            before,
+            filter.agent,
+            channel,
+            filter.company,
+            home,
+            user,
+            limit
+        ],
+        record,
+    )
+}
+
+const ONE_OF_SCOPE: &str = select_session!(
+    "WHERE s.seq = ?3 AND s.tenant_no = ?1
+       AND (?2 IS NULL OR s.archived = ?2)
+       AND (?4 IS NULL OR s.agent_id = ?4)
+       AND (?5 IS NULL OR s.channel_seq = ?5)
+       AND (?6 IS NULL OR s.psa_company_id = ?6)
+       AND (?7 IS NULL OR s.platform_tenant_no = ?7)
+       AND (?8 IS NULL OR s.shared = 1 OR (s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8))"
+);
+
+/// A page of the sessions whose titles and messages contain all of these phrases, newest first.
+pub fn search_page(
+    reader: &Reader<'_>,
+    scope: &Scope,
+    filter: &SessionFilter,
+    phrases: &[Phrase],
+    before: Tick,
+    limit: usize,
+) -> Result<Vec<ListedSession>> {
+    let (tenant, home, user) = match scope {
+        Scope::Tenant(tenant) => (*tenant, None, None),
+        Scope::Platform { acting, home } => (*acting, Some(home), None),
+        Scope::User { tenant, user } => (*tenant, None, Some(user)),
+    };
+    let channel = filter.channel.map(|channel| channel.tick());
+    let mut found = Vec::new();
+    let mut search = search::SessionSearch::new(reader, tenant, phrases, before)?;
+    while let Some(matches) = search.step()? {
+        for one in matches.filter(|one| one.session < before) {
+            let session = reader.optional(
+                ONE_OF_SCOPE,
+                (
+                    tenant,
+                    filter.archived,
+                    one.session,
+                    filter.agent,
+                    channel,
+                    &filter.company,
+                    home,
+                    user,
+                ),
+                record,
+            )?;
+            let Some(session) = session else { continue };
+            found.push(ListedSession {
+                session,
+                snippet: Some(snippet(reader, one.message, phrases)?),
+            });
+            if found.len() == limit {
+                return Ok(found);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The characters of a message in which a snippet is looked for.
+const SNIPPET_SOURCE_CHARS: usize = 65_536;
+const SNIPPET_SOURCE: &str =
+    "SELECT id, substr(content, 1, CAST(?2 AS INTEGER)) AS content FROM messages WHERE seq = ?1";
+
+fn snippet(
+    reader: &Reader<'_>,
+    message: Option<Tick>,
+    phrases: &[Phrase],
+) -> Result<Option<Snippet>> {
+    let Some(message) = message else {
+        return Ok(None);
+    };
+    reader.optional(SNIPPET_SOURCE, (message, SNIPPET_SOURCE_CHARS), |row| {
+        let message_id = row.get("id")?;
+        let content: String = row.get("content")?;
+        let terms::Snippet { text, marks } = terms::snippet(&content, phrases);
+        Ok(Snippet {
+            message_id,
+            text,
+            marks,
+        })
+    })
+}
