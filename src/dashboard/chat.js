@@ -4,7 +4,7 @@ import { call, events, path } from './api.js';
 import { composer } from './composer.js';
 import { h, icon, setContent } from './dom.js';
 import { markdown } from './markdown.js';
-import { ENDINGS, attachment, messageFrame, plainText, rating, showSources, thinking } from './message.js';
+import { ENDINGS, attachment, messageFrame, nameOf, plainText, rating, showSources, thinking } from './message.js';
 import { button, errorText, failure, notice, time } from './components.js';
 
 const PAGE = 50;
@@ -155,6 +155,7 @@ class Conversation {
     frame.isComplete = true;
     frame.id = message.id;
     frame.text = message.content;
+    setContent(frame.author, h('bdi', nameOf(message) ?? this.people[message.role]));
     setContent(frame.when, time(message.created_at));
     if (isAnswer) this.fillAnswer(frame, message);
     else this.fillQuestion(frame, message);

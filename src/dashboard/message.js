@@ -19,16 +19,20 @@ export const ENDINGS = {
 };
 
 /** An empty message. `isComplete` is set when the message can no longer change. */
-export function messageFrame(role, author) {
+export function messageFrame(role, name) {
+  const author = h('strong', h('bdi', name));
   const body = h('div.message-body');
   const files = h('ul.files');
   const sources = h('div.sources');
   const state = h('div.state');
   const foot = h('div.feedback');
   const when = h('span.when');
-  const element = h(`li.message.${role}`, h('div.message-head', h('strong', author), when), body, files, sources, state, foot);
-  return { element, body, files, sources, state, foot, when, isComplete: false };
+  const element = h(`li.message.${role}`, h('div.message-head', author, when), body, files, sources, state, foot);
+  return { element, author, body, files, sources, state, foot, when, isComplete: false };
 }
+
+/** The name of who wrote a stored message. A program without a person has none that a reader knows. */
+export const nameOf = ({ author }) => (author && author.kind !== 'service_account' ? author.name ?? author.id : null);
 
 /** The text of a person, as it was typed. */
 export const plainText = (text) => h('p.plain', { dir: 'auto' }, text);

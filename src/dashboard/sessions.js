@@ -5,6 +5,7 @@ import { conversation } from './chat.js';
 import { append, h, setContent } from './dom.js';
 import { form } from './form.js';
 import { listView, pickFilter } from './list.js';
+import { nameOf } from './message.js';
 import { agentNames, channelNames, companyNames } from './names.js';
 import { badge, button, confirm, dialog, download, empty, facts, heading, identifier, linkButton, plural, time, toast } from './components.js';
 import { agentOption, agents, channelOption, channels, companies, companyOption } from './picker.js';
@@ -212,7 +213,7 @@ function asMarkdown(session, agent, messages) {
   const quoted = (text) => text.split('\n').map((line) => `> ${line}`).join('\n');
   const line = (text) => String(text ?? 'none').replace(/\s+/g, ' ');
   const transcript = messages.map((message) => [
-    `## ${message.role === 'user' ? 'Question' : 'Answer'}, ${message.created_at}`,
+    `## ${message.role === 'user' ? 'Question' : 'Answer'}${nameOf(message) ? ` by ${line(nameOf(message))}` : ''}, ${message.created_at}`,
     '',
     quoted(message.content),
     ...message.attachments.map((file) => `\nFile: ${line(file.filename ?? file.blob_path)} (${file.mime})`),

@@ -13,9 +13,10 @@ use super::edge::envelope::{MaybeSerialized, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_id};
 use super::edge::once::{self, Made, Once};
 use super::sessions::{find, find_in, hide_reasoning, refuse_unmapped};
-use crate::error::Result;
+use crate::error::{Code, Refusal, Result};
 use crate::input::fields::{Field, Fields, FromFields};
-use crate::model::caller::Reach;
+use crate::model::author::{Author, Authorship, END_USER, one_line};
+use crate::model::caller::{Reach, Who};
 use crate::model::file;
 use crate::model::ids::{MessageId, SessionId};
 use crate::model::names::TenantNo;
@@ -29,6 +30,8 @@ use crate::store::{Extent, reasoning};
 
 /// The most characters of a message (contract, section 1, Size).
 const MESSAGE: usize = 32_000;
+/// The most characters of an author's id, and of an author's name.
+const AUTHOR: usize = 255;
 /// The most files of a message.
 const ATTACHMENTS: usize = 6;
 /// The most characters of a title that comes from a first message.
@@ -37,6 +40,7 @@ const DERIVED_TITLE: usize = 80;
 /// The body of a POST.
 pub(super) struct AppendRequest {
     message: String,
+    author: Option<Author>,
     attachments: Vec<NewAttachment>,
     client_message_id: Option<String>,
     model_tier: ModelTier,
@@ -70,6 +74,10 @@ impl FromFields for AppendRequest {
         }
         Self {
             message,
+            author: fields
+                .object("author")
+                .value()
+                .map(|author| given_author(&author)),
             attachments,
             client_message_id: fields.text("client_message_id", 1..=128).value(),
             model_tier: fields
@@ -77,6 +85,25 @@ impl FromFields for AppendRequest {
                 .value()
                 .unwrap_or(ModelTier::Fast),
         }
+    }
+}
+
+/// Reads the author whom a client names.
+fn given_author(fields: &Fields<'_>) -> Author {
+    let kind = fields.text("kind", 1..=32).value();
+    let kind = kind.unwrap_or_else(|| END_USER.to_owned());
+    if !Author::is_kind_of_person(&kind) {
+        fields.refuse("kind", Author::KIND_RULE);
+    }
+    let id = fields.required_text("id", 1..=AUTHOR);
+    if id.chars().any(char::is_control) {
+        fields.refuse("id", "must not contain control characters");
+    }
+    let name = fields.text("name", 0..=AUTHOR).value();
+    Author {
+        kind,
+        id,
+        name: name.and_then(|name| one_line(&name)),
     }
 }
 
@@ -88,13 +115,20 @@ pub(super) struct Accepted {
     show_agent_progress_steps: bool,
 }
 
+const NOT_FOR_OTHERS: &str =
+    "Only a service account may say who wrote a message. Remove author from the request.";
+
 pub(super) async fn append(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
     body: Body<AppendRequest>,
 ) -> Outcome<MaybeSerialized<Accepted>> {
-    let sent = body.read()?;
+    let mut sent = body.read()?;
+    let given = sent.author.take();
+    if given.is_some() && !matches!(caller.who, Who::ServiceAccount { .. }) {
+        return Err(Refusal::new(Code::Forbidden).saying(NOT_FOR_OTHERS).into());
+    }
     let once = Once::of(&request, &caller, &body)?;
     let id: SessionId = path_id(&request, "session_id")?;
     let (call, repeat, now) = (caller.shared(), once.clone(), app.store.now());
@@ -109,24 +143,27 @@ pub(super) async fn append(
         Ok(match checked {
             Ok(session) => Checked::Fine {
                 tenant: session.internals.tenant,
+                authorship: Authorship::of(&call, &session, given),
                 show_agent_progress_steps: session.show_agent_progress_steps,
                 sent,
             },
             Err(not_mapped) => Checked::NotMapped(not_mapped),
         })
     });
-    let (tenant, show_agent_progress_steps, sent) = match checked.await? {
+    let (tenant, authorship, show_agent_progress_steps, sent) = match checked.await? {
         Checked::Fine {
             tenant,
+            authorship,
             show_agent_progress_steps,
             sent,
-        } => (tenant, show_agent_progress_steps, sent),
+        } => (tenant, authorship, show_agent_progress_steps, sent),
         Checked::Repeated(first) => return once::replay(first),
         Checked::NotMapped(not_mapped) => return Err(refuse_unmapped(&app, not_mapped).await?),
     };
     let new = NewMessage {
         session: id,
         tenant,
+        authorship,
         title: title_of(&sent.message),
         content: sent.message,
         attachments: sent.attachments,
@@ -157,6 +194,7 @@ enum Checked {
     /// The session takes the message.
     Fine {
         tenant: TenantNo,
+        authorship: Authorship,
         show_agent_progress_steps: bool,
         sent: AppendRequest,
     },

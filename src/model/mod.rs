@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod api_key;
 pub mod article;
+pub mod author;
 pub mod caller;
 pub mod clock;
 mod company_id;

@@ -9,6 +9,7 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::author::Author;
 use super::caller::{Actor, SessionFacts};
 use super::clock::Timestamp;
 use super::file;
@@ -224,8 +225,10 @@ pub struct Appended {
 pub struct Message {
     /// The message's id.
     pub id: MessageId,
-    /// The author: the user or the agent.
+    /// Whether a person or the agent wrote the message.
     pub role: MessageRole,
+    /// Who wrote the message; `null` in a message of a version that did not record it.
+    pub author: Option<Author>,
     /// The message as parts of an AI SDK `UIMessage`.
     pub parts: Parts,
     /// The text alone.

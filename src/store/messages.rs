@@ -10,6 +10,7 @@ use super::sql::{Reader, Row, Rows, params};
 use super::turns::Settlement;
 use super::{WriteTx, channels, search_index, turns};
 use crate::error::{Code, Error, Refusal, Result};
+use crate::model::author::{Author, Authorship};
 use crate::model::caller::{Caller, Reach};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{MessageId, SessionId, Tick, TurnId};
@@ -22,8 +23,11 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT m.content AS content, m.parts AS parts, m.rating AS rating, m.comment AS comment, m.id AS id, m.role AS role, \
-             t.id AS turn_id, t.model_tier AS model_tier, m.finish_reason AS finish_reason, m.created_at AS created_at \
-             FROM messages m JOIN turns t ON t.seq = m.turn_seq ",
+             t.id AS turn_id, t.model_tier AS model_tier, m.finish_reason AS finish_reason, m.created_at AS created_at, \
+             t.author_kind AS author_kind, t.author_id AS author_id, t.author_name AS author_name, \
+             s.agent_id AS agent_id, a.name AS agent_name \
+             FROM messages m JOIN turns t ON t.seq = m.turn_seq JOIN sessions s ON s.seq = m.session_seq \
+             LEFT JOIN agents a ON a.tenant_no = s.tenant_no AND a.agent_id = s.agent_id ",
             $rest
         )
     };
@@ -40,9 +44,15 @@ fn record(row: &Row<'_>) -> Result<Message> {
             with_text(&parts, &content).map_err(|error| Error::Internal(error.into()))?,
         ),
     };
+    let role: MessageRole = row.get("role")?;
+    let author = match role {
+        MessageRole::User => author(row)?,
+        MessageRole::Assistant => Some(Author::agent(row.get("agent_id")?, row.get("agent_name")?)),
+    };
     Ok(Message {
         id: row.get("id")?,
-        role: row.get("role")?,
+        role,
+        author,
         parts,
         content,
         attachments: Vec::new(),
@@ -52,6 +62,14 @@ fn record(row: &Row<'_>) -> Result<Message> {
         created_at: Timestamp(row.get("created_at")?),
         feedback: (rating.is_some() || comment.is_some()).then_some(Feedback { rating, comment }),
     })
+}
+
+/// The author of a turn's message. A turn of an earlier version has none.
+fn author(row: &Row<'_>) -> Result<Option<Author>> {
+    let kind: Option<String> = row.get("author_kind")?;
+    let id: Option<String> = row.get("author_id")?;
+    let name = row.get("author_name")?;
+    Ok(kind.zip(id).map(|(kind, id)| Author { kind, id, name }))
 }
 
 /// A stored text part: the next bytes of the message's content.
@@ -268,6 +286,8 @@ pub struct NewMessage {
     pub session: SessionId,
     /// The session's tenant.
     pub tenant: TenantNo,
+    /// Who writes the message.
+    pub authorship: Authorship,
     /// The text.
     pub content: String,
     /// The files that the message carries.
@@ -286,7 +306,8 @@ RETURNING message_count, title IS NULL AS untitled";
 const SET_TITLE: &str = "UPDATE sessions SET title = ?2 WHERE seq = ?1";
 const EXISTS: &str = "SELECT 1 FROM sessions WHERE seq = ?1";
 const INSERT: &str = "
-INSERT INTO messages (seq, id, session_seq, turn_seq, role, content, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+INSERT INTO messages (seq, id, session_seq, turn_seq, role, content, searched_name, created_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 /// Appends a message and queues the turn that will answer it.
 ///
@@ -343,11 +364,13 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
             turn.tick(),
             MessageRole::User,
             &new.content,
+            new.authorship.searched_name(),
             now,
         ),
     )?;
     let session = new.session.tick();
-    search_index::add_message(tx, new.tenant, session, message.tick(), &new.content)?;
+    let searched = search_index::searched(&new.content, new.authorship.searched_name());
+    search_index::add_message(tx, new.tenant, session, message.tick(), &searched)?;
     attachments::attach(tx, message, &files, &new.attachments)?;
     let answer: MessageId = tx.new_id()?;
     turns::insert(tx, new, turn, message, answer, since)?;
@@ -405,6 +428,8 @@ pub struct ConversationMessage {
     pub id: MessageId,
     /// Whether a person or the agent wrote it.
     pub role: MessageRole,
+    /// The person, if the server knows.
+    pub author: Option<Author>,
     /// The text.
     pub content: String,
 }
@@ -412,9 +437,11 @@ pub struct ConversationMessage {
 /// The most messages that a responder receives. A responder's own budget is smaller.
 const MOST_MESSAGES: i64 = 400;
 const CONVERSATION: &str = "
-SELECT id, role, content FROM messages m WHERE session_seq = ?1 AND turn_seq <= ?2
-  AND NOT EXISTS (SELECT 1 FROM turns WHERE seq = m.turn_seq AND error_code = 'model_content_filtered')
-ORDER BY seq DESC LIMIT ?3";
+SELECT m.id AS id, m.role AS role, m.content AS content,
+       t.author_kind AS author_kind, t.author_id AS author_id, t.author_name AS author_name
+FROM messages m JOIN turns t ON t.seq = m.turn_seq
+WHERE m.session_seq = ?1 AND m.turn_seq <= ?2 AND (t.error_code IS NULL OR t.error_code <> 'model_content_filtered')
+ORDER BY m.seq DESC LIMIT ?3";
 
 /// The conversation up to a turn's own message, oldest first. A message that a content filter
 /// refused is left out, because the filter would refuse every later prompt that contains it.
@@ -430,6 +457,7 @@ pub fn conversation(
             Ok(ConversationMessage {
                 id: row.get("id")?,
                 role: row.get("role")?,
+                author: author(row)?,
                 content: row.get("content")?,
             })
         },

@@ -106,7 +106,7 @@ SELECT seq, user_message_id, assistant_message_id FROM turns WHERE session_seq =
 const DELETE_LOG: &str = "DELETE FROM turn_logs WHERE turn_seq = ?1 RETURNING length(log) AS bytes";
 const DELETE_TURN: &str = "DELETE FROM turns WHERE seq = ?1";
 const DELETE_MESSAGE: &str = "
-DELETE FROM messages WHERE seq = ?1 AND session_seq = ?2 RETURNING content";
+DELETE FROM messages WHERE seq = ?1 AND session_seq = ?2 RETURNING content, searched_name";
 
 /// Removes turns of a session with their messages and event logs, and removes the words of the
 /// messages, or queues them. Returns whether there were any.
@@ -127,12 +127,12 @@ fn remove_turns(tx: &WriteTx<'_>, removed: Removed) -> Result<bool> {
     let mut bytes = 0;
     for (turn, messages) in &turns {
         for message in messages.map(|message| message.tick()) {
-            let content: Option<String> =
-                tx.returning(DELETE_MESSAGE, (message, session), |row| row.get("content"))?;
-            let Some(content) = content else { continue };
+            let deleted = (message, session);
+            let text = tx.returning(DELETE_MESSAGE, deleted, search_index::searched_of)?;
+            let Some(text) = text else { continue };
             let indexed = indexed.0..=indexed.1;
-            search_index::remove_message(tx, tenant, indexed, message, &content)?;
-            bytes += i64::try_from(content.len()).unwrap_or(i64::MAX);
+            search_index::remove_message(tx, tenant, indexed, message, &text)?;
+            bytes += i64::try_from(text.len()).unwrap_or(i64::MAX);
         }
         let log: Option<i64> = tx.returning(DELETE_LOG, [turn], |row| row.get("bytes"))?;
         bytes += log.unwrap_or(0);

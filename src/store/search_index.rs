@@ -1,5 +1,6 @@
 //! The search index: adds the words of titles and messages, and removes those of deleted ones.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::search::Spelling;
-use super::sql::Reader;
+use super::sql::{Reader, Row};
 use super::{Extent, Store, WriteTx, fts5, tsvector};
 use crate::error::Result;
 use crate::model::ids::Tick;
@@ -138,7 +139,7 @@ pub(super) fn replace_title(
 const INDEXED: &str = "SELECT done_seq FROM search_progress WHERE what = 'messages'";
 const SET_INDEXED: &str = "UPDATE search_progress SET done_seq = ?1 WHERE what = 'messages'";
 const UNINDEXED: &str = "
-SELECT m.seq AS seq, s.tenant_no AS tenant_no, m.content AS content
+SELECT m.seq AS seq, s.tenant_no AS tenant_no, m.content AS content, m.searched_name AS searched_name
 FROM messages m JOIN sessions s ON s.seq = m.session_seq
 WHERE m.seq > ?1 ORDER BY m.seq LIMIT ?2";
 const HAS_UNINDEXED: &str = "
@@ -150,6 +151,25 @@ pub(super) fn indexed_up_to(reader: &Reader<'_>) -> Result<Tick> {
         Index::Fts5 => reader.one(INDEXED, (), |row| row.get("done_seq")),
         Index::Tsvector => Ok(Tick(i64::MAX)),
     }
+}
+
+/// The text that the index has of a message: its content, and the author's name if the client gave
+/// one.
+pub(super) fn searched<'a>(content: &'a str, name: Option<&str>) -> Cow<'a, str> {
+    match name {
+        None => Cow::Borrowed(content),
+        Some(name) => Cow::Owned(format!("{content}\n{name}")),
+    }
+}
+
+/// As [`searched`], of a row with `content` and `searched_name`.
+pub(super) fn searched_of(row: &Row<'_>) -> Result<String> {
+    let (content, name): (String, Option<String>) =
+        (row.get("content")?, row.get("searched_name")?);
+    Ok(match name {
+        None => content,
+        Some(name) => searched(&content, Some(&name)).into_owned(),
+    })
 }
 
 /// Indexes a message in the change that stores it, unless a later change in the background does.
@@ -214,7 +234,7 @@ fn add_batch(tx: &mut WriteTx<'_>) -> Result<(usize, bool)> {
     let after = indexed_up_to(reader)?;
     let unindexed = reader.first_within(BATCH_BYTES, UNINDEXED, (after, BATCH), |row| {
         let (seq, tenant): (Tick, TenantNo) = (row.get("seq")?, row.get("tenant_no")?);
-        Ok((seq, tenant, row.get::<String>("content")?))
+        Ok((seq, tenant, searched_of(row)?))
     })?;
     let mut bytes = 0;
     for (seq, tenant, content) in &unindexed.rows {
@@ -263,7 +283,7 @@ pub(super) fn rebuild_of(reader: &Reader<'_>) -> Result<Rebuild> {
 }
 
 const OLDER_MESSAGES: &str = "
-SELECT m.seq AS seq, s.tenant_no AS tenant_no, m.content AS content
+SELECT m.seq AS seq, s.tenant_no AS tenant_no, m.content AS content, m.searched_name AS searched_name
 FROM messages m CROSS JOIN sessions s
 WHERE s.seq = m.session_seq AND m.seq < ?1 ORDER BY m.seq DESC LIMIT ?2";
 const OLDER_TITLES: &str = "
@@ -297,7 +317,7 @@ fn add_older_messages(tx: &WriteTx<'_>, before: Tick) -> Result<Tick> {
         .reader()
         .first_within(BATCH_BYTES, OLDER_MESSAGES, (before, BATCH), |row| {
             let (seq, tenant): (Tick, TenantNo) = (row.get("seq")?, row.get("tenant_no")?);
-            Ok((seq, tenant, row.get::<String>("content")?))
+            Ok((seq, tenant, searched_of(row)?))
         })?;
     // In ascending order, because the index writes a part of its own for each step back.
     for (seq, tenant, content) in older.rows.iter().rev() {

@@ -40,8 +40,8 @@ pub fn waiting(reader: &Reader<'_>, session: SessionId) -> Result<i64> {
 
 const INSERT: &str = "
 INSERT INTO turns (seq, id, session_seq, tenant_no, status, model_tier, client_message_id, user_message_id, assistant_message_id,
-                   since_tick, queued_at)
-VALUES (?1, ?2, ?3, ?4, 'QUEUED', ?5, ?6, ?7, ?8, ?9, ?10)";
+                   since_tick, queued_at, author_kind, author_id, author_name, sent_by)
+VALUES (?1, ?2, ?3, ?4, 'QUEUED', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 /// Queues a turn.
 pub(super) fn insert(
@@ -53,6 +53,7 @@ pub(super) fn insert(
     since: Tick,
 ) -> Result<()> {
     let now = tx.now();
+    let author = &new.authorship.author;
     tx.execute(
         INSERT,
         params![
@@ -65,7 +66,11 @@ pub(super) fn insert(
             message,
             answer,
             since,
-            now
+            now,
+            &author.kind,
+            &author.id,
+            &author.name,
+            &new.authorship.sent_by
         ],
     )
     .map(drop)

@@ -539,6 +539,7 @@ mod tests {
 
     use super::*;
     use crate::input::seed;
+    use crate::model::author::{Author, Authorship};
     use crate::model::caller::Actor;
     use crate::model::clock::Clock;
     use crate::model::names::{AgentId, ClientId};
@@ -590,6 +591,11 @@ mod tests {
                     let message = NewMessage {
                         session,
                         tenant: tenant.no,
+                        authorship: Authorship {
+                            author: Author::agent(AgentId(102), None),
+                            is_given: false,
+                            sent_by: None,
+                        },
                         content: "Hello".to_owned(),
                         attachments: Vec::new(),
                         title: None,

@@ -1,6 +1,7 @@
 //! Chooses the responder of a turn, and reads what it may see (contract, section 13).
 
 mod prompt;
+mod speakers;
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -14,6 +14,7 @@ mod articles;
 mod attachment_types;
 mod attachments;
 mod authority;
+mod authors;
 mod backups;
 mod cache;
 mod channels;

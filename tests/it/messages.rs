@@ -72,11 +72,13 @@ fn a_message_is_returned_with_all_its_fields() {
         )
         .expect(202)
         .data();
+    let account = northwind.get("/whoami").expect(200).data()["id"].clone();
     assert_eq!(
         northwind.messages(&session, "").expect(200).data(),
         json!([{
             "id": accepted["user_message_id"],
             "role": "user",
+            "author": { "kind": "service_account", "id": account, "name": "PSA integration (demo)" },
             "parts": [{ "type": "text", "text": text }],
             "content": text,
             "attachments": [],

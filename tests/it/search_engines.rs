@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use switchboard::input::seed;
+use switchboard::model::author::{Author, Authorship};
 use switchboard::model::caller::Actor;
 use switchboard::model::clock::Clock;
 use switchboard::model::directory::DirectoryRule;
@@ -150,6 +151,11 @@ impl World {
                 let message = NewMessage {
                     session,
                     tenant: no,
+                    authorship: Authorship {
+                        author: Author::agent(AgentId(102), None),
+                        is_given: false,
+                        sent_by: None,
+                    },
                     content,
                     attachments: Vec::new(),
                     title: Some(title),

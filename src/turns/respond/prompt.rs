@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::TurnContext;
+use super::speakers::{self, Speakers};
 use crate::error::Result;
 use crate::knowledge::passage_index::PassageIndex;
 use crate::knowledge::question::Participants;
@@ -85,6 +86,9 @@ pub(super) fn build(
             company.custom_instructions_for_user_facing_chat.as_deref(),
         );
     }
+    let speakers = Speakers::of(&context.conversation);
+    let rule = (!speakers.is_empty()).then_some(speakers::RULE);
+    add("Several people write in this conversation.", rule);
     let user_messages = context.user_messages();
     let index = index.lock().unwrap_or_else(PoisonError::into_inner);
     let company = context.company.as_ref();
@@ -116,13 +120,17 @@ pub(super) fn build(
         session: context.session.id,
         tier,
         system,
-        history: history(&context.conversation, files),
+        history: history(&context.conversation, &speakers, files),
     };
     Ok((prompt, sources))
 }
 
 /// Builds the history. A file that the model does not see is a line of text.
-fn history(conversation: &[ConversationMessage], files: Files) -> Vec<HistoryMessage> {
+fn history(
+    conversation: &[ConversationMessage],
+    speakers: &Speakers<'_>,
+    files: Files,
+) -> Vec<HistoryMessage> {
     let Files {
         mut attached,
         images,
@@ -132,7 +140,10 @@ fn history(conversation: &[ConversationMessage], files: Files) -> Vec<HistoryMes
     let mut history = Vec::new();
     for source in conversation {
         let content = match source.role {
-            MessageRole::User => Cow::Borrowed(source.content.as_str()),
+            MessageRole::User => match speakers.named(source, &source.content) {
+                Some(named) => Cow::Owned(named),
+                None => Cow::Borrowed(source.content.as_str()),
+            },
             MessageRole::Assistant => without_thoughts(&source.content),
         };
         let mut message = HistoryMessage {

@@ -692,6 +692,19 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     ),
     ("message", "The text of the message."),
     (
+        "author",
+        "Who wrote the message. Only a service account names another author than itself.",
+    ),
+    (
+        "appendMessage.kind",
+        "The kind of person, in a word of the client; `end_user` if absent.",
+    ),
+    (
+        "appendMessage.id",
+        "The person's id among those of the kind.",
+    ),
+    ("appendMessage.name", "The person's name."),
+    (
         "client_message_id",
         "The caller's id of the message, so that a retry is no second message.",
     ),
