@@ -50,6 +50,8 @@ pub struct Channel {
     pub deleted: bool,
     /// The agent that the channel is bound to.
     pub agent_id: AgentId,
+    /// The text that the relay puts before each message.
+    pub relay_prefix: Option<String>,
     /// Whether clients show the agent's steps.
     pub show_agent_progress_steps: bool,
 }
@@ -113,6 +115,9 @@ pub trait Directory {
     /// of its channels.
     fn owns_directory(&self, tenant: TenantNo, inbound: &M365TenantId)
     -> Result<bool, Self::Error>;
+
+    /// Whether the tenant's own people sign in with this M365 tenant.
+    fn is_home(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<bool, Self::Error>;
 
     /// The tenant's end company with this id.
     fn company(&self, tenant: TenantNo, id: &CompanyId) -> Result<Option<Company>, Self::Error>;
@@ -256,6 +261,8 @@ pub struct NotMapped {
     pub inbound: Option<M365TenantId>,
     /// The number of companies that are linked to the M365 tenant.
     pub linked_companies: u64,
+    /// Whether the M365 tenant is the one with which the acting tenant's own people sign in.
+    pub is_home: bool,
     /// The channel that routed the message.
     pub channel: ChannelId,
     /// The bot that received the message.
@@ -269,6 +276,8 @@ const ROUTING_IGNORED: &str =
     "bot_id and inbound_tenant_id were ignored: they route only a platform service account.";
 const COMPANY_IGNORED_FOR_PLATFORM: &str =
     "end_company_id was ignored: inbound_tenant_id decides the company of a platform call.";
+const NO_CHANNEL: &str = "inbound_tenant_id led to no channel: the bot is not installed for it, and the acting tenant has no ACTIVE channel of the \
+     bot for it. The tenant's own NEO_SUPPORT agent answers, which is for the MSP's technicians.";
 const COMPANY_IGNORED_FOR_MSP: &str =
     "end_company_id was ignored: an agent with the audience MSP serves no client company.";
 
@@ -402,6 +411,9 @@ fn route<D: Directory>(
     if request.end_company_id.is_some() {
         warnings.push(COMPANY_IGNORED_FOR_PLATFORM);
     }
+    if found.rule == Rule::NeoSupport && request.inbound_tenant_id.is_some() {
+        warnings.push(NO_CHANNEL);
+    }
     Ok(Ok(Resolution {
         rule: found.rule,
         agent,
@@ -512,10 +524,15 @@ fn pin<D: Directory>(
         Linked::One(_) => 1,
         Linked::Not(companies) => companies,
     };
+    let is_home = match &request.inbound_tenant_id {
+        Some(inbound) => directory.is_home(tenant.no, inbound)?,
+        None => false,
+    };
     Ok(Err(NotMapped {
         tenant: tenant.clone(),
         inbound: request.inbound_tenant_id.clone(),
         linked_companies,
+        is_home,
         channel: channel.id,
         bot: request.bot_id.clone(),
     }))
@@ -650,6 +667,10 @@ impl NotMapped {
                  Please contact {msp}."
             ),
             (Some(inbound), _) if !is_organization(Some(inbound)) => no_organization(inbound, msp),
+            (Some(_), companies) if self.is_home && companies != 1 => format!(
+                "This chat is for the clients of {msp}, and you write from {msp}'s own Microsoft 365 tenant. \
+                 Please use the chat for {msp}'s technicians."
+            ),
             (Some(inbound), 0) => format!(
                 "Your organization is not set up for this chat yet. Please contact {msp}: \
                  its administrator must link one company to the Microsoft 365 tenant {inbound}."

@@ -57,9 +57,8 @@ impl FromQuery for NamedTenant {
 }
 
 impl NamedTenant {
-    /// The tenant whose channels the call is about: the caller's own tenant if the query names
-    /// none.
-    async fn or_own(&self, app: &App, call: &Call) -> Result<TenantNo> {
+    /// The tenant that the call is about: the caller's own tenant if the query names none.
+    pub(super) async fn or_own(&self, app: &App, call: &Call) -> Result<TenantNo> {
         let named = named_tenant(app, call, self.0.as_deref()).await?;
         Ok(named.unwrap_or(call.tenant.no))
     }
@@ -275,6 +274,7 @@ pub(super) struct Greeting {
     matched: bool,
     display_name: Option<String>,
     welcome_message: Option<String>,
+    relay_prefix: Option<String>,
 }
 
 pub(super) async fn install_event(
@@ -303,6 +303,7 @@ pub(super) async fn install_event(
             matched: true,
             display_name: channel.display_name,
             welcome_message: channel.welcome_message,
+            relay_prefix: channel.relay_prefix,
         },
         None => Greeting::default(),
     }))

@@ -4,10 +4,11 @@ use actix_web::{HttpRequest, web};
 use serde_json::Value;
 
 use super::App;
+use super::channels::NamedTenant;
 use super::edge::admission::Permit;
 use super::edge::audited;
 use super::edge::context::event_of;
-use super::edge::cursor::{self, ListQuery};
+use super::edge::cursor::{self, List, ListQuery};
 use super::edge::envelope::{MaybeSerialized, NoContent, Outcome, Reply};
 use super::edge::extract::{Body, FromQuery, Query, QueryString, path_directory, path_name};
 use super::edge::once::Once;
@@ -185,14 +186,20 @@ pub(super) async fn delete(
 pub(super) async fn list_unlinked(
     app: web::Data<App>,
     caller: Permit,
-    Query(list): Query<ListQuery<()>>,
+    Query(query): Query<ListQuery<NamedTenant>>,
 ) -> Outcome<Vec<UnlinkedRecord>> {
-    cursor::of_tenant(
+    let tenant = query.filter.or_own(&app, &caller).await?;
+    let owner = tenant.0.to_string();
+    let list = List {
+        name: "unlinked-tenants",
+        owner: &owner,
+    };
+    cursor::newest_first(
         &app,
-        &caller,
-        &list.page,
-        "unlinked-tenants",
-        unlinked::page,
+        caller.tenant.no,
+        &query.page,
+        list,
+        move |reader, before, limit| unlinked::page(reader, tenant, before, limit),
         |refused: &UnlinkedRecord| refused.seq,
     )
     .await

@@ -331,6 +331,7 @@ fn new_session(
             .as_ref()
             .is_none_or(|channel| channel.show_agent_progress_steps),
         channel_id: resolution.channel.as_ref().map(|channel| channel.id),
+        relay_prefix: resolution.channel.and_then(|channel| channel.relay_prefix),
         tenant: resolution.tenant,
         company: resolution.company,
         pinned_by: resolution.pinned_by,

@@ -49,6 +49,7 @@ impl FromQuery for TenantFilter {
     fn read(query: &QueryString) -> Result<Self> {
         Ok(Self {
             bot_id: query.named("bot_id")?,
+            entra_tenant_id: query.directory("entra_tenant_id")?,
             q: query.search()?,
         })
     }

@@ -45,6 +45,8 @@ pub struct Session {
     pub show_agent_progress_steps: bool,
     /// The channel that routed the session.
     pub channel_id: Option<ChannelId>,
+    /// The text that the relay puts before each of its messages, by that channel's setting.
+    pub relay_prefix: Option<String>,
     /// The company that the session is pinned to.
     pub end_company_id: Option<CompanyId>,
     /// The caller that created the session.

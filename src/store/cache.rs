@@ -231,6 +231,10 @@ impl<D: Directory> Directory for Cached<'_, D> {
         self.directory.owns_directory(tenant, inbound)
     }
 
+    fn is_home(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<bool, D::Error> {
+        self.directory.is_home(tenant, inbound)
+    }
+
     fn company(&self, tenant: TenantNo, id: &CompanyId) -> Result<Option<Company>, D::Error> {
         self.directory.company(tenant, id)
     }
@@ -268,6 +272,10 @@ impl Directory for CacheOnly {
     }
 
     fn owns_directory(&self, _: TenantNo, _: &M365TenantId) -> Result<bool, CacheMiss> {
+        Err(CacheMiss)
+    }
+
+    fn is_home(&self, _: TenantNo, _: &M365TenantId) -> Result<bool, CacheMiss> {
         Err(CacheMiss)
     }
 
@@ -369,8 +377,6 @@ trait Cacheable: Clone {
 }
 
 impl Cacheable for Tenant {}
-impl Cacheable for Channel {}
-impl Cacheable for Option<Channel> {}
 impl Cacheable for Linked {}
 impl Cacheable for bool {}
 
@@ -384,9 +390,22 @@ impl Cacheable for Agent {
     }
 }
 
+impl Cacheable for Channel {
+    fn heap_bytes(&self) -> usize {
+        self.relay_prefix.as_ref().map_or(0, String::len)
+    }
+}
+
+impl Cacheable for Option<Channel> {
+    fn heap_bytes(&self) -> usize {
+        self.as_ref().map_or(0, Cacheable::heap_bytes)
+    }
+}
+
 impl Cacheable for Vec<Channel> {
     fn heap_bytes(&self) -> usize {
-        self.len() * size_of::<Channel>()
+        let texts: usize = self.iter().map(Cacheable::heap_bytes).sum();
+        texts + self.len() * size_of::<Channel>()
     }
 }
 

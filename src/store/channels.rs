@@ -287,7 +287,7 @@ macro_rules! facts {
     ($rest:literal) => {
         concat!(
             "SELECT c.id AS id, c.tenant_no AS tenant_no, c.audience AS audience, c.status AS status, \
-             c.deleted_at IS NOT NULL AS deleted, c.agent_id AS agent_id, \
+             c.deleted_at IS NOT NULL AS deleted, c.agent_id AS agent_id, c.relay_prefix AS relay_prefix, \
              c.show_agent_progress_steps AS show_agent_progress_steps ",
             $rest
         )
@@ -302,6 +302,7 @@ fn facts(row: &Row<'_>) -> Result<resolver::Channel> {
         status: row.get("status")?,
         deleted: row.get("deleted")?,
         agent_id: row.get("agent_id")?,
+        relay_prefix: row.get("relay_prefix")?,
         show_agent_progress_steps: row.get("show_agent_progress_steps")?,
     })
 }

@@ -17,6 +17,9 @@ SELECT EXISTS (SELECT 1 FROM company_directories WHERE tenant_no = ?1 AND m365_t
     OR EXISTS (SELECT 1 FROM unlinked_tenants WHERE tenant_no = ?1 AND m365_tenant_id = ?2)
     OR EXISTS (SELECT 1 FROM tenants WHERE tenant_no = ?1 AND entra_tenant_id = ?2) AS owns";
 
+const IS_HOME: &str = "
+SELECT EXISTS (SELECT 1 FROM tenants WHERE tenant_no = ?1 AND entra_tenant_id = ?2) AS is_home";
+
 impl Directory for Reader<'_> {
     type Error = Error;
 
@@ -50,6 +53,10 @@ impl Directory for Reader<'_> {
 
     fn owns_directory(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<bool> {
         self.one(OWNS_DIRECTORY, (tenant, inbound), |row| row.get("owns"))
+    }
+
+    fn is_home(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<bool> {
+        self.one(IS_HOME, (tenant, inbound), |row| row.get("is_home"))
     }
 
     fn company(&self, tenant: TenantNo, id: &CompanyId) -> Result<Option<Company>> {

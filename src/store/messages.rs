@@ -263,6 +263,7 @@ fn check_link(cached: &Cached<'_, Reader<'_>>, session: &Session) -> Result<Opti
         Linked::Not(companies) => companies,
     };
     Ok(Some(NotMapped {
+        is_home: cached.is_home(tenant, inbound)?,
         tenant: cached.tenant_by_no(tenant)?,
         inbound: Some(inbound.clone()),
         linked_companies,

@@ -22,9 +22,10 @@ macro_rules! select_session {
              s.created_by_name AS created_by_name, s.shared AS shared, s.message_count AS message_count, \
              s.metadata AS metadata, s.rule AS rule, s.tenant_no AS tenant_no, s.platform_tenant_no AS platform_tenant_no, \
              s.company_seq AS company_seq, s.inbound_m365_tenant_id AS inbound_m365_tenant_id, \
-             t.rate_limit_per_minute AS rate_limit_per_minute, s.external_id AS external_id, s.external_bot_id AS external_bot_id, \
+             t.rate_limit_per_minute AS rate_limit_per_minute, c.relay_prefix AS relay_prefix, \
+             s.external_id AS external_id, s.external_bot_id AS external_bot_id, \
              s.external_m365_tenant_id AS external_m365_tenant_id \
-             FROM sessions s JOIN tenants t ON t.tenant_no = s.tenant_no ",
+             FROM sessions s JOIN tenants t ON t.tenant_no = s.tenant_no LEFT JOIN channels c ON c.seq = s.channel_seq ",
             $rest
         )
     };
@@ -48,6 +49,7 @@ fn record(row: &Row<'_>) -> Result<Session> {
         updated_at: Timestamp(row.get("updated_at")?),
         show_agent_progress_steps: row.get("show_agent_progress_steps")?,
         channel_id,
+        relay_prefix: row.get("relay_prefix")?,
         end_company_id: row.get("psa_company_id")?,
         created_by: Actor {
             kind: row.get("created_by_kind")?,
@@ -134,6 +136,8 @@ pub struct NewSession {
     pub show_agent_progress_steps: bool,
     /// The channel that the session was routed by.
     pub channel_id: Option<ChannelId>,
+    /// That channel's prefix of the relay's messages. The session's row does not store it.
+    pub relay_prefix: Option<String>,
     /// The company that the session is pinned to.
     pub company: Option<Company>,
     /// The M365 tenant that the session is pinned by.
@@ -199,6 +203,7 @@ impl NewSession {
             updated_at: now,
             show_agent_progress_steps: self.show_agent_progress_steps,
             channel_id: self.channel_id,
+            relay_prefix: self.relay_prefix,
             end_company_id,
             created_by: self.created_by,
             external_id,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::rules::{Violation, refuse, unfit_directory};
-use super::sql::{Keyset, Reader, Row, Rows};
+use super::sql::{Keyset, Reader, Row, Rows, params};
 use super::{WriteTx, agents, folder, installs};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::draft::TenantDraft;
@@ -190,19 +190,32 @@ impl NewTenant {
     }
 }
 
-const PAGE: &str = "
-SELECT tenant_no, client_id, name, entra_tenant_id, retention_days, rate_limit_per_minute, created_at, seq FROM tenants
-WHERE seq < ?2
-  AND (?1 IS NULL OR tenant_no IN (
-    SELECT c.tenant_no FROM channels c WHERE c.bot_id = ?1 AND c.deleted_at IS NULL
-    UNION SELECT i.tenant_no FROM installs i WHERE i.bot_id = ?1))
-ORDER BY seq DESC LIMIT ?3";
+macro_rules! page {
+    ($range:literal) => {
+        concat!(
+            "SELECT tenant_no, client_id, name, entra_tenant_id, retention_days, rate_limit_per_minute, created_at, seq FROM tenants
+             WHERE seq < ?3",
+            $range,
+            " AND (?1 IS NULL OR tenant_no IN (
+                SELECT c.tenant_no FROM channels c WHERE c.bot_id = ?1 AND c.deleted_at IS NULL
+                UNION SELECT i.tenant_no FROM installs i WHERE i.bot_id = ?1))
+              AND (?2 IS NULL OR entra_tenant_id = ?2)
+              ORDER BY seq DESC LIMIT ?4"
+        )
+    };
+}
+
+const PAGE: &str = page!("");
+/// At most one tenant, by the index of the directories. A test reads the query plan.
+pub const OF_SIGN_IN: &str = page!(" AND entra_tenant_id = ?2");
 
 /// The filter of the list of tenants. Each field that is set narrows the list.
 #[derive(Clone, Debug, Default)]
 pub struct TenantFilter {
     /// Tenants with a channel of this bot that is not deleted, or an install of this bot.
     pub bot_id: Option<BotId>,
+    /// The tenant whose people sign in with this directory.
+    pub entra_tenant_id: Option<M365TenantId>,
     /// Tenants whose name and `client_id` contain these words.
     pub q: Option<String>,
 }
@@ -214,11 +227,15 @@ pub fn page(
     before: Tick,
     limit: usize,
 ) -> Result<Rows<(Tick, TenantRecord)>> {
+    let range = match filter.entra_tenant_id {
+        Some(_) => OF_SIGN_IN,
+        None => PAGE,
+    };
     reader.page_matching(
         filter.q.as_deref().map(|q| (q, &["name", "client_id"][..])),
-        [PAGE, PAGE],
+        [range, range],
         Keyset { before, limit },
-        [&filter.bot_id],
+        params![filter.bot_id, filter.entra_tenant_id],
         |row| {
             let tenant = record(row)?;
             Ok((row.get("seq")?, tenant))

@@ -54,9 +54,13 @@ const PAGE: &str = "
 SELECT m365_tenant_id, channel_id, bot_id, attempts, first_seen_at, last_seen_at,
        (SELECT count(*) FROM company_directories d WHERE d.tenant_no = u.tenant_no AND d.m365_tenant_id = u.m365_tenant_id) AS linked_companies,
        seq
-FROM unlinked_tenants u WHERE tenant_no = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
+FROM unlinked_tenants u
+WHERE tenant_no = ?1 AND seq < ?2
+  AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_no = u.tenant_no AND t.entra_tenant_id = u.m365_tenant_id)
+ORDER BY seq DESC LIMIT ?3";
 
-/// A page of a tenant's refused directories older than a tick, newest first.
+/// A page of a tenant's refused directories older than a tick, newest first. The directory with which
+/// the tenant's own people sign in is left out: older versions recorded it.
 pub fn page(
     reader: &Reader<'_>,
     tenant: TenantNo,
@@ -82,13 +86,13 @@ DELETE FROM unlinked_tenants WHERE tenant_no = ?1 AND m365_tenant_id IN (
   ORDER BY last_seen_at DESC, seq DESC LIMIT 9223372036854775807 OFFSET ?2)";
 
 /// Records a refusal, unless exactly one company is linked to the directory by now. An id that
-/// names no organization is not recorded, because nobody can link it. Neither is a directory that
-/// an import is about to link.
+/// names no organization is not recorded, because nobody can link it. Neither is the directory of
+/// the tenant's own people, who are no client, nor one that an import is about to link.
 pub fn record_refusal(tx: &mut WriteTx<'_>, refused: &NotMapped) -> Result<()> {
     let Some(inbound) = &refused.inbound else {
         return Ok(());
     };
-    if inbound.no_organization().is_some() {
+    if refused.is_home || inbound.no_organization().is_some() {
         return Ok(());
     }
     let tenant = refused.tenant.no;

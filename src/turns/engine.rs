@@ -578,6 +578,7 @@ mod tests {
                         title: None,
                         show_agent_progress_steps: true,
                         channel_id: None,
+                        relay_prefix: None,
                         company: None,
                         pinned_by: None,
                         rule: Rule::Selected,

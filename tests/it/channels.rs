@@ -741,11 +741,13 @@ fn an_install_event_gives_the_relay_the_texts_of_an_active_channel() {
             .expect(200)
             .data()
     };
-    let silence = json!({ "matched": false, "display_name": null, "welcome_message": null });
+    let silence = json!({ "matched": false, "display_name": null, "welcome_message": null, "relay_prefix": null });
     let path = format!("/channels/{}", server.client_help_bot());
     let greeting = json!({ "display_name": "Help", "welcome_message": "Welcome!" });
     northwind.patch(&path, greeting).expect(200);
-    let said = json!({ "matched": true, "display_name": "Help", "welcome_message": "Welcome!" });
+    let said = json!({
+        "matched": true, "display_name": "Help", "welcome_message": "Welcome!", "relay_prefix": "Northwind IT",
+    });
     assert_eq!(
         ask(&SHARED_BOT.to_uppercase(), &CONTOSO.to_uppercase()),
         said

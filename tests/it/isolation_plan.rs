@@ -203,7 +203,7 @@ pub const PLAN: &[Row] = plan! {
     "DELETE" "/users/{user_id}"                       [403, 403, 403] [""]
     "PATCH"  "/users/{user_id}"                       [403, 403, 403] [r#"{"role": "ADMIN"}"#]
     // The platform manages every tenant.
-    "GET"    "/tenants"                               [200, 403, 403] ["?q={client_id}"]
+    "GET"    "/tenants"                               [200, 403, 403] ["?q={client_id}", "?entra_tenant_id={inbound_tenant_id}"]
     "POST"   "/tenants"                               [409, 403, 403] [
         r#"{"client_id": "{client_id}", "name": "Twice"}"#,
     ]
@@ -313,7 +313,7 @@ pub const PLAN: &[Row] = plan! {
         r#"{"psa_company_id": "{own.psa_company_id}", "psa_company_name": "Another", "tenant_id": "{inbound_tenant_id}", "client_id": "{client_id}"}"#,
     ]
     "GET"    "/end-companies/health"                  [200, 200, 403] ["?client_id={client_id}"]
-    "GET"    "/end-companies/unlinked-tenants"        [200, 200, 403] ["?client_id={client_id}"]
+    "GET"    "/end-companies/unlinked-tenants"        [200, 200, 403] ["", "?client_id={client_id}"]
     "DELETE" "/end-companies/unlinked-tenants/{inbound_tenant_id}" [204, 204, 403] [""]
     "GET"    "/end-companies/{psa_company_id}"        [200, 200, 403] [""]
     "PUT"    "/end-companies/{psa_company_id}"        [200, 200, 403] [

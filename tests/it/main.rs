@@ -99,6 +99,7 @@ mod psa_lists;
 mod query_plans;
 mod random;
 mod rate_limit;
+mod relay_lookups;
 mod repeats;
 mod reply_headers;
 mod resolver_cases;

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 use switchboard::store::database_file;
 use switchboard::store::sqlite::search_texts;
 use switchboard::store::{
-    channels, companies, health, installs, search_index, sessions, turns, unlinked,
+    channels, companies, health, installs, search_index, sessions, tenants, turns, unlinked,
 };
 
 use crate::database::sqlite_only;
@@ -15,7 +15,7 @@ type Ranges = &'static [(&'static str, &'static str)];
 
 /// Each list's table, the number of steps of its plan (including reads by key), and its ranges.
 const LISTS: &[(&str, usize, Ranges)] = &[
-    ("s", 2, sessions::RANGES),
+    ("s", 3, sessions::RANGES),
     ("channels", 1, channels::RANGES),
     ("i", 4, installs::RANGES),
 ];
@@ -79,6 +79,17 @@ fn lists_of_companies_and_refused_directories_seek_to_the_cursor_in_their_index(
         assert!(!whole.contains("TEMP B-TREE"), "{index} is sorted: {whole}");
         assert!(!whole.contains("SCAN"), "{index} is read whole: {whole}");
     }
+}
+
+#[test]
+fn the_tenant_of_a_directory_is_found_by_an_index() {
+    sqlite_only!();
+    let plan = plan_of(&file_of(&Server::demo()), tenants::OF_SIGN_IN);
+    assert!(
+        plan[0].starts_with("SEARCH tenants USING INDEX sqlite_autoindex_tenants_")
+            && plan[0].contains("(entra_tenant_id=?"),
+        "{plan:#?}"
+    );
 }
 
 #[test]

@@ -237,6 +237,7 @@ fn a_directory_without_a_linked_company_is_refused_with_what_to_link() {
         tenant: world.tenant_numbered(northwind).clone(),
         inbound: Some(directory("contoso")),
         linked_companies: 0,
+        is_home: false,
         channel,
         bot: Some(bot("shared-bot")),
     };
@@ -257,6 +258,7 @@ fn two_companies_sharing_a_directory_are_refused() {
         tenant: world.tenant_numbered(northwind).clone(),
         inbound: Some(directory("contoso")),
         linked_companies: 2,
+        is_home: false,
         channel,
         bot: Some(bot("shared-bot")),
     };
@@ -273,6 +275,7 @@ fn an_end_user_channel_reached_without_a_directory_is_refused() {
         tenant: world.tenant_numbered(northwind).clone(),
         inbound: None,
         linked_companies: 0,
+        is_home: false,
         channel,
         bot: Some(bot("shared-bot")),
     };

@@ -134,6 +134,7 @@ impl World {
             title: title.map(str::to_owned),
             show_agent_progress_steps: true,
             channel_id: None,
+            relay_prefix: None,
             company: None,
             pinned_by: None,
             rule: Rule::Selected,

@@ -60,6 +60,7 @@ fn a_session_is_returned_with_all_its_fields() {
         "updated_at": "2025-11-24T16:00:00.000Z",
         "show_agent_progress_steps": true,
         "channel_id": null,
+        "relay_prefix": null,
         "end_company_id": null,
         "created_by": { "kind": "service_account", "id": account, "name": "PSA integration (demo)" },
         "external_id": null,

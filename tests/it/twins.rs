@@ -102,7 +102,7 @@ fn condition(text: &str) -> String {
 
 fn column(table: &str, name: &str, kind: &str, required: bool, default: Option<&str>) -> String {
     let null = if required { "NOT NULL" } else { "NULL" };
-    let default = default.unwrap_or("none");
+    let default = default.unwrap_or("none").replace("::text", "");
     format!("column {table}.{name} {kind} {null} default {default}")
 }
 

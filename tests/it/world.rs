@@ -164,6 +164,7 @@ impl World {
                 status: ChannelStatus::Active,
                 deleted: false,
                 agent_id,
+                relay_prefix: None,
                 show_agent_progress_steps: true,
             },
             bot: None,
@@ -328,6 +329,10 @@ impl Directory for World {
         let refused = self.refused.contains(&(tenant, inbound.clone()));
         let home = self.homes.contains(&(tenant, inbound.clone()));
         Ok(linked || installed || refused || home)
+    }
+
+    fn is_home(&self, tenant: TenantNo, inbound: &M365TenantId) -> Result<bool, Infallible> {
+        Ok(self.homes.contains(&(tenant, inbound.clone())))
     }
 
     fn company(&self, tenant: TenantNo, id: &CompanyId) -> Result<Option<Company>, Infallible> {

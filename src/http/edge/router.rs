@@ -203,7 +203,7 @@ fn management_rows() -> Vec<Row> {
             .errors(&[Code::LastAdmin]),
 
         row(Method::GET, "/tenants", Callers::Platform, tenants::list)
-            .doc("listTenants", "Lists all tenants, newest first; with bot_id those with a channel of that bot"),
+            .doc("listTenants", "Lists all tenants, newest first; with bot_id those with a channel of that bot, with entra_tenant_id the one whose people sign in with it"),
         row(Method::POST, "/tenants", Callers::Platform, tenants::create)
             .doc("createTenant", "Creates a tenant and its managed agent")
             .example(|| json!({ "client_id": "proseware-it", "name": "Proseware IT", "retention_days": 365 }))
@@ -226,6 +226,8 @@ fn management_rows() -> Vec<Row> {
 /// The routes of client companies. Literal paths precede the path with a parameter.
 #[rustfmt::skip]
 fn company_rows() -> Vec<Row> {
+    use Code::{ClientIdNotAllowed, NotFound};
+
     vec![
         row(Method::GET, "/end-companies", Callers::Member, companies::list)
             .doc("listEndCompanies", "Lists the tenant's client companies, newest first"),
@@ -240,7 +242,9 @@ fn company_rows() -> Vec<Row> {
         row(Method::GET, "/end-companies/health", Callers::Member, companies::health)
             .doc("getEndCompanyHealth", "Returns the mapping problems that cause refusals, with what to do about each"),
         row(Method::GET, "/end-companies/unlinked-tenants", Callers::Member, companies::list_unlinked)
-            .doc("listUnlinkedTenants", "Lists M365 tenants that were refused because no single company is linked to them, newest first"),
+            .in_found_tenant()
+            .doc("listUnlinkedTenants", "Lists M365 tenants that were refused because no single company is linked to them, newest first; a platform account may name another tenant")
+            .errors(&[ClientIdNotAllowed, NotFound]),
         row(Method::DELETE, "/end-companies/unlinked-tenants/{inbound_tenant_id}", Callers::CanManage, companies::forget_unlinked)
             .doc("deleteUnlinkedTenant", "Deletes the record of a refused M365 tenant"),
         row(Method::GET, "/end-companies/{psa_company_id}", Callers::Member, companies::get)

@@ -49,12 +49,14 @@ pub(in crate::store) const REMOVE_MARK: &str = "DROP TABLE unfinished_copy";
 const LAST: &str = "configuration_version";
 
 /// The tables that are copied.
-const COPIED: [&str; 30] = [
+const COPIED: [&str; 32] = [
     "agents",
     "api_keys",
     "attachment_contents",
     "attachments",
     "audit_events",
+    "channel_icons",
+    "channel_packages",
     "channels",
     "company_directories",
     LAST,

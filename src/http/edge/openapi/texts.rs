@@ -177,7 +177,7 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "listTenants",
-        "The call is for platform accounts. `bot_id` finds the tenants that carry a bot.",
+        "The call is for platform accounts. `bot_id` finds the tenants that carry a bot, `entra_tenant_id` the MSP of a technician's directory.",
     ),
     (
         "createTenant",
@@ -395,6 +395,14 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "For a platform account: the tenant of the channel.",
     ),
     ("listTenants.bot_id", "Only tenants that carry this bot."),
+    (
+        "listTenants.entra_tenant_id",
+        "Only the tenant whose people sign in with this directory.",
+    ),
+    (
+        "listUnlinkedTenants.client_id",
+        "For a platform account: the tenant that refused the M365 tenants.",
+    ),
     ("listAgents.state", "Only agents in this state."),
     ("listAgents.audience", "Only agents of this audience."),
     ("listAgents.autonomy_type", "Only agents of this kind."),
@@ -618,6 +626,10 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     (
         "relay_prefix",
         "What the relay puts in front of its messages.",
+    ),
+    (
+        "Greeting.relay_prefix",
+        "The channel's prefix of messages. Null if there is none or `matched` is false.",
     ),
     (
         "show_agent_progress_steps",
