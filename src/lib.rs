@@ -35,6 +35,8 @@ pub mod knowledge;
 
 pub mod turns;
 
+pub mod teams;
+
 pub mod http;
 
 pub mod config;

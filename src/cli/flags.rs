@@ -2,12 +2,15 @@
 //!
 //! The doc comments of the fields are the help texts.
 
+mod teams;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+pub use self::teams::Teams;
 use super::listen::ListenAddress;
 use crate::auth::{entra, rate_limit};
 use crate::config::{ClientTimeouts, EntraSignIn, ServerConfig};
@@ -225,6 +228,10 @@ pub struct ServerFlags {
     /// Sign-in with Microsoft Entra ID
     #[command(flatten)]
     pub entra: Entra,
+
+    /// Teams bots without a relay
+    #[command(flatten)]
+    pub teams: Teams,
 
     /// Which ids people may give to Microsoft directories
     #[command(flatten)]

@@ -40,6 +40,7 @@ pub mod sessions;
 pub mod sign_ins;
 pub mod signing_secret;
 pub mod stats;
+pub mod teams;
 pub mod tenant_removal;
 pub mod tenants;
 pub mod tokens;

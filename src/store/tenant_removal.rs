@@ -91,7 +91,10 @@ fn lock_out(tx: &mut WriteTx<'_>, tenant: TenantNo) -> Result<()> {
 
 /// The rows without contents of their own: first what leads into the tenant, then what refers to it.
 /// A row goes before the rows that it refers to.
-const ROWS: [&str; 12] = [
+const ROWS: [&str; 14] = [
+    "DELETE FROM teams_deliveries WHERE seq IN (SELECT seq FROM teams_deliveries WHERE tenant_no = ?1 LIMIT ?2)",
+    "DELETE FROM teams_conversations WHERE conversation_no IN (
+       SELECT conversation_no FROM teams_conversations WHERE tenant_no = ?1 LIMIT ?2)",
     "DELETE FROM sign_in_codes WHERE sha256 IN (SELECT sha256 FROM sign_in_codes WHERE tenant_no = ?1 LIMIT ?2)",
     "DELETE FROM sign_ins WHERE jti IN (SELECT jti FROM sign_ins WHERE tenant_no = ?1 LIMIT ?2)",
     "DELETE FROM installs WHERE seq IN (SELECT seq FROM installs WHERE tenant_no = ?1 LIMIT ?2)",

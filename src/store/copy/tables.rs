@@ -76,6 +76,9 @@ const COPIED: [&str; 32] = [
     "sessions",
     "sign_in_codes",
     "sign_ins",
+    "teams_activities",
+    "teams_conversations",
+    "teams_deliveries",
     "tenants",
     "turn_logs",
     "turns",
@@ -111,13 +114,18 @@ const LEFT_OUT: [(&str, &str); 9] = [
 const FOREIGN: [&str; 2] = ["sqlite_", "_litestream_"];
 
 /// Columns whose value belongs to the source alone.
-const REPLACED: [(&str, &str, Value<'static>); 4] = [
+const REPLACED: [(&str, &str, Value<'static>); 5] = [
     // No server has the target open.
     ("folder", "in_use", Value::Integer(0)),
     // Nothing of a deleted session is in the new search index.
     ("removed_sessions", "indexed_seq", Value::Integer(0)),
     ("removed_sessions", "indexed_from", Value::Integer(0)),
-    // A lease of the source's servers.
+    // Leases of the source's servers.
+    (
+        "teams_conversations",
+        "owner_lease",
+        Value::Null(Type::Integer),
+    ),
     ("turns", "owner_lease", Value::Null(Type::Integer)),
 ];
 
