@@ -6,7 +6,7 @@ CREATE TABLE teams_conversations (
   conversation_id text COLLATE "C" NOT NULL,
   kind            text COLLATE "C" NOT NULL CHECK (kind IN ('personal', 'groupChat', 'channel')),
   tenant_no       bigint REFERENCES tenants (tenant_no),
-  session_seq     bigint REFERENCES sessions (seq) ON DELETE SET NULL,
+  session_seq     bigint,
   channel_seq     bigint,
   service_url     text COLLATE "C" NOT NULL,
   reference       text COLLATE "C" NOT NULL,
@@ -21,7 +21,6 @@ CREATE TABLE teams_conversations (
   seen_at         bigint NOT NULL,
   UNIQUE (bot_id, directory, conversation_id)
 );
-CREATE INDEX teams_conversations_of_session ON teams_conversations (session_seq, conversation_no) WHERE session_seq IS NOT NULL;
 CREATE INDEX teams_conversations_of_channel ON teams_conversations (channel_seq, conversation_no) WHERE channel_seq IS NOT NULL;
 CREATE INDEX teams_conversations_of_tenant ON teams_conversations (tenant_no, conversation_no) WHERE tenant_no IS NOT NULL;
 

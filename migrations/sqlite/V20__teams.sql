@@ -6,7 +6,7 @@ CREATE TABLE teams_conversations (
   conversation_id TEXT NOT NULL,                       -- Teams' own; that of a channel's thread ends in ;messageid=
   kind            TEXT NOT NULL CHECK (kind IN ('personal', 'groupChat', 'channel')),
   tenant_no       INTEGER REFERENCES tenants (tenant_no), -- the acting MSP; NULL: nobody is responsible for the directory yet
-  session_seq     INTEGER REFERENCES sessions (seq) ON DELETE SET NULL, -- NULL: the next message makes a session
+  session_seq     INTEGER,                             -- NULL or no session's: the next message makes one
   channel_seq     INTEGER,                             -- the channel that routed the last activity
   service_url     TEXT NOT NULL,                       -- where replies go: the newest, since it may change
   reference       TEXT NOT NULL,                       -- JSON: what a reply names, as the newest activity has it
@@ -21,7 +21,6 @@ CREATE TABLE teams_conversations (
   seen_at         INTEGER NOT NULL,
   UNIQUE (bot_id, directory, conversation_id)
 ) STRICT;
-CREATE INDEX teams_conversations_of_session ON teams_conversations (session_seq) WHERE session_seq IS NOT NULL; -- the session's deletion
 CREATE INDEX teams_conversations_of_channel ON teams_conversations (channel_seq) WHERE channel_seq IS NOT NULL; -- the channel's page
 CREATE INDEX teams_conversations_of_tenant ON teams_conversations (tenant_no) WHERE tenant_no IS NOT NULL;      -- the tenant's deletion
 
