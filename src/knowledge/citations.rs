@@ -1,6 +1,8 @@
 //! The sources of an answer: the articles that its responder was given, or those of them that the
 //! answer cites by their numbers.
 
+use std::collections::BTreeSet;
+
 use crate::model::answer::Chunk;
 use crate::model::article::Article;
 
@@ -29,6 +31,11 @@ pub fn cited(sources: Vec<Chunk>, answer: &str) -> Vec<Chunk> {
     cited
         .filter_map(|(source, is_cited)| is_cited.then_some(source))
         .collect()
+}
+
+/// The numbers in brackets of an answer, outside of code.
+pub fn numbers_in(answer: &str) -> BTreeSet<usize> {
+    prose(answer).flat_map(numbers).collect()
 }
 
 /// The pieces of a Markdown text that are not code. An index such as `items[1]` cites nothing.

@@ -34,6 +34,11 @@ pub enum AppType {
 pub struct Secret(String);
 
 impl Secret {
+    /// A secret, such as a token.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// The secret itself, to send it.
     pub fn reveal(&self) -> &str {
         &self.0

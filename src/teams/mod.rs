@@ -1,6 +1,12 @@
 //! Microsoft Teams without a relay: bots whose messages Teams sends to this server itself.
 
 pub mod bots;
+pub mod compose;
+pub mod connector;
+pub mod hosts;
+pub mod login;
+pub mod markdown;
+pub mod split;
 
 use std::path::PathBuf;
 
