@@ -49,7 +49,7 @@ pub(in crate::store) const REMOVE_MARK: &str = "DROP TABLE unfinished_copy";
 const LAST: &str = "configuration_version";
 
 /// The tables that are copied.
-const COPIED: [&str; 32] = [
+const COPIED: [&str; 35] = [
     "agents",
     "api_keys",
     "attachment_contents",

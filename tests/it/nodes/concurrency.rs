@@ -80,7 +80,7 @@ fn of_64_creates_with_one_external_id_at_two_nodes_one_makes_the_session() {
     let model = hanging();
     let group = Group::of_two(&model);
     let body = json!({ "agent_id": 102, "external_id": "chat-1", "if_exists": "return" });
-    let replies = at_once(64, &group, |client, number| match number % 4 {
+    let replies = at_once(64, &group.northwinds(), |client, number| match number % 4 {
         0 | 1 => client.create_session(body.clone()),
         _ => client.create_session_once(&format!("k-{number}"), body.clone()),
     });
