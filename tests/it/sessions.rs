@@ -97,6 +97,7 @@ fn an_install_routes_to_its_channels_agent_owner_and_company() {
             "updated_at": "2025-11-24T16:00:00.000Z",
             "show_agent_progress_steps": false,
             "channel_id": channel_id,
+            "relay_prefix": "Northwind IT",
             "end_company_id": "1001",
             "created_by": { "kind": "service_account", "id": relay.get("/whoami").id(), "name": "Teams relay (demo)" },
             "external_id": null,
