@@ -26,6 +26,6 @@ CREATE INDEX session_metadata_newest ON session_metadata (tenant_no, key, value,
 INSERT INTO session_metadata
 SELECT s.seq, pair.key, pair.value, s.tenant_no, s.archived FROM sessions s, json_each(s.metadata) pair WHERE s.metadata <> '{}';
 
--- A repeat of a create gets the first reply, in which a client of this version looks for the new field.
-UPDATE idempotency_keys SET reply = json_set(reply, '$.external_id', NULL)
+-- A repeat of a create gets the first reply, in which a client of this version looks for the new fields.
+UPDATE idempotency_keys SET reply = json_set(reply, '$.external_id', NULL, '$.end_user', NULL)
 WHERE account_id LIKE '% /chat/sessions' AND reply IS NOT NULL;

@@ -4,7 +4,7 @@ import { allRows, call, get, patch, path, post, remove } from './api.js';
 import { conversation } from './chat.js';
 import { append, h, setContent } from './dom.js';
 import { form } from './form.js';
-import { listView, pickFilter } from './list.js';
+import { listView, pickFilter, textFilter } from './list.js';
 import { nameOf } from './message.js';
 import { agentNames, channelNames, companyNames } from './names.js';
 import { badge, button, confirm, dialog, download, empty, facts, heading, identifier, linkButton, plural, time, toast } from './components.js';
@@ -19,16 +19,18 @@ function list(context) {
   const { element } = listView(context, {
     path: '/chat/sessions',
     caption: 'sessions',
-    search: 'Search titles and messages…',
+    search: 'Search titles, messages and people…',
     filters: [
       { name: 'archived', label: 'Show', options: [['', 'Open'], ['true', 'Archived'], ['all', 'All']] },
       pickFilter('agent_id', 'Agent', agents(), agentOption),
       pickFilter('end_company_id', 'Company', companies(), companyOption),
       pickFilter('channel_id', 'Channel', channels(), channelOption),
+      textFilter('end_user_id', 'Person’s id'),
     ],
     href: (session) => `#/sessions/${session.id}`,
     columns: [
       { label: 'Title', wide: true, cell: (session) => [h('bdi', session.title ?? 'Untitled'), session.archived_at && [' ', badge('Archived')], session.shared && [' ', badge('Shared', 'info')], session.snippet && snippet(session.snippet)] },
+      { label: 'Person', cell: (session) => person(session) },
       { label: 'Agent', cell: (session) => agentNames.element(session.agent_id) },
       { label: 'Company', cell: (session) => (session.end_company_id ? companyNames.element(session.end_company_id) : h('span.muted', 'none')) },
       { label: 'Channel', hide: true, cell: (session) => (session.channel_id ? channelNames.element(session.channel_id) : TRANSPORTS[session.channel]) },
@@ -51,6 +53,9 @@ function snippet({ text, marks }) {
   }
   return append(element, text.slice(end));
 }
+
+/** Who talks in a session. */
+const person = ({ end_user: user }) => (user ? h('bdi', { title: user.email }, user.name ?? user.id) : h('span.muted', 'none'));
 
 const TRANSPORTS = { TEAMS: 'Teams', DASHBOARD: 'Dashboard', API: 'API' };
 
@@ -85,7 +90,7 @@ class SessionView {
       h('div.columns.two',
         h('section', { 'aria-label': 'Transcript' }, conversation({
           session, signal: AbortSignal.any([signal, this.streamAborter.signal]),
-          people: { user: session.end_company_id ? 'Client staff' : session.created_by.name ?? 'Technician', assistant: agent?.name ?? 'Agent' },
+          people: { user: asker(session), assistant: agent?.name ?? 'Agent' },
           writes: this.isMine && me.can.chat && session.archived_at === null,
           opening: { welcome: session.message_count === 0 ? 'No messages yet.' : null },
         })),
@@ -124,6 +129,7 @@ class SessionView {
     const { context: { me }, session, agent } = this;
     const { created_by: creator, end_company_id: company } = session;
     return facts([
+      ['Person', this.person()],
       ['Agent', agent ? h('a', { href: `#/agents/${agent.agent_id}` }, h('bdi', agent.name)) : `${session.agent_id} (deleted)`],
       ['Company', company ? companyLink(company) : 'none'],
       ['Acting for', me.tenant?.client_id === session.client_id ? me.tenant.name : session.client_id],
@@ -135,6 +141,14 @@ class SessionView {
       ...Object.entries(session.metadata).map(([name, value]) => [h('bdi', name), h('bdi', value)]),
       ['Id', identifier(session.id)],
     ]);
+  }
+
+  /** Who talks, with a link to that person's sessions. */
+  person() {
+    const { end_user: user } = this.session;
+    if (!user) return 'none';
+    const all = h('a', { href: `#/sessions?archived=all&end_user_id=${encodeURIComponent(user.id)}` }, h('bdi', user.name ?? user.id));
+    return user.email ? [all, ' (', h('bdi', user.email), ')'] : all;
   }
 
   /** The button that shares the session with other users. Only people see it, not API keys. */
@@ -204,6 +218,12 @@ class SessionView {
   }
 }
 
+/** The name of who asks in a session. */
+function asker({ end_user: user, end_company_id: company, created_by: creator }) {
+  if (user) return user.name ?? user.id;
+  return company ? 'Client staff' : creator.name ?? 'Technician';
+}
+
 const companyLink = (id) => h('a', { href: `#/companies/${encodeURIComponent(id)}` }, companyNames.element(id));
 
 /**
@@ -225,6 +245,7 @@ function asMarkdown(session, agent, messages) {
     `# ${line(session.title ?? 'Untitled session')}`,
     '',
     `* Session: ${session.id}`,
+    `* Person: ${line(session.end_user?.name ?? session.end_user?.id)}`,
     `* Agent: ${line(agent?.name)} (${session.agent_id})`,
     `* Acting for: ${session.client_id}`,
     `* Company: ${line(session.end_company_id)}`,

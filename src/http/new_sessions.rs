@@ -13,21 +13,25 @@ use super::edge::context::Context;
 use super::edge::envelope::{MaybeSerialized, Outcome, Reply};
 use super::edge::extract::Body;
 use super::edge::once::{self, Made, Once, session_path};
-use super::sessions::{MAX_TITLE_CHARS, refuse_client_id, refuse_unmapped};
+use super::sessions::{MAX_TITLE_CHARS, add_end_user, refuse_client_id, refuse_unmapped};
 use crate::error::{Code, Contested, Error, Refusal, Result};
 use crate::input::fields::{Fields, FromFields};
+use crate::input::people;
 use crate::model::caller::{Caller, Who};
 use crate::model::ids::ChannelId;
 use crate::model::names::{AgentId, BotId, ClientId, CompanyId, ExternalId, M365TenantId};
-use crate::model::session::{ExternalCall, Metadata, Session};
+use crate::model::session::{EndUser, ExternalCall, Metadata, Session};
 use crate::model::words::{IfExists, ManagedAgentKey, Role, Rule, SessionChannel};
 use crate::resolver::{self, Asker, Choice, Purpose, Refused, Resolution};
-use crate::store::audit;
 use crate::store::cache::SnapshotVersion;
 use crate::store::directory::Decided;
 use crate::store::sessions::{self, Found, Insertion, NewSession};
+use crate::store::{audit, users};
 
 const NO_SINGLE_CHOICE: &str = "Send exactly one of agent_id and managed_agent_key. A relay sends managed_agent_key: NEO_SUPPORT.";
+
+const END_USER_IGNORED: &str =
+    "end_user was ignored: in a session that a signed-in user creates, that user talks.";
 
 /// How often a session is decided again because the configuration has changed meanwhile. During an
 /// import it changes some twenty times a second.
@@ -44,6 +48,7 @@ pub(super) struct SessionRequest {
     end_company_id: Option<String>,
     external_id: Option<ExternalId>,
     if_exists: Option<IfExists>,
+    end_user: Option<EndUser>,
     metadata: Metadata,
 }
 
@@ -99,6 +104,7 @@ impl SessionRequest {
             end_company_id: fields.text("end_company_id", 1..=usize::MAX).value(),
             external_id,
             if_exists,
+            end_user: people::end_user(fields, "end_user"),
             metadata: fields.metadata("metadata").value().unwrap_or_default(),
         }
     }
@@ -195,20 +201,24 @@ pub(super) async fn create(
             return once::replay(first);
         }
     }
+    let end_user = end_user(&app, &caller, &requested).await?;
     let mut known = caller.snapshot_version();
     for _ in 0..DECISIONS {
         // A version that was current a moment ago is not known to be so again.
         let (resolution, version) = creator(&app, &caller, &requested, known.take()).await?;
-        let warnings = resolution.warnings.clone();
+        let mut warnings = resolution.warnings.clone();
+        if requested.end_user.is_some() && end_user != requested.end_user {
+            warnings.push(END_USER_IGNORED);
+        }
         let company_event = company_event(&resolution, &caller, &request);
-        let new = new_session(&requested, &caller, resolution)?;
+        let new = new_session(&requested, &caller, resolution, end_user.clone())?;
         if requested.if_exists.is_some()
             && !once.has_key()
             && let Some(session) = open_session(&app, &requested, &new).await?
         {
             return Ok(Reply::ok(MaybeSerialized::Value(session)).warning(warnings));
         }
-        if once.has_key() || company_event.is_some() || !new.is_one_statement() {
+        if once.has_key() || company_event.is_some() || !new.is_plain() {
             let if_exists = requested.if_exists;
             return create_once(&app, once, new, if_exists, company_event, warnings).await;
         }
@@ -218,6 +228,34 @@ pub(super) async fn create(
         }
     }
     Err(Code::Overloaded.into())
+}
+
+/// The person who talks in the new session: whom a program names, or the signed-in user.
+async fn end_user(
+    app: &App,
+    caller: &Permit,
+    requested: &SessionRequest,
+) -> Result<Option<EndUser>> {
+    let (id, name, is_local) = match &caller.who {
+        Who::DashboardUser {
+            id, name, sign_in, ..
+        } => (id.clone(), name.clone(), sign_in.is_some()),
+        Who::ServiceAccount { .. } | Who::EndUserSession { .. } => {
+            return Ok(requested.end_user.clone());
+        }
+    };
+    let (tenant, user) = (caller.tenant.no, id.clone());
+    let recorded = match is_local {
+        true => None,
+        false => {
+            let read = app
+                .store
+                .read(move |reader| users::by_id(reader, tenant, &user));
+            read.await?
+        }
+    };
+    let email = recorded.and_then(|user| user.email);
+    Ok(Some(EndUser { id, name, email }))
 }
 
 /// The open session that a create gives. A read finds it, so that most calls of a relay that sends
@@ -281,6 +319,7 @@ async fn create_once(
         };
         if let Some(mut event) = company_event {
             event.target = Some(session.id.to_string());
+            add_end_user(&mut event, &session);
             audit::record(tx, &event)?;
         }
         Ok(Made {
@@ -316,6 +355,7 @@ fn new_session(
     requested: &SessionRequest,
     caller: &Caller,
     resolution: Resolution,
+    end_user: Option<EndUser>,
 ) -> Result<NewSession> {
     let channel = match &caller.who {
         Who::DashboardUser { .. } => SessionChannel::Dashboard,
@@ -348,6 +388,7 @@ fn new_session(
             };
             (id, call)
         }),
+        end_user,
         metadata_json: serde_json::to_string(&requested.metadata)
             .map_err(|error| Error::Internal(error.into()))?,
         metadata: requested.metadata.clone(),

@@ -18,7 +18,7 @@ use crate::input::fields::{Fields, FromFields};
 use crate::model::caller::{Caller, Reach, Who};
 use crate::model::ids::SessionId;
 use crate::model::names::{AgentId, ClientId, Name, TenantNo};
-use crate::model::session::{ListedSession, Message, Metadata, Session};
+use crate::model::session::{EndUser, ListedSession, Message, Metadata, Session};
 use crate::model::words::Role;
 use crate::resolver::{Directory, NotMapped};
 use crate::store::sessions::{self, Scope, SessionChange, SessionFilter};
@@ -130,6 +130,14 @@ pub(super) fn find_in(
     Ok(session)
 }
 
+/// Has an event about a session name the person who talks in the session.
+pub(super) fn add_end_user(event: &mut audit::Event, session: &Session) {
+    if let Some(EndUser { id, name, email }) = &session.end_user {
+        let user = json!({ "id": id, "name": name, "email": email });
+        event.details.insert("end_user".to_owned(), user);
+    }
+}
+
 /// Removes the model's reasoning from messages, for a reader who does not see it.
 pub(super) fn hide_reasoning<'a>(
     messages: impl IntoIterator<Item = &'a mut Message>,
@@ -174,6 +182,7 @@ impl FromQuery for SessionQuery {
                 agent: query.number("agent_id", i64::MIN..=i64::MAX)?.map(AgentId),
                 channel: query.id("channel_id")?,
                 company: query.named("end_company_id")?,
+                end_user: query.characters("end_user_id", 1..=256)?,
             },
             q: query.search()?,
             client_id: query.unchecked::<ClientId>("client_id"),
@@ -303,6 +312,7 @@ pub(super) async fn patch(
                     &json!({ "shared": was_shared }),
                     &json!({ "shared": session.shared }),
                 )?;
+                add_end_user(&mut event, &session);
                 audit::record(tx, &event)?;
             }
             Ok(session)
@@ -337,9 +347,10 @@ pub(super) async fn delete(
     request: HttpRequest,
 ) -> Result<NoContent> {
     let id = path_id(&request, "session_id")?;
-    find(&app, &caller, id, Reach::Own).await?;
+    let session = find(&app, &caller, id, Reach::Own).await?;
     let (engine, signals) = (app.engine.clone(), app.signals.clone());
-    let event = event_of(&request, &caller, "session.delete", id);
+    let mut event = event_of(&request, &caller, "session.delete", id);
+    add_end_user(&mut event, &session);
     app.store
         .write(Extent::Session(id.tick()), move |tx| {
             let tenant = sessions::tenant_of(tx.reader(), id)?;

@@ -10,13 +10,15 @@ use super::edge::context::event_of;
 use super::edge::envelope::{NoContent, Outcome, Reply};
 use super::edge::extract::{Body, path_id};
 use super::edge::once;
-use super::sessions::{find, platform_client_id};
+use super::sessions::{add_end_user, find, platform_client_id};
 use crate::auth::session_token::{self, NewClaims};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::input::fields::{Fields, FromFields};
+use crate::input::people::{MAX_EMAIL_CHARS, end_user_or_name};
 use crate::model::caller::{Reach, Who};
 use crate::model::clock::{Timestamp, rfc3339};
 use crate::model::ids::{SessionId, TokenId};
+use crate::model::session::EndUser;
 use crate::store::Extent;
 use crate::store::audit;
 use crate::store::sessions;
@@ -28,7 +30,7 @@ const DEFAULT_TTL_SECONDS: i64 = 3_600;
 pub(super) struct TokenRequest {
     session_id: Option<String>,
     client_id: Option<String>,
-    end_user: Option<String>,
+    end_user: Option<EndUser>,
     end_user_email: Option<String>,
     end_company_id: Option<String>,
     allowed_agent_ids: Option<Vec<i64>>,
@@ -40,14 +42,32 @@ impl FromFields for TokenRequest {
         Self {
             session_id: fields.required("session_id", fields.text("session_id", 1..=128)),
             client_id: fields.text("client_id", 0..=usize::MAX).value(),
-            end_user: fields.text("end_user", 1..=256).value(),
-            end_user_email: fields.text("end_user_email", 1..=320).value(),
+            end_user: end_user_or_name(fields, "end_user"),
+            end_user_email: fields.text("end_user_email", 1..=MAX_EMAIL_CHARS).value(),
             end_company_id: fields.text("end_company_id", 1..=64).value(),
             allowed_agent_ids: fields.integers("allowed_agent_ids", 1_000).value(),
             ttl_seconds: fields
                 .integer("ttl_seconds", 60..=86_400)
                 .value()
                 .unwrap_or(DEFAULT_TTL_SECONDS),
+        }
+    }
+}
+
+impl TokenRequest {
+    /// The person whom the token is for. Who is known by an address alone has it as the id.
+    fn person(&self) -> Option<EndUser> {
+        let email = self.end_user_email.clone();
+        match self.end_user.clone() {
+            Some(user) => Some(EndUser {
+                email: user.email.or(email),
+                ..user
+            }),
+            None => email.map(|email| EndUser {
+                id: email.clone(),
+                name: None,
+                email: Some(email),
+            }),
         }
     }
 }
@@ -84,6 +104,7 @@ pub(super) async fn mint(
     }
     if requested
         .allowed_agent_ids
+        .as_ref()
         .is_some_and(|allowed| !allowed.contains(&session.agent_id.0))
     {
         return Err(Refusal::new(Code::AgentNotAllowed)
@@ -91,6 +112,10 @@ pub(super) async fn mint(
             .with("field", "allowed_agent_ids")
             .into());
     }
+    let person = requested.person();
+    let end_user = requested
+        .end_user
+        .map(|user| user.display_name().to_owned());
     let now = app.store.now();
     let (iat, exp) = (now / 1_000, now / 1_000 + requested.ttl_seconds);
     let new = NewToken {
@@ -101,8 +126,8 @@ pub(super) async fn mint(
             Who::ServiceAccount { key, .. } => Some(key.tick()),
             Who::DashboardUser { .. } | Who::EndUserSession { .. } => None,
         },
-        end_user: requested.end_user.clone(),
-        end_user_email: requested.end_user_email,
+        end_user: end_user.clone(),
+        end_user_email: person.as_ref().and_then(|person| person.email.clone()),
         company: requested.end_company_id,
         expires_at: exp * 1_000,
     };
@@ -112,7 +137,12 @@ pub(super) async fn mint(
     let jti = app
         .store
         .write(Extent::Session(id.tick()), move |tx| {
+            let session = match person {
+                Some(person) => sessions::fill_end_user(tx, id, person)?,
+                None => sessions::by_id(tx.reader(), id)?.ok_or(Code::NotFound)?,
+            };
             let jti = tokens::insert(tx, &new)?;
+            add_end_user(&mut event, &session);
             event.target = Some(jti.to_string());
             let details = &mut event.details;
             details.insert("session_id".to_owned(), id.to_string().into());
@@ -128,7 +158,7 @@ pub(super) async fn mint(
             session_id: id,
             client_id: &session.client_id,
             end_company_id: session.end_company_id.as_ref(),
-            end_user: requested.end_user.as_deref(),
+            end_user: end_user.as_deref(),
             iat,
             exp,
         },
@@ -153,19 +183,20 @@ pub(super) async fn revoke(
     let token = app.store.read(move |reader| {
         let token = tokens::by_jti(reader, jti)?.ok_or(Code::NotFound)?;
         let session = sessions::within_reach(reader, &revoker, token.session, Reach::Write);
-        session.map_err(|error| match error {
+        let session = session.map_err(|error| match error {
             // A caller that may not revoke the token does not learn that it exists.
             Error::Refused(_) => Code::NotFound.into(),
             Error::Internal(_) => error,
         })?;
         revoker.act_in(token.tenant.no, token.tenant.rate_limit_per_minute)?;
-        Ok(token)
+        Ok((token, session))
     });
-    let token = token.await?;
+    let (token, revoked_in) = token.await?;
     let mut event = event_of(&request, &caller, "session_token.revoke", jti);
     event.tenant = token.tenant.no;
     let session = token.session.to_string().into();
     event.details.insert("session_id".to_owned(), session);
+    add_end_user(&mut event, &revoked_in);
     app.store
         .write(Extent::Session(token.session.tick()), move |tx| {
             if tokens::revoke(tx, jti)? {

@@ -179,6 +179,7 @@ struct SchemaRecorder {
 enum Property {
     Plain(Value),
     Object(Rc<SchemaRecorder>),
+    TextOrObject(Value, Rc<SchemaRecorder>),
     Objects(Rc<SchemaRecorder>),
 }
 
@@ -190,6 +191,9 @@ impl SchemaRecorder {
             let mut schema = match property {
                 Property::Plain(schema) => schema.clone(),
                 Property::Object(recorder) => recorder.schema(),
+                Property::TextOrObject(text, recorder) => {
+                    json!({ "anyOf": [text, recorder.schema(), { "type": "null" }] })
+                }
                 Property::Objects(recorder) => {
                     json!({ "type": "array", "items": recorder.schema() })
                 }
@@ -617,6 +621,39 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A string or an object.
+pub enum TextOrObject<'a> {
+    /// A string.
+    Text(String),
+    /// An object.
+    Object(Fields<'a>),
+}
+
+impl<'a> Fields<'a> {
+    /// Reads a string whose number of characters is in a range, or an object inside this one.
+    pub fn text_or_object(
+        &self,
+        name: &str,
+        characters: RangeInclusive<usize>,
+    ) -> Field<TextOrObject<'a>> {
+        let property = |recorder| Property::TextOrObject(text_schema(&characters), recorder);
+        if let Some(recorder) = self.record_inner(name, property) {
+            let inner = self.inner(self.map, self.path(name), Some(recorder));
+            return Field::Set(TextOrObject::Object(inner));
+        }
+        self.read(name, |value| match value {
+            Value::Object(map) => {
+                let inner = self.inner(map, self.path(name), None);
+                Ok(TextOrObject::Object(inner))
+            }
+            Value::String(_) => {
+                text(value, &characters).map(|text| TextOrObject::Text(text.to_owned()))
+            }
+            _ => Err("must be a string".to_owned()),
+        })
+    }
+}
+
 /// The format of a time, as the rest of a sentence that begins with the field's name.
 pub const TIME_RULE: &str = "must be an RFC 3339 time, such as 2030-01-31T12:00:00Z";
 /// The maximum length of a URL, in characters (contract, section 1, Size).
@@ -629,7 +666,8 @@ fn is_forbidden_in_url(character: char) -> bool {
     character.is_whitespace() || character.is_control() || character == '\u{feff}'
 }
 
-fn text_schema(characters: &RangeInclusive<usize>) -> Value {
+/// Returns the JSON Schema of strings whose number of characters is in a range.
+pub fn text_schema(characters: &RangeInclusive<usize>) -> Value {
     let mut schema = json!({ "type": "string" });
     if *characters.start() > 0 {
         schema["minLength"] = json!(characters.start());
@@ -685,7 +723,11 @@ fn text<'a>(value: &'a Value, characters: &RangeInclusive<usize>) -> Result<&'a 
     Ok(text)
 }
 
-fn text_within(text: &str, characters: &RangeInclusive<usize>) -> Result<(), String> {
+/// Checks a text's number of characters.
+///
+/// # Errors
+/// The reason, as the rest of a sentence that begins with the field's name.
+pub fn text_within(text: &str, characters: &RangeInclusive<usize>) -> Result<(), String> {
     let (least, most) = (*characters.start(), *characters.end());
     let count = text.chars().count();
     if count < least {

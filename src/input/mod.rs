@@ -6,6 +6,7 @@ pub mod company_set;
 pub mod draft;
 pub mod fields;
 pub mod json;
+pub mod people;
 pub mod problem_list;
 pub mod seed;
 mod table;

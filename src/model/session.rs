@@ -53,6 +53,8 @@ pub struct Session {
     pub created_by: Actor,
     /// The creating client's own id of the conversation.
     pub external_id: Option<ExternalId>,
+    /// The person who talks in the session; `null` for nobody in particular, such as a group.
+    pub end_user: Option<EndUser>,
     /// Whether the tenant's other users may read the session.
     pub shared: bool,
     /// The number of messages.
@@ -126,6 +128,24 @@ pub struct SessionInternals {
     pub pinned_by: Option<M365TenantId>,
     /// What the call that gave the external id asked for. Empty without an external id.
     pub external_call: ExternalCall,
+}
+
+/// A person who talks in a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct EndUser {
+    /// The person's id, as the client names people.
+    pub id: String,
+    /// The person's name.
+    pub name: Option<String>,
+    /// The person's email address.
+    pub email: Option<String>,
+}
+
+impl EndUser {
+    /// What people call the person: the name, or else the id.
+    pub fn display_name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.id)
+    }
 }
 
 /// The conversation that a call with an external id is about. Another call with the same id gets

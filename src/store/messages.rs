@@ -303,7 +303,7 @@ pub struct NewMessage {
 
 const COUNT_MESSAGE: &str = "
 UPDATE sessions SET message_count = message_count + 1, updated_at = ?2 WHERE seq = ?1 AND archived = 0
-RETURNING message_count, title IS NULL AS untitled";
+RETURNING message_count, title IS NULL AS untitled, end_user_name";
 const SET_TITLE: &str = "UPDATE sessions SET title = ?2 WHERE seq = ?1";
 const EXISTS: &str = "SELECT 1 FROM sessions WHERE seq = ?1";
 const INSERT: &str = "
@@ -326,9 +326,10 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
         Ok((
             row.get::<i64>("message_count")?,
             row.get::<bool>("untitled")?,
+            row.get::<Option<String>>("end_user_name")?,
         ))
     })?;
-    let Some((message_count, untitled)) = counted else {
+    let Some((message_count, untitled, name)) = counted else {
         let exists = tx
             .reader()
             .optional(EXISTS, [new.session.tick()], |_| Ok(()))?
@@ -347,7 +348,8 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
     {
         tx.execute(SET_TITLE, (new.session.tick(), title))?;
         let session = new.session.tick();
-        search_index::add_derived_title(tx, new.tenant, session, title, &new.content)?;
+        let name = name.as_deref();
+        search_index::add_derived_title(tx, new.tenant, session, title, name, &new.content)?;
     }
     let message: MessageId = tx.new_id()?;
     let turn: TurnId = tx.new_id()?;

@@ -57,6 +57,16 @@ impl Index {
     }
 }
 
+/// What the index of titles has of a session: its title, and the name of the person who talks in
+/// it. One text, so that a search finds both as it finds a title.
+pub(super) fn heading<'a>(title: Option<&'a str>, name: Option<&'a str>) -> Option<Cow<'a, str>> {
+    match (title, name) {
+        (Some(title), Some(name)) => Some(Cow::Owned(format!("{title}\n{name}"))),
+        (Some(one), None) | (None, Some(one)) => Some(Cow::Borrowed(one)),
+        (None, None) => None,
+    }
+}
+
 pub(super) fn add_title(
     tx: &WriteTx<'_>,
     tenant: TenantNo,
@@ -96,8 +106,14 @@ pub(super) fn add_derived_title(
     tenant: TenantNo,
     session: Tick,
     title: &str,
+    name: Option<&str>,
     message: &str,
 ) -> Result<()> {
+    if name.is_some() {
+        // The index has the name already, and one text for both.
+        let heading = heading(Some(title), name);
+        return replace_title(tx, tenant, session, name, heading.as_deref());
+    }
     if is_of_whole_words(title, message) {
         return Ok(());
     }
@@ -287,7 +303,7 @@ SELECT m.seq AS seq, s.tenant_no AS tenant_no, m.content AS content, m.searched_
 FROM messages m CROSS JOIN sessions s
 WHERE s.seq = m.session_seq AND m.seq < ?1 ORDER BY m.seq DESC LIMIT ?2";
 const OLDER_TITLES: &str = "
-SELECT seq, tenant_no, title FROM sessions WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2";
+SELECT seq, tenant_no, title, end_user_name FROM sessions WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2";
 const SET_REBUILT: &str = "UPDATE search_rebuild SET from_seq = ?2 WHERE what = ?1";
 
 /// The SQL that finds the next older messages and titles. A test reads the query plans.
@@ -330,16 +346,17 @@ fn add_older_messages(tx: &WriteTx<'_>, before: Tick) -> Result<Tick> {
 
 /// As [`add_older_messages`], for titles. A title that was changed since is in the index already.
 fn add_older_titles(tx: &WriteTx<'_>, before: Tick) -> Result<Tick> {
-    let older: Vec<(Tick, TenantNo, Option<String>)> =
+    let older: Vec<(Tick, TenantNo, [Option<String>; 2])> =
         tx.reader()
             .all(OLDER_TITLES, (before, TITLE_BATCH), |row| {
-                Ok((row.get("seq")?, row.get("tenant_no")?, row.get("title")?))
+                let texts = [row.get("title")?, row.get("end_user_name")?];
+                Ok((row.get("seq")?, row.get("tenant_no")?, texts))
             })?;
-    for (session, tenant, title) in older.iter().rev() {
-        if let Some(title) = title
+    for (session, tenant, [title, name]) in older.iter().rev() {
+        if let Some(heading) = heading(title.as_deref(), name.as_deref())
             && !has_title(tx.reader(), *session)?
         {
-            add_title(tx, *tenant, *session, title)?;
+            add_title(tx, *tenant, *session, &heading)?;
         }
     }
     let oldest = older.last().filter(|_| older.len() == TITLE_BATCH);

@@ -1,5 +1,7 @@
 //! Sessions: created, changed, and deleted with their dependent rows.
 
+use std::borrow::Cow;
+
 use super::sql::{Reader, Row, params};
 use super::{WriteTx, idempotency, removal, search_index};
 use crate::error::{Code, Error, Refusal, Result};
@@ -7,7 +9,7 @@ use crate::model::caller::{Actor, Caller, Reach};
 use crate::model::clock::{Millis, Timestamp};
 use crate::model::ids::{ChannelId, SessionId};
 use crate::model::names::{AgentId, ExternalId, M365TenantId, TenantNo};
-use crate::model::session::{Decision, ExternalCall, Metadata, Session, SessionInternals};
+use crate::model::session::{Decision, EndUser, ExternalCall, Metadata, Session, SessionInternals};
 use crate::model::tenant::Tenant;
 use crate::model::words::{Rule, SessionChannel};
 use crate::resolver::Company;
@@ -24,7 +26,8 @@ macro_rules! select_session {
              s.company_seq AS company_seq, s.inbound_m365_tenant_id AS inbound_m365_tenant_id, \
              t.rate_limit_per_minute AS rate_limit_per_minute, c.relay_prefix AS relay_prefix, \
              s.external_id AS external_id, s.external_bot_id AS external_bot_id, \
-             s.external_m365_tenant_id AS external_m365_tenant_id \
+             s.external_m365_tenant_id AS external_m365_tenant_id, s.end_user_id AS end_user_id, \
+             s.end_user_name AS end_user_name, s.end_user_email AS end_user_email \
              FROM sessions s JOIN tenants t ON t.tenant_no = s.tenant_no LEFT JOIN channels c ON c.seq = s.channel_seq ",
             $rest
         )
@@ -57,6 +60,7 @@ fn record(row: &Row<'_>) -> Result<Session> {
             name: row.get("created_by_name")?,
         },
         external_id: None,
+        end_user: None,
         shared: row.get("shared")?,
         message_count: row.get("message_count")?,
         metadata: row.json("metadata")?,
@@ -81,7 +85,23 @@ fn record(row: &Row<'_>) -> Result<Session> {
             directory: row.get("external_m365_tenant_id")?,
         };
     }
+    if let Some(id) = row.get("end_user_id")? {
+        session.end_user = Some(EndUser {
+            id,
+            name: row.get("end_user_name")?,
+            email: row.get("end_user_email")?,
+        });
+    }
     Ok(session)
+}
+
+/// What the search index has of a session itself: the title and the name of the person.
+fn heading(session: &Session) -> Option<Cow<'_, str>> {
+    let name = session
+        .end_user
+        .as_ref()
+        .and_then(|user| user.name.as_deref());
+    search_index::heading(session.title.as_deref(), name)
 }
 
 const BY_ID: &str = select_session!("WHERE s.seq = ?1 AND s.id = ?2");
@@ -150,6 +170,8 @@ pub struct NewSession {
     pub platform_tenant: Option<TenantNo>,
     /// The client's own id of the conversation, and what its call asked for.
     pub external: Option<(ExternalId, ExternalCall)>,
+    /// The person who talks in the session.
+    pub end_user: Option<EndUser>,
     /// The client's metadata.
     pub metadata: Metadata,
     /// The metadata as JSON, serialized outside the writer.
@@ -162,8 +184,9 @@ macro_rules! insert_session {
             "
 INSERT INTO sessions (seq, id, tenant_no, agent_id, channel, title, show_agent_progress_steps, channel_seq, channel_id, psa_company_id,
                       inbound_m365_tenant_id, rule, created_by_kind, created_by_id, created_by_name, platform_tenant_no, metadata,
-                      company_seq, created_at, updated_at, external_id, external_bot_id, external_m365_tenant_id)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?19, ?20, ?21, ?22)",
+                      company_seq, created_at, updated_at, external_id, external_bot_id, external_m365_tenant_id,
+                      end_user_id, end_user_name, end_user_email)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
             $rest
         )
     };
@@ -176,9 +199,9 @@ const INSERT_UNLESS_TAKEN: &str = insert_session!(
 );
 
 impl NewSession {
-    /// Whether one statement stores the session: without a title and an external id.
-    pub fn is_one_statement(&self) -> bool {
-        self.title.is_none() && self.external.is_none()
+    /// Whether the session is a row that nothing refers to and that no other can be in the way of.
+    pub fn is_plain(&self) -> bool {
+        self.title.is_none() && self.external.is_none() && self.end_user.is_none()
     }
 
     /// The session as it is created.
@@ -207,6 +230,7 @@ impl NewSession {
             end_company_id,
             created_by: self.created_by,
             external_id,
+            end_user: self.end_user,
             shared: false,
             message_count: 0,
             metadata: self.metadata,
@@ -263,15 +287,15 @@ const ATTEMPTS: usize = 3;
 /// Creates a session, unless the account has an open one with the same external id in the tenant. Of
 /// two concurrent calls, one creates the session and the other one finds it.
 ///
-/// Without a title, a creation is one statement.
+/// Without a title and a person, a creation is one statement.
 pub fn insert_or_find(tx: &mut WriteTx<'_>, mut new: NewSession) -> Result<Insertion> {
     let id: SessionId = tx.new_id()?;
     let metadata = std::mem::take(&mut new.metadata_json);
     let asked = new.into_session(id, tx.now());
     for _ in 0..ATTEMPTS {
         if insert_row(tx, &asked, &metadata)? {
-            if let Some(title) = &asked.title {
-                search_index::add_title(tx, asked.internals.tenant, id.tick(), title)?;
+            if let Some(heading) = heading(&asked) {
+                search_index::add_title(tx, asked.internals.tenant, id.tick(), &heading)?;
             }
             return Ok(Insertion::New(asked));
         }
@@ -285,6 +309,7 @@ pub fn insert_or_find(tx: &mut WriteTx<'_>, mut new: NewSession) -> Result<Inser
 /// Stores the row of a session. Returns false if its external id is taken.
 fn insert_row(tx: &WriteTx<'_>, session: &Session, metadata: &str) -> Result<bool> {
     let internals = &session.internals;
+    let user = session.end_user.as_ref();
     let sql = match session.external_id {
         Some(_) => INSERT_UNLESS_TAKEN,
         None => INSERT,
@@ -314,6 +339,9 @@ fn insert_row(tx: &WriteTx<'_>, session: &Session, metadata: &str) -> Result<boo
             session.external_id,
             internals.external_call.bot,
             internals.external_call.directory,
+            user.map(|user| &user.id),
+            user.and_then(|user| user.name.as_ref()),
+            user.and_then(|user| user.email.as_ref()),
         ],
     )?;
     Ok(rows > 0)
@@ -388,14 +416,9 @@ pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Res
     let mut session = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
     let now = Timestamp(tx.now());
     if let Some(title) = change.title {
-        search_index::replace_title(
-            tx,
-            session.internals.tenant,
-            id.tick(),
-            session.title.as_deref(),
-            title.as_deref(),
-        )?;
+        let before = heading(&session).map(Cow::into_owned);
         session.title = title;
+        replace_heading(tx, &session, before.as_deref())?;
     }
     match change.archived {
         Some(true) => session.archived_at = session.archived_at.or(Some(now)),
@@ -428,6 +451,32 @@ pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Res
     Ok(session)
 }
 
+fn replace_heading(tx: &WriteTx<'_>, session: &Session, before: Option<&str>) -> Result<()> {
+    let (tenant, seq) = (session.internals.tenant, session.id.tick());
+    search_index::replace_title(tx, tenant, seq, before, heading(session).as_deref())
+}
+
+const SET_END_USER: &str = "
+UPDATE sessions SET end_user_id = ?2, end_user_name = ?3, end_user_email = ?4, updated_at = ?5 WHERE seq = ?1";
+
+/// Names the person who talks in a session that has none. Returns the session.
+///
+/// # Errors
+/// `not_found` if the session no longer exists.
+pub fn fill_end_user(tx: &mut WriteTx<'_>, id: SessionId, user: EndUser) -> Result<Session> {
+    let mut session = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
+    if session.end_user.is_some() {
+        return Ok(session);
+    }
+    let before = heading(&session).map(Cow::into_owned);
+    session.updated_at = Timestamp(tx.now());
+    let row = (id.tick(), &user.id, &user.name, &user.email, tx.now());
+    tx.execute(SET_END_USER, row)?;
+    session.end_user = Some(user);
+    replace_heading(tx, &session, before.as_deref())?;
+    Ok(session)
+}
+
 const DELETE: &str = "DELETE FROM sessions WHERE seq = ?1 AND id = ?2";
 
 /// Deletes a session and its tokens. Its messages, turns and files are no longer found, and are
@@ -439,7 +488,7 @@ pub fn delete(tx: &mut WriteTx<'_>, id: SessionId) -> Result<()> {
     tx.lock_session(id.tick())?;
     let session = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
     let tenant = session.internals.tenant;
-    search_index::replace_title(tx, tenant, id.tick(), session.title.as_deref(), None)?;
+    search_index::replace_title(tx, tenant, id.tick(), heading(&session).as_deref(), None)?;
     removal::queue(tx, tenant, id.tick())?;
     idempotency::clear_session(tx, id)?;
     tx.execute(DELETE, (id.tick(), id)).map(drop)

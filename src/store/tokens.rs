@@ -1,8 +1,8 @@
 //! Session tokens: each gives access to one session (contract, section 8).
 
 use super::sql::{Reader, params};
-use super::{Extent, Store, WriteTx, sessions, tenants};
-use crate::error::{Code, Result};
+use super::{Extent, Store, WriteTx, tenants};
+use crate::error::Result;
 use crate::model::caller::Actor;
 use crate::model::clock::Millis;
 use crate::model::ids::{SessionId, Tick, TokenId};
@@ -40,14 +40,8 @@ INSERT INTO session_tokens (jti, session_seq, tenant_no, minted_by_kind, minted_
                             psa_company_id, created_at, expires_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
-/// Records a token.
-///
-/// # Errors
-/// `not_found` if the session no longer exists.
+/// Records a token. The session must exist.
 pub fn insert(tx: &mut WriteTx<'_>, new: &NewToken) -> Result<TokenId> {
-    if sessions::by_id(tx.reader(), new.session)?.is_none() {
-        return Err(Code::NotFound.into());
-    }
     let jti: TokenId = tx.new_id()?;
     let now = tx.now();
     tx.execute(

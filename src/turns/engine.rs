@@ -585,6 +585,7 @@ mod tests {
                         created_by: operator,
                         platform_tenant: None,
                         external: None,
+                        end_user: None,
                         metadata: Metadata::default(),
                         metadata_json: "{}".to_owned(),
                     };

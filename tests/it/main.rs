@@ -46,6 +46,7 @@ mod document;
 mod drain;
 mod dry_run_directories;
 mod dry_runs;
+mod end_users;
 mod entra;
 mod entra_attacks;
 mod entra_settings;

@@ -141,6 +141,7 @@ impl World {
             created_by: actor(),
             platform_tenant: None,
             external: None,
+            end_user: None,
             metadata: Metadata::default(),
             metadata_json: "{}".to_owned(),
         };

@@ -18,7 +18,9 @@ use super::routing::{decoded_segment, segment};
 use crate::config::ClientTimeouts;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::http::App;
-use crate::input::fields::{Fields, FromFields, Problems, TIME_RULE, integer_schema, shortened};
+use crate::input::fields::{
+    Fields, FromFields, Problems, TIME_RULE, integer_schema, shortened, text_schema, text_within,
+};
 use crate::input::json::{self, NotUtf8};
 use crate::model::clock::{Millis, parse_rfc3339};
 use crate::model::directory::DirectoryId;
@@ -286,6 +288,25 @@ impl QueryString {
     pub fn text(&self, name: &str) -> Option<&str> {
         self.describe_parameter(name, || json!({ "type": "string" }));
         self.get(name)
+    }
+
+    /// The parameter as text whose number of characters is in a range.
+    ///
+    /// # Errors
+    /// `validation_error` for text that is empty, too long, or has U+0000.
+    pub fn characters(
+        &self,
+        name: &str,
+        characters: RangeInclusive<usize>,
+    ) -> Result<Option<String>> {
+        self.describe_parameter(name, || text_schema(&characters));
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        match text_within(text, &characters) {
+            Ok(()) => Ok(Some(text.to_owned())),
+            Err(reason) => Err(Refusal::invalid(name, reason).into()),
+        }
     }
 
     /// The parameter as text; `None` also if the parameter is repeated.

@@ -59,12 +59,13 @@ const SET_SECRET: &str = "INSERT INTO signing_secret (one, secret) VALUES (1, $1
 /// Texts that one statement adds to the search index.
 const TEXTS: i64 = 500;
 const COUNT_TEXTS: &str = "
-SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM sessions WHERE title IS NOT NULL)";
+SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM sessions WHERE coalesce(title, end_user_name) IS NOT NULL)";
 const MESSAGES: &str = "
 SELECT m.seq, s.tenant_no, m.session_seq, m.content FROM messages m JOIN sessions s ON s.seq = m.session_seq
 WHERE m.seq > $1 ORDER BY m.seq LIMIT $2";
 const TITLES: &str = "
-SELECT seq, tenant_no, seq, title FROM sessions WHERE seq > $1 AND title IS NOT NULL ORDER BY seq LIMIT $2";
+SELECT seq, tenant_no, seq, coalesce(title || chr(10) || end_user_name, title, end_user_name)
+FROM sessions WHERE seq > $1 AND coalesce(title, end_user_name) IS NOT NULL ORDER BY seq LIMIT $2";
 const ADD_MESSAGES: &str = "
 INSERT INTO message_search (seq, part, session_seq, words)
 SELECT t.seq, r.part, t.session_seq, CAST(r.words AS tsvector) FROM unnest($1, $2, $3) AS t (seq, session_seq, words),

@@ -41,6 +41,8 @@ pub struct SessionFilter {
     pub channel: Option<ChannelId>,
     /// The company that the session is pinned to.
     pub company: Option<CompanyId>,
+    /// The id of the person who talks in the session.
+    pub end_user: Option<String>,
 }
 
 /// The query of a range: the keys of its index, the scope, and the filters of other indexes.
@@ -54,6 +56,7 @@ macro_rules! range {
               AND (?6 IS NULL OR s.psa_company_id = ?6)
               AND (?7 IS NULL OR s.platform_tenant_no = ?7)
               AND (?8 IS NULL OR s.shared = 1 OR (s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8))
+              AND (?10 IS NULL OR s.end_user_id = ?10)
               ORDER BY s.seq DESC LIMIT ?9"
         ))
     };
@@ -63,6 +66,7 @@ const OF_TENANT: &str = range!("1 = 1");
 const OF_PLATFORM: &str = range!("s.platform_tenant_no = ?7");
 const OF_COMPANY: &str = range!("s.psa_company_id = ?6");
 const OF_CHANNEL: &str = range!("s.channel_seq = ?5");
+const OF_END_USER: &str = range!("s.end_user_id = ?10");
 const OF_AGENT: &str = range!("s.agent_id = ?4");
 const OF_USER: &str = range!("s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8");
 const SHARED: &str = range!("s.shared = 1");
@@ -73,6 +77,7 @@ pub const RANGES: &[(&str, &str)] = &[
     ("sessions_of_platform", OF_PLATFORM),
     ("sessions_of_company", OF_COMPANY),
     ("sessions_of_channel", OF_CHANNEL),
+    ("sessions_of_end_user", OF_END_USER),
     ("sessions_of_agent", OF_AGENT),
     ("sessions_of_user", OF_USER),
     ("sessions_shared", SHARED),
@@ -89,8 +94,14 @@ pub fn is_indexed(scope: &Scope, filter: &SessionFilter) -> bool {
         agent,
         channel,
         company,
+        end_user,
     } = filter;
-    let filters = [agent.is_some(), channel.is_some(), company.is_some()];
+    let filters = [
+        agent.is_some(),
+        channel.is_some(),
+        company.is_some(),
+        end_user.is_some(),
+    ];
     let filters = filters.into_iter().filter(|is_set| *is_set).count();
     match scope {
         Scope::Tenant(_) => filters <= 1,
@@ -109,6 +120,7 @@ pub fn page(
     limit: usize,
 ) -> Result<Vec<Session>> {
     let ranges: &[&str] = match scope {
+        _ if filter.end_user.is_some() => &[OF_END_USER],
         _ if filter.company.is_some() => &[OF_COMPANY],
         _ if filter.channel.is_some() => &[OF_CHANNEL],
         Scope::User { .. } => &[OF_USER, SHARED],
@@ -159,7 +171,8 @@ fn range(
             filter.company,
             home,
             user,
-            limit
+            limit,
+            filter.end_user
         ],
         record,
     )
@@ -172,7 +185,8 @@ const ONE_OF_SCOPE: &str = select_session!(
        AND (?5 IS NULL OR s.channel_seq = ?5)
        AND (?6 IS NULL OR s.psa_company_id = ?6)
        AND (?7 IS NULL OR s.platform_tenant_no = ?7)
-       AND (?8 IS NULL OR s.shared = 1 OR (s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8))"
+       AND (?8 IS NULL OR s.shared = 1 OR (s.created_by_kind = 'dashboard_user' AND s.created_by_id = ?8))
+       AND (?9 IS NULL OR s.end_user_id = ?9)"
 );
 
 /// A page of the sessions whose titles and messages contain all of these phrases, newest first.
@@ -196,16 +210,17 @@ pub fn search_page(
         for one in matches.filter(|one| one.session < before) {
             let session = reader.optional(
                 ONE_OF_SCOPE,
-                (
+                params![
                     tenant,
                     filter.archived,
                     one.session,
                     filter.agent,
                     channel,
-                    &filter.company,
+                    filter.company,
                     home,
                     user,
-                ),
+                    filter.end_user,
+                ],
                 record,
             )?;
             let Some(session) = session else { continue };

@@ -369,6 +369,10 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "Only sessions that show this company id, including those of a removed company.",
     ),
     (
+        "listSessions.end_user_id",
+        "Only sessions in which the person with this id talks.",
+    ),
+    (
         "listSessions.client_id",
         "For a platform account: only sessions that its tenant's platform accounts created in this tenant.",
     ),
@@ -730,7 +734,41 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "allowed_agent_ids",
         "Refuses the token unless the session's agent is among these.",
     ),
-    ("end_user", "Whom the token is for."),
+    (
+        "end_user",
+        "The person who talks in the session. A signed-in user's session is that user's own. Null: several people, such as a group, or nobody in particular.",
+    ),
+    (
+        "mintSessionToken.end_user",
+        "Whom the token is for: `{id, name, email}`, or a string that is both id and name. A session without an `end_user` gets it.",
+    ),
+    (
+        "createSession.id",
+        "The person's id, as the caller names people.",
+    ),
+    (
+        "resolveSession.id",
+        "The person's id, as the caller names people.",
+    ),
+    (
+        "mintSessionToken.id",
+        "The person's id, as the caller names people.",
+    ),
+    (
+        "createSession.name",
+        "The person's name, which searches find.",
+    ),
+    (
+        "resolveSession.name",
+        "The person's name, which searches find.",
+    ),
+    (
+        "mintSessionToken.name",
+        "The person's name, which searches find.",
+    ),
+    ("createSession.email", "The person's address."),
+    ("resolveSession.email", "The person's address."),
+    ("mintSessionToken.email", "The person's address."),
     ("end_user_email", "That person's address."),
     ("ttl_seconds", "For how many seconds the token is valid."),
     // Envelopes.
