@@ -70,6 +70,7 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", 415, "Send the body as 'Content-Type: application/json'.";
     AgentNotConversational = "agent_not_conversational", 422, "This agent does not chat. Choose an agent whose autonomy_type is CONVERSATIONAL.";
     EndCompanyRequired = "end_company_required", 422, "This agent serves client companies. Send end_company_id to select one.";
+    AppPackageIncomplete = "app_package_incomplete", 409, "The app package lacks something that Teams demands.";
     AudienceMismatch = "audience_mismatch", 422, "The audiences do not match. Choose an agent and a channel with the same audience.";
     IdempotencyKeyReused = "idempotency_key_reused", 422, "This Idempotency-Key was already used with another body. Use a new key.";
     RateLimited = "rate_limited", 429, "Too many requests. Wait for the seconds in the Retry-After header, then try again.";

@@ -19,6 +19,8 @@ pub mod metrics;
 
 pub mod text;
 
+pub mod app_package;
+
 pub mod terms;
 
 pub mod resolver;

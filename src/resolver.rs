@@ -13,7 +13,8 @@ use crate::model::names::{
 };
 pub use crate::model::tenant::Tenant;
 use crate::model::words::{
-    Access, AgentState, Audience, AutonomyType, ChannelStatus, ManagedAgentKey, Role, Rule,
+    Access, AgentState, Audience, AutonomyType, ChannelStatus, GroupReplies, ManagedAgentKey, Role,
+    Rule,
 };
 
 /// An agent, as far as the resolver needs one.
@@ -54,6 +55,8 @@ pub struct Channel {
     pub relay_prefix: Option<String>,
     /// Whether clients show the agent's steps.
     pub show_agent_progress_steps: bool,
+    /// Which messages of a group the bot answers.
+    pub group_replies: GroupReplies,
 }
 
 /// An end company.

@@ -61,7 +61,7 @@ export async function startDemo(binary, limitMilliseconds, flags = []) {
 
   try {
     const [link, url] = await Promise.all([
-      lineOf(server.stdout, /http:\S+#code=\S+/),
+      lineOf(server.stdout, /https?:\S+#code=\S+/),
       lineOf(server.stderr, /(?<=listening on )http:\S+/),
     ]);
     return { url, link, data, stop, end };

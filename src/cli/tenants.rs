@@ -13,7 +13,7 @@ use super::{
     wrong_usage,
 };
 use crate::input::draft::NAME;
-use crate::input::fields::shortened;
+use crate::input::fields::{shortened, web_address};
 use crate::model::clock::rfc3339;
 use crate::model::directory::{DirectoryId, DirectoryRule};
 use crate::model::names::{ClientId, M365TenantId, Name};
@@ -47,6 +47,16 @@ enum Command {
         /// server]
         #[arg(long, env = "SWITCHBOARD_TENANT_RATE_LIMIT", value_name = "N", value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
         rate_limit: Option<i64>,
+        /// The https address of the tenant's website, for the app packages of its bots
+        /// [default: a page of the server]
+        #[arg(long, env = "SWITCHBOARD_WEBSITE_URL", value_name = "URL", value_parser = page)]
+        website_url: Option<String>,
+        /// The https address of the tenant's privacy statement [default: a page of the server]
+        #[arg(long, env = "SWITCHBOARD_PRIVACY_URL", value_name = "URL", value_parser = page)]
+        privacy_url: Option<String>,
+        /// The https address of the tenant's terms of use [default: a page of the server]
+        #[arg(long, env = "SWITCHBOARD_TERMS_URL", value_name = "URL", value_parser = page)]
+        terms_url: Option<String>,
     },
     /// List tenants in columns: client id, name, Microsoft 365 tenant, created
     List,
@@ -78,6 +88,11 @@ fn directory(text: &str, rule: DirectoryRule) -> M365TenantId {
     }
 }
 
+/// Parses the https address of a page, by the rule of the API.
+fn page(text: &str) -> Result<String, String> {
+    web_address(text, &["https"]).map(str::to_owned)
+}
+
 /// Parses a name for people: 1 to 200 characters.
 pub(super) fn name(text: &str) -> Result<String, String> {
     if (1..=NAME).contains(&text.chars().count()) {
@@ -94,6 +109,9 @@ pub(super) fn run(common: &Common, command: &Tenants) -> Result<(), Failed> {
             name,
             entra_tenant_id,
             rate_limit,
+            website_url,
+            privacy_url,
+            terms_url,
         } => {
             let rule = command.directories.rule();
             let entra_tenant_id = entra_tenant_id.as_deref().map(|text| directory(text, rule));
@@ -103,6 +121,9 @@ pub(super) fn run(common: &Common, command: &Tenants) -> Result<(), Failed> {
                 entra_tenant_id,
                 rate_limit_per_minute: *rate_limit,
                 retention_days: None,
+                website_url: website_url.clone(),
+                privacy_url: privacy_url.clone(),
+                terms_url: terms_url.clone(),
             };
             let store = open_or_create(common)?;
             environment::remember_given(&store, common)?;

@@ -61,11 +61,12 @@ async function fetchOnce(method, url, { body, headers, signal }) {
   await credential.renew();
   const sent = { ...headers };
   if (token !== null) sent.Authorization = `Bearer ${token}`;
-  if (body !== undefined) sent['Content-Type'] = 'application/json';
+  const isFile = body instanceof Blob;
+  if (body !== undefined) sent['Content-Type'] = isFile ? body.type : 'application/json';
   try {
     return await fetch(url, {
       method, signal, headers: sent,
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: body === undefined || isFile ? body : JSON.stringify(body),
       cache: 'no-store', credentials: 'omit', redirect: 'error', referrerPolicy: 'no-referrer',
     });
   } catch (error) {
@@ -100,7 +101,7 @@ async function send(method, url, options = {}) {
 }
 
 /**
- * Calls the API. `options`: `query`, `body` (an object), `headers`, `signal`, and `quiet`, which
+ * Calls the API. `options`: `query`, `body` (an object or a file), `headers`, `signal`, and `quiet`, which
  * throws a 401 instead of asking the person to sign in. Returns the envelope's `{ data, meta }`, or
  * null if the response has no body. Throws `ApiError`.
  */
@@ -110,6 +111,12 @@ export async function call(method, where, options = {}) {
 }
 
 export const get = async (where, query, signal) => (await call('GET', where, { query, signal })).data;
+/** The bytes of a file, and the name that the server gives it. */
+export async function file(where, signal) {
+  const response = await send('GET', address(where), { signal });
+  const name = /filename="([^"]+)"/.exec(response.headers.get('content-disposition') ?? '');
+  return { blob: await response.blob(), name: name?.[1] ?? null };
+}
 export const post = async (where, body, options) => (await call('POST', where, { ...options, body }))?.data;
 export const put = (where, body) => call('PUT', where, { body });
 export const patch = (where, body) => call('PATCH', where, { body });

@@ -2,6 +2,7 @@
 // tenants that it is installed for.
 
 import { call, get, patch, path, post, remove } from './api.js';
+import { appPackage } from './app-package.js';
 import { h, setContent } from './dom.js';
 import { badge, button, confirm, dialog, empty, facts, heading, identifier, linkButton, newPath, notice, resource, section, time, toast } from './components.js';
 import { form } from './form.js';
@@ -13,6 +14,7 @@ import { agentOption, agents, companies, picker } from './picker.js';
 import { AUDIENCES, LOCALE, labelOf } from './labels.js';
 
 const STATUSES = [['ACTIVE', 'Active'], ['DISCONNECTED', 'Disconnected']];
+const GROUP_REPLIES = [['MENTIONED', 'Messages that mention the bot'], ['ALWAYS', 'Every message']];
 const statusBadge = (status) => badge(labelOf(STATUSES, status), status === 'ACTIVE' ? 'good' : 'warn');
 const back = { href: '#/channels', label: 'Channels' };
 
@@ -87,10 +89,12 @@ async function detail(context, id) {
       channel = data;
       made.take(data);
       draw(made.agent());
+      packaged.redraw(data);
       toast('Saved.');
     },
   });
-  if (made) context.guard(made.dirty);
+  const packaged = await appPackage(context, channel);
+  context.guard(() => (made && made.dirty()) || packaged.dirty());
   const isInstalled = channel.audience === 'END_USER';
   const installed = isInstalled && installs(context, channel);
   draw(option);
@@ -111,6 +115,7 @@ async function detail(context, id) {
       ['Status', status], ['Audience', labelOf(AUDIENCES, channel.audience)], ['Transport', 'Microsoft Teams'], ['Channel id', identifier(id)],
     ]),
     made ? made.element : readOnlySettings(channel, option),
+    packaged.element,
     installed,
   ];
 }
@@ -173,8 +178,9 @@ function settings(channel, option, { label, cancel, submit }) {
       { name: 'display_name', label: 'Bot’s name', nullable: true },
       { name: 'welcome_message', label: 'Welcome message', kind: 'textarea', rows: 5, nullable: true, hint: 'The first message of the bot after its installation. Markdown.' },
       { name: 'description', label: 'Description', kind: 'textarea', rows: 2, nullable: true, hint: 'The purpose of the bot.' },
-      { name: 'color_icon_url', label: 'Color icon', kind: 'url', nullable: true, code: true, hint: 'An https address of an image. The dashboard does not load it.' },
-      { name: 'outline_icon_url', label: 'Outline icon', kind: 'url', nullable: true, code: true, hint: 'An https address of an image. The dashboard does not load it.' },
+      { name: 'group_replies', label: 'Answers in groups', kind: 'select', options: GROUP_REPLIES, hint: 'In a group chat or a team, where several people write.' },
+      { name: 'color_icon_url', label: 'Color icon for a relay', kind: 'url', nullable: true, code: true, hint: 'An https address of an image. Neither the dashboard nor the app package loads it.' },
+      { name: 'outline_icon_url', label: 'Outline icon for a relay', kind: 'url', nullable: true, code: true, hint: 'An https address of an image. Neither the dashboard nor the app package loads it.' },
       { name: 'relay_prefix', label: 'Relay prefix', nullable: true, hint: 'Text that the relay puts before its messages.' },
       { name: 'show_agent_progress_steps', label: 'Show the agent’s progress steps', kind: 'checkbox' },
     ].filter(Boolean),
@@ -221,9 +227,10 @@ function readOnlySettings(channel, option) {
       ['Bot id', channel.bot_id && identifier(channel.bot_id)],
       ['Bot’s name', channel.display_name && h('bdi', channel.display_name)],
       ['Description', channel.description && h('div.preformatted', { dir: 'auto' }, channel.description)],
-      ['Color icon', channel.color_icon_url && h('code', channel.color_icon_url)],
-      ['Outline icon', channel.outline_icon_url && h('code', channel.outline_icon_url)],
+      ['Color icon for a relay', channel.color_icon_url && h('code', channel.color_icon_url)],
+      ['Outline icon for a relay', channel.outline_icon_url && h('code', channel.outline_icon_url)],
       ['Relay prefix', channel.relay_prefix && h('bdi', channel.relay_prefix)],
+      ['Answers in groups', labelOf(GROUP_REPLIES, channel.group_replies)],
       ['Progress steps', channel.show_agent_progress_steps ? 'shown' : 'not shown'],
       ['Created', time(channel.created_at)],
       ['Changed', time(channel.updated_at)],

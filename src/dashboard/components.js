@@ -227,7 +227,7 @@ export async function confirm(title, text, action, { kind = 'danger' } = {}) {
   return answer === true;
 }
 
-/** Downloads a text as a file. */
+/** Downloads a text or a blob as a file. */
 export function download(name, type, text) {
   const url = URL.createObjectURL(new Blob([text], { type }));
   h('a', { href: url, download: name }).click();

@@ -1,6 +1,7 @@
 //! The HTTP layer: `edge` routes and admits requests, and each resource has a file of handlers.
 
 mod agents;
+mod app_packages;
 mod articles;
 mod attachments;
 mod audit_events;
@@ -21,6 +22,7 @@ mod meta;
 mod metrics;
 mod new_sessions;
 mod node_turns;
+mod pages;
 mod sessions;
 mod stats;
 mod tenant;
@@ -196,6 +198,7 @@ fn all_routes(config: &ServerConfig, store: &Store) -> Vec<PathRoutes> {
     let mut routes = edge::router::path_routes();
     routes.push(docs::path_routes());
     routes.extend(dashboard::path_routes());
+    routes.extend(pages::path_routes());
     routes.extend(config.metrics.then(metrics::path_routes));
     routes.extend(store.node().map(|_| node_turns::path_routes()));
     routes

@@ -6,7 +6,9 @@ use crate::input::fields::{Field, Fields};
 use crate::model::directory::DirectoryId;
 use crate::model::names::{AgentId, BotId, CompanyId, M365TenantId};
 use crate::model::user_id;
-use crate::model::words::{Access, AgentState, Audience, AutonomyType, ChannelStatus, Transport};
+use crate::model::words::{
+    Access, AgentState, Audience, AutonomyType, ChannelStatus, GroupReplies, Transport,
+};
 
 /// The maximum length of instructions, descriptions and welcome messages, in characters.
 pub const LONG_TEXT: usize = 32_000;
@@ -175,6 +177,7 @@ pub struct ChannelDraft {
     pub outline_icon_url: Field<String>,
     pub relay_prefix: Field<String>,
     pub show_agent_progress_steps: Field<bool>,
+    pub group_replies: Field<GroupReplies>,
 }
 
 impl ChannelDraft {
@@ -198,6 +201,11 @@ impl ChannelDraft {
             outline_icon_url: fields.url("outline_icon_url", &["https"]),
             relay_prefix: fields.text("relay_prefix", 0..=NAME),
             show_agent_progress_steps: fields.boolean("show_agent_progress_steps"),
+            group_replies: fields.word(
+                "group_replies",
+                GroupReplies::parse,
+                &GroupReplies::choices(),
+            ),
         }
     }
 }
@@ -252,6 +260,30 @@ pub struct TenantDraft {
     pub entra_tenant_id: Field<DirectoryId>,
     pub rate_limit_per_minute: Field<i64>,
     pub retention_days: Field<i64>,
+    pub pages: PagesDraft,
+}
+
+/// The addresses of a tenant's pages, which it may set itself.
+#[derive(Clone, Debug, Default)]
+#[expect(
+    missing_docs,
+    reason = "the contract describes the fields in section 7"
+)]
+pub struct PagesDraft {
+    pub website_url: Field<String>,
+    pub privacy_url: Field<String>,
+    pub terms_url: Field<String>,
+}
+
+impl PagesDraft {
+    /// Reads the fields of a JSON object.
+    pub fn read(fields: &Fields<'_>) -> Self {
+        Self {
+            website_url: fields.url("website_url", &["https"]),
+            privacy_url: fields.url("privacy_url", &["https"]),
+            terms_url: fields.url("terms_url", &["https"]),
+        }
+    }
 }
 
 impl TenantDraft {
@@ -262,6 +294,7 @@ impl TenantDraft {
             entra_tenant_id: fields.directory("entra_tenant_id"),
             rate_limit_per_minute: fields.integer("rate_limit_per_minute", 0..=1_000_000),
             retention_days: fields.integer("retention_days", 1..=36_500),
+            pages: PagesDraft::read(fields),
         }
     }
 }

@@ -138,6 +138,30 @@ pub fn shortened(value: &Value) -> String {
     shorten(&without_keys(&value.to_string()), MAX_CHARACTERS)
 }
 
+/// Checks the URL of a page or a picture.
+///
+/// # Errors
+/// The reason, as the rest of a sentence that begins with the URL's name.
+pub fn web_address<'a>(text: &'a str, schemes: &[&str]) -> Result<&'a str, String> {
+    let is_absolute = schemes.iter().any(|scheme| {
+        text.strip_prefix(scheme)
+            .and_then(|rest| rest.strip_prefix("://"))
+            .is_some_and(|rest| !rest.starts_with('/'))
+    }) && !text.chars().any(is_forbidden_in_url);
+    // The URL must have a host as browsers parse it. A user name or a password in the URL would be
+    // shown to everyone.
+    let has_host_only = Url::parse(text)
+        .is_ok_and(|url| url.has_host() && url.username().is_empty() && url.password().is_none());
+    if is_absolute && has_host_only && text.chars().count() <= MAX_URL_CHARACTERS {
+        Ok(text)
+    } else {
+        Err(format!(
+            "must be an absolute {} URL without spaces, user name or password",
+            schemes.join(" or ")
+        ))
+    }
+}
+
 /// Masks API keys, because a client may send one in the wrong field.
 pub(super) fn without_keys(text: &str) -> String {
     let mut parts = text.split(api_key::PREFIX);
@@ -563,24 +587,7 @@ impl<'a> Fields<'a> {
         });
         self.read(name, |value| {
             let text = text(value, &(1..=MAX_URL_CHARACTERS))?;
-            let is_absolute = schemes.iter().any(|scheme| {
-                text.strip_prefix(scheme)
-                    .and_then(|rest| rest.strip_prefix("://"))
-                    .is_some_and(|rest| !rest.starts_with('/'))
-            }) && !text.chars().any(is_forbidden_in_url);
-            // The URL must have a host as browsers parse it. A user name or a password in the URL
-            // would be shown to everyone.
-            let has_host_only = Url::parse(text).is_ok_and(|url| {
-                url.has_host() && url.username().is_empty() && url.password().is_none()
-            });
-            if is_absolute && has_host_only {
-                Ok(text.to_owned())
-            } else {
-                Err(format!(
-                    "must be an absolute {} URL without spaces, user name or password",
-                    schemes.join(" or ")
-                ))
-            }
+            web_address(text, schemes).map(str::to_owned)
         })
     }
 

@@ -101,6 +101,20 @@ words! {
         /// Its bot is disconnected.
         Disconnected = "DISCONNECTED",
     }
+    /// Which messages of a group a channel's bot answers.
+    GroupReplies {
+        /// Those that mention the bot.
+        Mentioned = "MENTIONED",
+        /// All of them.
+        Always = "ALWAYS",
+    }
+    /// An icon of a bot in Teams.
+    IconKind {
+        /// The icon in color.
+        Color = "color",
+        /// The icon in white on a transparent ground.
+        Outline = "outline",
+    }
     /// The system that carries a channel's messages.
     Transport {
         /// Microsoft Teams.

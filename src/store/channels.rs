@@ -5,13 +5,13 @@ use serde::Serialize;
 
 use super::rules::{self, Violation, refuse};
 use super::sql::{Keyset, Reader, Row, Rows, params};
-use super::{WriteTx, agents, installs};
+use super::{WriteTx, agents, installs, packages};
 use crate::error::{Code, Refusal, Result};
 use crate::input::draft::ChannelDraft;
 use crate::model::clock::Timestamp;
 use crate::model::ids::{ChannelId, Tick};
 use crate::model::names::{AgentId, BotId, M365TenantId, TenantNo};
-use crate::model::words::{Audience, ChannelStatus, Transport};
+use crate::model::words::{Audience, ChannelStatus, GroupReplies, Transport};
 use crate::resolver;
 
 /// A channel as the API returns it (contract, section 6).
@@ -45,6 +45,12 @@ pub struct ChannelRecord {
     pub relay_prefix: Option<String>,
     /// Whether clients show the agent's steps.
     pub show_agent_progress_steps: bool,
+    /// Which messages of a group the bot answers.
+    pub group_replies: GroupReplies,
+    /// Whether the color icon of the app package was uploaded. Else the server draws it.
+    pub color_icon_uploaded: bool,
+    /// Whether the outline icon of the app package was uploaded. Else the server draws it.
+    pub outline_icon_uploaded: bool,
     /// The time of creation.
     pub created_at: Timestamp,
     /// The time of the last change.
@@ -81,6 +87,9 @@ impl ChannelRecord {
             outline_icon_url: None,
             relay_prefix: None,
             show_agent_progress_steps: true,
+            group_replies: GroupReplies::Mentioned,
+            color_icon_uploaded: false,
+            outline_icon_uploaded: false,
             created_at: Timestamp(0),
             updated_at: Timestamp(0),
             tenant,
@@ -113,6 +122,11 @@ impl ChannelRecord {
             show_agent_progress_steps: draft
                 .show_agent_progress_steps
                 .over(before.show_agent_progress_steps, true),
+            group_replies: draft
+                .group_replies
+                .over(before.group_replies, GroupReplies::Mentioned),
+            color_icon_uploaded: before.color_icon_uploaded,
+            outline_icon_uploaded: before.outline_icon_uploaded,
             created_at: before.created_at,
             updated_at: before.updated_at,
             tenant: before.tenant,
@@ -125,8 +139,11 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT seq, id, tenant_no, internal_name, audience, transport, status, bot_id, agent_id, display_name, description, \
-             welcome_message, color_icon_url, outline_icon_url, relay_prefix, show_agent_progress_steps, created_at, updated_at, \
-             deleted_at IS NOT NULL AS is_deleted FROM channels ",
+             welcome_message, color_icon_url, outline_icon_url, relay_prefix, show_agent_progress_steps, group_replies, created_at, updated_at, \
+             deleted_at IS NOT NULL AS is_deleted, \
+             EXISTS (SELECT 1 FROM channel_icons i WHERE i.channel_seq = channels.seq AND i.kind = 'color') AS color_icon_uploaded, \
+             EXISTS (SELECT 1 FROM channel_icons i WHERE i.channel_seq = channels.seq AND i.kind = 'outline') AS outline_icon_uploaded \
+             FROM channels ",
             $rest
         )
     };
@@ -149,6 +166,9 @@ fn record(row: &Row<'_>) -> Result<ChannelRecord> {
         outline_icon_url: row.get("outline_icon_url")?,
         relay_prefix: row.get("relay_prefix")?,
         show_agent_progress_steps: row.get("show_agent_progress_steps")?,
+        group_replies: row.get("group_replies")?,
+        color_icon_uploaded: row.get("color_icon_uploaded")?,
+        outline_icon_uploaded: row.get("outline_icon_uploaded")?,
         created_at: Timestamp(row.get("created_at")?),
         updated_at: Timestamp(row.get("updated_at")?),
         is_deleted: row.get("is_deleted")?,
@@ -288,7 +308,7 @@ macro_rules! facts {
         concat!(
             "SELECT c.id AS id, c.tenant_no AS tenant_no, c.audience AS audience, c.status AS status, \
              c.deleted_at IS NOT NULL AS deleted, c.agent_id AS agent_id, c.relay_prefix AS relay_prefix, \
-             c.show_agent_progress_steps AS show_agent_progress_steps ",
+             c.show_agent_progress_steps AS show_agent_progress_steps, c.group_replies AS group_replies ",
             $rest
         )
     };
@@ -304,6 +324,7 @@ fn facts(row: &Row<'_>) -> Result<resolver::Channel> {
         agent_id: row.get("agent_id")?,
         relay_prefix: row.get("relay_prefix")?,
         show_agent_progress_steps: row.get("show_agent_progress_steps")?,
+        group_replies: row.get("group_replies")?,
     })
 }
 
@@ -353,8 +374,9 @@ pub fn bot_of(reader: &Reader<'_>, id: ChannelId) -> Result<Option<BotId>> {
 
 const INSERT: &str = "
 INSERT INTO channels (seq, id, tenant_no, internal_name, audience, transport, status, bot_id, agent_id, display_name, description,
-                      welcome_message, color_icon_url, outline_icon_url, relay_prefix, show_agent_progress_steps, created_at, updated_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?17)";
+                      welcome_message, color_icon_url, outline_icon_url, relay_prefix, show_agent_progress_steps, group_replies,
+                      created_at, updated_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18)";
 
 /// Inserts a channel.
 ///
@@ -381,6 +403,7 @@ pub fn insert(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<()> {
             channel.outline_icon_url,
             channel.relay_prefix,
             channel.show_agent_progress_steps,
+            channel.group_replies,
             now,
         ],
     )
@@ -390,7 +413,7 @@ pub fn insert(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<()> {
 const UPDATE: &str = "
 UPDATE channels SET internal_name = ?2, status = ?3, bot_id = ?4, agent_id = ?5, display_name = ?6, description = ?7,
                     welcome_message = ?8, color_icon_url = ?9, outline_icon_url = ?10, relay_prefix = ?11,
-                    show_agent_progress_steps = ?12, updated_at = ?13
+                    show_agent_progress_steps = ?12, group_replies = ?13, updated_at = ?14
 WHERE seq = ?1";
 const MOVE_BOT: &str =
     "UPDATE installs SET bot_id = ?2 WHERE channel_seq = ?1 AND bot_id IS DISTINCT FROM ?2";
@@ -416,6 +439,7 @@ pub fn update(tx: &mut WriteTx<'_>, channel: &ChannelRecord) -> Result<()> {
             channel.outline_icon_url,
             channel.relay_prefix,
             channel.show_agent_progress_steps,
+            channel.group_replies,
             now,
         ],
     )?;
@@ -428,6 +452,7 @@ const DELETE: &str = "UPDATE channels SET deleted_at = ?2, updated_at = ?2 WHERE
 /// Marks a channel as deleted. Its row and its installs stay, to refuse what was routed through it.
 pub fn delete(tx: &mut WriteTx<'_>, id: ChannelId) -> Result<()> {
     let now = tx.now();
+    packages::clear(tx, id)?;
     tx.execute(DELETE, (id.tick(), now)).map(drop)
 }
 

@@ -93,6 +93,9 @@ pub(super) fn tenant(tenant: &NewTenant) -> Value {
         "entra_tenant_id": tenant.entra_tenant_id,
         "rate_limit_per_minute": tenant.rate_limit_per_minute,
         "retention_days": tenant.retention_days,
+        "website_url": tenant.website_url,
+        "privacy_url": tenant.privacy_url,
+        "terms_url": tenant.terms_url,
     })
 }
 
@@ -125,5 +128,6 @@ pub(super) fn channel(channel: &ChannelRecord) -> Value {
         "outline_icon_url": channel.outline_icon_url,
         "relay_prefix": channel.relay_prefix,
         "show_agent_progress_steps": channel.show_agent_progress_steps,
+        "group_replies": channel.group_replies,
     })
 }

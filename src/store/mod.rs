@@ -30,6 +30,7 @@ pub mod installs;
 pub mod keys;
 pub mod messages;
 pub mod nodes;
+pub mod packages;
 pub mod reasoning;
 mod removal;
 pub mod retention;

@@ -8,7 +8,7 @@ use super::rules::{Violation, refuse, unfit_directory};
 use super::sql::{Keyset, Reader, Row, Rows, params};
 use super::{WriteTx, agents, folder, installs};
 use crate::error::{Code, Error, Refusal, Result};
-use crate::input::draft::TenantDraft;
+use crate::input::draft::{PagesDraft, TenantDraft};
 use crate::model::clock::Timestamp;
 use crate::model::directory::{DirectoryId, DirectoryRule};
 use crate::model::ids::Tick;
@@ -26,6 +26,12 @@ pub struct TenantRecord {
     pub entra_tenant_id: Option<M365TenantId>,
     /// Days for which idle and archived sessions are kept; null: for ever.
     pub retention_days: Option<i64>,
+    /// The address of the MSP's website.
+    pub website_url: Option<String>,
+    /// The address of the MSP's privacy statement.
+    pub privacy_url: Option<String>,
+    /// The address of the MSP's terms of use.
+    pub terms_url: Option<String>,
     /// Requests per minute; null: the server's limit, 0: no limit.
     #[serde(skip)]
     pub rate_limit_per_minute: Option<i64>,
@@ -45,6 +51,9 @@ impl TenantRecord {
             entra_tenant_id: self.entra_tenant_id.clone(),
             rate_limit_per_minute: self.rate_limit_per_minute,
             retention_days: self.retention_days,
+            website_url: self.website_url.clone(),
+            privacy_url: self.privacy_url.clone(),
+            terms_url: self.terms_url.clone(),
         }
     }
 }
@@ -52,7 +61,8 @@ impl TenantRecord {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT tenant_no, client_id, name, entra_tenant_id, retention_days, rate_limit_per_minute, created_at FROM tenants ",
+            "SELECT tenant_no, client_id, name, entra_tenant_id, retention_days, rate_limit_per_minute, website_url, privacy_url, terms_url, \
+             created_at, seq FROM tenants ",
             $rest
         )
     };
@@ -69,6 +79,9 @@ fn record(row: &Row<'_>) -> Result<TenantRecord> {
         name: row.get("name")?,
         entra_tenant_id: row.get("entra_tenant_id")?,
         retention_days: row.get("retention_days")?,
+        website_url: row.get("website_url")?,
+        privacy_url: row.get("privacy_url")?,
+        terms_url: row.get("terms_url")?,
         rate_limit_per_minute: row.get("rate_limit_per_minute")?,
         created_at: Timestamp(row.get("created_at")?),
         no: row.get("tenant_no")?,
@@ -148,6 +161,12 @@ pub struct NewTenant {
     pub rate_limit_per_minute: Option<i64>,
     /// Days for which idle sessions are kept; `None` for ever.
     pub retention_days: Option<i64>,
+    /// The address of the MSP's website.
+    pub website_url: Option<String>,
+    /// The address of the MSP's privacy statement.
+    pub privacy_url: Option<String>,
+    /// The address of the MSP's terms of use.
+    pub terms_url: Option<String>,
 }
 
 impl NewTenant {
@@ -159,6 +178,9 @@ impl NewTenant {
             entra_tenant_id: None,
             rate_limit_per_minute: None,
             retention_days: None,
+            website_url: None,
+            privacy_url: None,
+            terms_url: None,
         }
     }
 
@@ -186,6 +208,19 @@ impl NewTenant {
                 .rate_limit_per_minute
                 .over_optional(self.rate_limit_per_minute),
             retention_days: draft.retention_days.over_optional(self.retention_days),
+            ..self.with_pages(&draft.pages)
+        }
+    }
+
+    /// The tenant with the draft's addresses.
+    #[must_use]
+    pub fn with_pages(&self, draft: &PagesDraft) -> Self {
+        let draft = draft.clone();
+        Self {
+            website_url: draft.website_url.over_optional(self.website_url.clone()),
+            privacy_url: draft.privacy_url.over_optional(self.privacy_url.clone()),
+            terms_url: draft.terms_url.over_optional(self.terms_url.clone()),
+            ..self.clone()
         }
     }
 }
@@ -193,8 +228,7 @@ impl NewTenant {
 macro_rules! page {
     ($range:literal) => {
         concat!(
-            "SELECT tenant_no, client_id, name, entra_tenant_id, retention_days, rate_limit_per_minute, created_at, seq FROM tenants
-             WHERE seq < ?3",
+            select!("WHERE seq < ?3"),
             $range,
             " AND (?1 IS NULL OR tenant_no IN (
                 SELECT c.tenant_no FROM channels c WHERE c.bot_id = ?1 AND c.deleted_at IS NULL
@@ -244,8 +278,9 @@ pub fn page(
 }
 
 const INSERT: &str = "
-INSERT INTO tenants (seq, client_id, name, entra_tenant_id, rate_limit_per_minute, retention_days, created_at, tenant_no)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+INSERT INTO tenants (seq, client_id, name, entra_tenant_id, rate_limit_per_minute, retention_days, created_at, tenant_no,
+                     website_url, privacy_url, terms_url)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
 RETURNING tenant_no";
 
 /// Inserts a tenant without its managed agent.
@@ -267,16 +302,19 @@ pub fn insert(tx: &mut WriteTx<'_>, new: &NewTenant) -> Result<TenantNo> {
     let no = folder::next_tenant_no(tx)?;
     tx.returning_one(
         INSERT,
-        (
+        params![
             seq,
-            &new.client_id,
-            &new.name,
-            &new.entra_tenant_id,
+            new.client_id,
+            new.name,
+            new.entra_tenant_id,
             new.rate_limit_per_minute,
             new.retention_days,
             now,
             no,
-        ),
+            new.website_url,
+            new.privacy_url,
+            new.terms_url,
+        ],
         |row| row.get("tenant_no"),
     )
 }
@@ -340,7 +378,8 @@ pub(super) fn taken_directory(
 }
 
 const UPDATE: &str = "
-UPDATE tenants SET name = ?2, entra_tenant_id = ?3, rate_limit_per_minute = ?4, retention_days = ?5
+UPDATE tenants SET name = ?2, entra_tenant_id = ?3, rate_limit_per_minute = ?4, retention_days = ?5, website_url = ?6, privacy_url = ?7,
+                   terms_url = ?8
 WHERE tenant_no = ?1";
 
 /// Writes the fields of a tenant that can change.
@@ -357,6 +396,9 @@ pub fn update(tx: &mut WriteTx<'_>, no: TenantNo, changed: &NewTenant) -> Result
             &changed.entra_tenant_id,
             changed.rate_limit_per_minute,
             changed.retention_days,
+            &changed.website_url,
+            &changed.privacy_url,
+            &changed.terms_url,
         ),
     )
     .map(drop)
@@ -384,4 +426,29 @@ pub fn change(
         check_sign_in_directory(tx.reader(), tenant.no)?;
     }
     by_no(tx.reader(), tenant.no)
+}
+
+const SET_PAGES: &str =
+    "UPDATE tenants SET website_url = ?2, privacy_url = ?3, terms_url = ?4 WHERE tenant_no = ?1";
+
+/// Changes the addresses of a tenant's pages. Nothing is written if nothing differs.
+///
+/// # Errors
+/// Those of the database.
+pub fn change_pages(tx: &mut WriteTx<'_>, tenant: &TenantRecord, draft: &PagesDraft) -> Result<()> {
+    let before = tenant.as_new();
+    let after = before.with_pages(draft);
+    if after == before {
+        return Ok(());
+    }
+    tx.execute(
+        SET_PAGES,
+        (
+            tenant.no,
+            after.website_url,
+            after.privacy_url,
+            after.terms_url,
+        ),
+    )
+    .map(drop)
 }

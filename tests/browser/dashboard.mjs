@@ -8,6 +8,7 @@ import { openBrowser } from "./harness.mjs";
 import * as managing from "./managing.mjs";
 import * as fixing from "./fixing.mjs";
 import * as misuse from "./misuse.mjs";
+import * as packaging from "./packaging.mjs";
 import * as reading from "./reading.mjs";
 import * as signingIn from "./signing-in.mjs";
 import * as views from "./views.mjs";
@@ -20,7 +21,7 @@ const { values } = parseArgs({ allowPositionals: true, options: { screenshots: {
 
 const demo = await startDemo(binary, LIMIT_MILLISECONDS);
 const browser = await openBrowser(binary, demo, values.screenshots);
-const tests = [signingIn, fixing, chatting, managing, views, reading, misuse]
+const tests = [signingIn, fixing, chatting, managing, packaging, views, reading, misuse]
   .flatMap(({ scenarios }) => Object.entries(scenarios))
   .filter(([name]) => name.includes(values.only))
   .map(([name, scenario]) => [name, browser.test(scenario)]);

@@ -78,6 +78,9 @@ fn a_channel_is_created_with_defaults_and_read_back() {
             "outline_icon_url": null,
             "relay_prefix": null,
             "show_agent_progress_steps": true,
+            "group_replies": "MENTIONED",
+            "color_icon_uploaded": false,
+            "outline_icon_uploaded": false,
         })
     );
     assert_eq!(northwind.get(&path).expect(200).data(), channel);
@@ -102,12 +105,15 @@ fn a_patch_of_a_channel_changes_sent_fields_and_null_restores_the_default() {
         "outline_icon_url": "https://x.example/o.png",
         "relay_prefix": "Northwind",
         "show_agent_progress_steps": false,
+        "group_replies": "ALWAYS",
     });
     let made = northwind.post("/channels", whole.clone()).expect(201);
     let path = format!("/channels/{}", made.id());
     assert_eq!(shown(made.data()), {
         let mut whole = whole.clone();
         whole["bot_id"] = "bot.1".into();
+        whole["color_icon_uploaded"] = false.into();
+        whole["outline_icon_uploaded"] = false.into();
         whole
     });
     server.advance_clock(1_000);
@@ -120,6 +126,8 @@ fn a_patch_of_a_channel_changes_sent_fields_and_null_restores_the_default() {
     assert_eq!(changed["updated_at"], "2025-11-24T16:00:01.000Z");
     let mut expected = whole;
     expected["bot_id"] = "bot.1".into();
+    expected["color_icon_uploaded"] = false.into();
+    expected["outline_icon_uploaded"] = false.into();
     expected["display_name"] = "Other".into();
     expected["description"] = Value::Null;
     expected["status"] = "ACTIVE".into();
@@ -135,7 +143,7 @@ fn a_patch_of_a_channel_changes_sent_fields_and_null_restores_the_default() {
 
     let reset = json!({
         "transport": null, "status": null, "bot_id": null, "display_name": null, "description": null, "welcome_message": null,
-        "color_icon_url": null, "outline_icon_url": null, "relay_prefix": null, "show_agent_progress_steps": null,
+        "color_icon_url": null, "outline_icon_url": null, "relay_prefix": null, "show_agent_progress_steps": null, "group_replies": null,
     });
     let reset = northwind.patch(&path, reset).expect(200).data();
     assert_eq!(
@@ -154,6 +162,9 @@ fn a_patch_of_a_channel_changes_sent_fields_and_null_restores_the_default() {
             "outline_icon_url": null,
             "relay_prefix": null,
             "show_agent_progress_steps": true,
+            "group_replies": "MENTIONED",
+            "color_icon_uploaded": false,
+            "outline_icon_uploaded": false,
         })
     );
     assert_eq!(northwind.get(&path).expect(200).data(), reset);

@@ -56,6 +56,11 @@ const PROVOKED: &[(Code, Provocation)] = &[
     (Code::EndCompanyNotMapped, || {
         Server::demo().relay().create_session(from(TAILSPIN))
     }),
+    (Code::AppPackageIncomplete, || {
+        let server = Server::demo();
+        let path = format!("/channels/{}/app-package", server.client_help_bot());
+        server.northwind().get(&path)
+    }),
     (Code::ChannelDisconnected, || {
         let server = Server::demo();
         let channel = json!({ "internal_name": "Helpline bot", "status": "DISCONNECTED" });

@@ -167,6 +167,9 @@ pub const PLAN: &[Row] = plan! {
     "POST"   "/auth/sign-out"                         [403, 403, 403] [""]
     "GET"    "/whoami"                                [200, 200, 200] ["?client_id={client_id}"]
     "GET"    "/tenant"                                [200, 200, 403] ["?client_id={client_id}"]
+    "PATCH"  "/tenant"                                [200, 200, 403] [
+        r#"{"terms_url": "https://terms.example", "client_id": "{client_id}"}"#,
+    ]
     "GET"    "/agents"                                [200, 200, 403] ["?client_id={client_id}&q={agent_id}"]
     "GET"    "/agents/{agent_id}"                     [200, 200, 403] [""]
     "GET"    "/openapi.json"                          [200, 200, 200] [""]
@@ -236,6 +239,14 @@ pub const PLAN: &[Row] = plan! {
         r#"/channels/{own.channel_id} {"agent_id": {helper_id}}"#,
     ]
     "DELETE" "/channels/{channel_id}"                 [404, 204, 403] [""]
+    "GET"    "/channels/{channel_id}/app-package"     [404, 409, 403] ["", "?client_id={client_id}"]
+    "GET"    "/channels/{channel_id}/icons/{kind}"    [404, 200, 403] [
+        "/channels/{channel_id}/icons/color",
+        "/channels/{channel_id}/icons/outline?client_id={client_id}",
+    ]
+    // The media type is looked at before the channel.
+    "PUT"    "/channels/{channel_id}/icons/{kind}"    [415, 415, 403] ["/channels/{channel_id}/icons/color x"]
+    "DELETE" "/channels/{channel_id}/icons/{kind}"    [404, 204, 403] ["/channels/{channel_id}/icons/color"]
     "GET"    "/channels/{channel_id}/installs"        [200, 200, 403] ["", "?page_size=1&cursor=x"]
     "POST"   "/channels/{channel_id}/installs"        [201, 201, 403] [
         r#"{"end_client_tenant_id": "{client_id}-d"}"#,

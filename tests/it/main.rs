@@ -10,6 +10,7 @@
 )]
 
 mod agents;
+mod app_packages;
 mod articles;
 mod attachment_types;
 mod attachments;

@@ -42,7 +42,7 @@ fn the_platform_creates_a_tenant_with_its_managed_agent_and_changes_it() {
         made.data(),
         json!({
             "client_id": "proseware-it", "name": "Proseware IT", "entra_tenant_id": null, "retention_days": null,
-            "rate_limit_per_minute": 7, "created_at": "2025-11-24T16:00:00.000Z",
+            "website_url": null, "privacy_url": null, "terms_url": null, "rate_limit_per_minute": 7, "created_at": "2025-11-24T16:00:00.000Z",
         })
     );
     let managed = json!({ "managed_agent_key": "NEO_SUPPORT", "client_id": "proseware-it" });
@@ -604,6 +604,7 @@ fn the_audit_event_of_a_new_tenant_has_its_settings() {
     let directory = "11111111-2222-4333-8444-555555555555";
     let new = json!({
         "client_id": "new", "name": "New", "entra_tenant_id": directory, "rate_limit_per_minute": 5, "retention_days": 30,
+        "website_url": "https://new.example", "privacy_url": null, "terms_url": null,
     });
     relay.post("/tenants", new.clone()).expect(201);
     assert_eq!(newest(&relay, "tenant.create"), (json!("new"), new));

@@ -16,7 +16,7 @@ type Ranges = &'static [(&'static str, &'static str)];
 /// Each list's table, the number of steps of its plan (including reads by key), and its ranges.
 const LISTS: &[(&str, usize, Ranges)] = &[
     ("s", 3, sessions::RANGES),
-    ("channels", 1, channels::RANGES),
+    ("channels", 5, channels::RANGES),
     ("i", 4, installs::RANGES),
 ];
 

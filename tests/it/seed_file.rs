@@ -189,13 +189,14 @@ fn an_absent_field_of_an_existing_object_stays_and_null_resets_it() {
     let workspace = Workspace::new();
     let full = json!({
         "client_id": "n", "name": "N", "entra_tenant_id": "home", "rate_limit_per_minute": 7, "retention_days": 30,
+        "website_url": "https://a.example", "privacy_url": "https://a.example/p", "terms_url": "https://a.example/t",
         "agents": [{"agent_id": 1, "name": "A", "description": "D", "access": "SPECIFIC_USERS", "allowed_users": ["u"], "state": "DISABLED",
                     "agent_settings": {"custom_instructions": "I", "welcome_message": "W", "suggested_prompts": ["P"], "show_reasoning": true}}],
         "end_companies": [{"psa_company_id": "1", "psa_company_name": "C", "tenant_id": "away", "custom_instructions": "I",
                            "custom_instructions_for_user_facing_chat": "U"}],
         "channels": [{"internal_name": "H", "audience": "MSP", "agent_id": 1, "status": "DISCONNECTED", "bot_id": "b", "display_name": "D",
                       "description": "D", "welcome_message": "W", "color_icon_url": "https://a.example/c", "outline_icon_url": "https://a.example/o",
-                      "relay_prefix": "R", "show_agent_progress_steps": false}],
+                      "relay_prefix": "R", "show_agent_progress_steps": false, "group_replies": "ALWAYS"}],
         "knowledge_articles": [{"title": "T", "body": "B", "url": "http://a.example/t", "audience": "END_USER", "end_company_id": "1", "agent_ids": [1]}],
         "users": [{"id": "u", "name": "U", "email": "u@a.example", "role": "ADMIN"}],
     });
@@ -210,11 +211,12 @@ fn an_absent_field_of_an_existing_object_stays_and_null_resets_it() {
 
     let reset = json!({
         "client_id": "n", "entra_tenant_id": null, "rate_limit_per_minute": null, "retention_days": null,
+        "website_url": null, "privacy_url": null, "terms_url": null,
         "agents": [{"agent_id": 1, "description": null, "access": null, "allowed_users": null, "state": null, "agent_settings": null}],
         "end_companies": [{"psa_company_id": "1", "tenant_id": null, "custom_instructions": null,
                            "custom_instructions_for_user_facing_chat": null}],
         "channels": [{"internal_name": "H", "status": null, "bot_id": null, "display_name": null, "description": null, "welcome_message": null,
-                      "color_icon_url": null, "outline_icon_url": null, "relay_prefix": null, "show_agent_progress_steps": null,
+                      "color_icon_url": null, "outline_icon_url": null, "relay_prefix": null, "show_agent_progress_steps": null, "group_replies": null,
                       "transport": null, "installs": null}],
         "knowledge_articles": [{"title": "T", "url": null, "audience": null, "end_company_id": null, "agent_ids": null}],
         "users": [{"id": "u", "name": null, "email": null, "role": null}],
@@ -240,7 +242,7 @@ fn an_absent_field_of_an_existing_object_stays_and_null_resets_it() {
         tenant["channels"][0],
         json!({"internal_name": "H", "audience": "MSP", "transport": "TEAMS", "status": "ACTIVE", "bot_id": null, "agent_id": 1,
                "display_name": null, "description": null, "welcome_message": null, "color_icon_url": null, "outline_icon_url": null,
-               "relay_prefix": null, "show_agent_progress_steps": true, "installs": []})
+               "relay_prefix": null, "show_agent_progress_steps": true, "group_replies": "MENTIONED", "installs": []})
     );
     assert_eq!(
         tenant["knowledge_articles"][0],
@@ -250,7 +252,14 @@ fn an_absent_field_of_an_existing_object_stays_and_null_resets_it() {
         tenant["users"][0],
         json!({"id": "u", "name": null, "email": null, "role": "USER"})
     );
-    for field in ["entra_tenant_id", "rate_limit_per_minute", "retention_days"] {
+    for field in [
+        "entra_tenant_id",
+        "rate_limit_per_minute",
+        "retention_days",
+        "website_url",
+        "privacy_url",
+        "terms_url",
+    ] {
         assert_eq!(tenant[field], Value::Null, "{field}");
     }
 }

@@ -8,7 +8,7 @@ use switchboard::model::names::{
     AgentId, BotId, ClientId, CompanyId, CompanyRow, M365TenantId, TenantNo,
 };
 use switchboard::model::words::{
-    Access, AgentState, Audience, AutonomyType, ChannelStatus, ManagedAgentKey,
+    Access, AgentState, Audience, AutonomyType, ChannelStatus, GroupReplies, ManagedAgentKey,
 };
 use switchboard::resolver::{Agent, Channel, Company, Directory, Linked, Tenant};
 
@@ -166,6 +166,7 @@ impl World {
                 agent_id,
                 relay_prefix: None,
                 show_agent_progress_steps: true,
+                group_replies: GroupReplies::Mentioned,
             },
             bot: None,
             installs: Vec::new(),

@@ -269,10 +269,9 @@ fn operation(
             bodies.insert(name, schema);
             Some(("application/json", reference))
         }
-        RequestBody::File => Some((
-            "application/octet-stream",
-            json!({ "type": "string", "format": "binary" }),
-        )),
+        RequestBody::File(media_type) => {
+            Some((media_type, json!({ "type": "string", "format": "binary" })))
+        }
     };
     if let Some((media_type, schema)) = body {
         let mut content = json!({ "schema": schema });
@@ -337,6 +336,10 @@ fn path_parameters(path: &str) -> Vec<Value> {
             "psa_company_id" => (text(CompanyId::PATTERN), Some(json!("1001"))),
             "inbound_tenant_id" => (text(M365TenantId::PATTERN), None),
             "client_id" => (text(ClientId::PATTERN), Some(json!("northwind-it"))),
+            "kind" => (
+                json!({ "type": "string", "enum": ["color", "outline"] }),
+                None,
+            ),
             "file" => (
                 json!({ "type": "string", "enum": docs::files().collect::<Vec<_>>() }),
                 None,

@@ -16,9 +16,9 @@ use super::openapi;
 use super::routing::{MethodRoute, PathRoutes};
 use crate::error::{Code, Error};
 use crate::http::{
-    agents, articles, attachments, audit_events, auth, channels, companies, docs, events, guide,
-    installs, keys, messages, meta, new_sessions, sessions, stats, tenant, tenants, tokens, turns,
-    users,
+    agents, app_packages, articles, attachments, audit_events, auth, channels, companies, docs,
+    events, guide, installs, keys, messages, meta, new_sessions, sessions, stats, tenant, tenants,
+    tokens, turns, users,
 };
 use crate::input::fields::{Fields, FromFields};
 
@@ -82,8 +82,8 @@ pub enum RequestBody {
     None,
     /// A JSON object. The function runs the handler's own reader.
     Json(fn(&Fields<'_>)),
-    /// The bytes of a file.
-    File,
+    /// The bytes of a file of this media type.
+    File(&'static str),
 }
 
 /// All routes.
@@ -132,6 +132,9 @@ fn meta_rows() -> Vec<Row> {
             .doc("whoAmI", "Returns the caller that the credential belongs to"),
         row(Method::GET, "/tenant", Callers::Member, tenant::get)
             .doc("getTenant", "Returns the caller's tenant"),
+        row(Method::PATCH, "/tenant", Callers::CanManage, tenant::patch)
+            .doc("updateOwnTenant", "Updates the addresses of the caller's tenant that the body contains")
+            .example(|| json!({ "privacy_url": "https://northwind-it.example/privacy" })),
     ]
 }
 
@@ -291,6 +294,20 @@ fn channel_rows() -> Vec<Row> {
             .errors(&[AlreadyExists, AudienceMismatch, InstallConflict, ClientIdNotAllowed]),
         row(Method::DELETE, "/channels/{channel_id}", Callers::CanManage, channels::delete)
             .doc("deleteChannel", "Deletes a channel; its installs refuse requests until their bot and M365 tenant are installed on another channel"),
+        row(Method::GET, "/channels/{channel_id}/app-package", Callers::Member, app_packages::download)
+            .doc("getAppPackage", "Returns the app package of a channel's bot, for the Teams admin center")
+            .media_type("application/zip")
+            .errors(&[AppPackageIncomplete]),
+        row(Method::GET, "/channels/{channel_id}/icons/{kind}", Callers::Member, app_packages::get_icon)
+            .doc("getIcon", "Returns an icon of the app package: the uploaded one, or a drawn one")
+            .media_type("image/png"),
+        row(Method::PUT, "/channels/{channel_id}/icons/{kind}", Callers::CanManage, app_packages::put_icon)
+            .doc("putIcon", "Uploads an icon of the app package: a PNG of 192 x 192 (color) or 32 x 32 pixels (outline)")
+            .reply_kib(LONG_TEXTS)
+            .receives("image/png")
+            .errors(&[ValidationError, PayloadTooLarge, UnsupportedMediaType]),
+        row(Method::DELETE, "/channels/{channel_id}/icons/{kind}", Callers::CanManage, app_packages::delete_icon)
+            .doc("deleteIcon", "Removes an uploaded icon; the server draws one again"),
         row(Method::GET, "/channels/{channel_id}/installs", Callers::Member, installs::list)
             .doc("listInstalls", "Lists the M365 tenants that a channel's bot serves, newest first")
             .in_found_tenant(),
@@ -399,7 +416,7 @@ impl Argument for Permit {
 
 impl Argument for web::Payload {
     fn describe(operation: &mut Operation) {
-        operation.body = RequestBody::File;
+        operation.body = RequestBody::File("application/octet-stream");
     }
 }
 
@@ -516,6 +533,12 @@ impl Row {
 
     fn status(mut self, status: u16) -> Self {
         self.operation.successes.push(status);
+        self
+    }
+
+    /// The route takes a file of this media type.
+    fn receives(mut self, media_type: &'static str) -> Self {
+        self.operation.body = RequestBody::File(media_type);
         self
     }
 

@@ -345,6 +345,8 @@ mod words {
         AgentState,
         FileType,
         ChannelStatus,
+        GroupReplies,
+        IconKind,
         Transport,
         ManagedAgentKey,
         SessionChannel,

@@ -101,7 +101,11 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     ),
     (
         "getTenant",
-        "The reply has the name, the directory that people sign in with, the retention and the time of creation.",
+        "The reply has the name, the directory that people sign in with, the retention, the addresses of the tenant's pages and the time of creation.",
+    ),
+    (
+        "updateOwnTenant",
+        "Absent fields stay as they are; null removes an address, and app packages then lead to a page of the server. A platform account manages the other fields.",
     ),
     (
         "listAgents",
@@ -251,6 +255,22 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
     (
         "deleteChannel",
         "The channel's sessions remain and refuse new turns.",
+    ),
+    (
+        "getAppPackage",
+        "A ZIP file with `manifest.json` of version 1.19 and two icons, which an administrator of Teams uploads. Its version grows with each change of what is in it.",
+    ),
+    (
+        "getIcon",
+        "The reply is a PNG. A drawn icon shows the initials of the bot's name.",
+    ),
+    (
+        "putIcon",
+        "The color icon has 192 x 192 pixels. The outline icon has 32 x 32 pixels, white on a transparent ground. A later upload replaces the icon.",
+    ),
+    (
+        "deleteIcon",
+        "The reply is the same if no icon was uploaded.",
     ),
     (
         "listInstalls",
@@ -624,6 +644,34 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     (
         "Greeting.display_name",
         "The channel's display name. Null if there is none or `matched` is false.",
+    ),
+    (
+        "group_replies",
+        "Which messages of a group the bot answers: those that mention it, or all.",
+    ),
+    (
+        "color_icon_uploaded",
+        "Whether the color icon of the app package was uploaded. `false`: the server draws it.",
+    ),
+    (
+        "outline_icon_uploaded",
+        "Whether the outline icon of the app package was uploaded. `false`: the server draws it.",
+    ),
+    (
+        "kind",
+        "The icon: in color, or white on a transparent ground.",
+    ),
+    (
+        "website_url",
+        "The address of the MSP's website. Null: app packages lead to a page of the server.",
+    ),
+    (
+        "privacy_url",
+        "The address of the MSP's privacy statement. Null: app packages lead to a page of the server.",
+    ),
+    (
+        "terms_url",
+        "The address of the MSP's terms of use. Null: app packages lead to a page of the server.",
     ),
     ("color_icon_url", "The bot's icon in color."),
     ("outline_icon_url", "The bot's icon in outline."),
