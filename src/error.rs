@@ -61,6 +61,9 @@ codes! {
     DuplicateClientMessage = "duplicate_client_message", 409, "This message was already accepted. Its ids are in details.";
     SessionArchived = "session_archived", 409, "This session is archived. Start a new session.";
     TooManyPendingTurns = "too_many_pending_turns", 409, "Too many messages in this session are waiting for an answer. Wait for an answer, then send the message again.";
+    TurnInProgress = "turn_in_progress", 409, "This message is being answered. Wait for the answer, or cancel it, then ask again.";
+    MessageNotLast = "message_not_last", 409, "Only the last message of a session can be answered again or changed. Send a new message instead.";
+    MessageAnswered = "message_answered", 409, "This message was answered already. Send a new message instead.";
     TooManyAttachments = "too_many_attachments", 409, "This session has too many files. Send the uploaded files with a message, wait until unused uploads expire, or start a new session.";
     InstallConflict = "install_conflict", 409, "This M365 tenant cannot be installed for this bot. Ask the platform's operator.";
     CompanyAlreadyBound = "company_already_bound", 409, "This company or M365 tenant is already bound. Remove the existing binding first.";

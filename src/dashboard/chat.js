@@ -1,10 +1,10 @@
 // A conversation: its history, the answer that is being written, and a composer.
 
-import { call, events, path } from './api.js';
+import { call, events, path, post } from './api.js';
 import { composer } from './composer.js';
 import { h, icon, setContent } from './dom.js';
 import { markdown } from './markdown.js';
-import { ENDINGS, attachment, messageFrame, nameOf, plainText, rating, showSources, thinking } from './message.js';
+import { ENDINGS, attachment, messageFrame, nameOf, plainText, rating, showSources, thinking, versions } from './message.js';
 import { button, errorText, failure, notice, time } from './components.js';
 
 const PAGE = 50;
@@ -149,8 +149,8 @@ class Conversation {
    */
   showStored(message, query) {
     const isAnswer = message.role === 'assistant';
-    const old = isAnswer ? this.answers.get(message.id) : this.questions.get(message.chat_turn_id);
-    if (old?.isComplete) return old;
+    const old = isAnswer ? this.answers.get(message.id) : this.question(message);
+    if (old?.isComplete && (isAnswer || old.text === message.content)) return old;
     const frame = old ?? messageFrame(message.role, this.people[message.role]);
     frame.isComplete = true;
     frame.id = message.id;
@@ -163,13 +163,45 @@ class Conversation {
     return frame;
   }
 
+  /** The frame of a stored question, which moves to another turn when it is answered again. */
+  question(message) {
+    const known = this.questions.get(message.chat_turn_id) ?? [...this.questions.values()].find(({ id }) => id === message.id);
+    if (known) this.questions.set(message.chat_turn_id, known);
+    return known;
+  }
+
+  /** Removes the earlier answers to the question of a turn, apart from this one. */
+  dropEarlier(turn, answer) {
+    let item = this.questions.get(turn)?.element.nextElementSibling;
+    while (item?.classList.contains('assistant')) {
+      const next = item.nextElementSibling;
+      if (item !== answer.element) item.remove();
+      item = next;
+    }
+  }
+
+  /** Asks for another answer to the question of an answer. */
+  async regenerate(answer) {
+    await post(path`/chat/sessions/${this.session.id}/messages/${answer}/regenerate`);
+    await this.loadPage();
+  }
+
+  /** The controls below an answer: its rating, and another answer if it is the last one. */
+  foot(frame, message) {
+    setContent(frame.foot, rating(this.session, message.id, message.feedback, this.writes),
+      h('div.row',
+        versions(this.session, message),
+        this.writes && h('span.again', button('Answer again', () => this.regenerate(message.id), { kind: 'quiet', small: true }))));
+  }
+
   fillAnswer(frame, message) {
     this.answers.set(message.id, frame);
+    if (frame.element.isConnected) this.dropEarlier(message.chat_turn_id, frame);
     this.beginTurn(message.chat_turn_id);
     const thoughts = message.parts.filter((part) => part.type === 'reasoning').map((part) => part.text);
     setContent(frame.body, reasoning(thoughts.join('\n\n')), markdown(message.content));
     showSources(frame, message.parts.filter((part) => part.type.startsWith('source-')));
-    setContent(frame.foot, rating(this.session, message.id, message.feedback, this.writes));
+    this.foot(frame, message);
     const [kind, text] = ENDINGS[message.finish_reason] ?? [];
     if (kind) this.showEnding(frame, kind, text, message.chat_turn_id);
   }
@@ -296,7 +328,10 @@ class Conversation {
       answer.frame.element.removeAttribute('aria-busy');
       answer.frame.state.replaceChildren();
       setContent(answer.frame.when, time(new Date().toISOString()));
-      if (answer.text !== '') setContent(answer.frame.foot, rating(this.session, answer.id, null, this.writes));
+      if (answer.text !== '') {
+        this.dropEarlier(answer.turn, answer.frame);
+        this.foot(answer.frame, { id: answer.id, feedback: null, versions: [] });
+      }
       if (kind) this.showEnding(answer.frame, kind, text, answer.turn, true);
       this.status.textContent = kind ? '' : 'The answer is complete.';
       if (isNearEnd()) scrollToEnd();

@@ -1,9 +1,9 @@
 // One message of a conversation: its text, files, sources, state and rating.
 
-import { path, put, signedAddress } from './api.js';
+import { get, path, put, signedAddress } from './api.js';
 import { h, icon, setContent } from './dom.js';
 import { form } from './form.js';
-import { badge, button, dialog, errorText, iconButton, toast } from './components.js';
+import { badge, button, dialog, errorText, iconButton, time, toast } from './components.js';
 
 /**
  * A signed link is valid for 15 minutes (contract, section 5). A link of this age is loaded again.
@@ -81,6 +81,16 @@ export function rating(session, messageId, given, writes) {
   const isGood = given.rating === 'UP';
   return h('div.row', badge(isGood ? 'Rated good' : 'Rated bad', isGood ? 'good' : 'bad'),
     given.comment && h('span.muted', quoted(given.comment)));
+}
+
+/** The number of answers to the same question, with a dialog that shows the earlier ones. */
+export function versions(session, { id, versions: all }) {
+  const earlier = (all ?? []).filter((version) => version.id !== id);
+  return earlier.length > 0 && button(earlier.length === 1 ? '1 earlier answer' : `${earlier.length} earlier answers`, async () => {
+    const turns = await Promise.all(earlier.map((version) => get(path`/chat/sessions/${session.id}/turns/${version.chat_turn_id}`)));
+    await dialog('Earlier answers', () => turns.map(({ assistant_message: answer }) => answer
+      && h('section.stack', h('p.muted', time(answer.created_at)), plainText(answer.content), rating(session, answer.id, answer.feedback, false))));
+  }, { kind: 'quiet', small: true });
 }
 
 const quoted = (text) => ['“', h('bdi', text), '”'];

@@ -19,13 +19,13 @@ use crate::model::author::{Author, Authorship, END_USER, one_line};
 use crate::model::caller::{Reach, Who};
 use crate::model::file;
 use crate::model::ids::{MessageId, SessionId};
-use crate::model::names::TenantNo;
-use crate::model::session::{Appended, Feedback, Message};
+use crate::model::session::{Appended, Cursor, Feedback, Message};
 use crate::model::words::{ModelTier, Rating};
 use crate::resolver::NotMapped;
 use crate::store::attachments::NewAttachment;
 use crate::store::idempotency::FirstReply;
 use crate::store::messages::{self, NewMessage};
+use crate::store::versions::{self, Edited, NewText};
 use crate::store::{Extent, reasoning};
 
 /// The most characters of a message (contract, section 1, Size).
@@ -141,22 +141,17 @@ pub(super) async fn append(
         let checked =
             messages::check(cached, &call, session, client_message_id, &sent.attachments)?;
         Ok(match checked {
-            Ok(session) => Checked::Fine {
-                tenant: session.internals.tenant,
-                authorship: Authorship::of(&call, &session, given),
-                show_agent_progress_steps: session.show_agent_progress_steps,
+            Ok(session) => Checked::Fine((
+                session.internals.tenant,
+                Authorship::of(&call, &session, given),
+                session.show_agent_progress_steps,
                 sent,
-            },
+            )),
             Err(not_mapped) => Checked::NotMapped(not_mapped),
         })
     });
     let (tenant, authorship, show_agent_progress_steps, sent) = match checked.await? {
-        Checked::Fine {
-            tenant,
-            authorship,
-            show_agent_progress_steps,
-            sent,
-        } => (tenant, authorship, show_agent_progress_steps, sent),
+        Checked::Fine(fine) => fine,
         Checked::Repeated(first) => return once::replay(first),
         Checked::NotMapped(not_mapped) => return Err(refuse_unmapped(&app, not_mapped).await?),
     };
@@ -189,15 +184,10 @@ pub(super) async fn append(
     .await
 }
 
-/// The outcome of the checks before a message is appended.
-enum Checked {
+/// The outcome of the checks before a message is appended, answered again or changed.
+enum Checked<T> {
     /// The session takes the message.
-    Fine {
-        tenant: TenantNo,
-        authorship: Authorship,
-        show_agent_progress_steps: bool,
-        sent: AppendRequest,
-    },
+    Fine(T),
     /// The request is a repeat.
     Repeated(FirstReply),
     /// An admin has to link exactly one company first.
@@ -218,6 +208,129 @@ fn title_of(message: &str) -> Option<String> {
         .rfind(char::is_whitespace)
         .map_or(cut, |space| &cut[..space]);
     Some(format!("{}…", cut.trim_end()))
+}
+
+pub(super) async fn regenerate(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+) -> Outcome<MaybeSerialized<Accepted>> {
+    let once = Once::without_body(&request, &caller)?;
+    let id: SessionId = path_id(&request, "session_id")?;
+    let message: MessageId = path_id(&request, "message_id")?;
+    let (call, repeat, now) = (caller.shared(), once.clone(), app.store.now());
+    let checked = app.store.read_cached(move |cached| {
+        let session = find_in(cached.reader(), &call, id, Reach::Read)?;
+        if let Some(first) = repeat.first_reply(cached.reader(), now)? {
+            return Ok(Checked::Repeated(first));
+        }
+        versions::question_of(cached.reader(), id, message)?;
+        Ok(match messages::check_session(cached, &call, session)? {
+            Ok(session) => Checked::Fine(session),
+            Err(not_mapped) => Checked::NotMapped(not_mapped),
+        })
+    });
+    let session = match checked.await? {
+        Checked::Fine(session) => session,
+        Checked::Repeated(first) => return once::replay(first),
+        Checked::NotMapped(not_mapped) => return Err(refuse_unmapped(&app, not_mapped).await?),
+    };
+    let (engine, tenant) = (app.engine.clone(), session.internals.tenant);
+    once.write(&app, Extent::Session(id.tick()), move |tx| {
+        let appended = versions::regenerate(tx, id, message)?;
+        tx.on_commit(move || engine.wake(tenant, id));
+        Ok(Made {
+            tenant,
+            session: Some(id),
+            status: StatusCode::ACCEPTED,
+            location: None,
+            warnings: Vec::new(),
+            data: Accepted {
+                appended,
+                show_agent_progress_steps: session.show_agent_progress_steps,
+            },
+        })
+    })
+    .await
+}
+
+/// The body of a PATCH.
+pub(super) struct EditRequest {
+    message: String,
+}
+
+impl FromFields for EditRequest {
+    fn read(fields: &Fields<'_>) -> Self {
+        let message = fields.text("message", 0..=MESSAGE);
+        Self {
+            message: fields.required("message", message).unwrap_or_default(),
+        }
+    }
+}
+
+/// A changed message, and where its answer begins.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct EditedMessage {
+    #[serde(flatten)]
+    message: Message,
+    /// The position in the stream where the answer begins.
+    since_cursor: Cursor,
+}
+
+pub(super) async fn edit(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+    body: Body<EditRequest>,
+) -> Outcome<EditedMessage> {
+    let content = body.read()?.message;
+    let id: SessionId = path_id(&request, "session_id")?;
+    let message: MessageId = path_id(&request, "message_id")?;
+    let call = caller.shared();
+    let checked = app.store.read_cached(move |cached| {
+        let session = find_in(cached.reader(), &call, id, Reach::Read)?;
+        versions::question_of(cached.reader(), id, message)?;
+        Ok(
+            messages::check_session(cached, &call, session)?.map(|session| {
+                let authorship = Authorship::of(&call, &session, None);
+                (session.internals.tenant, authorship)
+            }),
+        )
+    });
+    let (tenant, authorship) = match checked.await? {
+        Ok(fine) => fine,
+        Err(not_mapped) => return Err(refuse_unmapped(&app, not_mapped).await?),
+    };
+    let new = NewText {
+        session: id,
+        tenant,
+        message,
+        content,
+        account: caller.account().to_string(),
+        authorship,
+    };
+    let engine = app.engine.clone();
+    let edited = app.store.write(Extent::Session(id.tick()), move |tx| {
+        let Edited {
+            appended,
+            has_cancelled,
+        } = versions::edit(tx, &new)?;
+        tx.on_commit(move || {
+            if has_cancelled {
+                engine.cancel(tenant, id);
+            }
+            engine.wake(tenant, id);
+        });
+        let message = messages::by_id(tx.reader(), id, message)?.ok_or(Code::NotFound)?;
+        Ok(EditedMessage {
+            message,
+            since_cursor: appended.since_cursor,
+        })
+    });
+    let mut edited = edited.await?;
+    app.signals.announce(id);
+    sign_links(&app, &request, std::slice::from_mut(&mut edited.message));
+    Ok(Reply::ok(edited))
 }
 
 /// The order of a list of messages.

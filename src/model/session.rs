@@ -267,6 +267,27 @@ pub struct Message {
     pub created_at: Timestamp,
     /// A reader's feedback.
     pub feedback: Option<Feedback>,
+    /// All answers to the question, oldest first, if there are several. The last one is the newest.
+    pub versions: Vec<Version>,
+    /// The question's first turn and the newest answer, if there may be several answers.
+    #[serde(skip)]
+    pub answers: Option<[Tick; 2]>,
+    /// The author's name that a search finds with the text.
+    #[serde(skip)]
+    pub searched_name: Option<String>,
+}
+
+/// One of several answers to a question.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Version {
+    /// The answer.
+    pub id: MessageId,
+    /// The turn that gave the answer.
+    pub chat_turn_id: TurnId,
+    /// Why the answer ended.
+    pub finish_reason: Option<String>,
+    /// When the answer was stored.
+    pub created_at: Timestamp,
 }
 
 impl Message {

@@ -8,7 +8,7 @@ use super::attachments::{self, NewAttachment};
 use super::cache::Cached;
 use super::sql::{Reader, Row, Rows, params};
 use super::turns::Settlement;
-use super::{WriteTx, channels, search_index, turns};
+use super::{WriteTx, channels, search_index, turns, versions};
 use crate::error::{Code, Error, Refusal, Result};
 use crate::model::author::{Author, Authorship};
 use crate::model::caller::{Caller, Reach};
@@ -25,6 +25,7 @@ macro_rules! select {
             "SELECT m.content AS content, m.parts AS parts, m.rating AS rating, m.comment AS comment, m.id AS id, m.role AS role, \
              t.id AS turn_id, t.model_tier AS model_tier, m.finish_reason AS finish_reason, m.created_at AS created_at, \
              t.author_kind AS author_kind, t.author_id AS author_id, t.author_name AS author_name, \
+             m.searched_name AS searched_name, m.superseded_by AS superseded_by, t.again_of AS again_of, \
              s.agent_id AS agent_id, a.name AS agent_name \
              FROM messages m JOIN turns t ON t.seq = m.turn_seq JOIN sessions s ON s.seq = m.session_seq \
              LEFT JOIN agents a ON a.tenant_no = s.tenant_no AND a.agent_id = s.agent_id ",
@@ -49,23 +50,31 @@ fn record(row: &Row<'_>) -> Result<Message> {
         MessageRole::User => author(row)?,
         MessageRole::Assistant => Some(Author::agent(row.get("agent_id")?, row.get("agent_name")?)),
     };
+    let (id, turn): (MessageId, TurnId) = (row.get("id")?, row.get("turn_id")?);
+    let superseded_by: Option<Tick> = row.get("superseded_by")?;
+    let again_of: Option<Tick> = row.get("again_of")?;
+    let first_turn = again_of.or(superseded_by.map(|_| turn.tick()));
+    let first_turn = first_turn.filter(|_| role == MessageRole::Assistant);
     Ok(Message {
-        id: row.get("id")?,
+        id,
         role,
         author,
         parts,
         content,
         attachments: Vec::new(),
-        chat_turn_id: row.get("turn_id")?,
+        chat_turn_id: turn,
         model_tier: row.get("model_tier")?,
         finish_reason: row.get("finish_reason")?,
         created_at: Timestamp(row.get("created_at")?),
         feedback: (rating.is_some() || comment.is_some()).then_some(Feedback { rating, comment }),
+        versions: Vec::new(),
+        answers: first_turn.map(|turn| [turn, superseded_by.unwrap_or(id.tick())]),
+        searched_name: row.get("searched_name")?,
     })
 }
 
 /// The author of a turn's message. A turn of an earlier version has none.
-fn author(row: &Row<'_>) -> Result<Option<Author>> {
+pub(super) fn author(row: &Row<'_>) -> Result<Option<Author>> {
     let kind: Option<String> = row.get("author_kind")?;
     let id: Option<String> = row.get("author_id")?;
     let name = row.get("author_name")?;
@@ -104,10 +113,12 @@ fn with_text(parts: &str, content: &str) -> serde_json::Result<Box<RawValue>> {
     to_raw_value(&parts.collect::<serde_json::Result<Vec<_>>>()?)
 }
 
-const OLDEST_FIRST: &str =
-    select!("WHERE m.session_seq = ?1 AND m.seq > ?2 ORDER BY m.seq LIMIT ?3");
-const NEWEST_FIRST: &str =
-    select!("WHERE m.session_seq = ?1 AND m.seq < ?2 ORDER BY m.seq DESC LIMIT ?3");
+const OLDEST_FIRST: &str = select!(
+    "WHERE m.session_seq = ?1 AND m.seq > ?2 AND m.superseded_by IS NULL ORDER BY m.seq LIMIT ?3"
+);
+const NEWEST_FIRST: &str = select!(
+    "WHERE m.session_seq = ?1 AND m.seq < ?2 AND m.superseded_by IS NULL ORDER BY m.seq DESC LIMIT ?3"
+);
 const BY_ID: &str = select!("WHERE m.seq = ?2 AND m.session_seq = ?1 AND m.id = ?3");
 
 /// A page of a session's messages that are newer than `after`, oldest first.
@@ -118,7 +129,7 @@ pub fn page_after(
     limit: usize,
 ) -> Result<Rows<Message>> {
     let page = reader.page(OLDEST_FIRST, (session.tick(), after, limit), record)?;
-    with_files(reader, session, page)
+    completed(reader, session, page)
 }
 
 /// A page of a session's messages that are older than `before`, newest first.
@@ -129,16 +140,18 @@ pub fn page_before(
     limit: usize,
 ) -> Result<Rows<Message>> {
     let page = reader.page(NEWEST_FIRST, (session.tick(), before, limit), record)?;
-    with_files(reader, session, page)
+    completed(reader, session, page)
 }
 
-/// Adds the files to the messages of a page, with one query.
-fn with_files(
+/// Adds the files to the messages of a page, with one query, and the versions of answers.
+fn completed(
     reader: &Reader<'_>,
     session: SessionId,
     mut page: Rows<Message>,
 ) -> Result<Rows<Message>> {
-    let ticks = || page.rows.iter().map(|message| message.id.tick());
+    versions::add(reader, session, &mut page.rows)?;
+    let carriers = || page.rows.iter().filter(|one| one.role == MessageRole::User);
+    let ticks = || carriers().map(|message| message.id.tick());
     let (Some(first), Some(last)) = (ticks().min(), ticks().max()) else {
         return Ok(page);
     };
@@ -156,7 +169,9 @@ fn with_files(
 
 /// The session's message with this id.
 pub fn by_id(reader: &Reader<'_>, session: SessionId, id: MessageId) -> Result<Option<Message>> {
-    reader.optional(BY_ID, (session.tick(), id.tick(), id), record)
+    let found = reader.optional(BY_ID, (session.tick(), id.tick(), id), record)?;
+    let page = Rows::from(found.into_iter().collect::<Vec<_>>());
+    Ok(completed(reader, session, page)?.rows.pop())
 }
 
 /// Checks whether a caller may append a message to a session that it may read (contract, section
@@ -177,6 +192,22 @@ pub fn check(
     let (reader, id) = (cached.reader(), session.id);
     refuse_repeat(reader, id, client_message_id)?;
     attachments::check(reader, id, files)?;
+    let checked = check_session(cached, caller, session)?;
+    if checked.is_ok() {
+        refuse_when_full(reader, id)?;
+    }
+    Ok(checked)
+}
+
+/// The checks of [`check`] that do not depend on the new message.
+///
+/// # Errors
+/// As [`check`], from `session_archived` to `forbidden`.
+pub fn check_session(
+    cached: &Cached<'_, Reader<'_>>,
+    caller: &Caller,
+    session: Session,
+) -> Result<Result<Session, NotMapped>> {
     if session.archived_at.is_some() {
         return Err(Code::SessionArchived.into());
     }
@@ -196,7 +227,6 @@ pub fn check(
     if caller.reach(&session.facts()) < Reach::Write {
         return Err(Code::Forbidden.into());
     }
-    refuse_when_full(reader, id)?;
     Ok(Ok(session))
 }
 
@@ -310,6 +340,16 @@ const INSERT: &str = "
 INSERT INTO messages (seq, id, session_seq, turn_seq, role, content, searched_name, created_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
+/// Why a session takes no change: it is archived, or gone.
+pub(super) fn closed(reader: &Reader<'_>, session: SessionId) -> Result<Error> {
+    let exists = reader.optional(EXISTS, [session.tick()], |_| Ok(()))?;
+    Ok(match exists {
+        Some(()) => Code::SessionArchived,
+        None => Code::NotFound,
+    }
+    .into())
+}
+
 /// Appends a message and queues the turn that will answer it.
 ///
 /// Repeats those checks of [`check`] that another request may have changed since: a retry, the
@@ -330,16 +370,7 @@ pub fn append(tx: &mut WriteTx<'_>, new: &NewMessage) -> Result<Appended> {
         ))
     })?;
     let Some((message_count, untitled, name)) = counted else {
-        let exists = tx
-            .reader()
-            .optional(EXISTS, [new.session.tick()], |_| Ok(()))?
-            .is_some();
-        return Err(if exists {
-            Code::SessionArchived
-        } else {
-            Code::NotFound
-        }
-        .into());
+        return Err(closed(tx.reader(), new.session)?);
     };
     refuse_when_full(tx.reader(), new.session)?;
     if message_count == 1
@@ -388,13 +419,14 @@ const INSERT_ANSWER: &str = "
 INSERT INTO messages (seq, id, session_seq, turn_seq, role, content, parts, finish_reason, created_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 const COUNT_ANSWER: &str =
-    "UPDATE sessions SET message_count = message_count + 1, updated_at = ?2 WHERE seq = ?1";
+    "UPDATE sessions SET message_count = message_count + ?3, updated_at = ?2 WHERE seq = ?1";
 
-/// Inserts a turn's answer.
+/// Inserts a turn's answer. `again_of` is the question's first turn, if this one is another.
 pub(super) fn insert_answer(
     tx: &mut WriteTx<'_>,
     settlement: &Settlement,
     finish_reason: &str,
+    again_of: Option<Tick>,
 ) -> Result<()> {
     let now = tx.now();
     let (answer, session) = (settlement.answer, settlement.session);
@@ -412,7 +444,11 @@ pub(super) fn insert_answer(
             now
         ],
     )?;
-    tx.execute(COUNT_ANSWER, (session.tick(), now))?;
+    let replaces = match again_of {
+        Some(first_turn) => versions::supersede(tx, session, answer, first_turn)?,
+        None => false,
+    };
+    tx.execute(COUNT_ANSWER, (session.tick(), now, i64::from(!replaces)))?;
     let (tenant, content) = (settlement.tenant, &settlement.content);
     search_index::add_answer(tx, tenant, session.tick(), answer.tick(), content)
 }
@@ -439,23 +475,30 @@ pub struct ConversationMessage {
 
 /// The most messages that a responder receives. A responder's own budget is smaller.
 const MOST_MESSAGES: i64 = 400;
+const QUESTION: &str = "SELECT user_message_id FROM turns WHERE seq = ?1 AND id = ?2";
 const CONVERSATION: &str = "
 SELECT m.id AS id, m.role AS role, m.content AS content,
        t.author_kind AS author_kind, t.author_id AS author_id, t.author_name AS author_name
 FROM messages m JOIN turns t ON t.seq = m.turn_seq
-WHERE m.session_seq = ?1 AND m.turn_seq <= ?2 AND (t.error_code IS NULL OR t.error_code <> 'model_content_filtered')
+WHERE m.session_seq = ?1 AND m.seq <= ?2 AND m.superseded_by IS NULL AND (t.error_code IS NULL OR t.error_code <> 'model_content_filtered')
 ORDER BY m.seq DESC LIMIT ?3";
 
-/// The conversation up to a turn's own message, oldest first. A message that a content filter
+/// The conversation up to a turn's own message, oldest first, with the newest answer to each question. A message that a content filter
 /// refused is left out, because the filter would refuse every later prompt that contains it.
 pub fn conversation(
     reader: &Reader<'_>,
     session: SessionId,
     turn: TurnId,
 ) -> Result<Vec<ConversationMessage>> {
+    let question = reader.optional(QUESTION, (turn.tick(), turn), |row| {
+        row.get::<MessageId>("user_message_id")
+    })?;
+    let Some(question) = question else {
+        return Ok(Vec::new());
+    };
     let mut messages = reader.all(
         CONVERSATION,
-        (session.tick(), turn.tick(), MOST_MESSAGES),
+        (session.tick(), question.tick(), MOST_MESSAGES),
         |row| {
             Ok(ConversationMessage {
                 id: row.get("id")?,

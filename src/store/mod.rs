@@ -48,6 +48,7 @@ pub mod tokens;
 pub mod turns;
 pub mod unlinked;
 pub mod users;
+pub mod versions;
 
 use std::cell::Cell;
 use std::future::Future;

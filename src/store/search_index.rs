@@ -244,6 +244,36 @@ pub(super) fn remove_message(
     }
 }
 
+/// Replaces the text of a message, which may be one that the index does not have yet. `place` is the
+/// session and the message, `before` the text and the author's name.
+pub(super) fn replace_message(
+    tx: &WriteTx<'_>,
+    tenant: TenantNo,
+    place: (Tick, Tick),
+    before: (&str, Option<&str>),
+    content: &str,
+) -> Result<()> {
+    let (session, message) = place;
+    let name = before.1;
+    let text = searched(content, name);
+    match tx.reader().search_index() {
+        Index::Fts5 => {
+            let from = rebuild_of(tx.reader())?.messages_from;
+            if message < from || message > indexed_up_to(tx.reader())? {
+                return Ok(());
+            }
+            // FTS5 needs the terms that were indexed.
+            let terms = terms::of(&searched(before.0, name));
+            tx.execute(fts5::REMOVE_MESSAGE, (message, fts5::scope(tenant), terms))?;
+            add_to_fts5(tx, tenant, message, &text)
+        }
+        Index::Tsvector => {
+            tx.execute(tsvector::REMOVE_MESSAGE, [message])?;
+            add_message(tx, tenant, session, message, &text)
+        }
+    }
+}
+
 /// Indexes a batch of new messages. Returns the bytes of their texts, and whether more may follow.
 fn add_batch(tx: &mut WriteTx<'_>) -> Result<(usize, bool)> {
     let reader = tx.reader();

@@ -244,7 +244,7 @@ pub struct Settlement {
     pub lease: Option<i64>,
 }
 
-const STATUS: &str = "SELECT status FROM turns WHERE seq = ?1 AND id = ?2 AND terminal_tick IS NULL AND (?3 IS NULL OR owner_lease = ?3)";
+const STATUS: &str = "SELECT status, again_of FROM turns WHERE seq = ?1 AND id = ?2 AND terminal_tick IS NULL AND (?3 IS NULL OR owner_lease = ?3)";
 /// Another node may have taken the turn over since its status was read.
 const SETTLE: &str = "
 UPDATE turns SET status = ?2, error_code = ?3, error_message = ?4, input_tokens = ?5, output_tokens = ?6,
@@ -266,17 +266,19 @@ pub fn settle(
     log: impl FnOnce(Tick, &End) -> Result<String>,
 ) -> Result<Option<(Tick, End)>> {
     let id = settlement.id;
-    let status: Option<TurnStatus> =
-        tx.reader()
-            .optional(STATUS, (id.tick(), id, settlement.lease), |row| {
-                row.get("status")
-            })?;
+    let found = tx
+        .reader()
+        .optional(STATUS, (id.tick(), id, settlement.lease), |row| {
+            Ok((row.get("status")?, row.get("again_of")?))
+        })?;
+    let Some((status, again_of)) = found else {
+        return Ok(None);
+    };
     let end = match status {
-        None => return Ok(None),
-        Some(TurnStatus::Cancelled) => End::Cancelled,
-        Some(
-            TurnStatus::Queued | TurnStatus::Running | TurnStatus::Completed | TurnStatus::Failed,
-        ) => settlement.end.clone(),
+        TurnStatus::Cancelled => End::Cancelled,
+        TurnStatus::Queued | TurnStatus::Running | TurnStatus::Completed | TurnStatus::Failed => {
+            settlement.end.clone()
+        }
     };
     let (status, finish_reason) = match &end {
         End::Completed { finish_reason, .. } => (TurnStatus::Completed, *finish_reason),
@@ -313,7 +315,7 @@ pub fn settle(
         return Ok(None);
     }
     if !settlement.content.is_empty() {
-        messages::insert_answer(tx, settlement, finish_reason)?;
+        messages::insert_answer(tx, settlement, finish_reason, again_of)?;
     }
     let log = log(terminal, &end)?;
     tx.execute(

@@ -17,6 +17,17 @@ use crate::wire::{Reply, Request};
 /// Provokes a refusal with one code.
 type Provocation = fn() -> Reply;
 
+/// A session with one message, and the message.
+fn asked(server: &Server) -> (String, String) {
+    let northwind = server.northwind();
+    let session = northwind.session(technician());
+    let accepted = northwind.append_text(&session, "Hello").expect(202).data();
+    (
+        session,
+        accepted["user_message_id"].as_str().unwrap().to_owned(),
+    )
+}
+
 const PROVOKED: &[(Code, Provocation)] = &[
     (Code::ValidationError, || {
         Server::demo().northwind().create_session(json!({}))
@@ -189,6 +200,34 @@ const PROVOKED: &[(Code, Provocation)] = &[
             .ids()
             .swap_remove(0);
         admin.patch(&format!("/users/{last}"), json!({ "role": "USER" }))
+    }),
+    (Code::TurnInProgress, || {
+        let server = Server::demo();
+        let (session, message) = asked(&server);
+        let path = format!("/chat/sessions/{session}/messages/{message}/regenerate");
+        server.northwind().post(&path, json!({}))
+    }),
+    (Code::MessageNotLast, || {
+        let server = Server::demo();
+        let (session, message) = asked(&server);
+        server
+            .northwind()
+            .append_text(&session, "Hello?")
+            .expect(202);
+        let path = format!("/chat/sessions/{session}/messages/{message}");
+        server.northwind().patch(&path, json!({ "message": "Hi" }))
+    }),
+    (Code::MessageAnswered, || {
+        let server = Server::answering(&[]);
+        let (session, message) = asked(&server);
+        let messages = server.northwind().messages(&session, "").expect(200).data();
+        let turn = messages[0]["chat_turn_id"].as_str().unwrap();
+        server
+            .northwind()
+            .turn(&session, turn, "wait_seconds=60")
+            .expect(200);
+        let path = format!("/chat/sessions/{session}/messages/{message}");
+        server.northwind().patch(&path, json!({ "message": "Hi" }))
     }),
     (Code::RateLimited, || {
         let server = Server::with_world(DEMO, &["--rate-limit=1"]);

@@ -15,7 +15,7 @@ use switchboard::model::words::Role;
 use crate::authority::{Authority, NEWCOMER};
 use crate::management::{flags, person};
 use crate::sign_in;
-use crate::support::{ApiClient, CONTOSO, Server, technician};
+use crate::support::{ApiClient, CONTOSO, DEMO, Server, technician};
 use crate::wire::{Reply, Request};
 
 fn document() -> &'static Value {
@@ -372,8 +372,13 @@ fn every_example_of_the_document_works_against_the_demo() {
         // Each example gets its own server, so that no example's change affects another.
         let authority = Authority::new();
         let [url, audience] = flags(&authority);
-        let server = Server::answering(&[&url, &audience]);
-        let places = Places::of(&server);
+        // Only a message without an answer is changed.
+        let answers = row.operation.id != "editMessage";
+        let server = match answers {
+            true => Server::answering(&[&url, &audience]),
+            false => Server::with_world(DEMO, &[&url, &audience]),
+        };
+        let places = Places::of(&server, answers);
         let path = places.fill(row.path);
         // What only this server knows.
         if let Some(code) = example.get_mut("code") {
@@ -408,7 +413,8 @@ struct Places {
 }
 
 impl Places {
-    fn of(server: &Server) -> Self {
+    /// The message is an answer, or a question if the server does not answer.
+    fn of(server: &Server, answers: bool) -> Self {
         let session = server.northwind().session(technician());
         let said = server
             .northwind()
@@ -416,12 +422,16 @@ impl Places {
             .expect(202)
             .data();
         let turn = said["chat_turn_id"].as_str().unwrap().to_owned();
-        let ended = server.northwind().turn(&session, &turn, "wait_seconds=60");
-        let answer = &ended.expect(200).data()["assistant_message"]["id"];
+        let wait = if answers { "wait_seconds=60" } else { "" };
+        let ended = server.northwind().turn(&session, &turn, wait);
+        let message = match answers {
+            true => ended.expect(200).data()["assistant_message"]["id"].clone(),
+            false => said["user_message_id"].clone(),
+        };
         let articles = server.northwind().get("/knowledge-articles").expect(200);
         Self {
             article: articles.ids().swap_remove(0),
-            message: answer.as_str().unwrap().to_owned(),
+            message: message.as_str().unwrap().to_owned(),
             session,
             turn,
             channel: server.client_help_bot(),

@@ -306,6 +306,17 @@ pub const PLAN: &[Row] = plan! {
         r#"{"session_id": "{session_id}", "client_id": "{client_id}"}"#,
         r#"{"session_id": "{own.session_id}", "client_id": "{client_id}"}"#,
     ]
+    "PATCH"  "/chat/sessions/{session_id}/messages/{message_id}" [200, 200, 403] [
+        r#"{"message": "Taken over"}"#,
+        r#"/chat/sessions/{own.session_id}/messages/{message_id} {"message": "Taken over"}"#,
+        r#"/chat/sessions/{session_id}/messages/{own.message_id} {"message": "Taken over"}"#,
+    ]
+    // The caller's own question is being answered.
+    "POST"   "/chat/sessions/{session_id}/messages/{message_id}/regenerate" [409, 409, 409] [
+        "",
+        "/chat/sessions/{own.session_id}/messages/{message_id}/regenerate",
+        "/chat/sessions/{session_id}/messages/{own.message_id}/regenerate",
+    ]
     // The message is the caller's own question, and only answers can be rated.
     "PUT"    "/chat/sessions/{session_id}/messages/{message_id}/feedback" [400, 400, 400] [
         r#"{"rating": "UP"}"#,

@@ -136,6 +136,7 @@ mod turn_shares;
 mod twins;
 mod unusable_files;
 mod upgrade;
+mod versions;
 mod watchdog;
 mod wire;
 mod world;

@@ -87,6 +87,7 @@ fn a_message_is_returned_with_all_its_fields() {
             "finish_reason": null,
             "created_at": "2025-11-24T16:00:00.000Z",
             "feedback": null,
+            "versions": [],
         }])
     );
     northwind.append_text(&session, "x").expect(202);

@@ -99,6 +99,8 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST",   "/chat/sessions/{session_id}/messages",                      "AU.SPT."),
     ("GET",    "/chat/sessions/{session_id}/messages",                      "AUVSPT."),
     ("GET",    "/chat/sessions/{session_id}/turns/{chat_turn_id}",          "AUVSPT."),
+    ("PATCH",  "/chat/sessions/{session_id}/messages/{message_id}",         "AU.SPT."),
+    ("POST",   "/chat/sessions/{session_id}/messages/{message_id}/regenerate", "AU.SPT."),
     ("PUT",    "/chat/sessions/{session_id}/messages/{message_id}/feedback", "AU.SPT."),
     ("POST",   "/chat/sessions/{session_id}/cancel",                        "AU.SPT."),
     ("GET",    "/chat/sessions/{session_id}/events",                        "AUVSPT."),
@@ -156,6 +158,17 @@ const fn writes(done: u16) -> Cells {
     ]
 }
 
+/// Changes of a message whose author is whoever created the session, or the account that minted the
+/// token.
+const CHANGES_OF_MESSAGES: Cells = [
+    [200, 403, 403, 404],
+    [200, 403, 404, 404],
+    [403; 4],
+    [200, 403, 403, 404],
+    [200, 404, 404, 404],
+    [403, 404, 404, 404],
+];
+
 /// Writes that a session token may not make.
 const fn writes_without_token(done: u16) -> Cells {
     let mut cells = writes(done);
@@ -180,6 +193,9 @@ const OF_SESSIONS: &[(&str, &str, Cells)] = &[
     ("POST",   "/chat/sessions/{session_id}/messages",                      writes(202)),
     ("GET",    "/chat/sessions/{session_id}/messages",                      reads(200)),
     ("GET",    "/chat/sessions/{session_id}/turns/{chat_turn_id}",          reads(200)),
+    ("PATCH",  "/chat/sessions/{session_id}/messages/{message_id}",         CHANGES_OF_MESSAGES),
+    // The question is being answered.
+    ("POST",   "/chat/sessions/{session_id}/messages/{message_id}/regenerate", writes(409)),
     // Only answers can be rated, and there is none yet.
     ("PUT",    "/chat/sessions/{session_id}/messages/{message_id}/feedback", writes(400)),
     ("POST",   "/chat/sessions/{session_id}/cancel",                        writes(200)),

@@ -293,6 +293,8 @@ fn a_token_opens_its_session_and_nothing_else() {
             ("POST", "/chat/sessions/{session_id}/attachments/upload-url") => reply.expect(201),
             ("GET", "/chat/sessions/{session_id}/events") => reply.expect(204),
             ("GET", "/docs/guide/{page}")
+            | ("PATCH", "/chat/sessions/{session_id}/messages/{message_id}")
+            | ("POST", "/chat/sessions/{session_id}/messages/{message_id}/regenerate")
             | ("PUT", "/chat/sessions/{session_id}/messages/{message_id}/feedback") => {
                 reply.not_found()
             }

@@ -79,6 +79,18 @@ impl Once {
         caller: &Permit,
         body: &Body<T>,
     ) -> Result<Self> {
+        Self::of_bytes(request, caller, &body.bytes)
+    }
+
+    /// As [`Once::of`], of a request without a body.
+    ///
+    /// # Errors
+    /// `validation_error` for a malformed key.
+    pub(in crate::http) fn without_body(request: &HttpRequest, caller: &Permit) -> Result<Self> {
+        Self::of_bytes(request, caller, &[])
+    }
+
+    fn of_bytes(request: &HttpRequest, caller: &Permit, body: &[u8]) -> Result<Self> {
         let request = match request.headers().get(HEADER) {
             None => None,
             Some(key) => {
@@ -90,7 +102,7 @@ impl Once {
                 Some(IdempotentRequest {
                     scope: format!("{} {}", account(caller), path_of(request)),
                     key: String::from_utf8_lossy(key).into_owned(),
-                    body_sha256: digest::sha256(&body.bytes),
+                    body_sha256: digest::sha256(body),
                 })
             }
         };

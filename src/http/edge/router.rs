@@ -366,6 +366,21 @@ fn chat_rows() -> Vec<Row> {
             ]),
         row(Method::GET, "/chat/sessions/{session_id}/messages", Callers::Anyone, messages::list)
             .doc("listMessages", "Lists a session's messages, oldest first by default"),
+        row(Method::PATCH, "/chat/sessions/{session_id}/messages/{message_id}", Callers::CanSend, messages::edit)
+            .doc("editMessage", "Changes the text of one's own last message before it was answered")
+            .reply_kib(ANY_REPLY)
+            .example(|| json!({ "message": "How do I reset my own password?" }))
+            .errors(&[
+                AgentAccessDenied, EndCompanyNotMapped, ChannelDisconnected, AgentDisabled, SessionArchived, MessageNotLast,
+                MessageAnswered,
+            ]),
+        row(Method::POST, "/chat/sessions/{session_id}/messages/{message_id}/regenerate", Callers::CanSend, messages::regenerate)
+            .doc("regenerateAnswer", "Queues a turn that gives another answer to the session's last question")
+            .accepted().repeatable()
+            .errors(&[
+                AgentAccessDenied, EndCompanyNotMapped, ChannelDisconnected, AgentDisabled, SessionArchived, MessageNotLast,
+                TurnInProgress,
+            ]),
         row(Method::GET, "/chat/sessions/{session_id}/turns/{chat_turn_id}", Callers::Anyone, turns::get)
             .doc("getTurn", "Returns the state of a turn; wait_seconds delays the reply until the turn ends"),
         row(Method::PUT, "/chat/sessions/{session_id}/messages/{message_id}/feedback", Callers::CanSend, messages::give_feedback)

@@ -321,6 +321,14 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
         "Pages go from the oldest message to the newest, or the other way with `order=desc`.",
     ),
     (
+        "editMessage",
+        "`chat_turn_id` of the reply is the turn that answers the new text. A turn that may have read the old text is cancelled.",
+    ),
+    (
+        "regenerateAnswer",
+        "`message_id` is the question or an answer to it. The new answer takes the place of the earlier one, which is kept as a version.",
+    ),
+    (
         "getTurn",
         "`assistant_message` holds the answer, or the part of it that is stored. `error` says why a turn failed.",
     ),
