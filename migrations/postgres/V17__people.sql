@@ -7,8 +7,8 @@ ALTER TABLE sessions ADD COLUMN end_user_name text COLLATE "C";
 ALTER TABLE sessions ADD COLUMN end_user_email text COLLATE "C";
 
 CREATE UNIQUE INDEX sessions_external ON sessions (tenant_no, external_id, created_by_kind, created_by_id)
-  WHERE external_id IS NOT NULL AND archived = 0;
-CREATE INDEX sessions_external_archived ON sessions (tenant_no, external_id, seq) WHERE external_id IS NOT NULL AND archived = 1;
+  WHERE external_id IS NOT NULL AND archived_at IS NULL;
+CREATE INDEX sessions_external_archived ON sessions (tenant_no, external_id, seq) WHERE external_id IS NOT NULL AND archived_at IS NOT NULL;
 CREATE INDEX sessions_of_end_user ON sessions (tenant_no, end_user_id, archived, seq) WHERE end_user_id IS NOT NULL;
 
 CREATE TABLE session_metadata (

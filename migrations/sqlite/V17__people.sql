@@ -7,10 +7,10 @@ ALTER TABLE sessions ADD COLUMN end_user_id TEXT;              -- NULL: nobody, 
 ALTER TABLE sessions ADD COLUMN end_user_name TEXT;
 ALTER TABLE sessions ADD COLUMN end_user_email TEXT;
 
--- An account has one open session of an external id in a tenant.
+-- An account has one open session of an external id in a tenant. `archived` is a column of other indexes, which SQLite would prefer to these.
 CREATE UNIQUE INDEX sessions_external ON sessions (tenant_no, external_id, created_by_kind, created_by_id)
-  WHERE external_id IS NOT NULL AND archived = 0;
-CREATE INDEX sessions_external_archived ON sessions (tenant_no, external_id) WHERE external_id IS NOT NULL AND archived = 1;
+  WHERE external_id IS NOT NULL AND archived_at IS NULL;
+CREATE INDEX sessions_external_archived ON sessions (tenant_no, external_id) WHERE external_id IS NOT NULL AND archived_at IS NOT NULL;
 CREATE INDEX sessions_of_end_user ON sessions (tenant_no, end_user_id, archived) WHERE end_user_id IS NOT NULL;
 
 -- The pairs of `sessions.metadata`, for the filter of the list. A session without metadata has no row.

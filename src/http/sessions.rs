@@ -183,6 +183,8 @@ impl FromQuery for SessionQuery {
                 channel: query.id("channel_id")?,
                 company: query.named("end_company_id")?,
                 end_user: query.characters("end_user_id", 1..=256)?,
+                external_id: query.named("external_id")?,
+                metadata: query.prefixed("metadata.", 1..=64, 0..=512)?,
             },
             q: query.search()?,
             client_id: query.unchecked::<ClientId>("client_id"),

@@ -35,8 +35,9 @@ macro_rules! select_session {
 }
 
 mod lists;
+mod metadata;
 
-pub use self::lists::{RANGES, Scope, SessionFilter, is_indexed, page, search_page};
+pub use self::lists::{OTHERS, RANGES, Scope, SessionFilter, is_indexed, page, search_page};
 
 fn record(row: &Row<'_>) -> Result<Session> {
     let created_at = Timestamp(row.get("created_at")?);
@@ -195,13 +196,14 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?
 const INSERT: &str = insert_session!("");
 /// The unique index decides between two calls that arrive at once.
 const INSERT_UNLESS_TAKEN: &str = insert_session!(
-    " ON CONFLICT (tenant_no, external_id, created_by_kind, created_by_id) WHERE external_id IS NOT NULL AND archived = 0 DO NOTHING"
+    " ON CONFLICT (tenant_no, external_id, created_by_kind, created_by_id) WHERE external_id IS NOT NULL AND archived_at IS NULL DO NOTHING"
 );
 
 impl NewSession {
     /// Whether the session is a row that nothing refers to and that no other can be in the way of.
     pub fn is_plain(&self) -> bool {
-        self.title.is_none() && self.external.is_none() && self.end_user.is_none()
+        let has_more = self.external.is_some() || self.end_user.is_some();
+        self.title.is_none() && self.metadata.is_empty() && !has_more
     }
 
     /// The session as it is created.
@@ -287,16 +289,17 @@ const ATTEMPTS: usize = 3;
 /// Creates a session, unless the account has an open one with the same external id in the tenant. Of
 /// two concurrent calls, one creates the session and the other one finds it.
 ///
-/// Without a title and a person, a creation is one statement.
+/// The creation of a plain session is one statement.
 pub fn insert_or_find(tx: &mut WriteTx<'_>, mut new: NewSession) -> Result<Insertion> {
     let id: SessionId = tx.new_id()?;
-    let metadata = std::mem::take(&mut new.metadata_json);
+    let json = std::mem::take(&mut new.metadata_json);
     let asked = new.into_session(id, tx.now());
     for _ in 0..ATTEMPTS {
-        if insert_row(tx, &asked, &metadata)? {
+        if insert_row(tx, &asked, &json)? {
             if let Some(heading) = heading(&asked) {
                 search_index::add_title(tx, asked.internals.tenant, id.tick(), &heading)?;
             }
+            metadata::add(tx, &asked)?;
             return Ok(Insertion::New(asked));
         }
         if let Some(found) = found(tx.reader(), &asked)? {
@@ -347,8 +350,9 @@ fn insert_row(tx: &WriteTx<'_>, session: &Session, metadata: &str) -> Result<boo
     Ok(rows > 0)
 }
 
-const OPEN: &str = select_session!(
-    "WHERE s.tenant_no = ?1 AND s.external_id = ?2 AND s.archived = 0 AND s.created_by_kind = ?3 AND s.created_by_id = ?4"
+/// The SQL that finds the open session of an account. A test reads the query plan.
+pub const OPEN: &str = select_session!(
+    "WHERE s.tenant_no = ?1 AND s.external_id = ?2 AND s.archived_at IS NULL AND s.created_by_kind = ?3 AND s.created_by_id = ?4"
 );
 
 /// The open session that has the tenant, the external id and the account of this one.
@@ -414,11 +418,10 @@ UPDATE sessions SET title = ?2, archived = ?3, archived_at = ?4, shared = ?5, me
 /// external id of a session that is to be open again.
 pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Result<Session> {
     let mut session = by_id(tx.reader(), id)?.ok_or(Code::NotFound)?;
-    let now = Timestamp(tx.now());
+    let (before, now) = (session.clone(), Timestamp(tx.now()));
     if let Some(title) = change.title {
-        let before = heading(&session).map(Cow::into_owned);
         session.title = title;
-        replace_heading(tx, &session, before.as_deref())?;
+        replace_heading(tx, &before, &session)?;
     }
     match change.archived {
         Some(true) => session.archived_at = session.archived_at.or(Some(now)),
@@ -434,6 +437,7 @@ pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Res
     session.shared = change.shared.unwrap_or(session.shared);
     session.metadata = change.metadata.unwrap_or(session.metadata);
     session.updated_at = now;
+    metadata::update(tx, &before, &session)?;
     let metadata =
         serde_json::to_string(&session.metadata).map_err(|error| Error::Internal(error.into()))?;
     tx.execute(
@@ -451,9 +455,10 @@ pub fn change(tx: &mut WriteTx<'_>, id: SessionId, change: SessionChange) -> Res
     Ok(session)
 }
 
-fn replace_heading(tx: &WriteTx<'_>, session: &Session, before: Option<&str>) -> Result<()> {
+fn replace_heading(tx: &WriteTx<'_>, before: &Session, session: &Session) -> Result<()> {
     let (tenant, seq) = (session.internals.tenant, session.id.tick());
-    search_index::replace_title(tx, tenant, seq, before, heading(session).as_deref())
+    let (before, after) = (heading(before), heading(session));
+    search_index::replace_title(tx, tenant, seq, before.as_deref(), after.as_deref())
 }
 
 const SET_END_USER: &str = "
@@ -468,12 +473,12 @@ pub fn fill_end_user(tx: &mut WriteTx<'_>, id: SessionId, user: EndUser) -> Resu
     if session.end_user.is_some() {
         return Ok(session);
     }
-    let before = heading(&session).map(Cow::into_owned);
+    let before = session.clone();
     session.updated_at = Timestamp(tx.now());
     let row = (id.tick(), &user.id, &user.name, &user.email, tx.now());
     tx.execute(SET_END_USER, row)?;
     session.end_user = Some(user);
-    replace_heading(tx, &session, before.as_deref())?;
+    replace_heading(tx, &before, &session)?;
     Ok(session)
 }
 

@@ -120,6 +120,7 @@ mod seed_file;
 mod session_changes;
 mod session_filters;
 mod session_lists;
+mod session_metadata;
 mod sessions;
 mod shared_bots;
 mod shim;

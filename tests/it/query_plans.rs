@@ -63,6 +63,30 @@ fn every_range_of_a_list_scans_its_index_newest_first() {
     }
 }
 
+/// The lists of an external id and of a pair of metadata: an id has few open sessions, which are
+/// sorted, and the pairs are in the order of the sessions.
+#[test]
+fn sessions_are_found_by_an_external_id_or_a_pair_of_metadata_through_an_index_of_its_own() {
+    sqlite_only!();
+    let server = Server::demo();
+    let file = file_of(&server);
+    let steps = [
+        "SEARCH s USING INDEX sessions_external (tenant_no=? AND external_id=?)",
+        "SEARCH m USING COVERING INDEX session_metadata_newest (tenant_no=? AND key=? AND value=? AND archived=? AND session_seq<?)",
+    ];
+    let plan = plan_of(&file, sessions::OPEN);
+    let one = "SEARCH s USING INDEX sessions_external (tenant_no=? AND external_id=? AND created_by_kind=? AND created_by_id=?)";
+    assert!(plan.iter().any(|step| step == one), "{plan:#?}");
+    for ((index, sql), step) in sessions::OTHERS.iter().zip(steps) {
+        let plan = plan_of(&file, sql);
+        let whole = plan.join("\n");
+        assert!(plan.iter().any(|one| one == step), "{index}: {whole}");
+        assert!(!whole.contains("SCAN"), "{index} is read whole: {whole}");
+        let is_sorted = whole.contains("TEMP B-TREE");
+        assert_eq!(is_sorted, *index == "sessions_external", "{whole}");
+    }
+}
+
 #[test]
 fn lists_of_companies_and_refused_directories_seek_to_the_cursor_in_their_index() {
     sqlite_only!();

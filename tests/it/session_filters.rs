@@ -14,22 +14,29 @@ use crate::management::{flags, person};
 use crate::support::{ApiClient, CONTOSO, DEMO, Server, from};
 
 /// The filters that lists of sessions take, for Northwind's channel with this id.
-fn filters(channel: &str) -> [String; 3] {
+fn filters(channel: &str) -> [String; 6] {
     [
         "agent_id=101".to_owned(),
         format!("channel_id={channel}"),
         "end_company_id=1001".to_owned(),
+        "end_user_id=mia".to_owned(),
+        "external_id=chat-1".to_owned(),
+        "metadata.ticket=4711".to_owned(),
     ]
 }
 
 /// The combinations of two or three filters.
-fn combined(filters: &[String; 3]) -> Vec<String> {
-    let [agent, channel, company] = filters;
+fn combined(filters: &[String; 6]) -> Vec<String> {
+    let [agent, channel, company, user, external, pair] = filters;
     vec![
         format!("{agent}&{channel}"),
         format!("{agent}&{company}"),
         format!("{channel}&{company}"),
         format!("{agent}&{channel}&{company}"),
+        format!("{user}&{external}"),
+        format!("{external}&{pair}"),
+        format!("{pair}&metadata.site=north"),
+        format!("{user}&{pair}&metadata.site=north&{company}"),
     ]
 }
 
@@ -38,7 +45,11 @@ fn a_list_of_sessions_is_answered_by_one_index_or_takes_the_room_of_long_reads()
     let authority = Authority::new();
     let [url, audience] = flags(&authority);
     let server = Server::with_world(DEMO, &[&url, &audience]);
-    let routed = server.relay().create_session(from(CONTOSO)).expect(201);
+    let mut body = from(CONTOSO);
+    body["external_id"] = "chat-1".into();
+    body["end_user"] = json!({ "id": "mia" });
+    body["metadata"] = json!({ "ticket": "4711", "site": "north" });
+    let routed = server.relay().create_session(body).expect(201);
     let channel_id = routed.data()["channel_id"].as_str().unwrap().to_owned();
     let filters = filters(&channel_id);
     let callers = [
@@ -97,7 +108,7 @@ fn a_list_of_sessions_is_answered_by_one_index_or_takes_the_room_of_long_reads()
     // What may pass over many sessions waits for room, and is refused after a while.
     let all: Vec<String> = combined(&filters).into_iter().chain(filters).collect();
     thread::scope(|scope| {
-        let queries = [&all[..4], &all, &all];
+        let queries = [&all[..8], &all, &all];
         for ((client, prefix), queries) in callers.iter().zip(queries) {
             for query in queries {
                 scope.spawn(move || {

@@ -1,6 +1,7 @@
 //! Extractors for bodies, queries and path segments, with the contract's limits and error messages.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
@@ -28,10 +29,15 @@ use crate::model::ids::{Id, Kind};
 use crate::model::names::{M365TenantId, Name};
 use crate::store::search::MAX_WORDS;
 use crate::terms;
+use crate::text::shorten;
 
 /// Largest JSON body, in bytes (contract, section 1, Size).
 pub const BODY_LIMIT: usize = 256 * 1_024;
 const JSON: &str = "application/json";
+/// The most characters of a parameter's name that a message shows.
+const SHOWN_NAME: usize = 80;
+/// Stands for any name in the name of a described parameter.
+pub(super) const ANY_NAME: &str = "<key>";
 /// Largest search text, in characters (contract, section 1, Lists).
 const MAX_SEARCH_CHARS: usize = 200;
 
@@ -307,6 +313,36 @@ impl QueryString {
             Ok(()) => Ok(Some(text.to_owned())),
             Err(reason) => Err(Refusal::invalid(name, reason).into()),
         }
+    }
+
+    /// The parameters whose names begin with a prefix, by the rest of their names.
+    ///
+    /// # Errors
+    /// `validation_error` for a name or a value whose number of characters is not in its range, and
+    /// for U+0000.
+    pub fn prefixed(
+        &self,
+        prefix: &str,
+        names: RangeInclusive<usize>,
+        values: RangeInclusive<usize>,
+    ) -> Result<BTreeMap<String, String>> {
+        self.describe_parameter(&format!("{prefix}{ANY_NAME}"), || text_schema(&values));
+        let mut unknown = self.unknown.borrow_mut();
+        unknown.retain(|unknown| !unknown.starts_with(prefix));
+        let mut found = BTreeMap::new();
+        for (name, value) in &self.pairs {
+            let Some(rest) = name.strip_prefix(prefix) else {
+                continue;
+            };
+            let checked = text_within(rest, &names)
+                .map_err(|reason| format!("has an invalid name: what follows {prefix} {reason}"))
+                .and_then(|()| text_within(value, &values));
+            if let Err(reason) = checked {
+                return Err(Refusal::invalid(shorten(name, SHOWN_NAME), reason).into());
+            }
+            found.insert(rest.to_owned(), value.clone());
+        }
+        Ok(found)
     }
 
     /// The parameter as text; `None` also if the parameter is repeated.

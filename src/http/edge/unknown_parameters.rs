@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use actix_web::HttpRequest;
 use serde_json::Value;
 
-use super::extract::UnknownParameters;
+use super::extract::{ANY_NAME, UnknownParameters};
 use super::router;
 use crate::input::json::{nearest, shown};
 
@@ -18,6 +18,16 @@ const MAX_CALLS: usize = 3;
 struct Known {
     name: String,
     calls: Vec<String>,
+}
+
+impl Known {
+    /// Whether the parameter has this name, or takes it as one of many.
+    fn is(&self, name: &str) -> bool {
+        match self.name.strip_suffix(ANY_NAME) {
+            Some(prefix) => name.starts_with(prefix),
+            None => self.name == name,
+        }
+    }
 }
 
 /// The parameters of all routes.
@@ -69,7 +79,7 @@ fn warning(name: &str, own: &[(String, Value)]) -> String {
         "The query parameter {} was ignored: this call does not have it.",
         shown(name)
     );
-    if let Some(elsewhere) = known().iter().find(|known| known.name == name) {
+    if let Some(elsewhere) = known().iter().find(|known| known.is(name)) {
         let calls = &elsewhere.calls;
         let named = calls[..calls.len().min(MAX_CALLS)].join(", ");
         let more = match calls.len().saturating_sub(MAX_CALLS) {

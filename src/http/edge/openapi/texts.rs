@@ -397,6 +397,14 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "Only sessions that show this company id, including those of a removed company.",
     ),
     (
+        "listSessions.external_id",
+        "Only sessions with this `external_id`, of whichever account.",
+    ),
+    (
+        "metadata.<key>",
+        "Only sessions whose metadata has this value under the key that stands in place of `<key>`, as in `metadata.ticket=4711`. Several keys narrow the list together.",
+    ),
+    (
         "listSessions.end_user_id",
         "Only sessions in which the person with this id talks.",
     ),
