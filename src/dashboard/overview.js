@@ -160,6 +160,7 @@ async function statistics(signal) {
       : h('div.figures',
         card('Sessions', number(stats.total.sessions), bars('Sessions', points('sessions', 0))),
         card('Turns', number(stats.total.turns), bars('Turns', points('turns', 0))),
+        card('Active people', number(stats.total.active_users), bars('Active people', points('active_users', 0))),
         card('Failed turns', number(stats.total.failures), failures),
         card('Median time to first word', milliseconds(stats.total.median_first_word_ms), bars('Median time to first word', points('median_first_word_ms', null), milliseconds))));
 }

@@ -7,8 +7,9 @@ use super::edge::admission::Permit;
 use super::edge::envelope::{Outcome, Reply};
 use super::edge::extract::{FromQuery, Query, QueryString};
 use crate::error::{Refusal, Result};
-use crate::model::clock::Millis;
+use crate::model::clock::{Millis, month_of, month_text, parse_month, start_of_month};
 use crate::store::LongRead;
+use crate::store::people::{ActiveUsers, Messages};
 use crate::store::stats::{self, DAY, Stats};
 
 /// The length of a range without `from`: a week.
@@ -55,6 +56,51 @@ fn range(requested: &Range, now: Millis) -> Result<(Millis, Millis)> {
         return Err(Refusal::invalid("from", "must be at most 366 days before to").into());
     }
     Ok((from, to))
+}
+
+/// The query parameter `month`.
+pub(super) struct Month(Option<i32>);
+
+impl FromQuery for Month {
+    fn read(query: &QueryString) -> Result<Self> {
+        let month = query.text("month").map(|text| {
+            let month = parse_month(text).filter(|month| *month >= month_of(0));
+            month.ok_or_else(|| Refusal::invalid("month", "must be a month such as 2026-01"))
+        });
+        Ok(Self(month.transpose()?))
+    }
+}
+
+/// Counts the active users of a month: of the current one if the query names none.
+pub(super) async fn active_users(
+    app: web::Data<App>,
+    caller: Permit,
+    Query(Month(month)): Query<Month>,
+) -> Outcome<ActiveUsers> {
+    let (now, tenant) = (app.store.now(), caller.tenant.no);
+    let month = month.unwrap_or_else(|| month_of(now));
+    let start = |month| start_of_month(month).unwrap_or(Millis::MAX);
+    // The current millisecond counts, and later ones have no messages.
+    let end = start(month + 1).min(now + 1);
+    let mut messages = Messages::default();
+    let mut from = start(month);
+    // A read for each day, so that no read of a large tenant holds a snapshot for long.
+    while from < end {
+        let to = (from + DAY).min(end);
+        let of_day = app
+            .store
+            .read_long(LongRead::List, Some(tenant), move |reader| {
+                Messages::of(reader, tenant, from, to)
+            });
+        messages.add(of_day.await?);
+        from = to;
+    }
+    let active = app
+        .store
+        .read_long(LongRead::List, Some(tenant), move |reader| {
+            messages.active(reader, tenant, &month_text(month))
+        });
+    Ok(Reply::ok(active.await?))
 }
 
 pub(super) async fn get(

@@ -110,6 +110,33 @@ pub fn rfc3339(time: Millis) -> String {
     TimeText::of(time).as_str().to_owned()
 }
 
+/// The month of a time in UTC, counted from January of the year 0.
+pub fn month_of(time: Millis) -> i32 {
+    representable(time).map_or(0, |moment| {
+        12 * moment.year() + i32::from(u8::from(moment.month())) - 1
+    })
+}
+
+/// The start of a month, by its number.
+pub fn start_of_month(month: i32) -> Option<Millis> {
+    parse_rfc3339(&format!("{}-01T00:00:00Z", month_text(month)))
+}
+
+/// A month as `2026-01`.
+pub fn month_text(month: i32) -> String {
+    format!(
+        "{:04}-{:02}",
+        month.div_euclid(12),
+        month.rem_euclid(12) + 1
+    )
+}
+
+/// Parses a month as `2026-01`.
+pub fn parse_month(text: &str) -> Option<i32> {
+    let month = month_of(parse_rfc3339(&format!("{text}-01T00:00:00Z"))?);
+    (month_text(month) == text).then_some(month)
+}
+
 /// Parses an RFC 3339 time with any offset.
 ///
 /// Returns `None` for any other text, and for a time whose year in UTC does not have four digits.
@@ -146,6 +173,31 @@ mod tests {
             Some(1_764_000_000_007)
         );
         assert_eq!(parse_rfc3339("tomorrow"), None);
+    }
+
+    #[test]
+    fn a_month_is_parsed_and_begins_with_its_first_day_in_utc() {
+        let month = parse_month("2025-11").unwrap();
+        assert_eq!(month, month_of(1_764_000_000_007));
+        assert_eq!(
+            start_of_month(month).map(rfc3339).as_deref(),
+            Some("2025-11-01T00:00:00.000Z")
+        );
+        assert_eq!(
+            start_of_month(month + 2).map(rfc3339).as_deref(),
+            Some("2026-01-01T00:00:00.000Z")
+        );
+        for text in [
+            "",
+            "2025",
+            "2025-13",
+            "2025-1",
+            "2025-11-01",
+            "+025-11",
+            "2025-00",
+        ] {
+            assert_eq!(parse_month(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod closed;
 mod long_reads;
+pub mod people;
 pub mod postgres;
 pub mod sql;
 pub mod sqlite;

@@ -1,13 +1,14 @@
 //! Statistics of a tenant by day and by agent (contract, section 7).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::people::{self, LEAST_MESSAGES};
 use super::sql::Reader;
 use crate::error::Result;
-use crate::model::clock::{Millis, Timestamp, rfc3339};
+use crate::model::clock::{Millis, Timestamp, month_of, rfc3339};
 use crate::model::ids::Tick;
 use crate::model::names::{AgentId, TenantNo};
 use crate::model::words::TurnStatus;
@@ -42,6 +43,8 @@ pub struct Counts {
     /// The median time from the queue to the first word, in milliseconds; null if no turn has a
     /// first word.
     pub median_first_word_ms: Option<i64>,
+    /// People who wrote at least two messages within one calendar month.
+    pub active_users: usize,
 }
 
 /// A day's counts.
@@ -73,7 +76,12 @@ struct Tally {
     turns: i64,
     failures: i64,
     waits_ms: Vec<i64>,
+    /// The messages of each person in each month.
+    people: HashMap<(Person, i32), u32>,
 }
+
+/// A person, by the order in which they were found.
+type Person = u32;
 
 impl Tally {
     fn add_turn(&mut self, failed: bool, wait_ms: Option<i64>) {
@@ -82,7 +90,16 @@ impl Tally {
         self.waits_ms.extend(wait_ms);
     }
 
+    fn add_message(&mut self, person: Person, month: i32) {
+        *self.people.entry((person, month)).or_default() += 1;
+    }
+
     fn counts(mut self) -> Counts {
+        let active = self
+            .people
+            .iter()
+            .filter(|(_, count)| **count >= LEAST_MESSAGES);
+        let active: HashSet<Person> = active.map(|((person, _), _)| *person).collect();
         let middle = self.waits_ms.len().saturating_sub(1) / 2;
         let median_first_word_ms =
             (!self.waits_ms.is_empty()).then(|| *self.waits_ms.select_nth_unstable(middle).1);
@@ -91,6 +108,7 @@ impl Tally {
             turns: self.turns,
             failures: self.failures,
             median_first_word_ms,
+            active_users: active.len(),
         }
     }
 }
@@ -117,7 +135,8 @@ WHERE tenant_no = ?1 AND archived = ?4 AND seq >= ?2 AND seq < ?3";
 
 /// The turns of a period.
 pub const TURNS: &str = "
-SELECT s.agent_id AS agent_id, t.status AS status, t.queued_at AS queued_at, t.first_word_at AS first_word_at
+SELECT s.agent_id AS agent_id, t.status AS status, t.queued_at AS queued_at, t.first_word_at AS first_word_at,
+       t.author_kind AS author_kind, t.author_id AS author_id, t.again_of IS NOT NULL AS is_again
 FROM turns t JOIN sessions s ON s.seq = t.session_seq
 WHERE t.tenant_no = ?1 AND t.seq >= ?2 AND t.seq < ?3";
 
@@ -126,6 +145,7 @@ const NAMES: &str = "SELECT agent_id, name FROM agents WHERE tenant_no = ?1";
 /// The statistics of a tenant in a period.
 pub fn of(reader: &Reader<'_>, tenant: TenantNo, from: Millis, to: Millis) -> Result<Stats> {
     let mut tallies = Tallies::default();
+    let mut known: HashMap<String, Person> = HashMap::new();
     let (first, last) = (Tick::new(from, 0), Tick::new(to, 0));
     for archived in [false, true] {
         reader.each(SESSIONS, (tenant, first, last, archived), |row| {
@@ -139,8 +159,21 @@ pub fn of(reader: &Reader<'_>, tenant: TenantNo, from: Millis, to: Millis) -> Re
         let queued: Millis = row.get("queued_at")?;
         let first_word: Option<Millis> = row.get("first_word_at")?;
         let wait_ms = first_word.map(|at| (at - queued).max(0));
+        // A question that is asked again is one message.
+        let person = match row.get("is_again")? {
+            true => None,
+            false => people::person(row)?,
+        };
+        let person = person.map(|person| {
+            let next = Person::try_from(known.len()).unwrap_or(Person::MAX);
+            *known.entry(person).or_insert(next)
+        });
+        let month = month_of(queued);
         tallies.add(queued, agent, |tally| {
             tally.add_turn(status == TurnStatus::Failed, wait_ms);
+            if let Some(person) = person {
+                tally.add_message(person, month);
+            }
         });
         Ok(())
     })?;

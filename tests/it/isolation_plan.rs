@@ -213,6 +213,7 @@ pub const PLAN: &[Row] = plan! {
     "GET"    "/tenants/{client_id}"                   [200, 403, 403] [""]
     "PATCH"  "/tenants/{client_id}"                   [200, 403, 403] [r#"{"name": "Taken over"}"#]
     "GET"    "/stats"                                 [200, 200, 403] ["?client_id={client_id}"]
+    "GET"    "/stats/active-users"                    [200, 200, 403] ["?client_id={client_id}", "?month=2025-11"]
     // A refusal is recorded with its address, so two requests would never find the same events.
     "GET"    "/audit-events"                          [200, 200, 403] ["?q={session_id}-nothing"]
     // A channel uses the MSP's agent.

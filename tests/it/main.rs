@@ -9,6 +9,7 @@
     reason = "a helper ends its test where something is not as expected, and no other crate uses it"
 )]
 
+mod active_users;
 mod agents;
 mod app_packages;
 mod articles;

@@ -461,7 +461,7 @@ fn statistics_count_sessions_turns_failures_and_first_words_by_day_and_agent() {
     asks(json!({ "managed_agent_key": "NEO_SUPPORT" }));
     let stats = northwind.get("/stats").expect(200).data();
     // The clock stands still while a turn is answered.
-    let counts = |sessions: i64| json!({ "sessions": sessions, "turns": sessions, "failures": 0, "median_first_word_ms": 0 });
+    let counts = |sessions: i64| json!({ "sessions": sessions, "turns": sessions, "failures": 0, "median_first_word_ms": 0, "active_users": 0 });
     let with = |mut counts: Value, more: Value| {
         counts
             .as_object_mut()

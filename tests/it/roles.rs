@@ -88,6 +88,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET",    "/tenants/{client_id}",                                      "....P.."),
     ("PATCH",  "/tenants/{client_id}",                                      "....P.."),
     ("GET",    "/stats",                                                    "A..SP.."),
+    ("GET",    "/stats/active-users",                                       "A..SP.."),
     ("GET",    "/audit-events",                                             "A..SP.."),
     ("POST",   "/chat/sessions",                                            "AU.SP.."),
     ("GET",    "/chat/sessions",                                            "AUVSP.."),

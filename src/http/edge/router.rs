@@ -221,6 +221,8 @@ fn management_rows() -> Vec<Row> {
 
         row(Method::GET, "/stats", Callers::CanManage, stats::get)
             .doc("getStats", "Returns sessions, turns, failures and the time to the first word, by day and by agent; the last week by default"),
+        row(Method::GET, "/stats/active-users", Callers::CanManage, stats::active_users)
+            .doc("getActiveUsers", "Counts the people who wrote at least two messages in a month, in all and for each client company"),
         row(Method::GET, "/audit-events", Callers::CanManage, audit_events::list)
             .doc("listAuditEvents", "Lists changes and refused attempts with their callers, newest first"),
     ]

@@ -200,6 +200,10 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
         "Days are in UTC. `median_first_word_ms` is the median over the turns of the total, the day or the agent.",
     ),
     (
+        "getActiveUsers",
+        "A person is an author of users' messages, by kind and id. `company_name` is null if the company no longer exists.",
+    ),
+    (
         "listAuditEvents",
         "The list is append-only. `request.refused` events show attempts refused with a 403, `install_conflict`, `company_already_bound` or `last_admin`, and refused dry runs, up to a quota per minute.",
     ),
@@ -457,6 +461,10 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
     (
         "from",
         "The start, inclusive, as a date-time. Absent: a week before `to`.",
+    ),
+    (
+        "month",
+        "The month in UTC, as `2026-01`. Absent: the current month.",
     ),
     ("to", "The end, exclusive, as a date-time. Absent: now."),
     ("since", "Start strictly after this cursor."),
