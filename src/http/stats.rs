@@ -63,11 +63,13 @@ pub(super) struct Month(Option<i32>);
 
 impl FromQuery for Month {
     fn read(query: &QueryString) -> Result<Self> {
-        let month = query.text("month").map(|text| {
-            let month = parse_month(text).filter(|month| *month >= month_of(0));
-            month.ok_or_else(|| Refusal::invalid("month", "must be a month such as 2026-01"))
-        });
-        Ok(Self(month.transpose()?))
+        let Some(text) = query.text("month") else {
+            return Ok(Self(None));
+        };
+        match parse_month(text).filter(|month| *month >= month_of(0)) {
+            Some(month) => Ok(Self(Some(month))),
+            None => Err(Refusal::invalid("month", "must be a month such as 2026-01").into()),
+        }
     }
 }
 
