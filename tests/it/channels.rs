@@ -776,7 +776,7 @@ fn an_install_event_gives_the_relay_the_texts_of_an_active_channel() {
     northwind.patch(&path, nothing).expect(200);
     assert_eq!(
         ask(SHARED_BOT, CONTOSO),
-        json!({ "matched": true, "display_name": null, "welcome_message": null })
+        json!({ "matched": true, "display_name": null, "welcome_message": null, "relay_prefix": "Northwind IT" })
     );
     northwind
         .patch(
