@@ -226,7 +226,12 @@ impl Group {
             );
         }
         stream.write_all(format!("{text}\r\n{body}").as_bytes())?;
-        read_reply(&mut stream)
+        let reply = read_reply(&mut stream)?;
+        // A node that stood still for long refuses what it had not read until then.
+        match reply.status {
+            408 => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(reply),
+        }
     }
 
     /// Connects to a node, for reads that end after a while.

@@ -154,7 +154,8 @@ pub fn read(group: &Group, random: &mut Random, wanted: &Wanted<'_>) -> Read {
         ));
         let mut stream = match opened {
             Ok(stream) => stream,
-            Err(Broken::Refused(status, said)) if status != 503 => {
+            // A node that stood still for long refuses what it had not read until then.
+            Err(Broken::Refused(status, said)) if !matches!(status, 408 | 503) => {
                 panic!(
                     "{session} from {}, after {last:?}: {status} {said}: {trail:#?}",
                     wanted.since
