@@ -25,7 +25,7 @@ use crate::model::words::{IfExists, ManagedAgentKey, Role, Rule, SessionChannel}
 use crate::resolver::{self, Asker, Choice, Purpose, Refused, Resolution};
 use crate::store::cache::SnapshotVersion;
 use crate::store::directory::Decided;
-use crate::store::sessions::{self, Found, Insertion, NewSession};
+use crate::store::sessions::{self, NewSession, Origin};
 use crate::store::{audit, users};
 
 const NO_SINGLE_CHOICE: &str = "Send exactly one of agent_id and managed_agent_key. A relay sends managed_agent_key: NEO_SUPPORT.";
@@ -271,24 +271,23 @@ async fn open_session(
         .read(move |reader| sessions::find_open(reader, new));
     found
         .await?
-        .map(|found| given(found, if_exists))
+        .map(|(open, origin)| given(open, origin, if_exists))
         .transpose()
 }
 
-/// The open session of the external id, if the create asks for it.
+/// The session of a create, if the create made it or asks for the open one.
 ///
 /// # Errors
 /// `already_exists` if the create does not, or if the session is another conversation's.
-fn given(found: Found, if_exists: Option<IfExists>) -> Result<Session> {
-    let Found { open, is_same } = found;
-    match if_exists {
-        Some(IfExists::Return) if is_same => Ok(*open),
-        Some(IfExists::Return) => Err(Refusal::new(Code::AlreadyExists)
+fn given(session: Session, origin: Origin, if_exists: Option<IfExists>) -> Result<Session> {
+    match (origin, if_exists) {
+        (Origin::New, _) | (Origin::Same, Some(IfExists::Return)) => Ok(session),
+        (Origin::Other, Some(IfExists::Return)) => Err(Refusal::new(Code::AlreadyExists)
             .saying("The open session with this external_id has another bot, M365 tenant or agent, or was routed in another way. Reset that session, then create this one again.")
             .with("field", "external_id")
-            .with("session_id", open.id.to_string())
+            .with("session_id", session.id.to_string())
             .into()),
-        None => Err(sessions::taken(&open).into()),
+        (Origin::Same | Origin::Other, None) => Err(sessions::taken(&session).into()),
     }
 }
 
@@ -303,21 +302,10 @@ async fn create_once(
 ) -> Outcome<MaybeSerialized<Session>> {
     let extent = once.extent();
     once.write(app, extent, move |tx| {
-        let session = match sessions::insert_or_find(tx, new)? {
-            Insertion::New(session) => session,
-            Insertion::Found(found) => {
-                let session = given(found, if_exists)?;
-                return Ok(Made {
-                    tenant: session.internals.tenant,
-                    session: Some(session.id),
-                    status: StatusCode::OK,
-                    location: None,
-                    warnings,
-                    data: session,
-                });
-            }
-        };
-        if let Some(mut event) = company_event {
+        let (session, origin) = sessions::insert_or_find(tx, new)?;
+        let session = given(session, origin, if_exists)?;
+        let is_new = origin == Origin::New;
+        if let Some(mut event) = company_event.filter(|_| is_new) {
             event.target = Some(session.id.to_string());
             add_end_user(&mut event, &session);
             audit::record(tx, &event)?;
@@ -325,8 +313,11 @@ async fn create_once(
         Ok(Made {
             tenant: session.internals.tenant,
             session: Some(session.id),
-            status: StatusCode::CREATED,
-            location: Some(session_path(session.id)),
+            status: match is_new {
+                true => StatusCode::CREATED,
+                false => StatusCode::OK,
+            },
+            location: is_new.then(|| session_path(session.id)),
             warnings,
             data: session,
         })

@@ -656,7 +656,9 @@ impl<'a> Fields<'a> {
             Value::String(_) => {
                 text(value, &characters).map(|text| TextOrObject::Text(text.to_owned()))
             }
-            _ => Err("must be a string".to_owned()),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
+                Err("must be a string".to_owned())
+            }
         })
     }
 }

@@ -259,27 +259,21 @@ impl NewSession {
 /// `already_exists` if the account has an open session with the external id in the tenant.
 pub fn insert(tx: &mut WriteTx<'_>, new: NewSession) -> Result<Session> {
     match insert_or_find(tx, new)? {
-        Insertion::New(session) => Ok(session),
-        Insertion::Found(found) => Err(taken(&found.open).into()),
+        (session, Origin::New) => Ok(session),
+        (open, Origin::Same | Origin::Other) => Err(taken(&open).into()),
     }
 }
 
-/// What [`insert_or_find`] did.
-#[derive(Debug)]
-pub enum Insertion {
-    /// It created this session.
-    New(Session),
-    /// The account has an open session with the external id in the tenant. Nothing was stored.
-    Found(Found),
-}
-
-/// An open session whose external id a create has.
-#[derive(Debug)]
-pub struct Found {
-    /// The session.
-    pub open: Box<Session>,
-    /// Whether the create is about the same conversation, and was decided in the same way.
-    pub is_same: bool,
+/// Where the session of a create comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The create made it.
+    New,
+    /// It is the account's open session with the external id, and the create is about the same
+    /// conversation and was decided in the same way.
+    Same,
+    /// It is the account's open session with the external id, of another conversation.
+    Other,
 }
 
 /// How often an insertion is tried that finds the external id taken by a session that is archived
@@ -290,7 +284,7 @@ const ATTEMPTS: usize = 3;
 /// two concurrent calls, one creates the session and the other one finds it.
 ///
 /// The creation of a plain session is one statement.
-pub fn insert_or_find(tx: &mut WriteTx<'_>, mut new: NewSession) -> Result<Insertion> {
+pub fn insert_or_find(tx: &mut WriteTx<'_>, mut new: NewSession) -> Result<(Session, Origin)> {
     let id: SessionId = tx.new_id()?;
     let json = std::mem::take(&mut new.metadata_json);
     let asked = new.into_session(id, tx.now());
@@ -300,10 +294,10 @@ pub fn insert_or_find(tx: &mut WriteTx<'_>, mut new: NewSession) -> Result<Inser
                 search_index::add_title(tx, asked.internals.tenant, id.tick(), &heading)?;
             }
             metadata::add(tx, &asked)?;
-            return Ok(Insertion::New(asked));
+            return Ok((asked, Origin::New));
         }
         if let Some(found) = found(tx.reader(), &asked)? {
-            return Ok(Insertion::Found(found));
+            return Ok(found);
         }
     }
     Err(Code::Overloaded.into())
@@ -364,16 +358,16 @@ fn open_twin(reader: &Reader<'_>, session: &Session) -> Result<Option<Session>> 
     reader.optional(OPEN, (tenant, id, account.kind, &account.id), record)
 }
 
-fn found(reader: &Reader<'_>, asked: &Session) -> Result<Option<Found>> {
+fn found(reader: &Reader<'_>, asked: &Session) -> Result<Option<(Session, Origin)>> {
     let open = open_twin(reader, asked)?;
-    Ok(open.map(|open| Found {
-        is_same: open.is_same_conversation(asked),
-        open: Box::new(open),
+    Ok(open.map(|open| match open.is_same_conversation(asked) {
+        true => (open, Origin::Same),
+        false => (open, Origin::Other),
     }))
 }
 
 /// The open session that [`insert_or_find`] would find.
-pub fn find_open(reader: &Reader<'_>, new: NewSession) -> Result<Option<Found>> {
+pub fn find_open(reader: &Reader<'_>, new: NewSession) -> Result<Option<(Session, Origin)>> {
     // Only what the two have in common is compared, which is neither the id nor the time.
     let asked = new.into_session(SessionId::from_bytes([0; 16]), 0);
     found(reader, &asked)

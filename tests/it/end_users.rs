@@ -286,9 +286,9 @@ fn a_search_finds_the_names_of_end_users_through_all_changes_of_a_session() {
     let mut titled = of(technician(), json!({ "id": "u-2", "name": "Otto Lund" }));
     titled["title"] = "Blue screen".into();
     let titled = northwind.session(titled);
-    assert_eq!(found("bergstrom"), [named.clone()]);
-    assert_eq!(found("mia+berg"), [named.clone()]);
-    assert_eq!(found("lund+blue"), [titled.clone()]);
+    assert_eq!(found("bergstrom"), [named.as_str()]);
+    assert_eq!(found("mia+berg"), [named.as_str()]);
+    assert_eq!(found("lund+blue"), [titled.as_str()]);
     let hit = northwind.list_sessions("q=lund").expect(200).data();
     assert_eq!(hit[0]["snippet"], json!(null));
     // Neither the id nor the address is a name.
@@ -297,14 +297,14 @@ fn a_search_finds_the_names_of_end_users_through_all_changes_of_a_session() {
 
     // A title that is cut from the first message, and one that a user gives.
     northwind.append_text(&named, "Printer jams").expect(202);
-    assert_eq!(found("bergstrom+printer"), [named.clone()]);
+    assert_eq!(found("bergstrom+printer"), [named.as_str()]);
     let changed = northwind.update_session(&named, json!({ "title": "Toner" }));
     changed.expect(200);
-    assert_eq!(found("toner+mia"), [named.clone()]);
+    assert_eq!(found("toner+mia"), [named.as_str()]);
     let cleared = northwind.update_session(&named, json!({ "title": null }));
     cleared.expect(200);
     assert_eq!(found("toner"), none);
-    assert_eq!(found("mia"), [named.clone()]);
+    assert_eq!(found("mia"), [named.as_str()]);
 
     // A person who is named later, with a title that the index has, and with one that it has not.
     let late = northwind.session(json!({ "agent_id": 102, "title": "Scanner" }));

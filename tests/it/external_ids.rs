@@ -1,11 +1,10 @@
 //! External ids: a client names its conversations, and a create gives the open session of a name.
 
 use std::collections::BTreeSet;
-use std::sync::Barrier;
-use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::concurrency::{at_once, with_status};
 use crate::support::{
     ApiClient, CONTOSO, SHARED_BOT, Server, TECHNICIAN_BOT, WOODGROVE, from, technician,
 };
@@ -245,46 +244,25 @@ fn an_idempotency_key_repeats_the_first_reply_whichever_it_was() {
 #[test]
 fn of_32_creates_of_an_external_id_at_once_one_makes_the_session() {
     let server = Server::demo();
-    let at_once = |body: &(dyn Fn(usize) -> Reply + Sync)| {
-        let start = Barrier::new(32);
-        thread::scope(|scope| {
-            let threads: Vec<_> = (0..32)
-                .map(|number| {
-                    let start = &start;
-                    scope.spawn(move || {
-                        start.wait();
-                        body(number)
-                    })
-                })
-                .collect();
-            let replies = threads.into_iter().map(|thread| thread.join().unwrap());
-            replies.collect::<Vec<Reply>>()
-        })
-    };
-    let replies = at_once(&|number| {
+    let senders = [server.northwind()];
+    let replies = at_once(32, &senders, |client, number| {
         let body = or_open(technician(), "chat-1");
         match number % 2 {
-            0 => server.northwind().create_session(body),
-            _ => {
-                let key = format!("k-{number}");
-                server.northwind().create_session_once(&key, body)
-            }
+            0 => client.create_session(body),
+            _ => client.create_session_once(&format!("k-{number}"), body),
         }
     });
-    let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
-    let made = statuses.iter().filter(|status| **status == 201).count();
-    let found = statuses.iter().filter(|status| **status == 200).count();
-    assert_eq!((made, found), (1, 31));
+    let (made, found) = (with_status(&replies, 201), with_status(&replies, 200));
+    assert_eq!((made.len(), found.len()), (1, 31));
     let ids: BTreeSet<String> = replies.iter().map(Reply::id).collect();
     assert_eq!(ids.len(), 1);
 
-    let replies = at_once(&|_| {
-        let body = named(technician(), "chat-2");
-        server.northwind().create_session(body)
+    let replies = at_once(32, &senders, |client, _| {
+        client.create_session(named(technician(), "chat-2"))
     });
-    let made = replies.iter().filter(|reply| reply.status == 201).count();
-    assert_eq!(made, 1);
-    for reply in replies.iter().filter(|reply| reply.status != 201) {
+    let (made, taken) = (with_status(&replies, 201), with_status(&replies, 409));
+    assert_eq!((made.len(), taken.len()), (1, 31));
+    for reply in taken {
         assert_eq!(reply.error()["code"], "already_exists");
     }
 }

@@ -29,7 +29,6 @@ use crate::model::ids::{Id, Kind};
 use crate::model::names::{M365TenantId, Name};
 use crate::store::search::MAX_WORDS;
 use crate::terms;
-use crate::text::shorten;
 
 /// Largest JSON body, in bytes (contract, section 1, Size).
 pub const BODY_LIMIT: usize = 256 * 1_024;
@@ -338,7 +337,8 @@ impl QueryString {
                 .map_err(|reason| format!("has an invalid name: what follows {prefix} {reason}"))
                 .and_then(|()| text_within(value, &values));
             if let Err(reason) = checked {
-                return Err(Refusal::invalid(shorten(name, SHOWN_NAME), reason).into());
+                let shown: String = name.chars().take(SHOWN_NAME).collect();
+                return Err(Refusal::invalid(shown, reason).into());
             }
             found.insert(rest.to_owned(), value.clone());
         }
