@@ -44,7 +44,18 @@ fn things_of(
     company: &'static str,
     client_id: &'static str,
 ) -> Things {
-    let session = client.session(body);
+    let mut body = body;
+    let secret = format!("secret-{client_id}");
+    body["end_user"] = json!({ "id": secret, "name": "Secret person" });
+    body["metadata"] = json!({ "secret": client_id });
+    let mut named = body.clone();
+    named["external_id"] = secret.into();
+    let made = client.create_session(named);
+    let session = match made.status {
+        201 => made.id(),
+        // An earlier session of the account has the id.
+        _ => client.session(body),
+    };
     let said = client
         .append(
             &session,

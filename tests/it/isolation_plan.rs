@@ -267,6 +267,10 @@ pub const PLAN: &[Row] = plan! {
         "?end_company_id={psa_company_id}&channel_id={channel_id}&agent_id={agent_id}",
         "?client_id={client_id}",
         "?q=secret",
+        "?external_id=secret-{client_id}&archived=all",
+        "?end_user_id=secret-{client_id}",
+        "?metadata.secret={client_id}",
+        "?metadata.secret={client_id}&end_user_id=secret-{client_id}&q=person",
     ]
     "POST"   "/chat/sessions/resolve"                 [200, 200, 403] CREATIONS
     "GET"    "/chat/sessions/{session_id}"            [200, 200, 200] [""]
