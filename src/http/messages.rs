@@ -19,7 +19,7 @@ use crate::model::author::{Author, Authorship, END_USER, one_line};
 use crate::model::caller::{Reach, Who};
 use crate::model::file;
 use crate::model::ids::{MessageId, SessionId};
-use crate::model::session::{Appended, Cursor, Feedback, Message};
+use crate::model::session::{Appended, Cursor, Feedback, Message, title_of};
 use crate::model::words::{ModelTier, Rating};
 use crate::resolver::NotMapped;
 use crate::store::attachments::NewAttachment;
@@ -30,12 +30,12 @@ use crate::store::{Extent, reasoning};
 
 /// The most characters of a message (contract, section 1, Size).
 const MESSAGE: usize = 32_000;
-/// The most characters of an author's id, and of an author's name.
-const AUTHOR: usize = 255;
+/// The most characters of an author's id.
+const AUTHOR_ID: usize = 255;
+/// The most characters of an author's name.
+const AUTHOR_NAME: usize = 256;
 /// The most files of a message.
 const ATTACHMENTS: usize = 6;
-/// The most characters of a title that comes from a first message.
-const DERIVED_TITLE: usize = 80;
 
 /// The body of a POST.
 pub(super) struct AppendRequest {
@@ -95,11 +95,11 @@ fn given_author(fields: &Fields<'_>) -> Author {
     if !Author::is_kind_of_person(&kind) {
         fields.refuse("kind", Author::KIND_RULE);
     }
-    let id = fields.required_text("id", 1..=AUTHOR);
+    let id = fields.required_text("id", 1..=AUTHOR_ID);
     if id.chars().any(char::is_control) {
         fields.refuse("id", "must not contain control characters");
     }
-    let name = fields.text("name", 0..=AUTHOR).value();
+    let name = fields.text("name", 0..=AUTHOR_NAME).value();
     Author {
         kind,
         id,
@@ -192,22 +192,6 @@ enum Checked<T> {
     Repeated(FirstReply),
     /// An admin has to link exactly one company first.
     NotMapped(NotMapped),
-}
-
-/// The title that a first message gives to its session: its first line, cut between words.
-fn title_of(message: &str) -> Option<String> {
-    let line = message
-        .lines()
-        .map(str::trim)
-        .find(|line| !line.is_empty())?;
-    let Some((end, _)) = line.char_indices().nth(DERIVED_TITLE) else {
-        return Some(line.to_owned());
-    };
-    let cut = &line[..end];
-    let cut = cut
-        .rfind(char::is_whitespace)
-        .map_or(cut, |space| &cut[..space]);
-    Some(format!("{}…", cut.trim_end()))
 }
 
 pub(super) async fn regenerate(
@@ -429,27 +413,4 @@ pub(super) async fn give_feedback(
         })
         .await?;
     Ok(Reply::ok(message))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_title_is_the_first_line_cut_between_words() {
-        assert_eq!(
-            title_of("\n  My printer is on fire \nsince noon"),
-            Some("My printer is on fire".to_owned())
-        );
-        assert_eq!(title_of(" \n"), None);
-        let long = "word ".repeat(40);
-        assert_eq!(
-            title_of(&long),
-            Some(format!("{}…", "word ".repeat(16).trim_end()))
-        );
-        assert_eq!(
-            title_of(&"é".repeat(100)),
-            Some(format!("{}…", "é".repeat(80)))
-        );
-    }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::caller::{Caller, Who};
 use super::names::AgentId;
 use super::session::Session;
+use super::words::CallerKind;
 
 /// The kind of a person whom a client names, unless the client says another kind.
 pub const END_USER: &str = "end_user";
@@ -87,7 +88,10 @@ impl Authorship {
                 None => (of_caller(caller), false, None),
             },
             (Who::EndUserSession { end_user, .. }, None) => {
-                let person = person_of(session).or_else(|| holder(end_user.as_deref()));
+                let person = match end_user.as_deref() {
+                    Some(name) if !is_called(session, name) => Some(holder(name)),
+                    Some(_) | None => person_of(session),
+                };
                 (person.unwrap_or_else(|| of_caller(caller)), false, None)
             }
         };
@@ -105,19 +109,37 @@ impl Authorship {
     }
 }
 
-/// The person whom a session belongs to.
-fn person_of(_session: &Session) -> Option<Author> {
-    None
+/// The person who talks in a session. Somebody who signed in is the same person everywhere.
+fn person_of(session: &Session) -> Option<Author> {
+    let user = session.end_user.as_ref()?;
+    let creator = &session.created_by;
+    let kind = match creator.kind {
+        CallerKind::DashboardUser if creator.id == user.id => creator.kind.as_str(),
+        CallerKind::DashboardUser
+        | CallerKind::ServiceAccount
+        | CallerKind::EndUserSession
+        | CallerKind::Operator => END_USER,
+    };
+    Some(Author {
+        kind: kind.to_owned(),
+        id: user.id.clone(),
+        name: user.name.as_deref().and_then(one_line),
+    })
 }
 
-/// The person whom a session token was minted for, by name alone.
-fn holder(end_user: Option<&str>) -> Option<Author> {
-    let name = end_user?;
-    Some(Author {
+/// Whether a name is that of the session's person. A token knows its holder by name alone.
+fn is_called(session: &Session, name: &str) -> bool {
+    let user = session.end_user.as_ref();
+    user.is_some_and(|user| user.display_name() == name)
+}
+
+/// A person of whom only the name is known.
+fn holder(name: &str) -> Author {
+    Author {
         kind: END_USER.to_owned(),
         id: name.to_owned(),
         name: one_line(name),
-    })
+    }
 }
 
 fn of_caller(caller: &Caller) -> Author {

@@ -8,7 +8,7 @@ use crate::model::author::{Author, Authorship};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{MessageId, SessionId, Tick, TurnId};
 use crate::model::names::TenantNo;
-use crate::model::session::{Appended, Cursor, Message, Version};
+use crate::model::session::{Appended, Cursor, Message, Version, title_of};
 use crate::model::words::{MessageRole, TurnStatus};
 
 /// The answers to one question, from the question's first turn to the newest answer. No message of
@@ -199,6 +199,32 @@ pub struct Edited {
 const SET_CONTENT: &str = "UPDATE messages SET content = ?2 WHERE seq = ?1";
 const CANCEL: &str = "UPDATE turns SET status = 'CANCELLED', finished_at = ?2 WHERE seq = ?1";
 
+const TITLE: &str = "SELECT title, end_user_name FROM sessions WHERE seq = ?1";
+const SET_TITLE: &str = "UPDATE sessions SET title = ?2 WHERE seq = ?1";
+
+/// A title that comes from the old text becomes that of the new one. Another title stays. The index
+/// has either from now on: the words of a title were in it by the old text, perhaps.
+fn retitle(tx: &WriteTx<'_>, new: &NewText, before: &str) -> Result<()> {
+    let session = new.session.tick();
+    let found = tx.reader().optional(TITLE, [session], |row| {
+        let title: Option<String> = row.get("title")?;
+        Ok((title, row.get::<Option<String>>("end_user_name")?))
+    })?;
+    let Some((Some(title), name)) = found else {
+        return Ok(());
+    };
+    let next = if title_of(before).as_ref() == Some(&title) {
+        title_of(&new.content)
+    } else {
+        Some(title.clone())
+    };
+    tx.execute(SET_TITLE, (session, &next))?;
+    let heading = |title| search_index::heading(title, name.as_deref());
+    let (old, next) = (heading(Some(&title)), heading(next.as_deref()));
+    search_index::replace_title(tx, new.tenant, session, old.as_deref(), None)?;
+    search_index::replace_title(tx, new.tenant, session, None, next.as_deref())
+}
+
 /// Changes the text of a message that is not answered yet.
 ///
 /// A turn that waits for another one answers the new text. A turn that runs, or may begin at any
@@ -218,11 +244,10 @@ pub fn edit(tx: &mut WriteTx<'_>, new: &NewText) -> Result<Edited> {
         return Err(Refusal::invalid("message", "must not be empty without an attachment").into());
     }
     let newest = turn_of_last(tx.reader(), session, new.message)?;
-    let is_own = newest.sent_by.as_deref() == Some(new.account.as_str())
-        || newest
-            .author
-            .as_ref()
-            .is_some_and(|author| author.is(&new.authorship.author));
+    // An account that writes in the name of the session's person is not that person.
+    let is_author = new.authorship.sent_by.is_none()
+        && (newest.author.as_ref()).is_some_and(|author| author.is(&new.authorship.author));
+    let is_own = is_author || newest.sent_by.as_deref() == Some(new.account.as_str());
     if !is_own {
         return Err(Code::Forbidden.into());
     }
@@ -241,6 +266,7 @@ pub fn edit(tx: &mut WriteTx<'_>, new: &NewText) -> Result<Edited> {
         before,
         &new.content,
     )?;
+    retitle(tx, new, &message.content)?;
     if has_cancelled {
         tx.execute(CANCEL, (newest.id.tick(), tx.now()))?;
     }

@@ -98,9 +98,9 @@ fn an_author_that_names_nobody_or_a_program_is_refused_by_field() {
             "must be a string",
         ),
         (
-            json!({ "id": "1", "name": "x".repeat(256) }),
+            json!({ "id": "1", "name": "x".repeat(257) }),
             "author.name",
-            "must have at most 255 characters",
+            "must have at most 256 characters",
         ),
         (json!({ "id": "1", "kind": "agent" }), "author.kind", kind),
         (
@@ -135,39 +135,83 @@ fn people_write_for_themselves_only() {
         .expect(201)
         .data();
     let named = server.with_credential(minted["token"].as_str().unwrap());
-    let nameless = northwind.with_session_token(&session);
+    let nobodys = northwind.session(technician());
+    let nameless = northwind.with_session_token(&nobodys);
     let body = json!({ "message": "Hello", "author": person("1", "Somebody else") });
-    for client in [&admin, &named, &nameless] {
+    for (client, session) in [
+        (&admin, &session),
+        (&named, &session),
+        (&nameless, &nobodys),
+    ] {
         let refused = client
-            .append(&session, body.clone())
+            .append(session, body.clone())
             .refused(403, "forbidden");
         assert_eq!(
             refused.error()["message"],
             "Only a service account may say who wrote a message. Remove author from the request."
         );
     }
-    for (client, expected) in [
-        (
-            &admin,
-            json!({ "kind": "dashboard_user", "id": id_of(&admin), "name": admin.get("/whoami").expect(200).data()["name"] }),
-        ),
-        (
-            &named,
-            json!({ "kind": "end_user", "id": "Mia", "name": "Mia" }),
-        ),
-        (
-            &nameless,
-            json!({ "kind": "end_user_session", "id": id_of(&nameless), "name": null }),
-        ),
+    let admins_name = admin.get("/whoami").expect(200).data()["name"].clone();
+    let of_admin = json!({ "kind": "dashboard_user", "id": id_of(&admin), "name": admins_name });
+    let of_mia = json!({ "kind": "end_user", "id": "Mia", "name": "Mia" });
+    let of_nobody = json!({ "kind": "end_user_session", "id": id_of(&nameless), "name": null });
+    for (client, session, expected) in [
+        (&admin, &session, of_admin),
+        (&named, &session, of_mia),
+        (&nameless, &nobodys, of_nobody),
     ] {
-        client.append_text(&session, "Hello").expect(202);
-        assert_eq!(newest_author(client, &session), expected);
+        client.append_text(session, "Hello").expect(202);
+        assert_eq!(newest_author(client, session), expected);
     }
     // The name survives the token.
     let jti = minted["jti"].as_str().unwrap();
     northwind.delete(&format!("/sessions/{jti}")).expect(204);
     let all = northwind.messages(&session, "").expect(200).data();
     assert_eq!(all[1]["author"]["name"], "Mia");
+}
+
+#[test]
+fn who_talks_in_a_session_is_the_author_of_what_is_sent_for_nobody_else() {
+    let server = Server::demo();
+    let relay = server.relay();
+    let mut create = from(CONTOSO);
+    create["end_user"] =
+        json!({ "id": "oid-mia", "name": "Mia Keller", "email": "mia@contoso.example" });
+    let session = relay.session(create);
+    let mia = json!({ "kind": "end_user", "id": "oid-mia", "name": "Mia Keller" });
+    let minted = |end_user: Value| {
+        let body = json!({ "session_id": session, "end_user": end_user });
+        let token = relay.mint_token(body).expect(201).data()["token"].clone();
+        server.with_credential(token.as_str().unwrap())
+    };
+    let own = minted(json!({ "id": "oid-mia", "name": "Mia Keller" }));
+    let others = minted(json!("Bob"));
+    let nameless = relay.with_session_token(&session);
+    for (client, expected) in [
+        (&relay, &mia),
+        (&own, &mia),
+        (
+            &others,
+            &json!({ "kind": "end_user", "id": "Bob", "name": "Bob" }),
+        ),
+        (&nameless, &mia),
+    ] {
+        client.append_text(&session, "Hello").expect(202);
+        assert_eq!(newest_author(client, &session), *expected);
+    }
+    let named = writes(&relay, &session, "Hello", person("1", "Ann"));
+    assert_eq!(named["name"], "Ann");
+    // Who signed in is the same person, whoever sends the message.
+    let admin = signed_in(&server, "northwind-it", Role::Admin);
+    let session = admin.session(technician());
+    admin.append_text(&session, "Hello").expect(202);
+    let author = newest_author(&admin, &session);
+    assert_eq!(author["kind"], "dashboard_user");
+    server
+        .northwind()
+        .append_text(&session, "Hello")
+        .expect(202);
+    assert_eq!(newest_author(&admin, &session), author);
 }
 
 #[test]

@@ -264,6 +264,13 @@ fn a_message_that_is_changed_while_it_is_answered_gets_an_answer_to_the_new_text
         northwind.list_sessions("q=giraffe").expect(200).ids(),
         std::slice::from_ref(&session)
     );
+    // The title came from the old text.
+    let read = northwind.read_session(&session).expect(200).data();
+    assert_eq!(read["title"], "New giraffe");
+    assert_eq!(
+        northwind.list_sessions("q=zebra").expect(200).data(),
+        json!([])
+    );
     edit(&northwind, &session, &message, "Newer").refused(409, "message_answered");
     assert_eq!(
         check::run(&server.app.store).unwrap().contradictions,
