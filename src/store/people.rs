@@ -56,7 +56,7 @@ pub(super) fn person(row: &Row<'_>) -> Result<Option<String>> {
 pub struct Messages(HashMap<(String, Option<Company>), u32>);
 
 /// The messages of a period. A question that is asked again counts once.
-pub const MESSAGES: &str = "
+const MESSAGES: &str = "
 SELECT t.author_kind AS author_kind, t.author_id AS author_id, s.psa_company_id AS psa_company_id, s.company_seq AS company_seq
 FROM turns t JOIN sessions s ON s.seq = t.session_seq
 WHERE t.tenant_no = ?1 AND t.seq >= ?2 AND t.seq < ?3 AND t.again_of IS NULL";
