@@ -7,12 +7,13 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use uuid::Uuid;
 
 use super::App;
+use super::channels::NamedTenant;
 use super::edge::admission::Permit;
 use super::edge::audited;
 use super::edge::body;
 use super::edge::context::event_of;
 use super::edge::envelope::{NoContent, Outcome, Reply};
-use super::edge::extract::{path_id, refuse_encoded};
+use super::edge::extract::{Query, path_id, refuse_encoded};
 use super::edge::routing::segment;
 use super::pages::Page;
 use crate::app_package::icons::{check_color, check_outline, draw_color, draw_outline};
@@ -110,10 +111,11 @@ pub(super) async fn get_icon(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
+    Query(owner): Query<NamedTenant>,
 ) -> Result<HttpResponse> {
     let id: ChannelId = path_id(&request, "channel_id")?;
     let kind = kind_in_path(&request)?;
-    let tenant = caller.tenant.no;
+    let tenant = owner.or_own(&app, &caller).await?;
     let read = app.store.read(move |reader| {
         let channel = channels::of_tenant(reader, tenant, id)?.ok_or(Code::NotFound)?;
         icon(reader, &channel, kind)
@@ -123,7 +125,13 @@ pub(super) async fn get_icon(
 
 fn file(content_type: &'static str) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
-    response.insert_header((header::CONTENT_TYPE, content_type));
+    response
+        .insert_header((header::CONTENT_TYPE, content_type))
+        // An uploaded file runs no scripts, however a browser shows it.
+        .insert_header((
+            header::CONTENT_SECURITY_POLICY,
+            "sandbox; default-src 'none'",
+        ));
     response
 }
 
@@ -147,10 +155,9 @@ fn color(channel: &ChannelRecord) -> [u8; 3] {
 
 /// The bot's name for its users, or the channel's if it has none.
 pub(super) fn name(channel: &ChannelRecord) -> &str {
-    let shown = channel.display_name.as_deref().map(str::trim);
-    shown
-        .filter(|name| !name.is_empty())
-        .unwrap_or(&channel.internal_name)
+    let shown = channel.display_name.as_deref().unwrap_or_default();
+    let mut names = [shown, &channel.internal_name].into_iter().map(str::trim);
+    names.find(|name| !name.is_empty()).unwrap_or("Bot")
 }
 
 /// What a package is made of.
@@ -255,9 +262,10 @@ pub(super) async fn download(
     app: web::Data<App>,
     caller: Permit,
     request: HttpRequest,
+    Query(owner): Query<NamedTenant>,
 ) -> Result<HttpResponse> {
     let id: ChannelId = path_id(&request, "channel_id")?;
-    let tenant = caller.tenant.no;
+    let tenant = owner.or_own(&app, &caller).await?;
     let public_url = app.config.public_url.clone();
     let base = public_url.clone();
     let read = app.store.read(move |reader| {

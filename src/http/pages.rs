@@ -90,7 +90,6 @@ async fn send(app: &App, request: &HttpRequest, page: Page) -> Result<HttpRespon
     let (channel, tenant) = read.await?;
     Ok(secure_response(POLICY)
         .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
-        .insert_header((header::CACHE_CONTROL, "no-cache"))
         .body(html(&channel, &tenant, page)))
 }
 

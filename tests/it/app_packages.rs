@@ -108,6 +108,11 @@ fn a_package_has_a_manifest_with_all_that_teams_demands_and_two_icons() {
             "validDomains": ["chat.example.net"],
         })
     );
+    // The platform, which sets up bots, gets the same.
+    let named = format!("/channels/{channel}/app-package?client_id=northwind-it");
+    assert_eq!(server.relay().get(&named).expect(200).body, reply.body);
+    let icon = format!("/channels/{channel}/icons/color?client_id=northwind-it");
+    assert_eq!(server.relay().get(&icon).expect(200).body, files[1].1);
     // The same package is the same bytes, also after a restart.
     let server = server.restarted();
     let again = server

@@ -327,6 +327,7 @@ impl Mangler {
                 "{jti}" => self.learnt(|seen| &seen.tokens),
                 "{channel_id}" => self.learnt(|seen| &seen.channels),
                 "{install_id}" => self.learnt(|seen| &seen.installs),
+                "{kind}" => self.random.pick(&["color", "outline"]).to_owned(),
                 "{agent_id}" => self
                     .random
                     .pick(&["100", "101", "102", "201", "0", "-1"])

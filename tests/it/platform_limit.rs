@@ -323,6 +323,9 @@ fn calls(named: &Named) -> Vec<Call> {
         ("POST", "/channels/install-events", "/channels/install-events".to_owned(), Some(event)),
         ("GET", "/channels", "/channels?client_id=northwind-it".to_owned(), None),
         ("GET", "/channels/{channel_id}", format!("/channels/{}?client_id=northwind-it", named.channel), None),
+        // The server has no address, so there is no package.
+        ("GET", "/channels/{channel_id}/app-package", format!("/channels/{}/app-package?client_id=northwind-it", named.channel), None),
+        ("GET", "/channels/{channel_id}/icons/{kind}", format!("/channels/{}/icons/color?client_id=northwind-it", named.channel), None),
         ("GET", "/end-companies/unlinked-tenants", "/end-companies/unlinked-tenants?client_id=northwind-it".to_owned(), None),
         // The platform sets no bot of another tenant.
         ("PATCH", "/channels/{channel_id}", format!("/channels/{}?client_id=northwind-it", named.channel), Some(json!({ "bot_id": "b" }))),

@@ -292,7 +292,7 @@ fn another_msps_agent_never_answers() {
     let question = relay(&world, fabrikam)
         .written_to("shared-bot")
         .out_of("elsewhere");
-    let answer = by(Rule::NeoSupport, support_of(fabrikam), fabrikam);
+    let answer = by(Rule::NeoSupport, support_of(fabrikam), fabrikam).with_a_warning();
     assert_eq!(question.answer(&world), Ok(answer));
 }
 

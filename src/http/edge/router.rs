@@ -297,12 +297,15 @@ fn channel_rows() -> Vec<Row> {
         row(Method::DELETE, "/channels/{channel_id}", Callers::CanManage, channels::delete)
             .doc("deleteChannel", "Deletes a channel; its installs refuse requests until their bot and M365 tenant are installed on another channel"),
         row(Method::GET, "/channels/{channel_id}/app-package", Callers::Member, app_packages::download)
-            .doc("getAppPackage", "Returns the app package of a channel's bot, for the Teams admin center")
+            .in_found_tenant()
+            .doc("getAppPackage", "Returns the app package of a channel's bot, for the Teams admin center; a platform account may name another tenant")
             .media_type("application/zip")
-            .errors(&[AppPackageIncomplete]),
+            .errors(&[AppPackageIncomplete, ClientIdNotAllowed]),
         row(Method::GET, "/channels/{channel_id}/icons/{kind}", Callers::Member, app_packages::get_icon)
-            .doc("getIcon", "Returns an icon of the app package: the uploaded one, or a drawn one")
-            .media_type("image/png"),
+            .in_found_tenant()
+            .doc("getIcon", "Returns an icon of the app package: the uploaded one, or a drawn one; a platform account may name another tenant")
+            .media_type("image/png")
+            .errors(&[ClientIdNotAllowed]),
         row(Method::PUT, "/channels/{channel_id}/icons/{kind}", Callers::CanManage, app_packages::put_icon)
             .doc("putIcon", "Uploads an icon of the app package: a PNG of 192 x 192 (color) or 32 x 32 pixels (outline)")
             .reply_kib(LONG_TEXTS)

@@ -435,6 +435,14 @@ pub(super) const FIELDS: &[(&str, &str)] = &[
         "For a platform account: the tenant of the channel.",
     ),
     (
+        "getAppPackage.client_id",
+        "For a platform account: the tenant of the channel.",
+    ),
+    (
+        "getIcon.client_id",
+        "For a platform account: the tenant of the channel.",
+    ),
+    (
         "updateChannel.client_id",
         "For a platform account: the tenant of the channel.",
     ),
