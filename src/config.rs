@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::directory::DirectoryRule;
+use crate::teams;
 
 /// The settings of a server, except the addresses that it listens on.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct ServerConfig {
     pub entra_sign_in: Option<EntraSignIn>,
     /// The ids that people may give to Microsoft directories.
     pub directories: DirectoryRule,
+    /// The settings of the Teams bots.
+    pub teams: teams::Settings,
     /// The timeouts and limits for slow clients.
     pub timeouts: ClientTimeouts,
 }

@@ -3,7 +3,8 @@
 pub mod api_key;
 pub mod attempts;
 pub mod entra;
-mod jwt;
+pub mod jwk;
+pub mod jwt;
 pub mod rate_limit;
 pub mod reason;
 pub mod session_token;

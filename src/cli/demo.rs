@@ -83,7 +83,18 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> Result<(), Failed> 
         &store.place(),
         &login_link::make(&store, &tenant, Role::Admin, &url)?,
     ))?;
-    serve::until_stopped(store, ENVIRONMENT, &arguments.server, bound)
+    serve::until_stopped(store, ENVIRONMENT, &with_emulator(&arguments.server), bound)
+}
+
+/// Has an emulator of Teams on this machine talk to the demo without tokens.
+fn with_emulator(server: &ServerFlags) -> ServerFlags {
+    let mut server = server.clone();
+    if server.teams.teams_bots.is_none() {
+        server.teams.teams_anonymous = true;
+        let loopback = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
+        server.teams.teams_service_hosts.extend(loopback);
+    }
+    server
 }
 
 fn bind(listen: SocketAddr) -> Result<TcpListener, Failed> {

@@ -273,6 +273,7 @@ impl ServerFlags {
             metrics: self.metrics,
             entra_sign_in: self.entra.sign_in(),
             directories: self.directories.rule(),
+            teams: self.teams.settings(),
             timeouts: ClientTimeouts::default(),
         }
     }

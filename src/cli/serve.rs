@@ -150,6 +150,20 @@ fn refuse_damage(store: &Store) -> Result<(), Failed> {
     )))
 }
 
+/// Refuses activities without tokens on an address that others reach.
+fn refuse_anonymous(flags: &ServerFlags, address: &ListenAddress) -> Result<(), Failed> {
+    let is_loopback = match address {
+        ListenAddress::Tcp(address) => address.ip().is_loopback(),
+        ListenAddress::Unix(_) => false,
+    };
+    match flags.teams.teams_anonymous && !is_loopback {
+        false => Ok(()),
+        true => Err(Failed::saying(format!(
+            "--teams-anonymous accepts activities from everybody, so that the server must listen on a loopback address, not on {address}; use --listen 127.0.0.1:8080 or leave --teams-anonymous out"
+        ))),
+    }
+}
+
 fn serve_until_stopped(
     store: Store,
     environment: &str,
@@ -157,6 +171,7 @@ fn serve_until_stopped(
     bound: Bound,
 ) -> Result<(), Failed> {
     refuse_damage(&store)?;
+    refuse_anonymous(flags, &bound.address)?;
     let signing = match &flags.signing_secret_file {
         Some(file) => SigningSecret::of_file(file),
         None => SigningSecret::of_store(&store),
@@ -214,6 +229,7 @@ fn serve_until_stopped(
         }
         notify_systemd(NotifyState::Ready);
         app.authenticator.prepare(app.store.now());
+        app.teams.prepare(app.store.now());
         let handle = server.handle();
         let maintenance = actix_web::rt::spawn(run_maintenance(Arc::clone(&app)));
         let imports = Resumer::start(app.store.clone());
@@ -324,6 +340,7 @@ async fn run_maintenance(app: Arc<App>) {
                     store.purge_session_tokens().await?;
                     store.purge_sign_ins().await?;
                     store.purge_attachments().await?;
+                    store.purge_teams().await?;
                     // Readers of their streams check again, and find them gone.
                     let signals = app.signals.clone();
                     let removed = store.purge_sessions(move |session| signals.announce(session)).await?;

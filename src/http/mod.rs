@@ -25,6 +25,7 @@ mod node_turns;
 mod pages;
 mod sessions;
 mod stats;
+mod teams;
 mod tenant;
 mod tenants;
 mod tokens;
@@ -57,6 +58,7 @@ use crate::config::ServerConfig;
 use crate::limits::{FairSemaphore, OncePerMinute};
 use crate::model::ids::Tick;
 use crate::store::Store;
+use crate::teams::Teams;
 use crate::turns::copies::NodeKey;
 use crate::turns::engine::Engine;
 use crate::turns::respond::Responders;
@@ -84,6 +86,8 @@ pub struct App {
     refusal_audit: refusal_audit::RefusalAudit,
     /// Runs the turns.
     pub engine: Engine,
+    /// The Teams bots.
+    pub teams: Arc<Teams>,
     /// Proves other nodes of the same database.
     node_key: NodeKey,
     /// Limits the copies of turns that other nodes receive.
@@ -119,7 +123,7 @@ impl App {
     /// Builds the shared state and starts the engine.
     ///
     /// # Errors
-    /// The engine's threads cannot be started.
+    /// The engine's threads cannot be started; the file of the Teams bots cannot be used.
     pub fn new(
         store: Store,
         authenticator: Authenticator,
@@ -130,6 +134,7 @@ impl App {
         if store.node().is_some() {
             signals.reach_nodes(store.clone());
         }
+        let teams = Teams::new(config.teams.clone()).map_err(io::Error::other)?;
         let node_key = NodeKey::new(authenticator.node_key());
         let concurrency = usize::from(config.turn_concurrency);
         let limits = Limits {
@@ -146,6 +151,7 @@ impl App {
                 concurrency,
                 node_key.clone(),
             )?,
+            teams: Arc::new(teams),
             node_key,
             node_copies: node_turns::limiter(),
             uploads: attachments::upload_limiter(config.timeouts.uploads),
@@ -199,6 +205,7 @@ fn all_routes(config: &ServerConfig, store: &Store) -> Vec<PathRoutes> {
     routes.push(docs::path_routes());
     routes.extend(dashboard::path_routes());
     routes.extend(pages::path_routes());
+    routes.push(teams::path_routes());
     routes.extend(config.metrics.then(metrics::path_routes));
     routes.extend(store.node().map(|_| node_turns::path_routes()));
     routes

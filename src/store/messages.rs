@@ -453,6 +453,40 @@ pub(super) fn insert_answer(
     search_index::add_answer(tx, tenant, session.tick(), answer.tick(), content)
 }
 
+const CONTENT_OF: &str = "SELECT content FROM messages WHERE seq = ?1 AND session_seq = ?2";
+const DELETE: &str = "DELETE FROM messages WHERE seq = ?1";
+const DELETE_FILES: &str = "DELETE FROM attachments WHERE session_seq = ?1 AND message_seq = ?2";
+const UNCOUNT: &str =
+    "UPDATE sessions SET message_count = message_count - 1, updated_at = ?2 WHERE seq = ?1";
+
+/// The text of a session's message.
+pub fn content_at(
+    reader: &Reader<'_>,
+    session: SessionId,
+    message: Tick,
+) -> Result<Option<String>> {
+    let key = (message, session.tick());
+    reader.optional(CONTENT_OF, key, |row| row.get("content"))
+}
+
+/// Removes a message that its author took back, with its files and its words in the search index.
+pub fn remove(
+    tx: &mut WriteTx<'_>,
+    tenant: TenantNo,
+    session: SessionId,
+    message: Tick,
+) -> Result<()> {
+    let Some(content) = content_at(tx.reader(), session, message)? else {
+        return Ok(());
+    };
+    search_index::remove_one(tx, tenant, message, &content)?;
+    tx.execute(DELETE_FILES, (session.tick(), message))?;
+    tx.execute(DELETE, [message])?;
+    tx.execute(UNCOUNT, (session.tick(), tx.now()))?;
+    tx.scrub_log();
+    Ok(())
+}
+
 const CONTENT: &str = "SELECT content FROM messages WHERE seq = ?1 AND id = ?2";
 
 /// The text of a message.

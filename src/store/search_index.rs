@@ -274,6 +274,18 @@ pub(super) fn replace_message(
     }
 }
 
+/// As [`remove_message`], with the range of the messages that the index has now.
+pub(super) fn remove_one(
+    tx: &WriteTx<'_>,
+    tenant: TenantNo,
+    message: Tick,
+    content: &str,
+) -> Result<()> {
+    let from = rebuild_of(tx.reader())?.messages_from;
+    let to = indexed_up_to(tx.reader())?;
+    remove_message(tx, tenant, from..=to, message, content)
+}
+
 /// Indexes a batch of new messages. Returns the bytes of their texts, and whether more may follow.
 fn add_batch(tx: &mut WriteTx<'_>) -> Result<(usize, bool)> {
     let reader = tx.reader();

@@ -126,6 +126,13 @@ pub fn facts_by_client_id(reader: &Reader<'_>, client_id: &ClientId) -> Result<O
     reader.optional(FACTS_BY_CLIENT_ID, [client_id], facts)
 }
 
+const FACTS_OF_DIRECTORY: &str = select_facts!("WHERE entra_tenant_id = ?1");
+
+/// The resolver's view of the tenant whose people sign in with this directory.
+pub fn of_directory(reader: &Reader<'_>, directory: &M365TenantId) -> Result<Option<Tenant>> {
+    reader.optional(FACTS_OF_DIRECTORY, [directory], facts)
+}
+
 /// The resolver's view of the tenant with this number.
 pub fn facts_by_no(reader: &Reader<'_>, no: TenantNo) -> Result<Tenant> {
     reader.one(FACTS_BY_NO, [no], facts)

@@ -66,17 +66,29 @@ pub struct Bot {
 
 /// The bots of one reading of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bots(Vec<Bot>);
+pub struct Bots {
+    bots: Vec<Bot>,
+    /// The ids as the file spells them.
+    spellings: Vec<String>,
+}
 
 impl Bots {
     /// The bot with this id.
     pub fn get(&self, id: &BotId) -> Option<&Bot> {
-        self.0.iter().find(|bot| bot.id == *id)
+        self.bots.iter().find(|bot| bot.id == *id)
+    }
+
+    /// The bot that a token's audience names: exactly, as the file or in lower case.
+    pub fn audience(&self, audience: &str) -> Option<&Bot> {
+        let mut bots = self.bots.iter().zip(&self.spellings);
+        let named =
+            bots.find(|(bot, spelling)| bot.id.as_str() == audience || *spelling == audience);
+        named.map(|(bot, _)| bot)
     }
 
     /// All bots, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Bot> {
-        self.0.iter()
+        self.bots.iter()
     }
 }
 
@@ -190,17 +202,18 @@ fn load(path: &Path) -> Result<(Bots, Vec<PathBuf>), String> {
     let text = fs::read_to_string(path).map_err(|error| failed(&error.to_string()))?;
     let raw: Vec<RawBot> = serde_json::from_str(text.trim_start_matches('\u{feff}'))
         .map_err(|error| failed(&not_bots(&error)))?;
-    let (mut bots, mut files) = (Vec::<Bot>::new(), Vec::new());
+    let (mut bots, mut spellings, mut files) = (Vec::<Bot>::new(), Vec::new(), Vec::new());
     for (index, raw) in raw.into_iter().enumerate() {
         let number = index + 1;
         let failed = |cause: &str| failed(&format!("bot {number} {cause}"));
+        spellings.push(raw.bot_id.trim().to_owned());
         let bot = bot(raw, path, &mut files).map_err(|cause| failed(&cause))?;
         if bots.iter().any(|other| other.id == bot.id) {
             return Err(failed("has the bot_id of another one"));
         }
         bots.push(bot);
     }
-    Ok((Bots(bots), files))
+    Ok((Bots { bots, spellings }, files))
 }
 
 /// What is wrong with the JSON, without a value of it, which may be a secret.

@@ -1,14 +1,28 @@
 //! Microsoft Teams without a relay: bots whose messages Teams sends to this server itself.
 
+pub mod activity;
 pub mod bots;
 pub mod compose;
 pub mod connector;
 pub mod hosts;
+mod keys;
 pub mod login;
 pub mod markdown;
+pub mod receive;
+pub mod routing;
 pub mod split;
+pub mod text_in;
+pub mod token;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use self::bots::{Bots, BotsFile};
+use self::token::Verifier;
+use crate::metrics::Counter;
+use crate::model::clock::Millis;
 
 /// The OpenID document of the public cloud's Bot Framework.
 pub const OPENID_URL: &str = "https://login.botframework.com/v1/.well-known/openidconfiguration";
@@ -66,5 +80,105 @@ impl Default for Settings {
             file_hosts: FILE_HOSTS.map(str::to_owned).to_vec(),
             anonymous: false,
         }
+    }
+}
+
+/// The Teams bots of a server.
+#[derive(Debug)]
+pub struct Teams {
+    /// The settings.
+    pub settings: Settings,
+    /// The file of the bots, if one is given.
+    pub bots_file: Option<Arc<BotsFile>>,
+    /// Verifies the tokens of activities.
+    pub verifier: Verifier,
+    /// Wakes the worker that sends deliveries.
+    pub deliveries: Notify,
+    /// Counts the activities.
+    pub activities: ActivityCounters,
+}
+
+impl Teams {
+    /// Reads the file of the bots. Nothing is fetched yet.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn new(settings: Settings) -> Result<Self, String> {
+        let bots_file = settings.bots.as_deref().map(BotsFile::open).transpose()?;
+        Ok(Self {
+            bots_file: bots_file.map(Arc::new),
+            verifier: Verifier::new(&settings)?,
+            settings,
+            deliveries: Notify::new(),
+            activities: ActivityCounters::default(),
+        })
+    }
+
+    /// The bots now.
+    pub fn bots(&self, now: Millis) -> Arc<Bots> {
+        match &self.bots_file {
+            Some(file) => file.bots(now),
+            None => Arc::default(),
+        }
+    }
+
+    /// Starts to load the keys of the Bot Framework, so that the first activity need not wait.
+    pub fn prepare(&self, now: Millis) {
+        if self.bots_file.is_some() {
+            self.verifier.prepare(now);
+        }
+    }
+}
+
+/// What became of an activity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handled {
+    /// It changed something.
+    Accepted,
+    /// It was delivered before, and changed nothing.
+    Repeated,
+    /// The person was told why it is not answered.
+    Refused,
+    /// It asks for nothing.
+    Ignored,
+    /// Its token, or the activity itself, is not valid.
+    Rejected,
+}
+
+impl Handled {
+    /// All, in the order of the metrics.
+    pub const ALL: [Self; 5] = [
+        Self::Accepted,
+        Self::Repeated,
+        Self::Refused,
+        Self::Ignored,
+        Self::Rejected,
+    ];
+
+    /// The label in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Repeated => "repeated",
+            Self::Refused => "refused",
+            Self::Ignored => "ignored",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// Counts the activities by what became of them.
+#[derive(Debug, Default)]
+pub struct ActivityCounters([Counter; Handled::ALL.len()]);
+
+impl ActivityCounters {
+    /// Counts an activity.
+    pub fn count(&self, handled: Handled) {
+        self.0[handled as usize].add(1);
+    }
+
+    /// The count.
+    pub fn get(&self, handled: Handled) -> u64 {
+        self.0[handled as usize].get()
     }
 }

@@ -85,7 +85,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("limits", &["model"]),
     ("app_package", &["digest"]),
-    ("config", &["model"]),
+    ("config", &["model", "teams"]),
     ("outbound", &[]),
     ("resolver", &["model", "error"]),
     ("input", &["model", "error", "digest", "text"]),

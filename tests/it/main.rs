@@ -131,7 +131,12 @@ mod streams;
 mod strict_seed;
 mod support;
 mod surroundings;
+mod teams_attacks;
+mod teams_bots;
+mod teams_in;
+mod teams_tokens;
 mod tenant_removal;
+
 mod tokens;
 mod turn_memory;
 mod turn_shares;

@@ -80,7 +80,7 @@ pub(super) fn expectation(
 
 /// The refusal of a token, with a sentence for the log that says what came and what was expected. It
 /// never has the token or its signature.
-pub(in crate::auth) fn explained(refusal: Refusal, token: &Token<'_>, expectation: &str) -> Error {
+pub fn explained(refusal: Refusal, token: &Token<'_>, expectation: &str) -> Error {
     let claim = |name: &str| shown(token.claims.get(name));
     let reason = refusal
         .details

@@ -15,6 +15,7 @@ use reqwest::Url;
 use serde_json::Value;
 
 use self::authority::{Authority, FetchReason};
+pub use self::expected::explained;
 use self::file::KeysFile;
 use super::jwt::Token;
 use super::reason::{NotAdmitted, Reason};
@@ -233,13 +234,13 @@ impl Entra {
     /// The refusal of a valid token whose directory no tenant has.
     pub fn unknown_tenant(token: &Token<'_>) -> Error {
         let expectation = "expected is the entra_tenant_id of a tenant of this server";
-        expected::explained(Reason::UnknownTenant.into(), token, expectation)
+        explained(Reason::UnknownTenant.into(), token, expectation)
     }
 
     /// The refusal of a token on a server without this sign-in.
     pub fn is_off(token: &Token<'_>) -> Error {
         let expectation = "expected is none, because no --entra-audience is given";
-        expected::explained(Reason::WrongIssuer.into(), token, expectation)
+        explained(Reason::WrongIssuer.into(), token, expectation)
     }
 
     /// Starts to load the authority's documents, so that the first token need not wait.
@@ -268,7 +269,7 @@ impl Entra {
         let outcome = self.identity(&discovery, token, now.div_euclid(1_000));
         let refused = |refusal: Refusal| {
             let expectation = expected::expectation(token, &self.audiences, &discovery);
-            expected::explained(refusal, token, &expectation)
+            explained(refusal, token, &expectation)
         };
         match (outcome, &self.source) {
             (Ok(identity), Source::Authority(authority)) => {

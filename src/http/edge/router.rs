@@ -702,6 +702,7 @@ mod tests {
             metrics: false,
             entra_sign_in: None,
             directories: DirectoryRule::default(),
+            teams: crate::teams::Settings::default(),
             timeouts: ClientTimeouts::default(),
         };
         let app = App::new(store, authenticator, Responders::new(None), config).unwrap();
