@@ -17,6 +17,7 @@ mod login_link;
 mod open_files;
 mod seed;
 mod serve;
+mod teams;
 mod tenants;
 mod users;
 mod variables;
@@ -85,6 +86,9 @@ enum Command {
     /// List a tenant's users, and change their roles
     #[command(subcommand)]
     Users(users::Users),
+    /// Check the Teams bots
+    #[command(subcommand)]
+    Teams(teams::Teams),
     /// Print a link that signs a person in to the dashboard; it works once, for 15 minutes
     LoginLink(login_link::LoginLink),
     /// Write all data to one new file and check it; a server may be running
@@ -156,6 +160,7 @@ pub fn main() -> ExitCode {
         Command::Tenants(command) => tenants::run(&line.common, &command),
         Command::Keys(command) => keys::run(&line.common, &command),
         Command::Users(command) => users::run(&line.common, &command),
+        Command::Teams(command) => teams::run(&command),
         Command::LoginLink(arguments) => login_link::run(&line.common, &arguments),
         Command::Backup(arguments) => backup::back_up(&line.common, &arguments),
         Command::Restore(arguments) => backup::restore(&line.common, &arguments),

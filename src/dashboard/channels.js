@@ -97,6 +97,7 @@ async function detail(context, id) {
   context.guard(() => (made && made.dirty()) || packaged.dirty());
   const isInstalled = channel.audience === 'END_USER';
   const installed = isInstalled && installs(context, channel);
+  const connected = await connection(channel, signal);
   draw(option);
   return [
     heading(name, {
@@ -116,6 +117,7 @@ async function detail(context, id) {
     ]),
     made ? made.element : readOnlySettings(channel, option),
     packaged.element,
+    connected,
     installed,
   ];
 }
@@ -271,6 +273,29 @@ function teamsPreview() {
           : 'While the channel is disconnected, technicians get this reply in open sessions. The managed agent answers new sessions.';
     },
   };
+}
+
+/** How the bot of a channel is connected to Teams, and what came in and went out last. */
+async function connection(channel, signal) {
+  if (channel.bot_id === null) return null;
+  const found = await get(path`/channels/${channel.id}/teams`, {}, signal);
+  const refusal = found.last_refusal;
+  const never = h('span.muted', 'never');
+  const when = (at) => (at === null ? never.cloneNode(true) : time(at));
+  const deliveries = [
+    found.waiting_deliveries > 0 && badge(`${found.waiting_deliveries} waiting`, 'warn'),
+    found.given_up_deliveries > 0 && badge(`${found.given_up_deliveries} given up`, 'bad'),
+    found.waiting_deliveries + found.given_up_deliveries === 0 && h('span.muted', 'none'),
+  ];
+  return section('Connection to Teams', facts([
+    ['Messaging endpoint', identifier(found.endpoint)],
+    ['Credentials', found.has_credentials ? badge('This server has them', 'good') : h('span.muted', 'not on this server: a relay connects the bot, or the operator adds it to the file of bots')],
+    ['Last message in', when(found.last_received_at)],
+    ['Last message out', when(found.last_sent_at)],
+    ['Last refusal', refusal === null ? h('span.muted', 'none') : h('div', time(refusal.at), ' ', h('code', refusal.code), h('div', { dir: 'auto' }, refusal.message))],
+    ['Deliveries', h('span.row', deliveries)],
+    found.last_error !== null && ['Last failure', h('div', { dir: 'auto' }, found.last_error)],
+  ].filter(Boolean)));
 }
 
 /** The installs of a channel. The installs of a deleted channel can only be removed. */

@@ -15,6 +15,7 @@ use crate::error::{Code, Result};
 use crate::metrics::{Counter, Distribution, Gauge, Histogram};
 use crate::model::clock::Millis;
 use crate::store::turns;
+use crate::teams::Handled;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -317,6 +318,16 @@ fn write_turns(app: &App, queued: Option<i64>, text: &mut Exposition) {
     }
 }
 
+/// Writes the activities of Teams by what became of them.
+fn write_teams(app: &App, text: &mut Exposition) {
+    let name = "switchboard_teams_activities_total";
+    text.family(name, "counter", "Activities of Teams by outcome.");
+    for outcome in Handled::ALL {
+        let (label, count) = (outcome.as_str(), app.teams.activities.get(outcome));
+        text.line(format_args!("{name}{{outcome=\"{label}\"}} {count}"));
+    }
+}
+
 /// Answers a scrape.
 async fn scrape(app: web::Data<App>) -> Result<HttpResponse> {
     // If the read fails, this sample is omitted: a failing server needs its other metrics most.
@@ -346,6 +357,7 @@ async fn scrape(app: web::Data<App>) -> Result<HttpResponse> {
         app.metrics.clients_cut_off.get(),
     );
     write_turns(&app, queued.ok(), &mut text);
+    write_teams(&app, &mut text);
     write_store(&app, &mut text);
     if let Some((node, status)) = status {
         postgres::write(node, status.as_ref(), &mut text);

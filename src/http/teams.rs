@@ -1,27 +1,36 @@
 //! `POST /api/messages`, the address at which Teams calls the bots of this server (contract, section
-//! 14).
+//! 14), and what an administrator sees of a channel's bot.
 
 use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::App;
-use super::edge::admission::{Rules, credential};
+use super::edge::admission::{Permit, Rules, credential};
 use super::edge::body::{discard, is_discardable};
-use super::edge::extract::Body;
+use super::edge::envelope::{Outcome, Reply};
+use super::edge::extract::{Body, path_id};
+use super::edge::forwarded::base_url;
 use super::edge::routing::{MethodRoute, PathRoutes};
 use crate::error::{Code, Error, Refusal, Result};
+use crate::model::ids::ChannelId;
 use crate::model::names::BotId;
+use crate::store::{channels, teams};
 use crate::teams::Handled;
 use crate::teams::activity::{Activity, Envelope, Event};
 use crate::teams::receive::Receiver;
 use crate::teams::token::{Proof, check_service_url, without_prefix};
 
+/// The address at which Teams calls.
+const ADDRESS: &str = "/api/messages";
+
 /// The route, which the API's document leaves out: the Bot Framework defines it.
 pub(super) fn path_routes() -> PathRoutes {
     PathRoutes {
-        path: "/api/messages",
+        path: ADDRESS,
         is_prefixed: false,
         methods: vec![MethodRoute {
             method: Method::POST,
@@ -101,4 +110,36 @@ fn bot_of(app: &App, proof: Option<Proof>, body: &Value) -> Result<BotId> {
     recipient
         .and_then(BotId::parse)
         .ok_or_else(|| Refusal::invalid("recipient.id", "must be the id of a bot").into())
+}
+
+/// The connection of a channel to Teams.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ChannelConnection {
+    /// The URL to paste as the bot's messaging endpoint.
+    endpoint: String,
+    /// Whether this server has the credentials of the channel's bot. Without them, a relay connects
+    /// the bot.
+    has_credentials: bool,
+    #[serde(flatten)]
+    traffic: teams::ChannelTraffic,
+}
+
+pub(super) async fn of_channel(
+    app: web::Data<App>,
+    caller: Permit,
+    request: HttpRequest,
+) -> Outcome<ChannelConnection> {
+    let id: ChannelId = path_id(&request, "channel_id")?;
+    let tenant = caller.tenant.no;
+    let read = app.store.read(move |reader| {
+        let channel = channels::of_tenant(reader, tenant, id)?.ok_or(Code::NotFound)?;
+        Ok((channel.bot_id, teams::traffic(reader, id)?))
+    });
+    let (bot, traffic) = read.await?;
+    let bots = app.teams.bots(app.store.now());
+    Ok(Reply::ok(ChannelConnection {
+        endpoint: format!("{}{ADDRESS}", base_url(&app, &request)),
+        has_credentials: bot.is_some_and(|bot| bots.get(&bot).is_some()),
+        traffic,
+    }))
 }

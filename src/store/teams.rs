@@ -580,7 +580,7 @@ pub struct LastRefusal {
     pub code: String,
     /// The sentence that the person got.
     pub message: String,
-    /// When.
+    /// When the message was refused.
     pub at: Timestamp,
 }
 

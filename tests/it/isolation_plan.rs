@@ -248,6 +248,7 @@ pub const PLAN: &[Row] = plan! {
     // The media type is looked at before the channel.
     "PUT"    "/channels/{channel_id}/icons/{kind}"    [415, 415, 403] ["/channels/{channel_id}/icons/color x"]
     "DELETE" "/channels/{channel_id}/icons/{kind}"    [404, 204, 403] ["/channels/{channel_id}/icons/color"]
+    "GET"    "/channels/{channel_id}/teams"           [404, 200, 403] [""]
     "GET"    "/channels/{channel_id}/installs"        [200, 200, 403] ["", "?page_size=1&cursor=x"]
     "POST"   "/channels/{channel_id}/installs"        [201, 201, 403] [
         r#"{"end_client_tenant_id": "{client_id}-d"}"#,

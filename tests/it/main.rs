@@ -133,6 +133,7 @@ mod support;
 mod surroundings;
 mod teams_attacks;
 mod teams_bots;
+mod teams_command;
 mod teams_in;
 mod teams_tokens;
 mod tenant_removal;

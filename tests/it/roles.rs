@@ -59,6 +59,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET",    "/channels/{channel_id}/icons/{kind}",                        "AUVSP.."),
     ("PUT",    "/channels/{channel_id}/icons/{kind}",                        "A..SP.."),
     ("DELETE", "/channels/{channel_id}/icons/{kind}",                        "A..SP.."),
+    ("GET",    "/channels/{channel_id}/teams",                               "AUVSP.."),
     ("GET",    "/channels/{channel_id}/installs",                            "AUVSP.."),
     ("POST",   "/channels/{channel_id}/installs",                            "A..SP.."),
     ("DELETE", "/channels/{channel_id}/installs/{install_id}",               "A..SP.."),

@@ -17,7 +17,7 @@ use super::routing::{MethodRoute, PathRoutes};
 use crate::error::{Code, Error};
 use crate::http::{
     agents, app_packages, articles, attachments, audit_events, auth, channels, companies, docs,
-    events, guide, installs, keys, messages, meta, new_sessions, sessions, stats, tenant, tenants,
+    events, guide, installs, keys, messages, meta, new_sessions, sessions, stats, teams, tenant, tenants,
     tokens, turns, users,
 };
 use crate::input::fields::{Fields, FromFields};
@@ -313,6 +313,8 @@ fn channel_rows() -> Vec<Row> {
             .errors(&[ValidationError, PayloadTooLarge, UnsupportedMediaType]),
         row(Method::DELETE, "/channels/{channel_id}/icons/{kind}", Callers::CanManage, app_packages::delete_icon)
             .doc("deleteIcon", "Removes an uploaded icon; the server draws one again"),
+        row(Method::GET, "/channels/{channel_id}/teams", Callers::Member, teams::of_channel)
+            .doc("getChannelTeams", "Returns how a channel's bot is connected to Microsoft Teams, and what came in and went out last"),
         row(Method::GET, "/channels/{channel_id}/installs", Callers::Member, installs::list)
             .doc("listInstalls", "Lists the M365 tenants that a channel's bot serves, newest first")
             .in_found_tenant(),

@@ -253,6 +253,10 @@ pub(super) const OPERATIONS: &[(&str, &str)] = &[
         "A channel of another tenant is 404, except for a platform account that names the tenant.",
     ),
     (
+        "getChannelTeams",
+        "A channel whose bot a relay connects has no traffic here. A deleted channel is 404.",
+    ),
+    (
         "updateChannel",
         "A new `bot_id` checks every install of the channel again. Audience and transport cannot change.",
     ),
