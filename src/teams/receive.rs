@@ -76,6 +76,8 @@ enum Decision {
         session: Option<SessionId>,
     },
     Refuse(Unanswerable),
+    /// The message was delivered before.
+    Repeated,
 }
 
 impl Incoming {
@@ -182,14 +184,12 @@ impl Receiver<'_> {
             }
             Decision::Refuse(_) if !is_addressed => return Ok(Handled::Ignored),
             Decision::Refuse(refused) => return self.refuse(incoming, refused).await,
+            Decision::Repeated => return Ok(Handled::Repeated),
             Decision::Answer {
                 resolution,
                 session,
             } => (resolution, session),
         };
-        if self.is_known(&incoming).await? {
-            return Ok(Handled::Repeated);
-        }
         let tenant = &resolution.tenant;
         let count = self
             .limiter
@@ -228,6 +228,12 @@ impl Receiver<'_> {
                 };
                 let reader = cached.reader();
                 let found = teams::find(reader, &seen.bot, &seen.directory, &seen.id)?;
+                if let Some(found) = &found
+                    && teams::is_known(reader, found.no, incoming.id(), ActivityKind::Message)?
+                {
+                    // It counts at no limit.
+                    return Ok(Decision::Repeated);
+                }
                 let session = match found.and_then(|found| found.session) {
                     Some(id) => sessions::by_id(reader, id)?,
                     None => None,
@@ -237,22 +243,6 @@ impl Receiver<'_> {
                     session: session.map(|session| session.id),
                     resolution,
                 })
-            })
-            .await
-    }
-
-    /// Whether an activity was acknowledged before, so that it counts at no limit.
-    async fn is_known(&self, incoming: &Incoming) -> Result<bool> {
-        let incoming = incoming.clone();
-        self.store
-            .read(move |reader| {
-                let seen = &incoming.seen;
-                match teams::find(reader, &seen.bot, &seen.directory, &seen.id)? {
-                    Some(found) => {
-                        teams::is_known(reader, found.no, incoming.id(), ActivityKind::Message)
-                    }
-                    None => Ok(false),
-                }
             })
             .await
     }
@@ -296,6 +286,7 @@ impl Receiver<'_> {
             session = match self.decide(&incoming).await? {
                 Decision::Answer { session, .. } => session,
                 Decision::Refuse(refused) => return self.refuse(incoming, refused).await,
+                Decision::Repeated => return Ok(Handled::Repeated),
             };
         }
         Err(Code::Overloaded.into())

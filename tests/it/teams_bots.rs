@@ -135,9 +135,10 @@ pub fn with(mut activity: Value, changes: &[(&str, Value)]) -> Value {
     for (path, value) in changes {
         let (parent, name) = path.rsplit_once('/').unwrap();
         let parent = activity.pointer_mut(parent).unwrap();
-        match value {
-            Value::Null => drop(parent.as_object_mut().unwrap().remove(name)),
-            value => parent[name] = value.clone(),
+        if value.is_null() {
+            drop(parent.as_object_mut().unwrap().remove(name));
+        } else {
+            parent[name] = value.clone();
         }
     }
     activity
