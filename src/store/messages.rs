@@ -453,11 +453,24 @@ pub(super) fn insert_answer(
     search_index::add_answer(tx, tenant, session.tick(), answer.tick(), content)
 }
 
-const CONTENT_OF: &str = "SELECT content FROM messages WHERE seq = ?1 AND session_seq = ?2";
+const CONTENT_OF: &str =
+    "SELECT content, searched_name FROM messages WHERE seq = ?1 AND session_seq = ?2";
 const DELETE: &str = "DELETE FROM messages WHERE seq = ?1";
 const DELETE_FILES: &str = "DELETE FROM attachments WHERE session_seq = ?1 AND message_seq = ?2";
 const UNCOUNT: &str =
     "UPDATE sessions SET message_count = message_count - 1, updated_at = ?2 WHERE seq = ?1";
+
+/// The text of a session's message, and the author's name that a search finds with it.
+fn text_at(
+    reader: &Reader<'_>,
+    session: SessionId,
+    message: Tick,
+) -> Result<Option<(String, Option<String>)>> {
+    let key = (message, session.tick());
+    reader.optional(CONTENT_OF, key, |row| {
+        Ok((row.get("content")?, row.get("searched_name")?))
+    })
+}
 
 /// The text of a session's message.
 pub fn content_at(
@@ -465,8 +478,25 @@ pub fn content_at(
     session: SessionId,
     message: Tick,
 ) -> Result<Option<String>> {
-    let key = (message, session.tick());
-    reader.optional(CONTENT_OF, key, |row| row.get("content"))
+    Ok(text_at(reader, session, message)?.map(|(content, _)| content))
+}
+
+const SET_CONTENT: &str = "UPDATE messages SET content = ?2 WHERE seq = ?1";
+
+/// Replaces the text of a message.
+pub fn replace_text(
+    tx: &WriteTx<'_>,
+    tenant: TenantNo,
+    session: SessionId,
+    message: Tick,
+    content: &str,
+) -> Result<()> {
+    let Some((before, name)) = text_at(tx.reader(), session, message)? else {
+        return Ok(());
+    };
+    tx.execute(SET_CONTENT, (message, content))?;
+    let (place, before) = ((session.tick(), message), (&*before, name.as_deref()));
+    search_index::replace_message(tx, tenant, place, before, content)
 }
 
 /// Removes a message that its author took back, with its files and its words in the search index.
@@ -476,9 +506,10 @@ pub fn remove(
     session: SessionId,
     message: Tick,
 ) -> Result<()> {
-    let Some(content) = content_at(tx.reader(), session, message)? else {
+    let Some((content, name)) = text_at(tx.reader(), session, message)? else {
         return Ok(());
     };
+    let content = search_index::searched(&content, name.as_deref());
     search_index::remove_one(tx, tenant, message, &content)?;
     tx.execute(DELETE_FILES, (session.tick(), message))?;
     tx.execute(DELETE, [message])?;

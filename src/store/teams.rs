@@ -401,6 +401,8 @@ pub struct Unanswered {
     pub became: Became,
     /// Whether the answer is being written.
     pub is_running: bool,
+    /// Whether an earlier message of the session is answered first.
+    pub waits: bool,
 }
 
 const SET_BECAME: &str = "
@@ -413,7 +415,8 @@ pub fn set_became(tx: &WriteTx<'_>, conversation: Tick, id: &str, became: Became
 }
 
 const UNANSWERED: &str = "
-SELECT a.message_seq AS message_seq, a.turn_seq AS turn_seq, t.status AS status
+SELECT a.message_seq AS message_seq, a.turn_seq AS turn_seq, t.status AS status,
+       EXISTS (SELECT 1 FROM turns e WHERE e.session_seq = t.session_seq AND e.seq < t.seq AND e.terminal_tick IS NULL) AS has_earlier
 FROM teams_activities a JOIN turns t ON t.seq = a.turn_seq
 WHERE a.conversation_no = ?1 AND a.activity_id = ?2 AND a.kind = 'message' AND t.terminal_tick IS NULL AND t.status IN ('QUEUED', 'RUNNING')";
 
@@ -428,6 +431,7 @@ pub fn unanswered(reader: &Reader<'_>, conversation: Tick, id: &str) -> Result<O
         Ok(Unanswered {
             became,
             is_running: status == TurnStatus::Running,
+            waits: status == TurnStatus::Queued && row.get("has_earlier")?,
         })
     })
 }

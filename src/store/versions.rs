@@ -2,7 +2,7 @@
 //! Versions).
 
 use super::sql::{Reader, params};
-use super::{WriteTx, messages, search_index};
+use super::{WriteTx, messages};
 use crate::error::{Code, Refusal, Result};
 use crate::model::author::{Author, Authorship};
 use crate::model::clock::Timestamp;
@@ -196,7 +196,6 @@ pub struct Edited {
     pub has_cancelled: bool,
 }
 
-const SET_CONTENT: &str = "UPDATE messages SET content = ?2 WHERE seq = ?1";
 const CANCEL: &str = "UPDATE turns SET status = 'CANCELLED', finished_at = ?2 WHERE seq = ?1";
 
 const TITLE: &str = "SELECT title, end_user_name FROM sessions WHERE seq = ?1";
@@ -257,15 +256,7 @@ pub fn edit(tx: &mut WriteTx<'_>, new: &NewText) -> Result<Edited> {
         TurnStatus::Queued | TurnStatus::Running => (true, true),
         TurnStatus::Failed | TurnStatus::Cancelled => (true, false),
     };
-    tx.execute(SET_CONTENT, (new.message.tick(), &new.content))?;
-    let before = (&*message.content, message.searched_name.as_deref());
-    search_index::replace_message(
-        tx,
-        new.tenant,
-        (session.tick(), new.message.tick()),
-        before,
-        &new.content,
-    )?;
+    messages::replace_text(tx, new.tenant, session, new.message.tick(), &new.content)?;
     retitle(tx, new, &message.content)?;
     if has_cancelled {
         tx.execute(CANCEL, (newest.id.tick(), tx.now()))?;

@@ -4,11 +4,14 @@ use serde_json::{Map, Value, json};
 
 use super::token::without_prefix;
 use crate::error::{Refusal, Result};
+use crate::model::author::one_line;
 use crate::model::directory::guid;
 use crate::store::teams::ConversationKind;
 
 /// The most characters of an id that is stored.
 const MAX_ID: usize = 1_024;
+/// The most characters of a person's id.
+const MAX_PERSON: usize = 255;
 /// The most characters of a person's name.
 const MAX_NAME: usize = 200;
 
@@ -44,6 +47,14 @@ pub struct Account {
     pub directory_id: Option<String>,
     /// The name.
     pub name: Option<String>,
+}
+
+impl Account {
+    /// The id of a person: that of the directory if Teams tells it, which is the same in all
+    /// conversations, else that of the account.
+    pub fn person(&self) -> &str {
+        self.directory_id.as_deref().unwrap_or(&self.id)
+    }
 }
 
 /// A mention in a message.
@@ -261,9 +272,16 @@ fn account(value: Option<&Value>) -> Account {
             .filter(|text| !text.is_empty() && !text.contains('\0'))
     };
     Account {
-        id: text("id").unwrap_or_default().to_owned(),
-        directory_id: text("aadObjectId").map(str::to_owned),
-        name: text("name").map(|name| name.chars().take(MAX_NAME).collect()),
+        id: text("id")
+            .unwrap_or("unknown")
+            .chars()
+            .take(MAX_PERSON)
+            .collect(),
+        directory_id: text("aadObjectId").map(|id| id.chars().take(MAX_PERSON).collect()),
+        name: text("name").and_then(|name| {
+            let name: String = name.chars().take(MAX_NAME).collect();
+            one_line(&name)
+        }),
     }
 }
 

@@ -13,11 +13,11 @@ use crate::digest::sha256;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::model::ids::SessionId;
 use crate::model::names::{BotId, TenantNo};
-use crate::model::session::Feedback;
-use crate::model::words::{ModelTier, Rating};
+use crate::model::session::{Feedback, Session};
+use crate::model::words::{GroupReplies, ModelTier, Rating};
 use crate::resolver::Resolution;
 use crate::store::messages::NewMessage;
-use crate::store::sessions::SessionChange;
+use crate::store::sessions::{Insertion, SessionChange};
 use crate::store::teams::{
     self, ActivityKind, Became, NewActivity, NewDelivery, Saying, Seen, Unanswered,
 };
@@ -69,11 +69,37 @@ enum Committed {
     Moved,
 }
 
+/// The session of a message.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// The open session of the conversation.
+    Open(SessionId),
+    /// A new session. One that is open, and was decided otherwise, is archived.
+    New { replaces: Option<SessionId> },
+}
+
+impl Place {
+    /// The open session.
+    fn open(self) -> Option<SessionId> {
+        match self {
+            Self::Open(session) => Some(session),
+            Self::New { replaces } => replaces,
+        }
+    }
+
+    fn extent(self, key: i64) -> Extent {
+        match self.open() {
+            Some(session) => Extent::Session(session.tick()),
+            None => Extent::Key(key),
+        }
+    }
+}
+
 /// What a message leads to.
 enum Decision {
     Answer {
         resolution: Resolution,
-        session: Option<SessionId>,
+        place: Place,
     },
     Refuse(Unanswerable),
     /// The message was delivered before.
@@ -178,17 +204,14 @@ impl Receiver<'_> {
     async fn message(&self, incoming: Incoming) -> Result<Handled> {
         let text = text_in::text_of(&incoming.activity);
         let is_addressed = !incoming.activity.is_group() || incoming.activity.mentions_bot();
-        let (resolution, session) = match self.decide(&incoming).await? {
+        let (resolution, place) = match self.decide(&incoming).await? {
             Decision::Answer { resolution, .. } if !is_addressed && !answers_all(&resolution) => {
                 return Ok(Handled::Ignored);
             }
             Decision::Refuse(_) if !is_addressed => return Ok(Handled::Ignored),
             Decision::Refuse(refused) => return self.refuse(incoming, refused).await,
             Decision::Repeated => return Ok(Handled::Repeated),
-            Decision::Answer {
-                resolution,
-                session,
-            } => (resolution, session),
+            Decision::Answer { resolution, place } => (resolution, place),
         };
         let tenant = &resolution.tenant;
         let count = self
@@ -203,7 +226,7 @@ impl Receiver<'_> {
         }
         let incoming = incoming.routed(&resolution);
         if text_in::command(&text) == Some(Command::Reset) {
-            return self.reset(incoming, session).await;
+            return self.reset(incoming, place.open()).await;
         }
         if text.is_empty() {
             return self.tell(incoming, NO_TEXT).await;
@@ -213,7 +236,7 @@ impl Receiver<'_> {
             let refused = Unanswerable::of(&resolution, Refusal::invalid("message", reason));
             return self.refuse(incoming, refused).await;
         }
-        self.append(incoming, resolution, session, text).await
+        self.append(incoming, resolution, place, text).await
     }
 
     /// Who answers, and in which session of the conversation.
@@ -234,15 +257,29 @@ impl Receiver<'_> {
                     // It counts at no limit.
                     return Ok(Decision::Repeated);
                 }
-                let session = match found.and_then(|found| found.session) {
+                let current = match found.and_then(|found| found.session) {
                     Some(id) => sessions::by_id(reader, id)?,
                     None => None,
                 };
-                let session = session.filter(|session| routing::goes_on(session, &resolution));
-                Ok(Decision::Answer {
-                    session: session.map(|session| session.id),
-                    resolution,
-                })
+                let goes_on = |session: &Session| routing::goes_on(session, &resolution);
+                let place = match current.filter(goes_on) {
+                    Some(session) => Place::Open(session.id),
+                    None => {
+                        let new = routing::new_session(
+                            resolution.clone(),
+                            &seen.bot,
+                            &incoming.activity,
+                        )?;
+                        let open = sessions::find_open(reader, new)?.map(|found| *found.open);
+                        match open {
+                            Some(session) if goes_on(&session) => Place::Open(session.id),
+                            open => Place::New {
+                                replaces: open.map(|session| session.id),
+                            },
+                        }
+                    }
+                };
+                Ok(Decision::Answer { resolution, place })
             })
             .await
     }
@@ -252,19 +289,16 @@ impl Receiver<'_> {
         &self,
         incoming: Incoming,
         resolution: Resolution,
-        mut session: Option<SessionId>,
+        mut place: Place,
         text: String,
     ) -> Result<Handled> {
         for _ in 0..ATTEMPTS {
-            let extent = match session {
-                Some(session) => Extent::Session(session.tick()),
-                None => Extent::Key(incoming.key),
-            };
+            let extent = place.extent(incoming.key);
             let message = (incoming.clone(), resolution.clone(), text.clone());
             let (engine, teams) = (self.engine.clone(), Arc::clone(self.teams));
             let committed = self.store.write(extent, move |tx| {
                 let (incoming, resolution, text) = message;
-                let (committed, answered) = append(tx, &incoming, resolution, session, text)?;
+                let (committed, answered) = append(tx, &incoming, resolution, place, text)?;
                 if let Some((tenant, session)) = answered {
                     tx.on_commit(move || {
                         engine.wake(tenant, session);
@@ -277,14 +311,16 @@ impl Receiver<'_> {
                 Ok(Committed::Done) => return Ok(Handled::Accepted),
                 Ok(Committed::Repeated) => return Ok(Handled::Repeated),
                 Ok(Committed::Moved) => {}
+                // The session was archived or deleted meanwhile.
+                Err(error) if error.is(Code::SessionArchived) || error.is(Code::NotFound) => {}
                 Err(Error::Refused(refusal)) if refusal.code.status() < 500 => {
                     let refused = Unanswerable::of(&resolution, *refusal);
                     return self.refuse(incoming, refused).await;
                 }
                 Err(error) => return Err(error),
             }
-            session = match self.decide(&incoming).await? {
-                Decision::Answer { session, .. } => session,
+            place = match self.decide(&incoming).await? {
+                Decision::Answer { place, .. } => place,
                 Decision::Refuse(refused) => return self.refuse(incoming, refused).await,
                 Decision::Repeated => return Ok(Handled::Repeated),
             };
@@ -515,8 +551,9 @@ impl Receiver<'_> {
 }
 
 /// Whether a group's messages are answered without a mention.
-fn answers_all(_: &Resolution) -> bool {
-    false
+fn answers_all(resolution: &Resolution) -> bool {
+    let channel = resolution.channel.as_ref();
+    channel.is_some_and(|channel| channel.group_replies == GroupReplies::Always)
 }
 
 /// The tenant and the session of a new turn, for the engine.
@@ -528,41 +565,72 @@ fn append(
     tx: &mut WriteTx<'_>,
     incoming: &Incoming,
     resolution: Resolution,
-    session: Option<SessionId>,
+    place: Place,
     text: String,
 ) -> Result<(Committed, Answered)> {
     let Some(locked) = incoming.begin(tx, ActivityKind::Message)? else {
         return Ok((Committed::Repeated, None));
     };
     let tenant = resolution.tenant.no;
-    let id = match session {
-        Some(session) if locked.session == Some(session.tick()) => session,
-        None if !teams::has_living_session(tx.reader(), locked, &|session| {
-            routing::goes_on(session, &resolution)
-        })? =>
-        {
-            let new = routing::new_session(resolution, &incoming.activity)?;
-            let created = sessions::insert(tx, new)?.id;
-            teams::set_session(tx, locked.no, Some(created))?;
-            created
-        }
-        Some(_) | None => {
-            tx.roll_back()?;
-            return Ok((Committed::Moved, None));
+    let goes_on = |session: &Session| routing::goes_on(session, &resolution);
+    let has_moved = match place {
+        Place::Open(session) if locked.session == Some(session.tick()) => false,
+        Place::Open(_) | Place::New { .. } => {
+            teams::has_living_session(tx.reader(), locked, &goes_on)?
         }
     };
-    let new = new_message(id, tenant, text);
+    let id = match place {
+        _ if has_moved => None,
+        Place::Open(session) => Some(session),
+        Place::New { replaces } => {
+            if let Some(before) = replaces {
+                archive(tx, before)?;
+            }
+            let activity = &incoming.activity;
+            let new = routing::new_session(resolution, &incoming.seen.bot, activity)?;
+            match sessions::insert_or_find(tx, new)? {
+                Insertion::New(session) => Some(session.id),
+                Insertion::Found(_) => None,
+            }
+        }
+    };
+    let Some(id) = id else {
+        tx.roll_back()?;
+        return Ok((Committed::Moved, None));
+    };
+    if locked.session != Some(id.tick()) {
+        teams::set_session(tx, locked.no, Some(id))?;
+    }
+    let new = new_message(incoming, id, tenant, text);
     deliver_answer(tx, incoming, locked, &new)?;
-    if session.is_none() {
+    if let Place::New { .. } = place {
         teams::set_last_tick(tx, id)?;
     }
     Ok((Committed::Done, Some((tenant, id))))
 }
 
-fn new_message(session: SessionId, tenant: TenantNo, text: String) -> NewMessage {
+/// Archives a session. One that is gone needs none.
+fn archive(tx: &mut WriteTx<'_>, session: SessionId) -> Result<()> {
+    let archive = SessionChange {
+        archived: Some(true),
+        ..SessionChange::default()
+    };
+    match sessions::change(tx, session, archive) {
+        Err(error) if !error.is(Code::NotFound) => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn new_message(
+    incoming: &Incoming,
+    session: SessionId,
+    tenant: TenantNo,
+    text: String,
+) -> NewMessage {
     NewMessage {
         session,
         tenant,
+        authorship: routing::authorship(&incoming.activity),
         title: title_of(&text),
         content: text,
         attachments: Vec::new(),
@@ -597,18 +665,12 @@ fn reset(
         return Ok(Committed::Repeated);
     };
     if let Some(session) = session {
-        if locked.session != Some(session.tick()) {
+        let is_other = |other: &Session| other.id != session && other.archived_at.is_none();
+        if teams::has_living_session(tx.reader(), locked, &is_other)? {
             tx.roll_back()?;
             return Ok(Committed::Moved);
         }
-        let archive = SessionChange {
-            archived: Some(true),
-            ..SessionChange::default()
-        };
-        match sessions::change(tx, session, archive) {
-            Err(error) if !error.is(Code::NotFound) => return Err(error),
-            Ok(_) | Err(_) => {}
-        }
+        archive(tx, session)?;
         turns::cancel(tx, session)?;
         teams::cancel_answers(tx, locked.no)?;
     }
@@ -645,7 +707,12 @@ fn replace(
     }
     let found = teams::unanswered(tx.reader(), locked.no, incoming.id())?;
     let found = found.filter(|_| locked.session == Some(session.tick()));
-    let Some(Unanswered { became, is_running }) = found else {
+    let Some(Unanswered {
+        became,
+        is_running,
+        waits,
+    }) = found
+    else {
         return Ok((Handled::Ignored, false));
     };
     let tenant = sessions::tenant_of(tx.reader(), session)?;
@@ -653,12 +720,19 @@ fn replace(
     if content.is_some() && content == text {
         return Ok((Handled::Repeated, false));
     }
+    if let Some(text) = &text
+        && waits
+    {
+        // No turn has read the old text.
+        messages::replace_text(tx, tenant, session, became.message, text)?;
+        return Ok((Handled::Accepted, false));
+    }
     teams::cancel_turn(tx, became.turn)?;
     messages::remove(tx, tenant, session, became.message)?;
     if let Some(text) = text {
         let mut incoming = incoming.clone();
         incoming.seen.tenant = Some(tenant);
-        let new = new_message(session, tenant, text);
+        let new = new_message(&incoming, session, tenant, text);
         deliver_answer(tx, &incoming, locked, &new)?;
     }
     Ok((Handled::Accepted, is_running))

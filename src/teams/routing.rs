@@ -1,10 +1,12 @@
 //! Decides who answers an activity: by the resolver's rules a to c, as for a relay's call.
 
+use crate::digest::sha256;
 use crate::error::{Code, Error, Refusal, Result};
+use crate::model::author::{Author, Authorship, END_USER};
 use crate::model::caller::Actor;
 use crate::model::ids::{ChannelId, KeyId};
-use crate::model::names::{BotId, M365TenantId, TenantNo};
-use crate::model::session::{Metadata, Session};
+use crate::model::names::{BotId, ExternalId, M365TenantId, TenantNo};
+use crate::model::session::{EndUser, ExternalCall, Metadata, Session};
 use crate::model::words::{CallerKind, ManagedAgentKey, SessionChannel};
 use crate::resolver::{
     self, Asker, Choice, Directory, NotMapped, Purpose, Refused, Request, Resolution,
@@ -152,11 +154,49 @@ pub fn goes_on(session: &Session, resolution: &Resolution) -> bool {
         && session.internals.pinned_by == resolution.pinned_by
 }
 
-/// The session of a conversation.
+/// The external id of a bot's conversation: two bots share the id of a group's conversation.
+fn external_id(bot: &BotId, directory: &str, conversation: &str) -> Option<ExternalId> {
+    let plain = format!("{bot}/{directory}/{conversation}");
+    ExternalId::parse(&plain).or_else(|| {
+        // An id that is too long, or has other characters than visible ones.
+        let digest: String = sha256(conversation)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        ExternalId::parse(&format!("{bot}/{directory}/{digest}"))
+    })
+}
+
+/// Who writes a message. In a group, the message names its author; in a private chat, the session
+/// does.
+pub fn authorship(activity: &Activity) -> Authorship {
+    Authorship {
+        author: Author {
+            kind: END_USER.to_owned(),
+            id: activity.from.person().to_owned(),
+            name: activity.from.name.clone(),
+        },
+        is_given: activity.is_group(),
+        sent_by: Some(account().id),
+    }
+}
+
+/// The session of a bot's conversation.
 ///
 /// # Errors
 /// None that a caller can cause.
-pub fn new_session(resolution: Resolution, activity: &Activity) -> Result<NewSession> {
+pub fn new_session(resolution: Resolution, bot: &BotId, activity: &Activity) -> Result<NewSession> {
+    let directory = activity.directory().ok().flatten();
+    let external = external_id(bot, directory.unwrap_or_default(), &activity.conversation);
+    let call = ExternalCall {
+        bot: Some(bot.clone()),
+        directory: directory.and_then(M365TenantId::parse),
+    };
+    let end_user = (!activity.is_group()).then(|| EndUser {
+        id: activity.from.person().to_owned(),
+        name: activity.from.name.clone(),
+        email: None,
+    });
     let metadata = Metadata::from([
         (
             "teams_conversation_id".to_owned(),
@@ -176,12 +216,15 @@ pub fn new_session(resolution: Resolution, activity: &Activity) -> Result<NewSes
             .as_ref()
             .is_none_or(|channel| channel.show_agent_progress_steps),
         channel_id: resolution.channel.as_ref().map(|channel| channel.id),
+        relay_prefix: resolution.channel.and_then(|channel| channel.relay_prefix),
         tenant: resolution.tenant,
         company: resolution.company,
         pinned_by: resolution.pinned_by,
         rule: resolution.rule,
         created_by: account(),
         platform_tenant: None,
+        external: external.map(|id| (id, call)),
+        end_user,
         metadata_json: serde_json::to_string(&metadata)
             .map_err(|error| Error::Internal(error.into()))?,
         metadata,

@@ -135,6 +135,7 @@ mod teams_attacks;
 mod teams_bots;
 mod teams_command;
 mod teams_in;
+mod teams_people;
 mod teams_tokens;
 mod tenant_removal;
 

@@ -17,8 +17,8 @@ use super::routing::{MethodRoute, PathRoutes};
 use crate::error::{Code, Error};
 use crate::http::{
     agents, app_packages, articles, attachments, audit_events, auth, channels, companies, docs,
-    events, guide, installs, keys, messages, meta, new_sessions, sessions, stats, teams, tenant, tenants,
-    tokens, turns, users,
+    events, guide, installs, keys, messages, meta, new_sessions, sessions, stats, teams, tenant,
+    tenants, tokens, turns, users,
 };
 use crate::input::fields::{Fields, FromFields};
 
