@@ -1,7 +1,7 @@
 //! Outbound HTTP: the one function that builds clients, and helpers for their errors.
 
 use std::error::Error;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,6 +29,24 @@ pub fn client(server: &Url, connect_timeout: Duration) -> Result<Client, String>
 /// Those of [`client`].
 pub fn socket_client(path: &Path) -> Result<Client, String> {
     build(|builder| builder.unix_socket(path).no_proxy())
+}
+
+/// As [`client`], which connects to this address and to no other one.
+///
+/// # Errors
+/// Those of [`client`].
+pub fn pinned_client(
+    server: &Url,
+    address: SocketAddr,
+    connect_timeout: Duration,
+) -> Result<Client, String> {
+    let host = server.host_str().unwrap_or_default();
+    build(|builder| {
+        builder
+            .connect_timeout(connect_timeout)
+            .resolve(host, address)
+            .no_proxy()
+    })
 }
 
 fn build(configure: impl Fn(ClientBuilder) -> ClientBuilder) -> Result<Client, String> {

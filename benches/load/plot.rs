@@ -33,6 +33,7 @@ const WRITES: (&str, &[(Benchmark, &str)]) = (
         (Benchmark::Idempotent, "green"),
         (Benchmark::Appends, "red"),
         (Benchmark::AppendsCommitEach, "grey"),
+        (Benchmark::Activities, "amber"),
     ],
 );
 const READS: (&str, &[(Benchmark, &str)]) = (

@@ -265,6 +265,57 @@ impl Appends {
     }
 }
 
+/// Messages of Teams to a bot, distributed over many group chats.
+pub struct Activities {
+    /// A number that distinguishes this cell's messages from those of others.
+    run: u128,
+    service_url: String,
+    conversations: usize,
+    sent: AtomicUsize,
+}
+
+impl Activities {
+    /// Messages for this many conversations, whose answers go to this URL.
+    pub fn new(service_url: &str, conversations: usize) -> Self {
+        Self {
+            run: Keyed::new().run,
+            service_url: service_url.to_owned(),
+            conversations,
+            sent: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Source for Activities {
+    fn next(&self, request: &mut Vec<u8>) -> bool {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        if number >= self.conversations * APPENDS_PER_SESSION {
+            return false;
+        }
+        let (run, conversation) = (self.run, number % self.conversations);
+        let (_, directory) = INSTALLS[0];
+        let activity = serde_json::json!({
+            "type": "message", "id": format!("{run:x}-{number}"), "channelId": "msteams",
+            "serviceUrl": self.service_url, "text": format!("<at>Helper</at> {MESSAGE}"),
+            "from": { "id": "29:kim", "name": "Kim", "aadObjectId": "0b1ec700-c0de-4aaa-8bbb-00000000c1a0" },
+            "recipient": { "id": format!("28:{BOT}"), "name": "Helper" },
+            "conversation": {
+                "id": format!("19:{run:x}-{conversation}@thread.v2"), "tenantId": directory, "conversationType": "groupChat",
+            },
+            "channelData": { "tenant": { "id": directory } },
+            "entities": [{ "type": "mention", "text": "<at>Helper</at>", "mentioned": { "id": format!("28:{BOT}"), "name": "Helper" } }],
+        })
+        .to_string();
+        let head = format!(
+            "POST /api/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            activity.len()
+        );
+        request.extend_from_slice(head.as_bytes());
+        request.extend_from_slice(activity.as_bytes());
+        true
+    }
+}
+
 impl Source for Appends {
     fn next(&self, request: &mut Vec<u8>) -> bool {
         let number = self.sent.fetch_add(1, Ordering::Relaxed);

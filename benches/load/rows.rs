@@ -11,7 +11,7 @@ use crate::fill;
 use crate::measure::{Measured, Source, Target, measure, median_ratio};
 use crate::postgres::{Cluster, Nodes};
 use crate::report::{Aim, Place, Report};
-use crate::requests::{self, Appends, Keyed, Rotating};
+use crate::requests::{self, Activities, Appends, Keyed, Rotating};
 use crate::server::{self, Server};
 use crate::what::Benchmark;
 use crate::{Failed, Options, SEED_FILE, single, streams};
@@ -37,11 +37,13 @@ struct FilledServer<'a> {
     filled: Vec<String>,
     /// The sessions with an answer.
     answered: Vec<String>,
+    /// Where the answers of bots go.
+    sink: InProcessServer,
 }
 
 impl<'a> FilledServer<'a> {
     fn start(place: Place, data: &Path, log: &Path, options: &Options) -> Result<Self, Failed> {
-        let server = Server::start(data, log)?;
+        let server = Server::start_with_bots(data, log)?;
         if options.say_process && place == Place::Small {
             eprintln!("the server is process {}", server.process());
         }
@@ -59,7 +61,8 @@ impl<'a> FilledServer<'a> {
             Place::TwoNodes => ("two", 2),
             Place::OneNode | Place::Small | Place::Big => ("one", 1),
         };
-        let nodes = Nodes::start(cluster, name, number, &[], folder)?;
+        let flags = server::bot_flags();
+        let nodes = Nodes::start(cluster, name, number, &flags, folder)?;
         if options.say_process {
             let processes: Vec<_> = nodes.servers.iter().map(Server::process).collect();
             eprintln!("the nodes of {place:?} are {processes:?}");
@@ -88,6 +91,7 @@ impl<'a> FilledServer<'a> {
             server,
             filled,
             answered,
+            sink: ceilings::fixed_json(br#"{"id":"1"}"#.to_vec())?,
         })
     }
 
@@ -102,6 +106,12 @@ impl<'a> FilledServer<'a> {
             streams::first_deltas(server, connections, duration)?
         } else if what == Benchmark::Streams {
             streams::whole_answers(server, &self.answered, connections, duration)?
+        } else if what == Benchmark::Activities {
+            let url = format!("http://{}/", self.sink.address());
+            let conversations = (duration.as_secs_f64() + 0.5) * SESSIONS_PER_SECOND;
+            let activities = Activities::new(&url, conversations as usize);
+            let source: Arc<dyn Source> = Arc::new(activities);
+            measure(server, connections, duration, &source)?
         } else {
             let source = source(what, server, &self.filled, duration)?;
             measure(server, connections, duration, &source)?
@@ -337,7 +347,7 @@ pub const TARGET_CONNECTIONS: usize = 64;
 /// client.
 pub const MAX_LATENCY_MS: f64 = 5.0;
 /// The rates that are compared, and the target of the first as a multiple of the second.
-pub const COMPARED: [(Benchmark, Benchmark, Option<Aim>); 6] = {
+pub const COMPARED: [(Benchmark, Benchmark, Option<Aim>); 7] = {
     const fn at_least(times: f64) -> Option<Aim> {
         Some(Aim::AtLeast(times))
     }
@@ -356,6 +366,7 @@ pub const COMPARED: [(Benchmark, Benchmark, Option<Aim>); 6] = {
             Benchmark::AppendsCommitEach,
             at_least(5.0),
         ),
+        (Benchmark::Activities, Benchmark::Appends, at_least(0.5)),
     ]
 };
 
@@ -363,16 +374,25 @@ pub const COMPARED: [(Benchmark, Benchmark, Option<Aim>); 6] = {
 fn report_latencies(report: &mut Report) {
     let small = |what, connections| report.cell(what, Place::Small, connections);
     let creates = small(Benchmark::Creates, TARGET_CONNECTIONS).map(|cell| cell.p99_ms);
+    // They are answered meanwhile, by as many turns as may run at a time.
+    let activities = small(Benchmark::Activities, TARGET_CONNECTIONS).map(|cell| cell.p99_ms);
     let first_word = small(Benchmark::FirstDelta, 1).map(|cell| cell.p50_ms);
-    for (what, figure) in [
+    let aim = Some(Aim::AtMost(MAX_LATENCY_MS));
+    for (what, figure, aim) in [
         (
             format!("creates at {TARGET_CONNECTIONS}, p99 in ms"),
             creates,
+            aim,
         ),
-        ("first-delta at 1, p50 in ms".to_owned(), first_word),
+        (
+            format!("activities at {TARGET_CONNECTIONS} beside 64 running turns, p99 in ms"),
+            activities,
+            None,
+        ),
+        ("first-delta at 1, p50 in ms".to_owned(), first_word, aim),
     ] {
         if let Some(figure) = figure {
-            report.figure(what, figure, Some(Aim::AtMost(MAX_LATENCY_MS)));
+            report.figure(what, figure, aim);
         }
     }
 }

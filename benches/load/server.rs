@@ -35,6 +35,11 @@ impl Server {
         Self::serve(program(data), &[], log)
     }
 
+    /// As [`Server::start`], for bots of Teams without tokens.
+    pub fn start_with_bots(data: &Path, log: &Path) -> Result<Self, Failed> {
+        Self::serve(program(data), &bot_flags(), log)
+    }
+
     /// Starts a node on a database, with further flags.
     pub fn start_node(url: &str, flags: &[String], log: &Path) -> Result<Self, Failed> {
         Self::serve(program_on(url), flags, log)
@@ -120,6 +125,13 @@ impl Target for Server {
     fn cpu(&self) -> Option<Duration> {
         Some(Stat::of(self.process())?.spent)
     }
+}
+
+/// The flags of a server whose bots work without tokens and call this machine.
+pub fn bot_flags() -> Vec<String> {
+    ["--teams-anonymous", "--teams-service-hosts", "127.0.0.1"]
+        .map(str::to_owned)
+        .into()
 }
 
 /// What `/proc` says about a process.

@@ -27,6 +27,8 @@ pub enum Benchmark {
     AppendsCommitEach,
     /// Messages to many sessions, which are answered at the same time
     Appends,
+    /// Messages that Teams sends to a bot, without tokens; each is answered in Teams too
+    Activities,
     /// From sending an append until a following reader has the first word of its answer
     FirstDelta,
     /// Stored answers, read as streams from the first event to the end
@@ -69,7 +71,7 @@ impl Benchmark {
             Self::WhiteLabel,
             Self::Idempotent,
         ],
-        &[Self::AppendsCommitEach, Self::Appends],
+        &[Self::AppendsCommitEach, Self::Appends, Self::Activities],
         &[Self::FirstDelta],
         &[Self::Streams],
         &[Self::ListPages],
@@ -94,7 +96,7 @@ impl Benchmark {
     pub fn leaves_work(self) -> bool {
         matches!(
             self,
-            Self::Appends | Self::AppendsCommitEach | Self::FirstDelta
+            Self::Appends | Self::AppendsCommitEach | Self::Activities | Self::FirstDelta
         )
     }
 

@@ -230,6 +230,9 @@ fn serve_until_stopped(
         notify_systemd(NotifyState::Ready);
         app.authenticator.prepare(app.store.now());
         app.teams.prepare(app.store.now());
+        if let Some(deliverer) = &app.deliverer {
+            deliverer.start();
+        }
         let handle = server.handle();
         let maintenance = actix_web::rt::spawn(run_maintenance(Arc::clone(&app)));
         let imports = Resumer::start(app.store.clone());
@@ -302,7 +305,13 @@ async fn drain(app: &App, server: &ServerHandle) {
     let limit = Duration::from_secs(app.config.drain_seconds);
     let end = Instant::now() + limit;
     app.drain();
-    app.engine.stop(limit).await;
+    app.engine.finish(limit).await;
+    if let Some(deliverer) = &app.deliverer {
+        // The answers that have ended in time are sent, under the node's lease.
+        let rest = end.saturating_duration_since(Instant::now());
+        deliverer.stop(rest.max(REQUEST_GRACE.min(limit))).await;
+    }
+    app.engine.leave().await;
     app.cut_off();
     let end = end.max(Instant::now() + REQUEST_GRACE.min(limit));
     if timeout_at(end, server.stop(true)).await.is_err() {

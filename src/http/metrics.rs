@@ -14,8 +14,9 @@ use super::edge::routing::{MatchedRoute, PathRoutes};
 use crate::error::{Code, Result};
 use crate::metrics::{Counter, Distribution, Gauge, Histogram};
 use crate::model::clock::Millis;
-use crate::store::turns;
+use crate::store::{teams_outbox, turns};
 use crate::teams::Handled;
+use crate::teams::deliver::Deliverer;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -328,6 +329,48 @@ fn write_teams(app: &App, text: &mut Exposition) {
     }
 }
 
+/// Writes the deliveries to Teams by state.
+fn write_deliveries(
+    app: &App,
+    deliverer: &Deliverer,
+    backlog: Option<(i64, Option<Millis>)>,
+    text: &mut Exposition,
+) {
+    let counters = deliverer.counters();
+    let name = "switchboard_teams_deliveries_total";
+    text.family(name, "counter", "Ended deliveries to Teams by state.");
+    for (state, count) in [
+        ("SENT", &counters.sent),
+        ("GIVEN_UP", &counters.given_up),
+        ("CANCELLED", &counters.cancelled),
+    ] {
+        let count = count.get();
+        text.line(format_args!("{name}{{state=\"{state}\"}} {count}"));
+    }
+    text.single(
+        "switchboard_teams_delivery_retries_total",
+        "counter",
+        "Deliveries to Teams that failed and are tried again.",
+        counters.retries.get(),
+    );
+    let Some((waiting, oldest)) = backlog else {
+        return;
+    };
+    text.single(
+        "switchboard_teams_deliveries_waiting",
+        "gauge",
+        "Deliveries to Teams that wait or are being sent.",
+        waiting,
+    );
+    let age = oldest.map_or(0, |oldest| app.store.now().saturating_sub(oldest).max(0));
+    text.single(
+        "switchboard_teams_oldest_delivery_seconds",
+        "gauge",
+        "Age of the oldest delivery to Teams that waits; 0 if none does.",
+        Duration::from_millis(age.unsigned_abs()).as_secs_f64(),
+    );
+}
+
 /// Answers a scrape.
 async fn scrape(app: web::Data<App>) -> Result<HttpResponse> {
     // If the read fails, this sample is omitted: a failing server needs its other metrics most.
@@ -358,6 +401,10 @@ async fn scrape(app: web::Data<App>) -> Result<HttpResponse> {
     );
     write_turns(&app, queued.ok(), &mut text);
     write_teams(&app, &mut text);
+    if let Some(deliverer) = &app.deliverer {
+        let backlog = app.store.read_on_pool(teams_outbox::backlog).await;
+        write_deliveries(&app, deliverer, backlog.ok(), &mut text);
+    }
     write_store(&app, &mut text);
     if let Some((node, status)) = status {
         postgres::write(node, status.as_ref(), &mut text);

@@ -59,6 +59,7 @@ use crate::limits::{FairSemaphore, OncePerMinute};
 use crate::model::ids::Tick;
 use crate::store::Store;
 use crate::teams::Teams;
+use crate::teams::deliver::Deliverer;
 use crate::turns::copies::NodeKey;
 use crate::turns::engine::Engine;
 use crate::turns::respond::Responders;
@@ -88,6 +89,8 @@ pub struct App {
     pub engine: Engine,
     /// The Teams bots.
     pub teams: Arc<Teams>,
+    /// Sends what the Teams bots say, if there are any.
+    pub deliverer: Option<Deliverer>,
     /// Proves other nodes of the same database.
     node_key: NodeKey,
     /// Limits the copies of turns that other nodes receive.
@@ -141,16 +144,19 @@ impl App {
             per_tenant: config.rate_limit,
             per_platform_account: config.platform_rate_limit,
         };
+        let engine = Engine::new(
+            store.clone(),
+            signals.clone(),
+            responders,
+            concurrency,
+            node_key.clone(),
+        )?;
+        let deliverer = teams.deliverer(&store, &engine, &signals);
         Ok(Arc::new(Self {
+            deliverer: deliverer.map_err(io::Error::other)?,
             limiter: Arc::new(RateLimiter::new(limits, store.clone())),
             attempts: Attempts::new(store.clock().clone()),
-            engine: Engine::new(
-                store.clone(),
-                signals.clone(),
-                responders,
-                concurrency,
-                node_key.clone(),
-            )?,
+            engine,
             teams: Arc::new(teams),
             node_key,
             node_copies: node_turns::limiter(),

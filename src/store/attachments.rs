@@ -128,6 +128,26 @@ pub fn store_content(tx: &mut WriteTx<'_>, id: AttachmentId, content: &[u8]) -> 
     tx.execute(SET_BYTES, (id.tick(), bytes)).map(drop)
 }
 
+/// Stores a file together with the message that carries it.
+///
+/// # Errors
+/// `too_many_attachments`; `not_found` if the session no longer exists.
+pub(super) fn insert_into(
+    tx: &mut WriteTx<'_>,
+    session: SessionId,
+    message: MessageId,
+    place: i64,
+    mime: FileType,
+    filename: Option<&str>,
+    content: &[u8],
+) -> Result<()> {
+    let id = insert(tx, session, mime, filename)?;
+    store_content(tx, id, content)?;
+    let (alt, kept) = (None::<String>, None::<String>);
+    tx.execute(ATTACH, (id.tick(), message.tick(), place, &alt, &kept))
+        .map(drop)
+}
+
 /// The refusal of a second upload.
 pub fn already_uploaded() -> Refusal {
     Refusal::new(Code::AlreadyExists)

@@ -43,6 +43,8 @@ pub mod sign_ins;
 pub mod signing_secret;
 pub mod stats;
 pub mod teams;
+pub mod teams_files;
+pub mod teams_outbox;
 pub mod tenant_removal;
 pub mod tenants;
 pub mod tokens;

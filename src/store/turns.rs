@@ -124,6 +124,16 @@ pub fn cancel(tx: &mut WriteTx<'_>, session: SessionId) -> Result<usize> {
     tx.execute(CANCEL, (session.tick(), now))
 }
 
+const CANCEL_ONE: &str = "
+UPDATE turns SET status = 'CANCELLED', finished_at = ?3
+WHERE seq = ?1 AND id = ?2 AND terminal_tick IS NULL AND status IN ('QUEUED', 'RUNNING')";
+
+/// Cancels one turn, unless it has ended. Returns whether it is cancelled now. Its stream ends
+/// later.
+pub fn cancel_one(tx: &WriteTx<'_>, turn: TurnId) -> Result<bool> {
+    Ok(tx.execute(CANCEL_ONE, (turn.tick(), turn, tx.now()))? > 0)
+}
+
 const BEGIN: &str = "
 UPDATE turns SET status = 'RUNNING', started_at = ?2
 WHERE seq = ?1 AND status = 'QUEUED' AND (?3 IS NULL OR owner_lease = ?3)";

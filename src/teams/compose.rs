@@ -209,10 +209,8 @@ impl Envelope<'_> {
         let mut activity = Map::new();
         activity.insert("type".to_owned(), kind.into());
         let reference = self.reference;
-        let mut conversation = match &reference.conversation {
-            Value::Object(fields) => fields.clone(),
-            _ => Map::new(),
-        };
+        let known = reference.conversation.as_object();
+        let mut conversation = known.cloned().unwrap_or_default();
         conversation.insert("id".to_owned(), self.conversation.into());
         activity.insert("conversation".to_owned(), conversation.into());
         for (name, account) in [("from", &reference.bot), ("recipient", &reference.user)] {
@@ -401,7 +399,8 @@ mod tests {
     #[test]
     fn the_sources_of_an_answer_have_the_numbers_of_its_text() {
         let sources = [source("One"), source("Two")];
-        let cases: &[(&str, &[(usize, &str)], &str)] = &[
+        type Case<'a> = (&'a str, &'a [(usize, &'a str)], &'a str);
+        let cases: &[Case<'_>] = &[
             ("Do it [2].", &[(2, "One")], "Do it [2]."),
             (
                 "Do it [2] and [5, 3].",

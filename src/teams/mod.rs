@@ -4,6 +4,8 @@ pub mod activity;
 pub mod bots;
 pub mod compose;
 pub mod connector;
+pub mod deliver;
+pub mod files;
 pub mod hosts;
 mod keys;
 pub mod login;
@@ -20,9 +22,15 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use self::bots::{Bots, BotsFile};
+use self::connector::Connector;
+use self::deliver::Deliverer;
+use self::files::Files;
 use self::token::Verifier;
 use crate::metrics::Counter;
 use crate::model::clock::Millis;
+use crate::store::Store;
+use crate::turns::engine::Engine;
+use crate::turns::signals::Signals;
 
 /// The OpenID document of the public cloud's Bot Framework.
 pub const OPENID_URL: &str = "https://login.botframework.com/v1/.well-known/openidconfiguration";
@@ -93,7 +101,7 @@ pub struct Teams {
     /// Verifies the tokens of activities.
     pub verifier: Verifier,
     /// Wakes the worker that sends deliveries.
-    pub deliveries: Notify,
+    pub deliveries: Arc<Notify>,
     /// Counts the activities.
     pub activities: ActivityCounters,
 }
@@ -109,9 +117,37 @@ impl Teams {
             bots_file: bots_file.map(Arc::new),
             verifier: Verifier::new(&settings)?,
             settings,
-            deliveries: Notify::new(),
+            deliveries: Arc::default(),
             activities: ActivityCounters::default(),
         })
+    }
+
+    /// The worker that sends what the bots say. None if there is no bot.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn deliverer(
+        &self,
+        store: &Store,
+        engine: &Engine,
+        signals: &Signals,
+    ) -> Result<Option<Deliverer>, String> {
+        if self.bots_file.is_none() && !self.settings.anonymous {
+            return Ok(None);
+        }
+        let settings = self.settings.clone();
+        let connector = Connector::new(settings, self.bots_file.clone(), store.clock().clone())?;
+        let (connector, wake) = (Arc::new(connector), Arc::clone(&self.deliveries));
+        let files = Files::new(Arc::clone(&connector), store.clone(), wake);
+        engine.prepare_with(Arc::new(files));
+        let deliverer = Deliverer::new(
+            store.clone(),
+            engine.clone(),
+            signals.clone(),
+            connector,
+            Arc::clone(&self.deliveries),
+        );
+        deliverer.map(Some).map_err(|error| error.to_string())
     }
 
     /// The bots now.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::activity::{Activity, Event};
 use super::routing::{self, Unanswerable};
 use super::text_in::{self, Command};
-use super::{Handled, Teams};
+use super::{Handled, Teams, files};
 use crate::auth::rate_limit::RateLimiter;
 use crate::auth::sliding_window::Count;
 use crate::digest::sha256;
@@ -21,7 +21,9 @@ use crate::store::sessions::{Insertion, SessionChange};
 use crate::store::teams::{
     self, ActivityKind, Became, NewActivity, NewDelivery, Saying, Seen, Unanswered,
 };
-use crate::store::{Extent, Store, WriteTx, agents, channels, messages, sessions, turns, unlinked};
+use crate::store::{
+    Extent, Store, WriteTx, agents, channels, messages, sessions, teams_files, turns, unlinked,
+};
 use crate::text::title_of;
 use crate::turns::engine::Engine;
 use crate::turns::signals::Signals;
@@ -228,7 +230,7 @@ impl Receiver<'_> {
         if text_in::command(&text) == Some(Command::Reset) {
             return self.reset(incoming, place.open()).await;
         }
-        if text.is_empty() {
+        if text.is_empty() && files::named_in(&incoming.activity.attachments).is_empty() {
             return self.tell(incoming, NO_TEXT).await;
         }
         if text.chars().count() > MESSAGE {
@@ -652,6 +654,9 @@ fn deliver_answer(
         turn: appended.chat_turn_id.tick(),
     };
     teams::set_became(tx, locked.no, incoming.id(), became)?;
+    // The turn fetches them before it is answered.
+    let files = files::named_in(&incoming.activity.attachments);
+    teams_files::insert(tx, appended.chat_turn_id, &incoming.seen.bot, &files)?;
     incoming.deliver(tx, locked, Saying::Answer(appended.chat_turn_id))
 }
 

@@ -227,8 +227,8 @@ fn links(line: &str) -> Vec<(usize, usize)> {
         let rest = &line[begin..];
         let length = if rest.starts_with('[') {
             link(rest)
-        } else if rest.starts_with('`') {
-            rest[1..].find('`').map(|end| end + 2)
+        } else if let Some(code) = rest.strip_prefix('`') {
+            code.find('`').map(|end| end + 2)
         } else if rest.starts_with("https://") || rest.starts_with("http://") {
             Some(rest.find(char::is_whitespace).unwrap_or(rest.len()))
         } else {

@@ -1,6 +1,7 @@
 //! Runs turns: takes them from the queue, has a responder answer them, and stores their streams.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -19,7 +20,7 @@ use crate::error::{Code, Error, Result};
 use crate::knowledge::citations;
 use crate::metrics::Counter;
 use crate::model::answer::Chunk;
-use crate::model::ids::SessionId;
+use crate::model::ids::{SessionId, TurnId};
 use crate::model::names::TenantNo;
 use crate::store::turns::{self, End, Settlement, Unsettled};
 use crate::store::{Extent, Store, reasoning};
@@ -44,6 +45,8 @@ pub(super) struct Inner {
     pub(super) signals: Signals,
     pub(super) live: LiveTurns,
     responders: Responders,
+    /// What completes messages, if anything does.
+    prepare: OnceLock<Arc<dyn Prepare>>,
     queue: Mutex<Queue>,
     /// `None` once the engine has stopped.
     pub(super) runtime: Mutex<Option<Runtime>>,
@@ -79,7 +82,22 @@ impl TurnCounters {
     }
 }
 
+/// Completes a message before it is answered.
+pub trait Prepare: Send + Sync {
+    /// Returns when the message is complete. A turn that runs again calls it again.
+    fn prepare(
+        &self,
+        session: SessionId,
+        turn: TurnId,
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>;
+}
+
 impl Engine {
+    /// Completes the messages of all turns from now on, before they are answered.
+    pub fn prepare_with(&self, prepare: Arc<dyn Prepare>) {
+        drop(self.inner.prepare.set(prepare));
+    }
+
     /// Creates an engine that runs up to `concurrency` turns at a time.
     ///
     /// # Errors
@@ -103,6 +121,7 @@ impl Engine {
             signals,
             live: LiveTurns::default(),
             responders,
+            prepare: OnceLock::new(),
             queue: Mutex::new(Queue::new(concurrency)),
             runtime: Mutex::new(Some(runtime)),
             running: watch::Sender::new(0),
@@ -190,12 +209,22 @@ impl Engine {
     /// Starts no more turns and waits up to `limit` for the running ones. Turns that have not ended
     /// then run again after the next start.
     pub async fn stop(&self, limit: Duration) {
+        self.finish(limit).await;
+        self.leave().await;
+    }
+
+    /// The first half of [`Engine::stop`]: the running turns end, and the node still has its lease.
+    pub async fn finish(&self, limit: Duration) {
         self.inner.stopping.send_replace(true);
         let mut running = self.inner.running.subscribe();
         let ended = tokio::time::timeout(limit, running.wait_for(|running| *running == 0)).await;
         if ended.is_err() {
             log::warn!("some answers were cut off; they run again at the next start");
         }
+    }
+
+    /// The second half of [`Engine::stop`]: nothing runs any longer.
+    pub async fn leave(&self) {
         let runtime = self
             .inner
             .runtime
@@ -439,6 +468,13 @@ impl Inner {
             tier: turn.model_tier,
         };
         let (sender, mut chunks) = mpsc::channel::<Chunk>(CHUNK_CAPACITY);
+        if let Some(prepare) = self.prepare.get() {
+            tokio::select! {
+                biased;
+                () = live.cancelled() => return Ok(End::Cancelled),
+                prepared = prepare.prepare(session, turn.id) => prepared?,
+            }
+        }
         let responding = self.responders.respond(&self.store, turn_ref, sender);
         tokio::pin!(responding);
         let tick = || self.store.tick();

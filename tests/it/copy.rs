@@ -102,7 +102,7 @@ fn a_folder_of_version_0_1_goes_to_postgresql_and_back_row_for_row() {
     assert!(
         there.stdout.starts_with("ok: copied ")
             && there.stdout.contains(&format!(
-                " of 35 tables from {} to {shown}; ",
+                " of 36 tables from {} to {shown}; ",
                 old.display()
             )),
         "{there:?}"

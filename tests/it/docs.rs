@@ -156,7 +156,7 @@ fn the_guide_is_served_and_all_its_links_lead_somewhere() {
             let links = targets(&path, &text);
             waiting.extend(links.into_iter().filter(|link| link.contains("/docs")));
         }
-        assert_eq!(pages, 17, "{seen:?}");
+        assert_eq!(pages, 18, "{seen:?}");
     }
     for name in ["README", "SUMMARY", "nothing", "openapi.json", "..%2FCargo"] {
         server

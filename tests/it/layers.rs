@@ -298,7 +298,7 @@ fn the_walkthroughs_of_the_architecture_page_name_each_file_once_and_every_file_
             assert_eq!(distinct.len(), named.len(), "{named:?}");
         }
     }
-    assert_eq!(walks, 5);
+    assert_eq!(walks, 6);
 }
 
 #[test]

@@ -131,6 +131,7 @@ mod streams;
 mod strict_seed;
 mod support;
 mod surroundings;
+mod teams;
 mod teams_attacks;
 mod teams_bots;
 mod teams_command;

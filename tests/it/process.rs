@@ -495,12 +495,31 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> io::Result<Reply> {
+        self.send(method, key, &format!("/public-api{path}"), headers, body)
+    }
+
+    /// Sends an activity to the Teams bots, without a token.
+    ///
+    /// # Errors
+    /// Those of [`Client::call`].
+    pub fn post_activity(&self, activity: &Value) -> io::Result<Reply> {
+        self.send("POST", "", "/api/messages", &[], Some(activity))
+    }
+
+    fn send(
+        &self,
+        method: &str,
+        key: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> io::Result<Reply> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
         let body = body.map_or_else(String::new, Value::to_string);
         let mut head = format!(
-            "{method} /public-api{path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n",
             self.address
         );
         if !key.is_empty() {

@@ -241,6 +241,9 @@ impl Server {
                     let public_url = None;
                     served.store.join(NodeAddress { host, public_url }).await;
                     served.engine.recover().await.unwrap();
+                    if let Some(deliverer) = &served.deliverer {
+                        deliverer.start();
+                    }
                 } else {
                     served.engine.stop(Duration::ZERO).await;
                 }
@@ -379,6 +382,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         // The call itself starts the stop. Joining the thread replaces awaiting the future.
         drop(self.handle.stop(false));
+        if let Some(deliverer) = &self.app.deliverer {
+            deliverer.abort();
+        }
         let ended = self.thread.take().map(JoinHandle::join);
         assert!(
             thread::panicking() || !matches!(ended, Some(Err(_))),

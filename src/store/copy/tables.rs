@@ -49,7 +49,7 @@ pub(in crate::store) const REMOVE_MARK: &str = "DROP TABLE unfinished_copy";
 const LAST: &str = "configuration_version";
 
 /// The tables that are copied.
-const COPIED: [&str; 35] = [
+const COPIED: [&str; 36] = [
     "agents",
     "api_keys",
     "attachment_contents",
@@ -79,6 +79,7 @@ const COPIED: [&str; 35] = [
     "teams_activities",
     "teams_conversations",
     "teams_deliveries",
+    "teams_files",
     "tenants",
     "turn_logs",
     "turns",
