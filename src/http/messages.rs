@@ -27,7 +27,6 @@ use crate::store::idempotency::FirstReply;
 use crate::store::messages::{self, NewMessage};
 use crate::store::versions::{self, Edited, NewText};
 use crate::store::{Extent, reasoning};
-use crate::text::title_of;
 
 /// The most characters of a message (contract, section 1, Size).
 const MESSAGE: usize = 32_000;

@@ -15,7 +15,9 @@ use crate::model::caller::{Caller, Reach};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{MessageId, SessionId, Tick, TurnId};
 use crate::model::names::TenantNo;
-use crate::model::session::{Appended, Cursor, Feedback, Message, Parts, Session, TextPart};
+use crate::model::session::{
+    Appended, Cursor, Feedback, Message, Parts, Session, TextPart, title_of,
+};
 use crate::model::words::{AgentState, ChannelStatus, MessageRole, ModelTier, Rating, Rule};
 use crate::resolver::{self, Asker, Directory, Linked, NotMapped};
 
@@ -483,7 +485,38 @@ pub fn content_at(
 
 const SET_CONTENT: &str = "UPDATE messages SET content = ?2 WHERE seq = ?1";
 
-/// Replaces the text of a message.
+const TITLE: &str = "SELECT title, end_user_name FROM sessions WHERE seq = ?1";
+
+/// A title that comes from the old text becomes that of the new one. Another title stays. The index
+/// has either from now on: the words of a title were in it by the old text, perhaps.
+fn retitle(
+    tx: &WriteTx<'_>,
+    tenant: TenantNo,
+    session: SessionId,
+    before: &str,
+    content: &str,
+) -> Result<()> {
+    let session = session.tick();
+    let found = tx.reader().optional(TITLE, [session], |row| {
+        let title: Option<String> = row.get("title")?;
+        Ok((title, row.get::<Option<String>>("end_user_name")?))
+    })?;
+    let Some((Some(title), name)) = found else {
+        return Ok(());
+    };
+    let next = if title_of(before).as_ref() == Some(&title) {
+        title_of(content)
+    } else {
+        Some(title.clone())
+    };
+    tx.execute(SET_TITLE, (session, &next))?;
+    let heading = |title| search_index::heading(title, name.as_deref());
+    let (old, next) = (heading(Some(&title)), heading(next.as_deref()));
+    search_index::replace_title(tx, tenant, session, old.as_deref(), None)?;
+    search_index::replace_title(tx, tenant, session, None, next.as_deref())
+}
+
+/// Replaces the text of a message, and the session's title if it comes from that text.
 pub fn replace_text(
     tx: &WriteTx<'_>,
     tenant: TenantNo,
@@ -495,8 +528,10 @@ pub fn replace_text(
         return Ok(());
     };
     tx.execute(SET_CONTENT, (message, content))?;
-    let (place, before) = ((session.tick(), message), (&*before, name.as_deref()));
-    search_index::replace_message(tx, tenant, place, before, content)
+    let place = (session.tick(), message);
+    let indexed = (&*before, name.as_deref());
+    search_index::replace_message(tx, tenant, place, indexed, content)?;
+    retitle(tx, tenant, session, &before, content)
 }
 
 /// Removes a message that its author took back, with its files and its words in the search index.

@@ -8,7 +8,7 @@ use crate::model::author::{Author, Authorship};
 use crate::model::clock::Timestamp;
 use crate::model::ids::{MessageId, SessionId, Tick, TurnId};
 use crate::model::names::TenantNo;
-use crate::model::session::{Appended, Cursor, Message, Version, title_of};
+use crate::model::session::{Appended, Cursor, Message, Version};
 use crate::model::words::{MessageRole, TurnStatus};
 
 /// The answers to one question, from the question's first turn to the newest answer. No message of
@@ -198,32 +198,6 @@ pub struct Edited {
 
 const CANCEL: &str = "UPDATE turns SET status = 'CANCELLED', finished_at = ?2 WHERE seq = ?1";
 
-const TITLE: &str = "SELECT title, end_user_name FROM sessions WHERE seq = ?1";
-const SET_TITLE: &str = "UPDATE sessions SET title = ?2 WHERE seq = ?1";
-
-/// A title that comes from the old text becomes that of the new one. Another title stays. The index
-/// has either from now on: the words of a title were in it by the old text, perhaps.
-fn retitle(tx: &WriteTx<'_>, new: &NewText, before: &str) -> Result<()> {
-    let session = new.session.tick();
-    let found = tx.reader().optional(TITLE, [session], |row| {
-        let title: Option<String> = row.get("title")?;
-        Ok((title, row.get::<Option<String>>("end_user_name")?))
-    })?;
-    let Some((Some(title), name)) = found else {
-        return Ok(());
-    };
-    let next = if title_of(before).as_ref() == Some(&title) {
-        title_of(&new.content)
-    } else {
-        Some(title.clone())
-    };
-    tx.execute(SET_TITLE, (session, &next))?;
-    let heading = |title| search_index::heading(title, name.as_deref());
-    let (old, next) = (heading(Some(&title)), heading(next.as_deref()));
-    search_index::replace_title(tx, new.tenant, session, old.as_deref(), None)?;
-    search_index::replace_title(tx, new.tenant, session, None, next.as_deref())
-}
-
 /// Changes the text of a message that is not answered yet.
 ///
 /// A turn that waits for another one answers the new text. A turn that runs, or may begin at any
@@ -257,7 +231,6 @@ pub fn edit(tx: &mut WriteTx<'_>, new: &NewText) -> Result<Edited> {
         TurnStatus::Failed | TurnStatus::Cancelled => (true, false),
     };
     messages::replace_text(tx, new.tenant, session, new.message.tick(), &new.content)?;
-    retitle(tx, new, &message.content)?;
     if has_cancelled {
         tx.execute(CANCEL, (newest.id.tick(), tx.now()))?;
     }

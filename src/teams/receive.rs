@@ -13,18 +13,17 @@ use crate::digest::sha256;
 use crate::error::{Code, Error, Refusal, Result};
 use crate::model::ids::SessionId;
 use crate::model::names::{BotId, TenantNo};
-use crate::model::session::{Feedback, Session};
+use crate::model::session::{Feedback, Session, title_of};
 use crate::model::words::{GroupReplies, ModelTier, Rating};
 use crate::resolver::Resolution;
 use crate::store::messages::NewMessage;
-use crate::store::sessions::{Insertion, SessionChange};
+use crate::store::sessions::{Origin, SessionChange};
 use crate::store::teams::{
     self, ActivityKind, Became, NewActivity, NewDelivery, Saying, Seen, Unanswered,
 };
 use crate::store::{
     Extent, Store, WriteTx, agents, channels, messages, sessions, teams_files, turns, unlinked,
 };
-use crate::text::title_of;
 use crate::turns::engine::Engine;
 use crate::turns::signals::Signals;
 
@@ -272,7 +271,7 @@ impl Receiver<'_> {
                             &seen.bot,
                             &incoming.activity,
                         )?;
-                        let open = sessions::find_open(reader, new)?.map(|found| *found.open);
+                        let open = sessions::find_open(reader, new)?.map(|(open, _)| open);
                         match open {
                             Some(session) if goes_on(&session) => Place::Open(session.id),
                             open => Place::New {
@@ -591,8 +590,8 @@ fn append(
             let activity = &incoming.activity;
             let new = routing::new_session(resolution, &incoming.seen.bot, activity)?;
             match sessions::insert_or_find(tx, new)? {
-                Insertion::New(session) => Some(session.id),
-                Insertion::Found(_) => None,
+                (session, Origin::New) => Some(session.id),
+                (_, Origin::Same | Origin::Other) => None,
             }
         }
     };
