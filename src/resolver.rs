@@ -252,7 +252,7 @@ pub enum Refused {
     /// The caller selected an `END_USER` agent without a company.
     EndCompanyRequired,
     /// The number of the acting tenant's companies that are linked to the M365 tenant is not one.
-    EndCompanyNotMapped(NotMapped),
+    EndCompanyNotMapped(Box<NotMapped>),
 }
 
 /// The facts that tell the MSP's administrator what to link.
@@ -407,7 +407,9 @@ fn route<D: Directory>(
         None => None,
         Some(channel) => match pin(directory, &found.tenant, channel, request)? {
             Ok(company) => Some(company),
-            Err(not_mapped) => return Ok(Err(Refused::EndCompanyNotMapped(not_mapped))),
+            Err(not_mapped) => {
+                return Ok(Err(Refused::EndCompanyNotMapped(Box::new(not_mapped))));
+            }
         },
     };
     let mut warnings = Vec::new();

@@ -177,7 +177,7 @@ async fn creator(
     match decided.outcome.map_err(|none| none.refused) {
         Ok(resolution) => Ok((resolution, decided.version)),
         Err(Refused::EndCompanyNotMapped(not_mapped)) => {
-            Err(refuse_unmapped(app, not_mapped).await?)
+            Err(refuse_unmapped(app, *not_mapped).await?)
         }
         Err(refused) => Err(Refusal::from(refused).into()),
     }

@@ -243,7 +243,7 @@ fn a_directory_without_a_linked_company_is_refused_with_what_to_link() {
     };
     assert_eq!(
         question.answer(&world),
-        Err(Refused::EndCompanyNotMapped(not_mapped))
+        Err(Refused::EndCompanyNotMapped(Box::new(not_mapped)))
     );
 }
 
@@ -264,7 +264,7 @@ fn two_companies_sharing_a_directory_are_refused() {
     };
     assert_eq!(
         question.answer(&world),
-        Err(Refused::EndCompanyNotMapped(not_mapped))
+        Err(Refused::EndCompanyNotMapped(Box::new(not_mapped)))
     );
 }
 
@@ -282,7 +282,7 @@ fn an_end_user_channel_reached_without_a_directory_is_refused() {
     let question = relay(&world, northwind).written_to("shared-bot");
     assert_eq!(
         question.answer(&world),
-        Err(Refused::EndCompanyNotMapped(not_mapped))
+        Err(Refused::EndCompanyNotMapped(Box::new(not_mapped)))
     );
 }
 

@@ -216,7 +216,7 @@ fn routed<'w>(
         (None, _) => None,
         (Some(_), [only]) if !is_nobodys => Some(*only),
         (Some(fact), none_or_several) => {
-            return Err(Refused::EndCompanyNotMapped(NotMapped {
+            return Err(Refused::EndCompanyNotMapped(Box::new(NotMapped {
                 tenant: acting.clone(),
                 inbound: inbound.cloned(),
                 linked_companies: none_or_several.len() as u64,
@@ -228,7 +228,7 @@ fn routed<'w>(
                     .any(|(tenant, home)| *tenant == acting.no && Some(home) == inbound),
                 channel: fact.channel.id,
                 bot: bot.cloned(),
-            }));
+            })));
         }
     };
 
