@@ -211,7 +211,8 @@ pub struct Locked {
     pub welcomed_at: Option<Millis>,
 }
 
-/// The update of the row serializes all changes of one conversation, on every node.
+/// The update of the row serializes all changes of one conversation, on every node. Another channel
+/// may be another tenant's, which sees nothing of what was said before.
 const SEE: &str = "
 INSERT INTO teams_conversations (conversation_no, bot_id, directory, conversation_id, kind, tenant_no, channel_seq, service_url,
                                  reference, created_at, seen_at)
@@ -220,7 +221,15 @@ ON CONFLICT (bot_id, directory, conversation_id) DO UPDATE
 SET kind = excluded.kind, tenant_no = coalesce(excluded.tenant_no, teams_conversations.tenant_no),
     channel_seq = coalesce(excluded.channel_seq, teams_conversations.channel_seq),
     service_url = excluded.service_url, reference = excluded.reference, seen_at = excluded.seen_at,
-    uninstalled_at = NULL
+    uninstalled_at = NULL,
+    refusal_code = CASE WHEN coalesce(excluded.channel_seq, teams_conversations.channel_seq) = teams_conversations.channel_seq
+                        THEN teams_conversations.refusal_code END,
+    refusal_message = CASE WHEN coalesce(excluded.channel_seq, teams_conversations.channel_seq) = teams_conversations.channel_seq
+                           THEN teams_conversations.refusal_message END,
+    refused_at = CASE WHEN coalesce(excluded.channel_seq, teams_conversations.channel_seq) = teams_conversations.channel_seq
+                      THEN teams_conversations.refused_at END,
+    sent_at = CASE WHEN coalesce(excluded.channel_seq, teams_conversations.channel_seq) = teams_conversations.channel_seq
+                   THEN teams_conversations.sent_at END
 RETURNING conversation_no, session_seq, welcomed_at";
 
 /// Makes the conversation, or keeps what a newer activity says of it.
@@ -595,13 +604,13 @@ SELECT refusal_code, refusal_message, refused_at FROM teams_conversations
 WHERE channel_seq = ?1 AND refused_at IS NOT NULL ORDER BY refused_at DESC, conversation_no DESC LIMIT 1";
 const WAITING: &str = "
 SELECT count(*) AS deliveries FROM teams_conversations c JOIN teams_deliveries d ON d.conversation_no = c.conversation_no
-WHERE c.channel_seq = ?1 AND d.ended_at IS NULL";
+WHERE c.channel_seq = ?1 AND d.tenant_no = c.tenant_no AND d.ended_at IS NULL";
 const GIVEN_UP: &str = "
 SELECT count(*) AS deliveries FROM teams_conversations c JOIN teams_deliveries d ON d.conversation_no = c.conversation_no
-WHERE c.channel_seq = ?1 AND d.state = 'GIVEN_UP'";
+WHERE c.channel_seq = ?1 AND d.tenant_no = c.tenant_no AND d.state = 'GIVEN_UP'";
 const LAST_ERROR: &str = "
 SELECT d.last_error AS last_error FROM teams_conversations c JOIN teams_deliveries d ON d.conversation_no = c.conversation_no
-WHERE c.channel_seq = ?1 AND d.state IN ('WAITING', 'SENDING', 'GIVEN_UP') AND d.last_error IS NOT NULL
+WHERE c.channel_seq = ?1 AND d.tenant_no = c.tenant_no AND d.state IN ('WAITING', 'SENDING', 'GIVEN_UP') AND d.last_error IS NOT NULL
 ORDER BY d.seq DESC LIMIT 1";
 
 /// What came in and went out through a channel.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{SHARED_BOT, Server, WOODGROVE};
+use crate::support::{SHARED_BOT, Server, TAILSPIN, WOODGROVE};
 use crate::teams_bots::{
     BotFramework, deliver, from_directory, in_group, message, messages, outbox, with,
 };
@@ -134,4 +134,50 @@ fn a_session_that_an_administrator_opens_again_is_the_conversations_session() {
     assert_eq!(found.len(), 2);
     assert!(!found[1]["archived_at"].is_null());
     assert_eq!(outbox(&server).len(), 5);
+}
+
+#[test]
+fn an_install_that_moves_to_another_msp_takes_nothing_of_the_conversation_along() {
+    let framework = BotFramework::new();
+    let server = framework.serve();
+    let channel = |word: &str, client: &crate::support::ApiClient| {
+        let list = client.get(&format!("/channels?q={word}")).expect(200);
+        format!("/channels/{}/teams", list.ids().swap_remove(0))
+    };
+    let northwinds = channel("client+help", &server.northwind());
+    let fabrikams = channel("helpline", &server.fabrikam());
+    let shown = || {
+        let northwind = server.northwind().get(&northwinds).expect(200).data();
+        (
+            northwind,
+            server.fabrikam().get(&fabrikams).expect(200).data(),
+        )
+    };
+    deliver(&server, &from_directory(message("1", "Hello"), TAILSPIN));
+    let (northwind, _) = shown();
+    let told = northwind["last_refusal"]["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(told.contains("Northwind IT"), "{told}");
+    assert_eq!(northwind["waiting_deliveries"], 1);
+    server.execute_sql(
+        "UPDATE installs SET (tenant_no, channel_seq) = (SELECT tenant_no, seq FROM channels WHERE internal_name = 'Helpline bot')
+         WHERE m365_tenant_id = '0ddba110-face-4fee-9add-1eaf1ed0dd01'",
+    );
+    let installed = with(
+        from_directory(message("2", ""), TAILSPIN),
+        &[
+            ("/type", "installationUpdate".into()),
+            ("/action", "add".into()),
+        ],
+    );
+    deliver(&server, &installed);
+    deliver(&server, &from_directory(message("3", "Hello"), TAILSPIN));
+    let (northwind, fabrikam) = shown();
+    assert_eq!(northwind["last_received_at"], Value::Null);
+    let told = fabrikam["last_refusal"]["message"].as_str().unwrap();
+    assert!(told.contains("Fabrikam Support"), "{told}");
+    assert_eq!(fabrikam["waiting_deliveries"], 1);
+    assert!(!fabrikam.to_string().contains("Northwind"), "{fabrikam}");
 }
