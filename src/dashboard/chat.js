@@ -166,18 +166,11 @@ class Conversation {
   /** The frame of a stored question, which moves to another turn when it is answered again. */
   question(message) {
     const known = this.questions.get(message.chat_turn_id) ?? [...this.questions.values()].find(({ id }) => id === message.id);
-    if (known) this.questions.set(message.chat_turn_id, known);
-    return known;
-  }
-
-  /** Removes the earlier answers to the question of a turn, apart from this one. */
-  dropEarlier(turn, answer) {
-    let item = this.questions.get(turn)?.element.nextElementSibling;
-    while (item?.classList.contains('assistant')) {
-      const next = item.nextElementSibling;
-      if (item !== answer.element) item.remove();
-      item = next;
+    if (known && this.questions.get(message.chat_turn_id) !== known) {
+      known.isAskedAgain = true;
+      this.questions.set(message.chat_turn_id, known);
     }
+    return known;
   }
 
   /** Asks for another answer to the question of an answer. */
@@ -196,7 +189,9 @@ class Conversation {
 
   fillAnswer(frame, message) {
     this.answers.set(message.id, frame);
-    if (frame.element.isConnected) this.dropEarlier(message.chat_turn_id, frame);
+    for (const { id } of message.versions) {
+      if (id !== message.id) this.answers.get(id)?.element.remove();
+    }
     this.beginTurn(message.chat_turn_id);
     const thoughts = message.parts.filter((part) => part.type === 'reasoning').map((part) => part.text);
     setContent(frame.body, reasoning(thoughts.join('\n\n')), markdown(message.content));
@@ -215,7 +210,7 @@ class Conversation {
   /** Shows a message that this page has just sent. */
   showSent(reply, text, attachments) {
     const frame = this.questions.get(reply.chat_turn_id) ?? messageFrame('user', this.people.user);
-    frame.text = text;
+    Object.assign(frame, { id: reply.user_message_id, text });
     this.questions.set(reply.chat_turn_id, frame);
     setContent(frame.when, time(new Date().toISOString()));
     setContent(frame.body, plainText(text));
@@ -328,11 +323,14 @@ class Conversation {
       answer.frame.element.removeAttribute('aria-busy');
       answer.frame.state.replaceChildren();
       setContent(answer.frame.when, time(new Date().toISOString()));
-      if (answer.text !== '') {
-        this.dropEarlier(answer.turn, answer.frame);
-        this.foot(answer.frame, { id: answer.id, feedback: null, versions: [] });
-      }
+      if (answer.text !== '') this.foot(answer.frame, { id: answer.id, feedback: null, versions: [] });
       if (kind) this.showEnding(answer.frame, kind, text, answer.turn, true);
+      // The stored answer names the earlier ones, which it replaces here.
+      const question = this.questions.get(answer.turn);
+      if (answer.text !== '' && (!question || question.isAskedAgain)) {
+        answer.frame.isComplete = false;
+        this.loadPage().catch(() => {});
+      }
       this.status.textContent = kind ? '' : 'The answer is complete.';
       if (isNearEnd()) scrollToEnd();
     }

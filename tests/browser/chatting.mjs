@@ -350,19 +350,20 @@ export const scenarios = {
   "a session is found, explained, exported, archived and deleted": async (visitor) => {
     const { page } = visitor;
     const { data: session } = await visitor.call("POST", "/chat/sessions", { key: RELAY_KEY, body: { agent_id: 101, bot_id: BOT, inbound_tenant_id: CONTOSO, title: "Kestrel of Contoso" } });
-    const { data: sent } = await visitor.call("POST", `/chat/sessions/${session.id}/messages`, { key: RELAY_KEY, body: { message: "How do I connect to the VPN?" } });
+    const { data: sent } = await visitor.call("POST", `/chat/sessions/${session.id}/messages`, { key: RELAY_KEY, body: { message: "How do I connect to the VPN?", author: { id: "1", name: "Mia Keller" } } });
     await visitor.call("GET", `/chat/sessions/${session.id}/turns/${sent.chat_turn_id}?wait_seconds=20`, { key: RELAY_KEY });
     await visitor.signIn();
     await page.goto("#/sessions");
-    await page.getByRole("searchbox").fill("kestrel");
+    await page.getByRole("searchbox", { name: "Search titles" }).fill("kestrel");
     await page.getByRole("cell", { name: "Kestrel of Contoso" }).waitFor();
     await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 1);
     await visitor.inspect(page, "sessions");
     await page.getByRole("link", { name: "Kestrel of Contoso" }).click();
     await page.getByText("The bot of Client help bot is installed for the M365 tenant").waitFor();
     await answers(page).first().waitFor();
+    await page.getByRole("list", { name: "Conversation" }).getByText("Mia Keller").waitFor();
     await visitor.inspect(page, "session");
-    for (const [kind, holds] of [["Markdown", /> How do I connect/], ["JSON", /"resolution": \{/]]) {
+    for (const [kind, holds] of [["Markdown", /## Question by Mia Keller, .*\n\n> How do I connect/], ["JSON", /"resolution": \{/]]) {
       await page.getByRole("button", { name: "Export" }).click();
       const download = page.waitForEvent("download");
       await page.getByRole("dialog").getByRole("button", { name: kind }).click();
@@ -374,6 +375,28 @@ export const scenarios = {
     await page.getByRole("dialog").getByRole("button", { name: "Delete session" }).click();
     await page.getByText("The session was deleted.").waitFor();
     assert.equal((await visitor.call("GET", `/chat/sessions/${session.id}`)).status, 404);
+  },
+
+  "an answer is given again, and the earlier one is kept": async (visitor) => {
+    const { page } = visitor;
+    await visitor.signIn();
+    const field = await tryAsTechnician(page);
+    await field.fill("Who is on call for a priority 1?");
+    await field.press("Enter");
+    await completeAnswer(page).click();
+    await page.locator("button[aria-pressed=true][aria-label='Good answer']").waitFor();
+    await page.getByRole("button", { name: "Answer again" }).click();
+    const earlier = page.getByRole("button", { name: "1 earlier answer" });
+    await earlier.waitFor();
+    assert.equal(await answers(page).count(), 1);
+    assert.equal(await answers(page).locator("button[aria-pressed=true]").count(), 0);
+    await earlier.click();
+    await page.getByRole("dialog").getByText("Rated good").waitFor();
+    await visitor.inspect(page, "earlier answers");
+    await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
+    await page.getByRole("link", { name: "Open in Sessions" }).click();
+    await page.getByRole("button", { name: "1 earlier answer" }).waitFor();
+    assert.equal(await answers(page).count(), 1);
   },
 
   "an answer is rated, and the rating is stored": async (visitor) => {
