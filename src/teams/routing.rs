@@ -122,7 +122,7 @@ pub fn route(
     let acting = resolver::acting(cached, &asker, &request)?;
     let mut not_mapped = None;
     if let Refused::EndCompanyNotMapped(found) = &refused {
-        not_mapped = Some(found.clone());
+        not_mapped = Some(NotMapped::clone(found));
     }
     Ok(Err(Unanswerable {
         channel: match (&not_mapped, installed) {
