@@ -3,24 +3,31 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::connector::{Connector, Fault, Shown, State};
+use super::outbox::{begun, end_of_reply};
 use crate::process::{Client, Server, Workspace};
 use crate::random::{Random, number, seed};
+use crate::scripted_model::ScriptedModel;
 use crate::support::{CONTOSO, SHARED_BOT};
 
-/// The number of kills, unless `SWITCHBOARD_TEST_TEAMS_KILLS` is set.
+/// The number of kills, unless `SWITCHBOARD_TEAMS_KILLS` is set.
 const KILLS: u64 = 5;
 /// Conversations that write at the same time: private chats, then groups.
 const CHATS: usize = 4;
 const GROUPS: usize = 4;
 
 fn start(workspace: &Workspace) -> Server {
-    workspace.serve([
+    start_with(workspace, &[])
+}
+
+fn start_with(workspace: &Workspace, flags: &[&str]) -> Server {
+    let own = [
         "--env",
         "demo",
         "--rate-limit",
@@ -28,7 +35,8 @@ fn start(workspace: &Workspace) -> Server {
         "--teams-anonymous",
         "--teams-service-hosts",
         "127.0.0.1",
-    ])
+    ];
+    workspace.serve(own.iter().chain(flags))
 }
 
 fn is_chat(conversation: usize) -> bool {
@@ -88,7 +96,7 @@ fn no_answer_is_lost_and_none_is_sent_twice_but_where_its_reply_was_lost() {
     let workspace = Workspace::with_demo_world();
     let connector = Connector::start(&[]).without_tokens();
     let mut random = Random::new(seed());
-    let kills = number("SWITCHBOARD_TEST_TEAMS_KILLS").unwrap_or(KILLS);
+    let kills = number("SWITCHBOARD_TEAMS_KILLS").unwrap_or(KILLS);
     let mut acknowledged = [0; CHATS + GROUPS];
     for _ in 0..kills {
         let server = start(&workspace);
@@ -173,4 +181,55 @@ fn repeats(connector: &Connector) -> usize {
         shown.windows(2).filter(|pair| same(pair)).count()
     });
     repeats.sum()
+}
+
+#[test]
+fn at_a_shutdown_an_answer_that_ends_in_time_is_sent_and_what_waits_is_sent_after_the_next_start() {
+    let (go_on, wait) = channel();
+    let model = ScriptedModel::start(vec![begun("One ").then_wait(wait).then(end_of_reply())]);
+    let workspace = Workspace::with_demo_world();
+    let connector = Connector::start(&[]).without_tokens();
+    let flags = [
+        "--model-url",
+        model.url(),
+        "--model-fast",
+        "quick",
+        "--model-smart",
+        "deep",
+    ];
+    let server = start_with(&workspace, &flags);
+    let client = server.client();
+    let (chat, group) = (id_of(0), id_of(CHATS));
+    // A refusal that meets a busy connector waits in the outbox.
+    let busy = Fault::Refuse(429, "retry-after: 2\r\n", json!({}));
+    connector.fail_next(&group, "message", busy);
+    let mut stranger = activity(&connector, CHATS, 0);
+    let nobody = "5744a9e0-0000-4000-8000-000000000001";
+    stranger["conversation"]["tenantId"] = nobody.into();
+    stranger["channelData"]["tenant"]["id"] = nobody.into();
+    assert_eq!(post(&client, &stranger).unwrap(), 202);
+    connector.wait_for("the refusal", |state| {
+        let mut calls = state.calls_of(&group);
+        calls.any(|call| call.status == Some(429)).then_some(())
+    });
+    assert_eq!(post(&client, &activity(&connector, 0, 0)).unwrap(), 202);
+    connector.wait_for("a stream", |state| {
+        state
+            .kinds(&chat)
+            .contains(&"streaming".to_owned())
+            .then_some(())
+    });
+    server.signal("TERM");
+    server.wait_for_log("shutting down");
+    go_on.send(()).unwrap();
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    let texts = connector.state().texts(&chat);
+    assert!(
+        texts.len() == 1 && texts[0].starts_with("Northwind IT: One"),
+        "{texts:?}"
+    );
+    let _server = start(&workspace);
+    connector.wait_for_texts(&group, 1);
+    assert_eq!(connector.state().shown(&chat).len(), 1);
 }

@@ -231,6 +231,9 @@ fn an_answer_that_was_being_shown_when_the_server_stopped_ends_its_stream_after_
             .contains(&"streaming".to_owned())
             .then_some(())
     });
+    crate::watchdog::until("the stream is recorded", || {
+        !outbox.last(&chat, "stream_id").is_empty()
+    });
     let outbox = outbox.restarted();
     assert_eq!(
         outbox.connector.wait_for_texts(&chat.id, 1),
