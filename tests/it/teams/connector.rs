@@ -255,6 +255,11 @@ impl Connector {
         self.state().faults.len()
     }
 
+    /// Forgets the faults that no call has met.
+    pub fn forget_faults(&self) {
+        self.state().faults.clear();
+    }
+
     /// Refuses tokens with this status from now on, or issues them again.
     pub fn refuse_logins(&self, status: Option<u16>) {
         self.state().refuses_logins = status;
