@@ -312,7 +312,7 @@ pub const PLAN: &[Row] = plan! {
         r#"{"session_id": "{session_id}", "client_id": "{client_id}"}"#,
         r#"{"session_id": "{own.session_id}", "client_id": "{client_id}"}"#,
     ]
-    "PATCH"  "/chat/sessions/{session_id}/messages/{message_id}" [200, 200, 403] [
+    "PATCH"  "/chat/sessions/{session_id}/messages/{message_id}" [200, 200, 200] [
         r#"{"message": "Taken over"}"#,
         r#"/chat/sessions/{own.session_id}/messages/{message_id} {"message": "Taken over"}"#,
         r#"/chat/sessions/{session_id}/messages/{own.message_id} {"message": "Taken over"}"#,
