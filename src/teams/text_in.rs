@@ -173,7 +173,7 @@ mod tests {
             ("<at id=\"7\">Someone</at> said so", "Someone said so"),
             (
                 "<p>My <b>printer</b>&nbsp;is</p><p>on fire</p>",
-                "My **printer** is\n\non fire",
+                "My printer is\n\non fire",
             ),
             ("a &lt; b &amp;&amp; c &gt; d", "a < b && c > d"),
             ("if a < b then", "if a < b then"),
