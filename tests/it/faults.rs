@@ -610,6 +610,10 @@ fn connections_beyond_the_file_limit_wait_and_existing_ones_work() {
         connection.unwrap()
     };
     let mut first = asks(Connection::open(address(&server)));
+    // So that the server has its connections to a PostgreSQL database.
+    for _ in 0..40 {
+        first = asks(first);
+    }
     let held: Vec<Connection> = (0..150)
         .map(|_| Connection::open(address(&server)))
         .collect();
