@@ -1,11 +1,12 @@
-//! Outbound HTTP: the one function that builds clients, and helpers for their errors.
+//! Outbound HTTP: the one function that builds clients, documents that are read, and helpers for
+//! errors.
 
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::{Client, ClientBuilder, Url, redirect, retry};
+use reqwest::{Client, ClientBuilder, StatusCode, Url, redirect, retry};
 
 /// Creates an HTTP client for one server. Each call has its own connection: dropping a call closes
 /// the connection, and no call reuses one that the server is about to close. The client follows no
@@ -70,6 +71,41 @@ fn build(configure: impl Fn(ClientBuilder) -> ClientBuilder) -> Result<Client, S
             builder().tls_certs_only(roots).build()
         })
         .map_err(|error| causes(&error))
+}
+
+/// The longest document that is read: one of OpenID, or of keys.
+const MAX_DOCUMENT_BYTES: usize = 1 << 20;
+
+/// Reads a document of at most 1 MiB. The caller sets the time limit.
+///
+/// # Errors
+/// A sentence for the operator.
+pub async fn document(client: &Client, url: &Url) -> Result<Vec<u8>, String> {
+    let failed = |error: reqwest::Error| format!("{url}: {}", causes(&error.without_url()));
+    let mut reply = client.get(url.clone()).send().await.map_err(failed)?;
+    if reply.status() != StatusCode::OK {
+        return Err(format!("{url} answered {}", reply.status()));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = reply.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > MAX_DOCUMENT_BYTES {
+            return Err(format!("{url} is longer than 1 MiB"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The address of the keys that an OpenID document names: https, or a loopback address.
+///
+/// # Errors
+/// A sentence for the operator.
+pub fn keys_url(document: &Url, jwks_uri: &str) -> Result<Url, String> {
+    let url = Url::parse(jwks_uri).ok();
+    let is_safe =
+        |url: &Url| url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url));
+    url.filter(is_safe)
+        .ok_or_else(|| format!("{document} has a jwks_uri that is not https"))
 }
 
 /// Whether a URL's host is a loopback address.

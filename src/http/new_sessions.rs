@@ -354,20 +354,7 @@ fn new_session(
         Who::ServiceAccount { .. } | Who::EndUserSession { .. } => SessionChannel::Api,
     };
     Ok(NewSession {
-        agent_id: resolution.agent.id,
-        channel,
         title: requested.title.clone().filter(|title| !title.is_empty()),
-        show_agent_progress_steps: resolution
-            .channel
-            .as_ref()
-            .is_none_or(|channel| channel.show_agent_progress_steps),
-        channel_id: resolution.channel.as_ref().map(|channel| channel.id),
-        relay_prefix: resolution.channel.and_then(|channel| channel.relay_prefix),
-        tenant: resolution.tenant,
-        company: resolution.company,
-        pinned_by: resolution.pinned_by,
-        rule: resolution.rule,
-        created_by: caller.actor(),
         platform_tenant: caller.is_platform().then_some(caller.tenant.no),
         external: requested.external_id.clone().map(|id| {
             let call = match caller.is_platform() {
@@ -383,6 +370,7 @@ fn new_session(
         metadata_json: serde_json::to_string(&requested.metadata)
             .map_err(|error| Error::Internal(error.into()))?,
         metadata: requested.metadata.clone(),
+        ..NewSession::of(resolution, channel, caller.actor())
     })
 }
 

@@ -12,7 +12,7 @@ use crate::model::names::{AgentId, ExternalId, M365TenantId, TenantNo};
 use crate::model::session::{Decision, EndUser, ExternalCall, Metadata, Session, SessionInternals};
 use crate::model::tenant::Tenant;
 use crate::model::words::{Rule, SessionChannel};
-use crate::resolver::Company;
+use crate::resolver::{Company, Resolution};
 
 macro_rules! select_session {
     ($rest:expr) => {
@@ -200,6 +200,30 @@ const INSERT_UNLESS_TAKEN: &str = insert_session!(
 );
 
 impl NewSession {
+    /// A session as the resolver has decided it, of nobody and without a text of its own.
+    pub fn of(resolution: Resolution, channel: SessionChannel, created_by: Actor) -> Self {
+        let routed = resolution.channel;
+        Self {
+            agent_id: resolution.agent.id,
+            channel,
+            title: None,
+            show_agent_progress_steps: (routed.as_ref())
+                .is_none_or(|channel| channel.show_agent_progress_steps),
+            channel_id: routed.as_ref().map(|channel| channel.id),
+            relay_prefix: routed.and_then(|channel| channel.relay_prefix),
+            tenant: resolution.tenant,
+            company: resolution.company,
+            pinned_by: resolution.pinned_by,
+            rule: resolution.rule,
+            created_by,
+            platform_tenant: None,
+            external: None,
+            end_user: None,
+            metadata: Metadata::new(),
+            metadata_json: "{}".to_owned(),
+        }
+    }
+
     /// Whether the session is a row that nothing refers to and that no other can be in the way of.
     pub fn is_plain(&self) -> bool {
         let has_more = self.external.is_some() || self.end_user.is_some();

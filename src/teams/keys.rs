@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::auth::jwk::{Jwk, PublicKey};
 use crate::model::clock::Millis;
-use crate::outbound::{self, causes};
+use crate::outbound;
 
 /// The timeout of a fetch of both documents.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,8 +20,6 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The timeout of a connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
-/// The longest document that is accepted, in bytes.
-const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 /// The age at which keys are fetched again, in milliseconds.
 const MAX_AGE: Millis = 24 * 60 * 60 * 1_000;
 /// The least time between two fetches for unknown keys, and between two for keys that are too old,
@@ -215,31 +213,12 @@ impl Inner {
     }
 
     async fn load(&self) -> Result<KeySet, String> {
-        let document: Document = serde_json::from_slice(&self.get(&self.document).await?)
-            .map_err(|error| format!("{} is not an OpenID document: {error}", self.document))?;
-        let keys_url = Url::parse(&document.jwks_uri)
-            .ok()
-            .filter(|url| {
-                url.scheme() == "https" || (url.scheme() == "http" && outbound::is_loopback(url))
-            })
-            .ok_or_else(|| format!("{} has a jwks_uri that is not https", self.document))?;
-        parse(&self.get(&keys_url).await?).map_err(|cause| format!("{keys_url} {cause}"))
-    }
-
-    async fn get(&self, url: &Url) -> Result<Vec<u8>, String> {
-        let failed = |error: reqwest::Error| format!("{url}: {}", causes(&error.without_url()));
-        let mut reply = self.client.get(url.clone()).send().await.map_err(failed)?;
-        if reply.status() != reqwest::StatusCode::OK {
-            return Err(format!("{url} answered {}", reply.status()));
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = reply.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > MAX_DOCUMENT_BYTES {
-                return Err(format!("{url} is longer than 1 MiB"));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+        let document: Document =
+            serde_json::from_slice(&outbound::document(&self.client, &self.document).await?)
+                .map_err(|error| format!("{} is not an OpenID document: {error}", self.document))?;
+        let keys_url = outbound::keys_url(&self.document, &document.jwks_uri)?;
+        parse(&outbound::document(&self.client, &keys_url).await?)
+            .map_err(|cause| format!("{keys_url} {cause}"))
     }
 }
 

@@ -208,26 +208,12 @@ pub fn new_session(resolution: Resolution, bot: &BotId, activity: &Activity) -> 
         ),
     ]);
     Ok(NewSession {
-        agent_id: resolution.agent.id,
-        channel: SessionChannel::Teams,
-        title: None,
-        show_agent_progress_steps: resolution
-            .channel
-            .as_ref()
-            .is_none_or(|channel| channel.show_agent_progress_steps),
-        channel_id: resolution.channel.as_ref().map(|channel| channel.id),
-        relay_prefix: resolution.channel.and_then(|channel| channel.relay_prefix),
-        tenant: resolution.tenant,
-        company: resolution.company,
-        pinned_by: resolution.pinned_by,
-        rule: resolution.rule,
-        created_by: account(),
-        platform_tenant: None,
         external: external.map(|id| (id, call)),
         end_user,
         metadata_json: serde_json::to_string(&metadata)
             .map_err(|error| Error::Internal(error.into()))?,
         metadata,
+        ..NewSession::of(resolution, SessionChannel::Teams, account())
     })
 }
 

@@ -13,14 +13,12 @@ use tokio::time::timeout;
 
 use super::{Discovery, PLACEHOLDER, keys};
 use crate::model::clock::Millis;
-use crate::outbound::{self, causes};
+use crate::outbound;
 
 /// The timeout of a fetch of all documents.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// The timeout of a connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
-/// The longest document that is accepted, in bytes.
-const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 /// The least time between two fetches while a document is missing, in milliseconds.
 const LOAD_INTERVAL: Millis = 5_000;
 /// The least time between two fetches for an unknown `kid`, in milliseconds.
@@ -173,16 +171,11 @@ impl Inner {
             issuer: String,
             jwks_uri: String,
         }
-        let json = self.get(url).await?;
+        let json = outbound::document(&self.client, url).await?;
         let document: RawDocument = serde_json::from_slice(&json)
             .map_err(|error| format!("{url} is not a discovery document: {error}"))?;
-        let keys_url = Url::parse(&document.jwks_uri)
-            .ok()
-            .filter(|url| {
-                url.scheme() == "https" || (url.scheme() == "http" && outbound::is_loopback(url))
-            })
-            .ok_or_else(|| format!("{url} has a jwks_uri that is not https"))?;
-        let json = self.get(&keys_url).await?;
+        let keys_url = outbound::keys_url(url, &document.jwks_uri)?;
+        let json = outbound::document(&self.client, &keys_url).await?;
         let keys = keys::parse(&json).map_err(|cause| format!("{keys_url} {cause}"))?;
         if !document.issuer.contains(PLACEHOLDER) {
             log::warn!(
@@ -193,22 +186,6 @@ impl Inner {
             issuer: document.issuer,
             keys,
         })
-    }
-
-    async fn get(&self, url: &Url) -> Result<Vec<u8>, String> {
-        let failed = |error: reqwest::Error| format!("{url}: {}", causes(&error.without_url()));
-        let mut reply = self.client.get(url.clone()).send().await.map_err(failed)?;
-        if reply.status() != reqwest::StatusCode::OK {
-            return Err(format!("{url} answered {}", reply.status()));
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = reply.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > MAX_DOCUMENT_BYTES {
-                return Err(format!("{url} is longer than 1 MiB"));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
     }
 }
 
